@@ -1,0 +1,13 @@
+"""
+twistedipc: a build-and-publish platform for front-end teams, and the IPC framework that it stands on.
+
+The map, from the bottom up; imports point only downwards (``tests/test_layers.py`` holds them to it)::
+
+    taps   cli          twistd's two plugins; the command for people
+    web                 HTTP API, WebSocket, the page
+    server   builder    `twistd apiserver`; `twistd buildipc`; they never import one another
+    runner storage publish   one attempt's process; the ledger; packages and releases
+    ipc   builds        the framework, which knows nothing of builds; the domain, which knows no I/O
+"""
+
+__version__ = "0.1.0"

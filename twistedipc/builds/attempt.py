@@ -1,0 +1,236 @@
+"""
+One attempt's folder: the contract on disk between the builder and the runner. Bottom layer.
+
+The builder makes ``attempts/ATTEMPT-LEASE/`` and the runner works in it. Neither needs the other to be alive:
+what they say to one another are files, written by `write_file` (whole or not at all), and two bells that may be
+lost without harm.
+
+::
+
+    spec.json      Spec, by the builder: what to do. Written before `accept` is sent.
+    starting       by the builder, empty: written before the runner is spawned; a runner is spawned once or never
+    lock           flock'ed exclusively by the runner (inherited from the builder, so there is no moment
+                   without it): held = the runner lives
+    runner.err     the runner's own stderr; empty unless it broke
+    journal/       NNNNNNNNNNNN.log, named by their first record's number (`journal_line`)
+    control        a FIFO that the runner reads: any byte means "look at the files"
+    cancel         Cancel, by the builder
+    permit         Permit, by the builder, after the runner asked: read by the runner, then deleted by it
+    permit.wanted  PermitWanted, by the runner: it waits for `permit`
+    checkout.json  Checkout, by the checkout step
+    package.json   Package, by the pack step (if there is a package to publish)
+    archive.tar.gz manifest.json    by the pack step: what was built (publish/archive.py)
+    result.json    Result, by the runner as its last act (or by the builder in the name of a runner that died)
+    work/          the working copy        home/ tmp/    HOME and TMPDIR of the steps
+
+The runner's bell to the builder is a datagram to the UNIX socket `Spec.doorbell`, sent after each append.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import msgspec
+
+from twistedipc.builds.logs import Lines, encoder, lines_decoder
+
+
+class Publish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is to be published when the build has succeeded."""
+
+    static: bool = False  # the output folder, as a release served by the apiserver
+    npm: bool = False  # the package, to an npm registry
+    registry: str = ""  # the registry's address; "" is the one that npm is set up for
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a runner is to do: everything it needs to know, and no secret."""
+
+    attempt: str  # "BUILD-N", e.g. "42-1"
+    lease: str  # names this grant of the attempt to this builder
+    build: int
+    project: str
+    repository: str  # an address for git, checked by `names.repository`
+    ref: str  # a branch, tag or commit id, checked by `names.ref`
+    commit: str = ""  # the full id, where it is known already (an attempt that repeats another)
+    publish: Publish = Publish()
+    parameters: dict[str, str] = {}  # given to the steps as environment variables
+    environment: dict[str, str] = {}  # the operator's, then the project's values for the steps
+    path: str  # PATH of the steps
+    mirror: str  # folder of the repository's bare mirror (may not exist yet; its lock is MIRROR + ".lock")
+    npm_cache: str  # folder of the npm cache that all attempts share
+    doorbell: str  # the builder's UNIX datagram socket, relative to the attempt's folder or absolute
+    timeout: float = 3600.0  # seconds for the whole attempt; `.twistedipc.toml` may lower it
+    idle_timeout: float = 900.0  # seconds without any output; `.twistedipc.toml` may lower it
+    grace: float = 10.0  # seconds between SIGTERM and SIGKILL
+
+
+class Checkout(msgspec.Struct, frozen=True, kw_only=True):
+    """What the checkout step found."""
+
+    commit: str  # the full commit id
+    subject: str  # the first line of its message
+    author: str
+
+
+class Package(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The npm package that the pack step made of the working copy."""
+
+    file: str  # the tarball, relative to the attempt's folder
+    name: str
+    version: str
+    integrity: str  # "sha512-…", as npm has it
+    tag: str = ""  # the dist-tag; "" is npm's default
+
+
+class PermitWanted(msgspec.Struct, frozen=True, kw_only=True):
+    """The runner has built and packed, no process of the build is alive, and it asks to publish."""
+
+    package: Package
+
+
+class Permit(msgspec.Struct, frozen=True, kw_only=True):
+    """The apiserver's answer: publish with this secret, or don't."""
+
+    granted: bool
+    reason: str = ""  # if not
+    token: str = ""  # the registry's
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True):
+    """The attempt is to end; `reason` is shown to people."""
+
+    reason: str
+    requested_by: str = ""
+
+
+class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How one step went."""
+
+    index: int
+    name: str
+    command: str
+    outcome: str  # as in `logs.StepEnded`
+    started: int  # milliseconds since the epoch
+    ended: int
+    exit_code: int | None = None
+
+
+class ArtifactFile(msgspec.Struct, frozen=True, kw_only=True):
+    """The archive that is to be uploaded."""
+
+    size: int  # bytes
+    sha256: str
+    files: int  # how many files it holds
+    unpacked: int  # their bytes
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """An npm package that is in the registry now. ``status`` is "published" or "already-published"."""
+
+    name: str
+    version: str
+    integrity: str
+    status: Literal["published", "already-published"]
+    registry: str = ""
+
+
+Outcome = Literal["succeeded", "failed", "cancelled", "timed_out", "lost"]
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the attempt ended: the runner's last word. Once it is on disk it never changes."""
+
+    outcome: Outcome
+    reason: str = ""  # for people: why it didn't succeed
+    lines: int  # how many records the journal has
+    sha256: str  # `logs.LogDigest` of all of them
+    started: int  # milliseconds since the epoch
+    ended: int
+    commit: str = ""
+    subject: str = ""
+    author: str = ""
+    steps: list[StepResult] = []
+    artifact: ArtifactFile | None = None
+    published: list[Published] = []
+
+
+_T = TypeVar("_T")
+
+
+def write_file(path: Path, value: msgspec.Struct, *, mode: int = 0o644) -> None:
+    """
+    Write ``value`` as JSON to ``path``: whole or not at all, and durably (write, fsync, rename, fsync the folder).
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        data = memoryview(encoder.encode(value))
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the folder's entries durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_file(path: Path, kind: type[_T]) -> _T | None:
+    """The value in ``path``, or None if there is no such file. Raises `msgspec.DecodeError` if it isn't a ``kind``."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return msgspec.json.decode(data, type=kind)
+
+
+# -- the journal's lines ---------------------------------------------------------------------------------------------
+
+SEGMENT_DIGITS = 12
+
+
+def segment_name(first: int) -> str:
+    """The file name of the journal segment whose first record has the number ``first``."""
+    return f"{first:0{SEGMENT_DIGITS}d}.log"
+
+
+class BadJournalLine(Exception):
+    """A journal line that doesn't verify: cut short, or changed."""
+
+
+def journal_line(batch: Lines) -> bytes:
+    """
+    A batch as one line of a journal: eight hexadecimal digits of the CRC-32 of what follows the space, the space,
+    the batch's JSON (which holds no raw newline), a newline.
+    """
+    body = encoder.encode(batch)
+    return b"%08x %b\n" % (zlib.crc32(body), body)
+
+
+def parse_journal_line(line: bytes) -> Lines:
+    """The batch of one journal line, given without its newline. Raises `BadJournalLine`."""
+    if len(line) < 10 or line[8:9] != b" ":
+        raise BadJournalLine("no checksum")
+    body = line[9:]
+    try:
+        expected = int(line[:8], 16)
+    except ValueError as error:
+        raise BadJournalLine("no checksum") from error
+    if zlib.crc32(body) != expected:
+        raise BadJournalLine("the checksum doesn't match")
+    try:
+        return lines_decoder.decode(body)
+    except msgspec.DecodeError as error:
+        raise BadJournalLine(str(error)) from error

@@ -1,0 +1,144 @@
+"""
+The log of an attempt: records, batches and digests. Bottom layer; the runner makes them, everyone carries them.
+
+A *record* is one line of output (a JSON string) or one event (a JSON object with a ``type``). The runner numbers
+records 1..N once, at capture; everything after that is idempotent by those numbers.
+
+A *batch* (`Lines`) is a run of consecutive records that were captured together, hence share a time and a step.
+It has one JSON form, which is the journal's block, the store's chunk and the WebSocket's message alike::
+
+    {"type":"lines","first":17,"time":1732300000123,"step":2,"lines":["added 41 packages","…"]}
+
+All work is by the batch, in C: nothing here costs a Python call per line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+
+#: The longest line, in bytes of UTF-8. A longer one comes in fragments: `Lines.more` marks those that go on.
+MAX_LINE_BYTES = 16 * 1024
+
+#: The most bytes of output that go into one batch. Escaped as JSON it is still well below a link frame.
+MAX_BATCH_BYTES = 64 * 1024
+
+
+class StepStarted(msgspec.Struct, tag="step_started", tag_field="type", frozen=True, gc=False):
+    """A step began; the records after it, up to its `StepEnded`, are its output."""
+
+    index: int  # from 0, in order
+    name: str
+    command: str  # as a person would type it; "" where the platform does the step itself
+
+
+class StepEnded(msgspec.Struct, tag="step_ended", tag_field="type", frozen=True, gc=False, omit_defaults=True):
+    """
+    A step ended. ``outcome`` is "succeeded", "failed", "cancelled" or "timed_out"; ``exit_code`` is as a shell
+    would give it (128 + N for signal N), None if it never ran.
+    """
+
+    index: int
+    outcome: str
+    milliseconds: int
+    exit_code: int | None = None
+
+
+class Notice(msgspec.Struct, tag="notice", tag_field="type", frozen=True, gc=False):
+    """Something that the platform itself has to say in the log. ``level`` is "info", "warning" or "error"."""
+
+    level: str
+    message: str
+
+
+Event = StepStarted | StepEnded | Notice
+Record = str | Event
+
+
+class Lines(msgspec.Struct, tag="lines", tag_field="type", omit_defaults=True, gc=False):
+    """A batch: consecutive records. See the module's docstring for its JSON form."""
+
+    first: int  # the first record's number; the others follow without holes
+    time: int  # when they were captured: milliseconds since 1970-01-01T00:00:00Z
+    step: int  # the index of the step whose output they are; -1 before the first step
+    lines: list[Record]
+    #: indexes into `lines` of fragments that the next record continues (the line had no end yet)
+    more: list[int] = []
+
+    @property
+    def end(self) -> int:
+        """The number that the record after this batch will have."""
+        return self.first + len(self.lines)
+
+
+encoder = msgspec.json.Encoder()
+lines_decoder = msgspec.json.Decoder(Lines)
+
+
+class LogDigest:
+    """
+    The SHA-256 of a log, record by record: of a line, its UTF-8 bytes and ``\\n``; of an event, its compact JSON
+    (members in the order in which they came, no spaces, non-ASCII characters as they are) and ``\\n``.
+    Fragments count as lines. ``docs/protocol.md`` has it for other languages.
+    """
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self.count = 0
+
+    def add(self, batch: Lines) -> None:
+        """Add the next batch's records. The caller has checked that it is the next."""
+        records = batch.lines
+        try:
+            joined = "\n".join(records)  # type: ignore[arg-type]  # all strings, unless it raises
+        except TypeError:
+            joined = "\n".join([r if isinstance(r, str) else encoder.encode(r).decode() for r in records])
+        if records:
+            self._sha256.update(joined.encode("utf-8", "surrogatepass"))
+            self._sha256.update(b"\n")
+        self.count += len(records)
+
+    def hexdigest(self) -> str:
+        """The digest of what was added so far."""
+        return self._sha256.hexdigest()
+
+
+def trim(batch: Lines, first: int) -> Lines | None:
+    """
+    The part of ``batch`` from number ``first`` on; None if nothing is left. This is how a duplicate is dropped:
+    by number, never by content.
+    """
+    skip = first - batch.first
+    if skip <= 0:
+        return batch
+    if skip >= len(batch.lines):
+        return None
+    return Lines(
+        first=first,
+        time=batch.time,
+        step=batch.step,
+        lines=batch.lines[skip:],
+        more=[index - skip for index in batch.more if index >= skip],
+    )
+
+
+def valid_shape(batch: Lines) -> bool:
+    """
+    Whether a decoded batch from another process also holds what types can't say: numbers from 1 up, something in
+    it, `more` within it and ascending.
+    """
+    more = batch.more
+    return (
+        batch.first >= 1
+        and batch.time >= 0
+        and batch.step >= -1
+        and len(batch.lines) > 0
+        and (not more or (more[0] >= 0 and more[-1] < len(batch.lines) and more == sorted(set(more))))
+    )
+
+
+def total(batches: Iterable[Lines]) -> int:
+    """How many records there are in the batches."""
+    return sum(len(batch.lines) for batch in batches)

@@ -1,0 +1,230 @@
+"""
+What builder and apiserver say to one another over the link. Bottom layer; ``docs/protocol.md`` has the transcripts.
+
+One class is one message; its docstring is its meaning, its fields are its grammar, ``tag`` is its ``type`` on the
+wire. `FROM_BUILDER` and `FROM_APISERVER` are the two directions; whatever is in neither is answered with an error.
+
+The order of an attempt::
+
+    apiserver                                   builder
+    Offer            ─────────────────────────►           (committed: offered)
+                     ◄─────────────────────────  Accept   (spec.json is durable)
+    Go               ─────────────────────────►           (committed: accepted)
+                     ◄─────────────────────────  Started
+                     ◄─────────────────────────  Log …
+    Ack …            ─────────────────────────►           (committed)
+                     ◄─────────────────────────  call WantPermit   → Permit
+                     ◄─────────────────────────  call WantUpload   → UploadGrant
+                     ◄─────────────────────────  Final
+    FinalAck         ─────────────────────────►           (committed: terminal) or Resend
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from twistedipc.builds.attempt import Package, Permit, Publish, Result
+from twistedipc.builds.logs import Lines
+
+
+class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type"):
+    """The base of all messages: tagged by ``type``, immutable; unknown fields are ignored."""
+
+
+# -- the builder says ------------------------------------------------------------------------------------------------
+
+
+class HeldAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One attempt that a builder holds a folder of."""
+
+    attempt: str
+    lease: str
+    phase: Literal["accepted", "running", "ended"]
+    next: int  # the number after the last record in its journal
+
+
+class Sync(Message, frozen=True, kw_only=True, tag="sync"):
+    """A call, the first thing on a new link: all that this builder holds. Answered by `Orders`."""
+
+    slots: int  # how many attempts it runs at a time
+    draining: bool = False  # it takes no offers
+    attempts: list[HeldAttempt]
+
+
+class Status(Message, frozen=True, kw_only=True, tag="status"):
+    """The builder's slots have changed, or it began to drain."""
+
+    slots: int
+    draining: bool = False
+
+
+class Accept(Message, frozen=True, kw_only=True, tag="accept"):
+    """The builder has written the attempt down and will start it when told to."""
+
+    attempt: str
+    lease: str
+
+
+class Decline(Message, frozen=True, kw_only=True, tag="decline"):
+    """The builder doesn't take the attempt; it goes back into the queue."""
+
+    attempt: str
+    lease: str
+    reason: str
+
+
+class Started(Message, frozen=True, kw_only=True, tag="started"):
+    """The attempt's runner has been spawned."""
+
+    attempt: str
+    lease: str
+    time: int  # milliseconds since the epoch
+
+
+class Log(Message, frozen=True, kw_only=True, tag="log"):
+    """
+    The next records of an attempt. Holes are refused with `Resend`; what overlaps is trimmed by number. At most
+    the granted credit of unacknowledged bytes (of the batches' JSON) may be under way.
+    """
+
+    attempt: str
+    lease: str
+    batches: list[Lines]
+
+
+class Final(Message, frozen=True, kw_only=True, tag="final"):
+    """
+    The attempt has ended and all its records were sent. Answered by `FinalAck` once the apiserver has an equal,
+    complete log and has committed the end; by `Resend` if it lacks records.
+    """
+
+    attempt: str
+    lease: str
+    result: Result
+
+
+class WantPermit(Message, frozen=True, kw_only=True, tag="want_permit"):
+    """A call: may the package be published? Answered by `Permit`, the same however often it is asked."""
+
+    attempt: str
+    lease: str
+    package: Package
+
+
+class WantUpload(Message, frozen=True, kw_only=True, tag="want_upload"):
+    """A call: where may the archive be uploaded? Answered by `UploadGrant`. Asking again gives a new token."""
+
+    attempt: str
+    lease: str
+    size: int
+    sha256: str
+
+
+# -- the apiserver says ----------------------------------------------------------------------------------------------
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """
+    What to do with one attempt that the builder holds.
+
+    - ``continue``: go on, sending records from number ``next``.
+    - ``go``: it was accepted and not started: start it.
+    - ``stop``: the lease is no longer good: kill it, then forget it.
+    - ``forget``: it is over and everything has arrived: delete its folder.
+    """
+
+    attempt: str
+    lease: str
+    order: Literal["continue", "go", "stop", "forget"]
+    next: int = 1
+    cancel: str = ""  # if not "": it has been cancelled meanwhile, for this reason
+
+
+class Orders(Message, frozen=True, kw_only=True, tag="orders"):
+    """The answer to `Sync`: one order for each attempt that it listed. After it both sides know the same."""
+
+    orders: list[Order]
+    credit: int  # bytes of unacknowledged records that may be under way for each attempt
+    uploads: str  # the base address for uploads, as the apiserver knows itself
+
+
+class Offer(Message, frozen=True, kw_only=True, tag="offer"):
+    """Will you run this attempt? The lease is void if it isn't accepted within ``expires`` seconds."""
+
+    attempt: str
+    lease: str
+    build: int
+    project: str
+    repository: str
+    ref: str
+    commit: str = ""
+    publish: Publish = Publish()
+    parameters: dict[str, str] = {}
+    environment: dict[str, str] = {}
+    timeout: float
+    idle_timeout: float
+    expires: float
+
+
+class Go(Message, frozen=True, kw_only=True, tag="go"):
+    """The acceptance is committed: start the attempt."""
+
+    attempt: str
+    lease: str
+
+
+class Stop(Message, frozen=True, kw_only=True, tag="stop"):
+    """The lease is not (or no longer) good: kill what runs, delete the folder."""
+
+    attempt: str
+    lease: str
+
+
+class CancelAttempt(Message, frozen=True, kw_only=True, tag="cancel"):
+    """Someone wants the attempt to end. It ends by a `Final`, as always."""
+
+    attempt: str
+    lease: str
+    reason: str
+
+
+class Ack(Message, frozen=True, kw_only=True, tag="ack"):
+    """All records below ``next`` are committed."""
+
+    attempt: str
+    next: int
+
+
+class Resend(Message, frozen=True, kw_only=True, tag="resend"):
+    """Records are missing: send again from ``next`` on (and the `Final`, if it was sent)."""
+
+    attempt: str
+    next: int
+
+
+class FinalAck(Message, frozen=True, kw_only=True, tag="final_ack"):
+    """The end is committed; the folder may be deleted."""
+
+    attempt: str
+    lease: str
+
+
+class UploadGrant(Message, frozen=True, kw_only=True, tag="upload_grant"):
+    """
+    Upload with ``PUT {path}`` to the apiserver's HTTP port, ``Authorization: Bearer {token}``, and
+    ``Upload-Offset: N`` for the part from byte N on; ``HEAD {path}`` tells the offset it has.
+    ``complete``: it has it already.
+    """
+
+    path: str
+    token: str
+    complete: bool = False
+
+
+FROM_BUILDER = Sync | Status | Accept | Decline | Started | Log | Final | WantPermit | WantUpload
+FROM_APISERVER = Offer | Go | Stop | CancelAttempt | Ack | Resend | FinalAck
+
+#: request type -> its reply's type
+CALLS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {Sync: Orders, WantPermit: Permit, WantUpload: UploadGrant}
