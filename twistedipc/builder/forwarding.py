@@ -1,0 +1,50 @@
+"""
+From the journals to the link: in turn, within credit, never ahead of the disk. Called by ``service`` whenever a
+journal may have grown, credit has come back, or the transport takes more.
+
+Round robin: each attempt sends at most `TURN_BYTES` before the next has its turn, so a chatty build doesn't starve
+the others. Control messages don't queue behind logs, since nothing is queued here: what the link doesn't take stays
+in the journal.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from twistedipc.builder.held import HeldAttempt
+from twistedipc.builds.messages import Log
+from twistedipc.ipc import Peer
+
+#: About how many bytes an attempt sends at its turn.
+TURN_BYTES = 1 << 16
+
+
+class Forwarding:
+    """Forwards the journals of the attempts that the apiserver has said to go on with."""
+
+    def __init__(self) -> None:
+        self._turn: deque[HeldAttempt] = deque()
+
+    def add(self, held: HeldAttempt) -> None:
+        """Forward this one too."""
+        self._turn.append(held)
+
+    def remove(self, held: HeldAttempt) -> None:
+        """No longer."""
+        if held in self._turn:
+            self._turn.remove(held)
+
+    def pump(self, peer: Peer) -> None:
+        """Send as much as there is, as credit allows and as the link takes."""
+        idle = 0
+        while self._turn and idle < len(self._turn):
+            if peer.paused:
+                return
+            held = self._turn[0]
+            self._turn.rotate(-1)
+            batches = held.read(TURN_BYTES) if held.synced and held.may_have_more else []
+            if batches:
+                idle = 0
+                peer.send(Log(attempt=held.spec.attempt, lease=held.spec.lease, batches=batches))
+            else:
+                idle += 1

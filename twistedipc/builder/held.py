@@ -1,0 +1,319 @@
+"""
+One attempt that this builder holds: its folder, and how far it is. Made and owned by ``service``.
+
+The phase is read from the folder (``builds/attempt.py`` has the contract), so a builder that comes back knows as
+much as one that never left::
+
+    ACCEPTED   spec.json is there; no runner was ever started
+    RUNNING    `starting` is there; its runner lives, or has died without a word
+    ENDED      result.json is there
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import sys
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+
+import msgspec
+from twisted.internet.interfaces import IReactorProcess
+from twisted.internet.protocol import ProcessProtocol
+
+from twistedipc.builds.attempt import (
+    Cancel,
+    Permit,
+    PermitWanted,
+    Result,
+    Spec,
+    read_file,
+    sync_folder,
+    write_file,
+)
+from twistedipc.builds.logs import Lines
+from twistedipc.builds.messages import HeldAttempt as HeldAttemptMessage
+from twistedipc.builds.messages import Offer
+from twistedipc.ipc import CreditWindow
+from twistedipc.runner.journal import JournalDamage, JournalReader, repair, scan
+from twistedipc.runner.liveness import lock_held, take_lock
+
+
+class Phase(Enum):
+    """How far an attempt is on this builder; the values are the link's words."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator has set for all attempts of this builder."""
+
+    data: Path
+    path: str  # PATH of the steps
+    environment: dict[str, str]
+    timeout: float  # the most that an attempt is granted, in seconds
+    idle_timeout: float
+    grace: float
+
+    @property
+    def attempts(self) -> Path:
+        """The folder of the attempts' folders."""
+        return self.data / "attempts"
+
+    @property
+    def doorbell(self) -> Path:
+        """The socket on which runners ring."""
+        return self.data / "doorbell"
+
+    def mirror(self, repository: str) -> Path:
+        """The folder of a repository's bare mirror: recognisable to people, and unique."""
+        words = re.sub(r"[^A-Za-z0-9]+", "-", repository).strip("-")[-48:]
+        return self.data / "mirrors" / f"{words}-{hashlib.sha256(repository.encode()).hexdigest()[:12]}.git"
+
+
+def spec_of(offer: Offer, settings: Settings) -> Spec:
+    """What the runner is told to do, from what the apiserver offered and what the operator allows."""
+    return Spec(
+        attempt=offer.attempt,
+        lease=offer.lease,
+        build=offer.build,
+        project=offer.project,
+        repository=offer.repository,
+        ref=offer.ref,
+        commit=offer.commit,
+        publish=offer.publish,
+        parameters=offer.parameters,
+        environment={**settings.environment, **offer.environment},
+        path=settings.path,
+        mirror=str(settings.mirror(offer.repository)),
+        npm_cache=str(settings.data / "npm-cache"),
+        doorbell="../../doorbell",
+        timeout=min(offer.timeout, settings.timeout),
+        idle_timeout=min(offer.idle_timeout, settings.idle_timeout),
+        grace=settings.grace,
+    )
+
+
+def create_folder(settings: Settings, spec: Spec) -> Path:
+    """Write a new attempt down, durably: after this it is accepted. Blocks on the disk."""
+    folder = settings.attempts / f"{spec.attempt}-{spec.lease}"
+    folder.mkdir(mode=0o700)
+    write_file(folder / "spec.json", spec)
+    sync_folder(settings.attempts)
+    return folder
+
+
+class HeldAttempt:
+    """One attempt's folder on this builder, and how far its journal has been sent."""
+
+    def __init__(self, folder: Path, spec: Spec, credit: CreditWindow) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.phase = Phase.ACCEPTED
+        self.result: Result | None = None
+        self.synced = False  # the apiserver has said what to do with it, on this link
+        self.may_have_more = True  # the journal may have grown since it was read to its end
+        self.final_sent: float | None = None  # when, on the reactor's clock
+        self.uploaded = False
+        self.retry_upload_at = 0.0  # on the reactor's clock
+        self.forgetting = False  # it is over for the apiserver: delete it once its runner is gone
+        self.busy: set[str] = set()  # the workflows under way for it
+        self._credit = credit
+        self._reader = JournalReader(folder)
+        self._sent: deque[tuple[int, int]] = deque()  # (number after the last record, bytes), not acknowledged
+        if (folder / "starting").exists():
+            self.phase = Phase.RUNNING
+        if (result := read_file(folder / "result.json", Result)) is not None:
+            self.phase, self.result = Phase.ENDED, result
+
+    @property
+    def name(self) -> str:
+        """The folder's name, which is what the runner rings with."""
+        return self.folder.name
+
+    # -- its life
+
+    def start(self, reactor: IReactorProcess, exited: Callable[[], None]) -> None:
+        """
+        Spawn its runner. Durably marked before, so that it is started once or never. The runner inherits the lock
+        that is taken here: there is no moment at which it lives and doesn't hold it.
+        """
+        lock = take_lock(self.folder)
+        if lock is None:
+            raise RuntimeError(f"{self.name} has a runner already")
+        try:
+            descriptor = os.open(self.folder / "starting", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            os.close(descriptor)
+            sync_folder(self.folder)
+            self.phase = Phase.RUNNING
+            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+            errors = os.open(self.folder / "runner.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                reactor.spawnProcess(
+                    _RunnerExit(exited),
+                    sys.executable,
+                    [sys.executable, "-I", "-m", "twistedipc.runner", str(self.folder), "3"],
+                    env={"PATH": self.spec.path, "LANG": "C.UTF-8"},
+                    path=str(self.folder),
+                    childFDs={0: null, 1: null, 2: errors, 3: lock},
+                )
+            finally:
+                os.close(null)
+                os.close(errors)
+        finally:
+            os.close(lock)
+
+    def look(self) -> bool:
+        """
+        Whether a running attempt has ended: its result is there, or its runner is dead. In the second case
+        `conclude` is to be called.
+        """
+        return self.phase is Phase.RUNNING and ((self.folder / "result.json").exists() or not lock_held(self.folder))
+
+    def conclude(self, now: int) -> Result:
+        """
+        The result of an attempt whose runner has ended; written in its name, if it died before it could. Blocks on
+        the disk: for a thread.
+        """
+        result = read_file(self.folder / "result.json", Result)
+        if result is not None:
+            return result
+        repair(self.folder)
+        lines, sha256 = scan(self.folder)
+        errors = ""
+        with contextlib.suppress(OSError):
+            errors = (self.folder / "runner.err").read_bytes()[-500:].decode("utf-8", "replace").strip()
+        reason = "its runner died" + (f": {errors.splitlines()[-1]}" if errors else "")
+        result = Result(outcome="lost", reason=reason, lines=lines, sha256=sha256, started=now, ended=now)
+        write_file(self.folder / "result.json", result)
+        return result
+
+    def ended(self, result: Result) -> None:
+        """It has this result, which is on disk."""
+        self.phase, self.result = Phase.ENDED, result
+        self.may_have_more = True
+
+    def cancel(self, reason: str) -> None:
+        """Tell its runner to end; the runner finds this even if it is being started."""
+        write_file(self.folder / "cancel", Cancel(reason=reason))
+        self._ring_runner()
+
+    def permit_wanted(self) -> PermitWanted | None:
+        """What its runner asks to publish, if it asks and has no answer yet."""
+        if self.phase is not Phase.RUNNING or (self.folder / "permit").exists():
+            return None
+        return read_file(self.folder / "permit.wanted", PermitWanted)
+
+    def permit(self, permit: Permit) -> None:
+        """Give the runner its answer."""
+        write_file(self.folder / "permit", permit, mode=0o600)
+        self._ring_runner()
+
+    def remove(self) -> None:
+        """Delete the folder, once its runner is gone. Blocks on the disk: for a thread."""
+        # Renamed first, so that a folder is never found half deleted.
+        doomed = self.folder.with_name(f".{self.folder.name}")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.folder, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def alive(self) -> bool:
+        """Whether its runner lives."""
+        return self.phase is not Phase.ACCEPTED and lock_held(self.folder)
+
+    def _ring_runner(self) -> None:
+        with contextlib.suppress(OSError):  # no runner reads it: it will look by itself when it starts
+            descriptor = os.open(self.folder / "control", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, b"\n")
+            finally:
+                os.close(descriptor)
+
+    # -- its journal
+
+    def described(self) -> HeldAttemptMessage:
+        """What the builder says of it in a sync."""
+        return HeldAttemptMessage(
+            attempt=self.spec.attempt, lease=self.spec.lease, phase=self.phase.value, next=self._reader.next
+        )
+
+    def rewind(self, next: int) -> None:
+        """Send from record ``next`` on (again)."""
+        self._forget_sent()
+        self._reader.seek(next)
+        self.may_have_more = True
+        self.final_sent = None
+
+    def set_credit(self, credit: CreditWindow) -> None:
+        """What may be under way from now on; nothing is."""
+        self._forget_sent()
+        self._credit = credit
+
+    def unsync(self) -> None:
+        """The link is lost: nothing is under way any more."""
+        self._forget_sent()
+        self.synced = False
+        self.final_sent = None
+
+    def read(self, limit: int) -> list[Lines]:
+        """
+        The next batches to send, of about ``limit`` bytes, within its credit; empty if there is nothing or no
+        credit. They count as sent.
+        """
+        if self._credit.free <= 0:
+            return []
+        try:
+            read = self._reader.read(min(limit, self._credit.free))
+        except JournalDamage as damage:
+            # What comes after the damage can't be trusted. The log ends before it, and says so.
+            if self.phase is Phase.ENDED and self.result is not None and self.result.lines != self._reader.next - 1:
+                lines, sha256 = scan(self.folder)
+                self.result = msgspec.structs.replace(
+                    self.result, outcome="lost", reason=f"its journal is damaged: {damage}", lines=lines, sha256=sha256
+                )
+            self.may_have_more = False
+            return []
+        if not read:
+            self.may_have_more = False
+            return []
+        size = sum(size for _batch, size in read)
+        self._credit.spend(size)
+        self._sent.append((read[-1][0].end, size))
+        return [batch for batch, _size in read]
+
+    def acknowledged(self, next: int) -> None:
+        """The apiserver has committed all records below ``next``."""
+        while self._sent and self._sent[0][0] <= next:
+            self._credit.give_back(self._sent.popleft()[1])
+
+    @property
+    def has_credit(self) -> bool:
+        """Whether something may be sent now."""
+        return self._credit.free > 0
+
+    @property
+    def drained(self) -> bool:
+        """Whether it has ended and its whole journal was sent."""
+        return self.phase is Phase.ENDED and self.result is not None and self._reader.next > self.result.lines
+
+    def _forget_sent(self) -> None:
+        while self._sent:
+            self._credit.give_back(self._sent.popleft()[1])
+
+
+class _RunnerExit(ProcessProtocol):
+    """Says when a runner that we spawned has exited (and lets the reactor reap it)."""
+
+    def __init__(self, exited: Callable[[], None]) -> None:
+        self._exited = exited
+
+    def processExited(self, reason: object) -> None:
+        """It has exited."""
+        self._exited()

@@ -1,0 +1,28 @@
+"""What the builder needs of a reactor, named narrowly."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from twisted.internet.interfaces import (
+    IReactorCore,
+    IReactorFromThreads,
+    IReactorProcess,
+    IReactorTCP,
+    IReactorThreads,
+    IReactorTime,
+    IReactorUNIXDatagram,
+)
+
+
+class BuilderReactor(
+    IReactorCore,
+    IReactorTime,
+    IReactorTCP,
+    IReactorThreads,
+    IReactorFromThreads,
+    IReactorProcess,
+    IReactorUNIXDatagram,
+    Protocol,
+):
+    """The reactor, as the builder uses it."""

@@ -1,0 +1,515 @@
+"""
+The builder as a service: the owner of one data folder, of the attempts in it, and of the link to an apiserver.
+Made by ``taps``; calls everything else in this package.
+
+Whatever happens to an attempt is found by looking at its folder (`_look`): after a ring of the doorbell, when a
+runner exits, and every `LOOK_INTERVAL` in any case. So there is one way in which things become known, whether the
+runner is our child, or the child of a builder that was killed an hour ago.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.application.service import MultiService
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionDone
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, RequestNotSent, RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived
+
+from twistedipc.builder.doorbell import Doorbell
+from twistedipc.builder.forwarding import Forwarding
+from twistedipc.builder.held import HeldAttempt, Phase, Settings, create_folder, spec_of
+from twistedipc.builder.link import ApiserverLink
+from twistedipc.builder.reactor import BuilderReactor
+from twistedipc.builder.upload import UploadFailed, upload
+from twistedipc.builds import messages as m
+from twistedipc.builds import names
+from twistedipc.builds.attempt import Permit, Result, Spec, read_file, write_file
+from twistedipc.builds.logs import LogDigest
+from twistedipc.ipc import CallFailed, CallTimedOut, CreditWindow, NotConnected, Peer, PeerInfo
+
+_T = TypeVar("_T")
+
+#: Seconds between two looks at all attempts; what a lost ring costs at most.
+LOOK_INTERVAL = 1.0
+
+#: Seconds for an answer to a call.
+CALL_TIMEOUT = 30.0
+
+#: Seconds until a `Final` that wasn't acknowledged is sent again.
+FINAL_INTERVAL = 30.0
+
+#: Seconds until a broken-off upload is tried again.
+UPLOAD_INTERVAL = 2.0
+
+#: Bytes of unacknowledged records under way for all attempts of a link together.
+LINK_CREDIT = 8 << 20
+
+
+class DataFolderInUse(Exception):
+    """Another builder works in this data folder."""
+
+
+class BuilderService(MultiService):
+    """Runs attempts and forwards their journals. Its children are the links (`ipc.dial`, `ipc.listen`)."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: BuilderReactor,
+        settings: Settings,
+        *,
+        slots: int,
+        now: Callable[[], int],
+        apiserver_url: str = "",
+    ) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._settings = settings
+        self._slots = slots
+        self._now = now
+        self._apiserver_url = apiserver_url
+        self._agent = Agent(reactor, connectTimeout=10.0)
+        self._held: dict[str, HeldAttempt] = {}  # by the folder's name
+        self._accepting: set[str] = set()  # attempts whose folder is being written
+        self._forwarding = Forwarding()
+        self._link: ApiserverLink | None = None
+        self._link_credit = CreditWindow(LINK_CREDIT)
+        self._credit = LINK_CREDIT
+        self._uploads = ""
+        self._draining = False
+        self._looking = LoopingCall(self.look)
+        self._looking.clock = reactor
+        self._doorbell: IListeningPort | None = None
+        self._lock: int | None = None
+        self._rung: set[str] = set()
+        self._workflows: set[Deferred[None]] = set()
+
+    # -- start and stop
+
+    def claim(self) -> None:
+        """Make the data folder and lock it. Raises `DataFolderInUse` or OSError; to be called before the start."""
+        for folder in (self._settings.data, self._settings.attempts, self._settings.data / "mirrors"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self._settings.data / "npm-cache").mkdir(exist_ok=True)
+        lock = os.open(self._settings.data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise DataFolderInUse(f"another builder works in {self._settings.data}") from error
+        self._lock = lock
+
+    def startService(self) -> None:
+        """Find what is held, listen to the doorbell, link."""
+        if self._lock is None:
+            self.claim()
+        for held in self._find_held():
+            self._hold(held)
+            self._log.info("holding {name}, {phase}", name=held.name, phase=held.phase.value)
+        with contextlib.suppress(FileNotFoundError):
+            self._settings.doorbell.unlink()
+        self._doorbell = self._reactor.listenUNIXDatagram(
+            str(self._settings.doorbell), Doorbell(self._ring), mode=0o600
+        )
+        self._looking.start(LOOK_INTERVAL, now=True)
+        super().startService()
+
+    async def _stop(self) -> None:
+        self._draining = True
+        if self._link is not None and self._link.synced:
+            self._link.peer.send(m.Status(slots=self._slots, draining=True))
+        if self._looking.running:
+            self._looking.stop()
+        if self._doorbell is not None:
+            await _maybe(self._doorbell.stopListening())
+        await _maybe(super().stopService())
+        for workflow in list(self._workflows):
+            workflow.cancel()
+        for workflow in list(self._workflows):
+            await workflow
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def stopService(self) -> Deferred[None]:
+        """Take no more offers and leave. The runners run on; the next builder on this folder finds them."""
+        return Deferred.fromCoroutine(self._stop())
+
+    def _find_held(self) -> Iterator[HeldAttempt]:
+        for folder in sorted(self._settings.attempts.iterdir()):
+            spec = None
+            if not folder.name.startswith("."):
+                try:
+                    spec = read_file(folder / "spec.json", Spec)
+                except msgspec.DecodeError as error:
+                    self._log.error("{folder} is left alone: {error}", folder=str(folder), error=error)
+                    continue
+            if spec is None:
+                # Half made or half deleted when a builder was killed: nothing was promised about it any more or yet.
+                self._in_thread(HeldAttempt(folder, _NO_SPEC, CreditWindow(1)).remove)
+                continue
+            yield HeldAttempt(folder, spec, CreditWindow(self._credit, self._link_credit))
+
+    def _hold(self, held: HeldAttempt) -> None:
+        self._held[held.name] = held
+        self._forwarding.add(held)
+
+    # -- the link
+
+    def refuse(self, peer: PeerInfo) -> str | None:
+        """Why this apiserver may not link now; None if it may."""
+        if self._link is not None and self._link.peer.info.name != peer.name:
+            return f"this builder is linked with the apiserver {self._link.peer.info.name}"
+        return None
+
+    def application(self, peer: Peer) -> ApiserverLink:
+        """An apiserver has linked. The framework's application factory."""
+        if self._link is not None:
+            self._link.peer.close("superseded", "the apiserver has linked again")
+            self._unlink()
+        link = self._link = ApiserverLink(self, peer)
+        self.launch(self._sync(link), "the sync")
+        return link
+
+    def lost_link(self, link: ApiserverLink, reason: str) -> None:
+        """The link is gone. The builds don't notice."""
+        if self._link is link:
+            self._log.info("the link to {name} is lost: {reason}", name=link.peer.info.name, reason=reason)
+            self._unlink()
+
+    def _unlink(self) -> None:
+        self._link = None
+        for held in self._held.values():
+            held.unsync()
+
+    async def _sync(self, link: ApiserverLink) -> None:
+        sync = m.Sync(
+            slots=self._slots,
+            draining=self._draining,
+            attempts=[held.described() for held in self._held.values() if not held.forgetting],
+        )
+        try:
+            orders = await link.peer.call(sync, timeout=CALL_TIMEOUT)
+        except (CallFailed, CallTimedOut, NotConnected) as error:
+            self._log.error("the sync with {name} failed: {error}", name=link.peer.info.name, error=error)
+            link.peer.close("sync_failed", str(error))
+            return
+        assert isinstance(orders, m.Orders)
+        if self._link is not link:
+            return
+        self._log.info("synced with {name} at {address}", name=link.peer.info.name, address=link.peer.info.address)
+        link.synced = True
+        self._uploads = self._apiserver_url or orders.uploads
+        self._credit = orders.credit
+        for order in orders.orders:
+            held = self.held(order.attempt, order.lease)
+            if held is None:
+                continue
+            match order.order:
+                case "stop":
+                    self.forget(held, kill=True)
+                case "forget":
+                    self.forget(held, kill=False)
+                case "continue" | "go":
+                    held.set_credit(CreditWindow(orders.credit, self._link_credit))
+                    held.synced = True
+                    held.rewind(order.next)
+                    if order.cancel:
+                        self.cancel(held, order.cancel)
+                    if order.order == "go":
+                        self.start(held)
+        self.look()
+
+    # -- what the apiserver says
+
+    def held(self, attempt: str, lease: str) -> HeldAttempt | None:
+        """The attempt under this lease, if it is held."""
+        held = self._held.get(f"{attempt}-{lease}")
+        return None if held is None or held.forgetting else held
+
+    def attempt_held(self, attempt: str) -> HeldAttempt | None:
+        """The attempt, whatever its lease."""
+        return next((h for h in self._held.values() if h.spec.attempt == attempt and not h.forgetting), None)
+
+    async def offered(self, link: ApiserverLink, offer: m.Offer) -> None:
+        """Write the attempt down and accept it, or decline it."""
+        reason = self._why_not(offer)
+        if not reason:
+            self._accepting.add(offer.attempt)
+            try:
+                spec = spec_of(offer, self._settings)
+                folder = await self._in_thread(create_folder, self._settings, spec)
+                held = HeldAttempt(folder, spec, CreditWindow(self._credit, self._link_credit))
+                self._hold(held)
+            except OSError as error:
+                reason = f"it can't be written down: {error.strerror}"
+            finally:
+                self._accepting.discard(offer.attempt)
+        if link is not self._link:
+            return  # the next sync tells that it is held
+        if reason:
+            link.peer.send(m.Decline(attempt=offer.attempt, lease=offer.lease, reason=reason))
+            return
+        held.synced = True
+        link.peer.send(m.Accept(attempt=offer.attempt, lease=offer.lease))
+
+    def _why_not(self, offer: m.Offer) -> str:
+        try:
+            names.attempt(offer.attempt)
+            names.lease(offer.lease)
+            names.project(offer.project)
+            names.repository(offer.repository, local=True)  # which ones are allowed is the apiserver's to say
+            names.ref(offer.ref)
+            names.environment(offer.environment)
+            names.environment(offer.parameters)
+        except names.BadValue as error:
+            return str(error)
+        if self._draining:
+            return "the builder is draining"
+        if self.attempt_held(offer.attempt) is not None or offer.attempt in self._accepting:
+            return "the builder holds this attempt already"
+        active = sum(held.phase is not Phase.ENDED for held in self._held.values())
+        if active + len(self._accepting) >= self._slots:
+            return "all slots are taken"
+        return ""
+
+    def start(self, held: HeldAttempt) -> None:
+        """The acceptance is committed: spawn the runner."""
+        if held.phase is not Phase.ACCEPTED:
+            return
+        try:
+            held.start(self._reactor, self.look)
+        except OSError as error:
+            self._log.failure("{name} can't be started", name=held.name)
+            now = self._now()
+            result = Result(
+                outcome="failed",
+                reason=f"the builder can't start it: {error}",
+                lines=0,
+                sha256=_EMPTY_SHA256,
+                started=now,
+                ended=now,
+            )
+            held.phase = Phase.RUNNING
+            write_file(held.folder / "result.json", result)
+            self.look()
+            return
+        if self._link is not None:
+            self._link.peer.send(m.Started(attempt=held.spec.attempt, lease=held.spec.lease, time=self._now()))
+
+    def cancel(self, held: HeldAttempt, reason: str) -> None:
+        """Someone wants it to end."""
+        if held.phase is not Phase.ENDED:
+            held.cancel(reason)
+
+    def acknowledged(self, held: HeldAttempt, next: int) -> None:
+        """Records were committed: there is credit again."""
+        held.acknowledged(next)
+        self.pump()
+
+    def resend(self, held: HeldAttempt, next: int) -> None:
+        """Records are missing there."""
+        held.rewind(next)
+        self.pump()
+
+    def forget(self, held: HeldAttempt, *, kill: bool) -> None:
+        """It is over: delete it once its runner is gone; if it lives and isn't wanted any more, kill it."""
+        held.forgetting = True
+        self._forwarding.remove(held)
+        held.unsync()
+        if kill and held.alive():
+            held.cancel("the apiserver has taken it back")
+        self._look_at(held)
+
+    # -- looking
+
+    def _ring(self, name: str) -> None:
+        held = self._held.get(name)
+        if held is not None:
+            held.may_have_more = True
+            if not self._rung:
+                self._reactor.callLater(0, self._answer)
+            self._rung.add(name)
+
+    def _answer(self) -> None:
+        rung, self._rung = self._rung, set()
+        self.pump()
+        for name in rung:
+            held = self._held.get(name)
+            if held is not None:
+                self._look_at(held)
+
+    def look(self) -> None:
+        """Look at all attempts now."""
+        for held in list(self._held.values()):
+            held.may_have_more = True
+            self._look_at(held)
+        self.pump()
+
+    def _look_at(self, held: HeldAttempt) -> None:
+        if held.forgetting:
+            if not held.alive():
+                self._once(held, "removing", self._remove(held))
+            return
+        if held.look():
+            self._once(held, "concluding", self._conclude(held))
+        if held.synced and "asking" not in held.busy and held.permit_wanted() is not None:
+            self._once(held, "asking", self._ask_permit(held))
+        if held.phase is Phase.ENDED and self._to_upload(held):
+            self._once(held, "uploading", self._upload(held))
+
+    def _once(self, held: HeldAttempt, what: str, work: Coroutine[Deferred[Any], Any, None]) -> None:
+        """Run a workflow of an attempt, unless it is under way already."""
+        if what in held.busy:
+            work.close()
+            return
+        held.busy.add(what)
+
+        async def run() -> None:
+            try:
+                await work
+            finally:
+                held.busy.discard(what)
+
+        self.launch(run(), f"{what} {held.name}")
+
+    async def _remove(self, held: HeldAttempt) -> None:
+        await self._in_thread(held.remove)
+        self._held.pop(held.name, None)
+        self._forwarding.remove(held)
+
+    async def _conclude(self, held: HeldAttempt) -> None:
+        result = await self._in_thread(held.conclude, self._now())
+        held.ended(result)
+        self._log.info("{name} ended: {outcome}", name=held.name, outcome=result.outcome)
+        self._look_at(held)
+        self.pump()
+
+    # -- forwarding
+
+    def pump(self) -> None:
+        """Send what can be sent: the link takes more, or there is more, or there is credit again."""
+        link = self._link
+        if link is None or not link.synced:
+            return
+        self._forwarding.pump(link.peer)
+        now = self._reactor.seconds()
+        for held in self._held.values():
+            if (
+                held.synced
+                and held.drained
+                and not self._to_upload(held, now=float("inf"))
+                and (held.final_sent is None or held.final_sent + FINAL_INTERVAL < now)
+            ):
+                assert held.result is not None
+                held.final_sent = now
+                link.peer.send(m.Final(attempt=held.spec.attempt, lease=held.spec.lease, result=held.result))
+
+    # -- publishing
+
+    async def _ask_permit(self, held: HeldAttempt) -> None:
+        link, wanted = self._link, held.permit_wanted()
+        if link is None or wanted is None:
+            return
+        want = m.WantPermit(attempt=held.spec.attempt, lease=held.spec.lease, package=wanted.package)
+        try:
+            permit = await link.peer.call(want, timeout=CALL_TIMEOUT)
+        except (CallFailed, CallTimedOut, NotConnected) as error:
+            self._log.info("no permit for {name} yet: {error}", name=held.name, error=error)
+            return
+        assert isinstance(permit, Permit)
+        if held.permit_wanted() is not None:
+            held.permit(permit)
+
+    def _to_upload(self, held: HeldAttempt, now: float | None = None) -> bool:
+        """Whether there is an archive to upload, and it is time to try."""
+        result = held.result
+        if result is None or result.outcome != "succeeded" or result.artifact is None or held.uploaded:
+            return False
+        return (self._reactor.seconds() if now is None else now) >= held.retry_upload_at
+
+    async def _upload(self, held: HeldAttempt) -> None:
+        link, result = self._link, held.result
+        if link is None or not held.synced or result is None or result.artifact is None:
+            return
+        artifact = result.artifact
+        held.retry_upload_at = self._reactor.seconds() + UPLOAD_INTERVAL
+        want = m.WantUpload(
+            attempt=held.spec.attempt, lease=held.spec.lease, size=artifact.size, sha256=artifact.sha256
+        )
+        try:
+            grant = await link.peer.call(want, timeout=CALL_TIMEOUT)
+            assert isinstance(grant, m.UploadGrant)
+            if not grant.complete:
+                url = self._uploads.rstrip("/") + grant.path
+                archive = held.folder / "archive.tar.gz"
+                await upload(self._agent, self._reactor, url, grant.token, archive, artifact.size)
+        except CallFailed as error:
+            if error.code == "refused":
+                held.ended(
+                    msgspec.structs.replace(
+                        result, outcome="failed", reason=f"what was built can't be stored: {error}", artifact=None
+                    )
+                )
+                self.pump()
+            else:
+                self._log.info("{name} can't be uploaded yet: {error}", name=held.name, error=error)
+            return
+        except (CallTimedOut, NotConnected, UploadFailed, *_HTTP_ERRORS) as error:
+            self._log.info("uploading {name} was broken off: {error}", name=held.name, error=error)
+            return
+        held.uploaded = True
+        self.pump()
+
+    # -- workflows
+
+    def launch(self, work: Coroutine[Deferred[Any], Any, None], about: str) -> None:
+        """Run a workflow of this service; its failure is logged, its end awaited by `stopService`."""
+        running: Deferred[None] = Deferred.fromCoroutine(work)
+        self._workflows.add(running)
+
+        def failed(failure: Failure) -> None:
+            if not (self._draining and failure.check(CancelledError)):
+                self._log.failure("{about} failed", failure, about=about)
+
+        running.addErrback(failed)
+        running.addBoth(lambda _: self._workflows.discard(running))
+
+    def _in_thread(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
+
+
+_HTTP_ERRORS = (
+    TimeoutError,
+    ConnectError,
+    ConnectionClosed,
+    ConnectionDone,
+    ResponseFailed,
+    ResponseNeverReceived,
+    RequestNotSent,
+    RequestTransmissionFailed,
+)
+
+_EMPTY_SHA256 = LogDigest().hexdigest()
+
+_NO_SPEC = Spec(
+    attempt="", lease="", build=0, project="", repository="", ref="", path="", mirror="", npm_cache="", doorbell=""
+)
+
+
+async def _maybe(result: object) -> None:
+    """Wait for what may be a Deferred."""
+    if isinstance(result, Deferred):
+        await result

@@ -1,0 +1,112 @@
+"""
+The seams of the server: Protocols without logic, which ``web`` is written against and ``server`` implements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+_T = TypeVar("_T")
+
+
+class InThread(Protocol):
+    """Runs a blocking function in a thread; never in the reactor's shared pool, whose threads DNS needs."""
+
+    def __call__(self, function: Callable[..., _T], /, *args: object) -> Deferred[_T]:
+        """Fires in the reactor's thread."""
+
+
+class LogEntry(Protocol):
+    """One message of a log (`lines`, `gap`, `end`), encoded once and shared by all who read it."""
+
+    @property
+    def first(self) -> int:
+        """The number of its first record; of an `end`, the number after the last record."""
+
+    @property
+    def end(self) -> int:
+        """The number after its last record."""
+
+    @property
+    def message(self) -> bytes:
+        """Its JSON, without a newline."""
+
+    @property
+    def frame(self) -> bytes:
+        """The same as one unmasked WebSocket text frame."""
+
+    def tagged_frame(self, build: int, attempt: int) -> bytes:
+        """The same with ``build`` and ``attempt`` in it, for a socket that carries several logs."""
+
+    @property
+    def final(self) -> bool:
+        """Whether it is the `end`: nothing comes after it."""
+
+
+class Cursor(Protocol):
+    """One viewer's place in one log. Viewers pull; there is no queue per viewer."""
+
+    def take(self, limit: int) -> Sequence[LogEntry] | None:
+        """
+        The next entries, of about ``limit`` bytes at most (at least one, if there is one), and move past them. An
+        empty sequence: there is nothing now, and ``wake`` will be called once there is. None: what comes next
+        must be fetched first; call `fetch`, then `take` again.
+        """
+
+    def fetch(self) -> Awaitable[None]:
+        """Get what comes next from the store. To be called once at a time, only after `take` gave None."""
+
+    def close(self) -> None:
+        """Forget this cursor. Idempotent."""
+
+
+class Logs(Protocol):
+    """The logs of all attempts: what is live and what is stored, as one."""
+
+    def cursor(self, attempt: str, after: int, wake: Callable[[], None]) -> Cursor:
+        """
+        A cursor behind record ``after`` (0: the beginning). ``wake`` is called, never from within `take`, when
+        there is something to take after `take` had given an empty sequence.
+        """
+
+
+class StateChange(msgspec.Struct, frozen=True, kw_only=True, tag="state", tag_field="type"):
+    """A build's attempt has changed its state. This is the WebSocket's ``state`` message."""
+
+    build: int
+    attempt: int
+    project: str
+    state: str
+    reason: str
+    time: int  # milliseconds since the epoch
+
+
+class StateFeed(Protocol):
+    """Tells whoever listens about every committed change of state, in order."""
+
+    def listen(self, heard: Callable[[StateChange], None]) -> Callable[[], None]:
+        """Call ``heard`` with each change from now on, until the function that is returned has been called."""
+
+    def publish(self, change: StateChange) -> None:
+        """Tell all listeners. Only after the commit."""
+
+
+class Dispatch(Protocol):
+    """The part of the server that hands attempts to builders."""
+
+    @property
+    def linked(self) -> int:
+        """How many builders are linked now."""
+
+    def wake(self) -> None:
+        """Something was queued: look whether a builder is free. Returns at once."""
+
+    def cancel(self, build: int, reason: str) -> Awaitable[None]:
+        """
+        Make the cancellation durable, and tell the builder if one is at work. Raises `storage.builds.NotPossible`
+        if the build has ended already.
+        """

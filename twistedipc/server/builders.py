@@ -1,0 +1,550 @@
+"""
+The apiserver's end of each builder's link: what a builder says becomes commits, and commits become what is said
+to it. Made by the link's factory for each connection; calls ``logs``, ``commits``, ``releasing`` and the ledger.
+
+The rule for every message: check it against the ledger by attempt *and lease* (compare-and-set), commit, then
+answer. A message about a lease that is no longer good is answered with `Stop`, so the builder kills what it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from twistedipc.builds import messages as m
+from twistedipc.builds.attempt import Permit
+from twistedipc.builds.states import TERMINAL, AttemptState
+from twistedipc.ipc import CallFailed, Peer, PeerInfo, Vocabulary
+from twistedipc.server.boundaries import StateFeed
+from twistedipc.server.commits import LogCommits
+from twistedipc.server.logs import BadBatch, EndOfLog, Hole, LiveLog, LogStore
+from twistedipc.server.releasing import Releasing
+from twistedipc.server.states import change_of
+from twistedipc.server.uploads import UploadGrants
+from twistedipc.storage import artifacts, attempts, logs, projects
+from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.errors import LogOrder
+from twistedipc.storage.ledger import Ledger, LedgerUnavailable
+from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.secrets import SecretBox
+
+#: Bytes of unacknowledged records that a builder may have under way for one attempt.
+CREDIT = 1 << 20
+
+#: Seconds until what the ledger couldn't take is tried again.
+RETRY_INTERVAL = 1.0
+
+VOCABULARY = Vocabulary(
+    receives=(m.Status, m.Accept, m.Decline, m.Started, m.Log, m.Final),
+    answers={m.Sync: m.Orders, m.WantPermit: Permit, m.WantUpload: m.UploadGrant},
+    calls={},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collaborators:
+    """What every builder's link works with."""
+
+    clock: IReactorTime
+    now: Callable[[], int]  # milliseconds since the epoch
+    ledger: Ledger
+    logs: LogStore
+    feed: StateFeed
+    grants: UploadGrants
+    artifact_store: ArtifactStore
+    releasing: Releasing
+    secret_box: SecretBox
+    uploads_url: str  # where builders upload to
+    lost_after: float  # seconds that a builder may be away before its attempts are lost
+
+
+class Builders:
+    """All builders that are linked now, by name."""
+
+    _log = Logger()
+
+    def __init__(self, collaborators: Collaborators, changed: Callable[[], None]) -> None:
+        self._with = collaborators
+        self._changed = changed  # a builder came, or has a free slot: the dispatch looks again
+        self._linked: dict[str, BuilderLink] = {}
+        self._away: dict[str, IDelayedCall] = {}
+        self._writers: dict[LiveLog, BuilderLink] = {}
+        self.commits = LogCommits(collaborators.clock, collaborators.ledger, self._committed, self._refused)
+        self._workflows: set[Deferred[None]] = set()
+        self._stopping = False
+
+    # -- what the dispatch and the service ask
+
+    def ready(self) -> list[BuilderLink]:
+        """The links that have synced."""
+        return [link for link in self._linked.values() if link.synced]
+
+    def link_of(self, builder: str) -> BuilderLink | None:
+        """The link of the builder with this name, if it has synced."""
+        link = self._linked.get(builder)
+        return link if link is not None and link.synced else None
+
+    def refuse(self, peer: PeerInfo) -> str | None:
+        """Why this peer may not link now; None if it may. The same incarnation takes its own place over."""
+        linked = self._linked.get(peer.name)
+        if linked is not None and linked.peer.info.incarnation != peer.incarnation:
+            return f"a builder named {peer.name} is linked already"
+        return None
+
+    def application(self, peer: Peer) -> BuilderLink:
+        """A builder has linked. The framework's application factory."""
+        previous = self._linked.get(peer.info.name)
+        if previous is not None:
+            previous.superseded = True
+            previous.peer.close("superseded", "the same builder has linked again")
+        away = self._away.pop(peer.info.name, None)
+        if away is not None:
+            away.cancel()
+        link = BuilderLink(self, self._with, peer)
+        self._linked[peer.info.name] = link
+        self._log.info("builder {name} linked from {address}", name=peer.info.name, address=peer.info.address)
+        return link
+
+    async def recover(self) -> None:
+        """At start: no offer is open any more, and every other lease waits for its builder to come back."""
+        ledger, now = self._with.ledger, self._with.now
+        names: set[str] = set()
+        for row in await ledger.read(attempts.leased, None):
+            if row.state is AttemptState.OFFERED:
+                await ledger.write(attempts.requeue, row.name, row.lease, now())
+            else:
+                names.add(row.builder)
+        for name in sorted(names):
+            for row in await ledger.write(attempts.disconnected, name, now()):
+                self.announce(row)
+            self._expect(name)
+
+    async def stop(self) -> None:
+        """Wait for what is under way. The links are closed by then."""
+        self._stopping = True
+        for away in self._away.values():
+            away.cancel()
+        self._away.clear()
+        for workflow in list(self._workflows):
+            await workflow
+
+    # -- what the links ask
+
+    def launch(self, work: Coroutine[Deferred[Any], Any, None], about: str) -> None:
+        """Run a workflow of this service; its failure is logged, its end awaited by `stop`."""
+        running: Deferred[None] = Deferred.fromCoroutine(work)
+        self._workflows.add(running)
+
+        def ended(result: object) -> None:
+            self._workflows.discard(running)
+
+        running.addErrback(lambda failure: self._log.failure("{about} failed", failure, about=about))
+        running.addBoth(ended)
+
+    async def insist(self, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """Do ``ask`` until the ledger can, or the service stops (then `LedgerUnavailable` is raised)."""
+        while True:
+            try:
+                return await ask()
+            except LedgerUnavailable:
+                if self._stopping:
+                    raise
+                pause: Deferred[None] = Deferred()
+                self._with.clock.callLater(RETRY_INTERVAL, pause.callback, None)
+                await pause
+
+    def announce(self, row: AttemptRow) -> None:
+        """A committed change of state: to whoever listens, and to the log's readers if it is the end."""
+        self._with.feed.publish(change_of(row, self._with.now()))
+        if row.state in TERMINAL:
+            self._with.grants.revoke(row.name)
+            self._with.logs.finish(row.name, EndOfLog(row.lines or 0, row.sha256, row.state.value, row.complete))
+
+    def free(self) -> None:
+        """A slot may be free."""
+        self._changed()
+
+    def writes(self, live: LiveLog, link: BuilderLink) -> None:
+        """This link writes this log from now on."""
+        live.active = True
+        self._writers[live] = link
+
+    def lost_link(self, link: BuilderLink) -> None:
+        """The link is gone."""
+        for live, writer in list(self._writers.items()):
+            if writer is link:
+                del self._writers[live]
+                live.active = False
+                self._with.logs.release(live)
+        if self._linked.get(link.peer.info.name) is link:
+            del self._linked[link.peer.info.name]
+        if not link.superseded and not self._stopping:
+            self._expect(link.peer.info.name)
+            self.launch(self._disconnect(link.peer.info.name), "noting a lost link")
+
+    async def _disconnect(self, name: str) -> None:
+        ledger, now = self._with.ledger, self._with.now
+        for row in await self.insist(lambda: ledger.read(attempts.leased, name)):
+            if row.state is AttemptState.OFFERED and name not in self._linked:
+                await self.insist(lambda row=row: ledger.write(attempts.requeue, row.name, row.lease, now()))
+        if name not in self._linked:
+            for row in await self.insist(lambda: ledger.write(attempts.disconnected, name, now())):
+                self.announce(row)
+        self._changed()
+
+    def _expect(self, name: str) -> None:
+        """Wait for the builder to come back, but not for ever."""
+        if name not in self._away:
+            self._away[name] = self._with.clock.callLater(self._with.lost_after, self._give_up, name)
+
+    def _give_up(self, name: str) -> None:
+        del self._away[name]
+        self.launch(self._lose_all(name), f"giving builder {name} up")
+
+    async def _lose_all(self, name: str) -> None:
+        ledger, now = self._with.ledger, self._with.now
+        for row in await self.insist(lambda: ledger.read(attempts.leased, name)):
+            if name in self._linked:
+                return
+            reason = f"builder {name} has been away for {self._with.lost_after:.0f} s"
+            lost = await self.insist(
+                lambda row=row, reason=reason: ledger.write(attempts.lose, row.name, row.lease, reason, now())
+            )
+            if lost is not None:
+                self.announce(lost)
+
+    def _refused(self, live: LiveLog) -> None:
+        """The ledger has this log otherwise than we do: forget ours, and let the builder sync anew."""
+        link = self._writers.get(live)
+        if link is not None:
+            link.peer.close("log_order", f"the log of {live.attempt} is not what was expected")
+
+    def _committed(self, live: LiveLog) -> None:
+        link = self._writers.get(live)
+        if link is not None:
+            link.acknowledge(live)
+
+
+class BuilderLink:
+    """One connection of one builder. The framework's application."""
+
+    _log = Logger()
+
+    def __init__(self, builders: Builders, collaborators: Collaborators, peer: Peer) -> None:
+        self.peer = peer
+        self.superseded = False
+        self.synced = False
+        self.draining = False
+        self.slots = 0
+        self.leased: set[str] = set()  # the attempts that fill its slots
+        self.resting_until = 0.0  # it declined: no offer before this time
+        self._builders = builders
+        self._with = collaborators
+        self._logs: dict[str, tuple[str, LiveLog]] = {}  # attempt -> its lease and its log, as synced or accepted
+        self._finishing: set[str] = set()
+        self._gone = False
+
+    @property
+    def free_slots(self) -> int:
+        """How many more attempts it could run."""
+        if self.draining or self._gone or self._with.clock.seconds() < self.resting_until:
+            return 0
+        return max(0, self.slots - len(self.leased))
+
+    # -- the framework's side
+
+    def message_received(self, message: msgspec.Struct) -> None:
+        """One-way messages, in their order."""
+        match message:
+            case m.Log():
+                self._log_received(message)
+            case m.Accept():
+                self._builders.launch(self._accepted(message), "an acceptance")
+            case m.Decline():
+                self._builders.launch(self._declined(message), "a declined offer")
+            case m.Started():
+                self._builders.launch(self._started(message), "a start")
+            case m.Final():
+                self._builders.launch(self._final(message), "an attempt's end")
+            case m.Status():
+                self.slots, self.draining = message.slots, message.draining
+                self._builders.free()
+            case _:
+                raise AssertionError(f"not in the vocabulary: {message!r}")
+
+    async def call_received(self, request: msgspec.Struct) -> msgspec.Struct:
+        """Calls; each waits for the ledger."""
+        try:
+            match request:
+                case m.Sync():
+                    return await self._sync(request)
+                case m.WantPermit():
+                    return await self._permit(request)
+                case m.WantUpload():
+                    return await self._upload(request)
+                case _:
+                    raise AssertionError(f"not in the vocabulary: {request!r}")
+        except LedgerUnavailable as error:
+            raise CallFailed("unavailable", str(error)) from error
+
+    def connection_lost(self, reason: str) -> None:
+        """The link is gone; what the builder runs goes on there."""
+        self._gone = True
+        self.synced = False
+        self._log.info("the link to builder {name} is lost: {reason}", name=self.peer.info.name, reason=reason)
+        self._builders.lost_link(self)
+
+    def writing_paused(self) -> None:
+        """Acknowledgements and orders are small and bounded by what the builder sent: nothing to stop."""
+
+    def writing_resumed(self) -> None:
+        """See `writing_paused`."""
+
+    # -- what the dispatch asks
+
+    def offer(self, offer: m.Offer) -> None:
+        """Offer an attempt that the ledger has as offered to this builder."""
+        self.leased.add(offer.attempt)
+        self.peer.send(offer)
+
+    def withdraw(self, attempt: str, lease: str) -> None:
+        """The offer has expired."""
+        self.leased.discard(attempt)
+        self._send(m.Stop(attempt=attempt, lease=lease))
+
+    def cancel(self, row: AttemptRow) -> None:
+        """Someone wants the attempt to end."""
+        self._send(m.CancelAttempt(attempt=row.name, lease=row.lease, reason=row.cancel_reason))
+
+    def acknowledge(self, live: LiveLog) -> None:
+        """Records of this log have been committed."""
+        self._send(m.Ack(attempt=live.attempt, next=live.committed))
+
+    # -- sync
+
+    async def _sync(self, sync: m.Sync) -> m.Orders:
+        if self.synced:
+            raise CallFailed("synced", "this link has synced already")
+        ledger, now, name = self._with.ledger, self._with.now, self.peer.info.name
+        held = {attempt.attempt: attempt for attempt in sync.attempts}
+        orders = [await self._order(attempt) for attempt in sync.attempts]
+        for row in await ledger.read(attempts.leased, name):
+            if row.name in held and held[row.name].lease == row.lease:
+                continue
+            if row.state is AttemptState.OFFERED:
+                await ledger.write(attempts.requeue, row.name, row.lease, now())
+            else:
+                reason = f"builder {name} no longer has it"
+                lost = await ledger.write(attempts.lose, row.name, row.lease, reason, now())
+                if lost is not None:
+                    self._builders.announce(lost)
+        if self._gone:
+            raise CallFailed("gone", "the link was lost during the sync")
+        self.slots, self.draining, self.synced = sync.slots, sync.draining, True
+        self._builders.free()
+        return m.Orders(orders=orders, credit=CREDIT, uploads=self._with.uploads_url)
+
+    async def _order(self, held: m.HeldAttempt) -> m.Order:
+        ledger, now = self._with.ledger, self._with.now
+        row = await ledger.read(attempts.get, held.attempt)
+        if row is None or row.lease != held.lease:
+            return m.Order(attempt=held.attempt, lease=held.lease, order="stop")
+        if row.state in TERMINAL:
+            order: Any = "forget" if held.phase == "ended" else "stop"
+            return m.Order(attempt=held.attempt, lease=held.lease, order=order)
+        if row.state is AttemptState.OFFERED:
+            # Its acceptance was lost on the way; that it is held says the same.
+            row = await ledger.write(attempts.accept, held.attempt, held.lease, now())
+            if row is None:
+                return m.Order(attempt=held.attempt, lease=held.lease, order="stop")
+            self._builders.announce(row)
+        phase = AttemptState.ACCEPTED if held.phase == "accepted" else AttemptState.RUNNING
+        back = await ledger.write(attempts.reconnected, held.attempt, held.lease, phase, now())
+        if back is not None:
+            self._builders.announce(back)
+        live = await self._adopt(held.attempt, held.lease)
+        self.leased.add(held.attempt)
+        return m.Order(
+            attempt=held.attempt,
+            lease=held.lease,
+            order="go" if held.phase == "accepted" else "continue",
+            next=live.next,
+            cancel=row.cancel_reason,
+        )
+
+    async def _adopt(self, attempt: str, lease: str) -> LiveLog:
+        """From now on this link writes this log."""
+        live = self._with.logs.live(attempt)
+        self._builders.writes(live, self)
+        await self._with.logs.load(live)
+        self._logs[attempt] = (lease, live)
+        return live
+
+    # -- an attempt's life
+
+    async def _accepted(self, accept: m.Accept) -> None:
+        ledger, now = self._with.ledger, self._with.now
+        row = await self._builders.insist(
+            lambda: ledger.write(attempts.accept, accept.attempt, accept.lease, now()),
+        )
+        if row is None or row.state is not AttemptState.ACCEPTED:
+            if row is not None:
+                self._builders.announce(row)
+            self.leased.discard(accept.attempt)
+            self._send(m.Stop(attempt=accept.attempt, lease=accept.lease))
+            self._builders.free()
+            return
+        self._builders.announce(row)
+        await self._builders.insist(lambda: self._adopt(accept.attempt, accept.lease))
+        self._send(m.Go(attempt=accept.attempt, lease=accept.lease))
+        if row.cancel_reason:
+            self.cancel(row)
+
+    async def _declined(self, decline: m.Decline) -> None:
+        ledger, now = self._with.ledger, self._with.now
+        self._log.info(
+            "builder {name} declined {attempt}: {reason}",
+            name=self.peer.info.name,
+            attempt=decline.attempt,
+            reason=decline.reason,
+        )
+        self.leased.discard(decline.attempt)
+        self.resting_until = self._with.clock.seconds() + 2.0
+        row = await self._builders.insist(
+            lambda: ledger.write(attempts.requeue, decline.attempt, decline.lease, now()),
+        )
+        if row is not None:
+            self._builders.announce(row)
+        self._with.clock.callLater(2.1, self._builders.free)
+        self._builders.free()
+
+    async def _started(self, started: m.Started) -> None:
+        ledger, now = self._with.ledger, self._with.now
+        row = await self._builders.insist(
+            lambda: ledger.write(attempts.started, started.attempt, started.lease, started.time, now()),
+        )
+        if row is not None:
+            self._builders.announce(row)
+
+    def _log_received(self, log: m.Log) -> None:
+        known = self._logs.get(log.attempt)
+        if known is None or known[0] != log.lease:
+            self._send(m.Stop(attempt=log.attempt, lease=log.lease))
+            return
+        live = known[1]
+        try:
+            added = live.append(log.batches)
+        except Hole as hole:
+            self._send(m.Resend(attempt=log.attempt, next=hole.next))
+            return
+        except BadBatch as error:
+            self._log.error(
+                "builder {name} sent what can't be of {attempt}: {error}",
+                name=self.peer.info.name,
+                attempt=log.attempt,
+                error=error,
+            )
+            self.peer.close("bad_log", str(error))
+            return
+        if not added:
+            self.acknowledge(live)
+            return
+        self._builders.commits.add(live, added)
+        self._with.logs.changed(live)
+
+    async def _final(self, final: m.Final) -> None:
+        if final.attempt in self._finishing:
+            return
+        self._finishing.add(final.attempt)
+        try:
+            await self._finish(final)
+        finally:
+            self._finishing.discard(final.attempt)
+
+    async def _finish(self, final: m.Final) -> None:
+        ledger, result = self._with.ledger, final.result
+        row = await self._builders.insist(lambda: ledger.read(attempts.get, final.attempt))
+        known = self._logs.get(final.attempt)
+        if row is None or row.lease != final.lease:
+            self._send(m.Stop(attempt=final.attempt, lease=final.lease))
+            return
+        if row.state not in TERMINAL:
+            if known is None or known[0] != final.lease:
+                self._send(m.Stop(attempt=final.attempt, lease=final.lease))
+                return
+            live = known[1]
+            if live.next <= result.lines:
+                self._send(m.Resend(attempt=final.attempt, next=live.next))
+                return
+            try:
+                await self._builders.commits.durable(live, live.next)
+            except LogOrder:
+                return  # the link is being closed: the next sync begins anew
+            complete = live.next == result.lines + 1 and await self._digest(live) == result.sha256
+            if not complete:
+                self._log.error("the log of {attempt} is not what its runner wrote", attempt=final.attempt)
+            finished = await self._builders.insist(
+                lambda: self._with.releasing.finish(row, final.lease, result, complete),
+            )
+            if finished is None:
+                self._send(m.Stop(attempt=final.attempt, lease=final.lease))
+                return
+            self._builders.announce(finished)
+        self.leased.discard(final.attempt)
+        self._logs.pop(final.attempt, None)
+        self._send(m.FinalAck(attempt=final.attempt, lease=final.lease))
+        self._builders.free()
+
+    async def _digest(self, live: LiveLog) -> str:
+        if live.digest is not None:
+            return live.digest.hexdigest()
+        _count, sha256 = await self._builders.insist(lambda: self._with.ledger.read(logs.verify, live.attempt))
+        return str(sha256)
+
+    # -- publishing
+
+    async def _row_of(self, attempt: str, lease: str) -> AttemptRow:
+        """The attempt's row, marked as publishing; `CallFailed` unless this lease is good."""
+        ledger, now = self._with.ledger, self._with.now
+        row = await ledger.read(attempts.get, attempt)
+        if row is None or row.lease != lease or row.state in TERMINAL:
+            raise CallFailed("void", "this lease is not good any more")
+        if row.state is not AttemptState.PUBLISHING:
+            publishing = await ledger.write(attempts.publishing, attempt, lease, now())
+            if publishing is None:
+                raise CallFailed("void", "this attempt can't publish now")
+            self._builders.announce(publishing)
+            row = publishing
+        return row
+
+    async def _permit(self, want: m.WantPermit) -> Permit:
+        row = await self._row_of(want.attempt, want.lease)
+        if row.cancel_reason:
+            return Permit(granted=False, reason=row.cancel_reason)
+        sealed = await self._with.ledger.read(projects.sealed_secret, row.project, "npm_token")
+        if sealed is None:
+            return Permit(granted=False, reason="the project has no npm_token: `twistedipc project secret` sets it")
+        return Permit(granted=True, token=self._with.secret_box.open(sealed))
+
+    async def _upload(self, want: m.WantUpload) -> m.UploadGrant:
+        row = await self._row_of(want.attempt, want.lease)
+        try:
+            self._with.artifact_store.check(want.size, want.sha256)
+        except ValueError as error:
+            raise CallFailed("refused", str(error)) from error
+        stored = await self._with.ledger.write(artifacts.begin, want.attempt, want.size, want.sha256, self._with.now())
+        path = f"/api/v1/uploads/{row.name}"
+        if stored.complete:
+            return m.UploadGrant(path=path, token="", complete=True)
+        return m.UploadGrant(path=path, token=self._with.grants.grant(want.attempt, want.size, want.sha256))
+
+    def _send(self, message: msgspec.Struct) -> None:
+        """Say it, unless the link has gone meanwhile: then the next sync says it."""
+        if not self._gone:
+            self.peer.send(message)

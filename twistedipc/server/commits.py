@@ -1,0 +1,175 @@
+"""
+Group commit of log records: what has come from all builders since the last commit goes into one transaction.
+Called by ``builders``; calls the ledger, then says which records are durable.
+
+One commit is under way at a time, and the next one begins no sooner than `COMMIT_INTERVAL` after it began: under
+load the groups grow by themselves, and a quiet system doesn't pay an fsync for each line. Nothing is acknowledged
+to a builder before its commit; if the ledger can't be written, everything stays here (the builders' credit bounds
+it) and is tried again until it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twistedipc.builds.logs import Lines, StepEnded, StepStarted
+from twistedipc.server.logs import Entry, LiveLog
+from twistedipc.storage import logs
+from twistedipc.storage.errors import LogOrder
+from twistedipc.storage.ledger import Ledger, LedgerUnavailable
+
+#: Seconds between the beginnings of two commits.
+COMMIT_INTERVAL = 0.015
+
+#: Seconds until a commit that failed is tried again.
+RETRY_INTERVAL = 0.5
+
+
+class _Pending:
+    """What one log has waiting."""
+
+    __slots__ = ("entries", "events", "live")
+
+    def __init__(self, live: LiveLog) -> None:
+        self.live = live
+        self.entries: list[Entry] = []
+        self.events: list[tuple[int, StepStarted | StepEnded]] = []
+
+
+class LogCommits:
+    """Commits records in groups and tells ``committed(live)`` after each commit that held some of that log."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        ledger: Ledger,
+        committed: Callable[[LiveLog], None],
+        refused: Callable[[LiveLog], None],
+    ) -> None:
+        self._clock = clock
+        self._ledger = ledger
+        self._committed = committed
+        self._refused = refused  # the ledger has other records of this log, or its end: nothing is pending any more
+        self._pending: dict[LiveLog, _Pending] = {}
+        self._timer: IDelayedCall | None = None
+        self._busy = False
+        self._last = float("-inf")
+        self._waiting: list[tuple[LiveLog, int, Deferred[None]]] = []
+        self.failing = False  # whether the last commit failed
+
+    def add(self, live: LiveLog, added: list[tuple[Entry, Lines]]) -> None:
+        """Records to be committed, in the order of their numbers."""
+        if not added:
+            return
+        pending = self._pending.get(live)
+        if pending is None:
+            pending = self._pending[live] = _Pending(live)
+        for entry, batch in added:
+            pending.entries.append(entry)
+            for record in batch.lines if _has_events(batch) else ():
+                if isinstance(record, StepStarted | StepEnded):
+                    pending.events.append((batch.time, record))
+        self._schedule()
+
+    def durable(self, live: LiveLog, next: int) -> Deferred[None]:
+        """Fires when all of the log's records below ``next`` are committed."""
+        done: Deferred[None] = Deferred()
+        if live.committed >= next:
+            done.callback(None)
+        else:
+            self._waiting.append((live, next, done))
+        return done
+
+    def _schedule(self, delay: float | None = None) -> None:
+        if self._busy or self._timer is not None:
+            return
+        if delay is None:
+            delay = max(0.0, self._last + COMMIT_INTERVAL - self._clock.seconds())
+        self._timer = self._clock.callLater(delay, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._busy = True
+        self._last = self._clock.seconds()
+        group, self._pending = self._pending, {}
+        Deferred.fromCoroutine(self._commit(group)).addErrback(
+            lambda failure: self._log.failure("committing log records failed", failure)
+        )
+
+    async def _commit(self, group: dict[LiveLog, _Pending]) -> None:
+        # A write each, so that one log's trouble isn't another's; the ledger makes one transaction of them all.
+        results = await DeferredList([self._write(pending) for pending in group.values()], consumeErrors=True)
+        failed: dict[LiveLog, _Pending] = {}
+        for (succeeded, result), (live, pending) in zip(results, group.items(), strict=True):
+            if succeeded:
+                live.commit(pending.entries[-1].end)
+                self._committed(live)
+                continue
+            assert isinstance(result, Failure)
+            if result.check(LogOrder) is not None:
+                self._log.error("{error}", error=result.value)
+                self._drop(live, result)
+                continue
+            failed[live] = pending
+            if result.check(LedgerUnavailable) is None:
+                self._log.failure("records of {attempt} can't be stored", result, attempt=live.attempt)
+            elif not self.failing:
+                self._log.error("log records can't be committed, builds wait: {error}", error=result.value)
+        if self.failing and not failed:
+            self._log.info("log records are committed again")
+        self.failing = bool(failed)
+        self._put_back(failed)
+        self._busy = False
+        self._fire()
+        if self._pending:
+            self._schedule(RETRY_INTERVAL if failed else None)
+
+    def _write(self, pending: _Pending) -> Deferred[None]:
+        first = pending.entries[0].first
+        item = logs.ChunkItem(
+            attempt=pending.live.attempt,
+            first=first,
+            count=pending.entries[-1].end - first,
+            data=b"".join([entry.message + b"\n" for entry in pending.entries]),
+            events=pending.events,
+        )
+        return self._ledger.write(logs.append, [item])
+
+    def _drop(self, live: LiveLog, why: Failure) -> None:
+        self._pending.pop(live, None)
+        live.broken = True
+        dropped = [each for each in self._waiting if each[0] is live]
+        self._waiting = [each for each in self._waiting if each[0] is not live]
+        for _live, _next, done in dropped:
+            done.errback(why)
+        self._refused(live)
+
+    def _fire(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for live, next, done in waiting:
+            if live.committed >= next:
+                done.callback(None)
+            else:
+                self._waiting.append((live, next, done))
+
+    def _put_back(self, group: dict[LiveLog, _Pending]) -> None:
+        for live, later in self._pending.items():
+            earlier = group.get(live)
+            if earlier is None:
+                group[live] = later
+            else:
+                earlier.entries += later.entries
+                earlier.events += later.events
+        self._pending = group
+
+
+def _has_events(batch: Lines) -> bool:
+    """Whether a batch holds anything but strings, found in C: most batches don't."""
+    return len(set(map(type, batch.lines)) - {str}) > 0

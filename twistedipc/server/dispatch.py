@@ -1,0 +1,164 @@
+"""
+The dispatch: from the queue in the ledger to a builder with a free slot. Called when something was queued, when a
+builder came, and when a slot became free; implements `boundaries.Dispatch`.
+
+An offer is committed with a new lease before it is sent, and expires if it isn't accepted in time. A late
+acceptance names a lease that is void by then, and is answered with `Stop`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from twistedipc.builds.messages import Offer
+from twistedipc.builds.states import LEASED, AttemptState
+from twistedipc.server.boundaries import StateFeed
+from twistedipc.server.builders import BuilderLink, Builders
+from twistedipc.server.states import change_of
+from twistedipc.storage import attempts, builds
+from twistedipc.storage.ledger import Ledger, LedgerUnavailable
+from twistedipc.storage.rows import AttemptRow, OfferRow
+
+#: Seconds for a builder to accept an offer: it has one small file to write.
+OFFER_EXPIRES = 15.0
+
+#: Seconds until the queue is looked at again when the ledger couldn't be read.
+RETRY_INTERVAL = 1.0
+
+
+class QueueDispatch:
+    """Offers queued attempts, oldest first, to the builder with the most free slots."""
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, now: Callable[[], int], ledger: Ledger, feed: StateFeed) -> None:
+        self._clock = clock
+        self._now = now
+        self._ledger = ledger
+        self._feed = feed
+        self._builders: Builders | None = None
+        self._looking = False
+        self._again = False
+        self._retry: IDelayedCall | None = None
+        self._expiring: dict[str, IDelayedCall] = {}
+        self._stopped = False
+
+    def serve(self, builders: Builders) -> None:
+        """Begin to hand attempts to these builders."""
+        self._builders = builders
+
+    def stop(self) -> None:
+        """Offer nothing more."""
+        self._stopped = True
+        for timer in [*self._expiring.values(), *([self._retry] if self._retry else [])]:
+            if timer.active():
+                timer.cancel()
+        self._expiring.clear()
+
+    @property
+    def linked(self) -> int:
+        """See `boundaries.Dispatch`."""
+        return len(self._builders.ready()) if self._builders is not None else 0
+
+    def wake(self) -> None:
+        """See `boundaries.Dispatch`."""
+        builders = self._builders
+        if self._stopped or builders is None:
+            return
+        if self._looking:
+            self._again = True
+            return
+        self._looking = True
+        builders.launch(self._look(builders), "looking at the queue")
+
+    async def cancel(self, build: int, reason: str) -> None:
+        """See `boundaries.Dispatch`."""
+        row = await self._ledger.write(builds.request_cancel, build, reason, self._now())
+        builders = self._builders
+        if builders is None:
+            return
+        if row.state is AttemptState.CANCELLED:
+            builders.announce(row)
+        elif row.state in LEASED:
+            link = builders.link_of(row.builder)
+            if link is not None:
+                link.cancel(row)
+
+    async def _look(self, builders: Builders) -> None:
+        try:
+            while not self._stopped:
+                self._again = False
+                offered = await self._offer_some(builders)
+                if not offered and not self._again:
+                    return
+        except LedgerUnavailable:
+            if not self._stopped:
+                self._retry = self._clock.callLater(RETRY_INTERVAL, self.wake)
+        finally:
+            self._looking = False
+
+    async def _offer_some(self, builders: Builders) -> bool:
+        """Offer as much as there are free slots; whether anything was offered."""
+        free = sum(link.free_slots for link in builders.ready())
+        if not free:
+            return False
+        offered = False
+        for queued in await self._ledger.read(attempts.next_queued, free, frozenset()):
+            link = max(builders.ready(), key=lambda link: link.free_slots, default=None)
+            if link is None or not link.free_slots or self._stopped:
+                break
+            lease = secrets.token_hex(16)
+            row = await self._ledger.write(attempts.offer, queued.name, lease, link.peer.info.name, self._now())
+            if row is None:
+                continue  # it was cancelled, or someone else was faster
+            offered = True
+            self._feed.publish(change_of(row, self._now()))
+            if not link.synced:
+                await self._expire_now(builders, row)
+                continue
+            link.offer(_offer(queued, lease))
+            self._expiring[row.lease] = self._clock.callLater(OFFER_EXPIRES, self._expire, builders, link, row)
+        return offered
+
+    def _expire(self, builders: Builders, link: BuilderLink, row: AttemptRow) -> None:
+        del self._expiring[row.lease]
+        builders.launch(self._expire_if_open(builders, link, row), "an offer's expiry")
+
+    async def _expire_if_open(self, builders: Builders, link: BuilderLink, row: AttemptRow) -> None:
+        if await self._expire_now(builders, row):
+            self._log.warn("builder {name} did not answer an offer in time", name=link.peer.info.name)
+            link.withdraw(row.name, row.lease)
+
+    async def _expire_now(self, builders: Builders, row: AttemptRow) -> bool:
+        """Take the offer back unless it was accepted; whether it was taken back."""
+        current = await builders.insist(lambda: self._ledger.read(attempts.get, row.name))
+        if current is None or current.lease != row.lease or current.state is not AttemptState.OFFERED:
+            return False
+        back = await builders.insist(lambda: self._ledger.write(attempts.requeue, row.name, row.lease, self._now()))
+        if back is None:
+            return False
+        builders.announce(back)
+        self.wake()
+        return True
+
+
+def _offer(queued: OfferRow, lease: str) -> Offer:
+    return Offer(
+        attempt=queued.name,
+        lease=lease,
+        build=queued.build,
+        project=queued.project,
+        repository=queued.repository,
+        ref=queued.ref,
+        commit=queued.commit,
+        publish=queued.publish,
+        parameters=queued.parameters,
+        environment=queued.environment,
+        timeout=queued.timeout,
+        idle_timeout=queued.idle_timeout,
+        expires=OFFER_EXPIRES,
+    )

@@ -1,0 +1,400 @@
+"""
+The logs of all attempts as viewers see them: the live tail and the store, behind one cursor. Called by
+``builders`` (records come in), ``commits`` (they became durable) and ``web`` (viewers take them out).
+
+Viewers pull. A `LiveLog` keeps the last entries of a log, each encoded once and shared by all; a `LogCursor` is an
+index into them. Who has fallen behind the tail reads from the store, by chunks, only while its socket wants more.
+So a viewer costs a cursor, however slow it is, and the hand-over from replay to live is no hand-over at all: the
+same numbers, from another place.
+
+What is not committed yet stays in the tail whatever its size. That is bounded too: a builder may have only so many
+unacknowledged bytes under way.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from twistedipc.builds.logs import Lines, LogDigest, encoder, lines_decoder, trim, valid_shape
+from twistedipc.builds.states import TERMINAL
+from twistedipc.storage import attempts, logs
+from twistedipc.storage.ledger import Ledger
+
+#: How many bytes of committed entries a live log keeps for its viewers.
+TAIL_BYTES = 1 << 19
+
+#: How many bytes a cursor reads from the store at a time.
+FETCH_BYTES = 1 << 16
+
+EMPTY_SHA256 = LogDigest().hexdigest()
+
+
+class EndOfLog(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
+    """The last message of a log: how many records it has, their digest, and whether all of them are here."""
+
+    lines: int
+    sha256: str
+    state: str
+    complete: bool
+
+
+def text_frame(message: bytes) -> bytes:
+    """``message`` as one final, unmasked WebSocket text frame (RFC 6455, 5.2)."""
+    size = len(message)
+    if size < 126:
+        return bytes((0x81, size)) + message
+    if size < 65536:
+        return struct.pack("!BBH", 0x81, 126, size) + message
+    return struct.pack("!BBQ", 0x81, 127, size) + message
+
+
+class Entry:
+    """One message of a log, encoded once. See `boundaries.LogEntry`."""
+
+    __slots__ = ("_frame", "_tagged", "end", "final", "first", "message")
+
+    def __init__(self, first: int, end: int, message: bytes, *, final: bool = False) -> None:
+        self.first = first
+        self.end = end
+        self.message = message
+        self.final = final
+        self._frame: bytes | None = None
+        self._tagged: bytes | None = None
+
+    @property
+    def frame(self) -> bytes:
+        """The message as a WebSocket frame, made when the first viewer wants it."""
+        frame = self._frame
+        if frame is None:
+            frame = self._frame = text_frame(self.message)
+        return frame
+
+    def tagged_frame(self, build: int, attempt: int) -> bytes:
+        """
+        The message with ``build`` and ``attempt`` in it, as a WebSocket frame, for streams that carry several logs.
+        An entry belongs to one log, so this too is made once.
+        """
+        frame = self._tagged
+        if frame is None:
+            prefix = b'{"build":%d,"attempt":%d,' % (build, attempt)
+            frame = self._tagged = text_frame(prefix + self.message[1:])
+        return frame
+
+
+def entry_of(batch: Lines) -> Entry:
+    """The entry of a batch."""
+    return Entry(batch.first, batch.end, encoder.encode(batch))
+
+
+class UnknownAttempt(Exception):
+    """There is no such attempt."""
+
+
+class Hole(Exception):
+    """Records are missing before those that came."""
+
+    def __init__(self, next: int) -> None:
+        super().__init__(f"record {next} is missing")
+        self.next = next
+
+
+class BadBatch(Exception):
+    """A batch that can't be: its numbers or its fragments make no sense, or it comes after the end."""
+
+
+class LiveLog:
+    """One attempt's log while somebody writes or reads it."""
+
+    def __init__(self, attempt: str) -> None:
+        self.attempt = attempt
+        self.loaded = False
+        self.next = 1  # the number of the record that is to come
+        self.committed = 1  # all below it are durable
+        self.ended = False
+        self.active = False  # a builder is writing it
+        self.broken = False  # the ledger has it otherwise: not to be used any more
+        self.digest: LogDigest | None = None  # None: not known from the first record on
+        self.cursors: set[LogCursor] = set()
+        self._entries: deque[Entry] = deque()
+        self._base = 0  # the serial number of `_entries[0]`; serials are never used again
+        self._bytes = 0
+        self._end: EndOfLog | None = None
+        self._loading: list[Deferred[None]] | None = None
+
+    # -- writing
+
+    def restore(self, next: int, end: EndOfLog | None) -> None:
+        """What the store knows of it: all records below ``next``, and its end if it has one."""
+        self.loaded = True
+        self.next = self.committed = next
+        if next == 1:
+            self.digest = LogDigest()
+        end = end or self._end
+        if end is not None:
+            self.finish(end)
+
+    def append(self, batches: Sequence[Lines]) -> list[tuple[Entry, Lines]]:
+        """
+        Take the next batches, all or none; return the entries that are new, each with its batch. What is here
+        already is trimmed by its number. Raises `Hole` or `BadBatch`.
+        """
+        if self.ended:
+            raise BadBatch("the log has ended")
+        fresh: list[Lines] = []
+        expected = self.next
+        for batch in batches:
+            if not valid_shape(batch):
+                raise BadBatch(f"batch {batch.first} is not well formed")
+            if batch.first > expected:
+                raise Hole(expected)
+            rest = trim(batch, expected)
+            if rest is not None:
+                fresh.append(rest)
+                expected = rest.end
+        added = []
+        for batch in fresh:
+            entry = entry_of(batch)
+            if self.digest is not None:
+                self.digest.add(batch)
+            self._entries.append(entry)
+            self._bytes += len(entry.message)
+            added.append((entry, batch))
+        self.next = expected
+        return added
+
+    def commit(self, next: int) -> None:
+        """All records below ``next`` are durable: the tail may let go of what is too much."""
+        self.committed = max(self.committed, next)
+        entries = self._entries
+        while self._bytes > TAIL_BYTES and len(entries) > 1 and entries[0].end <= self.committed:
+            self._bytes -= len(entries.popleft().message)
+            self._base += 1
+
+    def finish(self, end: EndOfLog) -> None:
+        """Nothing comes after this."""
+        if not self.loaded:
+            self._end = end  # it ended while we were asking the store
+        elif not self.ended:
+            self.ended = True
+            self._entries.append(Entry(self.next, self.next, encoder.encode(end), final=True))
+
+    # -- reading
+
+    def find(self, number: int) -> int | None:
+        """The serial of the entry in the tail that holds record ``number`` or follows it; None if it is older."""
+        entries = self._entries
+        if not entries:
+            return self._base if number >= self.next else None
+        if number < entries[0].first:
+            return None
+        low, high = 0, len(entries)
+        while low < high:
+            middle = (low + high) // 2
+            entry = entries[middle]
+            if entry.end <= number and not entry.final:
+                low = middle + 1
+            else:
+                high = middle
+        return self._base + low
+
+    def at(self, serial: int) -> Entry | None:
+        """The entry with this serial; None if it is yet to come. Raises IndexError if the tail has let go of it."""
+        index = serial - self._base
+        if index < 0:
+            raise IndexError(serial)
+        return self._entries[index] if index < len(self._entries) else None
+
+    def wake(self) -> None:
+        """Wake the cursors that wait."""
+        for cursor in list(self.cursors):
+            cursor.wake()
+
+
+class LogCursor:
+    """One viewer's place in one log. See `boundaries.Cursor`."""
+
+    __slots__ = ("_closed", "_fetched", "_live", "_logs", "_next", "_serial", "_waiting", "_wake")
+
+    def __init__(self, logs: LogStore, live: LiveLog, after: int, wake: Callable[[], None]) -> None:
+        self._logs = logs
+        self._live = live
+        self._next = after + 1
+        self._wake = wake
+        self._serial: int | None = None  # our place in the tail; None while we read from the store
+        self._fetched: deque[Entry] = deque()
+        self._waiting = False
+        self._closed = False
+
+    def take(self, limit: int) -> Sequence[Entry] | None:
+        """See `boundaries.Cursor`."""
+        taken: list[Entry] = []
+        size = 0
+        fetched = self._fetched
+        while fetched and (size < limit or not taken):
+            entry = fetched.popleft()
+            taken.append(entry)
+            size += len(entry.message)
+            self._next = entry.end
+        live = self._live
+        if fetched:
+            return taken
+        if not live.loaded:
+            return None
+        if self._serial is None:
+            self._serial = live.find(self._next)
+            if self._serial is None:
+                return taken or None
+        try:
+            while size < limit or not taken:
+                found = live.at(self._serial)
+                if found is None:
+                    self._waiting = not taken
+                    return taken
+                self._serial += 1
+                if found.end <= self._next and not found.final:
+                    continue  # asked to begin beyond what exists: these are not wanted
+                if found.first < self._next and not found.final:
+                    found = _cut(found, self._next)
+                taken.append(found)
+                size += len(found.message)
+                self._next = max(self._next, found.end)
+        except IndexError:
+            # The tail has moved on while the viewer was slow: back to the store, by number.
+            self._serial = None
+            return taken or None
+        return taken
+
+    async def fetch(self) -> None:
+        """See `boundaries.Cursor`."""
+        await self._logs.load(self._live)
+        if self._closed or self._live.find(self._next) is not None:
+            return
+        entries = await self._logs.read(self._live.attempt, self._next)
+        if not entries and self._live.find(self._next) is None:
+            raise LookupError(f"record {self._next} of {self._live.attempt} is neither stored nor live")
+        if not self._closed:
+            self._fetched.extend(entries)
+
+    def wake(self) -> None:
+        """Something has come; called by the log."""
+        if self._waiting:
+            self._waiting = False
+            self._wake()
+
+    def close(self) -> None:
+        """See `boundaries.Cursor`."""
+        if not self._closed:
+            self._closed = True
+            self._fetched.clear()
+            self._live.cursors.discard(self)
+            self._logs.release(self._live)
+
+
+def _cut(entry: Entry, first: int) -> Entry:
+    """The part of a `lines` entry from record ``first`` on."""
+    rest = trim(lines_decoder.decode(entry.message), first)
+    assert rest is not None, "the caller compared the numbers"
+    return entry_of(rest)
+
+
+class LogStore:
+    """All logs. Implements `boundaries.Logs`."""
+
+    def __init__(self, clock: IReactorTime, ledger: Ledger) -> None:
+        self._clock = clock
+        self._ledger = ledger
+        self._live: dict[str, LiveLog] = {}
+        self._changed: set[LiveLog] = set()
+
+    def live(self, attempt: str) -> LiveLog:
+        """The attempt's log in memory, made if need be; `load` it before use, `release` it after."""
+        live = self._live.get(attempt)
+        if live is None or live.broken:
+            live = self._live[attempt] = LiveLog(attempt)
+        return live
+
+    def cursor(self, attempt: str, after: int, wake: Callable[[], None]) -> LogCursor:
+        """See `boundaries.Logs`."""
+        live = self.live(attempt)
+        cursor = LogCursor(self, live, after, wake)
+        live.cursors.add(cursor)
+        return cursor
+
+    async def load(self, live: LiveLog) -> None:
+        """Make sure that the log knows what is stored. Raises `UnknownAttempt`, `LedgerUnavailable`."""
+        if live.loaded:
+            return
+        if live._loading is not None:
+            waiting: Deferred[None] = Deferred()
+            live._loading.append(waiting)
+            await waiting
+            return
+        live._loading = []
+        try:
+            row = await self._ledger.read(attempts.get, live.attempt)
+            if row is None:
+                raise UnknownAttempt(live.attempt)
+            next = await self._ledger.read(logs.next_record, live.attempt)
+            end = None
+            if row.state in TERMINAL:
+                lines = next - 1 if row.lines is None else row.lines
+                sha256 = row.sha256 or (EMPTY_SHA256 if lines == 0 else "")
+                end = EndOfLog(lines, sha256, row.state.value, row.complete or (lines == 0 and next == 1))
+            live.restore(next, end)
+        except BaseException as error:
+            waiters, live._loading = live._loading, None
+            for waiting in waiters:
+                waiting.errback(error)
+            raise
+        waiters, live._loading = live._loading, None
+        for waiting in waiters:
+            waiting.callback(None)
+
+    async def read(self, attempt: str, first: int) -> list[Entry]:
+        """The stored entries from record ``first`` on, some 64 KiB of them."""
+        chunks = await self._ledger.read(logs.read, attempt, first, FETCH_BYTES)
+        entries: list[Entry] = []
+        for chunk in chunks:
+            for message in chunk.data.rstrip(b"\n").split(b"\n"):
+                batch = lines_decoder.decode(message)
+                if batch.end <= first:
+                    continue
+                rest = trim(batch, first)
+                assert rest is not None, "it ends after `first`"
+                entries.append(entry_of(rest) if rest is not batch else Entry(batch.first, batch.end, message))
+        return entries
+
+    def finish(self, attempt: str, end: EndOfLog) -> None:
+        """The attempt has ended, and that is committed: whoever reads its log learns it."""
+        live = self._live.get(attempt)
+        if live is not None:
+            live.active = False
+            live.finish(end)
+            self.changed(live)
+            self.release(live)
+
+    def changed(self, live: LiveLog) -> None:
+        """
+        There is something new in the log: its viewers are woken at the end of this turn of the reactor, once
+        for all that has come in it.
+        """
+        if not self._changed:
+            self._clock.callLater(0, self._wake_changed)
+        self._changed.add(live)
+
+    def _wake_changed(self) -> None:
+        changed, self._changed = self._changed, set()
+        for live in changed:
+            live.wake()
+
+    def release(self, live: LiveLog) -> None:
+        """Forget a log that nobody reads or writes any more; the store has it."""
+        unused = not live.cursors and not live.active and live.committed == live.next
+        if (live.broken or unused) and self._live.get(live.attempt) is live:
+            del self._live[live.attempt]

@@ -1,0 +1,150 @@
+"""
+Ending an attempt, with its release: unpack beside the live one, commit, one atomic switch. Called by ``builders``
+at an attempt's end and by ``web`` when someone rolls back.
+
+The ledger says which release is live; the link on disk follows it. A crash between the commit and the switch is
+mended at the next start (`reconcile`), so a release is never half there and never forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from sqlalchemy import Connection
+from twisted.internet.defer import DeferredLock
+from twisted.logger import Logger
+
+from twistedipc.builds.attempt import ArtifactFile, Result
+from twistedipc.publish.archive import BadArchive
+from twistedipc.publish.releases import ReleaseStore
+from twistedipc.server.boundaries import InThread
+from twistedipc.storage import artifacts, attempts, builds, projects, releases
+from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.rows import AttemptRow, ReleaseRow
+
+#: How many releases of a project are kept on disk.
+KEPT_RELEASES = 10
+
+
+class NoSuchRelease(Exception):
+    """The project has no release with this id, or its files are gone."""
+
+
+class Releasing:
+    """Ends attempts and switches releases."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        in_thread: InThread,
+        now: Callable[[], int],
+        ledger: Ledger,
+        artifact_store: ArtifactStore,
+        release_store: ReleaseStore,
+    ) -> None:
+        self._in_thread = in_thread
+        self._now = now
+        self._ledger = ledger
+        self._artifact_store = artifact_store
+        self._release_store = release_store
+        self._locks: dict[str, DeferredLock] = {}  # by project: one switch at a time
+
+    async def finish(self, row: AttemptRow, lease: str, result: Result, complete: bool) -> AttemptRow | None:
+        """
+        Commit the attempt's end, and make its release live if it has one to make. None: the lease is not good.
+        Raises `LedgerUnavailable`; asking again goes on where it stopped.
+        """
+        release: ReleaseRow | None = None
+        if result.outcome == "succeeded" and result.artifact is not None and await self._to_be_released(row):
+            try:
+                release = await self._unpack(row, result, result.artifact)
+            except (BadArchive, OSError, NoSuchRelease) as error:
+                self._log.error("{attempt} can't be released: {error}", attempt=row.name, error=error)
+                result = msgspec.structs.replace(result, outcome="failed", reason=f"it can't be released: {error}")
+        finished = await self._ledger.write(_finish, row, lease, result, complete, release, self._now())
+        if finished is not None and release is not None:
+            await self._switch(row.project)
+        return finished
+
+    async def activate(self, project: str, release: int) -> ReleaseRow:
+        """Make this release the live one: roll back, or forth. Raises `NoSuchRelease`, `LedgerUnavailable`."""
+        row = await self._ledger.read(releases.get, project, release)
+        if row is None or not await self._in_thread(self._release_store.has, project, release):
+            raise NoSuchRelease(f"{project} has no release {release}, or its files have been removed")
+        row = await self._ledger.write(releases.activate, project, release, self._now())
+        await self._switch(project)
+        return row
+
+    async def reconcile(self) -> None:
+        """At start: make the links on disk say what the ledger says."""
+        for project in await self._ledger.read(projects.list_all, None):
+            await self._switch(project.name)
+
+    async def _to_be_released(self, row: AttemptRow) -> bool:
+        build = await self._ledger.read(builds.get, row.build)
+        project = await self._ledger.read(projects.get, row.project)
+        return build is not None and build.publish and project is not None and project.publish.static
+
+    async def _unpack(self, row: AttemptRow, result: Result, artifact: ArtifactFile) -> ReleaseRow:
+        stored = await self._ledger.read(artifacts.get, row.name)
+        if stored is None or not stored.complete or stored.sha256 != artifact.sha256:
+            raise NoSuchRelease("what was built has not arrived")
+        release = await self._ledger.write(
+            _create, row, stored.sha256, artifact.files, artifact.unpacked, result.commit, self._now()
+        )
+        archive = self._artifact_store.path(stored.sha256)
+        await self._in_thread(self._release_store.unpack, row.project, release.id, archive)
+        return release
+
+    async def _switch(self, project: str) -> None:
+        lock = self._locks.setdefault(project, DeferredLock())
+        await lock.acquire()
+        try:
+            live = await self._ledger.read(releases.live, project)
+            if live is None:
+                return
+            try:
+                await self._in_thread(self._release_store.activate, project, live.id)
+                await self._in_thread(self._release_store.remove_old, project, KEPT_RELEASES)
+            except OSError as error:
+                self._log.error(
+                    "the live release of {project} can't be switched (it will be at the next start): {error}",
+                    project=project,
+                    error=error,
+                )
+        finally:
+            lock.release()
+
+
+def _create(
+    connection: Connection, row: AttemptRow, sha256: str, files: int, size: int, commit: str, now: int
+) -> ReleaseRow:
+    return releases.create(
+        connection,
+        attempt=row.name,
+        project=row.project,
+        sha256=sha256,
+        files=files,
+        size=size,
+        commit=commit,
+        now=now,
+    )
+
+
+def _finish(
+    connection: Connection,
+    row: AttemptRow,
+    lease: str,
+    result: Result,
+    complete: bool,
+    release: ReleaseRow | None,
+    now: int,
+) -> AttemptRow | None:
+    """The end and the release's going live are one transaction: neither is there without the other."""
+    finished = attempts.finish(connection, row.name, lease, result, complete, now)
+    if finished is not None and release is not None:
+        releases.activate(connection, row.project, release.id, now)
+    return finished

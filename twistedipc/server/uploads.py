@@ -1,0 +1,50 @@
+"""
+Grants to upload what was built: a one-time token bound to an attempt. ``builders`` grants, ``web`` redeems.
+
+The tokens live in memory only. A builder whose token the apiserver has forgotten, by a restart, asks for another;
+what has arrived is on disk, and the upload goes on from its offset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+
+import msgspec
+
+
+class UploadTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """What a token allows: one archive of one attempt."""
+
+    attempt: str
+    size: int
+    sha256: str
+
+
+class UploadGrants:
+    """The tokens that are good now: at most one for each attempt that a builder holds."""
+
+    def __init__(self) -> None:
+        self._grants: dict[str, tuple[bytes, UploadTarget]] = {}
+
+    def grant(self, attempt: str, size: int, sha256: str) -> str:
+        """A new token for the attempt; an earlier one is void."""
+        token = "tipu_" + secrets.token_urlsafe(32)
+        self._grants[attempt] = (_digest(token), UploadTarget(attempt=attempt, size=size, sha256=sha256))
+        return token
+
+    def grant_for(self, attempt: str, token: str) -> UploadTarget | None:
+        """What ``token`` allows for ``attempt``; None if nothing."""
+        found = self._grants.get(attempt)
+        if found is None or not hmac.compare_digest(found[0], _digest(token)):
+            return None
+        return found[1]
+
+    def revoke(self, attempt: str) -> None:
+        """The upload is over."""
+        self._grants.pop(attempt, None)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
