@@ -1,0 +1,90 @@
+"""
+A ledger without threads: the real queries on a real SQLite in memory, each done at once. For tests on a `Clock`.
+
+It can be told to fail, as a locked database or a full disk would make it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.pool import StaticPool
+from twisted.internet.defer import Deferred, fail, succeed
+
+from twistedipc.builds.attempt import Publish
+from twistedipc.storage import builds, projects
+from twistedipc.storage.errors import LedgerUnavailable
+from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.tables import metadata
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class InstantLedger:
+    """Runs each query at once, in the caller's thread."""
+
+    def __init__(self) -> None:
+        self.engine = create_engine("sqlite://", poolclass=StaticPool)
+        metadata.create_all(self.engine)
+        self.available = True
+        self.writes = 0
+
+    def read(
+        self, query: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> Deferred[_T]:
+        """As `Ledger.read`."""
+        return self._run(query, *args, **kwargs)
+
+    def write(
+        self, query: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> Deferred[_T]:
+        """As `Ledger.write`."""
+        self.writes += 1
+        return self._run(query, *args, **kwargs)
+
+    def _run(self, query: Callable[..., _T], *args: Any, **kwargs: Any) -> Deferred[_T]:
+        if not self.available:
+            return fail(LedgerUnavailable("the database is locked"))
+        try:
+            with self.engine.begin() as connection:
+                return succeed(query(connection, *args, **kwargs))
+        except BaseException as error:
+            return fail(error)
+
+    def as_ledger(self) -> Ledger:
+        """For those who ask for a `Ledger`: it has the methods that they call."""
+        return cast(Ledger, self)
+
+    def now(self, query: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run a query for the test itself."""
+        with self.engine.begin() as connection:
+            return query(connection, *args, **kwargs)
+
+    def queue(self, project: str = "hello", *, publish: Publish | None = None) -> str:
+        """Make the project if there is none, and queue a build of it; the attempt's name."""
+        if self.now(projects.get, project) is None:
+            self.now(
+                projects.create,
+                name=project,
+                repository="https://git.example/hello.git",
+                default_ref="main",
+                publish=publish or Publish(),
+                environment={},
+                timeout=60.0,
+                idle_timeout=30.0,
+                now=1,
+            )
+        build, _created = self.now(
+            builds.create,
+            project=project,
+            ref="main",
+            publish=True,
+            parameters={},
+            requested_by="test",
+            now=1,
+            idempotency=None,
+        )
+        return f"{build.id}-1"

@@ -1,0 +1,504 @@
+"""
+The apiserver's end of the link, against the instant ledger: what a builder says becomes commits, and every message
+about a void lease is answered with `Stop`. The builder here is the test, which speaks by the link's messages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import msgspec
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.instant import InstantLedger
+from twistedipc.builds import messages as m
+from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Result
+from twistedipc.builds.logs import Lines, LogDigest
+from twistedipc.builds.states import AttemptState
+from twistedipc.ipc import CallFailed, Peer, PeerInfo
+from twistedipc.publish.archive import create
+from twistedipc.publish.releases import ReleaseStore
+from twistedipc.server.boundaries import StateChange
+from twistedipc.server.builders import Builders, Collaborators
+from twistedipc.server.commits import COMMIT_INTERVAL
+from twistedipc.server.dispatch import OFFER_EXPIRES, QueueDispatch
+from twistedipc.server.logs import LogStore
+from twistedipc.server.releasing import Releasing
+from twistedipc.server.states import Feed
+from twistedipc.server.uploads import UploadGrants
+from twistedipc.storage import artifacts, attempts, projects, releases
+from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.secrets import SecretBox
+
+_T = TypeVar("_T")
+
+
+class Apiserver:
+    """Everything of an apiserver but its sockets and threads."""
+
+    def __init__(self, folder: Path, ledger: InstantLedger, clock: Clock) -> None:
+        self.ledger = ledger
+        self.clock = clock
+        self.time = 1000
+        self.changes: list[StateChange] = []
+        feed = Feed()
+        feed.listen(self.changes.append)
+        self.logs = LogStore(clock, ledger.as_ledger())
+        self.artifacts = ArtifactStore(folder / "artifacts")
+        self.release_store = ReleaseStore(folder / "releases")
+        self.secret_box = SecretBox(folder / "secret.key")
+        self.grants = UploadGrants()
+        self.dispatch = QueueDispatch(clock, self.now, ledger.as_ledger(), feed)
+        self.releasing = Releasing(
+            lambda function, *args: succeed(function(*args)),
+            self.now,
+            ledger.as_ledger(),
+            self.artifacts,
+            self.release_store,
+        )
+        self.builders = Builders(
+            Collaborators(
+                clock=clock,
+                now=self.now,
+                ledger=ledger.as_ledger(),
+                logs=self.logs,
+                feed=feed,
+                grants=self.grants,
+                artifact_store=self.artifacts,
+                releasing=self.releasing,
+                secret_box=self.secret_box,
+                uploads_url="http://api.example",
+                lost_after=600.0,
+            ),
+            self.dispatch.wake,
+        )
+        recovered = Deferred.fromCoroutine(self.builders.recover())
+        assert recovered.called
+        self.dispatch.serve(self.builders)
+
+    def now(self) -> int:
+        """A time that always goes on."""
+        self.time += 1
+        return self.time
+
+    def state(self, attempt: str) -> AttemptState:
+        """The attempt's state in the ledger."""
+        return self.row(attempt).state
+
+    def row(self, attempt: str) -> AttemptRow:
+        """The attempt's row."""
+        row = self.ledger.now(attempts.get, attempt)
+        assert row is not None
+        return row
+
+
+class Builder:
+    """A builder's end of a link, without its bytes: it hears what the apiserver says."""
+
+    def __init__(self, apiserver: Apiserver, name: str = "one", incarnation: str = "i1") -> None:
+        self.heard: list[msgspec.Struct] = []
+        self.closed: list[str] = []
+        self.apiserver = apiserver
+        info = PeerInfo(name=name, role="builder", incarnation=incarnation, version=1, address="memory")
+        self.refused = apiserver.builders.refuse(info)
+        self.link = apiserver.builders.application(Peer(info, cast(Any, self)))
+
+    # -- the link that `Peer` needs
+
+    writing_is_paused = False
+
+    def send(self, message: msgspec.Struct) -> None:
+        """The apiserver says something."""
+        self.heard.append(message)
+
+    def close(self, code: str, reason: str) -> None:
+        """The apiserver closes the link."""
+        self.closed.append(code)
+        self.lose()
+
+    # -- what the builder does
+
+    def lose(self) -> None:
+        """The link is lost."""
+        self.link.connection_lost("cut")
+
+    def sync(self, *held: m.HeldAttempt, slots: int = 2) -> m.Orders:
+        """Say what is held."""
+        return self.call(m.Sync(slots=slots, attempts=list(held)), m.Orders)
+
+    def call(self, request: msgspec.Struct, kind: type[_T]) -> _T:
+        """Call, and get the reply."""
+        results: list[object] = []
+        Deferred.fromCoroutine(self.link.call_received(request)).addBoth(results.append)
+        assert results, "no answer"
+        if not isinstance(results[0], kind):
+            cast(Any, results[0]).raiseException()
+        return cast(_T, results[0])
+
+    def say(self, message: msgspec.Struct) -> None:
+        """One message."""
+        self.link.message_received(message)
+
+    def take(self, kind: type[_T]) -> list[_T]:
+        """What was heard of this kind, and forget it."""
+        found: list[_T] = [message for message in self.heard if isinstance(message, kind)]
+        self.heard = [message for message in self.heard if not isinstance(message, kind)]
+        return found
+
+    def run(self, offer: m.Offer) -> None:
+        """Accept and start what was offered."""
+        self.say(m.Accept(attempt=offer.attempt, lease=offer.lease))
+        assert self.take(m.Go)
+        self.say(m.Started(attempt=offer.attempt, lease=offer.lease, time=5))
+
+    def log(self, offer: m.Offer, *batches: Lines) -> None:
+        """Send records, and let them be committed."""
+        self.say(m.Log(attempt=offer.attempt, lease=offer.lease, batches=list(batches)))
+        self.apiserver.clock.advance(COMMIT_INTERVAL)
+
+
+def result(*batches: Lines, outcome: Any = "succeeded", **more: Any) -> Result:
+    """The result of an attempt with this log."""
+    digest = LogDigest()
+    for batch in batches:
+        digest.add(batch)
+    return Result(outcome=outcome, lines=digest.count, sha256=digest.hexdigest(), started=5, ended=9, **more)
+
+
+BATCH = Lines(1, 10, 0, ["one", "two"])
+
+
+class LinkCase(SynchronousTestCase):
+    """One apiserver, some builders."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.ledger = InstantLedger()
+        self.apiserver = Apiserver(self.folder, self.ledger, Clock())
+
+    def restart(self) -> None:
+        """The apiserver is killed and started again."""
+        self.apiserver = Apiserver(self.folder, self.ledger, Clock())
+
+    def offered(self, builder: Builder) -> m.Offer:
+        """The one offer that the builder has got."""
+        (offer,) = builder.take(m.Offer)
+        return offer
+
+    def running(self) -> tuple[Builder, m.Offer]:
+        """A builder that runs an attempt."""
+        self.ledger.queue()
+        builder = Builder(self.apiserver)
+        builder.sync()
+        offer = self.offered(builder)
+        builder.run(offer)
+        self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
+        return builder, offer
+
+    def cancel(self, attempt: str) -> None:
+        """Cancel its build."""
+        build = int(attempt.split("-")[0])
+        self.successResultOf(Deferred.fromCoroutine(self.apiserver.dispatch.cancel(build, "not wanted")))
+
+
+class BuilderLinks(LinkCase):
+    """An attempt's life over the link."""
+
+    def test_an_attempt_from_the_queue_to_its_end(self) -> None:
+        builder, offer = self.running()
+        builder.log(offer, BATCH)
+        self.assertEqual([m.Ack(attempt=offer.attempt, next=3)], builder.take(m.Ack))
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(BATCH, commit="c" * 40)))
+        self.assertEqual([m.FinalAck(attempt=offer.attempt, lease=offer.lease)], builder.take(m.FinalAck))
+        row = self.apiserver.row(offer.attempt)
+        self.assertEqual((AttemptState.SUCCEEDED, True, 2), (row.state, row.complete, row.lines))
+        self.assertEqual(
+            ["offered", "accepted", "running", "succeeded"], [change.state for change in self.apiserver.changes]
+        )
+
+    def test_no_more_is_offered_than_there_are_slots(self) -> None:
+        names = [self.ledger.queue() for _ in range(4)]
+        one, two = Builder(self.apiserver, "one"), Builder(self.apiserver, "two")
+        one.sync(slots=1)
+        two.sync(slots=2)
+        offers = one.take(m.Offer) + two.take(m.Offer)
+        self.assertEqual(sorted(names[:3]), sorted(offer.attempt for offer in offers))
+        first = offers[0]
+        one.run(first)
+        one.say(m.Final(attempt=first.attempt, lease=first.lease, result=result()))
+        self.assertEqual([names[3]], [offer.attempt for offer in one.take(m.Offer)])
+
+    def test_a_late_acceptance_of_an_expired_offer_is_stopped(self) -> None:
+        self.ledger.queue()
+        builder = Builder(self.apiserver)
+        builder.sync()
+        old = self.offered(builder)
+        self.apiserver.clock.advance(OFFER_EXPIRES)
+        self.assertEqual([m.Stop(attempt=old.attempt, lease=old.lease)], builder.take(m.Stop))
+        new = self.offered(builder)
+        self.assertNotEqual(old.lease, new.lease)
+        builder.say(m.Accept(attempt=old.attempt, lease=old.lease))
+        self.assertEqual([m.Stop(attempt=old.attempt, lease=old.lease)], builder.take(m.Stop))
+        self.assertEqual([], builder.take(m.Go))
+        builder.run(new)
+
+    def test_a_declined_offer_goes_to_another_builder(self) -> None:
+        one, two = Builder(self.apiserver, "one"), Builder(self.apiserver, "two")
+        one.sync(slots=3)
+        two.sync()
+        self.ledger.queue()
+        self.apiserver.dispatch.wake()
+        offer = self.offered(one)
+        one.say(m.Decline(attempt=offer.attempt, lease=offer.lease, reason="no room"))
+        two.run(self.offered(two))
+        self.assertEqual([], one.take(m.Offer))
+
+    def test_a_hole_is_asked_for(self) -> None:
+        builder, offer = self.running()
+        builder.log(offer, Lines(3, 10, 0, ["three"]))
+        self.assertEqual([m.Resend(attempt=offer.attempt, next=1)], builder.take(m.Resend))
+        builder.log(offer, BATCH, Lines(3, 10, 0, ["three"]))
+        self.assertEqual(4, builder.take(m.Ack)[-1].next)
+
+    def test_an_end_before_its_records_is_refused(self) -> None:
+        builder, offer = self.running()
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(BATCH)))
+        self.assertEqual([m.Resend(attempt=offer.attempt, next=1)], builder.take(m.Resend))
+        self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
+
+    def test_an_end_waits_for_the_commit_of_its_records(self) -> None:
+        builder, offer = self.running()
+        builder.log(offer, BATCH)
+        builder.say(m.Log(attempt=offer.attempt, lease=offer.lease, batches=[Lines(3, 11, 0, ["three"])]))
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(BATCH, Lines(3, 11, 0, ["three"]))))
+        self.assertEqual([], builder.take(m.FinalAck))
+        self.apiserver.clock.advance(COMMIT_INTERVAL)
+        self.assertEqual(1, len(builder.take(m.FinalAck)))
+
+    def test_a_log_that_differs_is_said_to_be_incomplete(self) -> None:
+        builder, offer = self.running()
+        builder.log(offer, BATCH)
+        other = result(Lines(1, 10, 0, ["one", "zwei"]))
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=other))
+        self.assertEqual(1, len(builder.take(m.FinalAck)))
+        self.assertFalse(self.apiserver.row(offer.attempt).complete)
+
+    def test_nonsense_in_a_log_closes_the_link(self) -> None:
+        builder, offer = self.running()
+        builder.say(m.Log(attempt=offer.attempt, lease=offer.lease, batches=[Lines(1, 10, 0, [])]))
+        self.assertEqual(["bad_log"], builder.closed)
+
+    def test_a_foreign_attempt_and_an_old_lease_are_stopped(self) -> None:
+        builder, offer = self.running()
+        for attempt, lease in (("99-1", offer.lease), (offer.attempt, "ff" * 16)):
+            stop = [m.Stop(attempt=attempt, lease=lease)]
+            builder.say(m.Log(attempt=attempt, lease=lease, batches=[BATCH]))
+            self.assertEqual(stop, builder.take(m.Stop))
+            builder.say(m.Accept(attempt=attempt, lease=lease))
+            self.assertEqual(stop, builder.take(m.Stop))
+            builder.say(m.Final(attempt=attempt, lease=lease, result=result()))
+            self.assertEqual(stop, builder.take(m.Stop))
+            with self.assertRaises(CallFailed):
+                builder.call(m.WantUpload(attempt=attempt, lease=lease, size=1, sha256="a" * 64), m.UploadGrant)
+        self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
+
+    def test_two_different_ends_have_one_outcome(self) -> None:
+        builder, offer = self.running()
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result()))
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(outcome="failed")))
+        self.assertEqual(2, len(builder.take(m.FinalAck)))
+        self.assertEqual(AttemptState.SUCCEEDED, self.apiserver.state(offer.attempt))
+
+    def test_a_lost_link_disconnects_and_a_sync_connects_again(self) -> None:
+        builder, offer = self.running()
+        builder.log(offer, BATCH)
+        builder.lose()
+        self.assertEqual(AttemptState.DISCONNECTED, self.apiserver.state(offer.attempt))
+        builder = Builder(self.apiserver)
+        orders = builder.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=9))
+        self.assertEqual([("continue", 3)], [(order.order, order.next) for order in orders.orders])
+        self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
+
+    def test_the_apiserver_is_killed_and_comes_back(self) -> None:
+        builder, offer = self.running()
+        builder.log(offer, BATCH)
+        self.restart()
+        self.assertEqual(AttemptState.DISCONNECTED, self.apiserver.state(offer.attempt))
+        builder = Builder(self.apiserver)
+        orders = builder.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="ended", next=4))
+        self.assertEqual([("continue", 3)], [(order.order, order.next) for order in orders.orders])
+        rest = Lines(3, 11, 0, ["three"])
+        builder.log(offer, BATCH, rest)
+        # The digest of what came before the kill is taken from the store.
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(BATCH, rest)))
+        row = self.apiserver.row(offer.attempt)
+        self.assertEqual((AttemptState.SUCCEEDED, True), (row.state, row.complete))
+
+    def test_an_acceptance_that_was_lost_is_made_good_by_the_sync(self) -> None:
+        self.ledger.queue()
+        builder = Builder(self.apiserver)
+        builder.sync()
+        offer = self.offered(builder)
+        held = m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="accepted", next=1)
+        again = Builder(self.apiserver)  # the same incarnation takes its place over
+        self.assertEqual(["superseded"], builder.closed)
+        orders = again.sync(held)
+        self.assertEqual(["go"], [order.order for order in orders.orders])
+        self.assertEqual(AttemptState.ACCEPTED, self.apiserver.state(offer.attempt))
+
+    def test_after_the_offer_was_taken_back_what_is_held_is_stopped(self) -> None:
+        self.ledger.queue()
+        builder = Builder(self.apiserver)
+        builder.sync()
+        offer = self.offered(builder)
+        self.restart()  # which takes all open offers back
+        builder = Builder(self.apiserver)
+        orders = builder.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="accepted", next=1))
+        self.assertEqual(["stop"], [order.order for order in orders.orders])
+        self.assertEqual([offer.attempt], [new.attempt for new in builder.take(m.Offer)])
+
+    def test_what_a_builder_no_longer_has_is_lost(self) -> None:
+        builder, offer = self.running()
+        builder.lose()
+        Builder(self.apiserver).sync()
+        row = self.apiserver.row(offer.attempt)
+        self.assertEqual((AttemptState.LOST, "builder one no longer has it"), (row.state, row.reason))
+
+    def test_a_builder_that_stays_away_is_given_up(self) -> None:
+        builder, offer = self.running()
+        builder.lose()
+        self.apiserver.clock.advance(599)
+        self.assertEqual(AttemptState.DISCONNECTED, self.apiserver.state(offer.attempt))
+        self.apiserver.clock.advance(2)
+        self.assertEqual(AttemptState.LOST, self.apiserver.state(offer.attempt))
+        builder = Builder(self.apiserver)
+        orders = builder.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=1))
+        self.assertEqual(["stop"], [order.order for order in orders.orders])
+
+    def test_another_incarnation_of_a_linked_builder_is_refused(self) -> None:
+        Builder(self.apiserver, "one", "i1")
+        self.assertIsNone(Builder(self.apiserver, "one", "i1").refused)
+        self.assertIn("linked already", Builder(self.apiserver, "one", "i2").refused or "")
+
+    def test_cancelling_in_each_state(self) -> None:
+        cancelled = self.ledger.queue()
+        self.cancel(cancelled)
+        self.assertEqual(AttemptState.CANCELLED, self.apiserver.state(cancelled))
+        builder, offer = self.running()
+        self.cancel(offer.attempt)
+        (message,) = builder.take(m.CancelAttempt)
+        self.assertEqual("not wanted", message.reason)
+        # It is cancelled when its processes are gone, which only the builder can say.
+        self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
+        builder.lose()
+        again = Builder(self.apiserver)
+        orders = again.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=1))
+        self.assertEqual(["not wanted"], [order.cancel for order in orders.orders])
+
+    def test_a_cancel_that_races_with_the_end_has_one_outcome(self) -> None:
+        builder, offer = self.running()
+        self.cancel(offer.attempt)
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result()))
+        self.assertEqual(AttemptState.SUCCEEDED, self.apiserver.state(offer.attempt))
+
+    def test_the_ledger_fails_for_a_while_and_nothing_is_lost(self) -> None:
+        builder, offer = self.running()
+        self.ledger.available = False
+        builder.log(offer, BATCH)
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(BATCH)))
+        self.assertEqual([], builder.take(m.Ack) + builder.take(m.FinalAck))
+        self.ledger.available = True
+        for _ in range(5):
+            self.apiserver.clock.advance(1)
+        self.assertEqual(1, len(builder.take(m.FinalAck)))
+        self.assertEqual(AttemptState.SUCCEEDED, self.apiserver.state(offer.attempt))
+
+
+class Publishing(LinkCase):
+    """Permits, uploads and releases."""
+
+    def publishing(self, publish: Publish) -> tuple[Builder, m.Offer]:
+        """A builder that runs an attempt of a project that publishes."""
+        self.ledger.queue(publish=publish)
+        builder = Builder(self.apiserver)
+        builder.sync()
+        offer = self.offered(builder)
+        builder.run(offer)
+        return builder, offer
+
+    def test_a_permit_needs_the_projects_token(self) -> None:
+        builder, offer = self.publishing(Publish(npm=True))
+        package = Package(file="p.tgz", name="p", version="1.0.0", integrity="sha512-x")
+        want = m.WantPermit(attempt=offer.attempt, lease=offer.lease, package=package)
+        refused = builder.call(want, Permit)
+        self.assertFalse(refused.granted)
+        self.assertIn("npm_token", refused.reason)
+        sealed = self.apiserver.secret_box.seal("s3cret-token")
+        self.ledger.now(projects.set_secret, "hello", "npm_token", sealed, 7)
+        self.assertEqual(Permit(granted=True, token="s3cret-token"), builder.call(want, Permit))
+        self.assertEqual(AttemptState.PUBLISHING, self.apiserver.state(offer.attempt))
+        self.cancel(offer.attempt)
+        self.assertFalse(builder.call(want, Permit).granted)
+
+    def test_a_release_goes_live_with_the_attempts_end(self) -> None:
+        builder, offer = self.publishing(Publish(static=True))
+        archive = self.upload(builder, offer, "hello, world")
+        self.assertIsNone(self.apiserver.release_store.live("hello"))
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(artifact=archive)))
+        self.assertEqual(AttemptState.SUCCEEDED, self.apiserver.state(offer.attempt))
+        live = self.apiserver.release_store.live("hello")
+        assert live is not None
+        self.assertEqual("hello, world", (live / "index.html").read_text())
+        row = self.ledger.now(releases.live, "hello")
+        assert row is not None
+        # A link that a crash left behind is mended at the next start.
+        (self.folder / "releases" / "hello" / "current").unlink()
+        self.restart()
+        self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.reconcile()))
+        self.assertIsNotNone(self.apiserver.release_store.live("hello"))
+
+    def test_a_release_whose_archive_has_not_arrived_fails(self) -> None:
+        builder, offer = self.publishing(Publish(static=True))
+        archive = ArtifactFile(size=5, sha256="a" * 64, files=1, unpacked=5)
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(artifact=archive)))
+        row = self.apiserver.row(offer.attempt)
+        self.assertEqual(AttemptState.FAILED, row.state)
+        self.assertIn("has not arrived", row.reason)
+
+    def test_an_upload_is_granted_within_bounds(self) -> None:
+        builder, offer = self.publishing(Publish(static=True))
+        for size, sha256 in ((0, "a" * 64), (-1, "a" * 64), (1 << 60, "a" * 64), (5, "../../x")):
+            with self.assertRaises(CallFailed) as caught:
+                builder.call(
+                    m.WantUpload(attempt=offer.attempt, lease=offer.lease, size=size, sha256=sha256), m.UploadGrant
+                )
+            self.assertEqual("refused", caught.exception.code)
+
+    def upload(self, builder: Builder, offer: m.Offer, text: str) -> ArtifactFile:
+        """Put an archive with one page into the artifact store, as an upload does."""
+        output = self.folder / "output"
+        output.mkdir()
+        (output / "index.html").write_text(text)
+        path = self.folder / "archive.tar.gz"
+        manifest = create(output, path)
+        data = path.read_bytes()
+        archive = ArtifactFile(
+            size=len(data), sha256=hashlib.sha256(data).hexdigest(), files=len(manifest.files), unpacked=len(text)
+        )
+        want = m.WantUpload(attempt=offer.attempt, lease=offer.lease, size=archive.size, sha256=archive.sha256)
+        grant = builder.call(want, m.UploadGrant)
+        self.assertIsNotNone(self.apiserver.grants.grant_for(offer.attempt, grant.token))
+        self.assertIsNone(self.apiserver.grants.grant_for(offer.attempt, grant.token + "x"))
+        self.apiserver.artifacts.append(offer.attempt, 0, data)
+        self.apiserver.artifacts.complete(offer.attempt, archive.size, archive.sha256)
+        self.ledger.now(artifacts.mark_complete, offer.attempt, archive.sha256, 8)
+        self.assertTrue(builder.call(want, m.UploadGrant).complete)
+        return archive

@@ -1,0 +1,342 @@
+"""The logs as viewers see them: each record once and in order, from wherever, however slowly they read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.instant import InstantLedger
+from twistedipc.builds.attempt import Result
+from twistedipc.builds.logs import Lines, LogDigest, StepStarted
+from twistedipc.server import logs as server_logs
+from twistedipc.server.boundaries import LogEntry
+from twistedipc.server.commits import COMMIT_INTERVAL, RETRY_INTERVAL, LogCommits
+from twistedipc.server.logs import BadBatch, EndOfLog, Hole, LiveLog, LogStore, UnknownAttempt
+from twistedipc.storage import attempts
+
+
+def batch(first: int, count: int, size: int = 10) -> Lines:
+    """Records whose text tells their number."""
+    return Lines(first, 1000 + first, 0, [f"{number} ".ljust(size, "x") for number in range(first, first + count)])
+
+
+def numbers(entries: Sequence[LogEntry]) -> list[int]:
+    """The numbers that the records' texts tell."""
+    found: list[int] = []
+    for entry in entries:
+        message = msgspec.json.decode(entry.message)
+        if message["type"] == "lines":
+            told = [int(line.split(" ")[0]) for line in message["lines"]]
+            assert told == list(range(message["first"], message["first"] + len(told)))
+            found += told
+    return found
+
+
+class Platform:
+    """A store of logs on an instant ledger, with one attempt that is running."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.ledger = InstantLedger()
+        self.store = LogStore(self.clock, self.ledger.as_ledger())
+        self.acknowledged: list[int] = []
+        self.refused: list[str] = []
+        self.commits = LogCommits(
+            self.clock,
+            self.ledger.as_ledger(),
+            lambda live: self.acknowledged.append(live.committed),
+            lambda live: self.refused.append(live.attempt),
+        )
+        self.attempt = self.ledger.queue()
+        self.lease = "ab" * 16
+        self.ledger.now(attempts.offer, self.attempt, self.lease, "builder", 2)
+        self.ledger.now(attempts.accept, self.attempt, self.lease, 3)
+        self.live = self.store.live(self.attempt)
+        self.live.active = True
+        loaded = Deferred.fromCoroutine(self.store.load(self.live))
+        assert loaded.called
+
+    def send(self, *batches: Lines) -> None:
+        """What a builder sends."""
+        added = self.live.append(batches)
+        self.commits.add(self.live, added)
+        self.store.changed(self.live)
+        self.clock.advance(0)
+
+    def commit(self) -> None:
+        """Let what waits be committed."""
+        self.clock.advance(COMMIT_INTERVAL)
+
+    def finish(self) -> None:
+        """The attempt ends."""
+        assert self.live.digest is not None
+        sha256 = self.live.digest.hexdigest()
+        result = Result(outcome="succeeded", lines=self.live.next - 1, sha256=sha256, started=4, ended=5)
+        row = self.ledger.now(attempts.finish, self.attempt, self.lease, result, True, 5)
+        assert row is not None
+        self.store.finish(self.attempt, EndOfLog(row.lines or 0, row.sha256, row.state.value, row.complete))
+        self.clock.advance(0)
+
+
+class Viewer:
+    """Takes from a cursor when told to."""
+
+    def __init__(self, store: LogStore, attempt: str, after: int = 0) -> None:
+        self.wakes = 0
+        self.seen: list[int] = []
+        self.entries: list[LogEntry] = []
+        self.cursor = store.cursor(attempt, after, self._wake)
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+    def take(self, limit: int) -> bool:
+        """Take once; whether there may be more at once."""
+        taken = self.cursor.take(limit)
+        if taken is None:
+            fetching = Deferred.fromCoroutine(self.cursor.fetch())
+            assert fetching.called
+            failures: list[object] = []
+            fetching.addErrback(failures.append)
+            assert not failures, failures
+            return True
+        self.entries += taken
+        self.seen += numbers(taken)
+        return bool(taken)
+
+    def take_all(self, limit: int = 1 << 16) -> list[int]:
+        """Take until there is nothing now."""
+        while self.take(limit):
+            pass
+        return self.seen
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end was seen."""
+        return bool(self.entries) and self.entries[-1].final
+
+
+class Cursors(SynchronousTestCase):
+    """One viewer's place in one log."""
+
+    def test_a_live_log_wakes_its_viewer_once_for_a_turn(self) -> None:
+        platform = Platform()
+        viewer = Viewer(platform.store, platform.attempt)
+        self.assertEqual([], viewer.take_all())
+        platform.live.append([batch(1, 2)])
+        platform.store.changed(platform.live)
+        platform.live.append([batch(3, 1)])
+        platform.store.changed(platform.live)
+        platform.clock.advance(0)
+        self.assertEqual(1, viewer.wakes)
+        self.assertEqual([1, 2, 3], viewer.take_all())
+
+    def test_a_cursor_in_the_middle_of_a_batch(self) -> None:
+        platform = Platform()
+        platform.send(batch(1, 10))
+        self.assertEqual([5, 6, 7, 8, 9, 10], Viewer(platform.store, platform.attempt, after=4).take_all())
+        platform.commit()
+        self.assertEqual([10], Viewer(platform.store, platform.attempt, after=9).take_all())
+
+    def test_a_cursor_beyond_what_exists_waits_for_its_number(self) -> None:
+        platform = Platform()
+        viewer = Viewer(platform.store, platform.attempt, after=5)
+        viewer.take_all()
+        platform.send(batch(1, 3))
+        viewer.take_all()
+        platform.send(batch(4, 4))
+        self.assertEqual([6, 7], viewer.take_all())
+
+    def test_a_log_that_has_ended_long_ago(self) -> None:
+        platform = Platform()
+        platform.send(batch(1, 7))
+        platform.commit()
+        platform.finish()
+        fresh = LogStore(platform.clock, platform.ledger.as_ledger())
+        viewer = Viewer(fresh, platform.attempt)
+        self.assertEqual(list(range(1, 8)), viewer.take_all())
+        end = msgspec.json.decode(viewer.entries[-1].message)
+        digest = LogDigest()
+        digest.add(batch(1, 7))
+        self.assertEqual(
+            {"type": "end", "lines": 7, "sha256": digest.hexdigest(), "state": "succeeded", "complete": True}, end
+        )
+
+    def test_an_attempt_cancelled_in_the_queue_has_an_empty_complete_log(self) -> None:
+        platform = Platform()
+        other = platform.ledger.queue()
+        platform.ledger.now(attempts.cancel_queued, other, "no more", 9)
+        viewer = Viewer(platform.store, other)
+        viewer.take_all()
+        end = msgspec.json.decode(viewer.entries[-1].message)
+        self.assertEqual((0, True, LogDigest().hexdigest()), (end["lines"], end["complete"], end["sha256"]))
+
+    def test_an_attempt_that_does_not_exist(self) -> None:
+        platform = Platform()
+        cursor = platform.store.cursor("99-1", 0, lambda: None)
+        self.assertIsNone(cursor.take(100))
+        self.failureResultOf(Deferred.fromCoroutine(cursor.fetch()), UnknownAttempt)
+
+    def test_logs_that_nobody_reads_or_writes_are_forgotten(self) -> None:
+        platform = Platform()
+        viewer = Viewer(platform.store, platform.attempt)
+        platform.send(batch(1, 1))
+        platform.commit()
+        platform.finish()
+        viewer.take_all()
+        viewer.cursor.close()
+        viewer.cursor.close()
+        self.assertIsNot(platform.live, platform.store.live(platform.attempt))
+
+    def test_memory_is_bounded_however_long_the_log(self) -> None:
+        self.patch(server_logs, "TAIL_BYTES", 10_000)
+        platform = Platform()
+        stuck = Viewer(platform.store, platform.attempt)
+        for first in range(1, 2001, 10):
+            platform.send(batch(first, 10, size=200))
+            platform.commit()
+        held = sum(len(entry.message) for entry in platform.live._entries)
+        self.assertLess(held, 13_000)
+        self.assertEqual(list(range(1, 2001)), stuck.take_all())
+
+    def test_uncommitted_records_stay_whatever_their_size(self) -> None:
+        self.patch(server_logs, "TAIL_BYTES", 1000)
+        platform = Platform()
+        platform.ledger.available = False
+        platform.send(*[batch(first, 10, size=200) for first in range(1, 101, 10)])
+        platform.commit()
+        platform.ledger.available = True
+        self.assertEqual(list(range(1, 101)), Viewer(platform.store, platform.attempt).take_all())
+
+    @settings(deadline=None, max_examples=60)
+    @given(data=st.data())
+    def test_every_viewer_sees_every_record_once_in_order(self, data: st.DataObject) -> None:
+        """Whatever the order of sending, committing, taking little or much, joining late and coming back."""
+        self.patch(server_logs, "TAIL_BYTES", 300)
+        self.patch(server_logs, "FETCH_BYTES", 200)
+        platform = Platform()
+        viewers = [(0, Viewer(platform.store, platform.attempt))]
+        for _ in range(data.draw(st.integers(1, 40))):
+            match data.draw(st.sampled_from(["send", "resend", "commit", "take", "join", "return"])):
+                case "send":
+                    platform.send(batch(platform.live.next, data.draw(st.integers(1, 6)), size=20))
+                case "resend" if platform.live.next > 2:
+                    first = data.draw(st.integers(1, platform.live.next - 1))
+                    platform.send(batch(first, data.draw(st.integers(1, 9)), size=20))
+                case "commit":
+                    platform.commit()
+                case "take":
+                    data.draw(st.sampled_from(viewers))[1].take(data.draw(st.integers(1, 200)))
+                case "join" if len(viewers) < 4:
+                    after = data.draw(st.integers(0, platform.live.next + 2))
+                    viewers.append((after, Viewer(platform.store, platform.attempt, after)))
+                case "return":
+                    index = data.draw(st.integers(0, len(viewers) - 1))
+                    after, gone = viewers[index]
+                    gone.cursor.close()
+                    last = gone.seen[-1] if gone.seen else after
+                    again = Viewer(platform.store, platform.attempt, last)
+                    again.seen = gone.seen
+                    viewers[index] = (after, again)
+                case _:
+                    pass
+        platform.commit()
+        platform.finish()
+        for after, viewer in viewers:
+            viewer.take_all(50)
+            self.assertEqual(list(range(after + 1, platform.live.next)), viewer.seen)
+            self.assertTrue(viewer.ended)
+
+
+class Appending(SynchronousTestCase):
+    """What is taken from a builder, and what isn't."""
+
+    def setUp(self) -> None:
+        self.live = LiveLog("1-1")
+        self.live.restore(1, None)
+
+    def test_a_hole_is_refused_whole(self) -> None:
+        with self.assertRaises(Hole) as caught:
+            self.live.append([batch(1, 2), batch(4, 1)])
+        self.assertEqual(3, caught.exception.next)
+        self.assertEqual(1, self.live.next)
+
+    def test_what_overlaps_is_trimmed_by_its_number(self) -> None:
+        self.live.append([batch(1, 3)])
+        added = self.live.append([batch(2, 4)])
+        self.assertEqual([(4, 6)], [(entry.first, entry.end) for entry, _batch in added])
+        self.assertEqual([], self.live.append([batch(1, 5)]))
+
+    def test_nonsense_is_refused(self) -> None:
+        for bad in (
+            Lines(0, 1, 0, ["a"]),
+            Lines(1, 1, 0, []),
+            Lines(1, -1, 0, ["a"]),
+            Lines(1, 1, -2, ["a"]),
+            Lines(1, 1, 0, ["a"], [1]),
+            Lines(1, 1, 0, ["a", "b"], [1, 0]),
+            Lines(1, 1, 0, ["a"], [-1]),
+        ):
+            with self.assertRaises(BadBatch):
+                self.live.append([bad])
+
+    def test_nothing_comes_after_the_end(self) -> None:
+        self.live.finish(EndOfLog(0, "", "succeeded", True))
+        with self.assertRaises(BadBatch):
+            self.live.append([batch(1, 1)])
+
+
+class Commits(SynchronousTestCase):
+    """Group commit, and acknowledgement after it."""
+
+    def test_many_batches_are_one_commit(self) -> None:
+        platform = Platform()
+        before = platform.ledger.writes
+        for first in range(1, 50):
+            platform.live.next = first
+            platform.send(batch(first, 1))
+        self.assertLessEqual(platform.ledger.writes - before, 1)
+        platform.commit()
+        self.assertLessEqual(platform.ledger.writes - before, 2)
+        self.assertEqual(50, platform.acknowledged[-1])
+
+    def test_nothing_is_acknowledged_while_the_ledger_fails(self) -> None:
+        platform = Platform()
+        platform.ledger.available = False
+        platform.send(batch(1, 5))
+        platform.commit()
+        platform.send(batch(6, 5))
+        durable = platform.commits.durable(platform.live, 11)
+        self.assertEqual([], platform.acknowledged)
+        self.assertTrue(platform.commits.failing)
+        platform.ledger.available = True
+        platform.clock.advance(RETRY_INTERVAL)
+        self.assertEqual([11], platform.acknowledged)
+        self.successResultOf(durable)
+        self.assertFalse(platform.commits.failing)
+
+    def test_a_log_that_the_ledger_has_otherwise_is_dropped_alone(self) -> None:
+        platform = Platform()
+        platform.ledger.now(attempts.lose, platform.attempt, platform.lease, "gone", 9)
+        platform.send(batch(1, 5))
+        durable = platform.commits.durable(platform.live, 6)
+        platform.commit()
+        self.assertEqual([platform.attempt], platform.refused)
+        self.failureResultOf(durable)
+        self.assertEqual([], platform.acknowledged)
+        platform.store.release(platform.live)
+        self.assertIsNot(platform.live, platform.store.live(platform.attempt))
+
+    def test_steps_are_kept_as_their_events_say(self) -> None:
+        platform = Platform()
+        platform.send(Lines(1, 77, 0, [StepStarted(0, "build", "make"), "a line"]))
+        platform.commit()
+        row = platform.ledger.now(attempts.get, platform.attempt)
+        assert row is not None
+        self.assertEqual([("build", "make", 77)], [(step.name, step.command, step.started) for step in row.steps])

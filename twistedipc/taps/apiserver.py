@@ -1,0 +1,187 @@
+"""``twistd apiserver``: its options and its composition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort, IReactorCore, IReactorFromThreads, IReactorThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+from twisted.web.server import Site
+
+from twistedipc import __version__
+from twistedipc.ipc import LinkReactor
+from twistedipc.publish.releases import ReleaseStore
+from twistedipc.server.builders import VOCABULARY, Builders, Collaborators
+from twistedipc.server.dispatch import QueueDispatch
+from twistedipc.server.logs import LogStore
+from twistedipc.server.releasing import Releasing
+from twistedipc.server.states import Feed
+from twistedipc.server.uploads import UploadGrants
+from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.secrets import SecretBox
+from twistedipc.taps.common import ConfigOptions, links, now, start_or_exit
+from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
+from twistedipc.web.auth import Tickets
+from twistedipc.web.context import WebContext
+from twistedipc.web.releases_site import releases_site
+from twistedipc.web.site import api_site
+from twistedipc.web.websocket import WebSockets
+
+_T = TypeVar("_T")
+
+#: Threads for work on files: unpacking releases, checking archives.
+FILE_THREADS = 4
+
+
+class Options(ConfigOptions):
+    """The options of ``twistd apiserver``."""
+
+    synopsis = "[--config FILE]"
+    longdesc = (
+        "The API service: authentication, validation, the ledger, the queue, the page, live logs by WebSocket, and "
+        "the site of the releases. Builds run in `twistd buildipc`, here or elsewhere. Use twistd's own -n to stay "
+        "in the foreground and --pidfile= when a builder runs from the same folder."
+    )
+    parameters: ApiserverConfig
+
+    def postOptions(self) -> None:
+        """Check the file before anything starts."""
+        self.parameters = self.read(load_apiserver)
+
+
+class ApiReactor(LinkReactor, IReactorCore, IReactorThreads, IReactorFromThreads):
+    """The reactor, as the API service uses it."""
+
+
+class ApiService(MultiService):
+    """The API service. Its children are the links to builders; they start once the ledger is open."""
+
+    _log = Logger()
+
+    def __init__(self, reactor: ApiReactor, config: ApiserverConfig) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._config = config
+        self._threads = ThreadPool(0, FILE_THREADS, "files")
+        self._draining = False
+        self._ports: list[IListeningPort] = []
+        config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._ledger = Ledger(reactor, config.database_url, now=now)
+        self._feed = Feed()
+        self._logs = LogStore(reactor, self._ledger)
+        artifact_store = ArtifactStore(config.artifacts)
+        release_store = ReleaseStore(config.releases_folder)
+        secret_box = SecretBox(config.secret_key)
+        grants = UploadGrants()
+        self._releasing = Releasing(self._in_thread, now, self._ledger, artifact_store, release_store)
+        self._dispatch = QueueDispatch(reactor, now, self._ledger, self._feed)
+        self._builders = Builders(
+            Collaborators(
+                clock=reactor,
+                now=now,
+                ledger=self._ledger,
+                logs=self._logs,
+                feed=self._feed,
+                grants=grants,
+                artifact_store=artifact_store,
+                releasing=self._releasing,
+                secret_box=secret_box,
+                uploads_url=config.api_url,
+                lost_after=config.link.lost_after,
+            ),
+            self._dispatch.wake,
+        )
+        self._websockets = WebSockets(reactor, now, self._ledger, self._logs, self._feed)
+        context = WebContext(
+            clock=reactor,
+            now=now,
+            in_thread=self._in_thread,
+            ledger=self._ledger,
+            dispatch=self._dispatch,
+            states=self._feed,
+            logs=self._logs,
+            secret_box=secret_box,
+            releasing=self._releasing,
+            artifact_store=artifact_store,
+            release_store=release_store,
+            uploads=grants,
+            websockets=self._websockets,
+            tickets=Tickets(reactor),
+            version=__version__,
+            release_url=config.release_url,
+            draining=lambda: self._draining,
+            allowed_origins=frozenset(config.http.allowed_origins),
+            local_repositories=config.http.local_repositories,
+            secure_cookies=config.http.secure_cookies,
+        )
+        self._api_site = api_site(context, reactor)
+        self._sites: list[tuple[str, Site]] = [
+            (config.http.listen, self._api_site),
+            (config.releases.listen, releases_site(release_store, reactor, domain=config.releases.domain)),
+        ]
+        for link in links(
+            reactor,
+            config.link,
+            name=config.link.name,
+            role="apiserver",
+            peer_role="builder",
+            vocabulary=VOCABULARY,
+            application=self._builders.application,
+            refuse=self._builders.refuse,
+        ):
+            link.setServiceParent(self)
+
+    def startService(self) -> None:
+        """Open the ledger, then everything else."""
+        self._threads.start()
+        start_or_exit(self._reactor, Deferred.fromCoroutine(self._start()), self._log, "twistd apiserver")
+
+    async def _start(self) -> None:
+        await self._ledger.open()
+        await self._builders.recover()
+        await self._releasing.reconcile()
+        self._dispatch.serve(self._builders)
+        for endpoint, site in self._sites:
+            self._ports.append(await serverFromString(self._reactor, endpoint).listen(site))
+        super().startService()
+        self._log.info("serving {api}", api=self._config.api_url)
+
+    def stopService(self) -> Deferred[None]:
+        """Refuse what is new, finish what is under way, close."""
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        self._draining = True
+        self._dispatch.stop()
+        for port in self._ports:
+            stopped = port.stopListening()
+            if isinstance(stopped, Deferred):
+                await stopped
+        self._websockets.close_all()
+        await self._api_site.stop()
+        closed = super().stopService()
+        if isinstance(closed, Deferred):
+            await closed
+        await self._builders.stop()
+        await self._ledger.close()
+        self._threads.stop()
+
+    def _in_thread(self, function: Callable[..., _T], /, *args: object) -> Deferred[_T]:
+        return deferToThreadPool(self._reactor, self._threads, function, *args)
+
+
+def makeService(options: Options) -> IService:
+    """The API service, ready to start."""
+    from twisted.internet import reactor
+
+    try:
+        return ApiService(reactor, options.parameters)  # type: ignore[arg-type]  # typed as the module, not the reactor
+    except (ConfigError, OSError) as error:
+        raise SystemExit(f"twistd apiserver: {error}") from error

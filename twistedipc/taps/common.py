@@ -1,0 +1,102 @@
+"""What both taps do alike: options, links from their configuration, and a start that may fail."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from twisted.application.service import IService
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorCore
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from twistedipc.ipc import (
+    Application,
+    BadEndpoint,
+    BadKey,
+    LinkReactor,
+    Peer,
+    PeerInfo,
+    SessionSettings,
+    TLSFiles,
+    Vocabulary,
+    dial,
+    listen,
+    read_key,
+)
+from twistedipc.taps.config import ApiserverLink, BuilderLink, ConfigError
+
+_T = TypeVar("_T")
+
+
+def now() -> int:
+    """Milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class ConfigOptions(usage.Options):
+    """The base of both plugins' options: one configuration file."""
+
+    optParameters: ClassVar[list[list[object]]] = [
+        ["config", "c", None, "The configuration file (TOML). `twistedipc init FOLDER` writes one, with comments."],
+    ]
+
+    def read(self, load: Callable[[Path], _T]) -> _T:
+        """The file's content; what is wrong with it becomes a usage error, which twistd prints without a traceback."""
+        path = self["config"]
+        if not path:
+            raise usage.UsageError("--config FILE is needed; `twistedipc init FOLDER` writes one")
+        try:
+            return load(Path(path))
+        except ConfigError as error:
+            raise usage.UsageError(str(error)) from error
+
+
+def links(
+    reactor: LinkReactor,
+    config: ApiserverLink | BuilderLink,
+    *,
+    name: str,
+    role: str,
+    peer_role: str,
+    vocabulary: Vocabulary,
+    application: Callable[[Peer], Application],
+    refuse: Callable[[PeerInfo], str | None],
+) -> list[IService]:
+    """A service for each endpoint of ``[link]``. Raises `ConfigError`."""
+    try:
+        settings = SessionSettings(
+            name=name,
+            role=role,
+            peer_role=peer_role,
+            incarnation=secrets.token_hex(8),
+            key=read_key(config.key) if config.key is not None else None,
+            vocabulary=vocabulary,
+            accept_peer=refuse,
+        )
+        tls = TLSFiles(certificate=config.tls.certificate, key=config.tls.private_key, authority=config.tls.authority)
+        return [
+            *(listen(reactor, endpoint, settings, application, tls=tls) for endpoint in config.listen),
+            *(dial(reactor, endpoint, settings, application, tls=tls) for endpoint in config.dial),
+        ]
+    except (BadEndpoint, BadKey, ValueError) as error:
+        raise ConfigError(f"link: {error}") from error
+
+
+def start_or_exit(reactor: IReactorCore, starting: Deferred[None], log: Logger, what: str) -> None:
+    """If ``starting`` fails, say why in a sentence, stop, and exit with 1, so that a supervisor sees it."""
+
+    def failed(failure: Failure) -> None:
+        log.failure("{what} can't start", failure, what=what)
+        print(f"{what} can't start: {failure.getErrorMessage()}", file=sys.stderr, flush=True)
+        reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        reactor.stop()
+
+    starting.addErrback(failed)

@@ -1,0 +1,410 @@
+"""
+The configuration files of both services, as types. Top layer; read by the taps, and by the command where it works on
+an apiserver's own files (``twistedipc token create --config``).
+
+TOML in, frozen structs out, checked: an unknown key, a wrong type or an impossible value raises `ConfigError`, whose
+text names the file and the key::
+
+    /etc/twistedipc/apiserver.toml: link.dial: expected a list of strings, got a string
+
+Three rules hold for every key. A relative path, also inside a ``unix:`` endpoint, is relative to the folder of the file
+that it stands in. An empty string is the same as a missing key. Seconds are numbers.
+
+`docs/configuration.md` is this module for people.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shutil
+import socket
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta
+
+from twistedipc.builds import names
+
+#: PATH of the steps where the configuration gives none, after the folder in which Node was found.
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+#: The longest path that the address of a UNIX socket can hold (``sun_path``, without its final NUL).
+MAX_SOCKET_PATH = 107
+
+Positive = Annotated[float, Meta(gt=0, le=86400)]
+
+
+class ConfigError(Exception):
+    """A configuration file can't be used. ``str()`` of it names the file, the key and what is wrong."""
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of all tables: a key that isn't known is an error, not a surprise later."""
+
+
+class LinkTLS(Section, frozen=True, kw_only=True):
+    """Files in PEM for links by ``tls:``. With an authority, the peer's certificate must be signed by it."""
+
+    certificate: Path | None = None
+    private_key: Path | None = None
+    authority: Path | None = None
+
+
+class _Link(Section, frozen=True, kw_only=True):
+    listen: list[str] = []
+    dial: list[str] = []
+    key: Path | None = None  # the file with the shared key; needed unless all endpoints are UNIX sockets
+    tls: LinkTLS = LinkTLS()
+
+
+class ApiserverLink(_Link, frozen=True, kw_only=True):
+    """``[link]`` of an apiserver: how it and its builders find one another."""
+
+    name: str = "apiserver"
+    lost_after: Positive = 3600.0  # seconds that a builder may be away before its attempts are given up as lost
+
+
+class BuilderLink(_Link, frozen=True, kw_only=True):
+    """``[link]`` of a builder: how it and its apiservers find one another."""
+
+
+class HTTP(Section, frozen=True, kw_only=True):
+    """``[http]``: the API, the WebSocket and the page."""
+
+    listen: str = "tcp:8080:interface=127.0.0.1"  # a Twisted server endpoint
+    allowed_origins: list[str] = []  # of pages elsewhere that may use the API with a browser's cookie or ticket
+    public_url: str = ""  # as browsers and builders reach it; see `ApiserverConfig.api_url`
+    local_repositories: bool = False  # whether a project's repository may be a folder on the builder's machine
+    secure_cookies: bool = False  # whether cookies are for https only: true behind a proxy that speaks it
+
+
+class Releases(Section, frozen=True, kw_only=True):
+    """``[releases]``: the site on which what was built is served, an origin apart from the API's."""
+
+    listen: str = "tcp:8081:interface=127.0.0.1"
+    domain: str = "localhost"  # a project's release is at PROJECT.DOMAIN
+    public_url: str = ""  # with {project} in it, or without: then the project is the path's first segment
+
+
+class Database(Section, frozen=True, kw_only=True):
+    """``[database]``: where the ledger is."""
+
+    url: str = ""  # as SQLAlchemy has it; see `ApiserverConfig.database_url`
+
+
+class ApiserverConfig(Section, frozen=True, kw_only=True):
+    """All of ``apiserver.toml``; paths are absolute, endpoints complete."""
+
+    data: Path
+    http: HTTP = HTTP()
+    releases: Releases = Releases()
+    link: ApiserverLink = ApiserverLink()
+    database: Database = Database()
+
+    @property
+    def database_url(self) -> str:
+        """The ledger's address: the one configured, else SQLite in the data folder."""
+        return self.database.url or f"sqlite:///{self.data / 'ledger.sqlite'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of what was uploaded by builders."""
+        return self.data / "artifacts"
+
+    @property
+    def releases_folder(self) -> Path:
+        """The folder of the unpacked releases."""
+        return self.data / "releases"
+
+    @property
+    def secret_key(self) -> Path:
+        """The file with the key by which the projects' secrets are sealed."""
+        return self.data / "secret.key"
+
+    @property
+    def api_url(self) -> str:
+        """The API's address without a final slash, as browsers and builders reach it."""
+        return self.http.public_url or _derived_url(self.http.listen)
+
+    def release_url(self, project: str) -> str:
+        """The address of a project's live release, with a final slash."""
+        template = self.releases.public_url
+        if not template:
+            scheme, _, port = _address(self.releases.listen)
+            template = f"{scheme}://{{project}}.{self.releases.domain}{_port_suffix(scheme, port)}"
+        if "{project}" not in template:
+            template += "/{project}"
+        return template.replace("{project}", project) + "/"
+
+
+class Limits(Section, frozen=True, kw_only=True):
+    """``[limits]``: the most that a builder grants an attempt, in seconds, whatever its project says."""
+
+    timeout: Positive = 3600.0  # for the whole attempt
+    idle_timeout: Positive = 900.0  # without any output
+    grace: Positive = 10.0  # between SIGTERM and SIGKILL
+
+
+class BuilderConfig(Section, frozen=True, kw_only=True):
+    """All of ``builder.toml``; paths are absolute, endpoints complete."""
+
+    data: Path
+    name: str = ""  # never empty once it is read: the host's name, where none is given
+    slots: Annotated[int, Meta(ge=1, le=256)] = 2  # attempts at a time
+    path: str = ""  # PATH of the steps; see `steps_path`
+    apiserver_url: str = ""  # where archives are uploaded to; "" is where the apiserver says
+    link: BuilderLink = BuilderLink()
+    environment: dict[str, str] = {}  # the operator's values for all steps
+    limits: Limits = Limits()
+
+    @property
+    def steps_path(self) -> str:
+        """PATH of the steps: the one configured, else the folder of this process's Node and the system's folders."""
+        if self.path:
+            return self.path
+        node = shutil.which("node")
+        folders = DEFAULT_PATH.split(":")
+        if node is not None and (folder := os.path.dirname(os.path.abspath(node))) not in folders:
+            folders.insert(0, folder)
+        return ":".join(folders)
+
+
+def load_apiserver(path: Path) -> ApiserverConfig:
+    """Read and check ``apiserver.toml``. Raises `ConfigError`."""
+    source = _Source(path)
+    config = source.convert(ApiserverConfig)
+    with source:
+        source.key = "http.public_url"
+        _check_url(config.http.public_url)
+        if not config.http.public_url:
+            _derived_url(config.http.listen)
+        source.key = "http.allowed_origins"
+        for origin in config.http.allowed_origins:
+            _check_origin(origin)
+        source.key = "releases.domain"
+        _check_domain(config.releases.domain)
+        source.key = "releases.public_url"
+        _check_url(config.releases.public_url.replace("{project}", "project"))
+        if not config.releases.public_url:
+            _address(config.releases.listen)
+        source.key = "link.name"
+        names.node(config.link.name)
+        source.key = "http.listen"
+        http = msgspec.structs.replace(
+            config.http, listen=source.endpoint(config.http.listen), public_url=config.http.public_url.rstrip("/")
+        )
+        source.key = "releases.listen"
+        releases = msgspec.structs.replace(
+            config.releases,
+            listen=source.endpoint(config.releases.listen),
+            public_url=config.releases.public_url.rstrip("/"),
+        )
+    link = source.link(config.link)
+    return msgspec.structs.replace(config, http=http, releases=releases, link=link)
+
+
+def load_builder(path: Path) -> BuilderConfig:
+    """Read and check ``builder.toml``. Raises `ConfigError`."""
+    source = _Source(path)
+    config = source.convert(BuilderConfig)
+    with source:
+        source.key = "name"
+        name = config.name or socket.gethostname()
+        names.node(name)
+        source.key = "apiserver_url"
+        _check_url(config.apiserver_url)
+        for variable, value in config.environment.items():
+            source.key = f"environment.{variable}"
+            if not variable or "=" in variable or "\0" in variable + value:
+                raise ValueError("a variable's name can't be empty or hold =, and neither it nor its value a NUL")
+    link = source.link(config.link)
+    return msgspec.structs.replace(config, name=name, apiserver_url=config.apiserver_url.rstrip("/"), link=link)
+
+
+_S = TypeVar("_S", bound=Section)
+_L = TypeVar("_L", ApiserverLink, BuilderLink)
+
+
+class _Source:
+    """
+    One file while it is read. As a context, it turns a `ValueError` into a `ConfigError` about ``key``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.key = ""
+        self.folder = Path(os.path.abspath(path)).parent
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, ValueError):
+            raise self.error(self.key, str(error)) from error
+
+    def error(self, key: str, sentence: str) -> ConfigError:
+        return ConfigError(": ".join(part for part in (str(self.path), key, sentence) if part))
+
+    def convert(self, kind: type[_S]) -> _S:
+        """The file as a ``kind``, its paths made absolute."""
+        try:
+            with self.path.open("rb") as file:
+                table = tomllib.load(file)
+        except OSError as error:
+            raise self.error("", f"can't be read: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise self.error("", f"isn't TOML: {error}") from error
+        try:
+            return msgspec.convert(_without_empty(table), kind, dec_hook=self._decode_path)
+        except msgspec.ValidationError as error:
+            raise self._translated(str(error), kind) from error
+
+    def _decode_path(self, kind: type, value: object) -> object:
+        if kind is not Path:
+            raise NotImplementedError(kind)
+        if not isinstance(value, str) or "\0" in value:
+            raise ValueError("expected a path")
+        return self.folder / os.path.expanduser(value)
+
+    def _translated(self, text: str, kind: type[Section]) -> ConfigError:
+        """msgspec's "Expected `array`, got `str` - at `$.link.dial`" in the words of a configuration file."""
+        sentence, _, place = text.partition(" - at ")
+        key = re.sub(r"\[[^]]*\]", "", place.strip("`").removeprefix("$").removeprefix("."))
+        in_list = "[" in place and key != "environment"
+        if match := re.match(r"Object contains unknown field `(.*)`", sentence):
+            unknown = match[1]
+            known = _keys(kind, key)
+            close = difflib.get_close_matches(unknown, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"the keys here are {', '.join(known)}"
+            return self.error(_joined(key, unknown), f"there is no such key; {hint}")
+        if match := re.match(r"Object missing required field `(.*)`", sentence):
+            return self.error(_joined(key, match[1]), "is missing")
+        if match := re.match(r"Expected `(.*?)(?: \| null)?`, got `(.*)`", sentence):
+            wanted = "a list of strings" if in_list else _TYPES.get(match[1], match[1])
+            got = _TYPES.get(match[2], match[2])
+            if in_list:
+                got = f"{got} in it"
+            return self.error(key, f"expected {wanted}, got {got if got != _TYPES['array'] else 'a list'}")
+        if match := re.match(r"Expected `(.*?)`( [<>]=? .*)", sentence):
+            return self.error(key, f"expected {_TYPES.get(match[1], match[1])}{match[2]}")
+        return self.error(key, sentence)
+
+    def link(self, link: _L) -> _L:
+        """``[link]`` checked, with the paths in its endpoints made absolute."""
+        with self:
+            self.key = "link.listen"
+            listen = [self.endpoint(text) for text in link.listen]
+            self.key = "link.dial"
+            dial = [self.endpoint(text) for text in link.dial]
+            self.key = "link"
+            if not listen and not dial:
+                raise ValueError("needs at least one endpoint in listen or in dial")
+            self.key = "link.key"
+            if link.key is None and (other := [text for text in listen + dial if not text.startswith("unix:")]):
+                raise ValueError(f"is needed, since {other[0]} isn't a UNIX socket")
+            self.key = "link.tls"
+            tls = link.tls
+            if (tls.certificate is None) != (tls.private_key is None):
+                raise ValueError("certificate and private_key need one another")
+            self.key = "link.tls.certificate"
+            if tls.certificate is None and any(text.startswith("tls:") for text in listen):
+                raise ValueError("is needed to listen on tls:")
+        return msgspec.structs.replace(link, listen=listen, dial=dial)
+
+    def endpoint(self, text: str) -> str:
+        """An endpoint, the path of a ``unix:`` one made absolute."""
+        kind, separator, rest = text.partition(":")
+        if not separator or not rest:
+            raise ValueError(f"{text!r} isn't an endpoint such as tcp:8080 or unix:link.sock")
+        if kind != "unix":
+            return text
+        # A colon ends the path unless a backslash is before it; what follows are the endpoint's options.
+        match = re.match(r"(?:address=)?((?:\\.|[^:\\])+)((?::.*)?)\Z", rest)
+        if match is None:
+            raise ValueError(f"{text!r} names no socket")
+        plain = os.path.normpath(self.folder / os.path.expanduser(re.sub(r"\\(.)", r"\1", match[1])))
+        if len(os.fsencode(plain)) > MAX_SOCKET_PATH:
+            raise ValueError(f"the path of a UNIX socket has at most {MAX_SOCKET_PATH} bytes; {plain} has more")
+        return "unix:" + re.sub(r"([\\:])", r"\\\1", plain) + match[2]
+
+
+#: msgspec's words for types, and those of a configuration file
+_TYPES = {
+    "str": "a string",
+    "array": "a list of strings",
+    "object": "a table",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "path": "a path",
+}
+
+
+def _without_empty(table: dict[str, Any]) -> dict[str, Any]:
+    """The table without keys that are empty strings; in ``[environment]`` an empty value is a value."""
+    return {
+        key: _without_empty(value) if isinstance(value, dict) and key != "environment" else value
+        for key, value in table.items()
+        if value != ""
+    }
+
+
+def _keys(kind: type[Section], place: str) -> list[str]:
+    """The names of the keys in the table ``place`` ("link.tls") of a ``kind``."""
+    for part in filter(None, place.split(".")):
+        field = next(field for field in msgspec.structs.fields(kind) if field.name == part)
+        kind = field.type
+    return [field.name for field in msgspec.structs.fields(kind)]
+
+
+def _joined(table: str, key: str) -> str:
+    return f"{table}.{key}" if table else key
+
+
+def _address(listen: str) -> tuple[str, str, int]:
+    """Scheme, host and port that a server endpoint stands for. Raises `ValueError` where it doesn't tell."""
+    match = re.match(r"(tcp|ssl):(?:port=)?([0-9]{1,5})((?::.*)?)\Z", listen)
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise ValueError(f"is needed, since an address can't be told from {listen!r}")
+    interface = re.search(r":interface=((?:\\.|[^:\\])*)", match[3])
+    host = re.sub(r"\\(.)", r"\1", interface[1]) if interface else ""
+    if host in ("", "0.0.0.0", "::"):
+        host = socket.gethostname()
+    return ("https" if match[1] == "ssl" else "http"), f"[{host}]" if ":" in host else host, int(match[2])
+
+
+def _port_suffix(scheme: str, port: int) -> str:
+    return "" if (scheme, port) in (("http", 80), ("https", 443)) else f":{port}"
+
+
+def _derived_url(listen: str) -> str:
+    scheme, host, port = _address(listen)
+    return f"{scheme}://{host}{_port_suffix(scheme, port)}"
+
+
+def _check_url(url: str) -> None:
+    """An empty string, or the absolute address of a site."""
+    if not url:
+        return
+    parts = urlsplit(url)
+    # `port` raises ValueError where it isn't a number.
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+        raise ValueError(f"{url!r} isn't an address such as https://builds.example.org")
+    if parts.query or parts.fragment or parts.username is not None or not url.isprintable() or " " in url:
+        raise ValueError(f"{url!r} may only have a scheme, a host, a port and a path")
+
+
+def _check_origin(origin: str) -> None:
+    _check_url(origin)
+    if not origin or urlsplit(origin).path:
+        raise ValueError(f"{origin!r} isn't an origin such as https://builds.example.org (nothing after the host)")
+
+
+def _check_domain(domain: str) -> None:
+    if not re.match(r"[a-z0-9](?:[a-z0-9.-]{0,180}[a-z0-9])?\Z", domain):
+        raise ValueError(f"{domain!r} isn't a domain such as releases.example.org, in small letters")
