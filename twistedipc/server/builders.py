@@ -8,8 +8,10 @@ answer. A message about a lease that is no longer good is answered with `Stop`, 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -20,7 +22,7 @@ from twisted.logger import Logger
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit
 from twistedipc.builds.states import TERMINAL, AttemptState
-from twistedipc.ipc import CallFailed, Peer, PeerInfo, Vocabulary
+from twistedipc.ipc import CallFailed, NotConnected, Peer, PeerInfo, Vocabulary
 from twistedipc.server.boundaries import StateFeed
 from twistedipc.server.commits import LogCommits
 from twistedipc.server.logs import BadBatch, EndOfLog, Hole, LiveLog, LogStore
@@ -190,9 +192,9 @@ class Builders:
 
     async def _disconnect(self, name: str) -> None:
         ledger, now = self._with.ledger, self._with.now
-        for row in await self.insist(lambda: ledger.read(attempts.leased, name)):
+        for row in await self.insist(partial(ledger.read, attempts.leased, name)):
             if row.state is AttemptState.OFFERED and name not in self._linked:
-                await self.insist(lambda row=row: ledger.write(attempts.requeue, row.name, row.lease, now()))
+                await self.insist(partial(ledger.write, attempts.requeue, row.name, row.lease, now()))
         if name not in self._linked:
             for row in await self.insist(lambda: ledger.write(attempts.disconnected, name, now())):
                 self.announce(row)
@@ -213,9 +215,7 @@ class Builders:
             if name in self._linked:
                 return
             reason = f"builder {name} has been away for {self._with.lost_after:.0f} s"
-            lost = await self.insist(
-                lambda row=row, reason=reason: ledger.write(attempts.lose, row.name, row.lease, reason, now())
-            )
+            lost = await self.insist(partial(ledger.write, attempts.lose, row.name, row.lease, reason, now()))
             if lost is not None:
                 self.announce(lost)
 
@@ -311,7 +311,7 @@ class BuilderLink:
     def offer(self, offer: m.Offer) -> None:
         """Offer an attempt that the ledger has as offered to this builder."""
         self.leased.add(offer.attempt)
-        self.peer.send(offer)
+        self._send(offer)
 
     def withdraw(self, attempt: str, lease: str) -> None:
         """The offer has expired."""
@@ -546,5 +546,5 @@ class BuilderLink:
 
     def _send(self, message: msgspec.Struct) -> None:
         """Say it, unless the link has gone meanwhile: then the next sync says it."""
-        if not self._gone:
+        with contextlib.suppress(NotConnected):
             self.peer.send(message)

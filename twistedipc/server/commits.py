@@ -79,9 +79,11 @@ class LogCommits:
         self._schedule()
 
     def durable(self, live: LiveLog, next: int) -> Deferred[None]:
-        """Fires when all of the log's records below ``next`` are committed."""
+        """Fires when all of the log's records below ``next`` are committed; fails with `LogOrder` if they can't be."""
         done: Deferred[None] = Deferred()
-        if live.committed >= next:
+        if live.broken:
+            done.errback(LogOrder(live.attempt, live.committed, next))
+        elif live.committed >= next:
             done.callback(None)
         else:
             self._waiting.append((live, next, done))
@@ -107,12 +109,12 @@ class LogCommits:
         # A write each, so that one log's trouble isn't another's; the ledger makes one transaction of them all.
         results = await DeferredList([self._write(pending) for pending in group.values()], consumeErrors=True)
         failed: dict[LiveLog, _Pending] = {}
-        for (succeeded, result), (live, pending) in zip(results, group.items(), strict=True):
-            if succeeded:
+        outcomes: list[None | Failure] = [result for _succeeded, result in results]
+        for result, (live, pending) in zip(outcomes, group.items(), strict=True):
+            if result is None:
                 live.commit(pending.entries[-1].end)
                 self._committed(live)
                 continue
-            assert isinstance(result, Failure)
             if result.check(LogOrder) is not None:
                 self._log.error("{error}", error=result.value)
                 self._drop(live, result)

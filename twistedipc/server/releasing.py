@@ -16,8 +16,9 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from twistedipc.builds.attempt import ArtifactFile, Result
+from twistedipc.builds.states import TERMINAL
 from twistedipc.publish.archive import BadArchive
-from twistedipc.publish.releases import ReleaseStore
+from twistedipc.publish.releases import NotUnpacked, ReleaseStore
 from twistedipc.server.boundaries import InThread
 from twistedipc.storage import artifacts, attempts, builds, projects, releases
 from twistedipc.storage.artifacts import ArtifactStore
@@ -96,7 +97,12 @@ class Releasing:
             _create, row, stored.sha256, artifact.files, artifact.unpacked, result.commit, self._now()
         )
         archive = self._artifact_store.path(stored.sha256)
-        await self._in_thread(self._release_store.unpack, row.project, release.id, archive)
+        lock = self._locks.setdefault(row.project, DeferredLock())
+        await lock.acquire()
+        try:
+            await self._in_thread(self._release_store.unpack, row.project, release.id, archive)
+        finally:
+            lock.release()
         return release
 
     async def _switch(self, project: str) -> None:
@@ -104,12 +110,10 @@ class Releasing:
         await lock.acquire()
         try:
             live = await self._ledger.read(releases.live, project)
-            if live is None:
-                return
             try:
-                await self._in_thread(self._release_store.activate, project, live.id)
+                await self._in_thread(self._release_store.reconcile, project, None if live is None else live.id)
                 await self._in_thread(self._release_store.remove_old, project, KEPT_RELEASES)
-            except OSError as error:
+            except (OSError, NotUnpacked) as error:
                 self._log.error(
                     "the live release of {project} can't be switched (it will be at the next start): {error}",
                     project=project,
@@ -144,7 +148,9 @@ def _finish(
     now: int,
 ) -> AttemptRow | None:
     """The end and the release's going live are one transaction: neither is there without the other."""
+    before = attempts.get(connection, row.name)
     finished = attempts.finish(connection, row.name, lease, result, complete, now)
-    if finished is not None and release is not None:
+    ended_now = before is not None and before.state not in TERMINAL  # a repeated end must not switch again
+    if finished is not None and release is not None and ended_now:
         releases.activate(connection, row.project, release.id, now)
     return finished

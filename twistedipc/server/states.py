@@ -22,7 +22,11 @@ class Feed:
         """See `boundaries.StateFeed`."""
         key = object()
         self._listeners[key] = heard
-        return lambda: self._listeners.pop(key, None) and None
+
+        def deafen() -> None:
+            self._listeners.pop(key, None)
+
+        return deafen
 
     def publish(self, change: StateChange) -> None:
         """See `boundaries.StateFeed`."""

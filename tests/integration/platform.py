@@ -1,0 +1,361 @@
+"""
+The whole platform for a test: both twistd services as real processes, in a folder of their own, on free ports.
+
+    with Platform(folder) as platform:
+        platform.add_project("hello", platform.repository({...}))
+        build = platform.build("hello")
+        assert platform.wait(build)["state"] == "succeeded"
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+#: Seconds for anything that should come at once, on a machine that may be busy.
+DEADLINE = 60.0
+
+TERMINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
+
+
+def wait_for(what: str, ask: Callable[[], Any], deadline: float = DEADLINE) -> Any:
+    """Ask until there is an answer that is true; fail with ``what`` after the deadline."""
+    end = time.monotonic() + deadline
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline:.0f} s: {what}")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def toml(table: Mapping[str, Any], prefix: str = "") -> str:
+    """A table of strings, numbers, booleans, lists of strings and tables as TOML."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            lines += [f"[{prefix}{key}]", toml(value, f"{prefix}{key}.")]
+    return "\n".join(lines)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git there, as somebody."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_AUTHOR_NAME": "Ada",
+        "GIT_AUTHOR_EMAIL": "ada@example.org",
+        "GIT_COMMITTER_NAME": "Ada",
+        "GIT_COMMITTER_EMAIL": "ada@example.org",
+    }
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, env=environment, check=True, capture_output=True, text=True, timeout=DEADLINE
+    )
+    return done.stdout.strip()
+
+
+def npm_environment() -> dict[str, str]:
+    """What npm needs here to reach its registry, as an operator would put it into a builder's configuration."""
+    wanted = {"NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() in wanted or name.lower() in ("npm_config_registry", "npm_config_cafile")
+    }
+
+
+class Problem(Exception):
+    """The API refused a request."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(f"{status}: {body}")
+        self.status = status
+
+
+class Service:
+    """One twistd service as a process."""
+
+    def __init__(self, name: str, config: Path) -> None:
+        self.name = name
+        self.config = config
+        self.log = config.with_suffix(".log")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it says in its log how it fares."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [_twistd(), "-n", "--pidfile=", self.name, "--config", str(self.config)],
+                stdout=log,
+                stderr=log,
+                cwd=self.config.parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        return self.end(signal.SIGTERM)
+
+    def end(self, number: signal.Signals) -> int:
+        """Send the signal, and wait for the end; the exit code."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        process.send_signal(number)
+        try:
+            return process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"{self.name} did not end") from None
+
+    def exited(self) -> int | None:
+        """Its exit code, if it has ended by itself."""
+        assert self._process is not None
+        return self._process.poll()
+
+    def text(self) -> str:
+        """What it has logged."""
+        return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
+
+
+class Platform:
+    """An apiserver and a builder."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        path: str = "",
+        slots: int = 2,
+        environment: Mapping[str, str] | None = None,
+        apiserver_link: Mapping[str, Any] | None = None,
+        builder_link: Mapping[str, Any] | None = None,
+        limits: Mapping[str, float] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.releases_port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.token = ""
+        self._repositories = 0
+        api = {
+            "data": "apiserver-data",
+            "http": {"listen": f"tcp:{self.port}:interface=127.0.0.1", "local_repositories": True},
+            "releases": {"listen": f"tcp:{self.releases_port}:interface=127.0.0.1"},
+            "link": apiserver_link or {"dial": ["unix:link.sock"]},
+        }
+        builder = {
+            "data": "builder-data",
+            "name": "builder",
+            "slots": slots,
+            **({"path": path} if path else {}),
+            "link": builder_link or {"listen": ["unix:link.sock"]},
+            "limits": {"grace": 1.0, **(limits or {})},
+            "environment": {**npm_environment(), **(environment or {})},
+        }
+        (folder / "apiserver.toml").write_text(toml(api))
+        (folder / "builder.toml").write_text(toml(builder))
+        self.apiserver = Service("apiserver", folder / "apiserver.toml")
+        self.builder = Service("buildipc", folder / "builder.toml")
+
+    def __enter__(self) -> Self:
+        self.apiserver.start()
+        self.builder.start()
+        self.token = self.make_token("admin", "admin")
+        self.linked()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.apiserver.end(signal.SIGTERM)
+        self.builder.end(signal.SIGTERM)
+        for attempt in (self.folder / "builder-data" / "attempts").glob("*"):
+            self._kill_runner(attempt)
+        if error is not None:
+            for service in (self.apiserver, self.builder):
+                sys.stderr.write(f"--- {service.name}\n{service.text()[-6000:]}\n")
+
+    def _kill_runner(self, attempt: Path) -> None:
+        """A runner outlives its builder: not the test, though."""
+        needle = str(attempt).encode()
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if needle in command and b"twistedipc.runner" in command:
+                os.kill(int(entry.name), signal.SIGTERM)
+
+    def linked(self) -> None:
+        """Wait until the builder is linked."""
+        wait_for("the builder is linked", lambda: (self.health() or {}).get("builders") == 1)
+
+    def health(self) -> dict[str, Any] | None:
+        """What /healthz says; None while nobody answers."""
+        for service in (self.apiserver, self.builder):
+            if service.exited() is not None:
+                raise AssertionError(f"{service.name} has ended:\n{service.text()[-3000:]}")
+        try:
+            found: dict[str, Any] = self.api("GET", "/healthz")
+        except OSError:
+            return None
+        return found
+
+    def make_token(self, name: str, scope: str, *more: str) -> str:
+        """A token, made by the operator's command on the machine."""
+        done = self.command(
+            "token", "create", name, "--scope", scope, *more, "--config", str(self.apiserver.config), "--json"
+        )
+        assert done.returncode == 0, done.stderr
+        token: str = json.loads(done.stdout)["token"]
+        return token
+
+    def command(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run ``twistedipc``, signed in."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "LANG": "C.UTF-8",
+            "TWISTEDIPC_URL": self.url,
+            **({"TWISTEDIPC_TOKEN": self.token} if self.token else {}),
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "twistedipc.cli", *arguments],
+            env=environment,
+            cwd=self.folder,
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE * 3,
+        )
+
+    # -- the API
+
+    def api(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+        """One request; its JSON. Raises `Problem` for an error status."""
+        request = urllib.request.Request(
+            self.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={
+                **({"Authorization": f"Bearer {self.token}"} if self.token else {}),
+                **({"Content-Type": "application/json"} if body is not None else {}),
+                **(headers or {}),
+            },
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=DEADLINE) as response:
+                data = response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                raise Problem(error.code, error.read().decode()) from None
+        return json.loads(data) if data else None
+
+    def text(self, path: str) -> str:
+        """One request for text."""
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})
+        with urllib.request.urlopen(request, timeout=DEADLINE) as response:
+            body: bytes = response.read()
+            return body.decode()
+
+    def released(self, project: str, path: str = "/") -> str:
+        """A page of a project's live release."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.releases_port}{path}",
+            headers={"Host": f"{project}.localhost:{self.releases_port}"},
+        )
+        with urllib.request.urlopen(request, timeout=DEADLINE) as response:
+            body: bytes = response.read()
+            return body.decode()
+
+    def repository(self, files: Mapping[str, str]) -> Path:
+        """A git repository with these files in its first commit."""
+        self._repositories += 1
+        folder = self.folder / f"repository-{self._repositories}"
+        folder.mkdir()
+        git(folder, "init", "-q", "-b", "main")
+        self.commit(folder, files)
+        return folder
+
+    def commit(self, repository: Path, files: Mapping[str, str], message: str = "A change") -> str:
+        """Write the files and commit all there is; the commit's id."""
+        for name, content in files.items():
+            path = repository / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        git(repository, "add", "-A")
+        git(repository, "commit", "-q", "--allow-empty", "-m", message)
+        return git(repository, "rev-parse", "HEAD")
+
+    def add_project(self, name: str, repository: Path, **more: Any) -> None:
+        """A project."""
+        self.api("POST", "/api/v1/projects", {"name": name, "repository": str(repository), **more})
+
+    def build(self, project: str, **more: Any) -> int:
+        """Ask for a build; its number."""
+        number: int = self.api("POST", f"/api/v1/projects/{project}/builds", more)["id"]
+        return number
+
+    def wait(self, build: int, states: set[str] = TERMINAL) -> dict[str, Any]:
+        """Wait until the build is in one of the states; the build."""
+
+        def look() -> dict[str, Any] | None:
+            found: dict[str, Any] = self.api("GET", f"/api/v1/builds/{build}")
+            return found if found["state"] in states else None
+
+        found: dict[str, Any] = wait_for(f"build {build} is {states}", look, DEADLINE * 3)
+        return found
+
+    def log(self, build: int, attempt: int | None = None) -> str:
+        """A log as text."""
+        return self.text(
+            f"/api/v1/builds/{build}/log?format=text&limit=10000" + (f"&attempt={attempt}" if attempt else "")
+        )
+
+    def succeed(self, build: int) -> dict[str, Any]:
+        """Wait for the build, which must succeed with a complete log."""
+        found = self.wait(build)
+        assert found["state"] == "succeeded", f"{found['state']}: {found['reason']}\n{self.log(build)}"
+        assert found["attempts"][-1]["complete"]
+        return found
+
+
+def _twistd() -> str:
+    """The twistd of this environment."""
+    beside = Path(sys.executable).with_name("twistd")
+    found = str(beside) if beside.exists() else shutil.which("twistd")
+    assert found, "twistd is not installed"
+    return found

@@ -1,0 +1,297 @@
+"""One build goes all the way, on real services: checkout, steps, live log, release; and through kills of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.error
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.platform import Platform, Problem, free_port, wait_for
+from twistedipc.builds.logs import LogDigest, lines_decoder
+
+GREETING = {
+    ".twistedipc.toml": """
+        [build]
+        steps = [
+          {name = "greet", run = "echo hello; echo world >&2"},
+          {name = "write", run = "mkdir -p dist && echo \\"<h1>$GREETING</h1>\\" > dist/index.html"},
+        ]
+        output = "dist"
+        [build.environment]
+        GREETING = "hi"
+    """
+}
+
+
+def counting(number: int, pause: float) -> dict[str, str]:
+    """A project whose one step prints numbered lines, with pauses."""
+    script = f"i=1; while [ $i -le {number} ]; do echo line $i; i=$((i+1)); sleep {pause}; done"
+    return {".twistedipc.toml": f"[build]\nsteps = [{{name = 'count', run = '{script}'}}]\n"}
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform that the tests of this module share."""
+    with Platform(tmp_path_factory.mktemp("platform")) as platform:
+        yield platform
+
+
+@pytest.fixture
+def own_platform(tmp_path: Path) -> Iterator[Platform]:
+    """A platform for one test, which may kill what it likes."""
+    with Platform(tmp_path) as platform:
+        yield platform
+
+
+def messages(platform: Platform, build: int, after: int = 0) -> list[dict[str, Any]]:
+    """All messages of a log that has ended."""
+    stream = platform.text(f"/api/v1/builds/{build}/log?format=json&follow=1&after={after}")
+    return [json.loads(line) for line in stream.splitlines()]
+
+
+def counted(platform: Platform, build: int) -> list[str]:
+    """The lines that a counting step has printed, as a viewer gets them; the log is verified."""
+    *batches, end = messages(platform, build)
+    digest = LogDigest()
+    lines: list[str] = []
+    for batch in batches:
+        assert batch["first"] == digest.count + 1
+        digest.add(lines_decoder.decode(json.dumps(batch)))
+        lines += [line for line in batch["lines"] if isinstance(line, str) and line.startswith("line ")]
+    assert (end["lines"], end["sha256"], end["complete"]) == (digest.count, digest.hexdigest(), True)
+    return lines
+
+
+def test_a_project_without_node_is_built_and_released(platform: Platform) -> None:
+    """Plain commands: both streams merged, the environment of the project, the release, the steps."""
+    repository = platform.repository(GREETING)
+    platform.add_project("plain", repository)
+    found = platform.succeed(platform.build("plain"))
+    assert platform.released("plain") == "<h1>hi</h1>\n"
+    attempt = found["attempts"][0]
+    assert [step["name"] for step in attempt["steps"]] == ["checkout", "greet", "write", "pack"]
+    assert {step["exit_code"] for step in attempt["steps"]} == {0}
+    assert len(attempt["commit"]) == 40
+    log = platform.log(found["id"])
+    assert "hello\nworld\n" in log
+
+
+def test_rolling_back_and_forth(platform: Platform) -> None:
+    """The same switch, by the API and by the command."""
+    repository = platform.repository(GREETING)
+    platform.add_project("rolls", repository)
+    platform.succeed(platform.build("rolls"))
+    platform.commit(repository, {".twistedipc.toml": GREETING[".twistedipc.toml"].replace('"hi"', '"ho"')})
+    platform.succeed(platform.build("rolls"))
+    assert platform.released("rolls") == "<h1>ho</h1>\n"
+    first, second = sorted(platform.api("GET", "/api/v1/projects/rolls/releases")["releases"], key=lambda r: r["id"])
+    assert (first["state"], second["state"]) == ("superseded", "live")
+    platform.api("POST", f"/api/v1/projects/rolls/releases/{first['id']}/activate")
+    assert platform.released("rolls") == "<h1>hi</h1>\n"
+    states = {r["id"]: r["state"] for r in platform.api("GET", "/api/v1/projects/rolls/releases")["releases"]}
+    assert states == {first["id"]: "live", second["id"]: "rolled_back"}
+    done = platform.command("rollback", "rolls", str(second["id"]))
+    assert done.returncode == 0, done.stderr
+    assert platform.released("rolls") == "<h1>ho</h1>\n"
+
+
+def test_a_build_that_fails_says_where(platform: Platform) -> None:
+    """The step, its exit code, and nothing released."""
+    repository = platform.repository({".twistedipc.toml": '[build]\nsteps = ["echo before", "exit 7", "echo after"]\n'})
+    platform.add_project("fails", repository)
+    build = platform.build("fails")
+    found = platform.wait(build)
+    assert found["state"] == "failed"
+    assert "exit code 7" in found["reason"]
+    log = platform.log(build)
+    assert "before\n" in log
+    assert "\nafter\n" not in log
+    with pytest.raises(urllib.error.HTTPError):
+        platform.released("fails")
+    retried = platform.api("POST", f"/api/v1/builds/{build}/retry")
+    assert retried["attempt"] == 2
+    assert platform.wait(build)["attempts"][1]["commit"] == found["attempts"][0]["commit"]
+
+
+def test_a_ref_or_a_repository_that_is_not_there(platform: Platform) -> None:
+    """Both are said in the log, in words."""
+    repository = platform.repository(GREETING)
+    platform.add_project("refs", repository)
+    build = platform.build("refs", ref="no-such-branch")
+    assert platform.wait(build)["state"] == "failed"
+    assert "no-such-branch" in platform.log(build)
+    platform.add_project("nowhere", platform.folder / "nowhere")
+    assert platform.wait(platform.build("nowhere"))["state"] == "failed"
+
+
+def test_a_build_is_cancelled_with_all_its_processes(platform: Platform) -> None:
+    """Also one that ignores SIGTERM, and its daemon in a session of its own."""
+    marker = platform.folder / "daemon.pid"
+    step = (
+        "trap '' TERM; setsid sh -c 'echo $$ > " + str(marker) + '; trap "" TERM; while :; do sleep 1; done\' & '
+        "echo ready; while :; do sleep 1; done"
+    )
+    repository = platform.repository({".twistedipc.toml": f"[build]\nsteps = [{json.dumps(step)}]\n"})
+    platform.add_project("stubborn", repository)
+    build = platform.build("stubborn")
+    wait_for("the build is ready", lambda: "ready" in platform.log(build) and marker.exists())
+    pid = int(marker.read_text())
+    assert platform.command("cancel", str(build)).returncode == 0
+    assert platform.wait(build)["state"] == "cancelled"
+    assert not os.path.exists(f"/proc/{pid}") or b"\0" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    with pytest.raises(Problem) as caught:
+        platform.api("POST", f"/api/v1/builds/{build}/cancel")
+    assert caught.value.status == 409
+
+
+def test_a_build_without_output_times_out(platform: Platform) -> None:
+    """The project's own limit, which may only be lower."""
+    repository = platform.repository({".twistedipc.toml": '[build]\nsteps = ["sleep 60"]\nidle_timeout = 1\n'})
+    platform.add_project("silent", repository)
+    found = platform.wait(platform.build("silent"))
+    assert found["state"] == "timed_out"
+    assert "nothing was printed" in found["reason"]
+
+
+def test_two_builds_at_once_and_a_queue(platform: Platform) -> None:
+    """Two slots: the third waits its turn, and all are built."""
+    repository = platform.repository(counting(5, 0.1))
+    platform.add_project("queue", repository, publish={})
+    found = [platform.succeed(build) for build in [platform.build("queue") for _ in range(4)]]
+    assert len({build["id"] for build in found}) == 4
+
+
+def test_the_builds_environment_is_built_from_nothing(platform: Platform) -> None:
+    """Nothing of the builder's own environment, HOME or folders shows."""
+    repository = platform.repository({".twistedipc.toml": '[build]\nsteps = ["env", "ls -A $HOME"]\n'})
+    platform.add_project("env", repository, publish={})
+    build = platform.build("env", parameters={"COLOUR": "red"})
+    platform.succeed(build)
+    log = platform.log(build)
+    assert "COLOUR=red\n" in log
+    assert "CI=true\n" in log
+    assert f"HOME={os.environ.get('HOME', '/nowhere')}\n" not in log
+    assert "TWISTEDIPC_TOKEN" not in log
+
+
+def test_the_builder_is_killed_and_its_builds_go_on(own_platform: Platform) -> None:
+    """SIGKILL in the middle of a build: the same process of the build prints every line, once."""
+    platform = own_platform
+    repository = platform.repository(counting(60, 0.05))
+    platform.add_project("count", repository, publish={})
+    build = platform.build("count")
+    wait_for("some lines", lambda: "line 5\n" in platform.log(build))
+    platform.builder.kill()
+    wait_for("disconnected", lambda: platform.api("GET", f"/api/v1/builds/{build}")["state"] == "disconnected")
+    platform.builder.start()
+    found = platform.succeed(build)
+    assert counted(platform, build) == [f"line {number}" for number in range(1, 61)]
+    assert len(found["attempts"]) == 1
+
+
+def test_the_apiserver_is_killed_and_nothing_is_lost(own_platform: Platform) -> None:
+    """SIGKILL of the apiserver, then of both: every line, once; a 201 is a promise."""
+    platform = own_platform
+    repository = platform.repository(counting(80, 0.05))
+    platform.add_project("count", repository, publish={})
+    build = platform.build("count")
+    queued = [platform.build("count") for _ in range(2)]
+    wait_for("some lines", lambda: "line 5\n" in platform.log(build))
+    platform.apiserver.kill()
+    platform.apiserver.start()
+    wait_for("the apiserver answers", platform.health)
+    wait_for("more lines", lambda: "line 20\n" in platform.log(build))
+    platform.apiserver.kill()
+    platform.builder.kill()
+    platform.builder.start()
+    platform.apiserver.start()
+    wait_for("the apiserver answers", platform.health)
+    for each in [build, *queued]:
+        platform.succeed(each)
+        assert counted(platform, each) == [f"line {number}" for number in range(1, 81)]
+
+
+def test_a_runner_is_killed_and_its_attempt_is_lost(own_platform: Platform) -> None:
+    """The attempt is lost, said aloud, with a log that is complete as far as it goes; a retry is a new attempt."""
+    platform = own_platform
+    repository = platform.repository(counting(40, 0.1))
+    platform.add_project("count", repository, publish={})
+    build = platform.build("count")
+    wait_for("some lines", lambda: "line 3\n" in platform.log(build))
+    os.kill(runner_pid(platform), 9)
+    found = platform.wait(build)
+    assert found["state"] == "lost"
+    assert "runner died" in found["reason"]
+    assert found["attempts"][0]["complete"]
+    seen = counted(platform, build)
+    assert seen == [f"line {number}" for number in range(1, len(seen) + 1)]
+    platform.api("POST", f"/api/v1/builds/{build}/retry")
+    assert platform.succeed(build)["attempt"] == 2
+
+
+def runner_pid(platform: Platform) -> int:
+    """The process id of the one runner."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"twistedipc.runner\0" in command and str(platform.folder).encode() in command:
+            return int(entry.name)
+    raise AssertionError("no runner")
+
+
+def test_sigterm_stops_both_cleanly_and_builds_go_on(own_platform: Platform) -> None:
+    """An upgrade of both interrupts no build."""
+    platform = own_platform
+    repository = platform.repository(counting(60, 0.05))
+    platform.add_project("count", repository, publish={})
+    build = platform.build("count")
+    wait_for("some lines", lambda: "line 5\n" in platform.log(build))
+    for service in (platform.builder, platform.apiserver):
+        # twistd ends itself by the signal that it got, once it has stopped.
+        assert service.stop() == -signal.SIGTERM
+        assert "Traceback" not in service.text()
+    platform.builder.start()
+    platform.apiserver.start()
+    wait_for("the apiserver answers", platform.health)
+    platform.succeed(build)
+    assert counted(platform, build) == [f"line {number}" for number in range(1, 61)]
+
+
+def test_the_builder_dials_out_over_tls_with_certificates(tmp_path: Path) -> None:
+    """The other way round, as for a builder behind a firewall: mutual TLS and the shared key."""
+    import trustme
+
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    for name in ("apiserver", "builder"):
+        certificate = authority.issue_cert("localhost", f"{name}@example.org")
+        certificate.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        for index, blob in enumerate(certificate.cert_chain_pems):
+            blob.write_to_path(tmp_path / f"{name}.pem", append=index > 0)
+    port = free_port()
+    key = tmp_path / "link.key"
+    key.write_text("42" * 32 + "\n")
+    key.chmod(0o600)
+
+    def tls(name: str) -> dict[str, str]:
+        return {"certificate": f"{name}.pem", "private_key": f"{name}.key", "authority": "ca.pem"}
+
+    with Platform(
+        tmp_path,
+        apiserver_link={
+            "listen": [f"tls:{port}:interface=127.0.0.1"],
+            "key": "link.key",
+            "tls": tls("apiserver"),
+        },
+        builder_link={"dial": [f"tls:localhost:{port}"], "key": "link.key", "tls": tls("builder")},
+    ) as platform:
+        platform.add_project("plain", platform.repository(GREETING))
+        platform.succeed(platform.build("plain"))
