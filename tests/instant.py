@@ -30,6 +30,7 @@ class InstantLedger:
         self.engine = create_engine("sqlite://", poolclass=StaticPool)
         metadata.create_all(self.engine)
         self.available = True
+        self.held: list[Deferred[None]] | None = None  # a list: writes wait in it, until they are let go
         self.writes = 0
 
     def read(
@@ -43,7 +44,17 @@ class InstantLedger:
     ) -> Deferred[_T]:
         """As `Ledger.write`."""
         self.writes += 1
-        return self._run(query, *args, **kwargs)
+        if self.held is None:
+            return self._run(query, *args, **kwargs)
+        go: Deferred[None] = Deferred()
+        self.held.append(go)
+        return go.addCallback(lambda _: self._run(query, *args, **kwargs))
+
+    def let_go(self) -> None:
+        """Do the writes that wait."""
+        waiting, self.held = self.held or [], None
+        for go in waiting:
+            go.callback(None)
 
     def _run(self, query: Callable[..., _T], *args: Any, **kwargs: Any) -> Deferred[_T]:
         if not self.available:

@@ -306,6 +306,18 @@ class Commits(SynchronousTestCase):
         self.assertLessEqual(platform.ledger.writes - before, 2)
         self.assertEqual(50, platform.acknowledged[-1])
 
+    def test_what_comes_during_a_commit_is_the_next_one_without_delay(self) -> None:
+        platform = Platform()
+        platform.commit()
+        platform.ledger.held = []
+        platform.send(batch(1, 1))
+        platform.commit()
+        platform.send(batch(2, 1))
+        platform.ledger.let_go()
+        self.assertEqual([2], platform.acknowledged)
+        platform.commit()
+        self.assertEqual([2, 3], platform.acknowledged)
+
     def test_nothing_is_acknowledged_while_the_ledger_fails(self) -> None:
         platform = Platform()
         platform.ledger.available = False

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections import deque
 
 from twistedipc.builder.held import HeldAttempt
+from twistedipc.builder.link import ApiserverLink
 from twistedipc.builds.messages import Log
-from twistedipc.ipc import Peer
 
 #: About how many bytes an attempt sends at its turn.
 TURN_BYTES = 1 << 16
@@ -34,17 +34,17 @@ class Forwarding:
         if held in self._turn:
             self._turn.remove(held)
 
-    def pump(self, peer: Peer) -> None:
+    def pump(self, link: ApiserverLink) -> None:
         """Send as much as there is, as credit allows and as the link takes."""
         idle = 0
         while self._turn and idle < len(self._turn):
-            if peer.paused:
+            if link.peer.paused:
                 return
             held = self._turn[0]
             self._turn.rotate(-1)
             batches = held.read(TURN_BYTES) if held.synced and held.may_have_more else []
             if batches:
                 idle = 0
-                peer.send(Log(attempt=held.spec.attempt, lease=held.spec.lease, batches=batches))
+                link.send(Log(attempt=held.spec.attempt, lease=held.spec.lease, batches=batches))
             else:
                 idle += 1

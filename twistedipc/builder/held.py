@@ -42,6 +42,7 @@ from twistedipc.builds.messages import Offer
 from twistedipc.ipc import CreditWindow
 from twistedipc.runner.journal import JournalDamage, JournalReader, repair, scan
 from twistedipc.runner.liveness import lock_held, take_lock
+from twistedipc.runner.processes import kill_remains
 
 
 class Phase(Enum):
@@ -185,6 +186,7 @@ class HeldAttempt:
         result = read_file(self.folder / "result.json", Result)
         if result is not None:
             return result
+        kill_remains(self.folder)
         repair(self.folder)
         lines, sha256 = scan(self.folder)
         errors = ""
@@ -218,6 +220,7 @@ class HeldAttempt:
 
     def remove(self) -> None:
         """Delete the folder, once its runner is gone. Blocks on the disk: for a thread."""
+        kill_remains(self.folder)
         # Renamed first, so that a folder is never found half deleted.
         doomed = self.folder.with_name(f".{self.folder.name}")
         with contextlib.suppress(FileNotFoundError):

@@ -4,13 +4,14 @@ The builder's end of the link: what the apiserver says becomes what is done. Mad
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit
-from twistedipc.ipc import CallFailed, Peer, Vocabulary
+from twistedipc.ipc import CallFailed, NotConnected, Peer, Vocabulary
 
 if TYPE_CHECKING:
     from twistedipc.builder.service import BuilderService
@@ -29,6 +30,11 @@ class ApiserverLink:
         self.peer = peer
         self.synced = False
         self._service = service
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Say it, unless the link has gone meanwhile: then the next sync says it."""
+        with contextlib.suppress(NotConnected):
+            self.peer.send(message)
 
     def message_received(self, message: msgspec.Struct) -> None:
         """One-way messages, in their order. What is about a lease that isn't held is over: nothing to do."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from twisted.internet.interfaces import (
     IReactorCore,
     IReactorFromThreads,
@@ -23,6 +21,5 @@ class BuilderReactor(
     IReactorFromThreads,
     IReactorProcess,
     IReactorUNIXDatagram,
-    Protocol,
 ):
     """The reactor, as the builder uses it."""

@@ -24,7 +24,8 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, RequestNotSent, RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived
+from twisted.web._newclient import RequestNotSent
+from twisted.web.client import Agent, RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived
 
 from twistedipc.builder.doorbell import Doorbell
 from twistedipc.builder.forwarding import Forwarding
@@ -121,7 +122,7 @@ class BuilderService(MultiService):
         with contextlib.suppress(FileNotFoundError):
             self._settings.doorbell.unlink()
         self._doorbell = self._reactor.listenUNIXDatagram(
-            str(self._settings.doorbell), Doorbell(self._ring), mode=0o600
+            str(self._settings.doorbell), Doorbell(self._ring), 8192, 0o600
         )
         self._looking.start(LOOK_INTERVAL, now=True)
         super().startService()
@@ -129,7 +130,7 @@ class BuilderService(MultiService):
     async def _stop(self) -> None:
         self._draining = True
         if self._link is not None and self._link.synced:
-            self._link.peer.send(m.Status(slots=self._slots, draining=True))
+            self._link.send(m.Status(slots=self._slots, draining=True))
         if self._looking.running:
             self._looking.stop()
         if self._doorbell is not None:
@@ -260,10 +261,10 @@ class BuilderService(MultiService):
         if link is not self._link:
             return  # the next sync tells that it is held
         if reason:
-            link.peer.send(m.Decline(attempt=offer.attempt, lease=offer.lease, reason=reason))
+            link.send(m.Decline(attempt=offer.attempt, lease=offer.lease, reason=reason))
             return
         held.synced = True
-        link.peer.send(m.Accept(attempt=offer.attempt, lease=offer.lease))
+        link.send(m.Accept(attempt=offer.attempt, lease=offer.lease))
 
     def _why_not(self, offer: m.Offer) -> str:
         try:
@@ -307,7 +308,7 @@ class BuilderService(MultiService):
             self.look()
             return
         if self._link is not None:
-            self._link.peer.send(m.Started(attempt=held.spec.attempt, lease=held.spec.lease, time=self._now()))
+            self._link.send(m.Started(attempt=held.spec.attempt, lease=held.spec.lease, time=self._now()))
 
     def cancel(self, held: HeldAttempt, reason: str) -> None:
         """Someone wants it to end."""
@@ -404,7 +405,7 @@ class BuilderService(MultiService):
         link = self._link
         if link is None or not link.synced:
             return
-        self._forwarding.pump(link.peer)
+        self._forwarding.pump(link)
         now = self._reactor.seconds()
         for held in self._held.values():
             if (
@@ -415,7 +416,7 @@ class BuilderService(MultiService):
             ):
                 assert held.result is not None
                 held.final_sent = now
-                link.peer.send(m.Final(attempt=held.spec.attempt, lease=held.spec.lease, result=held.result))
+                link.send(m.Final(attempt=held.spec.attempt, lease=held.spec.lease, result=held.result))
 
     # -- publishing
 

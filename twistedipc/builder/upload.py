@@ -7,6 +7,7 @@ Uploads of what was built: from the attempt's folder to the apiserver's artifact
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,18 +40,18 @@ class _FilePart:
     def __init__(self, file: BinaryIO, length: int) -> None:
         self.length = length
         self._file = file
-        self._task: CooperativeTask | None = None
+        self._task: CooperativeTask[Iterator[None]] | None = None
         self._cooperator = Cooperator()
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        def parts() -> object:
+        def parts() -> Iterator[None]:
             while data := self._file.read(_CHUNK):
                 consumer.write(data)
                 yield None
 
-        self._task = self._cooperator.cooperate(parts())  # type: ignore[arg-type]
+        task = self._task = self._cooperator.cooperate(parts())
         done: Deferred[None] = Deferred()
-        self._task.whenDone().addCallbacks(lambda _: done.callback(None), lambda f: f.trap(TaskStopped) and None)
+        task.whenDone().addCallbacks(lambda _: done.callback(None), lambda f: f.trap(TaskStopped) and None)
         return done
 
     def pauseProducing(self) -> None:

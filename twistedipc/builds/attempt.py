@@ -18,8 +18,11 @@ lost without harm.
     permit         Permit, by the builder, after the runner asked: read by the runner, then deleted by it
     permit.wanted  PermitWanted, by the runner: it waits for `permit`
     checkout.json  Checkout, by the checkout step
+    plan.json      builds.plan.Plan, by the runner after the checkout
     package.json   Package, by the pack step (if there is a package to publish)
-    archive.tar.gz manifest.json    by the pack step: what was built (publish/archive.py)
+    archive.tar.gz manifest.json artifact.json    by the pack step: what was built (publish/archive.py); ArtifactFile
+    published.json list of Published, by the publish step
+    failure.json   Failure, by a step of the platform's own that failed: why, in a sentence
     result.json    Result, by the runner as its last act (or by the builder in the name of a runner that died)
     work/          the working copy        home/ tmp/    HOME and TMPDIR of the steps
 
@@ -84,6 +87,12 @@ class Package(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     version: str
     integrity: str  # "sha512-…", as npm has it
     tag: str = ""  # the dist-tag; "" is npm's default
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why one of the platform's own steps failed: the sentence that becomes the result's reason."""
+
+    reason: str
 
 
 class PermitWanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,7 +202,10 @@ def read_file(path: Path, kind: type[_T]) -> _T | None:
         data = path.read_bytes()
     except FileNotFoundError:
         return None
-    return msgspec.json.decode(data, type=kind)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except UnicodeDecodeError as error:  # msgspec lets it through as it is
+        raise msgspec.DecodeError(str(error)) from error
 
 
 # -- the journal's lines ---------------------------------------------------------------------------------------------
@@ -232,5 +244,5 @@ def parse_journal_line(line: bytes) -> Lines:
         raise BadJournalLine("the checksum doesn't match")
     try:
         return lines_decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadJournalLine(str(error)) from error

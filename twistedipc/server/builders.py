@@ -133,6 +133,7 @@ class Builders:
         for away in self._away.values():
             away.cancel()
         self._away.clear()
+        await self.commits.stop()
         for workflow in list(self._workflows):
             await workflow
 

@@ -60,6 +60,8 @@ class LogCommits:
         self._pending: dict[LiveLog, _Pending] = {}
         self._timer: IDelayedCall | None = None
         self._busy = False
+        self._stopping = False
+        self._running: Deferred[None] | None = None
         self._last = float("-inf")
         self._waiting: list[tuple[LiveLog, int, Deferred[None]]] = []
         self.failing = False  # whether the last commit failed
@@ -89,8 +91,18 @@ class LogCommits:
             self._waiting.append((live, next, done))
         return done
 
+    async def stop(self) -> None:
+        """Commit what waits, once; what can't be committed the builders will send again."""
+        self._stopping = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._begin()
+        if self._running is not None:
+            await self._running
+
     def _schedule(self, delay: float | None = None) -> None:
-        if self._busy or self._timer is not None:
+        if self._busy or self._stopping or self._timer is not None:
             return
         if delay is None:
             delay = max(0.0, self._last + COMMIT_INTERVAL - self._clock.seconds())
@@ -101,7 +113,7 @@ class LogCommits:
         self._busy = True
         self._last = self._clock.seconds()
         group, self._pending = self._pending, {}
-        Deferred.fromCoroutine(self._commit(group)).addErrback(
+        self._running = Deferred.fromCoroutine(self._commit(group)).addErrback(
             lambda failure: self._log.failure("committing log records failed", failure)
         )
 
@@ -131,7 +143,7 @@ class LogCommits:
         self._busy = False
         self._fire()
         if self._pending:
-            self._schedule(RETRY_INTERVAL if failed else None)
+            self._schedule(RETRY_INTERVAL if self.failing else None)
 
     def _write(self, pending: _Pending) -> Deferred[None]:
         first = pending.entries[0].first

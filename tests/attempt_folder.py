@@ -1,0 +1,200 @@
+"""
+Real attempts for the runner's tests: a git repository, an attempt's folder, a runner's process, and what it left.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from twistedipc.builds.attempt import Publish, Result, Spec, read_file, write_file
+from twistedipc.builds.logs import Event, Lines, Notice, StepEnded, StepStarted
+from twistedipc.runner.journal import JournalReader
+
+ROOT = Path(__file__).resolve().parent.parent
+GIT = {
+    "PATH": os.environ["PATH"],
+    "HOME": os.devnull,
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_AUTHOR_NAME": "Ada",
+    "GIT_AUTHOR_EMAIL": "ada@example.org",
+    "GIT_COMMITTER_NAME": "Ada",
+    "GIT_COMMITTER_EMAIL": "ada@example.org",
+}
+
+
+def until(true: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what}: not within {seconds} s")
+        time.sleep(0.01)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git in a folder: what it prints."""
+    done = subprocess.run(["git", "-C", str(folder), *arguments], env=GIT, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def repository(folder: Path, files: Mapping[str, str], *, message: str = "first commit") -> str:
+    """Make a git repository with one commit (or one more commit in it): the commit's id."""
+    if not (folder / ".git").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        git(folder, "init", "--quiet", "--initial-branch=main", "--template=")
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    git(folder, "add", "--all", "--force")
+    git(folder, "commit", "--quiet", "--allow-empty", "-m", message)
+    return git(folder, "rev-parse", "HEAD")
+
+
+def toml(*steps: str, more: str = "") -> str:
+    """A `.twistedipc.toml` with these steps, by the names s0, s1, …"""
+    listed = ", ".join(f"{{name = 's{index}', run = '''{step}'''}}" for index, step in enumerate(steps))
+    return f"[build]\nsteps = [{listed}]\n{more}\n"
+
+
+class Attempt:
+    """One attempt's folder, and the runner in it."""
+
+    def __init__(
+        self,
+        base: Path,
+        source: Path,
+        *,
+        name: str = "1-1",
+        ref: str = "main",
+        commit: str = "",
+        publish: Publish | None = None,
+        timeout: float = 60.0,
+        idle_timeout: float = 60.0,
+        grace: float = 5.0,
+        path: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        parameters: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = base / "attempts" / f"{name}-0123456789abcdef"
+        self.folder.mkdir(parents=True)
+        self.spec = Spec(
+            attempt=name,
+            lease="0123456789abcdef",
+            build=int(name.partition("-")[0]),
+            project="demo",
+            repository=str(source),
+            ref=ref,
+            commit=commit,
+            publish=publish or Publish(),
+            parameters=dict(parameters or {}),
+            environment=dict(environment or {}),
+            path=path if path is not None else os.environ["PATH"],
+            mirror=str(base / "mirrors" / "demo"),
+            npm_cache=str(base / "npm-cache"),
+            doorbell="../../doorbell",
+            timeout=timeout,
+            idle_timeout=idle_timeout,
+            grace=grace,
+        )
+        write_file(self.folder / "spec.json", self.spec)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
+        """Start the runner."""
+        errors = os.open(self.folder / "runner.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "twistedipc.runner", str(self.folder), *map(str, pass_fds)],
+                cwd=ROOT,
+                env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "SECRET_OF_THE_BUILDER": "hunter2"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                pass_fds=pass_fds,
+            )
+        finally:
+            os.close(errors)
+        return self._process
+
+    def wait(self, seconds: float = 40.0) -> Result:
+        """Wait for the runner's end: its result."""
+        assert self._process is not None
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise AssertionError("the runner hasn't ended; its log:\n" + "\n".join(self.output())) from None
+        said = (self.folder / "runner.err").read_text()
+        if code != 0 or said:
+            raise AssertionError(f"the runner ended with {code}: {said}")
+        result = self.result
+        if result is None:
+            raise AssertionError("the runner left no result")
+        return result
+
+    def run(self) -> Result:
+        """Run the attempt to its end: its result."""
+        self.start()
+        return self.wait()
+
+    @property
+    def result(self) -> Result | None:
+        """The result, if it is there."""
+        return read_file(self.folder / "result.json", Result)
+
+    def batches(self) -> list[Lines]:
+        """All of the journal."""
+        reader = JournalReader(self.folder)
+        found: list[Lines] = []
+        while more := reader.read():
+            found += [batch for batch, _size in more]
+        reader.close()
+        return found
+
+    def output(self, step: int | None = None) -> list[str]:
+        """The lines of output (of one step)."""
+        return [
+            record
+            for batch in self.batches()
+            for record in batch.lines
+            if isinstance(record, str) and (step is None or batch.step == step)
+        ]
+
+    def events(self) -> list[Event]:
+        """The events."""
+        kinds = (StepStarted, StepEnded, Notice)
+        return [record for batch in self.batches() for record in batch.lines if isinstance(record, kinds)]
+
+    def notices(self) -> list[str]:
+        """What the platform said."""
+        return [event.message for event in self.events() if isinstance(event, Notice)]
+
+    def ring(self) -> None:
+        """Ring the runner's bell."""
+        descriptor = os.open(self.folder / "control", os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(descriptor, b"\n")
+        finally:
+            os.close(descriptor)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and isn't just waiting to be reaped."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return stat[stat.rfind(")") + 2] != "Z"
+
+
+def npm_missing() -> str:
+    """Why tests with npm are skipped; "" if there is an npm."""
+    return "" if shutil.which("npm") and shutil.which("node") else "npm isn't on the PATH"

@@ -1,0 +1,78 @@
+"""What the tests of ``storage`` share: a real database file with the real schema, and things to put into it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import Connection, create_engine, event
+
+from twistedipc.builds.attempt import Publish
+from twistedipc.storage import attempts, builds, projects
+from twistedipc.storage.migrations import upgrade
+from twistedipc.storage.rows import AttemptRow, BuildRow, ProjectRow
+
+LEASE = "0123456789abcdef"
+NOW = 1_732_300_000_000
+
+
+@contextlib.contextmanager
+def database(folder: Path) -> Iterator[Connection]:
+    """A connection, in a transaction, to a new database in ``folder`` that the migrations made."""
+    engine = create_engine(f"sqlite:///{folder / 'ledger.sqlite'}")
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: object, record: object) -> None:
+        connection.isolation_level = None  # type: ignore[attr-defined]
+        connection.execute("PRAGMA foreign_keys = ON")  # type: ignore[attr-defined]
+        connection.execute("PRAGMA synchronous = OFF")  # type: ignore[attr-defined]
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    try:
+        with engine.connect() as connection, connection.begin():
+            upgrade(connection)
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def add_project(connection: Connection, name: str = "shop", publish: Publish | None = None) -> ProjectRow:
+    return projects.create(
+        connection,
+        name=name,
+        repository=f"https://example.org/{name}.git",
+        default_ref="main",
+        publish=publish or Publish(static=True),
+        environment={"MODE": "live"},
+        timeout=600.0,
+        idle_timeout=60.0,
+        now=NOW,
+    )
+
+
+def add_build(connection: Connection, project: str = "shop", now: int = NOW, publish: bool = True) -> BuildRow:
+    build, created = builds.create(
+        connection,
+        project=project,
+        ref="main",
+        publish=publish,
+        parameters={"COLOUR": "blue"},
+        requested_by="ann",
+        now=now,
+        idempotency=None,
+    )
+    assert created
+    return build
+
+
+def run(connection: Connection, attempt: str, lease: str = LEASE, builder: str = "one") -> AttemptRow:
+    """Bring a queued attempt to running."""
+    assert attempts.offer(connection, attempt, lease, builder, NOW)
+    assert attempts.accept(connection, attempt, lease, NOW)
+    row = attempts.started(connection, attempt, lease, NOW + 5, NOW)
+    assert row is not None
+    return row

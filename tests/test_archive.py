@@ -1,0 +1,283 @@
+"""Archives: the same for equal folders, verified to the byte, and harmless whatever they hold."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twistedipc.publish.archive import BadArchive, CantPack, Manifest, ManifestFile, create, read_manifest, unpack
+
+
+def tree(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+FILES = {
+    "index.html": b"<html>",
+    "assets/a-1.js": b"x" * 100_000,
+    "assets/b.css": b"",
+    "ü/日本語.txt": b"unicode",
+    "long/" + "/".join(["d" * 60] * 6) + "/file": b"deep",
+    "tool": b"#!/bin/sh\n",
+}
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    source = tree(tmp_path / "source", FILES)
+    (source / "tool").chmod(0o700)
+    (source / "empty").mkdir()
+    manifest = create(source, tmp_path / "a.tar.gz")
+    assert [file.path for file in manifest.files] == sorted(FILES, key=str.encode)
+    assert manifest.size == sum(map(len, FILES.values()))
+    assert read_manifest(tmp_path / "a.tar.gz") == manifest
+    assert unpack(tmp_path / "a.tar.gz", tmp_path / "target") == manifest
+    assert contents(tmp_path / "target") == FILES
+    assert (tmp_path / "target" / "tool").stat().st_mode & 0o7777 == 0o755
+    assert (tmp_path / "target" / "index.html").stat().st_mode & 0o7777 == 0o644
+    assert (tmp_path / "target").stat().st_mode & 0o7777 == 0o755
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar.gz", "source", "target"]
+
+
+def test_any_tar_reads_it(tmp_path: Path) -> None:
+    create(tree(tmp_path / "source", FILES), tmp_path / "a.tar.gz")
+    with tarfile.open(tmp_path / "a.tar.gz") as tar:
+        names = tar.getnames()
+        assert names[0] == "manifest.json"
+        assert sorted(names[1:]) == sorted(f"files/{name}" for name in FILES)
+        assert {(m.uid, m.gid, m.mtime) for m in tar.getmembers()} == {(0, 0, 0)}
+
+
+@given(st.dictionaries(st.text("abcü", min_size=1, max_size=3), st.binary(max_size=600), max_size=5))
+def test_equal_folders_give_equal_archives(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]) -> None:
+    base = tmp_path_factory.mktemp("archive")
+    made = []
+    for number, names in enumerate([list(files), list(reversed(files))]):
+        source = base / f"source{number}"
+        source.mkdir()
+        for name in names:
+            (source / name).write_bytes(files[name])
+            os.utime(source / name, (number * 1000, number * 1000))
+        create(source, base / f"{number}.tar.gz")
+        made.append((base / f"{number}.tar.gz").read_bytes())
+    assert made[0] == made[1]
+    unpack(base / "0.tar.gz", base / "target")
+    assert contents(base / "target") == files
+
+
+def test_links_within_are_followed(tmp_path: Path) -> None:
+    source = tree(tmp_path / "source", {"real/file": b"x"})
+    (source / "link").symlink_to("real/file")
+    (source / "folder").symlink_to("real")
+    assert [file.path for file in create(source, tmp_path / "a").files] == ["folder/file", "link", "real/file"]
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        ("/etc/passwd", "bad is a link that leaves the folder"),
+        ("../outside", "bad is a link that leaves the folder"),
+        ("nothing", "bad is a link to nothing"),
+        ("bad", "bad is a link that goes round in a circle"),
+        (".", "is a link that goes round in a circle"),
+    ],
+)
+def test_other_links_are_errors(tmp_path: Path, target: str, sentence: str) -> None:
+    (tmp_path / "outside").write_text("secret")
+    source = tree(tmp_path / "source", {"file": b"x"})
+    (source / "bad").symlink_to(target)
+    with pytest.raises(CantPack, match=sentence):
+        create(source, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_special_files_are_errors(tmp_path: Path) -> None:
+    source = tree(tmp_path / "source", {"file": b"x"})
+    os.mkfifo(source / "pipe")
+    with pytest.raises(CantPack, match="pipe is neither a file nor a folder"):
+        create(source, tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", [b"new\nline", b"\xff\xfe", b"\x1b[2J"])
+def test_names_that_can_t_be_served(tmp_path: Path, name: bytes) -> None:
+    source = tree(tmp_path / "source", {"file": b"x"})
+    with open(os.path.join(os.fsencode(source), name), "wb"):
+        pass
+    with pytest.raises(CantPack, match="can't be packed"):
+        create(source, tmp_path / "a")
+
+
+def test_limits(tmp_path: Path) -> None:
+    source = tree(tmp_path / "source", {"a": b"x" * 10, "b": b"y" * 10})
+    with pytest.raises(CantPack, match="more than 1 files"):
+        create(source, tmp_path / "a", max_files=1)
+    with pytest.raises(CantPack, match="more than 19 bytes"):
+        create(source, tmp_path / "a", max_bytes=19)
+    create(source, tmp_path / "a")
+    with pytest.raises(BadArchive, match="more than 1 files"):
+        unpack(tmp_path / "a", tmp_path / "target", max_files=1)
+    with pytest.raises(BadArchive, match="more than 19 bytes"):
+        unpack(tmp_path / "a", tmp_path / "target", max_bytes=19)
+    assert not (tmp_path / "target").exists()
+
+
+def test_git_s_own_folder_is_left_out(tmp_path: Path) -> None:
+    source = tree(tmp_path / "source", {"index.html": b"x", ".git/config": b"secret", "sub/.git/x": b"y"})
+    assert [file.path for file in create(source, tmp_path / "a").files] == ["index.html", "sub/.git/x"]
+
+
+def test_a_target_that_exists(tmp_path: Path) -> None:
+    create(tree(tmp_path / "source", {"a": b"x"}), tmp_path / "a")
+    (tmp_path / "target").mkdir()
+    with pytest.raises(FileExistsError):
+        unpack(tmp_path / "a", tmp_path / "target")
+
+
+def entry(path: str, content: bytes = b"x", *, mode: int = 0o644, size: int | None = None) -> ManifestFile:
+    return ManifestFile(
+        path=path,
+        size=len(content) if size is None else size,
+        sha256=hashlib.sha256(content).hexdigest(),
+        mode=mode,
+    )
+
+
+def forge(path: Path, manifest: Manifest, members: list[tuple[tarfile.TarInfo, bytes]]) -> Path:
+    """An archive that `create` wouldn't make."""
+    with tarfile.open(path, "w:gz") as tar:
+        encoded = msgspec.json.encode(manifest)
+        info = tarfile.TarInfo("manifest.json")
+        info.size = len(encoded)
+        tar.addfile(info, io.BytesIO(encoded))
+        for member, content in members:
+            tar.addfile(member, io.BytesIO(content))
+    # tarfile fills up to its record size; ours ends with two empty blocks.
+    data = gzip.decompress(path.read_bytes()).rstrip(b"\0")
+    data += bytes(-len(data) % 512) + bytes(1024)
+    path.write_bytes(gzip.compress(data))
+    return path
+
+
+def member(
+    name: str, content: bytes = b"x", kind: bytes = tarfile.REGTYPE, link: str = ""
+) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.size = len(content) if kind == tarfile.REGTYPE else 0
+    info.type = kind
+    info.linkname = link
+    return info, content if kind == tarfile.REGTYPE else b""
+
+
+def test_the_forger_can_make_a_good_one(tmp_path: Path) -> None:
+    path = forge(tmp_path / "a", Manifest(files=[entry("a"), entry("b/c")]), [member("files/a"), member("files/b/c")])
+    unpack(path, tmp_path / "target")
+    assert contents(tmp_path / "target") == {"a": b"x", "b/c": b"x"}
+
+
+@pytest.mark.parametrize(
+    ("files", "members"),
+    [
+        ([entry("../x")], [member("files/../x")]),
+        ([entry("a/../../x")], [member("files/a/../../x")]),
+        ([entry("/etc/x")], [member("files//etc/x")]),
+        ([entry("")], [member("files/")]),
+        ([entry("a//b")], [member("files/a//b")]),
+        ([entry("./a")], [member("files/./a")]),
+        ([entry("a\nb")], [member("files/a\nb")]),
+        ([entry("a" * 300)], [member("files/" + "a" * 300)]),
+        ([entry("a"), entry("a")], [member("files/a"), member("files/a")]),
+        ([entry("b"), entry("a")], [member("files/b"), member("files/a")]),
+        ([entry("a"), entry("a/b")], [member("files/a"), member("files/a/b")]),
+        ([entry("a", mode=0o4755)], [member("files/a")]),
+        ([entry("a", size=-1)], [member("files/a")]),
+        ([entry("a", size=2)], [member("files/a")]),
+        ([entry("a", b"y")], [member("files/a")]),
+        ([entry("a")], [member("files/b")]),
+        ([entry("a")], [member("../a")]),
+        ([entry("a")], []),
+        ([entry("a")], [member("files/a"), member("files/b")]),
+        ([entry("a")], [member("files/a", kind=tarfile.SYMTYPE, link="/etc/passwd")]),
+        ([entry("a")], [member("files/a", kind=tarfile.LNKTYPE, link="/etc/passwd")]),
+        ([entry("a", b"")], [member("files/a", kind=tarfile.CHRTYPE)]),
+        ([entry("a", b"")], [member("files/a", kind=tarfile.FIFOTYPE)]),
+        ([entry("a")], [member("files", kind=tarfile.DIRTYPE), member("files/a")]),
+        ([entry("a")], [member("files", kind=tarfile.SYMTYPE, link="/tmp"), member("files/a")]),
+    ],
+)
+def test_hostile_archives(
+    tmp_path: Path, files: list[ManifestFile], members: list[tuple[tarfile.TarInfo, bytes]]
+) -> None:
+    base = tmp_path / "in" / "here"
+    base.mkdir(parents=True)
+    path = forge(base / "a", Manifest(files=files), members)
+    with pytest.raises(BadArchive):
+        unpack(path, base / "target")
+    assert [p.name for p in base.iterdir()] == ["a"]
+    assert [p.name for p in (tmp_path / "in").iterdir()] == ["here"]
+
+
+def test_a_size_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = forge(tmp_path / "a", Manifest(files=[entry("a", size=1 << 50)]), [])
+    with pytest.raises(BadArchive, match="bytes of files"):
+        unpack(path, tmp_path / "target")
+
+
+def test_a_header_bomb(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("x")
+    info.type = tarfile.XHDTYPE
+    info.size = 1 << 30
+    path = tmp_path / "a"
+    path.write_bytes(gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) + bytes(1 << 20)))
+    with pytest.raises(BadArchive, match="header that is too large"):
+        unpack(path, tmp_path / "target")
+
+
+def _cut(data: bytes, at: int) -> bytes:
+    return data[:at]
+
+
+def _flip(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 0x10]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip])
+def test_damage_at_every_byte(tmp_path: Path, damage: Callable[[bytes, int], bytes]) -> None:
+    source = tree(tmp_path / "source", {"a": bytes(range(200)), "b/c": b"x"})
+    create(source, tmp_path / "a")
+    data = (tmp_path / "a").read_bytes()
+    for at in range(0, len(data), 3):
+        (tmp_path / "damaged").write_bytes(damage(data, at))
+        try:
+            unpack(tmp_path / "damaged", tmp_path / "target")
+        except BadArchive:
+            assert not (tmp_path / "target").exists()
+        else:
+            # A bit that changes nothing of what is unpacked: in gzip's own header, say.
+            assert contents(tmp_path / "target") == contents(source)
+            (tmp_path / "target").rename(tmp_path / f"good-{at}")
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"nonsense", gzip.compress(b""), gzip.compress(b"x" * 2000), gzip.compress(bytes(4096))]
+)
+def test_not_an_archive(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(BadArchive):
+        read_manifest(tmp_path / "a")

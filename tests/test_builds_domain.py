@@ -1,0 +1,323 @@
+"""The domain: states, records and digests, names, and the attempt's files."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twistedipc.builds import names
+from twistedipc.builds.attempt import (
+    BadJournalLine,
+    Cancel,
+    Published,
+    Spec,
+    journal_line,
+    parse_journal_line,
+    read_file,
+    segment_name,
+    write_file,
+)
+from twistedipc.builds.logs import (
+    MAX_BATCH_BYTES,
+    Lines,
+    LogDigest,
+    Notice,
+    Record,
+    StepEnded,
+    StepStarted,
+    encoder,
+    lines_decoder,
+    total,
+    trim,
+    valid_shape,
+)
+from twistedipc.builds.states import (
+    ATTEMPT_TRANSITIONS,
+    LEASED,
+    OUTCOMES,
+    RELEASE_TRANSITIONS,
+    TERMINAL,
+    AttemptState,
+    IllegalTransition,
+    ReleaseState,
+    check_attempt,
+    check_release,
+)
+
+# -- states ----------------------------------------------------------------------------------------------------------
+
+
+def test_tables_are_complete() -> None:
+    assert set(ATTEMPT_TRANSITIONS) == set(AttemptState)
+    assert set(RELEASE_TRANSITIONS) == set(ReleaseState)
+
+
+def test_terminal_states_never_change() -> None:
+    for before in TERMINAL:
+        for after in AttemptState:
+            with pytest.raises(IllegalTransition):
+                check_attempt(before, after)
+    assert {state for state, after in ATTEMPT_TRANSITIONS.items() if not after} == TERMINAL == OUTCOMES
+
+
+def test_each_pair_is_as_the_table_says() -> None:
+    for before in AttemptState:
+        for after in AttemptState:
+            if after in ATTEMPT_TRANSITIONS[before]:
+                check_attempt(before, after)
+            else:
+                with pytest.raises(IllegalTransition):
+                    check_attempt(before, after)
+    for one in ReleaseState:
+        for other in ReleaseState:
+            if other in RELEASE_TRANSITIONS[one]:
+                check_release(one, other)
+            else:
+                with pytest.raises(IllegalTransition):
+                    check_release(one, other)
+
+
+def test_every_state_can_be_reached_and_left_for_an_end() -> None:
+    reached = {AttemptState.QUEUED}
+    for _ in AttemptState:
+        reached |= {after for state in reached for after in ATTEMPT_TRANSITIONS[state]}
+    assert reached == set(AttemptState)
+    for state in LEASED:
+        assert AttemptState.CANCELLED in ATTEMPT_TRANSITIONS[state]
+
+
+# -- records ---------------------------------------------------------------------------------------------------------
+
+_records = st.lists(
+    st.one_of(
+        st.text(max_size=20),
+        st.builds(Notice, st.sampled_from(["info", "error"]), st.text(max_size=10)),
+        st.builds(StepStarted, st.integers(0, 5), st.text(max_size=5), st.text(max_size=5)),
+        st.builds(StepEnded, st.integers(0, 5), st.just("failed"), st.integers(0, 9), st.none() | st.integers(0, 255)),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(_records, st.integers(1, 10**12))
+def test_a_batch_survives_its_json_and_its_journal_line(records: list[Record], first: int) -> None:
+    batch = Lines(first=first, time=5, step=1, lines=records)
+    assert lines_decoder.decode(encoder.encode(batch)) == batch
+    line = journal_line(batch)
+    assert line.count(b"\n") == 1
+    assert parse_journal_line(line[:-1]) == batch
+    with pytest.raises(BadJournalLine):
+        parse_journal_line(line[:-2])
+
+
+@given(st.lists(_records, max_size=4))
+def test_a_digest_depends_on_records_and_not_on_batches(groups: list[list[Record]]) -> None:
+    records = [record for group in groups for record in group]
+    text = b"".join((r.encode() if isinstance(r, str) else encoder.encode(r)) + b"\n" for r in records)
+    digest = LogDigest()
+    for group in groups:
+        digest.add(Lines(first=digest.count + 1, time=0, step=0, lines=group))
+    assert (digest.count, digest.hexdigest()) == (len(records), hashlib.sha256(text).hexdigest())
+
+
+@given(_records, st.integers(0, 20), st.sets(st.integers(0, 7)))
+def test_trim(records: list[Record], first: int, more: set[int]) -> None:
+    batch = Lines(first=5, time=0, step=0, lines=records, more=sorted(i for i in more if i < len(records)))
+    rest = trim(batch, first)
+    kept = records[max(0, first - 5) :]
+    if not kept:
+        assert rest is None
+        return
+    assert rest is not None
+    assert rest.lines == kept
+    assert rest.end == batch.end
+    assert valid_shape(rest) or rest.first < 1
+    assert [rest.first + i for i in rest.more] == [5 + i for i in batch.more if 5 + i >= rest.first]
+    assert total([rest]) == len(kept)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        Lines(first=0, time=0, step=0, lines=["x"]),
+        Lines(first=1, time=-1, step=0, lines=["x"]),
+        Lines(first=1, time=0, step=-2, lines=["x"]),
+        Lines(first=1, time=0, step=0, lines=[]),
+        Lines(first=1, time=0, step=0, lines=["x"], more=[1]),
+        Lines(first=1, time=0, step=0, lines=["x"], more=[-1]),
+        Lines(first=1, time=0, step=0, lines=["x", "y"], more=[1, 0]),
+        Lines(first=1, time=0, step=0, lines=["x", "y"], more=[0, 0]),
+    ],
+)
+def test_shapes_that_types_can_t_refuse(batch: Lines) -> None:
+    assert not valid_shape(batch)
+
+
+def test_the_worst_batch_fits_a_link_frame() -> None:
+    worst = Lines(first=10**12, time=10**13, step=1, lines=["\x01" * MAX_BATCH_BYTES])
+    assert len(encoder.encode(worst)) < 1024 * 1024 // 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"x",
+        b"00000000 {}",
+        b"zzzzzzzz {}",
+        b"0000000-",
+        journal_line(Lines(first=1, time=0, step=0, lines=["x"]))[1:-1],
+    ],
+)
+def test_bad_journal_lines(line: bytes) -> None:
+    with pytest.raises(BadJournalLine):
+        parse_journal_line(line)
+
+
+def test_a_journal_line_whose_checksum_is_right_and_whose_text_isn_t() -> None:
+    for body in (b'{"type":"lines","first":1,"time":0,"step":0,"lines":["\xff"]}', b"[]", b"[" * 100_000):
+        with pytest.raises(BadJournalLine):
+            parse_journal_line(b"%08x %b" % (zlib.crc32(body), body))
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_files_are_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "cancel"
+    assert read_file(path, Cancel) is None
+    write_file(path, Cancel(reason="ü"), mode=0o600)
+    assert read_file(path, Cancel) == Cancel(reason="ü")
+    assert path.stat().st_mode & 0o777 == 0o600
+    write_file(path, Cancel(reason="other"))
+    assert read_file(path, Cancel) == Cancel(reason="other")
+    assert [p.name for p in tmp_path.iterdir()] == ["cancel"]
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"reason": 1}', b'{"reason": "\xff"}'])
+def test_files_that_aren_t_what_they_should_be(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "cancel").write_bytes(data)
+    with pytest.raises(msgspec.DecodeError):
+        read_file(tmp_path / "cancel", Cancel)
+
+
+def test_lists_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "published.json").write_bytes(b"[]")
+    assert read_file(tmp_path / "published.json", list[Published]) == []
+
+
+def test_segments_sort_as_their_numbers() -> None:
+    assert sorted(map(segment_name, [10, 9, 100_000])) == [segment_name(9), segment_name(10), segment_name(100_000)]
+
+
+def test_a_spec_holds_no_secret() -> None:
+    assert not [name for name in Spec.__struct_fields__ if "token" in name or "secret" in name]
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+GOOD_ADDRESSES = [
+    "https://git.example/team/site.git",
+    "http://127.0.0.1:3000/a/b",
+    "ssh://git@git.example:22/team/site.git",
+    "git://git.example/site",
+    "git@git.example:team/site.git",
+    "https://[::1]:8080/x",
+]
+BAD_ADDRESSES = [
+    "",
+    "--upload-pack=touch x",
+    "-oProxyCommand=x",
+    "ext::sh -c true",
+    "fd::17",
+    "file:///etc",
+    "/etc",
+    "ssh://-oProxyCommand=x/y",
+    "ssh://git@-oProxyCommand=x/y",
+    "git@-oProxyCommand=x:y",
+    "https://user:secret@git.example/x",
+    "https://token@git.example/x",
+    "https://git.example",
+    "https:///x",
+    "https://git.example:port/x",
+    "https://git.example/a b",
+    "https://git.example/a\nb",
+    "https://git.example/\0",
+    "javascript:alert(1)",
+    "x" * 2000,
+]
+
+
+@pytest.mark.parametrize("address", GOOD_ADDRESSES)
+def test_good_addresses(address: str) -> None:
+    assert names.repository(address) == address
+
+
+@pytest.mark.parametrize("address", BAD_ADDRESSES)
+def test_bad_addresses(address: str) -> None:
+    with pytest.raises(names.BadValue):
+        names.repository(address)
+
+
+def test_local_repositories_are_a_setting() -> None:
+    assert names.repository("/srv/git/x", local=True)
+    assert names.repository("file:///srv/git/x", local=True)
+    with pytest.raises(names.BadValue):
+        names.repository("file://host/x", local=True)
+
+
+@pytest.mark.parametrize("ref", ["main", "feature/x", "v1.2.3", "release-1", "a" * 40, "refs/heads/main"])
+def test_good_refs(ref: str) -> None:
+    assert names.ref(ref) == ref
+
+
+@pytest.mark.parametrize(
+    "ref",
+    ["", "-h", "--output=x", "..", "a..b", "a/../b", "/a", "a/", "a//b", "a.lock", "a.lock/b", "a b", "a\nb", "a\0",
+     "a~1", "a^", "a:b", "a?", "a*", "a[", "a\\", "@{u}", "a@{1}", ".a", "a/.b", "x" * 10_000, "main\n"],
+)  # fmt: skip
+def test_bad_refs(ref: str) -> None:
+    with pytest.raises(names.BadValue):
+        names.ref(ref)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["LD_PRELOAD", "ld_preload", "NODE_OPTIONS", "GIT_SSH_COMMAND", "BASH_ENV", "npm_config_registry", "PATH", "HOME",
+     "NODE_AUTH_TOKEN", "TWISTEDIPC_BUILD", "PYTHONPATH", "", "1A", "A-B", "A=B", "A\n"],
+)  # fmt: skip
+def test_variables_that_can_t_be_set(name: str) -> None:
+    with pytest.raises(names.BadValue):
+        names.environment({name: "x"})
+
+
+def test_variables() -> None:
+    assert names.environment({"MODE": "production", "VITE_URL": "https://x"})
+    for bad in ({"A": "\0"}, {"A": "x" * 100_000}, {f"A{n}": "" for n in range(300)}):
+        with pytest.raises(names.BadValue):
+            names.environment(bad)
+
+
+@pytest.mark.parametrize(
+    ("check", "good", "bad"),
+    [
+        (names.project, ["a", "my-site-2", "a" * 63], ["", "A", "-a", "a-", "a.b", "a/b", "../x", "a" * 64, "a\n"]),
+        (names.node, ["builder-1", "host.example"], ["", "../x", ".x", "a/b", "a b", "a" * 65, "a\n"]),
+        (names.attempt, ["1-1", "42-10"], ["", "0-1", "1-0", "1", "1-1-1", "../1-1", "1-1\n", "-1-1"]),
+        (names.lease, ["0" * 16, "deadbeef" * 8], ["", "0" * 15, "0" * 65, "G" * 16, "../" * 6, "0" * 16 + "\n"]),
+    ],
+)  # fmt: skip
+def test_names(check: object, good: list[str], bad: list[str]) -> None:
+    assert callable(check)
+    for name in good:
+        assert check(name) == name
+    for name in bad:
+        with pytest.raises(names.BadValue):
+            check(name)

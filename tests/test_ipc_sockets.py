@@ -1,0 +1,441 @@
+"""`twistedipc.ipc.dial` and `twistedipc.ipc.listen` on real sockets: UNIX, TCP and TLS."""
+# Much of trial has no annotations.
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import trustme
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from tests.ipc_example import Ask, Note, Recorder, Told, apiserver, builder
+from twistedipc.ipc.dial import LASTING, DialService, dial
+from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
+from twistedipc.ipc.errors import BadEndpoint, NotConnected
+from twistedipc.ipc.listen import ListenService, listen
+from twistedipc.ipc.peer import Application, Peer
+from twistedipc.ipc.protocol import send_at_once
+from twistedipc.ipc.session import SessionSettings
+
+reactor = cast(LinkReactor, global_reactor)
+
+
+class Arrivals:
+    """An application factory that can be waited for."""
+
+    def __init__(self) -> None:
+        self.all: list[Recorder] = []
+        self._waiting: list[Deferred[Recorder]] = []
+
+    def __call__(self, peer: Peer) -> Application:
+        recorder = Recorder(peer)
+        self.all.append(recorder)
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.callback(recorder)
+        return recorder
+
+    def next(self) -> Deferred[Recorder]:
+        """The next one to be made."""
+        deferred: Deferred[Recorder] = Deferred()
+        self._waiting.append(deferred)
+        return deferred
+
+
+async def until(condition: Callable[..., object], *arguments: object) -> None:
+    """Let the reactor turn until the condition holds; the test's own time limit ends it if it never does."""
+    while not condition(*arguments):
+        await deferLater(cast(Any, reactor), 0.002, lambda: None)
+
+
+class Stranger(Protocol):
+    """Connects and says something else."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.lost = False
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.lost = True
+
+
+def was_lost(end: Recorder | Stranger) -> bool:
+    return bool(end.lost)
+
+
+class SocketTestCase(TestCase):
+    timeout = 20  # seconds: a deadline, never a wait
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="ipc"))  # short, for UNIX sockets
+        self.here, self.there = Arrivals(), Arrivals()
+
+    def tearDown(self) -> None:
+        for path in self.folder.iterdir():
+            path.unlink()
+        self.folder.rmdir()
+
+    async def stop(self, service: DialService | ListenService) -> None:
+        if service.running:
+            await service.stopService()
+
+    def listening(self, endpoint: str, settings: SessionSettings | None = None, **options: Any) -> ListenService:
+        service = listen(reactor, endpoint, settings or apiserver(), self.there, **options)
+        service.startService()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.stop(service)))
+        return service
+
+    def dialling(self, endpoint: str, settings: SessionSettings | None = None, **options: Any) -> DialService:
+        # Scattered to a hundredth: reconnecting in milliseconds.
+        service = dial(reactor, endpoint, settings or builder(), self.here, random=lambda: 0.01, **options)
+        service.startService()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.stop(service)))
+        return service
+
+    def linked_times(self, times: int) -> bool:
+        return len(self.here.all) == len(self.there.all) == times
+
+    async def converse(self) -> tuple[Recorder, Recorder]:
+        """Wait for a link, and use it."""
+        await until(lambda: self.here.all and self.there.all)
+        ours, theirs = self.here.all[-1], self.there.all[-1]
+        self.assertEqual(await ours.peer.call(Ask("it"), 5), Told("about it"))
+        self.assertEqual(await theirs.peer.call(Ask("that"), 5), Told("about that"))
+        ours.peer.send_many([Note(n, "ü" * 100) for n in range(2000)])
+        await until(lambda: len(theirs.messages) == 2000)
+        self.assertEqual([note.n for note in theirs.messages], list(range(2000)))
+        return ours, theirs
+
+
+class UNIXTests(SocketTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = self.folder / "link"
+        self.endpoint = f"unix:{self.path}"
+
+    async def test_link(self) -> None:
+        self.listening(self.endpoint, apiserver(key=None))
+        self.dialling(self.endpoint, builder(key=None))
+        ours, _ = await self.converse()
+        self.assertEqual(ours.peer.info.address, "unix")
+        self.assertEqual(stat.S_IMODE(self.path.stat().st_mode), 0o600)
+
+    async def test_either_may_come_first_and_either_may_come_back(self) -> None:
+        self.dialling(self.endpoint)
+        for _ in range(3):
+            arrives = self.there.next()
+            service = self.listening(self.endpoint)
+            theirs = await arrives
+            await until(lambda: len(self.here.all) == len(self.there.all))
+            ours = self.here.all[-1]
+            self.assertEqual(await ours.peer.call(Ask("it"), 5), Told("about it"))
+            await self.stop(service)
+            self.assertEqual(theirs.lost, ["the peer is stopping [closed]"])
+            await until(was_lost, ours)
+            self.assertEqual(ours.lost, ["the peer said: the peer is stopping [closed]"])
+
+    async def test_stopping_the_dialler_waits_for_the_end(self) -> None:
+        self.listening(self.endpoint)
+        service = self.dialling(self.endpoint)
+        ours, theirs = await self.converse()
+        asked = theirs.peer.call(Ask("later"), 60)
+        await until(lambda: ours.pending)
+        await service.stopService()
+        self.assertEqual(ours.lost, ["the peer is stopping [closed]"])
+        await until(lambda: theirs.lost)
+        with self.assertRaises(NotConnected):
+            await asked
+        self.assertEqual(ours.cancelled, 1)
+        self.assertEqual(len(self.here.all), 1)
+        service.startService()
+        await until(lambda: len(self.here.all) == 2)
+
+    async def test_a_stale_socket_is_removed(self) -> None:
+        left = socket.socket(socket.AF_UNIX)
+        left.bind(str(self.path))
+        left.close()
+        self.listening(self.endpoint)
+        self.dialling(self.endpoint)
+        await self.converse()
+
+    def test_a_socket_that_is_used_is_left_alone(self) -> None:
+        self.listening(self.endpoint)
+        other = listen(reactor, self.endpoint, apiserver(), self.there)
+        with self.assertRaisesRegex(BadEndpoint, "somebody listens there already"):
+            other.startService()
+        self.assertTrue(self.path.is_socket())
+
+    def test_what_isnt_a_socket_is_left_alone(self) -> None:
+        self.path.write_text("precious")
+        service = listen(reactor, self.endpoint, apiserver(), self.there)
+        with self.assertRaisesRegex(BadEndpoint, "left alone"):
+            service.startService()
+        self.assertEqual(self.path.read_text(), "precious")
+
+    def test_a_folder_that_isnt_there(self) -> None:
+        service = listen(reactor, f"unix:{self.folder}/no/link", apiserver(), self.there)
+        with self.assertRaisesRegex(BadEndpoint, "can't listen there"):
+            service.startService()
+
+    async def test_other_users_are_refused_on_both_sides(self) -> None:
+        nobody = frozenset({os.getuid() + 1})
+        service = self.listening(self.endpoint, uids=nobody)
+        stranger = Stranger()
+        await connectProtocol(UNIXClientEndpoint(reactor, str(self.path)), stranger)
+        await until(lambda: stranger.lost)
+        self.assertIn(b"isn't allowed at this socket", stranger.received)
+        await self.stop(service)
+        self.listening(self.endpoint)
+        dialling = self.dialling(self.endpoint, uids=nobody)
+        await until(lambda: dialling._factory.retries >= 2)
+        self.assertEqual((self.here.all, self.there.all), ([], []))
+
+    async def test_a_slow_reader(self) -> None:
+        self.listening(self.endpoint)
+        self.dialling(self.endpoint)
+        ours, theirs = await self.converse()
+        theirs.peer.pause_reading()
+        sent = 0
+        while not ours.peer.paused:
+            ours.peer.send(Note(sent, "x" * 10_000))
+            sent += 1
+            await until(lambda: True)
+            await deferLater(cast(Any, reactor), 0, lambda: None)
+        for _ in range(50):
+            ours.peer.send(Note(sent, "x" * 10_000))
+            sent += 1
+        theirs.peer.resume_reading()
+        await until(lambda: len(theirs.messages) == 2000 + sent)
+        self.assertEqual([note.n for note in theirs.messages[2000:]], list(range(sent)))
+        await until(lambda: not ours.peer.paused)
+        self.assertEqual(ours.pauses[-1], "resumed")
+
+
+class TCPTests(SocketTestCase):
+    def port(self, service: ListenService) -> int:
+        return cast(int, cast(Any, service.host).port)
+
+    async def test_link(self) -> None:
+        service = self.listening("tcp:0")
+        self.dialling(f"tcp:localhost:{self.port(service)}")
+        ours, _ = await self.converse()
+        self.assertEqual(ours.peer.info.address, f"127.0.0.1:{self.port(service)}")
+        link = cast(Any, ours.peer)._link
+        self.assertTrue(link.transport.getTcpNoDelay())
+
+    async def test_a_port_that_is_taken(self) -> None:
+        service = self.listening("tcp:0")
+        other = listen(reactor, f"tcp:{self.port(service)}", apiserver(), self.there)
+        with self.assertRaisesRegex(BadEndpoint, "can't listen there"):
+            other.startService()
+        self.assertRaises(RuntimeError, lambda: other.host)
+
+    async def test_the_wrong_key_is_tried_again_later_and_later(self) -> None:
+        service = self.listening("tcp:0", apiserver(key=b"another key, also 32 bytes long!"))
+        dialling = self.dialling(f"tcp:127.0.0.1:{self.port(service)}")
+        await until(lambda: dialling._factory.retries >= 4)
+        self.assertEqual((self.here.all, self.there.all), ([], []))
+        self.assertGreaterEqual(dialling._factory.delay, 0.5 * 2**4)
+
+    async def stranger(self, service: ListenService, data: bytes) -> Stranger:
+        stranger = Stranger()
+        await connectProtocol(TCP4ClientEndpoint(cast(Any, reactor), "127.0.0.1", self.port(service)), stranger)
+        assert stranger.transport is not None
+        if data:
+            stranger.transport.write(data)
+        return stranger
+
+    async def test_strangers(self) -> None:
+        service = self.listening("tcp:0")
+        for data in (b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"\0" * 9000, b"\n", b"{" * 9000):
+            stranger = await self.stranger(service, data)
+            await until(was_lost, stranger)
+            challenge, bye = stranger.received.splitlines()
+            self.assertIn(b'"type":"challenge"', challenge)
+            self.assertIn(b'"type":"bye"', bye)
+        self.dialling(f"tcp:127.0.0.1:{self.port(service)}")
+        await self.converse()
+
+    async def test_a_flood_of_strangers_doesnt_keep_anyone_out(self) -> None:
+        service = self.listening("tcp:0", unauthenticated=3)
+        strangers = [await self.stranger(service, b"") for _ in range(8)]
+        await until(lambda: sum(stranger.lost for stranger in strangers) == 5)
+        self.assertEqual([stranger.lost for stranger in strangers], [True] * 5 + [False] * 3)
+        self.dialling(f"tcp:127.0.0.1:{self.port(service)}")
+        await self.converse()
+
+    async def test_too_many_connections(self) -> None:
+        service = self.listening("tcp:0", connections=1)
+        self.dialling(f"tcp:127.0.0.1:{self.port(service)}")
+        await self.converse()
+        stranger = await self.stranger(service, b"")
+        await until(lambda: stranger.lost)
+        self.assertIn(b"there are too many connections", stranger.received)
+
+    async def test_a_connection_that_is_reset(self) -> None:
+        service = self.listening("tcp:0")
+        self.dialling(f"tcp:127.0.0.1:{self.port(service)}")
+        await self.converse()
+        for n in range(3):
+            cast(Any, self.there.all[-1].peer)._link.transport.abortConnection()
+            await until(self.linked_times, n + 2)
+        self.assertTrue(all(recorder.lost for recorder in self.here.all[:-1]))
+        self.assertEqual(self.here.all[-1].lost, [])
+
+
+class TLSTests(SocketTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.authority = trustme.CA()
+        self.files = self.certificate("localhost", self.authority)
+
+    def certificate(self, name: str, authority: trustme.CA, trusted: trustme.CA | None = None) -> TLSFiles:
+        issued = authority.issue_cert(name)
+        paths = [self.folder / f"{len(list(self.folder.iterdir()))}-{part}.pem" for part in ("cert", "key", "ca")]
+        for index, pem in enumerate(issued.cert_chain_pems):
+            pem.write_to_path(paths[0], append=index > 0)
+        issued.private_key_pem.write_to_path(paths[1])
+        (trusted or authority).cert_pem.write_to_path(paths[2])
+        return TLSFiles(*paths)
+
+    def port(self, service: ListenService) -> int:
+        return cast(int, cast(Any, service.host).port)
+
+    async def test_link_with_certificates_on_both_sides(self) -> None:
+        service = self.listening("tls:0:interface=127.0.0.1", tls=self.files)
+        dialling = self.dialling(
+            f"tls:localhost:{self.port(service)}", tls=self.certificate("builder-1", self.authority)
+        )
+        await self.converse()
+        await self.stop(dialling)
+
+    async def test_a_certificate_chain(self) -> None:
+        between = self.authority.create_child_ca()
+        files = self.certificate("localhost", between, trusted=self.authority)
+        service = self.listening("tls:0:interface=127.0.0.1", tls=files)
+        self.dialling(f"tls:localhost:{self.port(service)}", tls=self.certificate("builder-1", between, self.authority))
+        await self.converse()
+
+    async def test_who_cant_show_a_certificate_stays_out(self) -> None:
+        service = self.listening("tls:0:interface=127.0.0.1", tls=self.files)
+        dialling = self.dialling(f"tls:localhost:{self.port(service)}", tls=TLSFiles(authority=self.files.authority))
+        await until(lambda: dialling._factory.retries >= 2)
+        self.assertEqual((self.here.all, self.there.all), ([], []))
+
+    async def test_a_listener_by_another_authority_isnt_believed(self) -> None:
+        service = self.listening("tls:0:interface=127.0.0.1", tls=self.certificate("localhost", trustme.CA()))
+        dialling = self.dialling(f"tls:localhost:{self.port(service)}", tls=self.files)
+        await until(lambda: dialling._factory.retries >= 2)
+        self.assertEqual((self.here.all, self.there.all), ([], []))
+
+    async def test_a_listener_of_another_name_isnt_believed(self) -> None:
+        service = self.listening("tls:0:interface=127.0.0.1", tls=self.certificate("elsewhere.example", self.authority))
+        dialling = self.dialling(f"tls:localhost:{self.port(service)}", tls=self.files)
+        await until(lambda: dialling._factory.retries >= 2)
+        self.assertEqual(self.here.all, [])
+
+    async def test_plain_text_at_a_tls_port(self) -> None:
+        service = self.listening("tls:0:interface=127.0.0.1", tls=self.files)
+        stranger = Stranger()
+        await connectProtocol(TCP4ClientEndpoint(cast(Any, reactor), "127.0.0.1", self.port(service)), stranger)
+        assert stranger.transport is not None
+        stranger.transport.write(b"GET / HTTP/1.1\r\n\r\n")
+        await until(lambda: stranger.lost)
+        self.assertNotIn(b"challenge", stranger.received)
+
+    async def test_a_slow_reader(self) -> None:
+        service = self.listening("tls:0:interface=127.0.0.1", tls=self.files)
+        self.dialling(f"tls:localhost:{self.port(service)}", tls=self.certificate("builder-1", self.authority))
+        ours, theirs = await self.converse()
+        theirs.peer.pause_reading()
+        sent = 0
+        while not ours.peer.paused:
+            ours.peer.send(Note(sent, "x" * 10_000))
+            sent += 1
+            await deferLater(cast(Any, reactor), 0, lambda: None)
+        theirs.peer.resume_reading()
+        await until(lambda: len(theirs.messages) == 2000 + sent)
+
+
+class SendAtOnceTests(SocketTestCase):
+    async def test_it_never_overtakes_what_waits(self) -> None:
+        self.listening(f"unix:{self.folder}/link")
+        self.dialling(f"unix:{self.folder}/link")
+        ours, theirs = await self.converse()
+        transport = cast(Any, ours.peer)._link.transport
+        line = b'{"type":"note","n":1}\n'
+        self.assertEqual(send_at_once(transport, line), len(line))
+        transport.write(line)
+        self.assertEqual(send_at_once(transport, line), 0)
+        await until(lambda: len(theirs.messages) == 2002)
+        self.assertEqual(send_at_once(transport, line), len(line))
+        transport.loseConnection()
+        self.assertEqual(send_at_once(transport, line), 0)
+        await until(lambda: theirs.lost)
+        self.assertEqual(len(theirs.messages), 2003)
+
+
+class BackoffTests(SynchronousTestCase):
+    """The times between tries, on a clock, against an endpoint that refuses."""
+
+    def delays(self, random: Callable[[], float], count: int) -> list[float]:
+        memory = MemoryReactorClock()
+        service = dial(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=random)
+        service.startService()
+        delays: list[float] = []
+        for _ in range(count):
+            connector = memory.unixClients[-1][1]
+            connector.clientConnectionFailed(None, Failure(ConnectionRefusedError("refused")))
+            (call,) = memory.getDelayedCalls()
+            delays.append(call.getTime() - memory.seconds())
+            memory.advance(delays[-1])
+        self.assertEqual(len(memory.unixClients), count + 1)
+        self.successResultOf(service.stopService())
+        self.assertEqual(memory.getDelayedCalls(), [])
+        return delays
+
+    def test_it_doubles_up_to_half_a_minute(self) -> None:
+        self.assertEqual(self.delays(lambda: 1.0, 9), [0.5, 1, 2, 4, 8, 16, 30, 30, 30])
+
+    def test_it_is_scattered_over_the_whole_delay(self) -> None:
+        self.assertEqual(self.delays(lambda: 0.25, 4), [0.125, 0.25, 0.5, 1])
+
+    def test_only_a_link_that_lasts_starts_afresh(self) -> None:
+        memory = MemoryReactorClock()
+        service = dial(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
+        factory = service._factory
+        service.startService()
+        for lasted, delay in ((LASTING - 1, 0.5), (LASTING - 1, 1.0), (LASTING, 0.5)):
+            link = cast(Any, factory.buildProtocol(None))
+            factory.link_ready(link)
+            memory.advance(lasted)
+            factory.link_lost(link, "gone")
+            (call,) = memory.getDelayedCalls()
+            self.assertEqual(call.getTime() - memory.seconds(), delay)
+            memory.advance(delay)
+        self.assertIsInstance(memory, Clock)
+
+    def test_what_cant_be_dialled_is_said_at_once(self) -> None:
+        memory = cast(LinkReactor, MemoryReactorClock())
+        for endpoint, changes in (("tcp:example.org:1", {}), ("tcp:localhost:1", {"key": None})):
+            with self.assertRaises(BadEndpoint):
+                dial(memory, endpoint, builder(**changes), Arrivals())
+            with self.assertRaises(BadEndpoint):
+                listen(memory, endpoint.replace("localhost:", ""), apiserver(**changes), Arrivals())

@@ -1,0 +1,354 @@
+"""Whole attempts in real runner processes: outcomes, trees of processes, deadlines, the lock."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.attempt_folder import Attempt, alive, git, repository, toml, until
+from twistedipc.builds.attempt import Cancel, Publish, write_file
+from twistedipc.builds.logs import StepEnded, StepStarted
+from twistedipc.runner.journal import repair, scan
+from twistedipc.runner.liveness import lock_held, lock_owner, take_lock
+from twistedipc.runner.processes import kill_remains
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has child subreapers and /proc")
+
+
+def attempt(base: Path, *steps: str, more: str = "", **options: object) -> Attempt:
+    source = base / "source"
+    repository(source, {".twistedipc.toml": toml(*steps, more=more)})
+    return Attempt(base, source, **options)  # type: ignore[arg-type]
+
+
+def pid_in(path: Path) -> int:
+    until(lambda: path.exists() and path.read_text().endswith("\n"), f"{path.name} has a process id")
+    return int(path.read_text())
+
+
+def test_succeeds(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "echo hello; echo error >&2", "mkdir dist; echo hi >dist/index.html")
+    result = one.run()
+    assert result.outcome == "succeeded"
+    assert result.reason == ""
+    assert [step.name for step in result.steps] == ["checkout", "s0", "s1", "pack"]
+    assert [step.exit_code for step in result.steps] == [0, 0, 0, 0]
+    assert (result.lines, result.sha256) == scan(one.folder)
+    assert result.commit == git(tmp_path / "source", "rev-parse", "HEAD")
+    assert (result.subject, result.author) == ("first commit", "Ada")
+    assert one.output(1) == ["hello", "error"]
+    assert result.artifact is not None
+    assert result.artifact.files == 1
+    assert result.artifact.size == (one.folder / "archive.tar.gz").stat().st_size
+    events = one.events()
+    assert events[0] == StepStarted(0, "checkout", "")
+    assert [event.index for event in events if isinstance(event, StepStarted)] == [0, 1, 2, 3]
+    assert [event.index for event in events if isinstance(event, StepEnded)] == [0, 1, 2, 3]
+    assert not lock_held(one.folder)
+
+
+def test_without_output_nothing_is_packed(tmp_path: Path) -> None:
+    result = attempt(tmp_path, "true").run()
+    assert result.outcome == "succeeded"
+    assert result.artifact is None
+    assert [step.name for step in result.steps] == ["checkout", "s0"]
+
+
+def test_a_release_needs_an_output(tmp_path: Path) -> None:
+    result = attempt(tmp_path, "true", publish=Publish(static=True)).run()
+    assert result.outcome == "failed"
+    assert "there is no output folder to release" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("step", "code"), [("exit 3", 3), ("kill -SEGV $$", 139), ("no-such-command-here", 127), ("./not-executable", 126)]
+)
+def test_first_failing_step_ends_it(tmp_path: Path, step: str, code: int) -> None:
+    one = attempt(tmp_path, "touch not-executable; " + step, "echo never")
+    result = one.run()
+    assert result.outcome == "failed"
+    assert result.reason == f"step s0 ended with exit code {code}"
+    assert result.steps[-1].exit_code == code
+    assert one.output(2) == []
+
+
+def test_nothing_to_build(tmp_path: Path) -> None:
+    repository(tmp_path / "source", {"readme": "nothing"})
+    one = Attempt(tmp_path, tmp_path / "source")
+    result = one.run()
+    assert result.outcome == "failed"
+    assert "there is nothing to build" in result.reason
+    assert one.notices() == [result.reason]
+
+
+@pytest.mark.parametrize("link", ["/dev/zero", "/proc/self/environ", "/"])
+def test_a_plan_file_may_be_anything(tmp_path: Path, link: str) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / ".twistedipc.toml").symlink_to(link)
+    repository(source, {"x": ""})
+    result = Attempt(tmp_path, source).run()
+    assert result.outcome == "failed"
+    assert "TOML" in result.reason or "isn't a file" in result.reason or "can't be" in result.reason
+
+
+def test_environment_is_built_from_nothing(tmp_path: Path) -> None:
+    one = attempt(
+        tmp_path,
+        "env",
+        more="[build.environment]\nA = 'toml'\nB = 'toml'",
+        environment={"A": "operator", "C": "operator"},
+        parameters={"B": "parameter"},
+    )
+    assert one.run().outcome == "succeeded"
+    seen = dict(line.split("=", 1) for line in one.output(1))
+    assert (seen["A"], seen["B"], seen["C"]) == ("toml", "parameter", "operator")
+    assert seen["HOME"] == str(one.folder / "home")
+    assert seen["TWISTEDIPC_ATTEMPT"] == "1-1"
+    assert seen["TWISTEDIPC_COMMIT"] == git(tmp_path / "source", "rev-parse", "HEAD")
+    assert "SECRET_OF_THE_BUILDER" not in seen
+    assert "NODE_AUTH_TOKEN" not in seen
+    assert not [name for name in seen if name.startswith("PYTHON")]
+
+
+def test_descriptors_and_signals_of_a_step_are_clean(tmp_path: Path) -> None:
+    one = attempt(
+        tmp_path,
+        "ls /proc/self/fd | wc -l; readlink /proc/self/fd/0; grep SigIgn /proc/self/status; umask; ulimit -c >&2",
+    )
+    assert one.run().outcome == "succeeded"
+    descriptors, stdin, ignored, mask, *_ = one.output(1)
+    assert int(descriptors) == 4  # the fourth is the folder that ls reads
+    assert stdin == "/dev/null"
+    assert int(ignored.split()[1], 16) == 0
+    assert mask == "0022"
+
+
+def test_cancel_by_the_bell(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "echo $$ >pid; sleep 600 & sleep 600", "echo never")
+    one.start()
+    pid = pid_in(one.folder / "work" / "pid")
+    write_file(one.folder / "cancel", Cancel(reason="not needed", requested_by="ada"))
+    one.ring()
+    result = one.wait()
+    assert (result.outcome, result.reason) == ("cancelled", "not needed")
+    assert not alive(pid)
+    assert result.steps[-1].outcome == "cancelled"
+    assert result.steps[-1].exit_code == 143
+    assert "cancelled: not needed" in one.notices()
+
+
+def test_cancel_without_a_bell(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "echo $$ >pid; exec sleep 600")
+    one.start()
+    pid_in(one.folder / "work" / "pid")
+    write_file(one.folder / "cancel", Cancel(reason="unheard"))
+    assert one.wait().outcome == "cancelled"
+
+
+def test_cancel_before_the_start(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "true")
+    write_file(one.folder / "cancel", Cancel(reason="too late"))
+    result = one.run()
+    assert result.outcome == "cancelled"
+    assert [(step.name, step.exit_code) for step in result.steps] == [("checkout", None)]
+    assert not (one.folder / "work").exists()
+
+
+def test_sigterm_is_a_cancel(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "echo $$ >pid; exec sleep 600")
+    process = one.start()
+    pid = pid_in(one.folder / "work" / "pid")
+    process.send_signal(signal.SIGHUP)
+    process.terminate()
+    result = one.wait()
+    assert (result.outcome, result.reason) == ("cancelled", "the runner was told to stop")
+    assert not alive(pid)
+
+
+def test_sigterm_ignored_is_followed_by_sigkill(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "trap 'echo I stay' TERM; echo $$ >pid; while :; do sleep 0.05; done", grace=0.4)
+    one.start()
+    pid = pid_in(one.folder / "work" / "pid")
+    write_file(one.folder / "cancel", Cancel(reason="enough"))
+    one.ring()
+    result = one.wait()
+    assert result.outcome == "cancelled"
+    assert result.steps[-1].exit_code == 137
+    assert "I stay" in one.output()
+    assert not alive(pid)
+
+
+def test_takes_too_long(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "while :; do echo busy; sleep 0.05; done", more="timeout = 1")
+    result = one.run()
+    assert (result.outcome, result.reason) == ("timed_out", "it took longer than 1 seconds")
+
+
+def test_a_project_can_t_raise_its_time(tmp_path: Path) -> None:
+    result = attempt(tmp_path, "exec sleep 60", more="timeout = 1000", timeout=1.5).run()
+    assert (result.outcome, result.reason) == ("timed_out", "it took longer than 1.5 seconds")
+
+
+def test_silent_for_too_long(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "echo one; sleep 0.5; echo two; exec sleep 60", more="idle_timeout = 1.2")
+    result = one.run()
+    assert (result.outcome, result.reason) == ("timed_out", "nothing was printed for 1.2 seconds")
+    assert one.output(1) == ["one", "two"]
+
+
+def test_closes_its_output_and_runs_on(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "echo first; exec >&- 2>&-; sleep 1; touch done", "test -e done && echo yes")
+    assert one.run().outcome == "succeeded"
+    assert one.output(2) == ["yes"]
+
+
+@linux
+def test_a_daemon_that_holds_the_pipe(tmp_path: Path) -> None:
+    one = attempt(
+        tmp_path, "(setsid sh -c 'echo $$ >pid; exec sleep 600' &) ; until test -s pid; do :; done; echo done"
+    )
+    result = one.run()
+    assert result.outcome == "succeeded"
+    assert result.steps[1].ended - result.steps[1].started < 5000
+    assert "something that this step had left running was stopped" in one.notices()
+    assert "processes that the build had left running were stopped: 1" in one.notices()
+    assert not alive(int((one.folder / "work" / "pid").read_text()))
+
+
+def test_a_background_process_of_the_group(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "sleep 600 >/dev/null 2>&1 & echo $! >pid")
+    assert one.run().outcome == "succeeded"
+    assert one.notices() == ["something that this step had left running was stopped"]
+    assert not alive(int((one.folder / "work" / "pid").read_text()))
+
+
+@linux
+def test_a_tree_of_runaways(tmp_path: Path) -> None:
+    family = "setsid sh -c 'setsid sleep 600 & setsid sleep 600 & echo $! >>pids; wait' &"
+    script = f"for i in 1 2 3 4 5; do {family} done; sleep 1"
+    one = attempt(tmp_path, script)
+    assert one.run().outcome == "succeeded"
+    pids = [int(line) for line in (one.folder / "work" / "pids").read_text().split()]
+    assert len(pids) == 5
+    assert not any(map(alive, pids))
+
+
+def test_a_long_line(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "head -c 3000000 /dev/zero | tr '\\\\0' x", "echo after")
+    assert one.run().outcome == "succeeded"
+    lines = one.output(1)
+    assert sum(map(len, lines)) == 3_000_000
+    assert max(map(len, lines)) == 16 * 1024
+    assert one.output(2) == ["after"]
+
+
+def test_a_prompt_is_shown_while_it_waits(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "printf 'Continue? '; until test -e go; do sleep 0.05; done; echo yes")
+    one.start()
+    until(lambda: "Continue? " in one.output(1), "the prompt is in the log")
+    (one.folder / "work" / "go").touch()
+    one.wait()
+    assert one.output(1) == ["Continue? ", "yes"]
+    assert [batch.more for batch in one.batches() if "Continue? " in batch.lines] == [[0]]
+
+
+def test_many_lines_in_order(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "seq 200000")
+    result = one.run()
+    assert result.outcome == "succeeded"
+    assert one.output(1) == [str(n) for n in range(1, 200_001)]
+    assert (result.lines, result.sha256) == scan(one.folder)
+
+
+@linux
+def test_memory_stays_small(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "seq 300000; echo >done; exec sleep 600")
+    process = one.start()
+    until((one.folder / "work" / "done").exists, "the output is written")
+    until(lambda: "300000" in one.output(1)[-1:], "the output is read")
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    sizes = {line.split(":")[0]: int(line.split()[1]) for line in status.splitlines() if line.endswith("kB")}
+    process.terminate()
+    one.wait()
+    # Its own memory; the rest (Python, OpenSSL) is mapped from files that all runners share.
+    assert sizes["RssAnon"] < 14 * 1024, sizes
+    assert sizes["VmHWM"] < 28 * 1024, sizes
+
+
+def test_the_lock_is_inherited_and_not_passed_on(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "until test -e go; do sleep 0.05; done; (setsid sleep 3 >/dev/null 2>&1 &)")
+    lock = take_lock(one.folder)
+    assert lock is not None
+    process = one.start(pass_fds=(lock,))
+    os.close(lock)
+    assert lock_held(one.folder)
+    assert take_lock(one.folder) is None
+    until((one.folder / "work" / ".git").exists, "the checkout")
+    assert lock_owner(one.folder) == process.pid
+    (one.folder / "work" / "go").touch()
+    assert one.wait().outcome == "succeeded"
+    assert not lock_held(one.folder)
+
+
+def test_two_runners_never_share_a_folder(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "true")
+    lock = take_lock(one.folder)
+    assert lock is not None
+    assert one.start().wait(20) == 3
+    assert one.result is None
+    os.close(lock)
+    other = os.open(one.folder / "spec.json", os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    assert one.start(pass_fds=(other,)).wait(20) == 3  # a lock, but not this folder's
+    os.close(other)
+    (one.folder / "runner.err").unlink()
+    assert one.run().outcome == "succeeded"
+    before = (one.folder / "result.json").read_bytes()
+    assert one.start().wait(20) == 3  # it ran already
+    assert (one.folder / "result.json").read_bytes() == before
+
+
+def test_not_an_attempt(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "true")
+    (one.folder / "spec.json").write_text("{}")
+    assert one.start().wait(20) == 2
+    (one.folder / "spec.json").unlink()
+    assert one.start().wait(20) == 2
+    assert "has no spec.json" in (one.folder / "runner.err").read_text()
+
+
+@linux
+def test_a_killed_runner(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "(setsid sh -c 'echo $$ >pid2; exec sleep 600' &); echo $$ >pid; seq 1000; exec sleep 600")
+    process = one.start()
+    pids = [pid_in(one.folder / "work" / name) for name in ("pid", "pid2")]
+    until(lambda: "1000" in one.output(), "its output")
+    process.kill()
+    process.wait()
+    assert not lock_held(one.folder)
+    assert one.result is None
+    assert kill_remains(one.folder)
+    assert not any(map(alive, pids))
+    assert repair(one.folder).cut == 0
+    assert one.output(1)[:1000] == [str(n) for n in range(1, 1001)]
+
+
+@linux
+def test_a_bystander_in_the_folder_lives(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "true")
+    one.run()
+    bystander = os.posix_spawn(
+        "/bin/sh", ["sh", "-c", f"cd '{one.folder}/work' && exec sleep 60"], {"PATH": os.environ["PATH"]}
+    )
+    try:
+        assert kill_remains(one.folder)
+        assert alive(bystander)
+    finally:
+        os.kill(bystander, signal.SIGKILL)
+        os.waitpid(bystander, 0)

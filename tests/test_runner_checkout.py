@@ -1,0 +1,162 @@
+"""The checkout step, with real git: refs, the mirror, and what a repository or a build may have poisoned."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.attempt_folder import Attempt, git, repository, toml, until
+
+SHOW = ".twistedipc.toml", toml("cat file; git rev-parse HEAD; git status --porcelain")
+
+
+def source(base: Path) -> tuple[Path, str, str]:
+    """A repository with two commits on main, a tag at the first, a branch: its path and the commits."""
+    path = base / "source"
+    first = repository(path, {SHOW[0]: SHOW[1], "file": "one"})
+    git(path, "tag", "-a", "-m", "a tag", "v1")
+    git(path, "branch", "feature/x")
+    second = repository(path, {"file": "two"}, message="second\n\nbody")
+    return path, first, second
+
+
+@pytest.mark.parametrize("ref", ["main", "v1", "feature/x", "refs/heads/main", "FIRST", "FIRST10", "SECOND"])
+def test_refs(tmp_path: Path, ref: str) -> None:
+    path, first, second = source(tmp_path)
+    ref = {"FIRST": first, "FIRST10": first[:10], "SECOND": second}.get(ref, ref)
+    expected = second if ref in ("main", "refs/heads/main", second) else first
+    one = Attempt(tmp_path, path, ref=ref)
+    result = one.run()
+    assert result.outcome == "succeeded", one.output()
+    assert result.commit == expected
+    assert one.output(1)[0] == ("two" if expected == second else "one") + expected
+    assert len(one.output(1)) == 1  # the working copy is clean
+
+
+def test_a_branch_comes_before_a_tag_and_both_before_a_commit(tmp_path: Path) -> None:
+    path, first, second = source(tmp_path)
+    git(path, "tag", first[:8], second)
+    assert Attempt(tmp_path, path, ref=first[:8]).run().commit == second
+
+
+@pytest.mark.parametrize("ref", ["nowhere", "0" * 40, "deadbeef"])
+def test_no_such_ref(tmp_path: Path, ref: str) -> None:
+    path, _first, _second = source(tmp_path)
+    result = Attempt(tmp_path, path, ref=ref).run()
+    assert (result.outcome, result.reason) == ("failed", f"there is no branch, tag or commit {ref} in {path}")
+
+
+def test_no_such_repository(tmp_path: Path) -> None:
+    result = Attempt(tmp_path, tmp_path / "nothing").run()
+    assert (result.outcome, result.reason) == ("failed", f"{tmp_path / 'nothing'} can't be fetched")
+
+
+def test_no_git(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    path, _first, _second = source(tmp_path)
+    result = Attempt(tmp_path, path, path=str(tmp_path / "bin")).run()
+    assert (result.outcome, result.reason) == ("failed", "the builder has no git on its PATH")
+
+
+def test_the_mirror_follows(tmp_path: Path) -> None:
+    path, _first, second = source(tmp_path)
+    assert Attempt(tmp_path, path, name="1-1").run().commit == second
+    git(path, "reset", "--quiet", "--hard", "HEAD~1")
+    git(path, "branch", "-D", "feature/x")
+    git(path, "branch", "feature")  # where a folder of branches was
+    third = repository(path, {"file": "three"})
+    assert Attempt(tmp_path, path, name="2-1").run().commit == third
+    assert Attempt(tmp_path, path, name="3-1", ref="feature/x").run().outcome == "failed"
+    assert Attempt(tmp_path, path, name="4-1", ref="feature").run().outcome == "succeeded"
+
+
+def test_a_commit_that_is_there_needs_no_fetch(tmp_path: Path) -> None:
+    path, first, _second = source(tmp_path)
+    assert Attempt(tmp_path, path, name="1-1").run().outcome == "succeeded"
+    path.rename(tmp_path / "gone")
+    one = Attempt(tmp_path, path, name="1-2", ref="main", commit=first)
+    assert one.run().commit == first
+    assert one.output(0) == [f"Commit {first} is here already.", f"Commit {first}: first commit"]
+
+
+def test_waits_for_the_mirror_s_lock_and_says_so(tmp_path: Path) -> None:
+    path, _first, second = source(tmp_path)
+    (tmp_path / "mirrors").mkdir()
+    lock = os.open(tmp_path / "mirrors" / "demo.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    one = Attempt(tmp_path, path)
+    one.start()
+    until(lambda: one.output() == ["Waiting: another build is fetching the same repository …"], "it says so")
+    os.close(lock)
+    assert one.wait().commit == second
+
+
+def test_two_at_once(tmp_path: Path) -> None:
+    path, _first, second = source(tmp_path)
+    both = [Attempt(tmp_path, path, name=f"{n}-1") for n in (1, 2, 3)]
+    for one in both:
+        one.start()
+    assert [one.wait().commit for one in both] == [second] * 3
+
+
+def test_locks_of_a_killed_fetch_are_no_obstacle(tmp_path: Path) -> None:
+    path, _first, _second = source(tmp_path)
+    assert Attempt(tmp_path, path, name="1-1").run().outcome == "succeeded"
+    mirror = tmp_path / "mirrors" / "demo"
+    third = repository(path, {"file": "three"})
+    for name in ("packed-refs.lock", "config.lock", "refs/heads/main.lock"):
+        (mirror / name).touch()
+    assert Attempt(tmp_path, path, name="2-1").run().commit == third
+
+
+def test_a_poisoned_mirror_runs_nothing(tmp_path: Path) -> None:
+    path, _first, _second = source(tmp_path)
+    assert Attempt(tmp_path, path, name="1-1").run().outcome == "succeeded"
+    mirror = tmp_path / "mirrors" / "demo"
+    proof = tmp_path / "poisoned"
+    (mirror / "hooks").mkdir(exist_ok=True)
+    for hook in ("post-checkout", "reference-transaction", "post-update", "pre-auto-gc"):
+        script = mirror / "hooks" / hook
+        script.write_text(f"#!/bin/sh\ntouch '{proof}'\n")
+        script.chmod(0o755)
+    with (mirror / "config").open("a") as config:
+        config.write(f"[core]\n\tfsmonitor = touch '{proof}'\n\tsshCommand = touch '{proof}'\n\thooksPath = hooks\n")
+        config.write(f'[url "ext::touch {proof}"]\n\tinsteadOf = {path}\n')
+    third = repository(path, {"file": "three"})
+    assert Attempt(tmp_path, path, name="2-1").run().commit == third
+    assert not proof.exists()
+
+
+def test_a_build_s_own_settings_reach_no_other_build(tmp_path: Path) -> None:
+    path = tmp_path / "source"
+    repository(
+        path,
+        {".twistedipc.toml": toml("git config --global alias.x '!true'; echo x=1 >>~/.npmrc; ls -A ~; git config -l")},
+    )
+    assert Attempt(tmp_path, path, name="1-1").run().outcome == "succeeded"
+    two = Attempt(tmp_path, path, name="2-1")
+    assert two.run().outcome == "succeeded"
+    assert [line for line in two.output(1) if line.startswith(".")] == [".gitconfig", ".npmrc"]
+    assert "core.hookspath=/dev/null" in two.output(1)
+
+
+def test_submodules_are_mentioned_and_not_followed(tmp_path: Path) -> None:
+    path, _first, _second = source(tmp_path)
+    repository(path, {".gitmodules": '[submodule "x"]\n\tpath = x\n\turl = ext::sh -c "touch /tmp/never"\n'})
+    one = Attempt(tmp_path, path)
+    assert one.run().outcome == "succeeded"
+    assert "The repository has submodules: they aren't checked out." in one.output(0)
+
+
+@pytest.mark.parametrize("address", ["ext::sh -c true", "fd::17", "--upload-pack=touch x"])
+def test_git_refuses_other_protocols_by_itself(tmp_path: Path, address: str) -> None:
+    # Names are checked before; this is the second fence.
+    source(tmp_path)
+    one = Attempt(tmp_path, tmp_path / "source")
+    spec = one.folder / "spec.json"
+    spec.write_text(spec.read_text().replace(str(tmp_path / "source"), address))
+    assert one.run().outcome == "failed"
+    assert not (one.folder / "x").exists()

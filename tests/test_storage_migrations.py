@@ -1,0 +1,64 @@
+"""The migrations make what the tables say, and run from anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import CheckConstraint, Connection, create_engine, inspect, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from tests.storage_fixtures import database
+from twistedipc.storage.migrations import upgrade
+from twistedipc.storage.tables import metadata
+
+
+def test_migrations_and_tables_agree(tmp_path: Path) -> None:
+    with database(tmp_path) as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
+def test_what_alembic_does_not_compare_agrees_too(tmp_path: Path) -> None:
+    """Partial indexes' conditions, and AUTOINCREMENT: as SQLite has them written down."""
+    with database(tmp_path) as connection:
+        migrated = _statements(connection)
+        del migrated["alembic_version"]
+    engine = create_engine(f"sqlite:///{tmp_path / 'direct.sqlite'}")
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+        direct = _statements(connection)
+    engine.dispose()
+    assert migrated.keys() == direct.keys()
+    for name, sql in migrated.items():
+        assert _words(sql) == _words(direct[name])
+
+
+def _statements(connection: Connection) -> dict[str, str]:
+    found = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite%'"))
+    return {row.name: row.sql for row in found}
+
+
+def _words(sql: str) -> list[str]:
+    """A statement's clauses in any order: what Alembic and SQLAlchemy write down differs only in that."""
+    return sorted(sql.replace(",", " ").replace("(", " ( ").replace(")", " ) ").split())
+
+
+def test_upgrading_again_changes_nothing(tmp_path: Path) -> None:
+    with database(tmp_path) as connection:
+        before = inspect(connection).get_table_names()
+        upgrade(connection)
+        assert inspect(connection).get_table_names() == before
+
+
+def test_the_schema_is_postgresqls_as_well() -> None:
+    """It compiles in that dialect, with the same partial indexes and no check that only one database knows."""
+    dialect = postgresql.dialect()
+    for table in metadata.sorted_tables:
+        assert str(CreateTable(table).compile(dialect=dialect))
+        assert not [constraint for constraint in table.constraints if isinstance(constraint, CheckConstraint)]
+        for index in table.indexes:
+            statement = str(CreateIndex(index).compile(dialect=dialect))
+            assert ("WHERE" in statement) == bool(index.dialect_options["sqlite"]["where"] is not None)

@@ -1,0 +1,177 @@
+"""
+A checked-out project -> the steps that build it. Bottom layer, pure: it is given the contents of files.
+
+A ``.twistedipc.toml`` in the repository may say how it is built::
+
+    [build]
+    steps = ["make", {name = "test", run = "npm test"}]   # each is given to `sh -c` in the working copy
+    output = "dist"          # the folder that is packed
+    timeout = 600            # seconds; both can only lower what the platform allows
+    idle_timeout = 60        # seconds without output
+
+    [build.environment]
+    MODE = "production"
+
+Without ``steps``, package.json gives them: ``npm ci`` where there is a lock file (``npm install`` otherwise), then
+``npm run build`` if there is such a script. Without ``output``, the first of `OUTPUTS` that exists after the build is
+packed: ``public`` is last, since in most projects it is a source and not a result.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Collection
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from twistedipc.builds import names
+
+PLAN_FILE = ".twistedipc.toml"
+LOCK_FILES = ("package-lock.json", "npm-shrinkwrap.json")
+
+#: Where the output is looked for if the project doesn't say it.
+OUTPUTS = ("dist", "build", "out", "public")
+
+#: The names of the steps that the platform does itself.
+RESERVED = frozenset({"checkout", "pack", "publish"})
+
+#: The most bytes of `PLAN_FILE` and of package.json that are read.
+MAX_FILE = 1024 * 1024
+
+
+class BadPlan(Exception):
+    """The project can't be built as it is. ``str()`` of it is a sentence for its authors."""
+
+
+class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
+    """A command of a plan."""
+
+    name: str
+    run: str
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a project is built."""
+
+    steps: list[PlannedStep]
+    output: str = ""  # relative to the working copy; "": the first of `OUTPUTS` that is there
+    timeout: float | None = None  # seconds
+    idle_timeout: float | None = None
+    environment: dict[str, str] = {}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The folders that may be the output, the first that is there is."""
+        return (self.output,) if self.output else OUTPUTS
+
+
+_Text = Annotated[str, Meta(min_length=1, max_length=32 * 1024)]
+_Seconds = Annotated[float, Meta(gt=0)]
+
+
+class _Step(msgspec.Struct, forbid_unknown_fields=True):
+    name: Annotated[str, Meta(min_length=1, max_length=100)]
+    run: _Text
+
+
+class _Build(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    steps: Annotated[list[_Text | _Step], Meta(max_length=100)] | None = None
+    output: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
+    timeout: _Seconds | None = None
+    idle_timeout: _Seconds | None = None
+    environment: dict[str, str] = {}
+
+
+class _File(msgspec.Struct, forbid_unknown_fields=True):
+    build: _Build = msgspec.field(default_factory=_Build)
+
+
+class _PackageJson(msgspec.Struct):
+    scripts: dict[str, str] = {}
+
+
+def make_plan(plan_file: bytes | None, package_json: bytes | None, present: Collection[str]) -> Plan:
+    """
+    The plan of a project, from its `PLAN_FILE` and its package.json (None where there is none), and the names of the
+    files ``present`` beside them. Raises `BadPlan`.
+    """
+    build = _read_plan_file(plan_file) if plan_file is not None else _Build()
+    if build.steps is not None:
+        steps = [_named(step) for step in build.steps]
+    elif package_json is not None:
+        steps = _npm_steps(package_json, present)
+    else:
+        raise BadPlan(
+            f"there is nothing to build: the repository needs a package.json, or a {PLAN_FILE} with build.steps"
+        )
+    return Plan(
+        steps=steps,
+        output=_output(build.output) if build.output is not None else "",
+        timeout=build.timeout,
+        idle_timeout=build.idle_timeout,
+        environment=build.environment,
+    )
+
+
+def _read_plan_file(data: bytes) -> _Build:
+    try:
+        values = tomllib.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise BadPlan(f"`{PLAN_FILE}` isn't UTF-8") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BadPlan(f"`{PLAN_FILE}` isn't TOML: {error}") from error
+    try:
+        build = msgspec.convert(values, _File).build
+    except msgspec.ValidationError as error:
+        raise BadPlan(f"`{PLAN_FILE}`: {_by_key(str(error))}") from error
+    try:
+        names.environment(build.environment)
+    except names.BadValue as error:
+        raise BadPlan(f"`{PLAN_FILE}`: build.environment: {error}") from error
+    return build
+
+
+def _by_key(message: str) -> str:
+    """msgspec's "Expected `float`, got `str` - at `$.build.timeout`", with the key first."""
+    what, at, path = message.partition(" - at `")
+    key = path.removesuffix("`").removeprefix("$").removeprefix(".")
+    what = what[:1].lower() + what[1:]
+    return f"{key}: {what}" if at and key else what
+
+
+def _named(step: str | _Step) -> PlannedStep:
+    if isinstance(step, _Step):
+        if step.name in RESERVED:
+            raise BadPlan(f"`{PLAN_FILE}`: build.steps: no step can be named {step.name}: the platform has one")
+        name, run = step.name, step.run
+    else:
+        first = step.strip().partition("\n")[0]
+        name, run = (first[:59] + "…" if len(first) > 60 else first), step
+        if name in RESERVED:
+            name = f"sh: {name}"
+    if not run.strip() or not name.strip():
+        raise BadPlan(f"`{PLAN_FILE}`: build.steps: a step is empty")
+    if "\0" in run or not name.isprintable():
+        raise BadPlan(f"`{PLAN_FILE}`: build.steps: a step has characters in it that can't be in a command or a name")
+    return PlannedStep(name=name, run=run)
+
+
+def _output(folder: str) -> str:
+    parts = [part for part in folder.split("/") if part not in ("", ".")]
+    if folder.startswith("/") or ".." in parts or not folder.isprintable() or parts[:1] == [".git"]:
+        raise BadPlan(f"`{PLAN_FILE}`: build.output: it must be a folder inside the repository")
+    return "/".join(parts) or "."
+
+
+def _npm_steps(package_json: bytes, present: Collection[str]) -> list[PlannedStep]:
+    try:
+        package = msgspec.json.decode(package_json.removeprefix(b"\xef\xbb\xbf"), type=_PackageJson)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadPlan(f"package.json can't be read: {_by_key(str(error))}") from error
+    locked = any(name in present for name in LOCK_FILES)
+    steps = [PlannedStep(name="install", run="npm ci --prefer-offline" if locked else "npm install --prefer-offline")]
+    if "build" in package.scripts:
+        steps.append(PlannedStep(name="build", run="npm run build"))
+    return steps

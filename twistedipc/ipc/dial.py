@@ -1,0 +1,218 @@
+# Much of Twisted has no annotations.
+# mypy: disable-error-code="no-untyped-call"
+"""
+The dialling side of a link: a service that keeps one connection to an endpoint. Used by composition roots.
+
+Twisted's `ReconnectingClientFactory` decides when to try again. It was made for the old connectors; an endpoint
+doesn't tell its factory that a connection was lost or couldn't be made, so a small connector stands between the two.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ConnectError, NotConnectingError
+from twisted.internet.interfaces import (
+    IAddress,
+    IConnector,
+    IDelayedCall,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Protocol, ReconnectingClientFactory
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twistedipc.ipc.credentials import refuse_strangers
+from twistedipc.ipc.endpoints import LinkReactor, TLSFiles, client_endpoint, parse_dialled
+from twistedipc.ipc.errors import Code
+from twistedipc.ipc.peer import ApplicationFactory
+from twistedipc.ipc.protocol import JSONLineProtocol
+from twistedipc.ipc.session import SessionSettings, Side
+
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 30
+
+#: Seconds that a link must have been ready for, before the next delay is the first one again: a peer that welcomes
+#: and then throws out must not be hammered.
+LASTING = 5.0
+
+
+def dial(
+    reactor: LinkReactor,
+    endpoint: str,
+    settings: SessionSettings,
+    application_factory: ApplicationFactory,
+    *,
+    tls: TLSFiles | None = None,
+    uids: frozenset[int] | None = None,
+    random: Callable[[], float] = random_module.random,
+) -> DialService:
+    """
+    A service that dials ``endpoint`` and, whenever the connection is lost, dials again.
+
+    :param tls: for ``tls:`` endpoints
+    :param uids: for ``unix:`` endpoints: whose listener may answer; None is this process's own user, and root
+    :param random: gives numbers from 0 to 1, by which the delays are scattered
+    :raises BadEndpoint: the endpoint can't be dialled
+    """
+    address = parse_dialled(endpoint, has_key=settings.key is not None)
+    connecting = client_endpoint(reactor, address, tls)
+
+    def check(link: JSONLineProtocol) -> str | None:
+        return refuse_strangers(link.transport, uids) if address.kind == "unix" else None
+
+    factory = _LinkFactory(reactor, endpoint, settings, application_factory, check, random)
+    return DialService(factory, _Connector(connecting, factory))
+
+
+class DialService(Service):
+    """Keeps one connection, from `startService` until the Deferred that `stopService` returns has fired."""
+
+    def __init__(self, factory: _LinkFactory, connector: _Connector) -> None:
+        self._factory = factory
+        self._connector = connector
+
+    def startService(self) -> None:
+        super().startService()
+        self._factory.resetDelay()
+        self._connector.connect()
+
+    def stopService(self) -> Deferred[None]:
+        """Say goodbye, and wait until the connection is closed; that takes at most `protocol.LINGER` seconds."""
+        super().stopService()
+        return self._factory.stop()
+
+
+class _ScatteredClock:
+    """
+    What the factory schedules its retries with: full jitter, anything from nothing to the whole delay. Its own jitter
+    is a few percent, which keeps a herd together.
+    """
+
+    def __init__(self, clock: IReactorTime, random: Callable[[], float]) -> None:
+        self._clock = clock
+        self._random = random
+
+    def callLater(self, delay: float, function: Callable[[], Any]) -> IDelayedCall:
+        return self._clock.callLater(delay * self._random(), function)
+
+
+class _LinkFactory(ReconnectingClientFactory):
+    """Makes the connections of one `DialService`, one after the other, and owns them."""
+
+    _log = Logger()
+    noisy = False
+    initialDelay = FIRST_DELAY
+    maxDelay = LONGEST_DELAY
+    delay = FIRST_DELAY
+    factor = 2.0
+    jitter = 0
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        endpoint: str,
+        settings: SessionSettings,
+        application_factory: ApplicationFactory,
+        check: Callable[[JSONLineProtocol], str | None],
+        random: Callable[[], float],
+    ) -> None:
+        self.clock = cast(Any, _ScatteredClock(reactor, random))
+        self._reactor = reactor
+        self._endpoint = endpoint
+        self._settings = settings
+        self._application_factory = application_factory
+        self._check = check
+        self._link: JSONLineProtocol | None = None
+        self._lasting: IDelayedCall | None = None
+        self._stopping: Deferred[None] | None = None
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        self._link = JSONLineProtocol(Side.DIALLER, self._settings, self._application_factory, self._reactor, self)
+        return self._link
+
+    def stop(self) -> Deferred[None]:
+        """Dial no more, and close what there is."""
+        self.stopTrying()
+        if self._link is None:
+            return succeed(None)
+        if self._stopping is None:
+            self._stopping = Deferred()
+            self._link.close(Code.CLOSED, "the peer is stopping")
+        return self._stopping
+
+    # -- as the connector's factory
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        self._link = None
+        if self.continueTrying:
+            self._log.info(
+                "{endpoint} can't be reached: {reason}", endpoint=self._endpoint, reason=reason.getErrorMessage()
+            )
+        super().clientConnectionFailed(connector, reason)
+
+    # -- as the connection's owner
+
+    def link_made(self, link: JSONLineProtocol) -> str | None:
+        return self._check(link)
+
+    def link_ready(self, link: JSONLineProtocol) -> None:
+        self._log.info("{endpoint}: linked", endpoint=self._endpoint)
+        self._lasting = self._reactor.callLater(LASTING, self._lasted)
+
+    def _lasted(self) -> None:
+        self._lasting = None
+        if self.continueTrying:
+            self.resetDelay()
+
+    def link_lost(self, link: JSONLineProtocol, reason: str) -> None:
+        if self._link is not link:
+            return
+        self._link = None
+        if self._lasting is not None:
+            self._lasting.cancel()
+            self._lasting = None
+        self._log.info("{endpoint}: the link was lost: {reason}", endpoint=self._endpoint, reason=reason)
+        if self.connector is not None:
+            self.clientConnectionLost(self.connector, Failure(ConnectError(string=reason)))
+        stopping, self._stopping = self._stopping, None
+        if stopping is not None:
+            stopping.callback(None)
+
+
+@implementer(IConnector)
+class _Connector:
+    """Drives an endpoint for a `ReconnectingClientFactory`, and tells it what became of that."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint, factory: _LinkFactory) -> None:
+        self._endpoint = endpoint
+        self._factory = factory
+        self._connecting: Deferred[Any] | None = None
+        factory.connector = self
+
+    def connect(self) -> None:
+        connecting = self._endpoint.connect(self._factory)
+        self._connecting = connecting
+        connecting.addBoth(self._connected)
+
+    def _connected(self, result: object) -> None:
+        self._connecting = None
+        if isinstance(result, Failure):
+            self._factory.clientConnectionFailed(self, result)
+
+    def stopConnecting(self) -> None:
+        if self._connecting is None:
+            raise NotConnectingError()
+        self._connecting.cancel()
+
+    def disconnect(self) -> None:
+        self._factory.stop()
+
+    def getDestination(self) -> Any:
+        return self._endpoint

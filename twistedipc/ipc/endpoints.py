@@ -1,0 +1,277 @@
+# Much of Twisted has no annotations.
+# mypy: disable-error-code="no-untyped-call"
+"""
+Endpoint strings: where to dial and where to listen, and what each kind of endpoint demands. Used by ``dial`` and
+``listen``.
+
+::
+
+    dialling    tcp:HOST:PORT   unix:PATH              tls:HOST:PORT
+    listening   tcp:PORT[:interface=ADDRESS]   unix:PATH[:mode=0660]   tls:PORT[:interface=ADDRESS]
+
+An IPv6 address goes into brackets: ``tcp:[::1]:8700``. ``tcp:`` is for this machine alone, and listens on 127.0.0.1
+unless told otherwise; beyond it goes ``tls:``. On both a key is required. A UNIX socket is protected by its
+permissions and by the peer's credentials, and needs none.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from OpenSSL import crypto
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    SSL4ServerEndpoint,
+    TCP4ServerEndpoint,
+    TCP6ServerEndpoint,
+    UNIXClientEndpoint,
+    UNIXServerEndpoint,
+    wrapClientTLS,
+)
+from twisted.internet.interfaces import (
+    IReactorPluggableNameResolver,
+    IReactorSSL,
+    IReactorTCP,
+    IReactorTime,
+    IReactorUNIX,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.internet.ssl import (
+    Certificate,
+    CertificateOptions,
+    KeyPair,
+    PrivateCertificate,
+    optionsForClientTLS,
+    trustRootFromCertificates,
+)
+
+from twistedipc.ipc.errors import BadEndpoint
+
+#: Seconds for a connection to be made.
+CONNECT_TIMEOUT = 10.0
+
+#: The longest path that fits a socket's address on every system.
+_UNIX_PATH_LIMIT = 103
+
+
+class LinkReactor(IReactorTime, IReactorTCP, IReactorUNIX, IReactorSSL, IReactorPluggableNameResolver):
+    """What dialling and listening need of a reactor."""
+
+
+@dataclass(frozen=True, slots=True)
+class TLSFiles:
+    """
+    PEM files of one side. ``certificate`` may hold the chain up to the authority. With an ``authority`` the peer must
+    have a certificate by it; without one, a dialler trusts the system's authorities and a listener asks for none.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    authority: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A parsed endpoint string. ``host`` is what to dial, or the interface to listen on."""
+
+    kind: Literal["tcp", "unix", "tls"]
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    mode: int = 0o600
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nothing but this machine can be at the other end."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def parse_dialled(text: str, *, has_key: bool) -> Address:
+    """The address to dial; `BadEndpoint` if it can't be, or mustn't be without a key."""
+    kind, rest = _split(text)
+    if kind == "unix":
+        address = Address("unix", path=_path(text, rest))
+    else:
+        match _fields(rest):
+            case [host, port]:
+                address = Address(kind, host=_host(text, host), port=_port(text, port, lowest=1))
+            case _:
+                raise BadEndpoint(f"{text!r}: to dial, {kind}:HOST:PORT is expected")
+    _check_protection(text, address, has_key=has_key)
+    return address
+
+
+def parse_listened(text: str, *, has_key: bool) -> Address:
+    """The address to listen at; `BadEndpoint` if it can't be, or mustn't be without a key."""
+    kind, rest = _split(text)
+    if kind == "unix":
+        # A path may hold anything, so a mode is taken off its very end only.
+        path, separator, mode = rest.rpartition(":mode=")
+        if separator:
+            address = Address("unix", path=_path(text, path), mode=_mode(text, mode))
+        else:
+            address = Address("unix", path=_path(text, rest))
+    else:
+        match _fields(rest):
+            case [port]:
+                interface = "127.0.0.1" if kind == "tcp" else "0.0.0.0"
+            case [port, option] if option.startswith("interface="):
+                interface = _interface(text, option.removeprefix("interface="))
+            case _:
+                raise BadEndpoint(f"{text!r}: to listen, {kind}:PORT or {kind}:PORT:interface=ADDRESS is expected")
+        address = Address(kind, host=interface, port=_port(text, port, lowest=0))
+    _check_protection(text, address, has_key=has_key)
+    return address
+
+
+def client_endpoint(reactor: LinkReactor, address: Address, tls: TLSFiles | None) -> IStreamClientEndpoint:
+    """The endpoint that connects to ``address``."""
+    if address.kind == "unix":
+        return UNIXClientEndpoint(reactor, address.path, timeout=CONNECT_TIMEOUT)
+    plain = HostnameEndpoint(reactor, address.host, address.port, timeout=CONNECT_TIMEOUT)
+    if address.kind == "tcp":
+        return plain
+    files = tls or TLSFiles()
+    certificate, chain = _own_certificate(files)
+    options = optionsForClientTLS(
+        address.host,
+        trustRoot=_trust(files),
+        clientCertificate=certificate,
+        extraCertificateOptions={"extraCertChain": chain} if chain else None,
+    )
+    return wrapClientTLS(options, plain)
+
+
+def server_endpoint(reactor: LinkReactor, address: Address, tls: TLSFiles | None) -> IStreamServerEndpoint:
+    """The endpoint that listens at ``address``."""
+    if address.kind == "unix":
+        return UNIXServerEndpoint(reactor, address.path, mode=address.mode)
+    if address.kind == "tcp":
+        make = TCP6ServerEndpoint if ":" in address.host else TCP4ServerEndpoint
+        return make(reactor, address.port, interface=address.host)
+    files = tls or TLSFiles()
+    certificate, chain = _own_certificate(files)
+    if certificate is None:
+        raise BadEndpoint("to listen at tls:, a certificate and its key are needed")
+    options = CertificateOptions(
+        privateKey=certificate.privateKey.original,
+        certificate=certificate.original,
+        extraCertChain=chain or None,
+        # Given a root of trust, it also requires that clients have a certificate, which the `ssl:` string can't.
+        trustRoot=_trust(files),
+    )
+    return SSL4ServerEndpoint(reactor, address.port, options, interface=address.host)
+
+
+# -- reading strings -------------------------------------------------------------------------------------------------
+
+
+def _split(text: str) -> tuple[Literal["tcp", "unix", "tls"], str]:
+    kind, _, rest = text.partition(":")
+    match kind:
+        case "tcp" | "unix" | "tls":
+            return kind, rest
+        case _:
+            raise BadEndpoint(f"{text!r}: an endpoint begins with tcp:, unix: or tls:")
+
+
+def _fields(rest: str) -> list[str]:
+    """Apart at the colons, but not at those in brackets."""
+    return re.split(r":(?![^\[]*\])", rest)
+
+
+def _path(text: str, path: str) -> str:
+    if not path or "\0" in path:
+        raise BadEndpoint(f"{text!r}: unix:PATH is expected")
+    if len(os.fsencode(path)) > _UNIX_PATH_LIMIT:
+        raise BadEndpoint(f"{text!r}: the path of a UNIX socket has at most {_UNIX_PATH_LIMIT} bytes")
+    return path
+
+
+def _mode(text: str, mode: str) -> int:
+    if not re.fullmatch(r"0?[0-7]{3}", mode):
+        raise BadEndpoint(f"{text!r}: a mode is three octal digits, such as 0660")
+    return int(mode, 8)
+
+
+def _interface(text: str, field: str) -> str:
+    interface = field.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(interface)
+    except ValueError:
+        raise BadEndpoint(f"{text!r}: {interface!r} is not an address of an interface") from None
+    return interface
+
+
+def _host(text: str, field: str) -> str:
+    host = field.removeprefix("[").removesuffix("]")
+    if not re.fullmatch(r"[A-Za-z0-9:._-]+", host):
+        raise BadEndpoint(f"{text!r}: {host!r} is not a host")
+    return host
+
+
+def _port(text: str, field: str, *, lowest: int) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", field) or not lowest <= int(field) <= 65535:
+        raise BadEndpoint(f"{text!r}: {field!r} is not a port")
+    return int(field)
+
+
+def _check_protection(text: str, address: Address, *, has_key: bool) -> None:
+    if address.kind == "unix":
+        if not has_key and not hasattr(socket, "SO_PEERCRED"):
+            raise BadEndpoint(f"{text!r}: this system doesn't tell who is at a UNIX socket, so a key is required")
+        return
+    if address.kind == "tcp" and not address.is_loopback:
+        raise BadEndpoint(f"{text!r}: tcp: is not encrypted, and only for this machine; use tls: instead")
+    if not has_key:
+        raise BadEndpoint(f"{text!r}: a key is required at {address.kind}: endpoints")
+
+
+# -- reading certificates --------------------------------------------------------------------------------------------
+
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+
+def _certificates(path: Path) -> list[Certificate]:
+    try:
+        blocks = _PEM.findall(path.read_bytes())
+        certificates = [Certificate.loadPEM(block) for block in blocks]
+    except OSError as error:
+        raise BadEndpoint(f"the certificate file {path} can't be read: {error.strerror}") from None
+    except crypto.Error:
+        certificates = []
+    if not certificates:
+        raise BadEndpoint(f"the certificate file {path} doesn't hold a certificate in PEM")
+    return certificates
+
+
+def _trust(files: TLSFiles) -> Any:
+    return None if files.authority is None else trustRootFromCertificates(_certificates(files.authority))
+
+
+def _own_certificate(files: TLSFiles) -> tuple[PrivateCertificate | None, list[crypto.X509]]:
+    """This side's certificate with its key, if it has one, and the chain above it."""
+    if files.certificate is None and files.key is None:
+        return None, []
+    if files.certificate is None or files.key is None:
+        raise BadEndpoint("a certificate and its key are given together")
+    first, *chain = _certificates(files.certificate)
+    try:
+        pair = KeyPair.load(files.key.read_bytes(), crypto.FILETYPE_PEM)
+    except OSError as error:
+        raise BadEndpoint(f"the key file {files.key} can't be read: {error.strerror}") from None
+    except crypto.Error:
+        raise BadEndpoint(f"the key file {files.key} doesn't hold a private key in PEM") from None
+    return PrivateCertificate.fromCertificateAndKeyPair(first, pair), [link.original for link in chain]

@@ -1,0 +1,82 @@
+"""
+What can go wrong on a link, as exceptions, and the codes for it on the wire. Sans-IO; used by all of `twistedipc.ipc`.
+
+As in h11, two sides of the blame are kept apart: `LocalProtocolError` is a bug on this side and is raised at whoever
+made it; `RemoteProtocolError` is the peer's fault, never reaches the application as an exception, and ends the link.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """The codes that the framework itself puts into ``error`` and ``bye``; applications may use any others."""
+
+    # of a ``bye``
+    CLOSED = "closed"  # an orderly end, nobody's fault
+    VERSION = "version"  # no protocol version in common
+    UNAUTHORIZED = "unauthorized"  # the message authentication code is missing or wrong
+    REFUSED = "refused"  # known, and not wanted now (or as this role)
+    BAD_HANDSHAKE = "bad-handshake"  # not what is expected before authentication
+    HANDSHAKE_TIMEOUT = "handshake-timeout"  # not authenticated in time
+    BAD_MESSAGE = "bad-message"  # malformed, or the wrong fields
+    FRAME_TOO_LONG = "frame-too-long"  # a line over the limit
+    SILENT = "silent"  # nothing was received for too long
+    OVERFLOW = "overflow"  # the peer doesn't read what it is sent
+    # of an ``error``
+    UNKNOWN_TYPE = "unknown-type"  # a type of message or request that this side doesn't receive
+    BAD_REQUEST = "bad-request"  # a call's request has the wrong fields
+    # of both
+    BUSY = "busy"  # too many calls in flight; too many connections
+    INTERNAL = "internal"  # a bug on the side that says so
+
+
+class LinkError(Exception):
+    """The base of the errors that belong to a link."""
+
+
+class LocalProtocolError(LinkError):
+    """This side tried to say something that the protocol doesn't have: a bug of the application."""
+
+
+class RemoteProtocolError(LinkError):
+    """The peer said something that the protocol doesn't have. ``code`` is what it is told in the ``bye``."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+class NotConnected(LinkError):
+    """The link has ended (or is ending); ``str()`` says why. What was sent may or may not have arrived."""
+
+
+class CallTimedOut(LinkError):
+    """There was no reply in time. The peer was told to drop the call; whether it has acted on it is unknown."""
+
+
+class CallFailed(LinkError):
+    """
+    A call was answered by an error instead of a reply.
+
+    Raised by an application that answers calls, to say so; raised at the one who called, with the same fields.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{message} [{code}]")
+        self.code = code
+        self.message = message
+
+
+class BadVocabulary(TypeError):
+    """A `Vocabulary` was declared with types that can't be told apart on the wire."""
+
+
+class BadEndpoint(ValueError):
+    """An endpoint's description can't be used; ``str()`` says why, for the person who wrote it."""
+
+
+class BadKey(ValueError):
+    """A key file can't be used; ``str()`` says why, for the person who made it."""

@@ -1,0 +1,126 @@
+"""
+The handshake: its three frames, and what is authenticated by them. Sans-IO; used by `twistedipc.ipc.session`.
+
+::
+
+    listener                               dialler
+    challenge  ──────────────────────────►           versions, role, name, nonce
+               ◄──────────────────────────  hello    version, role, name, incarnation, nonce, mac
+    welcome    ──────────────────────────►           incarnation, heartbeat, mac
+
+Both codes are HMAC-SHA-256 under the shared key over everything that was said so far, each field behind its length.
+A label says whose code it is, so neither can be reflected; both nonces are in both, so neither can be replayed; the
+offered versions are in it, so nobody in between can talk the two down to an old one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+import msgspec
+
+#: The versions of the protocol that this code speaks, the best one first.
+VERSIONS = (1,)
+
+NAME_PATTERN = r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z"
+ROLE_PATTERN = r"^[a-z][a-z0-9-]{0,31}\Z"
+INCARNATION_PATTERN = r"^[A-Za-z0-9._-]{1,64}\Z"
+
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+Role = Annotated[str, msgspec.Meta(pattern=ROLE_PATTERN)]
+Incarnation = Annotated[str, msgspec.Meta(pattern=INCARNATION_PATTERN)]
+Nonce = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+MAC = Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9a-f]{64})?\Z")]
+Version = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+
+
+class HandshakeFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """The base of the frames of the handshake."""
+
+
+class Challenge(HandshakeFrame, frozen=True, kw_only=True, tag="challenge"):
+    """The listener's first word: who it is, and what it can speak."""
+
+    versions: Annotated[list[Version], msgspec.Meta(min_length=1, max_length=16)]
+    role: Role
+    name: Name
+    nonce: Nonce
+
+
+class Hello(HandshakeFrame, frozen=True, kw_only=True, tag="hello"):
+    """The dialler's answer. ``mac`` is empty if it has no key."""
+
+    version: Version
+    role: Role
+    name: Name
+    incarnation: Incarnation
+    nonce: Nonce
+    mac: MAC
+
+
+class Welcome(HandshakeFrame, frozen=True, kw_only=True, tag="welcome"):
+    """The listener has found the dialler to be what it says, and proves the same of itself."""
+
+    incarnation: Incarnation
+    heartbeat: Annotated[int, msgspec.Meta(ge=10, le=3_600_000)]  # milliseconds; holds for both sides
+    mac: MAC
+
+
+def highest_common(ours: Iterable[int], theirs: Iterable[int]) -> int | None:
+    """The best version that both speak, or None."""
+    return max(set(ours) & set(theirs), default=None)
+
+
+def check_identity(name: str, role: str, incarnation: str) -> None:
+    """ValueError unless a node may be called so; for who sets a node up."""
+    if not re.match(NAME_PATTERN, name):
+        raise ValueError(
+            f"{name!r} can't be a node's name: 1 to 64 letters, digits and . _ -, a letter or digit first and last"
+        )
+    if not re.match(ROLE_PATTERN, role):
+        raise ValueError(f"{role!r} can't be a role: up to 32 of a-z, 0-9 and -, a letter first")
+    if not re.match(INCARNATION_PATTERN, incarnation):
+        raise ValueError(f"{incarnation!r} can't be an incarnation: 1 to 64 letters, digits and . _ -")
+
+
+def hello_mac(key: bytes | None, challenge: Challenge, hello: Hello) -> str:
+    """The code that ``hello`` must carry; empty without a key. Its own ``mac`` isn't looked at."""
+    return _mac(key, "hello", _said(challenge, hello))
+
+
+def welcome_mac(key: bytes | None, challenge: Challenge, hello: Hello, welcome: Welcome) -> str:
+    """The code that ``welcome`` must carry; empty without a key. Its own ``mac`` isn't looked at."""
+    return _mac(key, "welcome", [*_said(challenge, hello), welcome.incarnation, str(welcome.heartbeat)])
+
+
+def same_mac(expected: str, received: str) -> bool:
+    """Comparison in constant time."""
+    return hmac.compare_digest(expected.encode("ascii"), received.encode("ascii"))
+
+
+def _said(challenge: Challenge, hello: Hello) -> list[str]:
+    return [
+        ",".join(map(str, challenge.versions)),
+        challenge.role,
+        challenge.name,
+        challenge.nonce,
+        str(hello.version),
+        hello.role,
+        hello.name,
+        hello.incarnation,
+        hello.nonce,
+    ]
+
+
+def _mac(key: bytes | None, label: str, fields: list[str]) -> str:
+    if key is None:
+        return ""
+    code = hmac.new(key, digestmod=hashlib.sha256)
+    for field in (f"twistedipc link {label}", *fields):
+        data = field.encode("utf-8")
+        code.update(len(data).to_bytes(4, "big") + data)
+    return code.hexdigest()

@@ -1,0 +1,279 @@
+"""
+Typed messages <-> lines of JSON. Sans-IO; used by `twistedipc.ipc.session`.
+
+One line is one object with a ``type``. An application's messages are tagged `msgspec.Struct` classes, sent as they
+are; the session's own frames, below, wrap its calls and keep the link alive. A `Vocabulary` is declared once and says
+what one side of a link understands.
+
+Decoding is validating, by the block and in C. What `msgspec.json.Decoder.decode_lines` lets through and a line-based
+protocol must not (two objects on one line, one object over several, bytes that aren't UTF-8 where nobody looks) is
+found by a check that costs a few searches per block; only a block that fails it is taken apart line by line.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Union
+
+import msgspec
+
+from twistedipc.ipc.errors import BadVocabulary, Code, LocalProtocolError, RemoteProtocolError
+
+# -- the session's own frames ----------------------------------------------------------------------------------------
+
+#: The ids that JSON can carry between any two languages.
+CallId = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+
+
+class Frame(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag_field="type"):
+    """The base of the session's own frames."""
+
+
+class Call(Frame, frozen=True, kw_only=True, gc=False, tag="call"):
+    """``request``, a tagged message, wants a reply. The ids are the caller's; each is used once on a link."""
+
+    id: CallId
+    request: msgspec.Raw
+
+
+class Reply(Frame, frozen=True, kw_only=True, gc=False, tag="reply"):
+    """The answer to the call ``id``. Its type follows from the request's, so it needs no tag."""
+
+    id: CallId
+    reply: msgspec.Raw
+
+
+class Error(Frame, frozen=True, kw_only=True, gc=False, tag="error"):
+    """The call ``id`` has failed; or, without an ``id``, a message wasn't understood. The link goes on."""
+
+    code: str
+    message: str
+    id: CallId | msgspec.UnsetType = msgspec.UNSET
+
+
+class Drop(Frame, frozen=True, kw_only=True, gc=False, tag="drop"):
+    """The caller doesn't wait for the call ``id`` any longer."""
+
+    id: CallId
+
+
+class Ping(Frame, frozen=True, kw_only=True, gc=False, tag="ping"):
+    """Are you there? Answered by `Pong`."""
+
+
+class Pong(Frame, frozen=True, kw_only=True, gc=False, tag="pong"):
+    """I am. May come unasked."""
+
+
+class Bye(Frame, frozen=True, kw_only=True, gc=False, tag="bye"):
+    """The last frame before a connection is closed, saying why."""
+
+    code: str
+    reason: str
+
+
+OwnFrame = Call | Reply | Error | Drop | Ping | Pong | Bye
+
+#: Tags that no application's message can have: the session's own, and the handshake's.
+RESERVED = frozenset({"call", "reply", "error", "drop", "ping", "pong", "bye", "challenge", "hello", "welcome"})
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownType:
+    """A well-formed line whose ``type`` this side doesn't receive."""
+
+    name: str
+
+
+class _Tag(msgspec.Struct):
+    """Just the type of an object."""
+
+    type: str
+
+
+_encoder = msgspec.json.Encoder()
+_tag_decoder = msgspec.json.Decoder(_Tag)
+
+#: What decoding raises for what is not JSON, or not of the right shape.
+_BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def tag_of(kind: type[msgspec.Struct]) -> str:
+    """The tag of a message's class; `BadVocabulary` if it can't be an application's message."""
+    if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+        raise BadVocabulary(f"{kind!r} is not a msgspec.Struct class")
+    config = kind.__struct_config__
+    if config.tag_field != "type" or not isinstance(config.tag, str):
+        raise BadVocabulary(f"{kind.__qualname__} is not tagged by a string in the field `type`")
+    if config.tag in RESERVED:
+        raise BadVocabulary(f"{kind.__qualname__}: the type {config.tag!r} belongs to the link itself")
+    return config.tag
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """One line."""
+    return _encoder.encode(message) + b"\n"
+
+
+def encode_lines(messages: Sequence[msgspec.Struct]) -> bytes:
+    """One line for each message."""
+    return _encoder.encode_lines(messages)
+
+
+def encode_raw(value: msgspec.Struct) -> msgspec.Raw:
+    """A request or a reply, to be put into its frame."""
+    return msgspec.Raw(_encoder.encode(value))
+
+
+class Vocabulary:
+    """
+    What one side of a link understands.
+
+    :param receives: the messages that may come one-way: a union of tagged structs, or a tuple of them
+    :param answers: the requests that it answers, each with the type of its reply
+    :param calls: the requests that it makes, each with the type of the reply that it expects
+
+    A type that is in ``receives`` and in ``answers`` is a request, and is taken only as a call. `BadVocabulary` if
+    two types have one tag, a type has none, or has one that is the link's own.
+    """
+
+    def __init__(
+        self,
+        receives: object = (),
+        *,
+        answers: Mapping[type[msgspec.Struct], type[msgspec.Struct]] | None = None,
+        calls: Mapping[type[msgspec.Struct], type[msgspec.Struct]] | None = None,
+    ) -> None:
+        self.answers = dict(answers or {})
+        self.calls = dict(calls or {})
+        messages = [kind for kind in _members(receives) if kind not in self.answers]
+        #: The types that come out of `decode_block` for the application.
+        self.messages = frozenset(messages)
+        self._tags = _distinct(messages) | frozenset(RESERVED)
+        self._requests = _distinct(self.answers)
+        _distinct(self.calls)
+        self._sendable: set[type[msgspec.Struct]] = set()
+        self._frames: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_union([*messages, *typing.get_args(OwnFrame)]))
+        # Ping is no request: it makes a union of what may be one type, since a single type may come without its tag.
+        self._request: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_union([*self.answers, Ping]))
+        self._replies: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {
+            request: msgspec.json.Decoder(reply) for request, reply in self.calls.items()
+        }
+
+    # -- receiving ---------------------------------------------------------------------------------------------------
+
+    def decode_block(self, block: bytes) -> Iterable[msgspec.Struct | UnknownType]:
+        """
+        The frames of a block of complete lines, in order. To be iterated at once: `RemoteProtocolError` is raised
+        when the iteration comes to the first bad line.
+        """
+        try:
+            if not block.isascii():
+                # msgspec skips over the bytes of fields that nobody has asked for.
+                block.decode("utf-8")
+            frames: list[msgspec.Struct] = self._frames.decode_lines(block)
+        except _BAD:
+            return self._one_by_one(block)
+        # As many objects as lines, and each newline between two objects: so there is one object on each line.
+        count = len(frames)
+        if count == block.count(b"\n") and count == block.count(b"}\n{") + 1 and block.startswith(b"{"):
+            return frames
+        return self._one_by_one(block)
+
+    def _one_by_one(self, block: bytes) -> Iterator[msgspec.Struct | UnknownType]:
+        for line in block[:-1].split(b"\n"):
+            yield self._decode_line(line)
+
+    def _decode_line(self, line: bytes) -> msgspec.Struct | UnknownType:
+        if not line.strip():
+            raise RemoteProtocolError(Code.BAD_MESSAGE, "an empty line is not a message")
+        try:
+            line.decode("utf-8")
+            frame: msgspec.Struct = self._frames.decode(line)
+            return frame
+        except msgspec.ValidationError as error:
+            return _unknown(line, self._tags, Code.BAD_MESSAGE, str(error))
+        except _BAD as error:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, _in_words(error)) from None
+
+    def decode_request(self, raw: msgspec.Raw) -> msgspec.Struct | UnknownType:
+        """What a call asks for; `RemoteProtocolError` if it has the wrong fields."""
+        try:
+            request: msgspec.Struct = self._request.decode(raw)
+        except msgspec.ValidationError as error:
+            return _unknown(raw, self._requests, Code.BAD_REQUEST, str(error))
+        except _BAD as error:
+            raise RemoteProtocolError(Code.BAD_REQUEST, _in_words(error)) from None
+        return UnknownType("ping") if isinstance(request, Ping) else request
+
+    def decode_reply(self, request: type[msgspec.Struct], raw: msgspec.Raw) -> msgspec.Struct:
+        """The reply to a call of ours; `RemoteProtocolError` if it isn't of the declared type."""
+        try:
+            reply: msgspec.Struct = self._replies[request].decode(raw)
+        except _BAD as error:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, f"the reply to {tag_of(request)}: {_in_words(error)}") from None
+        return reply
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def check_sendable(self, message: msgspec.Struct) -> None:
+        """`LocalProtocolError` unless the message is one that a peer could tell by its tag."""
+        kind = type(message)
+        if kind not in self._sendable:
+            try:
+                tag_of(kind)
+            except BadVocabulary as error:
+                raise LocalProtocolError(str(error)) from None
+            self._sendable.add(kind)
+
+    def check_call(self, request: msgspec.Struct) -> None:
+        """`LocalProtocolError` unless the request was declared in ``calls``."""
+        if type(request) not in self.calls:
+            raise LocalProtocolError(f"{type(request).__qualname__} is not declared as a call of this side")
+
+    def check_reply(self, request: type[msgspec.Struct], reply: object) -> None:
+        """`LocalProtocolError` unless the reply is what was declared for this request."""
+        expected = self.answers[request]
+        if not isinstance(reply, expected):
+            raise LocalProtocolError(
+                f"the reply to {request.__qualname__} must be {expected.__qualname__}, not {type(reply).__qualname__}"
+            )
+
+
+def _members(receives: object) -> list[type[msgspec.Struct]]:
+    if isinstance(receives, tuple):
+        return list(receives)
+    if isinstance(receives, types.UnionType) or typing.get_origin(receives) is Union:
+        return list(typing.get_args(receives))
+    return [typing.cast("type[msgspec.Struct]", receives)]
+
+
+def _distinct(kinds: Iterable[type[msgspec.Struct]]) -> frozenset[str]:
+    seen: dict[str, type[msgspec.Struct]] = {}
+    for kind in kinds:
+        other = seen.setdefault(tag_of(kind), kind)
+        if other is not kind:
+            raise BadVocabulary(f"{other.__qualname__} and {kind.__qualname__} have the same type {tag_of(kind)!r}")
+    return frozenset(seen)
+
+
+def _union(kinds: Sequence[Any]) -> Any:
+    return Union[tuple(kinds)]  # noqa: UP007  (made at run time)
+
+
+def _unknown(data: bytes | msgspec.Raw, known: frozenset[str], code: Code, complaint: str) -> UnknownType:
+    """Whether it was only the type that wasn't understood; if not, `RemoteProtocolError`."""
+    try:
+        name = _tag_decoder.decode(data).type
+    except _BAD:
+        raise RemoteProtocolError(code, complaint) from None
+    if name in known:
+        raise RemoteProtocolError(code, f"{name}: {complaint}")
+    return UnknownType(name[:64])
+
+
+def _in_words(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)

@@ -1,0 +1,111 @@
+"""
+A link as an application sees it: `Peer` is what it talks to, `Application` is what it is. The seam between
+`twistedipc.ipc` and whoever builds on it; `protocol` implements the other side of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+from twisted.internet.defer import Deferred
+
+from twistedipc.ipc.session import PeerInfo
+
+
+class Application(Protocol):
+    """
+    One for each ready connection, made by an `ApplicationFactory`. All is called in the reactor's thread, and in the
+    order in which it arrived. An exception that gets out of any of these is logged and ends the link.
+    """
+
+    def message_received(self, message: Any) -> None:
+        """A one-way message has come: one of the types in the vocabulary's ``receives``."""
+
+    def call_received(self, request: Any) -> msgspec.Struct | Awaitable[msgspec.Struct]:
+        """
+        A call has come: one of the types in the vocabulary's ``answers``. Return the reply, or something to await
+        for it (a coroutine, a Deferred). It is cancelled when the peer doesn't wait any longer or the link ends.
+
+        Raise `CallFailed` to answer by an error. Any other exception is logged, and the peer gets ``internal``.
+        """
+
+    def connection_lost(self, reason: str) -> None:
+        """The link has ended; the last that is called. ``reason`` is for people."""
+
+    def writing_paused(self) -> None:
+        """The peer doesn't keep up. What is sent nevertheless is kept, up to ``outbound_limit``."""
+
+    def writing_resumed(self) -> None:
+        """It does again."""
+
+
+class Link(Protocol):
+    """What a `Peer` needs of its connection."""
+
+    writing_is_paused: bool
+
+    def send(self, message: msgspec.Struct) -> None: ...
+
+    def send_many(self, messages: Sequence[msgspec.Struct]) -> None: ...
+
+    def call(self, request: msgspec.Struct, timeout: float) -> Deferred[Any]: ...
+
+    def close(self, code: str, reason: str) -> None: ...
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+
+class Peer:
+    """The authenticated other end of a ready link."""
+
+    def __init__(self, info: PeerInfo, link: Link) -> None:
+        self.info = info
+        self._link = link
+
+    @property
+    def paused(self) -> bool:
+        """Whether the peer doesn't keep up with what it is sent; see `Application.writing_paused`."""
+        return self._link.writing_is_paused
+
+    def send(self, message: msgspec.Struct) -> None:
+        """
+        Send a one-way message. It leaves at the end of this turn of the reactor, with all others.
+
+        :raises NotConnected: the link has ended
+        :raises LocalProtocolError: the message is over the frame limit, or has no tag
+        """
+        self._link.send(message)
+
+    def send_many(self, messages: Sequence[msgspec.Struct]) -> None:
+        """The same for several messages, all or none, for the price of one."""
+        self._link.send_many(messages)
+
+    def call(self, request: msgspec.Struct, timeout: float) -> Deferred[Any]:
+        """
+        Ask, and wait for the reply for at most ``timeout`` seconds. Cancelling the Deferred tells the peer to drop
+        the call.
+
+        :returns: a Deferred of the reply, of the type that the vocabulary's ``calls`` has for the request. It fails
+            with `CallFailed`, `CallTimedOut` or `NotConnected`.
+        :raises LocalProtocolError: the request isn't in ``calls``, or is over the frame limit
+        """
+        return self._link.call(request, timeout)
+
+    def close(self, code: str, reason: str) -> None:
+        """Tell the peer why, and end the link. Nothing is received from now on; idempotent."""
+        self._link.close(code, reason)
+
+    def pause_reading(self) -> None:
+        """Receive nothing more for now: the peer's own writing will be paused in time. The link stays alive."""
+        self._link.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Receive again."""
+        self._link.resumeProducing()
+
+
+ApplicationFactory = Callable[[Peer], Application]

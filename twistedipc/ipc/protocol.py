@@ -1,0 +1,543 @@
+"""
+A session on a Twisted transport: `JSONLineProtocol`. Made by ``dial`` and ``listen``, and by ``testing``.
+
+How bytes move. A chunk read goes through the session as one block. What is sent meanwhile is collected, and written
+once at the chunk's end; what is sent at any other time is written once at the end of the reactor's turn. A write goes
+straight to the socket where that is possible (`send_at_once`), and otherwise to the transport, until the transport
+says that it has enough: from then on bytes wait here, where they are counted and bounded.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from typing import Any, Protocol, cast
+
+import msgspec
+from twisted.internet import tcp
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.protocols.basic import LineReceiver
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twistedipc.ipc.errors import CallFailed, Code, LocalProtocolError, NotConnected
+from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
+from twistedipc.ipc.session import (
+    SESSION_EVENTS,
+    CallDropped,
+    CallEnded,
+    CallReceived,
+    CallReplied,
+    Closed,
+    ErrorReceived,
+    Event,
+    Ready,
+    Session,
+    SessionSettings,
+    Side,
+    State,
+)
+
+#: Seconds between our last word and an abort, for a peer that doesn't read it.
+LINGER = 5.0
+
+#: Bytes collected in one turn that are written without waiting for its end.
+_CORK = 128 * 1024
+
+
+class LinkTransport(Protocol):
+    """What a link needs of its transport: what Twisted's TCP, UNIX and TLS transports all have."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def loseConnection(self) -> None: ...
+
+    def abortConnection(self) -> None: ...
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None: ...
+
+    def unregisterProducer(self) -> None: ...
+
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+
+class LinkOwner(Protocol):
+    """Who made a connection: told of its life."""
+
+    def link_made(self, link: JSONLineProtocol) -> str | None:
+        """It has a transport. A reason to refuse it, or None."""
+
+    def link_ready(self, link: JSONLineProtocol) -> None:
+        """The peer is authenticated."""
+
+    def link_lost(self, link: JSONLineProtocol, reason: str) -> None:
+        """It is gone: the transport is closed."""
+
+
+class _Life(Enum):
+    """How far a connection has come to its end."""
+
+    OPEN = auto()
+    CLOSING = auto()  # the application knows; what is left to write is being written
+    LOST = auto()
+
+
+@implementer(IPushProducer)
+class _Tap:
+    """
+    What the transport turns on and off. Not the protocol itself: a `LineReceiver` is a producer of what it *reads*.
+    """
+
+    def __init__(self, link: JSONLineProtocol) -> None:
+        self._link = link
+
+    def pauseProducing(self) -> None:
+        self._link.pause_writing()
+
+    def resumeProducing(self) -> None:
+        self._link.resume_writing()
+
+    def stopProducing(self) -> None:
+        """The connection is lost, which the protocol is told by `connectionLost`."""
+
+
+class JSONLineProtocol(LineReceiver):
+    """
+    One connection of a link.
+
+    :param owner: told of the connection's life; it holds connections, so that services can wait for their end
+    """
+
+    _log = Logger()
+    delimiter = b"\n"
+
+    def __init__(
+        self,
+        side: Side,
+        settings: SessionSettings,
+        application_factory: ApplicationFactory,
+        clock: IReactorTime,
+        owner: LinkOwner,
+    ) -> None:
+        self._side = side
+        self._settings = settings
+        self._application_factory = application_factory
+        self._clock = clock
+        self._owner = owner
+        self._session: Session | None = None
+        self._application: Application | None = None
+        self._life = _Life.OPEN
+        self._reason = ""
+        self._timer: IDelayedCall | None = None
+        # Reading.
+        self._backlog: deque[Event] = deque()
+        self._delivering = False
+        # Writing.
+        self.writing_is_paused = False  # as the application knows it
+        self._wire_is_full = False
+        self._corked = False
+        self._turn_end: IDelayedCall | None = None
+        self._held: deque[bytes] = deque()
+        self._held_bytes = 0
+        # Calls: ours, and those that the application is answering.
+        self._waiting: dict[int, Deferred[Any]] = {}
+        self._answering: dict[int, Deferred[Any]] = {}
+
+    # -- the connection ----------------------------------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        peer = self.transport.getPeer()
+        if isinstance(peer, IPv4Address | IPv6Address):
+            address = f"{peer.host}:{peer.port}"
+            if ITCPTransport.providedBy(self.transport):
+                self.transport.setTcpNoDelay(True)
+        else:
+            address = "unix"
+        self._session = Session(
+            self._side,
+            self._settings,
+            nonce=secrets.token_hex(32),
+            now=self._clock.seconds(),
+            address=address,
+        )
+        self._wire.registerProducer(_Tap(self), True)
+        refusal = self._owner.link_made(self)
+        if refusal is not None:
+            self._session.close(Code.REFUSED, refusal)
+        self._flush()
+
+    def dataReceived(self, data: bytes) -> None:
+        session = self._session
+        if session is None or self._life is not _Life.OPEN:
+            return
+        self._corked = True
+        try:
+            self._backlog.extend(session.receive(data, self._clock.seconds()))
+            self._deliver()
+        finally:
+            self._corked = False
+        self._flush()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._reason == "":
+            if isinstance(reason.value, ConnectionDone):
+                self._reason = "the peer closed the connection"
+            else:
+                self._reason = reason.getErrorMessage()
+        self._end()
+        self._life = _Life.LOST
+        for call in (self._timer, self._turn_end):
+            if call is not None and call.active():
+                call.cancel()
+        self._timer = self._turn_end = None
+        self._owner.link_lost(self, self._reason)
+
+    # -- for Peer and the services -----------------------------------------------------------------------------------
+
+    def send(self, message: msgspec.Struct) -> None:
+        """See `Peer.send`."""
+        self._open_session().send(message)
+        self._collected()
+
+    def send_many(self, messages: Sequence[msgspec.Struct]) -> None:
+        """See `Peer.send_many`."""
+        self._open_session().send_many(messages)
+        self._collected()
+
+    def call(self, request: msgspec.Struct, timeout: float) -> Deferred[Any]:
+        """See `Peer.call`."""
+        try:
+            id_ = self._open_session().call(request, self._clock.seconds() + timeout)
+        except (NotConnected, CallFailed) as error:
+            return fail(error)
+        reply: Deferred[Any] = Deferred(lambda _: self._drop(id_))
+        self._waiting[id_] = reply
+        self._collected()
+        return reply
+
+    def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
+        """End the link. The application hears of it at the end of the turn, not from within this call."""
+        if self._session is not None and self._session.state is not State.CLOSING:
+            self._backlog.clear()
+            self._session.close(code, reason, abrupt=abrupt)
+            self._flush_at_turn_end()
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def pauseProducing(self) -> None:
+        """Stop reading; what has been read and not been delivered waits. Idempotent."""
+        if self.paused or self._session is None or self._life is not _Life.OPEN:
+            return
+        self.paused = True
+        self._session.pause_reading()
+        self._wire.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read again. What waits is delivered first, and not from within this call. Idempotent."""
+        if not self.paused or self._session is None or self._life is not _Life.OPEN:
+            return
+        self.paused = False
+        self._session.resume_reading(self._clock.seconds())
+        self._wire.resumeProducing()
+        self._flush_at_turn_end()
+
+    def _deliver(self) -> None:
+        """Hand events on, until there are none or the application wants no more for now."""
+        if self._delivering:
+            return
+        self._delivering = True
+        try:
+            while self._backlog and not self.paused:
+                event = self._backlog.popleft()
+                if not isinstance(event, SESSION_EVENTS):
+                    assert self._application is not None
+                    self._application.message_received(event)
+                else:
+                    self._happened(event)
+        except Exception as error:
+            if isinstance(error, NotConnected) and self._is_closing():
+                # It wanted to send on a link whose end has come with the same bytes: it will hear of that.
+                self._backlog.clear()
+            else:
+                self._broken("while a message was received")
+        finally:
+            self._delivering = False
+
+    def _happened(self, event: Event) -> None:
+        match event:
+            case Ready():
+                self._application = self._application_factory(Peer(event.peer, self))
+                self._owner.link_ready(self)
+            case CallReceived():
+                self._answer(event)
+            case CallDropped():
+                answering = self._answering.get(event.id)
+                if answering is not None:
+                    answering.cancel()
+            case CallReplied():
+                # If it isn't there, it was cancelled between the session and here.
+                reply = self._waiting.pop(event.id, None)
+                if reply is not None:
+                    reply.callback(event.reply)
+            case CallEnded():
+                reply = self._waiting.pop(event.id, None)
+                if reply is not None:
+                    reply.errback(event.error)
+            case ErrorReceived():
+                self._log.warn(
+                    "{peer} didn't understand: {message!r} [{code!r}]",
+                    peer=self._name(),
+                    message=event.message,
+                    code=event.code,
+                )
+            case Closed():
+                # The session is closing, which `_flush` acts on: after all that came before has been delivered,
+                # unless the application has paused reading.
+                self._backlog.clear()
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def _drop(self, id_: int) -> None:
+        if self._waiting.pop(id_, None) is not None and self._session is not None:
+            self._session.drop(id_)
+            self._collected()
+
+    def _answer(self, call: CallReceived) -> None:
+        application = self._application
+        assert application is not None
+
+        async def reply() -> msgspec.Struct:
+            answer = application.call_received(call.request)
+            return answer if isinstance(answer, msgspec.Struct) else await answer
+
+        answering = Deferred.fromCoroutine(reply())
+        self._answering[call.id] = answering
+        answering.addCallback(self._answered, call.id)
+        answering.addErrback(self._not_answered, call)
+        answering.addBoth(self._forget_answering, call.id)
+
+    def _answered(self, reply: msgspec.Struct, id_: int) -> None:
+        assert self._session is not None
+        self._session.answer(id_, reply)
+        self._collected()
+
+    def _forget_answering(self, _: object, id_: int) -> None:
+        del self._answering[id_]
+
+    def _not_answered(self, failure: Failure, call: CallReceived) -> None:
+        assert self._session is not None
+        error = failure.value
+        if isinstance(error, CallFailed):
+            code, message = error.code, error.message
+        elif isinstance(error, CancelledError) or self._is_closing():
+            code, message = Code.CLOSED, "the call was cancelled"
+        else:
+            request = type(call.request).__qualname__
+            self._log.failure("{peer}: {request} wasn't answered", failure, peer=self._name(), request=request)
+            code, message = Code.INTERNAL, "an error inside; see the log there"
+        self._session.refuse(call.id, code, message)
+        self._collected()
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def pause_writing(self) -> None:
+        """The transport has enough. It may say so several times."""
+        self._wire_is_full = True
+        if self.writing_is_paused:
+            return
+        self.writing_is_paused = True
+        if self._application is not None and self._life is _Life.OPEN:
+            self._tell(self._application.writing_paused, "writing_paused")
+
+    def resume_writing(self) -> None:
+        """The transport has room."""
+        self._wire_is_full = False
+        self._write_held()
+        if self._wire_is_full or not self.writing_is_paused:
+            return
+        self.writing_is_paused = False
+        if self._application is not None and self._life is _Life.OPEN:
+            self._tell(self._application.writing_resumed, "writing_resumed")
+            self._flush_at_turn_end()
+
+    def _collected(self) -> None:
+        """Something may be there to be sent."""
+        if self._session is None or self._life is not _Life.OPEN:
+            return
+        if self._session.bytes_to_send >= _CORK:
+            self._write(self._session.data_to_send())
+        if not self._corked:
+            self._flush_at_turn_end()
+
+    def _flush_at_turn_end(self) -> None:
+        if self._turn_end is None and self._life is _Life.OPEN:
+            self._turn_end = self._clock.callLater(0, self._at_turn_end)
+
+    def _at_turn_end(self) -> None:
+        self._turn_end = None
+        self._corked = True
+        try:
+            self._deliver()
+        finally:
+            self._corked = False
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write what was collected, and act on the session's end if it has come."""
+        session = self._session
+        if session is None or self._life is not _Life.OPEN:
+            return
+        data = session.data_to_send()
+        if data:
+            self._write(data)
+        if session.closed is not None:
+            self._close_transport(session.closed)
+        else:
+            self._set_timer(session)
+
+    def _write(self, data: bytes) -> None:
+        if not self._held and not self._wire_is_full:
+            sent = send_at_once(self.transport, data)
+            if sent < len(data):
+                self._wire.write(data[sent:] if sent else data)
+            return
+        self._held.append(data)
+        self._held_bytes += len(data)
+        limit = self._settings.outbound_limit
+        if self._held_bytes > limit:
+            self._held.clear()
+            self._held_bytes = 0
+            self.close(Code.OVERFLOW, f"more than {limit} bytes wait for the peer to read them", abrupt=True)
+
+    def _write_held(self) -> None:
+        while self._held and not self._wire_is_full:
+            data = self._held.popleft()
+            self._held_bytes -= len(data)
+            self._wire.write(data)
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def _close_transport(self, closed: Closed) -> None:
+        self._reason = str(closed)
+        self._end()
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if closed.abrupt:
+            self._wire.abortConnection()
+            return
+        # Everything goes to the transport, which closes once it is written; a producer would keep it from that.
+        self._wire.unregisterProducer()
+        self._wire_is_full = False
+        self._write_held()
+        if self.paused:
+            # What the peer still sends must be read: unread bytes would make the kernel reset the connection, and
+            # the peer would never see the reason.
+            self.paused = False
+            self._wire.resumeProducing()
+        self._timer = self._clock.callLater(LINGER, self._wire.abortConnection)
+        self._wire.loseConnection()
+
+    def _end(self) -> None:
+        """The application's part is over. Once."""
+        if self._life is not _Life.OPEN:
+            return
+        self._life = _Life.CLOSING
+        self._backlog.clear()
+        if self._session is not None:
+            # Nothing more is said; whoever still answers a call, answers nobody.
+            self._session.close(Code.CLOSED, self._reason)
+        waiting, self._waiting = self._waiting, {}
+        for reply in waiting.values():
+            reply.errback(NotConnected(self._reason))
+        for answering in list(self._answering.values()):
+            answering.cancel()
+        if self._application is not None:
+            try:
+                self._application.connection_lost(self._reason)
+            except Exception:
+                self._log.failure("{peer}: connection_lost failed", peer=self._name())
+
+    def _broken(self, when: str) -> None:
+        """The application raised: its view of the link can't be trusted any longer."""
+        self._log.failure("{peer}: the application failed {when}", peer=self._name(), when=when)
+        self.close(Code.INTERNAL, "an error inside; see the log there")
+
+    def _tell(self, callback: Callable[[], None], name: str) -> None:
+        try:
+            callback()
+        except Exception:
+            self._broken(f"in {name}")
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def _set_timer(self, session: Session) -> None:
+        """Be called when the session wants it. A timer that is too early is left: it will look again."""
+        due = session.next_deadline()
+        if self._timer is not None and self._timer.active():
+            if due is None or self._timer.getTime() <= due:
+                return
+            self._timer.cancel()
+        if due is not None:
+            self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._tick)
+
+    def _tick(self) -> None:
+        if self._session is None:
+            return
+        self._corked = True
+        try:
+            self._backlog.extend(self._session.tick(self._clock.seconds()))
+            self._deliver()
+        finally:
+            self._corked = False
+        self._flush()
+
+    # -- small things ------------------------------------------------------------------------------------------------
+
+    @property
+    def _wire(self) -> LinkTransport:
+        return cast(LinkTransport, self.transport)
+
+    def _is_closing(self) -> bool:
+        return self._session is None or self._session.closed is not None
+
+    def _open_session(self) -> Session:
+        if self._session is None:
+            raise LocalProtocolError("there is no connection yet")
+        if self._life is not _Life.OPEN:
+            raise NotConnected(self._reason)
+        return self._session
+
+    def _name(self) -> str:
+        peer = self._session.peer if self._session is not None else None
+        return peer.name if peer is not None else "a peer"
+
+
+def send_at_once(transport: object, data: bytes) -> int:
+    """
+    How many bytes of ``data`` went straight into the socket; the rest is for ``transport.write``.
+
+    `ITransport.write` waits for the reactor's next turn, which on a link with little traffic is most of the time that
+    a message takes. Only a plain TCP or UNIX transport can be written to before that (TLS has its own layer above
+    the socket), and only if nothing waits in its buffer, or bytes would overtake others. Twisted has no public name
+    for that buffer: where it isn't as known here, nothing is sent, and all goes the usual way.
+    """
+    if not isinstance(transport, tcp.Connection) or transport.TLS:
+        return 0
+    waiting = getattr(transport, "_tempDataBuffer", None)
+    if waiting is None or waiting or transport.dataBuffer:
+        return 0
+    if not transport.connected or transport.disconnecting or getattr(transport, "_writeDisconnecting", True):
+        return 0
+    sent = transport.writeSomeData(data)
+    # An exception: the connection is lost, which the transport will find out by itself.
+    return sent if isinstance(sent, int) else 0

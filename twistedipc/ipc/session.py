@@ -1,0 +1,648 @@
+"""
+One connection's conversation, without the connection: bytes in, events out, and the other way round. Sans-IO: no
+socket, no clock, no Twisted. Used by `twistedipc.ipc.protocol`, which gives it bytes and the time.
+
+A session authenticates the peer (``handshake``), then carries an application's messages and calls, watches whether the
+peer is alive, and ends with a reason. Its states, of which `TRANSITIONS` is the table::
+
+    connecting ─► authenticating ─► ready ─► closing
+        └───────────────┴───────────────────────▲
+
+(What DESIGN calls *syncing* is the first call of an application on a ready session.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import msgspec
+
+from twistedipc.ipc.errors import (
+    CallFailed,
+    CallTimedOut,
+    Code,
+    LocalProtocolError,
+    NotConnected,
+    RemoteProtocolError,
+)
+from twistedipc.ipc.framing import FrameTooLong, LineSplitter, longest_line
+from twistedipc.ipc.handshake import (
+    VERSIONS,
+    Challenge,
+    Hello,
+    Welcome,
+    check_identity,
+    hello_mac,
+    highest_common,
+    same_mac,
+    welcome_mac,
+)
+from twistedipc.ipc.messages import (
+    Bye,
+    Call,
+    Drop,
+    Error,
+    Ping,
+    Pong,
+    Reply,
+    UnknownType,
+    Vocabulary,
+    encode,
+    encode_lines,
+    encode_raw,
+    tag_of,
+)
+
+#: Bytes of a frame, without its newline, once the peer is authenticated; and before.
+FRAME_LIMIT = 1 << 20
+HANDSHAKE_FRAME_LIMIT = 4096
+
+#: Reasons and messages of ours are cut to this length, since they may quote the peer.
+_REASON_LIMIT = 512
+
+
+class Side(StrEnum):
+    """Who opened the connection."""
+
+    DIALLER = "dialler"
+    LISTENER = "listener"
+
+
+class State(StrEnum):
+    """Where a session is."""
+
+    CONNECTING = "connecting"  # a dialler that hasn't heard the challenge
+    AUTHENTICATING = "authenticating"
+    READY = "ready"
+    CLOSING = "closing"  # a `bye` was said or heard; nothing that comes in counts any more
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.CONNECTING: frozenset({State.AUTHENTICATING, State.CLOSING}),
+    State.AUTHENTICATING: frozenset({State.READY, State.CLOSING}),
+    State.READY: frozenset({State.CLOSING}),
+    State.CLOSING: frozenset(),
+}
+
+_H = msgspec.json.Decoder
+#: What may come before the session is ready: one frame in each state, or a `bye`.
+_HANDSHAKE: dict[tuple[Side, State], tuple[str, _H[Challenge | Bye] | _H[Hello | Bye] | _H[Welcome | Bye]]] = {
+    (Side.DIALLER, State.CONNECTING): ("challenge", msgspec.json.Decoder(Challenge | Bye)),
+    (Side.DIALLER, State.AUTHENTICATING): ("welcome", msgspec.json.Decoder(Welcome | Bye)),
+    (Side.LISTENER, State.AUTHENTICATING): ("hello", msgspec.json.Decoder(Hello | Bye)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """Who is at the other end, once that is proven."""
+
+    name: str
+    role: str
+    incarnation: str  # changes each time the peer's process starts
+    version: int  # of the protocol
+    address: str  # for people; not proven
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What one side brings to each of its links. Times are in seconds, sizes in bytes."""
+
+    name: str
+    role: str
+    peer_role: str  # what the peer must be
+    incarnation: str
+    key: bytes | None  # None only on UNIX sockets
+    vocabulary: Vocabulary
+    heartbeat: float = 10.0  # the listener's counts, on both sides
+    dead_after: float = 30.0  # without received bytes; never less than two heartbeats
+    handshake_timeout: float = 10.0
+    frame_limit: int = FRAME_LIMIT  # the same on both sides
+    max_calls: int = 1024  # in flight, each way
+    outbound_limit: int = 64 << 20  # what waits for a peer that doesn't read; over it the link is closed
+    accept_peer: Callable[[PeerInfo], str | None] | None = None  # gives a reason to refuse, or None
+
+    def __post_init__(self) -> None:
+        check_identity(self.name, self.role, self.incarnation)
+        if self.key is not None and len(self.key) < 16:
+            raise ValueError("a key has at least 16 bytes")
+        if not 0.01 <= self.heartbeat <= 3600:
+            raise ValueError("the heartbeat is between 10 milliseconds and one hour")
+        if self.frame_limit < HANDSHAKE_FRAME_LIMIT:
+            raise ValueError(f"the frame limit is at least {HANDSHAKE_FRAME_LIMIT} bytes")
+
+
+# -- events ----------------------------------------------------------------------------------------------------------
+# An application's one-way messages are events themselves: they come out as they are, without a wrapper.
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The peer is authenticated; messages and calls may go both ways."""
+
+    peer: PeerInfo
+
+
+@dataclass(frozen=True, slots=True)
+class CallReceived:
+    """The peer wants `Session.answer` or `Session.refuse` for this id."""
+
+    id: int
+    request: msgspec.Struct
+
+
+@dataclass(frozen=True, slots=True)
+class CallDropped:
+    """The peer doesn't wait for the answer any longer. Answer or refuse it nevertheless: nothing will be sent."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallReplied:
+    """A call of ours has its reply."""
+
+    id: int
+    reply: msgspec.Struct
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A call of ours has failed, or wasn't answered in time."""
+
+    id: int
+    error: CallFailed | CallTimedOut
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorReceived:
+    """The peer didn't understand a message of ours. To be logged."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """
+    The session is over: flush what there is to send, then close the connection. ``remote`` tells whose word the
+    reason is; ``abrupt`` that waiting for the peer to read is pointless.
+    """
+
+    code: str
+    reason: str
+    remote: bool = False
+    abrupt: bool = False
+
+    def __str__(self) -> str:
+        return f"{'the peer said: ' if self.remote else ''}{self.reason} [{self.code}]"
+
+
+SESSION_EVENTS = (Ready, CallReceived, CallDropped, CallReplied, CallEnded, ErrorReceived, Closed)
+SessionEvent = Ready | CallReceived | CallDropped | CallReplied | CallEnded | ErrorReceived | Closed
+Event = SessionEvent | msgspec.Struct
+
+
+@dataclass(slots=True)
+class _Outgoing:
+    request: type[msgspec.Struct]
+    deadline: float
+
+
+class Session:
+    """
+    One side of one connection.
+
+    :param nonce: 64 random hexadecimal digits, new for each session
+    :param now: the time, in seconds, on the clock that all later times are on
+    :param address: the peer's, for people
+    """
+
+    def __init__(self, side: Side, settings: SessionSettings, *, nonce: str, now: float, address: str = "") -> None:
+        self.side = side
+        self.settings = settings
+        self.state = State.CONNECTING
+        self.peer: PeerInfo | None = None
+        self.closed: Closed | None = None
+        self._address = address
+        self._nonce = nonce
+        self._vocabulary = settings.vocabulary
+        self._lines = LineSplitter(HANDSHAKE_FRAME_LIMIT)
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._challenge: Challenge | None = None
+        self._hello: Hello | None = None
+        self._version = 0
+        self._authenticate_by = now + settings.handshake_timeout
+        # Liveness: when it was last quiet-free, and how many heartbeats have gone by since without a byte.
+        self._heartbeat = settings.heartbeat
+        self._quiet_since = now
+        self._missed = 0
+        self._reading_paused = False
+        self._pong_due = False
+        # Calls. `_earliest` is never later than the earliest deadline; it is put right in `tick`.
+        self._last_id = 0
+        self._outgoing: dict[int, _Outgoing] = {}
+        self._earliest = math.inf
+        self._incoming: dict[int, type[msgspec.Struct]] = {}
+        self._dropped: set[int] = set()
+        if side is Side.LISTENER:
+            self._challenge = Challenge(
+                versions=list(VERSIONS), role=settings.role, name=settings.name, nonce=self._nonce
+            )
+            self._queue(encode(self._challenge))
+            self._become(State.AUTHENTICATING)
+
+    # -- bytes -------------------------------------------------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> list[Event]:
+        """What the peer's bytes amount to. Never raises for anything that a peer can send."""
+        if self.state is State.CLOSING:
+            return []
+        self._quiet_since = now
+        self._missed = 0
+        events: list[Event] = []
+        try:
+            # One line at a time until the session is ready: the line that makes it so also raises the limit.
+            while data and (self.side, self.state) in _HANDSHAKE:
+                end = data.find(b"\n") + 1 or len(data)
+                line, data = data[:end], data[end:]
+                self._handshake(line, events)
+            if data and self.state is State.READY:
+                self._converse(data, events)
+        except RemoteProtocolError as error:
+            self._close(Closed(error.code, error.reason[:_REASON_LIMIT]))
+        if self.closed is not None:
+            events.append(self.closed)
+        elif self._pong_due:
+            # One for all the pings of a chunk: a flood of them isn't worth more.
+            self._pong_due = False
+            self._queue(encode(Pong()))
+        return events
+
+    def data_to_send(self) -> bytes:
+        """What is to be written to the connection, and forget it."""
+        if not self._out:
+            return b""
+        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        self._out.clear()
+        self._out_bytes = 0
+        return data
+
+    @property
+    def bytes_to_send(self) -> int:
+        """How much `data_to_send` would give."""
+        return self._out_bytes
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float | None:
+        """When `tick` is to be called at the latest, or None."""
+        if self.state is State.CLOSING:
+            return None
+        if self.state is not State.READY:
+            return self._authenticate_by
+        return min(self._quiet_since + self._heartbeat, self._earliest)
+
+    def tick(self, now: float) -> list[Event]:
+        """Do what is due. May be called at any time."""
+        events: list[Event] = []
+        if self.state is State.CLOSING:
+            return events
+        if self.state is not State.READY:
+            if now >= self._authenticate_by:
+                waited = self.settings.handshake_timeout
+                self._close(Closed(Code.HANDSHAKE_TIMEOUT, f"no authentication within {waited:g} seconds"))
+        else:
+            self._expire_calls(now, events)
+            if now >= self._quiet_since + self._heartbeat:
+                self._miss_heartbeat(now)
+        if self.closed is not None:
+            events.append(self.closed)
+        return events
+
+    def pause_reading(self) -> None:
+        """This side doesn't read for a while: silence is no news of the peer then."""
+        self._reading_paused = True
+
+    def resume_reading(self, now: float) -> None:
+        """This side reads again."""
+        self._reading_paused = False
+        self._quiet_since = now
+        self._missed = 0
+
+    def _miss_heartbeat(self, now: float) -> None:
+        """
+        A heartbeat's time without a byte. What counts is how often that happened, not the time that has passed: a
+        process that was stopped for a minute must look at what waits in its socket before it judges the peer.
+        """
+        self._quiet_since = now
+        if self._reading_paused:
+            # The peer's pings are unread and unanswered: tell it unasked that this side lives.
+            self._queue(encode(Pong()))
+            return
+        self._missed += 1
+        if self._missed >= max(2, math.ceil(self.settings.dead_after / self._heartbeat)):
+            silence = self._missed * self._heartbeat
+            self._close(Closed(Code.SILENT, f"nothing was received for {silence:g} seconds", abrupt=True))
+        else:
+            self._queue(encode(Ping()))
+
+    def _expire_calls(self, now: float, events: list[Event]) -> None:
+        if now < self._earliest:
+            return
+        for id_ in [id_ for id_, call in self._outgoing.items() if call.deadline <= now]:
+            request = self._outgoing[id_].request
+            self.drop(id_)
+            events.append(CallEnded(id_, CallTimedOut(f"no reply to {tag_of(request)} in time")))
+        self._earliest = min((call.deadline for call in self._outgoing.values()), default=math.inf)
+
+    # -- the handshake -----------------------------------------------------------------------------------------------
+
+    def _handshake(self, data: bytes, events: list[Event]) -> None:
+        expected, decoder = _HANDSHAKE[self.side, self.state]
+        what = f"this is a twistedipc link, and expects {expected}"
+        if not self._lines.pending and not data.startswith(b"{"):
+            # HTTP, TLS and the like are told at once; they might wait for ever for the end of a line.
+            raise RemoteProtocolError(Code.BAD_HANDSHAKE, what)
+        try:
+            line = self._lines.feed(data)
+            if not line:
+                return
+            line.decode("utf-8")
+            frame = decoder.decode(line)
+        except FrameTooLong as error:
+            raise RemoteProtocolError(Code.FRAME_TOO_LONG, f"{error} before authentication") from None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RemoteProtocolError(Code.BAD_HANDSHAKE, f"{what}: {error}") from None
+        match frame:
+            case Challenge():
+                self._on_challenge(frame)
+            case Hello():
+                self._on_hello(frame, events)
+            case Welcome():
+                self._on_welcome(frame, events)
+            case Bye():
+                self._on_bye(frame)
+
+    def _on_challenge(self, challenge: Challenge) -> None:
+        settings = self.settings
+        version = highest_common(VERSIONS, challenge.versions)
+        if version is None:
+            raise RemoteProtocolError(
+                Code.VERSION, f"no version in common: {_list(challenge.versions)} there, {_list(VERSIONS)} here"
+            )
+        self._check_role(challenge.role)
+        self._challenge = challenge
+        hello = Hello(
+            version=version,
+            role=settings.role,
+            name=settings.name,
+            incarnation=settings.incarnation,
+            nonce=self._nonce,
+            mac="",
+        )
+        self._hello = msgspec.structs.replace(hello, mac=hello_mac(settings.key, challenge, hello))
+        self._queue(encode(self._hello))
+        self._become(State.AUTHENTICATING)
+
+    def _on_hello(self, hello: Hello, events: list[Event]) -> None:
+        settings = self.settings
+        challenge = self._challenge
+        assert challenge is not None, "a listener has made its challenge before it hears anything"
+        if hello.version not in challenge.versions:
+            raise RemoteProtocolError(
+                Code.VERSION, f"version {hello.version} was chosen, of {_list(challenge.versions)}"
+            )
+        self._check_mac(hello_mac(settings.key, challenge, hello), hello.mac)
+        self._check_role(hello.role)
+        peer = PeerInfo(hello.name, hello.role, hello.incarnation, hello.version, self._address)
+        self._check_welcome(peer)
+        welcome = Welcome(incarnation=settings.incarnation, heartbeat=max(10, round(settings.heartbeat * 1000)), mac="")
+        welcome = msgspec.structs.replace(welcome, mac=welcome_mac(settings.key, challenge, hello, welcome))
+        self._queue(encode(welcome))
+        self._be_ready(peer, events)
+
+    def _on_welcome(self, welcome: Welcome, events: list[Event]) -> None:
+        challenge, hello = self._challenge, self._hello
+        assert challenge is not None, "a dialler has heard a challenge before it is welcome"
+        assert hello is not None, "a dialler has said hello before it is welcome"
+        self._check_mac(welcome_mac(self.settings.key, challenge, hello, welcome), welcome.mac)
+        peer = PeerInfo(challenge.name, challenge.role, welcome.incarnation, hello.version, self._address)
+        self._check_welcome(peer)
+        self._heartbeat = welcome.heartbeat / 1000
+        self._be_ready(peer, events)
+
+    def _check_mac(self, expected: str, received: str) -> None:
+        if same_mac(expected, received):
+            return
+        if not expected:
+            raise RemoteProtocolError(Code.UNAUTHORIZED, "the peer has a key, and none is set here")
+        if not received:
+            raise RemoteProtocolError(Code.UNAUTHORIZED, "a key is required here")
+        raise RemoteProtocolError(Code.UNAUTHORIZED, "authentication failed: do both sides have the same key?")
+
+    def _check_role(self, role: str) -> None:
+        if role != self.settings.peer_role:
+            raise RemoteProtocolError(Code.REFUSED, f"the peer is {role}; {self.settings.peer_role} is wanted")
+
+    def _check_welcome(self, peer: PeerInfo) -> None:
+        reason = self.settings.accept_peer(peer) if self.settings.accept_peer is not None else None
+        if reason is not None:
+            raise RemoteProtocolError(Code.REFUSED, reason)
+
+    def _be_ready(self, peer: PeerInfo, events: list[Event]) -> None:
+        self.peer = peer
+        self._lines.limit = self.settings.frame_limit
+        self._become(State.READY)
+        events.append(Ready(peer))
+
+    # -- what the peer says ------------------------------------------------------------------------------------------
+
+    def _converse(self, data: bytes, events: list[Event]) -> None:
+        too_long: FrameTooLong | None = None
+        try:
+            block = self._lines.feed(data)
+        except FrameTooLong as error:
+            too_long, block = error, error.complete
+        if block:
+            frames = self._vocabulary.decode_block(block)
+            if isinstance(frames, list) and self._vocabulary.messages.issuperset(map(type, frames)):
+                events.extend(frames)  # the way that nearly everything goes
+            else:
+                for frame in frames:
+                    self._take(frame, events)
+                    if self.closed is not None:
+                        return
+        if too_long is not None:
+            raise RemoteProtocolError(Code.FRAME_TOO_LONG, str(too_long))
+
+    def _take(self, frame: msgspec.Struct | UnknownType, events: list[Event]) -> None:
+        match frame:
+            case Call():
+                self._on_call(frame, events)
+            case Reply():
+                call = self._end_outgoing(frame.id)
+                if call is not None:
+                    reply = self._vocabulary.decode_reply(call.request, frame.reply)
+                    events.append(CallReplied(frame.id, reply))
+            case Error(id=msgspec.UNSET):
+                events.append(ErrorReceived(frame.code, frame.message))
+            case Error(id=int(id_)):
+                if self._end_outgoing(id_) is not None:
+                    events.append(CallEnded(id_, CallFailed(frame.code, frame.message)))
+            case Drop():
+                if frame.id in self._incoming and frame.id not in self._dropped:
+                    self._dropped.add(frame.id)
+                    events.append(CallDropped(frame.id))
+            case Ping():
+                self._pong_due = True
+            case Pong():
+                pass
+            case Bye():
+                self._on_bye(frame)
+            case UnknownType():
+                self._queue(encode(Error(code=Code.UNKNOWN_TYPE, message=f"{frame.name!r} is not received here")))
+            case _:
+                events.append(frame)
+
+    def _on_call(self, call: Call, events: list[Event]) -> None:
+        if call.id in self._incoming:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, f"call {call.id} is in flight already")
+        if len(self._incoming) >= self.settings.max_calls:
+            self._refuse(call.id, Code.BUSY, f"{self.settings.max_calls} calls are in flight")
+            return
+        try:
+            request = self._vocabulary.decode_request(call.request)
+        except RemoteProtocolError as error:
+            # Unlike a message, a call has an answer: its maker is told, and nothing else is in doubt.
+            self._refuse(call.id, error.code, error.reason)
+            return
+        if isinstance(request, UnknownType):
+            self._refuse(call.id, Code.UNKNOWN_TYPE, f"{request.name!r} is not a call that is answered here")
+            return
+        self._incoming[call.id] = type(request)
+        events.append(CallReceived(call.id, request))
+
+    def _end_outgoing(self, id_: int) -> _Outgoing | None:
+        if id_ > self._last_id:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, f"an answer to call {id_}, which was never made")
+        # An answer that crossed with our `drop` is nobody's any more.
+        return self._outgoing.pop(id_, None)
+
+    def _on_bye(self, bye: Bye) -> None:
+        self._end(Closed(_printable(bye.code[:64]), _printable(bye.reason[:_REASON_LIMIT]), remote=True))
+
+    # -- what this side says -----------------------------------------------------------------------------------------
+
+    def send(self, message: msgspec.Struct) -> None:
+        """A one-way message. `NotConnected` if the session is over, `LocalProtocolError` if it can't be sent."""
+        self._check_open()
+        self._vocabulary.check_sendable(message)
+        self._queue(self._bounded(encode(message)))
+
+    def send_many(self, messages: Sequence[msgspec.Struct]) -> None:
+        """The same as `send` for each; all or none."""
+        self._check_open()
+        for message in messages:
+            self._vocabulary.check_sendable(message)
+        self._queue(self._bounded(encode_lines(messages)))
+
+    def call(self, request: msgspec.Struct, deadline: float) -> int:
+        """
+        Ask; the id that is returned comes back in one `CallReplied` or `CallEnded`, unless the session ends before.
+        `CallFailed` with the code ``busy`` if too many calls are in flight.
+        """
+        self._check_open()
+        self._vocabulary.check_call(request)
+        if len(self._outgoing) >= self.settings.max_calls:
+            raise CallFailed(Code.BUSY, f"{self.settings.max_calls} calls are in flight")
+        id_ = self._last_id + 1
+        self._queue(self._bounded(encode(Call(id=id_, request=encode_raw(request)))))
+        self._last_id = id_
+        self._outgoing[id_] = _Outgoing(type(request), deadline)
+        self._earliest = min(self._earliest, deadline)
+        return id_
+
+    def drop(self, id_: int) -> None:
+        """Forget a call of ours, and tell the peer. Nothing happens if it has been answered."""
+        if self._outgoing.pop(id_, None) is not None and self.state is State.READY:
+            self._queue(encode(Drop(id=id_)))
+
+    def answer(self, id_: int, reply: msgspec.Struct) -> None:
+        """Reply to a call. `LocalProtocolError` if it isn't of the declared type: then the call is still open."""
+        request = self._incoming.get(id_)
+        if request is None or self.state is not State.READY:
+            return
+        self._vocabulary.check_reply(request, reply)
+        data = self._bounded(encode(Reply(id=id_, reply=encode_raw(reply))))
+        if self._forget_incoming(id_):
+            self._queue(data)
+
+    def refuse(self, id_: int, code: str, message: str) -> None:
+        """Answer a call by an error."""
+        if id_ in self._incoming and self._forget_incoming(id_) and self.state is State.READY:
+            self._refuse(id_, code, message)
+
+    def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
+        """End the session. Nothing happens if it has ended."""
+        if self.state is not State.CLOSING:
+            self._close(Closed(code, reason[:_REASON_LIMIT], abrupt=abrupt))
+
+    def _forget_incoming(self, id_: int) -> bool:
+        """Whether the peer still waits for it."""
+        del self._incoming[id_]
+        if id_ in self._dropped:
+            self._dropped.discard(id_)
+            return False
+        return True
+
+    def _refuse(self, id_: int, code: str, message: str) -> None:
+        self._queue(encode(Error(code=code, message=message[:_REASON_LIMIT], id=id_)))
+
+    def _check_open(self) -> None:
+        if self.state is State.READY:
+            return
+        if self.closed is None:
+            raise LocalProtocolError("nothing can be sent before the peer is authenticated")
+        raise NotConnected(str(self.closed))
+
+    def _bounded(self, data: bytes) -> bytes:
+        limit = self.settings.frame_limit
+        if len(data) > limit + 1 and longest_line(data) > limit:
+            raise LocalProtocolError(f"a message of {longest_line(data)} bytes is over the limit of {limit}")
+        return data
+
+    def _queue(self, data: bytes) -> None:
+        self._out.append(data)
+        self._out_bytes += len(data)
+
+    # -- states ------------------------------------------------------------------------------------------------------
+
+    def _close(self, closed: Closed) -> None:
+        self._queue(encode(Bye(code=closed.code, reason=closed.reason)))
+        self._end(closed)
+
+    def _end(self, closed: Closed) -> None:
+        self.closed = closed
+        self._outgoing.clear()
+        self._incoming.clear()
+        self._dropped.clear()
+        self._become(State.CLOSING)
+
+    def _become(self, state: State) -> None:
+        if state not in TRANSITIONS[self.state]:
+            raise LocalProtocolError(f"a session can't go from {self.state} to {state}")
+        self.state = state
+
+
+def _list(versions: Sequence[int]) -> str:
+    return ", ".join(map(str, versions))
+
+
+def _printable(text: str) -> str:
+    """The peer's words, fit for a log: on one line, and without control characters."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

@@ -1,0 +1,235 @@
+# Much of Twisted has no annotations.
+# mypy: disable-error-code="no-untyped-call"
+"""
+A link in memory, for tests of what stands on one: `connected_pair`. The protocols are the real ones; only the wire and
+the clock aren't.
+
+Nothing moves by itself: `ConnectedPair.pump` carries bytes until both sides are quiet, and `ConnectedPair.advance`
+lets time go by. The wire can be cut, can lose one direction without a word, and can split or join chunks anyhow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.address import UNIXAddress
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IAddress, IPushProducer, ITransport
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twistedipc.ipc.messages import Vocabulary
+from twistedipc.ipc.peer import ApplicationFactory
+from twistedipc.ipc.protocol import JSONLineProtocol
+from twistedipc.ipc.session import SessionSettings, Side
+
+#: The key of the settings that `settings` makes.
+KEY = b"0123456789abcdef0123456789abcdef"
+
+#: How often `pump` may go round before it is taken for a loop without an end.
+_ROUNDS = 10_000
+
+
+def settings(vocabulary: Vocabulary, role: str, peer_role: str, **changes: Any) -> SessionSettings:
+    """Settings for one side of a pair, with what a test rarely cares about filled in."""
+    values: dict[str, Any] = {"name": f"{role}-1", "incarnation": f"{role}-run-1", "key": KEY}
+    return SessionSettings(role=role, peer_role=peer_role, vocabulary=vocabulary, **(values | changes))
+
+
+@implementer(ITransport)
+class MemoryTransport:
+    """
+    One side's transport. Written bytes lie in ``buffer`` until the pair carries them; over ``high_water`` of them the
+    registered producer is paused, as a socket's would be.
+    """
+
+    disconnecting = False
+
+    def __init__(self, protocol: JSONLineProtocol, high_water: int) -> None:
+        self.protocol = protocol
+        self.buffer = bytearray()
+        self.connected = True
+        self.aborted = False
+        self.reading = True
+        self.blackholed = False
+        self._high_water = high_water
+        self._producer: IPushProducer | None = None
+        self._producer_paused = False
+
+    def write(self, data: bytes) -> None:
+        if self.connected and not self.disconnecting and not self.blackholed:
+            self.buffer += data
+            if self._producer is not None and len(self.buffer) > self._high_water:
+                self._producer_paused = True
+                self._producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+    def take(self, limit: int | None = None) -> bytes:
+        """Carry bytes away."""
+        data = bytes(self.buffer[:limit])
+        del self.buffer[: len(data)]
+        if not self.buffer and self._producer is not None and self._producer_paused:
+            self._producer_paused = False
+            self._producer.resumeProducing()
+        return data
+
+    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:
+        if not streaming or self._producer is not None:
+            raise RuntimeError("one streaming producer at a time is known here")
+        self._producer = producer
+
+    def unregisterProducer(self) -> None:
+        self._producer = None
+
+    def pauseProducing(self) -> None:
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        self.reading = True
+
+    def stopProducing(self) -> None:
+        self.loseConnection()
+
+    def loseConnection(self) -> None:
+        self.disconnecting = True
+
+    def abortConnection(self) -> None:
+        self.buffer.clear()
+        self.disconnecting = self.aborted = True
+
+    def getPeer(self) -> IAddress:
+        return UNIXAddress(None)
+
+    def getHost(self) -> IAddress:
+        return UNIXAddress(None)
+
+    def lose(self, reason: Failure) -> None:
+        """The connection is gone."""
+        if self.connected:
+            self.connected = False
+            self.protocol.connectionLost(reason)
+
+
+class _Owner:
+    """Notes what became of the connections."""
+
+    def __init__(self) -> None:
+        self.lost: list[str] = []
+
+    def link_made(self, link: JSONLineProtocol) -> str | None:
+        return None
+
+    def link_ready(self, link: JSONLineProtocol) -> None:
+        pass
+
+    def link_lost(self, link: JSONLineProtocol, reason: str) -> None:
+        self.lost.append(reason)
+
+
+class ConnectedPair:
+    """
+    Two protocols and the wire between them.
+
+    :param split: how a piece of the stream is cut into chunks; by default it isn't
+    :param high_water: bytes in a transport's buffer at which writing is paused
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        dialler: tuple[SessionSettings, ApplicationFactory],
+        listener: tuple[SessionSettings, ApplicationFactory],
+        *,
+        split: Callable[[bytes], Iterable[bytes]] | None = None,
+        high_water: int = 64 * 1024,
+    ) -> None:
+        self.clock = clock
+        self._split = split
+        self._owners = {side: _Owner() for side in Side}
+        self.dialler = JSONLineProtocol(Side.DIALLER, *dialler, clock, self._owners[Side.DIALLER])
+        self.listener = JSONLineProtocol(Side.LISTENER, *listener, clock, self._owners[Side.LISTENER])
+        self._wires = {
+            Side.DIALLER: MemoryTransport(self.dialler, high_water),
+            Side.LISTENER: MemoryTransport(self.listener, high_water),
+        }
+        for wire in self._wires.values():
+            wire.protocol.makeConnection(wire)
+
+    @property
+    def lost(self) -> bool:
+        """Whether both sides have lost the connection."""
+        return not any(wire.connected for wire in self._wires.values())
+
+    def reason(self, side: Side) -> str:
+        """Why the connection of this side was lost; "" while it isn't."""
+        return "".join(self._owners[side].lost)
+
+    def wire(self, side: Side) -> MemoryTransport:
+        """The transport that this side writes to."""
+        return self._wires[side]
+
+    def pump(self) -> None:
+        """Carry bytes, and let both sides end their turns, until nothing moves any more."""
+        for _ in range(_ROUNDS):
+            self.clock.advance(0)
+            moved = self._carry(Side.DIALLER, Side.LISTENER)
+            moved = self._carry(Side.LISTENER, Side.DIALLER) or moved
+            if not moved and not any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
+                return
+        raise RuntimeError("the two sides never become quiet")
+
+    def advance(self, seconds: float, step: float = 1.0) -> None:
+        """Let time go by, and carry bytes after each ``step`` of it."""
+        while seconds > 0:
+            self.clock.advance(min(step, seconds))
+            seconds -= step
+            self.pump()
+
+    def cut(self) -> None:
+        """The connection breaks: both sides see it at once, and what was under way is lost."""
+        for wire in self._wires.values():
+            wire.buffer.clear()
+        for wire in self._wires.values():
+            wire.lose(Failure(ConnectionLost()))
+        self.pump()
+
+    def blackhole(self, *sides: Side) -> None:
+        """From now on what these sides write is lost, and nobody is told."""
+        for side in sides:
+            self._wires[side].blackholed = True
+            self._wires[side].buffer.clear()
+
+    def _carry(self, source: Side, target: Side) -> bool:
+        """Carry one side's bytes, and its end if it has come, to the other side."""
+        wire, other = self._wires[source], self._wires[target]
+        moved = False
+        if wire.buffer and other.reading:
+            data = wire.take()
+            moved = True
+            for chunk in [data] if self._split is None else self._split(data):
+                if other.connected:
+                    other.protocol.dataReceived(chunk)
+        if wire.connected and wire.disconnecting and not wire.buffer:
+            wire.lose(Failure(ConnectionDone()))
+            if not wire.blackholed:
+                other.lose(Failure(ConnectionLost() if wire.aborted else ConnectionDone()))
+            moved = True
+        return moved
+
+
+def connected_pair(
+    dialler: tuple[SessionSettings, ApplicationFactory],
+    listener: tuple[SessionSettings, ApplicationFactory],
+    *,
+    clock: Clock | None = None,
+    split: Callable[[bytes], Iterable[bytes]] | None = None,
+    high_water: int = 64 * 1024,
+) -> ConnectedPair:
+    """A pair whose handshake is over (if it could succeed). Each side is its settings and its application's factory."""
+    pair = ConnectedPair(clock or Clock(), dialler, listener, split=split, high_water=high_water)
+    pair.pump()
+    return pair

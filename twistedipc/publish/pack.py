@@ -1,0 +1,114 @@
+"""
+The pack step: ``python -m twistedipc.publish.pack FOLDER``, started by the runner; its output is the log.
+
+Makes archive.tar.gz, manifest.json and artifact.json of the output folder, if there is one; and, if a package is to be
+published, its tarball (`npm pack`, with no script run) and package.json. No process of the build is alive meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from twistedipc.builds.attempt import ArtifactFile, Failure, Package, Spec, read_file, write_file
+from twistedipc.builds.plan import Plan
+from twistedipc.publish.archive import CantPack, Manifest, create
+from twistedipc.publish.package import BadPackage, check, describe, integrity
+
+PACKAGE_FOLDER = "package"
+
+
+def find_output(work: Path, plan: Plan) -> Path | None:
+    """The folder to pack, if there is one. Raises `CantPack` if the one that the project names isn't there."""
+    root = work.resolve()
+    for name in plan.outputs:
+        folder = work / name
+        if folder.is_dir():
+            if not folder.resolve().is_relative_to(root):
+                raise CantPack(f"the output folder {name} is a link that leaves the repository")
+            return folder
+    if plan.output:
+        raise CantPack(f"the build made no folder {plan.output}, which build.output in .twistedipc.toml names")
+    return None
+
+
+def pack_output(folder: Path, output: Path) -> ArtifactFile:
+    """Make the archive in the attempt's folder of the ``output`` folder. Raises `CantPack`."""
+    archive = folder / "archive.tar.gz"
+    manifest: Manifest = create(output, archive)
+    if not manifest.files:
+        archive.unlink()
+        raise CantPack(f"the output folder {output.name} is empty")
+    with archive.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
+    artifact = ArtifactFile(size=size, sha256=digest, files=len(manifest.files), unpacked=manifest.size)
+    write_file(folder / "manifest.json", manifest)
+    write_file(folder / "artifact.json", artifact)
+    return artifact
+
+
+def pack_package(folder: Path, registry: str) -> Package:
+    """Make the package's tarball in the attempt's folder. Raises `BadPackage`."""
+    target = folder / PACKAGE_FOLDER
+    target.mkdir()
+    command = ["npm", "pack", "--ignore-scripts", "--loglevel=error", "--pack-destination", str(target)]
+    sys.stdout.flush()
+    try:
+        done = subprocess.run(command, cwd=folder / "work", stdin=subprocess.DEVNULL, check=False)
+    except FileNotFoundError as error:
+        raise BadPackage("the builder has no npm on its PATH") from error
+    tarballs = list(target.glob("*.tgz"))
+    if done.returncode != 0 or len(tarballs) != 1:
+        raise BadPackage(f"npm pack ended with exit code {done.returncode}")
+    description = describe(tarballs[0])
+    check(description, registry)
+    return Package(
+        file=f"{PACKAGE_FOLDER}/{tarballs[0].name}",
+        name=description.name,
+        version=description.version,
+        integrity=integrity(tarballs[0]),
+        tag=description.tag,
+    )
+
+
+def run(folder: Path) -> None:
+    """Pack what is to be packed. Raises `CantPack`, `BadPackage`, or OSError of the disk."""
+    spec = read_file(folder / "spec.json", Spec)
+    plan = read_file(folder / "plan.json", Plan)
+    if spec is None or plan is None:
+        raise CantPack("the attempt's folder has no spec.json or no plan.json")
+    output = find_output(folder / "work", plan)
+    if output is not None:
+        artifact = pack_output(folder, output)
+        print(f"Packed {os.path.relpath(output, folder / 'work')}: {artifact.files} files, {artifact.unpacked} bytes")
+    elif spec.publish.static:
+        raise CantPack(
+            "there is no output folder to release: the build made none of "
+            + ", ".join(plan.outputs)
+            + " (build.output in .twistedipc.toml names another)"
+        )
+    if spec.publish.npm:
+        package = pack_package(folder, spec.publish.registry)
+        write_file(folder / "package.json", package)
+        print(f"Packed {package.name} {package.version}: {package.integrity}")
+
+
+def main(folder: Path) -> int:
+    """The step: its exit code."""
+    try:
+        run(folder)
+    except (CantPack, BadPackage, OSError, msgspec.DecodeError) as error:
+        print(error, flush=True)
+        write_file(folder / "failure.json", Failure(reason=str(error)))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

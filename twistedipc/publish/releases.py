@@ -1,0 +1,142 @@
+"""
+Static releases on disk: unpacked beside one another, one of them live, switched atomically. ``publish`` layer; used
+by ``server`` (which unpacks and switches) and ``web`` (which serves what is live).
+
+::
+
+    FOLDER/PROJECT/releases/ID/…    a release: there completely or not at all
+    FOLDER/PROJECT/current          a symbolic link to releases/ID: what is live
+
+The ledger says which release is live; the link follows it, and `ReleaseStore.reconcile` brings it level after a
+crash. Earlier releases stay for a while, to roll back to, and because pages that are open still load their assets.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from twistedipc.builds import names
+from twistedipc.builds.attempt import sync_folder
+from twistedipc.publish.archive import Manifest, read_manifest, unpack
+
+_ID = re.compile(r"[1-9][0-9]{0,17}\Z")
+
+_LINK = "current"
+
+#: Begins the name of a release that is being deleted. (`archive.unpack` has such names for what isn't whole yet.)
+_DOOMED = ".removed-"
+
+
+class NotUnpacked(Exception):
+    """This release isn't on disk (any more)."""
+
+
+class ReleaseStore:
+    """
+    The releases in ``folder``. All methods do disk work at once; `unpack`, `remove_old` and `remove_project` much
+    of it, so that they belong in a thread. One thread at a time may change one project.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def unpack(self, project: str, release_id: int, archive: Path) -> Manifest:
+        """Unpack a release beside the others; nothing if it is there already. Raises what `archive.unpack` does."""
+        target = self._release(project, release_id)
+        if target.is_dir():
+            return read_manifest(archive)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        manifest = unpack(archive, target)
+        for parent in (target.parent, target.parent.parent, self._folder):
+            sync_folder(parent)
+        return manifest
+
+    def has(self, project: str, release_id: int) -> bool:
+        """Whether this release is on disk."""
+        return self._release(project, release_id).is_dir()
+
+    def activate(self, project: str, release_id: int) -> None:
+        """Make this release the live one, by one atomic and durable switch. Raises `NotUnpacked`."""
+        if not self.has(project, release_id):
+            raise NotUnpacked(f"release {release_id} of {project} is not on disk")
+        folder = self._project(project)
+        temporary = folder / f".{_LINK}.new"
+        temporary.unlink(missing_ok=True)
+        os.symlink(f"releases/{release_id}", temporary)
+        os.replace(temporary, folder / _LINK)
+        sync_folder(folder)
+
+    def live_id(self, project: str) -> int | None:
+        """Which release is live."""
+        try:
+            target = os.readlink(self._project(project) / _LINK)
+        except FileNotFoundError:
+            return None
+        name = target.removeprefix("releases/")
+        return int(name) if _ID.match(name) else None
+
+    def live(self, project: str) -> Path | None:
+        """The folder of the live release: not through the link, so that it stays the same while it is read."""
+        release_id = self.live_id(project)
+        if release_id is None:
+            return None
+        folder = self._release(project, release_id)
+        return folder if folder.is_dir() else None
+
+    def kept(self, project: str) -> list[Path]:
+        """The folders of all releases on disk, newest first."""
+        return [self._release(project, release_id) for release_id in self._ids(project)]
+
+    def remove_old(self, project: str, keep: int = 10) -> list[int]:
+        """Delete all but the newest ``keep`` releases; never the live one. The ids of those deleted."""
+        live = self.live_id(project)
+        old = [release_id for release_id in self._ids(project)[max(keep, 0) :] if release_id != live]
+        for release_id in old:
+            release = self._release(project, release_id)
+            release.rename(release.with_name(f"{_DOOMED}{release_id}"))
+        self._sweep(project, _DOOMED)
+        return old
+
+    def remove_project(self, project: str) -> None:
+        """Delete all releases of a project that is no more: its name may become another's."""
+        folder = self._project(project)
+        (folder / _LINK).unlink(missing_ok=True)
+        self.remove_old(project, keep=0)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def reconcile(self, project: str, live_id: int | None) -> None:
+        """
+        Make the disk agree with the ledger, and delete what a crash had left half unpacked: nothing of this project
+        may be being unpacked meanwhile. Raises `NotUnpacked`; then what was live stays live.
+        """
+        self._sweep(project, "")
+        if live_id is None:
+            (self._project(project) / _LINK).unlink(missing_ok=True)
+        elif self.live_id(project) != live_id:
+            self.activate(project, live_id)
+
+    def _sweep(self, project: str, prefix: str) -> None:
+        """Delete what is no release and begins with ``prefix``."""
+        folder = self._project(project) / "releases"
+        for name in self._names(project):
+            if not _ID.match(name) and name.startswith(prefix):
+                shutil.rmtree(folder / name, ignore_errors=True)
+
+    def _ids(self, project: str) -> list[int]:
+        return sorted((int(name) for name in self._names(project) if _ID.match(name)), reverse=True)
+
+    def _names(self, project: str) -> list[str]:
+        try:
+            return os.listdir(self._project(project) / "releases")
+        except FileNotFoundError:
+            return []
+
+    def _project(self, project: str) -> Path:
+        return self._folder / names.project(project)
+
+    def _release(self, project: str, release_id: int) -> Path:
+        return self._project(project) / "releases" / str(release_id)

@@ -1,0 +1,20 @@
+"""
+The runner: one attempt of a build, as a process of its own. Spawned by ``builder``; knows no Twisted, no link, no
+apiserver, so that neither half's death is its own.
+
+``python -m twistedipc.runner FOLDER [LOCKFD]`` works in the attempt's folder (``builds/attempt.py`` says what is in
+it) and exits when ``result.json`` is there. The modules, from the bottom up::
+
+    liveness    the lock that says "this attempt's runner lives"
+    masking     bytes -> the same bytes without secrets, over every split          (no I/O)
+    capture     bytes -> numbered records in batches                               (no I/O)
+    journal     batches -> disk, and back: the writer, the reader, the repair
+    control     the builder's words: a FIFO, `cancel`, `permit`; the bell back to it
+    processes   fork, process groups, and the death of whole trees
+    steps       one step: a command's process, its output, its deadlines, its end
+    course      the whole attempt: checkout, the plan's steps, pack, publish, the result
+    checkout    a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step
+
+The builder uses `liveness`, `journal.JournalReader`, `journal.repair`, `journal.scan` and `processes.kill_remains`;
+nothing else here is for others.
+"""

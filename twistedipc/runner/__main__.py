@@ -1,0 +1,83 @@
+"""
+``python -m twistedipc.runner FOLDER [LOCKFD]``: the runner's process, spawned by ``builder``.
+
+FOLDER is the attempt's folder, LOCKFD the number of the inherited descriptor that holds its lock. Exits with 0 when
+result.json is there, 2 for a folder that isn't an attempt's, 3 if another runner has it or had it, 4 if it was told to
+stop while the disk took no result.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from twistedipc.builds.attempt import Spec, read_file
+from twistedipc.runner.control import Control
+from twistedipc.runner.course import Course
+from twistedipc.runner.journal import JournalExists
+from twistedipc.runner.liveness import adopt_lock, own_lock, take_lock
+from twistedipc.runner.processes import become_reaper
+from twistedipc.runner.steps import NoRoom
+
+BAD_FOLDER, NOT_MINE, NO_ROOM = 2, 3, 4
+
+
+def _refuse(code: int, message: str) -> int:
+    print(f"runner: {message}", file=sys.stderr)
+    return code
+
+
+def _leave_the_parent() -> None:
+    """A session of its own, so that what ends the builder ends no build."""
+    try:
+        os.setsid()
+    except PermissionError:
+        pass  # it leads a session already
+    os.umask(0o022)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    become_reaper()
+
+
+def main(arguments: list[str]) -> int:
+    """The runner: its exit code."""
+    if len(arguments) not in (1, 2) or not arguments[-1:] or (len(arguments) == 2 and not arguments[1].isdecimal()):
+        return _refuse(BAD_FOLDER, "usage: python -m twistedipc.runner FOLDER [LOCKFD]")
+    _leave_the_parent()
+    folder = Path(arguments[0]).resolve()
+    try:
+        os.chdir(folder)  # the doorbell's address may be relative to it
+        spec = read_file(folder / "spec.json", Spec)
+    except (OSError, msgspec.DecodeError) as error:
+        return _refuse(BAD_FOLDER, f"{folder}: {error}")
+    if spec is None:
+        return _refuse(BAD_FOLDER, f"{folder} has no spec.json")
+    if len(arguments) == 2:
+        lock: int | None = int(arguments[1])
+        if not adopt_lock(folder, int(arguments[1])):
+            lock = None
+    else:
+        lock = take_lock(folder)
+    if lock is None:
+        return _refuse(NOT_MINE, f"{folder} is another runner's")
+    own_lock(lock)
+    if (folder / "result.json").exists():
+        return _refuse(NOT_MINE, f"{folder} has a result already")
+    control = Control(folder)
+    control.listen_to_signals()
+    try:
+        Course(folder, spec, control, now=lambda: time.time_ns() // 1_000_000, clock=time.monotonic).run()
+    except JournalExists as error:
+        return _refuse(NOT_MINE, str(error))
+    except NoRoom as error:
+        return _refuse(NO_ROOM, str(error))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,171 @@
+"""
+Output into records: bytes as they come from a pipe -> numbered lines in batches. No I/O, no clock; used by ``steps``.
+
+Lines end at ``\\n`` only (a ``\\r`` stays: progress is kept as it came). What isn't UTF-8 becomes U+FFFD, the same
+however the bytes were cut. A line of more than `max_line` bytes comes in fragments that never cut a character. A
+partial line that nothing follows for a while may be shown as a fragment (`flush_partial`); whoever joins fragments gets
+the line back.
+
+All work is by the block, in C: on the common path no Python statement runs per line.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Sequence
+
+from twistedipc.builds.logs import MAX_BATCH_BYTES, MAX_LINE_BYTES, Event, Lines, Record
+from twistedipc.runner.masking import Masking
+
+#: As much as may be fed at once so that it fits one batch together with a waiting partial line.
+BLOCK_BYTES = MAX_BATCH_BYTES - MAX_LINE_BYTES
+
+
+class Capture:
+    """The capture of one attempt's whole log: gives each record its number, once."""
+
+    def __init__(self, secrets: Iterable[str] = (), *, max_line: int = MAX_LINE_BYTES, first: int = 1) -> None:
+        if max_line < 4:
+            raise ValueError("a line must have room for one character")
+        self._masking = Masking(secrets)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._max_line = max_line
+        #: the number that the next record will have
+        self.next = first
+        self._parts: list[str] = []  # the line that has no end yet
+        self._size = 0  # its bytes
+        self._open = False  # whether the last record was a fragment of the same line
+
+    def mask(self, secrets: Iterable[str]) -> None:
+        """Hide these secrets too, from now on."""
+        self._masking.add(secrets)
+
+    @property
+    def pending(self) -> bool:
+        """Whether there is a partial line that `flush_partial` would show."""
+        return self._size > 0
+
+    def feed(self, data: bytes, time_ms: int, step: int) -> list[Lines]:
+        """The batches that ``data`` completes: none, as long as there is no end of a line in it."""
+        return self._take(self._decoder.decode(self._masking.feed(data)), time_ms, step)
+
+    def flush_partial(self, time_ms: int, step: int) -> list[Lines]:
+        """Show the partial line as a fragment, since nothing has come for a while (a prompt, a progress bar)."""
+        if not self._size:
+            return []
+        self._open = True
+        return self._batches([self._partial()], [0], time_ms, step)
+
+    def end_output(self, time_ms: int, step: int) -> list[Lines]:
+        """The output has ended: what is left becomes a line."""
+        text = self._decoder.decode(self._masking.finish(), final=True)
+        self._decoder.reset()
+        return self._take(text, time_ms, step) + self._close_line(time_ms, step)
+
+    def event(self, event: Event, time_ms: int, step: int) -> list[Lines]:
+        """
+        An event as a batch of its own. It comes before a partial line that isn't shown yet; one that is in part ends
+        here, so that fragments stay together.
+        """
+        before = self._close_line(time_ms, step) if self._open else []
+        return before + self._batches([event], [], time_ms, step)
+
+    def _take(self, text: str, time_ms: int, step: int) -> list[Lines]:
+        if not text:
+            return []
+        whole, newline, rest = text.rpartition("\n")
+        if not newline:
+            self._parts.append(rest)
+            self._size += _size(rest)
+            if self._size <= self._max_line:
+                return []
+            records, more = self._cut([self._partial()])
+        else:
+            self._parts.append(whole)
+            lines = self._partial().split("\n")
+            lines.append(rest)
+            if len(text) > self._max_line // 4 or len(lines[0]) > self._max_line // 4:
+                records, more = self._cut(lines)
+            else:
+                records, more = lines, []  # even of the longest characters no line is too long
+        # The last of them is the new partial line.
+        last = records.pop()
+        self._open = bool(more) and more[-1] == len(records) - 1
+        if last:
+            self._parts = [last]
+            self._size = _size(last)
+        return self._batches(records, more, time_ms, step)
+
+    def _cut(self, lines: list[str]) -> tuple[list[str], list[int]]:
+        """
+        The lines with the too long ones in fragments, and the indexes of those that go on. A last fragment may be as
+        long as a line may be, and is never empty.
+        """
+        limit = self._max_line
+        if max(map(len, lines)) * 4 <= limit:
+            return lines, []
+        records: list[str] = []
+        more: list[int] = []
+        for line in lines:
+            if _size(line) <= limit:
+                records.append(line)
+                continue
+            data = line.encode()
+            start = 0
+            while len(data) - start > limit:
+                end = start + limit
+                while data[end] & 0xC0 == 0x80:  # in the middle of a character
+                    end -= 1
+                more.append(len(records))
+                records.append(data[start:end].decode())
+                start = end
+            records.append(data[start:].decode())
+        return records, more
+
+    def _partial(self) -> str:
+        text = "".join(self._parts)
+        self._parts = []
+        self._size = 0
+        return text
+
+    def _close_line(self, time_ms: int, step: int) -> list[Lines]:
+        if not self._size and not self._open:
+            return []
+        self._open = False
+        return self._batches([self._partial()], [], time_ms, step)
+
+    def _batches(self, records: Sequence[Record], more: list[int], time_ms: int, step: int) -> list[Lines]:
+        """Number the records, in batches of at most `MAX_BATCH_BYTES` bytes of output."""
+        if not records:
+            return []
+        batches: list[Lines] = []
+        for start, end in _groups(records):
+            group = list(records[start:end])
+            marked = [index - start for index in more if start <= index < end] if more else []
+            batches.append(Lines(first=self.next, time=time_ms, step=step, lines=group, more=marked))
+            self.next += len(group)
+        return batches
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def _groups(records: Sequence[Record]) -> list[tuple[int, int]]:
+    """Cut the records into runs that each fit a batch."""
+    try:
+        joined = "".join(records)  # type: ignore[arg-type]  # all strings, unless it raises
+    except TypeError:
+        return [(0, len(records))]  # an event, alone
+    if _size(joined) <= MAX_BATCH_BYTES:
+        return [(0, len(records))]
+    groups: list[tuple[int, int]] = []
+    start = size = 0
+    for index, record in enumerate(records):
+        length = _size(record)  # type: ignore[arg-type]  # as above
+        if size + length > MAX_BATCH_BYTES and index > start:
+            groups.append((start, index))
+            start, size = index, 0
+        size += length
+    groups.append((start, len(records)))
+    return groups

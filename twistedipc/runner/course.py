@@ -1,0 +1,263 @@
+"""
+The whole course of one attempt: checkout, plan, the plan's steps, pack, publish, the result. Used by ``__main__``.
+
+The first step that fails ends it; so do a cancellation and a deadline, in any of them. Whatever happens, no process
+of the attempt is left when the result is written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+import twistedipc
+from twistedipc.builds.attempt import (
+    ArtifactFile,
+    Checkout,
+    Failure,
+    Outcome,
+    Package,
+    PermitWanted,
+    Published,
+    Result,
+    Spec,
+    read_file,
+    write_file,
+)
+from twistedipc.builds.plan import LOCK_FILES, MAX_FILE, PLAN_FILE, BadPlan, Plan, make_plan
+from twistedipc.runner.capture import Capture
+from twistedipc.runner.control import Control, Doorbell
+from twistedipc.runner.journal import Journal
+from twistedipc.runner.processes import kill_descendants
+from twistedipc.runner.steps import Command, Limits, Steps
+
+# The platform's own steps run isolated from the environment and from the folder that they work in: nothing in either
+# can put another module in their place.
+_START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
+_ROOT = str(Path(twistedipc.__file__).parent.parent)
+
+#: Seconds after which a process that can't be killed (it hangs in the kernel) is given up.
+_GIVE_UP = 30.0
+
+
+class _End(Exception):
+    """The attempt ends here, and not well."""
+
+    def __init__(self, outcome: Outcome, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome: Outcome = outcome
+        self.reason = reason
+
+
+class Course:
+    """One attempt, once."""
+
+    def __init__(
+        self, folder: Path, spec: Spec, control: Control, *, now: Callable[[], int], clock: Callable[[], float]
+    ) -> None:
+        self._folder = folder
+        self._work = folder / "work"
+        self._spec = spec
+        self._control = control
+        self._now = now
+        self._started = now()
+        self._bell = Doorbell(spec.doorbell, folder)
+        self._journal = Journal(folder, self._bell.ring)
+        self._steps = Steps(
+            journal=self._journal,
+            capture=Capture(),
+            control=control,
+            limits=Limits(timeout=spec.timeout, idle_timeout=spec.idle_timeout, grace=spec.grace),
+            now=now,
+            clock=clock,
+        )
+        # What the platform's own steps found, read as soon as each has ended: what lies in the folder before may be
+        # the build's.
+        self._checkout: Checkout | None = None
+        self._artifact: ArtifactFile | None = None
+        self._published: list[Published] = []
+
+    def run(self) -> Result:
+        """Go through all of it, and write the result. Raises `steps.NoRoom` if the disk takes none."""
+        outcome: Outcome = "succeeded"
+        reason = ""
+        try:
+            self._go()
+        except _End as end:
+            outcome, reason = end.outcome, end.reason
+        finally:
+            self._kill_all()
+            self._control.forget_permit()
+        self._steps.settle()
+        result = self._result(outcome, reason)
+        self._steps.persist(lambda: self._written(result))
+        self._bell.ring()
+        return result
+
+    def _go(self) -> None:
+        for name in ("home", "tmp"):
+            (self._folder / name).mkdir(exist_ok=True)
+        self._step("checkout", own="twistedipc.runner.checkout", environment=self._base())
+        self._checkout = read_file(self._folder / "checkout.json", Checkout)
+        if self._checkout is None:
+            raise _End("failed", "the checkout found no commit")
+        plan = self._plan()
+        self._lower_limits(plan)
+        environment = {**self._base(), **plan.environment, **self._spec.parameters}
+        for step in plan.steps:
+            self._step(step.name, shell=step.run, environment=environment)
+        publish = self._spec.publish
+        if publish.static or publish.npm or plan.output or any((self._work / o).is_dir() for o in plan.outputs):
+            # What is packed holds still: nothing that the build has left running can change it.
+            self._kill_all()
+            self._forget("archive.tar.gz", "manifest.json", "artifact.json", "package.json")
+            self._step("pack", own="twistedipc.publish.pack", environment=self._base())
+            self._kill_all()
+            self._artifact = read_file(self._folder / "artifact.json", ArtifactFile)
+        if publish.npm:
+            self._publish()
+
+    def _plan(self) -> Plan:
+        try:
+            present = {name for name in LOCK_FILES if (self._work / name).is_file()}
+            plan = make_plan(_read_small(self._work / PLAN_FILE), _read_small(self._work / "package.json"), present)
+        except BadPlan as error:
+            self._steps.note("error", str(error))
+            raise _End("failed", str(error)) from error
+        self._steps.persist(lambda: _try_write(self._folder / "plan.json", plan))
+        return plan
+
+    def _lower_limits(self, plan: Plan) -> None:
+        limits = self._steps.limits
+        limits.timeout = min(limits.timeout, plan.timeout or limits.timeout)
+        limits.idle_timeout = min(limits.idle_timeout, plan.idle_timeout or limits.idle_timeout)
+
+    def _publish(self) -> None:
+        package = read_file(self._folder / "package.json", Package)
+        if package is None:
+            raise _End("failed", "the pack step made no package")
+        self._control.forget_permit()
+        self._forget("published.json")
+        self._steps.persist(lambda: _try_write(self._folder / "permit.wanted", PermitWanted(package=package)))
+        self._bell.ring()
+        permit = self._steps.wait_for_permit()
+        self._check_stopped()
+        assert permit is not None  # or it was stopped
+        if not permit.granted:
+            raise _End("failed", f"publishing wasn't permitted: {permit.reason or 'no reason was given'}")
+        self._steps.mask(permit.token)
+        # Nothing of the project's own is in this environment: it is the only one with the registry's token.
+        environment = {**self._base(), "NODE_AUTH_TOKEN": permit.token}
+        self._step("publish", own="twistedipc.publish.npm", environment=environment)
+        self._published = read_file(self._folder / "published.json", list[Published]) or []
+
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            (self._folder / name).unlink(missing_ok=True)
+
+    def _step(self, name: str, *, environment: Mapping[str, str], shell: str = "", own: str = "") -> None:
+        """Run a step, a command line or a module of ours, and raise `_End` unless it succeeds."""
+        if shell:
+            argv, folder = ["sh", "-c", shell], self._work
+        else:
+            argv, folder = (
+                [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, own, str(self._folder)],
+                self._folder,
+            )
+        self._forget("failure.json")
+        result = self._steps.run(Command(name=name, command=shell, argv=argv, environment=environment, folder=folder))
+        self._check_stopped()
+        if result.outcome != "succeeded":
+            said = read_file(self._folder / "failure.json", Failure) if own else None
+            raise _End("failed", said.reason if said else f"step {name} ended with exit code {result.exit_code}")
+
+    def _check_stopped(self) -> None:
+        if self._steps.stopped is not None:
+            raise _End(self._steps.stopped.outcome, self._steps.stopped.reason)
+
+    def _base(self) -> dict[str, str]:
+        """The environment of every step: built from nothing, never from the runner's own."""
+        spec = self._spec
+        return {
+            "PATH": spec.path,
+            "HOME": str(self._folder / "home"),
+            "TMPDIR": str(self._folder / "tmp"),
+            "LANG": "C.UTF-8",
+            "TERM": "xterm-256color",
+            "CI": "true",
+            "FORCE_COLOR": "1",
+            "npm_config_cache": spec.npm_cache,
+            "npm_config_update_notifier": "false",
+            "npm_config_fund": "false",
+            "npm_config_audit": "false",
+            "TWISTEDIPC_BUILD": str(spec.build),
+            "TWISTEDIPC_ATTEMPT": spec.attempt,
+            "TWISTEDIPC_PROJECT": spec.project,
+            "TWISTEDIPC_REF": spec.ref,
+            **({"TWISTEDIPC_COMMIT": self._checkout.commit} if self._checkout else {}),
+            **spec.environment,
+        }
+
+    def _kill_all(self) -> None:
+        killed, none_left = kill_descendants(_GIVE_UP)
+        if killed:
+            self._steps.note("warning", f"processes that the build had left running were stopped: {len(killed)}")
+        if not none_left:
+            self._steps.note("error", "a process of the build can't be killed: it hangs in the kernel")
+
+    def _result(self, outcome: Outcome, reason: str) -> Result:
+        checkout = self._checkout
+        return Result(
+            outcome=outcome,
+            reason=reason,
+            lines=self._journal.count,
+            sha256=self._journal.hexdigest(),
+            started=self._started,
+            ended=max(self._now(), self._started),
+            commit=checkout.commit if checkout else "",
+            subject=checkout.subject if checkout else "",
+            author=checkout.author if checkout else "",
+            steps=self._steps.results,
+            artifact=self._artifact,
+            published=self._published,
+        )
+
+    def _written(self, result: Result) -> bool:
+        return self._journal.sync() and _try_write(self._folder / "result.json", result)
+
+
+def _try_write(path: Path, value: msgspec.Struct) -> bool:
+    """`write_file`: whether the disk had room for it."""
+    try:
+        write_file(path, value)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        return False
+    return True
+
+
+def _read_small(path: Path) -> bytes | None:
+    """A small file of the working copy, which may be anything; None if there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise BadPlan(f"{path.name} can't be read: {error.strerror}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise BadPlan(f"{path.name} isn't a file")
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(MAX_FILE + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > MAX_FILE:
+        raise BadPlan(f"{path.name} has more than {MAX_FILE} bytes")
+    return data

@@ -1,0 +1,293 @@
+"""
+One step at a time: a command's process, its output into the journal, its deadlines, its end. Used by ``course``.
+
+A step ends when its process has exited and its output has ended, or `DRAIN` seconds later, since something that it left
+running may hold the pipe for ever. Its process group is killed then. When the attempt is to end (it was cancelled, its
+time is up, it has been silent for too long), the group gets SIGTERM, and after the grace SIGKILL.
+
+While the disk takes no more of the journal, the output isn't read: the build waits, and the clock for silence stands.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from twistedipc.builds.attempt import Permit, StepResult
+from twistedipc.builds.logs import Event, Lines, Notice, StepEnded, StepStarted
+from twistedipc.runner.capture import BLOCK_BYTES, Capture
+from twistedipc.runner.control import LOOK_EVERY, Control
+from twistedipc.runner.journal import Journal
+from twistedipc.runner.processes import exit_code, group_alive, reap, signal_group, spawn
+
+#: Seconds that a step's output may go on after its process has exited.
+DRAIN = 0.5
+#: Seconds after which a partial line is shown.
+FLUSH_AFTER = 0.5
+#: Seconds between two attempts to write to a full disk.
+RETRY_EVERY = 0.5
+
+# Output that trickles is read this many seconds after the last time, so that a build which prints line by line costs
+# two hundred appends a second and not ten thousand. Where that filled a whole block, output is read as it comes for a
+# while, so that the build isn't held up.
+_GATHER = 0.005
+_BUSY = 0.1
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Why the attempt ends early."""
+
+    outcome: Literal["cancelled", "timed_out"]
+    reason: str
+
+
+class NoRoom(Exception):
+    """The runner ends without a result, since the disk takes none."""
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step runs."""
+
+    name: str
+    command: str  # as a person would type it; "" where the platform does the step itself
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    folder: Path
+
+
+class Limits(msgspec.Struct, kw_only=True):
+    """The attempt's deadlines, in seconds."""
+
+    timeout: float
+    idle_timeout: float
+    grace: float
+
+
+class Steps:
+    """The steps of one attempt, and the log that they write."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        capture: Capture,
+        control: Control,
+        limits: Limits,
+        now: Callable[[], int],
+        clock: Callable[[], float],
+    ) -> None:
+        self.limits = limits
+        self.results: list[StepResult] = []
+        self._journal = journal
+        self._capture = capture
+        self._control = control
+        self._now = now  # milliseconds since the epoch
+        self._clock = clock  # seconds, monotonic
+        self._began = clock()
+        self._index = -1
+        self._blocked_since: float | None = None
+        #: why the attempt is to end early, once it is
+        self.stopped: Stop | None = None
+
+    # -- the log --
+
+    def event(self, event: Event) -> None:
+        """Put an event into the log, after all that was read so far."""
+        self._append(self._capture.event(event, self._now(), self._index))
+
+    def note(self, level: Literal["info", "warning", "error"], message: str) -> None:
+        """Say something in the log."""
+        self.event(Notice(level, message))
+
+    def mask(self, secret: str) -> None:
+        """Hide a secret from now on."""
+        self._capture.mask([secret])
+
+    def settle(self) -> None:
+        """
+        Wait until all of the log is durable. Only a full disk makes this long; then only SIGTERM ends it, by raising
+        `NoRoom`.
+        """
+        self.persist(self._journal.sync)
+
+    def persist(self, write: Callable[[], bool]) -> None:
+        """Try ``write``, with all of the log before it, until the disk takes it. Raises `NoRoom` after a SIGTERM."""
+        give_up: float | None = None
+        while True:
+            self._retry()
+            if not self._journal.blocked and write():
+                return
+            if self._control.told_to_stop:
+                give_up = give_up or self._clock() + self.limits.grace
+                if self._clock() >= give_up:
+                    raise NoRoom("told to stop while the disk took nothing")
+            self._wait((), RETRY_EVERY)
+
+    def _append(self, batches: list[Lines]) -> None:
+        for batch in batches:
+            self._journal.append(batch)
+        if self._journal.blocked and self._blocked_since is None:
+            self._blocked_since = self._clock()
+
+    def _retry(self) -> float:
+        """If the disk was full, try again: for how many seconds it was, if it no longer is."""
+        since, reason = self._blocked_since, self._journal.blocked
+        if since is None or not self._journal.retry():
+            return 0.0
+        self._blocked_since = None
+        seconds = self._clock() - since
+        self.note("warning", f"the builder's disk took no more ({reason}): the build waited for {seconds:.1f} s")
+        return seconds
+
+    # -- steps --
+
+    def run(self, command: Command) -> StepResult:
+        """Run a step to its end, whatever that is. Why the attempt is to end early is in `stopped` afterwards."""
+        self._index += 1
+        started, began = self._now(), self._clock()
+        self.event(StepStarted(self._index, command.name, command.command))
+        code: int | None = None
+        if not self._stop_now(began):
+            code = self._run_process(command)
+        outcome = self.stopped.outcome if self.stopped else "succeeded" if code == 0 else "failed"
+        milliseconds = round((self._clock() - began) * 1000)
+        self.event(StepEnded(self._index, outcome, milliseconds, code))
+        self.settle()
+        result = StepResult(
+            index=self._index,
+            name=command.name,
+            command=command.command,
+            outcome=outcome,
+            started=started,
+            ended=max(self._now(), started),
+            exit_code=code,
+        )
+        self.results.append(result)
+        return result
+
+    def wait_for_permit(self) -> Permit | None:
+        """The answer to `PermitWanted`; None if the attempt is to end first. This isn't silence: no process runs."""
+        while not self._stop_now(None):
+            permit = self._control.take_permit()
+            if permit is not None:
+                return permit
+            self._wait((), min(LOOK_EVERY, max(0.0, self._deadline - self._clock())))
+        return None
+
+    @property
+    def _deadline(self) -> float:
+        return self._began + self.limits.timeout
+
+    def _stop_now(self, last_output: float | None) -> bool:
+        """Whether the attempt is to end: says so in the log, once."""
+        if self.stopped is None:
+            cancel = self._control.cancelled()
+            now = self._clock()
+            if cancel is not None:
+                self.stopped = Stop("cancelled", cancel.reason)
+                self.note("warning", f"cancelled: {cancel.reason}")
+            elif now >= self._deadline:
+                self.stopped = Stop("timed_out", f"it took longer than {self.limits.timeout:g} seconds")
+                self.note("error", self.stopped.reason)
+            elif last_output is not None and now >= last_output + self.limits.idle_timeout:
+                self.stopped = Stop("timed_out", f"nothing was printed for {self.limits.idle_timeout:g} seconds")
+                self.note("error", self.stopped.reason)
+        return self.stopped is not None
+
+    def _run_process(self, command: Command) -> int:
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        try:
+            os.set_blocking(reading, False)
+            try:
+                process = spawn(command.argv, environment=command.environment, folder=command.folder, output=writing)
+            finally:
+                os.close(writing)
+            code, ended = self._follow(process, reading)
+        finally:
+            os.close(reading)
+        self._append(self._capture.end_output(self._now(), self._index))
+        if self.stopped is None and (not ended or group_alive(process)):
+            self.note("warning", "something that this step had left running was stopped")
+        signal_group(process, signal.SIGKILL)
+        return code
+
+    def _follow(self, process: int, pipe: int) -> tuple[int, bool]:
+        """Read a process's output until it has ended: its exit code, and whether its output ended too."""
+        code: int | None = None
+        at_end = False  # of the output
+        rang = True  # something may have happened: a signal, a bell
+        last_output = self._clock()
+        read_at = busy_until = look_at = drain_until = 0.0
+        kill_at: float | None = None
+        while True:
+            now = self._clock()
+            waited = self._retry()
+            if waited:
+                last_output += waited
+                drain_until += waited
+            if rang or now >= look_at or now >= last_output + self.limits.idle_timeout:
+                if code is None and (status := reap().get(process)) is not None:
+                    code = exit_code(status)
+                    drain_until = now + DRAIN
+                silent_since = last_output if self._blocked_since is None else None
+                if code is None and self.stopped is None and self._stop_now(silent_since):
+                    signal_group(process, signal.SIGTERM)
+                    kill_at = now + self.limits.grace
+                look_at = now + LOOK_EVERY
+                if code is None and self.stopped is None:
+                    look_at = min(look_at, self._deadline)
+            if code is None and kill_at is not None and now >= kill_at:
+                signal_group(process, signal.SIGKILL)
+                os.kill(process, signal.SIGKILL)  # it may have left its group
+                kill_at = None
+            blocked = self._blocked_since is not None
+            if code is not None and not blocked and (at_end or now >= drain_until):
+                return code, at_end
+            if self._capture.pending and now >= last_output + FLUSH_AFTER and not blocked:
+                self._append(self._capture.flush_partial(self._now(), self._index))
+                continue
+
+            due = [look_at]
+            readable = not at_end and not blocked
+            if readable and now < read_at:
+                due.append(read_at)
+                readable = False
+            if blocked:
+                due.append(now + RETRY_EVERY)
+            elif self._capture.pending:
+                due.append(last_output + FLUSH_AFTER)
+            if code is not None:
+                due.append(drain_until)
+            else:
+                if kill_at is not None:
+                    due.append(kill_at)
+                if self.stopped is None and not blocked:
+                    due.append(last_output + self.limits.idle_timeout)
+            ready, rang = self._wait((pipe,) if readable else (), max(0.0, min(due) - now))
+            if ready:
+                data = os.read(pipe, BLOCK_BYTES)
+                at_end = not data
+                if data:
+                    last_output = self._clock()
+                    if len(data) == BLOCK_BYTES:
+                        busy_until = last_output + _BUSY
+                    read_at = last_output if last_output < busy_until else last_output + _GATHER
+                    self._append(self._capture.feed(data, self._now(), self._index))
+
+    def _wait(self, more: Sequence[int], seconds: float) -> tuple[bool, bool]:
+        """Wait for something to read, or a bell: whether ``more`` is readable, and whether one rang."""
+        poll = select.poll()
+        for descriptor in (*self._control.descriptors, *more):
+            poll.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _event in poll.poll(math.ceil(seconds * 1000))}
+        rang = not ready.isdisjoint(self._control.descriptors)
+        if rang:
+            self._control.quieten()
+        return not ready.isdisjoint(more), rang

@@ -1,0 +1,235 @@
+"""
+What builds made: the archives on disk, named by their SHA-256, and the rows that say whose they are. The store is
+used by ``web`` (uploads) and ``server`` (releases), the functions by `Ledger.read` and `Ledger.write`; ``storage``
+layer.
+
+::
+
+    FOLDER/partial/ATTEMPT     an upload under way; its size is the offset at which it goes on
+    FOLDER/complete/AB/ABC…    an archive, verified, in a folder by its first two digits
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from twistedipc.builds import names
+from twistedipc.builds.attempt import sync_folder
+from twistedipc.storage.columns import attempt_name, split_attempt
+from twistedipc.storage.errors import NotFound, NotPossible
+from twistedipc.storage.rows import ArtifactRow
+from twistedipc.storage.tables import artifacts, attempts, builds, projects
+
+_SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+#: The most bytes of one archive.
+MAX_BYTES = 2 << 30
+
+_READ_BYTES = 1 << 20
+
+
+class WrongOffset(Exception):
+    """The upload goes on at another byte: ``have``."""
+
+    def __init__(self, have: int) -> None:
+        super().__init__(f"the upload goes on at byte {have}")
+        self.have = have
+
+
+class TooLarge(Exception):
+    """The archive has more bytes than an archive may have."""
+
+
+class WrongContent(Exception):
+    """What was uploaded isn't what was announced. It has been deleted, so that it can be uploaded anew."""
+
+
+class ArtifactStore:
+    """
+    The archives in ``folder``. All methods do disk work at once: `append` a little, `complete` as much as the
+    archive is long, so that it belongs in a thread. OSError (a full disk, say) goes to the caller, and what was
+    there before is still right.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self._partial = folder / "partial"
+        self._complete = folder / "complete"
+        self.max_bytes = max_bytes
+        for each in (self._partial, self._complete):
+            each.mkdir(parents=True, exist_ok=True)
+
+    def partial(self, attempt: str) -> Path:
+        """Where an attempt's upload is while it is under way. Raises `names.BadValue`."""
+        return self._partial / names.attempt(attempt)
+
+    def path(self, sha256: str) -> Path:
+        """Where the archive is, if it is there. Raises `names.BadValue`."""
+        if not _SHA256.match(sha256):
+            raise names.BadValue("a SHA-256 has 64 hexadecimal digits, in lower case")
+        return self._complete / sha256[:2] / sha256
+
+    def check(self, size: int, sha256: str) -> None:
+        """Raise `names.BadValue` unless an archive of this size and SHA-256 can be taken."""
+        self.path(sha256)
+        if not 0 < size <= self.max_bytes:
+            raise names.BadValue(f"an archive has 1 to {self.max_bytes} bytes, not {size}")
+
+    def offset(self, attempt: str) -> int:
+        """How many bytes of the attempt's upload there are."""
+        try:
+            return self.partial(attempt).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def append(self, attempt: str, offset: int, data: bytes) -> int:
+        """
+        Add ``data`` at ``offset``, which must be where the upload goes on; the new offset. Raises `WrongOffset`,
+        `TooLarge`. Not durable yet: after a crash `offset` may tell less.
+        """
+        if offset + len(data) > self.max_bytes:
+            raise TooLarge(f"an archive can have at most {self.max_bytes} bytes")
+        with _locked(self.partial(attempt), create=True) as descriptor:
+            have = os.fstat(descriptor).st_size
+            if have != offset:
+                raise WrongOffset(have)
+            left = memoryview(data)
+            try:
+                while left:
+                    left = left[os.pwrite(descriptor, left, offset + len(data) - len(left)) :]
+            except OSError:
+                os.ftruncate(descriptor, offset)
+                raise
+        return offset + len(data)
+
+    def complete(self, attempt: str, size: int, sha256: str) -> Path:
+        """
+        Verify the upload, reading all of it, and put it durably where `path` says. Raises `WrongOffset` if bytes
+        are missing, `WrongContent`. If it is there already, all is well.
+        """
+        target = self.path(sha256)
+        partial = self.partial(attempt)
+        if target.exists():
+            partial.unlink(missing_ok=True)
+            return target
+        try:
+            with _locked(partial) as descriptor:
+                have = os.fstat(descriptor).st_size
+                if have < size:
+                    raise WrongOffset(have)
+                if have > size or _digest(descriptor) != sha256:
+                    os.unlink(partial)
+                    raise WrongContent("the archive that was uploaded hasn't the size and SHA-256 that were announced")
+                os.fsync(descriptor)
+                if not target.parent.exists():
+                    target.parent.mkdir(exist_ok=True)
+                    sync_folder(self._complete)
+                os.replace(partial, target)
+                sync_folder(target.parent)
+        except FileNotFoundError as error:
+            raise WrongOffset(0) from error
+        return target
+
+    def discard(self, attempt: str) -> None:
+        """Delete the attempt's upload, if one is under way."""
+        self.partial(attempt).unlink(missing_ok=True)
+
+    def under_way(self) -> list[str]:
+        """The attempts of which there is an unfinished upload: at a start, those that will never go on are to go."""
+        return sorted(entry.name for entry in self._partial.iterdir())
+
+
+@contextlib.contextmanager
+def _locked(path: Path, *, create: bool = False) -> Iterator[int]:
+    """The file, open, by one thread or process at a time: two uploads of one attempt must not mix."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0), 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _digest(descriptor: int) -> str:
+    digest = hashlib.sha256()
+    offset = 0
+    while block := os.pread(descriptor, _READ_BYTES, offset):
+        digest.update(block)
+        offset += len(block)
+    return digest.hexdigest()
+
+
+# -- the rows --------------------------------------------------------------------------------------------------------
+
+
+def begin(connection: Connection, attempt: str, size: int, sha256: str, now: int) -> ArtifactRow:
+    """
+    Note that an archive of this size and SHA-256 will be uploaded for the attempt; asked again, the same row.
+    Raises `NotFound`, and `NotPossible` if the attempt had announced another one.
+    """
+    row = get(connection, attempt)
+    if row is None:
+        build, number = split_attempt(attempt)
+        which = (attempts.c.build_id == build) & (attempts.c.number == number)
+        if connection.execute(select(attempts.c.state).where(which)).first() is None:
+            raise NotFound(f"there is no attempt {attempt}")
+        connection.execute(
+            insert(artifacts).values(
+                build_id=build, number=number, size=size, sha256=sha256, complete=False, created=now
+            )
+        )
+        return _existing(connection, attempt)
+    if (row.size, row.sha256) != (size, sha256):
+        raise NotPossible(f"attempt {attempt} has announced another archive before")
+    return row
+
+
+def mark_complete(connection: Connection, attempt: str, sha256: str, now: int) -> ArtifactRow:
+    """Note that the archive is in the store, verified. Raises `NotFound` unless it was announced."""
+    build, number = split_attempt(attempt)
+    changed = connection.execute(
+        update(artifacts)
+        .where(artifacts.c.build_id == build, artifacts.c.number == number, artifacts.c.sha256 == sha256)
+        .values(complete=True)
+    )
+    if not changed.rowcount:
+        raise NotFound(f"attempt {attempt} has announced no such archive")
+    return _existing(connection, attempt)
+
+
+def get(connection: Connection, attempt: str) -> ArtifactRow | None:
+    """The attempt's archive."""
+    build, number = split_attempt(attempt)
+    found = connection.execute(
+        select(artifacts, projects.c.name.label("project"))
+        .join(builds, builds.c.id == artifacts.c.build_id)
+        .join(projects, projects.c.id == builds.c.project_id)
+        .where(artifacts.c.build_id == build, artifacts.c.number == number)
+    ).first()
+    return None if found is None else _row(found)
+
+
+def _existing(connection: Connection, attempt: str) -> ArtifactRow:
+    row = get(connection, attempt)
+    if row is None:
+        raise NotFound(f"attempt {attempt} has announced no archive")
+    return row
+
+
+def _row(row: Row[Any]) -> ArtifactRow:
+    return ArtifactRow(
+        attempt=attempt_name(row.build_id, row.number),
+        project=row.project,
+        size=row.size,
+        sha256=row.sha256,
+        complete=row.complete,
+        created=row.created,
+    )

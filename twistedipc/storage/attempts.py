@@ -1,0 +1,491 @@
+"""
+The ledger's attempts, as dispatch moves them from state to state. Functions for `Ledger.read` and `Ledger.write`;
+``storage`` layer.
+
+Every change of state is one compare-and-set on (attempt, lease, state): it happens only from a state that the
+function names and `builds.states` allows, and only to the holder of the lease. It returns the new row, or None when
+it missed: then something else happened first, and `get` tells what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Row, case, delete, func, insert, select, tuple_, update
+
+from twistedipc.builds.attempt import Publish, Published, Result, StepResult
+from twistedipc.builds.states import ATTEMPT_TRANSITIONS, LEASED, TERMINAL, AttemptState, check_attempt
+from twistedipc.storage.columns import (
+    attempt_name,
+    exit_code,
+    from_json,
+    integer,
+    split_attempt,
+    text,
+    to_json,
+)
+from twistedipc.storage.rows import AttemptRow, OfferRow
+from twistedipc.storage.tables import attempts, builds, projects, steps
+
+_S = AttemptState
+
+#: The states in which a builder is at it: beyond the offer.
+_HELD = LEASED - {_S.OFFERED}
+
+#: state -> the states that it may directly follow
+_PREDECESSORS = {
+    after: frozenset(before for before, followers in ATTEMPT_TRANSITIONS.items() if after in followers) for after in _S
+}
+
+#: How far a builder may have come with an attempt that it has. What isn't here isn't a builder's to report.
+_PROGRESS = {_S.ACCEPTED: 0, _S.RUNNING: 1, _S.PUBLISHING: 2}
+
+_NO_RECORDS = hashlib.sha256().hexdigest()
+
+
+# -- looking ---------------------------------------------------------------------------------------------------------
+
+
+def get(connection: Connection, attempt: str) -> AttemptRow | None:
+    """The attempt of this name."""
+    rows = _rows(connection, _SELECT.where(*_is(attempt)))
+    return rows[0] if rows else None
+
+
+def of_build(connection: Connection, build: int) -> list[AttemptRow]:
+    """All attempts of a build, oldest first."""
+    return _rows(connection, _SELECT.where(attempts.c.build_id == integer(build)).order_by(attempts.c.number))
+
+
+def leased(connection: Connection, builder: str | None) -> list[AttemptRow]:
+    """All attempts that a builder (this one, if it is named) has a lease of, oldest first."""
+    query = _SELECT.where(attempts.c.state.in_(sorted(LEASED))).order_by(attempts.c.build_id)
+    if builder is not None:
+        query = query.where(attempts.c.builder == builder)
+    return _rows(connection, query)
+
+
+def next_queued(connection: Connection, limit: int, exclude: frozenset[str]) -> list[OfferRow]:
+    """Up to ``limit`` queued attempts, oldest first, without those whose names are in ``exclude``."""
+    query = (
+        select(
+            attempts.c.build_id,
+            attempts.c.number,
+            attempts.c.commit_id,
+            builds.c.ref,
+            builds.c.publish.label("wants_publish"),
+            builds.c.parameters,
+            projects.c.name,
+            projects.c.repository,
+            projects.c.publish,
+            projects.c.environment,
+            projects.c.timeout,
+            projects.c.idle_timeout,
+        )
+        .join(builds, builds.c.id == attempts.c.build_id)
+        .join(projects, projects.c.id == builds.c.project_id)
+        .where(attempts.c.state == _S.QUEUED)
+        .order_by(attempts.c.created, attempts.c.build_id)
+        .limit(limit)
+    )
+    if exclude:
+        query = query.where(
+            tuple_(attempts.c.build_id, attempts.c.number).not_in([split_attempt(name) for name in sorted(exclude)])
+        )
+    return [
+        OfferRow(
+            name=attempt_name(row.build_id, row.number),
+            build=row.build_id,
+            project=row.name,
+            repository=row.repository,
+            ref=row.ref,
+            commit=row.commit_id,
+            publish=from_json(row.publish, Publish) if row.wants_publish else Publish(),
+            parameters=from_json(row.parameters, dict[str, str]),
+            environment=from_json(row.environment, dict[str, str]),
+            timeout=row.timeout,
+            idle_timeout=row.idle_timeout,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+# -- the queue: for `builds`, which queues attempts and cancels them --------------------------------------------------
+
+
+def queue(connection: Connection, build: int, number: int, *, requested_by: str, commit: str, now: int) -> None:
+    """Add an attempt to the queue."""
+    connection.execute(
+        insert(attempts).values(
+            build_id=build,
+            number=number,
+            state=_S.QUEUED,
+            reason="",
+            requested_by=requested_by,
+            lease="",
+            builder="",
+            cancel_reason="",
+            created=now,
+            commit_id=commit,
+            subject="",
+            author="",
+            next_record=1,
+            log_bytes=0,
+            sha256="",
+            complete=False,
+            published="[]",
+        )
+    )
+
+
+def cancel_queued(connection: Connection, attempt: str, reason: str, now: int) -> AttemptRow | None:
+    """queued → cancelled. Nothing has run, so nothing must die first."""
+    return _change(
+        connection,
+        attempt,
+        lease=None,
+        before=frozenset({_S.QUEUED}),
+        after=_S.CANCELLED,
+        cancel_reason=reason,
+        reason=reason,
+        **_unfinished(now),
+    )
+
+
+def note_cancel(connection: Connection, attempt: str, reason: str) -> AttemptRow | None:
+    """Set the flag that says that it is to be cancelled, unless it has ended. The first reason stays."""
+    changed = connection.execute(
+        update(attempts)
+        .where(*_is(attempt), attempts.c.state.not_in(sorted(TERMINAL)))
+        .values(cancel_reason=case((attempts.c.cancel_reason == "", reason), else_=attempts.c.cancel_reason))
+    )
+    return get(connection, attempt) if changed.rowcount else None
+
+
+# -- dispatch --------------------------------------------------------------------------------------------------------
+
+
+def offer(connection: Connection, attempt: str, lease: str, builder: str, now: int) -> AttemptRow | None:
+    """queued → offered: grant ``builder`` the lease, which no other attempt ever had."""
+    return _change(
+        connection,
+        attempt,
+        lease=None,
+        before=frozenset({_S.QUEUED}),
+        after=_S.OFFERED,
+        set_lease=lease,
+        builder=builder,
+        offered=now,
+    )
+
+
+def requeue(connection: Connection, attempt: str, lease: str, now: int) -> AttemptRow | None:
+    """
+    offered or accepted → queued: it was declined, the offer expired, or the builder is known not to have started
+    it. It has its old place in the queue, and the lease is void. If it is to be cancelled, it is cancelled instead.
+    """
+    before = frozenset({_S.OFFERED, _S.ACCEPTED})
+    cancelled = _change(
+        connection,
+        attempt,
+        lease=lease,
+        before=before,
+        after=_S.CANCELLED,
+        only_if=(attempts.c.cancel_reason != "",),
+        reason=attempts.c.cancel_reason,
+        **_unfinished(now),
+    )
+    if cancelled is not None:
+        return cancelled
+    return _change(
+        connection,
+        attempt,
+        lease=lease,
+        before=before,
+        after=_S.QUEUED,
+        set_lease="",
+        builder="",
+        offered=None,
+    )
+
+
+def accept(connection: Connection, attempt: str, lease: str, now: int) -> AttemptRow | None:
+    """offered → accepted: once this is committed, the builder may be told to start it."""
+    return _change(connection, attempt, lease=lease, before=frozenset({_S.OFFERED}), after=_S.ACCEPTED)
+
+
+def started(connection: Connection, attempt: str, lease: str, time: int, now: int) -> AttemptRow | None:
+    """accepted or disconnected → running, since ``time``. If it runs or publishes already, its row."""
+    return _change(
+        connection,
+        attempt,
+        lease=lease,
+        before=frozenset({_S.ACCEPTED, _S.DISCONNECTED}),
+        after=_S.RUNNING,
+        started=func.coalesce(attempts.c.started, integer(time)),
+    ) or _already(connection, attempt, lease, frozenset({_S.RUNNING, _S.PUBLISHING}))
+
+
+def publishing(connection: Connection, attempt: str, lease: str, now: int) -> AttemptRow | None:
+    """accepted, running or disconnected → publishing. If it publishes already, its row."""
+    return _change(
+        connection,
+        attempt,
+        lease=lease,
+        before=_PREDECESSORS[_S.PUBLISHING],
+        after=_S.PUBLISHING,
+    ) or _already(connection, attempt, lease, frozenset({_S.PUBLISHING}))
+
+
+def disconnected(connection: Connection, builder: str, now: int) -> list[AttemptRow]:
+    """The link to ``builder`` is down: what it had accepted, was running or publishing → disconnected."""
+    before = _PREDECESSORS[_S.DISCONNECTED]
+    changed = [
+        _change(connection, held.name, lease=held.lease, before=before, after=_S.DISCONNECTED)
+        for held in leased(connection, builder)
+        if held.state in before
+    ]
+    return [row for row in changed if row is not None]
+
+
+def reconnected(connection: Connection, attempt: str, lease: str, phase: AttemptState, now: int) -> AttemptRow | None:
+    """
+    The builder is linked again and says that it has the attempt in ``phase`` (accepted, running or publishing;
+    else `ValueError`). If it is known to be further, its row as it is: no attempt goes back.
+    """
+    if phase not in _PROGRESS:
+        raise ValueError(f"{phase} isn't a phase in which a builder has an attempt")
+    return _change(
+        connection,
+        attempt,
+        lease=lease,
+        before=_PREDECESSORS[phase] & LEASED,
+        after=phase,
+    ) or _already(
+        connection,
+        attempt,
+        lease,
+        frozenset(state for state, progress in _PROGRESS.items() if progress >= _PROGRESS[phase]),
+    )
+
+
+def finish(
+    connection: Connection, attempt: str, lease: str, result: Result, complete: bool, now: int
+) -> AttemptRow | None:
+    """
+    → the result's outcome, with all that the result tells; ``complete``: the stored log has been verified against
+    it. If this lease's attempt has ended already, its row, unchanged.
+    """
+    outcome = _S(result.outcome)
+    values: dict[str, Any] = {
+        "reason": text(result.reason),
+        "started": func.coalesce(attempts.c.started, integer(result.started)),
+        "ended": integer(result.ended),
+        "lines": integer(result.lines),
+        "sha256": text(result.sha256, 64),
+        "complete": complete,
+        "published": to_json([_clean_published(published) for published in result.published[:100]]),
+    }
+    # An attempt that ended before its checkout keeps what an earlier one had found.
+    for column, value in (("commit_id", result.commit), ("subject", result.subject), ("author", result.author)):
+        if value:
+            values[column] = text(value)
+    row = _change(connection, attempt, lease=lease, before=_PREDECESSORS[outcome] & _HELD, after=outcome, **values)
+    if row is None:
+        return _already(connection, attempt, lease, TERMINAL)
+    _replace_steps(connection, attempt, result.steps)
+    _end_steps(connection, attempt, outcome, integer(result.ended))
+    return get(connection, attempt)
+
+
+def lose(connection: Connection, attempt: str, lease: str, reason: str, now: int) -> AttemptRow | None:
+    """→ lost: nobody will tell any more how it ended. Its log is what has arrived, and not complete."""
+    row = _change(
+        connection,
+        attempt,
+        lease=lease,
+        before=_PREDECESSORS[_S.LOST] & _HELD,
+        after=_S.LOST,
+        reason=text(reason),
+        ended=now,
+        lines=attempts.c.next_record - 1,
+    )
+    if row is None:
+        return None
+    _end_steps(connection, attempt, _S.LOST, now)
+    return get(connection, attempt)
+
+
+# -- the compare-and-set, and rows -----------------------------------------------------------------------------------
+
+
+def _is(attempt: str) -> tuple[Any, Any]:
+    build, number = split_attempt(attempt)
+    return attempts.c.build_id == build, attempts.c.number == number
+
+
+def _change(
+    connection: Connection,
+    attempt: str,
+    *,
+    lease: str | None,
+    before: frozenset[AttemptState],
+    after: AttemptState,
+    only_if: tuple[Any, ...] = (),
+    set_lease: str | None = None,
+    **values: Any,
+) -> AttemptRow | None:
+    """
+    Set ``after`` and ``values`` if the attempt's state is in ``before`` and it has the ``lease`` (None: whichever).
+    Raises `IllegalTransition` if ``before`` holds what the table doesn't: a bug of ours.
+    """
+    for state in before:
+        check_attempt(state, after)
+    holder = () if lease is None else (attempts.c.lease == lease,)
+    if set_lease is not None:
+        values["lease"] = set_lease
+    changed = connection.execute(
+        update(attempts)
+        .where(*_is(attempt), *holder, attempts.c.state.in_(sorted(before)), *only_if)
+        .values(state=after, **values)
+    )
+    if not changed.rowcount:
+        return None
+    build, number = split_attempt(attempt)
+    connection.execute(update(builds).where(builds.c.id == build, builds.c.attempt == number).values(state=after))
+    return get(connection, attempt)
+
+
+def _already(connection: Connection, attempt: str, lease: str, states: frozenset[AttemptState]) -> AttemptRow | None:
+    row = get(connection, attempt)
+    return row if row is not None and row.lease == lease and row.state in states else None
+
+
+def _unfinished(now: int) -> dict[str, Any]:
+    """The end of an attempt that never ran: its log is whole, with nothing in it."""
+    empty = attempts.c.next_record == 1
+    return {
+        "ended": now,
+        "lines": attempts.c.next_record - 1,
+        "sha256": case((empty, _NO_RECORDS), else_=""),
+        "complete": empty,
+    }
+
+
+def _clean_published(published: Published) -> Published:
+    return Published(
+        name=text(published.name),
+        version=text(published.version),
+        integrity=text(published.integrity),
+        status=published.status,
+        registry=text(published.registry),
+    )
+
+
+def _replace_steps(connection: Connection, attempt: str, results: list[StepResult]) -> None:
+    """Steps as the result has them: the log's own events are the same story, told before its end."""
+    build, number = split_attempt(attempt)
+    by_index = {result.index: result for result in results[:MAX_STEPS] if 0 <= result.index < MAX_STEPS}
+    if not by_index:
+        return
+    connection.execute(delete(steps).where(steps.c.build_id == build, steps.c.number == number))
+    connection.execute(
+        insert(steps),
+        [
+            {
+                "build_id": build,
+                "number": number,
+                "step": result.index,
+                "name": text(result.name),
+                "command": text(result.command),
+                "outcome": step_outcome(result.outcome),
+                "started": integer(result.started),
+                "ended": integer(result.ended),
+                "exit_code": exit_code(result.exit_code),
+            }
+            for result in by_index.values()
+        ],
+    )
+
+
+def _end_steps(connection: Connection, attempt: str, outcome: AttemptState, ended: int) -> None:
+    """A step that was running when the attempt ended ended with it."""
+    build, number = split_attempt(attempt)
+    connection.execute(
+        update(steps)
+        .where(steps.c.build_id == build, steps.c.number == number, steps.c.outcome == "running")
+        .values(outcome=step_outcome(outcome), ended=ended)
+    )
+
+
+#: The most steps of an attempt that have a row. (The log has all of them.)
+MAX_STEPS = 1000
+
+_STEP_OUTCOMES = frozenset({"succeeded", "failed", "cancelled", "timed_out"})
+
+
+def step_outcome(outcome: str) -> str:
+    """``outcome`` as a step's row has it; what steps don't know is "failed"."""
+    return outcome if outcome in _STEP_OUTCOMES else "failed"
+
+
+_SELECT = (
+    select(attempts, projects.c.name.label("project"))
+    .join(builds, builds.c.id == attempts.c.build_id)
+    .join(projects, projects.c.id == builds.c.project_id)
+)
+
+
+def _rows(connection: Connection, query: Any) -> list[AttemptRow]:
+    found = connection.execute(query).all()
+    taken = _steps(connection, {(row.build_id, row.number) for row in found})
+    return [_row(row, taken.get((row.build_id, row.number), [])) for row in found]
+
+
+def _steps(connection: Connection, keys: Iterable[tuple[int, int]]) -> dict[tuple[int, int], list[StepResult]]:
+    builds_of_keys = sorted({build for build, _number in keys})
+    taken: dict[tuple[int, int], list[StepResult]] = {}
+    if not builds_of_keys:
+        return taken
+    query = select(steps).where(steps.c.build_id.in_(builds_of_keys)).order_by(steps.c.step)
+    for row in connection.execute(query):
+        taken.setdefault((row.build_id, row.number), []).append(
+            StepResult(
+                index=row.step,
+                name=row.name,
+                command=row.command,
+                outcome=row.outcome,
+                started=row.started,
+                ended=row.ended,
+                exit_code=row.exit_code,
+            )
+        )
+    return taken
+
+
+def _row(row: Row[Any], taken: list[StepResult]) -> AttemptRow:
+    return AttemptRow(
+        name=attempt_name(row.build_id, row.number),
+        build=row.build_id,
+        number=row.number,
+        project=row.project,
+        state=AttemptState(row.state),
+        reason=row.reason,
+        lease=row.lease,
+        builder=row.builder,
+        cancel_reason=row.cancel_reason,
+        created=row.created,
+        offered=row.offered,
+        started=row.started,
+        ended=row.ended,
+        commit=row.commit_id,
+        subject=row.subject,
+        author=row.author,
+        lines=row.lines,
+        sha256=row.sha256,
+        complete=row.complete,
+        published=from_json(row.published, list[Published]),
+        steps=taken,
+    )

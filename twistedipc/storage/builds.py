@@ -1,0 +1,281 @@
+"""
+The ledger's builds, as people ask for them: made, looked at, retried, cancelled. Functions for `Ledger.read` and
+`Ledger.write`; ``storage`` layer. What dispatch does with their attempts is in ``attempts``.
+
+The builds of a deleted project are seen by nobody: its name may be another project's by now.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+
+from twistedipc.builds.states import TERMINAL, AttemptState
+from twistedipc.storage import attempts as attempt_queries
+from twistedipc.storage.columns import attempt_name, from_json, integer, text, to_json
+from twistedipc.storage.errors import IdempotencyConflict, NotFound, NotPossible
+from twistedipc.storage.projects import live_id
+from twistedipc.storage.rows import AttemptRow, BuildRow
+from twistedipc.storage.tables import attempts as attempts_table
+from twistedipc.storage.tables import builds, idempotency, projects
+
+__all__ = [
+    "Idempotency",
+    "IdempotencyConflict",
+    "NotFound",
+    "NotPossible",
+    "attempts",
+    "create",
+    "get",
+    "list_page",
+    "position",
+    "request_cancel",
+    "retry",
+]
+
+#: How long an Idempotency-Key is remembered: milliseconds.
+_KEEP_KEYS = 7 * 86_400_000
+
+
+class Idempotency(msgspec.Struct, frozen=True):
+    """What makes a repeated request the same request."""
+
+    key: str
+    token_id: int
+    body_sha256: str
+
+
+def create(
+    connection: Connection,
+    *,
+    project: str,
+    ref: str,
+    publish: bool,
+    parameters: dict[str, str],
+    requested_by: str,
+    now: int,
+    idempotency: Idempotency | None,
+) -> tuple[BuildRow, bool]:
+    """
+    A new build with its first attempt queued, and True; or, if the same request was made before, the build that it
+    made, and False. Raises `NotFound` (the project), `IdempotencyConflict`.
+    """
+    project_id = live_id(connection, project)
+    if project_id is None:
+        raise NotFound(f"there is no project {project}")
+    if idempotency is not None:
+        earlier = _earlier(connection, project_id, idempotency, now)
+        if earlier is not None:
+            return earlier, False
+    build = connection.execute(
+        insert(builds)
+        .values(
+            project_id=project_id,
+            ref=ref,
+            publish=publish,
+            parameters=to_json(parameters),
+            requested_by=requested_by,
+            created=now,
+            attempt=1,
+            state=AttemptState.QUEUED,
+        )
+        .returning(builds.c.id)
+    ).scalar_one()
+    attempt_queries.queue(connection, build, 1, requested_by=requested_by, commit="", now=now)
+    if idempotency is not None:
+        _remember(connection, project_id, idempotency, build, now)
+    return _existing(connection, build), True
+
+
+def get(connection: Connection, build: int) -> BuildRow | None:
+    """The build of this number."""
+    found = connection.execute(_SELECT.where(builds.c.id == integer(build))).first()
+    return None if found is None else _row(found)
+
+
+def list_page(
+    connection: Connection,
+    *,
+    projects: frozenset[str] | None,
+    states: frozenset[AttemptState] | None,
+    before: int | None,
+    limit: int,
+) -> list[BuildRow]:
+    """
+    Up to ``limit`` builds, newest first, that come before the build ``before`` (None: from the newest on), of the
+    ``projects`` and in the ``states`` (None: all).
+    """
+    # One look into an index for each pair, whose newest are then merged: no plan that a database may choose for an
+    # IN over thousands of rows with an ORDER BY is as good.
+    newest: set[int] = set()
+    for project, state in product(_project_ids(connection, projects), [None] if states is None else sorted(states)):
+        query = select(builds.c.id).order_by(builds.c.id.desc()).limit(limit)
+        if project is not None:
+            query = query.where(builds.c.project_id == project)
+        else:
+            query = query.where(builds.c.project_id.in_(_LIVE))
+        if state is not None:
+            query = query.where(builds.c.state == state)
+        if before is not None:
+            query = query.where(builds.c.id < integer(before))
+        newest.update(connection.execute(query).scalars())
+    page = sorted(newest, reverse=True)[:limit]
+    found = connection.execute(_SELECT.where(builds.c.id.in_(page)).order_by(builds.c.id.desc())).all()
+    return [_row(row) for row in found]
+
+
+def attempts(connection: Connection, build: int) -> list[AttemptRow]:
+    """All attempts of a build, oldest first."""
+    return attempt_queries.of_build(connection, build)
+
+
+def position(connection: Connection, build: int) -> int | None:
+    """How many attempts are queued before this build's; None if it isn't queued."""
+    a = attempts_table
+    mine = connection.execute(
+        select(a.c.created).where(a.c.build_id == integer(build), a.c.state == AttemptState.QUEUED)
+    ).scalar()
+    if mine is None:
+        return None
+    return connection.execute(
+        select(func.count())
+        .select_from(a)
+        .where(
+            a.c.state == AttemptState.QUEUED,
+            or_(a.c.created < mine, and_(a.c.created == mine, a.c.build_id < build)),
+        )
+    ).scalar_one()
+
+
+def retry(connection: Connection, build: int, requested_by: str, now: int) -> AttemptRow:
+    """
+    Queue another attempt, of the commit that the newest one had found (else of the ref). Raises `NotFound`, and
+    `NotPossible` while the newest goes on.
+    """
+    row = _existing(connection, build)
+    if row.state not in TERMINAL:
+        raise NotPossible(f"build {build} is {row.state}; only what has ended can be tried again")
+    number = row.attempt + 1
+    # Compare-and-set: of two who retry at once, one finds that the other was first.
+    changed = connection.execute(
+        update(builds)
+        .where(builds.c.id == build, builds.c.attempt == row.attempt)
+        .values(attempt=number, state=AttemptState.QUEUED)
+    )
+    if not changed.rowcount:
+        raise NotPossible(f"build {build} is being tried again already")
+    attempt_queries.queue(connection, build, number, requested_by=requested_by, commit=row.commit, now=now)
+    attempt = attempt_queries.get(connection, attempt_name(build, number))
+    if attempt is None:
+        raise NotFound(f"there is no build {build}")
+    return attempt
+
+
+def request_cancel(connection: Connection, build: int, reason: str, now: int) -> AttemptRow:
+    """
+    Note that the newest attempt is to be cancelled, durably; what no builder has is cancelled with that. The first
+    reason stays. Raises `NotFound`, and `NotPossible` if the build has ended.
+    """
+    row = _existing(connection, build)
+    name = attempt_name(build, row.attempt)
+    wanted = text(reason) or "cancelled"
+    attempt = attempt_queries.cancel_queued(connection, name, wanted, now)
+    if attempt is None:
+        attempt = attempt_queries.note_cancel(connection, name, wanted)
+    if attempt is None:
+        raise NotPossible(f"build {build} has ended already: {row.state}")
+    return attempt
+
+
+def _project_ids(connection: Connection, names: frozenset[str] | None) -> list[int] | list[None]:
+    if names is None:
+        return [None]
+    query = select(projects.c.id).where(projects.c.name.in_(sorted(names)), projects.c.deleted.is_(None))
+    return list(connection.execute(query).scalars())
+
+
+def _earlier(connection: Connection, project_id: int, request: Idempotency, now: int) -> BuildRow | None:
+    connection.execute(delete(idempotency).where(idempotency.c.created < now - _KEEP_KEYS))
+    found = connection.execute(
+        select(idempotency.c.build_id, idempotency.c.body_sha256).where(
+            idempotency.c.project_id == project_id,
+            idempotency.c.token_id == request.token_id,
+            idempotency.c.key == request.key,
+        )
+    ).first()
+    if found is None:
+        return None
+    if found.body_sha256 != request.body_sha256:
+        raise IdempotencyConflict(f"this Idempotency-Key was used for build {found.build_id}, with another body")
+    return _existing(connection, found.build_id)
+
+
+def _remember(connection: Connection, project_id: int, request: Idempotency, build: int, now: int) -> None:
+    connection.execute(
+        insert(idempotency).values(
+            project_id=project_id,
+            token_id=request.token_id,
+            key=request.key,
+            body_sha256=request.body_sha256,
+            build_id=build,
+            created=now,
+        )
+    )
+
+
+def _existing(connection: Connection, build: int) -> BuildRow:
+    row = get(connection, build)
+    if row is None:
+        raise NotFound(f"there is no build {build}")
+    return row
+
+
+_LIVE = select(projects.c.id).where(projects.c.deleted.is_(None)).scalar_subquery()
+
+_SELECT = (
+    select(
+        builds.c.id,
+        projects.c.name.label("project"),
+        builds.c.ref,
+        builds.c.publish,
+        builds.c.parameters,
+        builds.c.requested_by,
+        builds.c.created,
+        builds.c.state,
+        builds.c.attempt,
+        attempts_table.c.reason,
+        attempts_table.c.commit_id,
+        attempts_table.c.subject,
+        attempts_table.c.author,
+        attempts_table.c.started,
+        attempts_table.c.ended,
+        attempts_table.c.cancel_reason,
+    )
+    .join(projects, projects.c.id == builds.c.project_id)
+    .join(attempts_table, and_(attempts_table.c.build_id == builds.c.id, attempts_table.c.number == builds.c.attempt))
+    .where(projects.c.deleted.is_(None))
+)
+
+
+def _row(row: Any) -> BuildRow:
+    return BuildRow(
+        id=row.id,
+        project=row.project,
+        ref=row.ref,
+        publish=row.publish,
+        parameters=from_json(row.parameters, dict[str, str]),
+        requested_by=row.requested_by,
+        created=row.created,
+        state=AttemptState(row.state),
+        reason=row.reason,
+        attempt=row.attempt,
+        commit=row.commit_id,
+        subject=row.subject,
+        author=row.author,
+        started=row.started,
+        ended=row.ended,
+        cancel_requested=bool(row.cancel_reason),
+    )

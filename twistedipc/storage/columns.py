@@ -1,0 +1,57 @@
+"""
+How values get into columns and out of them. Private to ``storage``.
+
+Structures are stored as JSON text. Some values are a builder's word: a number that no database has room for, a
+NUL or a lone surrogate in a text would make the same write fail for ever, so they are brought into range here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from twistedipc.builds import names
+
+_T = TypeVar("_T")
+
+#: Beyond any real count or time in milliseconds, within every database's integers and JavaScript's.
+MAX_INTEGER = (1 << 53) - 1
+
+MAX_TEXT = 4096
+
+
+def to_json(value: object) -> str:
+    """``value`` as JSON text."""
+    return msgspec.json.encode(value).decode()
+
+
+def from_json(text: Any, kind: type[_T]) -> _T:
+    """The ``kind`` that was stored as ``text``."""
+    return msgspec.json.decode(text, type=kind)
+
+
+def integer(value: int) -> int:
+    """``value``, or the nearest number that a column can hold; never negative."""
+    return max(0, min(value, MAX_INTEGER))
+
+
+def exit_code(value: int | None) -> int | None:
+    """``value`` if it can be an exit code at all."""
+    return value if value is not None and -(1 << 31) <= value < 1 << 31 else None
+
+
+def text(value: str, limit: int = MAX_TEXT) -> str:
+    """``value`` cut to ``limit`` characters, without what a database's text can't hold."""
+    return value[:limit].replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def split_attempt(name: str) -> tuple[int, int]:
+    """The build and the number in an attempt's name. Raises `names.BadValue`."""
+    build, _, number = names.attempt(name).partition("-")
+    return int(build), int(number)
+
+
+def attempt_name(build: int, number: int) -> str:
+    """The attempt's name."""
+    return f"{build}-{number}"

@@ -1,0 +1,48 @@
+"""
+What the ledger's queries raise, in the caller's terms. Used by ``server`` and ``web``; ``storage`` layer.
+
+``str()`` of each is a sentence that may be shown to the person whose request it answers.
+"""
+
+from __future__ import annotations
+
+
+class LedgerUnavailable(Exception):
+    """
+    The database can't be used right now: locked, its disk full, unreachable, or more is waiting than may wait.
+    What was asked hasn't been done. Trying again later is right; a restart isn't needed.
+    """
+
+
+class SchemaTooNew(Exception):
+    """The database was made by a later version of this program, which this one mustn't touch."""
+
+
+class NotFound(Exception):
+    """There is no such thing (or it isn't the caller's to know of)."""
+
+
+class NotPossible(Exception):
+    """It exists, and in its present state this can't be done to it."""
+
+
+class NameTaken(Exception):
+    """Another project has this name."""
+
+
+class IdempotencyConflict(Exception):
+    """This Idempotency-Key was used before, with another body."""
+
+
+class LogOrder(Exception):
+    """Records that aren't the next ones of their log: a hole, an overlap, or something after the end."""
+
+    def __init__(self, attempt: str, next_record: int, first: int, *, ended: bool = False) -> None:
+        if ended:
+            super().__init__(f"the log of attempt {attempt} has ended with record {next_record - 1}")
+        else:
+            super().__init__(f"the log of attempt {attempt} goes on with record {next_record}, not {first}")
+        self.attempt = attempt
+        self.next_record = next_record  # what is to come next; 0 if there is no such attempt
+        self.first = first
+        self.ended = ended

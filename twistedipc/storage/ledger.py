@@ -1,0 +1,434 @@
+"""
+The ledger: the database, off the reactor's thread. Made by ``taps``, used by ``server`` and ``web``; ``storage`` layer.
+
+One thread writes and a few read, all of them the ledger's own: never the reactor's shared pool. What they run are
+the functions of the query modules::
+
+    build, created = await ledger.write(builds.create, project="shop", ref="main", …)
+    page = await ledger.read(builds.list_page, projects=None, states=None, before=None, limit=50)
+
+**Writes are committed in groups.** While one group is being committed (an fsync, milliseconds), whatever else comes
+waits, and is the next group. Each write of a group runs in a SAVEPOINT of its own, so that the failure of one is
+nobody else's; then one COMMIT makes all of them durable, and only then do their Deferreds fire. So the busier it
+gets, the fewer fsyncs a write costs, and no timer is needed.
+
+**When the database can't be used** (locked, a full disk, an I/O error, too much waiting), Deferreds fail with
+`LedgerUnavailable` and nothing of those writes is there. The next group tries again, on a new connection if need
+be: there is nothing to restart.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, OperationalError
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+
+from twistedipc.storage.errors import LedgerUnavailable, SchemaTooNew
+from twistedipc.storage.migrations import upgrade
+
+__all__ = ["Ledger", "LedgerUnavailable", "SchemaTooNew"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+#: How many writes, and how many reads, may wait. Beyond that the ledger is overloaded, and says so at once.
+MAX_WAITING: Final = 10_000
+
+#: The most writes of one group, and the seconds after which it takes no more: bounds on how long the first waits.
+MAX_GROUP: Final = 500
+GROUP_SECONDS: Final = 0.05
+
+_READERS: Final = 4
+
+#: To how many bytes the write-ahead log is cut back after a long reader had made it grow.
+_WAL_BYTES: Final = 64 << 20
+
+
+class _Call:
+    """One query to be run, and the Deferred of its result."""
+
+    __slots__ = ("deferred", "error", "result", "run")
+
+    def __init__(self, run: Callable[[Connection], Any]) -> None:
+        self.run = run
+        self.deferred: Deferred[Any] = Deferred()
+        self.result: Any = None
+        self.error: BaseException | None = None  # if set, there is no result
+
+    def fire(self) -> None:
+        """In the reactor's thread."""
+        # A Deferred that was cancelled swallows this: cancelling doesn't undo, it only stops listening.
+        if self.error is None:
+            self.deferred.callback(self.result)
+        else:
+            self.deferred.errback(self.error)
+
+
+class _Queue:
+    """What waits for a thread: filled by the reactor's, emptied by the ledger's own."""
+
+    def __init__(self) -> None:
+        self._calls: deque[_Call] = deque()
+        self._changed = threading.Condition()
+        self._open = False
+
+    def open(self) -> None:
+        with self._changed:
+            self._open = True
+
+    def close(self) -> None:
+        """Take nothing more; what waits will still be done."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+    def put(self, call: _Call) -> None:
+        """Raises `LedgerUnavailable`."""
+        with self._changed:
+            if not self._open:
+                raise LedgerUnavailable("the database isn't open")
+            if len(self._calls) >= MAX_WAITING:
+                raise LedgerUnavailable("the database is overloaded: too much is waiting for it")
+            self._calls.append(call)
+            self._changed.notify()
+
+    def take(self) -> _Call | None:
+        """The next call, once there is one; None when it is closed and empty."""
+        with self._changed:
+            while not self._calls and self._open:
+                self._changed.wait()
+            return self._calls.popleft() if self._calls else None
+
+    def take_now(self) -> _Call | None:
+        """The next call, if there is one now."""
+        with self._changed:
+            return self._calls.popleft() if self._calls else None
+
+
+class Ledger:
+    """
+    The database at ``url`` (as SQLAlchemy has it: ``sqlite:////DATA/ledger.sqlite``).
+
+    :param now: milliseconds since the epoch.
+    :param group_delay: seconds that a write waits for company although the database is idle. 0 is right nearly
+        always: the fsync of the group before is wait enough.
+    :param busy_timeout: seconds that SQLite waits for another program's lock: the deadline of every wait here.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorFromThreads,
+        url: str,
+        *,
+        now: Callable[[], int],
+        group_delay: float = 0,
+        busy_timeout: float = 5.0,
+    ) -> None:
+        self._reactor = reactor
+        self._url = make_url(url)
+        if self._url.get_backend_name() == "sqlite" and self._url.database in (None, "", ":memory:"):
+            raise ValueError("the ledger needs a database in a file: sqlite:////FOLDER/ledger.sqlite")
+        self._now = now
+        self._group_delay = group_delay
+        self._busy_timeout = busy_timeout
+        self._writes = _Queue()
+        self._reads = _Queue()
+        self._threads: list[threading.Thread] = []
+        self._stopped: list[Deferred[None]] = []
+        self._engines: list[Engine] = []
+        #: Since when (milliseconds since the epoch) the database fails; None: the last use of it went well.
+        self.failing_since: int | None = None
+
+    async def open(self) -> None:
+        """
+        Open the database and bring its schema up to date. Raises `SchemaTooNew`, `LedgerUnavailable`. It may be
+        opened again after it has failed or been closed.
+        """
+        if self._threads:
+            raise RuntimeError("the ledger is open already")
+        writer = _engine(self._url, writes=True, busy_timeout=self._busy_timeout)
+        reader = _engine(self._url, writes=False, busy_timeout=self._busy_timeout)
+        self._engines = [writer, reader]
+        opened: Deferred[None] = Deferred()
+        self._start("ledger-open", lambda: self._open_database(writer, opened))
+        try:
+            await opened
+        except BaseException:
+            await self.close()
+            raise
+        self._writes.open()
+        self._reads.open()
+        self._start("ledger-write", _Writer(writer, self._writes, self._done, self._group_delay).run)
+        for number in range(_READERS):
+            self._start(f"ledger-read-{number}", lambda: self._read_calls(reader))
+
+    async def close(self) -> None:
+        """Finish what waits, and close the database. Idempotent."""
+        self._writes.close()
+        self._reads.close()
+        stopped, self._stopped = self._stopped, []
+        for each in stopped:
+            await each
+        threads, self._threads = self._threads, []
+        for thread in threads:
+            thread.join()  # at once: its last act was to say that it is done
+        engines, self._engines = self._engines, []
+        for engine in engines:
+            engine.dispose()
+
+    def read(
+        self, query: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> Deferred[_T]:
+        """
+        Run ``query(connection, *args, **kwargs)`` on a reader's thread: it sees one state of the database, which
+        includes every write whose Deferred has fired, and can't change it.
+        """
+        return self._put(self._reads, lambda connection: query(connection, *args, **kwargs))
+
+    def write(
+        self, query: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> Deferred[_T]:
+        """
+        Run ``query(connection, *args, **kwargs)`` on the writer's thread, in the order of the calls. Fires with its
+        result when that is on disk. If it raises, what it did is undone, and the Deferred fails with what it raised.
+        """
+        return self._put(self._writes, lambda connection: query(connection, *args, **kwargs))
+
+    # -- in the reactor's thread -------------------------------------------------------------------------------------
+
+    def _put(self, queue: _Queue, run: Callable[[Connection], _T]) -> Deferred[_T]:
+        call = _Call(run)
+        try:
+            queue.put(call)
+        except LedgerUnavailable as error:
+            return fail(error)
+        return call.deferred
+
+    def _start(self, name: str, run: Callable[[], None]) -> None:
+        stopped: Deferred[None] = Deferred()
+
+        def main() -> None:
+            try:
+                run()
+            except BaseException:
+                self._log.failure("thread {name} of the ledger broke", name=name)
+            finally:
+                self._reactor.callFromThread(stopped.callback, None)
+
+        thread = threading.Thread(target=main, name=name, daemon=True)
+        self._threads.append(thread)
+        self._stopped.append(stopped)
+        thread.start()
+
+    def _fire(self, calls: list[_Call]) -> None:
+        for call in calls:
+            if not isinstance(call.error, LedgerUnavailable):
+                self.failing_since = None
+            elif self.failing_since is None:
+                self.failing_since = self._now()
+                self._log.error("the database fails: {reason}", reason=call.error)
+            call.fire()
+
+    # -- in the ledger's threads -------------------------------------------------------------------------------------
+
+    def _done(self, calls: list[_Call]) -> None:
+        self._reactor.callFromThread(self._fire, calls)
+
+    def _open_database(self, writer: Engine, opened: Deferred[None]) -> None:
+        try:
+            if self._url.get_backend_name() == "sqlite":
+                _create_file(Path(str(self._url.database)))
+            with writer.connect() as connection, connection.begin():
+                upgrade(connection)
+        except BaseException as error:
+            self._reactor.callFromThread(opened.errback, _translated(error))
+        else:
+            self._reactor.callFromThread(opened.callback, None)
+
+    def _read_calls(self, engine: Engine) -> None:
+        while (call := self._reads.take()) is not None:
+            try:
+                # Leaving the block rolls back: the snapshot is let go, and a write that slipped in is undone.
+                with engine.connect() as connection:
+                    call.result = call.run(connection)
+            except BaseException as error:  # whatever it was, its Deferred must be told
+                call.error = _translated(error)
+            self._done([call])
+
+
+class _Writer:
+    """What the writer's thread does: it takes what waits, runs it, commits it, and says so. ``done`` gets a group."""
+
+    _log = Logger()
+
+    def __init__(self, engine: Engine, waiting: _Queue, done: Callable[[list[_Call]], None], delay: float) -> None:
+        self._engine = engine
+        self._waiting = waiting
+        self._done = done
+        self._delay = delay
+        self._connection: Connection | None = None
+
+    def run(self) -> None:
+        """Until the queue is closed and empty."""
+        while (call := self._waiting.take()) is not None:
+            if self._delay:
+                time.sleep(self._delay)
+            self._done(self._commit_group(call))
+        self._disconnect()
+
+    def _commit_group(self, first: _Call) -> list[_Call]:
+        """Run ``first`` and what else waits, with their outcomes set: each its own, or why there was no commit."""
+        group = [first]
+        try:
+            connection = self._connected()
+            transaction = connection.begin()
+        except BaseException as error:
+            # Those who wait would wait for the same lock as long again, group after group, and fare no better.
+            while (call := self._waiting.take_now()) is not None:
+                group.append(call)
+            self._give_up(group, error)
+            return group
+        deadline = time.monotonic() + GROUP_SECONDS
+        try:
+            call = first
+            while True:
+                self._run(connection, call)
+                if len(group) >= MAX_GROUP or time.monotonic() >= deadline:
+                    break
+                following = self._waiting.take_now()
+                if following is None:
+                    break
+                group.append(call := following)
+            transaction.commit()
+        except BaseException as error:  # whatever it was, their Deferreds must be told
+            self._give_up(group, error)
+        return group
+
+    def _run(self, connection: Connection, call: _Call) -> None:
+        savepoint = connection.begin_nested()
+        try:
+            call.result = call.run(connection)
+            savepoint.commit()
+        except BaseException as error:  # whatever it was, its Deferred must be told
+            call.error = _translated(error)
+            try:
+                savepoint.rollback()
+            except (DBAPIError, InvalidRequestError):
+                # SQLite may have rolled back everything by itself (the disk was full): the SAVEPOINT is gone, and
+                # the group with it, for the reason that this call had.
+                raise error from None
+
+    def _give_up(self, group: list[_Call], error: BaseException) -> None:
+        self._disconnect()
+        sentence = _why_unavailable(error)
+        if sentence is None:
+            self._log.failure("a group of {count} writes was not committed", count=len(group))
+            sentence = f"the database didn't commit: {error}"
+        for call in group:
+            call.error = LedgerUnavailable(sentence)
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        """Let the connection go, whatever state it is in."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+
+# -- databases and their errors --------------------------------------------------------------------------------------
+
+
+def _engine(url: URL, *, writes: bool, busy_timeout: float) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url)
+    engine = create_engine(url, connect_args={"timeout": busy_timeout})
+
+    @event.listens_for(engine, "connect")
+    def connected(connection: sqlite3.Connection, record: object) -> None:
+        # Python's own idea of when a transaction begins (before some statements) breaks SAVEPOINTs: with None it
+        # stays out of it, and `begun` says BEGIN.
+        connection.isolation_level = None
+        pragmas = ["foreign_keys = ON"]
+        if writes:
+            # FULL: in WAL mode, NORMAL would lose commits when the machine crashes.
+            pragmas += ["journal_mode = WAL", "synchronous = FULL", f"journal_size_limit = {_WAL_BYTES}"]
+        else:
+            pragmas += ["query_only = ON"]
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begun(connection: Connection) -> None:
+        # The writer takes the lock at once: waiting for it is possible only before the transaction has read.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _create_file(path: Path) -> None:
+    """SQLite would make the file readable for everyone. (Its other files get the mode of this one.)"""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise LedgerUnavailable(f"the database {path} can't be made: {error.strerror}") from error
+
+
+_SQLITE_REASONS = {
+    sqlite3.SQLITE_BUSY: "the database is locked by another program",
+    sqlite3.SQLITE_LOCKED: "the database is locked by another program",
+    sqlite3.SQLITE_FULL: "the disk under the database is full",
+    sqlite3.SQLITE_IOERR: "the database can't be read or written (an I/O error)",
+    sqlite3.SQLITE_READONLY: "the database can't be written (it is read-only)",
+    sqlite3.SQLITE_CANTOPEN: "the database can't be opened",
+    sqlite3.SQLITE_PERM: "the database can't be opened",
+    sqlite3.SQLITE_CORRUPT: "the database is damaged",
+    sqlite3.SQLITE_NOTADB: "the file isn't a database",
+    sqlite3.SQLITE_PROTOCOL: "the database is locked by another program",
+    sqlite3.SQLITE_NOMEM: "there is no memory left for the database",
+}
+
+
+def _why_unavailable(error: BaseException) -> str | None:
+    """A sentence, if it is the database that can't be used; None if the query is wrong, or isn't the cause."""
+    if isinstance(error, LedgerUnavailable):
+        return str(error)
+    if not isinstance(error, DBAPIError):
+        return None
+    original = error.orig
+    if isinstance(original, sqlite3.Error):
+        # The low byte is the kind; above it SQLite says more than people need.
+        reason = _SQLITE_REASONS.get(getattr(original, "sqlite_errorcode", 0) & 0xFF)
+        return None if reason is None else f"{reason}: {original}"
+    if isinstance(error, OperationalError) or error.connection_invalidated:
+        return f"the database can't be used: {original}"
+    return None
+
+
+def _translated(error: BaseException) -> BaseException:
+    """What the caller is to be told of ``error``."""
+    reason = _why_unavailable(error)
+    if reason is None:
+        return error
+    unavailable = LedgerUnavailable(reason)
+    unavailable.__cause__ = error
+    return unavailable

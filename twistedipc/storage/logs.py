@@ -1,0 +1,195 @@
+"""
+The ledger's logs: chunks of records, and the steps that their events tell of. Functions for `Ledger.read` and
+`Ledger.write`; ``storage`` layer.
+
+A chunk is what was appended at once: some batches (`builds.logs.Lines`) as JSON, each ended by a newline. Nothing
+here decodes them but `verify`. The attempt's row knows what number comes next, and an append is a compare-and-set
+on that: chunks neither overlap nor leave holes, whoever sends what how often.
+
+`verify` reads a whole log, which for a huge one takes its time on a reader's thread. Who appends batches has them
+decoded and can keep a `builds.logs.LogDigest` as he goes, and then needs `verify` only to start one again after a
+restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+from sqlalchemy import Connection, func, insert, select, update
+
+from twistedipc.builds.logs import LogDigest, StepEnded, StepStarted, lines_decoder
+from twistedipc.builds.states import TERMINAL
+from twistedipc.storage.attempts import MAX_STEPS, step_outcome
+from twistedipc.storage.columns import exit_code, integer, split_attempt, text
+from twistedipc.storage.errors import LogOrder, NotFound
+from twistedipc.storage.rows import ChunkRow
+from twistedipc.storage.tables import attempts, log_chunks, steps
+
+__all__ = ["ChunkItem", "LogOrder", "append", "bounds", "next_record", "read", "verify"]
+
+#: How much `verify` holds in memory at a time, and how many chunks one look into the index considers.
+_VERIFY_BYTES = 4 * 1024 * 1024
+_MOST_CHUNKS = 1024
+
+
+class ChunkItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The next records of one attempt's log."""
+
+    attempt: str
+    first: int  # the first record's number
+    count: int  # how many records are in `data`
+    data: bytes  # batches as JSON, each ended by a newline
+    events: list[tuple[int, StepStarted | StepEnded]] = []  # those among the records, with their batch's time
+
+
+def append(connection: Connection, items: list[ChunkItem]) -> None:
+    """
+    Append each item to its log: all of them or, by raising `LogOrder`, none. Of one attempt there may be several,
+    in order.
+    """
+    for item in items:
+        build, number = split_attempt(item.attempt)
+        changed = connection.execute(
+            update(attempts)
+            .where(
+                attempts.c.build_id == build,
+                attempts.c.number == number,
+                attempts.c.next_record == item.first,
+                attempts.c.state.not_in(sorted(TERMINAL)),
+            )
+            .values(next_record=item.first + item.count, log_bytes=attempts.c.log_bytes + len(item.data))
+        )
+        if not changed.rowcount:
+            raise _refusal(connection, item)
+        for time, event in item.events:
+            _note(connection, build, number, time, event)
+    if items:
+        connection.execute(insert(log_chunks), [_chunk(item) for item in items])
+
+
+def next_record(connection: Connection, attempt: str) -> int:
+    """The number of the record that is to come next. Raises `NotFound`."""
+    return bounds(connection, attempt)[0]
+
+
+def bounds(connection: Connection, attempt: str) -> tuple[int, int]:
+    """The number of the record that is to come next, and how many bytes there are so far. Raises `NotFound`."""
+    build, number = split_attempt(attempt)
+    row = connection.execute(
+        select(attempts.c.next_record, attempts.c.log_bytes).where(
+            attempts.c.build_id == build, attempts.c.number == number
+        )
+    ).first()
+    if row is None:
+        raise NotFound(f"there is no attempt {attempt}")
+    return row.next_record, row.log_bytes
+
+
+def read(connection: Connection, attempt: str, first: int, limit_bytes: int) -> list[ChunkRow]:
+    """
+    The chunks with the records from ``first`` on, in order, of about ``limit_bytes`` (at least one chunk, if there
+    is one). The first of them may begin before ``first``.
+    """
+    build, number = split_attempt(attempt)
+    of_attempt = (log_chunks.c.build_id == build) & (log_chunks.c.number == number)
+    wanted = integer(first)
+    # Chunks don't overlap, so the one that holds record `first` is the last that doesn't begin after it.
+    beginning = (
+        select(func.max(log_chunks.c.first_record))
+        .where(of_attempt, log_chunks.c.first_record <= max(1, wanted))
+        .scalar_subquery()
+    )
+    sizes = connection.execute(
+        select(log_chunks.c.first_record, log_chunks.c.records, log_chunks.c.size)
+        .where(of_attempt, log_chunks.c.first_record >= beginning)
+        .order_by(log_chunks.c.first_record)
+        .limit(_MOST_CHUNKS)
+    ).all()
+    chosen: list[int] = []
+    left = limit_bytes
+    for begins, records, size in sizes:
+        if begins + records <= wanted:
+            continue
+        if chosen and size > left:
+            break
+        chosen.append(begins)
+        left -= size
+    if not chosen:
+        return []
+    found = connection.execute(
+        select(log_chunks.c.first_record, log_chunks.c.records, log_chunks.c.data)
+        .where(of_attempt, log_chunks.c.first_record.between(chosen[0], chosen[-1]))
+        .order_by(log_chunks.c.first_record)
+    )
+    return [ChunkRow(first=begins, count=records, data=data) for begins, records, data in found]
+
+
+def verify(connection: Connection, attempt: str) -> tuple[int, str]:
+    """How many records are stored, and their `LogDigest`, a few megabytes at a time."""
+    digest = LogDigest()
+    for chunk in _all_chunks(connection, attempt):
+        for line in chunk.data.splitlines():
+            digest.add(lines_decoder.decode(line))
+    return digest.count, digest.hexdigest()
+
+
+def _all_chunks(connection: Connection, attempt: str) -> Iterator[ChunkRow]:
+    first = 1
+    while chunks := read(connection, attempt, first, _VERIFY_BYTES):
+        yield from chunks
+        first = chunks[-1].first + chunks[-1].count
+
+
+def _chunk(item: ChunkItem) -> dict[str, object]:
+    build, number = split_attempt(item.attempt)
+    return {
+        "build_id": build,
+        "number": number,
+        "first_record": item.first,
+        "records": item.count,
+        "size": len(item.data),
+        "data": item.data,
+    }
+
+
+def _refusal(connection: Connection, item: ChunkItem) -> LogOrder:
+    build, number = split_attempt(item.attempt)
+    row = connection.execute(
+        select(attempts.c.next_record, attempts.c.state).where(
+            attempts.c.build_id == build, attempts.c.number == number
+        )
+    ).first()
+    if row is None:
+        return LogOrder(item.attempt, 0, item.first)
+    return LogOrder(item.attempt, row.next_record, item.first, ended=row.state in TERMINAL)
+
+
+def _note(connection: Connection, build: int, number: int, time: int, event: StepStarted | StepEnded) -> None:
+    """Keep a step's row as its events have it. A builder's nonsense (a step twice, ended and never begun) is bounded
+    and harmless: it is in the log anyway."""
+    if not 0 <= event.index < MAX_STEPS:
+        return
+    which = (steps.c.build_id == build) & (steps.c.number == number) & (steps.c.step == event.index)
+    match event:
+        case StepStarted():
+            values = {
+                "name": text(event.name),
+                "command": text(event.command),
+                "outcome": "running",
+                "started": integer(time),
+                "ended": 0,
+                "exit_code": None,
+            }
+            if not connection.execute(update(steps).where(which).values(**values)).rowcount:
+                connection.execute(insert(steps).values(build_id=build, number=number, step=event.index, **values))
+        case StepEnded():
+            connection.execute(
+                update(steps)
+                .where(which)
+                .values(
+                    outcome=step_outcome(event.outcome),
+                    ended=integer(time),
+                    exit_code=exit_code(event.exit_code),
+                )
+            )

@@ -1,0 +1,16 @@
+"""Alembic's entry point: it runs this file, with the connection that ``migrations.upgrade`` gave it."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from twistedipc.storage.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    render_as_batch=True,  # SQLite changes a table by making it anew
+    transactional_ddl=True,  # on SQLite too: the ledger says BEGIN itself
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,177 @@
+"""
+The ledger's projects and their sealed secrets. Functions for `Ledger.read` and `Ledger.write`; ``storage`` layer.
+
+A deleted project's row stays, since its builds and their audit refer to it, but nobody sees it, its builds or its
+releases any more, and its name is free for another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import update as update_rows
+from sqlalchemy.exc import IntegrityError
+
+from twistedipc.builds.attempt import Publish
+from twistedipc.builds.states import TERMINAL
+from twistedipc.storage.columns import from_json, to_json
+from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
+from twistedipc.storage.rows import ProjectRow
+from twistedipc.storage.tables import builds, idempotency, projects, secrets, token_projects
+
+#: The secrets that a project may have. Each is given to exactly one kind of step; see ``publish``.
+SECRET_NAMES = frozenset({"npm_token"})
+
+#: What `update` may change.
+CHANGEABLE = frozenset({"repository", "default_ref", "publish", "environment", "timeout", "idle_timeout"})
+
+_STRUCTURES = frozenset({"publish", "environment"})
+
+
+def create(
+    connection: Connection,
+    *,
+    name: str,
+    repository: str,
+    default_ref: str,
+    publish: Publish,
+    environment: dict[str, str],
+    timeout: float,
+    idle_timeout: float,
+    now: int,
+) -> ProjectRow:
+    """Add a project. Raises `NameTaken`. The values have been checked by `builds.names`."""
+    try:
+        connection.execute(
+            insert(projects).values(
+                name=name,
+                repository=repository,
+                default_ref=default_ref,
+                publish=to_json(publish),
+                environment=to_json(environment),
+                timeout=timeout,
+                idle_timeout=idle_timeout,
+                created=now,
+                updated=now,
+            )
+        )
+    except IntegrityError as error:
+        raise NameTaken(f"there is a project {name} already") from error
+    return _existing(connection, name)
+
+
+def get(connection: Connection, name: str) -> ProjectRow | None:
+    """The project of this name."""
+    found = connection.execute(select(projects).where(projects.c.name == name, projects.c.deleted.is_(None))).first()
+    return None if found is None else _rows(connection, [found])[0]
+
+
+def list_all(connection: Connection, names: frozenset[str] | None) -> list[ProjectRow]:
+    """All projects, or those of ``names`` that exist, by name."""
+    query = select(projects).where(projects.c.deleted.is_(None)).order_by(projects.c.name)
+    if names is not None:
+        query = query.where(projects.c.name.in_(sorted(names)))
+    return _rows(connection, connection.execute(query).all())
+
+
+def update(connection: Connection, name: str, changes: dict[str, object], now: int) -> ProjectRow | None:
+    """Set the columns of ``changes`` (of `CHANGEABLE`, else `ValueError`). None if there is no such project."""
+    if not changes.keys() <= CHANGEABLE:
+        raise ValueError(f"these can't be changed: {', '.join(sorted(changes.keys() - CHANGEABLE))}")
+    values = {key: to_json(value) if key in _STRUCTURES else value for key, value in changes.items()}
+    changed = connection.execute(
+        update_rows(projects).where(projects.c.name == name, projects.c.deleted.is_(None)).values(**values, updated=now)
+    )
+    return _existing(connection, name) if changed.rowcount else None
+
+
+def delete(connection: Connection, name: str, now: int) -> bool:
+    """
+    Delete the project: its secrets are erased, tokens bound to its name lose it (the name may come to mean another
+    project), its name becomes free. False if there is none. Raises `NotPossible` while one of its builds goes on.
+    """
+    project = live_id(connection, name)
+    if project is None:
+        return False
+    going_on = connection.execute(
+        select(builds.c.id).where(builds.c.project_id == project, builds.c.state.not_in(sorted(TERMINAL))).limit(1)
+    ).scalar()
+    if going_on is not None:
+        raise NotPossible(f"build {going_on} of project {name} hasn't ended; cancel it first")
+    connection.execute(delete_rows(secrets).where(secrets.c.project_id == project))
+    connection.execute(delete_rows(idempotency).where(idempotency.c.project_id == project))
+    connection.execute(delete_rows(token_projects).where(token_projects.c.project == name))
+    connection.execute(update_rows(projects).where(projects.c.id == project).values(deleted=now, updated=now))
+    return True
+
+
+def set_secret(connection: Connection, name: str, secret_name: str, sealed: bytes, now: int) -> None:
+    """Set a secret, sealed by `SecretBox.seal`. Raises `NotFound`; `ValueError` unless it is of `SECRET_NAMES`."""
+    if secret_name not in SECRET_NAMES:
+        raise ValueError(f"a project's secrets are: {', '.join(sorted(SECRET_NAMES))}")
+    project = live_id(connection, name)
+    if project is None:
+        raise NotFound(f"there is no project {name}")
+    which = (secrets.c.project_id == project) & (secrets.c.name == secret_name)
+    changed = connection.execute(update_rows(secrets).where(which).values(sealed=sealed, updated=now))
+    if not changed.rowcount:
+        connection.execute(insert(secrets).values(project_id=project, name=secret_name, sealed=sealed, updated=now))
+
+
+def delete_secret(connection: Connection, name: str, secret_name: str) -> bool:
+    """Erase a secret. False if there was none."""
+    project = live_id(connection, name)
+    which = (secrets.c.project_id == project) & (secrets.c.name == secret_name)
+    return project is not None and connection.execute(delete_rows(secrets).where(which)).rowcount > 0
+
+
+def sealed_secret(connection: Connection, project_name: str, secret_name: str) -> bytes | None:
+    """A secret, as `set_secret` was given it."""
+    return connection.execute(
+        select(secrets.c.sealed)
+        .join(projects, projects.c.id == secrets.c.project_id)
+        .where(projects.c.name == project_name, projects.c.deleted.is_(None), secrets.c.name == secret_name)
+    ).scalar()
+
+
+def live_id(connection: Connection, name: str) -> int | None:
+    """The id of the project that has this name now. For the other query modules."""
+    return connection.execute(
+        select(projects.c.id).where(projects.c.name == name, projects.c.deleted.is_(None))
+    ).scalar()
+
+
+def _existing(connection: Connection, name: str) -> ProjectRow:
+    project = get(connection, name)
+    if project is None:
+        raise NotFound(f"there is no project {name}")
+    return project
+
+
+def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]:
+    found = list(found)
+    names: dict[int, list[str]] = {}
+    query = select(secrets.c.project_id, secrets.c.name).order_by(secrets.c.name)
+    if len(found) == 1:
+        query = query.where(secrets.c.project_id == found[0].id)
+    for project_id, secret_name in connection.execute(query):
+        names.setdefault(project_id, []).append(secret_name)
+    return [
+        ProjectRow(
+            id=row.id,
+            name=row.name,
+            repository=row.repository,
+            default_ref=row.default_ref,
+            publish=from_json(row.publish, Publish),
+            environment=from_json(row.environment, dict[str, str]),
+            timeout=row.timeout,
+            idle_timeout=row.idle_timeout,
+            secrets=names.get(row.id, []),
+            created=row.created,
+            updated=row.updated,
+        )
+        for row in found
+    ]

@@ -1,0 +1,144 @@
+"""
+What the ledger's queries return: frozen rows, plain values, no SQLAlchemy. Used by ``server`` and ``web``.
+
+Times are milliseconds since the epoch. An attempt's name is "BUILD-N".
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from twistedipc.builds.attempt import Publish, Published, StepResult
+from twistedipc.builds.states import AttemptState, ReleaseState
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of all rows."""
+
+
+class ProjectRow(Row, frozen=True, kw_only=True):
+    """A project: a repository and how it is built and published."""
+
+    id: int
+    name: str
+    repository: str
+    default_ref: str
+    publish: Publish
+    environment: dict[str, str]
+    timeout: float  # seconds
+    idle_timeout: float
+    secrets: list[str]  # the names of the secrets that are set; their values are never in a row
+    created: int
+    updated: int
+
+
+class TokenRow(Row, frozen=True, kw_only=True):
+    """A bearer token, without its secret. A browser's session is a token with a parent and an end."""
+
+    id: int
+    name: str
+    scopes: frozenset[str]  # of "read", "build", "admin"; "admin" includes "build", which includes "read"
+    projects: frozenset[str] | None  # None: all
+    created: int
+    expires: int | None
+    revoked: int | None
+    last_used: int | None
+    parent: int | None
+
+
+class BuildRow(Row, frozen=True, kw_only=True):
+    """A build as asked for; its state is its newest attempt's."""
+
+    id: int
+    project: str
+    ref: str
+    publish: bool
+    parameters: dict[str, str]
+    requested_by: str  # the token's name
+    created: int
+    state: AttemptState
+    reason: str
+    attempt: int  # the newest attempt's number, from 1
+    commit: str
+    subject: str
+    author: str
+    started: int | None
+    ended: int | None
+    cancel_requested: bool
+
+
+class AttemptRow(Row, frozen=True, kw_only=True):
+    """One attempt of a build."""
+
+    name: str  # "BUILD-N"
+    build: int
+    number: int
+    project: str
+    state: AttemptState
+    reason: str
+    lease: str  # "" if none was ever granted
+    builder: str  # the builder's name; "" if none
+    cancel_reason: str  # "" unless it is to be cancelled
+    created: int
+    offered: int | None
+    started: int | None
+    ended: int | None
+    commit: str
+    subject: str
+    author: str
+    lines: int | None  # from the end on: how many records the log has
+    sha256: str  # "" before the end
+    complete: bool  # the log was verified complete
+    published: list[Published]
+    steps: list[StepResult]
+
+
+class OfferRow(Row, frozen=True, kw_only=True):
+    """All that an offer of a queued attempt needs."""
+
+    name: str
+    build: int
+    project: str
+    repository: str
+    ref: str
+    commit: str
+    publish: Publish  # nothing, if the build asked not to publish
+    parameters: dict[str, str]
+    environment: dict[str, str]
+    timeout: float
+    idle_timeout: float
+
+
+class ChunkRow(Row, frozen=True, kw_only=True):
+    """A stored run of batches: ``data`` is their JSON, each ended by a newline."""
+
+    first: int
+    count: int
+    data: bytes
+
+
+class ArtifactRow(Row, frozen=True, kw_only=True):
+    """What an attempt's build made: an archive in the artifact store."""
+
+    attempt: str
+    project: str
+    size: int
+    sha256: str
+    complete: bool
+    created: int
+
+
+class ReleaseRow(Row, frozen=True, kw_only=True):
+    """A static release of a project."""
+
+    id: int
+    project: str
+    build: int
+    attempt: str
+    sha256: str  # of its archive
+    files: int
+    size: int  # bytes, unpacked
+    commit: str
+    state: ReleaseState
+    created: int
+    activated: int | None

@@ -1,0 +1,72 @@
+"""
+How secrets' values are sealed before they go into the ledger: Fernet (AES-128-CBC and HMAC-SHA-256), with a key
+that is in a file of its own. Used by ``server`` and ``web``; ``storage`` layer.
+
+Who has a copy of the database but not of the key file learns nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken
+
+from twistedipc.builds.attempt import sync_folder
+
+
+class SecretUnreadable(Exception):
+    """The key file is not usable, or it isn't the one that a secret was sealed with."""
+
+
+class SecretBox:
+    """Seals and opens with the key in ``path``, which is made (mode 0600) if it isn't there."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fernet = Fernet(_key(path))
+
+    def seal(self, value: str) -> bytes:
+        """``value``, for the ledger."""
+        return self._fernet.encrypt(value.encode())
+
+    def open(self, sealed: bytes) -> str:
+        """What `seal` was given. Raises `SecretUnreadable`."""
+        try:
+            return self._fernet.decrypt(sealed).decode()
+        except InvalidToken as error:
+            raise SecretUnreadable(f"{self._path} is not the key that this secret was sealed with") from error
+
+
+def _key(path: Path) -> bytes:
+    while True:
+        try:
+            key = path.read_bytes().strip()
+        except FileNotFoundError:
+            _make_key(path)
+            continue
+        if path.stat().st_mode & 0o077:
+            raise SecretUnreadable(f"{path} can be read by others: chmod 600 {path}")
+        try:
+            Fernet(key)
+        except ValueError as error:
+            raise SecretUnreadable(f"{path} doesn't hold a key (32 bytes as URL-safe base64)") from error
+        return key
+
+
+def _make_key(path: Path) -> None:
+    """Make the key file, whole or not at all; should another process have made it meanwhile, its key stays."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, Fernet.generate_key() + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return
+    finally:
+        os.unlink(temporary)
+    sync_folder(path.parent)

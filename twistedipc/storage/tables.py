@@ -1,0 +1,227 @@
+"""
+The ledger's schema, as data. Used by the query modules, and by a test that holds ``migrations`` to it.
+
+Only what SQLite and PostgreSQL have alike. Times are milliseconds since the epoch; structures are JSON in text,
+written and read by ``columns``; an attempt's key is its build's id and its number, which its name is made of.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+# SQLite gives numbers by itself only to a column that is exactly INTEGER.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", Text, nullable=False, comment="one label of a host name; unique among those not deleted"),
+    Column("repository", Text, nullable=False, comment="an address for git"),
+    Column("default_ref", Text, nullable=False, comment="what is built if a request names no ref"),
+    Column("publish", Text, nullable=False, comment="JSON: builds.attempt.Publish"),
+    Column("environment", Text, nullable=False, comment="JSON: variable -> value, for the steps"),
+    Column("timeout", Float, nullable=False, comment="seconds for an attempt"),
+    Column("idle_timeout", Float, nullable=False, comment="seconds without output"),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False),
+    Column("deleted", BigInteger, comment="null: it exists; else since when it doesn't, for anyone"),
+    sqlite_autoincrement=True,
+)
+Index(
+    "uq_projects_live_name",
+    projects.c.name,
+    unique=True,
+    sqlite_where=text("deleted IS NULL"),
+    postgresql_where=text("deleted IS NULL"),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("name", Text, primary_key=True, comment="one of projects.SECRET_NAMES"),
+    Column("sealed", LargeBinary, nullable=False, comment="encrypted by secrets.SecretBox, whose key isn't here"),
+    Column("updated", BigInteger, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", Text, nullable=False, comment="whose or what for; shown as who asked for a build"),
+    Column("secret_sha256", Text, nullable=False, unique=True, comment="hexadecimal; the secret itself is nowhere"),
+    Column("scopes", Text, nullable=False, comment="JSON: list of read, build, admin"),
+    Column("all_projects", Boolean, nullable=False, comment="else those in token_projects"),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, comment="null: never"),
+    Column("revoked", BigInteger, comment="null: it is good"),
+    Column("last_used", BigInteger, comment="to the minute"),
+    Column("parent", ForeignKey("tokens.id"), index=True, comment="of a browser's session: the token it stands on"),
+    sqlite_autoincrement=True,
+)
+
+token_projects = Table(
+    "token_projects",
+    metadata,
+    Column("token_id", ForeignKey("tokens.id", ondelete="CASCADE"), primary_key=True),
+    Column("project", Text, primary_key=True, index=True, comment="by name: a project may come after its token"),
+)
+
+builds = Table(
+    "builds",
+    metadata,
+    Column("id", _Id, primary_key=True, comment="never given twice"),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("ref", Text, nullable=False),
+    Column("publish", Boolean, nullable=False, comment="false: only build, whatever the project publishes"),
+    Column("parameters", Text, nullable=False, comment="JSON: variable -> value, for the steps"),
+    Column("requested_by", Text, nullable=False, comment="the token's name"),
+    Column("created", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False, comment="the newest attempt's number, from 1"),
+    Column("state", Text, nullable=False, comment="the newest attempt's, repeated here so that listings have an index"),
+    Index(None, "project_id", "id"),
+    Index(None, "state", "id"),
+    Index(None, "project_id", "state", "id"),
+    sqlite_autoincrement=True,
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("build_id", ForeignKey("builds.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False, comment="from 1"),
+    Column("state", Text, nullable=False, comment="builds.states.AttemptState"),
+    Column("reason", Text, nullable=False, comment="for people: why it is so; may be empty"),
+    Column("requested_by", Text, nullable=False, comment="the token's name"),
+    Column("lease", Text, nullable=False, comment="names the grant to a builder; empty: none"),
+    Column("builder", Text, nullable=False, comment="the builder's name; empty: none"),
+    Column("cancel_reason", Text, nullable=False, comment="not empty: it is to be cancelled, for this reason"),
+    Column("created", BigInteger, nullable=False),
+    Column("offered", BigInteger),
+    Column("started", BigInteger, comment="by the builder's clock"),
+    Column("ended", BigInteger, comment="by the builder's clock, if a builder said so"),
+    Column("commit_id", Text, nullable=False, comment="full; empty: not known yet"),
+    Column("subject", Text, nullable=False, comment="the commit message's first line"),
+    Column("author", Text, nullable=False, comment="the commit's"),
+    Column("next_record", BigInteger, nullable=False, comment="the number after the last record in log_chunks"),
+    Column("log_bytes", BigInteger, nullable=False, comment="the sum of log_chunks.size"),
+    Column("lines", BigInteger, comment="from the end on: how many records the log has"),
+    Column("sha256", Text, nullable=False, comment="from the end on: builds.logs.LogDigest of the log; empty: unknown"),
+    Column("complete", Boolean, nullable=False, comment="the log was verified against lines and sha256"),
+    Column("published", Text, nullable=False, comment="JSON: list of builds.attempt.Published"),
+    Index(None, "state", "created", "build_id"),
+    Index(None, "builder", "state"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("build_id", BigInteger, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("step", Integer, primary_key=True, autoincrement=False, comment="from 0, in order"),
+    Column("name", Text, nullable=False),
+    Column("command", Text, nullable=False, comment="as a person would type it; may be empty"),
+    Column("outcome", Text, nullable=False, comment="running, succeeded, failed, cancelled or timed_out"),
+    Column("started", BigInteger, nullable=False),
+    Column("ended", BigInteger, nullable=False, comment="0 while it is running"),
+    Column("exit_code", BigInteger, comment="null: it never ran, or runs"),
+    ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
+)
+
+log_chunks = Table(
+    "log_chunks",
+    metadata,
+    Column("build_id", BigInteger, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("first_record", BigInteger, primary_key=True, autoincrement=False),
+    Column("records", Integer, nullable=False, comment="how many, without holes"),
+    Column("size", Integer, nullable=False, comment="bytes of data"),
+    Column("data", LargeBinary, nullable=False, comment="batches (builds.logs.Lines) as JSON, each ended by a newline"),
+    ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("token_id", ForeignKey("tokens.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True, comment="the Idempotency-Key"),
+    Column("body_sha256", Text, nullable=False),
+    Column("build_id", ForeignKey("builds.id"), nullable=False, comment="what the first request made"),
+    Column("created", BigInteger, nullable=False, index=True),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("build_id", BigInteger, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, nullable=False, comment="bytes of the archive"),
+    Column("sha256", Text, nullable=False, comment="of the archive; its name in the artifact store"),
+    Column("complete", Boolean, nullable=False, comment="all of it is there, and verified"),
+    Column("created", BigInteger, nullable=False),
+    ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
+    Column("build_id", BigInteger, nullable=False),
+    Column("number", Integer, nullable=False, comment="the attempt's"),
+    Column("sha256", Text, nullable=False, comment="of its archive"),
+    Column("files", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False, comment="bytes, unpacked"),
+    Column("commit_id", Text, nullable=False),
+    Column("state", Text, nullable=False, comment="builds.states.ReleaseState"),
+    Column("created", BigInteger, nullable=False),
+    Column("activated", BigInteger, comment="when it last became live"),
+    ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
+    Index("uq_releases_attempt", "build_id", "number", unique=True),
+    Index(None, "project_id", "id"),
+    sqlite_autoincrement=True,
+)
+Index(
+    "uq_releases_live",
+    releases.c.project_id,
+    unique=True,
+    sqlite_where=text("state = 'live'"),
+    postgresql_where=text("state = 'live'"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("time", BigInteger, nullable=False, index=True),
+    Column("who", Text, nullable=False, comment="the token's name, or the node's"),
+    Column("action", Text, nullable=False, comment='e.g. "project.create"'),
+    Column("subject", Text, nullable=False, comment="what it was done to"),
+    Column("detail", Text, nullable=False, comment="JSON: name -> value; never a secret"),
+    sqlite_autoincrement=True,
+)

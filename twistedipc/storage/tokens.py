@@ -1,0 +1,142 @@
+"""
+The ledger's bearer tokens. Functions for `Ledger.read` and `Ledger.write`; ``storage`` layer.
+
+A secret is shown once and stored as its SHA-256: with 256 random bits in it, it needs neither salt nor a slow hash.
+A browser's session is a token too, with a parent and an end; it is good for as long as its parent is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets as random
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+
+from twistedipc.storage.columns import from_json, to_json
+from twistedipc.storage.rows import TokenRow
+from twistedipc.storage.tables import token_projects, tokens
+
+PREFIX = "tipc_"
+
+#: How long an ended session's row is kept, and how exact `TokenRow.last_used` is: milliseconds.
+_KEEP_SESSIONS = 7 * 86_400_000
+_TOUCH_EVERY = 60_000
+
+
+def issue(
+    connection: Connection,
+    *,
+    name: str,
+    scopes: Iterable[str],
+    projects: Iterable[str] | None,
+    expires: int | None,
+    parent: int | None = None,
+    now: int,
+) -> tuple[TokenRow, str]:
+    """
+    Make a token, and return it with its secret, which is nowhere else. ``projects`` None: all; ``expires``:
+    milliseconds since the epoch. With a ``parent`` it is a session, and its caller sees to it that it may no more.
+    """
+    _forget_old_sessions(connection, now)
+    secret = PREFIX + random.token_urlsafe(32)
+    bound = None if projects is None else sorted(set(projects))
+    token_id = connection.execute(
+        insert(tokens)
+        .values(
+            name=name,
+            secret_sha256=_digest(secret),
+            scopes=to_json(sorted(set(scopes))),
+            all_projects=bound is None,
+            created=now,
+            expires=expires,
+            parent=parent,
+        )
+        .returning(tokens.c.id)
+    ).scalar_one()
+    if bound:
+        connection.execute(insert(token_projects), [{"token_id": token_id, "project": project} for project in bound])
+    (token,) = _rows(connection, connection.execute(select(tokens).where(tokens.c.id == token_id)).all())
+    return token, secret
+
+
+def authenticate(connection: Connection, secret: str, now: int) -> TokenRow | None:
+    """The token that this is the secret of, if it is good: neither it nor its parent has expired or is revoked."""
+    if not secret.startswith(PREFIX) or len(secret) > 200:
+        return None
+    parents = tokens.alias("parents")
+    good = [
+        t.c.revoked.is_(None) & or_(t.c.expires.is_(None), t.c.expires > now)  # also true where there is no parent
+        for t in (tokens, parents)
+    ]
+    found = connection.execute(
+        select(tokens)
+        .outerjoin(parents, parents.c.id == tokens.c.parent)
+        .where(tokens.c.secret_sha256 == _digest(secret), *good)
+    ).first()
+    return None if found is None else _rows(connection, [found])[0]
+
+
+def touch(connection: Connection, token_id: int, now: int) -> None:
+    """Note that the token is in use; at most once a minute does this write anything."""
+    connection.execute(
+        update(tokens)
+        .where(tokens.c.id == token_id, or_(tokens.c.last_used.is_(None), tokens.c.last_used <= now - _TOUCH_EVERY))
+        .values(last_used=now)
+    )
+
+
+def list_all(connection: Connection) -> list[TokenRow]:
+    """All tokens, also those that aren't good any more, and browsers' sessions (they have a parent); oldest first."""
+    return _rows(connection, connection.execute(select(tokens).order_by(tokens.c.id)).all())
+
+
+def revoke(connection: Connection, token_id: int, now: int) -> bool:
+    """Make the token and its sessions bad for ever. False if there is no such token, or it was revoked before."""
+    changed = connection.execute(
+        update(tokens).where(tokens.c.id == token_id, tokens.c.revoked.is_(None)).values(revoked=now)
+    )
+    connection.execute(
+        update(tokens).where(tokens.c.parent == token_id, tokens.c.revoked.is_(None)).values(revoked=now)
+    )
+    return changed.rowcount > 0
+
+
+def count(connection: Connection) -> int:
+    """How many tokens of people aren't revoked: with 0, nobody can sign in."""
+    return connection.execute(
+        select(func.count()).select_from(tokens).where(tokens.c.revoked.is_(None), tokens.c.parent.is_(None))
+    ).scalar_one()
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _forget_old_sessions(connection: Connection, now: int) -> None:
+    connection.execute(delete(tokens).where(tokens.c.parent.is_not(None), tokens.c.expires < now - _KEEP_SESSIONS))
+
+
+def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[TokenRow]:
+    found = list(found)
+    bound: dict[int, set[str]] = {}
+    query = select(token_projects)
+    if len(found) == 1:
+        query = query.where(token_projects.c.token_id == found[0].id)
+    for token_id, project in connection.execute(query):
+        bound.setdefault(token_id, set()).add(project)
+    return [
+        TokenRow(
+            id=row.id,
+            name=row.name,
+            scopes=frozenset(from_json(row.scopes, list[str])),
+            projects=None if row.all_projects else frozenset(bound.get(row.id, ())),
+            created=row.created,
+            expires=row.expires,
+            revoked=row.revoked,
+            last_used=row.last_used,
+            parent=row.parent,
+        )
+        for row in found
+    ]

@@ -1,0 +1,585 @@
+"""
+The WebSockets: one log each, or many subscriptions on one socket. ``docs/protocol.md`` has the messages. Called by
+``site`` once it knows who asks and that they may; reads ``server``'s logs and state feed.
+
+Autobahn does the protocol. The frames of logs are written straight to the transport: they were encoded once, for
+all viewers, and nothing of Autobahn's sending (queue, compression, masking) applies to them. There is no queue per
+viewer: a conversation pulls from its cursors only while the socket takes more, and of state changes that come
+meanwhile it keeps the newest for each build.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import msgspec
+from autobahn.twisted.resource import WebSocketResource
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.web.resource import IResource
+from zope.interface import implementer
+
+from twistedipc.server.boundaries import Cursor, LogEntry, Logs, StateChange, StateFeed
+from twistedipc.server.logs import text_frame
+from twistedipc.server.states import change_of
+from twistedipc.storage import attempts, builds
+from twistedipc.storage.ledger import Ledger, LedgerUnavailable
+from twistedipc.storage.rows import TokenRow
+
+#: Bytes that a cursor gives at a time.
+TAKE_BYTES = 1 << 16
+
+#: Subscriptions that one socket may have.
+MAX_SUBSCRIPTIONS = 100
+
+#: Builds whose newest state is kept for a socket that takes nothing.
+MAX_KEPT_STATES = 10_000
+
+#: Messages of a client that wait to be looked at.
+MAX_WAITING = 2 * MAX_SUBSCRIPTIONS
+
+# Close codes of our own, beside RFC 6455's.
+CLOSE_UNAUTHORISED = 4401
+CLOSE_TOO_SLOW = 4408
+CLOSE_UNAVAILABLE = 4503
+
+_encoder = msgspec.json.Encoder()
+
+
+class Subscribe(msgspec.Struct, frozen=True, tag="subscribe", tag_field="type"):
+    """A client's wish: states of builds (of one project), or one log."""
+
+    topic: Literal["builds", "log"]
+    project: str | None = None
+    build: int | None = None
+    attempt: int | None = None
+    after: int = 0
+
+
+class Unsubscribe(msgspec.Struct, frozen=True, tag="unsubscribe", tag_field="type"):
+    """The same, taken back."""
+
+    topic: Literal["builds", "log"]
+    project: str | None = None
+    build: int | None = None
+    attempt: int | None = None
+
+
+class StreamError(msgspec.Struct, frozen=True, tag="error", tag_field="type", omit_defaults=True):
+    """A wish that can't be granted. ``code`` is "bad_message", "not_found", "limit" or "unavailable"."""
+
+    code: str
+    message: str
+    build: int | None = None
+
+
+class Subscribed(msgspec.Struct, frozen=True, tag="subscribed", tag_field="type", omit_defaults=True):
+    """A wish that was granted; what it is about follows."""
+
+    topic: str
+    project: str | None = None
+    build: int | None = None
+    attempt: int | None = None
+
+
+_request_decoder = msgspec.json.Decoder(Subscribe | Unsubscribe)
+
+
+class Output(Protocol):
+    """Where a conversation writes: the socket."""
+
+    paused: bool
+
+    def write_frames(self, data: bytes) -> None:
+        """Write what already are frames."""
+
+    def say_goodbye(self, code: int, reason: str) -> None:
+        """Close the socket, after what was written."""
+
+
+class Conversation(Protocol):
+    """What is said on one socket."""
+
+    def opened(self, output: Output) -> None:
+        """The handshake is done."""
+
+    def heard(self, payload: bytes, binary: bool) -> None:
+        """The client has sent a message."""
+
+    def pump(self) -> None:
+        """The socket takes more."""
+
+    def closed(self) -> None:
+        """It is over."""
+
+
+class _Follower:
+    """One log on one socket: pulls its cursor while the output takes more."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        output: Output,
+        logs: Logs,
+        attempt: str,
+        after: int,
+        frame: Callable[[LogEntry], bytes],
+        ended: Callable[[], None],
+    ) -> None:
+        self._output = output
+        self._frame = frame
+        self._ended = ended
+        self._fetching = False
+        self._closed = False
+        self._cursor: Cursor = logs.cursor(attempt, after, self.pump)
+
+    def pump(self) -> None:
+        """Write all there is, as far as the socket takes it."""
+        while not (self._closed or self._fetching or self._output.paused):
+            if not self.step():
+                return
+
+    def step(self) -> bool:
+        """Write some; whether there may be more at once."""
+        if self._closed or self._fetching:
+            return False
+        entries = self._cursor.take(TAKE_BYTES)
+        if entries is None:
+            self._fetching = True
+            fetching = Deferred.fromCoroutine(self._fetch())
+            fetching.addErrback(lambda failure: self._log.failure("reading a log failed", failure))
+            return False
+        if not entries:
+            return False
+        frame = self._frame
+        self._output.write_frames(b"".join([frame(entry) for entry in entries]))
+        if entries[-1].final:
+            self.close()
+            self._ended()
+            return False
+        return True
+
+    async def _fetch(self) -> None:
+        try:
+            await self._cursor.fetch()
+        except LedgerUnavailable:
+            self._output.say_goodbye(CLOSE_UNAVAILABLE, "the log can't be read now; try again")
+            return
+        except Exception:
+            self._output.say_goodbye(1011, "the log can't be read")
+            raise
+        finally:
+            self._fetching = False
+        self.pump()
+
+    def close(self) -> None:
+        """Leave the log."""
+        if not self._closed:
+            self._closed = True
+            self._cursor.close()
+
+
+class _States:
+    """State changes on one socket: at once, or the newest of each build when the socket takes more."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._kept: dict[int, StateChange] = {}
+
+    def tell(self, change: StateChange) -> None:
+        """This has happened."""
+        if not self._output.paused:
+            self._output.write_frames(text_frame(_encoder.encode(change)))
+            return
+        self._kept.pop(change.build, None)
+        self._kept[change.build] = change
+        if len(self._kept) > MAX_KEPT_STATES:
+            self._kept.clear()
+            self._output.say_goodbye(CLOSE_TOO_SLOW, "too many changes were not read")
+
+    def pump(self) -> None:
+        """Write what was kept."""
+        if self._kept and not self._output.paused:
+            kept, self._kept = self._kept, {}
+            self._output.write_frames(b"".join([text_frame(_encoder.encode(change)) for change in kept.values()]))
+
+
+class LogConversation:
+    """One log, from a number on, to its end: `state`, `lines`, `gap`, `end`, and a close with 1000."""
+
+    _log = Logger()
+
+    def __init__(
+        self, ledger: Ledger, logs: Logs, feed: StateFeed, now: Callable[[], int], build: int, attempt: int, after: int
+    ) -> None:
+        self._ledger = ledger
+        self._logs = logs
+        self._feed = feed
+        self._now = now
+        self._build = build
+        self._attempt = f"{build}-{attempt}"
+        self._after = after
+        self._output: Output | None = None
+        self._follower: _Follower | None = None
+        self._states: _States | None = None
+        self._closed = False
+        self._deafen: Callable[[], None] = lambda: None
+
+    def opened(self, output: Output) -> None:
+        """See `Conversation`."""
+        self._output = output
+        self._states = _States(output)
+        self._deafen = self._feed.listen(self._changed)
+        beginning = Deferred.fromCoroutine(self._begin(output))
+        beginning.addErrback(lambda failure: self._log.failure("a log's stream failed", failure))
+
+    async def _begin(self, output: Output) -> None:
+        """Tell the state as it is, then follow the log."""
+        try:
+            row = await self._ledger.read(attempts.get, self._attempt)
+        except LedgerUnavailable:
+            output.say_goodbye(CLOSE_UNAVAILABLE, "the log can't be read now; try again")
+            return
+        if row is None or self._closed or self._states is None:
+            return
+        self._states.tell(change_of(row, self._now()))
+        self._follower = _Follower(
+            output,
+            self._logs,
+            self._attempt,
+            self._after,
+            lambda entry: entry.frame,
+            lambda: output.say_goodbye(1000, "the log has ended"),
+        )
+        self._follower.pump()
+
+    def heard(self, payload: bytes, binary: bool) -> None:
+        """See `Conversation`."""
+        if self._output is not None:
+            self._output.say_goodbye(1008, "nothing is to be sent on this socket")
+
+    def pump(self) -> None:
+        """See `Conversation`."""
+        if self._states is not None:
+            self._states.pump()
+        if self._follower is not None:
+            self._follower.pump()
+
+    def closed(self) -> None:
+        """See `Conversation`."""
+        self._closed = True
+        self._deafen()
+        if self._follower is not None:
+            self._follower.close()
+
+    def _changed(self, change: StateChange) -> None:
+        if change.build == self._build and self._states is not None:
+            self._states.tell(change)
+
+
+class StreamConversation:
+    """Many subscriptions on one socket: builds' states and logs, as the client asks for them."""
+
+    _log = Logger()
+
+    def __init__(self, ledger: Ledger, logs: Logs, feed: StateFeed, projects: frozenset[str] | None) -> None:
+        self._ledger = ledger
+        self._logs = logs
+        self._feed = feed
+        self._projects = projects  # what the caller may see; None: all
+        self._output: Output | None = None
+        self._states: _States | None = None
+        self._deafen: Callable[[], None] = lambda: None
+        self._topics: set[str | None] = set()  # projects whose builds' states are wanted; None: of all
+        self._followers: dict[tuple[int, int], _Follower] = {}
+        self._waiting: deque[bytes] = deque()
+        self._busy = False
+        self._closed = False
+
+    def opened(self, output: Output) -> None:
+        """See `Conversation`."""
+        self._output = output
+        self._states = _States(output)
+        self._deafen = self._feed.listen(self._changed)
+
+    def heard(self, payload: bytes, binary: bool) -> None:
+        """See `Conversation`. Wishes are granted one after the other, in their order."""
+        output = self._output
+        if output is None:
+            return
+        if binary or len(self._waiting) >= MAX_WAITING:
+            output.say_goodbye(1003 if binary else 1008, "text messages only" if binary else "too many messages")
+            return
+        self._waiting.append(payload)
+        if not self._busy:
+            self._busy = True
+            granting = Deferred.fromCoroutine(self._grant_all(output))
+            granting.addErrback(lambda failure: self._log.failure("a subscription failed", failure))
+
+    def pump(self) -> None:
+        """See `Conversation`. In turn, so that one log doesn't starve the others."""
+        if self._states is None or self._output is None:
+            return
+        self._states.pump()
+        active = deque(self._followers.values())
+        while active and not self._output.paused:
+            follower = active.popleft()
+            if follower.step():
+                active.append(follower)
+        # Who was served last is the first to wait next time.
+        for key in list(self._followers)[:1]:
+            self._followers[key] = self._followers.pop(key)
+
+    def closed(self) -> None:
+        """See `Conversation`."""
+        self._closed = True
+        self._deafen()
+        self._waiting.clear()
+        for follower in self._followers.values():
+            follower.close()
+        self._followers.clear()
+
+    async def _grant_all(self, output: Output) -> None:
+        try:
+            while self._waiting and not self._closed:
+                payload = self._waiting.popleft()
+                try:
+                    request = _request_decoder.decode(payload)
+                except (msgspec.DecodeError, RecursionError) as error:
+                    self._say(StreamError("bad_message", str(error)))
+                    continue
+                try:
+                    await self._grant(output, request)
+                except LedgerUnavailable as error:
+                    self._say(StreamError("unavailable", str(error), request.build))
+        finally:
+            self._busy = False
+
+    async def _grant(self, output: Output, request: Subscribe | Unsubscribe) -> None:
+        match request:
+            case Unsubscribe(topic="builds"):
+                self._topics.discard(request.project)
+            case Unsubscribe():
+                for key in [k for k in self._followers if k[0] == request.build]:
+                    if request.attempt in (None, key[1]):
+                        self._followers.pop(key).close()
+            case Subscribe() if len(self._topics) + len(self._followers) >= MAX_SUBSCRIPTIONS:
+                self._say(StreamError("limit", f"at most {MAX_SUBSCRIPTIONS} subscriptions", request.build))
+            case Subscribe(topic="builds"):
+                if request.project is not None and not self._may_see(request.project):
+                    self._say(StreamError("not_found", "there is no such project"))
+                    return
+                self._topics.add(request.project)
+                self._say(Subscribed("builds", request.project))
+            case Subscribe():
+                await self._follow(output, request)
+
+    async def _follow(self, output: Output, request: Subscribe) -> None:
+        number = request.build
+        row = None
+        if number is not None and 0 < number < 1 << 53 and 0 <= request.after < 1 << 53:
+            row = await self._ledger.read(builds.get, number)
+        attempt = request.attempt or (row.attempt if row is not None else 0)
+        if row is None or number is None or not self._may_see(row.project) or not 1 <= attempt <= row.attempt:
+            self._say(StreamError("not_found", "there is no such build, or no such attempt of it", number))
+            return
+        key = (number, attempt)
+        if self._closed:
+            return
+        if key in self._followers:
+            self._followers.pop(key).close()
+        self._say(Subscribed("log", row.project, number, attempt))
+        follower = self._followers[key] = _Follower(
+            output,
+            self._logs,
+            f"{number}-{attempt}",
+            request.after,
+            lambda entry: entry.tagged_frame(number, attempt),
+            lambda: self._forget(key),
+        )
+        follower.pump()
+
+    def _forget(self, key: tuple[int, int]) -> None:
+        self._followers.pop(key, None)
+
+    def _may_see(self, project: str) -> bool:
+        return self._projects is None or project in self._projects
+
+    def _changed(self, change: StateChange) -> None:
+        if (
+            self._states is not None
+            and (None in self._topics or change.project in self._topics)
+            and self._may_see(change.project)
+        ):
+            self._states.tell(change)
+
+    def _say(self, message: msgspec.Struct) -> None:
+        # Answers are bounded by the messages that wait, which are bounded.
+        if self._output is not None and not self._closed:
+            self._output.write_frames(text_frame(_encoder.encode(message)))
+
+
+@implementer(IPushProducer)
+class ViewerProtocol(WebSocketServerProtocol):
+    """One viewer's socket: Autobahn's protocol, as the output of a conversation."""
+
+    # Autobahn reads this before it copies the factory's options.
+    tcpNoDelay = True
+
+    conversation: Conversation
+    token: TokenRow
+    paused = False
+    _over = False
+
+    def onOpen(self) -> None:
+        """The handshake is done. The HTTP channel is still the transport's producer: take its place."""
+        self.transport.unregisterProducer()
+        self.transport.registerProducer(self, True)
+        self.factory.viewers.setdefault(self.token.id, set()).add(self)
+        self.conversation.opened(self)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        """The client has sent something."""
+        if not self._over:
+            self.conversation.heard(payload, isBinary)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        """It is over."""
+        self._end()
+
+    def connectionLost(self, reason: Any = None) -> None:
+        """It is over, whatever Autobahn makes of it."""
+        self._end()
+        super().connectionLost(reason)
+
+    # -- IPushProducer
+
+    def pauseProducing(self) -> None:
+        """The socket takes no more. Called again and again."""
+        self.paused = True
+
+    def resumeProducing(self) -> None:
+        """It takes more."""
+        self.paused = False
+        if not self._over:
+            self.conversation.pump()
+
+    def stopProducing(self) -> None:
+        """It takes nothing ever again."""
+        self.paused = True
+
+    # -- Output
+
+    def write_frames(self, data: bytes) -> None:
+        """See `Output`."""
+        if not self._over:
+            self.transport.write(data)
+
+    def say_goodbye(self, code: int, reason: str) -> None:
+        """See `Output`."""
+        if not self._over:
+            self._end()
+            # Not `sendClose`, which knows no code of the protocol but 1000.
+            self.sendCloseFrame(code, reason.encode()[:123])
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self.paused = True
+            viewers = self.factory.viewers.get(self.token.id)
+            if viewers is not None:
+                viewers.discard(self)
+                if not viewers:
+                    del self.factory.viewers[self.token.id]
+            self.conversation.closed()
+
+
+class ViewerFactory(WebSocketServerFactory):
+    """Makes viewers' protocols, with Autobahn's defaults changed to ones that can face the world."""
+
+    protocol = ViewerProtocol
+
+    def __init__(self, reactor: IReactorTime, max_viewers: int) -> None:
+        super().__init__(reactor=reactor, server="twistedipc")
+        self.viewers: dict[int, set[ViewerProtocol]] = {}  # by the id of their token
+        self.setProtocolOptions(
+            webStatus=False,
+            maxFramePayloadSize=4096,
+            maxMessagePayloadSize=4096,
+            autoPingInterval=25,
+            autoPingTimeout=60,
+            openHandshakeTimeout=10,
+            closeHandshakeTimeout=5,
+            maxConnections=max_viewers,
+            # Who may connect from where was checked before the upgrade, with the list that the API has.
+            allowedOrigins=["*"],
+            allowNullOrigin=True,
+            failByDrop=False,
+            tcpNoDelay=True,
+        )
+
+
+class _ForRequest:
+    """A factory for one request: its protocol has this conversation."""
+
+    def __init__(self, factory: ViewerFactory, conversation: Conversation, token: TokenRow) -> None:
+        self._factory = factory
+        self._conversation = conversation
+        self._token = token
+
+    def buildProtocol(self, address: object) -> ViewerProtocol:
+        protocol: ViewerProtocol = self._factory.buildProtocol(address)
+        protocol.conversation = self._conversation
+        protocol.token = self._token
+        return protocol
+
+
+class WebSockets:
+    """The WebSockets of an apiserver."""
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        now: Callable[[], int],
+        ledger: Ledger,
+        logs: Logs,
+        feed: StateFeed,
+        *,
+        max_viewers: int = 10_000,
+    ) -> None:
+        self._factory = ViewerFactory(reactor, max_viewers)
+        self._now = now
+        self._ledger = ledger
+        self._logs = logs
+        self._feed = feed
+
+    def log_resource(self, build: int, attempt: int, after: int, token: TokenRow) -> IResource:
+        """A resource that upgrades one request to the stream of one log, from behind record ``after``."""
+        conversation = LogConversation(self._ledger, self._logs, self._feed, self._now, build, attempt, after)
+        return self._resource(conversation, token)
+
+    def stream_resource(self, token: TokenRow) -> IResource:
+        """A resource that upgrades one request to a stream with many subscriptions."""
+        return self._resource(StreamConversation(self._ledger, self._logs, self._feed, token.projects), token)
+
+    def revoked(self, token_id: int) -> None:
+        """The token is not good any more, nor the sessions made by it: their sockets are closed."""
+        for viewers in list(self._factory.viewers.values()):
+            for viewer in list(viewers):
+                if token_id in (viewer.token.id, viewer.token.parent):
+                    viewer.say_goodbye(CLOSE_UNAUTHORISED, "the token has been revoked")
+
+    def close_all(self) -> None:
+        """The service restarts: viewers come back, and resume by their numbers."""
+        for viewers in list(self._factory.viewers.values()):
+            for viewer in list(viewers):
+                viewer.say_goodbye(1012, "the service restarts")
+
+    def _resource(self, conversation: Conversation, token: TokenRow) -> IResource:
+        resource: IResource = WebSocketResource(_ForRequest(self._factory, conversation, token))
+        return resource
