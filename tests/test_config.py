@@ -1,0 +1,277 @@
+"""The configuration files: what they mean, and that each mistake in one names the file and the key."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from twistedipc.taps.config import (
+    DEFAULT_PATH,
+    ApiserverConfig,
+    BuilderConfig,
+    ConfigError,
+    LinkTLS,
+    load_apiserver,
+    load_builder,
+)
+
+
+def apiserver(folder: Path, text: str) -> ApiserverConfig:
+    path = folder / "apiserver.toml"
+    path.write_text(text)
+    return load_apiserver(path)
+
+
+def builder(folder: Path, text: str) -> BuilderConfig:
+    path = folder / "builder.toml"
+    path.write_text(text)
+    return load_builder(path)
+
+
+APISERVER = 'data = "data"\nlink.dial = ["unix:link.sock"]\n'
+BUILDER = 'data = "data"\nname = "b1"\nlink.listen = ["unix:link.sock"]\n'
+
+
+def test_the_smallest_apiserver(tmp_path: Path) -> None:
+    config = apiserver(tmp_path, APISERVER)
+    assert config.data == tmp_path / "data"
+    assert config.http.listen == "tcp:8080:interface=127.0.0.1"
+    assert config.api_url == "http://127.0.0.1:8080"
+    assert config.release_url("shop") == "http://shop.localhost:8081/"
+    assert config.database_url == f"sqlite:///{tmp_path}/data/ledger.sqlite"
+    assert config.artifacts == tmp_path / "data/artifacts"
+    assert config.releases_folder == tmp_path / "data/releases"
+    assert config.secret_key == tmp_path / "data/secret.key"
+    assert config.link.name == "apiserver"
+    assert config.link.listen == []
+    assert config.link.dial == [f"unix:{tmp_path}/link.sock"]
+    assert config.link.key is None
+    assert config.link.tls == LinkTLS()
+
+
+def test_the_smallest_builder(tmp_path: Path) -> None:
+    config = builder(tmp_path, BUILDER)
+    assert (config.name, config.slots, config.apiserver_url) == ("b1", 2, "")
+    assert (config.limits.timeout, config.limits.idle_timeout, config.limits.grace) == (3600.0, 900.0, 10.0)
+    assert config.environment == {}
+
+
+def test_a_full_apiserver(tmp_path: Path) -> None:
+    config = apiserver(
+        tmp_path,
+        """
+        data = "/srv/twistedipc"
+        [http]
+        listen = "tcp:8443"
+        allowed_origins = ["https://team.example.org"]
+        public_url = "https://builds.example.org/"
+        local_repositories = true
+        secure_cookies = true
+        [releases]
+        listen = "tcp:8444"
+        public_url = "https://{project}.pages.example.org"
+        [link]
+        name = "north"
+        listen = ["tls:7000:interface=0.0.0.0"]
+        key = "link.key"
+        [link.tls]
+        certificate = "tls/cert.pem"
+        private_key = "tls/key.pem"
+        authority = "/etc/ca.pem"
+        [database]
+        url = "postgresql+psycopg://ledger"
+        """,
+    )
+    assert config.api_url == "https://builds.example.org"
+    assert config.release_url("shop") == "https://shop.pages.example.org/"
+    assert config.database_url == "postgresql+psycopg://ledger"
+    assert config.link.key == tmp_path / "link.key"
+    assert config.link.tls.certificate == tmp_path / "tls/cert.pem"
+    assert config.link.tls.authority == Path("/etc/ca.pem")
+    assert config.link.listen == ["tls:7000:interface=0.0.0.0"]
+
+
+def test_a_full_builder(tmp_path: Path) -> None:
+    config = builder(
+        tmp_path,
+        BUILDER
+        + """
+        [environment]
+        NODE_OPTIONS = "--max-old-space-size=4096"
+        EMPTY = ""
+        [limits]
+        timeout = 60
+        """,
+    )
+    # The operator's values aren't held to the rules for projects, and an empty one is a value.
+    assert config.environment == {"NODE_OPTIONS": "--max-old-space-size=4096", "EMPTY": ""}
+    assert config.limits.timeout == 60.0
+
+
+def test_an_empty_string_is_a_missing_key(tmp_path: Path) -> None:
+    config = apiserver(tmp_path, APISERVER + 'link.key = ""\nhttp.public_url = ""\nlink.tls.authority = ""\n')
+    assert config.link.key is None
+    assert config.link.tls.authority is None
+
+
+def test_a_builder_is_named_after_its_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "pine.example.org")
+    assert builder(tmp_path, BUILDER.replace('name = "b1"\n', "")).name == "pine.example.org"
+
+
+@pytest.mark.parametrize(
+    ("listen", "expected"),
+    [
+        ("tcp:80:interface=127.0.0.1", "http://127.0.0.1"),
+        ("tcp:8080:interface=10.1.2.3", "http://10.1.2.3:8080"),
+        ("tcp:port=8080:interface=localhost", "http://localhost:8080"),
+        (r"tcp:8080:interface=\:\:1", "http://[::1]:8080"),
+        ("tcp:8080", "http://pine:8080"),
+        ("tcp:8080:interface=0.0.0.0", "http://pine:8080"),
+        (r"tcp:8080:interface=\:\:", "http://pine:8080"),
+        ("ssl:443:interface=10.1.2.3", "https://10.1.2.3"),
+    ],
+)
+def test_the_address_told_from_where_it_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listen: str, expected: str
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "pine")
+    assert apiserver(tmp_path, f"{APISERVER}http.listen = '{listen}'").api_url == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("", "http://shop.localhost:8081/"),
+        ("https://{project}.example.org", "https://shop.example.org/"),
+        ("https://pages.example.org", "https://pages.example.org/shop/"),
+        ("https://pages.example.org/", "https://pages.example.org/shop/"),
+        ("https://pages.example.org/of/{project}/", "https://pages.example.org/of/shop/"),
+    ],
+)
+def test_the_address_of_a_release(tmp_path: Path, url: str, expected: str) -> None:
+    assert apiserver(tmp_path, f'{APISERVER}releases.public_url = "{url}"').release_url("shop") == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("unix:a/link.sock", "unix:{0}/a/link.sock"),
+        ("unix:./../link.sock", "unix:{1}/link.sock"),
+        ("unix:/run/link.sock", "unix:/run/link.sock"),
+        ("unix:address=link.sock:mode=660", "unix:{0}/link.sock:mode=660"),
+        (r"unix:a\:b", r"unix:{0}/a\:b"),
+        ("tcp:127.0.0.1:7000", "tcp:127.0.0.1:7000"),
+    ],
+)
+def test_paths_in_endpoints(tmp_path: Path, given: str, expected: str) -> None:
+    config = apiserver(tmp_path, f"data = '.'\nlink.key = 'k'\nlink.dial = ['{given}']\n")
+    assert config.link.dial == [expected.format(tmp_path, tmp_path.parent)]
+
+
+def test_paths_are_relative_to_the_file_and_not_to_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/apiserver.toml").write_text(APISERVER)
+    monkeypatch.chdir(tmp_path)
+    config = load_apiserver(Path("etc/apiserver.toml"))
+    assert config.data == tmp_path / "etc/data"
+    assert config.link.dial == [f"unix:{tmp_path}/etc/link.sock"]
+
+
+def test_the_path_of_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = builder(tmp_path, 'path = "/opt/bin"\n' + BUILDER)
+    assert config.steps_path == "/opt/bin"
+    config = builder(tmp_path, BUILDER)
+    monkeypatch.setenv("PATH", "")
+    assert config.steps_path == DEFAULT_PATH
+    node = tmp_path / "tools/node"
+    node.parent.mkdir()
+    node.write_text("")
+    node.chmod(0o755)
+    monkeypatch.setenv("PATH", str(node.parent))
+    assert config.steps_path == f"{node.parent}:{DEFAULT_PATH}"
+
+
+LONG = "x" * 120
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "data: is missing"),
+        ('data = ""', "data: is missing"),
+        ("data = 1", "data: expected a path"),
+        ("data = [", "isn't TOML"),
+        (APISERVER + "typo = 1", "typo: there is no such key; the keys here are data, http"),
+        (APISERVER + "http.lisen = 'x'", "http.lisen: there is no such key; did you mean listen?"),
+        (APISERVER + "link.tls.cert = 'x'", "link.tls.cert: there is no such key"),
+        ("data = 'x'\nlink.dial = 'unix:x'", "link.dial: expected a list of strings, got a string"),
+        ("data = 'x'\nlink.dial = [1]", "link.dial: expected a list of strings, got a whole number in it"),
+        (APISERVER + "http = 1", "http: expected a table, got a whole number"),
+        (APISERVER + "http.secure_cookies = 'yes'", "http.secure_cookies: expected true or false, got a string"),
+        (APISERVER + "link.key = 1", "link.key: expected a path"),
+        ("data = 'x'", "link: needs at least one endpoint in listen or in dial"),
+        ("data = 'x'\nlink.dial = ['tcp:127.0.0.1:70']", "link.key: is needed, since tcp:127.0.0.1:70"),
+        ("data = 'x'\nlink.dial = ['nonsense']", "link.dial: 'nonsense' isn't an endpoint"),
+        (f"data = 'x'\nlink.dial = ['unix:{LONG}']", "link.dial: the path of a UNIX socket has at most 107 bytes"),
+        (
+            "data = 'x'\n[link]\nlisten = ['tls:7000']\nkey = 'k'",
+            "link.tls.certificate: is needed to listen on tls:",
+        ),
+        (APISERVER + "link.tls.certificate = 'c'", "link.tls: certificate and private_key need one another"),
+        (APISERVER + "link.name = '../x'", "link.name: a node's name has"),
+        (APISERVER + "http.public_url = 'builds'", "http.public_url: 'builds' isn't an address"),
+        (APISERVER + "http.public_url = 'http://x:y'", "http.public_url: Port could not be cast"),
+        (APISERVER + "http.public_url = 'http://a?b'", "http.public_url: 'http://a?b' may only have"),
+        (APISERVER + "http.listen = 'tcp:0'", "http.public_url: is needed, since an address can't be told"),
+        (APISERVER + "http.listen = 'unix:http.sock'", "http.public_url: is needed, since an address can't be told"),
+        (APISERVER + "releases.listen = 'tcp:x'", "releases.public_url: is needed"),
+        (APISERVER + "releases.domain = 'A B'", "releases.domain: 'A B' isn't a domain"),
+        (APISERVER + "http.allowed_origins = ['*']", "http.allowed_origins: '*' isn't an address"),
+        (APISERVER + "http.allowed_origins = ['http://a/']", "http.allowed_origins: 'http://a/' isn't an origin"),
+    ],
+)
+def test_mistakes_in_an_apiservers_file(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        apiserver(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path}/apiserver.toml: {message}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slots = 0\n" + BUILDER, "slots: expected a whole number >= 1"),
+        ("slots = 1.5\n" + BUILDER, "slots: expected a whole number, got a number"),
+        (BUILDER.replace("b1", "../x"), "name: a node's name has"),
+        (BUILDER + "limits.timeout = '1h'", "limits.timeout: expected a number, got a string"),
+        (BUILDER + "limits.grace = 0", "limits.grace: expected a number > 0"),
+        (BUILDER + "environment.X = 1", "environment: expected a string, got a whole number"),
+        (BUILDER + "environment.'A=B' = 'x'", "environment.A=B: a variable's name can't be empty"),
+        ("apiserver_url = 'ftp://x'\n" + BUILDER, "apiserver_url: 'ftp://x' isn't an address"),
+        (BUILDER + "link.name = 'x'", "link.name: there is no such key"),
+    ],
+)
+def test_mistakes_in_a_builders_file(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        builder(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path}/builder.toml: {message}")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: can't be read: No such file or directory"):
+        load_builder(tmp_path / "none.toml")
+    with pytest.raises(ConfigError, match="can't be read: Is a directory"):
+        load_builder(tmp_path)
+    (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="isn't TOML"):
+        load_builder(tmp_path / "b.toml")
+
+
+def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert apiserver(tmp_path, APISERVER.replace('"data"', '"~/data"')).data == Path("/home/ann/data")
+    assert os.path.isabs(apiserver(tmp_path, APISERVER).data)

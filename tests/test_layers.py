@@ -1,0 +1,156 @@
+"""The imports point one way: the layers of the map in ``twistedipc/__init__.py``, held to by reading the imports."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "twistedipc"
+
+#: part of the package -> the other parts that it may import
+ALLOWED: dict[str, set[str]] = {
+    "ipc": set(),
+    "builds": set(),
+    "runner": {"builds"},
+    "storage": {"builds"},
+    "publish": {"builds"},
+    # The disk contract between the two is `builds`; of the runner, the builder reads journals and locks.
+    "builder": {"ipc", "builds", "runner", "publish"},
+    "server": {"ipc", "builds", "storage", "publish"},
+    "web": {"ipc", "builds", "storage", "publish", "server"},
+    "taps": {"ipc", "builds", "runner", "storage", "publish", "builder", "server", "web"},
+    "cli": {"ipc", "builds", "storage", "publish", "web", "taps"},
+}
+
+#: Pure, or without Twisted by design: one process per attempt has no reactor.
+WITHOUT_TWISTED = [
+    "builds",
+    "runner",
+    "ipc/framing.py",
+    "ipc/messages.py",
+    "ipc/session.py",
+    "ipc/handshake.py",
+    "ipc/credit.py",
+    "ipc/keys.py",
+    "ipc/errors.py",
+    "web/schemas.py",
+    "web/terminal.py",
+    "storage/rows.py",
+    "publish/archive.py",
+    "publish/npm.py",
+    "publish/pack.py",
+]
+
+
+def modules(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of everything that a module imports, wherever in it; "a.b" for ``from a import b``."""
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+
+
+def part_of(name: str) -> str | None:
+    """The part of the package that an imported name is in; None for other packages and for the root itself."""
+    parts = name.split(".")
+    if parts[0] != "twistedipc" or len(parts) < 2 or parts[1] not in ALLOWED:
+        return None
+    return parts[1]
+
+
+def test_every_folder_is_on_the_map() -> None:
+    folders = {path.parent.relative_to(PACKAGE).parts[0] for path in modules(PACKAGE) if path.parent != PACKAGE}
+    assert folders == set(ALLOWED)
+
+
+@pytest.mark.parametrize("part", ALLOWED)
+def test_imports_point_down(part: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {part} imports {name}"
+        for path in modules(PACKAGE / part)
+        for line, name in imports(path)
+        if (other := part_of(name)) is not None and other != part and other not in ALLOWED[part]
+    ]
+    assert wrong == []
+
+
+def test_the_map_has_no_circle() -> None:
+    order: list[str] = []
+    while len(order) < len(ALLOWED):
+        free = [part for part in ALLOWED if part not in order and ALLOWED[part] <= set(order)]
+        assert free, f"a circle among {set(ALLOWED) - set(order)}"
+        order += free
+
+
+@pytest.mark.parametrize("place", WITHOUT_TWISTED)
+def test_no_twisted_where_there_is_no_reactor(place: str) -> None:
+    path = PACKAGE / place
+    assert path.exists(), f"{place} was moved: say where"
+    wrong = [
+        f"{module.relative_to(ROOT)}:{line}: {name}"
+        for module in (modules(path) if path.is_dir() else [path])
+        for line, name in imports(module)
+        if name.split(".")[0] in ("twisted", "autobahn", "zope")
+    ]
+    assert wrong == []
+
+
+def test_the_runner_needs_little() -> None:
+    """One process per attempt: it is to start fast and stay small."""
+    heavy = {"sqlalchemy", "alembic", "werkzeug", "click", "rich", "asyncio", "urllib3", "http"}
+    wrong = [
+        f"{module.relative_to(ROOT)}:{line}: {name}"
+        for module in [*modules(PACKAGE / "runner"), *modules(PACKAGE / "builds")]
+        for line, name in imports(module)
+        if name.split(".")[0] in heavy
+    ]
+    assert wrong == []
+
+
+def test_only_the_composition_roots_import_the_reactor() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in modules(PACKAGE)
+        for line, name in imports(path)
+        if name.startswith("twisted.internet.reactor") and path.parent != PACKAGE / "taps"
+    ]
+    assert wrong == []
+
+
+def test_nothing_imports_tests() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in [*modules(PACKAGE), *modules(ROOT / "twisted")]
+        for line, name in imports(path)
+        if name.split(".")[0] in ("tests", "bench", "pytest", "hypothesis")
+    ]
+    assert wrong == []
+
+
+def test_each_module_says_what_it_is() -> None:
+    silent = [
+        name_of(path)
+        for path in modules(PACKAGE)
+        if ast.get_docstring(ast.parse(path.read_bytes())) is None and path.read_bytes().strip()
+    ]
+    assert silent == []
+
+
+def test_the_plugins_folder_is_no_package() -> None:
+    # With an __init__.py there, Twisted's own plugins would be hidden.
+    assert not (ROOT / "twisted/__init__.py").exists()
+    assert not (ROOT / "twisted/plugins/__init__.py").exists()

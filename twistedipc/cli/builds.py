@@ -1,0 +1,227 @@
+"""`twistedipc build`, `builds`, `show`, `logs`, `cancel`, `retry`: asking for builds and watching them."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+
+import click
+
+from twistedipc.builds.states import TERMINAL, AttemptState
+from twistedipc.cli.access import with_client
+from twistedipc.cli.client import Client, path
+from twistedipc.cli.failures import ExitCode
+from twistedipc.cli.logs import LogCheck, follow, read
+from twistedipc.cli.output import (
+    between,
+    color_option,
+    json_option,
+    local_time,
+    note,
+    print_fields,
+    print_json,
+    print_table,
+    wants_colour,
+)
+from twistedipc.cli.printer import LogPrinter
+from twistedipc.cli.projects import pairs
+from twistedipc.web import schemas
+
+build_argument = click.argument("build_id", metavar="BUILD", type=click.IntRange(min=1))
+follow_option = click.option("-f", "--follow", "follow_log", is_flag=True, help="Show the log live until the end.")
+
+
+@click.command()
+@with_client
+@click.argument("project")
+@click.option("--ref", help="Branch, tag or commit (else the project's default).")
+@click.option("--no-publish", is_flag=True, help="Build only, publish nothing.")
+@click.option("--param", multiple=True, metavar="NAME=VALUE", help="A variable for this build; may be repeated.")
+@follow_option
+@color_option
+@json_option
+def build(
+    client: Client,
+    project: str,
+    ref: str | None,
+    no_publish: bool,
+    param: tuple[str, ...],
+    follow_log: bool,
+    colour: bool | None,
+    as_json: bool,
+) -> None:
+    """Ask for a build of PROJECT. With --follow, exit with 0 only if it succeeds and its log is complete."""
+    body = schemas.NewBuild(ref=ref, publish=not no_publish, parameters=pairs(param, "--param"))
+    # The key makes it safe to ask again when the answer got lost: it is still one build.
+    answer = client.post_once(path("projects", project, "builds"), body, uuid.uuid4().hex)
+    made = answer.decode(schemas.Build)
+    if as_json:
+        print_json(answer)
+    else:
+        note(f"build {made.id} of {made.project} at {made.ref}: {client.url}/#/builds/{made.id}")
+    if follow_log:
+        _finish(show_log(client, made.id, made.attempt, 0, live=True, colour=wants_colour(colour)))
+
+
+@click.command()
+@with_client
+@click.option("--project", help="Only of this project.")
+@click.option("--state", type=click.Choice([state.value for state in AttemptState]), help="Only in this state.")
+@click.option("--before", type=click.IntRange(min=1), metavar="BUILD", help="Only older ones than this.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
+@json_option
+def builds(
+    client: Client, project: str | None, state: str | None, before: int | None, limit: int, as_json: bool
+) -> None:
+    """List builds, newest first."""
+    query = {"project": project, "state": state, "before": before, "limit": limit}
+    answer = client.get(path("builds"), query)
+    if as_json:
+        print_json(answer)
+        return
+    found = answer.decode(schemas.Builds)
+    print_table(
+        ("BUILD", "PROJECT", "STATE", "REF", "COMMIT", "ASKED FOR", "BY", "TOOK", "DETAIL"),
+        [_row(build) for build in found.builds],
+        empty="there are no builds",
+    )
+    if found.next is not None:
+        note(f"there are older ones: --before {found.next}")
+
+
+@click.command()
+@with_client
+@build_argument
+@json_option
+def show(client: Client, build_id: int, as_json: bool) -> None:
+    """Show one build: its states, attempts and steps."""
+    answer = client.get(path("builds", build_id))
+    if as_json:
+        print_json(answer)
+        return
+    found = answer.decode(schemas.BuildDetail)
+    print_fields(
+        [
+            ("build", found.id),
+            ("project", found.project),
+            ("state", found.state.value),
+            ("reason", found.reason),
+            ("cancel", "requested" if found.cancel_requested and found.state not in TERMINAL else None),
+            ("queued before it", found.position),
+            ("ref", found.ref),
+            ("commit", f"{found.commit[:12]} {found.subject}".strip()),
+            ("author", found.author),
+            ("variables", " ".join(f"{key}={value}" for key, value in sorted(found.parameters.items()))),
+            ("asked for", f"{local_time(found.created)} by {found.requested_by}"),
+            ("release", found.release_url),
+        ]
+    )
+    for attempt in found.attempts:
+        click.echo()
+        print_fields(
+            [
+                ("attempt", attempt.number),
+                ("state", attempt.state.value),
+                ("reason", attempt.reason),
+                ("builder", attempt.builder),
+                ("started", local_time(attempt.started)),
+                ("took", between(attempt.started, attempt.ended)),
+                ("log", _log_summary(attempt)),
+                *(("published", f"{p.name}@{p.version} ({p.status})") for p in attempt.published),
+            ]
+        )
+        if attempt.steps:
+            print_table(
+                ("STEP", "OUTCOME", "EXIT", "TOOK", "DETAIL"),
+                [(s.name, s.outcome, s.exit_code, between(s.started, s.ended), s.command) for s in attempt.steps],
+                empty="",
+            )
+
+
+@click.command()
+@with_client
+@build_argument
+@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Of this attempt (else of the newest).")
+@click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="From the line after line N on.")
+@follow_option
+@color_option
+def logs(client: Client, build_id: int, attempt: int | None, after: int, follow_log: bool, colour: bool | None) -> None:
+    """Show the log of BUILD, and check that it is complete.
+
+    With --follow, also exit with 1 if the build doesn't succeed.
+    """
+    if attempt is None:
+        attempt = client.get(path("builds", build_id)).decode(schemas.BuildDetail).attempt
+    code = show_log(client, build_id, attempt, after, live=follow_log, colour=wants_colour(colour))
+    _finish(code)
+
+
+@click.command()
+@with_client
+@build_argument
+def cancel(client: Client, build_id: int) -> None:
+    """Cancel BUILD. It has ended when its processes have; `twistedipc show BUILD` tells."""
+    client.post(path("builds", build_id, "cancel"))
+    note(f"build {build_id} is being cancelled")
+
+
+@click.command()
+@with_client
+@build_argument
+@follow_option
+@color_option
+@json_option
+def retry(client: Client, build_id: int, follow_log: bool, colour: bool | None, as_json: bool) -> None:
+    """Run BUILD again, of the same commit, as a new attempt."""
+    answer = client.post(path("builds", build_id, "retry"))
+    made = answer.decode(schemas.Build)
+    if as_json:
+        print_json(answer)
+    else:
+        note(f"attempt {made.attempt} of build {made.id}: {client.url}/#/builds/{made.id}")
+    if follow_log:
+        _finish(show_log(client, made.id, made.attempt, 0, live=True, colour=wants_colour(colour)))
+
+
+def show_log(client: Client, build_id: int, attempt: int, after: int, *, live: bool, colour: bool) -> ExitCode:
+    """
+    Show an attempt's log on standard output, say on standard error whether it is complete and, if ``live``, how the
+    build ended; and tell what to exit with.
+    """
+    printer, check = LogPrinter(sys.stdout, colour=colour), LogCheck(after)
+    for message in (follow if live else read)(client, build_id, attempt, after):
+        check.see(message)
+        printer.show(message)
+    code, verdict = check.verdict()
+    note(f"log {verdict}")
+    if live and check.end is not None:
+        state = check.end.state
+        note(f"build {build_id} {state.replace('_', ' ')}")
+        if state != AttemptState.SUCCEEDED.value:
+            return ExitCode.NOT_SUCCEEDED
+    return code
+
+
+def _finish(code: ExitCode) -> None:
+    if code is not ExitCode.OK:
+        click.get_current_context().exit(code)
+
+
+def _row(build: schemas.Build) -> list[object]:
+    return [
+        build.id,
+        build.project,
+        build.state.value,
+        build.ref,
+        build.commit[:12],
+        local_time(build.created),
+        build.requested_by,
+        between(build.started, build.ended),
+        build.reason or build.subject,
+    ]
+
+
+def _log_summary(attempt: schemas.Attempt) -> str:
+    if attempt.lines is None:
+        return ""
+    return f"{attempt.lines} lines, " + ("complete" if attempt.complete else "incomplete")

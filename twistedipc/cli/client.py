@@ -1,0 +1,220 @@
+"""
+HTTP to an apiserver, with the standard library. Used by the commands.
+
+Every wait has a deadline and every answer a largest size; whatever goes wrong is a `Failure` with the exit code that
+scripts expect, in the words of the server's problem report where there is one.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Final, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+from twistedipc import __version__
+from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.web.schemas import Problem
+
+_T = TypeVar("_T")
+
+Query = Mapping[str, str | int | None]
+
+MAX_ANSWER = 64 << 20
+
+#: The longest message of a followed log, in bytes; batches are far below it (`builds.logs.MAX_BATCH_BYTES`).
+MAX_MESSAGE = 16 << 20
+
+#: How long a followed log may be silent before it is asked for again: a silent build and a dead connection look alike.
+SILENCE = 60.0
+
+#: Pauses between attempts at a request that may be repeated, in seconds.
+PAUSES: Final = (0.5, 1.0, 2.0)
+
+
+class Unreachable(Failure):
+    """The server can't be reached, or broke off, or can't answer now; trying again may help."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ExitCode.UNAVAILABLE, message)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The body of a successful answer."""
+
+    body: bytes
+
+    def decode(self, kind: type[_T]) -> _T:
+        """The body as a ``kind``. Raises `Failure` if it isn't one."""
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except msgspec.DecodeError as error:
+            raise Failure(ExitCode.UNAVAILABLE, f"the server's answer isn't understood: {error}") from error
+
+
+def path(*parts: str | int) -> str:
+    """A path of the API, each part escaped: ``path("projects", name)`` is "/api/v1/projects/NAME"."""
+    return "/".join(["/api/v1", *(quote(str(part), safe="") for part in parts)])
+
+
+class Client:
+    """One apiserver, and the token by which it is asked."""
+
+    def __init__(
+        self, url: str, token: str, *, timeout: float = 30.0, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        parts = urlsplit(url)
+        try:
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            host, port = None, None
+        if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+            raise Failure(ExitCode.USAGE, f"{url!r} isn't the address of a server, such as http://127.0.0.1:8080")
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise Failure(ExitCode.USAGE, "a token has no spaces, newlines or letters beyond ASCII")
+        self.url = url.rstrip("/")
+        self.sleep = sleep
+        self._secure = parts.scheme == "https"
+        self._host = host
+        self._port = port
+        self._prefix = parts.path.rstrip("/")
+        self.token = token
+        self._timeout = timeout
+
+    def get(self, where: str, query: Query | None = None) -> Answer:
+        """``GET``."""
+        return self._request("GET", where, query, None, {})
+
+    def post(self, where: str, body: msgspec.Struct | None = None) -> Answer:
+        """``POST``."""
+        return self._request("POST", where, None, body, {})
+
+    def post_once(self, where: str, body: msgspec.Struct, key: str) -> Answer:
+        """``POST`` with an Idempotency-Key: when its answer gets lost, it is repeated, and still done once."""
+        headers = {"Idempotency-Key": key}
+        for pause in PAUSES:
+            try:
+                return self._request("POST", where, None, body, headers)
+            except Unreachable:
+                self.sleep(pause)
+        return self._request("POST", where, None, body, headers)
+
+    def put(self, where: str, body: msgspec.Struct) -> Answer:
+        """``PUT``."""
+        return self._request("PUT", where, None, body, {})
+
+    def patch(self, where: str, body: msgspec.Struct) -> Answer:
+        """``PATCH``."""
+        return self._request("PATCH", where, None, body, {})
+
+    def delete(self, where: str) -> Answer:
+        """``DELETE``."""
+        return self._request("DELETE", where, None, None, {})
+
+    def stream(self, where: str, query: Query) -> Iterator[bytes]:
+        """
+        The lines of an answer that the server ends when it sees fit, each without its newline. Raises `Unreachable`
+        when it breaks off in the middle of a line, or is silent for too long.
+        """
+        connection, response = self._open("GET", where, query, None, {}, timeout=SILENCE)
+        with closing(connection), closing(response):
+            while True:
+                try:
+                    line = response.readline(MAX_MESSAGE)
+                except (OSError, http.client.HTTPException) as error:
+                    raise self._unreachable(error) from error
+                if not line:
+                    return
+                if not line.endswith(b"\n"):
+                    raise Unreachable(f"the server at {self.url} broke off in the middle of a message")
+                yield line[:-1]
+
+    def _request(
+        self, method: str, where: str, query: Query | None, body: msgspec.Struct | None, headers: Mapping[str, str]
+    ) -> Answer:
+        connection, response = self._open(method, where, query, body, headers, timeout=self._timeout)
+        with closing(connection), closing(response):
+            return Answer(self._read(response))
+
+    def _open(
+        self,
+        method: str,
+        where: str,
+        query: Query | None,
+        body: msgspec.Struct | None,
+        headers: Mapping[str, str],
+        *,
+        timeout: float,
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """Send a request; the connection and the response's beginning, if that is a success."""
+        connection: http.client.HTTPConnection
+        if self._secure:
+            connection = http.client.HTTPSConnection(
+                self._host, self._port, timeout=timeout, context=ssl.create_default_context()
+            )
+        else:
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
+        sent = {"Accept": "application/json", "User-Agent": f"twistedipc/{__version__}", **headers}
+        if self.token:
+            sent["Authorization"] = f"Bearer {self.token}"
+        content: bytes | None = None
+        if body is not None:
+            content = msgspec.json.encode(body)
+            sent["Content-Type"] = "application/json"
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        target = self._prefix + where + ("?" + urlencode(given) if given else "")
+        try:
+            connection.request(method, target, content, sent)
+            response = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise self._unreachable(error) from error
+        if 200 <= response.status < 300:
+            return connection, response
+        with closing(connection), closing(response):
+            raise self._failure(response.status, self._read(response))
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        try:
+            body = response.read(MAX_ANSWER + 1)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._unreachable(error) from error
+        if len(body) > MAX_ANSWER:
+            raise Failure(ExitCode.UNAVAILABLE, f"the server's answer has more than {MAX_ANSWER} bytes")
+        return body
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        if isinstance(error, TimeoutError):
+            reason = "it doesn't answer"
+        elif isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        else:
+            reason = f"it broke off ({type(error).__name__})"
+        return Unreachable(f"can't reach the server at {self.url}: {reason}")
+
+    def _failure(self, status: int, body: bytes) -> Failure:
+        """The error that an unsuccessful answer means."""
+        try:
+            problem = msgspec.json.decode(body, type=Problem)
+            message = problem.detail or problem.title
+            # A detail that lists its errors already needs no second list of them.
+            message += "".join(f"\n  {one}" for one in problem.errors if one not in message)
+        except msgspec.DecodeError:
+            message = f"the server at {self.url} answered {status} {http.client.responses.get(status, '')}".rstrip()
+        if status in (401, 403):
+            hint = "" if self.token else " (sign in with `twistedipc login`, or give --token or TWISTEDIPC_TOKEN)"
+            return Failure(ExitCode.NOT_ALLOWED, message + hint)
+        if status == 404:
+            return Failure(ExitCode.NOT_FOUND, message)
+        if status == 429 or status >= 500:
+            return Unreachable(message)
+        if status < 400:
+            return Failure(ExitCode.USAGE, f"{message}: is {self.url} the right address?")
+        return Failure(ExitCode.USAGE, message)

@@ -1,0 +1,266 @@
+"""
+`twistedipc demo`: both services, a sample project, a build of it with its log live, and its release, on one machine.
+
+Everything is in one folder; running it again on the same folder goes on with what is there. It does nothing that a
+person couldn't do with the other commands.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+from urllib.parse import urlsplit
+
+import click
+
+from twistedipc.builds.attempt import Publish
+from twistedipc.builds.states import TERMINAL
+from twistedipc.cli.builds import show_log
+from twistedipc.cli.client import Client, path
+from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.ledger import milliseconds, write_in_ledger
+from twistedipc.cli.output import color_option, note, wants_colour
+from twistedipc.cli.sample import NAME, make_sample
+from twistedipc.cli.services import Service, check_alive, free_port, logs_of
+from twistedipc.cli.setup import Setup, node_path, write_setup
+from twistedipc.cli.tokens import create_in_ledger
+from twistedipc.storage import tokens
+from twistedipc.taps.config import ConfigError, load_apiserver
+from twistedipc.web.schemas import Build, BuildDetail, Builds, Health, NewBuild, NewProject, NewToken, ProjectChange
+
+#: Seconds for the services to start and find one another, and for builds to end when the demo does.
+START_DEADLINE: Final = 30.0
+STOP_DEADLINE: Final = 10.0
+
+TOKEN_NAME: Final = "demo"
+TOKEN_DAYS: Final = 30
+
+
+class Stopped(BaseException):
+    """Ctrl-C, or SIGTERM."""
+
+
+@click.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".demo"),
+    show_default=True,
+    help="The folder for everything.",
+)
+@click.option("--port", type=click.IntRange(1, 65534), help="Of the API and the page (else 8080, if it is free).")
+@click.option("--once", is_flag=True, help="End after the build: with 0 only if it succeeded and all was verified.")
+@color_option
+@click.pass_context
+def demo(context: click.Context, data: Path, port: int | None, once: bool, colour: bool | None) -> None:
+    """Try it all on this machine: start both services, build a sample project, release it.
+
+    It stays up until Ctrl-C, unless --once is given.
+    """
+    folder = Path(os.path.abspath(data))
+    up = False
+    try:
+        with ExitStack() as stack:
+            stack.enter_context(_stoppable())
+            stack.enter_context(_alone(folder))
+            client, services = _start(folder, port, stack)
+            code, release = _build(client, folder, colour=wants_colour(colour))
+            if code is ExitCode.OK and not once:
+                up = True
+                click.echo(f"\nthe page:    {client.url}/#token={client.token}\nthe release: {release}")
+                note(f"the sample:  {folder / 'sample'} (commit a change there, then press Publish on its page)")
+                note("\nCtrl-C stops both services; what was built stays in the folder.")
+                while True:
+                    check_alive(services)
+                    time.sleep(0.5)
+    except Stopped:
+        note("\nstopped")
+        # Being stopped is how a demo that is up ends.
+        code = ExitCode.OK if up else ExitCode.INTERRUPTED
+    context.exit(code)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """While inside, the first SIGINT or SIGTERM raises `Stopped`; later ones don't disturb the cleaning up."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped
+
+    before = {each: signal.signal(each, stop) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, action in before.items():
+            signal.signal(each, action)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Make the folder, and hold it for this demo alone."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / "demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Failure(ExitCode.USAGE, f"{folder} can't be used: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Failure(ExitCode.USAGE, f"another demo is running in {folder}; --data names another") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _start(folder: Path, port: int | None, stack: ExitStack) -> tuple[Client, list[Service]]:
+    """Set up and start both services; ``stack`` stops them."""
+    path_of_steps = node_path(folder / "node")
+    if path_of_steps is None:
+        raise Failure(ExitCode.USAGE, "the sample needs Node 20 or newer: install it, or the extra twistedipc[node]")
+    api_port = free_port(8080) if port is None else port
+    releases_port = free_port(api_port + 1)
+    write_setup(
+        folder,
+        Setup(
+            http_listen=f"tcp:{api_port}:interface=127.0.0.1",
+            releases_listen=f"tcp:{releases_port}:interface=127.0.0.1",
+            local_repositories=True,
+            builder_name="demo",
+            steps_path=path_of_steps,
+        ),
+    )
+    try:
+        config = load_apiserver(folder / "apiserver.toml")
+    except ConfigError as error:
+        # A path too long for the link's socket, say.
+        raise Failure(ExitCode.USAGE, str(error)) from error
+    make_sample(folder / "sample")
+    token = _token(folder)
+    services: list[Service] = []
+
+    def stop_services() -> None:
+        for service in reversed(services):
+            service.stop()
+
+    stack.callback(stop_services)
+    note(f"starting apiserver and builder in {folder}")
+    services.append(Service("apiserver", "apiserver", folder / "apiserver.toml", folder / "apiserver.log"))
+    services.append(Service("builder", "buildipc", folder / "builder.toml", folder / "builder.log"))
+    client = Client(config.api_url, token)
+    _wait_until_ready(client, services)
+    # Stacked above the services, so that it comes before they are stopped.
+    stack.callback(_end_builds, client)
+    return client, services
+
+
+def _token(folder: Path) -> str:
+    """A new token for this run. Those of earlier runs are revoked: nobody has a use for them."""
+    body = NewToken(name=TOKEN_NAME, scopes=["admin"], expires_in=TOKEN_DAYS * 86400)
+    config = load_apiserver(folder / "apiserver.toml")
+    now = milliseconds()
+    for row in write_in_ledger(config, tokens.list_all):
+        if row.name == TOKEN_NAME and row.revoked is None:
+            write_in_ledger(config, tokens.revoke, row.id, now)
+    return create_in_ledger(folder / "apiserver.toml", body).token
+
+
+def _wait_until_ready(client: Client, services: list[Service]) -> None:
+    """Until the apiserver answers that a builder is linked."""
+    deadline = time.monotonic() + START_DEADLINE
+    why = ""
+    while time.monotonic() < deadline:
+        check_alive(services)
+        try:
+            health = client.get("/healthz").decode(Health)
+        except Failure as error:
+            why = error.message
+        else:
+            if health.status == "ok" and health.builders >= 1:
+                return
+            why = f"status {health.status}, database {health.database}, {health.builders} builders"
+        time.sleep(0.1)
+    raise Failure(
+        ExitCode.UNAVAILABLE, f"the services aren't ready after {START_DEADLINE:.0f} s: {why}\n{logs_of(services)}"
+    )
+
+
+def _build(client: Client, folder: Path, *, colour: bool) -> tuple[ExitCode, str]:
+    """Build and release the sample with its log live, and look at the release: how it went, and its address."""
+    _add_project(client, (folder / "sample").as_uri())
+    made = client.post_once(path("projects", NAME, "builds"), NewBuild(), uuid.uuid4().hex).decode(Build)
+    note(f"build {made.id} of {NAME}\n")
+    code = show_log(client, made.id, made.attempt, 0, live=True, colour=colour)
+    if code is not ExitCode.OK:
+        return code, ""
+    url = client.get(path("builds", made.id)).decode(BuildDetail).release_url
+    if url is None:
+        raise Failure(ExitCode.NOT_SUCCEEDED, "the build succeeded, and made no release")
+    _look_at_release(url)
+    note(f"the release is served at {url}")
+    return ExitCode.OK, url
+
+
+def _add_project(client: Client, repository: str) -> None:
+    try:
+        client.get(path("projects", NAME))
+    except Failure as error:
+        if error.exit_code != ExitCode.NOT_FOUND:
+            raise
+        client.post(path("projects"), NewProject(name=NAME, repository=repository, publish=Publish(static=True)))
+    else:
+        # The folder may have been moved since.
+        client.patch(path("projects", NAME), ProjectChange(repository=repository))
+
+
+def _look_at_release(url: str) -> None:
+    """
+    Fetch the release's page, as a browser would. Not every resolver knows that PROJECT.localhost is this machine, so
+    that is where we connect to.
+    """
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=10)
+    try:
+        connection.request("GET", parts.path, headers={"Host": parts.netloc})
+        response = connection.getresponse()
+        body = response.read(1 << 20)
+    except (OSError, http.client.HTTPException) as error:
+        raise Failure(ExitCode.UNAVAILABLE, f"the release at {url} can't be fetched: {error}") from error
+    finally:
+        connection.close()
+    if response.status != 200 or b"<title>hello</title>" not in body:
+        raise Failure(ExitCode.UNAVAILABLE, f"the release at {url} isn't served: the answer is {response.status}")
+
+
+def _end_builds(client: Client) -> None:
+    """
+    Cancel what still runs. A builder that is stopped leaves its builds running, for the next one to find; after a
+    demo nothing is to be left.
+    """
+    deadline = time.monotonic() + STOP_DEADLINE
+    asked: set[int] = set()
+    try:
+        while time.monotonic() < deadline:
+            found = client.get(path("builds"), {"limit": 50}).decode(Builds).builds
+            going = [build.id for build in found if build.state not in TERMINAL]
+            if not going:
+                return
+            for build_id in going:
+                if build_id not in asked:
+                    asked.add(build_id)
+                    client.post(path("builds", build_id, "cancel"))
+            time.sleep(0.2)
+    except Failure as error:
+        # It is about to end anyway; a build may also have ended by itself meanwhile.
+        note(f"not all builds could be cancelled: {error.message}")

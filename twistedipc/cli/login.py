@@ -1,0 +1,35 @@
+"""`twistedipc login` keeps an address and a token."""
+
+from __future__ import annotations
+
+import click
+
+from twistedipc.cli.access import (
+    DEFAULT_URL,
+    Credentials,
+    client_for,
+    read_credentials,
+    token_option,
+    url_option,
+    write_credentials,
+)
+from twistedipc.cli.client import path
+from twistedipc.cli.output import note
+from twistedipc.web.schemas import Identity
+
+
+@click.command()
+@url_option
+@token_option
+def login(url: str | None, token: str | None) -> None:
+    """Keep an apiserver's address and a token, for the other commands."""
+    if url is None:
+        kept = read_credentials()
+        url = str(click.prompt("Address", default=kept.url if kept is not None else DEFAULT_URL, err=True))
+    if token is None:
+        token = str(click.prompt("Token", hide_input=True, err=True)).strip()
+    client = client_for(url, token)
+    identity = client.get(path("identity")).decode(Identity)
+    where = write_credentials(Credentials(url=client.url, token=token))
+    projects = "all projects" if identity.projects is None else " ".join(identity.projects)
+    note(f"signed in at {client.url} as {identity.name} ({' '.join(identity.scopes)}; {projects}), kept in {where}")

@@ -1,0 +1,96 @@
+"""
+All commands, and the process around them: the entry point `twistedipc`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from twistedipc import __version__
+from twistedipc.cli.failures import ExitCode
+
+#: command -> the module that it is in, and its name there
+COMMANDS = {
+    "demo": ("demo", "demo"),
+    "init": ("setup", "init"),
+    "login": ("login", "login"),
+    "token": ("tokens", "token"),
+    "project": ("projects", "project"),
+    "build": ("builds", "build"),
+    "builds": ("builds", "builds"),
+    "show": ("builds", "show"),
+    "logs": ("builds", "logs"),
+    "cancel": ("builds", "cancel"),
+    "retry": ("builds", "retry"),
+    "releases": ("releases", "releases"),
+    "rollback": ("releases", "rollback"),
+}
+
+
+class ReaderGone(Exception):
+    """Whoever read our output has gone (`| head`)."""
+
+
+class Commands(click.Group):
+    """All commands, each imported when it is called: most need neither Twisted nor a database, and start at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f"twistedipc.cli.{module}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. (Click itself would exit with 1 for a broken pipe, which here says that a build failed.)"""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGone from error
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="twistedipc")
+def commands() -> None:
+    """Build front-end projects, watch their logs, publish and roll back releases.
+
+    \b
+    Exit codes: 0 ok, 1 the followed build did not succeed, 2 bad options or input, 3 not
+    signed in or not allowed, 4 not found, 5 server unreachable or unavailable, 6 the log
+    is incomplete, 130 interrupted.
+    """
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command and exit. ``arguments``: those of the process, if None."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A log may hold what the terminal's encoding hasn't; that is no reason to stop showing it.
+            stream.reconfigure(errors="replace")
+    try:
+        # Not standalone: click would exit with 1 for Ctrl-C, which here says that a build failed.
+        code = commands.main(arguments, prog_name="twistedipc", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        code = ExitCode.INTERRUPTED
+    except (ReaderGone, BrokenPipeError):
+        # End as a program that SIGPIPE ended, and don't let the interpreter complain while it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = 128 + 13
+    sys.exit(code if isinstance(code, int) else ExitCode.OK)

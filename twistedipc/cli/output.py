@@ -1,0 +1,120 @@
+"""
+How the command shows things: tables, times, durations, the state of a build. Used by the commands.
+
+What a command was asked for goes to standard output; what it has to say besides goes to standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from twistedipc.cli.client import Answer
+from twistedipc.web import terminal
+
+_STATE_STYLES = {
+    "succeeded": "green",
+    "live": "green",
+    "failed": "red",
+    "lost": "red",
+    "timed_out": "red",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "publishing": "cyan",
+    "disconnected": "magenta",
+}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's JSON, exactly.")
+color_option = click.option(
+    "--color/--no-color", "colour", default=None, help="Keep colours (else: if standard output is a terminal)."
+)
+
+
+def wants_colour(option: bool | None) -> bool:
+    """Whether to use colours: as the option says, else if a person is looking and hasn't set NO_COLOR."""
+    if option is not None:
+        return option
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def note(message: str) -> None:
+    """Something worth knowing that isn't what was asked for."""
+    click.echo(terminal.plain(message), err=True)
+
+
+def print_json(answer: Answer) -> None:
+    """The answer's body as it came."""
+    click.echo(answer.body.rstrip(b"\n"))
+
+
+def cell(value: object) -> Text:
+    """A value in a table. It may come from a stranger: as text, without controls and without rich's markup."""
+    text = "" if value is None else str(value)
+    return Text(terminal.plain(text).replace("\n", " "), style=_STATE_STYLES.get(text, ""))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
+    """A table on standard output: fitted to a terminal, or as wide as it is for a pipe."""
+    filled = [[cell(value) for value in row] for row in rows]
+    if not filled:
+        note(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold" if column in ("DETAIL", "REPOSITORY") else "ellipsis")
+    for row in filled:
+        table.add_row(*row)
+    console().print(table)
+
+
+def print_fields(fields: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one a line; those without a value are left out."""
+    shown = [(name, cell(value)) for name, value in fields if value not in (None, "", [], {})]
+    grid = Table.grid(padding=(0, 2))
+    for name, value in shown:
+        grid.add_row(Text(name, style="bold"), value)
+    console().print(grid)
+
+
+def console() -> Console:
+    """A console on today's standard output. A pipe has no width: nothing is to be cut or wrapped for it."""
+    if sys.stdout.isatty():
+        return Console(highlight=False, markup=False, emoji=False)
+    return Console(highlight=False, markup=False, emoji=False, width=10_000, soft_wrap=True, no_color=True)
+
+
+def local_time(value: datetime | None) -> str:
+    """A time in this machine's zone, to the second."""
+    return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def between(start: datetime | None, end: datetime | None) -> str:
+    """How long it took, if it has begun and ended."""
+    return "" if start is None or end is None else duration((end - start).total_seconds())
+
+
+def duration(seconds: float) -> str:
+    """1.2 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 59.95:
+        return f"{max(seconds, 0.0):.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(count: int) -> str:
+    """Bytes for people, by powers of 1024."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable: the last unit takes all")

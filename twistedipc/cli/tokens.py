@@ -1,0 +1,171 @@
+"""`twistedipc token …`: who may use an apiserver."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import msgspec
+
+from twistedipc.builds import names
+from twistedipc.cli.access import client_for, token_option, url_option, with_client
+from twistedipc.cli.client import Answer, Client, path
+from twistedipc.cli.ledger import milliseconds, write_in_ledger
+from twistedipc.cli.output import json_option, local_time, note, print_json, print_table
+from twistedipc.storage import tokens
+from twistedipc.storage.rows import TokenRow
+from twistedipc.taps.config import ConfigError, load_apiserver
+from twistedipc.web.schemas import CreatedToken, NewToken, Scope, Tokens
+
+SCOPES: tuple[Scope, ...] = ("read", "build", "admin")
+
+
+def _seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """``30d``, ``12h``, ``90m`` or ``45s``, as seconds."""
+    if value is None:
+        return None
+    match = re.match(r"([0-9]{1,9})([smhd])\Z", value)
+    if match is None:
+        raise click.BadParameter(f"{value!r} isn't a duration such as 30d, 12h or 90m")
+    seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    if not 60 <= seconds <= 10 * 366 * 86400:
+        raise click.BadParameter("a token is good for a minute to ten years")
+    return seconds
+
+
+@click.group()
+def token() -> None:
+    """Make, list and revoke tokens."""
+
+
+@token.command()
+@url_option
+@token_option
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(SCOPES),
+    help="What it allows; may be repeated. admin includes build, which includes read.",
+)
+@click.option("--project", "projects", multiple=True, help="Only for this project; may be repeated (else: all).")
+@click.option("--expires", callback=_seconds, metavar="DURATION", help="After 30d, 12h, 90m… (else: never).")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="APISERVER.TOML",
+    help="Make it in this apiserver's database, on its machine: no token is needed. The first one is made so.",
+)
+@json_option
+def create(
+    url: str | None,
+    token: str | None,
+    name: str,
+    scopes: tuple[Scope, ...],
+    projects: tuple[str, ...],
+    expires: int | None,
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a token called NAME and print it: the one time that it is shown."""
+    body = NewToken(
+        name=name,
+        scopes=list(dict.fromkeys(scopes)),
+        projects=sorted(set(projects)) or None,
+        expires_in=expires,
+    )
+    if config is not None:
+        made = create_in_ledger(config, body)
+        answer = Answer(msgspec.json.encode(made))
+    else:
+        answer = client_for(url, token).post(path("tokens"), body)
+        made = answer.decode(CreatedToken)
+    if as_json:
+        print_json(answer)
+        return
+    note(f"token {made.id} ({made.name}) may {' '.join(made.scopes)}; keep it safe, it isn't shown again:")
+    click.echo(made.token)
+
+
+@token.command("list")
+@with_client
+@json_option
+def list_tokens(client: Client, as_json: bool) -> None:
+    """List all tokens; their secrets are known to nobody."""
+    answer = client.get(path("tokens"))
+    if as_json:
+        print_json(answer)
+        return
+    print_table(
+        ("ID", "NAME", "SCOPES", "PROJECTS", "CREATED", "EXPIRES", "REVOKED", "LAST USED"),
+        [
+            (
+                t.id,
+                t.name,
+                " ".join(t.scopes),
+                "all" if t.projects is None else " ".join(t.projects),
+                local_time(t.created),
+                local_time(t.expires) or "never",
+                local_time(t.revoked),
+                local_time(t.last_used),
+            )
+            for t in answer.decode(Tokens).tokens
+        ],
+        empty="there are no tokens",
+    )
+
+
+@token.command()
+@with_client
+@click.argument("token_id", metavar="ID", type=click.IntRange(min=1))
+def revoke(client: Client, token_id: int) -> None:
+    """Revoke the token with this ID, at once and for ever."""
+    client.delete(path("tokens", token_id))
+    note(f"token {token_id} is revoked")
+
+
+def create_in_ledger(config: Path, body: NewToken) -> CreatedToken:
+    """Make a token straight in the ledger of the apiserver that has this configuration."""
+    try:
+        loaded = load_apiserver(config)
+        for name in body.projects or ():
+            names.project(name)
+    except (ConfigError, names.BadValue) as error:
+        raise click.UsageError(str(error)) from error
+    if not 1 <= len(body.name) <= 200:
+        raise click.UsageError("a token's name has 1 to 200 characters")
+    now = milliseconds()
+    expires = None if body.expires_in is None else now + body.expires_in * 1000
+    row, secret = write_in_ledger(
+        loaded,
+        tokens.issue,
+        name=body.name,
+        scopes=body.scopes,
+        projects=body.projects,
+        expires=expires,
+        now=now,
+    )
+    return _created(row, secret)
+
+
+def _created(row: TokenRow, secret: str) -> CreatedToken:
+    """The same as the API would say about a new token."""
+    return CreatedToken(
+        id=row.id,
+        name=row.name,
+        scopes=[scope for scope in SCOPES if scope in row.scopes],
+        projects=None if row.projects is None else sorted(row.projects),
+        created=_time(row.created),
+        expires=None if row.expires is None else _time(row.expires),
+        revoked=None,
+        last_used=None,
+        token=secret,
+    )
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

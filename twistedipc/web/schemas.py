@@ -1,0 +1,274 @@
+"""
+The HTTP API's JSON, as types: decoding is validating, and the OpenAPI document is made from these. Used by
+``web`` (routes) and ``cli`` (the other end).
+
+Times are RFC 3339 strings in UTC with milliseconds. Request bodies forbid unknown fields, so that a misspelt or
+forbidden one is an error and not a surprise.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from twistedipc.builds.attempt import Published, Publish
+from twistedipc.builds.states import AttemptState, ReleaseState
+
+Scope = Literal["read", "build", "admin"]
+Seconds = Annotated[float, Meta(ge=1, le=86400)]
+Variables = Annotated[dict[str, str], Meta(max_length=256)]
+ShortText = Annotated[str, Meta(min_length=1, max_length=200)]
+Address = Annotated[str, Meta(min_length=1, max_length=1024)]
+Ref = Annotated[str, Meta(min_length=1, max_length=255)]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of request bodies."""
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of responses."""
+
+
+# -- requests --------------------------------------------------------------------------------------------------------
+
+
+class NewProject(Request, frozen=True, kw_only=True):
+    """A project to be added."""
+
+    name: ShortText
+    repository: Address
+    default_ref: Ref = "main"
+    publish: Publish = Publish(static=True)
+    environment: Variables = {}
+    timeout: Seconds = 3600.0
+    idle_timeout: Seconds = 900.0
+
+
+class ProjectChange(Request, frozen=True, kw_only=True):
+    """What is to change in a project; what is left out stays."""
+
+    repository: Address | UnsetType = UNSET
+    default_ref: Ref | UnsetType = UNSET
+    publish: Publish | UnsetType = UNSET
+    environment: Variables | UnsetType = UNSET
+    timeout: Seconds | UnsetType = UNSET
+    idle_timeout: Seconds | UnsetType = UNSET
+
+
+class NewSecret(Request, frozen=True, kw_only=True):
+    """A secret's value. It is never shown again."""
+
+    value: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class NewBuild(Request, frozen=True, kw_only=True):
+    """A build to be made."""
+
+    ref: Ref | None = None  # None: the project's default
+    publish: bool = True
+    parameters: Variables = {}
+
+
+class NewToken(Request, frozen=True, kw_only=True):
+    """A token to be made."""
+
+    name: ShortText
+    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=3)]
+    projects: list[str] | None = None  # None: all
+    expires_in: Annotated[int, Meta(ge=60, le=10 * 366 * 86400)] | None = None  # seconds
+
+
+class SignIn(Request, frozen=True, kw_only=True):
+    """A browser's sign-in by token; the answer sets a cookie."""
+
+    token: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+# -- responses -------------------------------------------------------------------------------------------------------
+
+
+class Health(Response, frozen=True, kw_only=True):
+    """Whether the service can do its work."""
+
+    status: Literal["ok", "draining", "degraded"]
+    version: str
+    builders: int  # linked now
+    database: Literal["ok", "failing"]
+
+
+class Project(Response, frozen=True, kw_only=True):
+    """A project."""
+
+    name: str
+    repository: str
+    default_ref: str
+    publish: Publish
+    environment: dict[str, str]
+    timeout: float
+    idle_timeout: float
+    secrets: list[str]  # names only
+    release_url: str  # where its live release is served; it may have none yet
+    created: datetime
+    updated: datetime
+
+
+class Projects(Response, frozen=True, kw_only=True):
+    """All projects that the caller may see."""
+
+    projects: list[Project]
+
+
+class Step(Response, frozen=True, kw_only=True):
+    """A step of an attempt."""
+
+    index: int
+    name: str
+    command: str
+    outcome: Literal["running", "succeeded", "failed", "cancelled", "timed_out"]
+    exit_code: int | None
+    started: datetime
+    ended: datetime | None
+
+
+class Attempt(Response, frozen=True, kw_only=True):
+    """One attempt of a build."""
+
+    number: int
+    state: AttemptState
+    reason: str
+    builder: str
+    commit: str
+    created: datetime
+    offered: datetime | None
+    started: datetime | None
+    ended: datetime | None
+    lines: int | None
+    sha256: str
+    complete: bool
+    steps: list[Step]
+    published: list[Published]
+    release: int | None
+
+
+class Build(Response, frozen=True, kw_only=True):
+    """A build in a listing."""
+
+    id: int
+    project: str
+    ref: str
+    publish: bool
+    parameters: dict[str, str]
+    requested_by: str
+    state: AttemptState
+    reason: str
+    attempt: int
+    commit: str
+    subject: str
+    author: str
+    cancel_requested: bool
+    created: datetime
+    started: datetime | None
+    ended: datetime | None
+
+
+class BuildDetail(Build, frozen=True, kw_only=True):
+    """One build, with all its attempts, oldest first."""
+
+    attempts: list[Attempt]
+    release_url: str | None  # where to look at it, if it is (or was) released
+    position: int | None  # while it is queued: how many are before it
+
+
+class Builds(Response, frozen=True, kw_only=True):
+    """A page of builds, newest first. ``next`` is the ``before`` of the next page; None at the end."""
+
+    builds: list[Build]
+    next: int | None
+
+
+class LogPage(Response, frozen=True, kw_only=True):
+    """
+    A part of a log. ``lines`` are the WebSocket's messages (`Lines`, `gap`), ``after`` is the last number in
+    them, and ``end`` is set when the log has ended and all of it is before ``after``.
+    """
+
+    attempt: int
+    batches: list[msgspec.Raw]
+    after: int
+    end: msgspec.Raw | None
+
+
+class Release(Response, frozen=True, kw_only=True):
+    """A static release."""
+
+    id: int
+    build: int
+    attempt: int
+    state: ReleaseState
+    commit: str
+    sha256: str
+    files: int
+    size: int
+    created: datetime
+    activated: datetime | None
+
+
+class Releases(Response, frozen=True, kw_only=True):
+    """A project's releases, newest first."""
+
+    releases: list[Release]
+    url: str
+
+
+class Token(Response, frozen=True, kw_only=True):
+    """A token, without its secret."""
+
+    id: int
+    name: str
+    scopes: list[Scope]
+    projects: list[str] | None
+    created: datetime
+    expires: datetime | None
+    revoked: datetime | None
+    last_used: datetime | None
+
+
+class CreatedToken(Token, frozen=True, kw_only=True):
+    """A new token: the one time that its secret is shown."""
+
+    token: str
+
+
+class Tokens(Response, frozen=True, kw_only=True):
+    """All tokens."""
+
+    tokens: list[Token]
+
+
+class Identity(Response, frozen=True, kw_only=True):
+    """Who the caller is."""
+
+    name: str
+    scopes: list[Scope]
+    projects: list[str] | None
+
+
+class Ticket(Response, frozen=True, kw_only=True):
+    """A one-use ticket for one WebSocket (``?ticket=``), for browsers, which can't send a header with it."""
+
+    ticket: str
+    expires: datetime
+
+
+class Problem(Response, frozen=True, kw_only=True, omit_defaults=True):
+    """An error, after RFC 9457 (application/problem+json)."""
+
+    type: str  # "about:blank", or "urn:twistedipc:problem:NAME" where a program should be able to tell
+    title: str
+    status: int
+    detail: str
+    errors: list[str] = []

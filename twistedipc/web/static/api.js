@@ -1,0 +1,124 @@
+// The API: requests, and the one WebSocket for all that the page follows (docs/protocol.md).
+
+const LONGEST_PAUSE = 15_000; // milliseconds between two attempts to connect
+
+/** An answer that isn't a success, in the server's words; status 0: none came. */
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** Ask the API. Raises `Refused`. */
+export async function api(method, path, body, headers = {}) {
+  let response, text;
+  try {
+    response = await fetch(`/api/v1${path}`, {
+      method,
+      credentials: "same-origin",
+      headers: { Accept: "application/json", ...(body ? { "Content-Type": "application/json" } : {}), ...headers },
+      body: body ? JSON.stringify(body) : undefined,
+      signal: AbortSignal.timeout(30_000),
+    });
+    text = await response.text();
+  } catch {
+    throw new Refused(0, "The server can't be reached.");
+  }
+  if (response.ok) return text ? JSON.parse(text) : null;
+  let message = `The server answered ${response.status}.`;
+  try {
+    const problem = JSON.parse(text);
+    message = problem.detail || problem.title || message;
+  } catch {
+    // Not a problem report: a proxy's page, say.
+  }
+  throw new Refused(response.status, message);
+}
+
+/** One WebSocket for all that the page follows. It comes back by itself, and so do the subscriptions. */
+export class Stream {
+  #socket = null;
+  #topics = new Set();
+  #pause = 500;
+  #timer = 0;
+  #stopped = true;
+  #refused;
+  #tell;
+
+  /** `tell(state)`: "live", "reconnecting" or ""; `refused(error)`: whoever was signed in is no more. */
+  constructor(tell, refused) {
+    this.#tell = tell;
+    this.#refused = refused;
+  }
+
+  start() {
+    if (!this.#stopped) return;
+    this.#stopped = false;
+    this.#connect();
+  }
+
+  stop() {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    this.#socket?.close();
+    this.#socket = null;
+    this.#tell("");
+  }
+
+  /** `topic`: { request() → subscribe message, concerns(message), heard(message), began()? }. */
+  follow(topic) {
+    this.#topics.add(topic);
+    this.#send({ type: "subscribe", ...topic.request() });
+  }
+
+  leave(topic) {
+    if (!this.#topics.delete(topic)) return;
+    const { after, ...request } = topic.request();
+    this.#send({ type: "unsubscribe", ...request });
+  }
+
+  async #connect() {
+    let ticket;
+    try {
+      ({ ticket } = await api("POST", "/tickets"));
+    } catch (error) {
+      if (error.status === 401) this.#refused(error);
+      else this.#again();
+      return;
+    }
+    if (this.#stopped) return;
+    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
+    const socket = new WebSocket(`${scheme}//${location.host}/api/v1/stream?ticket=${encodeURIComponent(ticket)}`);
+    this.#socket = socket;
+    let opened = 0;
+    socket.onopen = () => {
+      opened = Date.now();
+      this.#tell("live");
+      for (const topic of this.#topics) this.#send({ type: "subscribe", ...topic.request() });
+      for (const topic of this.#topics) topic.began?.();
+    };
+    socket.onmessage = (event) => {
+      const message = JSON.parse(event.data);
+      for (const topic of this.#topics) if (topic.concerns(message)) topic.heard(message);
+    };
+    socket.onclose = () => {
+      if (this.#socket !== socket) return;
+      this.#socket = null;
+      // Only a connection that lasted earns a quick return.
+      if (opened && Date.now() - opened > 5_000) this.#pause = 500;
+      this.#again();
+    };
+  }
+
+  #again() {
+    if (this.#stopped) return;
+    this.#tell("reconnecting");
+    this.#timer = setTimeout(() => this.#connect(), this.#pause * (0.5 + Math.random() / 2));
+    this.#pause = Math.min(this.#pause * 2, LONGEST_PAUSE);
+  }
+
+  #send(message) {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  }
+}

@@ -1,0 +1,359 @@
+// The page: builds as they come and go, and one build's log live. Plain modern JavaScript: no framework, no build.
+//
+// What builds and strangers wrote becomes text nodes, never markup. Everything goes through the public API; states
+// and logs come over one WebSocket, which is taken up again where it broke off.
+
+import { api, Refused, Stream } from "./api.js";
+import { duration, el, stateOf, timeOf, words } from "./elements.js";
+import { LogView } from "./log.js";
+import { clean } from "./terminal.js";
+
+const $ = (id) => document.getElementById(id);
+const TERMINAL = new Set(["succeeded", "failed", "cancelled", "timed_out", "lost"]);
+
+/** Say what went wrong above the page, until the next thing goes well. */
+function trouble(error) {
+  if (error instanceof Refused && error.status === 401 && identity) {
+    signedOut();
+    return;
+  }
+  $("trouble").textContent = error ? error.message : "";
+  $("trouble").hidden = !error;
+}
+
+/** Run what a person asked for, with its button disabled meanwhile. */
+async function act(button, action) {
+  button.disabled = true;
+  try {
+    await action();
+    trouble(null);
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    trouble(error);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+// -- views -----------------------------------------------------------------------------------------------------------
+
+let identity = null; // who is signed in
+let view = null; // what is shown: { stop() }
+const stream = new Stream((state) => {
+  $("connection").textContent = state;
+  $("connection").className = `connection ${state}`;
+}, trouble);
+const may = (scope) => identity.scopes.includes("admin") || identity.scopes.includes(scope);
+
+function show(title, ...children) {
+  document.title = title ? `${title} · twistedipc` : "twistedipc";
+  $("main").replaceChildren(...children);
+}
+
+function showSignIn(message) {
+  const input = el("input", { id: "token", type: "password", autocomplete: "current-password", required: "", spellcheck: "false" });
+  const said = el("p", { class: "reason", role: "alert", hidden: !message }, message ?? "");
+  const button = el("button", {}, "Sign in");
+  const form = el("form", { class: "sign-in" }, el("h1", {}, "Sign in"), el("label", { for: "token" }, "Token"), input, button, said,
+    el("p", { class: "soft" }, "An administrator makes one with ", el("code", {}, "twistedipc token create"), "."));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    act(button, async () => {
+      try {
+        await signIn(input.value.trim());
+      } catch (error) {
+        said.textContent = error.message;
+        said.hidden = false;
+        input.select();
+      }
+    });
+  });
+  show("Sign in", form);
+  input.focus();
+}
+
+/** A list of builds, of one project or of all, kept up to date. */
+function showBuilds(project) {
+  const rows = new Map(); // id -> { build, row }
+  const body = el("tbody");
+  const empty = el("p", { class: "empty", hidden: true });
+  const table = el("table", { hidden: true }, el("thead", {}, el("tr", {},
+    ...["Build", "Project", "State", "Commit", "Asked for", "Took"].map((name) => el("th", {}, name)))), body);
+  const more = el("button", { class: "quiet more", type: "button", hidden: true }, "Older builds");
+  let before = null;
+  const query = (extra = "") => `/builds?limit=50${project ? `&project=${encodeURIComponent(project)}` : ""}${extra}`;
+
+  function put(build) {
+    const row = el("tr", {},
+      el("td", { class: "tight" }, el("a", { href: `#/builds/${build.id}` }, `#${build.id}`)),
+      el("td", { class: "tight" }, el("a", { href: `#/projects/${encodeURIComponent(build.project)}` }, build.project)),
+      el("td", { class: "tight" }, stateOf(build.state)),
+      el("td", { class: "wide" }, el("code", {}, build.commit ? build.commit.slice(0, 8) : build.ref), ` ${clean(build.subject || build.reason)}`),
+      el("td", { class: "tight" }, timeOf(build.created), ` by ${build.requested_by}`),
+      el("td", { class: "tight" }, build.started && build.ended ? duration(Date.parse(build.ended) - Date.parse(build.started)) : ""));
+    const known = rows.get(build.id);
+    if (known) known.row.replaceWith(row);
+    else {
+      const next = [...rows.keys()].filter((id) => id < build.id).sort((a, b) => b - a)[0];
+      body.insertBefore(row, next === undefined ? null : rows.get(next).row);
+    }
+    rows.set(build.id, { build, row });
+    table.hidden = false;
+    empty.hidden = true;
+  }
+
+  async function load(extra) {
+    const page = await api("GET", query(extra));
+    if (view !== self) return;
+    page.builds.forEach(put);
+    if (extra || before === null) {
+      before = page.next;
+      more.hidden = before === null;
+    }
+    if (!rows.size) {
+      empty.hidden = false;
+      empty.textContent = project
+        ? "Nothing was built yet."
+        : "Nothing was built yet. `twistedipc project add NAME REPOSITORY` adds a project, `twistedipc build NAME` builds it.";
+    }
+  }
+
+  // One look at a build that changes often is enough for all its changes until the answer.
+  const looking = new Set();
+  async function refresh(id) {
+    if (looking.has(id)) return;
+    looking.add(id);
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    looking.delete(id);
+    const build = await api("GET", `/builds/${id}`);
+    if (view === self) put(build);
+  }
+
+  const topic = {
+    request: () => (project ? { topic: "builds", project } : { topic: "builds" }),
+    concerns: (message) => message.type === "state" && (!project || message.project === project),
+    heard: (message) => refresh(message.build).catch(trouble),
+    began: () => load().catch(trouble), // what happened while we were away
+  };
+  const self = { stop: () => stream.leave(topic) };
+  view = self;
+  more.addEventListener("click", () => act(more, () => load(`&before=${before}`)));
+  const head = el("div", { class: "row" }, el("h1", {}, project ?? "Builds"));
+  show(project ?? "Builds", head, table, empty, more);
+  stream.follow(topic);
+  load().catch(trouble);
+  if (project) showProject(project, head, self).catch(trouble);
+}
+
+/** What a project's page has more than a list of builds: publishing, and its releases. */
+async function showProject(name, head, self) {
+  const at = `/projects/${encodeURIComponent(name)}`;
+  const [project, listed] = await Promise.all([api("GET", at), api("GET", `${at}/releases`)]);
+  if (view !== self) return;
+  if (listed.releases.some((release) => release.state === "live")) {
+    head.append(el("a", { href: listed.url, rel: "noreferrer", target: "_blank" }, "Open the release"));
+  }
+  if (may("build")) {
+    const button = el("button", { type: "button" }, "Publish");
+    button.addEventListener("click", () => act(button, async () => {
+      const build = await api("POST", `${at}/builds`, {}, { "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-") });
+      location.hash = `#/builds/${build.id}`;
+    }));
+    head.append(button);
+  }
+  head.after(el("p", { class: "facts" },
+    el("span", {}, "repository ", el("b", {}, project.repository)), el("span", {}, "builds ", el("b", {}, project.default_ref))));
+  if (listed.releases.length) $("main").append(el("h2", {}, "Releases"), releasesTable(name, at, listed.releases));
+}
+
+function releasesTable(name, at, releases) {
+  return el("table", {}, el("tbody", {}, ...releases.map((release) => {
+    const cells = el("tr", {},
+      el("td", { class: "tight" }, stateOf(release.state)),
+      el("td", { class: "wide" }, el("code", {}, release.commit.slice(0, 8)), ` ${release.files} files`),
+      el("td", { class: "tight" }, el("a", { href: `#/builds/${release.build}` }, `#${release.build}`)),
+      el("td", { class: "tight" }, timeOf(release.created)));
+    const button = el("button", { class: "quiet", type: "button" }, "Make live");
+    button.addEventListener("click", () => act(button, async () => {
+      await api("POST", `${at}/releases/${release.id}/activate`);
+      route();
+    }));
+    const again = may("build") && ["superseded", "rolled_back"].includes(release.state);
+    cells.append(el("td", { class: "tight" }, again ? button : null));
+    return cells;
+  })));
+}
+
+/** One build: its facts, its steps, and the log of one of its attempts. */
+function showBuild(id, wanted) {
+  const head = el("div");
+  const steps = el("ol", { class: "steps", "aria-label": "Steps" });
+  const frame = el("div", { class: "build" }, steps);
+  const known = new Map(); // step index -> step
+  let build = null, number = null, log = null;
+
+  function drawSteps() {
+    steps.replaceChildren(...[...known.values()].sort((a, b) => a.index - b.index).map((step) => {
+      const mark = { running: "●", succeeded: "✓" }[step.outcome] ?? "✗";
+      const took = step.ended ? duration(step.ended - step.started) : "";
+      return el("li", { class: step.outcome }, el("button", { type: "button", title: words(step.outcome), onclick: () => log?.scrollToStep(step.index) },
+        el("span", { class: "mark", "aria-hidden": "true" }, mark), el("span", {}, clean(step.name)), el("span", { class: "took" }, took)));
+    }));
+  }
+
+  function stepSeen(step) {
+    known.set(step.index, step);
+    drawSteps();
+  }
+
+  function drawHead() {
+    const attempt = build.attempts.find((each) => each.number === number) ?? build.attempts.at(-1);
+    const newest = number === build.attempt;
+    const ended = TERMINAL.has(build.state);
+    const actions = el("div", { class: "row" }, el("h1", {}, `${build.project} #${build.id}`), stateOf(attempt.state));
+    if (build.release_url) actions.append(el("a", { href: build.release_url, rel: "noreferrer", target: "_blank" }, "Open the release"));
+    if (may("build")) {
+      const button = el("button", { class: "quiet", type: "button", disabled: !ended && build.cancel_requested },
+        ended ? "Try again" : build.cancel_requested ? "Cancelling" : "Cancel");
+      button.addEventListener("click", () => act(button, async () => {
+        await api("POST", `/builds/${id}/${ended ? "retry" : "cancel"}`);
+        await load(ended);
+      }));
+      actions.append(button);
+    }
+    const fact = (name, ...value) => el("span", {}, `${name} `, el("b", {}, ...value));
+    const facts = el("div", { class: "facts" },
+      fact("project", el("a", { href: `#/projects/${encodeURIComponent(build.project)}` }, build.project)),
+      fact("ref", build.ref),
+      build.commit ? fact("commit", el("code", {}, build.commit.slice(0, 12)), ` ${clean(build.subject)}`) : null,
+      fact("asked for", timeOf(build.created), ` by ${build.requested_by}`),
+      attempt.builder ? fact("on", attempt.builder) : null,
+      attempt.started && attempt.ended ? fact("took", duration(Date.parse(attempt.ended) - Date.parse(attempt.started))) : null,
+      build.state === "queued" && build.position !== null ? fact("queued before it", String(build.position)) : null,
+      ...attempt.published.map((each) => fact("npm", `${each.name}@${each.version} (${words(each.status)})`)));
+    if (build.attempts.length > 1) {
+      facts.append(el("span", {}, "attempts ", ...build.attempts.flatMap((each) => [
+        each.number === number ? el("b", {}, String(each.number)) : el("a", { href: `#/builds/${id}/${each.number}` }, String(each.number)), " "])));
+    }
+    const reason = newest ? build.reason : attempt.reason;
+    head.replaceChildren(actions, facts);
+    if (reason && attempt.state !== "succeeded") head.append(el("p", { class: "reason" }, clean(reason)));
+    for (const step of attempt.steps) {
+      known.set(step.index, { ...step, started: Date.parse(step.started), ended: step.ended ? Date.parse(step.ended) : null });
+    }
+    drawSteps();
+  }
+
+  async function load(toNewest = false) {
+    const found = await api("GET", `/builds/${id}`);
+    if (view !== self) return;
+    build = found;
+    const target = toNewest ? build.attempt : number ?? wanted ?? build.attempt;
+    if (target !== number) {
+      log?.stop();
+      log?.element.remove();
+      known.clear();
+      number = target;
+      log = new LogView(stream, id, number, stepSeen);
+      frame.append(log.element);
+      log.start();
+    }
+    document.title = `${build.project} #${id} ${words(build.state)} · twistedipc`;
+    drawHead();
+  }
+
+  const topic = {
+    request: () => ({ topic: "builds" }),
+    concerns: (message) => message.type === "state" && message.build === id,
+    heard: () => load().catch(trouble),
+    began: () => load().catch(trouble),
+  };
+  const self = {
+    stop: () => {
+      stream.leave(topic);
+      log?.stop();
+    },
+  };
+  view = self;
+  show(`#${id}`, head, frame);
+  stream.follow(topic);
+  load().catch((error) => {
+    trouble(error);
+    if (error.status === 404) show("Not found", el("p", { class: "empty" }, "There is no such build, or it isn't yours to see."));
+  });
+}
+
+// -- where we are ----------------------------------------------------------------------------------------------------
+
+function route() {
+  if (!identity) return;
+  view?.stop();
+  view = null;
+  trouble(null);
+  const [what, first, second] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  if (what === "builds" && /^[1-9][0-9]{0,14}$/.test(first ?? "")) showBuild(Number(first), second ? Number(second) : null);
+  else if (what === "projects" && first) showBuilds(first);
+  else showBuilds(null);
+  for (const link of $("projects").children) {
+    if (link.hash === location.hash) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+}
+
+async function listProjects() {
+  const { projects } = await api("GET", "/projects");
+  $("projects").replaceChildren(...projects.map((project) => el("a", { href: `#/projects/${encodeURIComponent(project.name)}` }, project.name)));
+}
+
+async function signIn(token) {
+  await api("POST", "/sessions", { token });
+  await begin();
+}
+
+function signedOut(message) {
+  identity = null;
+  view?.stop();
+  view = null;
+  stream.stop();
+  $("who").textContent = "";
+  $("sign-out").hidden = true;
+  $("projects").replaceChildren();
+  showSignIn(message);
+}
+
+async function begin() {
+  identity = await api("GET", "/identity");
+  $("who").textContent = identity.name;
+  $("sign-out").hidden = false;
+  trouble(null);
+  stream.start();
+  route();
+  await listProjects();
+}
+
+$("sign-out").addEventListener("click", () => act($("sign-out"), async () => {
+  await api("DELETE", "/sessions");
+  signedOut();
+}));
+addEventListener("hashchange", () => {
+  if (!takeToken()) route();
+});
+
+/** `#token=…` signs in; it is taken out of the address bar and of the history at once. */
+function takeToken() {
+  const match = /^#token=([A-Za-z0-9_-]+)$/.exec(location.hash);
+  if (!match) return false;
+  history.replaceState(null, "", location.pathname);
+  signIn(match[1]).catch((error) => signedOut(error.message));
+  return true;
+}
+
+if (!takeToken()) {
+  begin().catch((error) => {
+    if (error.status === 401) showSignIn();
+    else {
+      trouble(error);
+      show("", el("p", { class: "empty" }, "Load the page again once the server is back."));
+    }
+  });
+}
