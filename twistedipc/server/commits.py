@@ -121,7 +121,7 @@ class LogCommits:
         # A write each, so that one log's trouble isn't another's; the ledger makes one transaction of them all.
         results = await DeferredList([self._write(pending) for pending in group.values()], consumeErrors=True)
         failed: dict[LiveLog, _Pending] = {}
-        outcomes: list[None | Failure] = [result for _succeeded, result in results]
+        outcomes: list[Failure | None] = [result for _succeeded, result in results]
         for result, (live, pending) in zip(outcomes, group.items(), strict=True):
             if result is None:
                 live.commit(pending.entries[-1].end)

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from twistedipc.builds.attempt import Published, Publish
+from twistedipc.builds.attempt import Publish, Published
 from twistedipc.builds.states import AttemptState, ReleaseState
 
 Scope = Literal["read", "build", "admin"]

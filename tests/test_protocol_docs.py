@@ -1,0 +1,75 @@
+"""The transcripts of docs/protocol.md that are the domain's: of a viewer, and of a builder with its apiserver."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from twistedipc.builds import messages as m
+from twistedipc.builds.attempt import Permit
+from twistedipc.builds.logs import LogDigest, encoder, lines_decoder
+from twistedipc.server.boundaries import StateChange
+from twistedipc.server.logs import EndOfLog
+
+_TEXT = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text("utf-8")
+
+
+def fence(kind: str) -> list[str]:
+    """The lines of the one transcript of this kind."""
+    (found,) = re.findall(rf"^```{kind}\n(.*?)^```$", _TEXT, re.DOTALL | re.MULTILINE)
+    return str(found).splitlines()
+
+
+def test_each_frame_of_the_links_transcript_is_a_message_of_its_direction() -> None:
+    """Decoded strictly by its type and encoded again, it is the same, but for calls' envelopes."""
+    directions: dict[str, Any] = {"builder": m.FROM_BUILDER, "apiserver": m.FROM_APISERVER}
+    replies = {1: m.Orders, 2: m.UploadGrant}
+    seen: set[str] = set()
+    for line in fence("link"):
+        side, _, text = line.partition(":")
+        frame = json.loads(text)
+        seen.add(frame["type"])
+        kind = directions[side]
+        if frame["type"] == "call":
+            frame = frame["request"]
+            assert type(msgspec.convert(frame, kind)) in m.CALLS
+        elif frame["type"] == "reply":
+            frame, kind = frame["reply"], replies[frame["id"]]
+        message = msgspec.convert(frame, kind)
+        assert msgspec.to_builtins(message) == frame
+    assert {"offer", "accept", "go", "started", "log", "ack", "final", "final_ack"} <= seen
+
+
+def test_every_message_is_in_the_tables() -> None:
+    """Each type, with each of its fields."""
+    for kind in [*m.FROM_BUILDER.__args__, *m.FROM_APISERVER.__args__, *m.CALLS.values()]:
+        if kind is Permit:
+            continue
+        tag = kind.__struct_config__.tag
+        rows = [line for line in _TEXT.splitlines() if line.startswith(f"| `{tag}`")]
+        assert rows, f"{tag} is not in docs/protocol.md"
+        for field in msgspec.structs.fields(kind):
+            assert any(re.search(rf"\b{field.encode_name}\b", row) for row in rows), f"{tag}.{field.encode_name}"
+
+
+def test_the_viewers_transcript_is_what_the_server_says() -> None:
+    """The records are 1 to 4, once each, and their digest is the one in the end."""
+    digest = LogDigest()
+    ends: list[EndOfLog] = []
+    for line in fence("websocket"):
+        if line.startswith("< {"):
+            match json.loads(line[2:]):
+                case {"type": "lines"}:
+                    batch = lines_decoder.decode(line[2:])
+                    assert batch.first == digest.count + 1
+                    assert encoder.encode(batch).decode() == line[2:]
+                    digest.add(batch)
+                case {"type": "state"}:
+                    msgspec.json.decode(line[2:], type=StateChange)
+                case {"type": "end"}:
+                    ends.append(msgspec.json.decode(line[2:], type=EndOfLog))
+    assert [(end.lines, end.sha256, end.complete) for end in ends] == [(4, digest.hexdigest(), True)]

@@ -1,0 +1,556 @@
+"""The API as its callers see it: projects, builds, tokens, sessions, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred, gatherResults
+
+from tests.web_world import Answer, World, connect, eventually, request_bytes
+from twistedipc.builds.attempt import Result
+from twistedipc.storage import attempts, releases
+from twistedipc.storage.errors import LedgerUnavailable
+from twistedipc.web.problems import not_found
+
+
+class Projects(World):
+    async def test_life_of_a_project(self) -> None:
+        made = await self.project()
+        assert made["default_ref"] == "main"
+        assert made["release_url"] == "http://shop.localhost:8081/"
+        assert made["created"].endswith("Z")
+        self.problem(
+            await self.ask("POST", "/api/v1/projects", {"name": "shop", "repository": "https://x.example/y"}), 409
+        )
+        listed = await self.ask("GET", "/api/v1/projects")
+        assert [each["name"] for each in listed.json["projects"]] == ["shop"]
+        changed = await self.ask("PATCH", "/api/v1/projects/shop", {"default_ref": "next", "publish": {"npm": True}})
+        assert changed.status == 200
+        assert (changed.json["default_ref"], changed.json["timeout"]) == ("next", 3600.0)
+        assert changed.json["publish"] == {"npm": True}
+        shown = await self.ask("GET", "/api/v1/projects/shop")
+        assert shown.json == changed.json
+        assert (await self.ask("DELETE", "/api/v1/projects/shop")).status == 204
+        self.problem(await self.ask("GET", "/api/v1/projects/shop"), 404)
+
+    async def test_created_has_its_location(self) -> None:
+        answer = await self.ask("POST", "/api/v1/projects", {"name": "a", "repository": "https://git.example/a.git"})
+        assert answer.headers["Location"] == "/api/v1/projects/a"
+
+    async def test_a_secret_is_written_and_never_read(self) -> None:
+        await self.project()
+        path = "/api/v1/projects/shop/secrets/npm_token"
+        assert (await self.ask("PUT", path, {"value": "npm_s3cret"})).status == 204
+        shown = await self.ask("GET", "/api/v1/projects/shop")
+        assert shown.json["secrets"] == ["npm_token"]
+        assert b"s3cret" not in shown.raw
+        self.problem(await self.ask("GET", path), 405)
+        assert (await self.ask("DELETE", path)).status == 204
+        self.problem(await self.ask("DELETE", path), 404)
+        self.problem(await self.ask("PUT", "/api/v1/projects/shop/secrets/other", {"value": "x"}), 404)
+        self.problem(await self.ask("PUT", path, {"value": "two\nlines"}), 422)
+
+    async def test_bad_values_are_said_in_the_authors_terms(self) -> None:
+        good = {"name": "a", "repository": "https://git.example/a.git"}
+        bad: list[dict[str, Any]] = [
+            {"name": "A"},
+            {"name": "../x"},
+            {"name": "a\n"},
+            {"name": "a\0"},
+            {"repository": "--upload-pack=evil"},
+            {"repository": "ext::sh -c evil"},
+            {"repository": "fd::7"},
+            {"repository": "file:///etc"},
+            {"repository": "/etc"},
+            {"repository": "-oProxyCommand=evil"},
+            {"repository": "https://user:password@git.example/a.git"},
+            {"default_ref": "-h"},
+            {"default_ref": "--output=x"},
+            {"default_ref": ".."},
+            {"default_ref": "a" * 10240},
+            {"environment": {"LD_PRELOAD": "x"}},
+            {"environment": {"NODE_OPTIONS": "x"}},
+            {"environment": {"GIT_SSH_COMMAND": "x"}},
+            {"environment": {"BASH_ENV": "x"}},
+            {"environment": {"npm_config_registry": "x"}},
+            {"environment": {"A": "\0"}},
+            {"timeout": 0},
+            {"timeout": "10"},
+            {"publish": {"registry": "ftp://x/"}},
+            {"publish": {"registry": "https://user:secret@registry.example/"}},
+            {"publish": {"registry": "https://registry.example:99999999/"}},
+            {"publish": {"registry": "https://registry.example/\nx"}},
+            {"state": "live"},
+            {"name": 5},
+            {"name": None},
+        ]
+        for each in bad:
+            answer = await self.ask("POST", "/api/v1/projects", {**good, **each})
+            self.problem(answer, 422)
+            assert answer.json["errors"], each
+
+    async def test_a_field_is_named_by_its_path(self) -> None:
+        answer = await self.ask("POST", "/api/v1/projects", {"name": "a", "repository": "https://x/y", "timeout": "x"})
+        self.problem(answer, 422, "$.timeout")
+
+    async def test_bodies_that_are_no_json(self) -> None:
+        json_type = {"Content-Type": "application/json"}
+        for body in (
+            b"{",
+            b'{"name":',
+            b"\xef\xbb\xbf{}",
+            b'{"name":"\xff"}',
+            b'{"name":"\\ud800"}',
+            b'{"timeout":NaN}',
+            b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            b"\0",
+        ):
+            answer = await self.ask("POST", "/api/v1/projects", body, headers=json_type)
+            assert answer.status in (400, 422), (body[:20], answer.raw)
+            self.problem(answer, answer.status)
+        for body in (b"[]", b'""', b"null", b"1", b'{"timeout":1e999}', b'{"timeout":%b}' % (b"9" * 10_000)):
+            self.problem(await self.ask("POST", "/api/v1/projects", body, headers=json_type), 422)
+
+    async def test_local_repositories_only_where_the_operator_allows_them(self) -> None:
+        self.problem(
+            await self.ask("POST", "/api/v1/projects", {"name": "a", "repository": "/srv/a.git"}),
+            422,
+            "local_repositories",
+        )
+
+    async def test_a_project_with_a_build_under_way_stays(self) -> None:
+        await self.project()
+        await self.build()
+        self.problem(await self.ask("DELETE", "/api/v1/projects/shop"), 409, "cancel it first")
+
+
+class LocalProjects(World):
+    local_repositories = True
+
+    async def test_allowed(self) -> None:
+        await self.project(repository="/srv/shop.git")
+
+
+class Builds(World):
+    async def prepare(self) -> None:
+        await self.project()
+
+    async def test_a_build_is_there_when_201_is_said(self) -> None:
+        answer = await self.ask("POST", "/api/v1/projects/shop/builds", {"parameters": {"A": "b"}})
+        assert answer.status == 201
+        assert answer.headers["Location"] == f"/api/v1/builds/{answer.json['id']}"
+        assert (answer.json["state"], answer.json["ref"], answer.json["requested_by"]) == ("queued", "main", "ada")
+        assert self.dispatch.woken == 1
+        (change,) = self.feed.published
+        assert (change.build, change.attempt, change.state) == (answer.json["id"], 1, "queued")
+        shown = await self.ask("GET", answer.headers["Location"])
+        assert shown.json["parameters"] == {"A": "b"}
+        assert shown.json["position"] == 0
+        assert [each["number"] for each in shown.json["attempts"]] == [1]
+        assert shown.json["release_url"] is None
+
+    async def test_no_body_is_the_defaults(self) -> None:
+        assert (await self.ask("POST", "/api/v1/projects/shop/builds")).status == 201
+
+    async def test_idempotency(self) -> None:
+        async def post(body: Any, key: str = "k1") -> Answer:
+            return await self.ask("POST", "/api/v1/projects/shop/builds", body, headers={"Idempotency-Key": key})
+
+        first = await post({"parameters": {"A": "1", "B": "2"}})
+        again = await post({"parameters": {"B": "2", "A": "1"}, "publish": True})
+        assert (first.status, again.status) == (201, 201)
+        assert first.json["id"] == again.json["id"]
+        assert again.headers["Idempotent-Replayed"] == "true"
+        assert first.headers["Idempotent-Replayed"] is None
+        self.problem(await post({"ref": "other"}), 422, "another body")
+        assert (await post({}, "k2")).json["id"] != first.json["id"]
+        self.problem(await post({}, "k" * 256), 422)
+        self.problem(await post({}, "a b"), 422)
+
+    async def test_many_posts_with_one_key_are_one_build(self) -> None:
+        def post() -> Deferred[Answer]:
+            return Deferred.fromCoroutine(
+                self.ask("POST", "/api/v1/projects/shop/builds", {}, headers={"Idempotency-Key": "one"})
+            )
+
+        answers = await gatherResults([post() for _ in range(40)])
+        assert {answer.status for answer in answers} == {201}
+        assert len({answer.json["id"] for answer in answers}) == 1
+        assert self.dispatch.woken == 1
+
+    async def test_list_by_cursor(self) -> None:
+        numbers = [await self.build() for _ in range(5)]
+        await self.project("other")
+        await self.build("other")
+        seen: list[int] = []
+        query = "project=shop&limit=2"
+        while True:
+            page = (await self.ask("GET", f"/api/v1/builds?{query}")).json
+            seen += [each["id"] for each in page["builds"]]
+            if page["next"] is None:
+                break
+            query = f"project=shop&limit=2&before={page['next']}"
+        assert seen == numbers[::-1]
+        both = await self.ask("GET", "/api/v1/builds?state=queued&state=failed")
+        assert len(both.json["builds"]) == 6
+        assert (await self.ask("GET", "/api/v1/builds?state=failed")).json == {"builds": [], "next": None}
+        assert (await self.ask("GET", "/api/v1/builds?project=nope")).json["builds"] == []
+
+    async def test_bad_queries(self) -> None:
+        for query in (
+            "limit=0",
+            "limit=201",
+            "limit=x",
+            "limit=",
+            "limit=NaN",
+            "before=-1",
+            "before=0",
+            "before=" + "9" * 5000,
+            "state=done",
+            "project=..",
+            "project=%00",
+            "limit=1&limit=2",
+            "lmit=1",
+            "token=abc",
+        ):
+            self.problem(await self.ask("GET", f"/api/v1/builds?{query}"), 422)
+        for query in ("%ff=1", "limit=%ff", "limit", "&".join(f"a{i}=1" for i in range(60))):
+            self.problem(await self.ask("GET", f"/api/v1/builds?{query}"), 400)
+
+    async def test_cancel_and_retry(self) -> None:
+        number = await self.build()
+        self.problem(await self.ask("POST", f"/api/v1/builds/{number}/retry"), 409, "queued")
+        cancelled = await self.ask("POST", f"/api/v1/builds/{number}/cancel")
+        assert cancelled.status == 202
+        assert cancelled.json["state"] == "cancelled"
+        assert cancelled.json["attempts"][0]["reason"] == "cancelled by ada"
+        self.problem(await self.ask("POST", f"/api/v1/builds/{number}/cancel"), 409)
+        retried = await self.ask("POST", f"/api/v1/builds/{number}/retry")
+        assert retried.status == 201
+        assert (retried.json["attempt"], retried.json["state"]) == (2, "queued")
+        assert self.feed.published[-1].attempt == 2
+
+    async def test_releases(self) -> None:
+        made = [await self._released() for _ in range(2)]
+        listed = (await self.ask("GET", "/api/v1/projects/shop/releases")).json
+        assert [each["id"] for each in listed["releases"]] == made[::-1]
+        assert listed["url"] == "http://shop.localhost:8081/"
+        back = await self.ask("POST", f"/api/v1/projects/shop/releases/{made[0]}/activate")
+        assert (back.status, back.json["state"]) == (200, "live")
+        listed = (await self.ask("GET", "/api/v1/projects/shop/releases")).json
+        assert [each["state"] for each in listed["releases"]] == ["rolled_back", "live"]
+        self.problem(await self.ask("POST", "/api/v1/projects/shop/releases/999/activate"), 404)
+        build = (await self.ask("GET", f"/api/v1/builds/{listed['releases'][0]['build']}")).json
+        assert build["attempts"][0]["release"] == made[1]
+        assert build["release_url"] == "http://shop.localhost:8081/"
+
+    async def _released(self) -> int:
+        number = await self.build()
+        name, lease = f"{number}-1", "ab" * 16
+        await self.ledger.write(attempts.offer, name, lease, "b1", self.time)
+        await self.ledger.write(attempts.accept, name, lease, self.time)
+        result = Result(outcome="succeeded", lines=0, sha256="", started=1, ended=2)
+        assert await self.ledger.write(attempts.finish, name, lease, result, True, self.time) is not None
+
+        def create(connection: Any) -> int:
+            row = releases.create(
+                connection,
+                attempt=name,
+                project="shop",
+                sha256="a" * 64,
+                files=1,
+                size=1,
+                commit="c" * 40,
+                now=self.time,
+            )
+            return releases.activate(connection, "shop", row.id, self.time).id
+
+        return await self.ledger.write(create)
+
+
+class Tokens(World):
+    async def test_create_list_revoke(self) -> None:
+        made = await self.ask(
+            "POST", "/api/v1/tokens", {"name": "ci", "scopes": ["build"], "projects": ["shop"], "expires_in": 3600}
+        )
+        assert made.status == 201
+        secret, number = made.json["token"], made.json["id"]
+        identity = await self.ask("GET", "/api/v1/identity", token=secret)
+        assert identity.json == {"name": "ci", "scopes": ["build"], "projects": ["shop"]}
+        listed = await self.ask("GET", "/api/v1/tokens")
+        assert [each["name"] for each in listed.json["tokens"]] == ["ada", "ci"]
+        assert secret.encode() not in listed.raw
+        assert (await self.ask("DELETE", f"/api/v1/tokens/{number}")).status == 204
+        self.problem(await self.ask("GET", "/api/v1/identity", token=secret), 401)
+        assert self.websockets.gone == [number]
+        self.problem(await self.ask("DELETE", f"/api/v1/tokens/{number}"), 404)
+
+    async def test_bad_tokens_to_make(self) -> None:
+        for body in (
+            {"name": "", "scopes": ["read"]},
+            {"name": "a\nb", "scopes": ["read"]},
+            {"name": "a", "scopes": []},
+            {"name": "a", "scopes": ["root"]},
+            {"name": "a", "scopes": ["read"], "projects": []},
+            {"name": "a", "scopes": ["read"], "projects": ["../x"]},
+            {"name": "a", "scopes": ["read"], "expires_in": 1},
+            {"name": "a", "scopes": ["read"], "token": "tipc_mine"},
+        ):
+            self.problem(await self.ask("POST", "/api/v1/tokens", body), 422)
+
+    async def test_no_token_makes_more_than_itself(self) -> None:
+        bound = await self.token("bound", "admin", ["shop"])
+        for projects in (None, ["other"], ["shop", "other"]):
+            body = {"name": "x", "scopes": ["admin"], "projects": projects}
+            self.problem(await self.ask("POST", "/api/v1/tokens", body, token=bound), 403)
+        body = {"name": "x", "scopes": ["admin"], "projects": ["shop"]}
+        assert (await self.ask("POST", "/api/v1/tokens", body, token=bound)).status == 201
+        listed = (await self.ask("GET", "/api/v1/tokens", token=bound)).json["tokens"]
+        assert [each["name"] for each in listed] == ["bound", "x"]
+        self.problem(await self.ask("DELETE", "/api/v1/tokens/1", token=bound), 404)
+        project = {"name": "other", "repository": "https://git.example/x.git"}
+        self.problem(await self.ask("POST", "/api/v1/projects", project, token=bound), 403)
+
+    async def test_expired_revoked_malformed(self) -> None:
+        expired = await self.token("late", "read", expires=self.time - 1)
+        for value in (
+            f"Bearer {expired}",
+            "Bearer tipc_" + "x" * 43,
+            "Bearer x",
+            "Bearer",
+            "Bearer ",
+            f"Basic {self.admin}",
+            self.admin,
+            "Bearer \xff",
+        ):
+            answer = await self.ask("GET", "/api/v1/identity", token=None, headers={"Authorization": value})
+            self.problem(answer, 401)
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+    async def test_a_token_in_the_query_is_not_looked_at(self) -> None:
+        for name in ("token", "access_token", "ticket", "authorization"):
+            self.problem(await self.ask("GET", f"/api/v1/builds?{name}={self.admin}", token=None), 401)
+
+    async def test_too_many_failures_must_wait_but_not_who_was_let_in(self) -> None:
+        assert (await self.ask("GET", "/api/v1/identity")).status == 200
+        statuses = []
+        for _ in range(32):
+            statuses.append((await self.ask("GET", "/api/v1/identity", token="tipc_guess")).status)
+        assert statuses == [401] * 30 + [429] * 2
+        assert (await self.ask("GET", "/api/v1/identity")).status == 200
+
+
+_OWN_ORIGIN = {"Origin": "http://api.test"}
+_UPGRADE = {"Upgrade": "websocket", "Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "x" * 22 + "=="}
+
+
+class Sessions(World):
+    async def _sign_in(self, token: str) -> str:
+        answer = await self.ask("POST", "/api/v1/sessions", {"token": token}, token=None, headers=_OWN_ORIGIN)
+        assert answer.status == 204, answer.raw
+        cookie = answer.headers["Set-Cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=Strict" in cookie
+        assert "Secure" not in cookie
+        return cookie.partition(";")[0]
+
+    async def test_in_and_out(self) -> None:
+        cookie = await self._sign_in(self.admin)
+        assert self.admin not in cookie
+        with_cookie = {"Cookie": cookie}
+        assert (await self.ask("GET", "/api/v1/identity", token=None, headers=with_cookie)).json["name"] == "ada"
+        shown = (await self.ask("GET", "/api/v1/tokens")).json["tokens"]
+        assert len(shown) == 1, "a session is not a token that is shown"
+        out = await self.ask("DELETE", "/api/v1/sessions", token=None, headers=with_cookie | _OWN_ORIGIN)
+        assert out.status == 204
+        assert "Max-Age=0" in out.headers["Set-Cookie"]
+        self.problem(await self.ask("GET", "/api/v1/identity", token=None, headers=with_cookie), 401)
+        assert (await self.ask("GET", "/api/v1/identity")).status == 200
+
+    async def test_it_ends_and_ends_with_its_token(self) -> None:
+        cookie = {"Cookie": await self._sign_in(self.admin)}
+        self.time += 12 * 3600 * 1000 + 1
+        self.problem(await self.ask("GET", "/api/v1/identity", token=None, headers=cookie), 401)
+        short = await self.token("short", "read", expires=self.time + 1000)
+        cookie = {"Cookie": await self._sign_in(short)}
+        self.time += 1001
+        self.problem(await self.ask("GET", "/api/v1/identity", token=None, headers=cookie), 401)
+
+    async def test_what_may_not_sign_in(self) -> None:
+        self.problem(await self.ask("POST", "/api/v1/sessions", {"token": "x"}, token=None), 401)
+        session = (await self._sign_in(self.admin)).partition("=")[2]
+        self.problem(await self.ask("POST", "/api/v1/sessions", {"token": session}, token=None), 401)
+        self.problem(
+            await self.ask(
+                "POST",
+                "/api/v1/sessions",
+                {"token": self.admin},
+                token=None,
+                headers={"Origin": "https://evil.example"},
+            ),
+            403,
+        )
+
+    async def test_a_cookie_changes_nothing_without_an_origin_that_may(self) -> None:
+        await self.project()
+        cookie = {"Cookie": await self._sign_in(self.admin)}
+        path = "/api/v1/projects/shop/builds"
+        for origin in (None, "null", "https://evil.example", "http://api.test.evil.example", "http://api.test:81", "x"):
+            headers = cookie | ({} if origin is None else {"Origin": origin})
+            self.problem(await self.ask("POST", path, {}, token=None, headers=headers), 403)
+        for origin in ("http://api.test", "https://api.test", "https://console.example"):
+            headers = cookie | {"Origin": origin}
+            assert (await self.ask("POST", path, {}, token=None, headers=headers)).status == 201
+        bearer = await self.ask("POST", path, {}, headers={"Origin": "https://elsewhere.example"})
+        assert bearer.status == 201, "no foreign page can send a header with a token"
+
+
+class WebSockets(World):
+    async def prepare(self) -> None:
+        await self.project()
+        self.number = await self.build()
+        self.path = f"/api/v1/builds/{self.number}/log/stream"
+
+    async def _open(self, path: str, **arguments: Any) -> Answer:
+        headers = _UPGRADE | arguments.pop("headers", {})
+        return await self.ask("GET", path, headers=headers, **arguments)
+
+    async def test_with_a_bearer_token(self) -> None:
+        answer = await self._open(f"{self.path}?after=7")
+        assert answer.raw.endswith(f"log {self.number} 1 7 ada".encode())
+        assert (await self._open("/api/v1/stream")).raw.endswith(b"stream ada")
+
+    async def test_with_a_ticket_once(self) -> None:
+        made = await self.ask("POST", "/api/v1/tickets")
+        assert made.status == 201
+        path = f"/api/v1/stream?ticket={made.json['ticket']}"
+        origin = {"Origin": "http://api.test"}
+        self.problem(await self._open(path, token=None), 403, "Origin")
+        self.problem(await self._open(path, token=None, headers={"Origin": "https://evil.example"}), 403)
+        self.problem(await self._open(path, token=None, headers={"Origin": "null"}), 403)
+        assert (await self._open(path, token=None, headers=origin)).raw.endswith(b"stream ada")
+        self.problem(await self._open(path, token=None, headers=origin), 401, "used before")
+
+    async def test_a_revoked_tokens_ticket_is_void(self) -> None:
+        made = (await self.ask("POST", "/api/v1/tokens", {"name": "x", "scopes": ["read"]})).json
+        ticket = (await self.ask("POST", "/api/v1/tickets", token=made["token"])).json["ticket"]
+        await self.ask("DELETE", f"/api/v1/tokens/{made['id']}")
+        origin = {"Origin": "http://api.test"}
+        self.problem(await self._open(f"/api/v1/stream?ticket={ticket}", token=None, headers=origin), 401)
+
+    async def test_a_foreign_origin_is_refused_whatever_is_shown(self) -> None:
+        self.problem(await self._open(self.path, headers={"Origin": "https://evil.example"}), 403)
+
+    async def test_the_same_answer_for_foreign_and_for_missing(self) -> None:
+        stranger = await self.token("s", "read", ["other"])
+        foreign = await self._open(self.path, token=stranger)
+        missing = await self._open("/api/v1/builds/999999/log/stream", token=stranger)
+        self.problem(foreign, 404)
+        self.problem(missing, 404)
+        assert foreign.json["detail"].replace(str(self.number), "N") == missing.json["detail"].replace("999999", "N")
+        self.problem(await self._open(f"{self.path}?attempt=9"), 404)
+
+    async def test_not_an_upgrade(self) -> None:
+        for path in (self.path, "/api/v1/stream"):
+            answer = await self.ask("GET", path)
+            self.problem(answer, 426)
+            assert answer.headers["Upgrade"] == "websocket"
+
+    async def test_bad_queries(self) -> None:
+        for query in ("after=-1", "after=" + "9" * 40, "after=NaN", "attempt=0", "nonsense=1"):
+            self.problem(await self._open(f"{self.path}?{query}"), 422)
+
+
+class Service(World):
+    async def test_health(self) -> None:
+        answer = await self.ask("GET", "/healthz", token=None)
+        assert answer.status == 200
+        assert answer.json == {"status": "ok", "version": "1.2.3", "builders": 2, "database": "ok"}
+        self.draining = True
+        assert (await self.ask("GET", "/healthz", token=None)).json["status"] == "draining"
+
+    async def test_health_without_a_ledger(self) -> None:
+        await self.ledger.close()
+        answer = await self.ask("GET", "/healthz", token=None)
+        assert (answer.status, answer.json["database"]) == (503, "failing")
+
+    async def test_an_unavailable_ledger_is_503(self) -> None:
+        await self.ledger.close()
+        answer = await self.ask("GET", "/api/v1/builds")
+        self.problem(answer, 503)
+        assert answer.headers["Retry-After"] == "5"
+
+    async def test_what_goes_wrong_here_has_an_incident(self) -> None:
+        def broken(*_: object) -> None:
+            raise RuntimeError("secret detail")
+
+        self.patch(self.feed, "publish", broken)
+        await self.project()
+        answer = await self.ask("POST", "/api/v1/projects/shop/builds", {})
+        self.problem(answer, 500, answer.headers["X-Request-Id"])
+        assert b"secret detail" not in answer.raw
+        assert len(self.flushLoggedErrors(RuntimeError)) == 1
+
+    async def test_headers_of_every_answer(self) -> None:
+        for answer in (await self.ask("GET", "/api/v1/identity"), await self.ask("GET", "/nothing")):
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.headers["Cache-Control"] == "no-store"
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+            assert len(answer.headers["X-Request-Id"]) == 16
+
+    async def test_the_page(self) -> None:
+        page = await self.ask("GET", "/", token=None)
+        assert page.status == 200
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+        assert page.headers["Cache-Control"] == "no-cache"
+        again = await self.ask("GET", "/", token=None, headers={"If-None-Match": page.headers["ETag"]})
+        assert (again.status, again.body) == (304, b"")
+        head = await self.ask("HEAD", "/static/page.js", token=None)
+        assert head.headers["Content-Type"] == "text/javascript; charset=utf-8"
+        assert head.body == b""
+        for path in ("/static/../schemas.py", "/static/%2e%2e/schemas.py", "/static/", "/static/nothing.js"):
+            self.problem(await self.ask("GET", path, token=None), 404)
+        self.problem(await self.ask("POST", "/", {}, token=None), 405)
+
+    async def test_a_change_goes_on_when_its_caller_has_gone(self) -> None:
+        await self.project()
+        held: list[Deferred[Any]] = []
+        write = self.ledger.write
+
+        def later(*arguments: Any) -> Deferred[Any]:
+            gate: Deferred[Any] = Deferred()
+            told: Deferred[Any] = Deferred()
+            held.append(gate)
+            write(*arguments).addCallback(lambda result: gate.addCallback(lambda _: told.callback(result)))
+            return told
+
+        self.patch(self.ledger, "write", later)
+        client = await connect(self.port)
+        assert client.transport is not None
+        headers = {"Authorization": f"Bearer {self.admin}"}
+        client.transport.write(request_bytes("POST", "/api/v1/projects/shop/builds", headers, b""))
+        await eventually(lambda: bool(held))
+        client.transport.loseConnection()
+        await client.closed
+        stopping = Deferred.fromCoroutine(self.site.stop())
+        assert not stopping.called
+        for gate in held:
+            gate.callback(None)
+        await stopping
+        assert self.dispatch.woken == 1
+
+    async def test_ledger_errors_while_authenticating(self) -> None:
+        def read(*_: Any) -> Deferred[Any]:
+            failed: Deferred[Any] = Deferred()
+            failed.errback(LedgerUnavailable("the database is locked"))
+            return failed
+
+        self.patch(self.ledger, "read", read)
+        self.problem(await self.ask("GET", "/api/v1/identity"), 503, "locked")
+
+
+def test_problem_omits_what_is_empty() -> None:
+    assert "errors" not in json.loads(msgspec.json.encode(not_found().problem))

@@ -1,0 +1,196 @@
+"""The log over HTTP: pages, streams, and their forms."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.web_world import Answer, TwinEntry, World, connect, eventually, request_bytes
+from twistedipc.builds.logs import Lines, Notice, StepEnded, StepStarted, encoder, lines_decoder
+from twistedipc.storage.errors import LedgerUnavailable
+from twistedipc.web.log_forms import TextForm, message_part
+
+
+class Pages(World):
+    async def prepare(self) -> None:
+        await self.project()
+        self.number = await self.build()
+        self.log = self.logs.of(f"{self.number}-1")
+        self.path = f"/api/v1/builds/{self.number}/log"
+
+    async def test_pages_until_the_end(self) -> None:
+        self.log.stored = True
+        self.log.add("a", "b", "c", more=[1])
+        self.log.gap(2)
+        self.log.add("f")
+        self.log.end()
+        after, seen = 0, []
+        for _ in range(10):
+            page = (await self.ask("GET", f"{self.path}?after={after}&limit=2")).json
+            seen += page["batches"]
+            after = page["after"]
+            if page["end"] is not None:
+                break
+        assert [(each["type"], each.get("first", each.get("from"))) for each in seen][:1] == [("lines", 1)]
+        assert after == 6
+        assert page["end"] == {"type": "end", "lines": 6, "sha256": "00", "state": "succeeded", "complete": True}
+        assert seen[0] == {"type": "lines", "first": 1, "time": 1, "step": 0, "lines": ["a", "b"], "more": [1]}
+        assert all(cursor.closed for cursor in self.log.cursors)
+
+    async def test_a_log_that_goes_on_has_no_end(self) -> None:
+        self.log.add("a")
+        page = (await self.ask("GET", self.path)).json
+        assert (page["after"], page["end"], page["attempt"]) == (1, None, 1)
+        page = (await self.ask("GET", f"{self.path}?after=1")).json
+        assert (page["after"], page["batches"]) == (1, [])
+
+    async def test_bad_queries(self) -> None:
+        for query in (
+            "after=-1",
+            "after=NaN",
+            "after=" + "9" * 30,
+            "limit=0",
+            "limit=10001",
+            "format=html",
+            "follow=yes",
+            "x=1",
+            "attempt=0",
+            "after=1&after=2",
+        ):
+            self.problem(await self.ask("GET", f"{self.path}?{query}"), 422)
+        self.problem(await self.ask("GET", f"{self.path}?attempt=2"), 404, "no attempt 2")
+
+    async def test_an_unavailable_ledger_is_503_also_for_a_stream(self) -> None:
+        self.log.stored = True
+        self.log.fault = LedgerUnavailable("the database is locked")
+        for query in ("", "?format=text", "?follow=1"):
+            self.problem(await self.ask("GET", self.path + query), 503, "locked")
+        assert all(cursor.closed for cursor in self.log.cursors)
+
+
+class Streams(World):
+    async def prepare(self) -> None:
+        await self.project()
+        self.number = await self.build()
+        self.log = self.logs.of(f"{self.number}-1")
+        self.path = f"/api/v1/builds/{self.number}/log"
+
+    async def _follow(self, query: str) -> Any:
+        client = await connect(self.port)
+        assert client.transport is not None
+        headers = {"Authorization": f"Bearer {self.admin}"}
+        client.transport.write(request_bytes("GET", f"{self.path}?{query}", headers, b""))
+        return client
+
+    async def test_text_as_it_is_now(self) -> None:
+        self.log.add(StepStarted(0, "install", "npm ci"), "\x1b[31mred\x1b[0m \x1b[2J", "10%\r100%")
+        self.log.add("frag", "ment", StepEnded(0, "failed", 1500, 2), Notice("warning", "careful"), more=[0])
+        answer = await self.ask("GET", f"{self.path}?format=text")
+        assert answer.whole
+        assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+        assert answer.body.decode() == (
+            "==> install: npm ci\nred \n100%\nfragment\n"
+            "==> install failed (exit code 2) after 1.5 s\n==> warning: careful\n"
+        )
+        assert len(self.site._api.streams) == 0
+
+    async def test_colours(self) -> None:
+        self.log.add("\x1b[31mred\x1b]52;c;x\x07\x1b[2J")
+        answer = await self.ask("GET", f"{self.path}?format=ansi")
+        assert answer.body == b"\x1b[31mred\n\x1b[0m"
+
+    async def test_limit(self) -> None:
+        self.log.add("a", "b", "c")
+        assert (await self.ask("GET", f"{self.path}?format=text&limit=2")).body == b"a\nb\n"
+        assert (await self.ask("GET", f"{self.path}?format=text&limit=2&after=3")).body == b""
+
+    async def test_follow_until_the_end(self) -> None:
+        client = await self._follow("follow=1")
+        await client.until(b"application/x-ndjson")
+        self.log.add("one")
+        await client.until(b'"one"')
+        self.log.add("two")
+        self.log.gap(1)
+        self.log.end()
+        await client.closed
+        answer = Answer(bytes(client.received))
+        assert answer.whole
+        assert [json.loads(line)["type"] for line in answer.body.splitlines()] == ["lines", "lines", "gap", "end"]
+
+    async def test_a_reader_that_goes_is_forgotten(self) -> None:
+        client = await self._follow("follow=1&format=text")
+        self.log.add("one")
+        await client.until(b"one")
+        client.transport.loseConnection()
+        await eventually(lambda: len(self.site._api.streams) == 0)
+        assert all(cursor.closed for cursor in self.log.cursors)
+        self.log.add("two")
+
+    async def test_our_stopping_breaks_it_off_visibly(self) -> None:
+        client = await self._follow("follow=1")
+        self.log.add("one")
+        await client.until(b'"one"')
+        await self.site.stop()
+        await client.closed
+        assert not Answer(bytes(client.received)).whole
+
+    async def test_a_reader_that_stands_still_costs_nothing(self) -> None:
+        self.log.add(*["x" * 1000] * 60)
+        client = await self._follow("follow=1")
+        client.transport.pauseProducing()
+        await eventually(lambda: len(self.log.cursors) == 1)
+        for _ in range(1000):
+            self.log.add(*["x" * 1000] * 60)
+        (cursor,) = self.log.cursors
+        before = -1
+
+        def still() -> bool:
+            nonlocal before
+            same, before = before == cursor._index, cursor._index or 0
+            return same and before > 0
+
+        await eventually(still)
+        assert cursor._index is not None
+        assert cursor._index < 300, "what the kernel takes, and no more"
+        self.log.end()
+        client.transport.resumeProducing()
+        await client.closed
+        assert client.received.count(b'"lines":[') == 1001
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.sets(st.integers(0, 11)))
+def test_a_cut_message_is_the_beginning_of_the_whole(count: int, cut: int, more: set[int]) -> None:
+    lines = [f"line {index}" for index in range(count)]
+    batch = Lines(first=5, time=1, step=0, lines=list(lines), more=sorted(each for each in more if each < count))
+    entry = TwinEntry(5, batch.end, encoder.encode(batch))
+    message, end = message_part(entry, cut)
+    part = lines_decoder.decode(message)
+    assert part.first == 5
+    assert part.end == end == 5 + min(count, cut)
+    assert part.lines == lines[:cut]
+    assert part.more == [each for each in batch.more if each < cut]
+
+
+@given(st.lists(st.text(alphabet="ab\x1b[m1\r", max_size=6), min_size=1, max_size=8), st.integers(0, 8))
+def test_text_of_a_log_is_the_same_however_it_is_cut(lines: list[str], cut: int) -> None:
+    def text(*batches: list[str]) -> bytes:
+        form, first, rendered = TextForm(colour=False), 1, b""
+        for batch in batches:
+            if batch:
+                message = Lines(first=first, time=1, step=0, lines=list(batch))
+                rendered += form.render(encoder.encode(message))
+                first = message.end
+        return rendered + form.finish()
+
+    assert text(lines) == text(lines[:cut], lines[cut:])
+
+
+def test_an_open_fragment_ends_before_a_heading() -> None:
+    form = TextForm(colour=False)
+    batch = Lines(first=1, time=1, step=0, lines=["open", Notice("error", "broken\noff")], more=[0])
+    assert form.render(encoder.encode(batch)) == b"open\n==> error: broken off\n"
+    batch = Lines(first=3, time=1, step=0, lines=["open"], more=[0])
+    assert form.render(encoder.encode(batch)) + form.finish() == b"open\n"

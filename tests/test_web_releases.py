@@ -1,0 +1,237 @@
+"""The site of the releases, as browsers see it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet import reactor as global_reactor
+from twisted.trial.unittest import TestCase
+
+from tests.web_world import Answer, say
+from twistedipc.publish.releases import ReleaseStore
+from twistedipc.web.media import content_type
+from twistedipc.web.releases_site import Refused, is_hashed, releases_site, segments_of
+
+reactor: Any = global_reactor
+
+
+class Site(TestCase):
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="twistedipc-test-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.store = ReleaseStore(self.folder / "releases")
+        listening = reactor.listenTCP(0, releases_site(self.store, reactor), interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        self.port: int = listening.getHost().port
+        self.release(
+            1,
+            {
+                "index.html": "<h1>one</h1>",
+                "404.html": "<h1>gone</h1>",
+                "assets/index-BvJ3kT9a.js": "one()",
+                "docs/index.html": "docs",
+                "docs/a b.txt": "päge",
+                ".env": "SECRET=1",
+                ".well-known/security.txt": "contact",
+                "empty/x.txt": "",
+            },
+        )
+
+    def release(self, number: int, files: dict[str, str], project: str = "shop") -> Path:
+        """Unpacked and live."""
+        folder = self.folder / "releases" / project / "releases" / str(number)
+        for name, text in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            os.utime(path, (0, 0))
+        self.store.activate(project, number)
+        return folder
+
+    async def get(self, path: str, host: str = "shop.localhost:8081", method: str = "GET", **headers: str) -> Answer:
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close"]
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        return Answer(await say(self.port, "\r\n".join([*lines, "", ""]).encode("latin-1")))
+
+    async def test_by_host(self) -> None:
+        answer = await self.get("/")
+        assert (answer.status, answer.body) == (200, b"<h1>one</h1>")
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert answer.headers["Cache-Control"] == "no-cache"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Set-Cookie"] is None
+        asset = await self.get("/assets/index-BvJ3kT9a.js?x=1")
+        assert asset.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert asset.headers["Content-Type"] == "text/javascript; charset=utf-8"
+        assert (await self.get("/docs/a%20b.txt")).body.decode() == "päge"
+        assert (await self.get("/empty/x.txt")).body == b""
+        assert (await self.get("/", host="SHOP.LocalHost")).status == 200
+
+    async def test_by_path(self) -> None:
+        for host in ("127.0.0.1:8081", "localhost", "[::1]:8081", "machine.lan"):
+            assert (await self.get("/shop/", host=host)).body == b"<h1>one</h1>"
+            answer = await self.get("/shop?a=b", host=host)
+            assert (answer.status, answer.headers["Location"]) == (302, "/shop/?a=b")
+            answer = await self.get("/shop/docs", host=host)
+            assert answer.headers["Location"] == "/shop/docs/"
+            assert (await self.get("/", host=host)).status == 404
+
+    async def test_a_folder_gets_its_slash(self) -> None:
+        answer = await self.get("/docs?q=1")
+        assert (answer.status, answer.headers["Location"]) == (302, "/docs/?q=1")
+        assert (await self.get("/docs/")).body == b"docs"
+        assert (await self.get("/assets/")).status == 404
+        for path in ("//evil.example", "//evil.example/", "/docs//", "///"):
+            answer = await self.get(path)
+            assert (answer.status, answer.headers["Location"]) == (404, None)
+
+    async def test_missing(self) -> None:
+        for path in ("/nothing", "/assets/other.js", "/assets/gone-AbCdEf12.js", "/index.html/", "/index.html/x"):
+            answer = await self.get(path)
+            assert (answer.status, answer.body) == (404, b"<h1>gone</h1>"), path
+            assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        for host in (
+            "other.localhost",
+            "a.b.localhost",
+            ".localhost",
+            "-.localhost",
+            "..localhost",
+            "SH%4fP.localhost",
+        ):
+            answer = await self.get("/", host=host)
+            assert (answer.status, answer.headers["Content-Type"]) == (404, "text/plain; charset=utf-8"), host
+
+    async def test_nothing_outside_the_release(self) -> None:
+        (self.folder / "secret").write_text("secret")
+        release = self.store.live("shop")
+        assert release is not None
+        (release / "leak").symlink_to(self.folder / "secret")
+        (release / "up").symlink_to(self.folder)
+        for path in (
+            "/../secret",
+            "/../../../../secret",
+            "/%2e%2e/%2e%2e/%2e%2e/%2e%2e/secret",
+            "/..%2f..%2f..%2f..%2fsecret",
+            "/%252e%252e/secret",
+            "/docs/../../secret",
+            "/docs/%5c..%5c..",
+            "/leak",
+            "/up/secret",
+            "/up/",
+            "/.env",
+            "/docs/.well-known/x",
+            "/index.html%00.txt",
+            "/index.html%0a",
+            "/%ff",
+            "/" + "a" * 5000,
+            "http://shop.localhost/../secret",
+        ):
+            answer = await self.get(path)
+            assert answer.status == 404, (path, answer.raw)
+            assert b"secret" not in answer.body
+        assert (await self.get("/.well-known/security.txt")).status == 200
+
+    async def test_reading_only(self) -> None:
+        for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
+            answer = await self.get("/", method=method)
+            assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+        head = await self.get("/", method="HEAD")
+        assert (head.status, head.body, head.headers["Content-Length"]) == (200, b"", "12")
+        assert (await self.get("/nothing", method="HEAD")).body == b""
+
+    async def test_validators(self) -> None:
+        etag = (await self.get("/")).headers["ETag"]
+        assert (await self.get("/", If_None_Match=etag)).status == 304
+        assert (await self.get("/", If_None_Match='"other"')).status == 200
+        later = "Fri, 01 Jan 2100 00:00:00 GMT"
+        assert (await self.get("/", If_Modified_Since=later)).status == 200, "times say nothing here"
+        assert (await self.get("/")).headers["Last-Modified"] is None
+        self.release(2, {"index.html": "<h1>two</h1>"})
+        answer = await self.get("/", If_None_Match=etag)
+        assert (answer.status, answer.body) == (200, b"<h1>two</h1>")
+
+    async def test_ranges(self) -> None:
+        whole = await self.get("/")
+        answer = await self.get("/", Range="bytes=4-6")
+        assert (answer.status, answer.body, answer.headers["Content-Range"]) == (206, b"one", "bytes 4-6/12")
+        assert (await self.get("/", Range="bytes=-5")).body == b"</h1>"
+        assert (await self.get("/", Range="bytes=99-")).status == 416
+        assert (await self.get("/", Range="bytes=4-6", If_Range=whole.headers["ETag"])).status == 206
+        assert (await self.get("/", Range="bytes=4-6", If_Range='"old"')).status == 200
+        assert (await self.get("/", Range="bytes=" + ",".join(["0-0"] * 500))).status == 200
+        assert (await self.get("/", Range="nonsense")).status == 200
+
+    async def test_old_assets_stay_for_some_releases(self) -> None:
+        for number in range(2, 6):
+            self.release(
+                number, {"index.html": str(number), f"assets/index-Hash000{number}.js": str(number), "p.js": "p"}
+            )
+        for number in (5, 4, 3, 2):
+            answer = await self.get(f"/assets/index-Hash000{number}.js")
+            assert (answer.status, answer.body) == (200, str(number).encode())
+        assert (await self.get("/assets/index-BvJ3kT9a.js")).status == 404, "five releases ago"
+        self.store.activate("shop", 2)
+        assert (await self.get("/assets/index-Hash0005.js")).status == 200, "pages of the newer one are still open"
+        self.release(6, {"index.html": "6"})
+        assert (await self.get("/p.js")).status == 404, "without a hash it is another file"
+
+    async def test_a_large_file(self) -> None:
+        self.release(2, {"big.bin": "x" * 3_000_000})
+        assert len((await self.get("/big.bin")).body) == 3_000_000
+
+
+@given(st.binary(max_size=60))
+def test_segments_never_lead_up(path: bytes) -> None:
+    try:
+        segments = segments_of(b"/" + path)
+    except Refused:
+        return
+    assert all("/" not in each and "\0" not in each and each not in (".", "..") for each in segments)
+    assert "" not in segments[:-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "hashed"),
+    [
+        ("index-BvJ3kT9a.js", True),
+        ("main.4f2a9c1b.css", True),
+        ("chunk-4f2a9c1b.js.map", True),
+        ("index-B_-J3kT9.js", True),
+        ("index.html", False),
+        ("jquery.min.js", False),
+        ("my-component.js", False),
+        ("my-component-library.js", False),
+        ("index-abc.js", False),
+        ("BvJ3kT9a.js", False),
+        ("service-worker.js", False),
+    ],
+)
+def test_hashed_names(name: str, hashed: bool) -> None:
+    assert is_hashed(name) is hashed
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.mjs", "text/javascript; charset=utf-8"),
+        ("a.WASM", "application/wasm"),
+        ("a.svg", "image/svg+xml; charset=utf-8"),
+        ("a.webmanifest", "application/manifest+json; charset=utf-8"),
+        ("a.png", "image/png"),
+        ("a.tar.gz", "application/gzip"),
+        ("a.html.gz", "application/gzip"),
+        ("a", "application/octet-stream"),
+        ("LICENSE.unknown", "application/octet-stream"),
+    ],
+)
+def test_content_types(name: str, kind: str) -> None:
+    assert content_type(name) == kind

@@ -1,0 +1,66 @@
+"""The real WebSockets behind the API: the connection is handed over whole."""
+
+from __future__ import annotations
+
+import base64
+import os
+from typing import Any
+
+from twisted.internet.tcp import Server
+
+from tests.web_world import World, connect, eventually, reactor, request_bytes
+from twistedipc.server.states import Feed
+from twistedipc.web.websocket import WebSockets
+
+
+def _forget_timers() -> None:
+    """Autobahn batches its timers, so that one may be left when there is nothing to time any more."""
+    for call in reactor.getDelayedCalls():
+        if "_BatchedTimer" in str(call.func):
+            call.cancel()
+
+
+class Seam(World):
+    async def prepare(self) -> None:
+        await self.project()
+        self.number = await self.build()
+        real = WebSockets(reactor, self.now, self.ledger, self.logs, Feed())
+        self.addCleanup(_forget_timers)
+        # The context is frozen, so that nobody does this by accident.
+        object.__setattr__(self.context, "websockets", real)
+
+    async def _open(self, path: str) -> Any:
+        client = await connect(self.port)
+        assert client.transport is not None
+        headers = {
+            "Authorization": f"Bearer {self.admin}",
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
+        }
+        request = request_bytes("GET", path, headers, b"").replace(b"Connection: close\r\n", b"")
+        client.transport.write(request)
+        await client.until(b"\r\n\r\n")
+        return client
+
+    async def test_a_log(self) -> None:
+        log = self.logs.of(f"{self.number}-1")
+        log.add("hello")
+        client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
+        assert client.received.startswith(b"HTTP/1.1 101 ")
+        await client.until(b'"hello"')
+        assert self.site.connections == 0, "it is the WebSockets' to count now"
+        client.abort()
+        await client.closed
+        await eventually(lambda: not any(isinstance(each, Server) for each in reactor.getReaders()))
+        await eventually(lambda: all(cursor.closed for cursor in log.cursors))
+
+    async def test_a_revoked_token_closes_it(self) -> None:
+        client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
+        tokens = (await self.ask("GET", "/api/v1/tokens")).json["tokens"]
+        assert (await self.ask("DELETE", f"/api/v1/tokens/{tokens[0]['id']}")).status == 204
+        await client.until(b"revoked")
+        client.abort()
+        await client.closed
+        await eventually(lambda: not any(isinstance(each, Server) for each in reactor.getReaders()))

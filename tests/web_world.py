@@ -1,0 +1,444 @@
+"""
+The API with everything real under it but the builders: a real ledger, real stores, a real port on the loopback. The
+twins of `server.boundaries` are small and in memory. For ``test_web_*``.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from twisted.internet import reactor as global_reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+from twisted.trial.unittest import TestCase
+from twisted.web.resource import IResource, Resource
+
+from twistedipc.builds.logs import Lines, Record, encoder, lines_decoder, trim
+from twistedipc.publish.releases import ReleaseStore
+from twistedipc.server.boundaries import LogEntry, StateChange
+from twistedipc.server.logs import text_frame
+from twistedipc.server.releasing import NoSuchRelease
+from twistedipc.server.uploads import UploadGrants
+from twistedipc.storage import builds, releases, tokens
+from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.rows import ReleaseRow, TokenRow
+from twistedipc.storage.secrets import SecretBox
+from twistedipc.web.auth import Tickets
+from twistedipc.web.context import WebContext
+from twistedipc.web.site import ApiSite, api_site
+
+_T = TypeVar("_T")
+reactor: Any = global_reactor
+
+
+class Answer:
+    """A response as a client has it."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.status = 0
+        self.headers: http.client.HTTPMessage = http.client.HTTPMessage()
+        self.body = b""
+        self.whole = True
+        if not raw:
+            return
+
+        class _Socket:
+            def makefile(self, *_: object) -> io.BytesIO:
+                return io.BytesIO(raw)
+
+        response = http.client.HTTPResponse(_Socket())  # type: ignore[arg-type]  # all that it asks of a socket
+        response.begin()
+        self.status, self.headers = response.status, response.msg
+        try:
+            self.body = response.read()
+        except http.client.IncompleteRead as error:
+            self.body, self.whole = error.partial, False
+
+    @property
+    def json(self) -> Any:
+        """The body."""
+        return json.loads(self.body)
+
+
+class _Client(Protocol):
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self.closed: Deferred[None] = Deferred()
+        self._until: list[tuple[bytes, Deferred[None]]] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        for wanted in [each for each in self._until if each[0] in self.received]:
+            self._until.remove(wanted)
+            wanted[1].callback(None)
+
+    def until(self, wanted: bytes) -> Deferred[None]:
+        """Fires when this has been received."""
+        done: Deferred[None] = Deferred()
+        if wanted in self.received:
+            done.callback(None)
+        else:
+            self._until.append((wanted, done))
+        return done.addTimeout(10, reactor)
+
+    def abort(self) -> None:
+        """Close it as a crash does."""
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.closed.callback(None)
+
+
+async def connect(port: int) -> _Client:
+    """A connection, of which nothing is said yet."""
+    factory = Factory.forProtocol(_Client)
+    connected = TCP4ClientEndpoint(reactor, "127.0.0.1", port).connect(factory)
+    client: Any = await connected
+    assert isinstance(client, _Client)
+    return client
+
+
+async def say(port: int, data: bytes) -> bytes:
+    """Send these bytes, and return what came until the connection was closed."""
+    client = await connect(port)
+    assert client.transport is not None
+    client.transport.write(data)
+    await client.closed.addTimeout(15, reactor)
+    return bytes(client.received)
+
+
+def request_bytes(method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
+    """A request after which the connection is to be closed."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: api.test", "Connection: close"]
+    if body and not any(name.lower() in ("content-length", "transfer-encoding") for name in headers):
+        headers = {**headers, "Content-Length": str(len(body))}
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+# -- twins -----------------------------------------------------------------------------------------------------------
+
+
+class TwinEntry:
+    """See `boundaries.LogEntry`."""
+
+    def __init__(self, first: int, end: int, message: bytes, final: bool = False) -> None:
+        self.first, self.end, self.message, self.final = first, end, message, final
+        self.frame = text_frame(message)
+
+    def tagged_frame(self, *_: object) -> bytes:
+        raise NotImplementedError("for WebSockets")
+
+
+def _behind(entry: TwinEntry, after: int) -> TwinEntry:
+    """What of the entry is behind record ``after``."""
+    if entry.final or entry.first > after or b'"lines"' not in entry.message:
+        return entry
+    rest = trim(lines_decoder.decode(entry.message), after + 1)
+    assert rest is not None
+    return TwinEntry(rest.first, rest.end, encoder.encode(rest))
+
+
+class TwinCursor:
+    """See `boundaries.Cursor`. The first of ``stored`` entries must be fetched."""
+
+    def __init__(self, log: TwinLog, after: int, wake: Callable[[], None]) -> None:
+        self._log, self._after, self._wake = log, after, wake
+        self._index = next((i for i, each in enumerate(log.entries) if each.end > after + 1 or each.final), None)
+        self._index = len(log.entries) if self._index is None else self._index
+        self._fetched = not log.stored
+        self._waiting = False
+        self.closed = False
+        log.cursors.append(self)
+
+    def take(self, limit: int) -> Sequence[LogEntry] | None:
+        assert not self.closed
+        if not self._fetched:
+            return None
+        taken: list[LogEntry] = []
+        size = 0
+        while self._index is not None and self._index < len(self._log.entries) and (size < limit or not taken):
+            taken.append(_behind(self._log.entries[self._index], self._after))
+            size += len(taken[-1].message)
+            self._index += 1
+        self._waiting = not taken
+        return taken
+
+    async def fetch(self) -> None:
+        turn: Deferred[None] = Deferred()
+        reactor.callLater(0, turn.callback, None)
+        await turn
+        if self._log.fault is not None:
+            raise self._log.fault
+        self._fetched = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def wake(self) -> None:
+        if self._waiting and not self.closed:
+            self._waiting = False
+            self._wake()
+
+
+class TwinLog:
+    """One log."""
+
+    def __init__(self) -> None:
+        self.entries: list[TwinEntry] = []
+        self.cursors: list[TwinCursor] = []
+        self.stored = False
+        self.fault: Exception | None = None
+        self.next = 1
+
+    def add(self, *lines: Record, more: list[int] | None = None) -> None:
+        """A batch."""
+        batch = Lines(first=self.next, time=1, step=0, lines=list(lines), more=more or [])
+        self._append(TwinEntry(self.next, batch.end, encoder.encode(batch)))
+
+    def gap(self, count: int) -> None:
+        """Lost records."""
+        end = self.next + count
+        message = {"type": "gap", "from": self.next, "to": end - 1, "reason": "lost"}
+        self._append(TwinEntry(self.next, end, msgspec.json.encode(message)))
+
+    def end(self) -> None:
+        """The end."""
+        message = {"type": "end", "lines": self.next - 1, "sha256": "00", "state": "succeeded", "complete": True}
+        self._append(TwinEntry(self.next, self.next, msgspec.json.encode(message), final=True))
+
+    def _append(self, entry: TwinEntry) -> None:
+        self.entries.append(entry)
+        self.next = entry.end
+        for cursor in self.cursors:
+            cursor.wake()
+
+
+class TwinLogs:
+    """See `boundaries.Logs`."""
+
+    def __init__(self) -> None:
+        self.logs: dict[str, TwinLog] = {}
+
+    def of(self, attempt: str) -> TwinLog:
+        """The attempt's log."""
+        return self.logs.setdefault(attempt, TwinLog())
+
+    def cursor(self, attempt: str, after: int, wake: Callable[[], None]) -> TwinCursor:
+        return TwinCursor(self.of(attempt), after, wake)
+
+
+class TwinDispatch:
+    """See `boundaries.Dispatch`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.linked = 2
+        self.woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    async def cancel(self, build: int, reason: str) -> None:
+        await self._world.ledger.write(builds.request_cancel, build, reason, self._world.now())
+
+
+class TwinFeed:
+    """See `boundaries.StateFeed`."""
+
+    def __init__(self) -> None:
+        self.published: list[StateChange] = []
+
+    def listen(self, heard: Callable[[StateChange], None]) -> Callable[[], None]:
+        raise NotImplementedError("the routes only publish")
+
+    def publish(self, change: StateChange) -> None:
+        self.published.append(change)
+
+
+class TwinReleasing:
+    """See `context.ReleaseSwitch`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def activate(self, project: str, release: int) -> ReleaseRow:
+        if await self._world.ledger.read(releases.get, project, release) is None:
+            raise NoSuchRelease(f"{project} has no release {release}")
+        return await self._world.ledger.write(releases.activate, project, release, self._world.now())
+
+
+class _Said(Resource):
+    isLeaf = True
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+
+    def render(self, request: Any) -> bytes:
+        request.channel.transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + self._text.encode())
+        request.channel.transport.loseConnection()
+        return b""
+
+
+class TwinWebSockets:
+    """See `context.WebSocketRoutes`: says what it was asked for, and closes."""
+
+    def __init__(self) -> None:
+        self.gone: list[int] = []
+
+    def stream_resource(self, token: TokenRow) -> IResource:
+        return _Said(f"stream {token.name}")
+
+    def log_resource(self, build: int, attempt: int, after: int, token: TokenRow) -> IResource:
+        return _Said(f"log {build} {attempt} {after} {token.name}")
+
+    def revoked(self, token_id: int) -> None:
+        self.gone.append(token_id)
+
+
+# -- the world -------------------------------------------------------------------------------------------------------
+
+
+class World(TestCase):
+    """The base of tests that talk to the API as a client does."""
+
+    timeout = 60
+    local_repositories = False
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.folder = Path(tempfile.mkdtemp(prefix="twistedipc-test-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.time = 1_800_000_000_000
+        self.threads = ThreadPool(0, 2, "files")
+        self.threads.start()
+        self.addCleanup(self.threads.stop)
+        self.ledger = Ledger(reactor, f"sqlite:///{self.folder / 'ledger.sqlite'}", now=self.now)
+        await self.ledger.open()
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.ledger.close()))
+        self.logs, self.feed, self.dispatch = TwinLogs(), TwinFeed(), TwinDispatch(self)
+        self.uploads = UploadGrants()
+        self.websockets = TwinWebSockets()
+        self.artifacts = ArtifactStore(self.folder / "artifacts")
+        self.release_store = ReleaseStore(self.folder / "releases")
+        self.draining = False
+        self.context = WebContext(
+            clock=reactor,
+            now=self.now,
+            in_thread=self.in_thread,
+            ledger=self.ledger,
+            dispatch=self.dispatch,
+            states=self.feed,
+            logs=self.logs,
+            secret_box=SecretBox(self.folder / "secret.key"),
+            releasing=TwinReleasing(self),
+            release_store=self.release_store,
+            artifact_store=self.artifacts,
+            uploads=self.uploads,
+            websockets=self.websockets,
+            tickets=Tickets(reactor),
+            version="1.2.3",
+            release_url=lambda project: f"http://{project}.localhost:8081/",
+            draining=lambda: self.draining,
+            allowed_origins=frozenset({"https://console.example"}),
+            local_repositories=self.local_repositories,
+        )
+        self.site: ApiSite = api_site(self.context, reactor)
+        listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")
+        self.addCleanup(listening.stopListening)
+        self.addCleanup(lambda: Deferred.fromCoroutine(self.site.stop()))
+        self.port: int = listening.getHost().port
+        self.admin = await self.token("ada", "admin")
+        await self.prepare()
+
+    async def prepare(self) -> None:
+        """What the tests of a class begin with."""
+
+    def now(self) -> int:
+        return self.time
+
+    def in_thread(self, function: Callable[..., _T], /, *args: object) -> Deferred[_T]:
+        return deferToThreadPool(reactor, self.threads, function, *args)
+
+    async def token(self, name: str, scope: str, projects: list[str] | None = None, expires: int | None = None) -> str:
+        """A new token's secret."""
+
+        def issue(connection: Any) -> str:
+            return tokens.issue(
+                connection, name=name, scopes=[scope], projects=projects, expires=expires, now=self.time
+            )[1]
+
+        return await self.ledger.write(issue)
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = "",
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """
+        A request's answer. ``token``: "" is the admin's, None is none; ``body``: bytes as they are, all else as JSON.
+        """
+        sent = dict(headers or {})
+        if token is not None:
+            sent.setdefault("Authorization", f"Bearer {token or self.admin}")
+        data = b""
+        if isinstance(body, bytes):
+            data = body
+        elif body is not None:
+            data = msgspec.json.encode(body)
+            sent.setdefault("Content-Type", "application/json")
+        return Answer(await say(self.port, request_bytes(method, path, sent, data)))
+
+    async def project(self, name: str = "shop", **fields: Any) -> Any:
+        """A new project."""
+        answer = await self.ask(
+            "POST", "/api/v1/projects", {"name": name, "repository": "https://git.example/shop.git", **fields}
+        )
+        assert answer.status == 201, answer.raw
+        return answer.json
+
+    async def build(self, project: str = "shop") -> int:
+        """A new build's number."""
+        answer = await self.ask("POST", f"/api/v1/projects/{project}/builds", {})
+        assert answer.status == 201, answer.raw
+        number: int = answer.json["id"]
+        return number
+
+    def problem(self, answer: Answer, status: int, part: str = "") -> None:
+        """The answer is this problem, in the one shape."""
+        assert answer.status == status, answer.raw
+        assert answer.headers["Content-Type"] == "application/problem+json", answer.raw
+        assert set(answer.json) >= {"type", "title", "status", "detail"}
+        assert answer.json["status"] == status
+        assert part in answer.json["detail"], answer.raw
+        assert b"Traceback" not in answer.raw
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for it, at most ten seconds."""
+    for _ in range(1000):
+        if condition():
+            return
+        turn: Deferred[None] = Deferred()
+        reactor.callLater(0.01, turn.callback, None)
+        await turn
+    raise AssertionError("it didn't come true")

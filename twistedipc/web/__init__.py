@@ -1,0 +1,11 @@
+"""
+The HTTP API, the WebSockets, the page, and the site of the releases. On ``server``; composed by ``taps``.
+
+The way of a request, from the outside in: ``site`` (what is on the port) → ``channel`` (connections and bodies, all
+of it bounded) → ``resource`` (who, may they, is it well formed) → ``routes`` (the one table; ``route`` is its type) →
+``api`` (what each route does), with a ``call.Call`` in and a ``call.Reply`` out.
+
+Beside it: ``auth`` (tokens, cookies, tickets, origins), ``problems`` (errors, RFC 9457), ``schemas`` and ``queries``
+(JSON and queries as types), ``openapi`` (the document), ``log_stream`` and ``log_forms`` and ``terminal`` (a log as one
+response), ``uploads``, ``websocket``, ``page``, ``releases_site``, ``media``; ``context`` is what all of it stands on.
+"""

@@ -1,0 +1,206 @@
+"""Builds: asked for, listed, looked at, cancelled, tried again. ``web.api``; named in ``web.routes``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from twistedipc.builds import names
+from twistedipc.builds.attempt import StepResult
+from twistedipc.builds.names import BadValue
+from twistedipc.builds.states import AttemptState
+from twistedipc.server.boundaries import StateChange
+from twistedipc.storage import audit, builds, releases
+from twistedipc.storage.builds import Idempotency
+from twistedipc.storage.rows import AttemptRow, BuildRow, ReleaseRow
+from twistedipc.web import schemas
+from twistedipc.web.call import Call, Reply, moment, moment_or_none
+from twistedipc.web.context import WebContext
+from twistedipc.web.problems import not_found
+from twistedipc.web.queries import ListBuilds
+from twistedipc.web.schemas import Build, BuildDetail, Builds, NewBuild, Step
+
+_KEY = re.compile(rb"[\x21-\x7e]{1,255}\Z")
+
+
+async def request(call: Call[None, NewBuild]) -> Reply:
+    """
+    Ask for a build. The answer comes after the commit: a 201 means that the build will be made. With an
+    Idempotency-Key, asking again within seven days gives the build that there is already.
+    """
+    context, project, body = call.context, call.project, call.body
+    ref = names.ref(project.default_ref if body.ref is None else body.ref)
+    names.environment(body.parameters)
+    idempotency = _idempotency(call)
+
+    def change(connection: Connection, who: str, now: int) -> tuple[BuildRow, bool]:
+        return builds.create(
+            connection,
+            project=project.name,
+            ref=ref,
+            publish=body.publish,
+            parameters=dict(body.parameters),
+            requested_by=who,
+            now=now,
+            idempotency=idempotency,
+        )
+
+    row, created = await context.ledger.write(change, call.token.name, context.now())
+    headers = {"Location": f"/api/v1/builds/{row.id}"}
+    if created:
+        _queued(context, row.id, row.attempt, row.project)
+    else:
+        headers["Idempotent-Replayed"] = "true"
+    return Reply(status=201, body=_build(row), headers=headers)
+
+
+async def list_page(call: Call[ListBuilds, None]) -> Reply:
+    """Builds, newest first. ``next`` is the ``before`` of the next page."""
+    query, visible = call.query, call.token.projects
+    wanted = visible
+    if isinstance(query.project, str):
+        wanted = frozenset({names.project(query.project)})
+        if visible is not None:
+            wanted &= visible
+    before = query.before if isinstance(query.before, int) else None
+    states = frozenset(query.state) or None
+
+    def page(connection: Connection) -> list[BuildRow]:
+        return builds.list_page(connection, projects=wanted, states=states, before=before, limit=query.limit + 1)
+
+    rows = await call.context.ledger.read(page)
+    more = len(rows) > query.limit
+    rows = rows[: query.limit]
+    return Reply(body=Builds(builds=[_build(row) for row in rows], next=rows[-1].id if more else None))
+
+
+async def show(call: Call[None, None]) -> Reply:
+    """One build: its states, steps with times, attempts, commit, and who asked for it."""
+    return Reply(body=await _detail(call.context, call.build.id))
+
+
+async def cancel(call: Call[None, None]) -> Reply:
+    """
+    Cancel the build. The wish is durable with the answer; the build is cancelled once its processes are gone.
+    """
+    context, build = call.context, call.build
+    await context.dispatch.cancel(build.id, f"cancelled by {call.token.name}")
+    await context.ledger.write(_audit, "build.cancel", build, call.token.name, context.now())
+    return Reply(status=202, body=await _detail(context, build.id))
+
+
+async def retry(call: Call[None, None]) -> Reply:
+    """Try a build that has ended again: a new attempt, of the same commit."""
+    context, build = call.context, call.build
+
+    def change(connection: Connection, who: str, now: int) -> AttemptRow:
+        attempt = builds.retry(connection, build.id, who, now)
+        _audit(connection, "build.retry", build, who, now)
+        return attempt
+
+    attempt = await context.ledger.write(change, call.token.name, context.now())
+    _queued(context, build.id, attempt.number, build.project)
+    location = {"Location": f"/api/v1/builds/{build.id}"}
+    return Reply(status=201, body=await _detail(context, build.id), headers=location)
+
+
+def _audit(connection: Connection, action: str, build: BuildRow, who: str, now: int) -> None:
+    detail = {"build": str(build.id), "attempt": str(build.attempt)}
+    audit.record(connection, who=who, action=action, subject=build.project, detail=detail, now=now)
+
+
+def _queued(context: WebContext, build: int, attempt: int, project: str) -> None:
+    """An attempt was queued, and that is committed."""
+    context.states.publish(
+        StateChange(
+            build=build,
+            attempt=attempt,
+            project=project,
+            state=AttemptState.QUEUED.value,
+            reason="",
+            time=context.now(),
+        )
+    )
+    context.dispatch.wake()
+
+
+def _idempotency(call: Call[Any, NewBuild]) -> Idempotency | None:
+    values = call.request.requestHeaders.getRawHeaders(b"idempotency-key")
+    if values is None:
+        return None
+    if len(values) > 1 or not _KEY.match(values[0]):
+        raise BadValue("an Idempotency-Key is 1 to 255 printable ASCII characters without spaces")
+    # Of what was meant, not of how it was written: spaces and the order of members may differ.
+    body = {**msgspec.structs.asdict(call.body), "parameters": sorted(call.body.parameters.items())}
+    return Idempotency(values[0].decode(), call.token.id, hashlib.sha256(msgspec.json.encode(body)).hexdigest())
+
+
+def _build(row: BuildRow) -> Build:
+    return Build(**_fields(row))
+
+
+def _fields(row: BuildRow) -> dict[str, Any]:
+    return msgspec.structs.asdict(row) | {
+        "created": moment(row.created),
+        "started": moment_or_none(row.started),
+        "ended": moment_or_none(row.ended),
+    }
+
+
+async def _detail(context: WebContext, build: int) -> BuildDetail:
+    def everything(
+        connection: Connection,
+    ) -> tuple[BuildRow, list[AttemptRow], list[ReleaseRow], int | None] | None:
+        row = builds.get(connection, build)
+        if row is None:
+            return None
+        made = [release for release in releases.list_all(connection, row.project) if release.build == build]
+        return row, builds.attempts(connection, build), made, builds.position(connection, build)
+
+    found = await context.ledger.read(everything)
+    if found is None:
+        raise not_found()
+    row, attempts, made, position = found
+    return BuildDetail(
+        **_fields(row),
+        attempts=[_attempt(attempt, made) for attempt in attempts],
+        release_url=context.release_url(row.project) if made else None,
+        position=position,
+    )
+
+
+def _attempt(row: AttemptRow, made: list[ReleaseRow]) -> schemas.Attempt:
+    return schemas.Attempt(
+        number=row.number,
+        state=row.state,
+        reason=row.reason,
+        builder=row.builder,
+        commit=row.commit,
+        created=moment(row.created),
+        offered=moment_or_none(row.offered),
+        started=moment_or_none(row.started),
+        ended=moment_or_none(row.ended),
+        lines=row.lines,
+        sha256=row.sha256,
+        complete=row.complete,
+        steps=[_step(step) for step in row.steps],
+        published=row.published,
+        release=next((release.id for release in made if release.attempt == row.name), None),
+    )
+
+
+def _step(step: StepResult) -> Step:
+    outcome: Any = step.outcome  # one of the schema's, by the ledger's own rule
+    return Step(
+        index=step.index,
+        name=step.name,
+        command=step.command,
+        outcome=outcome,
+        exit_code=step.exit_code,
+        started=moment(step.started),
+        ended=moment(step.ended) if step.ended else None,
+    )

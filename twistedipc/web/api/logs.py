@@ -1,0 +1,118 @@
+"""The log of a build: a page of it, or all of it as one stream. ``web.api``; named in ``web.routes``."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from sqlalchemy import Connection
+from twisted.web.resource import IResource
+
+from twistedipc.server.boundaries import Cursor
+from twistedipc.storage import attempts
+from twistedipc.web.call import Answer, Call, Reply
+from twistedipc.web.channel import BoundedRequest
+from twistedipc.web.log_forms import form_of, message_part
+from twistedipc.web.log_stream import TAKE_BYTES, LogStream, fetch
+from twistedipc.web.problems import not_found
+from twistedipc.web.queries import ReadLog, Stream, StreamLog
+from twistedipc.web.schemas import LogPage
+
+#: How many records a page has, if its reader doesn't say, and how many bytes at most (but one message, at least).
+PAGE_RECORDS = 1000
+PAGE_BYTES = 4 << 20
+
+
+async def read(call: Call[ReadLog, None]) -> Answer:
+    """
+    The log. As JSON a page: ask again with its ``after`` until it has an ``end``. As text, or with ``follow=1``, one
+    response of any length, for people and ``curl -N``; followed as JSON it has one message on each line
+    (``application/x-ndjson``). A response that is broken off has no end, or is seen by HTTP not to be whole.
+    """
+    query = call.query
+    number = await _attempt(call, query.attempt)
+    limit = None if query.limit is UNSET else query.limit
+    if query.format == "json" and query.follow == "0":
+        cursor = call.context.logs.cursor(f"{call.build.id}-{number}", query.after, _not_waited_for)
+        try:
+            return Reply(body=await _page(cursor, number, query.after, limit or PAGE_RECORDS))
+        finally:
+            cursor.close()
+    stream = LogStream(
+        call.context.clock,
+        call.streams,
+        call.context.logs,
+        f"{call.build.id}-{number}",
+        query.after,
+        form_of(query.format),
+        follow=query.follow == "1",
+        limit=limit,
+    )
+    await stream.prepare()
+    return stream
+
+
+async def stream_log(call: Call[StreamLog, None]) -> Answer:
+    """The WebSocket of one log: see docs/protocol.md."""
+    query = call.query
+    number = await _attempt(call, query.attempt)
+    return _WebSocket(call.context.websockets.log_resource(call.build.id, number, query.after, call.token))
+
+
+async def stream(call: Call[Stream, None]) -> Answer:
+    """One WebSocket with many subscriptions to builds' states and logs: see docs/protocol.md."""
+    return _WebSocket(call.context.websockets.stream_resource(call.token))
+
+
+class _WebSocket:
+    """Hands the connection to the WebSocket's resource."""
+
+    def __init__(self, resource: IResource) -> None:
+        self._resource = resource
+
+    def take_over(self, request: BoundedRequest) -> None:
+        """See `call.Takeover`."""
+        request.release_connection()
+        request.body.seek(0)
+        self._resource.render(request)
+
+
+async def _attempt(call: Call[ReadLog, None] | Call[StreamLog, None], wanted: int | UnsetType) -> int:
+    """The number of the attempt that is meant, which exists."""
+    newest = call.build.attempt
+    if wanted is UNSET or wanted == newest:
+        return newest
+    assert isinstance(wanted, int)
+
+    def exists(connection: Connection, name: str) -> bool:
+        return attempts.get(connection, name) is not None
+
+    if not await call.context.ledger.read(exists, f"{call.build.id}-{wanted}"):
+        raise not_found(f"build {call.build.id} has no attempt {wanted}")
+    return wanted
+
+
+async def _page(cursor: Cursor, attempt: int, after: int, limit: int) -> LogPage:
+    batches: list[msgspec.Raw] = []
+    left, size = limit, 0
+    while left > 0 and size < PAGE_BYTES:
+        entries = cursor.take(TAKE_BYTES)
+        if entries is None:
+            await fetch(cursor)
+            continue
+        if not entries:
+            break
+        for entry in entries:
+            if entry.final:
+                return LogPage(attempt=attempt, batches=batches, after=after, end=msgspec.Raw(entry.message))
+            if left <= 0:
+                break
+            message, following = message_part(entry, left)
+            left -= following - entry.first
+            size += len(message)
+            after = following - 1
+            batches.append(msgspec.Raw(message))
+    return LogPage(attempt=attempt, batches=batches, after=after, end=None)
+
+
+def _not_waited_for() -> None:
+    """A page takes what is there; nobody waits for more."""

@@ -1,0 +1,34 @@
+"""What the service says of itself. ``web.api``; named in ``web.routes``."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, TimeoutError
+
+from twistedipc.storage import tokens
+from twistedipc.storage.errors import LedgerUnavailable
+from twistedipc.web.call import Call, Reply
+from twistedipc.web.schemas import Health
+
+#: Seconds for the ledger to answer before it counts as failing.
+LEDGER_SECONDS = 3
+
+
+async def show_health(call: Call[None, None]) -> Reply:
+    """Whether the service can do its work; 503 if it can't."""
+    context = call.context
+    answered: Deferred[int] = context.ledger.read(tokens.count)
+    try:
+        await answered.addTimeout(LEDGER_SECONDS, context.clock)
+        database = True
+    except (LedgerUnavailable, TimeoutError):
+        database = False
+    draining = context.draining()
+    return Reply(
+        status=200 if database and not draining else 503,
+        body=Health(
+            status="degraded" if not database else "draining" if draining else "ok",
+            version=context.version,
+            builders=context.dispatch.linked,
+            database="ok" if database else "failing",
+        ),
+    )

@@ -1,0 +1,152 @@
+"""Tokens, browsers' sessions, tickets, and who the caller is. ``web.api``; named in ``web.routes``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from twistedipc.builds import names
+from twistedipc.builds.names import BadValue
+from twistedipc.storage import audit, tokens
+from twistedipc.storage.rows import TokenRow
+from twistedipc.web.auth import COOKIE, SESSION_SECONDS, TICKET_SECONDS, Credential, forbidden, unauthenticated
+from twistedipc.web.call import Call, Reply, moment, moment_or_none
+from twistedipc.web.problems import not_found
+from twistedipc.web.schemas import CreatedToken, Identity, NewToken, SignIn, Ticket, Token, Tokens
+
+#: The scopes in the order in which they are shown.
+_SCOPES = ("read", "build", "admin")
+
+
+async def list_all(call: Call[None, None]) -> Reply:
+    """All tokens that the caller may manage (a token that is bound to projects: those bound to no others)."""
+    rows = await call.context.ledger.read(tokens.list_all)
+    shown = [row for row in rows if row.parent is None and _within(row.projects, call.token.projects)]
+    return Reply(body=Tokens(tokens=[Token(**_fields(row)) for row in shown]))
+
+
+async def create(call: Call[None, NewToken]) -> Reply:
+    """Make a token. Its secret is in this answer and nowhere else."""
+    body, context = call.body, call.context
+    if not body.name.isprintable():
+        raise BadValue("a token's name is one line of printable characters")
+    bound = None if body.projects is None else frozenset(names.project(name) for name in body.projects)
+    if bound is not None and not 1 <= len(bound) <= 1000:
+        raise BadValue("a token is bound to 1 to 1000 projects; without `projects` it is good for all")
+    if not _within(bound, call.token.projects):
+        raise forbidden("this token is bound to projects, and can make no token that is good for others")
+
+    def change(connection: Connection, who: str, now: int) -> tuple[TokenRow, str]:
+        expires = None if body.expires_in is None else now + body.expires_in * 1000
+        row, secret = tokens.issue(
+            connection, name=body.name, scopes=body.scopes, projects=bound, expires=expires, now=now
+        )
+        detail = {"name": body.name, "scopes": " ".join(sorted(row.scopes))}
+        audit.record(connection, who=who, action="token.create", subject=str(row.id), detail=detail, now=now)
+        return row, secret
+
+    row, secret = await context.ledger.write(change, call.token.name, context.now())
+    return Reply(status=201, body=CreatedToken(**_fields(row), token=secret))
+
+
+async def revoke(call: Call[None, None]) -> Reply:
+    """Make a token and its sessions bad for ever."""
+    wanted, bound = int(call.path["token"]), call.token.projects
+
+    def change(connection: Connection, who: str, now: int) -> bool:
+        known = {row.id: row for row in tokens.list_all(connection)}
+        if wanted not in known or not _within(known[wanted].projects, bound):
+            return False
+        revoked = tokens.revoke(connection, wanted, now)
+        if revoked:
+            detail = {"name": known[wanted].name}
+            audit.record(connection, who=who, action="token.revoke", subject=str(wanted), detail=detail, now=now)
+        return revoked
+
+    context = call.context
+    revoked = await context.ledger.write(change, call.token.name, context.now())
+    context.tickets.revoke(wanted)
+    context.websockets.revoked(wanted)
+    if not revoked:
+        raise not_found(f"there is no token {wanted} that could be revoked")
+    return Reply(status=204)
+
+
+async def show_identity(call: Call[None, None]) -> Reply:
+    """Who the caller is, and what they may do."""
+    row = call.token
+    return Reply(body=Identity(name=row.name, scopes=_scopes(row), projects=_projects(row)))
+
+
+async def issue_ticket(call: Call[None, None]) -> Reply:
+    """A ticket for one WebSocket, for browsers, which can't send a header with its handshake."""
+    expires = datetime.fromtimestamp(call.context.now() / 1000, UTC) + timedelta(seconds=TICKET_SECONDS)
+    return Reply(status=201, body=Ticket(ticket=call.context.tickets.issue(call.token), expires=expires))
+
+
+async def sign_in(call: Call[None, SignIn]) -> Reply:
+    """Sign a browser in: the answer sets a cookie, which no script can read."""
+    context = call.context
+    row = await call.authentication.lookup(call.request, Credential("bearer", call.body.token))
+    if row is None or row.parent is not None:
+        raise unauthenticated("this token is not good: it is unknown, expired or revoked")
+
+    def change(connection: Connection, row: TokenRow, now: int) -> str:
+        expires = now + SESSION_SECONDS * 1000
+        if row.expires is not None:
+            expires = min(expires, row.expires)
+        _session, secret = tokens.issue(
+            connection,
+            name=row.name,
+            scopes=row.scopes,
+            projects=row.projects,
+            expires=expires,
+            parent=row.id,
+            now=now,
+        )
+        return secret
+
+    secret = await context.ledger.write(change, row, context.now())
+    return Reply(status=204, headers={"Set-Cookie": _cookie(call, secret, SESSION_SECONDS)})
+
+
+async def sign_out(call: Call[None, None]) -> Reply:
+    """End the browser's session. (A token that isn't one stays as it is.)"""
+    if call.token.parent is not None:
+        await call.context.ledger.write(tokens.revoke, call.token.id, call.context.now())
+        call.context.tickets.revoke(call.token.id)
+        call.context.websockets.revoked(call.token.id)
+    return Reply(status=204, headers={"Set-Cookie": _cookie(call, "", 0)})
+
+
+def _cookie(call: Call[Any, Any], value: str, seconds: int) -> str:
+    cookie = f"{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict"
+    return f"{cookie}; Secure" if call.context.secure_cookies or call.request.isSecure() else cookie
+
+
+def _within(projects: frozenset[str] | None, bound: frozenset[str] | None) -> bool:
+    """Whether what is good for ``projects`` is good for nothing beyond ``bound``."""
+    return bound is None or (projects is not None and projects <= bound)
+
+
+def _scopes(row: TokenRow) -> list[Any]:
+    return [scope for scope in _SCOPES if scope in row.scopes]
+
+
+def _projects(row: TokenRow) -> list[str] | None:
+    return None if row.projects is None else sorted(row.projects)
+
+
+def _fields(row: TokenRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "scopes": _scopes(row),
+        "projects": _projects(row),
+        "created": moment(row.created),
+        "expires": moment_or_none(row.expires),
+        "revoked": moment_or_none(row.revoked),
+        "last_used": moment_or_none(row.last_used),
+    }

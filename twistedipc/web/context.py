@@ -1,0 +1,96 @@
+"""
+What the routes work with, as one frozen value that the composition root fills in, and the seams that ``web`` needs
+beside those of `server.boundaries`: Protocols without logic. ``web`` layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.resource import IResource
+
+from twistedipc.publish.releases import ReleaseStore
+from twistedipc.server.boundaries import Dispatch, InThread, Logs, StateFeed
+from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.rows import ReleaseRow, TokenRow
+from twistedipc.storage.secrets import SecretBox
+from twistedipc.web.auth import Tickets
+
+
+class UploadTarget(Protocol):
+    """What an upload token allows: one archive of one attempt."""
+
+    @property
+    def attempt(self) -> str:
+        """The attempt's name."""
+
+    @property
+    def size(self) -> int:
+        """The archive's bytes."""
+
+    @property
+    def sha256(self) -> str:
+        """The archive's digest."""
+
+
+class Uploads(Protocol):
+    """The grants to upload. Implemented by `server.uploads.UploadGrants`."""
+
+    def grant_for(self, attempt: str, token: str) -> UploadTarget | None:
+        """What ``token`` allows for ``attempt``; None if nothing."""
+
+    def revoke(self, attempt: str) -> None:
+        """The upload is over: its token is void."""
+
+
+class ReleaseSwitch(Protocol):
+    """Makes a release the live one. Implemented by `server.releasing.Releasing`."""
+
+    def activate(self, project: str, release: int) -> Awaitable[ReleaseRow]:
+        """Raises `server.releasing.NoSuchRelease`, `LedgerUnavailable`."""
+
+
+class WebSocketRoutes(Protocol):
+    """
+    The WebSockets. Their resources are rendered only after the caller was authenticated, the Origin checked and the
+    build found to be the caller's; they take the connection over.
+    """
+
+    def stream_resource(self, token: TokenRow) -> IResource:
+        """One WebSocket with many subscriptions; ``token`` bounds what can be subscribed to."""
+
+    def log_resource(self, build: int, attempt: int, after: int, token: TokenRow) -> IResource:
+        """One log, from behind record ``after``."""
+
+    def revoked(self, token_id: int) -> None:
+        """The token is not good any more, nor are the sessions made by it: their sockets are to be closed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebContext:
+    """Everything that the API stands on."""
+
+    clock: IReactorTime
+    now: Callable[[], int]  # milliseconds since the epoch
+    in_thread: InThread
+    ledger: Ledger
+    dispatch: Dispatch
+    states: StateFeed
+    logs: Logs
+    secret_box: SecretBox
+    releasing: ReleaseSwitch
+    release_store: ReleaseStore
+    artifact_store: ArtifactStore
+    uploads: Uploads
+    websockets: WebSocketRoutes
+    tickets: Tickets
+    version: str
+    release_url: Callable[[str], str]  # project -> where its live release is served
+    draining: Callable[[], bool] = lambda: False  # the service is about to stop
+    allowed_origins: frozenset[str] = frozenset()  # beside the API's own: "https://console.example.org"
+    local_repositories: bool = False
+    secure_cookies: bool = False  # True behind a proxy that speaks https

@@ -1,0 +1,154 @@
+"""
+The forms in which a log is given out over HTTP: as messages, and as text with and without colours. ``web`` layer;
+pure, used by ``log_stream`` and ``api.logs``.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from twistedipc.builds.logs import Lines, Notice, Record, StepEnded, StepStarted, encoder
+from twistedipc.server.boundaries import LogEntry
+from twistedipc.web import terminal
+
+
+class Gap(msgspec.Struct, tag="gap", tag_field="type", rename={"from_": "from"}):
+    """Records that are lost, and why."""
+
+    from_: int
+    to: int
+    reason: str = ""
+
+
+class End(msgspec.Struct, tag="end", tag_field="type"):
+    """The end of a log."""
+
+    lines: int
+    sha256: str
+    state: str
+    complete: bool = False
+
+
+_decoder = msgspec.json.Decoder(Lines | Gap | End)
+
+
+def message_part(entry: LogEntry, count: int) -> tuple[bytes, int]:
+    """The entry's message cut to its first ``count`` records (only lines can be), and the number after the last."""
+    if entry.final or entry.end - entry.first <= count:
+        return entry.message, entry.end
+    message = _decoder.decode(entry.message)
+    if not isinstance(message, Lines):
+        return entry.message, entry.end
+    part = Lines(
+        first=message.first,
+        time=message.time,
+        step=message.step,
+        lines=message.lines[:count],
+        more=[index for index in message.more if index < count],
+    )
+    return encoder.encode(part), part.end
+
+
+class LogForm(Protocol):
+    """How messages of a log become the bytes of a response. One object renders one response."""
+
+    @property
+    def content_type(self) -> str:
+        """The response's Content-Type."""
+
+    def render(self, message: bytes) -> bytes:
+        """The next message."""
+
+    def finish(self) -> bytes:
+        """What comes after the last message."""
+
+
+class MessagesForm:
+    """One message on each line: `lines`, `gap`, `end`, as on the WebSocket."""
+
+    content_type = "application/x-ndjson"
+
+    def render(self, message: bytes) -> bytes:
+        """See `LogForm`."""
+        return message + b"\n"
+
+    def finish(self) -> bytes:
+        """See `LogForm`."""
+        return b""
+
+
+class TextForm:
+    """
+    Lines for people, safe for their terminals (`web.terminal`); steps, gaps and the end as headings. Fragments of a
+    long line are joined again.
+    """
+
+    content_type = "text/plain; charset=utf-8"
+
+    def __init__(self, colour: bool) -> None:
+        self._clean = terminal.colours if colour else terminal.plain
+        self._colour = colour
+        self._names: dict[int, str] = {}
+        self._open = False  # the last line has no end yet
+
+    def render(self, message: bytes) -> bytes:
+        """See `LogForm`."""
+        match _decoder.decode(message):
+            case Lines() as batch:
+                return self._lines(batch).encode("utf-8", "replace")
+            case Gap() as gap:
+                text = self._heading(f"records {gap.from_} to {gap.to} are missing: {gap.reason}")
+            case End() as end:
+                verified = "complete" if end.complete else "NOT complete"
+                text = self._heading(f"{end.state}: {end.lines} records, {verified}, sha256 {end.sha256 or 'unknown'}")
+        return text.encode("utf-8", "replace")
+
+    def finish(self) -> bytes:
+        """See `LogForm`."""
+        end = terminal.RESET if self._colour else ""
+        if self._open:
+            end += "\n"
+        self._open = False
+        return end.encode()
+
+    def _lines(self, batch: Lines) -> str:
+        lines = batch.lines
+        if not batch.more and all(type(record) is str for record in lines):
+            self._open = False
+            return self._clean("\n".join(lines)) + "\n"  # type: ignore[arg-type]  # all are strings
+        more = set(batch.more)
+        parts = []
+        for index, record in enumerate(lines):
+            if isinstance(record, str):
+                self._open = index in more
+                parts.append(self._clean(record) + ("" if self._open else "\n"))
+            else:
+                parts.append(self._event(record))
+        return "".join(parts)
+
+    def _event(self, event: Record) -> str:
+        match event:
+            case StepStarted():
+                self._names[event.index] = event.name
+                return self._heading(f"{event.name}: {event.command}" if event.command else event.name)
+            case StepEnded():
+                name = self._names.get(event.index, f"step {event.index + 1}")
+                code = "" if event.exit_code in (None, 0) else f" (exit code {event.exit_code})"
+                return self._heading(f"{name} {event.outcome}{code} after {event.milliseconds / 1000:.1f} s")
+            case Notice():
+                return self._heading(f"{event.level}: {event.message}")
+            case str():
+                return event
+
+    def _heading(self, text: str) -> str:
+        before = "\n" if self._open else ""
+        self._open = False
+        text = "==> " + terminal.plain(text).replace("\n", " ")
+        return f"{before}{terminal.RESET}\x1b[1m{text}{terminal.RESET}\n" if self._colour else f"{before}{text}\n"
+
+
+def form_of(name: str) -> LogForm:
+    """The form for the query's ``format``: json, text or ansi."""
+    return MessagesForm() if name == "json" else TextForm(colour=name == "ansi")

@@ -1,0 +1,45 @@
+"""
+The media types of files that are served. ``web`` layer; pure, used by ``releases_site`` and ``page``.
+
+What browsers insist on (scripts, styles, fonts, WebAssembly) is said here, since the machine's own table, which has
+the rest, differs from one machine to the next.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+
+_TYPES = {
+    ".avif": "image/avif",
+    ".cjs": "text/javascript",
+    ".css": "text/css",
+    ".html": "text/html",
+    ".htm": "text/html",
+    ".ico": "image/x-icon",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".map": "application/json",
+    ".md": "text/markdown",
+    ".mjs": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
+    ".wasm": "application/wasm",
+    ".webmanifest": "application/manifest+json",
+    ".webp": "image/webp",
+    ".woff": "font/woff",
+    ".woff2": "font/woff2",
+    ".xml": "application/xml",
+}
+_TEXTUAL = frozenset({"application/json", "application/manifest+json", "application/xml", "image/svg+xml"})
+
+
+def content_type(name: str) -> str:
+    """The Content-Type of a file of this name. What is compressed is served as it is, not unpacked by browsers."""
+    suffix = os.path.splitext(name)[1].lower()
+    kind = _TYPES.get(suffix)
+    if kind is None:
+        kind, encoding = mimetypes.guess_type(name)
+        if kind is None or encoding is not None:
+            kind = "application/gzip" if encoding == "gzip" else "application/octet-stream"
+    return f"{kind}; charset=utf-8" if kind.startswith("text/") or kind in _TEXTUAL else kind

@@ -1,0 +1,61 @@
+"""
+The queries of the routes, as types: decoding is validating. ``web`` layer; used by ``routes`` and ``web.api``.
+
+What is left out is UNSET and not None, since a query has no null.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from twistedipc.builds.states import AttemptState
+
+#: The largest number of a build, and of a record.
+MAX_ID = 10**18 - 1
+MAX_RECORD = 10**15
+
+#: The most records of one page of a log.
+MAX_PAGE = 10_000
+
+BuildId = Annotated[int, Meta(ge=1, le=MAX_ID)]
+After = Annotated[int, Meta(ge=0, le=MAX_RECORD)]
+AttemptNumber = Annotated[int, Meta(ge=1, le=10**9 - 1)]
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of queries. A misspelt name is an error and not a surprise."""
+
+
+class ListBuilds(Query, frozen=True, kw_only=True):
+    """Which builds."""
+
+    project: Annotated[str, Meta(min_length=1, max_length=63)] | UnsetType = UNSET
+    state: Annotated[list[AttemptState], Meta(max_length=20)] = []
+    before: BuildId | UnsetType = UNSET  # only builds with a smaller number
+    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
+class ReadLog(Query, frozen=True, kw_only=True):
+    """Which part of a log, and how."""
+
+    after: After = 0  # only records with a larger number
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] | UnsetType = UNSET  # of records; for a page of JSON 1000
+    attempt: AttemptNumber | UnsetType = UNSET  # the newest
+    format: Literal["json", "text", "ansi"] = "json"
+    follow: Literal["0", "1"] = "0"  # 1: stream until the log's end
+
+
+class Stream(Query, frozen=True, kw_only=True):
+    """The WebSocket of many subscriptions."""
+
+    ticket: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
+
+
+class StreamLog(Stream, frozen=True, kw_only=True):
+    """The WebSocket of one log."""
+
+    after: After = 0
+    attempt: AttemptNumber | UnsetType = UNSET  # the newest

@@ -1,0 +1,50 @@
+"""
+The site of the API: its routes, its WebSockets and the page, on one port. ``web`` layer; called by the taps.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.resource import Resource
+
+from twistedipc.web.channel import BodySink, BoundedRequest, BoundedSite
+from twistedipc.web.context import WebContext
+from twistedipc.web.page import Page
+from twistedipc.web.resource import Api
+
+
+class _Root(Resource):
+    """The page's paths to the page, all others to the API."""
+
+    isLeaf = True
+
+    def __init__(self, api: Api, page: Page) -> None:
+        super().__init__()
+        self._api = api
+        self._page = page
+
+    def render(self, request: BoundedRequest) -> int | bytes:
+        """Twisted calls this when the request is there."""
+        return (self._page if self._page.serves(request.path) else self._api).render(request)
+
+    def head_received(self, request: BoundedRequest) -> BodySink | None:
+        """See `channel.Front`."""
+        return self._api.head_received(request)
+
+
+class ApiSite(BoundedSite):
+    """What listens on the API's port."""
+
+    def __init__(self, api: Api, page: Page, reactor: IReactorTime) -> None:
+        root = _Root(api, page)
+        super().__init__(root, root, reactor)
+        self._api = api
+
+    async def stop(self) -> None:
+        """Break off what streams, and wait for what is being changed. The port was closed before."""
+        await self._api.stop()
+
+
+def api_site(context: WebContext, reactor: IReactorTime) -> ApiSite:
+    """The site; ``reactor`` for its deadlines."""
+    return ApiSite(Api(context), Page(), reactor)

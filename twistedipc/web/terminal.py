@@ -1,0 +1,81 @@
+"""
+Output of strangers made safe for a person's terminal. Pure; used by ``web`` (the log as text) and by ``cli``.
+
+A build's output may hold sequences that clear the screen, set the clipboard (OSC 52), hide a link's target (OSC 8),
+or turn the order of letters around. `plain` leaves none; `colours` leaves those that set colours and styles (SGR).
+Both keep of a progress line, redrawn with ``\\r``, what was drawn last.
+
+They take one line or several joined by newlines; what needs no cleaning costs one search in C.
+"""
+
+from __future__ import annotations
+
+import re
+
+#: Ends all colours and styles.
+RESET = "\x1b[0m"
+
+# C0 controls but tab and newline, DEL, C1 controls, and the characters that order bidirectional text.
+_CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f"
+_BIDI = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+_SUSPECT = re.compile(f"[{_CONTROLS}{_BIDI}]")
+
+# ECMA-48. Each part excludes what begins the next one, so that matching takes linear time. A string sequence without
+# its end loses only its introducer: its text is then harmless, and nothing disappears.
+_SEQUENCE = re.compile(
+    r"(?P<sgr>\x1b\[[0-9;:]{0,64}m)"
+    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f\n]*(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[ -/]*[0-~]"
+)
+# What is left of them, and all other controls but \r and ESC, which come last.
+_REST = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f{_BIDI}]")
+_SGR = re.compile(r"\x1b\[[0-9;:]{0,64}m")
+
+
+def plain(text: str) -> str:
+    """``text`` without any control: printable characters, tabs and newlines."""
+    if _SUSPECT.search(text) is None:
+        return text
+    text = _SEQUENCE.sub("", text)
+    text = _REST.sub("", text).replace("\x1b", "")
+    return "\n".join([_drawn_last(line) for line in text.split("\n")]) if "\r" in text else text
+
+
+def colours(text: str) -> str:
+    """``text`` without any control but the sequences that set colours and styles."""
+    if _SUSPECT.search(text) is None:
+        return text
+    if "\x1b" in text or _C1.search(text) is not None:
+        # Removing something can bring the parts of a sequence together; so what is kept is found first, and the
+        # rest cleaned piece by piece.
+        text = "".join(
+            [
+                piece if index % 2 else _REST.sub("", piece).replace("\x1b", "")
+                for index, piece in enumerate(_pieces(text))
+            ]
+        )
+    else:
+        text = _REST.sub("", text)
+    return "\n".join([_drawn_last(line) for line in text.split("\n")]) if "\r" in text else text
+
+
+_C1 = re.compile("[\x80-\x9f]")
+
+
+def _pieces(text: str) -> list[str]:
+    """Plain pieces and, between each two, the SGR sequence (or nothing) that stood there."""
+    pieces = []
+    position = 0
+    for found in _SEQUENCE.finditer(text):
+        pieces += [text[position : found.start()], found["sgr"] or ""]
+        position = found.end()
+    pieces.append(text[position:])
+    return pieces
+
+
+def _drawn_last(line: str) -> str:
+    """What a progress line shows at its end, in the colours that were set before."""
+    parts = line.rstrip("\r").split("\r")
+    before = "".join(_SGR.findall("".join(parts[:-1])))
+    return before + parts[-1]
