@@ -37,12 +37,13 @@ def socket(platform: Platform, path: str, token: str | None = None, **more: Any)
     """A WebSocket."""
     token = platform.token if token is None else token
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return connect(
+    connection: ClientConnection = connect(
         f"ws://127.0.0.1:{platform.port}{path}",
         additional_headers={**headers, **more.pop("headers", {})},
         open_timeout=DEADLINE,
         **more,
     )
+    return connection
 
 
 def receive(viewer: ClientConnection) -> dict[str, Any]:
