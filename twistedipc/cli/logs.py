@@ -16,6 +16,7 @@ import msgspec
 from twistedipc.builds.logs import Lines, LogDigest, trim
 from twistedipc.cli.client import Client, Query, Unreachable, path
 from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.web.schemas import End, Gap, LogPage
 
 #: How many records a page of a log is asked to have.
 PAGE = 10_000
@@ -25,32 +26,7 @@ PATIENCE = 120.0
 PAUSE, LONGEST_PAUSE = 0.25, 5.0
 
 
-class Gap(msgspec.Struct, frozen=True, tag="gap", tag_field="type", rename={"start": "from"}):
-    """Records ``start`` to ``to`` are lost; ``reason`` says why, for people."""
-
-    start: int
-    to: int
-    reason: str
-
-
-class End(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
-    """The log has ended; ``complete``: the server has checked that it has all ``lines``."""
-
-    lines: int
-    sha256: str
-    state: str
-    complete: bool
-
-
 Message = Lines | Gap | End
-
-
-class _Page(msgspec.Struct, frozen=True):
-    """`schemas.LogPage`, decoded to the end: there its messages are JSON that was encoded before."""
-
-    batches: list[Lines | Gap]
-    after: int
-    end: End | None
 
 
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
@@ -103,7 +79,7 @@ def read(client: Client, build: int, attempt: int, after: int) -> Iterator[Messa
     where = path("builds", build, "log")
     while True:
         query: Query = {"format": "json", "attempt": attempt, "after": after, "limit": PAGE}
-        page = client.get(where, query).decode(_Page)
+        page = client.get(where, query).decode(LogPage)
         yield from page.batches
         if page.end is not None:
             yield page.end

@@ -30,6 +30,7 @@ COMMANDS = {
     "retry": ("builds", "retry"),
     "releases": ("releases", "releases"),
     "rollback": ("releases", "rollback"),
+    "chaos": ("chaos.command", "chaos"),
 }
 
 

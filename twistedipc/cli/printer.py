@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import TextIO
 
 from twistedipc.builds.logs import Event, Lines, Notice, StepEnded, StepStarted
-from twistedipc.cli.logs import End, Gap, Message
+from twistedipc.cli.logs import Message
 from twistedipc.cli.output import duration
 from twistedipc.web import terminal
+from twistedipc.web.schemas import End, Gap
 
 _SUCCEEDED = "succeeded"
 

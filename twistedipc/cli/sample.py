@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -151,15 +152,19 @@ def make_sample(folder: Path) -> None:
     Make the repository, with everything committed on its branch ``main``. One that is there already is left as it
     is: whoever tries the demo may have changed it. Raises `Failure` if git can't.
     """
-    if (folder / ".git").exists():
-        return
-    for name, text in FILES.items():
+    if not (folder / ".git").exists():
+        make_repository(folder, FILES, "Hello, front end")
+
+
+def make_repository(folder: Path, files: Mapping[str, str], message: str) -> None:
+    """Make a git repository with these files in the first commit of its branch ``main``. Raises `Failure`."""
+    for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     _git(folder, "init", "--quiet", "--initial-branch=main", "--template=")
     _git(folder, "add", "--all")
-    _git(folder, "commit", "--quiet", "--no-verify", "--message=Hello, front end")
+    _git(folder, "commit", "--quiet", "--no-verify", f"--message={message}")
 
 
 def _git(folder: Path, *arguments: str) -> None:

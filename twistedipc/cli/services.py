@@ -54,6 +54,15 @@ class Service:
             self._process.kill()
             self._process.wait()
 
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def log_tail(self) -> str:
         """The end of what it has logged."""
         with self.log.open("rb") as file:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, cast
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
@@ -39,6 +39,17 @@ _T = TypeVar("_T")
 def now() -> int:
     """Milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+class RunnableReactor(LinkReactor, IReactorCore):
+    """The process's reactor, for who runs it."""
+
+
+def installed_reactor() -> RunnableReactor:
+    """The process's reactor; for composition roots alone."""
+    from twisted.internet import reactor
+
+    return cast(RunnableReactor, reactor)
 
 
 class ConfigOptions(usage.Options):

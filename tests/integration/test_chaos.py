@@ -1,0 +1,35 @@
+"""A short run of `twistedipc chaos`: every kind of fault once, on real services, and every count is 0."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.platform import DEADLINE
+from twistedipc.cli.chaos.plan import NEEDS_MOUNT, FaultKind
+
+
+def test_every_kind_of_fault_once(tmp_path: Path) -> None:
+    """The seed is fixed, so that a failure can be looked at again."""
+    kinds = [kind for kind in FaultKind if kind not in NEEDS_MOUNT or os.geteuid() == 0]
+    done = subprocess.run(
+        [
+            *[sys.executable, "-m", "twistedipc.cli", "chaos", "--json"],
+            *["--seed", "2", "--rounds", str(len(kinds)), "--lines", "600"],
+            *["--data", str(tmp_path / "chaos")],
+        ],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LANG": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE * 4,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    outcome = json.loads(done.stdout)
+    assert outcome["good"]
+    assert outcome["builds"] >= 2
+    assert outcome["lines_checked"] >= 600 * 6
+    assert set(outcome["faults"]) | set(outcome["left_out"]) == {kind.value for kind in FaultKind}

@@ -1,0 +1,94 @@
+"""The command `twistedipc chaos`."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from pathlib import Path
+from typing import cast
+
+import click
+from rich.console import Console
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure as TwistedFailure
+
+from twistedipc.cli.chaos import report
+from twistedipc.cli.chaos.experiment import ChaosReactor, Experiment, Options, Outcome
+from twistedipc.cli.chaos.plan import FaultKind
+from twistedipc.cli.failures import ExitCode
+from twistedipc.cli.output import note
+from twistedipc.taps.common import installed_reactor
+
+
+@click.command()
+@click.option("--seed", type=int, help="The faults' seed; the same seed injects the same faults. [default: a new one]")
+@click.option("--rounds", type=click.IntRange(min=1), help="How many faults. [default: 30]")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Faults for so long, instead.")
+@click.option("--builds", type=click.IntRange(1, 50), default=2, show_default=True, help="At a time.")
+@click.option("--viewers", type=click.IntRange(1, 500), default=3, show_default=True, help="Of each build.")
+@click.option("--lines", type=click.IntRange(min=1), default=1500, show_default=True, help="Of each build.")
+@click.option(
+    "--fault", "kinds", multiple=True, type=click.Choice([kind.value for kind in FaultKind]), help="Only these."
+)
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="An empty folder. [default: a new one]")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+@click.pass_context
+def chaos(
+    context: click.Context,
+    seed: int | None,
+    rounds: int | None,
+    minutes: float | None,
+    builds: int,
+    viewers: int,
+    lines: int,
+    kinds: tuple[str, ...],
+    data: Path | None,
+    as_json: bool,
+) -> None:
+    """Prove that nothing is lost: kill, cut, stop and stall both services while builds run and viewers watch.
+
+    It starts its own services on this machine, in a folder of its own. Exits with 0 only if no line and no build was
+    lost, doubled or reordered, and no build was started twice.
+    """
+    seed = random.SystemRandom().randrange(1 << 31) if seed is None else seed
+    note(f"seed {seed}")
+    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as temporary:
+        options = Options(
+            folder=(data or Path(temporary) / "platform").absolute(),
+            seed=seed,
+            rounds=rounds if rounds is not None or minutes is not None else 30,
+            seconds=None if minutes is None else minutes * 60,
+            builds=builds,
+            viewers=viewers,
+            lines=lines,
+            kinds=tuple(FaultKind(kind) for kind in kinds) or tuple(FaultKind),
+        )
+        outcome = _run(options)
+    if as_json:
+        click.echo(report.as_json(outcome))
+    else:
+        report.show(outcome, Console())
+    context.exit(ExitCode.OK if outcome.good else ExitCode.NOT_SUCCEEDED)
+
+
+def _run(options: Options) -> Outcome:
+    """Run the experiment on the reactor, to its end. Raises what it raises."""
+    reactor = installed_reactor()
+    results: list[Outcome | TwistedFailure] = []
+
+    def begin() -> None:
+        experiment = Experiment(cast(ChaosReactor, reactor), options)
+        running = Deferred.fromCoroutine(experiment.run())
+        running.addBoth(results.append)
+        running.addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    if not results:
+        # Ctrl-C has stopped the reactor. The services end with this process.
+        raise KeyboardInterrupt
+    (result,) = results
+    if isinstance(result, TwistedFailure):
+        result.raiseException()
+        raise AssertionError("unreachable: raiseException raises")
+    return result
