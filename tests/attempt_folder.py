@@ -5,7 +5,6 @@ Real attempts for the runner's tests: a git repository, an attempt's folder, a r
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -193,8 +192,3 @@ def alive(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return stat[stat.rfind(")") + 2] != "Z"
-
-
-def npm_missing() -> str:
-    """Why tests with npm are skipped; "" if there is an npm."""
-    return "" if shutil.which("npm") and shutil.which("node") else "npm isn't on the PATH"

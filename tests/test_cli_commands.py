@@ -19,8 +19,8 @@ from twistedipc.builds.logs import Lines, LogDigest, encoder
 from twistedipc.cli import main as entry
 from twistedipc.cli.client import Client
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.cli.logs import End
 from twistedipc.cli.main import COMMANDS, commands
+from twistedipc.web.schemas import End
 
 
 @pytest.fixture

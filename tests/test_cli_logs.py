@@ -14,8 +14,9 @@ from tests.cli_server import Asked, Say, Server, problem, serving
 from twistedipc.builds.logs import Lines, LogDigest, Notice, Record, StepEnded, StepStarted, encoder
 from twistedipc.cli.client import Client
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.cli.logs import End, Gap, LogCheck, Message, follow, read
+from twistedipc.cli.logs import LogCheck, Message, follow, read
 from twistedipc.cli.printer import LogPrinter
+from twistedipc.web.schemas import End, Gap
 
 
 @pytest.fixture

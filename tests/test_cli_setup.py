@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.node import need_node
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.main import commands
 from twistedipc.cli.sample import make_sample
@@ -23,7 +24,7 @@ from twistedipc.cli.setup import APISERVER_TOML, BUILDER_TOML, Setup, node_path,
 from twistedipc.ipc.keys import read_key
 from twistedipc.storage import tokens
 from twistedipc.taps.config import ApiserverConfig, BuilderConfig, Section, load_apiserver, load_builder
-from twistedipc.taps.nodejs import OLDEST, find_node, link_wheel_node
+from twistedipc.taps.nodejs import find_node, link_wheel_node
 
 
 def run(*arguments: str) -> Result:
@@ -205,11 +206,11 @@ def test_the_sample_is_a_repository_that_builds(tmp_path: Path, monkeypatch: pyt
     (sample / "mine").write_text("")
     make_sample(sample)
     assert (sample / "mine").exists()
-    node = find_node()
-    if node is None:
-        pytest.skip(f"there is no Node of version {OLDEST} or newer on PATH")
     output = subprocess.check_output(
-        [node / "node", "build.mjs"], cwd=sample, env={"PATH": os.environ["PATH"], "TWISTEDIPC_BUILD": "7"}, text=True
+        [need_node() / "node", "build.mjs"],
+        cwd=sample,
+        env={"PATH": os.environ["PATH"], "TWISTEDIPC_BUILD": "7"},
+        text=True,
     )
     assert "\x1b[32m✓" in output
     page = (sample / "dist/index.html").read_text()

@@ -16,7 +16,8 @@ from urllib.parse import unquote
 import msgspec
 import pytest
 
-from tests.attempt_folder import Attempt, npm_missing, repository, toml, until
+from tests.attempt_folder import Attempt, repository, toml, until
+from tests.node import need_node, node_path
 from twistedipc.builds.attempt import Permit, PermitWanted, Publish, Result, read_file, write_file
 from twistedipc.publish.npm import Ran, found_integrity
 from twistedipc.publish.package import BadPackage, Description, check, describe, integrity, older
@@ -202,7 +203,13 @@ def registry() -> Iterator[Registry]:
     server.server_close()
 
 
-npm = pytest.mark.skipif(bool(npm_missing()), reason=npm_missing())
+@pytest.fixture
+def _npm() -> None:
+    """There is an npm, on `node_path`."""
+    need_node()
+
+
+npm = pytest.mark.usefixtures("_npm")
 
 
 def publishing(
@@ -232,6 +239,7 @@ def publishing(
         base / "source",
         name=name,
         publish=Publish(npm=True, registry=registry.url if set_up is None else ""),
+        path=node_path(),
         environment={"npm_config_fetch_retries": "0", **({"npm_config_registry": set_up} if set_up else {})},
     )
     process = one.start()

@@ -20,11 +20,12 @@ from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Result
 from twistedipc.builds.logs import Lines, LogDigest
 from twistedipc.builds.states import AttemptState
-from twistedipc.ipc import CallFailed, Peer, PeerInfo
+from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo
+from twistedipc.ipc.session import FRAME_LIMIT
 from twistedipc.publish.archive import create
 from twistedipc.publish.releases import ReleaseStore
 from twistedipc.server.boundaries import StateChange
-from twistedipc.server.builders import Builders, Collaborators
+from twistedipc.server.builders import RETRY_INTERVAL, Builders, Collaborators
 from twistedipc.server.commits import COMMIT_INTERVAL
 from twistedipc.server.dispatch import OFFER_EXPIRES, QueueDispatch
 from twistedipc.server.logs import LogStore
@@ -115,6 +116,8 @@ class Builder:
 
     def send(self, message: msgspec.Struct) -> None:
         """The apiserver says something."""
+        if len(msgspec.json.encode(message)) > FRAME_LIMIT:
+            raise LocalProtocolError("a message over the limit")
         self.heard.append(message)
 
     def close(self, code: str, reason: str) -> None:
@@ -308,6 +311,7 @@ class BuilderLinks(LinkCase):
             self.assertEqual(stop, builder.take(m.Stop))
             with self.assertRaises(CallFailed):
                 builder.call(m.WantUpload(attempt=attempt, lease=lease, size=1, sha256="a" * 64), m.UploadGrant)
+            self.assertEqual(stop, builder.take(m.Stop))
         self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
 
     def test_two_different_ends_have_one_outcome(self) -> None:
@@ -422,6 +426,149 @@ class BuilderLinks(LinkCase):
         self.assertEqual(AttemptState.SUCCEEDED, self.apiserver.state(offer.attempt))
 
 
+class Races(LinkCase):
+    """What happens at the same time, and what the ledger does late."""
+
+    def test_an_offer_that_expires_while_its_acceptance_is_committed_stays_accepted(self) -> None:
+        self.ledger.queue()
+        builder = Builder(self.apiserver)
+        builder.sync()
+        offer = self.offered(builder)
+        self.ledger.held = []
+        builder.say(m.Accept(attempt=offer.attempt, lease=offer.lease))
+        self.apiserver.clock.advance(OFFER_EXPIRES)
+        self.ledger.let_go()
+        self.assertEqual([m.Go(attempt=offer.attempt, lease=offer.lease)], builder.take(m.Go))
+        self.assertEqual(([], []), (builder.take(m.Stop), builder.take(m.Offer)))
+        self.assertEqual(AttemptState.ACCEPTED, self.apiserver.state(offer.attempt))
+
+    def test_an_expired_offer_is_made_again_although_it_filled_the_only_slot(self) -> None:
+        self.ledger.queue()
+        builder = Builder(self.apiserver)
+        builder.sync(slots=1)
+        old = self.offered(builder)
+        self.apiserver.clock.advance(OFFER_EXPIRES)
+        self.assertEqual(
+            [m.Stop(attempt=old.attempt, lease=old.lease)],
+            [message for message in builder.heard if not isinstance(message, m.Offer)],
+        )
+        self.assertIsInstance(builder.heard[0], m.Stop)  # first, or the builder would hold the attempt twice
+        builder.run(self.offered(builder))
+
+    def test_an_acceptance_that_is_committed_after_its_link_was_lost_leaves_the_log_to_the_next_link(self) -> None:
+        self.ledger.queue()
+        one = Builder(self.apiserver)
+        one.sync()
+        offer = self.offered(one)
+        self.ledger.held = []
+        one.say(m.Accept(attempt=offer.attempt, lease=offer.lease))
+        two = Builder(self.apiserver)  # takes its place
+        self.ledger.let_go()
+        two.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="accepted", next=1))
+        two.log(offer, BATCH)
+        self.assertEqual([m.Ack(attempt=offer.attempt, next=3)], two.take(m.Ack))
+        self.assertEqual([], one.take(m.Go))
+        self.assertEqual({two.link}, set(self.apiserver.builders._writers.values()))
+
+    def test_a_log_that_has_ended_is_let_go(self) -> None:
+        builder, offer = self.running()
+        builder.log(offer, BATCH)
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(BATCH)))
+        self.assertEqual({}, self.apiserver.builders._writers)
+
+    def test_a_cancellation_during_a_sync_is_in_the_orders(self) -> None:
+        builder, offer = self.running()
+        builder.lose()
+        again = Builder(self.apiserver)
+        self.ledger.held = []
+        replies: list[object] = []
+        held = m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=1)
+        sync = m.Sync(slots=2, attempts=[held])
+        Deferred.fromCoroutine(again.link.call_received(sync)).addBoth(replies.append)
+        Deferred.fromCoroutine(self.apiserver.dispatch.cancel(int(offer.attempt.split("-")[0]), "not wanted"))
+        # Both are committed now; the cancellation first, which finds a link that has not synced.
+        self.ledger.held.reverse()
+        self.ledger.let_go()
+        (orders,) = replies
+        assert isinstance(orders, m.Orders)
+        self.assertEqual(["not wanted"], [order.cancel for order in orders.orders])
+
+    def test_what_is_lost_in_a_sync_that_is_cut_off_is_told_all_the_same(self) -> None:
+        builder, _offer = self.running()
+        builder.lose()
+        again = Builder(self.apiserver)
+        self.ledger.held = []
+        syncing = Deferred.fromCoroutine(again.link.call_received(m.Sync(slots=2, attempts=[])))
+        syncing.addErrback(lambda failure: None)
+        syncing.cancel()  # as the framework does when the link ends
+        again.lose()
+        self.ledger.let_go()
+        self.assertEqual("lost", self.apiserver.changes[-1].state)
+
+    def test_an_offer_that_goes_back_is_told(self) -> None:
+        attempt = self.ledger.queue()
+        builder = Builder(self.apiserver)
+        builder.sync()
+        self.offered(builder)
+        builder.lose()
+        self.assertEqual("queued", self.apiserver.changes[-1].state)
+        self.assertEqual(AttemptState.QUEUED, self.apiserver.state(attempt))
+
+    def test_a_builder_that_comes_back_while_the_ledger_is_away_keeps_what_it_has(self) -> None:
+        builder, offer = self.running()
+        self.ledger.available = False
+        builder.lose()  # noting that is tried again after a while
+        again = Builder(self.apiserver)
+        self.ledger.available = True
+        again.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=1))
+        self.apiserver.clock.advance(RETRY_INTERVAL)
+        self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
+
+    def test_an_offer_that_is_too_big_for_the_link_is_cancelled_and_the_next_is_made(self) -> None:
+        big = self.ledger.queue()
+        self.ledger.now(
+            projects.update, "hello", {"environment": {f"V{number}": "x" * 30_000 for number in range(40)}}, 2
+        )
+        other = self.ledger.queue("other")
+        builder = Builder(self.apiserver)
+        builder.sync(slots=1)
+        row = self.apiserver.row(big)
+        self.assertEqual(AttemptState.CANCELLED, row.state)
+        self.assertIn("over the limit", row.reason)
+        self.assertEqual([other], [offer.attempt for offer in builder.take(m.Offer)])
+
+    def test_a_builder_that_does_not_mind_its_credit_is_put_off(self) -> None:
+        builder, offer = self.running()
+        self.ledger.available = False
+        for number in range(1, 20):
+            batch = Lines(number, 10, 0, ["x" * 900_000])
+            builder.say(m.Log(attempt=offer.attempt, lease=offer.lease, batches=[batch]))
+            if builder.closed:
+                break
+        self.assertEqual((["credit"], 10), (builder.closed, number))
+
+    def test_a_message_of_a_void_lease_frees_its_slot(self) -> None:
+        builder, offer = self.running()
+        with self.ledger.engine.begin() as connection:
+            attempts.lose(connection, offer.attempt, offer.lease, "someone else said so", 9)
+        waiting = self.ledger.queue()
+        builder.link.slots = 1
+        with self.assertRaises(CallFailed):
+            builder.call(m.WantUpload(attempt=offer.attempt, lease=offer.lease, size=1, sha256="a" * 64), m.UploadGrant)
+        self.assertEqual([m.Stop(attempt=offer.attempt, lease=offer.lease)], builder.take(m.Stop))
+        self.assertEqual([waiting], [new.attempt for new in builder.take(m.Offer)])
+
+    def test_the_service_stops_although_an_end_waits_for_what_cannot_be_committed(self) -> None:
+        builder, offer = self.running()
+        builder.say(m.Log(attempt=offer.attempt, lease=offer.lease, batches=[BATCH]))
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(BATCH)))
+        self.ledger.available = False
+        builder.lose()
+        stopped = Deferred.fromCoroutine(self.apiserver.builders.stop())
+        self.apiserver.clock.advance(RETRY_INTERVAL)
+        self.successResultOf(stopped)
+
+
 class Publishing(LinkCase):
     """Permits, uploads and releases."""
 
@@ -464,6 +611,18 @@ class Publishing(LinkCase):
         self.restart()
         self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.reconcile()))
         self.assertIsNotNone(self.apiserver.release_store.live("hello"))
+
+    def test_what_a_deleted_project_has_left_is_removed_at_the_next_start(self) -> None:
+        builder, offer = self.publishing(Publish(static=True))
+        archive = self.upload(builder, offer, "secret plans")
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(artifact=archive)))
+        self.ledger.now(projects.delete, "hello", 9)  # and before its folder is deleted, the apiserver is killed
+        self.assertIsNotNone(self.apiserver.release_store.live("hello"))
+        (self.folder / "releases" / ".not-a-project").mkdir()
+        self.restart()
+        self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.reconcile()))
+        self.assertIsNone(self.apiserver.release_store.live("hello"))
+        self.assertEqual([".not-a-project"], [path.name for path in (self.folder / "releases").iterdir()])
 
     def test_a_release_whose_archive_has_not_arrived_fails(self) -> None:
         builder, offer = self.publishing(Publish(static=True))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -19,6 +20,7 @@ from twistedipc.server.boundaries import LogEntry
 from twistedipc.server.commits import COMMIT_INTERVAL, RETRY_INTERVAL, LogCommits
 from twistedipc.server.logs import BadBatch, EndOfLog, Hole, LiveLog, LogStore, UnknownAttempt
 from twistedipc.storage import attempts
+from twistedipc.storage import logs as storage_logs
 
 
 def batch(first: int, count: int, size: int = 10) -> Lines:
@@ -183,6 +185,52 @@ class Cursors(SynchronousTestCase):
         self.assertIsNone(cursor.take(100))
         self.failureResultOf(Deferred.fromCoroutine(cursor.fetch()), UnknownAttempt)
 
+    def test_a_loader_that_is_cancelled_leaves_the_others_waiting(self) -> None:
+        platform = Platform()
+        platform.send(batch(1, 3))
+        platform.commit()
+        reads: list[Deferred[None]] = []
+
+        class Slow(InstantLedger):
+            """Its first reads wait."""
+
+            def read(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+                go: Deferred[None] = Deferred()
+                reads.append(go)
+                return go.addCallback(lambda _: platform.ledger.read(query, *args, **kwargs))
+
+        store = LogStore(platform.clock, Slow().as_ledger())
+        live = store.live(platform.attempt)
+        one, two = (Deferred.fromCoroutine(store.load(live)) for _ in range(2))
+        one.cancel()
+        self.failureResultOf(one, CancelledError)
+        for go in reads:  # the second comes while the first goes
+            go.callback(None)
+        self.successResultOf(two)
+        self.assertEqual(4, live.next)
+
+    def test_a_viewer_of_a_log_that_the_ledger_has_otherwise_goes_on_with_the_ledgers(self) -> None:
+        platform = Platform()
+        viewer = Viewer(platform.store, platform.attempt)
+        self.assertEqual([], viewer.take_all())
+        chunk = server_logs.entry_of(batch(1, 2)).message + b"\n"
+        item = storage_logs.ChunkItem(attempt=platform.attempt, first=1, count=2, data=chunk)
+        platform.ledger.now(storage_logs.append, [item])  # a commit of which we were told that it failed
+        platform.ledger.held = []
+        platform.send(batch(1, 2))
+        self.assertEqual([1, 2], viewer.take_all())
+        platform.ledger.let_go()
+        platform.store.changed(platform.live)
+        platform.clock.advance(0)
+        viewer.take_all()
+        live = platform.store.live(platform.attempt)
+        self.assertIsNot(platform.live, live)
+        live.append([batch(3, 1)])
+        platform.store.changed(live)
+        platform.clock.advance(0)
+        self.assertEqual([1, 2, 3], viewer.take_all())
+        self.assertEqual(3, viewer.wakes)
+
     def test_logs_that_nobody_reads_or_writes_are_forgotten(self) -> None:
         platform = Platform()
         viewer = Viewer(platform.store, platform.attempt)
@@ -344,6 +392,19 @@ class Commits(SynchronousTestCase):
         self.assertEqual([], platform.acknowledged)
         platform.store.release(platform.live)
         self.assertIsNot(platform.live, platform.store.live(platform.attempt))
+
+    def test_what_waits_behind_a_commit_is_committed_before_the_stop(self) -> None:
+        platform = Platform()
+        platform.ledger.held = []
+        platform.send(batch(1, 1))
+        platform.commit()
+        platform.send(batch(2, 1))
+        durable = platform.commits.durable(platform.live, 3)
+        stopped = Deferred.fromCoroutine(platform.commits.stop())
+        platform.ledger.let_go()
+        self.successResultOf(stopped)
+        self.successResultOf(durable)
+        self.assertEqual([2, 3], platform.acknowledged)
 
     def test_steps_are_kept_as_their_events_say(self) -> None:
         platform = Platform()

@@ -54,7 +54,7 @@ CHANGES: dict[str, tuple[Change, dict[AttemptState, AttemptState], set[AttemptSt
     "accept": (lambda c, a, lease: attempts.accept(c, a, lease, NOW), {S.OFFERED: S.ACCEPTED}, set()),
     "requeue": (
         lambda c, a, lease: attempts.requeue(c, a, lease, NOW),
-        {S.OFFERED: S.QUEUED, S.ACCEPTED: S.QUEUED},
+        {S.OFFERED: S.QUEUED},
         set(),
     ),
     "started": (

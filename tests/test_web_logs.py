@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from tests.web_world import Answer, TwinEntry, World, connect, eventually, reque
 from twistedipc.builds.logs import Lines, Notice, StepEnded, StepStarted, encoder, lines_decoder
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.web.log_forms import TextForm, message_part
+from twistedipc.web.schemas import LogPage
 
 
 class Pages(World):
@@ -29,7 +31,10 @@ class Pages(World):
         self.log.end()
         after, seen = 0, []
         for _ in range(10):
-            page = (await self.ask("GET", f"{self.path}?after={after}&limit=2")).json
+            answer = await self.ask("GET", f"{self.path}?after={after}&limit=2")
+            page = answer.json
+            # A client in Python has it by its type.
+            assert msgspec.to_builtins(msgspec.json.decode(answer.body, type=LogPage)) == page
             seen += page["batches"]
             after = page["after"]
             if page["end"] is not None:

@@ -69,6 +69,11 @@ def test_cleaning_is_finished_after_once(text: str) -> None:
     assert colours(colours(text)) == colours(text)
 
 
+@given(_PIECES)
+def test_both_show_the_same_text(text: str) -> None:
+    assert _SGR.sub("", colours(text)) == plain(text)
+
+
 @given(st.lists(_PIECES, max_size=6))
 def test_a_block_is_cleaned_as_its_lines_are(lines: list[str]) -> None:
     lines = [line.replace("\n", "") for line in lines]
@@ -103,6 +108,9 @@ def test_what_is_printable_stays(text: str) -> None:
         ("10%\r20%\r30%", "30%", "30%"),
         ("done\r", "done", "done"),
         ("\x1b[32m1\r2\x1b[0m", "2", "\x1b[32m2\x1b[0m"),
+        ("100%\r\x1b[0m", "100%", "100%\x1b[0m"),
+        ("\x1b[32m99%\r100%\r\x1b[0m\r\r\x1b[K", "100%", "\x1b[32m100%\x1b[0m"),
+        ("\r\x1b[1m\r", "", "\x1b[1m"),
         ("a\rb\nc", "b\nc", "b\nc"),
         ("a\bb\0\x7f", "ab", "ab"),
         ("safe\u202etxt.exe", "safetxt.exe", "safetxt.exe"),

@@ -29,11 +29,11 @@ class Seam(World):
         # The context is frozen, so that nobody does this by accident.
         object.__setattr__(self.context, "websockets", real)
 
-    async def _open(self, path: str) -> Any:
+    async def _open(self, path: str, token: str | None = None) -> Any:
         client = await connect(self.port)
         assert client.transport is not None
         headers = {
-            "Authorization": f"Bearer {self.admin}",
+            "Authorization": f"Bearer {token or self.admin}",
             "Upgrade": "websocket",
             "Connection": "Upgrade",
             "Sec-WebSocket-Version": "13",
@@ -55,6 +55,16 @@ class Seam(World):
         await client.closed
         await eventually(lambda: not any(isinstance(each, Server) for each in reactor.getReaders()))
         await eventually(lambda: all(cursor.closed for cursor in log.cursors))
+
+    async def test_a_token_that_expires_closes_it(self) -> None:
+        token = await self.token("brief", "read", expires=self.now() + 300)
+        client = await self._open(f"/api/v1/builds/{self.number}/log/stream", token)
+        await client.until(b'"state"')
+        self.time += 300
+        await client.until(b"expired")
+        client.abort()
+        await client.closed
+        await eventually(lambda: not any(isinstance(each, Server) for each in reactor.getReaders()))
 
     async def test_a_revoked_token_closes_it(self) -> None:
         client = await self._open(f"/api/v1/builds/{self.number}/log/stream")

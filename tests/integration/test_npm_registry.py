@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.node import need_node, node_environment, node_path, npm
+from tests.integration.node import node_environment, npm
 from tests.integration.platform import Platform, free_port, wait_for
+from tests.node import need_node, node_path
 
 VERDACCIO = "verdaccio@6"
 

@@ -1,4 +1,4 @@
-"""What is shipped: the wheel has everything in it, and twistd finds both plugins, from the wheel and from the sources."""
+"""What is shipped: the wheel has all that it needs, and twistd finds both plugins, from the wheel and the sources."""
 
 from __future__ import annotations
 

@@ -18,9 +18,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from tests.integration.node import need_node, node_environment, npm
+from tests.integration.node import node_environment, npm
 from tests.integration.platform import DEADLINE, Platform, wait_for
 from tests.integration.test_platform import counting
+from tests.node import need_node
 
 
 @pytest.fixture(scope="module")

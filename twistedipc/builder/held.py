@@ -106,9 +106,25 @@ def create_folder(settings: Settings, spec: Spec) -> Path:
     """Write a new attempt down, durably: after this it is accepted. Blocks on the disk."""
     folder = settings.attempts / f"{spec.attempt}-{spec.lease}"
     folder.mkdir(mode=0o700)
-    write_file(folder / "spec.json", spec)
-    sync_folder(settings.attempts)
+    try:
+        write_file(folder / "spec.json", spec)
+        sync_folder(settings.attempts)
+    except OSError:
+        # The disk is full, probably: what each offer would leave behind adds up.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     return folder
+
+
+def read_result(folder: Path) -> Result | None:
+    """
+    The attempt's result; None if there is none that can be read. It is written whole or not at all, so one that can't
+    be is damage, and no better than none.
+    """
+    try:
+        return read_file(folder / "result.json", Result)
+    except msgspec.DecodeError:
+        return None
 
 
 class HeldAttempt:
@@ -123,15 +139,17 @@ class HeldAttempt:
         self.may_have_more = True  # the journal may have grown since it was read to its end
         self.final_sent: float | None = None  # when, on the reactor's clock
         self.uploaded = False
+        self.uploads_refused = 0  # how often all of the archive had arrived and wasn't what it should be
         self.retry_upload_at = 0.0  # on the reactor's clock
         self.forgetting = False  # it is over for the apiserver: delete it once its runner is gone
+        self.cancelling = ""  # why it is to end, until that is written down for its runner
         self.busy: set[str] = set()  # the workflows under way for it
         self._credit = credit
         self._reader = JournalReader(folder)
         self._sent: deque[tuple[int, int]] = deque()  # (number after the last record, bytes), not acknowledged
         if (folder / "starting").exists():
             self.phase = Phase.RUNNING
-        if (result := read_file(folder / "result.json", Result)) is not None:
+        if (result := read_result(folder)) is not None:
             self.phase, self.result = Phase.ENDED, result
 
     @property
@@ -144,11 +162,11 @@ class HeldAttempt:
     def start(self, reactor: IReactorProcess, exited: Callable[[], None]) -> None:
         """
         Spawn its runner. Durably marked before, so that it is started once or never. The runner inherits the lock
-        that is taken here: there is no moment at which it lives and doesn't hold it.
+        that is taken here: there is no moment at which it lives and doesn't hold it. Raises OSError.
         """
         lock = take_lock(self.folder)
         if lock is None:
-            raise RuntimeError(f"{self.name} has a runner already")
+            raise BlockingIOError(f"{self.name} has a runner already")
         try:
             descriptor = os.open(self.folder / "starting", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             os.close(descriptor)
@@ -183,9 +201,11 @@ class HeldAttempt:
         The result of an attempt whose runner has ended; written in its name, if it died before it could. Blocks on
         the disk: for a thread.
         """
-        result = read_file(self.folder / "result.json", Result)
+        result = read_result(self.folder)
         if result is not None:
             return result
+        if lock_held(self.folder):
+            raise BlockingIOError("its result can't be read, and its runner lives")
         kill_remains(self.folder)
         repair(self.folder)
         lines, sha256 = scan(self.folder)
@@ -202,9 +222,10 @@ class HeldAttempt:
         self.phase, self.result = Phase.ENDED, result
         self.may_have_more = True
 
-    def cancel(self, reason: str) -> None:
-        """Tell its runner to end; the runner finds this even if it is being started."""
-        write_file(self.folder / "cancel", Cancel(reason=reason))
+    def cancel(self) -> None:
+        """Tell its runner to end, as `cancelling` says; the runner finds this even if it is being started."""
+        write_file(self.folder / "cancel", Cancel(reason=self.cancelling))
+        self.cancelling = ""
         self._ring_runner()
 
     def permit_wanted(self) -> PermitWanted | None:
@@ -272,24 +293,42 @@ class HeldAttempt:
         """
         if self._credit.free <= 0:
             return []
+        missing = "it is shorter than it was"
         try:
             read = self._reader.read(min(limit, self._credit.free))
         except JournalDamage as damage:
-            # What comes after the damage can't be trusted. The log ends before it, and says so.
-            if self.phase is Phase.ENDED and self.result is not None and self.result.lines != self._reader.next - 1:
-                lines, sha256 = scan(self.folder)
-                self.result = msgspec.structs.replace(
-                    self.result, outcome="lost", reason=f"its journal is damaged: {damage}", lines=lines, sha256=sha256
-                )
+            read, missing = [], str(damage)
+        except OSError:
+            # Too many open files, a disk that doesn't answer: that passes, and the next look tries again.
             self.may_have_more = False
             return []
         if not read:
             self.may_have_more = False
+            self._end_early(missing)
             return []
         size = sum(size for _batch, size in read)
         self._credit.spend(size)
         self._sent.append((read[-1][0].end, size))
         return [batch for batch, _size in read]
+
+    def _end_early(self, why: str) -> None:
+        """
+        The journal has no more. If more was to come, the log ends here and says so; and it has no digest, since it
+        isn't the whole log, and nobody is to be told that it was verified.
+        """
+        if self.phase is Phase.ENDED and self.result is not None and self._reader.next <= self.result.lines:
+            self.result = msgspec.structs.replace(
+                self.result,
+                outcome="lost",
+                reason=f"its journal is damaged: {why}",
+                lines=self._reader.next - 1,
+                sha256="",
+            )
+
+    def close(self) -> None:
+        """Nothing is read of it any more."""
+        self._forget_sent()
+        self._reader.close()
 
     def acknowledged(self, next: int) -> None:
         """The apiserver has committed all records below ``next``."""

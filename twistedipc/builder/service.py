@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -24,7 +25,7 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web._newclient import RequestNotSent
+from twisted.web._newclient import RequestGenerationFailed, RequestNotSent
 from twisted.web.client import Agent, RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived
 
 from twistedipc.builder.doorbell import Doorbell
@@ -32,7 +33,7 @@ from twistedipc.builder.forwarding import Forwarding
 from twistedipc.builder.held import HeldAttempt, Phase, Settings, create_folder, spec_of
 from twistedipc.builder.link import ApiserverLink
 from twistedipc.builder.reactor import BuilderReactor
-from twistedipc.builder.upload import UploadFailed, upload
+from twistedipc.builder.upload import NoArchive, UploadFailed, WrongArchive, upload
 from twistedipc.builds import messages as m
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Permit, Result, Spec, read_file, write_file
@@ -52,6 +53,10 @@ FINAL_INTERVAL = 30.0
 
 #: Seconds until a broken-off upload is tried again.
 UPLOAD_INTERVAL = 2.0
+
+#: How often an archive is uploaded whole that the apiserver then finds to be another than was announced: it may have
+#: been changed on the way, but not for ever.
+MAX_UPLOADS_REFUSED = 3
 
 #: Bytes of unacknowledged records under way for all attempts of a link together.
 LINK_CREDIT = 8 << 20
@@ -90,7 +95,7 @@ class BuilderService(MultiService):
         self._credit = LINK_CREDIT
         self._uploads = ""
         self._draining = False
-        self._looking = LoopingCall(self.look)
+        self._looking = LoopingCall(self._look_around)
         self._looking.clock = reactor
         self._doorbell: IListeningPort | None = None
         self._lock: int | None = None
@@ -150,18 +155,20 @@ class BuilderService(MultiService):
 
     def _find_held(self) -> Iterator[HeldAttempt]:
         for folder in sorted(self._settings.attempts.iterdir()):
-            spec = None
-            if not folder.name.startswith("."):
-                try:
-                    spec = read_file(folder / "spec.json", Spec)
-                except msgspec.DecodeError as error:
-                    self._log.error("{folder} is left alone: {error}", folder=str(folder), error=error)
-                    continue
-            if spec is None:
-                # Half made or half deleted when a builder was killed: nothing was promised about it any more or yet.
-                self._in_thread(HeldAttempt(folder, _NO_SPEC, CreditWindow(1)).remove)
-                continue
-            yield HeldAttempt(folder, spec, CreditWindow(self._credit, self._link_credit))
+            # One that can't be read, or isn't ours, is for a person to look at: the others go on.
+            try:
+                spec = None if folder.name.startswith(".") else read_file(folder / "spec.json", Spec)
+                if spec is None:
+                    # Half made or half deleted when a builder was killed: nothing was promised about it any more or
+                    # yet.
+                    self.launch(self._sweep(folder), f"removing {folder}")
+                else:
+                    yield HeldAttempt(folder, spec, CreditWindow(self._credit, self._link_credit))
+            except (OSError, msgspec.DecodeError) as error:
+                self._log.error("{folder} is left alone: {error}", folder=str(folder), error=error)
+
+    async def _sweep(self, folder: Path) -> None:
+        await self._in_thread(HeldAttempt(folder, _NO_SPEC, CreditWindow(1)).remove)
 
     def _hold(self, held: HeldAttempt) -> None:
         self._held[held.name] = held
@@ -212,6 +219,14 @@ class BuilderService(MultiService):
             return
         self._log.info("synced with {name} at {address}", name=link.peer.info.name, address=link.peer.info.address)
         link.synced = True
+        try:
+            self._obey(orders)
+        except Exception as error:
+            link.peer.close("sync_failed", str(error))  # else some attempts would wait for an order for ever
+            raise
+        self.look()
+
+    def _obey(self, orders: m.Orders) -> None:
         self._uploads = self._apiserver_url or orders.uploads
         self._credit = orders.credit
         for order in orders.orders:
@@ -231,7 +246,6 @@ class BuilderService(MultiService):
                         self.cancel(held, order.cancel)
                     if order.order == "go":
                         self.start(held)
-        self.look()
 
     # -- what the apiserver says
 
@@ -259,7 +273,10 @@ class BuilderService(MultiService):
             finally:
                 self._accepting.discard(offer.attempt)
         if link is not self._link:
-            return  # the next sync tells that it is held
+            if not reason and self._link is not None:
+                # The sync on that link went out without it, so the apiserver has taken the offer back.
+                self.forget(held, kill=False)
+            return  # without a link, the next sync tells that it is held
         if reason:
             link.send(m.Decline(attempt=offer.attempt, lease=offer.lease, reason=reason))
             return
@@ -304,7 +321,9 @@ class BuilderService(MultiService):
                 ended=now,
             )
             held.phase = Phase.RUNNING
-            write_file(held.folder / "result.json", result)
+            # If the disk doesn't take this either, it has no runner, and is found to be lost.
+            with contextlib.suppress(OSError):
+                write_file(held.folder / "result.json", result)
             self.look()
             return
         if self._link is not None:
@@ -313,7 +332,8 @@ class BuilderService(MultiService):
     def cancel(self, held: HeldAttempt, reason: str) -> None:
         """Someone wants it to end."""
         if held.phase is not Phase.ENDED:
-            held.cancel(reason)
+            held.cancelling = reason
+            self._look_at(held)
 
     def acknowledged(self, held: HeldAttempt, next: int) -> None:
         """Records were committed: there is credit again."""
@@ -330,8 +350,9 @@ class BuilderService(MultiService):
         held.forgetting = True
         self._forwarding.remove(held)
         held.unsync()
-        if kill and held.alive():
-            held.cancel("the apiserver has taken it back")
+        held.close()
+        if kill:
+            held.cancelling = "the apiserver has taken it back"
         self._look_at(held)
 
     # -- looking
@@ -352,6 +373,13 @@ class BuilderService(MultiService):
             if held is not None:
                 self._look_at(held)
 
+    def _look_around(self) -> None:
+        try:
+            self.look()
+        except Exception:
+            # A bug; but a `LoopingCall` whose function raises is over, and nothing would be looked at ever again.
+            self._log.failure("looking around failed")
+
     def look(self) -> None:
         """Look at all attempts now."""
         for held in list(self._held.values()):
@@ -360,10 +388,22 @@ class BuilderService(MultiService):
         self.pump()
 
     def _look_at(self, held: HeldAttempt) -> None:
+        try:
+            self._look_into(held)
+        except (OSError, msgspec.DecodeError) as error:
+            # A full disk, too many open files, a file that a build has tampered with: that is this attempt's trouble
+            # alone, and the next look tries again.
+            self._log.error("{name} can't be looked at: {error}", name=held.name, error=error)
+
+    def _look_into(self, held: HeldAttempt) -> None:
         if held.forgetting:
             if not held.alive():
                 self._once(held, "removing", self._remove(held))
+            elif held.cancelling:
+                held.cancel()
             return
+        if held.cancelling and held.phase is not Phase.ENDED:
+            held.cancel()
         if held.look():
             self._once(held, "concluding", self._conclude(held))
         if held.synced and "asking" not in held.busy and held.permit_wanted() is not None:
@@ -392,7 +432,11 @@ class BuilderService(MultiService):
         self._forwarding.remove(held)
 
     async def _conclude(self, held: HeldAttempt) -> None:
-        result = await self._in_thread(held.conclude, self._now())
+        try:
+            result = await self._in_thread(held.conclude, self._now())
+        except OSError as error:
+            self._log.error("how {name} ended can't be told yet: {error}", name=held.name, error=error)
+            return
         held.ended(result)
         self._log.info("{name} ended: {outcome}", name=held.name, outcome=result.outcome)
         self._look_at(held)
@@ -459,19 +503,31 @@ class BuilderService(MultiService):
                 await upload(self._agent, self._reactor, url, grant.token, archive, artifact.size)
         except CallFailed as error:
             if error.code == "refused":
-                held.ended(
-                    msgspec.structs.replace(
-                        result, outcome="failed", reason=f"what was built can't be stored: {error}", artifact=None
-                    )
-                )
-                self.pump()
+                self._give_upload_up(held, result, error)
             else:
                 self._log.info("{name} can't be uploaded yet: {error}", name=held.name, error=error)
+            return
+        except WrongArchive as error:
+            held.uploads_refused += 1
+            if held.uploads_refused >= MAX_UPLOADS_REFUSED:
+                self._give_upload_up(held, result, error)
+            return
+        except (NoArchive, FileNotFoundError) as error:
+            self._give_upload_up(held, result, error)
             return
         except (CallTimedOut, NotConnected, UploadFailed, *_HTTP_ERRORS) as error:
             self._log.info("uploading {name} was broken off: {error}", name=held.name, error=error)
             return
         held.uploaded = True
+        self.pump()
+
+    def _give_upload_up(self, held: HeldAttempt, result: Result, why: Exception) -> None:
+        """It would fail again however often it is tried: so has the attempt."""
+        held.ended(
+            msgspec.structs.replace(
+                result, outcome="failed", reason=f"what was built can't be stored: {why}", artifact=None
+            )
+        )
         self.pump()
 
     # -- workflows
@@ -500,6 +556,7 @@ _HTTP_ERRORS = (
     ResponseFailed,
     ResponseNeverReceived,
     RequestNotSent,
+    RequestGenerationFailed,
     RequestTransmissionFailed,
 )
 

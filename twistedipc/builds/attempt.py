@@ -34,11 +34,18 @@ from __future__ import annotations
 import os
 import zlib
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
+from twistedipc.builds import names
 from twistedipc.builds.logs import Lines, encoder, lines_decoder
+
+#: What `names.registry` holds it to is said here for the API's document only.
+Registry = Annotated[
+    str, Meta(extra_json_schema={"pattern": f"^(?:{names.REGISTRY})$", "maxLength": names.MAX_ADDRESS})
+]
 
 
 class Publish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -46,7 +53,7 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     static: bool = False  # the output folder, as a release served by the apiserver
     npm: bool = False  # the package, to an npm registry
-    registry: str = ""  # the registry's address; "" is the one that npm is set up for
+    registry: Registry = ""  # the registry's address; "" is the one that npm is set up for
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,5 +1,5 @@
 """
-The rules for what comes from outside: names, refs, repository addresses, environment variables. Bottom layer.
+The rules for what comes from outside: names, refs, addresses, environment variables. Bottom layer.
 
 Each function returns the value it was given or raises `BadValue` with a sentence for the person who gave it. The
 apiserver asks when a request comes in and the builder asks again when an offer does, since either may be wrong.
@@ -9,36 +9,65 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 
 class BadValue(ValueError):
     """A value from outside breaks a rule. ``str()`` of it is a sentence for its author."""
 
 
-_PROJECT = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z")
-_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._/@+-]{0,254}\Z")
-_ATTEMPT = re.compile(r"[1-9][0-9]{0,17}-[1-9][0-9]{0,8}\Z")
-_LEASE = re.compile(r"[0-9a-f]{16,64}\Z")
-_NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}\Z")
-_SCP_LIKE = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?![/\\:])[A-Za-z0-9_.~/+-]+\Z")
-_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])\Z")
+# What a name may hold that is shown to people: not what is invisible, blank (but spaces) or reorders letters.
+_HIDDEN = (
+    r"\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f"
+)
+_CHARACTER = rf"[^{_HIDDEN} \\]"  # of an address
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
+_PORT = r"(?::(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])?)?"
+_USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}@"
+_SCP_LIKE = rf"(?:{_USER})?[A-Za-z0-9][A-Za-z0-9.-]*:(?![/\\:])[A-Za-z0-9_.~/+-]+"
+_URL = rf"(?:(?:https?|git)://|ssh://(?:{_USER})?){_HOST}{_PORT}/{_CHARACTER}+"
+_LOCAL = rf"(?:file://)?/{_CHARACTER}*"
 
+#: The rules as regular expressions for the whole of a value, which JSON Schema (ECMA-262) and Python read alike: the
+#: API's document shows them. Those of an address and a registry leave out their greatest length.
+PROJECT = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+ATTEMPT = r"[1-9][0-9]{0,17}-[1-9][0-9]{0,8}"
+REF = r"(?!.*(?:\.\.|//|/\.|\.lock/|\.lock$|[/.]$))[A-Za-z0-9_][A-Za-z0-9._/@+-]{0,254}"
+ADDRESS = rf"(?:{_SCP_LIKE}|{_URL}|{_LOCAL})"
+REGISTRY = rf"(?:https?://{_HOST}{_PORT}(?:/[!-\"$->@-\[\]-~]*)?)?"
+VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,127}"  # that it doesn't change how programs run is a rule beside it
+LINE = rf"[^{_HIDDEN}]+"
+SECRET = r"[!-~]+"
+
+#: The greatest lengths, in characters: of an address, and of a variable's value.
+MAX_ADDRESS = 1024
 MAX_VALUE = 32 * 1024
+
+_PROJECT = re.compile(PROJECT)
+_ATTEMPT = re.compile(ATTEMPT)
+_REF = re.compile(REF)
+_REPOSITORY = re.compile(ADDRESS)
+_REGISTRY = re.compile(REGISTRY)
+_LINE = re.compile(LINE)
+_SECRET = re.compile(SECRET)
+_ADDRESS = re.compile(rf"{_CHARACTER}+")
+_VARIABLE = re.compile(VARIABLE)
+_LEASE = re.compile(r"[0-9a-f]{16,64}")
+_NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+
 _NO_LOCAL = "repositories in local folders are not allowed here (see local_repositories in the configuration)"
 
 
 def project(name: str) -> str:
     """A project's name: what may be one label of a host name, since its release is served under it."""
-    if not _PROJECT.match(name):
+    if not _PROJECT.fullmatch(name):
         raise BadValue("a project's name has 1 to 63 of a-z, 0-9 and -, and neither begins nor ends with -")
     return name
 
 
 def node(name: str) -> str:
     """A builder's or apiserver's name."""
-    if not _NODE.match(name):
+    if not _NODE.fullmatch(name):
         raise BadValue(
             "a node's name has 1 to 64 letters, digits and . _ -, and begins and ends with a letter or digit"
         )
@@ -47,29 +76,21 @@ def node(name: str) -> str:
 
 def attempt(name: str) -> str:
     """An attempt's name, "BUILD-N"."""
-    if not _ATTEMPT.match(name):
+    if not _ATTEMPT.fullmatch(name):
         raise BadValue("an attempt's name is BUILD-N")
     return name
 
 
 def lease(value: str) -> str:
     """A lease: hexadecimal digits."""
-    if not _LEASE.match(value):
+    if not _LEASE.fullmatch(value):
         raise BadValue("a lease has 16 to 64 hexadecimal digits")
     return value
 
 
 def ref(name: str) -> str:
     """A branch, a tag or a commit id, as git's check-ref-format has it and never an option."""
-    if (
-        not _REF.match(name)
-        or ".." in name
-        or "//" in name
-        or "/." in name
-        or "@{" in name
-        or name.endswith(("/", ".", ".lock"))
-        or ".lock/" in name
-    ):
+    if not _REF.fullmatch(name):
         raise BadValue(
             "a ref is a branch, tag or commit id: letters, digits and . _ / @ + -, with a letter or digit first"
         )
@@ -81,38 +102,55 @@ def repository(address: str, *, local: bool = False) -> str:
     The address of a git repository: https, http, ssh or git, or ``user@host:path``; with ``local`` (an operator's
     setting) also ``file:///…`` and an absolute path. No options, no ``ext::``, no credentials in it.
     """
-    if len(address) > 1024 or not address.isprintable() or " " in address or "\\" in address:
+    if len(address) > MAX_ADDRESS or not _ADDRESS.fullmatch(address):
         raise BadValue("a repository's address is one line of at most 1024 characters without spaces")
-    if address.startswith("-"):
-        raise BadValue("a repository's address can't begin with -")
-    if _SCP_LIKE.match(address):
-        return address
-    if address.startswith("/"):
-        if not local:
-            raise BadValue(_NO_LOCAL)
-        return address
-    parts = urlsplit(address)
-    if parts.scheme == "file":
-        if not local:
-            raise BadValue(_NO_LOCAL)
-        if parts.netloc or not parts.path.startswith("/"):
-            raise BadValue("a local repository's address is file:///PATH")
-        return address
-    if parts.scheme not in ("https", "http", "ssh", "git"):
-        raise BadValue("a repository's address begins with https://, http://, ssh:// or git://, or is user@host:path")
-    if parts.password is not None or (parts.username is not None and parts.scheme != "ssh"):
-        raise BadValue("a repository's address can't hold credentials")
-    if parts.username is not None and not _VARIABLE.match(parts.username.replace("-", "_").replace(".", "_")):
-        raise BadValue("a repository's user name is not one")
-    try:
-        host, _port = parts.hostname, parts.port
-    except ValueError as error:
-        raise BadValue("a repository's address has a port that isn't a number") from error
-    if host is None or not _HOST.match(host if ":" not in host else f"[{host}]"):
-        raise BadValue("a repository's address needs a host")
-    if parts.path in ("", "/"):
-        raise BadValue("a repository's address needs a path")
+    if address.startswith(("/", "file://")) and not local:
+        raise BadValue(_NO_LOCAL)
+    if not _REPOSITORY.fullmatch(address):
+        raise BadValue(_wrong_with(address))
     return address
+
+
+def _wrong_with(address: str) -> str:
+    """Why this isn't the address of a repository."""
+    if address.startswith("-"):
+        return "a repository's address can't begin with -"
+    scheme, found, rest = address.partition("://")
+    if found and scheme == "file":
+        return "a local repository's address is file:///PATH"
+    if not found or scheme not in ("https", "http", "ssh", "git"):
+        return "a repository's address begins with https://, http://, ssh:// or git://, or is user@host:path"
+    place, _, path = rest.partition("/")
+    user, at, _host = place.rpartition("@")
+    if at and (scheme != "ssh" or ":" in user):
+        return "a repository's address can't hold credentials"
+    if not path:
+        return "a repository's address needs a path"
+    return "a repository's address needs a host (before it, with ssh, a user's name; after it a port, if any)"
+
+
+def registry(address: str) -> str:
+    """The address of an npm registry, to which a token will be sent; "" is the one that npm is set up for."""
+    if len(address) > MAX_ADDRESS or not _REGISTRY.fullmatch(address):
+        raise BadValue(
+            "a registry's address begins with https:// or http:// and a host; it is printable ASCII of at most 1024 "
+            "characters, and can't hold spaces, credentials, a query or a fragment"
+        )
+    return address
+
+
+def secret(value: str) -> str:
+    """A token for somewhere else, as it is to be kept sealed."""
+    if not _SECRET.fullmatch(value):
+        raise BadValue("a secret is printable ASCII without spaces")
+    return value
+
+
+def line(text: str) -> str:
+    """A name for people to read."""
+    if not _LINE.fullmatch(text):
+        raise BadValue("a name is one line of visible characters and spaces")
+    return text
 
 
 # Variables that make programs run something else, or that the platform itself sets.
@@ -138,7 +176,7 @@ def environment(values: Mapping[str, str]) -> Mapping[str, str]:
     if len(values) > 256:
         raise BadValue("there can be at most 256 variables")
     for name, value in values.items():
-        if not _VARIABLE.match(name):
+        if not _VARIABLE.fullmatch(name):
             raise BadValue(f"{name[:64]!r} can't be the name of an environment variable")
         upper = name.upper()
         if upper in _FORBIDDEN or upper.startswith(_FORBIDDEN_PREFIXES):

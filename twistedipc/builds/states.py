@@ -53,7 +53,7 @@ ATTEMPT_TRANSITIONS: dict[AttemptState, frozenset[AttemptState]] = {
     _A.QUEUED: frozenset({_A.OFFERED, _A.CANCELLED}),
     # An offer expires or is declined back into the queue.
     _A.OFFERED: frozenset({_A.QUEUED, _A.ACCEPTED, _A.CANCELLED}),
-    _A.ACCEPTED: frozenset({_A.RUNNING, _A.QUEUED, _A.PUBLISHING, _A.DISCONNECTED}) | OUTCOMES,
+    _A.ACCEPTED: frozenset({_A.RUNNING, _A.PUBLISHING, _A.DISCONNECTED}) | OUTCOMES,
     _A.RUNNING: frozenset({_A.PUBLISHING, _A.DISCONNECTED}) | OUTCOMES,
     _A.DISCONNECTED: frozenset({_A.ACCEPTED, _A.RUNNING, _A.PUBLISHING}) | OUTCOMES,
     _A.PUBLISHING: frozenset({_A.DISCONNECTED}) | OUTCOMES,

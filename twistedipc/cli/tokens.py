@@ -139,7 +139,7 @@ def create_in_ledger(config: Path, body: NewToken) -> CreatedToken:
     if not 1 <= len(body.name) <= 200:
         raise click.UsageError("a token's name has 1 to 200 characters")
     now = milliseconds()
-    expires = None if body.expires_in is None else now + body.expires_in * 1000
+    expires = None if body.expires_in is None else now + int(body.expires_in) * 1000
     row, secret = write_in_ledger(
         loaded,
         tokens.issue,

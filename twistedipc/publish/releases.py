@@ -24,6 +24,8 @@ from twistedipc.publish.archive import Manifest, read_manifest, unpack
 
 _ID = re.compile(r"[1-9][0-9]{0,17}\Z")
 
+_PROJECT = re.compile(names.PROJECT)
+
 _LINK = "current"
 
 #: Begins the name of a release that is being deleted. (`archive.unpack` has such names for what isn't whole yet.)
@@ -107,6 +109,10 @@ class ReleaseStore:
         (folder / _LINK).unlink(missing_ok=True)
         self.remove_old(project, keep=0)
         shutil.rmtree(folder, ignore_errors=True)
+
+    def projects(self) -> list[str]:
+        """The projects that have anything here."""
+        return sorted(name for name in os.listdir(self._folder) if _PROJECT.fullmatch(name))
 
     def reconcile(self, project: str, live_id: int | None) -> None:
         """

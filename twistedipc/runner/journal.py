@@ -254,7 +254,8 @@ class JournalReader:
         size = max(limit, 4096)
         while True:
             block = os.pread(self._descriptor, size, at.offset)
-            end = block.rfind(b"\n")
+            # A line that is longer than the limit comes alone: with others behind it, it may not fit into a frame.
+            end = block.rfind(b"\n") if size <= max(limit, 4096) else block.find(b"\n")
             if end >= 0:
                 return block[:end]
             if len(block) < size:

@@ -15,9 +15,10 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit
@@ -38,6 +39,13 @@ from twistedipc.storage.secrets import SecretBox
 
 #: Bytes of unacknowledged records that a builder may have under way for one attempt.
 CREDIT = 1 << 20
+
+#: Bytes of records that may wait for one log's commit. A builder that minds its credit can't come near: each of some
+#: links may have left as much as that behind while the ledger was failing.
+OVERDRAFT = 8 * CREDIT
+
+#: The most slots that a builder is believed to have.
+MAX_SLOTS = 1000
 
 #: Seconds until what the ledger couldn't take is tried again.
 RETRY_INTERVAL = 1.0
@@ -66,6 +74,11 @@ class Collaborators:
     lost_after: float  # seconds that a builder may be away before its attempts are lost
 
 
+def _nothing() -> Deferred[None]:
+    """What wasn't asked of the ledger, as if it had been asked in vain."""
+    return succeed(None)
+
+
 class Builders:
     """All builders that are linked now, by name."""
 
@@ -88,9 +101,8 @@ class Builders:
         return [link for link in self._linked.values() if link.synced]
 
     def link_of(self, builder: str) -> BuilderLink | None:
-        """The link of the builder with this name, if it has synced."""
-        link = self._linked.get(builder)
-        return link if link is not None and link.synced else None
+        """The link of the builder with this name."""
+        return self._linked.get(builder)
 
     def refuse(self, peer: PeerInfo) -> str | None:
         """Why this peer may not link now; None if it may. The same incarnation takes its own place over."""
@@ -147,7 +159,14 @@ class Builders:
         def ended(result: object) -> None:
             self._workflows.discard(running)
 
-        running.addErrback(lambda failure: self._log.failure("{about} failed", failure, about=about))
+        def failed(failure: Failure) -> None:
+            if self._stopping and failure.check(LedgerUnavailable):
+                # Whatever it was is done again after the next start: the ledger has it as it was.
+                self._log.info("{about} was given up: {error}", about=about, error=failure.value)
+            else:
+                self._log.failure("{about} failed", failure, about=about)
+
+        running.addErrback(failed)
         running.addBoth(ended)
 
     async def insist(self, ask: Callable[[], Awaitable[Any]]) -> Any:
@@ -178,6 +197,33 @@ class Builders:
         live.active = True
         self._writers[live] = link
 
+    def written(self, live: LiveLog) -> None:
+        """This log has ended: nobody writes it any more."""
+        self._writers.pop(live, None)
+
+    async def take_back(self, row: AttemptRow, still: Callable[[], bool] = lambda: True) -> bool:
+        """
+        Void an offer, unless it was accepted or, when the ledger can take it, is ``still`` wanted no more; whether it
+        was voided. For `launch` or a workflow: it must be announced even if whoever found it is gone by then.
+        """
+        ledger, now = self._with.ledger, self._with.now
+        back = await self.insist(
+            lambda: ledger.write(attempts.requeue, row.name, row.lease, now()) if still() else _nothing()
+        )
+        if back is None:
+            return False
+        self.announce(back)
+        return True
+
+    async def lose(self, row: AttemptRow, reason: str, still: Callable[[], bool] = lambda: True) -> None:
+        """The same for an attempt of which nobody will tell any more how it ended."""
+        ledger, now = self._with.ledger, self._with.now
+        lost = await self.insist(
+            lambda: ledger.write(attempts.lose, row.name, row.lease, reason, now()) if still() else _nothing()
+        )
+        if lost is not None:
+            self.announce(lost)
+
     def lost_link(self, link: BuilderLink) -> None:
         """The link is gone."""
         for live, writer in list(self._writers.items()):
@@ -193,12 +239,17 @@ class Builders:
 
     async def _disconnect(self, name: str) -> None:
         ledger, now = self._with.ledger, self._with.now
+
+        # Asked again before each try: while the ledger was away the builder may have come back, and its sync says more.
+        def away() -> bool:
+            return name not in self._linked
+
         for row in await self.insist(partial(ledger.read, attempts.leased, name)):
-            if row.state is AttemptState.OFFERED and name not in self._linked:
-                await self.insist(partial(ledger.write, attempts.requeue, row.name, row.lease, now()))
-        if name not in self._linked:
-            for row in await self.insist(lambda: ledger.write(attempts.disconnected, name, now())):
-                self.announce(row)
+            if row.state is AttemptState.OFFERED:
+                await self.take_back(row, away)
+        gone = await self.insist(lambda: ledger.write(attempts.disconnected, name, now()) if away() else _nothing())
+        for row in gone or ():
+            self.announce(row)
         self._changed()
 
     def _expect(self, name: str) -> None:
@@ -211,17 +262,14 @@ class Builders:
         self.launch(self._lose_all(name), f"giving builder {name} up")
 
     async def _lose_all(self, name: str) -> None:
-        ledger, now = self._with.ledger, self._with.now
-        for row in await self.insist(lambda: ledger.read(attempts.leased, name)):
-            if name in self._linked:
-                return
-            reason = f"builder {name} has been away for {self._with.lost_after:.0f} s"
-            lost = await self.insist(partial(ledger.write, attempts.lose, row.name, row.lease, reason, now()))
-            if lost is not None:
-                self.announce(lost)
+        reason = f"builder {name} has been away for {self._with.lost_after:.0f} s"
+        for row in await self.insist(partial(self._with.ledger.read, attempts.leased, name)):
+            await self.lose(row, reason, lambda: name not in self._linked)
 
     def _refused(self, live: LiveLog) -> None:
-        """The ledger has this log otherwise than we do: forget ours, and let the builder sync anew."""
+        """The ledger has this log otherwise than we do: forget ours, and let builder and viewers begin anew."""
+        self._with.logs.changed(live)
+        self._with.logs.release(live)
         link = self._writers.get(live)
         if link is not None:
             link.peer.close("log_order", f"the log of {live.attempt} is not what was expected")
@@ -243,12 +291,13 @@ class BuilderLink:
         self.synced = False
         self.draining = False
         self.slots = 0
-        self.leased: set[str] = set()  # the attempts that fill its slots
+        self._leases: dict[str, str] = {}  # the attempts that fill its slots, and under which lease
         self.resting_until = 0.0  # it declined: no offer before this time
         self._builders = builders
         self._with = collaborators
         self._logs: dict[str, tuple[str, LiveLog]] = {}  # attempt -> its lease and its log, as synced or accepted
         self._finishing: set[str] = set()
+        self._cancelled: dict[str, str] = {}  # attempt -> reason: cancelled while the sync was under way
         self._gone = False
 
     @property
@@ -256,7 +305,7 @@ class BuilderLink:
         """How many more attempts it could run."""
         if self.draining or self._gone or self._with.clock.seconds() < self.resting_until:
             return 0
-        return max(0, self.slots - len(self.leased))
+        return max(0, min(self.slots, MAX_SLOTS) - len(self._leases))
 
     # -- the framework's side
 
@@ -310,18 +359,21 @@ class BuilderLink:
     # -- what the dispatch asks
 
     def offer(self, offer: m.Offer) -> None:
-        """Offer an attempt that the ledger has as offered to this builder."""
-        self.leased.add(offer.attempt)
+        """Offer an attempt that the ledger has as offered to this builder. `LocalProtocolError` if it is too big."""
         self._send(offer)
+        self._leases[offer.attempt] = offer.lease
 
-    def withdraw(self, attempt: str, lease: str) -> None:
-        """The offer has expired."""
-        self.leased.discard(attempt)
+    def stop(self, attempt: str, lease: str) -> None:
+        """The lease is not good (any more): the offer has expired, or the builder speaks of what isn't its own."""
         self._send(m.Stop(attempt=attempt, lease=lease))
+        self._release(attempt, lease)
 
     def cancel(self, row: AttemptRow) -> None:
         """Someone wants the attempt to end."""
-        self._send(m.CancelAttempt(attempt=row.name, lease=row.lease, reason=row.cancel_reason))
+        if self.synced:
+            self._send(m.CancelAttempt(attempt=row.name, lease=row.lease, reason=row.cancel_reason))
+        else:
+            self._cancelled[row.name] = row.cancel_reason  # the order in the sync's answer says it
 
     def acknowledge(self, live: LiveLog) -> None:
         """Records of this log have been committed."""
@@ -332,24 +384,31 @@ class BuilderLink:
     async def _sync(self, sync: m.Sync) -> m.Orders:
         if self.synced:
             raise CallFailed("synced", "this link has synced already")
-        ledger, now, name = self._with.ledger, self._with.now, self.peer.info.name
-        held = {attempt.attempt: attempt for attempt in sync.attempts}
+        ledger, name = self._with.ledger, self.peer.info.name
+        held = {(attempt.attempt, attempt.lease) for attempt in sync.attempts}
         orders = [await self._order(attempt) for attempt in sync.attempts]
         for row in await ledger.read(attempts.leased, name):
-            if row.name in held and held[row.name].lease == row.lease:
+            if (row.name, row.lease) in held:
                 continue
+            # Workflows of the service: this call is cancelled if the link is lost, and what is committed must be told.
             if row.state is AttemptState.OFFERED:
-                await ledger.write(attempts.requeue, row.name, row.lease, now())
+                self._builders.launch(self._take_back(row), "taking an offer back")
             else:
                 reason = f"builder {name} no longer has it"
-                lost = await ledger.write(attempts.lose, row.name, row.lease, reason, now())
-                if lost is not None:
-                    self._builders.announce(lost)
+                self._builders.launch(self._builders.lose(row, reason), "noting a lost attempt")
         if self._gone:
             raise CallFailed("gone", "the link was lost during the sync")
+        orders = [
+            msgspec.structs.replace(order, cancel=order.cancel or self._cancelled.get(order.attempt, ""))
+            for order in orders
+        ]
         self.slots, self.draining, self.synced = sync.slots, sync.draining, True
         self._builders.free()
         return m.Orders(orders=orders, credit=CREDIT, uploads=self._with.uploads_url)
+
+    async def _take_back(self, row: AttemptRow) -> None:
+        if await self._builders.take_back(row):
+            self._builders.free()
 
     async def _order(self, held: m.HeldAttempt) -> m.Order:
         ledger, now = self._with.ledger, self._with.now
@@ -367,10 +426,11 @@ class BuilderLink:
             self._builders.announce(row)
         phase = AttemptState.ACCEPTED if held.phase == "accepted" else AttemptState.RUNNING
         back = await ledger.write(attempts.reconnected, held.attempt, held.lease, phase, now())
-        if back is not None:
-            self._builders.announce(back)
+        if back is None:  # it was given up at the same time
+            return m.Order(attempt=held.attempt, lease=held.lease, order="stop")
+        self._builders.announce(back)
         live = await self._adopt(held.attempt, held.lease)
-        self.leased.add(held.attempt)
+        self._leases[held.attempt] = held.lease
         return m.Order(
             attempt=held.attempt,
             lease=held.lease,
@@ -397,11 +457,11 @@ class BuilderLink:
         if row is None or row.state is not AttemptState.ACCEPTED:
             if row is not None:
                 self._builders.announce(row)
-            self.leased.discard(accept.attempt)
-            self._send(m.Stop(attempt=accept.attempt, lease=accept.lease))
-            self._builders.free()
+            self.stop(accept.attempt, accept.lease)
             return
         self._builders.announce(row)
+        if self._gone:
+            return  # the log is the next link's to write, which says `go` in its sync
         await self._builders.insist(lambda: self._adopt(accept.attempt, accept.lease))
         self._send(m.Go(attempt=accept.attempt, lease=accept.lease))
         if row.cancel_reason:
@@ -415,7 +475,7 @@ class BuilderLink:
             attempt=decline.attempt,
             reason=decline.reason,
         )
-        self.leased.discard(decline.attempt)
+        self._leases.pop(decline.attempt, None)
         self.resting_until = self._with.clock.seconds() + 2.0
         row = await self._builders.insist(
             lambda: ledger.write(attempts.requeue, decline.attempt, decline.lease, now()),
@@ -436,7 +496,7 @@ class BuilderLink:
     def _log_received(self, log: m.Log) -> None:
         known = self._logs.get(log.attempt)
         if known is None or known[0] != log.lease:
-            self._send(m.Stop(attempt=log.attempt, lease=log.lease))
+            self.stop(log.attempt, log.lease)
             return
         live = known[1]
         try:
@@ -458,6 +518,8 @@ class BuilderLink:
             return
         self._builders.commits.add(live, added)
         self._with.logs.changed(live)
+        if self._builders.commits.waiting_bytes(live) > OVERDRAFT:
+            self.peer.close("credit", f"more of the log of {log.attempt} was sent than may be under way")
 
     async def _final(self, final: m.Final) -> None:
         if final.attempt in self._finishing:
@@ -473,11 +535,11 @@ class BuilderLink:
         row = await self._builders.insist(lambda: ledger.read(attempts.get, final.attempt))
         known = self._logs.get(final.attempt)
         if row is None or row.lease != final.lease:
-            self._send(m.Stop(attempt=final.attempt, lease=final.lease))
+            self.stop(final.attempt, final.lease)
             return
         if row.state not in TERMINAL:
             if known is None or known[0] != final.lease:
-                self._send(m.Stop(attempt=final.attempt, lease=final.lease))
+                self.stop(final.attempt, final.lease)
                 return
             live = known[1]
             if live.next <= result.lines:
@@ -494,13 +556,11 @@ class BuilderLink:
                 lambda: self._with.releasing.finish(row, final.lease, result, complete),
             )
             if finished is None:
-                self._send(m.Stop(attempt=final.attempt, lease=final.lease))
+                self.stop(final.attempt, final.lease)
                 return
             self._builders.announce(finished)
-        self.leased.discard(final.attempt)
-        self._logs.pop(final.attempt, None)
         self._send(m.FinalAck(attempt=final.attempt, lease=final.lease))
-        self._builders.free()
+        self._release(final.attempt, final.lease)
 
     async def _digest(self, live: LiveLog) -> str:
         if live.digest is not None:
@@ -515,6 +575,7 @@ class BuilderLink:
         ledger, now = self._with.ledger, self._with.now
         row = await ledger.read(attempts.get, attempt)
         if row is None or row.lease != lease or row.state in TERMINAL:
+            self.stop(attempt, lease)
             raise CallFailed("void", "this lease is not good any more")
         if row.state is not AttemptState.PUBLISHING:
             publishing = await ledger.write(attempts.publishing, attempt, lease, now())
@@ -544,6 +605,16 @@ class BuilderLink:
         if stored.complete:
             return m.UploadGrant(path=path, token="", complete=True)
         return m.UploadGrant(path=path, token=self._with.grants.grant(want.attempt, want.size, want.sha256))
+
+    def _release(self, attempt: str, lease: str) -> None:
+        """Nothing of this lease fills a slot, or writes a log, any more."""
+        known = self._logs.get(attempt)
+        if known is not None and known[0] == lease:
+            del self._logs[attempt]
+            self._builders.written(known[1])
+        if self._leases.get(attempt) == lease:
+            del self._leases[attempt]
+            self._builders.free()
 
     def _send(self, message: msgspec.Struct) -> None:
         """Say it, unless the link has gone meanwhile: then the next sync says it."""

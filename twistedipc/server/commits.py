@@ -5,7 +5,7 @@ Called by ``builders``; calls the ledger, then says which records are durable.
 One commit is under way at a time, and the next one begins no sooner than `COMMIT_INTERVAL` after it began: under
 load the groups grow by themselves, and a quiet system doesn't pay an fsync for each line. Nothing is acknowledged
 to a builder before its commit; if the ledger can't be written, everything stays here (the builders' credit bounds
-it) and is tried again until it can.
+it, which ``builders`` holds them to) and is tried again until it can.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ RETRY_INTERVAL = 0.5
 class _Pending:
     """What one log has waiting."""
 
-    __slots__ = ("entries", "events", "live")
+    __slots__ = ("entries", "events", "live", "size")
 
     def __init__(self, live: LiveLog) -> None:
         self.live = live
         self.entries: list[Entry] = []
         self.events: list[tuple[int, StepStarted | StepEnded]] = []
+        self.size = 0  # bytes
 
 
 class LogCommits:
@@ -75,13 +76,22 @@ class LogCommits:
             pending = self._pending[live] = _Pending(live)
         for entry, batch in added:
             pending.entries.append(entry)
+            pending.size += len(entry.message)
             for record in batch.lines if _has_events(batch) else ():
                 if isinstance(record, StepStarted | StepEnded):
                     pending.events.append((batch.time, record))
         self._schedule()
 
+    def waiting_bytes(self, live: LiveLog) -> int:
+        """How much of the log waits for the next commit."""
+        pending = self._pending.get(live)
+        return 0 if pending is None else pending.size
+
     def durable(self, live: LiveLog, next: int) -> Deferred[None]:
-        """Fires when all of the log's records below ``next`` are committed; fails with `LogOrder` if they can't be."""
+        """
+        Fires when all of the log's records below ``next`` are committed; fails with `LogOrder` if they can't be, and
+        with `LedgerUnavailable` if they weren't when the service stopped.
+        """
         done: Deferred[None] = Deferred()
         if live.broken:
             done.errback(LogOrder(live.attempt, live.committed, next))
@@ -97,9 +107,13 @@ class LogCommits:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self._begin()
         if self._running is not None:
             await self._running
+        if self._pending:
+            await self._begin()
+        waiting, self._waiting = self._waiting, []
+        for live, _next, done in waiting:
+            done.errback(LedgerUnavailable(f"the records of {live.attempt} were not committed before the stop"))
 
     def _schedule(self, delay: float | None = None) -> None:
         if self._busy or self._stopping or self._timer is not None:
@@ -108,7 +122,7 @@ class LogCommits:
             delay = max(0.0, self._last + COMMIT_INTERVAL - self._clock.seconds())
         self._timer = self._clock.callLater(delay, self._begin)
 
-    def _begin(self) -> None:
+    def _begin(self) -> Deferred[None]:
         self._timer = None
         self._busy = True
         self._last = self._clock.seconds()
@@ -116,6 +130,7 @@ class LogCommits:
         self._running = Deferred.fromCoroutine(self._commit(group)).addErrback(
             lambda failure: self._log.failure("committing log records failed", failure)
         )
+        return self._running
 
     async def _commit(self, group: dict[LiveLog, _Pending]) -> None:
         # A write each, so that one log's trouble isn't another's; the ledger makes one transaction of them all.
@@ -181,6 +196,7 @@ class LogCommits:
             else:
                 earlier.entries += later.entries
                 earlier.events += later.events
+                earlier.size += later.size
         self._pending = group
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from functools import partial
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twistedipc.builds.messages import Offer
 from twistedipc.builds.states import LEASED, AttemptState
+from twistedipc.ipc import LocalProtocolError
 from twistedipc.server.boundaries import StateFeed
 from twistedipc.server.builders import BuilderLink, Builders
 from twistedipc.server.states import change_of
@@ -118,9 +120,17 @@ class QueueDispatch:
             offered = True
             self._feed.publish(change_of(row, self._now()))
             if not link.synced:
-                await self._expire_now(builders, row)
+                await builders.take_back(row)
                 continue
-            link.offer(_offer(queued, lease))
+            try:
+                link.offer(_offer(queued, lease))
+            except LocalProtocolError as error:
+                # It can't be sent, to nobody and never: it must not come back to the head of the queue.
+                self._log.error("{attempt} can't be offered: {error}", attempt=row.name, error=error)
+                reason = f"it can't be offered to a builder: {error}"
+                await builders.insist(partial(self._ledger.write, attempts.note_cancel, row.name, reason))
+                await builders.take_back(row)
+                continue
             self._expiring[row.lease] = self._clock.callLater(OFFER_EXPIRES, self._expire, builders, link, row)
         return offered
 
@@ -129,21 +139,10 @@ class QueueDispatch:
         builders.launch(self._expire_if_open(builders, link, row), "an offer's expiry")
 
     async def _expire_if_open(self, builders: Builders, link: BuilderLink, row: AttemptRow) -> None:
-        if await self._expire_now(builders, row):
+        if await builders.take_back(row):
             self._log.warn("builder {name} did not answer an offer in time", name=link.peer.info.name)
-            link.withdraw(row.name, row.lease)
-
-    async def _expire_now(self, builders: Builders, row: AttemptRow) -> bool:
-        """Take the offer back unless it was accepted; whether it was taken back."""
-        current = await builders.insist(lambda: self._ledger.read(attempts.get, row.name))
-        if current is None or current.lease != row.lease or current.state is not AttemptState.OFFERED:
-            return False
-        back = await builders.insist(lambda: self._ledger.write(attempts.requeue, row.name, row.lease, self._now()))
-        if back is None:
-            return False
-        builders.announce(back)
-        self.wake()
-        return True
+            link.stop(row.name, row.lease)
+            self.wake()  # not before its slot is free
 
 
 def _offer(queued: OfferRow, lease: str) -> Offer:

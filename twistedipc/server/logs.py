@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from twistedipc.builds.logs import Lines, LogDigest, encoder, lines_decoder, trim, valid_shape
 from twistedipc.builds.states import TERMINAL
@@ -125,7 +126,7 @@ class LiveLog:
         self._base = 0  # the serial number of `_entries[0]`; serials are never used again
         self._bytes = 0
         self._end: EndOfLog | None = None
-        self._loading: list[Deferred[None]] | None = None
+        self.loading: list[Deferred[None]] | None = None  # who waits until it knows what is stored
 
     # -- writing
 
@@ -244,8 +245,8 @@ class LogCursor:
         live = self._live
         if fetched:
             return taken
-        if not live.loaded:
-            return None
+        if live.broken or not live.loaded:
+            return taken or None
         if self._serial is None:
             self._serial = live.find(self._next)
             if self._serial is None:
@@ -272,6 +273,11 @@ class LogCursor:
 
     async def fetch(self) -> None:
         """See `boundaries.Cursor`."""
+        if self._live.broken and not self._closed:
+            self._live.cursors.discard(self)
+            self._live = self._logs.live(self._live.attempt)
+            self._live.cursors.add(self)
+            self._serial = None
         await self._logs.load(self._live)
         if self._closed or self._live.find(self._next) is not None:
             return
@@ -330,31 +336,31 @@ class LogStore:
         """Make sure that the log knows what is stored. Raises `UnknownAttempt`, `LedgerUnavailable`."""
         if live.loaded:
             return
-        if live._loading is not None:
-            waiting: Deferred[None] = Deferred()
-            live._loading.append(waiting)
-            await waiting
-            return
-        live._loading = []
-        try:
-            row = await self._ledger.read(attempts.get, live.attempt)
-            if row is None:
-                raise UnknownAttempt(live.attempt)
-            next = await self._ledger.read(logs.next_record, live.attempt)
-            end = None
-            if row.state in TERMINAL:
-                lines = next - 1 if row.lines is None else row.lines
-                sha256 = row.sha256 or (EMPTY_SHA256 if lines == 0 else "")
-                end = EndOfLog(lines, sha256, row.state.value, row.complete or (lines == 0 and next == 1))
-            live.restore(next, end)
-        except BaseException as error:
-            waiters, live._loading = live._loading, None
-            for waiting in waiters:
-                waiting.errback(error)
-            raise
-        waiters, live._loading = live._loading, None
+        # Each waits for itself: whoever is cancelled (a link's call, when the link ends) leaves the others waiting.
+        waiting: Deferred[None] = Deferred()
+        if live.loading is None:
+            live.loading = [waiting]
+            Deferred.fromCoroutine(self._load(live)).addBoth(self._loaded, live)
+        else:
+            live.loading.append(waiting)
+        await waiting
+
+    def _loaded(self, result: Failure | None, live: LiveLog) -> None:
+        waiters, live.loading = live.loading or [], None
         for waiting in waiters:
-            waiting.callback(None)
+            waiting.callback(result)
+
+    async def _load(self, live: LiveLog) -> None:
+        row = await self._ledger.read(attempts.get, live.attempt)
+        if row is None:
+            raise UnknownAttempt(live.attempt)
+        next = await self._ledger.read(logs.next_record, live.attempt)
+        end = None
+        if row.state in TERMINAL:
+            lines = next - 1 if row.lines is None else row.lines
+            sha256 = row.sha256 or (EMPTY_SHA256 if lines == 0 else "")
+            end = EndOfLog(lines, sha256, row.state.value, row.complete or (lines == 0 and next == 1))
+        live.restore(next, end)
 
     async def read(self, attempt: str, first: int) -> list[Entry]:
         """The stored entries from record ``first`` on, some 64 KiB of them."""

@@ -80,9 +80,32 @@ class Releasing:
         return row
 
     async def reconcile(self) -> None:
-        """At start: make the links on disk say what the ledger says."""
-        for project in await self._ledger.read(projects.list_all, None):
-            await self._switch(project.name)
+        """
+        At start: make the links on disk say what the ledger says, and delete what a project that was deleted has left,
+        if a crash came between: it would go on being served.
+        """
+        known = {project.name for project in await self._ledger.read(projects.list_all, None)}
+        for name in sorted(known):
+            await self._switch(name)
+        for name in await self._in_thread(self._release_store.projects):
+            if name not in known:
+                await self._remove_forgotten(name)
+
+    async def _remove_forgotten(self, project: str) -> None:
+        lock = self._locks.setdefault(project, DeferredLock())
+        await lock.acquire()
+        try:
+            if await self._ledger.read(projects.get, project) is None:  # it may have been made a moment ago
+                await self._in_thread(self._release_store.remove_project, project)
+                self._log.info("the releases of {project}, which is no project any more, are removed", project=project)
+        except OSError as error:
+            self._log.error(
+                "the releases of {project}, which is no project any more, can't be removed: {error}",
+                project=project,
+                error=error,
+            )
+        finally:
+            lock.release()
 
     async def _to_be_released(self, row: AttemptRow) -> bool:
         build = await self._ledger.read(builds.get, row.build)

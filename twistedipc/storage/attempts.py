@@ -183,10 +183,11 @@ def offer(connection: Connection, attempt: str, lease: str, builder: str, now: i
 
 def requeue(connection: Connection, attempt: str, lease: str, now: int) -> AttemptRow | None:
     """
-    offered or accepted → queued: it was declined, the offer expired, or the builder is known not to have started
-    it. It has its old place in the queue, and the lease is void. If it is to be cancelled, it is cancelled instead.
+    offered → queued: it was declined, the offer expired, or its builder never had it. It has its old place in the
+    queue, and the lease is void. If it is to be cancelled, it is cancelled instead. Never from accepted: the builder
+    may have been told to start it, and an attempt starts once.
     """
-    before = frozenset({_S.OFFERED, _S.ACCEPTED})
+    before = frozenset({_S.OFFERED})
     cancelled = _change(
         connection,
         attempt,

@@ -71,6 +71,7 @@ class ApiService(MultiService):
         self._config = config
         self._threads = ThreadPool(0, FILE_THREADS, "files")
         self._draining = False
+        self._starting: Deferred[None] | None = None
         self._ports: list[IListeningPort] = []
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ledger = Ledger(reactor, config.database_url, now=now)
@@ -141,7 +142,8 @@ class ApiService(MultiService):
     def startService(self) -> None:
         """Open the ledger, then everything else."""
         self._threads.start()
-        start_or_exit(self._reactor, Deferred.fromCoroutine(self._start()), self._log, "twistd apiserver")
+        self._starting = Deferred.fromCoroutine(self._start())
+        start_or_exit(self._reactor, self._starting, self._log, "twistd apiserver")
 
     async def _start(self) -> None:
         await self._ledger.open()
@@ -159,6 +161,10 @@ class ApiService(MultiService):
 
     async def _stop(self) -> None:
         self._draining = True
+        if self._starting is not None:
+            # Else what is still starting would open ports and links behind our back.
+            self._starting.cancel()
+            await self._starting
         self._dispatch.stop()
         for port in self._ports:
             stopped = port.stopListening()

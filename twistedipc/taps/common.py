@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import ClassVar, TypeVar, cast
 
 from twisted.application.service import IService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorCore
 from twisted.logger import Logger
 from twisted.python import usage
@@ -102,9 +102,14 @@ def links(
 
 
 def start_or_exit(reactor: IReactorCore, starting: Deferred[None], log: Logger, what: str) -> None:
-    """If ``starting`` fails, say why in a sentence, stop, and exit with 1, so that a supervisor sees it."""
+    """
+    If ``starting`` fails, say why in a sentence, stop, and exit with 1, so that a supervisor sees it. If it was
+    cancelled, by whoever stops meanwhile, it hasn't failed.
+    """
 
     def failed(failure: Failure) -> None:
+        if failure.check(CancelledError) is not None:
+            return
         log.failure("{what} can't start", failure, what=what)
         print(f"{what} can't start: {failure.getErrorMessage()}", file=sys.stderr, flush=True)
         reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)

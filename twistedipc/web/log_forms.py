@@ -12,24 +12,7 @@ import msgspec
 from twistedipc.builds.logs import Lines, Notice, Record, StepEnded, StepStarted, encoder
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.web import terminal
-
-
-class Gap(msgspec.Struct, tag="gap", tag_field="type", rename={"from_": "from"}):
-    """Records that are lost, and why."""
-
-    from_: int
-    to: int
-    reason: str = ""
-
-
-class End(msgspec.Struct, tag="end", tag_field="type"):
-    """The end of a log."""
-
-    lines: int
-    sha256: str
-    state: str
-    complete: bool = False
-
+from twistedipc.web.schemas import End, Gap
 
 _decoder = msgspec.json.Decoder(Lines | Gap | End)
 
@@ -99,7 +82,7 @@ class TextForm:
             case Lines() as batch:
                 return self._lines(batch).encode("utf-8", "replace")
             case Gap() as gap:
-                text = self._heading(f"records {gap.from_} to {gap.to} are missing: {gap.reason}")
+                text = self._heading(f"records {gap.start} to {gap.to} are missing: {gap.reason}")
             case End() as end:
                 verified = "complete" if end.complete else "NOT complete"
                 text = self._heading(f"{end.state}: {end.lines} records, {verified}, sha256 {end.sha256 or 'unknown'}")

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from twistedipc.builds.states import AttemptState
+from twistedipc.web.schemas import ProjectName
 
 #: The largest number of a build, and of a record.
 MAX_ID = 10**18 - 1
@@ -32,7 +33,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ListBuilds(Query, frozen=True, kw_only=True):
     """Which builds."""
 
-    project: Annotated[str, Meta(min_length=1, max_length=63)] | UnsetType = UNSET
+    project: ProjectName | UnsetType = UNSET
     state: Annotated[list[AttemptState], Meta(max_length=20)] = []
     before: BuildId | UnsetType = UNSET  # only builds with a smaller number
     limit: Annotated[int, Meta(ge=1, le=200)] = 50

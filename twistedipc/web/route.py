@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 from werkzeug.routing import BaseConverter
 
+from twistedipc.builds import names
 from twistedipc.storage.projects import SECRET_NAMES
 from twistedipc.web.call import Answer, Call
 
@@ -59,7 +60,7 @@ class Route:
 
 
 class _Project(BaseConverter):
-    regex = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+    regex = names.PROJECT
 
 
 class _Number(BaseConverter):
@@ -70,7 +71,7 @@ class _Number(BaseConverter):
 
 
 class _Attempt(BaseConverter):
-    regex = r"[1-9][0-9]{0,17}-[1-9][0-9]{0,8}"
+    regex = names.ATTEMPT
 
 
 class _Secret(BaseConverter):

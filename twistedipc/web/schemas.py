@@ -14,15 +14,32 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish, Published
+from twistedipc.builds.logs import Lines
 from twistedipc.builds.states import AttemptState, ReleaseState
 
 Scope = Literal["read", "build", "admin"]
 Seconds = Annotated[float, Meta(ge=1, le=86400)]
-Variables = Annotated[dict[str, str], Meta(max_length=256)]
-ShortText = Annotated[str, Meta(min_length=1, max_length=200)]
-Address = Annotated[str, Meta(min_length=1, max_length=1024)]
-Ref = Annotated[str, Meta(min_length=1, max_length=255)]
+# What JSON Schema takes for an integer: 60.0 is one too.
+WholeSeconds = Annotated[float, Meta(ge=60, le=10 * 366 * 86400, multiple_of=1)]
+
+
+def _shown(pattern: str, length: int) -> Meta:
+    """A rule that `builds.names` holds a value to, in a sentence for people: here it is only for the document."""
+    return Meta(extra_json_schema={"pattern": f"^(?:{pattern})$", "maxLength": length})
+
+
+ProjectName = Annotated[str, _shown(names.PROJECT, 63)]
+ProjectNames = Annotated[list[ProjectName], Meta(extra_json_schema={"minItems": 1, "maxItems": 1000})]
+Address = Annotated[str, _shown(names.ADDRESS, names.MAX_ADDRESS)]
+Ref = Annotated[str, _shown(names.REF, 255)]
+Line = Annotated[str, Meta(min_length=1, max_length=200), _shown(names.LINE, 200)]
+Secret = Annotated[str, Meta(min_length=1, max_length=4096), _shown(names.SECRET, 4096)]
+Variables = Annotated[
+    dict[Annotated[str, _shown(names.VARIABLE, 128)], Annotated[str, _shown(r"[^\x00]*", names.MAX_VALUE)]],
+    Meta(max_length=256, description="Not those that change how programs are run, such as PATH or NODE_OPTIONS."),
+]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,7 +56,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 class NewProject(Request, frozen=True, kw_only=True):
     """A project to be added."""
 
-    name: ShortText
+    name: ProjectName
     repository: Address
     default_ref: Ref = "main"
     publish: Publish = Publish(static=True)
@@ -62,7 +79,7 @@ class ProjectChange(Request, frozen=True, kw_only=True):
 class NewSecret(Request, frozen=True, kw_only=True):
     """A secret's value. It is never shown again."""
 
-    value: Annotated[str, Meta(min_length=1, max_length=4096)]
+    value: Secret
 
 
 class NewBuild(Request, frozen=True, kw_only=True):
@@ -76,10 +93,10 @@ class NewBuild(Request, frozen=True, kw_only=True):
 class NewToken(Request, frozen=True, kw_only=True):
     """A token to be made."""
 
-    name: ShortText
+    name: Line
     scopes: Annotated[list[Scope], Meta(min_length=1, max_length=3)]
-    projects: list[str] | None = None  # None: all
-    expires_in: Annotated[int, Meta(ge=60, le=10 * 366 * 86400)] | None = None  # seconds
+    projects: ProjectNames | None = None  # None: all
+    expires_in: WholeSeconds | None = None
 
 
 class SignIn(Request, frozen=True, kw_only=True):
@@ -190,16 +207,33 @@ class Builds(Response, frozen=True, kw_only=True):
     next: int | None
 
 
+class Gap(msgspec.Struct, frozen=True, tag="gap", tag_field="type", rename={"start": "from"}):
+    """Records ``start`` ("from") to ``to`` of a log are lost; ``reason`` says why, for people."""
+
+    start: int
+    to: int
+    reason: str
+
+
+class End(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
+    """A log has ended; ``complete``: the server has checked that it has all ``lines``."""
+
+    lines: int
+    sha256: str
+    state: str
+    complete: bool
+
+
 class LogPage(Response, frozen=True, kw_only=True):
     """
-    A part of a log. ``lines`` are the WebSocket's messages (`Lines`, `gap`), ``after`` is the last number in
-    them, and ``end`` is set when the log has ended and all of it is before ``after``.
+    A part of a log. ``batches`` are messages as on the WebSocket, ``after`` is the last record's number in them,
+    and ``end`` is there when the log has ended and all of it is up to ``after``.
     """
 
     attempt: int
-    batches: list[msgspec.Raw]
+    batches: list[Lines | Gap]
     after: int
-    end: msgspec.Raw | None
+    end: End | None
 
 
 class Release(Response, frozen=True, kw_only=True):

@@ -75,7 +75,9 @@ def _pieces(text: str) -> list[str]:
 
 
 def _drawn_last(line: str) -> str:
-    """What a progress line shows at its end, in the colours that were set before."""
-    parts = line.rstrip("\r").split("\r")
-    before = "".join(_SGR.findall("".join(parts[:-1])))
-    return before + parts[-1]
+    """What a progress line shows at its end, in the colours that were set before, and with those set after it."""
+    parts = line.split("\r")
+    last = len(parts) - 1
+    while last > 0 and not _SGR.sub("", parts[last]):
+        last -= 1  # a return, and colours: nothing was drawn over yet
+    return "".join([*_SGR.findall("".join(parts[:last])), *parts[last:]])

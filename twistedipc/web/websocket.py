@@ -18,7 +18,7 @@ import msgspec
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.web.resource import IResource
 from zope.interface import implementer
@@ -227,6 +227,7 @@ class LogConversation:
         self._output: Output | None = None
         self._follower: _Follower | None = None
         self._states: _States | None = None
+        self._told = False  # a change of this attempt's state
         self._closed = False
         self._deafen: Callable[[], None] = lambda: None
 
@@ -245,9 +246,16 @@ class LogConversation:
         except LedgerUnavailable:
             output.say_goodbye(CLOSE_UNAVAILABLE, "the log can't be read now; try again")
             return
-        if row is None or self._closed or self._states is None:
+        except Exception:
+            output.say_goodbye(1011, "the log can't be read")
+            raise
+        if self._closed or self._states is None:
             return
-        self._states.tell(change_of(row, self._now()))
+        if row is None:  # it was there when the handshake began
+            output.say_goodbye(1011, "there is no such attempt any more")
+            return
+        if not self._told:  # else what was told meanwhile is newer
+            self._states.tell(change_of(row, self._now()))
         self._follower = _Follower(
             output,
             self._logs,
@@ -279,6 +287,7 @@ class LogConversation:
 
     def _changed(self, change: StateChange) -> None:
         if change.build == self._build and self._states is not None:
+            self._told = self._told or f"{change.build}-{change.attempt}" == self._attempt
             self._states.tell(change)
 
 
@@ -316,15 +325,13 @@ class StreamConversation:
             output.say_goodbye(1003 if binary else 1008, "text messages only" if binary else "too many messages")
             return
         self._waiting.append(payload)
-        if not self._busy:
-            self._busy = True
-            granting = Deferred.fromCoroutine(self._grant_all(output))
-            granting.addErrback(lambda failure: self._log.failure("a subscription failed", failure))
+        self._grant_on(output)
 
     def pump(self) -> None:
         """See `Conversation`. In turn, so that one log doesn't starve the others."""
         if self._states is None or self._output is None:
             return
+        self._grant_on(self._output)
         self._states.pump()
         active = deque(self._followers.values())
         while active and not self._output.paused:
@@ -344,9 +351,16 @@ class StreamConversation:
             follower.close()
         self._followers.clear()
 
+    def _grant_on(self, output: Output) -> None:
+        if self._waiting and not (self._busy or self._closed or output.paused):
+            self._busy = True
+            granting = Deferred.fromCoroutine(self._grant_all(output))
+            granting.addErrback(lambda failure: self._log.failure("a subscription failed", failure))
+
     async def _grant_all(self, output: Output) -> None:
         try:
-            while self._waiting and not self._closed:
+            # Who doesn't read the answers gets no more of them: their wishes wait, and those are bounded.
+            while self._waiting and not (self._closed or output.paused):
                 payload = self._waiting.popleft()
                 try:
                     request = _request_decoder.decode(payload)
@@ -419,7 +433,6 @@ class StreamConversation:
             self._states.tell(change)
 
     def _say(self, message: msgspec.Struct) -> None:
-        # Answers are bounded by the messages that wait, which are bounded.
         if self._output is not None and not self._closed:
             self._output.write_frames(text_frame(_encoder.encode(message)))
 
@@ -435,6 +448,7 @@ class ViewerProtocol(WebSocketServerProtocol):
     token: TokenRow
     paused = False
     _over = False
+    _expiry: IDelayedCall | None = None
 
     def onOpen(self) -> None:
         """The handshake is done. The HTTP channel is still the transport's producer: take its place."""
@@ -442,11 +456,30 @@ class ViewerProtocol(WebSocketServerProtocol):
         self.transport.registerProducer(self, True)
         self.factory.viewers.setdefault(self.token.id, set()).add(self)
         self.conversation.opened(self)
+        self._check_expiry()
+
+    def _check_expiry(self) -> None:
+        """A token is good for as long as it says, on an open socket too."""
+        self._expiry = None
+        expires = self.token.expires
+        if expires is None or self._over:
+            return
+        left = (expires - self.factory.now()) / 1000
+        if left <= 0:
+            self.say_goodbye(CLOSE_UNAUTHORISED, "the token has expired")
+        else:
+            # In days at most: a reactor can't wait for a year.
+            self._expiry = self.factory.reactor.callLater(min(left, 86_400.0), self._check_expiry)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """The client has sent something."""
         if not self._over:
             self.conversation.heard(payload, isBinary)
+
+    def onPing(self, payload: bytes) -> None:
+        """A pong, unless the client doesn't read: what it floods us with must not pile up here."""
+        if not self.paused:
+            super().onPing(payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """It is over."""
@@ -491,6 +524,9 @@ class ViewerProtocol(WebSocketServerProtocol):
         if not self._over:
             self._over = True
             self.paused = True
+            if self._expiry is not None:
+                self._expiry.cancel()
+                self._expiry = None
             viewers = self.factory.viewers.get(self.token.id)
             if viewers is not None:
                 viewers.discard(self)
@@ -504,8 +540,9 @@ class ViewerFactory(WebSocketServerFactory):
 
     protocol = ViewerProtocol
 
-    def __init__(self, reactor: IReactorTime, max_viewers: int) -> None:
+    def __init__(self, reactor: IReactorTime, now: Callable[[], int], max_viewers: int) -> None:
         super().__init__(reactor=reactor, server="twistedipc")
+        self.now = now  # milliseconds since the epoch
         self.viewers: dict[int, set[ViewerProtocol]] = {}  # by the id of their token
         self.setProtocolOptions(
             webStatus=False,
@@ -552,7 +589,7 @@ class WebSockets:
         *,
         max_viewers: int = 10_000,
     ) -> None:
-        self._factory = ViewerFactory(reactor, max_viewers)
+        self._factory = ViewerFactory(reactor, now, max_viewers)
         self._now = now
         self._ledger = ledger
         self._logs = logs

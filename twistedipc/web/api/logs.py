@@ -15,7 +15,6 @@ from twistedipc.web.log_forms import form_of, message_part
 from twistedipc.web.log_stream import TAKE_BYTES, LogStream, fetch
 from twistedipc.web.problems import not_found
 from twistedipc.web.queries import ReadLog, Stream, StreamLog
-from twistedipc.web.schemas import LogPage
 
 #: How many records a page has, if its reader doesn't say, and how many bytes at most (but one message, at least).
 PAGE_RECORDS = 1000
@@ -91,7 +90,16 @@ async def _attempt(call: Call[ReadLog, None] | Call[StreamLog, None], wanted: in
     return wanted
 
 
-async def _page(cursor: Cursor, attempt: int, after: int, limit: int) -> LogPage:
+class _EncodedPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A `LogPage` whose messages are JSON already: they go out as the store has them."""
+
+    attempt: int
+    batches: list[msgspec.Raw]
+    after: int
+    end: msgspec.Raw | None
+
+
+async def _page(cursor: Cursor, attempt: int, after: int, limit: int) -> _EncodedPage:
     batches: list[msgspec.Raw] = []
     left, size = limit, 0
     while left > 0 and size < PAGE_BYTES:
@@ -103,7 +111,7 @@ async def _page(cursor: Cursor, attempt: int, after: int, limit: int) -> LogPage
             break
         for entry in entries:
             if entry.final:
-                return LogPage(attempt=attempt, batches=batches, after=after, end=msgspec.Raw(entry.message))
+                return _EncodedPage(attempt=attempt, batches=batches, after=after, end=msgspec.Raw(entry.message))
             if left <= 0:
                 break
             message, following = message_part(entry, left)
@@ -111,7 +119,7 @@ async def _page(cursor: Cursor, attempt: int, after: int, limit: int) -> LogPage
             size += len(message)
             after = following - 1
             batches.append(msgspec.Raw(message))
-    return LogPage(attempt=attempt, batches=batches, after=after, end=None)
+    return _EncodedPage(attempt=attempt, batches=batches, after=after, end=None)
 
 
 def _not_waited_for() -> None:

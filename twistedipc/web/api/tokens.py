@@ -30,16 +30,15 @@ async def list_all(call: Call[None, None]) -> Reply:
 async def create(call: Call[None, NewToken]) -> Reply:
     """Make a token. Its secret is in this answer and nowhere else."""
     body, context = call.body, call.context
-    if not body.name.isprintable():
-        raise BadValue("a token's name is one line of printable characters")
+    names.line(body.name)
     bound = None if body.projects is None else frozenset(names.project(name) for name in body.projects)
-    if bound is not None and not 1 <= len(bound) <= 1000:
+    if body.projects is not None and not 1 <= len(body.projects) <= 1000:
         raise BadValue("a token is bound to 1 to 1000 projects; without `projects` it is good for all")
     if not _within(bound, call.token.projects):
         raise forbidden("this token is bound to projects, and can make no token that is good for others")
 
     def change(connection: Connection, who: str, now: int) -> tuple[TokenRow, str]:
-        expires = None if body.expires_in is None else now + body.expires_in * 1000
+        expires = None if body.expires_in is None else now + int(body.expires_in) * 1000
         row, secret = tokens.issue(
             connection, name=body.name, scopes=body.scopes, projects=bound, expires=expires, now=now
         )

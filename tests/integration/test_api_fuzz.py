@@ -1,0 +1,143 @@
+"""
+The real service against what its own OpenAPI document allows and forbids: schemathesis, with all its default checks.
+
+The cases are the same each time, and so few that all of it takes well under a minute.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import msgspec
+import pytest
+import schemathesis
+from requests.adapters import HTTPAdapter
+from schemathesis.config import SchemathesisConfig
+
+from tests.integration.platform import Platform
+from twistedipc import __version__
+from twistedipc.web.openapi import document
+from twistedipc.web.routes import ROUTES
+
+SEED = 7
+
+#: Cases of each operation, beside those that schemathesis derives one by one from the operation's schema.
+EXAMPLES = 10
+
+#: Chains of requests, each of which uses what an earlier one gave; and the most requests of one chain.
+CHAINS, STEPS = 20, 6
+
+PROJECT = "hello"
+TYPES = {(route.name, status): kind for route in ROUTES for status, kind in route.responses.items()}
+
+
+def _loaded() -> schemathesis.BaseSchema:
+    """The document, as schemathesis has it."""
+    config = SchemathesisConfig(seed=SEED)
+    config.projects.default.generation.update(
+        max_examples=EXAMPLES, deterministic=True, database="none", no_shrink=True
+    )
+    schema = schemathesis.openapi.from_dict(document(ROUTES, __version__), config=config)
+    schema.hook("filter_case")(_harmless)
+    # A WebSocket is no request with an answer: tests/test_web_websocket_seam.py and test_viewers.py have them.
+    return schema.exclude(operation_id=[route.name for route in ROUTES if route.websocket])
+
+
+def _harmless(_: object, case: schemathesis.Case[Any]) -> bool:
+    """Not what would end the test itself: that its token is revoked, or its project deleted."""
+    name, path = _name(case), case.path_parameters
+    return not (
+        (name == "revoke_token" and str(path.get("token")) == "1")
+        or (name == "remove_project" and path.get("project") == PROJECT)
+    )
+
+
+def _name(case: schemathesis.Case[Any]) -> str:
+    """The route's."""
+    name: str = case.operation.definition.raw["operationId"]
+    return name
+
+
+schema = _loaded()
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform with a project, a build with its log, and a release, so that there is something to be found."""
+    with Platform(tmp_path_factory.mktemp("fuzz")) as platform:
+        step = '{name = "make", run = "mkdir dist && echo hello | tee dist/index.html"}'
+        files = {".twistedipc.toml": f'[build]\nsteps = [{step}]\noutput = "dist"\n'}
+        platform.add_project(PROJECT, platform.repository(files), publish={"static": True})
+        platform.succeed(platform.build(PROJECT))
+        # Nobody is to call the repositories that are made up from now on: what is asked for stays queued.
+        platform.builder.kill()
+        yield platform
+        assert "Traceback" not in platform.apiserver.text()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _from_anywhere() -> Iterator[None]:
+    """
+    Each request comes from an address of its own (all of 127.0.0.0/8 is this machine), since the server makes an
+    address wait that has shown too many bad tokens.
+    """
+    numbers = itertools.count(2)
+    real = HTTPAdapter.init_poolmanager
+
+    def init_poolmanager(self: HTTPAdapter, *arguments: Any, **more: Any) -> None:
+        high, low = divmod(next(numbers), 250)
+        real(self, *arguments, source_address=(f"127.1.{high % 250}.{low + 1}", 0), **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HTTPAdapter, "init_poolmanager", init_poolmanager)
+        yield
+
+
+_KEY = "Idempotency-Key"
+_new = itertools.count()
+
+
+def how(case: schemathesis.Case[Any], platform: Platform) -> dict[str, Any]:
+    """How a case is to be called."""
+    if re.fullmatch("[!-~]{1,200}", case.headers.get(_KEY, "")):
+        case.headers[_KEY] += f"-{next(_new)}"  # the same one with another body is refused, as it should be
+    return {"base_url": platform.url, "headers": {"Authorization": f"Bearer {platform.token}"}}
+
+
+def decodable(_: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]) -> None:
+    """A success is of the type by which a client in Python decodes it."""
+    kind = TYPES.get((_name(case), response.status_code))
+    if isinstance(kind, type) and response.headers["content-type"] == ["application/json"]:
+        msgspec.json.decode(response.content, type=kind)
+
+
+def test_what_is_served_is_what_is_tried(platform: Platform) -> None:
+    assert json.loads(platform.text("/api/v1/openapi.json")) == document(ROUTES, __version__)
+
+
+@schema.parametrize()
+def test_operation(case: schemathesis.Case[Any], platform: Platform) -> None:
+    case.call_and_validate(additional_checks=[decodable], **how(case, platform))
+
+
+def test_chains(platform: Platform) -> None:
+    class Chains(schema.as_state_machine()):  # type: ignore[misc]  # a class that is made of the schema
+        def get_call_kwargs(self, case: schemathesis.Case[Any]) -> dict[str, Any]:
+            return how(case, platform)
+
+    Chains.run(
+        settings=hypothesis.settings(
+            max_examples=CHAINS,
+            stateful_step_count=STEPS,
+            derandomize=True,
+            phases=[hypothesis.Phase.generate],
+            database=None,
+            deadline=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+    )

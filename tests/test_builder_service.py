@@ -1,0 +1,658 @@
+"""
+The builder: real folders, journals and locks, on a clock; the link is in memory, and the runner is the test, which
+holds the lock that was passed to it and writes what a runner writes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from twistedipc.builder import held as held_module
+from twistedipc.builder import service as service_module
+from twistedipc.builder.held import Settings, create_folder
+from twistedipc.builder.link import VOCABULARY
+from twistedipc.builder.service import FINAL_INTERVAL, MAX_UPLOADS_REFUSED, UPLOAD_INTERVAL, BuilderService
+from twistedipc.builder.upload import NoArchive, UploadFailed, WrongArchive
+from twistedipc.builds import messages as m
+from twistedipc.builds.attempt import (
+    ArtifactFile,
+    Cancel,
+    Package,
+    Permit,
+    PermitWanted,
+    Result,
+    read_file,
+    write_file,
+)
+from twistedipc.builds.logs import Lines, StepStarted
+from twistedipc.ipc import Peer
+from twistedipc.ipc.session import FRAME_LIMIT
+from twistedipc.ipc.testing import ConnectedPair, connected_pair, settings
+from twistedipc.runner.journal import Journal
+from twistedipc.server.builders import VOCABULARY as APISERVER_VOCABULARY
+
+LEASE = "0123456789abcdef0123456789abcdef"
+OTHER_LEASE = "fedcba9876543210fedcba9876543210"
+
+
+class Threads:
+    """A pool whose work is done at once, or, while ``held`` is a list, when it is let go."""
+
+    def __init__(self) -> None:
+        self.held: list[Callable[[], None]] | None = None
+
+    def callInThreadWithCallback(
+        self, done: Callable[[bool, object], None], function: Callable[..., object], *args: Any, **kwargs: Any
+    ) -> None:
+        """As Twisted's."""
+
+        def run() -> None:
+            try:
+                result = function(*args, **kwargs)
+            except Exception:
+                done(False, Failure())
+            else:
+                done(True, result)
+
+        if self.held is None:
+            run()
+        else:
+            self.held.append(run)
+
+    def let_go(self) -> None:
+        """Do what waits."""
+        waiting, self.held = self.held or [], None
+        for run in waiting:
+            run()
+
+
+class Runner:
+    """What was spawned: it holds the lock of its folder."""
+
+    def __init__(self, protocol: ProcessProtocol, folder: Path, lock: int) -> None:
+        self.folder = folder
+        self.journal = Journal(folder, lambda: None)
+        self._protocol = protocol
+        self._lock = os.dup(lock)
+
+    def write(self, *lines: str) -> None:
+        """Output."""
+        self.journal.append(Lines(self.journal.count + 1, 10, 0, list(lines)))
+
+    def finish(self, outcome: Any = "succeeded", **more: Any) -> Result:
+        """The result, and the exit."""
+        lines, sha256 = self.journal.count, self.journal.hexdigest()
+        result = Result(outcome=outcome, lines=lines, sha256=sha256, started=5, ended=9, **more)
+        write_file(self.folder / "result.json", result)
+        self.die()
+        return result
+
+    def die(self) -> None:
+        """The exit."""
+        self.journal.close()
+        os.close(self._lock)
+        self._protocol.processExited(Failure(Exception("exited")))
+
+
+class Port:
+    """The doorbell's."""
+
+    def stopListening(self) -> None:
+        """As Twisted's."""
+
+
+class Reactor(Clock):
+    """A clock that also spawns runners and has threads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads = Threads()
+        self.runners: list[Runner] = []
+        self.can_spawn = True
+
+    def getThreadPool(self) -> Threads:
+        """As Twisted's."""
+        return self.threads
+
+    def callFromThread(self, function: Callable[..., object], *args: Any) -> None:
+        """As Twisted's."""
+        function(*args)
+
+    def listenUNIXDatagram(self, *_: object) -> Port:
+        """As Twisted's."""
+        return Port()
+
+    def spawnProcess(self, protocol: ProcessProtocol, _program: str, argv: list[str], **more: Any) -> None:
+        """As Twisted's."""
+        if not self.can_spawn:
+            raise OSError("fork: no more processes")
+        self.runners.append(Runner(protocol, Path(argv[4]), more["childFDs"][3]))
+
+
+class Apiserver:
+    """The other end of the link: hears everything, and says what the test says."""
+
+    def __init__(self) -> None:
+        self.heard: list[Any] = []
+        self.syncs: list[m.Sync] = []
+        self.order: Callable[[m.HeldAttempt], m.Order] = lambda held: m.Order(
+            attempt=held.attempt,
+            lease=held.lease,
+            order="go" if held.phase == "accepted" else "continue",
+            next=self.next,
+        )
+        self.next = 1
+        self.permit = Permit(granted=True, token="t0ken")
+
+    def __call__(self, peer: Peer) -> Apiserver:
+        """The link is ready."""
+        self.peer = peer
+        return self
+
+    def message_received(self, message: Any) -> None:
+        """The builder says something."""
+        self.heard.append(message)
+
+    async def call_received(self, request: Any) -> msgspec.Struct:
+        """The builder asks."""
+        self.heard.append(request)
+        match request:
+            case m.Sync():
+                self.syncs.append(request)
+                return m.Orders(
+                    orders=[self.order(held) for held in request.attempts], credit=1 << 20, uploads="http://api.example"
+                )
+            case m.WantPermit():
+                return self.permit
+            case _:
+                return m.UploadGrant(path="/upload", token="tipu_x")
+
+    def connection_lost(self, reason: str) -> None:
+        """The link is gone."""
+
+    def writing_paused(self) -> None:
+        """The builder doesn't keep up."""
+
+    def writing_resumed(self) -> None:
+        """It does."""
+
+    def take(self, kind: type[Any]) -> list[Any]:
+        """What was heard of this kind, and forget it."""
+        found = [message for message in self.heard if isinstance(message, kind)]
+        self.heard = [message for message in self.heard if not isinstance(message, kind)]
+        return found
+
+    def records(self) -> list[object]:
+        """The records that came, in their order; they must be without holes."""
+        found: list[object] = []
+        for message in self.take(m.Log):
+            for batch in message.batches:
+                assert batch.first == self.next, (batch.first, self.next)
+                self.next = batch.end
+                found += batch.lines
+        return found
+
+
+def offer(attempt: str = "1-1", lease: str = LEASE) -> m.Offer:
+    """An offer."""
+    return m.Offer(
+        attempt=attempt,
+        lease=lease,
+        build=1,
+        project="hello",
+        repository="https://git.example/hello.git",
+        ref="main",
+        timeout=60.0,
+        idle_timeout=30.0,
+        expires=15.0,
+    )
+
+
+class BuilderCase(SynchronousTestCase):
+    """One builder and its data folder."""
+
+    def setUp(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder, True)
+        self.settings = Settings(
+            data=self.folder, path="/bin", environment={}, timeout=60.0, idle_timeout=30.0, grace=1.0
+        )
+        self.apiserver = Apiserver()
+        self.reactor = Reactor()
+        self.service = self.start()
+        self.addCleanup(lambda: self.stop())
+
+    def start(self, slots: int = 2) -> BuilderService:
+        """A builder on the folder."""
+        service = BuilderService(cast(Any, self.reactor), self.settings, slots=slots, now=lambda: 7)
+        service.startService()
+        return service
+
+    def stop(self) -> None:
+        """It leaves."""
+        self.successResultOf(self.service.stopService())
+
+    def restart(self) -> None:
+        """It is killed, and started again."""
+        self.stop()
+        self.service = self.start()
+
+    def link(self) -> ConnectedPair:
+        """An apiserver links, and syncs."""
+        pair = connected_pair(
+            (settings(VOCABULARY, "builder", "apiserver"), self.service.application),
+            (settings(APISERVER_VOCABULARY, "apiserver", "builder"), cast(Any, self.apiserver)),
+            clock=self.reactor,
+        )
+        self.pair = pair
+        return pair
+
+    def say(self, message: msgspec.Struct) -> None:
+        """The apiserver says something."""
+        self.apiserver.peer.send(message)
+        self.pair.pump()
+
+    def later(self, seconds: float = 1.0) -> None:
+        """Some time later."""
+        self.pair.advance(seconds)
+
+    def run_one(self, attempt: str = "1-1", lease: str = LEASE) -> Runner:
+        """Offer an attempt and let it go."""
+        self.say(offer(attempt, lease))
+        self.assertEqual([m.Accept(attempt=attempt, lease=lease)], self.apiserver.take(m.Accept))
+        self.say(m.Go(attempt=attempt, lease=lease))
+        self.assertEqual(1, len(self.apiserver.take(m.Started)))
+        return self.reactor.runners[-1]
+
+    def folders(self) -> list[str]:
+        """The attempts' folders."""
+        return sorted(os.listdir(self.settings.attempts))
+
+
+class Life(BuilderCase):
+    """An attempt's life on a builder."""
+
+    def test_from_the_offer_to_the_end(self) -> None:
+        self.link()
+        runner = self.run_one()
+        runner.write("one", "two")
+        self.later()
+        self.assertEqual(["one", "two"], self.apiserver.records())
+        self.say(m.Ack(attempt="1-1", next=3))
+        runner.write("three")
+        result = runner.finish()
+        self.later()
+        self.assertEqual(["three"], self.apiserver.records())
+        self.assertEqual([m.Final(attempt="1-1", lease=LEASE, result=result)], self.apiserver.take(m.Final))
+        self.say(m.FinalAck(attempt="1-1", lease=LEASE))
+        self.assertEqual([], self.folders())
+        self.assertEqual({}, self.service._held)
+
+    def test_what_is_over_leaves_no_open_file(self) -> None:
+        self.link()
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(1, 6):
+            self.apiserver.next = 1
+            runner = self.run_one(f"{number}-1")
+            runner.write("one")
+            self.later()
+            self.apiserver.records()
+            runner.finish()
+            self.later()
+            self.say(m.FinalAck(attempt=f"{number}-1", lease=LEASE))
+        self.assertEqual([], self.folders())
+        self.assertEqual(before, len(os.listdir("/proc/self/fd")))
+
+    def test_a_final_without_an_answer_is_said_again(self) -> None:
+        self.link()
+        self.run_one().finish()
+        self.later()
+        self.assertEqual(1, len(self.apiserver.take(m.Final)))
+        self.later(FINAL_INTERVAL - 2)
+        self.assertEqual([], self.apiserver.take(m.Final))
+        self.later(4)
+        self.assertEqual(1, len(self.apiserver.take(m.Final)))
+
+    def test_go_twice_starts_once(self) -> None:
+        self.link()
+        self.run_one()
+        self.say(m.Go(attempt="1-1", lease=LEASE))
+        self.assertEqual(1, len(self.reactor.runners))
+
+    def test_no_more_than_there_are_slots(self) -> None:
+        self.link()
+        self.run_one("1-1")
+        self.run_one("2-1")
+        self.say(offer("3-1"))
+        (declined,) = self.apiserver.take(m.Decline)
+        self.assertIn("slots", declined.reason)
+        self.reactor.runners[0].finish()
+        self.later()
+        self.say(offer("3-1"))
+        self.assertEqual(1, len(self.apiserver.take(m.Accept)))
+
+    def test_a_runner_that_dies_is_lost_and_what_it_wrote_arrives(self) -> None:
+        self.link()
+        runner = self.run_one()
+        runner.write("one")
+        runner.die()
+        self.later()
+        self.assertEqual(["one"], self.apiserver.records())
+        (final,) = self.apiserver.take(m.Final)
+        self.assertEqual(("lost", 1), (final.result.outcome, final.result.lines))
+
+    def test_a_stopped_attempt_is_told_to_end_and_then_forgotten(self) -> None:
+        self.link()
+        runner = self.run_one()
+        self.say(m.Stop(attempt="1-1", lease=LEASE))
+        self.assertIsNotNone(read_file(runner.folder / "cancel", Cancel))
+        self.assertEqual(1, len(self.folders()))
+        runner.die()
+        self.later()
+        self.assertEqual([], self.folders())
+        self.assertEqual([], self.apiserver.take(m.Final))
+
+    def test_a_permit_is_asked_for_until_it_is_answered(self) -> None:
+        self.link()
+        runner = self.run_one()
+        package = Package(file="p.tgz", name="p", version="1.0.0", integrity="sha512-x")
+        write_file(runner.folder / "permit.wanted", PermitWanted(package=package))
+        self.later()
+        self.later()
+        self.assertEqual(1, len(self.apiserver.take(m.WantPermit)))
+        self.assertEqual(self.apiserver.permit, read_file(runner.folder / "permit", Permit))
+        # Killed and started again, it finds the same question without an answer, and asks again.
+        (runner.folder / "permit").unlink()
+        self.restart()
+        self.link()
+        self.later()
+        self.assertEqual(1, len(self.apiserver.take(m.WantPermit)))
+
+
+class Links(BuilderCase):
+    """Links that come and go."""
+
+    def test_after_a_cut_it_goes_on_from_what_was_committed(self) -> None:
+        self.link()
+        runner = self.run_one()
+        for number in range(1, 6):
+            runner.write(f"line {number}")
+        self.later()
+        self.assertEqual(5, len(self.apiserver.records()))
+        self.pair.cut()
+        self.apiserver.next = 3  # only two were committed
+        runner.write("line 6")
+        self.link()
+        self.later()
+        self.assertEqual(["line 3", "line 4", "line 5", "line 6"], self.apiserver.records())
+
+    def test_a_builder_that_was_killed_finds_what_runs_and_what_has_ended(self) -> None:
+        self.link()
+        one, two = self.run_one("1-1"), self.run_one("2-1")
+        self.stop()
+        one.write("one")
+        two.finish()
+        self.service = self.start()
+        self.link()
+        self.later()
+        phases = {held.attempt: held.phase for held in self.apiserver.syncs[-1].attempts}
+        self.assertEqual({"1-1": "running", "2-1": "ended"}, phases)
+        self.assertEqual(["one"], self.apiserver.records())
+        self.assertEqual(["2-1"], [final.attempt for final in self.apiserver.take(m.Final)])
+        self.assertEqual(2, len(self.reactor.runners))
+
+    def test_what_was_accepted_and_never_started_is_started_by_the_sync(self) -> None:
+        self.link()
+        self.say(offer())
+        self.restart()
+        self.link()
+        self.assertEqual(["accepted"], [held.phase for held in self.apiserver.syncs[-1].attempts])
+        self.assertEqual(1, len(self.reactor.runners))
+
+    def test_an_offer_that_is_written_down_after_the_next_links_sync_is_forgotten(self) -> None:
+        self.link()
+        self.reactor.threads.held = []
+        self.say(offer())
+        self.link()  # whose sync doesn't name it, so the apiserver takes it back
+        self.assertEqual([], self.apiserver.syncs[-1].attempts)
+        self.reactor.threads.let_go()
+        self.later()
+        self.assertEqual(([], {}), (self.folders(), self.service._held))
+        self.run_one("1-1", OTHER_LEASE)
+
+    def test_an_offer_that_is_written_down_without_a_link_is_in_the_next_sync(self) -> None:
+        self.link()
+        self.reactor.threads.held = []
+        self.say(offer())
+        self.pair.cut()
+        self.reactor.threads.let_go()
+        self.link()
+        self.assertEqual(["1-1"], [held.attempt for held in self.apiserver.syncs[-1].attempts])
+
+    def test_orders_that_cannot_be_followed_end_the_link(self) -> None:
+        self.link()
+        self.run_one()
+        self.pair.cut()
+        self.apiserver.order = lambda held: m.Order(attempt=held.attempt, lease=held.lease, order="continue", next=-1)
+        pair = self.link()
+        self.assertTrue(pair.lost)
+        self.assertEqual(1, len(self.flushLoggedErrors(ValueError)))
+
+    def test_credit_bounds_what_is_under_way_and_comes_back(self) -> None:
+        self.link()
+        runner = self.run_one()
+        for _ in range(60):
+            runner.write("x" * 60_000)
+        self.later(5)
+        first = len(self.apiserver.records())
+        self.assertTrue(15 <= first <= 20, first)
+        for _ in range(4):
+            self.say(m.Ack(attempt="1-1", next=self.apiserver.next))
+            first += len(self.apiserver.records())
+        self.assertEqual(60, first)
+
+    def test_a_hole_is_filled(self) -> None:
+        self.link()
+        runner = self.run_one()
+        runner.write("one", "two", "three")
+        self.later()
+        self.assertEqual(3, len(self.apiserver.records()))
+        self.apiserver.next = 2
+        self.say(m.Resend(attempt="1-1", next=2))
+        self.assertEqual(["two", "three"], self.apiserver.records())
+
+    def test_long_lines_of_a_journal_fit_into_frames(self) -> None:
+        self.link()
+        runner = self.run_one()
+        # Each NUL is six bytes in JSON: the first line of the journal is longer than what is read at once, and what
+        # follows it fills the next bigger block to the brim.
+        runner.write("\0" * 65_536)
+        runner.write("\0" * 65_536)
+        runner.write("\0" * 43_600)
+        runner.write("x" * (FRAME_LIMIT - 2 * (6 * 65_536 + 70) - (6 * 43_600 + 70) - 90))
+        self.later()
+        self.assertEqual(4, len(self.apiserver.records()))
+        self.assertFalse(self.pair.lost)
+
+
+class Trouble(BuilderCase):
+    """Disks and files that aren't as they should be."""
+
+    def test_a_full_disk_declines_and_leaves_nothing_behind(self) -> None:
+        self.link()
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        self.patch(held_module, "sync_folder", full)
+        self.say(offer())
+        (declined,) = self.apiserver.take(m.Decline)
+        self.assertIn("No space", declined.reason)
+        self.assertEqual([], self.folders())
+
+    def test_a_cancellation_that_a_full_disk_refuses_is_written_later(self) -> None:
+        self.link()
+        runner = self.run_one()
+        other = self.run_one("2-1")
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        disk = self.patch(held_module, "write_file", full)
+        self.say(m.CancelAttempt(attempt="1-1", lease=LEASE, reason="not wanted"))
+        self.assertFalse(self.pair.lost)
+        other.write("goes on")
+        self.later()
+        self.assertEqual(["goes on"], self.apiserver.records())
+        disk.restore()
+        self.later()
+        self.assertEqual(Cancel(reason="not wanted"), read_file(runner.folder / "cancel", Cancel))
+
+    def test_a_start_that_fails_is_said(self) -> None:
+        self.link()
+        self.reactor.can_spawn = False
+        self.say(offer())
+        self.say(m.Go(attempt="1-1", lease=LEASE))
+        self.later()
+        (final,) = self.apiserver.take(m.Final)
+        self.assertEqual("failed", final.result.outcome)
+        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+
+    def test_broken_folders_harm_no_others(self) -> None:
+        self.link()
+        self.run_one()
+        self.stop()
+        attempts = self.settings.attempts
+        (attempts / "a-file").write_text("hello")
+        for name, spec in (("2-1-bad", "{"), ("3-1-empty", None)):
+            (attempts / name).mkdir()
+            if spec is not None:
+                (attempts / name / "spec.json").write_text(spec)
+        folder = create_folder(self.settings, held_module.spec_of(offer("4-1"), self.settings))
+        (folder / "starting").touch()
+        (folder / "result.json").write_text("{")
+        self.service = self.start()
+        self.link()
+        self.later()
+        self.assertEqual(["1-1", "4-1"], sorted(held.attempt for held in self.apiserver.syncs[-1].attempts))
+        (final,) = self.apiserver.take(m.Final)
+        self.assertEqual(("4-1", "lost"), (final.attempt, final.result.outcome))
+        self.assertNotIn("3-1-empty", self.folders())
+
+    def test_files_that_a_build_has_tampered_with_harm_no_others(self) -> None:
+        self.link()
+        one, two = self.run_one("1-1"), self.run_one("2-1")
+        (one.folder / "permit.wanted").write_text("{")
+        two.write("goes on")
+        self.later()
+        self.assertEqual(["goes on"], self.apiserver.records())
+        two.finish()
+        self.later(3)
+        self.assertEqual(["2-1"], [final.attempt for final in self.apiserver.take(m.Final)])
+        # A result that isn't one doesn't end what lives.
+        (one.folder / "result.json").write_text("{")
+        self.later(3)
+        self.assertEqual([], self.apiserver.take(m.Final))
+        one.finish()
+        self.later(3)
+        self.assertEqual(["1-1"], [final.attempt for final in self.apiserver.take(m.Final)])
+
+    def test_a_journal_that_is_damaged_or_cut_short_ends_its_log_there(self) -> None:
+        for number, cut in enumerate((False, True), 1):
+            runner_name = f"{number}-1"
+            self.apiserver.next = 1
+            pair = self.link()
+            runner = self.run_one(runner_name)
+            runner.journal.append(Lines(1, 10, 0, [StepStarted(0, "build", "make")]))
+            runner.write("two")
+            (segment,) = (runner.folder / "journal").iterdir()
+            good = segment.stat().st_size
+            runner.write("three")
+            runner.write("four")
+            data = bytearray(segment.read_bytes())
+            if cut:
+                del data[good + 5 :]
+            else:
+                data[good + 20] ^= 1
+            segment.write_bytes(data)
+            runner.finish()
+            self.later(3)
+            self.assertEqual(2, len(self.apiserver.records()))
+            (final,) = self.apiserver.take(m.Final)
+            result = final.result
+            self.assertEqual(("lost", 2, ""), (result.outcome, result.lines, result.sha256))
+            self.assertIn("damaged", result.reason)
+            self.say(m.FinalAck(attempt=runner_name, lease=LEASE))
+            pair.cut()
+
+    def test_a_journal_that_cannot_be_opened_for_a_while(self) -> None:
+        self.link()
+        runner = self.run_one()
+        runner.write("one")
+        journal = runner.folder / "journal"
+        os.rename(journal, runner.folder / "elsewhere")
+        journal.write_text("not a folder")
+        self.later(3)
+        self.assertFalse(self.pair.lost)
+        journal.unlink()
+        os.rename(runner.folder / "elsewhere", journal)
+        self.later()
+        self.assertEqual(["one"], self.apiserver.records())
+
+
+class Uploads(BuilderCase):
+    """Archives that arrive, or can't."""
+
+    ARTIFACT = ArtifactFile(size=5, sha256="a" * 64, files=1, unpacked=5)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.tries = 0
+        self.error: Exception | None = None
+
+        async def upload(*_: object) -> None:
+            self.tries += 1
+            if self.error is not None:
+                raise self.error
+
+        self.patch(service_module, "upload", upload)
+        self.link()
+
+    def test_the_end_is_said_after_the_upload(self) -> None:
+        self.error = UploadFailed("broken off")
+        self.run_one().finish(artifact=self.ARTIFACT)
+        self.later(3 * UPLOAD_INTERVAL)
+        self.assertGreater(self.tries, 1)
+        self.assertEqual([], self.apiserver.take(m.Final))
+        self.error = None
+        self.later(2 * UPLOAD_INTERVAL)
+        (final,) = self.apiserver.take(m.Final)
+        self.assertEqual("succeeded", final.result.outcome)
+
+    def test_an_archive_that_is_not_there_any_more_fails_the_attempt(self) -> None:
+        for number, error in enumerate((FileNotFoundError("archive.tar.gz"), NoArchive("3 bytes instead of 5")), 1):
+            self.tries, self.error = 0, error
+            self.run_one(f"{number}-1").finish(artifact=self.ARTIFACT)
+            self.later()
+            (final,) = self.apiserver.take(m.Final)
+            self.assertEqual(("failed", 1), (final.result.outcome, self.tries))
+            self.assertIn(str(error), final.result.reason)
+
+    def test_an_archive_that_always_arrives_as_another_fails_the_attempt(self) -> None:
+        self.error = WrongArchive("the apiserver answered 422")
+        self.run_one().finish(artifact=self.ARTIFACT)
+        self.later(10 * UPLOAD_INTERVAL)
+        self.assertEqual(MAX_UPLOADS_REFUSED, self.tries)
+        (final,) = self.apiserver.take(m.Final)
+        self.assertEqual("failed", final.result.outcome)
