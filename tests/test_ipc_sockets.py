@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.ipc_example import Ask, Note, Recorder, Told, apiserver, builder
-from twistedipc.ipc.dial import LASTING, DialService, dial
+from twistedipc.ipc.dial import LASTING, LONGEST_DELAY, LONGEST_LOCAL_DELAY, DialService, dial
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.errors import BadEndpoint, NotConnected
 from twistedipc.ipc.listen import ListenService, listen
@@ -395,9 +395,10 @@ class SendAtOnceTests(SocketTestCase):
 class BackoffTests(SynchronousTestCase):
     """The times between tries, on a clock, against an endpoint that refuses."""
 
-    def delays(self, random: Callable[[], float], count: int) -> list[float]:
+    def delays(self, random: Callable[[], float], count: int, longest: float = LONGEST_DELAY) -> list[float]:
         memory = MemoryReactorClock()
         service = dial(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=random)
+        service._factory.maxDelay = longest
         service.startService()
         delays: list[float] = []
         for _ in range(count):
@@ -413,6 +414,12 @@ class BackoffTests(SynchronousTestCase):
 
     def test_it_doubles_up_to_half_a_minute(self) -> None:
         self.assertEqual(self.delays(lambda: 1.0, 9), [0.5, 1, 2, 4, 8, 16, 30, 30, 30])
+
+    def test_on_one_machine_it_stays_short(self) -> None:
+        self.assertEqual(self.delays(lambda: 1.0, 5, LONGEST_LOCAL_DELAY), [0.5, 1, 2, 2, 2])
+        memory = cast(LinkReactor, MemoryReactorClock())
+        for endpoint, longest in (("unix:/nowhere", LONGEST_LOCAL_DELAY), ("tcp:127.0.0.1:1", LONGEST_DELAY)):
+            self.assertEqual(dial(memory, endpoint, builder(), Arrivals())._factory.maxDelay, longest)
 
     def test_it_is_scattered_over_the_whole_delay(self) -> None:
         self.assertEqual(self.delays(lambda: 0.25, 4), [0.125, 0.25, 0.5, 1])

@@ -2,8 +2,8 @@
 ``python -m bench.latency [--rates 20,200,1000] [--seconds 5] [--repetitions 3]``
 
 Both services as real processes, on the embedded default (SQLite, a UNIX socket), with durable journals and commits. A
-build prints the time at a steady rate; a viewer in another process (this one, with the ``websockets`` package) reads the
-log by WebSocket and compares it with its own clock. One JSON line a run: milliseconds.
+build prints the time at a steady rate; a viewer in another process (this one, by the ``websockets`` package) reads
+the log by WebSocket and compares it with its own clock. One JSON line a run: milliseconds.
 """
 
 from __future__ import annotations

@@ -34,17 +34,20 @@ class Forwarding:
         if held in self._turn:
             self._turn.remove(held)
 
-    def pump(self, link: ApiserverLink) -> None:
-        """Send as much as there is, as credit allows and as the link takes."""
+    def pump(self, link: ApiserverLink) -> bool:
+        """Send as much as there is, as credit allows and as the link takes; whether that was anything."""
         idle = 0
+        sent = False
         while self._turn and idle < len(self._turn):
             if link.peer.paused:
-                return
+                return sent
             held = self._turn[0]
             self._turn.rotate(-1)
             batches = held.read(TURN_BYTES) if held.synced and held.may_have_more else []
             if batches:
                 idle = 0
+                sent = True
                 link.send(Log(attempt=held.spec.attempt, lease=held.spec.lease, batches=batches))
             else:
                 idle += 1
+        return sent

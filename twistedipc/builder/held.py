@@ -36,6 +36,7 @@ from twistedipc.builds.attempt import (
     sync_folder,
     write_file,
 )
+from twistedipc.builds.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.logs import Lines
 from twistedipc.builds.messages import HeldAttempt as HeldAttemptMessage
 from twistedipc.builds.messages import Offer
@@ -171,6 +172,7 @@ class HeldAttempt:
             descriptor = os.open(self.folder / "starting", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             os.close(descriptor)
             sync_folder(self.folder)
+            crash_point(CrashPoint.BUILDER_START_WRITTEN)
             self.phase = Phase.RUNNING
             null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
             errors = os.open(self.folder / "runner.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)

@@ -11,6 +11,7 @@ import msgspec
 
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit
+from twistedipc.builds.crashpoints import CrashPoint, crash_point
 from twistedipc.ipc import CallFailed, NotConnected, Peer, Vocabulary
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class ApiserverLink:
                 if (held := service.held(attempt, lease)) is not None:
                     service.forget(held, kill=True)
             case m.FinalAck(attempt=attempt, lease=lease):
+                crash_point(CrashPoint.BUILDER_FINAL_ACK_RECEIVED)
                 if (held := service.held(attempt, lease)) is not None:
                     service.forget(held, kill=False)
             case _:

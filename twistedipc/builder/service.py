@@ -37,6 +37,7 @@ from twistedipc.builder.upload import NoArchive, UploadFailed, WrongArchive, upl
 from twistedipc.builds import messages as m
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Permit, Result, Spec, read_file, write_file
+from twistedipc.builds.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds.logs import LogDigest
 from twistedipc.ipc import CallFailed, CallTimedOut, CreditWindow, NotConnected, Peer, PeerInfo
 
@@ -260,12 +261,14 @@ class BuilderService(MultiService):
 
     async def offered(self, link: ApiserverLink, offer: m.Offer) -> None:
         """Write the attempt down and accept it, or decline it."""
+        crash_point(CrashPoint.BUILDER_OFFER_RECEIVED)
         reason = self._why_not(offer)
         if not reason:
             self._accepting.add(offer.attempt)
             try:
                 spec = spec_of(offer, self._settings)
                 folder = await self._in_thread(create_folder, self._settings, spec)
+                crash_point(CrashPoint.BUILDER_SPEC_WRITTEN)
                 held = HeldAttempt(folder, spec, CreditWindow(self._credit, self._link_credit))
                 self._hold(held)
             except OSError as error:
@@ -282,6 +285,7 @@ class BuilderService(MultiService):
             return
         held.synced = True
         link.send(m.Accept(attempt=offer.attempt, lease=offer.lease))
+        crash_after_turn(self._reactor, CrashPoint.BUILDER_ACCEPT_SENT)
 
     def _why_not(self, offer: m.Offer) -> str:
         try:
@@ -307,8 +311,10 @@ class BuilderService(MultiService):
         """The acceptance is committed: spawn the runner."""
         if held.phase is not Phase.ACCEPTED:
             return
+        crash_point(CrashPoint.BUILDER_GO_RECEIVED)
         try:
             held.start(self._reactor, self.look)
+            crash_point(CrashPoint.BUILDER_RUNNER_SPAWNED)
         except OSError as error:
             self._log.failure("{name} can't be started", name=held.name)
             now = self._now()
@@ -328,6 +334,7 @@ class BuilderService(MultiService):
             return
         if self._link is not None:
             self._link.send(m.Started(attempt=held.spec.attempt, lease=held.spec.lease, time=self._now()))
+            crash_after_turn(self._reactor, CrashPoint.BUILDER_STARTED_SENT)
 
     def cancel(self, held: HeldAttempt, reason: str) -> None:
         """Someone wants it to end."""
@@ -337,6 +344,7 @@ class BuilderService(MultiService):
 
     def acknowledged(self, held: HeldAttempt, next: int) -> None:
         """Records were committed: there is credit again."""
+        crash_point(CrashPoint.BUILDER_ACK_RECEIVED)
         held.acknowledged(next)
         self.pump()
 
@@ -428,6 +436,7 @@ class BuilderService(MultiService):
 
     async def _remove(self, held: HeldAttempt) -> None:
         await self._in_thread(held.remove)
+        crash_point(CrashPoint.BUILDER_FOLDER_REMOVED)
         self._held.pop(held.name, None)
         self._forwarding.remove(held)
 
@@ -437,6 +446,7 @@ class BuilderService(MultiService):
         except OSError as error:
             self._log.error("how {name} ended can't be told yet: {error}", name=held.name, error=error)
             return
+        crash_point(CrashPoint.BUILDER_END_KNOWN)
         held.ended(result)
         self._log.info("{name} ended: {outcome}", name=held.name, outcome=result.outcome)
         self._look_at(held)
@@ -449,7 +459,8 @@ class BuilderService(MultiService):
         link = self._link
         if link is None or not link.synced:
             return
-        self._forwarding.pump(link)
+        if self._forwarding.pump(link):
+            crash_after_turn(self._reactor, CrashPoint.BUILDER_LOG_SENT)
         now = self._reactor.seconds()
         for held in self._held.values():
             if (
@@ -461,6 +472,7 @@ class BuilderService(MultiService):
                 assert held.result is not None
                 held.final_sent = now
                 link.send(m.Final(attempt=held.spec.attempt, lease=held.spec.lease, result=held.result))
+                crash_after_turn(self._reactor, CrashPoint.BUILDER_FINAL_SENT)
 
     # -- publishing
 
@@ -518,6 +530,7 @@ class BuilderService(MultiService):
         except (CallTimedOut, NotConnected, UploadFailed, *_HTTP_ERRORS) as error:
             self._log.info("uploading {name} was broken off: {error}", name=held.name, error=error)
             return
+        crash_point(CrashPoint.BUILDER_UPLOADED)
         held.uploaded = True
         self.pump()
 

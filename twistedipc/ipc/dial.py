@@ -37,6 +37,8 @@ from twistedipc.ipc.session import SessionSettings, Side
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30
+#: On one machine a vain try costs nothing, there is no crowd, and whoever restarts the peer waits for it.
+LONGEST_LOCAL_DELAY = 2
 
 #: Seconds that a link must have been ready for, before the next delay is the first one again: a peer that welcomes
 #: and then throws out must not be hammered.
@@ -68,6 +70,8 @@ def dial(
         return refuse_strangers(link.transport, uids) if address.kind == "unix" else None
 
     factory = _LinkFactory(reactor, endpoint, settings, application_factory, check, random)
+    if address.kind == "unix":
+        factory.maxDelay = LONGEST_LOCAL_DELAY
     return DialService(factory, _Connector(connecting, factory))
 
 

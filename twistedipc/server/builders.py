@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit
+from twistedipc.builds.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.ipc import CallFailed, NotConnected, Peer, PeerInfo, Vocabulary
 from twistedipc.server.boundaries import StateFeed
@@ -315,6 +316,7 @@ class BuilderLink:
             case m.Log():
                 self._log_received(message)
             case m.Accept():
+                crash_point(CrashPoint.APISERVER_ACCEPT_RECEIVED)
                 self._builders.launch(self._accepted(message), "an acceptance")
             case m.Decline():
                 self._builders.launch(self._declined(message), "a declined offer")
@@ -377,7 +379,9 @@ class BuilderLink:
 
     def acknowledge(self, live: LiveLog) -> None:
         """Records of this log have been committed."""
+        crash_point(CrashPoint.APISERVER_LOG_COMMITTED)
         self._send(m.Ack(attempt=live.attempt, next=live.committed))
+        crash_after_turn(self._with.clock, CrashPoint.APISERVER_ACK_SENT)
 
     # -- sync
 
@@ -459,11 +463,13 @@ class BuilderLink:
                 self._builders.announce(row)
             self.stop(accept.attempt, accept.lease)
             return
+        crash_point(CrashPoint.APISERVER_ACCEPT_COMMITTED)
         self._builders.announce(row)
         if self._gone:
             return  # the log is the next link's to write, which says `go` in its sync
         await self._builders.insist(lambda: self._adopt(accept.attempt, accept.lease))
         self._send(m.Go(attempt=accept.attempt, lease=accept.lease))
+        crash_after_turn(self._with.clock, CrashPoint.APISERVER_GO_SENT)
         if row.cancel_reason:
             self.cancel(row)
 
@@ -490,6 +496,7 @@ class BuilderLink:
         row = await self._builders.insist(
             lambda: ledger.write(attempts.started, started.attempt, started.lease, started.time, now()),
         )
+        crash_point(CrashPoint.APISERVER_STARTED_COMMITTED)
         if row is not None:
             self._builders.announce(row)
 
@@ -499,6 +506,7 @@ class BuilderLink:
             self.stop(log.attempt, log.lease)
             return
         live = known[1]
+        crash_point(CrashPoint.APISERVER_LOG_RECEIVED)
         try:
             added = live.append(log.batches)
         except Hole as hole:
@@ -532,6 +540,7 @@ class BuilderLink:
 
     async def _finish(self, final: m.Final) -> None:
         ledger, result = self._with.ledger, final.result
+        crash_point(CrashPoint.APISERVER_FINAL_RECEIVED)
         row = await self._builders.insist(lambda: ledger.read(attempts.get, final.attempt))
         known = self._logs.get(final.attempt)
         if row is None or row.lease != final.lease:
@@ -560,6 +569,7 @@ class BuilderLink:
                 return
             self._builders.announce(finished)
         self._send(m.FinalAck(attempt=final.attempt, lease=final.lease))
+        crash_after_turn(self._with.clock, CrashPoint.APISERVER_FINAL_ACK_SENT)
         self._release(final.attempt, final.lease)
 
     async def _digest(self, live: LiveLog) -> str:
@@ -601,6 +611,7 @@ class BuilderLink:
         except ValueError as error:
             raise CallFailed("refused", str(error)) from error
         stored = await self._with.ledger.write(artifacts.begin, want.attempt, want.size, want.sha256, self._with.now())
+        crash_point(CrashPoint.APISERVER_UPLOAD_GRANTED)
         path = f"/api/v1/uploads/{row.name}"
         if stored.complete:
             return m.UploadGrant(path=path, token="", complete=True)

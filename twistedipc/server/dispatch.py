@@ -15,6 +15,7 @@ from functools import partial
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from twistedipc.builds.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds.messages import Offer
 from twistedipc.builds.states import LEASED, AttemptState
 from twistedipc.ipc import LocalProtocolError
@@ -118,12 +119,14 @@ class QueueDispatch:
             if row is None:
                 continue  # it was cancelled, or someone else was faster
             offered = True
+            crash_point(CrashPoint.APISERVER_OFFER_COMMITTED)
             self._feed.publish(change_of(row, self._now()))
             if not link.synced:
                 await builders.take_back(row)
                 continue
             try:
                 link.offer(_offer(queued, lease))
+                crash_after_turn(self._clock, CrashPoint.APISERVER_OFFER_SENT)
             except LocalProtocolError as error:
                 # It can't be sent, to nobody and never: it must not come back to the head of the queue.
                 self._log.error("{attempt} can't be offered: {error}", attempt=row.name, error=error)

@@ -16,6 +16,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from twistedipc.builds.attempt import ArtifactFile, Result
+from twistedipc.builds.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.states import TERMINAL
 from twistedipc.publish.archive import BadArchive
 from twistedipc.publish.releases import NotUnpacked, ReleaseStore
@@ -65,9 +66,12 @@ class Releasing:
             except (BadArchive, OSError, NoSuchRelease) as error:
                 self._log.error("{attempt} can't be released: {error}", attempt=row.name, error=error)
                 result = msgspec.structs.replace(result, outcome="failed", reason=f"it can't be released: {error}")
+            crash_point(CrashPoint.APISERVER_RELEASE_UNPACKED)
         finished = await self._ledger.write(_finish, row, lease, result, complete, release, self._now())
+        crash_point(CrashPoint.APISERVER_END_COMMITTED)
         if finished is not None and release is not None:
             await self._switch(row.project)
+            crash_point(CrashPoint.APISERVER_RELEASE_SWITCHED)
         return finished
 
     async def activate(self, project: str, release: int) -> ReleaseRow:

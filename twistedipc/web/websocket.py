@@ -10,6 +10,9 @@ meanwhile it keeps the newest for each build.
 
 from __future__ import annotations
 
+import fcntl
+import sys
+import termios
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
@@ -38,6 +41,16 @@ MAX_SUBSCRIPTIONS = 100
 
 #: Builds whose newest state is kept for a socket that takes nothing.
 MAX_KEPT_STATES = 10_000
+
+#: Seconds between two looks at all viewers.
+LOOK_INTERVAL = 5.0
+
+#: Seconds without a byte leaving for a client that has not read everything, until it is closed.
+PROGRESS_TIMEOUT = 60.0
+
+#: Seconds of silence until a client that has read everything is asked whether it lives, and to answer.
+PING_INTERVAL = 25.0
+PONG_TIMEOUT = 30.0
 
 #: Messages of a client that wait to be looked at.
 MAX_WAITING = 2 * MAX_SUBSCRIPTIONS
@@ -448,28 +461,50 @@ class ViewerProtocol(WebSocketServerProtocol):
     token: TokenRow
     paused = False
     _over = False
-    _expiry: IDelayedCall | None = None
+    _resumed = 0  # how often the socket took more again
+    _heard = 0.0  # when bytes last came, on the reactor's clock
+    _pinged: float | None = None  # since when a pong is awaited
+    _moved = 0.0  # when bytes last left
+    _seen_leaving: tuple[int, int, int] = (0, 0, 0)
 
     def onOpen(self) -> None:
         """The handshake is done. The HTTP channel is still the transport's producer: take its place."""
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
         self.factory.viewers.setdefault(self.token.id, set()).add(self)
+        self._heard = self._moved = self.factory.reactor.seconds()
+        self.factory.watch()
         self.conversation.opened(self)
-        self._check_expiry()
 
-    def _check_expiry(self) -> None:
-        """A token is good for as long as it says, on an open socket too."""
-        self._expiry = None
+    def dataReceived(self, data: bytes) -> None:
+        """Whatever comes shows that the client lives."""
+        self._heard = self.factory.reactor.seconds()
+        super().dataReceived(data)
+
+    def look(self, now: float) -> None:
+        """
+        Is it still good, and does it move? A token ends on an open socket too. A client that takes its time is waited
+        for as long as bytes leave for it; only one to which everything has gone is asked for a sign of life.
+        """
         expires = self.token.expires
-        if expires is None or self._over:
-            return
-        left = (expires - self.factory.now()) / 1000
-        if left <= 0:
+        if expires is not None and expires <= self.factory.now():
             self.say_goodbye(CLOSE_UNAUTHORISED, "the token has expired")
+            return
+        leaving = (self._resumed, *_leaving(self.transport))
+        if leaving != self._seen_leaving:
+            self._seen_leaving, self._moved = leaving, now
+        if self.paused or leaving[2]:
+            self._pinged = None
+            if now - self._moved > PROGRESS_TIMEOUT:
+                self.say_goodbye(CLOSE_TOO_SLOW, "nothing was read for too long")
+        elif self._pinged is not None and self._heard < self._pinged:
+            if now - self._pinged > PONG_TIMEOUT:
+                self.transport.abortConnection()
+        elif now - self._heard > PING_INTERVAL:
+            self._pinged = now
+            self.sendPing()
         else:
-            # In days at most: a reactor can't wait for a year.
-            self._expiry = self.factory.reactor.callLater(min(left, 86_400.0), self._check_expiry)
+            self._pinged = None
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """The client has sent something."""
@@ -499,6 +534,7 @@ class ViewerProtocol(WebSocketServerProtocol):
     def resumeProducing(self) -> None:
         """It takes more."""
         self.paused = False
+        self._resumed += 1
         if not self._over:
             self.conversation.pump()
 
@@ -524,9 +560,6 @@ class ViewerProtocol(WebSocketServerProtocol):
         if not self._over:
             self._over = True
             self.paused = True
-            if self._expiry is not None:
-                self._expiry.cancel()
-                self._expiry = None
             viewers = self.factory.viewers.get(self.token.id)
             if viewers is not None:
                 viewers.discard(self)
@@ -543,13 +576,13 @@ class ViewerFactory(WebSocketServerFactory):
     def __init__(self, reactor: IReactorTime, now: Callable[[], int], max_viewers: int) -> None:
         super().__init__(reactor=reactor, server="twistedipc")
         self.now = now  # milliseconds since the epoch
+        self._watching: IDelayedCall | None = None
         self.viewers: dict[int, set[ViewerProtocol]] = {}  # by the id of their token
         self.setProtocolOptions(
             webStatus=False,
             maxFramePayloadSize=4096,
             maxMessagePayloadSize=4096,
-            autoPingInterval=25,
-            autoPingTimeout=60,
+            autoPingInterval=0,  # `ViewerProtocol.look` does it better: it knows who is only slow
             openHandshakeTimeout=10,
             closeHandshakeTimeout=5,
             maxConnections=max_viewers,
@@ -559,6 +592,33 @@ class ViewerFactory(WebSocketServerFactory):
             failByDrop=False,
             tcpNoDelay=True,
         )
+
+    def watch(self) -> None:
+        """Look at all viewers now and then, for as long as there are some: one timer for all."""
+        if self._watching is None:
+            self._watching = self.reactor.callLater(LOOK_INTERVAL, self._look)
+
+    def _look(self) -> None:
+        self._watching = None
+        now = self.reactor.seconds()
+        for viewers in list(self.viewers.values()):
+            for viewer in list(viewers):
+                viewer.look(now)
+        if self.viewers:
+            self.watch()
+
+
+def _leaving(transport: Any) -> tuple[int, int]:
+    """
+    How many bytes wait in the transport (if it can be told), and in the kernel, unacknowledged. While we write nothing,
+    both only change when the client takes something.
+    """
+    waiting = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
+    try:
+        queued = fcntl.ioctl(transport.fileno(), termios.TIOCOUTQ, bytes(4))
+    except (AttributeError, OSError):
+        return waiting, 0  # not a plain socket
+    return waiting, int.from_bytes(queued, sys.byteorder)
 
 
 class _ForRequest:

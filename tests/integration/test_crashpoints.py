@@ -1,0 +1,91 @@
+"""
+Each crash point, walked through: the process dies exactly there, comes back, and the build ends as it must. One start
+or none, never two; every line once; the release there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.platform import Platform, wait_for
+from twistedipc.builds.crashpoints import CrashPoint
+from twistedipc.builds.logs import LogDigest, lines_decoder
+
+#: Between the durable mark and what it marks: whether a runner was spawned nobody can know, so it never is again.
+MAY_BE_LOST = {CrashPoint.BUILDER_START_WRITTEN}
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform that survives everything, as it should, so that one is enough."""
+    with Platform(tmp_path_factory.mktemp("crash")) as platform:
+        platform.apiserver.crashes = platform.builder.crashes = True
+        script = (
+            'echo $TWISTEDIPC_ATTEMPT >> "$STARTS"; '
+            "i=1; while [ $i -le 30 ]; do echo line $i; i=$((i+1)); sleep 0.01; done; "
+            "mkdir -p dist && echo $TWISTEDIPC_BUILD > dist/index.html"
+        )
+        repository = platform.repository({".twistedipc.toml": f"[build]\nsteps = ['''{script}''']\n"})
+        platform.add_project("crash", repository, environment={"STARTS": str(platform.folder / "starts")})
+        yield platform
+
+
+def starts(platform: Platform) -> Counter[str]:
+    """How often each attempt's step was started."""
+    path = platform.folder / "starts"
+    return Counter(path.read_text().split()) if path.exists() else Counter()
+
+
+def lines_of(platform: Platform, build: int) -> list[str]:
+    """The step's lines as a viewer gets them; the log is verified by count and digest."""
+    stream = platform.text(f"/api/v1/builds/{build}/log?format=json&follow=1")
+    *batches, end = [json.loads(line) for line in stream.splitlines()]
+    digest = LogDigest()
+    found: list[str] = []
+    for batch in batches:
+        digest.add(lines_decoder.decode(json.dumps(batch)))
+        found += [line for line in batch["lines"] if isinstance(line, str) and line.startswith("line ")]
+    assert (end["lines"], end["sha256"], end["complete"]) == (digest.count, digest.hexdigest(), True)
+    return found
+
+
+@pytest.mark.parametrize("point", list(CrashPoint), ids=lambda point: point.value)
+def test_a_crash_at(point: CrashPoint, platform: Platform, tmp_path: Path) -> None:
+    """The process is started with the point armed; it dies there; it is started again without."""
+    service = platform.apiserver if point.value.startswith("apiserver") else platform.builder
+    service.stop()
+    service.start(crash_at=point.value)
+    wait_for("the platform is ready", lambda: (platform.health() or {}).get("builders") == 1)
+    key = {"Idempotency-Key": point.value}
+    wish: tuple[Any, ...] = ("POST", "/api/v1/projects/crash/builds", {}, key)
+    # An apiserver that dies may take the answer with it; what it had committed, the same key finds.
+    with contextlib.suppress(OSError, HTTPException):
+        platform.api(*wish)
+    assert wait_for(f"a crash at {point}", service.exited) == -signal.SIGKILL
+    service.start()
+    wait_for("the platform is ready", lambda: (platform.health() or {}).get("builders") == 1)
+    build: int = platform.api(*wish)["id"]
+    found: dict[str, Any] = platform.wait(build)
+    attempt = found["attempts"][0]
+    assert starts(platform)[f"{build}-1"] <= 1
+    if point in MAY_BE_LOST and found["state"] == "lost":
+        assert "runner died" in found["reason"]
+        assert starts(platform)[f"{build}-1"] == 0
+        return
+    assert found["state"] == "succeeded", f"{found['state']}: {found['reason']}\n{platform.log(build)}"
+    assert len(found["attempts"]) == 1
+    assert attempt["complete"]
+    assert starts(platform)[f"{build}-1"] == 1
+    assert lines_of(platform, build) == [f"line {number}" for number in range(1, 31)]
+    assert platform.released("crash") == f"{build}\n"
+    attempts = platform.folder / "builder-data" / "attempts"
+    wait_for("the attempt's folder is gone", lambda: not list(attempts.glob(f"*{build}-1-*")))

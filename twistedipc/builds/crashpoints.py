@@ -1,0 +1,72 @@
+"""
+Named places at which a process can be made to die, for the tests that walk through all of them. Bottom layer; called
+by the builder and the server at each durable write, commit and send on an attempt's path.
+
+``TWISTEDIPC_CRASH_AT=NAME`` in a process's environment kills it (SIGKILL, so that nothing is tidied up) when it first
+comes to that point. Nobody sets it but tests; without it a point costs one comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Final, Protocol
+
+VARIABLE: Final = "TWISTEDIPC_CRASH_AT"
+
+
+class CrashPoint(StrEnum):
+    """The points, in the order in which an attempt comes to them. The first word is the process."""
+
+    APISERVER_OFFER_COMMITTED = "apiserver:offer-committed"
+    APISERVER_OFFER_SENT = "apiserver:offer-sent"
+    BUILDER_OFFER_RECEIVED = "builder:offer-received"
+    BUILDER_SPEC_WRITTEN = "builder:spec-written"
+    BUILDER_ACCEPT_SENT = "builder:accept-sent"
+    APISERVER_ACCEPT_RECEIVED = "apiserver:accept-received"
+    APISERVER_ACCEPT_COMMITTED = "apiserver:accept-committed"
+    APISERVER_GO_SENT = "apiserver:go-sent"
+    BUILDER_GO_RECEIVED = "builder:go-received"
+    BUILDER_START_WRITTEN = "builder:start-written"
+    BUILDER_RUNNER_SPAWNED = "builder:runner-spawned"
+    BUILDER_STARTED_SENT = "builder:started-sent"
+    APISERVER_STARTED_COMMITTED = "apiserver:started-committed"
+    BUILDER_LOG_SENT = "builder:log-sent"
+    APISERVER_LOG_RECEIVED = "apiserver:log-received"
+    APISERVER_LOG_COMMITTED = "apiserver:log-committed"
+    APISERVER_ACK_SENT = "apiserver:ack-sent"
+    BUILDER_ACK_RECEIVED = "builder:ack-received"
+    BUILDER_END_KNOWN = "builder:end-known"
+    APISERVER_UPLOAD_GRANTED = "apiserver:upload-granted"
+    BUILDER_UPLOADED = "builder:uploaded"
+    BUILDER_FINAL_SENT = "builder:final-sent"
+    APISERVER_FINAL_RECEIVED = "apiserver:final-received"
+    APISERVER_RELEASE_UNPACKED = "apiserver:release-unpacked"
+    APISERVER_END_COMMITTED = "apiserver:end-committed"
+    APISERVER_RELEASE_SWITCHED = "apiserver:release-switched"
+    APISERVER_FINAL_ACK_SENT = "apiserver:final-ack-sent"
+    BUILDER_FINAL_ACK_RECEIVED = "builder:final-ack-received"
+    BUILDER_FOLDER_REMOVED = "builder:folder-removed"
+
+
+_CRASH_AT: Final = os.environ.get(VARIABLE)
+
+
+def crash_point(point: CrashPoint) -> None:
+    """Die here, if a test wants that."""
+    if _CRASH_AT is not None and point == _CRASH_AT:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class _Clock(Protocol):
+    """What has turns: a reactor."""
+
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: object) -> Any: ...
+
+
+def crash_after_turn(clock: _Clock, point: CrashPoint) -> None:
+    """Die when this turn's messages have left: what is sent leaves at the turn's end."""
+    if _CRASH_AT is not None and point == _CRASH_AT:
+        clock.callLater(0, crash_point, point)
