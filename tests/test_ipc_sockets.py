@@ -395,7 +395,7 @@ class SendAtOnceTests(SocketTestCase):
 class BackoffTests(SynchronousTestCase):
     """The times between tries, on a clock, against an endpoint that refuses."""
 
-    def delays(self, random: Callable[[], float], count: int, longest: float = LONGEST_DELAY) -> list[float]:
+    def delays(self, random: Callable[[], float], count: int, longest: int = LONGEST_DELAY) -> list[float]:
         memory = MemoryReactorClock()
         service = dial(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=random)
         service._factory.maxDelay = longest

@@ -387,6 +387,15 @@ class BuilderLinks(LinkCase):
         orders = builder.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=1))
         self.assertEqual(["stop"], [order.order for order in orders.orders])
 
+    def test_a_builder_that_links_and_never_syncs_is_closed(self) -> None:
+        builder, offer = self.running()
+        builder.lose()
+        for _ in range(2):
+            mute = Builder(self.apiserver)
+            self.apiserver.clock.advance(61)
+            self.assertEqual(["no_sync"], mute.closed)
+        self.assertEqual(AttemptState.DISCONNECTED, self.apiserver.state(offer.attempt))
+
     def test_another_incarnation_of_a_linked_builder_is_refused(self) -> None:
         Builder(self.apiserver, "one", "i1")
         self.assertIsNone(Builder(self.apiserver, "one", "i1").refused)

@@ -6,10 +6,12 @@ import base64
 import os
 from typing import Any
 
+from twisted.internet.task import deferLater
 from twisted.internet.tcp import Server
 
 from tests.web_world import World, connect, eventually, reactor, request_bytes
 from twistedipc.server.states import Feed
+from twistedipc.web import websocket
 from twistedipc.web.websocket import WebSockets
 
 
@@ -56,7 +58,69 @@ class Seam(World):
         await eventually(lambda: not any(isinstance(each, Server) for each in reactor.getReaders()))
         await eventually(lambda: all(cursor.closed for cursor in log.cursors))
 
+    async def _over(self, client: Any) -> None:
+        """The connection ends, and the server lets go of it."""
+        client.abort()
+        await client.closed
+        await eventually(lambda: not any(isinstance(each, Server) for each in reactor.getReaders()))
+
+    async def test_a_client_that_reads_nothing_is_closed(self) -> None:
+        self.patch(websocket, "LOOK_INTERVAL", 0.02)
+        self.patch(websocket, "PROGRESS_TIMEOUT", 0.3)
+        log = self.logs.of(f"{self.number}-1")
+        client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
+        client.transport.pauseProducing()
+        for _ in range(1000):
+            log.add("x" * 16_000)
+        await eventually(lambda: all(cursor.closed for cursor in log.cursors))
+        await self._over(client)
+
+    async def test_a_client_that_reads_slowly_is_not(self) -> None:
+        self.patch(websocket, "LOOK_INTERVAL", 0.02)
+        self.patch(websocket, "PROGRESS_TIMEOUT", 0.5)
+        log = self.logs.of(f"{self.number}-1")
+        client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
+        client.transport.pauseProducing()
+        for _ in range(1000):
+            log.add("x" * 16_000)
+        for _ in range(30):  # for three times as long as nothing may move
+            client.transport.resumeProducing()
+            await deferLater(reactor, 0)
+            client.transport.pauseProducing()
+            await deferLater(reactor, 0.05)
+        assert len(client.received) < 16_000_000, "it was not so slow"
+        assert not all(cursor.closed for cursor in log.cursors)
+        await self._over(client)
+
+    async def test_a_client_that_gives_no_sign_of_life(self) -> None:
+        self.patch(websocket, "LOOK_INTERVAL", 0.02)
+        self.patch(websocket, "PING_INTERVAL", 0.1)
+        self.patch(websocket, "PONG_TIMEOUT", 0.2)
+        client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
+        await client.closed
+        assert b"\x89\x00" in client.received, "it was asked"
+        await eventually(lambda: not any(isinstance(each, Server) for each in reactor.getReaders()))
+
+    async def test_a_client_that_answers_stays(self) -> None:
+        self.patch(websocket, "LOOK_INTERVAL", 0.02)
+        self.patch(websocket, "PING_INTERVAL", 0.1)
+        self.patch(websocket, "PONG_TIMEOUT", 0.2)
+        client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
+        answered = 0
+
+        def answer_each() -> bool:
+            nonlocal answered
+            while client.received.count(b"\x89\x00") > answered:
+                answered += 1
+                client.transport.write(b"\x8a\x80" + os.urandom(4))  # a pong, masked
+            return answered >= 4
+
+        await eventually(answer_each)
+        assert client.transport.connected
+        await self._over(client)
+
     async def test_a_token_that_expires_closes_it(self) -> None:
+        self.patch(websocket, "LOOK_INTERVAL", 0.02)
         token = await self.token("brief", "read", expires=self.now() + 300)
         client = await self._open(f"/api/v1/builds/{self.number}/log/stream", token)
         await client.until(b'"state"')

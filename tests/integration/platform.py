@@ -106,14 +106,14 @@ class Service:
         self.crashes = False  # that it has ended by itself is expected
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, crash_at: str = "") -> None:
+    def start(self, *options: str, crash_at: str = "") -> None:
         """Start it; it says in its log how it fares. With ``crash_at``, it dies at that point."""
         environment = dict(os.environ)
         if crash_at:
             environment[crashpoints.VARIABLE] = crash_at
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [_twistd(), "-n", "--pidfile=", self.name, "--config", str(self.config)],
+                [_twistd(), "-n", "--pidfile=", self.name, "--config", str(self.config), *options],
                 stdout=log,
                 stderr=log,
                 cwd=self.config.parent,

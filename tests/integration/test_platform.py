@@ -265,6 +265,26 @@ def test_sigterm_stops_both_cleanly_and_builds_go_on(own_platform: Platform) -> 
     assert counted(platform, build) == [f"line {number}" for number in range(1, 61)]
 
 
+def test_a_builder_that_waits_lets_its_builds_end_first(own_platform: Platform) -> None:
+    """`twistd buildipc --wait`: SIGTERM, and it takes nothing new; it leaves when what it has is over."""
+    platform = own_platform
+    platform.builder.stop()
+    platform.builder.start("--wait")
+    platform.linked()
+    platform.add_project("count", platform.repository(counting(40, 0.05)), publish={})
+    build = platform.build("count")
+    wait_for("some lines", lambda: "line 5\n" in platform.log(build))
+    platform.builder.crashes = True
+    os.kill(platform.builder.pid, signal.SIGTERM)
+    later = platform.build("count")
+    found = platform.succeed(build)
+    assert wait_for("the builder has left", platform.builder.exited) == -signal.SIGTERM
+    assert platform.api("GET", f"/api/v1/builds/{later}")["state"] == "queued"
+    assert len(found["attempts"]) == 1
+    platform.builder.start()
+    platform.succeed(later)
+
+
 def test_the_builder_dials_out_over_tls_with_certificates(tmp_path: Path) -> None:
     """The other way round, as for a builder behind a firewall: mutual TLS and the shared key."""
     import trustme

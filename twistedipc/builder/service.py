@@ -80,6 +80,7 @@ class BuilderService(MultiService):
         slots: int,
         now: Callable[[], int],
         apiserver_url: str = "",
+        wait: bool = False,
     ) -> None:
         super().__init__()
         self._reactor = reactor
@@ -87,6 +88,8 @@ class BuilderService(MultiService):
         self._slots = slots
         self._now = now
         self._apiserver_url = apiserver_url
+        self._wait = wait  # when told to stop, let the builds end first
+        self._empty: Deferred[None] | None = None  # fires when nothing is held any more
         self._agent = Agent(reactor, connectTimeout=10.0)
         self._held: dict[str, HeldAttempt] = {}  # by the folder's name
         self._accepting: set[str] = set()  # attempts whose folder is being written
@@ -137,6 +140,10 @@ class BuilderService(MultiService):
         self._draining = True
         if self._link is not None and self._link.synced:
             self._link.send(m.Status(slots=self._slots, draining=True))
+        if self._wait and self._held:
+            self._log.info("waiting for {count} attempts to end", count=len(self._held))
+            self._empty = Deferred()
+            await self._empty
         if self._looking.running:
             self._looking.stop()
         if self._doorbell is not None:
@@ -151,7 +158,10 @@ class BuilderService(MultiService):
             self._lock = None
 
     def stopService(self) -> Deferred[None]:
-        """Take no more offers and leave. The runners run on; the next builder on this folder finds them."""
+        """
+        Take no more offers and leave. The runners run on, and the next builder on this folder finds them; or, with
+        ``wait``, everything that is held ends and is handed over first.
+        """
         return Deferred.fromCoroutine(self._stop())
 
     def _find_held(self) -> Iterator[HeldAttempt]:
@@ -439,6 +449,9 @@ class BuilderService(MultiService):
         crash_point(CrashPoint.BUILDER_FOLDER_REMOVED)
         self._held.pop(held.name, None)
         self._forwarding.remove(held)
+        if self._empty is not None and not self._held:
+            self._empty.callback(None)
+            self._empty = None
 
     async def _conclude(self, held: HeldAttempt) -> None:
         try:

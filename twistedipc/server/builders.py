@@ -48,6 +48,9 @@ OVERDRAFT = 8 * CREDIT
 #: The most slots that a builder is believed to have.
 MAX_SLOTS = 1000
 
+#: Seconds for a builder that has linked to sync: one that doesn't would keep its attempts from being given up.
+SYNC_DEADLINE = 60.0
+
 #: Seconds until what the ledger couldn't take is tried again.
 RETRY_INTERVAL = 1.0
 
@@ -300,6 +303,10 @@ class BuilderLink:
         self._finishing: set[str] = set()
         self._cancelled: dict[str, str] = {}  # attempt -> reason: cancelled while the sync was under way
         self._gone = False
+        self._deadline = collaborators.clock.callLater(SYNC_DEADLINE, self._not_synced)
+
+    def _not_synced(self) -> None:
+        self.peer.close("no_sync", f"no sync within {SYNC_DEADLINE:.0f} s")
 
     @property
     def free_slots(self) -> int:
@@ -349,6 +356,8 @@ class BuilderLink:
         """The link is gone; what the builder runs goes on there."""
         self._gone = True
         self.synced = False
+        if self._deadline.active():
+            self._deadline.cancel()
         self._log.info("the link to builder {name} is lost: {reason}", name=self.peer.info.name, reason=reason)
         self._builders.lost_link(self)
 
@@ -407,6 +416,8 @@ class BuilderLink:
             for order in orders
         ]
         self.slots, self.draining, self.synced = sync.slots, sync.draining, True
+        if self._deadline.active():
+            self._deadline.cancel()
         self._builders.free()
         return m.Orders(orders=orders, credit=CREDIT, uploads=self._with.uploads_url)
 

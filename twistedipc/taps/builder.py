@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from twisted.application.service import IService
 
 from twistedipc.builder.held import Settings
@@ -20,6 +22,9 @@ class Options(ConfigOptions):
         "processes of their own; stopping or killing it interrupts none. Use twistd's own -n to stay in the "
         "foreground and --pidfile= when an apiserver runs from the same folder."
     )
+    optFlags: ClassVar[list[list[str]]] = [
+        ["wait", "w", "When told to stop, take nothing new and let the builds end first."],
+    ]
     parameters: BuilderConfig
 
     def postOptions(self) -> None:
@@ -46,6 +51,7 @@ def makeService(options: Options) -> IService:
         slots=config.slots,
         now=now,
         apiserver_url=config.apiserver_url,
+        wait=bool(options["wait"]),
     )
     try:
         service.claim()

@@ -565,6 +565,7 @@ class ViewerProtocol(WebSocketServerProtocol):
                 viewers.discard(self)
                 if not viewers:
                     del self.factory.viewers[self.token.id]
+                    self.factory.watch()
             self.conversation.closed()
 
 
@@ -594,9 +595,12 @@ class ViewerFactory(WebSocketServerFactory):
         )
 
     def watch(self) -> None:
-        """Look at all viewers now and then, for as long as there are some: one timer for all."""
-        if self._watching is None:
+        """Look at all viewers now and then, as long as there are any: one timer for all."""
+        if self.viewers and self._watching is None:
             self._watching = self.reactor.callLater(LOOK_INTERVAL, self._look)
+        elif not self.viewers and self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
 
     def _look(self) -> None:
         self._watching = None
@@ -604,8 +608,7 @@ class ViewerFactory(WebSocketServerFactory):
         for viewers in list(self.viewers.values()):
             for viewer in list(viewers):
                 viewer.look(now)
-        if self.viewers:
-            self.watch()
+        self.watch()
 
 
 def _leaving(transport: Any) -> tuple[int, int]:
