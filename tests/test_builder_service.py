@@ -519,6 +519,24 @@ class Trouble(BuilderCase):
         self.later()
         self.assertEqual(Cancel(reason="not wanted"), read_file(runner.folder / "cancel", Cancel))
 
+    def test_a_start_waits_for_room_on_the_disk(self) -> None:
+        def full(*_arguments: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        self.link()
+        self.say(offer())
+        disk = self.patch(held_module, "sync_folder", full)
+        self.say(m.Go(attempt="1-1", lease=LEASE))
+        self.later()
+        self.assertEqual([], self.apiserver.take(m.Started) + self.apiserver.take(m.Final))
+        (name,) = self.folders()
+        self.assertFalse((self.settings.attempts / name / "starting").exists())
+        disk.restore()
+        self.later()
+        self.assertEqual(1, len(self.apiserver.take(m.Started)))
+        self.later()
+        self.assertEqual([], self.apiserver.take(m.Started))
+
     def test_a_start_that_fails_is_said(self) -> None:
         self.link()
         self.reactor.can_spawn = False

@@ -19,6 +19,7 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
 
@@ -143,6 +144,7 @@ class HeldAttempt:
         self.uploads_refused = 0  # how often all of the archive had arrived and wasn't what it should be
         self.retry_upload_at = 0.0  # on the reactor's clock
         self.forgetting = False  # it is over for the apiserver: delete it once its runner is gone
+        self.starting = False  # told to go, and not started yet: the disk had no room
         self.cancelling = ""  # why it is to end, until that is written down for its runner
         self.busy: set[str] = set()  # the workflows under way for it
         self._credit = credit
@@ -169,27 +171,38 @@ class HeldAttempt:
         if lock is None:
             raise BlockingIOError(f"{self.name} has a runner already")
         try:
-            descriptor = os.open(self.folder / "starting", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            os.close(descriptor)
-            sync_folder(self.folder)
-            crash_point(CrashPoint.BUILDER_START_WRITTEN)
-            self.phase = Phase.RUNNING
-            null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-            errors = os.open(self.folder / "runner.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            try:
-                reactor.spawnProcess(
-                    _RunnerExit(exited),
-                    sys.executable,
-                    [sys.executable, "-I", "-m", "twistedipc.runner", str(self.folder), "3"],
-                    env={"PATH": self.spec.path, "LANG": "C.UTF-8"},
-                    path=str(self.folder),
-                    childFDs={0: null, 1: null, 2: errors, 3: lock},
-                )
-            finally:
-                os.close(null)
-                os.close(errors)
+            self._spawn(reactor, lock, exited)
+        except FileExistsError:
+            raise  # it was started before: that mark is not ours to take back
+        except OSError:
+            # There is no runner, and never was one: what says otherwise must go, or it could not be tried again.
+            (self.folder / "starting").unlink(missing_ok=True)
+            raise
         finally:
             os.close(lock)
+
+    def _spawn(self, reactor: IReactorProcess, lock: int, exited: Callable[[], None]) -> None:
+        with ExitStack() as stack:
+
+            def opened(path: Path | str, flags: int) -> int:
+                descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+                stack.callback(os.close, descriptor)
+                return descriptor
+
+            null = opened(os.devnull, os.O_RDWR)
+            errors = opened(self.folder / "runner.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            opened(self.folder / "starting", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            sync_folder(self.folder)
+            crash_point(CrashPoint.BUILDER_START_WRITTEN)
+            reactor.spawnProcess(
+                _RunnerExit(exited),
+                sys.executable,
+                [sys.executable, "-I", "-m", "twistedipc.runner", str(self.folder), "3"],
+                env={"PATH": self.spec.path, "LANG": "C.UTF-8"},
+                path=str(self.folder),
+                childFDs={0: null, 1: null, 2: errors, 3: lock},
+            )
+        self.phase = Phase.RUNNING
 
     def look(self) -> bool:
         """

@@ -36,7 +36,7 @@ from twistedipc.builder.reactor import BuilderReactor
 from twistedipc.builder.upload import NoArchive, UploadFailed, WrongArchive, upload
 from twistedipc.builds import messages as m
 from twistedipc.builds import names
-from twistedipc.builds.attempt import Permit, Result, Spec, read_file, write_file
+from twistedipc.builds.attempt import PASSING_ERRORS, Permit, Result, Spec, read_file, write_file
 from twistedipc.builds.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds.logs import LogDigest
 from twistedipc.ipc import CallFailed, CallTimedOut, CreditWindow, NotConnected, Peer, PeerInfo
@@ -325,7 +325,12 @@ class BuilderService(MultiService):
         try:
             held.start(self._reactor, self.look)
             crash_point(CrashPoint.BUILDER_RUNNER_SPAWNED)
+            held.starting = False
         except OSError as error:
+            if error.errno in PASSING_ERRORS:
+                held.starting = True  # the next look tries again
+                self._log.error("{name} can't be started yet: {error}", name=held.name, error=error)
+                return
             self._log.failure("{name} can't be started", name=held.name)
             now = self._now()
             result = Result(
@@ -422,6 +427,8 @@ class BuilderService(MultiService):
             return
         if held.cancelling and held.phase is not Phase.ENDED:
             held.cancel()
+        if held.starting:
+            self.start(held)
         if held.look():
             self._once(held, "concluding", self._conclude(held))
         if held.synced and "asking" not in held.busy and held.permit_wanted() is not None:

@@ -31,6 +31,7 @@ The runner's bell to the builder is a datagram to the UNIX socket `Spec.doorbell
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from pathlib import Path
@@ -46,6 +47,10 @@ from twistedipc.builds.logs import Lines, encoder, lines_decoder
 Registry = Annotated[
     str, Meta(extra_json_schema={"pattern": f"^(?:{names.REGISTRY})$", "maxLength": names.MAX_ADDRESS})
 ]
+
+
+#: What a disk says that may have room, or be well, a little later: who writes to it waits, and tries again.
+PASSING_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
 class Publish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -12,17 +12,22 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from twistedipc.builds.attempt import Spec, read_file
+from twistedipc.builds.attempt import PASSING_ERRORS, Spec, read_file
 from twistedipc.runner.control import Control
 from twistedipc.runner.course import Course
 from twistedipc.runner.journal import JournalExists
 from twistedipc.runner.liveness import adopt_lock, own_lock, take_lock
 from twistedipc.runner.processes import become_reaper
-from twistedipc.runner.steps import NoRoom
+from twistedipc.runner.steps import RETRY_EVERY, NoRoom
+
+_T = TypeVar("_T")
 
 BAD_FOLDER, NOT_MINE, NO_ROOM = 2, 3, 4
 
@@ -30,6 +35,17 @@ BAD_FOLDER, NOT_MINE, NO_ROOM = 2, 3, 4
 def _refuse(code: int, message: str) -> int:
     print(f"runner: {message}", file=sys.stderr)
     return code
+
+
+def _with_room(make: Callable[..., _T], *arguments: object) -> _T:
+    """Do it once the disk has room for it: to have been started is a promise, also on a full disk."""
+    while True:
+        try:
+            return make(*arguments)
+        except OSError as error:
+            if error.errno not in PASSING_ERRORS:
+                raise
+            time.sleep(RETRY_EVERY)
 
 
 def _leave_the_parent() -> None:
@@ -65,13 +81,14 @@ def main(arguments: list[str]) -> int:
         lock = take_lock(folder)
     if lock is None:
         return _refuse(NOT_MINE, f"{folder} is another runner's")
-    own_lock(lock)
+    _with_room(own_lock, lock)
     if (folder / "result.json").exists():
         return _refuse(NOT_MINE, f"{folder} has a result already")
-    control = Control(folder)
+    control = _with_room(Control, folder)
     control.listen_to_signals()
+    course = partial(Course, now=lambda: time.time_ns() // 1_000_000, clock=time.monotonic)
     try:
-        Course(folder, spec, control, now=lambda: time.time_ns() // 1_000_000, clock=time.monotonic).run()
+        _with_room(course, folder, spec, control).run()
     except JournalExists as error:
         return _refuse(NOT_MINE, str(error))
     except NoRoom as error:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,7 @@ def check_out(folder: Path) -> Checkout:
         raise CheckoutFailed("the attempt's folder has no spec.json")
     mirror = Path(spec.mirror).absolute()
     work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)  # of a try for which the disk had no room
     lock = _lock_mirror(mirror)
     try:
         git = _Git(lock, {**_defaults(), **os.environ})

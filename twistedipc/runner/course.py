@@ -7,7 +7,6 @@ of the attempt is left when the result is written.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 import sys
@@ -18,6 +17,7 @@ import msgspec
 
 import twistedipc
 from twistedipc.builds.attempt import (
+    PASSING_ERRORS,
     ArtifactFile,
     Checkout,
     Failure,
@@ -41,6 +41,9 @@ from twistedipc.runner.steps import Command, Limits, Steps
 # can put another module in their place.
 _START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
 _ROOT = str(Path(twistedipc.__file__).parent.parent)
+
+#: Bytes that must be free for a step of ours to be worth another try.
+_SOME_ROOM = 4 << 20
 
 #: Seconds after which a process that can't be killed (it hangs in the kernel) is given up.
 _GIVE_UP = 30.0
@@ -101,8 +104,7 @@ class Course:
         return result
 
     def _go(self) -> None:
-        for name in ("home", "tmp"):
-            (self._folder / name).mkdir(exist_ok=True)
+        self._steps.persist(self._make_folders)
         self._step("checkout", own="twistedipc.runner.checkout", environment=self._base())
         self._checkout = read_file(self._folder / "checkout.json", Checkout)
         if self._checkout is None:
@@ -157,6 +159,16 @@ class Course:
         self._step("publish", own="twistedipc.publish.npm", environment=environment)
         self._published = read_file(self._folder / "published.json", list[Published]) or []
 
+    def _make_folders(self) -> bool:
+        try:
+            for name in ("home", "tmp"):
+                (self._folder / name).mkdir(exist_ok=True)
+        except OSError as error:
+            if error.errno not in PASSING_ERRORS:
+                raise
+            return False
+        return True
+
     def _forget(self, *names: str) -> None:
         for name in names:
             (self._folder / name).unlink(missing_ok=True)
@@ -173,7 +185,13 @@ class Course:
         self._forget("failure.json")
         result = self._steps.run(Command(name=name, command=shell, argv=argv, environment=environment, folder=folder))
         self._check_stopped()
-        if result.outcome != "succeeded":
+        if result.outcome != "succeeded" and own and not _has_room(self._folder):
+            # A build that fills the disk fails; but what we do for it ourselves waits, as the journal does.
+            self._steps.note("warning", f"the builder's disk is full: {name} is tried again when there is room")
+            self._steps.wait_until(lambda: _has_room(self._folder))
+            self._check_stopped()
+            self._step(name, environment=environment, own=own)
+        elif result.outcome != "succeeded":
             said = read_file(self._folder / "failure.json", Failure) if own else None
             raise _End("failed", said.reason if said else f"step {name} ended with exit code {result.exit_code}")
 
@@ -237,10 +255,16 @@ def _try_write(path: Path, value: msgspec.Struct) -> bool:
     try:
         write_file(path, value)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        if error.errno not in PASSING_ERRORS:
             raise
         return False
     return True
+
+
+def _has_room(folder: Path) -> bool:
+    """Whether the disk has room for a step to begin with."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize >= _SOME_ROOM
 
 
 def _read_small(path: Path) -> bytes | None:

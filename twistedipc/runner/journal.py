@@ -8,7 +8,6 @@ counts and digests all of it, `repair` cuts off what a killed runner left half-w
 
 from __future__ import annotations
 
-import errno
 import os
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from twistedipc.builds.attempt import (
+    PASSING_ERRORS,
     SEGMENT_DIGITS,
     BadJournalLine,
     journal_line,
@@ -32,9 +32,6 @@ SEGMENT_BYTES = 16 * 1024 * 1024
 # No journal line is nearly this long (a batch has at most 64 KiB of output): without a newline it is damage.
 _LONGEST = 4 * 1024 * 1024
 _BLOCK = 256 * 1024
-
-# What a disk says that may have room, or be well, a little later.
-_PASSING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
 class JournalExists(Exception):
@@ -89,7 +86,7 @@ class Journal:
                 self._waiting.popleft()
                 self._ring()
         except OSError as error:
-            if error.errno not in _PASSING:
+            if error.errno not in PASSING_ERRORS:
                 raise
             self.blocked = os.strerror(error.errno)
             return False
@@ -104,7 +101,7 @@ class Journal:
             try:
                 os.fdatasync(self._descriptor)
             except OSError as error:
-                if error.errno not in _PASSING:
+                if error.errno not in PASSING_ERRORS:
                     raise
                 return False
             self._unsynced = False

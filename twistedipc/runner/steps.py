@@ -172,6 +172,11 @@ class Steps:
         self.results.append(result)
         return result
 
+    def wait_until(self, there: Callable[[], bool]) -> None:
+        """Wait for it, or until the attempt is to end. This isn't silence: no process runs."""
+        while not self._stop_now(None) and not there():
+            self._wait((), min(RETRY_EVERY, max(0.0, self._deadline - self._clock())))
+
     def wait_for_permit(self) -> Permit | None:
         """The answer to `PermitWanted`; None if the attempt is to end first. This isn't silence: no process runs."""
         while not self._stop_now(None):
