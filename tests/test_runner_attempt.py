@@ -125,7 +125,8 @@ def test_descriptors_and_signals_of_a_step_are_clean(tmp_path: Path) -> None:
     descriptors, stdin, ignored, mask, *_ = one.output(1)
     assert int(descriptors) == 4  # the fourth is the folder that ls reads
     assert stdin == "/dev/null"
-    assert int(ignored.split()[1], 16) == 0
+    # Signals 32 and 33 are the C library's own: no program can set them, and whoever started us may ignore them.
+    assert int(ignored.split()[1], 16) & ~(0b11 << 31) == 0
     assert mask == "0022"
 
 
