@@ -641,6 +641,15 @@ class Publishing(LinkCase):
         self.assertEqual(AttemptState.FAILED, row.state)
         self.assertIn("has not arrived", row.reason)
 
+    def test_an_upload_that_will_never_go_on_is_discarded_at_the_next_start(self) -> None:
+        _builder, offer = self.publishing(Publish(static=True))
+        self.apiserver.artifacts.append(offer.attempt, 0, b"half of it")
+        self.restart()
+        self.assertEqual([offer.attempt], self.apiserver.artifacts.under_way())
+        self.ledger.now(attempts.lose, offer.attempt, offer.lease, "gone", 9)
+        self.restart()
+        self.assertEqual([], self.apiserver.artifacts.under_way())
+
     def test_an_upload_is_granted_within_bounds(self) -> None:
         builder, offer = self.publishing(Publish(static=True))
         for size, sha256 in ((0, "a" * 64), (-1, "a" * 64), (1 << 60, "a" * 64), (5, "../../x")):

@@ -351,18 +351,13 @@ class HeldAttempt:
             self._credit.give_back(self._sent.popleft()[1])
 
     @property
-    def has_credit(self) -> bool:
-        """Whether something may be sent now."""
-        return self._credit.free > 0
-
-    @property
     def drained(self) -> bool:
         """Whether it has ended and its whole journal was sent."""
         return self.phase is Phase.ENDED and self.result is not None and self._reader.next > self.result.lines
 
     def _forget_sent(self) -> None:
-        while self._sent:
-            self._credit.give_back(self._sent.popleft()[1])
+        self._sent.clear()
+        self._credit.give_back_all()
 
 
 class _RunnerExit(ProcessProtocol):

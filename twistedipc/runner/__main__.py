@@ -37,13 +37,16 @@ def _refuse(code: int, message: str) -> int:
     return code
 
 
-def _with_room(make: Callable[..., _T], *arguments: object) -> _T:
-    """Do it once the disk has room for it: to have been started is a promise, also on a full disk."""
+def _with_room(deadline: float, make: Callable[..., _T], *arguments: object) -> _T:
+    """
+    Do it once the disk has room for it: to have been started is a promise, also on a full disk. But not after the
+    attempt's own time is up.
+    """
     while True:
         try:
             return make(*arguments)
         except OSError as error:
-            if error.errno not in PASSING_ERRORS:
+            if error.errno not in PASSING_ERRORS or time.monotonic() >= deadline:
                 raise
             time.sleep(RETRY_EVERY)
 
@@ -81,14 +84,15 @@ def main(arguments: list[str]) -> int:
         lock = take_lock(folder)
     if lock is None:
         return _refuse(NOT_MINE, f"{folder} is another runner's")
-    _with_room(own_lock, lock)
+    deadline = time.monotonic() + spec.timeout
+    _with_room(deadline, own_lock, lock)
     if (folder / "result.json").exists():
         return _refuse(NOT_MINE, f"{folder} has a result already")
-    control = _with_room(Control, folder)
+    control = _with_room(deadline, Control, folder)
     control.listen_to_signals()
     course = partial(Course, now=lambda: time.time_ns() // 1_000_000, clock=time.monotonic)
     try:
-        _with_room(course, folder, spec, control).run()
+        _with_room(deadline, course, folder, spec, control).run()
     except JournalExists as error:
         return _refuse(NOT_MINE, str(error))
     except NoRoom as error:

@@ -130,8 +130,15 @@ class Builders:
         return link
 
     async def recover(self) -> None:
-        """At start: no offer is open any more, and every other lease waits for its builder to come back."""
+        """
+        At start: no offer is open any more, and every other lease waits for its builder to come back. Uploads of
+        attempts that have ended will never go on.
+        """
         ledger, now = self._with.ledger, self._with.now
+        for attempt in self._with.artifact_store.under_way():
+            uploading = await ledger.read(attempts.get, attempt)
+            if uploading is None or uploading.state in TERMINAL:
+                self._with.artifact_store.discard(attempt)
         names: set[str] = set()
         for row in await ledger.read(attempts.leased, None):
             if row.state is AttemptState.OFFERED:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import statistics
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -106,10 +105,6 @@ class Outcome:
     def good(self) -> bool:
         """Whether every count is 0."""
         return not any(self.counts.values())
-
-    def median_recovery(self, kind: FaultKind) -> float:
-        """Seconds."""
-        return statistics.median(self.recovery[kind])
 
 
 class Experiment:
