@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from twistedipc.builds.attempt import journal_line, segment_name
 from twistedipc.builds.logs import Lines, LogDigest, Notice, Record
 from twistedipc.runner.journal import Journal, JournalDamage, JournalExists, JournalReader, repair, scan, segments
+from twistedipc.runner.sha256 import sha256
 
 
 def batch(first: int, count: int = 3, size: int = 10) -> Lines:
@@ -235,3 +237,12 @@ def test_another_error_isn_t_waited_for(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("twistedipc.runner.journal.os.write", FullDisk(0, errno.EROFS))
     with pytest.raises(OSError, match="Read-only"):
         journal.append(batch(1))
+
+
+def test_the_runners_own_sha_256_is_the_same() -> None:
+    data = os.urandom(1000)
+    own, openssl = sha256(), hashlib.sha256()
+    for cut in (0, 1, 63, 64, 65, 1000):
+        own.update(data[:cut])
+        openssl.update(data[:cut])
+        assert own.hexdigest() == openssl.hexdigest()

@@ -13,7 +13,7 @@ import pytest
 from tests.attempt_folder import Attempt, alive, git, repository, toml, until
 from twistedipc.builds.attempt import Cancel, Publish, write_file
 from twistedipc.builds.logs import StepEnded, StepStarted
-from twistedipc.runner.journal import repair, scan
+from twistedipc.runner.journal import JournalReader, repair, scan
 from twistedipc.runner.liveness import lock_held, lock_owner, take_lock
 from twistedipc.runner.processes import kill_remains
 
@@ -269,17 +269,32 @@ def test_many_lines_in_order(tmp_path: Path) -> None:
 
 @linux
 def test_memory_stays_small(tmp_path: Path) -> None:
-    one = attempt(tmp_path, "seq 300000; echo >done; exec sleep 600")
+    one = attempt(tmp_path, "echo one; until test -e go; do sleep 0.05; done; seq 1000000; exec sleep 600")
     process = one.start()
-    until((one.folder / "work" / "done").exists, "the output is written")
-    until(lambda: "300000" in one.output(1)[-1:], "the output is read")
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    sizes = {line.split(":")[0]: int(line.split()[1]) for line in status.splitlines() if line.endswith("kB")}
+
+    def memory() -> dict[str, int]:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        return {line.split(":")[0]: int(line.split()[1]) for line in status.splitlines() if line.endswith("kB")}
+
+    reader = JournalReader(one.folder)
+
+    def last_line() -> object:
+        read = reader.read()
+        return read[-1][0].lines[-1] if read else None
+
+    until(lambda: last_line() == "one", "the step has begun")
+    before = memory()
+    (one.folder / "work" / "go").touch()
+    until(lambda: last_line() == "1000000", "the output is read")
+    after = memory()
+    reader.close()
+    modules = Path(f"/proc/{process.pid}/maps").read_text()
     process.terminate()
     one.wait()
-    # Its own memory; the rest (Python, OpenSSL) is mapped from files that all runners share.
-    assert sizes["RssAnon"] < 14 * 1024, sizes
-    assert sizes["VmHWM"] < 28 * 1024, sizes
+    assert before["VmRSS"] < 20 * 1024, before
+    assert after["VmHWM"] < 20 * 1024, after
+    assert after["VmRSS"] - before["VmRSS"] < 1024, (before, after)
+    assert "libcrypto" not in modules
 
 
 def test_the_lock_is_inherited_and_not_passed_on(tmp_path: Path) -> None:

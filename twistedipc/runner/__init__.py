@@ -8,6 +8,7 @@ it) and exits when ``result.json`` is there. The modules, from the bottom up::
     liveness    the lock that says "this attempt's runner lives"
     masking     bytes -> the same bytes without secrets, over every split          (no I/O)
     capture     bytes -> numbered records in batches                               (no I/O)
+    sha256      the digest of what the journal holds, without OpenSSL
     journal     batches -> disk, and back: the writer, the reader, the repair
     control     the builder's words: a FIFO, `cancel`, `permit`; the bell back to it
     processes   fork, process groups, and the death of whole trees

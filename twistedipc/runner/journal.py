@@ -25,6 +25,7 @@ from twistedipc.builds.attempt import (
     sync_folder,
 )
 from twistedipc.builds.logs import Lines, LogDigest, trim, valid_shape
+from twistedipc.runner.sha256 import sha256
 
 JOURNAL = "journal"
 SEGMENT_BYTES = 16 * 1024 * 1024
@@ -55,7 +56,7 @@ class Journal:
         self._offset = 0
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._unsynced = False
-        self._digest = LogDigest()
+        self._digest = LogDigest(sha256())
         #: why the disk takes nothing now; "" if it does
         self.blocked = ""
 
