@@ -81,6 +81,7 @@ class Attempt:
         path: str | None = None,
         environment: Mapping[str, str] | None = None,
         parameters: Mapping[str, str] | None = None,
+        cgroups: str = "",
     ) -> None:
         self.folder = base / "attempts" / f"{name}-0123456789abcdef"
         self.folder.mkdir(parents=True)
@@ -99,6 +100,7 @@ class Attempt:
             mirror=str(base / "mirrors" / "demo"),
             npm_cache=str(base / "npm-cache"),
             doorbell="../../doorbell",
+            cgroups=cgroups,
             timeout=timeout,
             idle_timeout=idle_timeout,
             grace=grace,

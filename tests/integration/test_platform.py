@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.attempt_folder import alive
+from tests.conftest import NOT_ON_THIS_MACHINE
 from tests.integration.platform import Platform, Problem, free_port, wait_for
 from twistedipc.builds.logs import LogDigest, lines_decoder
+from twistedipc.runner.cgroup import NoCgroup, find_parent, group_of
 
 GREETING = {
     ".twistedipc.toml": """
@@ -233,6 +236,36 @@ def test_a_runner_is_killed_and_its_attempt_is_lost(own_platform: Platform) -> N
     assert seen == [f"line {number}" for number in range(1, len(seen) + 1)]
     platform.api("POST", f"/api/v1/builds/{build}/retry")
     assert platform.succeed(build)["attempt"] == 2
+
+
+def test_what_has_escaped_a_dead_runner_dies_by_its_control_group(own_platform: Platform) -> None:
+    """Builder and runner are killed, and nothing tells whose the build's daemon is but its group."""
+    platform = own_platform
+    try:
+        parent = find_parent()
+    except NoCgroup as error:
+        pytest.skip(f"{NOT_ON_THIS_MACHINE}{error}")
+    assert f"each build runs in a control group of its own in {parent}" in platform.builder.text()
+    marker = platform.folder / "daemon.pid"
+    daemon = f"env -i PATH=/usr/bin:/bin setsid sh -c 'cd /; echo $$ >{marker}; exec sleep 600'"
+    step = f"({daemon} </dev/null >/dev/null 2>&1 &); exec sleep 600"
+    platform.add_project(
+        "escapes", platform.repository({".twistedipc.toml": f"[build]\nsteps = [{json.dumps(step)}]\n"})
+    )
+    build = platform.build("escapes")
+    wait_for("the daemon runs", lambda: marker.exists() and marker.read_text().endswith("\n"))
+    pid = int(marker.read_text())
+    (folder,) = (platform.folder / "builder-data" / "attempts").iterdir()
+    group = group_of(parent, folder)
+    assert str(pid) in (group / "cgroup.procs").read_text().split()
+    platform.builder.kill()
+    os.kill(runner_pid(platform), 9)
+    assert alive(pid)
+    platform.builder.start()
+    assert platform.wait(build)["state"] == "lost"
+    assert not alive(pid)
+    wait_for("the folder is removed", lambda: not folder.exists())
+    assert not group.exists()
 
 
 def runner_pid(platform: Platform) -> int:

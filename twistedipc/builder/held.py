@@ -81,8 +81,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.data / "mirrors" / f"{words}-{hashlib.sha256(repository.encode()).hexdigest()[:12]}.git"
 
 
-def spec_of(offer: Offer, settings: Settings) -> Spec:
-    """What the runner is told to do, from what the apiserver offered and what the operator allows."""
+def spec_of(offer: Offer, settings: Settings, cgroups: str = "") -> Spec:
+    """
+    What the runner is told to do, from what the apiserver offered and what the operator allows. ``cgroups`` is the
+    folder below which it may make a control group, if it may.
+    """
     return Spec(
         attempt=offer.attempt,
         lease=offer.lease,
@@ -98,6 +101,7 @@ def spec_of(offer: Offer, settings: Settings) -> Spec:
         mirror=str(settings.mirror(offer.repository)),
         npm_cache=str(settings.data / "npm-cache"),
         doorbell="../../doorbell",
+        cgroups=cgroups,
         timeout=min(offer.timeout, settings.timeout),
         idle_timeout=min(offer.idle_timeout, settings.idle_timeout),
         grace=settings.grace,
@@ -221,7 +225,7 @@ class HeldAttempt:
             return result
         if lock_held(self.folder):
             raise BlockingIOError("its result can't be read, and its runner lives")
-        kill_remains(self.folder)
+        kill_remains(self.folder, self.spec.cgroups)
         repair(self.folder)
         lines, sha256 = scan(self.folder)
         errors = ""
@@ -256,7 +260,7 @@ class HeldAttempt:
 
     def remove(self) -> None:
         """Delete the folder, once its runner is gone. Blocks on the disk: for a thread."""
-        kill_remains(self.folder)
+        kill_remains(self.folder, self.spec.cgroups)
         # Renamed first, so that a folder is never found half deleted.
         doomed = self.folder.with_name(f".{self.folder.name}")
         with contextlib.suppress(FileNotFoundError):

@@ -40,6 +40,7 @@ from twistedipc.builds.attempt import PASSING_ERRORS, Permit, Result, Spec, read
 from twistedipc.builds.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds.logs import LogDigest
 from twistedipc.ipc import CallFailed, CallTimedOut, CreditWindow, NotConnected, Peer, PeerInfo
+from twistedipc.runner.cgroup import NoCgroup, sweep
 
 _T = TypeVar("_T")
 
@@ -79,6 +80,7 @@ class BuilderService(MultiService):
         *,
         slots: int,
         now: Callable[[], int],
+        find_cgroups: Callable[[], Path] | None = None,
         apiserver_url: str = "",
         wait: bool = False,
     ) -> None:
@@ -87,6 +89,8 @@ class BuilderService(MultiService):
         self._settings = settings
         self._slots = slots
         self._now = now
+        self._find_cgroups = find_cgroups  # as `runner.cgroup.find_parent`
+        self._cgroups = ""  # the folder below which attempts' control groups are made; "" where there are none
         self._apiserver_url = apiserver_url
         self._wait = wait  # when told to stop, let the builds end first
         self._empty: Deferred[None] | None = None  # fires when nothing is held any more
@@ -125,6 +129,7 @@ class BuilderService(MultiService):
         """Find what is held, listen to the doorbell, link."""
         if self._lock is None:
             self.claim()
+        self._look_for_cgroups()
         for held in self._find_held():
             self._hold(held)
             self._log.info("holding {name}, {phase}", name=held.name, phase=held.phase.value)
@@ -135,6 +140,18 @@ class BuilderService(MultiService):
         )
         self._looking.start(LOOK_INTERVAL, now=True)
         super().startService()
+
+    def _look_for_cgroups(self) -> None:
+        # Only now, since twistd may have changed its user before.
+        if self._find_cgroups is not None:
+            try:
+                parent = self._find_cgroups()
+            except NoCgroup as error:
+                self._log.info("builds run without control groups: {error}", error=error)
+            else:
+                self._cgroups = str(parent)
+                sweep(parent)
+                self._log.info("each build runs in a control group of its own in {parent}", parent=self._cgroups)
 
     async def _stop(self) -> None:
         self._draining = True
@@ -276,7 +293,7 @@ class BuilderService(MultiService):
         if not reason:
             self._accepting.add(offer.attempt)
             try:
-                spec = spec_of(offer, self._settings)
+                spec = spec_of(offer, self._settings, self._cgroups)
                 folder = await self._in_thread(create_folder, self._settings, spec)
                 crash_point(CrashPoint.BUILDER_SPEC_WRITTEN)
                 held = HeldAttempt(folder, spec, CreditWindow(self._credit, self._link_credit))

@@ -78,6 +78,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mirror: str  # folder of the repository's bare mirror (may not exist yet; its lock is MIRROR + ".lock")
     npm_cache: str  # folder of the npm cache that all attempts share
     doorbell: str  # the builder's UNIX datagram socket, relative to the attempt's folder or absolute
+    cgroups: str = ""  # folder below which the attempt's control group is made; "" where there can be none
     timeout: float = 3600.0  # seconds for the whole attempt; `.twistedipc.toml` may lower it
     idle_timeout: float = 900.0  # seconds without any output; `.twistedipc.toml` may lower it
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL

@@ -11,11 +11,12 @@ it) and exits when ``result.json`` is there. The modules, from the bottom up::
     sha256      the digest of what the journal holds, without OpenSSL
     journal     batches -> disk, and back: the writer, the reader, the repair
     control     the builder's words: a FIFO, `cancel`, `permit`; the bell back to it
+    cgroup      the control group that an attempt is in, where one can be had
     processes   fork, process groups, and the death of whole trees
     steps       one step: a command's process, its output, its deadlines, its end
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
     checkout    a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step
 
-The builder uses `liveness`, `journal.JournalReader`, `journal.repair`, `journal.scan` and `processes.kill_remains`;
-nothing else here is for others.
+The builder uses `liveness`, `journal.JournalReader`, `journal.repair`, `journal.scan`, `processes.kill_remains`,
+`cgroup.find_parent` and `cgroup.sweep`; nothing else here is for others.
 """

@@ -20,6 +20,7 @@ from typing import TypeVar
 import msgspec
 
 from twistedipc.builds.attempt import PASSING_ERRORS, Spec, read_file
+from twistedipc.runner import cgroup
 from twistedipc.runner.control import Control
 from twistedipc.runner.course import Course
 from twistedipc.runner.journal import JournalExists
@@ -88,6 +89,12 @@ def main(arguments: list[str]) -> int:
     _with_room(deadline, own_lock, lock)
     if (folder / "result.json").exists():
         return _refuse(NOT_MINE, f"{folder} has a result already")
+    if spec.cgroups:
+        try:
+            cgroup.enter(cgroup.group_of(Path(spec.cgroups), folder))
+        except OSError as error:
+            # It was possible when the builder looked. The build can do without.
+            print(f"runner: it has no control group of its own: {error}", file=sys.stderr)
     control = _with_room(deadline, Control, folder)
     control.listen_to_signals()
     course = partial(Course, now=lambda: time.time_ns() // 1_000_000, clock=time.monotonic)

@@ -3,7 +3,8 @@ Processes: starting one, and the death of whole trees. Used by ``steps`` and ``c
 `kill_remains` after a runner that died itself.
 
 Every step is a process group of its own, and the runner is the reaper of its descendants (Linux: "child subreaper"), so
-that a daemon that left its group, and its session too, still becomes the runner's child and can be found.
+that a daemon that left its group, and its session too, still becomes the runner's child and can be found. Where it can
+be had, a control group (``cgroup``) also finds that daemon when the runner is dead.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from twistedipc.runner import cgroup
 from twistedipc.runner.liveness import lock_owner
 
 _PR_SET_PDEATHSIG = 1
@@ -145,14 +147,16 @@ def kill_descendants(deadline: float) -> tuple[set[int], bool]:
     return killed, True
 
 
-def kill_remains(folder: Path, deadline: float = 5.0) -> bool:
+def kill_remains(folder: Path, cgroups: str = "", deadline: float = 5.0) -> bool:
     """
-    Kill what a dead runner's attempt has left running: whether nothing is left. A process is taken for such if its
-    HOME is the attempt's, or if it is of the runner's session and works in the attempt's ``folder``; and so are its
-    descendants. (A person's shell in that folder is neither.) Only for a folder whose lock is free. Blocks while it
-    waits for their end: some milliseconds, mostly.
+    Kill what a dead runner's attempt has left running: whether nothing is left. A process is taken for such if it is in
+    the attempt's control group (below ``cgroups``, where it has one), or if its HOME is the attempt's, or if it is of
+    the runner's session and works in the attempt's ``folder``; and so are its descendants. (A person's shell in that
+    folder is none of these.) Only for a folder whose lock is free. Blocks while it waits for their end: some
+    milliseconds, mostly.
     """
     until = time.monotonic() + deadline
+    grouped = not cgroups or cgroup.kill(cgroup.group_of(Path(cgroups), folder), until)
     session = lock_owner(folder)
     while left := _remains(folder.resolve(), session):
         for pid in left:
@@ -163,7 +167,7 @@ def kill_remains(folder: Path, deadline: float = 5.0) -> bool:
         if time.monotonic() > until:
             return False
         time.sleep(0.005)
-    return True
+    return grouped
 
 
 def _remains(folder: Path, session: int | None) -> set[int]:

@@ -9,6 +9,7 @@ from twisted.application.service import IService
 from twistedipc.builder.held import Settings
 from twistedipc.builder.link import VOCABULARY
 from twistedipc.builder.service import BuilderService, DataFolderInUse
+from twistedipc.runner.cgroup import find_parent
 from twistedipc.taps.common import ConfigOptions, links, now
 from twistedipc.taps.config import BuilderConfig, ConfigError, load_builder
 
@@ -50,6 +51,7 @@ def makeService(options: Options) -> IService:
         settings,
         slots=config.slots,
         now=now,
+        find_cgroups=find_parent,
         apiserver_url=config.apiserver_url,
         wait=bool(options["wait"]),
     )
