@@ -82,6 +82,7 @@ class Attempt:
         environment: Mapping[str, str] | None = None,
         parameters: Mapping[str, str] | None = None,
         cgroups: str = "",
+        reserve: int = 0,
     ) -> None:
         self.folder = base / "attempts" / f"{name}-0123456789abcdef"
         self.folder.mkdir(parents=True)
@@ -104,6 +105,7 @@ class Attempt:
             timeout=timeout,
             idle_timeout=idle_timeout,
             grace=grace,
+            reserve=reserve,
         )
         write_file(self.folder / "spec.json", self.spec)
         self._process: subprocess.Popen[bytes] | None = None

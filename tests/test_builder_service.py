@@ -32,6 +32,7 @@ from twistedipc.builds.attempt import (
     Permit,
     PermitWanted,
     Result,
+    Spec,
     read_file,
     write_file,
 )
@@ -500,6 +501,23 @@ class Trouble(BuilderCase):
         (declined,) = self.apiserver.take(m.Decline)
         self.assertIn("No space", declined.reason)
         self.assertEqual([], self.folders())
+
+    def test_a_nearly_full_disk_declines_and_what_runs_may_know(self) -> None:
+        free = 5000
+        self.settings = msgspec.structs.replace(self.settings, reserve=5000)
+        self.patch(service_module, "free_bytes", lambda _folder: free)
+        self.restart()
+        self.link()
+        runner = self.run_one()
+        spec = read_file(runner.folder / "spec.json", Spec)
+        assert spec is not None
+        self.assertEqual(5000, spec.reserve)
+        free = 4999
+        self.say(offer("2-1"))
+        (declined,) = self.apiserver.take(m.Decline)
+        self.assertEqual("the builder's disk is nearly full: 4.9 KiB are free, 4.9 KiB are reserved", declined.reason)
+        free = 5000
+        self.run_one("2-1", OTHER_LEASE)
 
     def test_a_cancellation_that_a_full_disk_refuses_is_written_later(self) -> None:
         self.link()

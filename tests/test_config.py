@@ -104,11 +104,21 @@ def test_a_full_builder(tmp_path: Path) -> None:
         EMPTY = ""
         [limits]
         timeout = 60
+        reserve = "1.5 GiB"
         """,
     )
     # The operator's values aren't held to the rules for projects, and an empty one is a value.
     assert config.environment == {"NODE_OPTIONS": "--max-old-space-size=4096", "EMPTY": ""}
     assert config.limits.timeout == 60.0
+    assert config.limits.reserve == 3 << 29
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("0", 0), ("4096", 4096), ("'4096'", 4096), ("'20 MB'", 20_000_000), ("'2mib'", 2 << 20), ("''", None)],
+)
+def test_sizes(tmp_path: Path, text: str, size: int | None) -> None:
+    assert builder(tmp_path, f"{BUILDER}limits.reserve = {text}\n").limits.reserve == size
 
 
 def test_an_empty_string_is_a_missing_key(tmp_path: Path) -> None:
@@ -248,6 +258,10 @@ def test_mistakes_in_an_apiservers_file(tmp_path: Path, text: str, message: str)
         ("slots = 1.5\n" + BUILDER, "slots: expected a whole number, got a number"),
         (BUILDER.replace("b1", "../x"), "name: a node's name has"),
         (BUILDER + "limits.timeout = '1h'", "limits.timeout: expected a number, got a string"),
+        *[
+            (BUILDER + f"limits.reserve = {size}", "limits.reserve: expected a size such as")
+            for size in ("-1", "'-1'", "true", "1.5", "'1 GiBi'", "'much'", "'1e9'", "'1 000'", "[]")
+        ],
         (BUILDER + "limits.grace = 0", "limits.grace: expected a number > 0"),
         (BUILDER + "environment.X = 1", "environment: expected a string, got a whole number"),
         (BUILDER + "environment.'A=B' = 'x'", "environment.A=B: a variable's name can't be empty"),

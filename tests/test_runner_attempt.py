@@ -293,7 +293,7 @@ def test_memory_stays_small(tmp_path: Path) -> None:
     one.wait()
     assert before["VmRSS"] < 20 * 1024, before
     assert after["VmHWM"] < 20 * 1024, after
-    # What it works with is allocated when there is work; a byte kept for each line would be a million.
+    # What it works with is allocated when there is work; an object kept for each line would be 50 MiB.
     assert after["VmRSS"] - before["VmRSS"] < 2048, (before, after)
     assert "libcrypto" not in modules
 

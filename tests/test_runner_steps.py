@@ -1,4 +1,4 @@
-"""A step in this process, with a real journal on a disk that is full for a while."""
+"""A step in this process, with a real journal on a disk that is full, or nearly, for a while."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from twistedipc.builds.logs import Notice
 from twistedipc.runner.capture import Capture
 from twistedipc.runner.control import Control
 from twistedipc.runner.journal import Journal, JournalReader, scan
+from twistedipc.runner.room import LOOK_BYTES, LOOK_SECONDS, Room, default_reserve, readable
 from twistedipc.runner.steps import Command, Limits, NoRoom, Steps
 
 
@@ -37,7 +38,21 @@ class Disk:
         return written
 
 
-def steps(folder: Path, *, timeout: float = 30.0, idle_timeout: float = 30.0) -> tuple[Steps, Journal, Control]:
+class Free:
+    """What is free on a disk whose reserve is 1000 bytes: these amounts in turn, then the last for ever."""
+
+    def __init__(self, *amounts: int) -> None:
+        self.amounts = list(amounts)
+        self.asked = 0
+
+    def __call__(self, _folder: Path) -> int:
+        self.asked += 1
+        return self.amounts.pop(0) if len(self.amounts) > 1 else self.amounts[0]
+
+
+def steps(
+    folder: Path, *, timeout: float = 30.0, idle_timeout: float = 30.0, free: Free | None = None
+) -> tuple[Steps, Journal, Control]:
     control = Control(folder)
     journal = Journal(folder, lambda: None)
     limits = Limits(timeout=timeout, idle_timeout=idle_timeout, grace=0.3)
@@ -45,6 +60,7 @@ def steps(folder: Path, *, timeout: float = 30.0, idle_timeout: float = 30.0) ->
         journal=journal,
         capture=Capture(),
         control=control,
+        room=Room(folder, 1000 if free else 0, clock=time.monotonic, free=free or Free(0)),
         limits=limits,
         now=lambda: time.time_ns() // 1_000_000,
         clock=time.monotonic,
@@ -109,3 +125,111 @@ def test_told_to_stop_while_the_disk_is_full_for_good(tmp_path: Path, monkeypatc
     with pytest.raises(NoRoom):
         made.settle()
     control.close()
+
+
+def notices(folder: Path) -> list[str]:
+    return [record.message for record in records(folder) if isinstance(record, Notice)]
+
+
+NEARLY_FULL = "the builder's disk is nearly full: the build waits until more than 1000 bytes are free"
+
+
+def test_the_build_waits_for_the_reserve_and_is_not_silent_meanwhile(tmp_path: Path) -> None:
+    free = Free(5000, 999, 1000, 1062, 1063)  # a sixteenth more than the reserve, before it goes on
+    made, journal, control = steps(tmp_path, idle_timeout=1.6, free=free)
+    control.listen_to_signals()
+    # More than a pipe holds, so it can't end while nobody reads; and after that it is silent, but not for too long.
+    result = made.run(command(tmp_path, "echo begun; sleep 0.7; seq 100000; sleep 0.7"))
+    assert result.outcome == "succeeded"
+    found = records(tmp_path)
+    assert [record for record in found if isinstance(record, str)] == ["begun", *map(str, range(1, 100_001))]
+    low, again = notices(tmp_path)
+    assert low == NEARLY_FULL
+    assert again.startswith("the builder's disk was nearly full: the build waited for ")
+    assert float(again.split()[-2]) >= 2 * LOOK_SECONDS
+    # What was printed before it was seen is there, nothing of what was printed meanwhile.
+    place = [record.message if isinstance(record, Notice) else record for record in found]
+    assert place.index(again) == place.index(low) + 1
+    assert scan(tmp_path) == (journal.count, journal.hexdigest())
+    control.close()
+
+
+def test_no_step_is_begun_while_the_disk_is_nearly_full(tmp_path: Path) -> None:
+    free = Free(999, 999, 5000)
+    made, _journal, control = steps(tmp_path, free=free)
+    control.listen_to_signals()
+    result = made.run(command(tmp_path, "date +%s%N"))
+    assert result.outcome == "succeeded"
+    assert notices(tmp_path)[0] == NEARLY_FULL
+    assert result.ended - result.started >= 2 * LOOK_SECONDS * 1000
+    (printed,) = [record for record in records(tmp_path) if isinstance(record, str)]
+    assert int(printed) // 1_000_000 >= result.started + 2 * LOOK_SECONDS * 1000
+    control.close()
+
+
+def test_a_nearly_full_disk_takes_the_end_of_an_attempt(tmp_path: Path) -> None:
+    """A cancellation, the time that is up, a process that has ended: none of them waits for room."""
+    (tmp_path / "cancelled").mkdir()
+    made, _journal, control = steps(tmp_path / "cancelled", free=Free(5000, 0))
+    control.listen_to_signals()
+    write_file(tmp_path / "cancelled" / "later", Cancel(reason="enough"))
+    script = "trap 'echo told; exit 3' TERM; sleep 0.8; mv later cancel; while :; do sleep 0.05; done"
+    result = made.run(command(tmp_path / "cancelled", script))
+    assert (result.outcome, result.exit_code) == ("cancelled", 3)
+    made.settle()
+    assert records(tmp_path / "cancelled")[-2] == "told"
+    assert notices(tmp_path / "cancelled") == [NEARLY_FULL, "cancelled: enough"]
+    control.close()
+
+    (tmp_path / "ended").mkdir()
+    made, _journal, control = steps(tmp_path / "ended", free=Free(5000, 0))
+    control.listen_to_signals()
+    result = made.run(command(tmp_path / "ended", "sleep 0.8; echo last"))
+    assert result.outcome == "succeeded"
+    assert "last" in records(tmp_path / "ended")
+    made.limits.timeout = 1.5
+    result = made.run(command(tmp_path / "ended", "echo never"))
+    assert (result.outcome, result.exit_code) == ("timed_out", None)
+    made.settle()
+    assert "never" not in records(tmp_path / "ended")
+    control.close()
+
+
+def test_the_disk_is_asked_now_and_then(tmp_path: Path) -> None:
+    now = 100.0
+    free = Free(5000)
+    room = Room(tmp_path, 1000, clock=lambda: now, free=free)
+    for _ in range(1000):
+        assert not room.low()
+        room.written(LOOK_BYTES // 100)
+    assert free.asked == 10
+    now += LOOK_SECONDS
+    free.amounts = [999]
+    assert room.low()
+    assert free.asked == 11
+
+    def broken(_folder: Path) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    assert not Room(tmp_path, 1000, clock=lambda: now, free=broken).low()
+    never = Free(0)
+    assert not Room(tmp_path, 0, clock=lambda: now, free=never).low()
+    assert never.asked == 0
+
+
+def test_the_reserve_is_small_on_a_small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.statvfs(tmp_path)
+    for total, reserve in ((100 << 20, 5 << 20), (20 << 30, 1 << 30), (1 << 40, 1 << 30)):
+        fields = (real[0], 4096, total // 4096, *real[3:])
+        monkeypatch.setattr(os, "statvfs", lambda _folder, fields=fields: os.statvfs_result(fields))
+        assert default_reserve(tmp_path) == reserve
+
+
+def test_sizes_for_people() -> None:
+    assert [readable(size) for size in (0, 1023, 1536, 1 << 30, 5 << 50)] == [
+        "0 bytes",
+        "1023 bytes",
+        "1.5 KiB",
+        "1.0 GiB",
+        "5120.0 TiB",
+    ]

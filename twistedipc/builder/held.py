@@ -45,6 +45,7 @@ from twistedipc.ipc import CreditWindow
 from twistedipc.runner.journal import JournalDamage, JournalReader, repair, scan
 from twistedipc.runner.liveness import lock_held, take_lock
 from twistedipc.runner.processes import kill_remains
+from twistedipc.runner.room import default_reserve
 
 
 class Phase(Enum):
@@ -64,6 +65,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float  # the most that an attempt is granted, in seconds
     idle_timeout: float
     grace: float
+    reserve: int | None = 0  # bytes of the disk that builds leave free; None is `room.default_reserve`
+
+    def reserve_bytes(self) -> int:
+        """How much of the disk builds leave free now. Raises OSError."""
+        return default_reserve(self.data) if self.reserve is None else self.reserve
 
     @property
     def attempts(self) -> Path:
@@ -84,7 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def spec_of(offer: Offer, settings: Settings, cgroups: str = "") -> Spec:
     """
     What the runner is told to do, from what the apiserver offered and what the operator allows. ``cgroups`` is the
-    folder below which it may make a control group, if it may.
+    folder below which it may make a control group, if it may. Raises OSError.
     """
     return Spec(
         attempt=offer.attempt,
@@ -105,6 +111,7 @@ def spec_of(offer: Offer, settings: Settings, cgroups: str = "") -> Spec:
         timeout=min(offer.timeout, settings.timeout),
         idle_timeout=min(offer.idle_timeout, settings.idle_timeout),
         grace=settings.grace,
+        reserve=settings.reserve_bytes(),
     )
 
 

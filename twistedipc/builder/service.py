@@ -41,6 +41,7 @@ from twistedipc.builds.crashpoints import CrashPoint, crash_after_turn, crash_po
 from twistedipc.builds.logs import LogDigest
 from twistedipc.ipc import CallFailed, CallTimedOut, CreditWindow, NotConnected, Peer, PeerInfo
 from twistedipc.runner.cgroup import NoCgroup, sweep
+from twistedipc.runner.room import free_bytes, readable
 
 _T = TypeVar("_T")
 
@@ -332,6 +333,10 @@ class BuilderService(MultiService):
         active = sum(held.phase is not Phase.ENDED for held in self._held.values())
         if active + len(self._accepting) >= self._slots:
             return "all slots are taken"
+        with contextlib.suppress(OSError):  # if the disk doesn't answer, writing the attempt down fails too
+            free, reserve = free_bytes(self._settings.data), self._settings.reserve_bytes()
+            if free < reserve:
+                return f"the builder's disk is nearly full: {readable(free)} are free, {readable(reserve)} are reserved"
         return ""
 
     def start(self, held: HeldAttempt) -> None:

@@ -82,6 +82,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeout: float = 3600.0  # seconds for the whole attempt; `.twistedipc.toml` may lower it
     idle_timeout: float = 900.0  # seconds without any output; `.twistedipc.toml` may lower it
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL
+    reserve: int = 0  # bytes of the disk that are left free: while there are fewer, the build waits
 
 
 class Checkout(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,10 +13,11 @@ it) and exits when ``result.json`` is there. The modules, from the bottom up::
     control     the builder's words: a FIFO, `cancel`, `permit`; the bell back to it
     cgroup      the control group that an attempt is in, where one can be had
     processes   fork, process groups, and the death of whole trees
+    room        how much the disk has left, and the reserve that a build leaves there
     steps       one step: a command's process, its output, its deadlines, its end
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
     checkout    a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step
 
 The builder uses `liveness`, `journal.JournalReader`, `journal.repair`, `journal.scan`, `processes.kill_remains`,
-`cgroup.find_parent` and `cgroup.sweep`; nothing else here is for others.
+`cgroup.find_parent`, `cgroup.sweep` and `room`; nothing else here is for others.
 """

@@ -35,6 +35,7 @@ from twistedipc.runner.capture import Capture
 from twistedipc.runner.control import Control, Doorbell
 from twistedipc.runner.journal import Journal
 from twistedipc.runner.processes import kill_descendants
+from twistedipc.runner.room import Room
 from twistedipc.runner.steps import Command, Limits, Steps
 
 # The platform's own steps run isolated from the environment and from the folder that they work in: nothing in either
@@ -76,6 +77,7 @@ class Course:
             journal=self._journal,
             capture=Capture(),
             control=control,
+            room=Room(folder, spec.reserve, clock=clock),
             limits=Limits(timeout=spec.timeout, idle_timeout=spec.idle_timeout, grace=spec.grace),
             now=now,
             clock=clock,
@@ -185,9 +187,9 @@ class Course:
         self._forget("failure.json")
         result = self._steps.run(Command(name=name, command=shell, argv=argv, environment=environment, folder=folder))
         self._check_stopped()
-        if result.outcome != "succeeded" and own and not _has_room(self._folder):
+        if result.outcome != "succeeded" and own and (self._steps.short_of_room or not _has_room(self._folder)):
             # A build that fills the disk fails; but what we do for it ourselves waits, as the journal does.
-            self._steps.note("warning", f"the builder's disk is full: {name} is tried again when there is room")
+            self._steps.note("warning", f"the builder's disk was full: {name} is tried again when there is room")
             self._steps.wait_until(lambda: _has_room(self._folder))
             self._check_stopped()
             self._step(name, environment=environment, own=own)

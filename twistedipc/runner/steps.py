@@ -5,7 +5,9 @@ A step ends when its process has exited and its output has ended, or `DRAIN` sec
 running may hold the pipe for ever. Its process group is killed then. When the attempt is to end (it was cancelled, its
 time is up, it has been silent for too long), the group gets SIGTERM, and after the grace SIGKILL.
 
-While the disk takes no more of the journal, the output isn't read: the build waits, and the clock for silence stands.
+While the disk takes no more of the journal, or has less room than the reserve, no step is begun and the output of a
+running one isn't read: the build waits, and the clock for silence stands. Of the reserve, only the build has nothing:
+events are written, and a process that is to end, or has ended, is seen to its end.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from twistedipc.runner.capture import BLOCK_BYTES, Capture
 from twistedipc.runner.control import LOOK_EVERY, Control
 from twistedipc.runner.journal import Journal
 from twistedipc.runner.processes import exit_code, group_alive, reap, signal_group, spawn
+from twistedipc.runner.room import Room, readable
 
 #: Seconds that a step's output may go on after its process has exited.
 DRAIN = 0.5
@@ -79,6 +82,7 @@ class Steps:
         journal: Journal,
         capture: Capture,
         control: Control,
+        room: Room,
         limits: Limits,
         now: Callable[[], int],
         clock: Callable[[], float],
@@ -88,11 +92,16 @@ class Steps:
         self._journal = journal
         self._capture = capture
         self._control = control
+        self._room = room
         self._now = now  # milliseconds since the epoch
         self._clock = clock  # seconds, monotonic
         self._began = clock()
         self._index = -1
-        self._blocked_since: float | None = None
+        self._low = False  # less is free than the reserve
+        self._waiting_since: float | None = None  # for the disk, on the clock
+        self._waiting_why = ""
+        #: whether the disk was full, or nearly, while the last step ran
+        self.short_of_room = False
         #: why the attempt is to end early, once it is
         self.stopped: Stop | None = None
 
@@ -133,18 +142,37 @@ class Steps:
     def _append(self, batches: list[Lines]) -> None:
         for batch in batches:
             self._journal.append(batch)
-        if self._journal.blocked and self._blocked_since is None:
-            self._blocked_since = self._clock()
+        if self._journal.blocked:
+            self._begin_to_wait(f"the builder's disk took no more ({self._journal.blocked})")
+
+    def _begin_to_wait(self, why: str) -> None:
+        self.short_of_room = True
+        if self._waiting_since is None:
+            self._waiting_since = self._clock()
+            self._waiting_why = why
+
+    def _look_at_room(self) -> None:
+        """Let the build wait while less is free than the reserve, and say so."""
+        was, self._low = self._low, self._room.low()
+        if self._low and not was:
+            self._begin_to_wait("the builder's disk was nearly full")
+            size = readable(self._room.reserve)
+            self.note("warning", f"the builder's disk is nearly full: the build waits until more than {size} are free")
 
     def _retry(self) -> float:
-        """If the disk was full, try again: for how many seconds it was, if it no longer is."""
-        since, reason = self._blocked_since, self._journal.blocked
-        if since is None or not self._journal.retry():
+        """If the build waits for the disk, try again: for how many seconds it has waited, if it no longer does."""
+        since = self._waiting_since
+        if since is None or (self._journal.blocked and not self._journal.retry()) or self._low:
             return 0.0
-        self._blocked_since = None
+        self._waiting_since = None
         seconds = self._clock() - since
-        self.note("warning", f"the builder's disk took no more ({reason}): the build waited for {seconds:.1f} s")
+        self.note("warning", f"{self._waiting_why}: the build waited for {seconds:.1f} s")
         return seconds
+
+    def _may_go_on(self) -> bool:
+        self._look_at_room()
+        self._retry()
+        return self._waiting_since is None
 
     # -- steps --
 
@@ -154,7 +182,9 @@ class Steps:
         started, began = self._now(), self._clock()
         self.event(StepStarted(self._index, command.name, command.command))
         code: int | None = None
-        if not self._stop_now(began):
+        self.wait_until(self._may_go_on)
+        self.short_of_room = False
+        if not self._stop_now(None):
             code = self._run_process(command)
         outcome = self.stopped.outcome if self.stopped else "succeeded" if code == 0 else "failed"
         milliseconds = round((self._clock() - began) * 1000)
@@ -233,15 +263,16 @@ class Steps:
         kill_at: float | None = None
         while True:
             now = self._clock()
-            waited = self._retry()
-            if waited:
+            if code is None:
+                self._look_at_room()
+            if waited := self._retry():
                 last_output += waited
-                drain_until += waited
+                drain_until = now + DRAIN
             if rang or now >= look_at or now >= last_output + self.limits.idle_timeout:
                 if code is None and (status := reap().get(process)) is not None:
                     code = exit_code(status)
                     drain_until = now + DRAIN
-                silent_since = last_output if self._blocked_since is None else None
+                silent_since = last_output if self._waiting_since is None else None
                 if code is None and self.stopped is None and self._stop_now(silent_since):
                     signal_group(process, signal.SIGTERM)
                     kill_at = now + self.limits.grace
@@ -252,19 +283,20 @@ class Steps:
                 signal_group(process, signal.SIGKILL)
                 os.kill(process, signal.SIGKILL)  # it may have left its group
                 kill_at = None
-            blocked = self._blocked_since is not None
-            if code is not None and not blocked and (at_end or now >= drain_until):
+            # What a process has left in the pipe when it ended is little enough for the reserve.
+            waits = bool(self._journal.blocked) or (self._low and code is None)
+            if code is not None and not waits and (at_end or now >= drain_until):
                 return code, at_end
-            if self._capture.pending and now >= last_output + FLUSH_AFTER and not blocked:
+            if self._capture.pending and now >= last_output + FLUSH_AFTER and not waits:
                 self._append(self._capture.flush_partial(self._now(), self._index))
                 continue
 
             due = [look_at]
-            readable = not at_end and not blocked
-            if readable and now < read_at:
+            listening = not at_end and not waits
+            if listening and now < read_at:
                 due.append(read_at)
-                readable = False
-            if blocked:
+                listening = False
+            if waits:
                 due.append(now + RETRY_EVERY)
             elif self._capture.pending:
                 due.append(last_output + FLUSH_AFTER)
@@ -273,9 +305,9 @@ class Steps:
             else:
                 if kill_at is not None:
                     due.append(kill_at)
-                if self.stopped is None and not blocked:
+                if self.stopped is None and not waits:
                     due.append(last_output + self.limits.idle_timeout)
-            ready, rang = self._wait((pipe,) if readable else (), max(0.0, min(due) - now))
+            ready, rang = self._wait((pipe,) if listening else (), max(0.0, min(due) - now))
             if ready:
                 data = os.read(pipe, BLOCK_BYTES)
                 at_end = not data
@@ -285,6 +317,7 @@ class Steps:
                         busy_until = last_output + _BUSY
                     read_at = last_output if last_output < busy_until else last_output + _GATHER
                     self._append(self._capture.feed(data, self._now(), self._index))
+                    self._room.written(len(data))
 
     def _wait(self, more: Sequence[int], seconds: float) -> tuple[bool, bool]:
         """Wait for something to read, or a bell: whether ``more`` is readable, and whether one rang."""

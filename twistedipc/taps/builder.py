@@ -45,6 +45,7 @@ def makeService(options: Options) -> IService:
         timeout=config.limits.timeout,
         idle_timeout=config.limits.idle_timeout,
         grace=config.limits.grace,
+        reserve=config.limits.reserve,
     )
     service = BuilderService(
         reactor,  # type: ignore[arg-type]  # the module is typed as the module, not as the reactor in it

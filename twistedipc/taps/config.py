@@ -7,8 +7,9 @@ text names the file and the key::
 
     /etc/twistedipc/apiserver.toml: link.dial: expected a list of strings, got a string
 
-Three rules hold for every key. A relative path, also inside a ``unix:`` endpoint, is relative to the folder of the file
-that it stands in. An empty string is the same as a missing key. Seconds are numbers.
+Four rules hold for every key. A relative path, also inside a ``unix:`` endpoint, is relative to the folder of the file
+that it stands in. An empty string is the same as a missing key. Seconds are numbers. Sizes are numbers of bytes, or
+strings such as "1.5 GiB".
 
 `docs/configuration.md` is this module for people.
 """
@@ -37,6 +38,10 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_SOCKET_PATH = 107
 
 Positive = Annotated[float, Meta(gt=0, le=86400)]
+
+
+class Size(int):
+    """A number of bytes; in a file also a string with a unit."""
 
 
 class ConfigError(Exception):
@@ -143,11 +148,15 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
 
 
 class Limits(Section, frozen=True, kw_only=True):
-    """``[limits]``: the most that a builder grants an attempt, in seconds, whatever its project says."""
+    """
+    ``[limits]``: the most that a builder grants an attempt, in seconds, whatever its project says; and what its builds
+    leave of the disk.
+    """
 
     timeout: Positive = 3600.0  # for the whole attempt
     idle_timeout: Positive = 900.0  # without any output
     grace: Positive = 10.0  # between SIGTERM and SIGKILL
+    reserve: Size | None = None  # left free on the disk; None is 1 GiB, or a twentieth of a small file system
 
 
 class BuilderConfig(Section, frozen=True, kw_only=True):
@@ -260,11 +269,13 @@ class _Source:
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise self.error("", f"isn't TOML: {error}") from error
         try:
-            return msgspec.convert(_without_empty(table), kind, dec_hook=self._decode_path)
+            return msgspec.convert(_without_empty(table), kind, dec_hook=self._decode)
         except msgspec.ValidationError as error:
             raise self._translated(str(error), kind) from error
 
-    def _decode_path(self, kind: type, value: object) -> object:
+    def _decode(self, kind: type, value: object) -> object:
+        if kind is Size:
+            return _size(value)
         if kind is not Path:
             raise NotImplementedError(kind)
         if not isinstance(value, str) or "\0" in value:
@@ -331,6 +342,21 @@ class _Source:
         if len(os.fsencode(plain)) > MAX_SOCKET_PATH:
             raise ValueError(f"the path of a UNIX socket has at most {MAX_SOCKET_PATH} bytes; {plain} has more")
         return "unix:" + re.sub(r"([\\:])", r"\\\1", plain) + match[2]
+
+
+_UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
+_UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
+
+
+def _size(value: object) -> Size:
+    """A size as a file has it. Raises `ValueError`."""
+    match = (
+        re.match(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)\Z", str(value)) if type(value) in (int, str) else None
+    )
+    unit = _UNITS.get(match[2].upper()) if match is not None else None
+    if match is None or unit is None:
+        raise ValueError('expected a size such as "1.5 GiB", or a number of bytes')
+    return Size(float(match[1]) * unit)
 
 
 #: msgspec's words for types, and those of a configuration file
