@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from twistedipc.builds.attempt import Cancel, write_file
-from twistedipc.builds.logs import Notice
+from twistedipc.builds.logs import Lines, Notice
 from twistedipc.runner.capture import Capture
 from twistedipc.runner.control import Control
 from twistedipc.runner.journal import Journal, JournalReader, scan
@@ -66,7 +66,7 @@ def records(folder: Path) -> list[object]:
     reader = JournalReader(folder)
     found: list[object] = []
     while more := reader.read():
-        found += [record for batch, _size in more for record in batch.lines]
+        found += [record for batch, _size in more if isinstance(batch, Lines) for record in batch.lines]
     reader.close()
     return found
 
