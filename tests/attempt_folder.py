@@ -158,7 +158,7 @@ class Attempt:
         reader = JournalReader(self.folder)
         found: list[Lines] = []
         while more := reader.read():
-            found += [batch for batch, _size in more]
+            found += [batch for batch, _size in more if isinstance(batch, Lines)]
         reader.close()
         return found
 

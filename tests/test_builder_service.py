@@ -33,10 +33,11 @@ from twistedipc.builds.attempt import (
     PermitWanted,
     Result,
     Spec,
+    journal_line,
     read_file,
     write_file,
 )
-from twistedipc.builds.logs import Lines, StepStarted
+from twistedipc.builds.logs import Gap, Lines
 from twistedipc.ipc import Peer
 from twistedipc.ipc.session import FRAME_LIMIT
 from twistedipc.ipc.testing import ConnectedPair, connected_pair, settings
@@ -195,13 +196,13 @@ class Apiserver:
         return found
 
     def records(self) -> list[object]:
-        """The records that came, in their order; they must be without holes."""
+        """The records and the gaps that came, in their order; they must be without holes."""
         found: list[object] = []
         for message in self.take(m.Log):
             for batch in message.batches:
                 assert batch.first == self.next, (batch.first, self.next)
                 self.next = batch.end
-                found += batch.lines
+                found += batch.lines if isinstance(batch, Lines) else [batch]
         return found
 
 
@@ -604,33 +605,105 @@ class Trouble(BuilderCase):
         self.later(3)
         self.assertEqual(["1-1"], [final.attempt for final in self.apiserver.take(m.Final)])
 
-    def test_a_journal_that_is_damaged_or_cut_short_ends_its_log_there(self) -> None:
-        for number, cut in enumerate((False, True), 1):
-            runner_name = f"{number}-1"
-            self.apiserver.next = 1
-            pair = self.link()
-            runner = self.run_one(runner_name)
-            runner.journal.append(Lines(1, 10, 0, [StepStarted(0, "build", "make")]))
-            runner.write("two")
-            (segment,) = (runner.folder / "journal").iterdir()
-            good = segment.stat().st_size
-            runner.write("three")
-            runner.write("four")
+    def damage(self, runner: Runner, what: bytes, *, cut: bool = False) -> None:
+        """Change a byte of what the runner wrote, or cut it off there."""
+        for segment in (runner.folder / "journal").iterdir():
             data = bytearray(segment.read_bytes())
-            if cut:
-                del data[good + 5 :]
-            else:
-                data[good + 20] ^= 1
-            segment.write_bytes(data)
-            runner.finish()
-            self.later(3)
-            self.assertEqual(2, len(self.apiserver.records()))
-            (final,) = self.apiserver.take(m.Final)
-            result = final.result
-            self.assertEqual(("lost", 2, ""), (result.outcome, result.lines, result.sha256))
-            self.assertIn("damaged", result.reason)
-            self.say(m.FinalAck(attempt=runner_name, lease=LEASE))
-            pair.cut()
+            at = data.find(what)
+            if at >= 0:
+                if cut:
+                    del data[at:]
+                else:
+                    data[at] ^= 1
+                segment.write_bytes(data)
+
+    def test_damage_in_a_journal_is_a_gap_and_changes_nothing_else(self) -> None:
+        self.link()
+        runner = self.run_one()
+        runner.write("one")
+        runner.write("two", "three")
+        runner.write("four")
+        self.damage(runner, b"two")
+        self.later()
+        gap = Gap(2, 3, "the journal is damaged: the checksum doesn't match")
+        self.assertEqual(["one", gap, "four"], self.apiserver.records())
+        self.say(m.Ack(attempt="1-1", next=5))
+        runner.write("five")
+        result = runner.finish()
+        self.later()
+        self.assertEqual(["five"], self.apiserver.records())
+        self.assertEqual([result], [final.result for final in self.apiserver.take(m.Final)])
+        # The same however often it is asked for, also within the gap, and by another builder on the folder.
+        for next, expected in ((2, gap), (3, Gap(3, 3, gap.reason))):
+            self.apiserver.next = next
+            self.say(m.Resend(attempt="1-1", next=next))
+            self.assertEqual([expected, "four", "five"], self.apiserver.records())
+        self.pair.cut()
+        self.restart()
+        self.apiserver.next = 1
+        self.link()
+        self.assertEqual(["one", gap, "four", "five"], self.apiserver.records())
+        self.assertEqual(result, self.apiserver.take(m.Final)[-1].result)
+
+    def test_what_is_damaged_at_the_end_is_a_gap_once_the_attempt_has_ended(self) -> None:
+        self.link()
+        runner = self.run_one()
+        runner.write("one")
+        runner.write("two")
+        self.damage(runner, b"two", cut=True)
+        self.later()
+        self.assertEqual(["one"], self.apiserver.records())
+        result = runner.finish()
+        self.later()
+        self.assertEqual([Gap(2, 2, "the journal is damaged: its last line has no end")], self.apiserver.records())
+        self.assertEqual([result], [final.result for final in self.apiserver.take(m.Final)])
+        shutil.rmtree(runner.folder / "journal")
+        self.apiserver.next = 1
+        self.say(m.Resend(attempt="1-1", next=1))
+        self.later()
+        self.assertEqual(2, sum(one.end - one.first for one in self.apiserver.records() if isinstance(one, Gap)))
+
+    def test_a_runner_that_dies_keeps_what_is_good_behind_damage(self) -> None:
+        self.link()
+        runner = self.run_one()
+        for text in ("one", "two", "three", "four"):
+            runner.write(text)
+        self.damage(runner, b"two")
+        self.damage(runner, b"four", cut=True)
+        runner.die()
+        self.later()
+        gap = Gap(2, 2, "the journal is damaged: the checksum doesn't match")
+        self.assertEqual(["one", gap, "three"], self.apiserver.records())
+        (final,) = self.apiserver.take(m.Final)
+        self.assertEqual(("lost", 3, ""), (final.result.outcome, final.result.lines, final.result.sha256))
+
+    def test_the_end_of_a_big_damage_is_searched_without_stalling_the_others(self) -> None:
+        self.link()
+        runner, other = self.run_one("1-1"), self.run_one("2-1")
+        self.apiserver.heard.clear()
+        runner.write("one")
+        runner.write("two")
+        (segment,) = (runner.folder / "journal").iterdir()
+        good = segment.read_bytes()
+        runner.journal.close()
+        segment.write_bytes(good.replace(b"two", b"\n" * (16 << 20)))
+        with segment.open("ab") as file:
+            file.write(journal_line(Lines(3, 10, 0, ["three"])))
+        write_file(
+            runner.folder / "result.json", Result(outcome="failed", lines=3, sha256="0" * 64, started=5, ended=9)
+        )
+
+        def write_another() -> None:
+            other.write("another")
+            self.service.look()
+
+        # After the look that finds the damage, and before the builder's next turn.
+        self.reactor.callLater(1.0, write_another)
+        self.later()
+        one, another, rest = self.apiserver.take(m.Log)
+        self.assertEqual(["1-1", "2-1", "1-1"], [one.attempt, another.attempt, rest.attempt])
+        gap, three = rest.batches
+        self.assertEqual((2, 2, ["three"]), (gap.first, gap.to, three.lines))
 
     def test_a_journal_that_cannot_be_opened_for_a_while(self) -> None:
         self.link()

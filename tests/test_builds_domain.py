@@ -25,12 +25,14 @@ from twistedipc.builds.attempt import (
 )
 from twistedipc.builds.logs import (
     MAX_BATCH_BYTES,
+    Gap,
     Lines,
     LogDigest,
     Notice,
     Record,
     StepEnded,
     StepStarted,
+    batch_decoder,
     encoder,
     lines_decoder,
     total,
@@ -143,6 +145,29 @@ def test_trim(records: list[Record], first: int, more: set[int]) -> None:
     assert total([rest]) == len(kept)
 
 
+@given(st.integers(1, 30), st.integers(0, 9), st.integers(1, 50))
+def test_a_gap_is_trimmed_as_lines_are(first: int, more: int, start: int) -> None:
+    gap = Gap(first, first + more, "the journal is damaged")
+    decoded = batch_decoder.decode(encoder.encode(gap))
+    assert decoded == gap
+    assert msgspec.to_builtins(gap) == {"type": "gap", "from": first, "to": first + more, "reason": gap.reason}
+    assert valid_shape(gap)
+    lines = Lines(first=first, time=0, step=0, lines=["x"] * (more + 1))
+    rest, like = trim(gap, start), trim(lines, start)
+    assert (rest is None) == (like is None)
+    if rest is not None and like is not None:
+        assert (rest.first, rest.end, total([rest])) == (like.first, like.end, total([like]))
+        assert rest.reason == gap.reason
+
+
+def test_a_log_with_a_gap_has_no_digest() -> None:
+    digest = LogDigest()
+    digest.add(Lines(first=1, time=0, step=0, lines=["x"]))
+    digest.add(Gap(2, 5, "the journal is damaged"))
+    digest.add(Lines(first=6, time=0, step=0, lines=["y"]))
+    assert (digest.count, digest.missing, digest.hexdigest()) == (6, 4, "")
+
+
 @pytest.mark.parametrize(
     "batch",
     [
@@ -165,6 +190,9 @@ def test_the_worst_batch_fits_a_link_frame() -> None:
     assert len(encoder.encode(worst)) < 1024 * 1024 // 2
 
 
+_BODY = encoder.encode(Lines(first=1, time=0, step=0, lines=["x"]))
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -172,6 +200,7 @@ def test_the_worst_batch_fits_a_link_frame() -> None:
         b"x",
         b"00000000 {}",
         b"zzzzzzzz {}",
+        b"%08X" % zlib.crc32(_BODY) + b" " + _BODY,
         b"0000000-",
         journal_line(Lines(first=1, time=0, step=0, lines=["x"]))[1:-1],
     ],

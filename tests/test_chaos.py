@@ -102,3 +102,14 @@ def test_a_gap_counts_as_lost() -> None:
     found = LogCheck(SEED, BUILD, LINES)
     found.take({"type": "gap", "from": 1, "to": 7, "reason": "damaged"})
     assert found.wrong.lost == 7
+
+
+@given(st.integers(1, LINES), st.integers(1, LINES))
+def test_what_comes_after_a_gap_is_checked_on(first: int, last: int) -> None:
+    """The gap is the loss, and its log isn't verified; nothing else is wrong with it."""
+    first, last = sorted((first, last))
+    messages = stream(records(), [first, last + 1])
+    begin = messages[1]["first"]
+    gap = {"type": "gap", "from": begin, "to": begin + len(messages[1]["lines"]) - 1, "reason": "damaged"}
+    wrong = check([messages[0], gap, *messages[2:]]).wrong
+    assert wrong == type(wrong)(lost=last + 1 - first, unverified=1)

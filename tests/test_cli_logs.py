@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli_server import Asked, Say, Server, problem, serving
-from twistedipc.builds.logs import Lines, LogDigest, Notice, Record, StepEnded, StepStarted, encoder
+from twistedipc.builds.logs import Gap, Lines, LogDigest, Notice, Record, StepEnded, StepStarted, encoder
 from twistedipc.cli.client import Client
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.logs import LogCheck, Message, follow, read
 from twistedipc.cli.printer import LogPrinter
-from twistedipc.web.schemas import End, Gap
+from twistedipc.web.schemas import End
 
 
 @pytest.fixture
@@ -88,6 +88,18 @@ def test_an_overlap_is_trimmed_by_number(server: Server) -> None:
     )
     lines = [record for m in followed(server) if isinstance(m, Lines) for record in m.lines]
     assert lines == ["a", "b", "c", "d"]
+
+
+def test_a_gap_is_followed_and_trimmed_as_lines_are(server: Server) -> None:
+    end = End(6, "", "succeeded", False)
+    server.on(
+        LOG,
+        Say(chunks=[ndjson(batch(1, "a"), Gap(2, 4, "lost"))], cut=True),
+        Say(chunks=[ndjson(Gap(2, 5, "lost"))], cut=True),
+        Say(chunks=[ndjson(batch(6, "f"), end)]),
+    )
+    assert followed(server) == [batch(1, "a"), Gap(2, 4, "lost"), Gap(5, 5, "lost"), batch(6, "f"), end]
+    assert [asked.query["after"] for asked in server.asked] == ["0", "4", "5"]
 
 
 def test_a_server_that_stays_away(server: Server) -> None:
@@ -173,6 +185,18 @@ def test_a_hole_that_is_not_called_one() -> None:
     with pytest.raises(Failure, match="sent record 5 of the log where record 3 is next") as caught:
         verdict(ALL[0], ALL[2])
     assert caught.value.exit_code == ExitCode.INCOMPLETE
+
+
+def test_a_gap_that_hides_another() -> None:
+    with pytest.raises(Failure, match="sent record 4 of the log where record 3 is next"):
+        verdict(ALL[0], Gap(4, 4, "lost"), ALL[2])
+
+
+def test_a_log_with_a_gap_is_never_complete() -> None:
+    """Whatever the server says of it; of a part, that part's gaps count."""
+    assert verdict(Gap(1, 5, "lost"), end_of(*ALL))[0] is ExitCode.INCOMPLETE
+    part: list[Message] = [Gap(4, 4, "lost"), ALL[2], end_of(*ALL)]
+    assert verdict(*part, after=3) == (ExitCode.INCOMPLETE, "incomplete: 1 of 5 lines are missing")
 
 
 def test_a_part_is_verified_by_number_only() -> None:

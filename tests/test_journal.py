@@ -1,10 +1,11 @@
-"""The journal at every cut: written, followed, torn, damaged, repaired; and a disk that is full for a while."""
+"""The journal at every cut: written, followed, torn, damaged (gaps), repaired; and a disk that is full for a while."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twistedipc.builds.attempt import journal_line, segment_name
-from twistedipc.builds.logs import Lines, LogDigest, Notice, Record
-from twistedipc.runner.journal import Journal, JournalDamage, JournalExists, JournalReader, repair, scan, segments
+from twistedipc.builds.logs import MAX_RECORD, Batch, Gap, Lines, LogDigest, Notice, Record, encoder, valid_shape
+from twistedipc.runner.journal import Journal, JournalExists, JournalReader, repair, scan, segments
 from twistedipc.runner.sha256 import sha256
 
 
@@ -33,11 +34,21 @@ def write(folder: Path, batches: list[Lines], *, segment_bytes: int = 1 << 20) -
     return journal
 
 
-def read_all(reader: JournalReader, limit: int = 100) -> list[Lines]:
-    found: list[Lines] = []
-    while more := reader.read(limit):
+def read_all(reader: JournalReader, limit: int = 100) -> list[Batch]:
+    found: list[Batch] = []
+    while (more := reader.read(limit)) or reader.searching:
         found += [one for one, _size in more]
     return found
+
+
+def told(batches: list[Batch]) -> list[Batch]:
+    """The same with the gaps' reasons left out, which are for people, after they were looked at."""
+    assert all(map(valid_shape, batches))
+    return [Gap(one.first, one.to, "") if isinstance(one, Gap) else one for one in batches]
+
+
+def gap(first: int, to: int) -> Gap:
+    return Gap(first, to, "")
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -99,7 +110,7 @@ def test_seek(tmp_path_factory: pytest.TempPathFactory, next: int, limit: int) -
     reader = JournalReader(folder)
     reader.read(limit)
     reader.seek(next)
-    records = [record for one in read_all(reader, limit) for record in one.lines]
+    records = [record for one in read_all(reader, limit) if isinstance(one, Lines) for record in one.lines]
     assert records == [f"{n:010d}" for n in range(next, 61)]
     assert reader.next == max(next, 61)
 
@@ -132,60 +143,236 @@ def test_torn_tail_at_every_byte(tmp_path: Path) -> None:
         assert scan(folder) == (repaired.lines, repaired.sha256)
 
 
-def test_a_flipped_bit_anywhere_is_seen(tmp_path: Path) -> None:
+def test_a_flipped_bit_anywhere_is_a_gap_of_its_line(tmp_path: Path) -> None:
     batches = [batch(1), batch(4), batch(7)]
     data = b"".join(map(journal_line, batches))
     length = len(data) // 3
     (tmp_path / "journal").mkdir()
     path = tmp_path / "journal" / segment_name(1)
     for position in range(length, 2 * length):
-        damaged = bytearray(data)
-        damaged[position] ^= 1 << (position % 8)
-        path.write_bytes(damaged)
-        reader = JournalReader(tmp_path)
-        assert [one for one, _size in reader.read()] == batches[:1]
-        with pytest.raises(JournalDamage) as raised:
-            reader.read()
-        assert raised.value.first_missing == 4
-        assert scan(tmp_path)[0] == 3
-        repaired = repair(tmp_path)
-        assert repaired.lines == 3
-        assert repaired.reason
-        assert path.read_bytes() == data[:length]
+        for bit in range(8):
+            damaged = bytearray(data)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            assert told(read_all(JournalReader(tmp_path))) == [batches[0], gap(4, 6), batches[2]]
+    assert scan(tmp_path) == (9, "")
+    repaired = repair(tmp_path)
+    assert (repaired.lines, repaired.sha256, repaired.cut) == (9, "", 0)
+    assert path.read_bytes() == bytes(damaged)
 
 
-def test_damage_in_an_earlier_segment_cuts_the_later_ones(tmp_path: Path) -> None:
-    write(tmp_path, [batch(1 + 3 * i) for i in range(20)], segment_bytes=300)
+def test_a_segment_that_is_cut_short_is_a_gap(tmp_path: Path) -> None:
+    batches = [batch(1 + 3 * i) for i in range(20)]
+    write(tmp_path, batches, segment_bytes=300)
     all_segments = segments(tmp_path / "journal")
+    first, path = all_segments[2]
+    path.write_bytes(path.read_bytes()[:-5])
+    found = read_all(JournalReader(tmp_path))
+    lost = gap(first - 3, first - 1)
     path = all_segments[1][1]
     path.write_bytes(path.read_bytes()[:-5])
-    reader = JournalReader(tmp_path)
-    with pytest.raises(JournalDamage, match="cut short"):
-        read_all(reader)
-    repaired = repair(tmp_path)
-    assert len(segments(tmp_path / "journal")) == 2
-    assert repaired.lines == all_segments[2][0] - 1 - 3
-    assert scan(tmp_path) == (repaired.lines, repaired.sha256)
+    found = read_all(JournalReader(tmp_path))
+    assert told(found).count(lost) == 1
+    assert "cut short" in next(one.reason for one in found if isinstance(one, Gap))
+    assert repair(tmp_path).cut == 0
+    assert scan(tmp_path) == (60, "")
 
 
-def test_missing_records_are_damage(tmp_path: Path) -> None:
+def test_missing_records_are_a_gap(tmp_path: Path) -> None:
     (tmp_path / "journal").mkdir()
     (tmp_path / "journal" / segment_name(1)).write_bytes(journal_line(batch(1)) + journal_line(batch(7)))
-    reader = JournalReader(tmp_path)
-    reader.read()
-    with pytest.raises(JournalDamage) as raised:
-        reader.read()
-    assert raised.value.first_missing == 4
+    found = JournalReader(tmp_path).read()
+    missing = Gap(4, 6, "the journal is damaged: records are missing")
+    assert [one for one, _size in found] == [batch(1), missing, batch(7)]
+    assert found[1][1] == len(encoder.encode(missing))
 
 
 def test_missing_first_segment(tmp_path: Path) -> None:
     (tmp_path / "journal").mkdir()
-    (tmp_path / "journal" / segment_name(4)).write_bytes(journal_line(batch(4)))
-    with pytest.raises(JournalDamage) as raised:
-        JournalReader(tmp_path).read()
-    assert raised.value.first_missing == 1
+    path = tmp_path / "journal" / segment_name(4)
+    path.write_bytes(journal_line(batch(4)))
+    assert read_all(JournalReader(tmp_path)) == [Gap(1, 3, "the journal is damaged: a segment is missing"), batch(4)]
+    reader = JournalReader(tmp_path)
+    reader.seek(2)
+    assert told(read_all(reader)) == [gap(2, 3), batch(4)]
+    assert repair(tmp_path).lines == 6
+    path.write_bytes(journal_line(batch(4))[:-1])
     assert repair(tmp_path).lines == 0
     assert segments(tmp_path / "journal") == []
+
+
+def test_what_is_damaged_at_the_end_is_waited_for(tmp_path: Path) -> None:
+    """As long as there may be more, nothing is said to be lost that something good doesn't follow."""
+    lines = [journal_line(batch(first)) for first in (1, 4, 7, 10)]
+    (tmp_path / "journal").mkdir()
+    path = tmp_path / "journal" / segment_name(1)
+    reader = JournalReader(tmp_path)
+    path.write_bytes(lines[0] + lines[1].replace(b"4", b"5"))
+    assert read_all(reader) == [batch(1)]
+    with path.open("ab") as file:
+        file.write(b"00000000 neither\n" + lines[2][:-1])
+    assert read_all(reader) == []
+    with path.open("ab") as file:
+        file.write(lines[2][-1:])
+    assert told(read_all(reader)) == [gap(4, 6), batch(7)]
+    with path.open("ab") as file:
+        file.write(lines[3][:-1])
+    assert read_all(reader) == []
+    reader.ends_at(12)
+    assert read_all(reader) == [Gap(10, 12, "the journal is damaged: its last line has no end")]
+    assert read_all(reader) == []
+    for next in range(1, 14):
+        reader.seek(next)
+        assert sum(one.end - one.first for one in read_all(reader)) == 13 - next
+
+
+def test_a_journal_that_is_gone(tmp_path: Path) -> None:
+    reader = JournalReader(tmp_path)
+    reader.ends_at(0)
+    assert read_all(reader) == []
+    reader.ends_at(5)
+    assert told(read_all(reader)) == [gap(1, 5)]
+    assert read_all(reader) == []
+
+
+def test_lines_that_go_backwards_are_not_shown_again(tmp_path: Path) -> None:
+    (tmp_path / "journal").mkdir()
+    path = tmp_path / "journal" / segment_name(1)
+    path.write_bytes(b"".join(map(journal_line, [batch(1), batch(4), batch(1), batch(5), batch(4), batch(8)])))
+    records = [record for one in read_all(JournalReader(tmp_path)) if isinstance(one, Lines) for record in one.lines]
+    assert records == [f"{n:010d}" for n in range(1, 11)]
+    path.write_bytes(b"".join(map(journal_line, [batch(1), batch(MAX_RECORD), batch(4)])))
+    assert read_all(JournalReader(tmp_path)) == [batch(1), batch(4)]  # a number that nothing earned
+
+
+_PRINTED = st.text(max_size=12) | st.sampled_from(["", "deadbeef", journal_line(batch(1)).decode(), "\n", "x" * 300])
+
+
+@st.composite
+def _journals(draw: st.DrawFn) -> tuple[list[Lines], int]:
+    """Batches that follow one another, and how long a segment gets."""
+    batches: list[Lines] = []
+    for lines in draw(st.lists(st.lists(_PRINTED, min_size=1, max_size=4), min_size=1, max_size=12)):
+        first = batches[-1].end if batches else 1
+        batches.append(Lines(first=first, time=1, step=0, lines=list[Record](lines)))
+    return batches, draw(st.sampled_from([1, 150, 400, 1 << 20]))
+
+
+@given(journal=_journals(), limit=st.integers(1, 3000), data=st.data())
+def test_damage_costs_what_it_hit(
+    tmp_path_factory: pytest.TempPathFactory, journal: tuple[list[Lines], int], limit: int, data: st.DataObject
+) -> None:
+    """
+    Bytes changed, taken out, put in, segments cut or removed: each batch whose line is whole comes once, in order, as
+    it was; gaps, each as long as it can be, are the rest. Wherever one begins to read, the same.
+    """
+    batches, segment_bytes = journal
+    folder = tmp_path_factory.mktemp("journal")
+    write(folder, batches, segment_bytes=segment_bytes).close()
+    count = batches[-1].end - 1
+    kept: set[int] = set()  # the first records of batches whose lines are as they were
+    for first, path in segments(folder / "journal"):
+        content = path.read_bytes()
+        lines = content.splitlines(keepends=True)
+        index = next(i for i, one in enumerate(batches) if one.first == first)
+        damage = data.draw(st.sampled_from(["no", "no", "flip", "take", "put", "cut", "remove"]), label=path.name)
+        begin = data.draw(st.integers(0, len(content) - 1), label="from")
+        match damage:
+            case "flip":
+                mask = data.draw(st.integers(1, 255), label="mask")
+                content = content[:begin] + bytes((content[begin] ^ mask,)) + content[begin + 1 :]
+            case "take":
+                content = content[:begin] + content[data.draw(st.integers(begin + 1, len(content)), label="to") :]
+            case "put":
+                content = content[:begin] + data.draw(st.binary(min_size=1, max_size=40), label="put") + content[begin:]
+            case "cut":
+                content = content[:begin]
+            case "remove":
+                content = b""
+        if damage == "remove":
+            path.unlink()
+        else:
+            path.write_bytes(content)
+        kept |= {one.first for one, line in zip(batches[index:], lines, strict=False) if line in content}
+
+    expected: list[Batch] = []
+    for one in batches:
+        before = expected[-1] if expected else None
+        if one.first in kept:
+            expected.append(one)
+        elif isinstance(before, Gap):
+            expected[-1] = gap(before.first, one.end - 1)
+        else:
+            expected.append(gap(one.first, one.end - 1))
+    reader = JournalReader(folder)
+    following = read_all(reader, limit)
+    without_tail = expected[:-1] if isinstance(expected[-1], Gap) else expected
+    assert told(following) == without_tail, "while there may be more, what is lost at the end is waited for"
+    reader.ends_at(count)
+    assert told(following + read_all(reader, limit)) == expected
+
+    again = data.draw(st.integers(1, count + 1), label="again")
+    reader.seek(again)
+    rest = read_all(reader, limit)
+    numbers = [number for one in rest for number in range(one.first, one.end)]
+    assert numbers == list(range(again, count + 1))
+    lost = {number for one in rest if isinstance(one, Gap) for number in range(one.first, one.end)}
+    assert lost == {n for one in expected if isinstance(one, Gap) for n in range(one.first, one.end) if n >= again}
+
+    # As the journal of a runner that died: the tail is cut off, the rest is as it was.
+    repaired = repair(folder)
+    assert repaired.lines == (without_tail[-1].end - 1 if without_tail else 0)
+    assert told(read_all(JournalReader(folder), limit)) == without_tail
+    whole = LogDigest()
+    for each in without_tail:
+        whole.add(each)
+    assert scan(folder) == (repaired.lines, repaired.sha256) == (repaired.lines, whole.hexdigest())
+    assert repair(folder).cut == 0
+
+
+_MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"\0" * 16 * _MIB,
+        b"\n" * 16 * _MIB,
+        b"0123456789abcde\n" * _MIB,
+        (b"00000000" + journal_line(batch(4))[8:-1]) * (16 * _MIB // len(journal_line(batch(4)))),
+        (b"00000000" + journal_line(batch(4))[8:]) * (16 * _MIB // len(journal_line(batch(4)))),
+    ],
+    ids=["zeros", "newlines", "short lines", "lines without an end", "wrong checksums"],
+)
+def test_a_big_damage_is_searched_in_small_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rubbish: bytes
+) -> None:
+    """However it looks: a call looks at little, all calls together at not much more than there is."""
+    (tmp_path / "journal").mkdir()
+    good = journal_line(batch(400))
+    (tmp_path / "journal" / segment_name(1)).write_bytes(journal_line(batch(1)) + rubbish + b"\n" + good)
+    looked_at: list[int] = []
+    times: list[float] = []
+    pread = os.pread
+
+    def counted(descriptor: int, size: int, offset: int) -> bytes:
+        block = pread(descriptor, size, offset)
+        looked_at[-1] += len(block)
+        return block
+
+    monkeypatch.setattr("twistedipc.runner.journal.os.pread", counted)
+    reader = JournalReader(tmp_path)
+    found: list[Batch] = []
+    while reader.next < 403:
+        looked_at.append(0)
+        begun = time.thread_time()
+        found += [one for one, _size in reader.read(1 << 16)]
+        times.append(time.thread_time() - begun)
+    assert told(found) == [batch(1), gap(4, 399), batch(400)]
+    assert max(looked_at) < 6 * _MIB
+    assert sum(looked_at) < 3 * len(rubbish)
+    print(f"{len(times)} calls, the longest {max(times) * 1000:.1f} ms, all {sum(times) * 1000:.0f} ms")
+    assert max(times) < 0.25
 
 
 def test_repair_of_nothing(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.attempt_folder import Attempt, alive, git, repository, toml, until
 from twistedipc.builds.attempt import Cancel, Publish, write_file
-from twistedipc.builds.logs import StepEnded, StepStarted
+from twistedipc.builds.logs import Lines, StepEnded, StepStarted
 from twistedipc.runner.journal import JournalReader, repair, scan
 from twistedipc.runner.liveness import lock_held, lock_owner, take_lock
 from twistedipc.runner.processes import kill_remains
@@ -280,7 +280,8 @@ def test_memory_stays_small(tmp_path: Path) -> None:
 
     def last_line() -> object:
         read = reader.read()
-        return read[-1][0].lines[-1] if read else None
+        last = read[-1][0] if read else None
+        return last.lines[-1] if isinstance(last, Lines) else None
 
     until(lambda: last_line() == "one", "the step has begun")
     before = memory()

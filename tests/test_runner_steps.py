@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from twistedipc.builds.attempt import Cancel, write_file
-from twistedipc.builds.logs import Notice
+from twistedipc.builds.logs import Lines, Notice
 from twistedipc.runner.capture import Capture
 from twistedipc.runner.control import Control
 from twistedipc.runner.journal import Journal, JournalReader, scan
 from twistedipc.runner.room import LOOK_BYTES, LOOK_SECONDS, Room, default_reserve, readable
-from twistedipc.runner.steps import Command, Limits, NoRoom, Steps
+from twistedipc.runner.steps import RETRY_EVERY, Command, Limits, NoRoom, Steps
 
 
 class Disk:
@@ -82,7 +82,7 @@ def records(folder: Path) -> list[object]:
     reader = JournalReader(folder)
     found: list[object] = []
     while more := reader.read():
-        found += [record for batch, _size in more for record in batch.lines]
+        found += [record for batch, _size in more if isinstance(batch, Lines) for record in batch.lines]
     reader.close()
     return found
 
@@ -100,6 +100,21 @@ def test_the_build_waits_for_room_and_loses_nothing(tmp_path: Path, monkeypatch:
     assert len(notices) == 1
     assert notices[0].startswith("the builder's disk took no more (No space left on device): the build waited for")
     assert scan(tmp_path) == (journal.count, journal.hexdigest())
+    control.close()
+
+
+def test_a_full_disk_is_tried_now_and_then_also_when_the_step_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _journal, control = steps(tmp_path)
+    control.listen_to_signals()
+    made.note("info", "the journal is there")
+    disk = Disk(200, refusals=4)
+    monkeypatch.setattr(os, "write", disk)
+    began = time.monotonic()
+    made.run(command(tmp_path, "seq 100"))
+    assert disk.refusals == 0
+    assert time.monotonic() - began >= 3 * RETRY_EVERY, "it was tried again and again without a pause"
     control.close()
 
 

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.instant import InstantLedger
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Result
-from twistedipc.builds.logs import Lines, LogDigest
+from twistedipc.builds.logs import Batch, Gap, Lines, LogDigest
 from twistedipc.builds.states import AttemptState
 from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo
 from twistedipc.ipc.session import FRAME_LIMIT
@@ -160,13 +160,13 @@ class Builder:
         assert self.take(m.Go)
         self.say(m.Started(attempt=offer.attempt, lease=offer.lease, time=5))
 
-    def log(self, offer: m.Offer, *batches: Lines) -> None:
+    def log(self, offer: m.Offer, *batches: Batch) -> None:
         """Send records, and let them be committed."""
         self.say(m.Log(attempt=offer.attempt, lease=offer.lease, batches=list(batches)))
         self.apiserver.clock.advance(COMMIT_INTERVAL)
 
 
-def result(*batches: Lines, outcome: Any = "succeeded", **more: Any) -> Result:
+def result(*batches: Batch, outcome: Any = "succeeded", **more: Any) -> Result:
     """The result of an attempt with this log."""
     digest = LogDigest()
     for batch in batches:
@@ -293,6 +293,35 @@ class BuilderLinks(LinkCase):
         builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=other))
         self.assertEqual(1, len(builder.take(m.FinalAck)))
         self.assertFalse(self.apiserver.row(offer.attempt).complete)
+
+    def test_a_log_with_a_gap_is_not_complete_and_its_attempt_ends_as_it_did(self) -> None:
+        for restarts in (False, True):
+            builder, offer = self.running()
+            whole = [BATCH, Lines(3, 10, 0, ["three"]), Lines(4, 10, 0, ["four"])]
+            builder.log(offer, BATCH, Gap(3, 3, "the journal is damaged"))
+            self.assertEqual([m.Ack(attempt=offer.attempt, next=4)], builder.take(m.Ack))
+            if restarts:
+                self.restart()
+                builder = Builder(self.apiserver)
+                orders = builder.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="ended", next=1))
+                self.assertEqual([4], [order.next for order in orders.orders])
+            builder.log(offer, *whole)  # what was lost has been found again: too late, it would be shown twice
+            for sha256 in ("", result(*whole).sha256):
+                end = msgspec.structs.replace(result(*whole), sha256=sha256)
+                builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=end))
+                self.assertEqual(1, len(builder.take(m.FinalAck)))
+                row = self.apiserver.row(offer.attempt)
+                self.assertEqual((AttemptState.SUCCEEDED, 4, False), (row.state, row.lines, row.complete))
+
+    def test_an_end_never_takes_back_what_was_seen(self) -> None:
+        """A builder's disk has lost what it had sent before; then its runner died."""
+        builder, offer = self.running()
+        builder.log(offer, BATCH)
+        lost = result(Lines(1, 10, 0, ["one"]), outcome="lost")
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=lost))
+        self.assertEqual(1, len(builder.take(m.FinalAck)))
+        row = self.apiserver.row(offer.attempt)
+        self.assertEqual((AttemptState.LOST, 2, "", False), (row.state, row.lines, row.sha256, row.complete))
 
     def test_nonsense_in_a_log_closes_the_link(self) -> None:
         builder, offer = self.running()

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.instant import InstantLedger
 from twistedipc.builds.attempt import Result
-from twistedipc.builds.logs import Lines, LogDigest, StepStarted
+from twistedipc.builds.logs import MAX_REASON, MAX_RECORD, Batch, Gap, Lines, LogDigest, StepStarted
 from twistedipc.server import logs as server_logs
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.server.commits import COMMIT_INTERVAL, RETRY_INTERVAL, LogCommits
@@ -28,8 +28,13 @@ def batch(first: int, count: int, size: int = 10) -> Lines:
     return Lines(first, 1000 + first, 0, [f"{number} ".ljust(size, "x") for number in range(first, first + count)])
 
 
+def gap(first: int, to: int) -> Gap:
+    """Records that are lost."""
+    return Gap(first, to, "the journal is damaged")
+
+
 def numbers(entries: Sequence[LogEntry]) -> list[int]:
-    """The numbers that the records' texts tell."""
+    """The numbers that the records' texts, and the gaps, tell."""
     found: list[int] = []
     for entry in entries:
         message = msgspec.json.decode(entry.message)
@@ -37,6 +42,9 @@ def numbers(entries: Sequence[LogEntry]) -> list[int]:
             told = [int(line.split(" ")[0]) for line in message["lines"]]
             assert told == list(range(message["first"], message["first"] + len(told)))
             found += told
+        elif message["type"] == "gap":
+            assert (entry.first, entry.end) == (message["from"], message["to"] + 1)
+            found += range(message["from"], message["to"] + 1)
     return found
 
 
@@ -64,7 +72,7 @@ class Platform:
         loaded = Deferred.fromCoroutine(self.store.load(self.live))
         assert loaded.called
 
-    def send(self, *batches: Lines) -> None:
+    def send(self, *batches: Batch) -> None:
         """What a builder sends."""
         added = self.live.append(batches)
         self.commits.add(self.live, added)
@@ -80,7 +88,7 @@ class Platform:
         assert self.live.digest is not None
         sha256 = self.live.digest.hexdigest()
         result = Result(outcome="succeeded", lines=self.live.next - 1, sha256=sha256, started=4, ended=5)
-        row = self.ledger.now(attempts.finish, self.attempt, self.lease, result, True, 5)
+        row = self.ledger.now(attempts.finish, self.attempt, self.lease, result, not self.live.digest.missing, 5)
         assert row is not None
         self.store.finish(self.attempt, EndOfLog(row.lines or 0, row.sha256, row.state.value, row.complete))
         self.clock.advance(0)
@@ -145,6 +153,27 @@ class Cursors(SynchronousTestCase):
         self.assertEqual([5, 6, 7, 8, 9, 10], Viewer(platform.store, platform.attempt, after=4).take_all())
         platform.commit()
         self.assertEqual([10], Viewer(platform.store, platform.attempt, after=9).take_all())
+
+    def test_a_cursor_in_the_middle_of_a_gap(self) -> None:
+        platform = Platform()
+        platform.send(batch(1, 3), gap(4, 9), batch(10, 2))
+        rest = {"type": "gap", "from": 7, "to": 9, "reason": "the journal is damaged"}
+        live = Viewer(platform.store, platform.attempt, after=6)
+        self.assertEqual([7, 8, 9, 10, 11], live.take_all())
+        platform.commit()
+        platform.finish()
+        # The same from the store, by an apiserver that was not there.
+        stored = Viewer(LogStore(platform.clock, platform.ledger.as_ledger()), platform.attempt, after=6)
+        self.assertEqual([7, 8, 9, 10, 11], stored.take_all())
+        for viewer in (live, stored):
+            self.assertEqual(rest, msgspec.json.decode(viewer.entries[0].message))
+        self.assertEqual(
+            {"type": "end", "lines": 11, "sha256": "", "state": "succeeded", "complete": False},
+            msgspec.json.decode(stored.entries[-1].message),
+        )
+        for after in (3, 9):
+            again = Viewer(LogStore(platform.clock, platform.ledger.as_ledger()), platform.attempt, after)
+            self.assertEqual(list(range(after + 1, 12)), again.take_all())
 
     def test_a_cursor_beyond_what_exists_waits_for_its_number(self) -> None:
         platform = Platform()
@@ -271,9 +300,12 @@ class Cursors(SynchronousTestCase):
         platform = Platform()
         viewers = [(0, Viewer(platform.store, platform.attempt))]
         for _ in range(data.draw(st.integers(1, 40))):
-            match data.draw(st.sampled_from(["send", "resend", "commit", "take", "join", "return"])):
+            match data.draw(st.sampled_from(["send", "gap", "resend", "commit", "take", "join", "return"])):
                 case "send":
                     platform.send(batch(platform.live.next, data.draw(st.integers(1, 6)), size=20))
+                case "gap":
+                    first = data.draw(st.integers(max(1, platform.live.next - 3), platform.live.next))
+                    platform.send(gap(first, first + data.draw(st.integers(0, 5))))
                 case "resend" if platform.live.next > 2:
                     first = data.draw(st.integers(1, platform.live.next - 1))
                     platform.send(batch(first, data.draw(st.integers(1, 9)), size=20))
@@ -320,6 +352,13 @@ class Appending(SynchronousTestCase):
         added = self.live.append([batch(2, 4)])
         self.assertEqual([(4, 6)], [(entry.first, entry.end) for entry, _batch in added])
         self.assertEqual([], self.live.append([batch(1, 5)]))
+        added = self.live.append([gap(4, 9)])
+        self.assertEqual([(6, 10)], [(entry.first, entry.end) for entry, _batch in added])
+        self.assertEqual([], self.live.append([batch(6, 3), gap(8, 8)]), "what was said first stays")
+        with self.assertRaises(Hole):
+            self.live.append([gap(11, 11)])
+        assert self.live.digest is not None
+        self.assertEqual((9, ""), (self.live.digest.count, self.live.digest.hexdigest()))
 
     def test_nonsense_is_refused(self) -> None:
         for bad in (
@@ -330,6 +369,14 @@ class Appending(SynchronousTestCase):
             Lines(1, 1, 0, ["a"], [1]),
             Lines(1, 1, 0, ["a", "b"], [1, 0]),
             Lines(1, 1, 0, ["a"], [-1]),
+            Gap(0, 1, "lost"),
+            Gap(2, 1, "lost"),
+            Gap(1, MAX_RECORD + 1, "lost"),
+            Gap(1, 1, ""),
+            Gap(1, 1, "x" * (MAX_REASON + 1)),
+            Gap(1, 1, "two\nlines"),
+            Gap(1, 1, "\x1b[2J"),
+            Gap(1, 1, "\u202ereversed"),
         ):
             with self.assertRaises(BadBatch):
                 self.live.append([bad])

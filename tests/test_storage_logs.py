@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from tests.storage_fixtures import LEASE, NOW, add_build, add_project, database, run
 from twistedipc.builds.attempt import StepResult
-from twistedipc.builds.logs import Lines, LogDigest, StepEnded, StepStarted
+from twistedipc.builds.logs import Gap, Lines, LogDigest, StepEnded, StepStarted
 from twistedipc.storage import attempts, logs
 from twistedipc.storage.errors import LogOrder, NotFound
 from twistedipc.storage.logs import ChunkItem
@@ -144,6 +144,16 @@ def test_verifying_reads_more_than_one_look_into_the_index_gives(
         logs.append(ledger, [sent])
         digest.add(msgspec.json.decode(sent.data, type=Lines))
     assert logs.verify(ledger, "1-1") == (40, digest.hexdigest())
+
+
+def test_a_log_with_a_gap_has_a_count_and_no_digest(ledger: Connection) -> None:
+    gap = Gap(4, 9, "the journal is damaged")
+    data = item(1, 3).data + msgspec.json.encode(gap) + b"\n" + item(10, 1).data
+    logs.append(ledger, [ChunkItem(attempt="1-1", first=1, count=10, data=data)])
+    logs.append(ledger, [item(11, 2)])
+    assert logs.verify(ledger, "1-1") == (12, "")
+    for first in (1, 4, 7, 10):
+        assert [chunk.first for chunk in logs.read(ledger, "1-1", first, 1 << 20)] == [1, 11]
 
 
 # -- steps -----------------------------------------------------------------------------------------------------------

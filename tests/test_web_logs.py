@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.web_world import Answer, TwinEntry, World, connect, eventually, request_bytes
-from twistedipc.builds.logs import Lines, Notice, StepEnded, StepStarted, encoder, lines_decoder
+from twistedipc.builds.logs import Gap, Lines, Notice, StepEnded, StepStarted, encoder, lines_decoder
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.web.log_forms import TextForm, message_part
 from twistedipc.web.schemas import LogPage
@@ -44,6 +44,25 @@ class Pages(World):
         assert page["end"] == {"type": "end", "lines": 6, "sha256": "00", "state": "succeeded", "complete": True}
         assert seen[0] == {"type": "lines", "first": 1, "time": 1, "step": 0, "lines": ["a", "b"], "more": [1]}
         assert all(cursor.closed for cursor in self.log.cursors)
+
+    async def test_from_within_a_gap(self) -> None:
+        self.log.add("a")
+        self.log.gap(5)
+        self.log.add("g")
+        self.log.end(complete=False)
+        page = (await self.ask("GET", f"{self.path}?after=3")).json
+        assert page["batches"] == [
+            {"type": "gap", "from": 4, "to": 6, "reason": "lost"},
+            {"type": "lines", "first": 7, "time": 1, "step": 0, "lines": ["g"]},
+        ]
+        assert (page["after"], page["end"]["complete"]) == (7, False)
+        # A gap is one message, however many records it stands for.
+        page = (await self.ask("GET", f"{self.path}?after=1&limit=1")).json
+        assert (page["after"], [each["type"] for each in page["batches"]]) == (6, ["gap"])
+        text = (await self.ask("GET", f"{self.path}?format=text&after=3")).body.decode()
+        assert (
+            text == "==> records 4 to 6 are missing: lost\ng\n==> succeeded: 7 records, NOT complete, sha256 unknown\n"
+        )
 
     async def test_a_log_that_goes_on_has_no_end(self) -> None:
         self.log.add("a")
@@ -177,6 +196,11 @@ def test_a_cut_message_is_the_beginning_of_the_whole(count: int, cut: int, more:
     assert part.end == end == 5 + min(count, cut)
     assert part.lines == lines[:cut]
     assert part.more == [each for each in batch.more if each < cut]
+
+
+def test_a_gap_is_not_cut() -> None:
+    gap = encoder.encode(Gap(5, 900, "lost"))
+    assert message_part(TwinEntry(5, 901, gap), 1) == (gap, 901)
 
 
 @given(st.lists(st.text(alphabet="ab\x1b[m1\r", max_size=6), min_size=1, max_size=8), st.integers(0, 8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 from typing import Any
 
@@ -20,6 +21,17 @@ def _forget_timers() -> None:
     for call in reactor.getDelayedCalls():
         if "_BatchedTimer" in str(call.func):
             call.cancel()
+
+
+def messages(received: bytes) -> list[object]:
+    """The text messages that came after the handshake, each in one frame of less than 64 KiB."""
+    data = bytes(received).split(b"\r\n\r\n", 1)[1]
+    found: list[object] = []
+    while data and data[0] == 0x81:
+        size, begin = (data[1], 2) if data[1] < 126 else (int.from_bytes(data[2:4], "big"), 4)
+        found.append(json.loads(data[begin : begin + size]))
+        data = data[begin + size :]
+    return found
 
 
 class Seam(World):
@@ -57,6 +69,22 @@ class Seam(World):
         await client.closed
         await eventually(lambda: not any(isinstance(each, Server) for each in reactor.getReaders()))
         await eventually(lambda: all(cursor.closed for cursor in log.cursors))
+
+    async def test_a_log_with_a_gap(self) -> None:
+        log = self.logs.of(f"{self.number}-1")
+        log.add("a", "b")
+        log.gap(3)
+        log.add("f")
+        log.end(complete=False)
+        for after, first in ((1, {"type": "lines", "first": 2, "time": 1, "step": 0, "lines": ["b"]}), (3, None)):
+            client = await self._open(f"/api/v1/builds/{self.number}/log/stream?after={after}")
+            await client.until(b'"complete"')
+            gap = {"type": "gap", "from": max(3, after + 1), "to": 5, "reason": "lost"}
+            last = {"type": "lines", "first": 6, "time": 1, "step": 0, "lines": ["f"]}
+            said = messages(client.received)
+            assert said[1:-1] == [*([first] if first else []), gap, last], "behind the state"
+            assert said[-1] == {"type": "end", "lines": 6, "sha256": "", "state": "succeeded", "complete": False}
+            await self._over(client)
 
     async def _over(self, client: Any) -> None:
         """The connection ends, and the server lets go of it."""

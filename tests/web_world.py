@@ -25,7 +25,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import IResource, Resource
 
-from twistedipc.builds.logs import Lines, Record, encoder, lines_decoder, trim
+from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.publish.releases import ReleaseStore
 from twistedipc.server.boundaries import LogEntry, StateChange
 from twistedipc.server.logs import text_frame
@@ -147,9 +147,9 @@ class TwinEntry:
 
 def _behind(entry: TwinEntry, after: int) -> TwinEntry:
     """What of the entry is behind record ``after``."""
-    if entry.final or entry.first > after or b'"lines"' not in entry.message:
+    if entry.final or entry.first > after:
         return entry
-    rest = trim(lines_decoder.decode(entry.message), after + 1)
+    rest = trim(batch_decoder.decode(entry.message), after + 1)
     assert rest is not None
     return TwinEntry(rest.first, rest.end, encoder.encode(rest))
 
@@ -217,9 +217,10 @@ class TwinLog:
         message = {"type": "gap", "from": self.next, "to": end - 1, "reason": "lost"}
         self._append(TwinEntry(self.next, end, msgspec.json.encode(message)))
 
-    def end(self) -> None:
+    def end(self, *, complete: bool = True) -> None:
         """The end."""
-        message = {"type": "end", "lines": self.next - 1, "sha256": "00", "state": "succeeded", "complete": True}
+        sha256 = "00" if complete else ""
+        message = {"type": "end", "lines": self.next - 1, "sha256": sha256, "state": "succeeded", "complete": complete}
         self._append(TwinEntry(self.next, self.next, msgspec.json.encode(message), final=True))
 
     def _append(self, entry: TwinEntry) -> None:

@@ -51,3 +51,8 @@ class Forwarding:
             else:
                 idle += 1
         return sent
+
+    @property
+    def searching(self) -> bool:
+        """Whether a journal is to be looked through further, though nothing new may come to it."""
+        return any(held.searching for held in self._turn)

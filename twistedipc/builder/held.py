@@ -38,11 +38,11 @@ from twistedipc.builds.attempt import (
     write_file,
 )
 from twistedipc.builds.crashpoints import CrashPoint, crash_point
-from twistedipc.builds.logs import Lines
+from twistedipc.builds.logs import Batch
 from twistedipc.builds.messages import HeldAttempt as HeldAttemptMessage
 from twistedipc.builds.messages import Offer
 from twistedipc.ipc import CreditWindow
-from twistedipc.runner.journal import JournalDamage, JournalReader, repair, scan
+from twistedipc.runner.journal import JournalReader, repair
 from twistedipc.runner.liveness import lock_held, take_lock
 from twistedipc.runner.processes import kill_remains
 from twistedipc.runner.room import default_reserve
@@ -164,7 +164,7 @@ class HeldAttempt:
         if (folder / "starting").exists():
             self.phase = Phase.RUNNING
         if (result := read_result(folder)) is not None:
-            self.phase, self.result = Phase.ENDED, result
+            self.ended(result)
 
     @property
     def name(self) -> str:
@@ -233,19 +233,21 @@ class HeldAttempt:
         if lock_held(self.folder):
             raise BlockingIOError("its result can't be read, and its runner lives")
         kill_remains(self.folder, self.spec.cgroups)
-        repair(self.folder)
-        lines, sha256 = scan(self.folder)
+        journal = repair(self.folder)
         errors = ""
         with contextlib.suppress(OSError):
             errors = (self.folder / "runner.err").read_bytes()[-500:].decode("utf-8", "replace").strip()
         reason = "its runner died" + (f": {errors.splitlines()[-1]}" if errors else "")
-        result = Result(outcome="lost", reason=reason, lines=lines, sha256=sha256, started=now, ended=now)
+        result = Result(
+            outcome="lost", reason=reason, lines=journal.lines, sha256=journal.sha256, started=now, ended=now
+        )
         write_file(self.folder / "result.json", result)
         return result
 
     def ended(self, result: Result) -> None:
         """It has this result, which is on disk."""
         self.phase, self.result = Phase.ENDED, result
+        self._reader.ends_at(result.lines)
         self.may_have_more = True
 
     def cancel(self) -> None:
@@ -312,44 +314,31 @@ class HeldAttempt:
         self.synced = False
         self.final_sent = None
 
-    def read(self, limit: int) -> list[Lines]:
+    def read(self, limit: int) -> list[Batch]:
         """
         The next batches to send, of about ``limit`` bytes, within its credit; empty if there is nothing or no
-        credit. They count as sent.
+        credit, or while it is `searching`. They count as sent.
         """
         if self._credit.free <= 0:
             return []
-        missing = "it is shorter than it was"
         try:
             read = self._reader.read(min(limit, self._credit.free))
-        except JournalDamage as damage:
-            read, missing = [], str(damage)
         except OSError:
             # Too many open files, a disk that doesn't answer: that passes, and the next look tries again.
             self.may_have_more = False
             return []
         if not read:
-            self.may_have_more = False
-            self._end_early(missing)
+            self.may_have_more = self._reader.searching
             return []
         size = sum(size for _batch, size in read)
         self._credit.spend(size)
         self._sent.append((read[-1][0].end, size))
         return [batch for batch, _size in read]
 
-    def _end_early(self, why: str) -> None:
-        """
-        The journal has no more. If more was to come, the log ends here and says so; and it has no digest, since it
-        isn't the whole log, and nobody is to be told that it was verified.
-        """
-        if self.phase is Phase.ENDED and self.result is not None and self._reader.next <= self.result.lines:
-            self.result = msgspec.structs.replace(
-                self.result,
-                outcome="lost",
-                reason=f"its journal is damaged: {why}",
-                lines=self._reader.next - 1,
-                sha256="",
-            )
+    @property
+    def searching(self) -> bool:
+        """Whether `read` is to be called again soon, though it found nothing: it looks for the end of some damage."""
+        return self.synced and self._credit.free > 0 and self._reader.searching
 
     def close(self) -> None:
         """Nothing is read of it any more."""

@@ -20,7 +20,7 @@ import msgspec
 from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionDone
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -109,6 +109,7 @@ class BuilderService(MultiService):
         self._doorbell: IListeningPort | None = None
         self._lock: int | None = None
         self._rung: set[str] = set()
+        self._next_pump: IDelayedCall | None = None  # while a journal is searched for the end of some damage
         self._workflows: set[Deferred[None]] = set()
 
     # -- start and stop
@@ -167,6 +168,9 @@ class BuilderService(MultiService):
         if self._doorbell is not None:
             await _maybe(self._doorbell.stopListening())
         await _maybe(super().stopService())
+        if self._next_pump is not None:
+            self._next_pump.cancel()
+            self._next_pump = None
         for workflow in list(self._workflows):
             workflow.cancel()
         for workflow in list(self._workflows):
@@ -503,6 +507,8 @@ class BuilderService(MultiService):
             return
         if self._forwarding.pump(link):
             crash_after_turn(self._reactor, CrashPoint.BUILDER_LOG_SENT)
+        if self._next_pump is None and self._forwarding.searching and not link.peer.paused:
+            self._next_pump = self._reactor.callLater(0, self._pump_on)
         now = self._reactor.seconds()
         for held in self._held.values():
             if (
@@ -515,6 +521,10 @@ class BuilderService(MultiService):
                 held.final_sent = now
                 link.send(m.Final(attempt=held.spec.attempt, lease=held.spec.lease, result=held.result))
                 crash_after_turn(self._reactor, CrashPoint.BUILDER_FINAL_SENT)
+
+    def _pump_on(self) -> None:
+        self._next_pump = None
+        self.pump()
 
     # -- publishing
 

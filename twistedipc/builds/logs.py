@@ -9,13 +9,19 @@ It has one JSON form, which is the journal's block, the store's chunk and the We
 
     {"type":"lines","first":17,"time":1732300000123,"step":2,"lines":["added 41 packages","…"]}
 
+A *gap* (`Gap`) stands where records would, and can't be had any more: the journal was damaged. It covers their numbers
+as a batch does, so that everything after it keeps its own; whatever carries batches (`Batch`) carries gaps alike. It is
+in the link's messages, the store's chunks and the WebSocket's messages, and never in a journal::
+
+    {"type":"gap","from":17,"to":40,"reason":"the journal is damaged: the checksum doesn't match"}
+
 All work is by the batch, in C: nothing here costs a Python call per line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, overload
 
 import msgspec
 
@@ -24,6 +30,12 @@ MAX_LINE_BYTES = 16 * 1024
 
 #: The most bytes of output that go into one batch. Escaped as JSON it is still well below a link frame.
 MAX_BATCH_BYTES = 64 * 1024
+
+#: The highest number that a gap may name. Numbers of lines are earned one by one, those of a gap are only said.
+MAX_RECORD = 1_000_000_000
+
+#: The longest reason of a gap, in characters.
+MAX_REASON = 200
 
 
 class StepStarted(msgspec.Struct, tag="step_started", tag_field="type", frozen=True, gc=False):
@@ -73,8 +85,24 @@ class Lines(msgspec.Struct, tag="lines", tag_field="type", omit_defaults=True, g
         return self.first + len(self.lines)
 
 
+class Gap(msgspec.Struct, tag="gap", tag_field="type", frozen=True, gc=False, rename={"first": "from"}):
+    """Records ``first`` ("from") to ``to`` of a log are lost; ``reason`` says why, for people."""
+
+    first: int
+    to: int
+    reason: str
+
+    @property
+    def end(self) -> int:
+        """The number that the record after this gap has."""
+        return self.to + 1
+
+
+Batch = Lines | Gap
+
 encoder = msgspec.json.Encoder()
 lines_decoder = msgspec.json.Decoder(Lines)
+batch_decoder: msgspec.json.Decoder[Batch] = msgspec.json.Decoder(Batch)
 
 
 class Hash(Protocol):
@@ -89,7 +117,7 @@ class LogDigest:
     """
     The SHA-256 of a log, record by record: of a line, its UTF-8 bytes and ``\\n``; of an event, its compact JSON
     (members in the order in which they came, no spaces, non-ASCII characters as they are) and ``\\n``.
-    Fragments count as lines. ``docs/protocol.md`` has it for other languages.
+    Fragments count as lines. ``docs/protocol.md`` has it for other languages. A log with a gap has no digest.
 
     ``sha256`` is an empty SHA-256 for it to use; mostly that is hashlib's.
     """
@@ -101,9 +129,14 @@ class LogDigest:
             sha256 = hashlib.sha256()
         self._sha256 = sha256
         self.count = 0
+        self.missing = 0  # how many of those are in gaps
 
-    def add(self, batch: Lines) -> None:
+    def add(self, batch: Batch) -> None:
         """Add the next batch's records. The caller has checked that it is the next."""
+        if isinstance(batch, Gap):
+            self.count += batch.end - batch.first
+            self.missing += batch.end - batch.first
+            return
         records = batch.lines
         try:
             joined = "\n".join(records)  # type: ignore[arg-type]  # all strings, unless it raises
@@ -115,11 +148,23 @@ class LogDigest:
         self.count += len(records)
 
     def hexdigest(self) -> str:
-        """The digest of what was added so far."""
-        return self._sha256.hexdigest()
+        """The digest of what was added so far; "" if some of it is missing."""
+        return "" if self.missing else self._sha256.hexdigest()
 
 
-def trim(batch: Lines, first: int) -> Lines | None:
+@overload
+def trim(batch: Lines, first: int) -> Lines | None: ...
+
+
+@overload
+def trim(batch: Gap, first: int) -> Gap | None: ...
+
+
+@overload
+def trim(batch: Batch, first: int) -> Batch | None: ...
+
+
+def trim(batch: Batch, first: int) -> Batch | None:
     """
     The part of ``batch`` from number ``first`` on; None if nothing is left. This is how a duplicate is dropped:
     by number, never by content.
@@ -127,8 +172,10 @@ def trim(batch: Lines, first: int) -> Lines | None:
     skip = first - batch.first
     if skip <= 0:
         return batch
-    if skip >= len(batch.lines):
+    if first >= batch.end:
         return None
+    if isinstance(batch, Gap):
+        return Gap(first, batch.to, batch.reason)
     return Lines(
         first=first,
         time=batch.time,
@@ -138,11 +185,14 @@ def trim(batch: Lines, first: int) -> Lines | None:
     )
 
 
-def valid_shape(batch: Lines) -> bool:
+def valid_shape(batch: Batch) -> bool:
     """
     Whether a decoded batch from another process also holds what types can't say: numbers from 1 up, something in
-    it, `more` within it and ascending.
+    it, `more` within it and ascending; of a gap, that it ends somewhere, and says why in a sentence that can be shown.
     """
+    if isinstance(batch, Gap):
+        reason = batch.reason
+        return 1 <= batch.first <= batch.to <= MAX_RECORD and 0 < len(reason) <= MAX_REASON and reason.isprintable()
     more = batch.more
     return (
         batch.first >= 1
@@ -153,6 +203,6 @@ def valid_shape(batch: Lines) -> bool:
     )
 
 
-def total(batches: Iterable[Lines]) -> int:
+def total(batches: Iterable[Batch]) -> int:
     """How many records there are in the batches."""
-    return sum(len(batch.lines) for batch in batches)
+    return sum(batch.end - batch.first for batch in batches)

@@ -26,7 +26,7 @@ from typing import Literal
 import msgspec
 
 from twistedipc.builds.attempt import Package, Permit, Publish, Result
-from twistedipc.builds.logs import Lines
+from twistedipc.builds.logs import Batch
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type"):
@@ -85,13 +85,13 @@ class Started(Message, frozen=True, kw_only=True, tag="started"):
 
 class Log(Message, frozen=True, kw_only=True, tag="log"):
     """
-    The next records of an attempt. Holes are refused with `Resend`; what overlaps is trimmed by number. At most
-    the granted credit of unacknowledged bytes (of the batches' JSON) may be under way.
+    The next records of an attempt, or gaps where they are lost. Holes are refused with `Resend`; what overlaps is
+    trimmed by number. At most the granted credit of unacknowledged bytes (of the batches' JSON) may be under way.
     """
 
     attempt: str
     lease: str
-    batches: list[Lines]
+    batches: list[Batch]
 
 
 class Final(Message, frozen=True, kw_only=True, tag="final"):

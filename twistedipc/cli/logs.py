@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from twistedipc.builds.logs import Lines, LogDigest, trim
+from twistedipc.builds.logs import Batch, Gap, Lines, LogDigest, trim
 from twistedipc.cli.client import Client, Query, Unreachable, path
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.web.schemas import End, Gap, LogPage
+from twistedipc.web.schemas import End, LogPage
 
 #: How many records a page of a log is asked to have.
 PAGE = 10_000
@@ -26,7 +26,7 @@ PATIENCE = 120.0
 PAUSE, LONGEST_PAUSE = 0.25, 5.0
 
 
-Message = Lines | Gap | End
+Message = Batch | End
 
 
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
@@ -58,10 +58,7 @@ def follow(
                     case End():
                         yield message
                         return
-                    case Gap():
-                        after = max(after, message.to)
-                        yield message
-                    case Lines():
+                    case Lines() | Gap():
                         fresh = trim(message, after + 1)
                         if fresh is not None:
                             after = fresh.end - 1
@@ -100,13 +97,12 @@ class LogCheck:
     def __post_init__(self) -> None:
         self._next = self.after + 1
         self._digest = LogDigest()
-        self._missing = 0
         self.end: End | None = None
 
     def see(self, message: Message) -> None:
         """Take a message into account. Raises `Failure` if records are missing without being called missing."""
         match message:
-            case Lines():
+            case Lines() | Gap():
                 if message.first != self._next:
                     raise Failure(
                         ExitCode.INCOMPLETE,
@@ -114,9 +110,6 @@ class LogCheck:
                     )
                 self._digest.add(message)
                 self._next = message.end
-            case Gap():
-                self._missing += message.to - message.start + 1
-                self._next = max(self._next, message.to + 1)
             case End():
                 self.end = message
 
@@ -125,8 +118,8 @@ class LogCheck:
         end, seen = self.end, self._next - 1
         if end is None:
             return ExitCode.OK, f"{seen} lines so far; the log goes on"
-        if self._missing:
-            return ExitCode.INCOMPLETE, f"incomplete: {self._missing} of {end.lines} lines are missing"
+        if self._digest.missing:
+            return ExitCode.INCOMPLETE, f"incomplete: {self._digest.missing} of {end.lines} lines are missing"
         if seen != end.lines and self.after <= end.lines:
             return ExitCode.INCOMPLETE, f"incomplete: {seen} of {end.lines} lines came"
         if not end.complete:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from twistedipc.builds.logs import Event, Lines, Notice, StepEnded, StepStarted
+from twistedipc.builds.logs import Event, Gap, Lines, Notice, StepEnded, StepStarted
 from twistedipc.cli.logs import Message
 from twistedipc.cli.output import duration
 from twistedipc.web import terminal
-from twistedipc.web.schemas import End, Gap
+from twistedipc.web.schemas import End
 
 _SUCCEEDED = "succeeded"
 
@@ -32,7 +32,7 @@ class LogPrinter:
             case Lines():
                 self._lines(message)
             case Gap():
-                count = message.to - message.start + 1
+                count = message.end - message.first
                 self._say("33", f"… {count} lines are missing here: {self._one_line(message.reason)}")
             case End():
                 self._finish_line()

@@ -301,7 +301,8 @@ class Steps:
             elif self._capture.pending:
                 due.append(last_output + FLUSH_AFTER)
             if code is not None:
-                due.append(drain_until)
+                if not waits:  # else it is over only when there is room
+                    due.append(drain_until)
             else:
                 if kill_at is not None:
                     due.append(kill_at)

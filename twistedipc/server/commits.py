@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twistedipc.builds.logs import Lines, StepEnded, StepStarted
+from twistedipc.builds.logs import Batch, Gap, Lines, StepEnded, StepStarted
 from twistedipc.server.logs import Entry, LiveLog
 from twistedipc.storage import logs
 from twistedipc.storage.errors import LogOrder
@@ -67,7 +67,7 @@ class LogCommits:
         self._waiting: list[tuple[LiveLog, int, Deferred[None]]] = []
         self.failing = False  # whether the last commit failed
 
-    def add(self, live: LiveLog, added: list[tuple[Entry, Lines]]) -> None:
+    def add(self, live: LiveLog, added: list[tuple[Entry, Batch]]) -> None:
         """Records to be committed, in the order of their numbers."""
         if not added:
             return
@@ -77,7 +77,9 @@ class LogCommits:
         for entry, batch in added:
             pending.entries.append(entry)
             pending.size += len(entry.message)
-            for record in batch.lines if _has_events(batch) else ():
+            if isinstance(batch, Gap) or not _has_events(batch):
+                continue
+            for record in batch.lines:
                 if isinstance(record, StepStarted | StepEnded):
                     pending.events.append((batch.time, record))
         self._schedule()

@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from twistedipc.builds.logs import Lines, LogDigest, encoder, lines_decoder, trim, valid_shape
+from twistedipc.builds.logs import Batch, LogDigest, batch_decoder, encoder, trim, valid_shape
 from twistedipc.builds.states import TERMINAL
 from twistedipc.storage import attempts, logs
 from twistedipc.storage.ledger import Ledger
@@ -88,8 +88,8 @@ class Entry:
         return frame
 
 
-def entry_of(batch: Lines) -> Entry:
-    """The entry of a batch."""
+def entry_of(batch: Batch) -> Entry:
+    """The entry of a batch, or of a gap."""
     return Entry(batch.first, batch.end, encoder.encode(batch))
 
 
@@ -106,7 +106,7 @@ class Hole(Exception):
 
 
 class BadBatch(Exception):
-    """A batch that can't be: its numbers or its fragments make no sense, or it comes after the end."""
+    """A batch or a gap that can't be: its numbers or its fragments make no sense, or it comes after the end."""
 
 
 class LiveLog:
@@ -140,14 +140,14 @@ class LiveLog:
         if end is not None:
             self.finish(end)
 
-    def append(self, batches: Sequence[Lines]) -> list[tuple[Entry, Lines]]:
+    def append(self, batches: Sequence[Batch]) -> list[tuple[Entry, Batch]]:
         """
         Take the next batches, all or none; return the entries that are new, each with its batch. What is here
         already is trimmed by its number. Raises `Hole` or `BadBatch`.
         """
         if self.ended:
             raise BadBatch("the log has ended")
-        fresh: list[Lines] = []
+        fresh: list[Batch] = []
         expected = self.next
         for batch in batches:
             if not valid_shape(batch):
@@ -303,8 +303,8 @@ class LogCursor:
 
 
 def _cut(entry: Entry, first: int) -> Entry:
-    """The part of a `lines` entry from record ``first`` on."""
-    rest = trim(lines_decoder.decode(entry.message), first)
+    """The part of an entry from record ``first`` on."""
+    rest = trim(batch_decoder.decode(entry.message), first)
     assert rest is not None, "the caller compared the numbers"
     return entry_of(rest)
 
@@ -368,7 +368,7 @@ class LogStore:
         entries: list[Entry] = []
         for chunk in chunks:
             for message in chunk.data.rstrip(b"\n").split(b"\n"):
-                batch = lines_decoder.decode(message)
+                batch = batch_decoder.decode(message)
                 if batch.end <= first:
                     continue
                 rest = trim(batch, first)

@@ -2,7 +2,7 @@
 The ledger's logs: chunks of records, and the steps that their events tell of. Functions for `Ledger.read` and
 `Ledger.write`; ``storage`` layer.
 
-A chunk is what was appended at once: some batches (`builds.logs.Lines`) as JSON, each ended by a newline. Nothing
+A chunk is what was appended at once: some batches (`builds.logs.Batch`) as JSON, each ended by a newline. Nothing
 here decodes them but `verify`. The attempt's row knows what number comes next, and an append is a compare-and-set
 on that: chunks neither overlap nor leave holes, whoever sends what how often.
 
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import msgspec
 from sqlalchemy import Connection, func, insert, select, update
 
-from twistedipc.builds.logs import LogDigest, StepEnded, StepStarted, lines_decoder
+from twistedipc.builds.logs import LogDigest, StepEnded, StepStarted, batch_decoder
 from twistedipc.builds.states import TERMINAL
 from twistedipc.storage.attempts import MAX_STEPS, step_outcome
 from twistedipc.storage.columns import exit_code, integer, split_attempt, text
@@ -39,7 +39,7 @@ class ChunkItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attempt: str
     first: int  # the first record's number
     count: int  # how many records are in `data`
-    data: bytes  # batches as JSON, each ended by a newline
+    data: bytes  # batches, or gaps, as JSON, each ended by a newline
     events: list[tuple[int, StepStarted | StepEnded]] = []  # those among the records, with their batch's time
 
 
@@ -126,11 +126,11 @@ def read(connection: Connection, attempt: str, first: int, limit_bytes: int) -> 
 
 
 def verify(connection: Connection, attempt: str) -> tuple[int, str]:
-    """How many records are stored, and their `LogDigest`, a few megabytes at a time."""
+    """How many records are stored, and their `LogDigest` ("" if there are gaps), a few megabytes at a time."""
     digest = LogDigest()
     for chunk in _all_chunks(connection, attempt):
         for line in chunk.data.splitlines():
-            digest.add(lines_decoder.decode(line))
+            digest.add(batch_decoder.decode(line))
     return digest.count, digest.hexdigest()
 
 

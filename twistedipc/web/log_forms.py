@@ -9,12 +9,12 @@ from typing import Protocol
 
 import msgspec
 
-from twistedipc.builds.logs import Lines, Notice, Record, StepEnded, StepStarted, encoder
+from twistedipc.builds.logs import Batch, Gap, Lines, Notice, Record, StepEnded, StepStarted, encoder
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.web import terminal
-from twistedipc.web.schemas import End, Gap
+from twistedipc.web.schemas import End
 
-_decoder = msgspec.json.Decoder(Lines | Gap | End)
+_decoder: msgspec.json.Decoder[Batch | End] = msgspec.json.Decoder(Batch | End)
 
 
 def message_part(entry: LogEntry, count: int) -> tuple[bytes, int]:
@@ -82,7 +82,7 @@ class TextForm:
             case Lines() as batch:
                 return self._lines(batch).encode("utf-8", "replace")
             case Gap() as gap:
-                text = self._heading(f"records {gap.start} to {gap.to} are missing: {gap.reason}")
+                text = self._heading(f"records {gap.first} to {gap.to} are missing: {gap.reason}")
             case End() as end:
                 verified = "complete" if end.complete else "NOT complete"
                 text = self._heading(f"{end.state}: {end.lines} records, {verified}, sha256 {end.sha256 or 'unknown'}")

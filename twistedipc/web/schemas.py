@@ -16,7 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish, Published
-from twistedipc.builds.logs import Lines
+from twistedipc.builds.logs import Batch
 from twistedipc.builds.states import AttemptState, ReleaseState
 
 Scope = Literal["read", "build", "admin"]
@@ -207,14 +207,6 @@ class Builds(Response, frozen=True, kw_only=True):
     next: int | None
 
 
-class Gap(msgspec.Struct, frozen=True, tag="gap", tag_field="type", rename={"start": "from"}):
-    """Records ``start`` ("from") to ``to`` of a log are lost; ``reason`` says why, for people."""
-
-    start: int
-    to: int
-    reason: str
-
-
 class End(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
     """A log has ended; ``complete``: the server has checked that it has all ``lines``."""
 
@@ -231,7 +223,7 @@ class LogPage(Response, frozen=True, kw_only=True):
     """
 
     attempt: int
-    batches: list[Lines | Gap]
+    batches: list[Batch]
     after: int
     end: End | None
 

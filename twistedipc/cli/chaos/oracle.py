@@ -76,7 +76,7 @@ class LogCheck:
     checked: int = 0  # oracle's lines
     wrong: Wrong = field(default_factory=Wrong)
     end: dict[str, Any] | None = None
-    _expected: int = 1  # the oracle's next line
+    _expected: int | None = 1  # the oracle's next line; None after a gap: whichever comes
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def take(self, message: dict[str, Any]) -> None:
@@ -86,8 +86,9 @@ class LogCheck:
                 for number, record in enumerate(message["lines"], message["first"]):
                     self._take(number, record)
             case "gap":
-                self.wrong.lost += message["to"] - message["from"] + 1
-                self.next = message["to"] + 1
+                self.wrong.lost += max(0, message["to"] + 1 - self.next)
+                self.next = max(self.next, message["to"] + 1)
+                self._expected = None
             case "end":
                 self.end = message
                 self._finish(message)
@@ -107,14 +108,17 @@ class LogCheck:
     def _check(self, text: str) -> None:
         self.checked += 1
         _o, number, value = (text + "  ").split(" ")[:3]
-        if number != str(self._expected):
+        if self._expected is not None and number != str(self._expected):
             self.wrong.reordered += 1
         elif value != hashlib.sha256(f"{self.seed}:{self.build}:{number}".encode()).hexdigest()[:16]:
             self.wrong.changed += 1
-        self._expected = int(number) + 1 if number.isdigit() else self._expected + 1
+        if number.isdigit():
+            self._expected = int(number) + 1
+        elif self._expected is not None:
+            self._expected += 1
 
     def _finish(self, end: dict[str, Any]) -> None:
         if end["lines"] != self.next - 1 or end["sha256"] != self._digest.hexdigest() or not end["complete"]:
             self.wrong.unverified += 1
-        if end["state"] == "succeeded" and self._expected != self.lines + 1:
+        if end["state"] == "succeeded" and self._expected is not None:
             self.wrong.lost += max(0, self.lines + 1 - self._expected)

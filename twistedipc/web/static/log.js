@@ -85,14 +85,14 @@ export class LogView {
     if (message.type !== "lines" && message.type !== "gap" && message.type !== "end") return;
     if (this.#away) return; // still under way when we left
     const next = this.#next + this.#queued;
+    if ((message.type === "lines" ? message.first : message.from) > next) {
+      // Something between was lost on the way to us, or this is left of an earlier subscription: ask for it anew.
+      this.#stream.leave(this.#topic);
+      this.#stream.follow(this.#topic);
+      return;
+    }
     if (message.type === "lines") {
       const skip = next - message.first;
-      if (skip < 0) {
-        // Something between was lost on the way to us, or this is left of an earlier subscription: ask for it anew.
-        this.#stream.leave(this.#topic);
-        this.#stream.follow(this.#topic);
-        return;
-      }
       if (skip >= message.lines.length) return; // seen already
       if (skip > 0) {
         message.more = (message.more ?? []).map((index) => index - skip).filter((index) => index >= 0);
@@ -146,6 +146,7 @@ export class LogView {
       this.#stream.follow(this.#topic);
     }
     if (this.#end && !this.#queue.length) this.#finish();
+    else if (this.#missing) this.#say(`${count(this.#next - 1)} lines, ${count(this.#missing)} of them missing`, "bad");
     else this.#say(`${count(this.#next - 1)} lines`);
   }
 
