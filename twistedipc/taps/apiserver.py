@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
@@ -26,7 +26,7 @@ from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.secrets import SecretBox
-from twistedipc.taps.common import ConfigOptions, links, now, start_or_exit
+from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now, start_or_exit
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
 from twistedipc.web.auth import Tickets
 from twistedipc.web.context import WebContext
@@ -185,9 +185,7 @@ class ApiService(MultiService):
 
 def makeService(options: Options) -> IService:
     """The API service, ready to start."""
-    from twisted.internet import reactor
-
     try:
-        return ApiService(reactor, options.parameters)  # type: ignore[arg-type]  # typed as the module, not the reactor
+        return ApiService(cast(ApiReactor, installed_reactor()), options.parameters)
     except (ConfigError, OSError) as error:
         raise SystemExit(f"twistd apiserver: {error}") from error

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from twisted.application.service import IService
 
 from twistedipc.builder.held import Settings
 from twistedipc.builder.link import VOCABULARY
+from twistedipc.builder.reactor import BuilderReactor
 from twistedipc.builder.service import BuilderService, DataFolderInUse
-from twistedipc.taps.common import ConfigOptions, links, now
+from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
 from twistedipc.taps.config import BuilderConfig, ConfigError, load_builder
 
 
@@ -34,8 +35,7 @@ class Options(ConfigOptions):
 
 def makeService(options: Options) -> IService:
     """The builder, ready to start."""
-    from twisted.internet import reactor
-
+    reactor = cast(BuilderReactor, installed_reactor())
     config = options.parameters
     settings = Settings(
         data=config.data,
@@ -46,7 +46,7 @@ def makeService(options: Options) -> IService:
         grace=config.limits.grace,
     )
     service = BuilderService(
-        reactor,  # type: ignore[arg-type]  # the module is typed as the module, not as the reactor in it
+        reactor,
         settings,
         slots=config.slots,
         now=now,
@@ -56,7 +56,7 @@ def makeService(options: Options) -> IService:
     try:
         service.claim()
         for link in links(
-            reactor,  # type: ignore[arg-type]
+            reactor,
             config.link,
             name=config.name,
             role="builder",
