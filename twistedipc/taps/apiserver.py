@@ -166,16 +166,18 @@ class ApiService(MultiService):
             self._starting.cancel()
             await self._starting
         self._dispatch.stop()
-        for port in self._ports:
-            stopped = port.stopListening()
-            if isinstance(stopped, Deferred):
-                await stopped
         self._websockets.close_all()
         await self._api_site.stop()
+        self._websockets.close_all()  # and those whose handshake was under way
         closed = super().stopService()
         if isinstance(closed, Deferred):
             await closed
         await self._builders.stop()
+        # Until here whoever asks is told to ask again, which a port that is closed can't say.
+        for port in self._ports:
+            stopped = port.stopListening()
+            if isinstance(stopped, Deferred):
+                await stopped
         await self._ledger.close()
         self._threads.stop()
 
