@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,18 @@ def with_a_clock_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield platform
 
 
+def has_line(platform: Platform, build: int, line: int) -> bool:
+    """Whether the counting step's line is in the log."""
+    return f"line {line}\n" in platform.log(build)
+
+
 def test_the_time_of_day_is_set_a_day_forth_and_back(with_a_clock_to_set: Platform) -> None:
     """Nothing that waits goes by the time of day: lines flow on, and builds begin and end, whatever it says."""
     platform = with_a_clock_to_set
     platform.add_project("count", platform.repository(counting(120, 0.05)), publish={})
     build = platform.build("count")
     for jump, line in ((signal.SIGUSR1, 5), (signal.SIGUSR2, 25), (signal.SIGUSR2, 45)):
-        wait_for(f"line {line}", lambda line=line: f"line {line}\n" in platform.log(build), 15.0)
+        wait_for(f"line {line}", partial(has_line, platform, build, line), 15.0)
         for service in (platform.apiserver, platform.builder):
             os.kill(service.pid, jump)
     other = platform.build("count")

@@ -77,7 +77,7 @@ class Releasing:
 
     async def activate(self, project: str, release: int) -> ReleaseRow:
         """Make this release the live one: roll back, or forth. Raises `NoSuchRelease`, `LedgerUnavailable`."""
-        # From the look to the switch: an old release's files could be removed between them, by another one's going live.
+        # From the look to the switch: between them another's going live could remove the files of an old release.
         async with self._alone(project):
             row = await self._ledger.read(releases.get, project, release)
             if row is None or not await self._in_thread(self._release_store.has, project, release):

@@ -10,8 +10,13 @@ from twistedipc.builder.held import Settings
 from twistedipc.builder.link import VOCABULARY
 from twistedipc.builder.reactor import BuilderReactor
 from twistedipc.builder.service import BuilderService, DataFolderInUse
+from twistedipc.ipc import LinkReactor
 from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
 from twistedipc.taps.config import BuilderConfig, ConfigError, load_builder
+
+
+class LinkedReactor(BuilderReactor, LinkReactor):
+    """The reactor, as the builder and its links use it."""
 
 
 class Options(ConfigOptions):
@@ -35,7 +40,7 @@ class Options(ConfigOptions):
 
 def makeService(options: Options) -> IService:
     """The builder, ready to start."""
-    reactor = cast(BuilderReactor, installed_reactor())
+    reactor = cast(LinkedReactor, installed_reactor())
     config = options.parameters
     settings = Settings(
         data=config.data,
