@@ -10,9 +10,6 @@ meanwhile it keeps the newest for each build.
 
 from __future__ import annotations
 
-import fcntl
-import sys
-import termios
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
@@ -32,6 +29,7 @@ from twistedipc.server.states import change_of
 from twistedipc.storage import attempts, builds
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import TokenRow
+from twistedipc.web.channel import leaving
 
 #: Bytes that a cursor gives at a time.
 TAKE_BYTES = 1 << 16
@@ -501,10 +499,10 @@ class ViewerProtocol(WebSocketServerProtocol):
         if expires is not None and expires <= self.factory.now():
             self.say_goodbye(CLOSE_UNAUTHORISED, "the token has expired")
             return
-        leaving = (self._resumed, *_leaving(self.transport))
-        if leaving != self._seen_leaving:
-            self._seen_leaving, self._moved = leaving, now
-        if self.paused or leaving[2]:
+        seen = (self._resumed, *leaving(self.transport))
+        if seen != self._seen_leaving:
+            self._seen_leaving, self._moved = seen, now
+        if self.paused or seen[2]:
             self._pinged = None
             if now - self._moved > PROGRESS_TIMEOUT:
                 self.say_goodbye(CLOSE_TOO_SLOW, "nothing was read for too long")
@@ -643,19 +641,6 @@ class ViewerFactory(WebSocketServerFactory):
             for viewer in list(viewers):
                 viewer.look(now)
         self.watch()
-
-
-def _leaving(transport: Any) -> tuple[int, int]:
-    """
-    How many bytes wait in the transport (if it can be told), and in the kernel, unacknowledged. While we write nothing,
-    both only change when the client takes something.
-    """
-    waiting = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
-    try:
-        queued = fcntl.ioctl(transport.fileno(), termios.TIOCOUTQ, bytes(4))
-    except (AttributeError, OSError):
-        return waiting, 0  # not a plain socket
-    return waiting, int.from_bytes(queued, sys.byteorder)
 
 
 class _ForRequest:
