@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import socket
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -56,3 +59,42 @@ def test_the_time_of_day_is_set_a_day_forth_and_back(with_a_clock_to_set: Platfo
     for each in (build, other):
         assert len(platform.succeed(each)["attempts"]) == 1
         assert counted(platform, each) == [f"line {number}" for number in range(1, 121)]
+
+
+def cpu_seconds(process: int) -> float:
+    """The processor time that a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_there_are_few_descriptors_and_many_connections(tmp_path: Path) -> None:
+    """Strangers take all descriptors: the links live on, nothing spins, and then connections are accepted again."""
+    with Platform(tmp_path) as platform:
+        platform.add_project("count", platform.repository(counting(200, 0.05)), publish={})
+        build = platform.build("count")
+        wait_for("line 5", partial(has_line, platform, build, 5))
+        process = platform.apiserver.pid
+        resource.prlimit(process, resource.RLIMIT_NOFILE, (64, 64))
+        strangers: list[socket.socket] = []
+        try:
+            used, began = cpu_seconds(process), time.monotonic()
+            while time.monotonic() < began + 5.0:
+                stranger = socket.socket()
+                stranger.setblocking(False)
+                stranger.connect_ex(("127.0.0.1", platform.port))
+                strangers.append(stranger)
+                if len(strangers) > 300:
+                    strangers.pop(0).close()
+                time.sleep(0.002)
+            # More connections wait than it can take, for a while.
+            time.sleep(3.0)
+            used = cpu_seconds(process) - used
+        finally:
+            for stranger in strangers:
+                stranger.close()
+        assert used < 4.0, f"{used:.1f} s of processor time in 8 s"
+        assert "EMFILE" in platform.apiserver.text(), "it had descriptors enough"
+        assert "is lost" not in platform.builder.text()
+        platform.succeed(build)
+        assert counted(platform, build) == [f"line {number}" for number in range(1, 201)]
+        assert len(platform.apiserver.text()) < 2_000_000
