@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -24,6 +25,7 @@ from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo
 from twistedipc.ipc.session import FRAME_LIMIT
 from twistedipc.publish.archive import create
 from twistedipc.publish.releases import ReleaseStore
+from twistedipc.server import releasing
 from twistedipc.server.boundaries import StateChange
 from twistedipc.server.builders import RETRY_INTERVAL, Builders, Collaborators
 from twistedipc.server.commits import COMMIT_INTERVAL
@@ -408,13 +410,39 @@ class BuilderLinks(LinkCase):
     def test_a_builder_that_stays_away_is_given_up(self) -> None:
         builder, offer = self.running()
         builder.lose()
-        self.apiserver.clock.advance(599)
+        self.apiserver.clock.pump([1] * 599)
         self.assertEqual(AttemptState.DISCONNECTED, self.apiserver.state(offer.attempt))
-        self.apiserver.clock.advance(2)
+        self.apiserver.clock.pump([1] * 2)
         self.assertEqual(AttemptState.LOST, self.apiserver.state(offer.attempt))
         builder = Builder(self.apiserver)
         orders = builder.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=1))
         self.assertEqual(["stop"], [order.order for order in orders.orders])
+
+    def test_an_apiserver_that_was_stopped_itself_waits_for_its_builders(self) -> None:
+        builder, offer = self.running()
+        builder.lose()
+        self.apiserver.clock.advance(100_000)  # at once, as after SIGCONT
+        self.assertEqual(AttemptState.DISCONNECTED, self.apiserver.state(offer.attempt))
+        orders = Builder(self.apiserver).sync(
+            m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=1)
+        )
+        self.assertEqual(["continue"], [order.order for order in orders.orders])
+        self.apiserver.clock.pump([10] * 100)
+        self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
+
+    def test_a_late_refusal_frees_no_slot_of_a_later_offer(self) -> None:
+        self.ledger.queue()
+        builder = Builder(self.apiserver)
+        builder.sync(slots=1)
+        old = self.offered(builder)
+        self.apiserver.clock.advance(OFFER_EXPIRES)
+        new = self.offered(builder)
+        self.assertEqual(old.attempt, new.attempt)
+        builder.say(m.Decline(attempt=old.attempt, lease=old.lease, reason="too late"))
+        self.ledger.queue()
+        self.apiserver.dispatch.wake()
+        self.apiserver.clock.pump([0.5] * 10)
+        self.assertEqual([], builder.take(m.Offer))
 
     def test_a_builder_that_links_and_never_syncs_is_closed(self) -> None:
         builder, offer = self.running()
@@ -650,6 +678,72 @@ class Publishing(LinkCase):
         self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.reconcile()))
         self.assertIsNotNone(self.apiserver.release_store.live("hello"))
 
+    def slow_disk(self) -> list[tuple[str, Callable[[], None]]]:
+        """What is asked of the disk from now on waits in this list: its name, and what does it."""
+        asked: list[tuple[str, Callable[[], None]]] = []
+
+        def in_thread(function: Callable[..., Any], *args: object) -> Deferred[Any]:
+            done: Deferred[Any] = Deferred()
+
+            def do() -> None:
+                try:
+                    done.callback(function(*args))
+                except Exception:
+                    done.errback()
+
+            asked.append((function.__name__, do))
+            return done
+
+        self.patch(self.apiserver.releasing, "_in_thread", in_thread)
+        return asked
+
+    def test_a_release_that_is_rolled_back_to_is_not_removed_meanwhile(self) -> None:
+        self.patch(releasing, "KEPT_RELEASES", 1)
+        for text in ("old", "new"):
+            builder, offer = self.publishing(Publish(static=True))
+            archive = self.upload(builder, offer, text)
+            if text == "new":
+                break
+            builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(artifact=archive)))
+            builder.lose()
+        old = self.apiserver.release_store.live_id("hello")
+        assert old is not None
+        asked = self.slow_disk()
+        activated = Deferred.fromCoroutine(self.apiserver.releasing.activate("hello", old))
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(artifact=archive)))
+        order = []
+        while asked:
+            self.assertEqual(1, len(asked), "one at a time")
+            name, do = asked.pop()
+            order.append(name)
+            do()
+        self.assertEqual(old, self.successResultOf(activated).id)
+        self.assertEqual(["has", "reconcile", "remove_old", "unpack", "reconcile", "remove_old"], order)
+        row = self.ledger.now(releases.live, "hello")
+        assert row is not None
+        self.assertEqual(row.id, self.apiserver.release_store.live_id("hello"))
+
+    def test_a_project_of_the_same_name_has_nothing_before_the_deleted_ones_releases_are_gone(self) -> None:
+        builder, offer = self.publishing(Publish(static=True))
+        archive = self.upload(builder, offer, "secret plans")
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(artifact=archive)))
+        builder.lose()
+        asked = self.slow_disk()
+        deleted = Deferred.fromCoroutine(
+            self.apiserver.releasing.delete_project("hello", lambda connection: projects.delete(connection, "hello", 9))
+        )
+        builder, offer = self.publishing(Publish(static=True))
+        archive = self.upload(builder, offer, "another's")
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(artifact=archive)))
+        self.assertEqual(["remove_project"], [name for name, _ in asked])
+        while asked:
+            asked.pop()[1]()
+        self.assertTrue(self.successResultOf(deleted))
+        live = self.apiserver.release_store.live("hello")
+        assert live is not None
+        self.assertEqual("another's", (live / "index.html").read_text())
+        self.assertEqual([live], self.apiserver.release_store.kept("hello"))
+
     def test_what_a_deleted_project_has_left_is_removed_at_the_next_start(self) -> None:
         builder, offer = self.publishing(Publish(static=True))
         archive = self.upload(builder, offer, "secret plans")
@@ -691,7 +785,7 @@ class Publishing(LinkCase):
     def upload(self, builder: Builder, offer: m.Offer, text: str) -> ArtifactFile:
         """Put an archive with one page into the artifact store, as an upload does."""
         output = self.folder / "output"
-        output.mkdir()
+        output.mkdir(exist_ok=True)
         (output / "index.html").write_text(text)
         path = self.folder / "archive.tar.gz"
         manifest = create(output, path)

@@ -471,6 +471,22 @@ class Service(World):
         self.draining = True
         assert (await self.ask("GET", "/healthz", token=None)).json["status"] == "draining"
 
+    async def test_what_is_asked_while_it_stops_is_to_be_asked_again(self) -> None:
+        self.draining = True
+        for method, path, body in (
+            ("POST", "/api/v1/projects", {"name": "shop", "repository": "https://git.example/shop.git"}),
+            ("GET", "/api/v1/builds", None),
+            ("GET", "/api/v1/stream", None),
+            ("PUT", "/api/v1/uploads/1-1", b"x" * 100_000),
+            ("GET", "/", None),
+            ("GET", "/nothing", None),
+        ):
+            answer = await self.ask(method, path, body)
+            self.problem(answer, 503, "stopping")
+            assert (answer.headers["Retry-After"], answer.headers["Connection"]) == ("2", "close")
+        self.draining = False
+        self.problem(await self.ask("GET", "/api/v1/projects/shop"), 404)
+
     async def test_health_without_a_ledger(self) -> None:
         await self.ledger.close()
         answer = await self.ask("GET", "/healthz", token=None)

@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import deferLater
 
-from tests.web_world import Answer, TwinEntry, World, connect, eventually, request_bytes
+from tests.web_world import Answer, TwinEntry, World, connect, eventually, reactor, request_bytes
 from twistedipc.builds.logs import Gap, Lines, Notice, StepEnded, StepStarted, encoder, lines_decoder
 from twistedipc.storage.errors import LedgerUnavailable
+from twistedipc.web import log_stream
 from twistedipc.web.log_forms import TextForm, message_part
 from twistedipc.web.schemas import LogPage
 
@@ -160,6 +162,36 @@ class Streams(World):
         await self.site.stop()
         await client.closed
         assert not Answer(bytes(client.received)).whole
+
+    async def _slow(self, looks: int) -> Any:
+        """A reader that takes some of a long log, then nothing for so many looks, and so on."""
+        self.patch(log_stream, "STALL_SECONDS", 0.5)
+        for _ in range(1000):
+            self.log.add(*["x" * 1000] * 20)
+        client = await self._follow("follow=1")
+        client.transport.pauseProducing()
+        for _ in range(6):
+            await deferLater(reactor, looks * 0.05)
+            for _ in range(4):
+                client.transport.resumeProducing()
+                await deferLater(reactor, 0)
+            client.transport.pauseProducing()
+        return client
+
+    async def test_a_slow_reader_is_waited_for(self) -> None:
+        client = await self._slow(4)
+        assert len(client.received) < 15_000_000, "it was not so slow"
+        assert len(self.site._api.streams) == 1
+        client.abort()
+        await client.closed
+        await eventually(lambda: len(self.site._api.streams) == 0)
+
+    async def test_a_reader_that_takes_nothing_any_more_is_cut_off(self) -> None:
+        client = await self._slow(30)
+        await eventually(lambda: len(self.site._api.streams) == 0)
+        assert all(cursor.closed for cursor in self.log.cursors)
+        client.abort()
+        await client.closed
 
     async def test_a_reader_that_stands_still_costs_nothing(self) -> None:
         self.log.add(*["x" * 1000] * 60)

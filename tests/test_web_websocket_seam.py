@@ -147,6 +147,47 @@ class Seam(World):
         assert client.transport.connected
         await self._over(client)
 
+    async def _flood(self, frames: bytes) -> None:
+        """These frames, again and again, are not taken for long: the client is told why, and costs nothing more."""
+        client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
+        await client.until(b'"state"')
+        for _ in range(50):
+            client.transport.write(frames)
+        await client.closed
+        assert b"\x88\x11\x03\xf0too many frames" in client.received
+        await eventually(lambda: not any(isinstance(each, Server) for each in reactor.getReaders()))
+        assert all(cursor.closed for cursor in self.logs.of(f"{self.number}-1").cursors)
+
+    async def test_a_message_in_any_number_of_empty_frames(self) -> None:
+        await self._flood(b"\x01\x80\0\0\0\0" + b"\x00\x80\0\0\0\0" * 10_000)
+
+    async def test_a_flood_of_pings(self) -> None:
+        await self._flood(b"\x89\x80\0\0\0\0" * 10_000)
+
+    async def test_a_flood_of_pongs(self) -> None:
+        await self._flood(b"\x8a\x80\0\0\0\0" * 10_000)
+
+    async def test_frames_that_are_none(self) -> None:
+        for frame in (
+            b"\x81\x02hi",  # not masked
+            b"\xc1\x80\0\0\0\0",  # a reserved bit
+            b"\x83\x80\0\0\0\0",  # a reserved opcode
+            b"\x89\xfe\x00\x7e\0\0\0\0" + bytes(126),  # a ping of 126 bytes
+            b"\x80\x80\0\0\0\0",  # the rest of nothing
+        ):
+            with self.subTest(frame=frame[:4]):
+                client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
+                await client.until(b'"state"')
+                client.transport.write(frame)
+                await client.until(b"\x03\xea")  # 1002, a protocol error
+                await self._over(client)
+
+    async def test_text_that_is_cut_in_a_character_and_goes_on_wrong(self) -> None:
+        client = await self._open("/api/v1/stream")
+        client.transport.write(b"\x01\x81\0\0\0\0\xe2" + b"\x80\x81\0\0\0\0\x28")
+        await client.until(b"\x03\xef")  # 1007
+        await self._over(client)
+
     async def test_a_token_that_expires_closes_it(self) -> None:
         self.patch(websocket, "LOOK_INTERVAL", 0.02)
         token = await self.token("brief", "read", expires=self.now() + 300)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from sqlalchemy import Connection
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -282,6 +283,11 @@ class TwinReleasing:
         if await self._world.ledger.read(releases.get, project, release) is None:
             raise NoSuchRelease(f"{project} has no release {release}")
         return await self._world.ledger.write(releases.activate, project, release, self._world.now())
+
+    async def delete_project(self, project: str, delete: Callable[[Connection], bool]) -> bool:
+        deleted = await self._world.ledger.write(delete)
+        self._world.release_store.remove_project(project)
+        return deleted
 
 
 class _Said(Resource):

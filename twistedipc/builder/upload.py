@@ -16,11 +16,22 @@ from twisted.internet.task import CooperativeTask, Cooperator, TaskFinished, Tas
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, readBody
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer
+from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-#: Seconds for an answer without a body, and between two parts of one with.
+#: Seconds for an answer to a request without a body.
 ANSWER_TIMEOUT = 60.0
+
+#: Seconds in which nothing of the body leaves, until the upload is broken off. (An apiserver to which nothing comes
+#: closes the connection sooner: this is for one that can't say so. Slow lines let a body go in large steps.)
+PROGRESS_TIMEOUT = 300.0
+
+#: Seconds from the body's last byte to the answer: what is still on its way, and the verification of it all.
+VERIFIED_TIMEOUT = 900.0
+
+#: Into how many looks these times are divided. What counts is how many looks saw nothing move, and not the time: a
+#: process that was stopped is no judge of it.
+_LOOKS = 10
 
 _CHUNK = 1 << 16
 
@@ -47,6 +58,7 @@ class _FilePart:
 
     def __init__(self, path: Path, offset: int, length: int) -> None:
         self.length = length
+        self.sent = 0  # bytes that the connection has taken
         self._path = path
         self._offset = offset
         self._task: CooperativeTask[Iterator[None]] | None = None
@@ -60,6 +72,7 @@ class _FilePart:
         def parts() -> Iterator[None]:
             while data := file.read(_CHUNK):
                 consumer.write(data)
+                self.sent += len(data)
                 yield None
 
         task = self._task = self._cooperator.cooperate(parts())
@@ -103,6 +116,7 @@ async def upload(agent: Agent, clock: IReactorTime, url: str, token: str, archiv
     offset = await _offset(agent, clock, address, headers)
     if offset > size:
         raise UploadFailed(f"the apiserver says that it has {offset} of {size} bytes")
+    part = _FilePart(archive, offset, size - offset)
     request = agent.request(
         b"PUT",
         address,
@@ -113,10 +127,9 @@ async def upload(agent: Agent, clock: IReactorTime, url: str, token: str, archiv
                 b"content-type": [b"application/octet-stream"],
             }
         ),
-        _FilePart(archive, offset, size - offset),
+        part,
     )
-    # The whole body may take long on a slow line; the apiserver ends a connection on which nothing moves.
-    response = await request.addTimeout(3600.0, clock)
+    response = await _patiently(clock, request, part)
     body = await readBody(response).addTimeout(ANSWER_TIMEOUT, clock)
     if response.code in (401, 403, 404):
         raise UploadRefused(f"the apiserver answered {response.code}")
@@ -124,6 +137,41 @@ async def upload(agent: Agent, clock: IReactorTime, url: str, token: str, archiv
         raise WrongArchive(f"the apiserver answered {response.code}: {body[:500].decode('utf-8', 'replace')}")
     if response.code not in (200, 201, 204):
         raise UploadFailed(f"the apiserver answered {response.code}: {body[:500].decode('utf-8', 'replace')}")
+
+
+async def _patiently(clock: IReactorTime, request: Deferred[IResponse], part: _FilePart) -> IResponse:
+    """The answer, however long the body takes, as long as it moves. Raises `UploadFailed` when it doesn't."""
+    why = ""
+    seen = looks = 0
+
+    def look() -> None:
+        nonlocal why, seen, looks, timer
+        moved, seen = part.sent != seen, part.sent
+        looks = 0 if moved else looks + 1
+        if looks < _LOOKS:
+            timer = clock.callLater(_pause(part), look)
+            return
+        if part.sent < part.length:
+            why = f"nothing has moved for {PROGRESS_TIMEOUT:.0f} s"
+        else:
+            why = f"there was no answer for {VERIFIED_TIMEOUT:.0f} s"
+        request.cancel()
+
+    timer = clock.callLater(_pause(part), look)
+    try:
+        return await request
+    except Exception as error:
+        if why:
+            raise UploadFailed(why) from error
+        raise
+    finally:
+        if timer.active():
+            timer.cancel()
+
+
+def _pause(part: _FilePart) -> float:
+    """Seconds until the next look."""
+    return (PROGRESS_TIMEOUT if part.sent < part.length else VERIFIED_TIMEOUT) / _LOOKS
 
 
 def _check(archive: Path, size: int) -> None:

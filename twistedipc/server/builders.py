@@ -51,6 +51,10 @@ MAX_SLOTS = 1000
 #: Seconds for a builder that has linked to sync: one that doesn't would keep its attempts from being given up.
 SYNC_DEADLINE = 60.0
 
+#: In how many parts the time is waited for that a builder may be away. What counts is how many have gone by: after this
+#: process itself was stopped for an hour, the builder has all but one of them left to come back.
+AWAY_PARTS = 10
+
 #: Seconds until what the ledger couldn't take is tried again.
 RETRY_INTERVAL = 1.0
 
@@ -266,11 +270,18 @@ class Builders:
     def _expect(self, name: str) -> None:
         """Wait for the builder to come back, but not for ever."""
         if name not in self._away:
-            self._away[name] = self._with.clock.callLater(self._with.lost_after, self._give_up, name)
+            self._wait(name, AWAY_PARTS)
 
-    def _give_up(self, name: str) -> None:
+    def _wait(self, name: str, parts: int) -> None:
+        part = self._with.lost_after / AWAY_PARTS
+        self._away[name] = self._with.clock.callLater(part, self._has_waited, name, parts - 1)
+
+    def _has_waited(self, name: str, left: int) -> None:
         del self._away[name]
-        self.launch(self._lose_all(name), f"giving builder {name} up")
+        if left:
+            self._wait(name, left)
+        else:
+            self.launch(self._lose_all(name), f"giving builder {name} up")
 
     async def _lose_all(self, name: str) -> None:
         reason = f"builder {name} has been away for {self._with.lost_after:.0f} s"
@@ -499,7 +510,8 @@ class BuilderLink:
             attempt=decline.attempt,
             reason=decline.reason,
         )
-        self._leases.pop(decline.attempt, None)
+        if self._leases.get(decline.attempt) == decline.lease:
+            del self._leases[decline.attempt]
         self.resting_until = self._with.clock.seconds() + 2.0
         row = await self._builders.insist(
             lambda: ledger.write(attempts.requeue, decline.attempt, decline.lease, now()),

@@ -8,7 +8,8 @@ mended at the next start (`reconcile`), so a release is never half there and nev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import msgspec
 from sqlalchemy import Connection
@@ -52,7 +53,7 @@ class Releasing:
         self._ledger = ledger
         self._artifact_store = artifact_store
         self._release_store = release_store
-        self._locks: dict[str, DeferredLock] = {}  # by project: one switch at a time
+        self._locks: dict[str, DeferredLock] = {}  # by project, see `_alone`
 
     async def finish(self, row: AttemptRow, lease: str, result: Result, complete: bool) -> AttemptRow | None:
         """
@@ -76,12 +77,26 @@ class Releasing:
 
     async def activate(self, project: str, release: int) -> ReleaseRow:
         """Make this release the live one: roll back, or forth. Raises `NoSuchRelease`, `LedgerUnavailable`."""
-        row = await self._ledger.read(releases.get, project, release)
-        if row is None or not await self._in_thread(self._release_store.has, project, release):
-            raise NoSuchRelease(f"{project} has no release {release}, or its files have been removed")
-        row = await self._ledger.write(releases.activate, project, release, self._now())
-        await self._switch(project)
+        # From the look to the switch: between them another's going live could remove the files of an old release.
+        async with self._alone(project):
+            row = await self._ledger.read(releases.get, project, release)
+            if row is None or not await self._in_thread(self._release_store.has, project, release):
+                raise NoSuchRelease(f"{project} has no release {release}, or its files have been removed")
+            row = await self._ledger.write(releases.activate, project, release, self._now())
+            await self._follow(project)
         return row
+
+    async def delete_project(self, project: str, delete: Callable[[Connection], bool]) -> bool:
+        """
+        Delete a project by ``delete`` (in the ledger; whether there was one), and its releases with it. Its name may
+        become another's, which can't have anything here before this one's is gone. Raises what ``delete`` does, and
+        `LedgerUnavailable`.
+        """
+        async with self._alone(project):
+            deleted = await self._ledger.write(delete)
+            if deleted:
+                await self._remove(project)
+        return deleted
 
     async def reconcile(self) -> None:
         """
@@ -96,20 +111,22 @@ class Releasing:
                 await self._remove_forgotten(name)
 
     async def _remove_forgotten(self, project: str) -> None:
-        lock = self._locks.setdefault(project, DeferredLock())
-        await lock.acquire()
-        try:
+        async with self._alone(project):
             if await self._ledger.read(projects.get, project) is None:  # it may have been made a moment ago
-                await self._in_thread(self._release_store.remove_project, project)
-                self._log.info("the releases of {project}, which is no project any more, are removed", project=project)
+                await self._remove(project)
+
+    async def _remove(self, project: str) -> None:
+        """Delete the releases of what is no project any more; whoever calls is alone with it."""
+        try:
+            await self._in_thread(self._release_store.remove_project, project)
         except OSError as error:
             self._log.error(
                 "the releases of {project}, which is no project any more, can't be removed: {error}",
                 project=project,
                 error=error,
             )
-        finally:
-            lock.release()
+        else:
+            self._log.info("the releases of {project}, which is no project any more, are removed", project=project)
 
     async def _to_be_released(self, row: AttemptRow) -> bool:
         build = await self._ledger.read(builds.get, row.build)
@@ -124,28 +141,37 @@ class Releasing:
             _create, row, stored.sha256, artifact.files, artifact.unpacked, result.commit, self._now()
         )
         archive = self._artifact_store.path(stored.sha256)
-        lock = self._locks.setdefault(row.project, DeferredLock())
-        await lock.acquire()
-        try:
+        async with self._alone(row.project):
+            # An attempt that was given up meanwhile doesn't keep its project from being deleted.
+            if await self._ledger.read(releases.get, row.project, release.id) is None:
+                raise NoSuchRelease(f"the project {row.project} was deleted")
             await self._in_thread(self._release_store.unpack, row.project, release.id, archive)
-        finally:
-            lock.release()
         return release
 
     async def _switch(self, project: str) -> None:
+        async with self._alone(project):
+            await self._follow(project)
+
+    async def _follow(self, project: str) -> None:
+        """Make what is live be what the ledger says; whoever calls is alone with the project."""
+        live = await self._ledger.read(releases.live, project)
+        try:
+            await self._in_thread(self._release_store.reconcile, project, None if live is None else live.id)
+            await self._in_thread(self._release_store.remove_old, project, KEPT_RELEASES)
+        except (OSError, NotUnpacked) as error:
+            self._log.error(
+                "the live release of {project} can't be switched (it will be at the next start): {error}",
+                project=project,
+                error=error,
+            )
+
+    @asynccontextmanager
+    async def _alone(self, project: str) -> AsyncIterator[None]:
+        """Nobody else changes the project's releases meanwhile."""
         lock = self._locks.setdefault(project, DeferredLock())
         await lock.acquire()
         try:
-            live = await self._ledger.read(releases.live, project)
-            try:
-                await self._in_thread(self._release_store.reconcile, project, None if live is None else live.id)
-                await self._in_thread(self._release_store.remove_old, project, KEPT_RELEASES)
-            except (OSError, NotUnpacked) as error:
-                self._log.error(
-                    "the live release of {project} can't be switched (it will be at the next start): {error}",
-                    project=project,
-                    error=error,
-                )
+            yield
         finally:
             lock.release()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
@@ -26,7 +26,7 @@ from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.secrets import SecretBox
-from twistedipc.taps.common import ConfigOptions, links, now, start_or_exit
+from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now, start_or_exit
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
 from twistedipc.web.auth import Tickets
 from twistedipc.web.context import WebContext
@@ -166,16 +166,18 @@ class ApiService(MultiService):
             self._starting.cancel()
             await self._starting
         self._dispatch.stop()
-        for port in self._ports:
-            stopped = port.stopListening()
-            if isinstance(stopped, Deferred):
-                await stopped
         self._websockets.close_all()
         await self._api_site.stop()
+        self._websockets.close_all()  # and those whose handshake was under way
         closed = super().stopService()
         if isinstance(closed, Deferred):
             await closed
         await self._builders.stop()
+        # Until here whoever asks is told to ask again, which a port that is closed can't say.
+        for port in self._ports:
+            stopped = port.stopListening()
+            if isinstance(stopped, Deferred):
+                await stopped
         await self._ledger.close()
         self._threads.stop()
 
@@ -185,9 +187,7 @@ class ApiService(MultiService):
 
 def makeService(options: Options) -> IService:
     """The API service, ready to start."""
-    from twisted.internet import reactor
-
     try:
-        return ApiService(reactor, options.parameters)  # type: ignore[arg-type]  # typed as the module, not the reactor
+        return ApiService(cast(ApiReactor, installed_reactor()), options.parameters)
     except (ConfigError, OSError) as error:
         raise SystemExit(f"twistd apiserver: {error}") from error

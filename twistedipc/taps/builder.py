@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from twisted.application.service import IService
 
 from twistedipc.builder.held import Settings
 from twistedipc.builder.link import VOCABULARY
+from twistedipc.builder.reactor import BuilderReactor
 from twistedipc.builder.service import BuilderService, DataFolderInUse
+from twistedipc.ipc import LinkReactor
 from twistedipc.runner.cgroup import find_parent
-from twistedipc.taps.common import ConfigOptions, links, now
+from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
 from twistedipc.taps.config import BuilderConfig, ConfigError, load_builder
+
+
+class LinkedReactor(BuilderReactor, LinkReactor):
+    """The reactor, as the builder and its links use it."""
 
 
 class Options(ConfigOptions):
@@ -35,8 +41,7 @@ class Options(ConfigOptions):
 
 def makeService(options: Options) -> IService:
     """The builder, ready to start."""
-    from twisted.internet import reactor
-
+    reactor = cast(LinkedReactor, installed_reactor())
     config = options.parameters
     settings = Settings(
         data=config.data,
@@ -48,7 +53,7 @@ def makeService(options: Options) -> IService:
         reserve=config.limits.reserve,
     )
     service = BuilderService(
-        reactor,  # type: ignore[arg-type]  # the module is typed as the module, not as the reactor in it
+        reactor,
         settings,
         slots=config.slots,
         now=now,
@@ -59,7 +64,7 @@ def makeService(options: Options) -> IService:
     try:
         service.claim()
         for link in links(
-            reactor,  # type: ignore[arg-type]
+            reactor,
             config.link,
             name=config.name,
             role="builder",

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from twisted.application.service import IService
 from twisted.internet.defer import CancelledError, Deferred
@@ -46,9 +46,15 @@ class RunnableReactor(LinkReactor, IReactorCore):
 
 
 def installed_reactor() -> RunnableReactor:
-    """The process's reactor; for composition roots alone."""
+    """
+    The process's reactor, on a clock that nobody can set; for composition roots alone, before anything is timed.
+
+    By itself a reactor of Twisted's goes by the time of day. When that is set back by a day, no timer fires for a day:
+    no heartbeat, no commit. When it is set forward, all of them fire at once.
+    """
     from twisted.internet import reactor
 
+    cast(Any, reactor).seconds = time.monotonic
     return cast(RunnableReactor, reactor)
 
 

@@ -14,8 +14,11 @@ What Twisted bounds already: the size and the number of headers, the idle time o
 
 from __future__ import annotations
 
+import fcntl
 import io
 import secrets
+import sys
+import termios
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
@@ -332,6 +335,19 @@ class BoundedSite(Site):
             code=request.code,
             size=request.sentLength,
         )
+
+
+def leaving(transport: Any) -> tuple[int, int]:
+    """
+    How many bytes wait in the transport (if it can be told), and in the kernel, unacknowledged. While we write nothing,
+    both only change when the client takes something.
+    """
+    waiting = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
+    try:
+        queued = fcntl.ioctl(transport.fileno(), termios.TIOCOUTQ, bytes(4))
+    except (AttributeError, OSError):
+        return waiting, 0  # not a plain socket
+    return waiting, int.from_bytes(queued, sys.byteorder)
 
 
 def set_common_headers(request: BoundedRequest) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from sqlalchemy import Connection
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
@@ -48,10 +49,13 @@ class Uploads(Protocol):
 
 
 class ReleaseSwitch(Protocol):
-    """Makes a release the live one. Implemented by `server.releasing.Releasing`."""
+    """Makes a release the live one, and no release any. Implemented by `server.releasing.Releasing`."""
 
     def activate(self, project: str, release: int) -> Awaitable[ReleaseRow]:
         """Raises `server.releasing.NoSuchRelease`, `LedgerUnavailable`."""
+
+    def delete_project(self, project: str, delete: Callable[[Connection], bool]) -> Awaitable[bool]:
+        """Delete a project by ``delete``, and its releases. Raises what ``delete`` does, and `LedgerUnavailable`."""
 
 
 class WebSocketRoutes(Protocol):

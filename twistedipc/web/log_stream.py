@@ -2,9 +2,9 @@
 A log as one long response, which may last as long as the build. ``web`` layer; made by ``api.logs``.
 
 The stream pulls from its cursor only while the connection takes more (it is the connection's push producer), so a
-reader that stands still costs a cursor and nothing else; after `STALL_SECONDS` of standing still it is cut off. A
-response that is broken off, by the ledger or by our stopping, ends without its last chunk: an HTTP client sees that
-it isn't whole, and asks again with ``after``.
+reader that stands still costs a cursor and nothing else; it is cut off when nothing has left for it for
+`STALL_SECONDS`, which a slow one isn't. A response that is broken off, by the ledger or by our stopping, ends without
+its last chunk: an HTTP client sees that it isn't whole, and asks again with ``after``.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from zope.interface import implementer
 
 from twistedipc.server.boundaries import Cursor, LogEntry, Logs
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.web.channel import BoundedRequest, set_common_headers
+from twistedipc.web.channel import BoundedRequest, leaving, set_common_headers
 from twistedipc.web.log_forms import LogForm, message_part
 
 #: How many bytes are taken from a cursor at a time.
 TAKE_BYTES = 1 << 16
 
-#: Seconds that a reader may take nothing while there is something.
+#: Seconds that a reader may take nothing while there is something, and how often in this time that is looked at.
 STALL_SECONDS = 300
+STALL_LOOKS = 10
 
 
 def fetch(cursor: Cursor) -> Deferred[None]:
@@ -138,7 +139,7 @@ class LogStream:
         """The connection has enough."""
         self._paused = True
         if self._stalled is None:
-            self._stalled = self._clock.callLater(STALL_SECONDS, self._cut_off)
+            self._look_again(0, (0, 0))
 
     def resumeProducing(self) -> None:
         """The connection takes more."""
@@ -157,6 +158,21 @@ class LogStream:
             self._close()
             request.unregisterProducer()
             request.loseConnection()
+
+    def _look_again(self, looks: int, before: tuple[int, int]) -> None:
+        self._stalled = self._clock.callLater(STALL_SECONDS / STALL_LOOKS, self._look, looks, before)
+
+    def _look(self, looks: int, before: tuple[int, int]) -> None:
+        """Has anything left since the last look? (The transport takes more only once all of its own has.)"""
+        request = self._request
+        if request is None:
+            return
+        now = leaving(request.channel.transport)
+        looks = looks + 1 if now == before else 0
+        if looks < STALL_LOOKS:
+            self._look_again(looks, now)
+        else:
+            self._cut_off()
 
     def _cut_off(self) -> None:
         # The reader takes nothing, so what is written to it would never let the connection close.

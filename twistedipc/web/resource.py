@@ -36,6 +36,9 @@ from twistedipc.web.uploads import Upload
 #: Seconds for a route's function. (A stream and an upload's verification are not held to it.)
 ANSWER_SECONDS = 60
 
+#: Seconds after which who asks a service that is stopping may find it started again.
+DRAINING_SECONDS = 2
+
 #: The most parameters of a query.
 MAX_PARAMETERS = 50
 
@@ -61,9 +64,11 @@ class Api(Resource):
     def head_received(self, request: BoundedRequest) -> BodySink | None:
         """See `channel.Front`."""
         try:
-            found = match(request.method.decode("latin-1"), request.path)
+            found: Match | Options | None = match(request.method.decode("latin-1"), request.path)
         except ProblemError:
-            return None  # `render` says it, when the body is there
+            found = None  # `render` says it, when the body is there
+        if self._context.draining() and not (isinstance(found, Match) and found.route.name == "show_health"):
+            raise unavailable("the service is stopping; ask again", retry_after=DRAINING_SECONDS)
         if isinstance(found, Match) and found.route.name == "upload":
             return Upload.begin(self._context, request, found.path["attempt"])
         return None

@@ -41,7 +41,7 @@ class ApiSite(BoundedSite):
         self._api = api
 
     async def stop(self) -> None:
-        """Break off what streams, and wait for what is being changed. The port was closed before."""
+        """Break off what streams, and wait for what is being changed. Nothing new begins while it is draining."""
         await self._api.stop()
 
 

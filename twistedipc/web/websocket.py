@@ -10,9 +10,6 @@ meanwhile it keeps the newest for each build.
 
 from __future__ import annotations
 
-import fcntl
-import sys
-import termios
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
@@ -32,6 +29,7 @@ from twistedipc.server.states import change_of
 from twistedipc.storage import attempts, builds
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import TokenRow
+from twistedipc.web.channel import leaving
 
 #: Bytes that a cursor gives at a time.
 TAKE_BYTES = 1 << 16
@@ -54,6 +52,13 @@ PONG_TIMEOUT = 30.0
 
 #: Messages of a client that wait to be looked at.
 MAX_WAITING = 2 * MAX_SUBSCRIPTIONS
+
+#: Frames that a client may send at once, and how many more each second: each costs us far more than the client.
+MAX_FRAMES = 1000
+FRAMES_PER_SECOND = 20.0
+
+#: In how many frames one message may come. (Of empty ones the largest message could have any number.)
+MAX_FRAGMENTS = 64
 
 # Close codes of our own, beside RFC 6455's.
 CLOSE_UNAUTHORISED = 4401
@@ -465,6 +470,8 @@ class ViewerProtocol(WebSocketServerProtocol):
     _heard = 0.0  # when bytes last came, on the reactor's clock
     _pinged: float | None = None  # since when a pong is awaited
     _moved = 0.0  # when bytes last left
+    _frames = float(MAX_FRAMES)  # how many more may come
+    _fragments = 0  # of the message that is coming
     _seen_leaving: tuple[int, int, int] = (0, 0, 0)
 
     def onOpen(self) -> None:
@@ -478,7 +485,9 @@ class ViewerProtocol(WebSocketServerProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Whatever comes shows that the client lives."""
-        self._heard = self.factory.reactor.seconds()
+        now, before = self.factory.reactor.seconds(), self._heard
+        self._heard = now
+        self._frames = min(float(MAX_FRAMES), self._frames + (now - before) * FRAMES_PER_SECOND)
         super().dataReceived(data)
 
     def look(self, now: float) -> None:
@@ -490,10 +499,10 @@ class ViewerProtocol(WebSocketServerProtocol):
         if expires is not None and expires <= self.factory.now():
             self.say_goodbye(CLOSE_UNAUTHORISED, "the token has expired")
             return
-        leaving = (self._resumed, *_leaving(self.transport))
-        if leaving != self._seen_leaving:
-            self._seen_leaving, self._moved = leaving, now
-        if self.paused or leaving[2]:
+        seen = (self._resumed, *leaving(self.transport))
+        if seen != self._seen_leaving:
+            self._seen_leaving, self._moved = seen, now
+        if self.paused or seen[2]:
             self._pinged = None
             if now - self._moved > PROGRESS_TIMEOUT:
                 self.say_goodbye(CLOSE_TOO_SLOW, "nothing was read for too long")
@@ -506,6 +515,28 @@ class ViewerProtocol(WebSocketServerProtocol):
         else:
             self._pinged = None
 
+    def onMessageBegin(self, isBinary: bool) -> None:
+        """The first frame of a message."""
+        self._fragments = 0
+        super().onMessageBegin(isBinary)
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        """A frame of a message."""
+        self._fragments += 1
+        super().onMessageFrameBegin(length)
+        self._count_frame()
+
+    def onPong(self, payload: bytes) -> None:
+        """A sign of life, which `dataReceived` has noted."""
+        self._count_frame()
+
+    def _count_frame(self) -> None:
+        """Who sends more frames than anybody needs is not listened to any longer, and not waited for."""
+        self._frames -= 1
+        if self._frames < 0 or self._fragments > MAX_FRAGMENTS:
+            self.say_goodbye(1008, "too many frames")
+            self.dropConnection()
+
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """The client has sent something."""
         if not self._over:
@@ -513,6 +544,7 @@ class ViewerProtocol(WebSocketServerProtocol):
 
     def onPing(self, payload: bytes) -> None:
         """A pong, unless the client doesn't read: what it floods us with must not pile up here."""
+        self._count_frame()
         if not self.paused:
             super().onPing(payload)
 
@@ -609,19 +641,6 @@ class ViewerFactory(WebSocketServerFactory):
             for viewer in list(viewers):
                 viewer.look(now)
         self.watch()
-
-
-def _leaving(transport: Any) -> tuple[int, int]:
-    """
-    How many bytes wait in the transport (if it can be told), and in the kernel, unacknowledged. While we write nothing,
-    both only change when the client takes something.
-    """
-    waiting = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
-    try:
-        queued = fcntl.ioctl(transport.fileno(), termios.TIOCOUTQ, bytes(4))
-    except (AttributeError, OSError):
-        return waiting, 0  # not a plain socket
-    return waiting, int.from_bytes(queued, sys.byteorder)
 
 
 class _ForRequest:

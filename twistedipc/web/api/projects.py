@@ -80,19 +80,18 @@ async def change(call: Call[None, ProjectChange]) -> Reply:
 
 
 async def remove(call: Call[None, None]) -> Reply:
-    """Delete the project and its secrets. Its builds must have ended."""
+    """Delete the project with its secrets and releases. Its builds must have ended."""
+    context, name, who = call.context, call.project.name, call.token.name
 
-    def change(connection: Connection, name: str, who: str, now: int) -> bool:
+    def delete(connection: Connection) -> bool:
+        now = context.now()
         deleted = projects.delete(connection, name, now)
         if deleted:
             audit.record(connection, who=who, action="project.delete", subject=name, detail={}, now=now)
         return deleted
 
-    context = call.context
-    if not await context.ledger.write(change, call.project.name, call.token.name, context.now()):
+    if not await context.releasing.delete_project(name, delete):
         raise not_found()
-    # Its name may become another project's, which mustn't be seen to have this one's releases.
-    await context.in_thread(context.release_store.remove_project, call.project.name)
     return Reply(status=204)
 
 

@@ -1,0 +1,142 @@
+"""Uploads by a builder: to the real API, and to one that stands still, on the loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+from twisted.web.client import Agent
+
+from tests.web_world import World, reactor
+from twistedipc.builder import upload as module
+from twistedipc.builder.upload import NoArchive, UploadFailed, UploadRefused, WrongArchive, upload
+from twistedipc.storage import artifacts
+
+
+class ToTheApi(World):
+    """A builder and the API that it uploads to."""
+
+    async def prepare(self) -> None:
+        await self.project()
+        self.attempt = f"{await self.build()}-1"
+        self.archive = self.folder / "archive.tar.gz"
+        self.data = bytes(range(256)) * 4000
+        self.archive.write_bytes(self.data)
+        self.sha256 = hashlib.sha256(self.data).hexdigest()
+        await self.ledger.write(artifacts.begin, self.attempt, len(self.data), self.sha256, self.now())
+        self.grant = self.uploads.grant(self.attempt, len(self.data), self.sha256)
+
+    async def _upload(self, token: str = "") -> None:
+        url = f"http://127.0.0.1:{self.port}/api/v1/uploads/{self.attempt}"
+        await upload(Agent(reactor), reactor, url, token or self.grant, self.archive, len(self.data))
+
+    async def test_it_arrives(self) -> None:
+        await self._upload()
+        assert self.artifacts.path(self.sha256).read_bytes() == self.data
+
+    async def test_it_goes_on_where_an_earlier_one_was_broken_off(self) -> None:
+        self.artifacts.append(self.attempt, 0, self.data[:100_001])
+        await self._upload()
+        assert self.artifacts.path(self.sha256).read_bytes() == self.data
+
+    async def test_another_archive_is_said_to_be_one(self) -> None:
+        self.archive.write_bytes(self.data[::-1])
+        with self.assertRaises(WrongArchive):
+            await self._upload()
+        self.archive.write_bytes(b"short")
+        with self.assertRaises(NoArchive):
+            await self._upload()
+
+    async def test_a_token_that_is_not_good(self) -> None:
+        with self.assertRaises(UploadRefused):
+            await self._upload("tipu_wrong")
+
+    async def test_an_apiserver_that_stops_is_tried_again(self) -> None:
+        self.draining = True
+        with self.assertRaises(UploadFailed):
+            await self._upload()
+        self.draining = False
+        await self._upload()
+
+
+class Standing(Protocol):
+    """An apiserver that reads ``pause`` seconds after it has read, and nothing beyond ``stands_at`` bytes."""
+
+    factory: Any
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.closed: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.factory.connections.append(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        self.taken += len(data)
+        if data.startswith(b"HEAD"):
+            transport.write(b"HTTP/1.1 204 No Content\r\nUpload-Offset: 0\r\nConnection: close\r\n\r\n")
+            transport.loseConnection()
+        elif self.taken >= self.factory.answers_at:
+            transport.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+            transport.loseConnection()
+        elif self.taken >= self.factory.stands_at:
+            transport.pauseProducing()
+        elif self.factory.pause:
+            transport.pauseProducing()
+            reactor.callLater(self.factory.pause, transport.resumeProducing)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.closed.callback(None)
+
+
+class ToOneThatStandsStill(TestCase):
+    """Nothing waits for ever, and nothing that moves is broken off."""
+
+    SIZE = 12 << 20
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.archive = Path(folder.name) / "archive.tar.gz"
+        self.archive.write_bytes(bytes(self.SIZE))
+
+    async def _upload(self, *, stands_at: int = 1 << 60, pause: float = 0.0, answers_at: int = 1 << 60) -> None:
+        server: Any = Factory.forProtocol(Standing)
+        server.connections, server.stands_at, server.pause, server.answers_at = [], stands_at, pause, answers_at
+        standing = reactor.listenTCP(0, server, interface="127.0.0.1")
+        url = f"http://127.0.0.1:{standing.getHost().port}/api/v1/uploads/1-1"
+        try:
+            await upload(Agent(reactor), reactor, url, "tipu_x", self.archive, self.SIZE)
+        finally:
+            for connection in server.connections:
+                if connection.transport.connected:
+                    connection.transport.abortConnection()
+                await connection.closed
+            await standing.stopListening()
+
+    async def test_one_that_takes_nothing_more(self) -> None:
+        self.patch(module, "PROGRESS_TIMEOUT", 0.3)
+        with self.assertRaises(UploadFailed) as caught:
+            await self._upload(stands_at=1 << 20)
+        assert "nothing has moved" in str(caught.exception)
+
+    async def test_one_that_never_answers(self) -> None:
+        self.patch(module, "PROGRESS_TIMEOUT", 1.0)
+        self.patch(module, "VERIFIED_TIMEOUT", 0.3)
+        with self.assertRaises(UploadFailed) as caught:
+            await self._upload()
+        assert "no answer" in str(caught.exception)
+
+    async def test_one_that_is_slow(self) -> None:
+        """It takes several times as long as nothing may move."""
+        self.patch(module, "PROGRESS_TIMEOUT", 0.5)
+        began = reactor.seconds()
+        await self._upload(pause=0.005, answers_at=self.SIZE)
+        assert reactor.seconds() - began > 1.0
