@@ -181,7 +181,7 @@ def stuck(folder: Path, quick: bool) -> list[Row]:
     A minute of 10,000 lines a second, with five viewers, one of which never reads; and the same, on a fresh apiserver,
     where all read.
     """
-    seconds = 5.0 if quick else 60.0
+    seconds = 3.0 if quick else 60.0
     (folder / "all-read").mkdir()
     (folder / "one-stuck").mkdir()
     base, _, _ = _flood(folder / "all-read", seconds, stick=False)
