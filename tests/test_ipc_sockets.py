@@ -20,9 +20,10 @@ from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
 
 from tests.ipc_example import Ask, Note, Recorder, Told, apiserver, builder
 from twistedipc.ipc.dial import LASTING, LONGEST_DELAY, LONGEST_LOCAL_DELAY, VAIN_LOCAL_DELAY, DialService, dial
@@ -447,6 +448,7 @@ class BackoffTests(SynchronousTestCase):
     def test_that_nobody_is_there_is_said_once(self) -> None:
         said: list[str] = []
 
+        @implementer(ILogObserver)
         def observe(event: dict[str, Any]) -> None:
             text = formatEvent(event)
             if "can't be reached" in text:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import sys
 import tempfile
@@ -43,7 +44,9 @@ def main() -> None:
 def _figures(row: Row) -> dict[str, Any]:
     more = {name: round(value, 3) if isinstance(value, float) else value for name, value in row.more.items()}
     figures = {"value": round(row.value, 3), "unit": row.unit, "bar": row.bar, "ok": row.ok}
-    return {"row": row.name, "what": row.what, **figures, **row.counts, **more}
+    # How busy the machine was meanwhile, with this and with whatever else runs on it.
+    load = {"load": round(os.getloadavg()[0], 1)}
+    return {"row": row.name, "what": row.what, **figures, **row.counts, **more, **load}
 
 
 def _allow_files() -> None:

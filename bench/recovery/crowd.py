@@ -340,6 +340,11 @@ class States(Client):
         return next((at for at, b, s in list(self.changes) if b == build and s == state and at >= since), None)
 
 
+def _all(viewers: list[Viewer], do: Callable[[Viewer], None]) -> None:
+    for viewer in viewers:
+        do(viewer)
+
+
 class Crowd:
     """The viewers. All but `decoded` is called by who measures, outside of the reactor's thread."""
 
@@ -364,7 +369,7 @@ class Crowd:
         """More viewers, of this build."""
         added = [Viewer(self, build) for _ in range(count)]
         self.viewers += added
-        in_reactor(lambda: [viewer.connect() for viewer in added])
+        in_reactor(_all, added, Viewer.connect)
         return added
 
     def set_mark(self, *, reconnected: bool) -> float:
@@ -384,7 +389,7 @@ class Crowd:
 
     def cut(self) -> None:
         """Break all connections off, at once."""
-        in_reactor(lambda: [viewer.cut() for viewer in self.viewers])
+        in_reactor(_all, self.viewers, Viewer.cut)
 
     def current(self) -> bool:
         """Whether all have seen what was printed after the mark."""
@@ -397,10 +402,6 @@ class Crowd:
     def ended(self) -> bool:
         """Whether all have come to their log's end."""
         return all(viewer.verified is not None for viewer in self.viewers)
-
-    def stop(self) -> None:
-        """All leave."""
-        in_reactor(lambda: [viewer.stop() for viewer in self.viewers])
 
     def counts(self) -> dict[str, int]:
         """What must be 0; and over how many records."""

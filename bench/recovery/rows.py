@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ def _all_are(state: str, builds: SteadyBuilds, states: States) -> bool:
 
 def blackhole(folder: Path, quick: bool) -> list[Row]:
     """The link passes nothing on, in both directions, and no end of the connection comes."""
-    rounds = 1 if quick else 5
+    rounds = 1 if quick else 3
     proxy: LinkProxy = in_reactor(lambda: LinkProxy(reactor, folder / "proxy.sock", folder / "link.sock", 1))
     with Platform(folder, apiserver_link={"dial": ["unix:proxy.sock"]}) as platform:
         builds, crowd = SteadyBuilds(platform), Crowd(platform.port, platform.token)
@@ -129,7 +130,7 @@ def blackhole(folder: Path, quick: bool) -> list[Row]:
             size = len(platform.builder.text())
             began = time.monotonic()
             in_reactor(proxy.hold, True, False)
-            wait_for("the builder notices", lambda size=size: "was received for" in platform.builder.text()[size:], 90)
+            wait_for("the builder notices", partial(_says_silent, platform, size), 90)
             noticed["builder"].append(time.monotonic() - began)
             wait_for("the apiserver notices", lambda: states.states.get(build) == "disconnected", 90)
             at = states.when(build, "disconnected", began)
@@ -148,9 +149,14 @@ def blackhole(folder: Path, quick: bool) -> list[Row]:
     ]
 
 
+def _says_silent(platform: Platform, size: int) -> bool:
+    """Whether the builder has noticed that nothing comes, after the first ``size`` characters of its log."""
+    return "nothing was received for" in platform.builder.text()[size:]
+
+
 def viewers(folder: Path, quick: bool) -> list[Row]:
     """All viewers' connections are cut in one moment; all come back at once, without waiting."""
-    rounds, count = (1, 100) if quick else (2, 1000)
+    rounds, count = (1, 100) if quick else (5, 1000)
     with Platform(folder, slots=4) as platform:
         builds, crowd = SteadyBuilds(platform), Crowd(platform.port, platform.token)
         for build in [builds.start(5) for _ in range(4)]:
@@ -223,8 +229,8 @@ def _flood(folder: Path, seconds: float, *, stick: bool) -> tuple[Watch, list[fl
     with Platform(folder) as platform:
         builds, crowd = SteadyBuilds(platform), Crowd(platform.port, platform.token)
         # What a first build makes an apiserver load and allocate is not what is measured.
-        for viewer in crowd.add(builds.start(10_000, seconds=3, line=150), 5):
-            wait_for("the first build ends", lambda viewer=viewer: viewer.verified is not None)
+        crowd.add(builds.start(10_000, seconds=min(3, seconds), line=150), 5)
+        wait_for("the first build ends", crowd.ended)
         build = builds.start(10_000, seconds=seconds, line=150)
         *good, bad = crowd.add(build, 5)
         wait_for("all viewers are there", lambda: all(viewer.next > 1 for viewer in (*good, bad)))
