@@ -362,17 +362,17 @@ class TimeTests(SynchronousTestCase):
     def test_a_dead_peer_is_noticed_by_both(self) -> None:
         pair, ours, theirs = linked()
         pair.blackhole(Side.DIALLER, Side.LISTENER)
-        pair.advance(29)
+        pair.advance(23)
         self.assertEqual((ours.lost, theirs.lost), ([], []))
         pair.advance(2)
-        self.assertEqual(ours.lost, ["nothing was received for 30 seconds [silent]"])
-        self.assertEqual(theirs.lost, ["nothing was received for 30 seconds [silent]"])
+        self.assertEqual(ours.lost, ["nothing was received for 24 seconds [silent]"])
+        self.assertEqual(theirs.lost, ["nothing was received for 24 seconds [silent]"])
 
     def test_one_direction_is_dead(self) -> None:
         pair, ours, theirs = linked()
         pair.blackhole(Side.DIALLER)
-        pair.advance(31)
-        self.assertEqual(theirs.lost, ["nothing was received for 30 seconds [silent]"])
+        pair.advance(25)
+        self.assertEqual(theirs.lost, ["nothing was received for 24 seconds [silent]"])
         self.assertEqual(len(ours.lost), 1)
 
     def test_a_process_that_was_stopped_reads_before_it_judges(self) -> None:

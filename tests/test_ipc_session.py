@@ -468,18 +468,18 @@ def test_the_peers_words_are_fit_for_a_log() -> None:
 def test_heartbeats() -> None:
     pair = ready()
     session = pair.dialler
-    assert session.next_deadline() == 10.0
-    assert session.tick(9.9) == []
+    assert session.next_deadline() == 8.0
+    assert session.tick(7.9) == []
     assert session.data_to_send() == b""
-    for now in (10.0, 20.0):
+    for now in (8.0, 16.0):
         assert session.tick(now) == []
         assert session.data_to_send() == b'{"type":"ping"}\n'
-    session.receive(b"{", 25.0)  # any byte will do
-    assert session.tick(30.0) == []
+    session.receive(b"{", 20.0)  # any byte will do
+    assert session.tick(24.0) == []
     assert session.data_to_send() == b""
-    assert [session.tick(now) for now in (35.0, 45.0)] == [[], []]
+    assert [session.tick(now) for now in (28.0, 36.0)] == [[], []]
     session.data_to_send()
-    end = closed(session, session.tick(55.0))
+    end = closed(session, session.tick(44.0))
     assert (end.code, end.abrupt) == ("silent", True)
 
 

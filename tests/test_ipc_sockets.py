@@ -16,14 +16,17 @@ import trustme
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectError
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
 
 from tests.ipc_example import Ask, Note, Recorder, Told, apiserver, builder
-from twistedipc.ipc.dial import LASTING, LONGEST_DELAY, LONGEST_LOCAL_DELAY, DialService, dial
+from twistedipc.ipc.dial import LASTING, LONGEST_DELAY, LONGEST_LOCAL_DELAY, VAIN_LOCAL_DELAY, DialService, dial
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.errors import BadEndpoint, NotConnected
 from twistedipc.ipc.listen import ListenService, listen
@@ -395,10 +398,12 @@ class SendAtOnceTests(SocketTestCase):
 class BackoffTests(SynchronousTestCase):
     """The times between tries, on a clock, against an endpoint that refuses."""
 
-    def delays(self, random: Callable[[], float], count: int, longest: int = LONGEST_DELAY) -> list[float]:
+    def delays(self, random: Callable[[], float], count: int, *, local: bool = False) -> list[float]:
         memory = MemoryReactorClock()
         service = dial(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=random)
-        service._factory.maxDelay = longest
+        if not local:  # only the connector is of the machine: the row is the one for all
+            service._factory.maxDelay = LONGEST_DELAY
+            service._factory.vain_delay = None
         service.startService()
         delays: list[float] = []
         for _ in range(count):
@@ -415,11 +420,54 @@ class BackoffTests(SynchronousTestCase):
     def test_it_doubles_up_to_half_a_minute(self) -> None:
         self.assertEqual(self.delays(lambda: 1.0, 9), [0.5, 1, 2, 4, 8, 16, 30, 30, 30])
 
-    def test_on_one_machine_it_stays_short(self) -> None:
-        self.assertEqual(self.delays(lambda: 1.0, 5, LONGEST_LOCAL_DELAY), [0.5, 1, 2, 2, 2])
+    def test_on_one_machine_whoever_isnt_there_is_soon_tried_again(self) -> None:
+        self.assertEqual(self.delays(lambda: 1.0, 5, local=True), [VAIN_LOCAL_DELAY] * 5)
         memory = cast(LinkReactor, MemoryReactorClock())
-        for endpoint, longest in (("unix:/nowhere", LONGEST_LOCAL_DELAY), ("tcp:127.0.0.1:1", LONGEST_DELAY)):
-            self.assertEqual(dial(memory, endpoint, builder(), Arrivals())._factory.maxDelay, longest)
+        for endpoint, longest, vain in (
+            ("unix:/nowhere", LONGEST_LOCAL_DELAY, VAIN_LOCAL_DELAY),
+            ("tcp:127.0.0.1:1", LONGEST_DELAY, None),
+        ):
+            factory = dial(memory, endpoint, builder(), Arrivals())._factory
+            self.assertEqual((factory.maxDelay, factory.vain_delay), (longest, vain))
+
+    def test_on_one_machine_whoever_throws_out_is_tried_less_and_less(self) -> None:
+        """Also if it can't be reached in between."""
+        memory = MemoryReactorClock()
+        service = dial(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
+        factory = service._factory
+        service.startService()
+        for lost, delay in ((1, 0.5), (1, 1), (0, VAIN_LOCAL_DELAY), (1, 2), (1, 2)):
+            if lost:
+                factory.link_lost(cast(Any, factory.buildProtocol(None)), "refused")
+            else:
+                memory.unixClients[-1][1].clientConnectionFailed(None, Failure(ConnectionRefusedError("refused")))
+            (call,) = memory.getDelayedCalls()
+            self.assertEqual(call.getTime() - memory.seconds(), delay)
+            memory.advance(delay)
+
+    def test_that_nobody_is_there_is_said_once(self) -> None:
+        said: list[str] = []
+
+        @implementer(ILogObserver)
+        def observe(event: dict[str, Any]) -> None:
+            text = formatEvent(event)
+            if "can't be reached" in text:
+                said.append(text.rpartition(": ")[2])
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        memory = MemoryReactorClock()
+        service = dial(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
+        service.startService()
+        for reason in ("no", "no", "none", "linked", "none", "none"):
+            if reason == "linked":
+                link = cast(Any, service._factory.buildProtocol(None))
+                service._factory.link_ready(link)
+                service._factory.link_lost(link, "gone")
+            else:
+                memory.unixClients[-1][1].clientConnectionFailed(None, Failure(ConnectError(string=reason)))
+            memory.advance(1.0)
+        self.assertEqual([text.rstrip(".") for text in said], ["no", "none", "none"])
 
     def test_it_is_scattered_over_the_whole_delay(self) -> None:
         self.assertEqual(self.delays(lambda: 0.25, 4), [0.125, 0.25, 0.5, 1])

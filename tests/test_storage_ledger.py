@@ -168,6 +168,90 @@ class WritingTests(LedgerCase):
         self.assertEqual(await ledger.read(_notes), [])
 
 
+class ReadingTests(LedgerCase):
+    async def hold_readers(self, ledger: Ledger) -> tuple[threading.Event, list[Deferred[Any]]]:
+        """Keep all readers busy until the event is set."""
+        go, begun = threading.Event(), threading.Semaphore(0)
+
+        def hold(_: Connection, number: int) -> None:
+            begun.release()
+            go.wait(10)
+
+        held = [ledger.read(hold, number) for number in range(ledger_module._READERS)]
+        for _ in held:
+            self.assertTrue(begun.acquire(timeout=10))
+        return go, held
+
+    async def test_the_same_question_that_waits_many_times_is_asked_once(self) -> None:
+        ledger = await self.open()
+        asked: list[str] = []
+
+        def ask(connection: Connection, what: str, *, again: int = 0) -> list[str]:
+            asked.append(what)
+            return [what, *_notes(connection)]
+
+        go, held = await self.hold_readers(ledger)
+        same = [ledger.read(ask, "a") for _ in range(50)]
+        other = [ledger.read(ask, "b"), ledger.read(ask, "a", again=1)]
+        same[7].cancel()
+        await ledger.write(_note, "meanwhile")
+        same.append(ledger.read(ask, "a"))
+        go.set()
+        results = await outcomes([*same, *other])
+        self.assertIsInstance(results.pop(7), CancelledError)
+        self.assertEqual(results, [["a", "meanwhile"]] * 50 + [["b", "meanwhile"], ["a", "meanwhile"]])
+        self.assertEqual(sorted(asked), ["a", "a", "b"])
+        await outcomes(held)
+
+    async def test_a_question_that_is_being_asked_is_asked_again(self) -> None:
+        """Its answer may be older than a write that whoever asks now has seen done."""
+        ledger = await self.open()
+        begun, go = threading.Event(), threading.Event()
+
+        def ask(connection: Connection) -> list[str]:
+            notes = _notes(connection)
+            begun.set()
+            go.wait(10)
+            return notes
+
+        first = ledger.read(ask)
+        self.assertTrue(begun.wait(10))
+        await ledger.write(_note, "a")
+        second = ledger.read(ask)
+        go.set()
+        self.assertEqual(await outcomes([first, second]), [[], ["a"]])
+
+    async def test_the_failure_of_one_question_is_told_to_all_who_asked_it(self) -> None:
+        ledger = await self.open()
+
+        def fail(_: Connection) -> None:
+            raise LookupError("not there")
+
+        go, held = await self.hold_readers(ledger)
+        asked = [ledger.read(fail) for _ in range(3)]
+        go.set()
+        self.assertEqual([str(result) for result in await outcomes(asked)], ["not there"] * 3)
+        await outcomes(held)
+
+    async def test_what_can_not_be_compared_is_asked_each_time(self) -> None:
+        ledger = await self.open()
+        go, held = await self.hold_readers(ledger)
+        asked = [ledger.read(lambda _, names: names, [str(n)]) for n in range(3)]
+        go.set()
+        self.assertEqual(await outcomes(asked), [["0"], ["1"], ["2"]])
+        await outcomes(held)
+
+    async def test_those_who_wait_for_one_answer_are_bounded_too(self) -> None:
+        ledger = await self.open()
+        self.patch(ledger_module, "MAX_WAITING", 5)
+        go, held = await self.hold_readers(ledger)
+        asked = [ledger.read(_notes) for _ in range(5)]
+        self.failureResultOf(ledger.read(_notes), LedgerUnavailable)
+        go.set()
+        await outcomes([*asked, *held])
+        self.assertEqual(await ledger.read(_notes), [])
+
+
 class OpeningTests(LedgerCase):
     async def test_the_file_is_private(self) -> None:
         await self.open()

@@ -37,8 +37,10 @@ from twistedipc.ipc.session import SessionSettings, Side
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30
-#: On one machine a vain try costs nothing, there is no crowd, and whoever restarts the peer waits for it.
+#: On one machine there is no crowd, and whoever restarts the peer waits for it. To find that nobody is there costs
+#: nothing, so the row doesn't apply to that.
 LONGEST_LOCAL_DELAY = 2
+VAIN_LOCAL_DELAY = 0.25
 
 #: Seconds that a link must have been ready for, before the next delay is the first one again: a peer that welcomes
 #: and then throws out must not be hammered.
@@ -72,6 +74,7 @@ def dial(
     factory = _LinkFactory(reactor, endpoint, settings, application_factory, check, random)
     if address.kind == "unix":
         factory.maxDelay = LONGEST_LOCAL_DELAY
+        factory.vain_delay = VAIN_LOCAL_DELAY
     return DialService(factory, _Connector(connecting, factory))
 
 
@@ -117,6 +120,7 @@ class _LinkFactory(ReconnectingClientFactory):
     delay = FIRST_DELAY
     factor = 2.0
     jitter = 0
+    vain_delay: float | None = None  # after a try that reached nobody, if the row of delays isn't for that
 
     def __init__(
         self,
@@ -136,6 +140,7 @@ class _LinkFactory(ReconnectingClientFactory):
         self._link: JSONLineProtocol | None = None
         self._lasting: IDelayedCall | None = None
         self._stopping: Deferred[None] | None = None
+        self._unreachable = ""  # why nobody was reached, the last time that it was said
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         self._link = JSONLineProtocol(Side.DIALLER, self._settings, self._application_factory, self._reactor, self)
@@ -155,11 +160,16 @@ class _LinkFactory(ReconnectingClientFactory):
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         self._link = None
-        if self.continueTrying:
-            self._log.info(
-                "{endpoint} can't be reached: {reason}", endpoint=self._endpoint, reason=reason.getErrorMessage()
-            )
+        why = reason.getErrorMessage()
+        if self.continueTrying and why != self._unreachable:
+            self._unreachable = why
+            self._log.info("{endpoint} can't be reached: {reason}", endpoint=self._endpoint, reason=why)
+        delay = self.delay
+        if self.vain_delay is not None:
+            self.delay = self.vain_delay
         super().clientConnectionFailed(connector, reason)
+        if self.vain_delay is not None:
+            self.delay = delay
 
     # -- as the connection's owner
 
@@ -167,6 +177,7 @@ class _LinkFactory(ReconnectingClientFactory):
         return self._check(link)
 
     def link_ready(self, link: JSONLineProtocol) -> None:
+        self._unreachable = ""
         self._log.info("{endpoint}: linked", endpoint=self._endpoint)
         self._lasting = self._reactor.callLater(LASTING, self._lasted)
 

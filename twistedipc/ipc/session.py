@@ -117,8 +117,8 @@ class SessionSettings:
     incarnation: str
     key: bytes | None  # None only on UNIX sockets
     vocabulary: Vocabulary
-    heartbeat: float = 10.0  # the listener's counts, on both sides
-    dead_after: float = 30.0  # without received bytes; never less than two heartbeats
+    heartbeat: float = 8.0  # the listener's counts, on both sides
+    dead_after: float = 24.0  # without received bytes, in whole heartbeats; never less than two of them
     handshake_timeout: float = 10.0
     frame_limit: int = FRAME_LIMIT  # the same on both sides
     max_calls: int = 1024  # in flight, each way

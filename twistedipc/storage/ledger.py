@@ -12,6 +12,9 @@ waits, and is the next group. Each write of a group runs in a SAVEPOINT of its o
 nobody else's; then one COMMIT makes all of them durable, and only then do their Deferreds fire. So the busier it
 gets, the fewer fsyncs a write costs, and no timer is needed.
 
+**Reads are shared.** The same question that waits for a reader many times (a thousand viewers of one build who come
+back at once) is asked once, and all get its answer.
+
 **When the database can't be used** (locked, a full disk, an I/O error, too much waiting), Deferreds fail with
 `LedgerUnavailable` and nothing of those writes is there. The next group tries again, on a new connection if need
 be: there is nothing to restart.
@@ -24,7 +27,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -56,23 +59,25 @@ _WAL_BYTES: Final = 64 << 20
 
 
 class _Call:
-    """One query to be run, and the Deferred of its result."""
+    """One query to be run, and the Deferreds of its result: one for each who asked. ``key``: see `_Queue.put`."""
 
-    __slots__ = ("deferred", "error", "result", "run")
+    __slots__ = ("deferreds", "error", "key", "result", "run")
 
-    def __init__(self, run: Callable[[Connection], Any]) -> None:
+    def __init__(self, run: Callable[[Connection], Any], key: Hashable | None) -> None:
         self.run = run
-        self.deferred: Deferred[Any] = Deferred()
+        self.key = key
+        self.deferreds: list[Deferred[Any]] = []
         self.result: Any = None
         self.error: BaseException | None = None  # if set, there is no result
 
     def fire(self) -> None:
         """In the reactor's thread."""
         # A Deferred that was cancelled swallows this: cancelling doesn't undo, it only stops listening.
-        if self.error is None:
-            self.deferred.callback(self.result)
-        else:
-            self.deferred.errback(self.error)
+        for deferred in self.deferreds:
+            if self.error is None:
+                deferred.callback(self.result)
+            else:
+                deferred.errback(self.error)
 
 
 class _Queue:
@@ -80,6 +85,8 @@ class _Queue:
 
     def __init__(self) -> None:
         self._calls: deque[_Call] = deque()
+        self._shared: dict[Hashable, _Call] = {}  # those of `_calls` that have a key
+        self._waiting = 0  # Deferreds of `_calls`
         self._changed = threading.Condition()
         self._open = False
 
@@ -93,27 +100,48 @@ class _Queue:
             self._open = False
             self._changed.notify_all()
 
-    def put(self, call: _Call) -> None:
-        """Raises `LedgerUnavailable`."""
+    def put(self, run: Callable[[Connection], Any], key: Hashable | None) -> Deferred[Any]:
+        """
+        Have it run. If the same key waits already, that is the one: one that has begun is not, since it may not see
+        what has been written meanwhile. Raises `LedgerUnavailable`.
+        """
         with self._changed:
             if not self._open:
                 raise LedgerUnavailable("the database isn't open")
-            if len(self._calls) >= MAX_WAITING:
+            if self._waiting >= MAX_WAITING:
                 raise LedgerUnavailable("the database is overloaded: too much is waiting for it")
-            self._calls.append(call)
-            self._changed.notify()
+            call = None if key is None else self._shared.get(key)
+            if call is None:
+                call = _Call(run, key)
+                self._calls.append(call)
+                if key is not None:
+                    self._shared[key] = call
+                self._changed.notify()
+            waiting: Deferred[Any] = Deferred()
+            call.deferreds.append(waiting)
+            self._waiting += 1
+            return waiting
 
     def take(self) -> _Call | None:
         """The next call, once there is one; None when it is closed and empty."""
         with self._changed:
             while not self._calls and self._open:
                 self._changed.wait()
-            return self._calls.popleft() if self._calls else None
+            return self._pop()
 
     def take_now(self) -> _Call | None:
         """The next call, if there is one now."""
         with self._changed:
-            return self._calls.popleft() if self._calls else None
+            return self._pop()
+
+    def _pop(self) -> _Call | None:
+        if not self._calls:
+            return None
+        call = self._calls.popleft()
+        self._waiting -= len(call.deferreds)
+        if call.key is not None:
+            del self._shared[call.key]
+        return call
 
 
 class Ledger:
@@ -194,9 +222,15 @@ class Ledger:
     ) -> Deferred[_T]:
         """
         Run ``query(connection, *args, **kwargs)`` on a reader's thread: it sees one state of the database, which
-        includes every write whose Deferred has fired, and can't change it.
+        includes every write whose Deferred has fired, and can't change it. The result may be others' as well, who have
+        asked the same: it is not to be changed.
         """
-        return self._put(self._reads, lambda connection: query(connection, *args, **kwargs))
+        key: Hashable | None = (query, args, tuple(sorted(kwargs.items())))
+        try:
+            hash(key)
+        except TypeError:
+            key = None  # what can't be compared is asked each time
+        return self._put(self._reads, lambda connection: query(connection, *args, **kwargs), key)
 
     def write(
         self, query: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
@@ -205,17 +239,15 @@ class Ledger:
         Run ``query(connection, *args, **kwargs)`` on the writer's thread, in the order of the calls. Fires with its
         result when that is on disk. If it raises, what it did is undone, and the Deferred fails with what it raised.
         """
-        return self._put(self._writes, lambda connection: query(connection, *args, **kwargs))
+        return self._put(self._writes, lambda connection: query(connection, *args, **kwargs), None)
 
     # -- in the reactor's thread -------------------------------------------------------------------------------------
 
-    def _put(self, queue: _Queue, run: Callable[[Connection], _T]) -> Deferred[_T]:
-        call = _Call(run)
+    def _put(self, queue: _Queue, run: Callable[[Connection], _T], key: Hashable | None) -> Deferred[_T]:
         try:
-            queue.put(call)
+            return queue.put(run, key)
         except LedgerUnavailable as error:
             return fail(error)
-        return call.deferred
 
     def _start(self, name: str, run: Callable[[], None]) -> None:
         stopped: Deferred[None] = Deferred()

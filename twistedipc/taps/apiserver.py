@@ -26,7 +26,7 @@ from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.secrets import SecretBox
-from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now, start_or_exit
+from twistedipc.taps.common import ConfigOptions, for_a_crowd, installed_reactor, links, now, start_or_exit
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
 from twistedipc.web.auth import Tickets
 from twistedipc.web.context import WebContext
@@ -151,7 +151,7 @@ class ApiService(MultiService):
         await self._releasing.reconcile()
         self._dispatch.serve(self._builders)
         for endpoint, site in self._sites:
-            self._ports.append(await serverFromString(self._reactor, endpoint).listen(site))
+            self._ports.append(await serverFromString(self._reactor, for_a_crowd(endpoint)).listen(site))
         super().startService()
         self._log.info("serving {api}", api=self._config.api_url)
 

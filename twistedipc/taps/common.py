@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sys
 import time
@@ -34,6 +35,10 @@ from twistedipc.ipc import (
 from twistedipc.taps.config import ApiserverLink, BuilderLink, ConfigError
 
 _T = TypeVar("_T")
+
+#: Connections that may wait to be accepted. When more come in one moment, their senders wait for seconds and more
+#: until they try again: after a cut, that would be most viewers. (The kernel lowers it to its own limit.)
+BACKLOG = 4096
 
 
 def now() -> int:
@@ -105,6 +110,16 @@ def links(
         ]
     except (BadEndpoint, BadKey, ValueError) as error:
         raise ConfigError(f"link: {error}") from error
+
+
+def for_a_crowd(endpoint: str) -> str:
+    """The server endpoint with `BACKLOG`, if it can have one and doesn't say another."""
+    kind, *arguments = re.split(r"(?<!\\):", endpoint)
+    if kind not in ("tcp", "ssl") or any("=" not in argument for argument in arguments[1:]):
+        return endpoint
+    if any(argument.startswith("backlog=") for argument in arguments):
+        return endpoint
+    return f"{endpoint}:backlog={BACKLOG}"
 
 
 def start_or_exit(reactor: IReactorCore, starting: Deferred[None], log: Logger, what: str) -> None:

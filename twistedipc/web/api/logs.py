@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import Connection
 from twisted.web.resource import IResource
 
 from twistedipc.server.boundaries import Cursor
@@ -81,11 +80,7 @@ async def _attempt(call: Call[ReadLog, None] | Call[StreamLog, None], wanted: in
     if wanted is UNSET or wanted == newest:
         return newest
     assert isinstance(wanted, int)
-
-    def exists(connection: Connection, name: str) -> bool:
-        return attempts.get(connection, name) is not None
-
-    if not await call.context.ledger.read(exists, f"{call.build.id}-{wanted}"):
+    if await call.context.ledger.read(attempts.get, f"{call.build.id}-{wanted}") is None:
         raise not_found(f"build {call.build.id} has no attempt {wanted}")
     return wanted
 

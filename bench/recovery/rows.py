@@ -1,0 +1,281 @@
+"""
+What is measured, a function each. Each starts both services anew, as real processes, in a folder of its own; everything
+is durable; what viewers lose, see twice or can't verify is counted in each, and must be 0.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from bench.recovery.builds import SteadyBuilds
+from bench.recovery.crowd import Crowd, States, in_reactor, reactor
+from bench.recovery.memory import MIB, Watch, resident, shares
+from tests.integration.platform import DEADLINE, Platform, wait_for
+from twistedipc.cli.chaos.proxy import LinkProxy
+from twistedipc.runner.liveness import lock_owner
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    name: str
+    what: str
+    value: float
+    bar: float
+    unit: str
+    counts: dict[str, int]  # what viewers lost and the like, and how many records they had
+    more: dict[str, Any]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the bar is met, and nothing is lost."""
+        return self.value < self.bar and not any(n for what, n in self.counts.items() if what != "records")
+
+
+def _seconds(values: Sequence[float]) -> dict[str, Any]:
+    return {"times": len(values), "median": statistics.median(values), "worst": max(values)}
+
+
+def _finish(crowd: Crowd, builds: SteadyBuilds) -> dict[str, int]:
+    """End the builds, and wait for their viewers; what is wrong."""
+    builds.finish()
+    wait_for("all viewers have come to the end", crowd.ended, DEADLINE * 2)
+    return crowd.counts()
+
+
+# -- recovery --------------------------------------------------------------------------------------------------------
+
+
+def apiserver(folder: Path, quick: bool) -> list[Row]:
+    """The apiserver is killed, and started again half a second later."""
+    rounds, watchers = (2, 8) if quick else (15, 50)
+    with Platform(folder, slots=4) as platform:
+        builds, crowd = SteadyBuilds(platform), Crowd(platform.port, platform.token)
+        for build in [builds.start(20) for _ in range(4)]:
+            crowd.add(build, watchers // 4)
+        crowd.add(builds.numbers[0], watchers - len(crowd.viewers))
+        crowd.set_mark(reconnected=False)
+        wait_for("all viewers hear their builds", crowd.current)
+        last: list[float] = []
+        for _ in range(rounds):
+            platform.apiserver.kill()
+            time.sleep(0.5)
+            began = crowd.set_mark(reconnected=True)
+            platform.apiserver.start()
+            wait_for("all viewers are current again", crowd.current)
+            last.append(crowd.took(began)[-1])
+            platform.linked()
+        counts = _finish(crowd, builds)
+    what = f"apiserver killed, started again → all {watchers} viewers see what is printed after that (4 builds)"
+    return [Row("apiserver", what, statistics.median(last), 2.0, "s, median", counts, _seconds(last))]
+
+
+def builder(folder: Path, quick: bool) -> list[Row]:
+    """The builder is killed, and started again once all its attempts are known to be disconnected."""
+    rounds, slots = (2, 3) if quick else (15, 8)
+    with Platform(folder, slots=slots) as platform:
+        builds, crowd = SteadyBuilds(platform), Crowd(platform.port, platform.token)
+        states = _listen(platform)
+        for build in [builds.start(10) for _ in range(slots)]:
+            crowd.add(build, 1)
+        took: list[float] = []
+        for _ in range(rounds):
+            platform.builder.kill()
+            wait_for("all attempts are disconnected", lambda: _all_are("disconnected", builds, states))
+            began = time.monotonic()
+            platform.builder.start()
+            wait_for("all attempts run again", lambda: _all_are("running", builds, states))
+            adopted = [states.when(build, "running", began) for build in builds.numbers]
+            took.append(max(at for at in adopted if at is not None) - began)
+            time.sleep(0.5)
+        counts = _finish(crowd, builds)
+        in_reactor(states.stop)
+    what = f"builder killed, started again → all {slots} running attempts re-adopted"
+    return [Row("builder", what, statistics.median(took), 1.0, "s, median", counts, _seconds(took))]
+
+
+def _listen(platform: Platform) -> States:
+    states = States(platform.port, platform.token)
+    in_reactor(states.connect)
+    wait_for("the states are listened to", lambda: states.listening)
+    return states
+
+
+def _all_are(state: str, builds: SteadyBuilds, states: States) -> bool:
+    return all(states.states.get(build) == state for build in builds.numbers)
+
+
+def blackhole(folder: Path, quick: bool) -> list[Row]:
+    """The link passes nothing on, in both directions, and no end of the connection comes."""
+    rounds = 1 if quick else 3
+    proxy: LinkProxy = in_reactor(lambda: LinkProxy(reactor, folder / "proxy.sock", folder / "link.sock", 1))
+    with Platform(folder, apiserver_link={"dial": ["unix:proxy.sock"]}) as platform:
+        builds, crowd = SteadyBuilds(platform), Crowd(platform.port, platform.token)
+        states = _listen(platform)
+        build = builds.start(10)
+        crowd.add(build, 2)
+        noticed: dict[str, list[float]] = {"apiserver": [], "builder": []}
+        for _ in range(rounds):
+            crowd.set_mark(reconnected=False)
+            wait_for("the log flows", crowd.current)
+            size = len(platform.builder.text())
+            began = time.monotonic()
+            in_reactor(proxy.hold, True, False)
+            wait_for("the builder notices", partial(_says_silent, platform, size), 90)
+            noticed["builder"].append(time.monotonic() - began)
+            wait_for("the apiserver notices", lambda: states.states.get(build) == "disconnected", 90)
+            at = states.when(build, "disconnected", began)
+            noticed["apiserver"].append((at or time.monotonic()) - began)
+            in_reactor(proxy.reset)
+            in_reactor(proxy.hold)
+            wait_for("the attempt runs again", lambda: states.states.get(build) == "running")
+        counts = _finish(crowd, builds)
+        in_reactor(states.stop)
+    in_reactor(lambda: Deferred.fromCoroutine(proxy.stop()))
+    return [
+        Row(
+            "blackhole", f"blackholed link → noticed by the {side}", max(took), 30.0, "s, worst", counts, _seconds(took)
+        )
+        for side, took in noticed.items()
+    ]
+
+
+def _says_silent(platform: Platform, size: int) -> bool:
+    """Whether the builder has noticed that nothing comes, after the first ``size`` characters of its log."""
+    return "nothing was received for" in platform.builder.text()[size:]
+
+
+def viewers(folder: Path, quick: bool) -> list[Row]:
+    """All viewers' connections are cut in one moment; all come back at once, without waiting."""
+    rounds, count = (1, 100) if quick else (5, 1000)
+    with Platform(folder, slots=4) as platform:
+        builds, crowd = SteadyBuilds(platform), Crowd(platform.port, platform.token)
+        for build in [builds.start(5) for _ in range(4)]:
+            crowd.add(build, count // 4)
+        crowd.set_mark(reconnected=False)
+        wait_for("all viewers hear their builds", crowd.current, DEADLINE * 2)
+        last: list[float] = []
+        middle: list[float] = []
+        for _ in range(rounds):
+            began = crowd.set_mark(reconnected=True)
+            crowd.cut()
+            wait_for("all viewers are current again", crowd.current, DEADLINE * 2)
+            took = crowd.took(began)
+            last.append(took[-1])
+            middle.append(statistics.median(took))
+            time.sleep(1)
+        counts = _finish(crowd, builds)
+    what = f"{count} viewers cut at once → all resumed, and current (4 builds)"
+    more = {**_seconds(last), "median_viewer": statistics.median(middle)}
+    return [Row("viewers", what, max(last), 10.0, "s, worst", counts, more)]
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+
+def stuck(folder: Path, quick: bool) -> list[Row]:
+    """
+    A minute of 10,000 lines a second, with five viewers, one of which never reads; and the same, on a fresh apiserver,
+    where all read.
+    """
+    seconds = 3.0 if quick else 60.0
+    (folder / "all-read").mkdir()
+    (folder / "one-stuck").mkdir()
+    base, _, _ = _flood(folder / "all-read", seconds, stick=False)
+    watch, delays, counts = _flood(folder / "one-stuck", seconds, stick=True)
+    delays.sort()
+    p99 = delays[int(len(delays) * 0.99)]
+    more = {
+        "grown_mib": watch.grown / MIB,
+        "grown_without_mib": base.grown / MIB,
+        "before_mib": watch.before / MIB,
+        "peak_mib": watch.peak / MIB,
+        "last_mib": watch.last / MIB,
+    }
+    flow = f"{seconds:g} s of 10,000 lines/s"
+    return [
+        Row(
+            "stuck",
+            f"one viewer never reads, {flow} → the apiserver's growth beyond that without it",
+            (watch.grown - base.grown) / MIB,
+            16.0,
+            "MiB",
+            counts,
+            more,
+        ),
+        Row(
+            "stuck",
+            f"one viewer never reads, {flow} → from a line's print to the 4 others",
+            p99,
+            1.0,
+            "s, p99",
+            counts,
+            {"lines": len(delays), "median": statistics.median(delays), "worst": delays[-1]},
+        ),
+    ]
+
+
+def _flood(folder: Path, seconds: float, *, stick: bool) -> tuple[Watch, list[float], dict[str, int]]:
+    """One build that floods; how the apiserver grew, the delays of the lines to the good viewers, what is wrong."""
+    with Platform(folder) as platform:
+        builds, crowd = SteadyBuilds(platform), Crowd(platform.port, platform.token)
+        # What a first build makes an apiserver load and allocate is not what is measured.
+        crowd.add(builds.start(10_000, seconds=min(3, seconds), line=150), 5)
+        wait_for("the first build ends", crowd.ended)
+        build = builds.start(10_000, seconds=seconds, line=150)
+        *good, bad = crowd.add(build, 5)
+        wait_for("all viewers are there", lambda: all(viewer.next > 1 for viewer in (*good, bad)))
+        for viewer in good:
+            in_reactor(viewer.keep_delays)
+        if stick:
+            in_reactor(bad.stick, True)
+        watch = Watch(platform.apiserver.pid)
+        wait_for("the good viewers see the end", lambda: all(v.verified is not None for v in good), seconds * 3 + 60)
+        watch.stop()
+        if stick:
+            in_reactor(bad.stick, False)  # it was thrown out, or is; it comes back, and has to get it all
+        counts = _finish(crowd, builds)
+        return watch, [delay for viewer in good for delay in viewer.delays or ()], counts
+
+
+def runner(folder: Path, quick: bool) -> list[Row]:
+    """Runners of builds that print."""
+    count = 2 if quick else 8
+    with Platform(folder, slots=count) as platform:
+        builds, crowd = SteadyBuilds(platform), Crowd(platform.port, platform.token)
+        for build in [builds.start(100) for _ in range(count)]:
+            crowd.add(build, 1)
+        time.sleep(1 if quick else 10)
+        pids = [pid for folder in builds.attempts if (pid := lock_owner(folder)) is not None]
+        assert len(pids) == count, "a runner is missing"
+        memory = [resident(pid) / MIB for pid in pids]
+        shared = [shares(pid) for pid in pids]
+        counts = _finish(crowd, builds)
+    more = {
+        "runners": count,
+        "median": statistics.median(memory),
+        "pss_median": statistics.median(pss / MIB for pss, _ in shared),
+        "private_median": statistics.median(private / MIB for _, private in shared),
+    }
+    return [
+        Row("runner", f"a runner's memory (VmRSS), {count} at a time", max(memory), 20.0, "MiB, worst", counts, more)
+    ]
+
+
+ROWS: dict[str, Callable[[Path, bool], list[Row]]] = {
+    "apiserver": apiserver,
+    "builder": builder,
+    "blackhole": blackhole,
+    "viewers": viewers,
+    "stuck": stuck,
+    "runner": runner,
+}
