@@ -339,6 +339,16 @@ class BackpressureTests(SynchronousTestCase):
         self.assertFalse(pair.lost)
         self.assertEqual(theirs.messages, [Note(1)])
 
+    def test_who_pauses_is_told_in_time_that_a_call_has_timed_out(self) -> None:
+        pair, ours, _ = linked()
+        ours.peer.pause_reading()
+        asked = ours.peer.call(Ask("it"), 3)
+        pair.advance(4)
+        self.failureResultOf(asked, CallTimedOut)
+        ours.peer.resume_reading()
+        pair.pump()
+        self.assertEqual(ours.lost, [])
+
     def test_closing_does_not_wait_for_ever(self) -> None:
         pair, ours, theirs = linked(high_water=10)
         theirs.peer.pause_reading()

@@ -495,7 +495,11 @@ class JSONLineProtocol(LineReceiver):
             return
         self._corked = True
         try:
-            self._backlog.extend(self._session.tick(self._clock.seconds()))
+            for event in self._session.tick(self._clock.seconds()):
+                if isinstance(event, CallEnded):
+                    self._happened(event)  # its time is up, whether or not the application reads for now
+                else:
+                    self._backlog.append(event)
             self._deliver()
         finally:
             self._corked = False
