@@ -110,6 +110,15 @@ class LinkTests(SynchronousTestCase):
         pair.pump()
         self.assertEqual(theirs.messages, [Note(1)])
 
+    def test_nothing_is_received_after_closing_from_who_says_goodbye_in_the_same_chunk(self) -> None:
+        pair, ours, theirs = linked()
+        theirs.on_message = lambda note: theirs.peer.close("closed", "enough")
+        ours.peer.send_many([Note(1), Note(2)])
+        ours.peer.close("closed", "that is all")
+        pair.pump()
+        self.assertEqual(theirs.messages, [Note(1)])
+        self.assertEqual(theirs.lost, ["the peer said: that is all [closed]"])
+
     def test_sending_to_who_said_goodbye_in_the_same_chunk(self) -> None:
         pair, ours, theirs = linked()
         theirs.on_message = lambda note: theirs.peer.send(Note(2))

@@ -227,7 +227,8 @@ class JSONLineProtocol(LineReceiver):
 
     def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
         """End the link. The application hears of it at the end of the turn, not from within this call."""
-        if self._session is not None and self._session.state is not State.CLOSING:
+        if self._session is not None and self._life is _Life.OPEN:
+            # Even if the peer's own end has come already, in the same chunk: what lies before it isn't wanted.
             self._backlog.clear()
             self._session.close(code, reason, abrupt=abrupt)
             self._flush_at_turn_end()
