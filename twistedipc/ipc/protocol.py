@@ -42,7 +42,6 @@ from twistedipc.ipc.session import (
     Session,
     SessionSettings,
     Side,
-    State,
 )
 
 #: Seconds between our last word and an abort, for a peer that doesn't read it.
