@@ -217,12 +217,16 @@ class ConnectedPair:
             self._wires[side].buffer.clear()
 
     def kill(self, side: Side) -> None:
-        """This side's process dies: it hears nothing any more, and the other side loses the connection."""
+        """
+        This side's process dies: it hears nothing any more, and the other side, unless nothing comes through to it,
+        loses the connection. What the dead one's clock still has to do is not to be done.
+        """
         dead, other = self._wires[side], self._wires[_OTHER[side]]
         dead.connected = False
         dead.buffer.clear()
         other.buffer.clear()
-        other.lose(Failure(ConnectionLost()))
+        if not dead.blackholed:
+            other.lose(Failure(ConnectionLost()))
 
     def carry(self, source: Side, limit: int | None = None) -> bool:
         """
