@@ -101,8 +101,8 @@ class Peer:
 
     def pause_reading(self) -> None:
         """
-        Receive nothing more for now, replies to calls of ours included (they may time out meanwhile): the peer's own
-        writing will be paused in time. The link stays alive.
+        Receive nothing more for now, replies included (a call whose reply hasn't come may time out meanwhile): the
+        peer's own writing will be paused in time. The link stays alive.
         """
         self._link.pauseProducing()
 
