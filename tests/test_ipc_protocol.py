@@ -110,6 +110,15 @@ class LinkTests(SynchronousTestCase):
         pair.pump()
         self.assertEqual(theirs.messages, [Note(1)])
 
+    def test_nothing_is_received_after_closing_from_who_says_goodbye_in_the_same_chunk(self) -> None:
+        pair, ours, theirs = linked()
+        theirs.on_message = lambda note: theirs.peer.close("closed", "enough")
+        ours.peer.send_many([Note(1), Note(2)])
+        ours.peer.close("closed", "that is all")
+        pair.pump()
+        self.assertEqual(theirs.messages, [Note(1)])
+        self.assertEqual(theirs.lost, ["the peer said: that is all [closed]"])
+
     def test_sending_to_who_said_goodbye_in_the_same_chunk(self) -> None:
         pair, ours, theirs = linked()
         theirs.on_message = lambda note: theirs.peer.send(Note(2))
@@ -338,6 +347,16 @@ class BackpressureTests(SynchronousTestCase):
         pair.advance(300)
         self.assertFalse(pair.lost)
         self.assertEqual(theirs.messages, [Note(1)])
+
+    def test_who_pauses_is_told_in_time_that_a_call_has_timed_out(self) -> None:
+        pair, ours, _ = linked()
+        ours.peer.pause_reading()
+        asked = ours.peer.call(Ask("it"), 3)
+        pair.advance(4)
+        self.failureResultOf(asked, CallTimedOut)
+        ours.peer.resume_reading()
+        pair.pump()
+        self.assertEqual(ours.lost, [])
 
     def test_closing_does_not_wait_for_ever(self) -> None:
         pair, ours, theirs = linked(high_water=10)

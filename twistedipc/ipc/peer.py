@@ -100,7 +100,10 @@ class Peer:
         self._link.close(code, reason)
 
     def pause_reading(self) -> None:
-        """Receive nothing more for now: the peer's own writing will be paused in time. The link stays alive."""
+        """
+        Receive nothing more for now, replies included (a call whose reply hasn't come may time out meanwhile): the
+        peer's own writing will be paused in time. The link stays alive.
+        """
         self._link.pauseProducing()
 
     def resume_reading(self) -> None:

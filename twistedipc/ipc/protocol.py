@@ -42,7 +42,6 @@ from twistedipc.ipc.session import (
     Session,
     SessionSettings,
     Side,
-    State,
 )
 
 #: Seconds between our last word and an abort, for a peer that doesn't read it.
@@ -227,7 +226,8 @@ class JSONLineProtocol(LineReceiver):
 
     def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
         """End the link. The application hears of it at the end of the turn, not from within this call."""
-        if self._session is not None and self._session.state is not State.CLOSING:
+        if self._session is not None and self._life is _Life.OPEN:
+            # Even if the peer's own end has come already, in the same chunk: what lies before it isn't wanted.
             self._backlog.clear()
             self._session.close(code, reason, abrupt=abrupt)
             self._flush_at_turn_end()
@@ -495,7 +495,11 @@ class JSONLineProtocol(LineReceiver):
             return
         self._corked = True
         try:
-            self._backlog.extend(self._session.tick(self._clock.seconds()))
+            for event in self._session.tick(self._clock.seconds()):
+                if isinstance(event, CallEnded):
+                    self._happened(event)  # its time is up, whether or not the application reads for now
+                else:
+                    self._backlog.append(event)
             self._deliver()
         finally:
             self._corked = False

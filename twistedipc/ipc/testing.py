@@ -5,7 +5,8 @@ A link in memory, for tests of what stands on one: `connected_pair`. The protoco
 the clock aren't.
 
 Nothing moves by itself: `ConnectedPair.pump` carries bytes until both sides are quiet, and `ConnectedPair.advance`
-lets time go by. The wire can be cut, can lose one direction without a word, and can split or join chunks anyhow.
+lets time go by. The wire can be cut, can lose one direction without a word, and can split or join chunks anyhow; or a
+test carries the bytes itself, some at a time (`ConnectedPair.carry`), and lets one side die (`ConnectedPair.kill`).
 """
 
 from __future__ import annotations
@@ -114,6 +115,14 @@ class MemoryTransport:
             self.protocol.connectionLost(reason)
 
 
+_OTHER = {Side.DIALLER: Side.LISTENER, Side.LISTENER: Side.DIALLER}
+
+
+def _is_due(clock: Clock) -> bool:
+    """Whether something is to be done now."""
+    return any(call.getTime() <= clock.seconds() for call in clock.getDelayedCalls())
+
+
 class _Owner:
     """Notes what became of the connections."""
 
@@ -136,6 +145,7 @@ class ConnectedPair:
 
     :param split: how a piece of the stream is cut into chunks; by default it isn't
     :param high_water: bytes in a transport's buffer at which writing is paused
+    :param listener_clock: the listener's own clock, if the two sides are two processes that don't live equally long
     """
 
     def __init__(
@@ -146,12 +156,14 @@ class ConnectedPair:
         *,
         split: Callable[[bytes], Iterable[bytes]] | None = None,
         high_water: int = 64 * 1024,
+        listener_clock: Clock | None = None,
     ) -> None:
         self.clock = clock
+        self._clocks = [clock] if listener_clock is None else [clock, listener_clock]
         self._split = split
         self._owners = {side: _Owner() for side in Side}
         self.dialler = JSONLineProtocol(Side.DIALLER, *dialler, clock, self._owners[Side.DIALLER])
-        self.listener = JSONLineProtocol(Side.LISTENER, *listener, clock, self._owners[Side.LISTENER])
+        self.listener = JSONLineProtocol(Side.LISTENER, *listener, self._clocks[-1], self._owners[Side.LISTENER])
         self._wires = {
             Side.DIALLER: MemoryTransport(self.dialler, high_water),
             Side.LISTENER: MemoryTransport(self.listener, high_water),
@@ -175,17 +187,18 @@ class ConnectedPair:
     def pump(self) -> None:
         """Carry bytes, and let both sides end their turns, until nothing moves any more."""
         for _ in range(_ROUNDS):
-            self.clock.advance(0)
-            moved = self._carry(Side.DIALLER, Side.LISTENER)
-            moved = self._carry(Side.LISTENER, Side.DIALLER) or moved
-            if not moved and not any(call.getTime() <= self.clock.seconds() for call in self.clock.getDelayedCalls()):
+            for clock in self._clocks:
+                clock.advance(0)
+            moved = [self.carry(side) for side in Side]
+            if not any(moved) and not any(map(_is_due, self._clocks)):
                 return
         raise RuntimeError("the two sides never become quiet")
 
     def advance(self, seconds: float, step: float = 1.0) -> None:
         """Let time go by, and carry bytes after each ``step`` of it."""
         while seconds > 0:
-            self.clock.advance(min(step, seconds))
+            for clock in self._clocks:
+                clock.advance(min(step, seconds))
             seconds -= step
             self.pump()
 
@@ -203,12 +216,27 @@ class ConnectedPair:
             self._wires[side].blackholed = True
             self._wires[side].buffer.clear()
 
-    def _carry(self, source: Side, target: Side) -> bool:
-        """Carry one side's bytes, and its end if it has come, to the other side."""
-        wire, other = self._wires[source], self._wires[target]
+    def kill(self, side: Side) -> None:
+        """
+        This side's process dies: it hears nothing any more, and the other side, unless nothing comes through to it,
+        loses the connection. What the dead one's clock still has to do is not to be done.
+        """
+        dead, other = self._wires[side], self._wires[_OTHER[side]]
+        dead.connected = False
+        dead.buffer.clear()
+        other.buffer.clear()
+        if not dead.blackholed:
+            other.lose(Failure(ConnectionLost()))
+
+    def carry(self, source: Side, limit: int | None = None) -> bool:
+        """
+        Carry this side's bytes (at most ``limit`` of them), and its end if that has come, to the other side; whether
+        there was anything. Neither side ends its turn by that.
+        """
+        wire, other = self._wires[source], self._wires[_OTHER[source]]
         moved = False
         if wire.buffer and other.reading:
-            data = wire.take()
+            data = wire.take(limit)
             moved = True
             for chunk in [data] if self._split is None else self._split(data):
                 if other.connected:
