@@ -76,15 +76,18 @@ def chaos(
         lines=lines,
         kinds=tuple(FaultKind(kind) for kind in kinds) or tuple(FaultKind),
     )
-    good = False
+    keep = True
     try:
         outcome = _run(options)
-        good = outcome.good
+        keep = not outcome.good
+    except KeyboardInterrupt:
+        keep = False
+        raise
     finally:
-        if good and temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
+        if temporary is None or keep:
             note(f"the platform's folder is {options.folder}")
+        else:
+            shutil.rmtree(temporary, ignore_errors=True)
     if as_json:
         click.echo(report.as_json(outcome))
     else:
@@ -99,8 +102,9 @@ def _run(options: Options) -> Outcome:
     cast(ChaosReactor, reactor).suggestThreadPoolSize(THREADS)
     results: list[Outcome | TwistedFailure] = []
 
+    experiment = Experiment(cast(ChaosReactor, reactor), options)
+
     def begin() -> None:
-        experiment = Experiment(cast(ChaosReactor, reactor), options)
         running = Deferred.fromCoroutine(experiment.run())
         running.addBoth(results.append)
         running.addBoth(lambda _: reactor.stop())
@@ -108,7 +112,8 @@ def _run(options: Options) -> Outcome:
     reactor.callWhenRunning(begin)
     reactor.run()
     if not results:
-        # Ctrl-C has stopped the reactor. The services end with this process.
+        # Ctrl-C has stopped the reactor.
+        experiment.abandon()
         raise KeyboardInterrupt
     (result,) = results
     if isinstance(result, TwistedFailure):

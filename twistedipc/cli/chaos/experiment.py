@@ -12,7 +12,7 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 
 from twisted.internet.defer import Deferred, DeferredList, DeferredLock
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure as TwistedFailure
 
@@ -32,6 +32,9 @@ RECOVERY_DEADLINE = 90.0
 #: Seconds between two looks.
 LOOK = 0.02
 
+#: Seconds between two looks at whether a service has ended by itself.
+SUPERVISION = 0.25
+
 #: The row of faults that overlapped: which one of them took how long nobody can tell.
 SEVERAL = "several at once"
 
@@ -48,11 +51,14 @@ class Experiment:
         self._options = options
         self._outcome = Outcome(seed=options.seed)
         self._locks = {target: DeferredLock() for target in Target}
+        self._platform: Platform | None = None
 
     async def run(self) -> Outcome:
         """All of it. Raises `Failure` if it can't begin, or the platform doesn't come to life."""
         options, outcome = self._options, self._outcome
-        platform = Platform(options, outcome)
+        platform = self._platform = Platform(options, outcome)
+        supervising = LoopingCall(platform.supervise)
+        supervising.clock = self._reactor
         good = False
         try:
             folder = platform.folder
@@ -61,6 +67,7 @@ class Experiment:
             injections = Injections(self._reactor, platform, proxy, workload, outcome)
             try:
                 platform.start("builder", "apiserver")
+                supervising.start(SUPERVISION)
                 if await self._recovered(platform, workload) is None:
                     raise Failure(ExitCode.UNAVAILABLE, f"the services don't start; their logs are in {folder}")
                 platform.remember_memory(first=True)
@@ -73,14 +80,23 @@ class Experiment:
                     await workload.end(RECOVERY_DEADLINE)
                 await deferToThread(audit, platform, workload, outcome)
             finally:
+                if supervising.running:
+                    supervising.stop()
                 await deferToThread(platform.stop_all)
                 await proxy.stop()
             workload.count_starts()
             platform.count_tracebacks()
             good = outcome.good
         finally:
+            self._platform = None
             await deferToThread(platform.unmount, keep=not good)
         return outcome
+
+    def abandon(self) -> None:
+        """The reactor was stopped in the middle: end what was started, and leave nothing mounted. Blocks."""
+        if self._platform is not None:
+            self._platform.stop_all()
+            self._platform.unmount(keep=False)
 
     async def _do_faults(self, platform: Platform, workload: Workload, injections: Injections) -> None:
         options, outcome = self._options, self._outcome

@@ -127,7 +127,9 @@ class Platform:
         self._services[name].signal(number)
 
     def supervise(self) -> None:
-        """Start again what has ended by itself, as an operator's supervisor would; and count it."""
+        """
+        Start again what has ended by itself, as an operator's supervisor would; and count it. Doesn't block.
+        """
         for name in list(self._services):
             if name not in self._down and self._services[name].ended():
                 self._note_death(name)
@@ -140,10 +142,13 @@ class Platform:
             note(f"{name} has ended by itself ({service.code}); the end of its log:\n{service.log_tail()[-_SHOWN:]}")
 
     def stop_all(self) -> None:
-        """End all services, the apiserver first."""
+        """End all services, and the builds that they leave."""
         for name in list(self._services):
             self.signal(name, signal.SIGCONT)
             self.stop(name)
+        for pid, _ in self.runners():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def second_builder(self, same_folder: bool, seconds: float) -> bool:
         """
@@ -227,11 +232,7 @@ class Platform:
     # -- looking
 
     def ready(self) -> bool:
-        """
-        Whether the services answer, are linked, and no attempt waits for its builder. What has ended by itself is
-        started again.
-        """
-        self.supervise()
+        """Whether the services answer, are linked, and no attempt waits for its builder."""
         health = self.client.get("/healthz").decode(Health)
         if health.status != "ok" or health.builders != 1:
             return False
