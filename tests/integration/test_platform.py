@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import urllib.error
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +220,23 @@ def test_the_apiserver_is_killed_and_nothing_is_lost(own_platform: Platform) -> 
     for each in [build, *queued]:
         platform.succeed(each)
         assert counted(platform, each) == [f"line {number}" for number in range(1, 81)]
+
+
+def test_the_apiserver_starts_as_soon_as_its_database_is_unlocked(own_platform: Platform) -> None:
+    """A start while another program holds the lock waits for it: nobody must start it again."""
+    platform = own_platform
+    repository = platform.repository(counting(3, 0))
+    platform.add_project("count", repository, publish={})
+    platform.apiserver.kill()
+    (ledger,) = platform.folder.rglob("ledger.sqlite")
+    with closing(sqlite3.connect(ledger, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        platform.apiserver.start()
+        wait_for("it waits", lambda: "waiting for the database" in platform.apiserver.text())
+        assert platform.apiserver.exited() is None
+    wait_for("the apiserver answers", platform.health)
+    platform.succeed(platform.build("count"))
+    assert "Traceback" not in platform.apiserver.text()
 
 
 def test_a_runner_is_killed_and_its_attempt_is_lost(own_platform: Platform) -> None:

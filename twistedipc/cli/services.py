@@ -39,6 +39,16 @@ class Service:
                 preexec_fn=_die_with_parent,
             )
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """How it has ended: its exit code, or the signal as a negative number; None while it lives."""
+        return self._process.poll()
+
     def ended(self) -> bool:
         """Whether it has ended by itself."""
         return self._process.poll() is not None

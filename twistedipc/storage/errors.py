@@ -14,6 +14,10 @@ class LedgerUnavailable(Exception):
     """
 
 
+class LedgerUnusable(LedgerUnavailable):
+    """The same, and it won't pass: the database is damaged, is none, or can't be opened. Somebody must mend that."""
+
+
 class SchemaTooNew(Exception):
     """The database was made by a later version of this program, which this one mustn't touch."""
 

@@ -37,10 +37,11 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
-from twistedipc.storage.errors import LedgerUnavailable, SchemaTooNew
+from twistedipc.builds.attempt import PASSING_ERRORS
+from twistedipc.storage.errors import LedgerUnavailable, LedgerUnusable, SchemaTooNew
 from twistedipc.storage.migrations import upgrade
 
-__all__ = ["Ledger", "LedgerUnavailable", "SchemaTooNew"]
+__all__ = ["Ledger", "LedgerUnavailable", "LedgerUnusable", "SchemaTooNew"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -365,12 +366,12 @@ class _Writer:
 
     def _give_up(self, group: list[_Call], error: BaseException) -> None:
         self._disconnect()
-        sentence = _why_unavailable(error)
-        if sentence is None:
+        unavailable = _unavailable(error)
+        if unavailable is None:
             self._log.failure("a group of {count} writes was not committed", count=len(group))
-            sentence = f"the database didn't commit: {error}"
+            unavailable = LedgerUnavailable(f"the database didn't commit: {error}")
         for call in group:
-            call.error = LedgerUnavailable(sentence)
+            call.error = type(unavailable)(str(unavailable))
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -422,7 +423,8 @@ def _create_file(path: Path) -> None:
     except FileExistsError:
         pass
     except OSError as error:
-        raise LedgerUnavailable(f"the database {path} can't be made: {error.strerror}") from error
+        kind = LedgerUnavailable if error.errno in PASSING_ERRORS else LedgerUnusable
+        raise kind(f"the database {path} can't be made: {error.strerror}") from error
 
 
 _SQLITE_REASONS = {
@@ -440,27 +442,41 @@ _SQLITE_REASONS = {
 }
 
 
-def _why_unavailable(error: BaseException) -> str | None:
-    """A sentence, if it is the database that can't be used; None if the query is wrong, or isn't the cause."""
+#: What doesn't pass by itself.
+_LASTING = frozenset(
+    {
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_NOTADB,
+    }
+)
+
+
+def _unavailable(error: BaseException) -> LedgerUnavailable | None:
+    """What the caller is told, if it is the database that can't be used; None if the query is wrong, or the cause."""
     if isinstance(error, LedgerUnavailable):
-        return str(error)
+        return error
     if not isinstance(error, DBAPIError):
         return None
     original = error.orig
     if isinstance(original, sqlite3.Error):
         # The low byte is the kind; above it SQLite says more than people need.
-        reason = _SQLITE_REASONS.get(getattr(original, "sqlite_errorcode", 0) & 0xFF)
-        return None if reason is None else f"{reason}: {original}"
+        code = getattr(original, "sqlite_errorcode", 0) & 0xFF
+        reason = _SQLITE_REASONS.get(code)
+        if reason is None:
+            return None
+        return (LedgerUnusable if code in _LASTING else LedgerUnavailable)(f"{reason}: {original}")
     if isinstance(error, OperationalError) or error.connection_invalidated:
-        return f"the database can't be used: {original}"
+        return LedgerUnavailable(f"the database can't be used: {original}")
     return None
 
 
 def _translated(error: BaseException) -> BaseException:
     """What the caller is to be told of ``error``."""
-    reason = _why_unavailable(error)
-    if reason is None:
+    unavailable = _unavailable(error)
+    if unavailable is None or unavailable is error:
         return error
-    unavailable = LedgerUnavailable(reason)
     unavailable.__cause__ = error
     return unavailable

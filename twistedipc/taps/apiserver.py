@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IReactorCore, IReactorFromThreads, IReactorThreads
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -24,7 +25,7 @@ from twistedipc.server.releasing import Releasing
 from twistedipc.server.states import Feed
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage.artifacts import ArtifactStore
-from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.ledger import Ledger, LedgerUnavailable, LedgerUnusable
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.taps.common import ConfigOptions, for_a_crowd, installed_reactor, links, now, start_or_exit
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
@@ -38,6 +39,9 @@ _T = TypeVar("_T")
 
 #: Threads for work on files: unpacking releases, checking archives.
 FILE_THREADS = 4
+
+#: Seconds until a start that the database didn't allow is tried again.
+START_INTERVAL = 1.0
 
 
 class Options(ConfigOptions):
@@ -146,14 +150,30 @@ class ApiService(MultiService):
         start_or_exit(self._reactor, self._starting, self._log, "twistd apiserver")
 
     async def _start(self) -> None:
-        await self._ledger.open()
-        await self._builders.recover()
-        await self._releasing.reconcile()
+        for step in (self._ledger.open, self._builders.recover, self._releasing.reconcile):
+            await self._patiently(step)
         self._dispatch.serve(self._builders)
         for endpoint, site in self._sites:
             self._ports.append(await serverFromString(self._reactor, for_a_crowd(endpoint)).listen(site))
         super().startService()
         self._log.info("serving {api}", api=self._config.api_url)
+
+    async def _patiently(self, step: Callable[[], Awaitable[None]]) -> None:
+        """
+        A step of the start, again and again while the database can't be used: it is locked, its disk is full, or it is
+        being started itself. That passes, and nobody must start us again then. Raises `LedgerUnusable` if it doesn't.
+        """
+        said = ""
+        while True:
+            try:
+                return await step()
+            except LedgerUnusable:
+                raise
+            except LedgerUnavailable as error:
+                if str(error) != said:
+                    said = str(error)
+                    self._log.error("waiting for the database: {reason}", reason=said)
+            await deferLater(self._reactor, START_INTERVAL)
 
     def stopService(self) -> Deferred[None]:
         """Refuse what is new, finish what is under way, close."""

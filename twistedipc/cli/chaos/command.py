@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import tempfile
 from pathlib import Path
 from typing import cast
@@ -13,11 +14,15 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure as TwistedFailure
 
 from twistedipc.cli.chaos import report
-from twistedipc.cli.chaos.experiment import ChaosReactor, Experiment, Options, Outcome
+from twistedipc.cli.chaos.experiment import ChaosReactor, Experiment
+from twistedipc.cli.chaos.outcome import Options, Outcome
 from twistedipc.cli.chaos.plan import FaultKind
 from twistedipc.cli.failures import ExitCode
 from twistedipc.cli.output import note
 from twistedipc.taps.common import installed_reactor
+
+#: Threads for everything that blocks.
+THREADS = 60
 
 
 @click.command()
@@ -30,7 +35,11 @@ from twistedipc.taps.common import installed_reactor
 @click.option(
     "--fault", "kinds", multiple=True, type=click.Choice([kind.value for kind in FaultKind]), help="Only these."
 )
-@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="An empty folder. [default: a new one]")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="An empty folder, which stays. [default: a new one]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 @click.pass_context
 def chaos(
@@ -47,23 +56,38 @@ def chaos(
 ) -> None:
     """Prove that nothing is lost: kill, cut, stop and stall both services while builds run and viewers watch.
 
-    It starts its own services on this machine, in a folder of its own. Exits with 0 only if no line and no build was
-    lost, doubled or reordered, and no build was started twice.
+    It starts its own services on this machine, in a folder of its own, which stays if anything goes wrong. Exits with
+    0 only if no line and no build was lost, doubled or reordered, no build was started twice, and all else that is
+    counted is as it must be.
     """
     seed = random.SystemRandom().randrange(1 << 31) if seed is None else seed
     note(f"seed {seed}")
-    with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as temporary:
-        options = Options(
-            folder=(data or Path(temporary) / "platform").absolute(),
-            seed=seed,
-            rounds=rounds if rounds is not None or minutes is not None else 30,
-            seconds=None if minutes is None else minutes * 60,
-            builds=builds,
-            viewers=viewers,
-            lines=lines,
-            kinds=tuple(FaultKind(kind) for kind in kinds) or tuple(FaultKind),
-        )
+    temporary = None
+    if data is None:
+        temporary = Path(tempfile.mkdtemp(prefix="chaos-"))
+        data = temporary / "platform"
+    options = Options(
+        folder=data.absolute(),
+        seed=seed,
+        rounds=rounds if rounds is not None or minutes is not None else 30,
+        seconds=None if minutes is None else minutes * 60,
+        builds=builds,
+        viewers=viewers,
+        lines=lines,
+        kinds=tuple(FaultKind(kind) for kind in kinds) or tuple(FaultKind),
+    )
+    keep = True
+    try:
         outcome = _run(options)
+        keep = not outcome.good
+    except KeyboardInterrupt:
+        keep = False
+        raise
+    finally:
+        if temporary is None or keep:
+            note(f"the platform's folder is {options.folder}")
+        else:
+            shutil.rmtree(temporary, ignore_errors=True)
     if as_json:
         click.echo(report.as_json(outcome))
     else:
@@ -74,10 +98,13 @@ def chaos(
 def _run(options: Options) -> Outcome:
     """Run the experiment on the reactor, to its end. Raises what it raises."""
     reactor = installed_reactor()
+    # Some ask for a long time, while services are stopped or locked out: nobody is to wait for them.
+    cast(ChaosReactor, reactor).suggestThreadPoolSize(THREADS)
     results: list[Outcome | TwistedFailure] = []
 
+    experiment = Experiment(cast(ChaosReactor, reactor), options)
+
     def begin() -> None:
-        experiment = Experiment(cast(ChaosReactor, reactor), options)
         running = Deferred.fromCoroutine(experiment.run())
         running.addBoth(results.append)
         running.addBoth(lambda _: reactor.stop())
@@ -85,7 +112,8 @@ def _run(options: Options) -> Outcome:
     reactor.callWhenRunning(begin)
     reactor.run()
     if not results:
-        # Ctrl-C has stopped the reactor. The services end with this process.
+        # Ctrl-C has stopped the reactor.
+        experiment.abandon()
         raise KeyboardInterrupt
     (result,) = results
     if isinstance(result, TwistedFailure):

@@ -1,44 +1,65 @@
-"""A small file system of its own, for the builder's data: so that a full disk is only the builder's. Needs root."""
+"""A small file system of its own, so that a full disk is full for one of the services only. Needs root."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 
-#: Enough for what an experiment leaves there, and quickly filled.
-SIZE = "64m"
+#: The most that it takes of the machine's memory. What isn't used costs nothing.
+SIZE = "2g"
+
+#: How often filling is tried while others write.
+_TRIES = 50
 
 
 class SmallDisk:
-    """A tmpfs on ``folder``."""
+    """A tmpfs on ``folder``. It is filled by making it no larger than what is on it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._filler = folder / "filler"
 
     def mount(self) -> bool:
         """Mount it; whether that was possible."""
         if os.geteuid() != 0:
             return False
         self._folder.mkdir(exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "tmpfs", str(self._folder)]
-        try:
-            return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
-        except OSError:
-            return False
+        return _done("mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "tmpfs", str(self._folder))
 
-    def fill(self) -> None:
-        """Leave no room."""
-        with self._filler.open("ab", buffering=0) as filler, suppress(OSError):
-            while True:
-                filler.write(bytes(1 << 16))
+    def fill(self) -> bool:
+        """Leave no room; whether that was possible."""
+        for _ in range(_TRIES):
+            room = os.statvfs(self._folder)
+            used = (room.f_blocks - room.f_bfree) * room.f_frsize
+            # 0 would be no limit. It fails if more was written meanwhile.
+            if _done("mount", "-o", f"remount,size={max(used, room.f_frsize) >> 10}k", str(self._folder)):
+                return True
+        return False
 
-    def make_room(self) -> None:
-        """As before."""
-        self._filler.unlink(missing_ok=True)
+    def make_room(self) -> bool:
+        """As before; whether that was possible."""
+        return _done("mount", "-o", f"remount,size={SIZE}", str(self._folder))
 
-    def unmount(self) -> None:
-        """Take it away, with all that is on it."""
-        subprocess.run(["umount", "--lazy", str(self._folder)], capture_output=True, timeout=10, check=False)
+    def unmount(self, *, keep: bool) -> None:
+        """Take it away, and leave what is on it in the folder under it, or not."""
+        copy = self._folder.with_name(f"{self._folder.name}.kept")
+        if keep:
+            # Sockets and pipes can't be copied, and nobody misses them.
+            shutil.copytree(self._folder, copy, symlinks=True, ignore=_specials)
+        _done("umount", "--lazy", str(self._folder))
+        if keep:
+            self._folder.rmdir()
+            copy.rename(self._folder)
+
+
+def _specials(folder: str, names: list[str]) -> list[str]:
+    paths = [Path(folder, name) for name in names]
+    return [path.name for path in paths if not (path.is_symlink() or path.is_dir() or path.is_file())]
+
+
+def _done(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False

@@ -64,6 +64,11 @@ class Wrong:
         self.changed += other.changed
         self.unverified += other.unverified
 
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.lost + self.duplicated + self.reordered + self.changed + self.unverified
+
 
 @dataclass
 class LogCheck:

@@ -7,11 +7,22 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from twisted.internet.interfaces import IReactorTime, IReactorUNIX, ITransport
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IReactorUNIX
 from twisted.internet.protocol import ClientFactory, Factory, Protocol
+
+#: Bytes that wait to be passed on in pieces. Then the end that they come from isn't read.
+MOST_WAITING = 1 << 16
+
+#: While everything is shredded: how often a piece is a single byte, and how often there is a pause after a piece,
+#: which lasts up to so many seconds. Other pieces have up to so many bytes.
+SINGLE = 0.3
+PAUSES = 0.02
+LONGEST_PAUSE = 0.05
+LONGEST_PIECE = 400
 
 
 class ProxyReactor(IReactorTime, IReactorUNIX):
@@ -25,7 +36,10 @@ class _End(Protocol):
         self.proxy = proxy
         self.forward = forward  # towards the builder
         self.other: _End | None = None
-        self._waiting: list[bytes] = []
+        self._waiting = bytearray()
+        self._next: IDelayedCall | None = None
+        self._held = False
+        self._full = False
 
     def connectionMade(self) -> None:
         """Begin with nothing if the link is held."""
@@ -34,29 +48,56 @@ class _End(Protocol):
 
     def hold(self, held: bool) -> None:
         """Read nothing, or read again."""
-        if held:
+        self._held = held
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        if self._held or self._full:
             self.transport.pauseProducing()  # type: ignore[union-attr]
         else:
             self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def dataReceived(self, data: bytes) -> None:
         """Pass it on, whole or in pieces."""
-        if self.other is None:
-            self._waiting.append(data)
-        else:
-            self.proxy.pass_on(self.other.transport, data)
+        self._waiting += data
+        self.pass_on()
 
     def join(self, other: _End) -> None:
         """The other side is there."""
         self.other = other
-        waiting, self._waiting = self._waiting, []
-        for data in waiting:
-            self.proxy.pass_on(other.transport, data)
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Write what waits: all of it, or a piece and soon the next."""
+        if self.other is None or self.other.transport is None or self._next is not None:
+            return
+        if not self.proxy.shreds:
+            if self._waiting:
+                self.other.transport.write(bytes(self._waiting))
+                self._waiting.clear()
+        elif self._waiting:
+            size, pause = self.proxy.piece()
+            self.other.transport.write(bytes(self._waiting[:size]))
+            del self._waiting[:size]
+            # Not before the reactor's next turn: what is written in one turn leaves, and arrives, in one piece.
+            self._next = self.proxy.later(pause, self._pass_on_more)
+        full = len(self._waiting) > MOST_WAITING
+        if full is not self._full:
+            self._full = full
+            self._read_or_not()
+
+    def _pass_on_more(self) -> None:
+        self._next = None
+        self.pass_on()
 
     def connectionLost(self, reason: object = None) -> None:
-        """One end is gone: so is the other."""
+        """One end is gone: so is the other, after what was received."""
         self.proxy.ends.discard(self)
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
         if self.other is not None and self.other.transport is not None:
+            self.other.transport.write(bytes(self._waiting))
             self.other.transport.loseConnection()
 
 
@@ -65,11 +106,11 @@ class LinkProxy:
 
     def __init__(self, reactor: ProxyReactor, front: Path, back: Path, seed: int) -> None:
         self.ends: set[_End] = set()
+        self.shreds = False
         self._reactor = reactor
         self._back = str(back)
         self._chance = random.Random(seed)
         self._held: set[bool] = set()
-        self._shred = False
         with suppress(FileNotFoundError):
             os.unlink(front)
         self._port = reactor.listenUNIX(str(front), Factory.forProtocol(self._accept), mode=0o600)
@@ -87,30 +128,28 @@ class LinkProxy:
     def hold(self, *directions: bool) -> None:
         """Let nothing through in these directions (True: towards the builder), and end nothing."""
         self._held = set(directions)
-        for end in self.ends:
+        for end in list(self.ends):
             end.hold(self.holds(end.forward))
 
     def shred(self, on: bool) -> None:
         """Pass everything on in small pieces, or no longer."""
-        self._shred = on
+        self.shreds = on
+
+    def piece(self) -> tuple[int, float]:
+        """How many bytes the next piece has, and how many seconds pass after it."""
+        chance = self._chance
+        size = 1 if chance.random() < SINGLE else chance.randint(1, LONGEST_PIECE)
+        return size, chance.uniform(0, LONGEST_PAUSE) if chance.random() < PAUSES else 0.0
+
+    def later(self, seconds: float, act: Callable[[], None]) -> IDelayedCall:
+        """Do something then."""
+        return self._reactor.callLater(seconds, act)
 
     def reset(self) -> None:
         """End all connections, without a word."""
         for end in list(self.ends):
             if end.transport is not None:
                 end.transport.abortConnection()  # type: ignore[attr-defined]
-
-    def pass_on(self, transport: ITransport | None, data: bytes) -> None:
-        """Write, whole or in pieces that no message was cut into before."""
-        if transport is None:
-            return
-        if not self._shred:
-            transport.write(data)
-            return
-        while data:
-            size = self._chance.randint(1, 200)
-            transport.write(data[:size])
-            data = data[size:]
 
     async def stop(self) -> None:
         """Listen no more, and end what there is."""
@@ -133,7 +172,7 @@ class _Back(ClientFactory):
         back = _End(self._proxy, forward=False)
         back.join(self._front)
         # Once it is connected, both ends know one another.
-        self._proxy._reactor.callLater(0, self._front.join, back)
+        self._proxy.later(0, lambda: self._front.join(back))
         return back
 
     def clientConnectionFailed(self, connector: object, reason: object) -> None:

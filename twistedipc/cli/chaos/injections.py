@@ -1,0 +1,250 @@
+"""What each kind of fault does. Made by ``experiment``; acts on ``platform``, ``proxy`` and ``workload``."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import uuid
+from collections.abc import Iterable
+from functools import partial
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from twistedipc.cli.chaos import strangers
+from twistedipc.cli.chaos.outcome import Outcome
+from twistedipc.cli.chaos.plan import Fault, FaultKind
+from twistedipc.cli.chaos.platform import Platform
+from twistedipc.cli.chaos.proxy import LinkProxy
+from twistedipc.cli.chaos.strangers import Answer
+from twistedipc.cli.chaos.workload import SHORT, Workload
+from twistedipc.cli.client import path
+from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.output import note
+
+#: How many wishes a storm has, and how many viewers a flood.
+STORM = 50
+FLOOD = 120
+
+#: The longest that is waited for a build to be as far as it is to be when it is cancelled: seconds.
+CANCEL_DEADLINE = 3.0
+
+#: Seconds between two wishes while the disk under the ledger is full.
+_ASK_INTERVAL = 0.1
+
+
+class Injections:
+    """Does faults."""
+
+    def __init__(
+        self, reactor: IReactorTime, platform: Platform, proxy: LinkProxy, workload: Workload, outcome: Outcome
+    ) -> None:
+        self._reactor = reactor
+        self._platform = platform
+        self._proxy = proxy
+        self._workload = workload
+        self._outcome = outcome
+
+    async def do(self, fault: Fault) -> None:
+        """One fault, until it is over."""
+        platform = self._platform
+        match fault.kind:
+            case FaultKind.KILL_APISERVER:
+                await self._kill(["apiserver"], fault.seconds)
+            case FaultKind.KILL_BUILDER:
+                await self._kill(["builder"], fault.seconds)
+            case FaultKind.KILL_BOTH:
+                await self._kill(["apiserver", "builder"], fault.seconds)
+            case FaultKind.KILL_RUNNER:
+                self._kill_runner(fault.choice)
+            case FaultKind.STOP_APISERVER | FaultKind.STOP_BUILDER:
+                name = fault.kind.value.removeprefix("stop-")
+                platform.signal(name, signal.SIGSTOP)
+                await self._sleep(fault.seconds)
+                platform.signal(name, signal.SIGCONT)
+            case FaultKind.RESTART_APISERVER | FaultKind.RESTART_BUILDER:
+                name = fault.kind.value.removeprefix("restart-")
+                await deferToThread(platform.stop, name)
+                platform.start(name)
+            case FaultKind.SECOND_BUILDER:
+                if not await deferToThread(platform.second_builder, bool(fault.choice % 2), fault.seconds):
+                    self._is_wrong("a second builder was not refused")
+            case FaultKind.LINK_RESET | FaultKind.LINK_BLACKHOLE | FaultKind.LINK_ONE_WAY | FaultKind.LINK_SHREDDED:
+                await self._do_to_link(fault)
+            case FaultKind.VIEWERS_CUT | FaultKind.VIEWERS_STUCK | FaultKind.VIEWERS_FLOOD:
+                await self._do_to_viewers(fault)
+            case FaultKind.GARBAGE:
+                await self._throw_garbage(fault.choice)
+            case FaultKind.CANCEL:
+                await self._cancel(fault)
+            case FaultKind.POST_STORM:
+                await self._post_storm()
+            case FaultKind.DISK_FULL:
+                await deferToThread(platform.fill, fault.kind)
+                await self._sleep(fault.seconds)
+                await self._make_room(fault.kind)
+            case FaultKind.DATABASE_FULL:
+                await self._database_full(fault)
+            case FaultKind.DATABASE_LOCKED:
+                await deferToThread(platform.lock_database, fault.seconds, bool(fault.choice % 2))
+
+    async def _sleep(self, seconds: float) -> None:
+        await deferLater(self._reactor, seconds)
+
+    def _is_wrong(self, what: str) -> None:
+        self._outcome.wrong_answers += 1
+        note(what)
+
+    # -- processes
+
+    async def _kill(self, names: Iterable[str], seconds: float) -> None:
+        self._platform.kill(*names)
+        await self._sleep(seconds)
+        self._platform.start(*names)
+
+    def _kill_runner(self, choice: int) -> None:
+        """SIGKILL one runner, and note whose: its attempt is lost, as it must be."""
+        found = self._platform.runners()
+        if found:
+            pid, attempt = found[choice % len(found)]
+            self._workload.runner_killed(attempt)
+            os.kill(pid, signal.SIGKILL)
+
+    # -- the link and viewers
+
+    async def _do_to_link(self, fault: Fault) -> None:
+        proxy = self._proxy
+        match fault.kind:
+            case FaultKind.LINK_BLACKHOLE:
+                proxy.hold(True, False)
+                await self._sleep(fault.seconds)
+                # What a blackhole has swallowed never comes: the connection that was in it is of no use any more.
+                proxy.reset()
+                proxy.hold()
+            case FaultKind.LINK_ONE_WAY:
+                proxy.hold(bool(fault.choice % 2))
+                await self._sleep(fault.seconds)
+                proxy.hold()
+            case FaultKind.LINK_SHREDDED:
+                proxy.shred(True)
+                await self._sleep(fault.seconds)
+                proxy.shred(False)
+            case _:
+                proxy.reset()
+
+    async def _do_to_viewers(self, fault: Fault) -> None:
+        viewers = list(self._workload.viewers)
+        match fault.kind:
+            case FaultKind.VIEWERS_STUCK:
+                for viewer in viewers[::2]:
+                    viewer.stick(True)
+                await self._sleep(fault.seconds)
+                for viewer in viewers[::2]:
+                    viewer.stick(False)
+            case FaultKind.VIEWERS_FLOOD:
+                self._outcome.thrown += await deferToThread(
+                    strangers.flood, *self._socket(fault.choice), fault.seconds, FLOOD
+                )
+            case _:
+                for viewer in viewers:
+                    viewer.cut()
+
+    def _socket(self, choice: int) -> tuple[int, str, str]:
+        """A WebSocket's port, token and path: of a build's log, or of all builds."""
+        builds = self._workload.watched()
+        where = path("stream")
+        if builds and choice % 2:
+            where = path("builds", builds[choice % len(builds)], "log", "stream")
+        return self._platform.port, self._platform.client.token, where
+
+    # -- strangers
+
+    async def _throw_garbage(self, choice: int) -> None:
+        chance = random.Random(choice)
+        links = list(self._platform.sockets.values())
+        place = choice % (len(links) + 2)
+        if place < len(links):
+            answers = await deferToThread(strangers.throw_at_link, links[place], chance)
+        elif place == len(links):
+            answers = await deferToThread(strangers.throw_at_api, self._platform.port, chance)
+        else:
+            answers = await deferToThread(strangers.throw_at_websocket, *self._socket(choice), chance)
+        self._outcome.thrown += len(answers)
+        for answer in answers:
+            if b"Traceback" in answer or b" 500 " in answer[:20]:
+                self._is_wrong(f"garbage was answered with {answer[:500]!r}")
+
+    # -- builds
+
+    async def _cancel(self, fault: Fault) -> None:
+        """Cancel a build: a new one, or one that runs, now or when it is about to end."""
+        workload = self._workload
+        moment, part = fault.choice % 3, (fault.choice // 3) % 100 / 100
+        watched = workload.watched()
+        if moment == 0 or not watched:
+            build = await workload.ask_for_build(workload.project, SHORT, uuid.uuid4().hex)
+            workload.watch_too(build)
+            await self._sleep(part)
+        else:
+            build = watched[fault.choice % len(watched)]
+            wanted = part if moment == 1 else 0.97 + part * 0.03
+            until = self._reactor.seconds() + CANCEL_DEADLINE
+            while workload.seen_of(build) < wanted and self._reactor.seconds() < until:
+                await self._sleep(0.005)
+        await workload.cancel(build)
+
+    async def _post_storm(self) -> None:
+        """One wish, many times at once, and once more: one build."""
+        workload, key = self._workload, uuid.uuid4().hex
+        answers = await deferToThread(
+            strangers.storm,
+            self._platform.port,
+            self._platform.client.token,
+            path("projects", workload.project, "builds"),
+            workload.wish(SHORT),
+            key,
+            STORM,
+        )
+        build = await workload.ask_for_build(workload.project, SHORT, key)
+        self._judge(answers, build)
+        workload.watch_too(build)
+
+    async def _database_full(self, fault: Fault) -> None:
+        """
+        While the disk under the ledger is full, a wish is done or refused with a 503 and a Retry-After; a 201 is for
+        good, and what was refused is done when there is room.
+        """
+        workload, platform, key = self._workload, self._platform, uuid.uuid4().hex
+        wish = workload.wish(SHORT)
+        where = path("projects", workload.project, "builds")
+        ask = partial(strangers.ask_once, platform.port, platform.client.token, where, wish, key)
+        answers: list[Answer] = []
+        await deferToThread(platform.fill, fault.kind)
+        until = self._reactor.seconds() + fault.seconds
+        while True:
+            answers.append(await deferToThread(ask))
+            if self._reactor.seconds() > until:
+                break
+            await self._sleep(_ASK_INTERVAL)
+        await self._make_room(fault.kind)
+        build = await workload.ask_for_build(workload.project, SHORT, key)
+        self._judge(answers, build)
+        workload.watch_too(build)
+
+    async def _make_room(self, kind: FaultKind) -> None:
+        if not await deferToThread(self._platform.make_room, kind):
+            raise Failure(ExitCode.UNAVAILABLE, "the small disk can't be made larger again")
+
+    def _judge(self, answers: list[Answer], build: int) -> None:
+        """All the answers to one wish, of which ``build`` came."""
+        self._outcome.answers += len(answers)
+        self._outcome.refused += sum(answer.status in (429, 503) for answer in answers)
+        for answer in answers:
+            if not answer.right:
+                self._is_wrong(f"a wish was answered with {answer}")
+        others = {answer.build for answer in answers if answer.status == 201} - {build, None}
+        if others:
+            self._outcome.builds_doubled += len(others)
+            note(f"one wish made the builds {sorted(map(str, others))} and {build}")
