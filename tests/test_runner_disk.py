@@ -25,13 +25,13 @@ LOW = "the builder's disk is nearly full: the build waits until more than 16.0 M
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 64 MiB."""
     folder = tmp_path / "disk"
-    small = SmallDisk(folder)
+    small = SmallDisk(folder, "64m")
     if not small.mount():
         pytest.skip(f"{NOT_ON_THIS_MACHINE}no file system can be mounted (root can)")
     try:
         yield folder
     finally:
-        small.unmount()
+        small.unmount(keep=False)
 
 
 def nearly_fill(disk: Path) -> Path:

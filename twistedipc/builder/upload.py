@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IConsumer, IReactorTime
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
 from twisted.internet.task import CooperativeTask, Cooperator, TaskFinished, TaskStopped
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, readBody
@@ -143,6 +143,7 @@ async def _patiently(clock: IReactorTime, request: Deferred[IResponse], part: _F
     """The answer, however long the body takes, as long as it moves. Raises `UploadFailed` when it doesn't."""
     why = ""
     seen = looks = 0
+    timer: IDelayedCall
 
     def look() -> None:
         nonlocal why, seen, looks, timer

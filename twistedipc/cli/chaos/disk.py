@@ -15,17 +15,18 @@ _TRIES = 50
 
 
 class SmallDisk:
-    """A tmpfs on ``folder``. It is filled by making it no larger than what is on it."""
+    """A tmpfs of ``size`` on ``folder``. It is filled by making it no larger than what is on it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size: str = SIZE) -> None:
         self._folder = folder
+        self._size = size
 
     def mount(self) -> bool:
         """Mount it; whether that was possible."""
         if os.geteuid() != 0:
             return False
         self._folder.mkdir(exist_ok=True)
-        return _done("mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=0700", "tmpfs", str(self._folder))
+        return _done("mount", "-t", "tmpfs", "-o", f"size={self._size},mode=0700", "tmpfs", str(self._folder))
 
     def fill(self) -> bool:
         """Leave no room; whether that was possible."""
@@ -39,7 +40,7 @@ class SmallDisk:
 
     def make_room(self) -> bool:
         """As before; whether that was possible."""
-        return _done("mount", "-o", f"remount,size={SIZE}", str(self._folder))
+        return _done("mount", "-o", f"remount,size={self._size}", str(self._folder))
 
     def unmount(self, *, keep: bool) -> None:
         """Take it away, and leave what is on it in the folder under it, or not."""
