@@ -20,8 +20,10 @@ A connection, from the wire up::
     endpoints.py   tcp:, unix: and tls: strings                 keys.py         key files
     credentials.py who is at a UNIX socket                      errors.py       exceptions, and the codes on the wire
     testing.py     a pair of ends in memory, for your tests
+    node.py        Node's own `process.send()` channel, as parent and as child, on node_channel.py
 
-``errors``, ``framing``, ``messages``, ``handshake``, ``session`` and ``credit`` import no Twisted and know no clock.
+``errors``, ``framing``, ``messages``, ``handshake``, ``session``, ``credit`` and ``node_channel`` import no Twisted and
+know no clock.
 ``docs/protocol.md`` is the link's normative description.
 
 An echo service, whole::
@@ -66,6 +68,16 @@ from twistedipc.ipc.errors import (
 from twistedipc.ipc.keys import make_key, read_key, write_key
 from twistedipc.ipc.listen import ListenService, listen
 from twistedipc.ipc.messages import Vocabulary
+from twistedipc.ipc.node import (
+    NodeApplication,
+    NodeApplicationFactory,
+    NodeExit,
+    NodePeer,
+    NodeProcess,
+    NoParentChannel,
+    parent_channel,
+    spawn_node,
+)
 from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.protocol import JSONLineProtocol
 from twistedipc.ipc.session import PeerInfo, SessionSettings
@@ -86,6 +98,12 @@ __all__ = [
     "LinkReactor",
     "ListenService",
     "LocalProtocolError",
+    "NoParentChannel",
+    "NodeApplication",
+    "NodeApplicationFactory",
+    "NodeExit",
+    "NodePeer",
+    "NodeProcess",
     "NotConnected",
     "Peer",
     "PeerInfo",
@@ -96,6 +114,8 @@ __all__ = [
     "dial",
     "listen",
     "make_key",
+    "parent_channel",
     "read_key",
+    "spawn_node",
     "write_key",
 ]
