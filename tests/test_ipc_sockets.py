@@ -23,10 +23,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.ipc_example import Ask, Note, Recorder, Told, apiserver, builder
-from twistedipc.ipc.dial import LASTING, LONGEST_DELAY, LONGEST_LOCAL_DELAY, DialService, dial
+from twistedipc.ipc.dial import LASTING, LONGEST_DELAY, LONGEST_LOCAL_DELAY, DialService, dial_links
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.errors import BadEndpoint, NotConnected
-from twistedipc.ipc.listen import ListenService, listen
+from twistedipc.ipc.listen import ListenService, listen_for_links
 from twistedipc.ipc.peer import Application, Peer
 from twistedipc.ipc.protocol import send_at_once
 from twistedipc.ipc.session import SessionSettings
@@ -97,14 +97,14 @@ class SocketTestCase(TestCase):
             await service.stopService()
 
     def listening(self, endpoint: str, settings: SessionSettings | None = None, **options: Any) -> ListenService:
-        service = listen(reactor, endpoint, settings or apiserver(), self.there, **options)
+        service = listen_for_links(reactor, endpoint, settings or apiserver(), self.there, **options)
         service.startService()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.stop(service)))
         return service
 
     def dialling(self, endpoint: str, settings: SessionSettings | None = None, **options: Any) -> DialService:
         # Scattered to a hundredth: reconnecting in milliseconds.
-        service = dial(reactor, endpoint, settings or builder(), self.here, random=lambda: 0.01, **options)
+        service = dial_links(reactor, endpoint, settings or builder(), self.here, random=lambda: 0.01, **options)
         service.startService()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.stop(service)))
         return service
@@ -177,20 +177,20 @@ class UNIXTests(SocketTestCase):
 
     def test_a_socket_that_is_used_is_left_alone(self) -> None:
         self.listening(self.endpoint)
-        other = listen(reactor, self.endpoint, apiserver(), self.there)
+        other = listen_for_links(reactor, self.endpoint, apiserver(), self.there)
         with self.assertRaisesRegex(BadEndpoint, "somebody listens there already"):
             other.startService()
         self.assertTrue(self.path.is_socket())
 
     def test_what_isnt_a_socket_is_left_alone(self) -> None:
         self.path.write_text("precious")
-        service = listen(reactor, self.endpoint, apiserver(), self.there)
+        service = listen_for_links(reactor, self.endpoint, apiserver(), self.there)
         with self.assertRaisesRegex(BadEndpoint, "left alone"):
             service.startService()
         self.assertEqual(self.path.read_text(), "precious")
 
     def test_a_folder_that_isnt_there(self) -> None:
-        service = listen(reactor, f"unix:{self.folder}/no/link", apiserver(), self.there)
+        service = listen_for_links(reactor, f"unix:{self.folder}/no/link", apiserver(), self.there)
         with self.assertRaisesRegex(BadEndpoint, "can't listen there"):
             service.startService()
 
@@ -242,7 +242,7 @@ class TCPTests(SocketTestCase):
 
     async def test_a_port_that_is_taken(self) -> None:
         service = self.listening("tcp:0")
-        other = listen(reactor, f"tcp:{self.port(service)}", apiserver(), self.there)
+        other = listen_for_links(reactor, f"tcp:{self.port(service)}", apiserver(), self.there)
         with self.assertRaisesRegex(BadEndpoint, "can't listen there"):
             other.startService()
         self.assertRaises(RuntimeError, lambda: other.host)
@@ -397,7 +397,7 @@ class BackoffTests(SynchronousTestCase):
 
     def delays(self, random: Callable[[], float], count: int, longest: int = LONGEST_DELAY) -> list[float]:
         memory = MemoryReactorClock()
-        service = dial(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=random)
+        service = dial_links(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=random)
         service._factory.maxDelay = longest
         service.startService()
         delays: list[float] = []
@@ -419,14 +419,14 @@ class BackoffTests(SynchronousTestCase):
         self.assertEqual(self.delays(lambda: 1.0, 5, LONGEST_LOCAL_DELAY), [0.5, 1, 2, 2, 2])
         memory = cast(LinkReactor, MemoryReactorClock())
         for endpoint, longest in (("unix:/nowhere", LONGEST_LOCAL_DELAY), ("tcp:127.0.0.1:1", LONGEST_DELAY)):
-            self.assertEqual(dial(memory, endpoint, builder(), Arrivals())._factory.maxDelay, longest)
+            self.assertEqual(dial_links(memory, endpoint, builder(), Arrivals())._factory.maxDelay, longest)
 
     def test_it_is_scattered_over_the_whole_delay(self) -> None:
         self.assertEqual(self.delays(lambda: 0.25, 4), [0.125, 0.25, 0.5, 1])
 
     def test_only_a_link_that_lasts_starts_afresh(self) -> None:
         memory = MemoryReactorClock()
-        service = dial(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
+        service = dial_links(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
         factory = service._factory
         service.startService()
         for lasted, delay in ((LASTING - 1, 0.5), (LASTING - 1, 1.0), (LASTING, 0.5)):
@@ -443,6 +443,6 @@ class BackoffTests(SynchronousTestCase):
         memory = cast(LinkReactor, MemoryReactorClock())
         for endpoint, changes in (("tcp:example.org:1", {}), ("tcp:localhost:1", {"key": None})):
             with self.assertRaises(BadEndpoint):
-                dial(memory, endpoint, builder(**changes), Arrivals())
+                dial_links(memory, endpoint, builder(**changes), Arrivals())
             with self.assertRaises(BadEndpoint):
-                listen(memory, endpoint.replace("localhost:", ""), apiserver(**changes), Arrivals())
+                listen_for_links(memory, endpoint.replace("localhost:", ""), apiserver(**changes), Arrivals())

@@ -38,6 +38,7 @@ WITHOUT_TWISTED = [
     "ipc/credit.py",
     "ipc/keys.py",
     "ipc/errors.py",
+    "ipc/interface.py",
     "ipc/node_channel.py",
     "web/schemas.py",
     "web/terminal.py",

@@ -45,7 +45,7 @@ LONGEST_LOCAL_DELAY = 2
 LASTING = 5.0
 
 
-def dial(
+def dial_links(
     reactor: LinkReactor,
     endpoint: str,
     settings: SessionSettings,
