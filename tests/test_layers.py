@@ -39,6 +39,8 @@ WITHOUT_TWISTED = [
     "ipc/keys.py",
     "ipc/errors.py",
     "ipc/interface.py",
+    "ipc/outbox.py",
+    "ipc/stream.py",
     "ipc/node_channel.py",
     "web/schemas.py",
     "web/terminal.py",

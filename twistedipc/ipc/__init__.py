@@ -18,14 +18,15 @@ A connection, from the wire up::
     interface.py   what two sides say to one another, declared once       handshake.py    who are you, can you prove it
     service.py     `listen`: the side that answers                         credit.py       how much may be under way
     remote.py      `dial`: the side that asks                              keys.py         key files
+    streams.py     reliable streams, by the rules of stream.py             outbox.py       what isn't acknowledged yet
     dial.py        keeps one connection to an endpoint                     errors.py       exceptions, codes on the wire
     listen.py      accepts connections, bounded                            credentials.py  who is at a UNIX socket
     endpoints.py   tcp:, unix: and tls: strings                            testing.py      links in memory, for tests
     node.py        Node's own `process.send()` channel, as parent and as child, on node_channel.py
 
-``errors``, ``framing``, ``messages``, ``interface``, ``handshake``, ``session``, ``credit`` and ``node_channel``
-import no Twisted and know no clock. ``docs/ipc.md`` is the tutorial, ``docs/protocol.md`` describes the link for other
-languages.
+``errors``, ``framing``, ``messages``, ``interface``, ``handshake``, ``session``, ``credit``, ``stream``, ``outbox`` and
+``node_channel`` import no Twisted and know no clock. ``docs/ipc.md`` is the tutorial, ``docs/protocol.md`` describes
+the link for other languages.
 
 A service, whole::
 
@@ -84,17 +85,20 @@ from twistedipc.ipc.node import (
     parent_channel,
     spawn_node,
 )
+from twistedipc.ipc.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
 from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.protocol import JSONLineProtocol
 from twistedipc.ipc.remote import Remote, Unlinked, dial
 from twistedipc.ipc.service import Listening, Service, handles, listen
 from twistedipc.ipc.session import PeerInfo, SessionSettings
+from twistedipc.ipc.streams import Receiver, Stream, StreamFailed, StreamId
 
 __all__ = [
     "Application",
     "ApplicationFactory",
     "BadEndpoint",
     "BadKey",
+    "BadOutbox",
     "BadService",
     "BadVocabulary",
     "CallFailed",
@@ -102,6 +106,7 @@ __all__ = [
     "Code",
     "CreditWindow",
     "DialService",
+    "FileOutbox",
     "Interface",
     "JSONLineProtocol",
     "LinkError",
@@ -109,6 +114,7 @@ __all__ = [
     "ListenService",
     "Listening",
     "LocalProtocolError",
+    "MemoryOutbox",
     "Message",
     "NoParentChannel",
     "NodeApplication",
@@ -117,14 +123,20 @@ __all__ = [
     "NodePeer",
     "NodeProcess",
     "NotConnected",
+    "Outbox",
+    "OutboxFull",
     "Peer",
     "PeerInfo",
     "QueueFull",
+    "Receiver",
     "Remote",
     "RemoteProtocolError",
     "Request",
     "Service",
     "SessionSettings",
+    "Stream",
+    "StreamFailed",
+    "StreamId",
     "TLSFiles",
     "Unlinked",
     "Vocabulary",

@@ -24,12 +24,14 @@ from __future__ import annotations
 
 import re
 import typing
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from twistedipc.ipc.errors import BadVocabulary
 from twistedipc.ipc.messages import Vocabulary, tag_of
+from twistedipc.ipc.stream import FROM_RECEIVER, FROM_SENDER
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -52,23 +54,31 @@ class Interface:
     :param name: of the service, for the handshake: a side that wants another is refused. Lower-case letters, digits and
         ``-``, at most 24.
     :param kinds: the classes of its messages and requests
+    :param streams: the reliable streams that it receives, each with the class of its items
     :raises BadVocabulary: two have one tag, one has none or one of the link's own, a request doesn't say what its
         reply is
     """
 
-    def __init__(self, name: str, *kinds: type[msgspec.Struct]) -> None:
+    def __init__(
+        self, name: str, *kinds: type[msgspec.Struct], streams: Mapping[str, type[msgspec.Struct]] | None = None
+    ) -> None:
         if not _NAME.fullmatch(name):
             raise BadVocabulary(f"{name!r} is no name for an interface: lower-case letters, digits and - are")
         self.name = name
         self.calls: dict[type[msgspec.Struct], type[msgspec.Struct]] = {}
         messages: list[type[msgspec.Struct]] = []
         for kind in kinds:
-            tag_of(kind)
+            if tag_of(kind).startswith("stream-"):
+                raise BadVocabulary(f"{kind.__qualname__}: types that begin with stream- belong to the streams")
             if issubclass(kind, Request):
                 self.calls[kind] = reply_of(kind)
             else:
                 messages.append(kind)
         self.messages = tuple(messages)
+        self.streams = dict(streams or {})
+        for stream, kind in self.streams.items():
+            if not _NAME.fullmatch(stream) or not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
+                raise BadVocabulary(f"{stream!r} can't be a stream of {_named(kind)}")
         Vocabulary(self.messages, answers=self.calls)  # whatever else is wrong is found now
 
     @property
@@ -89,8 +99,14 @@ class Interface:
 
 def vocabulary(answered: Interface | None, asked: Interface | None) -> Vocabulary:
     """The vocabulary of a side that answers one interface and asks by another; either may be None."""
+    receives: list[type[msgspec.Struct]] = []
+    if answered is not None:
+        receives += answered.messages
+        receives += FROM_SENDER if answered.streams else ()
+    if asked is not None and asked.streams:
+        receives += FROM_RECEIVER
     return Vocabulary(
-        () if answered is None else answered.messages,
+        tuple(receives),
         answers={} if answered is None else answered.calls,
         calls={} if asked is None else asked.calls,
     )

@@ -31,8 +31,10 @@ from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.errors import CallFailed, CallTimedOut, Code, NotConnected, QueueFull
 from twistedipc.ipc.interface import Interface, Request
 from twistedipc.ipc.messages import encode
+from twistedipc.ipc.outbox import MemoryOutbox, Outbox
 from twistedipc.ipc.peer import Peer
 from twistedipc.ipc.service import Limits, Service, ServiceApplication, side_settings
+from twistedipc.ipc.streams import Outgoing, Receivers, Stream
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -84,7 +86,7 @@ def dial(
     """
     answered = None if service is None else service.interface
     settings = side_settings(interface.peer_role, interface.role, answered, interface, key, name, limits)
-    remote = Remote(reactor, service, unlinked)
+    remote = Remote(reactor, interface, service, unlinked)
     links = dial_links(reactor, endpoint, settings, remote.application, tls=tls, uids=uids, random=random)
     remote.start(links)
     return remote
@@ -93,9 +95,12 @@ def dial(
 class Remote:
     """A service, over one link after another. Made by `dial`."""
 
-    def __init__(self, clock: IReactorTime, service: Service | None, unlinked: Unlinked) -> None:
+    def __init__(self, clock: IReactorTime, interface: Interface, service: Service | None, unlinked: Unlinked) -> None:
         self._clock = clock
         self._service = service
+        streams = service is not None and service.interface.streams
+        self._receivers = Receivers(service.receiver) if service is not None and streams else None
+        self._outgoing = Outgoing(clock, interface.streams)
         self._unlinked = unlinked
         self._links: DialService | None = None
         self._peer: Peer | None = None
@@ -109,7 +114,7 @@ class Remote:
 
     def application(self, peer: Peer) -> ServiceApplication:
         """The application factory of its links."""
-        application = _RemoteApplication(self._service, peer, self)
+        application = _RemoteApplication(self._service, peer, self._receivers, self._outgoing, self)
         self._peer = peer
         if self._queue:
             queue, self._queue, self._queued = list(self._queue), deque(), 0
@@ -168,6 +173,7 @@ class Remote:
             self._closed = True
             self._why = "it was closed here"
             self._queue.clear()
+            self._outgoing.close()
             waiting, self._waiting = self._waiting, []
             for each in waiting:
                 each.errback(NotConnected(self._why))
@@ -222,6 +228,17 @@ class Remote:
         self._queue.append(message)
         self._queued += size
 
+    def stream(self, name: str, outbox: Outbox | None = None) -> Stream:
+        """
+        A reliable stream of the service's interface: what is written to it arrives once, in order, whatever links come
+        and go; and, with a `FileOutbox`, whatever becomes of this process.
+
+        :param outbox: where items are kept until they are acknowledged; by default in memory. It is closed with the
+            stream.
+        :raises LocalProtocolError: the interface has no such stream, or this outbox is sent already
+        """
+        return self._outgoing.stream(name, MemoryOutbox() if outbox is None else outbox)
+
     async def drain(self) -> None:
         """
         Wait until the service keeps up with what it is sent: at once, if it does. Without a link, wait for one.
@@ -232,8 +249,15 @@ class Remote:
 
 
 class _RemoteApplication(ServiceApplication):
-    def __init__(self, service: Service | None, peer: Peer, remote: Remote) -> None:
-        super().__init__(service, peer)
+    def __init__(
+        self,
+        service: Service | None,
+        peer: Peer,
+        receivers: Receivers | None,
+        outgoing: Outgoing,
+        remote: Remote,
+    ) -> None:
+        super().__init__(service, peer, receivers, outgoing)
         self._remote = remote
 
     def connection_lost(self, reason: str) -> None:

@@ -32,15 +32,19 @@ from typing import Any, ClassVar, ParamSpec, TypedDict, TypeVar, Unpack
 import msgspec
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
-from twistedipc.ipc.errors import BadService
+from twistedipc.ipc.errors import BadService, RemoteProtocolError
 from twistedipc.ipc.interface import Interface, vocabulary
 from twistedipc.ipc.listen import ListenService, listen_for_links
+from twistedipc.ipc.outbox import MemoryOutbox, Outbox
 from twistedipc.ipc.peer import Peer
 from twistedipc.ipc.session import SessionSettings
+from twistedipc.ipc.stream import FROM_SENDER
+from twistedipc.ipc.streams import Incoming, Outgoing, Receiver, Receivers, Stream, StreamId
 
 _S = TypeVar("_S")
 _M = TypeVar("_M", bound=msgspec.Struct)
@@ -101,6 +105,12 @@ class Service:
         foreign = [kind.__qualname__ for kind in found if kind not in interface.kinds]
         if foreign:
             raise BadService(f"{cls.__qualname__} handles {', '.join(foreign)}, not of {interface.name}'s interface")
+        if interface.streams and cls.receiver is Service.receiver:
+            raise BadService(f"{cls.__qualname__} has no method receiver for its streams")
+
+    def receiver(self, stream: StreamId) -> Receiver:
+        """Where the items of a stream end up. Called once for each stream, as long as links bring it."""
+        raise NotImplementedError("the interface has no streams")
 
     def peer_ready(self, peer: Peer) -> None:
         """A peer has linked. Called before anything of it."""
@@ -146,29 +156,46 @@ class ServiceApplication:
 
     _log = Logger()
 
-    def __init__(self, service: Service | None, peer: Peer) -> None:
+    def __init__(
+        self, service: Service | None, peer: Peer, receivers: Receivers | None, outgoing: Outgoing | None
+    ) -> None:
         self.peer = peer
         self._service = service
+        self._handlers = {} if service is None else type(service)._handlers
+        self._incoming: Incoming | None = None
+        self._outgoing = outgoing
         self._running: set[Deferred[Any]] = set()
         self._ended = False
         if service is not None:
+            if receivers is not None:
+                self._incoming = Incoming(peer, service.interface.streams, receivers)
             service.peer_ready(peer)
+        if outgoing is not None:
+            outgoing.link_made(peer)
 
     def message_received(self, message: Any) -> None:
         """See `Application`."""
-        result = self._handle(message)
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            self._of_a_stream(message)
+            return
+        result = handler(self._service, message, self.peer)
         if isinstance(result, Awaitable):
             self._run(result, message)
 
     def call_received(self, request: Any) -> Any:
         """See `Application`."""
-        return self._handle(request)
+        return self._handlers[type(request)](self._service, request, self.peer)
 
     def connection_lost(self, reason: str) -> None:
         """See `Application`."""
         self._ended = True
         for running in list(self._running):
             running.cancel()
+        if self._incoming is not None:
+            self._incoming.close()
+        if self._outgoing is not None:
+            self._outgoing.link_lost(self.peer)
         if self._service is not None:
             self._service.peer_lost(self.peer, reason)
 
@@ -177,12 +204,19 @@ class ServiceApplication:
 
     def writing_resumed(self) -> None:
         """See `Application`."""
+        if self._outgoing is not None:
+            self._outgoing.pump()
 
-    def _handle(self, message: Any) -> Any:
-        # What no handler is for was refused by the vocabulary, which is made of the same interface.
-        service = self._service
-        assert service is not None, "without a service nothing is in the vocabulary"
-        return type(service)._handlers[type(message)](service, message, self.peer)
+    def _of_a_stream(self, frame: Any) -> None:
+        # What else no handler is for was refused by the vocabulary, which is made of the same interfaces.
+        try:
+            if isinstance(frame, FROM_SENDER):
+                if self._incoming is not None:
+                    self._incoming.received(frame)
+            elif self._outgoing is not None:
+                self._outgoing.received(self.peer, frame)
+        except RemoteProtocolError as error:
+            self.peer.close(error.code, error.reason)
 
     def _run(self, work: Awaitable[Any], message: msgspec.Struct) -> None:
         async def wait() -> None:
@@ -209,16 +243,31 @@ class ServiceApplication:
 class Listening:
     """A service that is being met at an endpoint."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, clock: IReactorTime, service: Service, calls: Interface | None) -> None:
         self.peers: set[Peer] = set()
+        self._clock = clock
         self._service = service
+        self._kinds = {} if calls is None else calls.streams
+        self._receivers = Receivers(service.receiver) if service.interface.streams else None
+        self._outgoing: dict[str, Outgoing] = {}
         self._links: ListenService | None = None
 
     def application(self, peer: Peer) -> ServiceApplication:
         """A peer has linked. The application factory of its links."""
-        application = _ListeningApplication(self._service, peer, self.peers)
+        outgoing = self._outgoing.get(peer.info.name)
+        application = _ListeningApplication(self._service, peer, self._receivers, outgoing, self.peers)
         self.peers.add(peer)
         return application
+
+    def stream(self, peer: str, name: str, outbox: Outbox | None = None) -> Stream:
+        """
+        A reliable stream to the peer of this name, whenever it is linked; see `Remote.stream`. Its interface is what
+        `listen` was told in ``calls``.
+        """
+        outgoing = self._outgoing.get(peer)
+        if outgoing is None:
+            outgoing = self._outgoing[peer] = Outgoing(self._clock, self._kinds)
+        return outgoing.stream(name, MemoryOutbox() if outbox is None else outbox)
 
     def start(self, links: ListenService) -> None:
         """Begin to listen. Raises `BadEndpoint`."""
@@ -236,15 +285,24 @@ class Listening:
         return host.port
 
     def close(self) -> Deferred[None]:
-        """Say goodbye to all peers. Fires when all links are closed."""
+        """Say goodbye to all peers, and close the streams to them. Fires when all links are closed."""
         if self._links is None:
             raise RuntimeError("it isn't listening")
+        for outgoing in self._outgoing.values():
+            outgoing.close()
         return self._links.stopService()
 
 
 class _ListeningApplication(ServiceApplication):
-    def __init__(self, service: Service, peer: Peer, peers: set[Peer]) -> None:
-        super().__init__(service, peer)
+    def __init__(
+        self,
+        service: Service,
+        peer: Peer,
+        receivers: Receivers | None,
+        outgoing: Outgoing | None,
+        peers: set[Peer],
+    ) -> None:
+        super().__init__(service, peer, receivers, outgoing)
         self._peers = peers
 
     def connection_lost(self, reason: str) -> None:
@@ -276,6 +334,6 @@ async def listen(
     """
     interface = service.interface
     settings = side_settings(interface.role, interface.peer_role, interface, calls, key, name, limits)
-    listening = Listening(service)
+    listening = Listening(reactor, service, calls)
     listening.start(listen_for_links(reactor, endpoint, settings, listening.application, tls=tls, uids=uids))
     return listening

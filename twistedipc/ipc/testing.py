@@ -282,12 +282,12 @@ class ServicePair:
         **limits: Unpack[Limits],
     ) -> None:
         self.clock = clock or Clock()
-        self.remote = Remote(self.clock, answers, unlinked)
-        self.listening = Listening(service)
-        #: the wire of now; None before the first link
-        self.wire: ConnectedPair | None = None
         interface = service.interface
         calls: Interface | None = None if answers is None else answers.interface
+        self.remote = Remote(self.clock, interface, answers, unlinked)
+        self.listening = Listening(self.clock, service, calls)
+        #: the wire of now; None before the first link
+        self.wire: ConnectedPair | None = None
         self._dialler = side_settings(interface.peer_role, interface.role, calls, interface, KEY, "", limits)
         self._listener = side_settings(interface.role, interface.peer_role, interface, calls, KEY, "", limits)
         self._split = split
