@@ -26,10 +26,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.ipc_example import Ask, Note, Recorder, Told, apiserver, builder
-from twistedipc.ipc.dial import LASTING, LONGEST_DELAY, LONGEST_LOCAL_DELAY, VAIN_LOCAL_DELAY, DialService, dial
+from twistedipc.ipc.dial import LASTING, LONGEST_DELAY, LONGEST_LOCAL_DELAY, VAIN_LOCAL_DELAY, DialService, dial_links
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.errors import BadEndpoint, NotConnected
-from twistedipc.ipc.listen import ListenService, listen
+from twistedipc.ipc.listen import ListenService, listen_for_links
 from twistedipc.ipc.peer import Application, Peer
 from twistedipc.ipc.protocol import send_at_once
 from twistedipc.ipc.session import SessionSettings
@@ -100,14 +100,14 @@ class SocketTestCase(TestCase):
             await service.stopService()
 
     def listening(self, endpoint: str, settings: SessionSettings | None = None, **options: Any) -> ListenService:
-        service = listen(reactor, endpoint, settings or apiserver(), self.there, **options)
+        service = listen_for_links(reactor, endpoint, settings or apiserver(), self.there, **options)
         service.startService()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.stop(service)))
         return service
 
     def dialling(self, endpoint: str, settings: SessionSettings | None = None, **options: Any) -> DialService:
         # Scattered to a hundredth: reconnecting in milliseconds.
-        service = dial(reactor, endpoint, settings or builder(), self.here, random=lambda: 0.01, **options)
+        service = dial_links(reactor, endpoint, settings or builder(), self.here, random=lambda: 0.01, **options)
         service.startService()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.stop(service)))
         return service
@@ -180,20 +180,20 @@ class UNIXTests(SocketTestCase):
 
     def test_a_socket_that_is_used_is_left_alone(self) -> None:
         self.listening(self.endpoint)
-        other = listen(reactor, self.endpoint, apiserver(), self.there)
+        other = listen_for_links(reactor, self.endpoint, apiserver(), self.there)
         with self.assertRaisesRegex(BadEndpoint, "somebody listens there already"):
             other.startService()
         self.assertTrue(self.path.is_socket())
 
     def test_what_isnt_a_socket_is_left_alone(self) -> None:
         self.path.write_text("precious")
-        service = listen(reactor, self.endpoint, apiserver(), self.there)
+        service = listen_for_links(reactor, self.endpoint, apiserver(), self.there)
         with self.assertRaisesRegex(BadEndpoint, "left alone"):
             service.startService()
         self.assertEqual(self.path.read_text(), "precious")
 
     def test_a_folder_that_isnt_there(self) -> None:
-        service = listen(reactor, f"unix:{self.folder}/no/link", apiserver(), self.there)
+        service = listen_for_links(reactor, f"unix:{self.folder}/no/link", apiserver(), self.there)
         with self.assertRaisesRegex(BadEndpoint, "can't listen there"):
             service.startService()
 
@@ -245,7 +245,7 @@ class TCPTests(SocketTestCase):
 
     async def test_a_port_that_is_taken(self) -> None:
         service = self.listening("tcp:0")
-        other = listen(reactor, f"tcp:{self.port(service)}", apiserver(), self.there)
+        other = listen_for_links(reactor, f"tcp:{self.port(service)}", apiserver(), self.there)
         with self.assertRaisesRegex(BadEndpoint, "can't listen there"):
             other.startService()
         self.assertRaises(RuntimeError, lambda: other.host)
@@ -400,7 +400,7 @@ class BackoffTests(SynchronousTestCase):
 
     def delays(self, random: Callable[[], float], count: int, *, local: bool = False) -> list[float]:
         memory = MemoryReactorClock()
-        service = dial(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=random)
+        service = dial_links(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=random)
         if not local:  # only the connector is of the machine: the row is the one for all
             service._factory.maxDelay = LONGEST_DELAY
             service._factory.vain_delay = None
@@ -427,13 +427,13 @@ class BackoffTests(SynchronousTestCase):
             ("unix:/nowhere", LONGEST_LOCAL_DELAY, VAIN_LOCAL_DELAY),
             ("tcp:127.0.0.1:1", LONGEST_DELAY, None),
         ):
-            factory = dial(memory, endpoint, builder(), Arrivals())._factory
+            factory = dial_links(memory, endpoint, builder(), Arrivals())._factory
             self.assertEqual((factory.maxDelay, factory.vain_delay), (longest, vain))
 
     def test_on_one_machine_whoever_throws_out_is_tried_less_and_less(self) -> None:
         """Also if it can't be reached in between."""
         memory = MemoryReactorClock()
-        service = dial(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
+        service = dial_links(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
         factory = service._factory
         service.startService()
         for lost, delay in ((1, 0.5), (1, 1), (0, VAIN_LOCAL_DELAY), (1, 2), (1, 2)):
@@ -457,7 +457,7 @@ class BackoffTests(SynchronousTestCase):
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)
         memory = MemoryReactorClock()
-        service = dial(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
+        service = dial_links(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
         service.startService()
         for reason in ("no", "no", "none", "linked", "none", "none"):
             if reason == "linked":
@@ -474,7 +474,7 @@ class BackoffTests(SynchronousTestCase):
 
     def test_only_a_link_that_lasts_starts_afresh(self) -> None:
         memory = MemoryReactorClock()
-        service = dial(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
+        service = dial_links(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
         factory = service._factory
         service.startService()
         for lasted, delay in ((LASTING - 1, 0.5), (LASTING - 1, 1.0), (LASTING, 0.5)):
@@ -491,6 +491,6 @@ class BackoffTests(SynchronousTestCase):
         memory = cast(LinkReactor, MemoryReactorClock())
         for endpoint, changes in (("tcp:example.org:1", {}), ("tcp:localhost:1", {"key": None})):
             with self.assertRaises(BadEndpoint):
-                dial(memory, endpoint, builder(**changes), Arrivals())
+                dial_links(memory, endpoint, builder(**changes), Arrivals())
             with self.assertRaises(BadEndpoint):
-                listen(memory, endpoint.replace("localhost:", ""), apiserver(**changes), Arrivals())
+                listen_for_links(memory, endpoint.replace("localhost:", ""), apiserver(**changes), Arrivals())

@@ -15,45 +15,52 @@ A connection, from the wire up::
                ⇅
              Peer ⇄ Application   peer.py       what you talk to; what you write
 
-    dial.py        keeps one connection to an endpoint          handshake.py    who are you, and can you prove it
-    listen.py      accepts connections, bounded                 credit.py       how much may be under way
-    endpoints.py   tcp:, unix: and tls: strings                 keys.py         key files
-    credentials.py who is at a UNIX socket                      errors.py       exceptions, and the codes on the wire
-    testing.py     a pair of ends in memory, for your tests
+    interface.py   what two sides say to one another, declared once       handshake.py    who are you, can you prove it
+    service.py     `listen`: the side that answers                         credit.py       how much may be under way
+    remote.py      `dial`: the side that asks                              keys.py         key files
+    streams.py     reliable streams, by the rules of stream.py             outbox.py       what isn't acknowledged yet
+    dial.py        keeps one connection to an endpoint                     errors.py       exceptions, codes on the wire
+    listen.py      accepts connections, bounded                            credentials.py  who is at a UNIX socket
+    endpoints.py   tcp:, unix: and tls: strings                            testing.py      links in memory, for tests
+    node.py        Node's own `process.send()` channel, as parent and as child, on node_channel.py
 
-``errors``, ``framing``, ``messages``, ``handshake``, ``session`` and ``credit`` import no Twisted and know no clock.
-``docs/protocol.md`` is the link's normative description.
+``errors``, ``framing``, ``messages``, ``interface``, ``handshake``, ``session``, ``credit``, ``stream``, ``outbox`` and
+``node_channel`` import no Twisted and know no clock. ``docs/ipc.md`` is the tutorial, ``docs/protocol.md`` describes
+the link for other languages.
 
-An echo service, whole::
+A service, whole::
 
-    class Echo(msgspec.Struct, tag="echo", tag_field="type"):
-        text: str
+    class Sum(msgspec.Struct):
+        value: int
 
-    class Server:                       # an `Application`
-        def __init__(self, peer): self.peer = peer
-        def message_received(self, message): ...
-        def call_received(self, request): return request
-        def connection_lost(self, reason): ...
-        def writing_paused(self): ...
-        def writing_resumed(self): ...
+    class Add(Request[Sum]):
+        a: int
+        b: int
 
-    settings = SessionSettings(
-        name="echo-1", role="server", peer_role="client", incarnation=secrets.token_hex(8),
-        key=read_key(Path("link.key")), vocabulary=Vocabulary(answers={Echo: Echo}),
-    )
-    listen(reactor, "tcp:8700", settings, Server).startService()
+    CALCULATOR = Interface("calculator", Add)
 
-and at the other end, once the application's factory has been given its ``peer``::
+    class Calculator(Service):
+        interface = CALCULATOR
 
-    reply = await peer.call(Echo(text="hello"), timeout=5)
+        @handles(Add)
+        def add(self, request, peer):
+            return Sum(request.a + request.b)
+
+    listening = await listen(reactor, "unix:calculator.sock", Calculator())
+
+and in another process::
+
+    calculator = dial(reactor, "unix:calculator.sock", CALCULATOR)
+    total = await calculator.call(Add(a=2, b=3), timeout=5)
 """
 
 from twistedipc.ipc.credit import CreditWindow
-from twistedipc.ipc.dial import DialService, dial
+from twistedipc.ipc.dial import DialService, dial_links
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.errors import (
     BadEndpoint,
     BadKey,
+    BadService,
     BadVocabulary,
     CallFailed,
     CallTimedOut,
@@ -61,41 +68,86 @@ from twistedipc.ipc.errors import (
     LinkError,
     LocalProtocolError,
     NotConnected,
+    QueueFull,
     RemoteProtocolError,
 )
+from twistedipc.ipc.interface import Interface, Message, Request
 from twistedipc.ipc.keys import make_key, read_key, write_key
-from twistedipc.ipc.listen import ListenService, listen
+from twistedipc.ipc.listen import ListenService, listen_for_links
 from twistedipc.ipc.messages import Vocabulary
+from twistedipc.ipc.node import (
+    NodeApplication,
+    NodeApplicationFactory,
+    NodeExit,
+    NodePeer,
+    NodeProcess,
+    NoParentChannel,
+    parent_channel,
+    spawn_node,
+)
+from twistedipc.ipc.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
 from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.protocol import JSONLineProtocol
+from twistedipc.ipc.remote import Remote, Unlinked, dial
+from twistedipc.ipc.service import Listening, Service, handles, listen
 from twistedipc.ipc.session import PeerInfo, SessionSettings
+from twistedipc.ipc.streams import Receiver, Stream, StreamFailed, StreamId
 
 __all__ = [
     "Application",
     "ApplicationFactory",
     "BadEndpoint",
     "BadKey",
+    "BadOutbox",
+    "BadService",
     "BadVocabulary",
     "CallFailed",
     "CallTimedOut",
     "Code",
     "CreditWindow",
     "DialService",
+    "FileOutbox",
+    "Interface",
     "JSONLineProtocol",
     "LinkError",
     "LinkReactor",
     "ListenService",
+    "Listening",
     "LocalProtocolError",
+    "MemoryOutbox",
+    "Message",
+    "NoParentChannel",
+    "NodeApplication",
+    "NodeApplicationFactory",
+    "NodeExit",
+    "NodePeer",
+    "NodeProcess",
     "NotConnected",
+    "Outbox",
+    "OutboxFull",
     "Peer",
     "PeerInfo",
+    "QueueFull",
+    "Receiver",
+    "Remote",
     "RemoteProtocolError",
+    "Request",
+    "Service",
     "SessionSettings",
+    "Stream",
+    "StreamFailed",
+    "StreamId",
     "TLSFiles",
+    "Unlinked",
     "Vocabulary",
     "dial",
+    "dial_links",
+    "handles",
     "listen",
+    "listen_for_links",
     "make_key",
+    "parent_channel",
     "read_key",
+    "spawn_node",
     "write_key",
 ]

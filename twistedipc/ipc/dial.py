@@ -47,7 +47,7 @@ VAIN_LOCAL_DELAY = 0.25
 LASTING = 5.0
 
 
-def dial(
+def dial_links(
     reactor: LinkReactor,
     endpoint: str,
     settings: SessionSettings,

@@ -8,6 +8,7 @@ made it; `RemoteProtocolError` is the peer's fault, never reaches the applicatio
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 
 class Code(StrEnum):
@@ -53,6 +54,10 @@ class NotConnected(LinkError):
     """The link has ended (or is ending); ``str()`` says why. What was sent may or may not have arrived."""
 
 
+class QueueFull(NotConnected):
+    """There is no link, and no room for one more message that waits for the next."""
+
+
 class CallTimedOut(LinkError):
     """There was no reply in time. The peer was told to drop the call; whether it has acted on it is unknown."""
 
@@ -62,16 +67,25 @@ class CallFailed(LinkError):
     A call was answered by an error instead of a reply.
 
     Raised by an application that answers calls, to say so; raised at the one who called, with the same fields.
+
+    :param code: for programs: which error it is
+    :param message: for people
+    :param data: more about it, for programs: what JSON can hold
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, data: Any = None) -> None:
         super().__init__(f"{message} [{code}]")
         self.code = code
         self.message = message
+        self.data = data
 
 
 class BadVocabulary(TypeError):
     """A `Vocabulary` was declared with types that can't be told apart on the wire."""
+
+
+class BadService(TypeError):
+    """A `Service` doesn't handle what its interface has."""
 
 
 class BadEndpoint(ValueError):

@@ -34,7 +34,7 @@ UNAUTHENTICATED = 64
 CONNECTIONS = 1024
 
 
-def listen(
+def listen_for_links(
     reactor: LinkReactor,
     endpoint: str,
     settings: SessionSettings,

@@ -52,6 +52,7 @@ class Error(Frame, frozen=True, kw_only=True, gc=False, tag="error"):
     code: str
     message: str
     id: CallId | msgspec.UnsetType = msgspec.UNSET
+    data: Any = msgspec.UNSET
 
 
 class Drop(Frame, frozen=True, kw_only=True, gc=False, tag="drop"):

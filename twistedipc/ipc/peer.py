@@ -52,6 +52,8 @@ class Link(Protocol):
 
     def call(self, request: msgspec.Struct, timeout: float) -> Deferred[Any]: ...
 
+    def drain(self) -> Deferred[None]: ...
+
     def close(self, code: str, reason: str) -> None: ...
 
     def pauseProducing(self) -> None: ...
@@ -94,6 +96,13 @@ class Peer:
         :raises LocalProtocolError: the request isn't in ``calls``, or is over the frame limit
         """
         return self._link.call(request, timeout)
+
+    def drain(self) -> Deferred[None]:
+        """
+        Fires when the peer keeps up with what it is sent (`paused` is false); at once, if it does. Whoever sends a lot
+        waits for this now and then. Fails with `NotConnected` if the link ends before.
+        """
+        return self._link.drain()
 
     def close(self, code: str, reason: str) -> None:
         """Tell the peer why, and end the link. Nothing is received from now on; idempotent."""

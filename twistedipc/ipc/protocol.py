@@ -18,7 +18,7 @@ from typing import Any, Protocol, cast
 import msgspec
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
@@ -147,6 +147,7 @@ class JSONLineProtocol(LineReceiver):
         self._turn_end: IDelayedCall | None = None
         self._held: deque[bytes] = deque()
         self._held_bytes = 0
+        self._draining: list[Deferred[None]] = []
         # Calls: ours, and those that the application is answering.
         self._waiting: dict[int, Deferred[Any]] = {}
         self._answering: dict[int, Deferred[Any]] = {}
@@ -223,6 +224,16 @@ class JSONLineProtocol(LineReceiver):
         self._waiting[id_] = reply
         self._collected()
         return reply
+
+    def drain(self) -> Deferred[None]:
+        """See `Peer.drain`."""
+        if self._life is not _Life.OPEN:
+            return fail(NotConnected(self._reason))
+        if not self.writing_is_paused:
+            return succeed(None)
+        draining: Deferred[None] = Deferred()
+        self._draining.append(draining)
+        return draining
 
     def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
         """End the link. The application hears of it at the end of the turn, not from within this call."""
@@ -337,15 +348,20 @@ class JSONLineProtocol(LineReceiver):
     def _not_answered(self, failure: Failure, call: CallReceived) -> None:
         assert self._session is not None
         error = failure.value
+        data = None
         if isinstance(error, CallFailed):
-            code, message = error.code, error.message
+            code, message, data = error.code, error.message, error.data
         elif isinstance(error, CancelledError) or self._is_closing():
             code, message = Code.CLOSED, "the call was cancelled"
         else:
             request = type(call.request).__qualname__
             self._log.failure("{peer}: {request} wasn't answered", failure, peer=self._name(), request=request)
             code, message = Code.INTERNAL, "an error inside; see the log there"
-        self._session.refuse(call.id, code, message)
+        try:
+            self._session.refuse(call.id, code, message, data)
+        except LocalProtocolError:
+            self._log.failure("{peer}: an error's data was left out", peer=self._name())
+            self._session.refuse(call.id, code, message)
         self._collected()
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -369,6 +385,9 @@ class JSONLineProtocol(LineReceiver):
         if self._application is not None and self._life is _Life.OPEN:
             self._tell(self._application.writing_resumed, "writing_resumed")
             self._flush_at_turn_end()
+        draining, self._draining = self._draining, []
+        for each in draining:
+            each.callback(None)
 
     def _collected(self) -> None:
         """Something may be there to be sent."""
@@ -457,8 +476,9 @@ class JSONLineProtocol(LineReceiver):
             # Nothing more is said; whoever still answers a call, answers nobody.
             self._session.close(Code.CLOSED, self._reason)
         waiting, self._waiting = self._waiting, {}
-        for reply in waiting.values():
-            reply.errback(NotConnected(self._reason))
+        draining, self._draining = self._draining, []
+        for each in (*waiting.values(), *draining):
+            each.errback(NotConnected(self._reason))
         for answering in list(self._answering.values()):
             answering.cancel()
         if self._application is not None:

@@ -17,6 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -493,7 +494,8 @@ class Session:
                 events.append(ErrorReceived(frame.code, frame.message))
             case Error(id=int(id_)):
                 if self._end_outgoing(id_) is not None:
-                    events.append(CallEnded(id_, CallFailed(frame.code, frame.message)))
+                    data = None if frame.data is msgspec.UNSET else frame.data
+                    events.append(CallEnded(id_, CallFailed(frame.code, frame.message, data)))
             case Drop():
                 if frame.id in self._incoming and frame.id not in self._dropped:
                     self._dropped.add(frame.id)
@@ -582,10 +584,15 @@ class Session:
         if self._forget_incoming(id_):
             self._queue(data)
 
-    def refuse(self, id_: int, code: str, message: str) -> None:
-        """Answer a call by an error."""
-        if id_ in self._incoming and self._forget_incoming(id_) and self.state is State.READY:
-            self._refuse(id_, code, message)
+    def refuse(self, id_: int, code: str, message: str, data: Any = None) -> None:
+        """
+        Answer a call by an error. `LocalProtocolError` if its ``data`` can't be sent: then the call is still open.
+        """
+        if id_ not in self._incoming:
+            return
+        error = self._error(id_, code, message, data)
+        if self._forget_incoming(id_) and self.state is State.READY:
+            self._queue(error)
 
     def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
         """End the session. Nothing happens if it has ended."""
@@ -601,7 +608,14 @@ class Session:
         return True
 
     def _refuse(self, id_: int, code: str, message: str) -> None:
-        self._queue(encode(Error(code=code, message=message[:_REASON_LIMIT], id=id_)))
+        self._queue(self._error(id_, code, message, None))
+
+    def _error(self, id_: int, code: str, message: str, data: Any) -> bytes:
+        error = Error(code=code, message=message[:_REASON_LIMIT], id=id_, data=msgspec.UNSET if data is None else data)
+        try:
+            return self._bounded(encode(error))
+        except (TypeError, ValueError, RecursionError) as wrong:
+            raise LocalProtocolError(f"the data of an error can't be sent as JSON: {wrong}") from None
 
     def _check_open(self) -> None:
         if self.state is State.READY:

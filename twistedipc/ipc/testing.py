@@ -1,18 +1,26 @@
 # Much of Twisted has no annotations.
 # mypy: disable-error-code="no-untyped-call"
 """
-A link in memory, for tests of what stands on one: `connected_pair`. The protocols are the real ones; only the wire and
-the clock aren't.
+A link in memory, for tests of what stands on one: `ServicePair` for a `Service` and the `Remote` that asks it,
+`connected_pair` for what is below them. The protocols are the real ones; only the wire and the clock aren't.
 
-Nothing moves by itself: `ConnectedPair.pump` carries bytes until both sides are quiet, and `ConnectedPair.advance`
-lets time go by. The wire can be cut, can lose one direction without a word, and can split or join chunks anyhow; or a
-test carries the bytes itself, some at a time (`ConnectedPair.carry`), and lets one side die (`ConnectedPair.kill`).
+Nothing moves by itself: `pump` carries bytes until both sides are quiet, and `advance` lets time go by. The wire can be
+cut, can be slow, can lose one direction without a word, and can split or join chunks anyhow; or a test carries the
+bytes itself, some at a time (`ConnectedPair.carry`), and lets one side die (`ConnectedPair.kill`). ::
+
+    pair = ServicePair(Calculator())
+    reply = pair.remote.call(Add(a=2, b=3))
+    pair.pump()
+    assert successResultOf(reply) == Sum(5)
+    pair.cut()          # the link breaks …
+    pair.link()         # … and is made again
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Unpack
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -21,9 +29,12 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistedipc.ipc.interface import Interface
 from twistedipc.ipc.messages import Vocabulary
 from twistedipc.ipc.peer import ApplicationFactory
 from twistedipc.ipc.protocol import JSONLineProtocol
+from twistedipc.ipc.remote import Remote, Unlinked
+from twistedipc.ipc.service import Limits, Listening, Service, side_settings
 from twistedipc.ipc.session import SessionSettings, Side
 
 #: The key of the settings that `settings` makes.
@@ -146,6 +157,7 @@ class ConnectedPair:
     :param split: how a piece of the stream is cut into chunks; by default it isn't
     :param high_water: bytes in a transport's buffer at which writing is paused
     :param listener_clock: the listener's own clock, if the two sides are two processes that don't live equally long
+    :param latency: seconds that bytes are under way, either way
     """
 
     def __init__(
@@ -157,10 +169,13 @@ class ConnectedPair:
         split: Callable[[bytes], Iterable[bytes]] | None = None,
         high_water: int = 64 * 1024,
         listener_clock: Clock | None = None,
+        latency: float = 0.0,
     ) -> None:
         self.clock = clock
+        self.latency = latency
         self._clocks = [clock] if listener_clock is None else [clock, listener_clock]
         self._split = split
+        self._under_way: dict[Side, deque[tuple[float, bytes]]] = {side: deque() for side in Side}
         self._owners = {side: _Owner() for side in Side}
         self.dialler = JSONLineProtocol(Side.DIALLER, *dialler, clock, self._owners[Side.DIALLER])
         self.listener = JSONLineProtocol(Side.LISTENER, *listener, self._clocks[-1], self._owners[Side.LISTENER])
@@ -204,8 +219,9 @@ class ConnectedPair:
 
     def cut(self) -> None:
         """The connection breaks: both sides see it at once, and what was under way is lost."""
-        for wire in self._wires.values():
+        for side, wire in self._wires.items():
             wire.buffer.clear()
+            self._under_way[side].clear()
         for wire in self._wires.values():
             wire.lose(Failure(ConnectionLost()))
         self.pump()
@@ -215,6 +231,7 @@ class ConnectedPair:
         for side in sides:
             self._wires[side].blackholed = True
             self._wires[side].buffer.clear()
+            self._under_way[side].clear()
 
     def kill(self, side: Side) -> None:
         """
@@ -223,8 +240,9 @@ class ConnectedPair:
         """
         dead, other = self._wires[side], self._wires[_OTHER[side]]
         dead.connected = False
-        dead.buffer.clear()
-        other.buffer.clear()
+        for each in Side:
+            self._wires[each].buffer.clear()
+            self._under_way[each].clear()
         if not dead.blackholed:
             other.lose(Failure(ConnectionLost()))
 
@@ -233,15 +251,19 @@ class ConnectedPair:
         Carry this side's bytes (at most ``limit`` of them), and its end if that has come, to the other side; whether
         there was anything. Neither side ends its turn by that.
         """
-        wire, other = self._wires[source], self._wires[_OTHER[source]]
+        wire, other, under_way = self._wires[source], self._wires[_OTHER[source]], self._under_way[source]
+        now = self.clock.seconds()
         moved = False
         if wire.buffer and other.reading:
-            data = wire.take(limit)
+            under_way.append((now + self.latency, wire.take(limit)))
+            moved = True
+        while under_way and under_way[0][0] <= now and other.reading:
+            _due, data = under_way.popleft()
             moved = True
             for chunk in [data] if self._split is None else self._split(data):
                 if other.connected:
                     other.protocol.dataReceived(chunk)
-        if wire.connected and wire.disconnecting and not wire.buffer:
+        if wire.connected and wire.disconnecting and not wire.buffer and not under_way:
             wire.lose(Failure(ConnectionDone()))
             if not wire.blackholed:
                 other.lose(Failure(ConnectionLost() if wire.aborted else ConnectionDone()))
@@ -261,3 +283,76 @@ def connected_pair(
     pair = ConnectedPair(clock or Clock(), dialler, listener, split=split, high_water=high_water)
     pair.pump()
     return pair
+
+
+class ServicePair:
+    """
+    A service that is met, and the `Remote` that asks it, linked in memory.
+
+    :param service: the one that is met
+    :param answers: what the asking side answers with, if it is called as well
+    :param unlinked: see `dial`
+    :param split: how a piece of the stream is cut into chunks; by default it isn't
+    :param latency: seconds that bytes are under way, either way
+    :param limits: as for `listen` and `dial`, on both sides
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        answers: Service | None = None,
+        unlinked: Unlinked = Unlinked(),  # noqa: B008  (immutable)
+        clock: Clock | None = None,
+        split: Callable[[bytes], Iterable[bytes]] | None = None,
+        latency: float = 0.0,
+        high_water: int = 64 * 1024,
+        linked: bool = True,
+        **limits: Unpack[Limits],
+    ) -> None:
+        self.clock = clock or Clock()
+        interface = service.interface
+        calls: Interface | None = None if answers is None else answers.interface
+        self.remote = Remote(self.clock, interface, answers, unlinked)
+        self.listening = Listening(self.clock, service, calls)
+        #: the wire of now; None before the first link
+        self.wire: ConnectedPair | None = None
+        self._dialler = side_settings(interface.peer_role, interface.role, calls, interface, KEY, "", limits)
+        self._listener = side_settings(interface.role, interface.peer_role, interface, calls, KEY, "", limits)
+        self._split = split
+        self._latency = latency
+        self._high_water = high_water
+        if linked:
+            self.link()
+
+    def link(self) -> ConnectedPair:
+        """Link them (again), and carry bytes until both are quiet."""
+        self.wire = ConnectedPair(
+            self.clock,
+            (self._dialler, self.remote.application),
+            (self._listener, self.listening.application),
+            split=self._split,
+            high_water=self._high_water,
+            latency=self._latency,
+        )
+        self.wire.pump()
+        return self.wire
+
+    def cut(self) -> None:
+        """The link breaks, and what was under way is lost."""
+        if self.wire is not None:
+            self.wire.cut()
+
+    def pump(self) -> None:
+        """Carry bytes until both sides are quiet."""
+        if self.wire is None:
+            self.clock.advance(0)
+        else:
+            self.wire.pump()
+
+    def advance(self, seconds: float, step: float = 1.0) -> None:
+        """Let time go by, and carry bytes after each ``step`` of it."""
+        if self.wire is None:
+            self.clock.advance(seconds)
+        else:
+            self.wire.advance(seconds, step)

@@ -28,8 +28,8 @@ from twistedipc.ipc import (
     SessionSettings,
     TLSFiles,
     Vocabulary,
-    dial,
-    listen,
+    dial_links,
+    listen_for_links,
     read_key,
 )
 from twistedipc.taps.config import ApiserverLink, BuilderLink, ConfigError
@@ -105,8 +105,8 @@ def links(
         )
         tls = TLSFiles(certificate=config.tls.certificate, key=config.tls.private_key, authority=config.tls.authority)
         return [
-            *(listen(reactor, endpoint, settings, application, tls=tls) for endpoint in config.listen),
-            *(dial(reactor, endpoint, settings, application, tls=tls) for endpoint in config.dial),
+            *(listen_for_links(reactor, endpoint, settings, application, tls=tls) for endpoint in config.listen),
+            *(dial_links(reactor, endpoint, settings, application, tls=tls) for endpoint in config.dial),
         ]
     except (BadEndpoint, BadKey, ValueError) as error:
         raise ConfigError(f"link: {error}") from error

@@ -1,0 +1,444 @@
+"""Reliable streams: each item once, in order, whatever breaks."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from twistedipc.ipc import (
+    BadService,
+    BadVocabulary,
+    FileOutbox,
+    Interface,
+    LocalProtocolError,
+    MemoryOutbox,
+    Message,
+    NotConnected,
+    Service,
+    Stream,
+    StreamFailed,
+    StreamId,
+)
+from twistedipc.ipc.session import Side
+from twistedipc.ipc.stream import Hole, ReceiveWindow, StreamAck, StreamItems, StreamOpen
+from twistedipc.ipc.streams import CREDIT, RETRY_AFTER
+from twistedipc.ipc.testing import ServicePair
+
+
+class Item(msgspec.Struct):
+    n: int
+    text: str = ""
+
+
+class Other(msgspec.Struct):
+    pass
+
+
+COLLECTOR = Interface("collector", streams={"items": Item})
+
+
+class Shelf:
+    """A receiver that keeps items in a list, which outlives links and (in a test's mind) processes."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.firsts: list[int] = []
+        self.slow = False
+        self.fail = False
+        self.pending: list[Deferred[None]] = []
+
+    def position(self) -> int:
+        return len(self.items) + 1
+
+    def take(self, first: int, items: Sequence[Item]) -> Any:
+        if self.fail:
+            raise OSError("the disk is full")
+        assert first == len(self.items) + 1, "items are missing, or came twice"
+        self.firsts.append(first)
+        return self._later(items) if self.slow else self.items.extend(items)
+
+    async def _later(self, items: Sequence[Item]) -> None:
+        waiting: Deferred[None] = Deferred()
+        self.pending.append(waiting)
+        await waiting
+        self.items.extend(items)
+
+
+class Collector(Service):
+    interface = COLLECTOR
+
+    def __init__(self) -> None:
+        self.shelves: dict[str, Shelf] = {}
+
+    def receiver(self, stream: StreamId) -> Shelf:
+        return self.shelves.setdefault(f"{stream.stream}/{stream.id}", Shelf())
+
+
+class StreamTests(SynchronousTestCase):
+    """One stream."""
+
+    def setUp(self) -> None:
+        self.service = Collector()
+        self.pair = ServicePair(self.service)
+        self.stream = self.pair.remote.stream("items")
+
+    def write(self, *numbers: int, text: str = "") -> list[Deferred[int]]:
+        return [Deferred.fromCoroutine(self.stream.write(Item(n, text))) for n in numbers]
+
+    @property
+    def shelf(self) -> Shelf:
+        (shelf,) = self.service.shelves.values()
+        return shelf
+
+    def numbers(self) -> list[int]:
+        return [item.n for item in self.shelf.items]
+
+    def test_items_arrive_and_are_acknowledged(self) -> None:
+        assert [self.successResultOf(d) for d in self.write(5, 6, 7)] == [1, 2, 3]
+        flushed = self.stream.flushed()
+        self.assertNoResult(flushed)
+        self.pair.pump()
+        self.successResultOf(flushed)
+        assert self.numbers() == [5, 6, 7]
+        assert self.shelf.firsts == [1], "what was written in one turn comes at once"
+        assert self.stream.acknowledged == 4
+        self.successResultOf(self.stream.flushed())
+
+    def test_they_wait_for_a_link_and_go_on_after_it(self) -> None:
+        self.pair.cut()
+        self.write(1, 2)
+        self.pair.link()
+        assert self.numbers() == [1, 2]
+        self.write(3)
+        self.pair.clock.advance(0)
+        self.pair.cut()  # it was under way
+        self.write(4)
+        self.pair.link()
+        assert self.numbers() == [1, 2, 3, 4]
+        assert self.stream.acknowledged == 5
+
+    def test_a_full_outbox_makes_the_writer_wait(self) -> None:
+        self.pair.pump()
+        shelf = self.shelf
+        shelf.slow = True
+        self.stream = self.pair.remote.stream("items", MemoryOutbox(limit=1000))
+        writes = self.write(*range(100), text="x" * 50)
+        waiting = [write for write in writes if not write.called]
+        assert 50 < len(waiting) < 100
+        for _ in range(100):
+            self.pair.pump()
+            for other in self.service.shelves.values():
+                for each in other.pending:
+                    if not each.called:
+                        each.callback(None)
+        assert sorted(self.successResultOf(write) for write in writes) == list(range(1, 101))
+        (second,) = [shelf for shelf in self.service.shelves.values() if shelf.items]
+        assert len(second.items) == 100
+
+    def test_credit_bounds_what_is_under_way(self) -> None:
+        self.pair.pump()
+        self.shelf.slow = True
+        self.write(*range(300), text="x" * 10_000)
+        self.pair.pump()
+        taken = 0
+        while self.shelf.pending:
+            pending, self.shelf.pending = self.shelf.pending, []
+            under_way = self.stream._cursor - self.stream.acknowledged
+            assert under_way * 10_000 <= CREDIT + 80_000
+            for each in pending:
+                each.callback(None)
+            self.pair.pump()
+            taken += 1
+        assert taken > 2
+        assert self.numbers() == list(range(300))
+
+    def test_a_receiver_that_fails_is_tried_again(self) -> None:
+        self.pair.pump()
+        self.shelf.fail = True
+        self.write(1)
+        self.pair.pump()
+        assert len(self.flushLoggedErrors(OSError)) == 1
+        self.shelf.fail = False
+        self.write(2)
+        self.pair.pump()
+        assert self.shelf.items == []
+        self.pair.advance(RETRY_AFTER + 1)
+        assert self.numbers() == [1, 2]
+
+    def test_a_newer_link_takes_the_stream_over(self) -> None:
+        self.pair.pump()
+        self.shelf.slow = True
+        self.write(1, 2)
+        self.pair.pump()
+        # The old link is half open: its receiver is still at work when the new one comes.
+        assert self.pair.wire is not None
+        self.pair.wire.blackhole(Side.DIALLER, Side.LISTENER)
+        self.write(3)
+        self.pair.link()
+        self.shelf.slow = False
+        assert self.shelf.items == []
+        self.shelf.pending[0].callback(None)
+        self.pair.pump()
+        assert self.numbers() == [1, 2, 3]
+        self.pair.pump()
+        assert self.stream.acknowledged == 4
+
+    def test_a_receiver_that_lost_its_position_is_not_fooled(self) -> None:
+        self.write(1, 2)
+        self.pair.pump()
+        self.pair.cut()
+        self.service.shelves.clear()
+        self.pair.link()
+        self.failureResultOf(self.write(3)[0], StreamFailed)
+        failed = self.failureResultOf(self.stream.flushed(), StreamFailed).value
+        assert failed.code == "hole"
+        assert "items 1 to 2" in str(failed)
+
+    def test_a_sender_that_lost_its_outbox_is_another_stream(self) -> None:
+        self.write(1, 2)
+        self.pair.pump()
+        self.stream.close()
+        self.stream = self.pair.remote.stream("items")
+        self.write(9)
+        self.pair.pump()
+        assert sorted([item.n for item in shelf.items] for shelf in self.service.shelves.values()) == [[1, 2], [9]]
+
+    def test_what_cannot_be_written(self) -> None:
+        self.failureResultOf(Deferred.fromCoroutine(self.stream.write(Other())), LocalProtocolError)
+        with self.assertRaisesRegex(LocalProtocolError, "no stream 'others'"):
+            self.pair.remote.stream("others")
+        outbox = MemoryOutbox()
+        self.pair.remote.stream("items", outbox)
+        with self.assertRaisesRegex(LocalProtocolError, "already"):
+            self.pair.remote.stream("items", outbox)
+
+    def test_after_close(self) -> None:
+        self.pair.cut()
+        self.write(1)
+        flushed = self.stream.flushed()
+        self.successResultOf(self.pair.remote.close())
+        self.failureResultOf(flushed, NotConnected)
+        self.failureResultOf(self.write(2)[0], NotConnected)
+
+    def test_the_listening_side_may_send_too(self) -> None:
+        class Plain(Service):
+            interface = Interface("plain")
+
+        pair = ServicePair(Plain(), answers=self.service)
+        name = next(iter(pair.listening.peers)).info.name
+        early = pair.listening.stream(name, "items")
+        Deferred.fromCoroutine(early.write(Item(1)))
+        pair.pump()
+        pair.cut()
+        pair.link()
+        Deferred.fromCoroutine(early.write(Item(2)))
+        pair.pump()
+        assert early.acknowledged == 3
+
+    def test_bad_peers(self) -> None:
+        """What a sender that isn't ours might say; the link ends, and nothing of it was taken."""
+        for frames, code in (
+            ([StreamItems(id="x", first=1, items=msgspec.Raw(b"[]"))], "bad-message"),
+            ([StreamOpen(stream="items", id="x", first=1)] * 2, "bad-message"),
+            (
+                [
+                    StreamOpen(stream="items", id="x", first=1),
+                    StreamItems(id="x", first=1, items=msgspec.Raw(b'[{"n":"no"}]')),
+                ],
+                "bad-message",
+            ),
+            (
+                [
+                    StreamOpen(stream="items", id="x", first=1),
+                    StreamItems(id="x", first=1, items=msgspec.Raw(b'{"n":1}')),
+                ],
+                "bad-message",
+            ),
+        ):
+            pair = ServicePair(Collector())
+            assert pair.remote.peer is not None
+            for frame in frames:
+                pair.remote.peer.send(frame)
+            pair.pump()
+            assert pair.wire is not None
+            assert code in pair.wire.reason(Side.DIALLER)
+
+    def test_a_hole_is_asked_for_once(self) -> None:
+        assert self.pair.remote.peer is not None
+        peer = self.pair.remote.peer
+        peer.send(StreamOpen(stream="items", id="x", first=1))
+        self.pair.pump()
+        for first in (5, 6, 7):
+            peer.send(StreamItems(id="x", first=first, items=msgspec.Raw(b'[{"n":1}]')))
+        self.pair.pump()
+        assert self.service.shelves["items/x"].items == []
+        peer.send(StreamItems(id="x", first=1, items=msgspec.Raw(b'[{"n":1},{"n":2}]')))
+        peer.send(StreamItems(id="x", first=2, items=msgspec.Raw(b'[{"n":2},{"n":3}]')))
+        self.pair.pump()
+        assert [item.n for item in self.service.shelves["items/x"].items] == [1, 2, 3]
+
+    def test_an_acknowledgement_of_what_was_never_sent(self) -> None:
+        (peer,) = self.pair.listening.peers
+        self.pair.pump()
+        peer.send(StreamAck(id=self.stream.id, next=7))
+        self.pair.pump()
+        assert self.pair.remote.peer is None
+
+    def test_an_unknown_stream_is_refused(self) -> None:
+        assert self.pair.remote.peer is not None
+        self.pair.remote.peer.send(StreamOpen(stream="nothing", id="x", first=1))
+        self.pair.pump()
+        assert self.pair.remote.peer is not None
+
+    def test_declarations(self) -> None:
+        with self.assertRaisesRegex(BadService, "no method receiver"):
+
+            class Deaf(Service):
+                interface = COLLECTOR
+
+        with self.assertRaisesRegex(BadVocabulary, "can't be a stream"):
+            Interface("x", streams={"a": int})  # type: ignore[dict-item]
+        with self.assertRaisesRegex(BadVocabulary, "can't be a stream"):
+            Interface("x", streams={"A B": Item})
+
+        class Sly(Message, tag="stream-open"):
+            pass
+
+        with self.assertRaisesRegex(BadVocabulary, "belong to the streams"):
+            Interface("x", Sly)
+
+
+def test_a_window_drops_by_number() -> None:
+    window = ReceiveWindow(5)
+    assert window.skip(5, 9) == 0
+    assert window.skip(3, 9) == 2
+    assert window.skip(1, 4) == 3
+    with pytest.raises(Hole) as hole:
+        window.skip(6, 7)
+    assert hole.value.next == 5
+    window.take(9)
+    window.take(7)
+    assert window.next == 9
+
+
+class StreamMachine(RuleBasedStateMachine):
+    """A sender with a folder and a receiver with a shelf, both of which die and come back, and a wire that breaks."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.temporary = tempfile.TemporaryDirectory()
+        self.clock = Clock()
+        self.shelf = Shelf()
+        self.written = 0
+        self.make()
+
+    def make(self) -> None:
+        machine = self
+
+        class One(Service):
+            interface = COLLECTOR
+
+            def receiver(self, stream: StreamId) -> Shelf:
+                return machine.shelf
+
+        self.pair = ServicePair(One(), clock=self.clock, linked=False, split=self.split, high_water=3000)
+        self.stream = self.open()
+
+    def split(self, data: bytes) -> list[bytes]:
+        return [data[: len(data) // 2], data[len(data) // 2 :]]
+
+    def open(self) -> Stream:
+        outbox = FileOutbox(Path(self.temporary.name), durable=False, limit=20_000, segment_bytes=1000)
+        return self.pair.remote.stream("items", outbox)
+
+    @rule(count=st.integers(1, 30), size=st.sampled_from([0, 200]))
+    def write(self, count: int, size: int) -> None:
+        for _ in range(count):
+            if self.stream._outbox.room:
+                self.written += 1
+                done = Deferred.fromCoroutine(self.stream.write(Item(self.written, "x" * size)))
+                assert done.result == self.written
+
+    @rule()
+    def link(self) -> None:
+        self.pair.cut()
+        self.pair.link()
+
+    @rule()
+    def cut(self) -> None:
+        self.pair.cut()
+
+    @rule(side=st.sampled_from(list(Side)), limit=st.integers(1, 5000))
+    def carry_some(self, side: Side, limit: int) -> None:
+        self.clock.advance(0)
+        wire = self.pair.wire
+        if wire is not None and not wire.lost:
+            other = Side.LISTENER if side is Side.DIALLER else Side.DIALLER
+            data = wire.wire(side).take(limit)
+            if data and wire.wire(other).connected:
+                wire.wire(other).protocol.dataReceived(data)
+
+    @rule()
+    def pump(self) -> None:
+        self.pair.pump()
+
+    @rule()
+    def sender_dies(self) -> None:
+        self.clock.advance(0)
+        self.pair.cut()
+        self.stream.close()
+        self.stream = self.open()
+
+    @rule()
+    def both_die(self) -> None:
+        self.pair.cut()
+        self.stream.close()
+        self.shelf.pending.clear()  # what was being taken dies with its process
+        self.make()
+
+    @rule(slow=st.booleans())
+    def receiver_becomes(self, slow: bool) -> None:
+        self.shelf.slow = slow
+
+    @precondition(lambda self: hasattr(self, "shelf") and self.shelf.pending)
+    @rule()
+    def receiver_has_taken(self) -> None:
+        self.shelf.pending.pop(0).callback(None)
+
+    @invariant()
+    def each_once_in_order(self) -> None:
+        if hasattr(self, "shelf"):
+            taken = len(self.shelf.items)
+            assert [item.n for item in self.shelf.items] == list(range(1, taken + 1))
+            assert taken <= self.written
+            assert self.stream.acknowledged <= taken + 1, "what was acknowledged is kept"
+
+    def teardown(self) -> None:
+        if not hasattr(self, "shelf"):
+            return
+        self.shelf.slow = False
+        self.link()
+        for _ in range(50):
+            while self.shelf.pending:
+                self.receiver_has_taken()
+            self.pair.pump()
+        assert [item.n for item in self.shelf.items] == list(range(1, self.written + 1))
+        assert self.stream.acknowledged == self.written + 1
+        assert self.stream._window.free > 0
+        self.stream.close()
+        self.temporary.cleanup()
+
+
+TestStreamMachine = StreamMachine.TestCase
+TestStreamMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -1,0 +1,541 @@
+# Much of Twisted has no annotations.
+# mypy: disable-error-code="no-untyped-call"
+"""
+Node's own `process.send()` channel, spoken by Python: as the parent of a Node script (`spawn_node`), and as a program
+that Node has forked (`parent_channel`). Neither side needs a library for it.
+
+In a Node script the channel is ``process.send(message)`` and ``process.on('message', …)``; in a Node parent it is
+``fork('child.py', [], {execPath: 'python3'})``. Messages are whatever JSON can hold. Sockets and servers that Node
+sends along are refused: closed, and acknowledged, so that nothing waits for them; the message that they came with
+arrives.
+
+`twistedipc.ipc.node_channel` has the format; what is here is processes, descriptors, and the reactor.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections import deque
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ProcessDone
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IFileDescriptorReceiver,
+    IPushProducer,
+    IReactorProcess,
+    IReactorSocket,
+    IReactorTime,
+    ITransport,
+)
+from twisted.internet.protocol import ProcessProtocol, ServerFactory, connectionDone
+from twisted.internet.protocol import Protocol as StreamProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twistedipc.ipc.errors import LinkError, LocalProtocolError, NotConnected
+from twistedipc.ipc.node_channel import MESSAGE_LIMIT, BadLine, NodeChannel, Overlong, Received
+from twistedipc.ipc.protocol import LinkTransport, send_at_once
+
+#: Bytes that may wait for a peer that doesn't read, before `NodePeer.send` refuses more.
+OUTBOUND_LIMIT = 64 << 20
+
+#: Seconds after a child's exit in which its channel and its output are read to the end. Only something else that has
+#: inherited them can keep them open longer.
+DRAIN = 1.0
+
+#: Seconds to write what is left when the channel is closed, to a peer that doesn't read it.
+LINGER = 5.0
+
+_CHANNEL = "NODE_CHANNEL_FD"
+_MODE = "NODE_CHANNEL_SERIALIZATION_MODE"
+_CLUSTER = "NODE_UNIQUE_ID"  # would make a Node child believe that it is a worker of a cluster
+
+#: The child's descriptor of the channel, as Node itself has it.
+_CHILD_FD = 3
+
+
+class NodeReactor(IReactorTime, IReactorSocket, IReactorProcess):
+    """What a channel needs of a reactor."""
+
+
+class NoParentChannel(LinkError):
+    """This process wasn't forked by Node with a channel that can be used; ``str()`` says why."""
+
+
+class NodeApplication(Protocol):
+    """
+    What you write: one for each channel, made by a `NodeApplicationFactory`. All is called in the reactor's thread, in
+    the order in which it arrived. An exception that gets out of `message_received` is logged and closes the channel.
+    """
+
+    def message_received(self, message: Any) -> None:
+        """A message: what JSON can hold, as `json.loads` would give it (a string may have lone surrogates)."""
+
+    def channel_closed(self, reason: str) -> None:
+        """Nothing comes any more, and nothing can be sent. ``reason`` is for people. The process may live on."""
+
+
+class NodePeer:
+    """The other end of a channel."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages can be sent."""
+        return self._channel.open
+
+    @property
+    def paused(self) -> bool:
+        """Whether the peer doesn't keep up: `drain` waits until it does."""
+        return self._channel.full
+
+    def send(self, message: Any) -> None:
+        """
+        Send a message: what `json.dumps` takes, and msgspec's structs and dataclasses. It leaves at the end of this
+        turn of the reactor, with all others.
+
+        :raises NotConnected: the channel is closed
+        :raises LocalProtocolError: it can't be JSON, is too long, is an object that Node keeps for itself (its ``cmd``
+            begins with ``NODE_``), or too much waits already because `paused` wasn't minded
+        """
+        self._channel.send(message)
+
+    def drain(self) -> Deferred[None]:
+        """Fires when the peer keeps up; at once, if it does now. Fails with `NotConnected` if the channel is closed."""
+        return self._channel.drain()
+
+    def pause_reading(self) -> None:
+        """Receive nothing more for now: in time, the peer's `process.send` returns false."""
+        self._channel.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Receive again."""
+        self._channel.resume_reading()
+
+    def disconnect(self) -> Deferred[None]:
+        """
+        Close the channel, once everything is written: Node's ``'disconnect'`` event. Fires when it is closed, within
+        `LINGER` seconds. A program that ends after this has lost nothing of what it sent.
+        """
+        return self._channel.disconnect()
+
+
+NodeApplicationFactory = Callable[[NodePeer], NodeApplication]
+
+
+# -- as the parent ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NodeExit:
+    """How a child has ended: its exit code, or the signal that it died of."""
+
+    code: int | None
+    signal: int | None = None
+
+
+def spawn_node(
+    reactor: NodeReactor,
+    script: str | Path,
+    application_factory: NodeApplicationFactory,
+    *,
+    arguments: Sequence[str] = (),
+    node: Sequence[str] = ("node",),
+    environment: Mapping[str, str] | None = None,
+    folder: str | Path | None = None,
+    output: Callable[[int, bytes], None] | None = None,
+    message_limit: int = MESSAGE_LIMIT,
+) -> NodeProcess:
+    """
+    Start a Node script that has a channel to us, as Node's ``fork()`` would.
+
+    :param node: the program and its own options; anything that finds its channel by ``NODE_CHANNEL_FD`` will do
+    :param environment: its environment; None is this process's
+    :param output: called with the descriptor (1 or 2) and bytes of its output; None: it has ours
+    :raises OSError: the program isn't there, or no process can be made
+    """
+    command = [*node, str(script), *arguments]
+    variables = dict(os.environ if environment is None else environment)
+    variables.pop(_CLUSTER, None)
+    variables |= {_CHANNEL: str(_CHILD_FD), _MODE: "json"}
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        process = _Process(reactor, output)
+        pipes: dict[int, int | str] = {1: 1, 2: 2} if output is None else {1: "r", 2: "r"}
+        transport = reactor.spawnProcess(
+            process,
+            command[0],
+            command,
+            env=variables,
+            path=None if folder is None else str(folder),
+            childFDs={0: 0, **pipes, _CHILD_FD: theirs.fileno()},
+        )
+        channel = _adopt(reactor, ours.fileno(), application_factory, "the child", message_limit)
+    process.channel_of(channel)
+    return NodeProcess(channel.peer, process, transport)
+
+
+class NodeProcess:
+    """A child with a channel."""
+
+    def __init__(self, peer: NodePeer, process: _Process, transport: Any) -> None:
+        self.peer = peer
+        self._process = process
+        self._transport = transport
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, while it lives."""
+        pid: int | None = self._transport.pid
+        return pid
+
+    def signal(self, number: int) -> None:
+        """Send it a signal. Nothing happens if it has ended."""
+        if self._process.exit is None and self._transport.pid is not None:
+            os.kill(self._transport.pid, number)
+
+    def ended(self) -> Deferred[NodeExit]:
+        """Fires when it has exited and all that it sent and printed was delivered."""
+        return self._process.ended()
+
+
+class _Process(ProcessProtocol):
+    """Waits for three things: the exit, the end of the output, the end of the channel."""
+
+    def __init__(self, clock: IReactorTime, output: Callable[[int, bytes], None] | None) -> None:
+        self._clock = clock
+        self._output = output
+        self._channel: _Channel | None = None
+        self._waiting: list[Deferred[NodeExit]] = []
+        self._printed_all = False
+        self._deadline: IDelayedCall | None = None
+        self.exit: NodeExit | None = None
+
+    def channel_of(self, channel: _Channel) -> None:
+        """The channel whose end is waited for."""
+        self._channel = channel
+        channel.closed().addCallback(lambda _: self._look())
+
+    def ended(self) -> Deferred[NodeExit]:
+        """See `NodeProcess.ended`."""
+        if self._is_over() and self.exit is not None:
+            return succeed(self.exit)
+        waiting: Deferred[NodeExit] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        if self._output is not None:
+            self._output(childFD, data)
+
+    def processExited(self, reason: Failure) -> None:
+        error = reason.value
+        if isinstance(error, ProcessDone):
+            self.exit = NodeExit(0)
+        else:
+            self.exit = NodeExit(getattr(error, "exitCode", None), getattr(error, "signal", None))
+        self._deadline = self._clock.callLater(DRAIN, self._give_up)
+        self._look()
+
+    def processEnded(self, reason: Failure) -> None:
+        self._printed_all = True
+        self._look()
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        if self._channel is not None:
+            self._channel.abort("the child has exited")
+        if not self._printed_all:
+            self._printed_all = True
+            assert self.transport is not None
+            self.transport.loseConnection()
+        self._look()
+
+    def _is_over(self) -> bool:
+        return self.exit is not None and self._printed_all and (self._channel is None or self._channel.over)
+
+    def _look(self) -> None:
+        if not self._is_over() or self.exit is None:
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(self.exit)
+
+
+# -- as the child ----------------------------------------------------------------------------------------------------
+
+
+def parent_channel(
+    reactor: NodeReactor,
+    application_factory: NodeApplicationFactory,
+    *,
+    environment: MutableMapping[str, str] = os.environ,
+    message_limit: int = MESSAGE_LIMIT,
+) -> NodePeer:
+    """
+    The channel to the Node program that has forked this process. To be called once: the variables that tell of it are
+    taken out of ``environment``, and the descriptor isn't passed on to children.
+
+    :raises NoParentChannel: there is none, or it speaks another format (``serialization: 'advanced'``)
+    """
+    number, mode = environment.pop(_CHANNEL, None), environment.pop(_MODE, "json")
+    if number is None:
+        raise NoParentChannel(f"this process has no channel to a parent: {_CHANNEL} isn't set")
+    if mode != "json":
+        raise NoParentChannel(f"the parent's channel has the serialization {mode!r}: only 'json' is spoken here")
+    if not (number.isdecimal() and len(number) < 10):
+        raise NoParentChannel(f"{_CHANNEL} is {number!r}, which isn't a descriptor")
+    descriptor = int(number)
+    try:
+        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            raise NoParentChannel(f"{_CHANNEL} is {number}, which isn't a socket")
+        os.set_blocking(descriptor, False)
+        channel = _adopt(reactor, descriptor, application_factory, "the parent", message_limit)
+        os.close(descriptor)  # the reactor has a duplicate, which isn't inherited
+    except OSError as error:
+        raise NoParentChannel(f"{_CHANNEL} is {number}, which can't be used: {error.strerror}") from None
+    return channel.peer
+
+
+# -- the channel -----------------------------------------------------------------------------------------------------
+
+
+class _OneChannel(ServerFactory[StreamProtocol]):
+    """`IReactorSocket` wants a factory; there is one channel."""
+
+    noisy = False
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+
+    def buildProtocol(self, addr: IAddress | None) -> StreamProtocol:
+        return self._channel
+
+
+def _adopt(
+    reactor: NodeReactor, descriptor: int, application_factory: NodeApplicationFactory, who: str, message_limit: int
+) -> _Channel:
+    channel = _Channel(reactor, application_factory, who, NodeChannel(message_limit=message_limit))
+    factory = cast(Any, _OneChannel(channel))  # the interface wants a protocol that knows its factory
+    reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, factory)
+    return channel
+
+
+@implementer(IPushProducer)
+class _Tap:
+    """What the transport turns on and off."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+
+    def pauseProducing(self) -> None:
+        self._channel.pause_writing()
+
+    def resumeProducing(self) -> None:
+        self._channel.resume_writing()
+
+    def stopProducing(self) -> None:
+        """The channel is lost, which it is told by `connectionLost`."""
+
+
+@implementer(IFileDescriptorReceiver)
+class _Channel(StreamProtocol):
+    """A `NodeChannel` on a transport."""
+
+    _log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, application_factory: NodeApplicationFactory, who: str, channel: NodeChannel
+    ) -> None:
+        self.peer = NodePeer(self)
+        self.open = False
+        self.full = False  # the transport takes no more for now
+        self.over = False
+        self._clock = clock
+        self._application_factory = application_factory
+        self._application: NodeApplication | None = None
+        self._who = who
+        self._channel = channel
+        self._reason = f"{who} has closed the channel"
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        self._turn_end: IDelayedCall | None = None
+        self._linger: IDelayedCall | None = None
+        self._events: deque[Received | BadLine | Overlong] = deque()
+        self._reading = True
+        self._draining: list[Deferred[None]] = []
+        self._closing: list[Deferred[None]] = []
+
+    # -- the transport's
+
+    def connectionMade(self) -> None:
+        self.open = True
+        self._wire.registerProducer(_Tap(self), True)
+        self._application = self._application_factory(self.peer)
+
+    def fileDescriptorReceived(self, descriptor: int) -> None:
+        """A handle of Node's came along: it can't be used here, and mustn't leak."""
+        os.close(descriptor)
+        self._channel.handle_received()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._events.extend(self._channel.receive(data))
+        answers = self._channel.answers()
+        if answers and self.open:
+            self._queue(answers)
+        self._deliver()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.open = False
+        self._reading = True
+        self._deliver()  # what has arrived was sent before the end
+        self.over = True
+        for call in (self._turn_end, self._linger):
+            if call is not None and call.active():
+                call.cancel()
+        self._out.clear()
+        draining, self._draining = self._draining, []
+        for each in draining:
+            each.errback(NotConnected(self._reason))
+        if self._application is not None:
+            try:
+                self._application.channel_closed(self._reason)
+            except Exception:
+                self._log.failure("{who}: channel_closed failed", who=self._who)
+        closing, self._closing = self._closing, []
+        for each in closing:
+            each.callback(None)
+
+    # -- reading
+
+    def pause_reading(self) -> None:
+        if self.open and self._reading:
+            self._reading = False
+            self._wire.pauseProducing()
+
+    def resume_reading(self) -> None:
+        if self.open and not self._reading:
+            self._reading = True
+            self._wire.resumeProducing()
+            self._at_turn_end()
+
+    def _deliver(self) -> None:
+        while self._events and self._reading and not self.over:
+            match self._events.popleft():
+                case Received(message=message, handle_refused=refused):
+                    if refused:
+                        self._log.warn("{who} sent a socket or a server along, which was refused", who=self._who)
+                    self._tell(message)
+                case BadLine(reason=reason):
+                    self._log.warn("{who} sent a line that is no message: {reason}", who=self._who, reason=reason)
+                case Overlong(reason=reason):
+                    self.abort(reason)
+
+    def _tell(self, message: Any) -> None:
+        assert self._application is not None
+        try:
+            self._application.message_received(message)
+        except Exception:
+            self._log.failure("{who}: the application failed while a message was received", who=self._who)
+            self._events.clear()
+            self.abort("an error inside")
+
+    # -- writing
+
+    def send(self, message: Any) -> None:
+        if not self.open:
+            raise NotConnected(self._reason)
+        if self._out_bytes > OUTBOUND_LIMIT:
+            raise LocalProtocolError(f"{self._out_bytes} bytes wait for {self._who} to read them: mind `paused`")
+        self._queue(self._channel.encode(message))
+
+    def drain(self) -> Deferred[None]:
+        if not self.open:
+            return fail(NotConnected(self._reason))
+        if not self.full:
+            return succeed(None)
+        draining: Deferred[None] = Deferred()
+        self._draining.append(draining)
+        return draining
+
+    def pause_writing(self) -> None:
+        self.full = True
+
+    def resume_writing(self) -> None:
+        self.full = False
+        self._write()
+        if not self.full:
+            draining, self._draining = self._draining, []
+            for each in draining:
+                each.callback(None)
+
+    def _queue(self, line: bytes) -> None:
+        self._out.append(line)
+        self._out_bytes += len(line)
+        self._at_turn_end()
+
+    def _at_turn_end(self) -> None:
+        if self._turn_end is None:
+            self._turn_end = self._clock.callLater(0, self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._turn_end = None
+        self._deliver()
+        self._write()
+
+    def _write(self) -> None:
+        if self._out and not self.full:
+            data = b"".join(self._out)
+            self._out.clear()
+            self._out_bytes = 0
+            sent = send_at_once(self.transport, data)
+            if sent < len(data):
+                self._wire.write(data[sent:] if sent else data)
+
+    # -- the end
+
+    def disconnect(self) -> Deferred[None]:
+        if self.open:
+            self.open = False
+            self._reason = "the channel was closed here"
+            self._wire.unregisterProducer()  # it would keep the transport from closing
+            self.full = False
+            self._write()
+            self._wire.loseConnection()
+            self._linger = self._clock.callLater(LINGER, self._wire.abortConnection)
+        return self.closed()
+
+    def abort(self, reason: str) -> None:
+        """Close it at once, whatever waits."""
+        if not self.over and self._wire is not None:
+            if self.open:
+                self._reason = reason
+            self.open = False
+            self._wire.abortConnection()
+
+    def closed(self) -> Deferred[None]:
+        """Fires when nothing comes any more."""
+        if self.over:
+            return succeed(None)
+        closing: Deferred[None] = Deferred()
+        self._closing.append(closing)
+        return closing
+
+    @property
+    def _wire(self) -> LinkTransport:
+        return cast(LinkTransport, cast(ITransport, self.transport))

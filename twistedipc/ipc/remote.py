@@ -1,0 +1,265 @@
+# Much of Twisted has no annotations.
+# mypy: disable-error-code="no-untyped-call"
+"""
+The side that asks: `dial` gives a `Remote`, which stands for a service whether it can be reached just now or not.
+
+::
+
+    calculator = dial(reactor, "unix:calculator.sock", CALCULATOR)
+    total = await calculator.call(Add(a=2, b=3), timeout=5)      # a Sum
+    calculator.send(Note(text="done"))
+    await calculator.close()
+
+What happens while there is no link is chosen by `Unlinked`, not accidental. A call that was under way when its link
+ended always fails with `NotConnected`: whether it was answered there nobody can know.
+"""
+
+from __future__ import annotations
+
+import random as random_module
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, Unpack, cast
+
+import msgspec
+from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from twistedipc.ipc.dial import DialService, dial_links
+from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
+from twistedipc.ipc.errors import CallFailed, CallTimedOut, Code, NotConnected, QueueFull
+from twistedipc.ipc.interface import Interface, Request
+from twistedipc.ipc.messages import encode
+from twistedipc.ipc.outbox import MemoryOutbox, Outbox
+from twistedipc.ipc.peer import Peer
+from twistedipc.ipc.service import Limits, Service, ServiceApplication, side_settings
+from twistedipc.ipc.streams import Outgoing, Receivers, Stream
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+#: Calls that may wait for a link at a time.
+MAX_WAITING = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Unlinked:
+    """
+    What happens while there is no link.
+
+    :param calls_wait: calls wait for one, within their timeout; else they fail at once with `NotConnected`
+    :param queue: bytes of one-way messages that are kept for the next link; what goes over it, and all if it is 0, is
+        refused with `QueueFull`. A queue outlives links, not processes, and what has been written to a link that
+        then breaks is gone: for what mustn't get lost there are streams
+    """
+
+    calls_wait: bool = True
+    queue: int = 1 << 20
+
+
+def dial(
+    reactor: LinkReactor,
+    endpoint: str,
+    interface: Interface,
+    *,
+    service: Service | None = None,
+    unlinked: Unlinked = Unlinked(),
+    key: bytes | None = None,
+    name: str = "",
+    tls: TLSFiles | None = None,
+    uids: frozenset[int] | None = None,
+    random: Callable[[], float] = random_module.random,
+    **limits: Unpack[Limits],
+) -> Remote:
+    """
+    Stay linked with the service at ``endpoint`` (``unix:PATH``, ``tcp:HOST:PORT``, ``tls:HOST:PORT``) until
+    `Remote.close`. Returns at once; whether, and when, it can be reached is told by `Remote.linked`.
+
+    :param interface: the service's
+    :param service: what answers that side, if it calls as well
+    :param key: the secret of both sides, at least 16 bytes; only a UNIX socket needs none
+    :param name: this side's name, for logs; by default its role and process id
+    :param tls: certificates, for ``tls:``
+    :param uids: for ``unix:``, whose process may answer; by default this user's and root's
+    :param random: gives numbers from 0 to 1, by which the delays between attempts are scattered
+    :raises BadEndpoint: it can't be dialled
+    """
+    answered = None if service is None else service.interface
+    settings = side_settings(interface.peer_role, interface.role, answered, interface, key, name, limits)
+    remote = Remote(reactor, interface, service, unlinked)
+    links = dial_links(reactor, endpoint, settings, remote.application, tls=tls, uids=uids, random=random)
+    remote.start(links)
+    return remote
+
+
+class Remote:
+    """A service, over one link after another. Made by `dial`."""
+
+    def __init__(self, clock: IReactorTime, interface: Interface, service: Service | None, unlinked: Unlinked) -> None:
+        self._clock = clock
+        self._service = service
+        streams = service is not None and service.interface.streams
+        self._receivers = Receivers(service.receiver) if service is not None and streams else None
+        self._outgoing = Outgoing(clock, interface.streams)
+        self._unlinked = unlinked
+        self._links: DialService | None = None
+        self._peer: Peer | None = None
+        self._why = "there is no link yet"
+        self._closed = False
+        self._waiting: list[Deferred[Peer]] = []
+        self._queue: deque[msgspec.Struct] = deque()
+        self._queued = 0  # bytes
+
+    # -- links
+
+    def application(self, peer: Peer) -> ServiceApplication:
+        """The application factory of its links."""
+        application = _RemoteApplication(self._service, peer, self._receivers, self._outgoing, self)
+        self._peer = peer
+        if self._queue:
+            queue, self._queue, self._queued = list(self._queue), deque(), 0
+            peer.send_many(queue)
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(peer)
+        return application
+
+    def start(self, links: DialService) -> None:
+        """Begin to dial."""
+        self._links = links
+        links.startService()
+
+    def lost(self, peer: Peer, reason: str) -> None:
+        """The link with this peer has ended."""
+        if self._peer is peer:
+            self._peer = None
+            if not self._closed:
+                self._why = reason
+
+    @property
+    def peer(self) -> Peer | None:
+        """The service on the link of now; None while there is none."""
+        return self._peer
+
+    def linked(self, timeout: float | None = None) -> Deferred[Peer]:
+        """
+        Fires when there is a link; at once, if there is one now.
+
+        Fails with `NotConnected` after `close`, or if there was none in ``timeout`` seconds.
+        """
+        if self._closed:
+            return fail(NotConnected(self._why))
+        if self._peer is not None:
+            return succeed(self._peer)
+        waiting: Deferred[Peer] = Deferred(self._forget)
+        self._waiting.append(waiting)
+        if timeout is not None:
+            waiting.addTimeout(timeout, self._clock)
+            waiting.addErrback(self._no_link, timeout)
+        return waiting
+
+    def _forget(self, waiting: Deferred[Peer]) -> None:
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+
+    def _no_link(self, failure: Any, timeout: float) -> Any:
+        if failure.check(TimeoutError):
+            raise NotConnected(f"no link within {timeout:g} seconds: {self._why}")
+        return failure
+
+    def close(self) -> Deferred[None]:
+        """Say goodbye, and dial no more. Fires when the link is closed. What waits for a link fails."""
+        if not self._closed:
+            self._closed = True
+            self._why = "it was closed here"
+            self._queue.clear()
+            self._outgoing.close()
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each.errback(NotConnected(self._why))
+        return succeed(None) if self._links is None else self._links.stopService()
+
+    # -- asking
+
+    def call(self, request: Request[R], timeout: float = 30.0) -> Deferred[R]:
+        """
+        Ask, and wait for the reply for at most ``timeout`` seconds. Cancelling the Deferred tells the service to drop
+        the call.
+
+        :returns: a Deferred of the reply. It fails with `CallFailed` (the service has said so, by code, message and
+            data), `CallTimedOut`, or `NotConnected`
+        :raises LocalProtocolError: the request isn't of the interface, or is over the frame limit
+        """
+        if self._peer is not None:
+            return cast("Deferred[R]", self._peer.call(request, timeout))
+        if self._closed or not self._unlinked.calls_wait:
+            return fail(NotConnected(self._why))
+        if len(self._waiting) >= MAX_WAITING:
+            return fail(CallFailed(Code.BUSY, f"{MAX_WAITING} calls wait for a link"))
+        return Deferred.fromCoroutine(self._call_later(request, timeout))
+
+    async def _call_later(self, request: Request[R], seconds: float) -> R:
+        deadline = self._clock.seconds() + seconds
+        try:
+            peer = await self.linked(seconds)
+        except NotConnected as error:
+            if self._closed:
+                raise
+            raise CallTimedOut(str(error)) from None
+        reply = await peer.call(request, max(0.0, deadline - self._clock.seconds()))
+        return cast(R, reply)
+
+    def send(self, message: msgspec.Struct) -> None:
+        """
+        Send a one-way message; or keep it for the next link, as `Unlinked` says.
+
+        :raises QueueFull: there is no link, and no room for it
+        :raises NotConnected: after `close`
+        :raises LocalProtocolError: it is over the frame limit, or no message
+        """
+        if self._peer is not None:
+            self._peer.send(message)
+            return
+        if self._closed:
+            raise NotConnected(self._why)
+        size = len(encode(message))
+        if self._queued + size > self._unlinked.queue:
+            raise QueueFull(f"there is no link ({self._why}), and the queue for the next one is full")
+        self._queue.append(message)
+        self._queued += size
+
+    def stream(self, name: str, outbox: Outbox | None = None) -> Stream:
+        """
+        A reliable stream of the service's interface: what is written to it arrives once, in order, whatever links come
+        and go; and, with a `FileOutbox`, whatever becomes of this process.
+
+        :param outbox: where items are kept until they are acknowledged; by default in memory. It is closed with the
+            stream.
+        :raises LocalProtocolError: the interface has no such stream, or this outbox is sent already
+        """
+        return self._outgoing.stream(name, MemoryOutbox() if outbox is None else outbox)
+
+    async def drain(self) -> None:
+        """
+        Wait until the service keeps up with what it is sent: at once, if it does. Without a link, wait for one.
+        Raises `NotConnected` if the link ends meanwhile, or after `close`.
+        """
+        peer = self._peer if self._peer is not None else await self.linked()
+        await peer.drain()
+
+
+class _RemoteApplication(ServiceApplication):
+    def __init__(
+        self,
+        service: Service | None,
+        peer: Peer,
+        receivers: Receivers | None,
+        outgoing: Outgoing,
+        remote: Remote,
+    ) -> None:
+        super().__init__(service, peer, receivers, outgoing)
+        self._remote = remote
+
+    def connection_lost(self, reason: str) -> None:
+        self._remote.lost(self.peer, reason)
+        super().connection_lost(reason)

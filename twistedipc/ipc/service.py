@@ -1,0 +1,339 @@
+# Much of Twisted has no annotations.
+# mypy: disable-error-code="no-untyped-call"
+"""
+The side that answers: a `Service` is what you write, `listen` is where it is met.
+
+::
+
+    class Calculator(Service):
+        interface = CALCULATOR
+
+        @handles(Add)
+        def add(self, request: Add, peer: Peer) -> Sum:
+            return Sum(request.a + request.b)
+
+        @handles(Note)
+        async def note(self, message: Note, peer: Peer) -> None:
+            await self.write_down(message.text)
+
+    listening = await listen(reactor, "unix:calculator.sock", Calculator())
+
+Whether each message and request of the interface has its handler is checked when the class is made, not when the first
+of them comes. See `twistedipc.ipc.remote` for the side that asks.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any, ClassVar, ParamSpec, TypedDict, TypeVar, Unpack
+
+import msgspec
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
+from twistedipc.ipc.errors import BadService, RemoteProtocolError
+from twistedipc.ipc.interface import Interface, vocabulary
+from twistedipc.ipc.listen import ListenService, listen_for_links
+from twistedipc.ipc.outbox import MemoryOutbox, Outbox
+from twistedipc.ipc.peer import Peer
+from twistedipc.ipc.session import SessionSettings
+from twistedipc.ipc.stream import FROM_SENDER
+from twistedipc.ipc.streams import Incoming, Outgoing, Receiver, Receivers, Stream, StreamId
+
+_S = TypeVar("_S")
+_M = TypeVar("_M", bound=msgspec.Struct)
+_R = TypeVar("_R")
+_P = ParamSpec("_P")
+
+#: One-way messages of one peer whose `async` handlers may be at work at a time: for more, its link isn't read.
+MAX_RUNNING = 256
+
+_HANDLED = "_twistedipc_handles"
+
+
+def handles(
+    kind: type[_M],
+) -> Callable[[Callable[[_S, _M, Peer], _R]], Callable[[_S, _M, Peer], _R]]:
+    """
+    This method of a `Service` handles messages, or answers requests, of this class. It is called with the message and
+    the peer that it came from, and may be ``async``.
+
+    One that answers returns the reply, or raises `CallFailed` to answer by an error (any other exception is logged, and
+    the peer gets the code ``internal`` and no more). It is cancelled when the peer doesn't wait any longer.
+    """
+
+    def marked(method: Callable[[_S, _M, Peer], _R]) -> Callable[[_S, _M, Peer], _R]:
+        setattr(method, _HANDLED, kind)
+        return method
+
+    return marked
+
+
+class Service:
+    """What answers an interface, for all peers alike. See the module's docstring."""
+
+    interface: ClassVar[Interface]
+    _handlers: ClassVar[dict[type[msgspec.Struct], Callable[[Any, Any, Peer], Any]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        found: dict[type[msgspec.Struct], Callable[[Any, Any, Peer], Any]] = {}
+        names: dict[type[msgspec.Struct], str] = {}
+        # From the most basic class on, so that a subclass's method replaces its parent's.
+        for base in reversed(cls.__mro__):
+            for name, method in vars(base).items():
+                kind = getattr(method, _HANDLED, None)
+                if kind is None:
+                    continue
+                if kind in names and names[kind] != name and getattr(cls, names[kind], None) is found[kind]:
+                    raise BadService(f"{cls.__qualname__}: {names[kind]} and {name} both handle {kind.__qualname__}")
+                found[kind], names[kind] = method, name
+        # What a subclass overrides without the decorator is still its handler.
+        cls._handlers = {kind: getattr(cls, name) for kind, name in names.items()}
+        interface = getattr(cls, "interface", None)
+        if interface is None:
+            return  # a base for others
+        missing = [kind.__qualname__ for kind in interface.kinds if kind not in found]
+        if missing:
+            raise BadService(f"{cls.__qualname__} has no handler for {', '.join(missing)}")
+        foreign = [kind.__qualname__ for kind in found if kind not in interface.kinds]
+        if foreign:
+            raise BadService(f"{cls.__qualname__} handles {', '.join(foreign)}, not of {interface.name}'s interface")
+        if interface.streams and cls.receiver is Service.receiver:
+            raise BadService(f"{cls.__qualname__} has no method receiver for its streams")
+
+    def receiver(self, stream: StreamId) -> Receiver:
+        """Where the items of a stream end up. Called once for each stream, as long as links bring it."""
+        raise NotImplementedError("the interface has no streams")
+
+    def peer_ready(self, peer: Peer) -> None:
+        """A peer has linked. Called before anything of it."""
+
+    def peer_lost(self, peer: Peer, reason: str) -> None:
+        """A peer's link has ended; nothing of it comes any more. ``reason`` is for people."""
+
+
+class Limits(TypedDict, total=False):
+    """What `SessionSettings` has beside names and keys; its documentation has the defaults."""
+
+    heartbeat: float
+    dead_after: float
+    handshake_timeout: float
+    frame_limit: int
+    max_calls: int
+    outbound_limit: int
+
+
+def side_settings(
+    role: str,
+    peer_role: str,
+    answered: Interface | None,
+    asked: Interface | None,
+    key: bytes | None,
+    name: str,
+    limits: Limits,
+) -> SessionSettings:
+    """What one side brings to its links."""
+    return SessionSettings(
+        name=name or f"{role}.{os.getpid()}",
+        role=role,
+        peer_role=peer_role,
+        incarnation=secrets.token_hex(8),
+        key=key,
+        vocabulary=vocabulary(answered, asked),
+        **limits,
+    )
+
+
+class ServiceApplication:
+    """A `Service` on one link: the framework's `Application`."""
+
+    _log = Logger()
+
+    def __init__(
+        self, service: Service | None, peer: Peer, receivers: Receivers | None, outgoing: Outgoing | None
+    ) -> None:
+        self.peer = peer
+        self._service = service
+        self._handlers = {} if service is None else type(service)._handlers
+        self._incoming: Incoming | None = None
+        self._outgoing = outgoing
+        self._running: set[Deferred[Any]] = set()
+        self._ended = False
+        if service is not None:
+            if receivers is not None:
+                self._incoming = Incoming(peer, service.interface.streams, receivers)
+            service.peer_ready(peer)
+        if outgoing is not None:
+            outgoing.link_made(peer)
+
+    def message_received(self, message: Any) -> None:
+        """See `Application`."""
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            self._of_a_stream(message)
+            return
+        result = handler(self._service, message, self.peer)
+        if isinstance(result, Awaitable):
+            self._run(result, message)
+
+    def call_received(self, request: Any) -> Any:
+        """See `Application`."""
+        return self._handlers[type(request)](self._service, request, self.peer)
+
+    def connection_lost(self, reason: str) -> None:
+        """See `Application`."""
+        self._ended = True
+        for running in list(self._running):
+            running.cancel()
+        if self._incoming is not None:
+            self._incoming.close()
+        if self._outgoing is not None:
+            self._outgoing.link_lost(self.peer)
+        if self._service is not None:
+            self._service.peer_lost(self.peer, reason)
+
+    def writing_paused(self) -> None:
+        """See `Application`. `Peer.drain` is what there is for it."""
+
+    def writing_resumed(self) -> None:
+        """See `Application`."""
+        if self._outgoing is not None:
+            self._outgoing.pump()
+
+    def _of_a_stream(self, frame: Any) -> None:
+        # What else no handler is for was refused by the vocabulary, which is made of the same interfaces.
+        try:
+            if isinstance(frame, FROM_SENDER):
+                if self._incoming is not None:
+                    self._incoming.received(frame)
+            elif self._outgoing is not None:
+                self._outgoing.received(self.peer, frame)
+        except RemoteProtocolError as error:
+            self.peer.close(error.code, error.reason)
+
+    def _run(self, work: Awaitable[Any], message: msgspec.Struct) -> None:
+        async def wait() -> None:
+            await work
+
+        def failed(failure: Failure) -> None:
+            if not (self._ended and failure.check(CancelledError)):
+                kind = type(message).__qualname__
+                self._log.failure("{peer}: handling {kind} failed", failure, peer=self.peer.info.name, kind=kind)
+
+        def ended(_: object) -> None:
+            self._running.discard(running)
+            if len(self._running) == MAX_RUNNING - 1:
+                self.peer.resume_reading()
+
+        running = Deferred.fromCoroutine(wait())
+        self._running.add(running)
+        if len(self._running) == MAX_RUNNING:
+            self.peer.pause_reading()
+        running.addErrback(failed)
+        running.addBoth(ended)
+
+
+class Listening:
+    """A service that is being met at an endpoint."""
+
+    def __init__(self, clock: IReactorTime, service: Service, calls: Interface | None) -> None:
+        self.peers: set[Peer] = set()
+        self._clock = clock
+        self._service = service
+        self._kinds = {} if calls is None else calls.streams
+        self._receivers = Receivers(service.receiver) if service.interface.streams else None
+        self._outgoing: dict[str, Outgoing] = {}
+        self._links: ListenService | None = None
+
+    def application(self, peer: Peer) -> ServiceApplication:
+        """A peer has linked. The application factory of its links."""
+        outgoing = self._outgoing.get(peer.info.name)
+        application = _ListeningApplication(self._service, peer, self._receivers, outgoing, self.peers)
+        self.peers.add(peer)
+        return application
+
+    def stream(self, peer: str, name: str, outbox: Outbox | None = None) -> Stream:
+        """
+        A reliable stream to the peer of this name, whenever it is linked; see `Remote.stream`. Its interface is what
+        `listen` was told in ``calls``.
+        """
+        outgoing = self._outgoing.get(peer)
+        if outgoing is None:
+            outgoing = self._outgoing[peer] = Outgoing(self._clock, self._kinds)
+        return outgoing.stream(name, MemoryOutbox() if outbox is None else outbox)
+
+    def start(self, links: ListenService) -> None:
+        """Begin to listen. Raises `BadEndpoint`."""
+        links.startService()
+        self._links = links
+
+    @property
+    def port(self) -> int:
+        """The TCP port, which the system has chosen if the endpoint's was 0."""
+        if self._links is None:
+            raise RuntimeError("it isn't listening")
+        host = self._links.host
+        if not isinstance(host, IPv4Address | IPv6Address):
+            raise TypeError("a UNIX socket has no port")
+        return host.port
+
+    def close(self) -> Deferred[None]:
+        """Say goodbye to all peers, and close the streams to them. Fires when all links are closed."""
+        if self._links is None:
+            raise RuntimeError("it isn't listening")
+        for outgoing in self._outgoing.values():
+            outgoing.close()
+        return self._links.stopService()
+
+
+class _ListeningApplication(ServiceApplication):
+    def __init__(
+        self,
+        service: Service,
+        peer: Peer,
+        receivers: Receivers | None,
+        outgoing: Outgoing | None,
+        peers: set[Peer],
+    ) -> None:
+        super().__init__(service, peer, receivers, outgoing)
+        self._peers = peers
+
+    def connection_lost(self, reason: str) -> None:
+        self._peers.discard(self.peer)
+        super().connection_lost(reason)
+
+
+async def listen(
+    reactor: LinkReactor,
+    endpoint: str,
+    service: Service,
+    *,
+    calls: Interface | None = None,
+    key: bytes | None = None,
+    name: str = "",
+    tls: TLSFiles | None = None,
+    uids: frozenset[int] | None = None,
+    **limits: Unpack[Limits],
+) -> Listening:
+    """
+    Listen at ``endpoint`` (``unix:PATH``, ``tcp:PORT``, ``tls:PORT:interface=ADDRESS``) for peers of ``service``.
+
+    :param calls: the interface that the peers answer, if they are to be called as well
+    :param key: the secret of both sides, at least 16 bytes; only a UNIX socket needs none
+    :param name: this side's name, for logs; by default its role and process id
+    :param tls: certificates, for ``tls:``
+    :param uids: for ``unix:``, whose processes may connect; by default this user's and root's
+    :raises BadEndpoint: it can't be listened there
+    """
+    interface = service.interface
+    settings = side_settings(interface.role, interface.peer_role, interface, calls, key, name, limits)
+    listening = Listening(reactor, service, calls)
+    listening.start(listen_for_links(reactor, endpoint, settings, listening.application, tls=tls, uids=uids))
+    return listening

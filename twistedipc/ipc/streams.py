@@ -1,0 +1,592 @@
+# Much of Twisted has no annotations.
+# mypy: disable-error-code="no-untyped-call"
+"""
+Reliable streams on links: `Stream` is the sender's end, a `Receiver` is what you write at the other. ``stream`` has the
+rules, ``outbox`` keeps what isn't acknowledged; made by ``remote`` and ``service``.
+
+::
+
+    stream = remote.stream("events", FileOutbox("outbox"))      # sends on whatever link there is
+    number = await stream.write(Event(…))                       # kept in the outbox; waits if that is full
+    await stream.flushed()                                      # all of it is kept at the other end
+
+    class Collector(Service):
+        interface = Interface("collector", streams={"events": Event})
+
+        def receiver(self, stream):                             # a StreamId: who sends, and which stream of his
+            return EventFile(self.folder / stream.peer)
+
+The receiver tells how far it has got, so that items arrive once each even if it is the receiver that crashes: it keeps
+its position along with the items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twistedipc.ipc.credit import CreditWindow
+from twistedipc.ipc.errors import Code, LinkError, LocalProtocolError, NotConnected, RemoteProtocolError
+from twistedipc.ipc.outbox import Outbox
+from twistedipc.ipc.peer import Peer
+from twistedipc.ipc.stream import (
+    Hole,
+    ReceiveWindow,
+    SendWindow,
+    StreamAck,
+    StreamItems,
+    StreamOpen,
+    StreamPosition,
+    StreamRefused,
+    check_ack,
+)
+
+#: Bytes of unacknowledged items that a receiver allows of each stream.
+CREDIT = 1 << 20
+
+#: About how many bytes of items go into one frame.
+FRAME_BYTES = 1 << 16
+
+#: Seconds after which a stream whose receiver has failed is tried again.
+RETRY_AFTER = 5.0
+
+#: Streams that one peer may have open.
+MAX_STREAMS = 256
+
+_encoder = msgspec.json.Encoder()
+
+
+class StreamFailed(LinkError):
+    """The receiver doesn't take the stream; ``code`` and ``str()`` say why. What is in the outbox stays there."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{message} [{code}]")
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class StreamId:
+    """
+    One stream of one sender. Positions are kept under this whole.
+
+    :param peer: the sender's name, as it has authenticated
+    :param stream: the stream's name in the interface
+    :param id: the outbox's; a sender that lost its outbox begins another stream, at 1
+    """
+
+    peer: str
+    stream: str
+    id: str
+
+
+class Receiver(Protocol):
+    """Where a stream's items end up. Both methods may be ``async``; one call at a time, whatever links come and go."""
+
+    def position(self) -> int | Awaitable[int]:
+        """The number of the first item that isn't kept yet: 1 in the beginning."""
+
+    def take(self, first: int, items: Sequence[Any]) -> Awaitable[None] | None:
+        """
+        Keep these items, the first of which has the number ``first``: exactly the one that is next. When this returns
+        they are acknowledged, and the sender forgets them; so they are durable then, and so is the position. If it
+        raises, the sender tries again after `RETRY_AFTER` seconds, from the position that is told then.
+        """
+
+
+# -- the sender ------------------------------------------------------------------------------------------------------
+
+
+class Stream:
+    """The sender's end of one stream. Made by `Remote.stream` and `Listening.stream`."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        name: str,
+        kind: type[msgspec.Struct],
+        outbox: Outbox,
+        closed: Callable[[Stream], None],
+    ) -> None:
+        self.name = name
+        self._when_closed = closed
+        self._kind = kind
+        self._clock = clock
+        self._outbox = outbox
+        self._peer: Peer | None = None
+        self._window = SendWindow(CreditWindow(1))
+        self._ready = False  # the receiver has said from where on
+        self._cursor = outbox.first  # the number that is sent next
+        self._acknowledged = outbox.first
+        self._turn_end: IDelayedCall | None = None
+        self._retry: IDelayedCall | None = None
+        self._failed: LinkError | None = None
+        self._closed = False
+        self._room: list[Deferred[None]] = []
+        self._flushed: list[tuple[int, Deferred[None]]] = []
+
+    @property
+    def id(self) -> str:
+        """The outbox's identity."""
+        return self._outbox.id
+
+    @property
+    def next(self) -> int:
+        """The number that the next item gets."""
+        return self._outbox.next
+
+    @property
+    def acknowledged(self) -> int:
+        """All items below this number are kept at the other end."""
+        return self._acknowledged
+
+    async def write(self, item: msgspec.Struct) -> int:
+        """
+        Add an item: its number. It is in the outbox then, and will be sent as soon as that is possible. Waits while the
+        outbox is full.
+
+        :raises StreamFailed: the receiver doesn't take the stream
+        :raises NotConnected: after `close`
+        :raises LocalProtocolError: it isn't of the stream's type
+        :raises OSError: the outbox can't be written
+        """
+        line = self._encoded(item)
+        while not self._outbox.room:
+            self._check()
+            room: Deferred[None] = Deferred()
+            self._room.append(room)
+            await room
+        self._check()
+        number = self._outbox.append(line)
+        if self._turn_end is None:
+            self._turn_end = self._clock.callLater(0, self._at_turn_end)
+        return number
+
+    def flushed(self) -> Deferred[None]:
+        """
+        Fires when all that was written so far is acknowledged, whenever that is. Fails with `StreamFailed`, and with
+        `NotConnected` after `close`.
+        """
+        try:
+            self._check()
+        except LinkError as error:
+            return fail(error)
+        if self._acknowledged >= self._outbox.next:
+            return succeed(None)
+        flushed: Deferred[None] = Deferred()
+        self._flushed.append((self._outbox.next, flushed))
+        return flushed
+
+    def close(self) -> None:
+        """Send no more, and close the outbox: a folder can be opened again. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            if self._turn_end is not None:
+                self._turn_end.cancel()
+                self._turn_end = None
+                self._sync()
+            self._outbox.close()
+            self._give_up(NotConnected("the stream was closed here"))
+            self._when_closed(self)
+
+    def _encoded(self, item: msgspec.Struct) -> bytes:
+        if not isinstance(item, self._kind):
+            raise LocalProtocolError(f"{self.name} takes {self._kind.__qualname__}, not {type(item).__qualname__}")
+        return _encoder.encode(item)
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+
+    def _give_up(self, error: LinkError) -> None:
+        self._failed = self._failed or error
+        self._peer = None
+        self._ready = False
+        self._window.forget()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        room, self._room = self._room, []
+        flushed, self._flushed = self._flushed, []
+        for each in (*room, *(waiting for _, waiting in flushed)):
+            each.errback(error)
+
+    # -- links
+
+    def link_made(self, peer: Peer) -> None:
+        """There is a link: open the stream on it."""
+        if self._failed is None:
+            self._window.forget()
+            self._ready = False
+            self._peer = peer
+            peer.send(StreamOpen(stream=self.name, id=self.id, first=self._outbox.first))
+
+    def link_lost(self, peer: Peer) -> None:
+        """The link is gone; the next one begins where the receiver says."""
+        if self._peer is peer:
+            self._peer = None
+            self._ready = False
+            self._window.forget()
+            if self._retry is not None:
+                self._retry.cancel()
+                self._retry = None
+
+    def positioned(self, position: StreamPosition) -> None:
+        """The receiver says from where on. Raises `RemoteProtocolError`."""
+        if position.next < self._outbox.first or position.next > self._outbox.next:
+            # What it wants was acknowledged, and is gone; or was never written: it is another stream's position.
+            kept = f"{self._outbox.first} to {self._outbox.next - 1} are kept"
+            self._give_up(StreamFailed("position", f"the receiver wants item {position.next}; {kept}"))
+            return
+        self._window.renew(CreditWindow(position.credit))
+        self._ready = True
+        self._cursor = position.next
+        self._arrived(position.next)
+        self.pump()
+
+    def acked(self, ack: StreamAck) -> None:
+        """The receiver keeps everything below. Raises `RemoteProtocolError`."""
+        check_ack(ack.next, self._cursor)
+        self._window.acknowledged(ack.next)
+        self._arrived(ack.next)
+        self.pump()
+
+    def refused(self, refusal: StreamRefused) -> None:
+        """The receiver doesn't take it, now or ever."""
+        self._log.error("the stream {name} is refused: {message}", name=self.name, message=refusal.message)
+        if not refusal.retry_after:
+            self._give_up(StreamFailed(refusal.code, refusal.message))
+            return
+        peer = self._peer
+        self._window.forget()
+        self._ready = False
+        if peer is not None:
+            self._retry = self._clock.callLater(refusal.retry_after, self._try_again, peer)
+
+    def _try_again(self, peer: Peer) -> None:
+        self._retry = None
+        if self._peer is peer:
+            self.link_made(peer)
+
+    def _arrived(self, next: int) -> None:
+        self._acknowledged = max(self._acknowledged, next)
+        try:
+            self._outbox.trim(self._acknowledged)
+        except OSError as error:
+            self._log.error("what is acknowledged of {name} can't be deleted: {error}", name=self.name, error=error)
+        if self._outbox.room:
+            room, self._room = self._room, []
+            for each in room:
+                each.callback(None)
+        while self._flushed and self._flushed[0][0] <= self._acknowledged:
+            self._flushed.pop(0)[1].callback(None)
+
+    # -- sending
+
+    def _at_turn_end(self) -> None:
+        self._turn_end = None
+        if self._sync():
+            self.pump()
+
+    def _sync(self) -> bool:
+        try:
+            self._outbox.sync()
+        except OSError as error:
+            self._give_up(StreamFailed("outbox", f"the outbox can't be written: {error.strerror}"))
+            return False
+        return True
+
+    def pump(self) -> None:
+        """Send what there is, as far as credit and the link allow."""
+        while self._ready and self._peer is not None and not self._peer.paused and self._window.free > 0:
+            try:
+                items = self._outbox.read(self._cursor, min(FRAME_BYTES, self._window.free))
+            except (OSError, LinkError) as error:
+                self._give_up(StreamFailed("outbox", f"the outbox can't be read: {error}"))
+                return
+            if not items:
+                return
+            array = b"[" + b",".join(items) + b"]"
+            first, self._cursor = self._cursor, self._cursor + len(items)
+            self._window.sent(self._cursor, len(array))
+            self._peer.send(StreamItems(id=self.id, first=first, items=msgspec.Raw(array)))
+
+
+class Outgoing:
+    """The streams that are sent to one peer, over whatever links."""
+
+    def __init__(self, clock: IReactorTime, kinds: dict[str, type[msgspec.Struct]]) -> None:
+        self._clock = clock
+        self._kinds = kinds
+        self._streams: dict[str, Stream] = {}
+        self._peer: Peer | None = None
+
+    def stream(self, name: str, outbox: Outbox) -> Stream:
+        """A new stream. Raises `LocalProtocolError`: the interface has none of this name, or it is sent already."""
+        if name not in self._kinds:
+            raise LocalProtocolError(f"the interface has no stream {name!r}")
+        if outbox.id in self._streams:
+            raise LocalProtocolError("this outbox is sent already")
+        stream = self._streams[outbox.id] = Stream(self._clock, name, self._kinds[name], outbox, self._closed)
+        if self._peer is not None:
+            stream.link_made(self._peer)
+        return stream
+
+    def link_made(self, peer: Peer) -> None:
+        """There is a link."""
+        self._peer = peer
+        for stream in self._streams.values():
+            stream.link_made(peer)
+
+    def link_lost(self, peer: Peer) -> None:
+        """The link is gone."""
+        if self._peer is peer:
+            self._peer = None
+        for stream in self._streams.values():
+            stream.link_lost(peer)
+
+    def received(self, peer: Peer, frame: StreamPosition | StreamAck | StreamRefused) -> None:
+        """The receiver says something of a stream. Raises `RemoteProtocolError`."""
+        stream = self._streams.get(frame.id)
+        if stream is None or self._peer is not peer:
+            return  # it was closed meanwhile
+        match frame:
+            case StreamPosition():
+                stream.positioned(frame)
+            case StreamAck():
+                stream.acked(frame)
+            case StreamRefused():
+                stream.refused(frame)
+
+    def pump(self) -> None:
+        """The link takes more."""
+        for stream in self._streams.values():
+            stream.pump()
+
+    def close(self) -> None:
+        """Close all streams."""
+        for stream in list(self._streams.values()):
+            stream.close()
+
+    def _closed(self, stream: Stream) -> None:
+        self._streams.pop(stream.id, None)
+
+
+# -- the receiver ----------------------------------------------------------------------------------------------------
+
+
+class Receivers:
+    """
+    The receivers of one service: one for each stream, whatever link it comes by, so that two links of one sender don't
+    write at the same time.
+    """
+
+    def __init__(self, make: Callable[[StreamId], Receiver]) -> None:
+        self._make = make
+        self._lanes: dict[StreamId, _Lane] = {}
+
+    def enter(self, stream: StreamId, owner: _IncomingStream) -> _Lane:
+        """The stream's lane, for its newest link. The link before has lost it; what it is just taking, it takes."""
+        lane = self._lanes.get(stream)
+        if lane is None:
+            lane = self._lanes[stream] = _Lane(self._make(stream))
+        if lane.owner is not None:
+            lane.owner.close()
+        lane.owner = owner
+        lane.users += 1
+        return lane
+
+    def leave(self, stream: StreamId) -> None:
+        """One user less."""
+        lane = self._lanes[stream]
+        lane.users -= 1
+        if not lane.users:
+            del self._lanes[stream]
+
+
+class _Lane:
+    """One stream's receiver, and whose turn it is."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.receiver = receiver
+        self.owner: _IncomingStream | None = None
+        self.users = 0
+        self._busy = False
+        self._waiting: list[Deferred[None]] = []
+
+    async def turn(self) -> None:
+        """Wait for one's turn."""
+        while self._busy:
+            turn: Deferred[None] = Deferred()
+            self._waiting.append(turn)
+            await turn
+        self._busy = True
+
+    def over(self) -> None:
+        """One's turn is over."""
+        self._busy = False
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(None)
+
+
+class Incoming:
+    """All streams that come by one link."""
+
+    def __init__(self, peer: Peer, kinds: dict[str, type[msgspec.Struct]], receivers: Receivers) -> None:
+        self._peer = peer
+        self._kinds = kinds
+        self._receivers = receivers
+        self._streams: dict[str, _IncomingStream] = {}
+
+    def received(self, frame: StreamOpen | StreamItems) -> None:
+        """The sender says something of a stream. Raises `RemoteProtocolError`."""
+        match frame:
+            case StreamOpen():
+                self._opened(frame)
+            case StreamItems():
+                stream = self._streams.get(frame.id)
+                if stream is None:
+                    raise RemoteProtocolError(Code.BAD_MESSAGE, f"the stream {frame.id} isn't open")
+                stream.came(frame)
+
+    def _opened(self, opening: StreamOpen) -> None:
+        kind = self._kinds.get(opening.stream)
+        before = self._streams.get(opening.id)
+        if before is not None and not before.closed:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, f"the stream {opening.id} is open already")
+        if kind is None or (before is None and len(self._streams) >= MAX_STREAMS):
+            message = f"there is no stream {opening.stream}" if kind is None else f"{MAX_STREAMS} streams are open"
+            self._peer.send(StreamRefused(id=opening.id, code="stream", message=message))
+            return
+        stream = StreamId(self._peer.info.name, opening.stream, opening.id)
+        self._streams[opening.id] = _IncomingStream(self._peer, self._receivers, stream, kind, opening.first)
+
+    def close(self) -> None:
+        """The link has ended."""
+        for stream in self._streams.values():
+            stream.close()
+        self._streams.clear()
+
+
+class _IncomingStream:
+    """One stream on one link."""
+
+    _log = Logger()
+
+    def __init__(
+        self, peer: Peer, receivers: Receivers, stream: StreamId, kind: type[msgspec.Struct], first: int
+    ) -> None:
+        self.closed = False
+        self._peer = peer
+        self._receivers = receivers
+        self._stream = stream
+        self._decoder: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
+        self._lane = receivers.enter(stream, self)
+        self._window: ReceiveWindow | None = None  # None until the position is known
+        self._waiting: list[Any] = []  # items that came and weren't taken
+        self._waiting_bytes = 0
+        self._asked_again = False  # a hole was answered, and nothing good has come since
+        self._working = False
+        self._work(lambda: self._begin(first))
+
+    async def _begin(self, first: int) -> None:
+        """Find out how far it has got, and say so."""
+        position = self._lane.receiver.position()
+        next = position if isinstance(position, int) else await position
+        if self.closed:
+            return
+        if next < first:
+            self._refuse("hole", f"items {next} to {first - 1} aren't here, and the sender hasn't kept them")
+            return
+        self._window = ReceiveWindow(next)
+        self._peer.send(StreamPosition(id=self._stream.id, next=next, credit=CREDIT))
+
+    def came(self, items: StreamItems) -> None:
+        """Items have come. Raises `RemoteProtocolError`."""
+        if self.closed:
+            return  # they were under way when it was refused
+        name, window = self._stream.stream, self._window
+        if window is None:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {name} before their position was told")
+        try:
+            found = self._decoder.decode(items.items)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {name}: {error}") from None
+        end = items.first + len(found)
+        try:
+            skip = window.skip(items.first, end)
+        except Hole as hole:
+            if not self._asked_again:
+                self._asked_again = True
+                self._peer.send(StreamPosition(id=self._stream.id, next=hole.next, credit=CREDIT))
+            return
+        self._asked_again = False
+        window.take(end)
+        self._waiting += found[skip:]
+        self._waiting_bytes += memoryview(items.items).nbytes
+        if self._waiting_bytes > 2 * CREDIT + FRAME_BYTES:
+            raise RemoteProtocolError("credit", f"more of {name} was sent than may be under way")
+        if not self._working:
+            self._work(lambda: self._take_all(window))
+
+    async def _take_all(self, window: ReceiveWindow) -> None:
+        while self._waiting and not self.closed:
+            items, self._waiting = self._waiting, []
+            self._waiting_bytes = 0
+            end = window.next
+            taken = self._lane.receiver.take(end - len(items), items)
+            if taken is not None:
+                await taken
+            if not self.closed:
+                self._peer.send(StreamAck(id=self._stream.id, next=end))
+
+    def close(self) -> None:
+        """
+        The link has ended, or a newer one has the stream. What is just being taken is taken; what waits isn't.
+        """
+        if not self.closed:
+            self.closed = True
+            self._waiting.clear()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Let go of the lane, when nothing goes on any more."""
+        if self.closed and not self._working:
+            self._receivers.leave(self._stream)
+
+    def _refuse(self, code: str, message: str, retry_after: float = 0.0) -> None:
+        self._peer.send(StreamRefused(id=self._stream.id, code=code, message=message, retry_after=retry_after))
+        self.close()
+
+    def _work(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it when it is this link's turn; then the lane is the next one's."""
+        self._working = True
+
+        async def in_turn() -> None:
+            await self._lane.turn()
+            try:
+                await work()
+            finally:
+                self._lane.over()
+
+        def failed(failure: Failure) -> None:
+            if failure.check(NotConnected) and self.closed:
+                return
+            self._log.failure("the stream {name} of {peer}", failure, name=self._stream.stream, peer=self._stream.peer)
+            if not self.closed:
+                self._refuse(Code.INTERNAL, "an error inside; see the log there", RETRY_AFTER)
+
+        def ended(_: object) -> None:
+            self._working = False
+            self._leave()
+
+        Deferred.fromCoroutine(in_turn()).addErrback(failed).addBoth(ended)
