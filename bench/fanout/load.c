@@ -17,7 +17,8 @@
  *
  * The last line of the output is one JSON object:
  *   viewers, lines (asked), complete (every viewer got each line once), fewest, most (lines of a viewer), disordered (lines
- *   out of turn, of the sampled), delivered, frames, bytes, seconds (first line's arrival to the last's), per_second
+ *   out of turn, of the sampled), delivered, frames, bytes, seconds (from the first line's making to the last's
+ *   arrival), per_second
  *   (delivered lines), latency_us {samples, p50, p99, max}, cpu (our share of a core), closed (viewers lost)
  */
 #define _GNU_SOURCE
@@ -115,6 +116,7 @@ static void look_at(Viewer *viewer, uint64_t at) {
     uint64_t seq = strtoull(number, NULL, 10), sent = 0;
     for (int i = 10; i < TOKEN; i++) sent = sent * 10 + (uint64_t)(viewer->token[i] - '0');
     if (seq != viewer->next) disordered++;
+    if (seq == 1) first_at = sent;
     viewer->next = seq + 1;
     if (latency_count == latency_room) {
         latency_room = latency_room ? 2 * latency_room : 1 << 16;
@@ -151,7 +153,6 @@ static void payload(Viewer *viewer, const uint8_t *data, size_t size, uint64_t a
         }
     }
     if (viewer->lines != before) {
-        if (!first_at) first_at = at;
         last_at = at;
         if (before < options.lines && viewer->lines >= options.lines) done_viewers++;
     }
@@ -509,7 +510,7 @@ int main(int count, char **words) {
                 begin();
             }
         }
-        if (began && !options.hold && (int)done_viewers + 0 == options.viewers) break;
+        if (began && !options.hold && done_viewers == (uint64_t)options.viewers) break;
         if (at > deadline || closed_count == options.viewers) break;
     }
     report(began ? (cpu_seconds() - cpu) / ((double)(now() - began) / 1e9) : 0);

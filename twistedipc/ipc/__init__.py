@@ -19,6 +19,7 @@ A connection, from the wire up::
     listen.py      accepts connections, bounded                 credit.py       how much may be under way
     endpoints.py   tcp:, unix: and tls: strings                 keys.py         key files
     credentials.py who is at a UNIX socket                      errors.py       exceptions, and the codes on the wire
+    eager.py       writing to a socket at once
     testing.py     a pair of ends in memory, for your tests
 
 ``errors``, ``framing``, ``messages``, ``handshake``, ``session`` and ``credit`` import no Twisted and know no clock.
@@ -50,6 +51,7 @@ and at the other end, once the application's factory has been given its ``peer``
 
 from twistedipc.ipc.credit import CreditWindow
 from twistedipc.ipc.dial import DialService, dial
+from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.errors import (
     BadEndpoint,
@@ -97,5 +99,6 @@ __all__ = [
     "listen",
     "make_key",
     "read_key",
+    "send_at_once",
     "write_key",
 ]

@@ -9,7 +9,7 @@ it isn't whole, and asks again with ``after``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -170,7 +170,7 @@ class LogStream:
 
     def _pump(self) -> None:
         while self._request is not None and not self._paused and self._fetching is None:
-            entries: Sequence[LogEntry] | None = self._ready or self._cursor.take(TAKE_BYTES)
+            entries: Collection[LogEntry] | None = self._ready or self._cursor.take(TAKE_BYTES)
             self._ready = []
             if entries is None:
                 self._fetch()
@@ -181,7 +181,7 @@ class LogStream:
             else:
                 self._end()
 
-    def _write(self, entries: Sequence[LogEntry]) -> None:
+    def _write(self, entries: Iterable[LogEntry]) -> None:
         request = self._request
         assert request is not None
         written = []

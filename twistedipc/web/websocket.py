@@ -15,6 +15,7 @@ import sys
 import termios
 from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -26,7 +27,8 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from twistedipc.server.boundaries import Cursor, LogEntry, Logs, StateChange, StateFeed
+from twistedipc.ipc import send_at_once
+from twistedipc.server.boundaries import Cursor, LogRun, Logs, StateChange, StateFeed
 from twistedipc.server.logs import text_frame
 from twistedipc.server.states import change_of
 from twistedipc.storage import attempts, builds
@@ -141,11 +143,11 @@ class _Follower:
         logs: Logs,
         attempt: str,
         after: int,
-        frame: Callable[[LogEntry], bytes],
+        frames: Callable[[LogRun], bytes],
         ended: Callable[[], None],
     ) -> None:
         self._output = output
-        self._frame = frame
+        self._frames = frames
         self._ended = ended
         self._fetching = False
         self._closed = False
@@ -153,29 +155,27 @@ class _Follower:
 
     def pump(self) -> None:
         """Write all there is, as far as the socket takes it."""
-        while not (self._closed or self._fetching or self._output.paused):
-            if not self.step():
-                return
+        while not self._output.paused and self.step():
+            pass
 
     def step(self) -> bool:
         """Write some; whether there may be more at once."""
         if self._closed or self._fetching:
             return False
-        entries = self._cursor.take(TAKE_BYTES)
-        if entries is None:
+        run = self._cursor.take(TAKE_BYTES)
+        if run is None:
             self._fetching = True
             fetching = Deferred.fromCoroutine(self._fetch())
             fetching.addErrback(lambda failure: self._log.failure("reading a log failed", failure))
             return False
-        if not entries:
+        if not run:
             return False
-        frame = self._frame
-        self._output.write_frames(b"".join([frame(entry) for entry in entries]))
-        if entries[-1].final:
+        self._output.write_frames(self._frames(run))
+        if run.final:
             self.close()
             self._ended()
             return False
-        return True
+        return run.more
 
     async def _fetch(self) -> None:
         try:
@@ -274,7 +274,7 @@ class LogConversation:
             self._logs,
             self._attempt,
             self._after,
-            lambda entry: entry.frame,
+            attrgetter("frames"),
             lambda: output.say_goodbye(1000, "the log has ended"),
         )
         self._follower.pump()
@@ -426,7 +426,7 @@ class StreamConversation:
             self._logs,
             f"{number}-{attempt}",
             request.after,
-            lambda entry: entry.tagged_frame(number, attempt),
+            lambda run: run.tagged_frames(number, attempt),
             lambda: self._forget(key),
         )
         follower.pump()
@@ -547,7 +547,10 @@ class ViewerProtocol(WebSocketServerProtocol):
     def write_frames(self, data: bytes) -> None:
         """See `Output`."""
         if not self._over:
-            self.transport.write(data)
+            transport = self.transport
+            sent = send_at_once(transport, data)
+            if sent < len(data):
+                transport.write(data[sent:] if sent else data)
 
     def say_goodbye(self, code: int, reason: str) -> None:
         """See `Output`."""

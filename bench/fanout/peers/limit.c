@@ -68,7 +68,7 @@ static void put(int fd, const uint8_t *data, size_t size) {
 int main(int argc, char **argv) {
     if (argc != 3) return 2;
     struct pollfd ports[3] = {{listen_on(atoi(argv[1])), POLLIN, 0}, {listen_on(atoi(argv[2])), POLLIN, 0}, {-1, POLLIN, 0}};
-    puts("ready");
+    puts("{\"ready\": true}");
     fflush(stdout);
     static uint8_t buffer[HEAD + CHUNK];
     for (;;) {

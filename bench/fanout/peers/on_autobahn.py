@@ -1,7 +1,7 @@
 """
 Autobahn on Twisted, as one writes it: a ``sendMessage`` for each line and viewer.
 
-    python autobahn_peer.py PORT FEED_PORT
+    python -m bench.fanout.peers.on_autobahn PORT FEED_PORT
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from twisted.internet import reactor as global_reactor
 from twisted.internet.protocol import Factory
 from twisted.protocols.basic import LineOnlyReceiver
+
+from bench.common.processes import say
 
 reactor: Any = global_reactor
 viewers: set[Any] = set()
@@ -46,7 +48,7 @@ def main() -> None:
     factory.protocol = Viewer
     reactor.listenTCP(int(sys.argv[1]), factory, backlog=1024, interface="127.0.0.1")
     reactor.listenTCP(int(sys.argv[2]), Factory.forProtocol(Feed), interface="127.0.0.1")
-    reactor.callWhenRunning(print, "ready", flush=True)
+    reactor.callWhenRunning(say, ready=True)
     reactor.run()
 
 

@@ -1,7 +1,7 @@
 """
 The ``websockets`` package on asyncio, as its documentation says: ``broadcast`` for each line.
 
-    python websockets_peer.py PORT FEED_PORT
+    python -m bench.fanout.peers.on_websockets PORT FEED_PORT
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 import sys
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
+
+from bench.common.processes import say
 
 viewers: set[ServerConnection] = set()
 
@@ -36,7 +38,7 @@ async def main() -> None:
     """Serve until killed."""
     await asyncio.start_server(feed, "127.0.0.1", int(sys.argv[2]))
     async with serve(view, "127.0.0.1", int(sys.argv[1]), compression=None, backlog=1024, ping_interval=None):
-        print("ready", flush=True)
+        say(ready=True)
         await asyncio.Event().wait()
 
 

@@ -1,7 +1,7 @@
 'use strict'
 // Node's `ws`: lines come by TCP, and go to every viewer.
 //
-//     node node_ws.js PORT FEED_PORT line|batch
+//     node ws.js PORT FEED_PORT line|batch
 //
 // line: as one writes it: each line is made JSON once and sent to each client. batch: our batching: all whole lines of a
 // chunk are one message.
@@ -9,7 +9,7 @@ const net = require('node:net')
 const { WebSocketServer } = require('ws')
 
 const [port, feedPort, form] = [Number(process.argv[2]), Number(process.argv[3]), process.argv[4]]
-const server = new WebSocketServer({ port, host: '127.0.0.1' }, () => feed.listen(feedPort, '127.0.0.1', () => console.log('ready')))
+const server = new WebSocketServer({ port, host: '127.0.0.1' }, () => feed.listen(feedPort, '127.0.0.1', () => console.log('{"ready": true}')))
 
 function broadcast (message) {
   for (const client of server.clients) {

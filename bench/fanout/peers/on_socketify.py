@@ -1,7 +1,7 @@
 """
 socketify (uWebSockets) with its own publish and subscribe: one ``publish`` for each line.
 
-    python socketify_peer.py PORT FEED_PORT
+    python -m bench.fanout.peers.on_socketify PORT FEED_PORT
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import sys
 from typing import Any
 
 from socketify import App, AppListenOptions, OpCode
+
+from bench.common.processes import say
 
 
 def main() -> None:
@@ -25,7 +27,7 @@ def main() -> None:
 
     async def ready() -> None:
         await asyncio.start_server(feed, "127.0.0.1", feed_port)
-        print("ready", flush=True)
+        say(ready=True)
 
     app.ws(
         "/*",

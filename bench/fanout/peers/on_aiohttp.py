@@ -1,7 +1,7 @@
 """
 aiohttp, as its documentation says: ``send_str`` for each line and viewer.
 
-    python aiohttp_peer.py PORT FEED_PORT
+    python -m bench.fanout.peers.on_aiohttp PORT FEED_PORT
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import json
 import sys
 
 from aiohttp import web
+
+from bench.common.processes import say
 
 viewers: set[web.WebSocketResponse] = set()
 
@@ -44,7 +46,7 @@ async def main() -> None:
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", int(sys.argv[1]), backlog=1024).start()
-    print("ready", flush=True)
+    say(ready=True)
     await asyncio.Event().wait()
 
 
