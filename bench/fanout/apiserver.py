@@ -10,30 +10,19 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.common.processes import CLIENT_CORE, SERVER_CORE, Program, found, python
+from bench.fanout.viewers import Serving
 from tests.integration.platform import free_port, toml
 
 #: Seconds until it answers.
 DEADLINE = 20.0
 
 
-@dataclass(frozen=True)
-class Running:
-    """An apiserver whose attempt's lines are taken at ``feed_port``."""
-
-    port: int
-    feed_port: int
-    path: str
-    headers: tuple[str, ...]
-    program: Program
-
-
 @contextmanager
-def running(more: dict[str, Any] | None = None, profiler: list[str] | None = None) -> Iterator[Running]:
+def apiserver() -> Iterator[Serving]:
     """``twistd apiserver``, the stand-in for a builder (`bench.fanout.builder`), and a build that has begun."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -46,12 +35,11 @@ def running(more: dict[str, Any] | None = None, profiler: list[str] | None = Non
                     "http": {"listen": f"tcp:{port}:interface=127.0.0.1"},
                     "releases": {"listen": f"tcp:{free_port()}:interface=127.0.0.1"},
                     "link": {"dial": ["unix:link.sock"]},
-                    **(more or {}),
                 }
             )
         )
         twistd = [found("twistd", "Twisted"), "-n", "--pidfile=", f"--logfile={folder / 'log'}"]
-        service = [*(profiler or []), *twistd, "apiserver", "--config", str(config)]
+        service = [*twistd, "apiserver", "--config", str(config)]
         builder = python("bench.fanout.builder", f"unix:{folder / 'link.sock'}", feed_port)
         with Program(builder, core=CLIENT_CORE) as source, Program(service, core=SERVER_CORE) as server:
             url = f"http://127.0.0.1:{port}"
@@ -60,7 +48,7 @@ def running(more: dict[str, Any] | None = None, profiler: list[str] | None = Non
             _post(f"{url}/api/v1/projects", headers, {"name": "log", "repository": "https://git.invalid/log.git"})
             build = _post(f"{url}/api/v1/projects/log/builds", headers, {})["id"]
             source.said(DEADLINE)
-            yield Running(
+            yield Serving(
                 port=port,
                 feed_port=feed_port,
                 path=f"/api/v1/builds/{build}/log/stream",
@@ -71,8 +59,8 @@ def running(more: dict[str, Any] | None = None, profiler: list[str] | None = Non
 
 def _token(config: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "twistedipc.cli", "token", "create", "bench", "--scope", "admin", "--json"]
-        + ["--config", str(config)],
+        [sys.executable, "-m", "twistedipc.cli", "token", "create", "bench"]
+        + ["--scope", "admin", "--json", "--config", str(config)],
         check=True,
         capture_output=True,
     )

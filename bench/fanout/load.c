@@ -13,7 +13,7 @@
  * cheaper than what a server does for it. Of K viewers (--sample, spread evenly; 0: all) each line's number is checked
  * against the one before, and its time against the clock. Text besides the lines must hold no `#`.
  *
- * With --hold it prints `{"open": N}` when all are open, feeds nothing, and ends when its standard input does.
+ * With --hold it prints `{"open": N}` when all are open, feeds nothing, and stays until it is killed.
  *
  * The last line of the output is one JSON object:
  *   viewers, lines (asked), complete (every viewer got each line once), fewest, most (lines of a viewer), disordered (lines
@@ -285,7 +285,7 @@ static uint64_t fed, due;        /* lines written, and lines that may be */
 static uint64_t unanswered;
 static char *waiting;            /* what the socket hasn't taken */
 static size_t waiting_size, waiting_at, waiting_room;
-static char feed_tag, tick_tag, end_tag;
+static char feed_tag, tick_tag;
 
 static void digits(char *to, int count, uint64_t value) {
     while (count--) {
@@ -487,9 +487,6 @@ int main(int count, char **words) {
                     due = due + ticks < options.lines ? due + ticks : options.lines;
                     feed();
                 }
-            } else if (who == &end_tag) {
-                char rest[64];
-                if (read(0, rest, sizeof rest) <= 0) return 0;
             } else {
                 Viewer *viewer = who;
                 if (viewer->fd < 0) continue;
@@ -504,7 +501,6 @@ int main(int count, char **words) {
             if (options.hold) {
                 printf("{\"open\": %d}\n", opened);
                 fflush(stdout);
-                watch(0, EPOLLIN, &end_tag, EPOLL_CTL_ADD);
                 deadline = UINT64_MAX;
             } else {
                 begin();
