@@ -1,10 +1,9 @@
 """
 ``python -m bench.fanout``: one log and many viewers.
 
-Ours is the real ``twistd apiserver`` with its journal's other end on the link, its commits, authentication and
-WebSockets; in the builder's place stands a program that sends the lines which the others get by TCP (`bench.fanout.builder`).
-The viewers and the source of the lines are one program in C on a core of its own, which checks that every viewer has got
-every line once.
+Ours is the real ``twistd apiserver`` with its link, commits, authentication and WebSockets; in the builder's place
+stands a program that sends the lines which the others get by TCP (`bench.fanout.builder`). The viewers and the source
+of the lines are one program in C on a core of its own, which checks that every viewer has got every line once.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ LIMIT = "C, the same chunks"
 WS = "Node ws"
 WS_BATCHED = "Node ws, our batching"
 NCHAN = "nchan"
+NCHAN_PIPELINED = "nchan, 64 posts under way"
 SOCKETIFY = "socketify"
 SOCKETIFY_BURST = "socketify, a read's lines at once"
 AUTOBAHN = "Autobahn sendMessage"
@@ -39,7 +39,8 @@ SERVERS: dict[str, Serve] = {
     LIMIT: servers.limit,
     WS: partial(servers.ws, "line"),
     WS_BATCHED: partial(servers.ws, "batch"),
-    NCHAN: servers.nchan,
+    NCHAN: partial(servers.nchan, 1),
+    NCHAN_PIPELINED: partial(servers.nchan, 64),
     SOCKETIFY: partial(servers.on, "socketify", "turn"),
     SOCKETIFY_BURST: partial(servers.on, "socketify", "burst"),
     AUTOBAHN: partial(servers.on, "autobahn"),
@@ -48,7 +49,7 @@ SERVERS: dict[str, Serve] = {
 }
 
 #: Lines with 100 viewers for some seconds' work, by who is fast and who isn't.
-LINES = {OURS: 300_000, LIMIT: 300_000, WS_BATCHED: 300_000, SOCKETIFY_BURST: 50_000, NCHAN: 10_000}
+LINES = {OURS: 300_000, LIMIT: 300_000, WS_BATCHED: 300_000, SOCKETIFY_BURST: 50_000, NCHAN_PIPELINED: 10_000}
 FEW_LINES = 4_000
 
 
@@ -103,7 +104,9 @@ def questions(options: Namespace) -> Iterator[Asked]:
             bars={
                 WS: Bar(80),
                 NCHAN: Bar(60),
+                NCHAN_PIPELINED: Bar(60),
                 SOCKETIFY: Bar(50),
+                SOCKETIFY_BURST: Bar(50),
                 AUTOBAHN: Bar(80),
                 WS_BATCHED: Bar(1.2),
                 LIMIT: Bar(0.7),

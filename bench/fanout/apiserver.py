@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -58,12 +57,8 @@ def apiserver() -> Iterator[Serving]:
 
 
 def _token(config: Path) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "twistedipc.cli", "token", "create", "bench"]
-        + ["--scope", "admin", "--json", "--config", str(config)],
-        check=True,
-        capture_output=True,
-    )
+    command = python("twistedipc.cli", "token", "create", "bench", "--scope", "admin", "--json", "--config", config)
+    done = subprocess.run(command, check=True, capture_output=True)
     token: str = json.loads(done.stdout)["token"]
     return token
 

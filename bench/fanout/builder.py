@@ -3,7 +3,7 @@
 
 It stands for a build, its runner and its journal, which would need a core of their own: the apiserver can't tell the
 difference. It accepts one offer, reads lines from whoever connects to the port once it may start, and sends them as
-batches of what one read brought, within the link's credit, to the end. Prints ``{"ready": true}`` when the attempt runs.
+batches of what one read brought, within the link's credit. Prints ``{"ready": true}`` when the attempt runs.
 """
 
 from __future__ import annotations

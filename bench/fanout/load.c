@@ -2,11 +2,11 @@
  * The load of the fan-out benchmark: N WebSocket viewers, and the source of the lines, in one epoll loop.
  *
  *     load --port P --path /x --viewers N --lines L [--header "Name: value"]... [--feed-port F] [--feed-form lines|post]
- *          [--feed-path /pub] [--rate R] [--size 200] [--sample K] [--go FILE] [--timeout S] [--hold]
+ *          [--feed-path /pub] [--posts 1] [--rate R] [--size 200] [--sample K] [--go FILE] [--timeout S] [--hold]
  *
  * It opens N viewers, and when all are open begins to feed L lines: as fast as they are taken, or R a second. A line is
  * `#` + its number (8 digits) + blank + CLOCK_MONOTONIC in nanoseconds (19 digits) + blank + filling, SIZE bytes in all,
- * then `\n`. With --feed-form post each line is the body of one HTTP POST (at most 64 unanswered). Without --feed-port
+ * then `\n`. With --feed-form post each line is the body of one HTTP POST, with at most --posts of them unanswered. Without --feed-port
  * somebody else makes the lines (a real build): --go names a file that is created when all viewers are open.
  *
  * Every viewer's frames are walked by their lengths and every `#` in their payloads is counted, by the vector: that is far
@@ -39,7 +39,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MARK = '#', TOKEN = 29, OPENING = 32, POSTS = 64, BUFFER = 256 << 10 };
+enum { MARK = '#', TOKEN = 29, OPENING = 32, BUFFER = 256 << 10 };
 
 typedef struct {
     int fd;
@@ -65,8 +65,9 @@ static struct {
     uint64_t lines;
     double rate, timeout;
     int post;
+    uint64_t posts;
     char headers[4096];
-} options = {.size = 200, .sample = 2, .timeout = 60, .path = "/", .feed_path = "/pub"};
+} options = {.size = 200, .sample = 2, .timeout = 60, .path = "/", .feed_path = "/pub", .posts = 1};
 
 static int poller;
 static Viewer *viewers;
@@ -323,7 +324,7 @@ static void feed(void) {
             waiting_at += sent;
         }
         waiting_at = waiting_size = 0;
-        while (fed < due && waiting_size + options.size + 256 < waiting_room && (!options.post || unanswered < POSTS))
+        while (fed < due && waiting_size + options.size + 256 < waiting_room && (!options.post || unanswered < options.posts))
             put_line();
         if (!waiting_size) break;
         if (options.rate == 0 && !options.post) {
@@ -437,6 +438,7 @@ static void parse(int count, char **words) {
         else if (!strcmp(word, "--feed-port")) options.feed_port = atoi(value);
         else if (!strcmp(word, "--feed-form")) options.post = !strcmp(value, "post");
         else if (!strcmp(word, "--feed-path")) options.feed_path = value;
+        else if (!strcmp(word, "--posts")) options.posts = strtoull(value, NULL, 10);
         else if (!strcmp(word, "--rate")) options.rate = atof(value);
         else if (!strcmp(word, "--size")) options.size = atoi(value);
         else if (!strcmp(word, "--sample")) options.sample = atoi(value);

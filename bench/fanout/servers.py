@@ -83,8 +83,8 @@ def limit() -> AbstractContextManager[Serving]:
 
 
 @contextmanager
-def nchan() -> Iterator[Serving]:
-    """nchan in nginx, with one worker; lines come by POST."""
+def nchan(posts: int) -> Iterator[Serving]:
+    """nchan in nginx, with one worker; lines come by POST, of which so many may be unanswered."""
     if not _NCHAN.exists():
         raise Missing("nchan isn't here: apt-get install nginx-light libnginx-mod-nchan")
     nginx = found("nginx", "nginx-light")
@@ -94,7 +94,15 @@ def nchan() -> Iterator[Serving]:
         config.write_text(_NGINX.format(module=_NCHAN, folder=name, port=port))
         with Program([nginx, "-c", str(config), "-p", name], core=SERVER_CORE) as program:
             _listens(port)
-            yield Serving(program=program, port=port, feed_port=port, path="/view", feed_form="post", feed_path="/feed")
+            yield Serving(
+                program=program,
+                port=port,
+                feed_port=port,
+                path="/view",
+                feed_form="post",
+                feed_path="/feed",
+                posts=posts,
+            )
 
 
 def _listens(port: int) -> None:

@@ -31,6 +31,7 @@ class Serving:
     headers: tuple[str, ...] = ()
     feed_form: str = "lines"
     feed_path: str = "/"
+    posts: int = 1  # how many may be unanswered, where the form is post
 
 
 def view(
@@ -46,7 +47,7 @@ def view(
         *_load(serving, viewers),
         *("--lines", str(lines), "--rate", str(rate), "--size", str(size), "--sample", str(sample)),
         *("--feed-port", str(serving.feed_port), "--feed-form", serving.feed_form, "--feed-path", serving.feed_path),
-        *("--timeout", str(DEADLINE)),
+        *("--posts", str(serving.posts), "--timeout", str(DEADLINE)),
     ]
     with Program(command, core=CLIENT_CORE) as load:
         began, spent = time.monotonic(), _cpu(serving.program.pid)

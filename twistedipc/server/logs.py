@@ -3,9 +3,9 @@ The logs of all attempts as viewers see them: the live tail and the store, behin
 ``builders`` (records come in), ``commits`` (they became durable) and ``web`` (viewers take them out).
 
 Viewers pull. A `LiveLog` keeps the last entries of a log, each encoded once and shared by all; a `LogCursor` is an
-index into them. What a cursor takes is a `Run` of entries, and all cursors at the same place are given the same one: its
-frames are joined once, however many they are. Who has fallen behind the tail reads from the store, by chunks, only while
-its socket wants more. So a viewer costs a cursor, however slow it is, and the hand-over from replay to live is no
+index into them. What a cursor takes is a `Run` of entries, and all cursors at the same place are given the same one:
+its frames are joined once, however many they are. Who has fallen behind the tail reads from the store, by chunks, only
+while its socket wants more. So a viewer costs a cursor, however slow it is, and the hand-over from replay to live is no
 hand-over at all: the same numbers, from another place.
 
 What is not committed yet stays in the tail whatever its size. That is bounded too: a builder may have only so many
@@ -17,6 +17,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -99,21 +100,13 @@ class Run(tuple[LogEntry, ...]):
     """Consecutive entries, as they are taken. See `boundaries.LogRun`."""
 
     more = False
-    _frames: bytes | None = None
+    final = False
     _tagged: bytes | None = None
 
-    @property
-    def final(self) -> bool:
-        """Whether the log ends with it."""
-        return bool(self) and self[-1].final
-
-    @property
+    @cached_property
     def frames(self) -> bytes:
         """The entries' frames, joined when the first viewer wants them."""
-        frames = self._frames
-        if frames is None:
-            frames = self._frames = b"".join([entry.frame for entry in self])
-        return frames
+        return b"".join([entry.frame for entry in self])
 
     def tagged_frames(self, build: int, attempt: int) -> bytes:
         """The same of the tagged frames. A run belongs to one log, so this too is made once."""
@@ -131,6 +124,7 @@ def run_of(entries: Sequence[LogEntry], more: bool) -> Run:
     """A run of these entries; ``more``: there may be more at once."""
     run = Run(entries)
     run.more = more
+    run.final = bool(run) and run[-1].final
     return run
 
 
@@ -267,8 +261,8 @@ class LiveLog:
 
     def run(self, serial: int, limit: int) -> Run:
         """
-        The entries from this serial on, of about ``limit`` bytes at most: the same run for all who ask. Raises IndexError
-        if the tail has let go of its first.
+        The entries from this serial on, of about ``limit`` bytes at most: the same run for all who ask. Raises
+        IndexError if the tail has let go of its first.
         """
         run = self._runs.get((serial, limit))
         if run is None:

@@ -34,6 +34,7 @@ from twistedipc.server.states import change_of
 from twistedipc.storage import attempts, builds
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import TokenRow
+from twistedipc.web.lean import leaner, settle
 
 #: Bytes that a cursor gives at a time.
 TAKE_BYTES = 1 << 16
@@ -63,6 +64,8 @@ CLOSE_TOO_SLOW = 4408
 CLOSE_UNAVAILABLE = 4503
 
 _encoder = msgspec.json.Encoder()
+
+_frames: Callable[[LogRun], bytes] = attrgetter("frames")
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe", tag_field="type"):
@@ -135,6 +138,8 @@ class Conversation(Protocol):
 class _Follower:
     """One log on one socket: pulls its cursor while the output takes more."""
 
+    __slots__ = ("_closed", "_cursor", "_ended", "_fetching", "_frames", "_output")
+
     _log = Logger()
 
     def __init__(
@@ -200,6 +205,8 @@ class _Follower:
 class _States:
     """State changes on one socket: at once, or the newest of each build when the socket takes more."""
 
+    __slots__ = ("_kept", "_output")
+
     def __init__(self, output: Output) -> None:
         self._output = output
         self._kept: dict[int, StateChange] = {}
@@ -224,6 +231,22 @@ class _States:
 
 class LogConversation:
     """One log, from a number on, to its end: `state`, `lines`, `gap`, `end`, and a close with 1000."""
+
+    __slots__ = (
+        "_after",
+        "_attempt",
+        "_build",
+        "_closed",
+        "_deafen",
+        "_feed",
+        "_follower",
+        "_ledger",
+        "_logs",
+        "_now",
+        "_output",
+        "_states",
+        "_told",
+    )
 
     _log = Logger()
 
@@ -274,10 +297,14 @@ class LogConversation:
             self._logs,
             self._attempt,
             self._after,
-            attrgetter("frames"),
-            lambda: output.say_goodbye(1000, "the log has ended"),
+            _frames,
+            self._ended,
         )
         self._follower.pump()
+
+    def _ended(self) -> None:
+        if self._output is not None:
+            self._output.say_goodbye(1000, "the log has ended")
 
     def heard(self, payload: bytes, binary: bool) -> None:
         """See `Conversation`."""
@@ -454,13 +481,11 @@ class StreamConversation:
 class ViewerProtocol(WebSocketServerProtocol):
     """One viewer's socket: Autobahn's protocol, as the output of a conversation."""
 
-    # Autobahn reads this before it copies the factory's options.
-    tcpNoDelay = True
-
     conversation: Conversation
     token: TokenRow
     paused = False
     _over = False
+    _settled = False  # the handshake's remains are gone
     _resumed = 0  # how often the socket took more again
     _heard = 0.0  # when bytes last came, on the reactor's clock
     _pinged: float | None = None  # since when a pong is awaited
@@ -471,7 +496,12 @@ class ViewerProtocol(WebSocketServerProtocol):
         """The handshake is done. The HTTP channel is still the transport's producer: take its place."""
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
-        self.factory.viewers.setdefault(self.token.id, set()).add(self)
+        viewers = self.factory.viewers.setdefault(self.token.id, set())
+        for viewer in viewers:
+            if viewer.token == self.token:
+                self.token = viewer.token  # one copy for all who came with it
+            break
+        viewers.add(self)
         self._heard = self._moved = self.factory.reactor.seconds()
         self.factory.watch()
         self.conversation.opened(self)
@@ -480,6 +510,9 @@ class ViewerProtocol(WebSocketServerProtocol):
         """Whatever comes shows that the client lives."""
         self._heard = self.factory.reactor.seconds()
         super().dataReceived(data)
+        if not self._settled and self.state == self.STATE_OPEN:
+            self._settled = True
+            settle(self)
 
     def look(self, now: float) -> None:
         """
@@ -575,8 +608,6 @@ class ViewerProtocol(WebSocketServerProtocol):
 class ViewerFactory(WebSocketServerFactory):
     """Makes viewers' protocols, with Autobahn's defaults changed to ones that can face the world."""
 
-    protocol = ViewerProtocol
-
     def __init__(self, reactor: IReactorTime, now: Callable[[], int], max_viewers: int) -> None:
         super().__init__(reactor=reactor, server="twistedipc")
         self.now = now  # milliseconds since the epoch
@@ -596,6 +627,7 @@ class ViewerFactory(WebSocketServerFactory):
             failByDrop=False,
             tcpNoDelay=True,
         )
+        self.protocol = leaner(ViewerProtocol, self)
 
     def watch(self) -> None:
         """Look at all viewers now and then, as long as there are any: one timer for all."""

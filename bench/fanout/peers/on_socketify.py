@@ -3,8 +3,8 @@ socketify (uWebSockets) with its own publish and subscribe: one ``publish`` for 
 
     python -m bench.fanout.peers.on_socketify PORT FEED_PORT turn|burst
 
-turn: each line is published in a turn of the loop of its own, as lines that come one by one are. burst: all lines of a read
-are published in one turn, and uWebSockets joins what it can.
+turn: each line is published in a turn of the loop of its own, as lines that come one by one are. burst: all lines of a
+read are published in one turn, and uWebSockets joins what it can.
 """
 
 from __future__ import annotations
