@@ -64,6 +64,16 @@ class Attempt(Protocol):
             self.transport.resumeProducing()
 
 
+class Feed(Factory):
+    """Gives the one attempt to who brings its lines."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def buildProtocol(self, addr: object) -> Any:
+        return self._attempt
+
+
 class Builder:
     """The builder's end of the link. The framework's application."""
 
@@ -86,9 +96,7 @@ class Builder:
             case m.Go(attempt=attempt, lease=lease):
                 self.peer.send(m.Started(attempt=attempt, lease=lease, time=time.time_ns() // 1_000_000))
                 self._attempt = Attempt(self, attempt, lease)
-                factory = Factory()
-                factory.buildProtocol = lambda address: self._attempt  # type: ignore[method-assign]
-                reactor.listenTCP(self._port, factory, interface="127.0.0.1")
+                reactor.listenTCP(self._port, Feed(self._attempt), interface="127.0.0.1")
                 say(ready=True)
             case m.Ack(next=next) if self._attempt is not None:
                 self._attempt.acknowledged(next)
@@ -119,7 +127,7 @@ def main() -> None:
         key=None,
         vocabulary=VOCABULARY,
     )
-    listen(reactor, endpoint, settings, lambda peer: Builder(peer, port)).startService()  # type: ignore[no-untyped-call]
+    listen(reactor, endpoint, settings, lambda peer: Builder(peer, port)).startService()
     reactor.run()
 
 

@@ -9,7 +9,7 @@ it isn't whole, and asks again with ``after``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistedipc.server.boundaries import Cursor, LogEntry, Logs
+from twistedipc.server.boundaries import Cursor, LogEntry, LogRun, Logs
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.web.channel import BoundedRequest, set_common_headers
 from twistedipc.web.log_forms import LogForm, message_part
@@ -170,7 +170,7 @@ class LogStream:
 
     def _pump(self) -> None:
         while self._request is not None and not self._paused and self._fetching is None:
-            entries: Collection[LogEntry] | None = self._ready or self._cursor.take(TAKE_BYTES)
+            entries: list[LogEntry] | LogRun | None = self._ready or self._cursor.take(TAKE_BYTES)
             self._ready = []
             if entries is None:
                 self._fetch()
