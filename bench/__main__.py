@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.common import report
 
 #: Folders beside this file that are measured by `bench.common.runs`.
-QUESTIONS = ("ipc",)
+QUESTIONS = ("ipc", "fanout")
 
 RESULTS = Path("build/bench")
 

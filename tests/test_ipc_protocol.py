@@ -15,8 +15,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ipc_example import VOCABULARY, Ask, Note, Recorder, Recorders, Told, apiserver, builder
+from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
-from twistedipc.ipc.protocol import LINGER, JSONLineProtocol, send_at_once
+from twistedipc.ipc.protocol import LINGER, JSONLineProtocol
 from twistedipc.ipc.session import SessionSettings, Side
 from twistedipc.ipc.testing import ConnectedPair, connected_pair
 

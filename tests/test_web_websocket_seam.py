@@ -38,7 +38,7 @@ class Seam(World):
     async def prepare(self) -> None:
         await self.project()
         self.number = await self.build()
-        real = WebSockets(reactor, self.now, self.ledger, self.logs, Feed())
+        self.real = real = WebSockets(reactor, self.now, self.ledger, self.logs, Feed())
         self.addCleanup(_forget_timers)
         # The context is frozen, so that nobody does this by accident.
         object.__setattr__(self.context, "websockets", real)
@@ -91,6 +91,26 @@ class Seam(World):
         client.abort()
         await client.closed
         await eventually(lambda: not any(isinstance(each, Server) for each in reactor.getReaders()))
+
+    async def test_an_open_socket_keeps_nothing_of_its_handshake(self) -> None:
+        path = f"/api/v1/builds/{self.number}/log/stream"
+        clients = [await self._open(path) for _ in range(2)]
+        for client in clients:
+            await client.until(b'"state"')
+        ((one, two),) = self.real._factory.viewers.values()
+        assert one.token is two.token
+        for viewer in (one, two):
+            kept = vars(viewer)
+            assert len(kept) < 20, sorted(kept)
+            assert not [name for name in kept if name.startswith("http_")]
+        # What it has from its class is not shared when it changes.
+        one.wasClean = True
+        assert not two.wasClean
+        clients[0].transport.write(b"\x89\x82" + bytes(4) + b"hi")  # a ping, masked
+        await clients[0].until(b"\x8a\x02hi")
+        clients[0].abort()
+        await clients[0].closed
+        await self._over(clients[1])
 
     async def test_a_client_that_reads_nothing_is_closed(self) -> None:
         self.patch(websocket, "LOOK_INTERVAL", 0.02)

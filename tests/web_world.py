@@ -10,7 +10,7 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from twisted.web.resource import IResource, Resource
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.publish.releases import ReleaseStore
 from twistedipc.server.boundaries import LogEntry, StateChange
-from twistedipc.server.logs import text_frame
+from twistedipc.server.logs import Run, run_of, text_frame
 from twistedipc.server.releasing import NoSuchRelease
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage import builds, releases, tokens
@@ -167,7 +167,7 @@ class TwinCursor:
         self.closed = False
         log.cursors.append(self)
 
-    def take(self, limit: int) -> Sequence[LogEntry] | None:
+    def take(self, limit: int) -> Run | None:
         assert not self.closed
         if not self._fetched:
             return None
@@ -178,7 +178,7 @@ class TwinCursor:
             size += len(taken[-1].message)
             self._index += 1
         self._waiting = not taken
-        return taken
+        return run_of(taken, more=bool(taken))
 
     async def fetch(self) -> None:
         turn: Deferred[None] = Deferred()

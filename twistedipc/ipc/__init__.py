@@ -22,7 +22,7 @@ A connection, from the wire up::
     dial.py        keeps one connection to an endpoint                     errors.py       exceptions, codes on the wire
     listen.py      accepts connections, bounded                            credentials.py  who is at a UNIX socket
     endpoints.py   tcp:, unix: and tls: strings                            testing.py      links in memory, for tests
-    node.py        Node's own `process.send()` channel, as parent and as child, on node_channel.py
+    node.py        Node's own `process.send()` channel, on node_channel.py eager.py        writing to a socket at once
 
 ``errors``, ``framing``, ``messages``, ``interface``, ``handshake``, ``session``, ``credit``, ``stream``, ``outbox`` and
 ``node_channel`` import no Twisted and know no clock. ``docs/ipc.md`` is the tutorial, ``docs/protocol.md`` describes
@@ -56,6 +56,7 @@ and in another process::
 
 from twistedipc.ipc.credit import CreditWindow
 from twistedipc.ipc.dial import DialService, dial_links
+from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.errors import (
     BadEndpoint,
@@ -148,6 +149,7 @@ __all__ = [
     "make_key",
     "parent_channel",
     "read_key",
+    "send_at_once",
     "spawn_node",
     "write_key",
 ]

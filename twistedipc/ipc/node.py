@@ -41,9 +41,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.errors import LinkError, LocalProtocolError, NotConnected
 from twistedipc.ipc.node_channel import MESSAGE_LIMIT, BadLine, NodeChannel, Overlong, Received
-from twistedipc.ipc.protocol import LinkTransport, send_at_once
+from twistedipc.ipc.protocol import LinkTransport
 
 #: Bytes that may wait for a peer that doesn't read, before `NodePeer.send` refuses more.
 OUTBOUND_LIMIT = 64 << 20

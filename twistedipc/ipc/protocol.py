@@ -16,7 +16,6 @@ from enum import Enum, auto
 from typing import Any, Protocol, cast
 
 import msgspec
-from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import ConnectionDone
@@ -27,6 +26,7 @@ from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.errors import CallFailed, Code, LocalProtocolError, NotConnected
 from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.session import (
@@ -565,24 +565,3 @@ _HAPPENED: dict[type, Callable[[JSONLineProtocol, Any], None]] = {
     ErrorReceived: JSONLineProtocol._error_received,
     Closed: JSONLineProtocol._session_closed,
 }
-
-
-def send_at_once(transport: object, data: bytes) -> int:
-    """
-    How many bytes of ``data`` went straight into the socket; the rest is for ``transport.write``.
-
-    `ITransport.write` waits for the reactor's next turn, which on a link with little traffic is most of the time that
-    a message takes. Only a plain TCP or UNIX transport can be written to before that (TLS has its own layer above
-    the socket), and only if nothing waits in its buffer, or bytes would overtake others. Twisted has no public name
-    for that buffer: where it isn't as known here, nothing is sent, and all goes the usual way.
-    """
-    if not isinstance(transport, tcp.Connection) or transport.TLS:
-        return 0
-    waiting = getattr(transport, "_tempDataBuffer", None)
-    if waiting is None or waiting or transport.dataBuffer:
-        return 0
-    if not transport.connected or transport.disconnecting or getattr(transport, "_writeDisconnecting", True):
-        return 0
-    sent = transport.writeSomeData(data)
-    # An exception: the connection is lost, which the transport will find out by itself.
-    return sent if isinstance(sent, int) else 0

@@ -4,7 +4,7 @@ The seams of the server: Protocols without logic, which ``web`` is written again
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -47,14 +47,37 @@ class LogEntry(Protocol):
         """Whether it is the `end`: nothing comes after it."""
 
 
+class LogRun(Protocol):
+    """Consecutive entries of a log, shared by all who are at the same place: made once, joined once."""
+
+    @property
+    def more(self) -> bool:
+        """Whether there may be more at once; if not, the cursor's ``wake`` will be called when there is."""
+
+    @property
+    def final(self) -> bool:
+        """Whether the last entry is the `end`."""
+
+    @property
+    def frames(self) -> bytes:
+        """All entries' frames."""
+
+    def tagged_frames(self, build: int, attempt: int) -> bytes:
+        """All entries' tagged frames."""
+
+    def __iter__(self) -> Iterator[LogEntry]: ...
+
+    def __len__(self) -> int: ...
+
+
 class Cursor(Protocol):
     """One viewer's place in one log. Viewers pull; there is no queue per viewer."""
 
-    def take(self, limit: int) -> Sequence[LogEntry] | None:
+    def take(self, limit: int) -> LogRun | None:
         """
         The next entries, of about ``limit`` bytes at most (at least one, if there is one), and move past them. An
-        empty sequence: there is nothing now, and ``wake`` will be called once there is. None: what comes next
-        must be fetched first; call `fetch`, then `take` again.
+        empty run: there is nothing now, and ``wake`` will be called once there is. None: what comes next must be
+        fetched first; call `fetch`, then `take` again.
         """
 
     def fetch(self) -> Awaitable[None]:
@@ -69,8 +92,8 @@ class Logs(Protocol):
 
     def cursor(self, attempt: str, after: int, wake: Callable[[], None]) -> Cursor:
         """
-        A cursor behind record ``after`` (0: the beginning). ``wake`` is called, never from within `take`, when
-        there is something to take after `take` had given an empty sequence.
+        A cursor behind record ``after`` (0: the beginning). ``wake`` is called, never from within `take`, when there
+        is something to take after `take` had given all there was; also if it was taken meanwhile.
         """
 
 

@@ -3,9 +3,10 @@ The logs of all attempts as viewers see them: the live tail and the store, behin
 ``builders`` (records come in), ``commits`` (they became durable) and ``web`` (viewers take them out).
 
 Viewers pull. A `LiveLog` keeps the last entries of a log, each encoded once and shared by all; a `LogCursor` is an
-index into them. Who has fallen behind the tail reads from the store, by chunks, only while its socket wants more.
-So a viewer costs a cursor, however slow it is, and the hand-over from replay to live is no hand-over at all: the
-same numbers, from another place.
+index into them. What a cursor takes is a `Run` of entries, and all cursors at the same place are given the same one:
+its frames are joined once, however many they are. Who has fallen behind the tail reads from the store, by chunks, only
+while its socket wants more. So a viewer costs a cursor, however slow it is, and the hand-over from replay to live is no
+hand-over at all: the same numbers, from another place.
 
 What is not committed yet stays in the tail whatever its size. That is bounded too: a builder may have only so many
 unacknowledged bytes under way.
@@ -16,14 +17,18 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistedipc.builds.logs import Batch, LogDigest, batch_decoder, encoder, trim, valid_shape
 from twistedipc.builds.states import TERMINAL
+from twistedipc.server.boundaries import LogEntry
+from twistedipc.server.rounds import DEFAULT_SHARE, Rounds
 from twistedipc.storage import attempts, logs
 from twistedipc.storage.ledger import Ledger
 
@@ -32,6 +37,9 @@ TAIL_BYTES = 1 << 19
 
 #: How many bytes a cursor reads from the store at a time.
 FETCH_BYTES = 1 << 16
+
+#: How many runs a live log keeps for whoever comes to the same place.
+KEPT_RUNS = 4
 
 EMPTY_SHA256 = LogDigest().hexdigest()
 
@@ -88,6 +96,38 @@ class Entry:
         return frame
 
 
+class Run(tuple[LogEntry, ...]):
+    """Consecutive entries, as they are taken. See `boundaries.LogRun`."""
+
+    more = False
+    final = False
+    _tagged: bytes | None = None
+
+    @cached_property
+    def frames(self) -> bytes:
+        """The entries' frames, joined when the first viewer wants them."""
+        return b"".join([entry.frame for entry in self])
+
+    def tagged_frames(self, build: int, attempt: int) -> bytes:
+        """The same of the tagged frames. A run belongs to one log, so this too is made once."""
+        frames = self._tagged
+        if frames is None:
+            frames = self._tagged = b"".join([entry.tagged_frame(build, attempt) for entry in self])
+        return frames
+
+
+#: There is nothing now.
+NOTHING = Run()
+
+
+def run_of(entries: Sequence[LogEntry], more: bool) -> Run:
+    """A run of these entries; ``more``: there may be more at once."""
+    run = Run(entries)
+    run.more = more
+    run.final = bool(run) and run[-1].final
+    return run
+
+
 def entry_of(batch: Batch) -> Entry:
     """The entry of a batch, or of a gap."""
     return Entry(batch.first, batch.end, encoder.encode(batch))
@@ -110,7 +150,9 @@ class BadBatch(Exception):
 
 
 class LiveLog:
-    """One attempt's log while somebody writes or reads it."""
+    """One attempt's log while somebody writes or reads it. Its viewers are an audience of `Rounds`."""
+
+    _log = Logger()
 
     def __init__(self, attempt: str) -> None:
         self.attempt = attempt
@@ -121,7 +163,10 @@ class LiveLog:
         self.active = False  # a builder is writing it
         self.broken = False  # the ledger has it otherwise: not to be used any more
         self.digest: LogDigest | None = None  # None: not known from the first record on
+        self.gathered = 0  # bytes that came since the viewers were woken
         self.cursors: set[LogCursor] = set()
+        self.waiting: dict[LogCursor, None] = {}  # who has taken all there was, in this order
+        self._runs: dict[tuple[int, int], Run] = {}  # by the serial of the first entry, and the limit; the newest last
         self._entries: deque[Entry] = deque()
         self._base = 0  # the serial number of `_entries[0]`; serials are never used again
         self._bytes = 0
@@ -165,7 +210,9 @@ class LiveLog:
                 self.digest.add(batch)
             self._entries.append(entry)
             self._bytes += len(entry.message)
+            self.gathered += len(entry.message)
             added.append((entry, batch))
+        self._runs.clear()
         self.next = expected
         return added
 
@@ -184,6 +231,7 @@ class LiveLog:
         elif not self.ended:
             self.ended = True
             self._entries.append(Entry(self.next, self.next, encoder.encode(end), final=True))
+            self._runs.clear()
 
     # -- reading
 
@@ -211,70 +259,112 @@ class LiveLog:
             raise IndexError(serial)
         return self._entries[index] if index < len(self._entries) else None
 
+    def run(self, serial: int, limit: int) -> Run:
+        """
+        The entries from this serial on, of about ``limit`` bytes at most: the same run for all who ask. Raises
+        IndexError if the tail has let go of its first.
+        """
+        run = self._runs.get((serial, limit))
+        if run is None:
+            run = self._runs[serial, limit] = self._make_run(serial, limit)
+            if len(self._runs) > KEPT_RUNS:
+                del self._runs[next(iter(self._runs))]
+        return run
+
+    def _make_run(self, serial: int, limit: int) -> Run:
+        taken: list[Entry] = []
+        size = 0
+        while size < limit:
+            entry = self.at(serial)
+            if entry is None:
+                return run_of(taken, more=False) if taken else NOTHING
+            taken.append(entry)
+            size += len(entry.message)
+            serial += 1
+        return run_of(taken, more=True)
+
     def wake(self) -> None:
         """Wake the cursors that wait."""
-        for cursor in list(self.cursors):
-            cursor.wake()
+        self.gathered = 0
+        waiting, self.waiting = self.waiting, {}
+        for cursor in waiting:
+            try:
+                cursor.wake()
+            except Exception:  # one viewer's trouble isn't another's
+                self._log.failure("a viewer of {attempt} failed", attempt=self.attempt)
 
 
 class LogCursor:
     """One viewer's place in one log. See `boundaries.Cursor`."""
 
-    __slots__ = ("_closed", "_fetched", "_live", "_logs", "_next", "_serial", "_waiting", "_wake")
+    __slots__ = ("_closed", "_fetched", "_live", "_logs", "_next", "_serial", "_wake")
 
     def __init__(self, logs: LogStore, live: LiveLog, after: int, wake: Callable[[], None]) -> None:
         self._logs = logs
         self._live = live
         self._next = after + 1
         self._wake = wake
-        self._serial: int | None = None  # our place in the tail; None while we read from the store
-        self._fetched: deque[Entry] = deque()
-        self._waiting = False
+        # The entry of the tail that begins with `_next`; None while we read from the store, or begin within an entry.
+        self._serial: int | None = None
+        self._fetched: deque[Entry] | None = None
         self._closed = False
 
-    def take(self, limit: int) -> Sequence[Entry] | None:
+    def take(self, limit: int) -> Run | None:
         """See `boundaries.Cursor`."""
-        taken: list[Entry] = []
-        size = 0
-        fetched = self._fetched
-        while fetched and (size < limit or not taken):
-            entry = fetched.popleft()
-            taken.append(entry)
-            size += len(entry.message)
-            self._next = entry.end
+        serial = self._serial
+        if serial is None or self._live.broken:
+            return self._take_first(limit)
         live = self._live
-        if fetched:
-            return taken
-        if live.broken or not live.loaded:
-            return taken or None
-        if self._serial is None:
-            self._serial = live.find(self._next)
-            if self._serial is None:
-                return taken or None
         try:
-            while size < limit or not taken:
-                found = live.at(self._serial)
-                if found is None:
-                    self._waiting = not taken
-                    return taken
-                self._serial += 1
-                if found.end <= self._next and not found.final:
-                    continue  # asked to begin beyond what exists: these are not wanted
-                if found.first < self._next and not found.final:
-                    found = _cut(found, self._next)
-                taken.append(found)
-                size += len(found.message)
-                self._next = max(self._next, found.end)
+            run = live.run(serial, limit)
         except IndexError:
             # The tail has moved on while the viewer was slow: back to the store, by number.
             self._serial = None
-            return taken or None
-        return taken
+            return None
+        if run:
+            self._serial = serial + len(run)
+            self._next = run[-1].end
+        if not run.more:
+            live.waiting[self] = None
+        return run
+
+    def _take_first(self, limit: int) -> Run | None:
+        """From the store's entries, or into the tail."""
+        fetched = self._fetched
+        if fetched:
+            taken: list[Entry] = []
+            size = 0
+            while fetched and (size < limit or not taken):
+                entry = fetched.popleft()
+                taken.append(entry)
+                size += len(entry.message)
+                self._next = entry.end
+            return run_of(taken, more=True)
+        self._fetched = None
+        live = self._live
+        if live.broken or not live.loaded:
+            return None
+        serial = live.find(self._next)
+        if serial is None:
+            return None
+        entry_there = live.at(serial)
+        if entry_there is None:
+            if self._next > live.next:  # asked to begin beyond what exists
+                live.waiting[self] = None
+                return NOTHING
+        elif entry_there.first < self._next and not entry_there.final:
+            cut = _cut(entry_there, self._next)
+            self._next = cut.end
+            self._serial = serial + 1
+            return run_of([cut], more=True)
+        self._serial = serial
+        return self.take(limit)
 
     async def fetch(self) -> None:
         """See `boundaries.Cursor`."""
         if self._live.broken and not self._closed:
             self._live.cursors.discard(self)
+            self._live.waiting.pop(self, None)
             self._live = self._logs.live(self._live.attempt)
             self._live.cursors.add(self)
             self._serial = None
@@ -285,20 +375,20 @@ class LogCursor:
         if not entries and self._live.find(self._next) is None:
             raise LookupError(f"record {self._next} of {self._live.attempt} is neither stored nor live")
         if not self._closed:
-            self._fetched.extend(entries)
+            self._fetched = deque(entries)
 
     def wake(self) -> None:
         """Something has come; called by the log."""
-        if self._waiting:
-            self._waiting = False
+        if not self._closed:
             self._wake()
 
     def close(self) -> None:
         """See `boundaries.Cursor`."""
         if not self._closed:
             self._closed = True
-            self._fetched.clear()
+            self._fetched = None
             self._live.cursors.discard(self)
+            self._live.waiting.pop(self, None)
             self._logs.release(self._live)
 
 
@@ -312,11 +402,10 @@ def _cut(entry: Entry, first: int) -> Entry:
 class LogStore:
     """All logs. Implements `boundaries.Logs`."""
 
-    def __init__(self, clock: IReactorTime, ledger: Ledger) -> None:
-        self._clock = clock
+    def __init__(self, clock: IReactorTime, ledger: Ledger, *, share: float = DEFAULT_SHARE) -> None:
         self._ledger = ledger
         self._live: dict[str, LiveLog] = {}
-        self._changed: set[LiveLog] = set()
+        self._rounds: Rounds[LiveLog] = Rounds(clock, share)
 
     def live(self, attempt: str) -> LiveLog:
         """The attempt's log in memory, made if need be; `load` it before use, `release` it after."""
@@ -387,17 +476,10 @@ class LogStore:
 
     def changed(self, live: LiveLog) -> None:
         """
-        There is something new in the log: its viewers are woken at the end of this turn of the reactor, once
-        for all that has come in it.
+        There is something new in the log: its viewers are woken at the end of this turn of the reactor, once for all
+        that has come in it, or somewhat later if waking them takes much of the time; see `rounds`.
         """
-        if not self._changed:
-            self._clock.callLater(0, self._wake_changed)
-        self._changed.add(live)
-
-    def _wake_changed(self) -> None:
-        changed, self._changed = self._changed, set()
-        for live in changed:
-            live.wake()
+        self._rounds.changed(live)
 
     def release(self, live: LiveLog) -> None:
         """Forget a log that nobody reads or writes any more; the store has it."""

@@ -30,6 +30,7 @@ import msgspec
 from msgspec import Meta
 
 from twistedipc.builds import names
+from twistedipc.server.rounds import DEFAULT_SHARE
 
 #: PATH of the steps where the configuration gives none, after the folder in which Node was found.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -96,6 +97,12 @@ class Releases(Section, frozen=True, kw_only=True):
     public_url: str = ""  # with {project} in it, or without: then the project is the path's first segment
 
 
+class Viewers(Section, frozen=True, kw_only=True):
+    """``[viewers]``: who follows logs live."""
+
+    share: Annotated[float, Meta(gt=0, le=1)] = DEFAULT_SHARE  # of the reactor's time that telling them may take
+
+
 class Database(Section, frozen=True, kw_only=True):
     """``[database]``: where the ledger is."""
 
@@ -109,6 +116,7 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
     http: HTTP = HTTP()
     releases: Releases = Releases()
     link: ApiserverLink = ApiserverLink()
+    viewers: Viewers = Viewers()
     database: Database = Database()
 
     @property

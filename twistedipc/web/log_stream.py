@@ -9,7 +9,7 @@ its last chunk: an HTTP client sees that it isn't whole, and asks again with ``a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistedipc.server.boundaries import Cursor, LogEntry, Logs
+from twistedipc.server.boundaries import Cursor, LogEntry, LogRun, Logs
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.web.channel import BoundedRequest, leaving, set_common_headers
 from twistedipc.web.log_forms import LogForm, message_part
@@ -186,7 +186,7 @@ class LogStream:
 
     def _pump(self) -> None:
         while self._request is not None and not self._paused and self._fetching is None:
-            entries: Sequence[LogEntry] | None = self._ready or self._cursor.take(TAKE_BYTES)
+            entries: list[LogEntry] | LogRun | None = self._ready or self._cursor.take(TAKE_BYTES)
             self._ready = []
             if entries is None:
                 self._fetch()
@@ -197,7 +197,7 @@ class LogStream:
             else:
                 self._end()
 
-    def _write(self, entries: Sequence[LogEntry]) -> None:
+    def _write(self, entries: Iterable[LogEntry]) -> None:
         request = self._request
         assert request is not None
         written = []

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -23,13 +24,15 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from twistedipc.server.boundaries import Cursor, LogEntry, Logs, StateChange, StateFeed
+from twistedipc.ipc import send_at_once
+from twistedipc.server.boundaries import Cursor, LogRun, Logs, StateChange, StateFeed
 from twistedipc.server.logs import text_frame
 from twistedipc.server.states import change_of
 from twistedipc.storage import attempts, builds
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import TokenRow
 from twistedipc.web.channel import leaving
+from twistedipc.web.lean import leaner, settle
 
 #: Bytes that a cursor gives at a time.
 TAKE_BYTES = 1 << 16
@@ -66,6 +69,8 @@ CLOSE_TOO_SLOW = 4408
 CLOSE_UNAVAILABLE = 4503
 
 _encoder = msgspec.json.Encoder()
+
+_frames: Callable[[LogRun], bytes] = attrgetter("frames")
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe", tag_field="type"):
@@ -138,6 +143,8 @@ class Conversation(Protocol):
 class _Follower:
     """One log on one socket: pulls its cursor while the output takes more."""
 
+    __slots__ = ("_closed", "_cursor", "_ended", "_fetching", "_frames", "_output")
+
     _log = Logger()
 
     def __init__(
@@ -146,11 +153,11 @@ class _Follower:
         logs: Logs,
         attempt: str,
         after: int,
-        frame: Callable[[LogEntry], bytes],
+        frames: Callable[[LogRun], bytes],
         ended: Callable[[], None],
     ) -> None:
         self._output = output
-        self._frame = frame
+        self._frames = frames
         self._ended = ended
         self._fetching = False
         self._closed = False
@@ -158,29 +165,27 @@ class _Follower:
 
     def pump(self) -> None:
         """Write all there is, as far as the socket takes it."""
-        while not (self._closed or self._fetching or self._output.paused):
-            if not self.step():
-                return
+        while not self._output.paused and self.step():
+            pass
 
     def step(self) -> bool:
         """Write some; whether there may be more at once."""
         if self._closed or self._fetching:
             return False
-        entries = self._cursor.take(TAKE_BYTES)
-        if entries is None:
+        run = self._cursor.take(TAKE_BYTES)
+        if run is None:
             self._fetching = True
             fetching = Deferred.fromCoroutine(self._fetch())
             fetching.addErrback(lambda failure: self._log.failure("reading a log failed", failure))
             return False
-        if not entries:
+        if not run:
             return False
-        frame = self._frame
-        self._output.write_frames(b"".join([frame(entry) for entry in entries]))
-        if entries[-1].final:
+        self._output.write_frames(self._frames(run))
+        if run.final:
             self.close()
             self._ended()
             return False
-        return True
+        return run.more
 
     async def _fetch(self) -> None:
         try:
@@ -204,6 +209,8 @@ class _Follower:
 
 class _States:
     """State changes on one socket: at once, or the newest of each build when the socket takes more."""
+
+    __slots__ = ("_kept", "_output")
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -229,6 +236,22 @@ class _States:
 
 class LogConversation:
     """One log, from a number on, to its end: `state`, `lines`, `gap`, `end`, and a close with 1000."""
+
+    __slots__ = (
+        "_after",
+        "_attempt",
+        "_build",
+        "_closed",
+        "_deafen",
+        "_feed",
+        "_follower",
+        "_ledger",
+        "_logs",
+        "_now",
+        "_output",
+        "_states",
+        "_told",
+    )
 
     _log = Logger()
 
@@ -279,10 +302,14 @@ class LogConversation:
             self._logs,
             self._attempt,
             self._after,
-            lambda entry: entry.frame,
-            lambda: output.say_goodbye(1000, "the log has ended"),
+            _frames,
+            self._ended,
         )
         self._follower.pump()
+
+    def _ended(self) -> None:
+        if self._output is not None:
+            self._output.say_goodbye(1000, "the log has ended")
 
     def heard(self, payload: bytes, binary: bool) -> None:
         """See `Conversation`."""
@@ -431,7 +458,7 @@ class StreamConversation:
             self._logs,
             f"{number}-{attempt}",
             request.after,
-            lambda entry: entry.tagged_frame(number, attempt),
+            lambda run: run.tagged_frames(number, attempt),
             lambda: self._forget(key),
         )
         follower.pump()
@@ -459,13 +486,11 @@ class StreamConversation:
 class ViewerProtocol(WebSocketServerProtocol):
     """One viewer's socket: Autobahn's protocol, as the output of a conversation."""
 
-    # Autobahn reads this before it copies the factory's options.
-    tcpNoDelay = True
-
     conversation: Conversation
     token: TokenRow
     paused = False
     _over = False
+    _settled = False  # the handshake's remains are gone
     _resumed = 0  # how often the socket took more again
     _heard = 0.0  # when bytes last came, on the reactor's clock
     _pinged: float | None = None  # since when a pong is awaited
@@ -478,7 +503,12 @@ class ViewerProtocol(WebSocketServerProtocol):
         """The handshake is done. The HTTP channel is still the transport's producer: take its place."""
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
-        self.factory.viewers.setdefault(self.token.id, set()).add(self)
+        viewers = self.factory.viewers.setdefault(self.token.id, set())
+        for viewer in viewers:
+            if viewer.token == self.token:
+                self.token = viewer.token  # one copy for all who came with it
+            break
+        viewers.add(self)
         self._heard = self._moved = self.factory.reactor.seconds()
         self.factory.watch()
         self.conversation.opened(self)
@@ -489,6 +519,9 @@ class ViewerProtocol(WebSocketServerProtocol):
         self._heard = now
         self._frames = min(float(MAX_FRAMES), self._frames + (now - before) * FRAMES_PER_SECOND)
         super().dataReceived(data)
+        if not self._settled and self.state == self.STATE_OPEN:
+            self._settled = True
+            settle(self)
 
     def look(self, now: float) -> None:
         """
@@ -579,7 +612,10 @@ class ViewerProtocol(WebSocketServerProtocol):
     def write_frames(self, data: bytes) -> None:
         """See `Output`."""
         if not self._over:
-            self.transport.write(data)
+            transport = self.transport
+            sent = send_at_once(transport, data)
+            if sent < len(data):
+                transport.write(data[sent:] if sent else data)
 
     def say_goodbye(self, code: int, reason: str) -> None:
         """See `Output`."""
@@ -604,8 +640,6 @@ class ViewerProtocol(WebSocketServerProtocol):
 class ViewerFactory(WebSocketServerFactory):
     """Makes viewers' protocols, with Autobahn's defaults changed to ones that can face the world."""
 
-    protocol = ViewerProtocol
-
     def __init__(self, reactor: IReactorTime, now: Callable[[], int], max_viewers: int) -> None:
         super().__init__(reactor=reactor, server="twistedipc")
         self.now = now  # milliseconds since the epoch
@@ -625,6 +659,7 @@ class ViewerFactory(WebSocketServerFactory):
             failByDrop=False,
             tcpNoDelay=True,
         )
+        self.protocol = leaner(ViewerProtocol, self)
 
     def watch(self) -> None:
         """Look at all viewers now and then, as long as there are any: one timer for all."""

@@ -1,0 +1,28 @@
+"""Writing to a socket now, not at the reactor's next turn. For ``protocol``, and for whoever writes to many sockets."""
+
+from __future__ import annotations
+
+from twisted.internet import tcp
+
+
+def send_at_once(transport: object, data: bytes) -> int:
+    """
+    How many bytes of ``data`` went straight into the socket; the rest is for ``transport.write``.
+
+    `ITransport.write` waits for the reactor's next turn, which on a link with little traffic is most of the time that
+    a message takes, and has the reactor watch the socket, which costs two more system calls. Only a plain TCP or UNIX
+    transport can be written to before that (TLS has its own layer above the socket), and only if nothing waits in its
+    buffer, or bytes would overtake others. Twisted has no public name for that buffer: where it isn't as known here,
+    nothing is sent, and all goes the usual way.
+    """
+    if not isinstance(transport, tcp.Connection) or transport.TLS:
+        return 0
+    if transport.dataBuffer or getattr(transport, "_tempDataBuffer", True):
+        return 0
+    if not transport.connected or transport.disconnecting or getattr(transport, "_writeDisconnecting", True):
+        return 0
+    try:
+        return transport.socket.send(data)
+    except OSError:
+        # It is full; or the connection is lost, which the transport will find out by itself.
+        return 0

@@ -1,0 +1,96 @@
+"""
+An open WebSocket in little memory. ``web`` layer; used by ``websocket`` once a handshake is done.
+
+Autobahn's protocol has some hundred attributes. Most of an idle viewer's memory was what only the handshake needs (the
+request, in three forms), options copied from the factory, and flags about an end that has not come. Here what is alike
+for all open sockets becomes the class's, and an instance keeps what differs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from autobahn.twisted.websocket import WebSocketServerFactory
+from autobahn.websocket.protocol import TrafficStats
+
+#: What the handshake leaves behind and nothing reads afterwards.
+HANDSHAKE = (
+    "_transport_details",
+    "_wskey",
+    "http_headers",
+    "http_request_data",
+    "http_request_host",
+    "http_request_params",
+    "http_request_path",
+    "http_request_uri",
+    "http_response_data",
+    "http_status_line",
+    "is_open",
+    "peer",
+    "websocket_extensions",
+    "websocket_extensions_in_use",
+    "websocket_origin",
+    "websocket_protocols",
+)
+
+#: What an open socket has on which nothing has happened yet. Setting one of these gives an instance its own.
+AT_REST: dict[str, Any] = {
+    **dict.fromkeys(HANDSHAKE),
+    "_perMessageCompress": None,
+    "autoPingPending": None,
+    "autoPingPendingCall": None,
+    "autoPingPendingSent": None,
+    "autoPingPendingSeq": 0,
+    "autoPingTimeoutCall": None,
+    "closeHandshakeTimeoutCall": None,
+    "closedByMe": False,
+    "connected": 1,
+    "current_frame": None,
+    "data": b"",
+    "droppedByMe": False,
+    "failedByMe": False,
+    "inside_message": False,
+    "localCloseCode": None,
+    "localCloseReason": None,
+    "openHandshakeTimeoutCall": None,
+    "remoteCloseCode": None,
+    "remoteCloseReason": None,
+    "send_queue": (),  # for writes in pieces, which we don't make; a tuple refuses them
+    "send_state": 0,
+    "trackedTimings": None,
+    "triggered": False,
+    "wasClean": False,
+    "wasCloseHandshakeTimeout": False,
+    "wasMaxFramePayloadSizeExceeded": False,
+    "wasMaxMessagePayloadSizeExceeded": False,
+    "wasNotCleanReason": None,
+    "wasOpenHandshakeTimeout": False,
+    "wasServerConnectionDropTimeout": False,
+    "wasServingFlashSocketPolicyFile": False,
+    "websocket_protocol_in_use": None,
+    "websocket_version": 13,
+}
+
+_P = TypeVar("_P", bound=type)
+
+
+def leaner(protocol: _P, factory: WebSocketServerFactory) -> _P:
+    """
+    The protocol's class with the factory's options, which Autobahn then doesn't copy to each connection, and with the
+    values of `AT_REST`.
+    """
+    options = {name: getattr(factory, name) for name in protocol.CONFIG_ATTRS}  # type: ignore[attr-defined]
+    options = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
+    shared = {**AT_REST, **options, "trafficStats": TrafficStats()}  # counters that nobody reads
+    return type(protocol.__name__, (protocol,), shared)  # type: ignore[return-value]
+
+
+def settle(protocol: Any) -> None:
+    """Let go of what the class has alike. The handshake is done."""
+    alike = vars(type(protocol))
+    gone = {*HANDSHAKE, "send_queue", "trafficStats"}
+    protocol.__dict__ = {
+        name: value
+        for name, value in vars(protocol).items()
+        if name not in gone and (name not in alike or alike[name] is not value)
+    }
