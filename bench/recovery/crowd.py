@@ -256,6 +256,7 @@ class Viewer(Client):
         self.verified: bool | None = None  # None: it hasn't come to the end
         self.reached: float | None = None  # when it saw what was printed after the crowd's mark, on a new connection
         self.delays: array[float] | None = None  # seconds from print to here, if wanted
+        self.printed = (0, 0)  # ns: when the first and the last of these were
         self.fresh = False  # this connection was made after the mark
         self._build = build
         self._crowd = crowd
@@ -308,7 +309,10 @@ class Viewer(Client):
             self.reached = time.monotonic()
         if self.delays is not None:
             now = time.time_ns()
-            self.delays.extend([(now - stamp) / 1e9 for stamp in stamps if stamp])
+            printed = [stamp for stamp in stamps if stamp]
+            if printed:
+                self.delays.extend([(now - stamp) / 1e9 for stamp in printed])
+                self.printed = (self.printed[0] or printed[0], printed[-1])
 
 
 class States(Client):

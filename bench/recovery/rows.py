@@ -190,8 +190,9 @@ def stuck(folder: Path, quick: bool) -> list[Row]:
     seconds = 3.0 if quick else 60.0
     (folder / "all-read").mkdir()
     (folder / "one-stuck").mkdir()
-    base, _, _ = _flood(folder / "all-read", seconds, stick=False)
-    watch, delays, counts = _flood(folder / "one-stuck", seconds, stick=True)
+    base, _, _, before = _flood(folder / "all-read", seconds, stick=False)
+    watch, delays, rate, counts = _flood(folder / "one-stuck", seconds, stick=True)
+    counts = {what: count + before[what] for what, count in counts.items()}
     delays.sort()
     p99 = delays[int(len(delays) * 0.99)]
     more = {
@@ -219,13 +220,16 @@ def stuck(folder: Path, quick: bool) -> list[Row]:
             1.0,
             "s, p99",
             counts,
-            {"lines": len(delays), "median": statistics.median(delays), "worst": delays[-1]},
+            {"lines": len(delays), "printed_per_s": rate, "median": statistics.median(delays), "worst": delays[-1]},
         ),
     ]
 
 
-def _flood(folder: Path, seconds: float, *, stick: bool) -> tuple[Watch, list[float], dict[str, int]]:
-    """One build that floods; how the apiserver grew, the delays of the lines to the good viewers, what is wrong."""
+def _flood(folder: Path, seconds: float, *, stick: bool) -> tuple[Watch, list[float], float, dict[str, int]]:
+    """
+    One build that floods: how the apiserver grew, the delays of the lines to the good viewers, how many lines were
+    printed in a second, what is wrong.
+    """
     with Platform(folder) as platform:
         builds, crowd = SteadyBuilds(platform), Crowd(platform.port, platform.token)
         # What a first build makes an apiserver load and allocate is not what is measured.
@@ -244,7 +248,9 @@ def _flood(folder: Path, seconds: float, *, stick: bool) -> tuple[Watch, list[fl
         if stick:
             in_reactor(bad.stick, False)  # it was thrown out, or is; it comes back, and has to get it all
         counts = _finish(crowd, builds)
-        return watch, [delay for viewer in good for delay in viewer.delays or ()], counts
+        first, last = good[0].printed
+        rate = len(good[0].delays or ()) / ((last - first) / 1e9)
+        return watch, [delay for viewer in good for delay in viewer.delays or ()], rate, counts
 
 
 def runner(folder: Path, quick: bool) -> list[Row]:
