@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twistedipc.builder import held as held_module
 from twistedipc.builder import service as service_module
-from twistedipc.builder.held import Settings, create_folder
+from twistedipc.builder.held import Settings, create_folder, spec_of
 from twistedipc.builder.link import VOCABULARY
 from twistedipc.builder.service import FINAL_INTERVAL, MAX_UPLOADS_REFUSED, UPLOAD_INTERVAL, BuilderService
 from twistedipc.builder.upload import NoArchive, UploadFailed, WrongArchive
@@ -284,6 +284,11 @@ class BuilderCase(SynchronousTestCase):
 
 class Life(BuilderCase):
     """An attempt's life on a builder."""
+
+    def test_what_a_project_sets_is_apart_from_what_the_operator_sets(self) -> None:
+        settings = msgspec.structs.replace(self.settings, environment={"A": "operator"})
+        spec = spec_of(msgspec.structs.replace(offer(), environment={"A": "project"}), settings)
+        self.assertEqual(({"A": "operator"}, {"A": "project"}), (spec.environment, spec.variables))
 
     def test_from_the_offer_to_the_end(self) -> None:
         self.link()

@@ -285,6 +285,7 @@ BAD_ADDRESSES = [
     "https://git.example/a\nb",
     "https://git.example/\0",
     "javascript:alert(1)",
+    "host:-option",
     "x" * 2000,
 ]
 
@@ -325,7 +326,8 @@ def test_bad_refs(ref: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["LD_PRELOAD", "ld_preload", "NODE_OPTIONS", "GIT_SSH_COMMAND", "BASH_ENV", "npm_config_registry", "PATH", "HOME",
-     "NODE_AUTH_TOKEN", "TWISTEDIPC_BUILD", "PYTHONPATH", "", "1A", "A-B", "A=B", "A\n"],
+     "NODE_AUTH_TOKEN", "TWISTEDIPC_BUILD", "PYTHONPATH", "OPENSSL_CONF", "MAKEFLAGS", "npm_execpath", "", "1A",
+     "A-B", "A=B", "A\n"],
 )  # fmt: skip
 def test_variables_that_can_t_be_set(name: str) -> None:
     with pytest.raises(names.BadValue):

@@ -102,12 +102,14 @@ def test_environment_is_built_from_nothing(tmp_path: Path) -> None:
         tmp_path,
         "env",
         more="[build.environment]\nA = 'toml'\nB = 'toml'",
-        environment={"A": "operator", "C": "operator"},
+        environment={"A": "operator", "C": "operator", "D": "operator"},
+        # The platform's own steps don't get the project's: git would refuse to work with this.
+        variables={"A": "project", "C": "project", "GIT_CONFIG_COUNT": "none"},
         parameters={"B": "parameter"},
     )
     assert one.run().outcome == "succeeded"
     seen = dict(line.split("=", 1) for line in one.output(1))
-    assert (seen["A"], seen["B"], seen["C"]) == ("toml", "parameter", "operator")
+    assert [seen[name] for name in "ABCD"] == ["toml", "parameter", "project", "operator"]
     assert seen["HOME"] == str(one.folder / "home")
     assert seen["TWISTEDIPC_ATTEMPT"] == "1-1"
     assert seen["TWISTEDIPC_COMMIT"] == git(tmp_path / "source", "rev-parse", "HEAD")

@@ -73,7 +73,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     commit: str = ""  # the full id, where it is known already (an attempt that repeats another)
     publish: Publish = Publish()
     parameters: dict[str, str] = {}  # given to the steps as environment variables
-    environment: dict[str, str] = {}  # the operator's, then the project's values for the steps
+    environment: dict[str, str] = {}  # the operator's values, for all steps
+    variables: dict[str, str] = {}  # the project's values, for its own steps
     path: str  # PATH of the steps
     mirror: str  # folder of the repository's bare mirror (may not exist yet; its lock is MIRROR + ".lock")
     npm_cache: str  # folder of the npm cache that all attempts share

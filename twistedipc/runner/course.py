@@ -113,7 +113,7 @@ class Course:
             raise _End("failed", "the checkout found no commit")
         plan = self._plan()
         self._lower_limits(plan)
-        environment = {**self._base(), **plan.environment, **self._spec.parameters}
+        environment = {**self._base(), **self._spec.variables, **plan.environment, **self._spec.parameters}
         for step in plan.steps:
             self._step(step.name, shell=step.run, environment=environment)
         publish = self._spec.publish
@@ -202,7 +202,7 @@ class Course:
             raise _End(self._steps.stopped.outcome, self._steps.stopped.reason)
 
     def _base(self) -> dict[str, str]:
-        """The environment of every step: built from nothing, never from the runner's own."""
+        """The environment of every step, made from nothing: neither the runner's own nor the project's is in it."""
         spec = self._spec
         return {
             "PATH": spec.path,
