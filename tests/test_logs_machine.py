@@ -65,6 +65,7 @@ CHANGE = 2
 #: All small, so that a short story comes to each limit.
 CREDIT = 8000
 LINK_CREDIT = 10_000
+OVERDRAFT = 4 * CREDIT
 TURN_BYTES = 3000
 TAIL_BYTES = 3000
 FETCH_BYTES = 2000
@@ -141,12 +142,16 @@ class Ledger(InstantLedger):
         self._waiting.append(query)
         return query.waiting
 
-    def answer(self, lie: bool = False) -> None:
-        """Do what waits. ``lie``: appends are committed, and said not to be, as if the answer was lost."""
+    def answer(self, appends: str = "done") -> None:
+        """
+        Do what waits. ``appends`` are "done", "failed", or "unheard": committed, and said not to be, as if the answer
+        was lost.
+        """
         waiting, self._waiting = self._waiting, []
         for query in waiting:
-            done = query.run()
-            if lie and query.append:
+            wrong = query.append and appends != "done"
+            done = Deferred[Any]() if wrong and appends == "failed" else query.run()
+            if wrong:
                 done.addErrback(lambda _: None)
                 done = fail(LedgerUnavailable("the connection was lost during the commit"))
             done.chainDeferred(query.waiting)
@@ -309,6 +314,13 @@ class Viewer:
             self.leave()
         return bool(taken)
 
+    def take_all(self) -> None:
+        """Take until there is nothing now."""
+        for _ in range(1000):
+            if not self.take(1000):
+                return
+        self._wrong.append(f"a viewer of {self.attempt} takes and fetches without end, at {self.next}")
+
     def _wake(self) -> None:
         if not self.waiting:
             self._wrong.append(f"a viewer of {self.attempt} was woken that didn't wait")
@@ -350,7 +362,7 @@ class LogsMachine(RuleBasedStateMachine):
         self.stack = ExitStack()
         for module, name, value in (
             (server_builders, "CREDIT", CREDIT),
-            (server_builders, "OVERDRAFT", 8 * CREDIT),
+            (server_builders, "OVERDRAFT", OVERDRAFT),
             (server_logs, "TAIL_BYTES", TAIL_BYTES),
             (server_logs, "FETCH_BYTES", FETCH_BYTES),
             (service, "LINK_CREDIT", LINK_CREDIT),
@@ -390,7 +402,7 @@ class LogsMachine(RuleBasedStateMachine):
             self.sides = {"builder": Side.LISTENER, "apiserver": Side.DIALLER}
         self.start_apiserver()
         self.start_builder()
-        self.link()
+        self.link(at_once=True)
         self.queue()
         self.settle()
         assert self.stories["1-1"].starts == 1
@@ -444,6 +456,7 @@ class LogsMachine(RuleBasedStateMachine):
         for held in builder._held.values():
             held._reader.close()
         self.reactor.dead = True
+        self.reactor.threads.held = None
         for pair in self.pairs:
             pair.kill(self.sides["builder"])
 
@@ -473,9 +486,12 @@ class LogsMachine(RuleBasedStateMachine):
         return bool(self.pairs) and self.pairs[-1].wire(self.sides[dialler]).connected
 
     @precondition(lambda self: self.builder is not None and self.apiserver is not None and not self.connected)
-    @rule()
-    def link(self) -> None:
-        """A new connection; the old one may still be there for the side that doesn't dial."""
+    @rule(at_once=st.sampled_from([True, True, True, False]))
+    def link(self, at_once: bool) -> None:
+        """
+        A new connection; the old one may still be there for the side that doesn't dial. The handshake and the sync are
+        over at once, or are to be carried.
+        """
         assert self.builder is not None
         assert self.apiserver is not None
         ends = {
@@ -504,6 +520,8 @@ class LogsMachine(RuleBasedStateMachine):
         )
         self.pairs = [pair for pair in self.pairs if not pair.lost]
         self.pairs.append(pair)
+        if at_once:
+            self.pump()
 
     @precondition(lambda self: self.pairs)
     @rule(who=whichever, limit=st.sampled_from([None, None, 1, 100, 2000]), turn=st.booleans())
@@ -585,40 +603,69 @@ class LogsMachine(RuleBasedStateMachine):
 
     # -- the database, and the builder's threads
 
-    @precondition(lambda self: self.budget >= CHANGE)
-    @rule(available=st.sampled_from([True, True, False]))
-    def is_available(self, available: bool) -> None:
-        """The database can't be used, or can again."""
+    @precondition(lambda self: self.budget >= CHANGE and self.database.available)
+    @rule(noticed=st.booleans())
+    def is_unavailable(self, noticed: bool) -> None:
+        """The database can't be used from now on, which is noticed by whoever has something for it."""
         self.budget -= CHANGE
-        self.database.available = available
+        self.database.available = False
+        if noticed:
+            self.settle()
 
     @precondition(lambda self: self.budget >= CHANGE and self.apiserver is not None)
-    @rule(slow=st.booleans(), reads=st.sampled_from(["now", "late", "stale"]))
+    @rule(slow=st.sampled_from([True, True, False]), reads=st.sampled_from(["now", "late", "stale"]))
     def is_slow(self, slow: bool, reads: str) -> None:
         """From now on writes or reads take their time."""
         self.budget -= CHANGE
         self.database.slow, self.database.reads = slow, reads
 
+    @precondition(lambda self: not self.is_well)
+    @rule()
+    def get_well(self) -> None:
+        """The database is quick, and the builder's threads go on."""
+        self.database.available, self.database.slow, self.database.reads = True, False, "now"
+        self.ledger.answer()
+        self.reactor.threads.let_go()
+        self.turn()
+
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing but the processes and the link can be in the way."""
+        database = self.database
+        waits = database.slow or database.reads != "now" or self.ledger.waits or self.reactor.threads.held is not None
+        return database.available and not waits
+
     @precondition(lambda self: self.ledger.waits)
-    @rule(lie=st.booleans())
-    def answer(self, lie: bool) -> None:
-        """The database does what waits; or says that a commit failed that didn't."""
+    @rule(appends=st.sampled_from(["done", "failed", "unheard"]))
+    def answer(self, appends: str) -> None:
+        """The database does what waits; a commit of records may fail, or be made and said to have failed."""
         self.budget += 1
-        if lie:
-            event("a commit is said to have failed")
-        self.ledger.answer(lie)
+        self.ledger.answer(appends)
+        self.turn()
+
+    @precondition(lambda self: self.budget >= CHANGE and self.apiserver is not None and self.running())
+    @rule(
+        which=pick,
+        sizes=st.lists(st.sampled_from([5, 1500]), min_size=1, max_size=3),
+        appends=st.sampled_from(["failed", "unheard"]),
+    )
+    def commit_goes_wrong(self, which: int, sizes: list[int], appends: str) -> None:
+        """The same for what is printed now."""
+        self.budget -= CHANGE
+        slow, self.database.slow = self.database.slow, True
+        self.append(which=which, batches=[sizes], ring=True, arrives=True)
+        self.settle()
+        self.ledger.answer(appends)
+        self.database.slow = slow
         self.turn()
 
     @precondition(lambda self: self.budget >= CHANGE and self.builder is not None)
-    @rule(hold=st.booleans())
-    def threads(self, hold: bool) -> None:
-        """The builder's threads stand still, or go on."""
+    @rule()
+    def threads_stand_still(self) -> None:
+        """What the builder does in threads isn't done from now on."""
         self.budget -= CHANGE
-        if hold and self.reactor.threads.held is None:
+        if self.reactor.threads.held is None:
             self.reactor.threads.held = []
-        elif not hold:
-            self.reactor.threads.let_go()
-        self.turn()
 
     # -- attempts
 
@@ -643,9 +690,10 @@ class LogsMachine(RuleBasedStateMachine):
         which=pick,
         batches=st.lists(st.lists(st.sampled_from([5, 100, 1500]), min_size=1, max_size=4), min_size=1, max_size=4),
         ring=st.booleans(),
+        arrives=st.booleans(),
     )
-    def append(self, which: int, batches: list[list[int]], ring: bool) -> None:
-        """A build prints something; the ring may be lost."""
+    def append(self, which: int, batches: list[list[int]], ring: bool, arrives: bool) -> None:
+        """A build prints something. The ring may be lost; what it leads to arrives at once, or is to be carried."""
         self.budget += 1
         running = self.running()
         runner = running[which % len(running)].runner
@@ -656,7 +704,10 @@ class LogsMachine(RuleBasedStateMachine):
             runner.ring = lambda name: doorbell.datagramReceived(name.encode(), None)
         for sizes in batches:
             runner.write(*sizes)
-        self.turn()
+        if arrives:
+            self.pump()
+        else:
+            self.turn()
 
     @precondition(lambda self: self.running() and self.budget >= CHANGE)
     @rule(which=pick, how=st.sampled_from(["succeeded", "failed", "heed", "heed", "die", "die torn"]))
@@ -782,7 +833,7 @@ class LogsMachine(RuleBasedStateMachine):
             assert sum(len(entry.message) for entry in live._entries if not entry.final) == live._bytes
             kept = [len(entry.message) for entry in live._entries if entry.end <= live.committed and not entry.final]
             assert sum(kept[1:]) <= TAIL_BYTES, f"{live.attempt}: {kept} are kept"
-            assert self.apiserver.builders.commits.waiting_bytes(live) <= 3 * (CREDIT + BLOCK)
+            assert self.apiserver.builders.commits.waiting_bytes(live) <= OVERDRAFT + BLOCK
 
     def row(self, attempt: str) -> AttemptRow:
         """The attempt's row."""
@@ -809,23 +860,19 @@ class LogsMachine(RuleBasedStateMachine):
             self.stack.close()
 
     def _come_to_the_end(self) -> None:
-        self.database.available, self.database.slow, self.database.reads = True, False, "now"
-        self.ledger.answer()
-        if self.builder is not None:
-            self.reactor.threads.let_go()
+        self.get_well()
         for second in range(200):
             if self.apiserver is None:
                 self.start_apiserver()
             if self.builder is None:
                 self.start_builder()
             if not self.connected:
-                self.link()
+                self.link(at_once=True)
             self.wait(1.0, carrying=True)
             assert self.apiserver is not None
             for viewer in self.viewers:
                 viewer.attach(self.apiserver.logs)
-                while viewer.take(1000):
-                    pass
+                viewer.take_all()
             for story in self.running():
                 assert story.runner is not None
                 if story.runner.cancelling or (second > 60 and not story.cancelled):
@@ -875,6 +922,6 @@ TestLogs.settings = run_settings(
     deadline=None,
     report_multiple_bugs=False,
     phases=[Phase.generate, Phase.shrink],
-    max_examples=100,
+    max_examples=110,
     stateful_step_count=50,
 )
