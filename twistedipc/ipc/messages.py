@@ -186,7 +186,7 @@ class Vocabulary:
         requests = _union([*self.answers, Ping])
         self._request: msgspec.json.Decoder[Any] = msgspec.json.Decoder(requests)
         # The same as `_frames`, with the request in a call decoded at once: for calls that are as they should be.
-        own_whole = [WholeCall[requests] if kind is Call else kind for kind in own]
+        own_whole = [WholeCall[requests] if kind is Call else kind for kind in own]  # type: ignore[valid-type]
         self._decode_whole = msgspec.json.Decoder(_union([*messages, *own_whole])).decode
         self._replies: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {
             request: msgspec.json.Decoder(reply) for request, reply in self.calls.items()
