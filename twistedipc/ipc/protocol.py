@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from typing import Any, Protocol, cast
 
@@ -89,6 +89,10 @@ class _Life(Enum):
     LOST = auto()
 
 
+# To look a member up in its enumeration costs as much as an encoding.
+_OPEN = _Life.OPEN
+
+
 @implementer(IPushProducer)
 class _Tap:
     """
@@ -137,8 +141,9 @@ class JSONLineProtocol(LineReceiver):
         self._reason = ""
         self._timer: IDelayedCall | None = None
         # Reading.
-        self._backlog: deque[Event] = deque()
+        self._backlog: deque[Iterator[Event]] = deque()  # what each chunk brought and hasn't been delivered
         self._delivering = False
+        self._messages_received: Callable[[list[Any]], None] | None = None
         # Writing.
         self.writing_is_paused = False  # as the application knows it
         self._wire_is_full = False
@@ -177,11 +182,11 @@ class JSONLineProtocol(LineReceiver):
 
     def dataReceived(self, data: bytes) -> None:
         session = self._session
-        if session is None or self._life is not _Life.OPEN:
+        if session is None or self._life is not _OPEN:
             return
         self._corked = True
         try:
-            self._backlog.extend(session.receive(data, self._clock.seconds()))
+            self._backlog.append(iter(session.receive(data, self._clock.seconds())))
             self._deliver()
         finally:
             self._corked = False
@@ -246,7 +251,7 @@ class JSONLineProtocol(LineReceiver):
 
     def pauseProducing(self) -> None:
         """Stop reading; what has been read and not been delivered waits. Idempotent."""
-        if self.paused or self._session is None or self._life is not _Life.OPEN:
+        if self.paused or self._session is None or self._life is not _OPEN:
             return
         self.paused = True
         self._session.pause_reading()
@@ -254,7 +259,7 @@ class JSONLineProtocol(LineReceiver):
 
     def resumeProducing(self) -> None:
         """Read again. What waits is delivered first, and not from within this call. Idempotent."""
-        if not self.paused or self._session is None or self._life is not _Life.OPEN:
+        if not self.paused or self._session is None or self._life is not _OPEN:
             return
         self.paused = False
         self._session.resume_reading(self._clock.seconds())
@@ -268,13 +273,8 @@ class JSONLineProtocol(LineReceiver):
         self._delivering = True
         try:
             while self._backlog and not self.paused:
-                event = self._backlog.popleft()
-                happened = _HAPPENED.get(type(event))
-                if happened is None:
-                    assert self._application is not None, "nothing comes before it is ready"
-                    self._application.message_received(event)
-                else:
-                    happened(self, event)
+                if self._messages_received is None or not self._deliver_at_once(self._messages_received):
+                    self._deliver_singly()
         except Exception as error:
             if isinstance(error, NotConnected) and self._is_closing():
                 # It wanted to send on a link whose end has come with the same bytes: it will hear of that.
@@ -284,8 +284,36 @@ class JSONLineProtocol(LineReceiver):
         finally:
             self._delivering = False
 
+    def _deliver_at_once(self, messages_received: Callable[[list[Any]], None]) -> bool:
+        """Hand on what a chunk brought as one list, if it is all messages."""
+        events = list(self._backlog[0])
+        if not self._settings.vocabulary.messages.issuperset(map(type, events)):
+            self._backlog[0] = iter(events)
+            return False
+        self._backlog.popleft()
+        if events:
+            messages_received(events)
+        return True
+
+    def _deliver_singly(self) -> None:
+        """Hand on what a chunk brought, until the application pauses, or closes the link and so clears the backlog."""
+        backlog = self._backlog
+        for event in backlog[0]:
+            happened = _HAPPENED.get(type(event))
+            if happened is not None:
+                happened(self, event)
+            elif self._messages_received is not None:
+                self._messages_received([event])
+            else:
+                assert self._application is not None
+                self._application.message_received(event)
+            if self.paused or not backlog:
+                return
+        backlog.popleft()
+
     def _ready(self, ready: Ready) -> None:
         self._application = self._application_factory(Peer(ready.peer, self))
+        self._messages_received = getattr(self._application, "messages_received", None)
         self._owner.link_ready(self)
 
     def _replied(self, replied: CallReplied) -> None:
@@ -380,7 +408,7 @@ class JSONLineProtocol(LineReceiver):
         if self.writing_is_paused:
             return
         self.writing_is_paused = True
-        if self._application is not None and self._life is _Life.OPEN:
+        if self._application is not None and self._life is _OPEN:
             self._tell(self._application.writing_paused, "writing_paused")
 
     def resume_writing(self) -> None:
@@ -390,7 +418,7 @@ class JSONLineProtocol(LineReceiver):
         if self._wire_is_full or not self.writing_is_paused:
             return
         self.writing_is_paused = False
-        if self._application is not None and self._life is _Life.OPEN:
+        if self._application is not None and self._life is _OPEN:
             self._tell(self._application.writing_resumed, "writing_resumed")
             self._flush_at_turn_end()
         draining, self._draining = self._draining, []
@@ -399,15 +427,16 @@ class JSONLineProtocol(LineReceiver):
 
     def _collected(self) -> None:
         """Something may be there to be sent."""
-        if self._session is None or self._life is not _Life.OPEN:
+        session = self._session
+        if session is None or self._life is not _OPEN:
             return
-        if self._session.bytes_to_send >= _CORK:
-            self._write(self._session.data_to_send())
-        if not self._corked:
+        if session.bytes_to_send >= _CORK:
+            self._write(session.data_to_send())
+        if self._turn_end is None and not self._corked:
             self._flush_at_turn_end()
 
     def _flush_at_turn_end(self) -> None:
-        if self._turn_end is None and self._life is _Life.OPEN:
+        if self._turn_end is None and self._life is _OPEN:
             self._turn_end = self._clock.callLater(0, self._at_turn_end)
 
     def _at_turn_end(self) -> None:
@@ -422,7 +451,7 @@ class JSONLineProtocol(LineReceiver):
     def _flush(self) -> None:
         """Write what was collected, and act on the session's end if it has come."""
         session = self._session
-        if session is None or self._life is not _Life.OPEN:
+        if session is None or self._life is not _OPEN:
             return
         data = session.data_to_send()
         if data:
@@ -476,7 +505,7 @@ class JSONLineProtocol(LineReceiver):
 
     def _end(self) -> None:
         """The application's part is over. Once."""
-        if self._life is not _Life.OPEN:
+        if self._life is not _OPEN:
             return
         self._life = _Life.CLOSING
         self._backlog.clear()
@@ -523,11 +552,13 @@ class JSONLineProtocol(LineReceiver):
             return
         self._corked = True
         try:
+            later: list[Event] = []
             for event in self._session.tick(self._clock.seconds()):
                 if isinstance(event, CallEnded):
                     self._call_ended(event)  # its time is up, whether or not the application reads for now
                 else:
-                    self._backlog.append(event)
+                    later.append(event)
+            self._backlog.append(iter(later))
             self._deliver()
         finally:
             self._corked = False
@@ -545,7 +576,7 @@ class JSONLineProtocol(LineReceiver):
     def _open_session(self) -> Session:
         if self._session is None:
             raise LocalProtocolError("there is no connection yet")
-        if self._life is not _Life.OPEN:
+        if self._life is not _OPEN:
             raise NotConnected(self._reason)
         return self._session
 
