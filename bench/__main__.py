@@ -1,6 +1,7 @@
 """
 ``python -m bench [QUESTION...] [--repetitions 5]``: the questions one after the other, or those that are named.
 
+`bench.latency`, `bench.path` and `bench.recovery` measure the platform itself, and are run by themselves.
 Each one's JSON lines go to ``build/bench/QUESTION.jsonl``, its pictures beside them, its tables to the standard output.
 """
 
