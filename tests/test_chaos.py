@@ -1,19 +1,43 @@
-"""The chaos command's own parts: the plan is its seed's, and the oracle sees each thing that can be wrong."""
+"""The chaos command's own parts: the plan is its seed's, faults are real, and each thing that can be wrong is seen."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
+import os
 import random
-from typing import Any
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint, connectProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.trial.unittest import TestCase
 
 from twistedipc.builds.logs import Lines, LogDigest, StepStarted, encoder
+from twistedipc.cli.chaos import strangers
+from twistedipc.cli.chaos.disk import SmallDisk
 from twistedipc.cli.chaos.oracle import LogCheck
-from twistedipc.cli.chaos.plan import FaultKind, faults
+from twistedipc.cli.chaos.outcome import Options, Outcome
+from twistedipc.cli.chaos.plan import ALONE, BUSY_TIMEOUT, MOST_AT_ONCE, FaultKind, faults, volleys
+from twistedipc.cli.chaos.platform import Platform
+from twistedipc.cli.chaos.proxy import LinkProxy, ProxyReactor
+from twistedipc.cli.chaos.strangers import Answer
+from twistedipc.cli.chaos.workload import extra_starts
+from twistedipc.web.schemas import NewBuild
 
 
 def test_the_same_seed_injects_the_same_faults() -> None:
@@ -23,6 +47,28 @@ def test_the_same_seed_injects_the_same_faults() -> None:
     assert first == again
     assert first != other
     assert {fault.kind for fault in first[: len(kinds)]} == set(kinds)
+
+
+@given(st.integers(0, 1 << 31), st.sets(st.sampled_from(FaultKind), min_size=1))
+def test_volleys_are_the_same_faults_and_what_must_come_alone_does(seed: int, kinds: set[FaultKind]) -> None:
+    """No fault is left out; none joins a second builder, and that joins none; there is an end to what overlaps."""
+    some = list(itertools.islice(volleys(seed, sorted(kinds)), 60))
+    together = [fault for volley in some for fault in volley]
+    assert together == list(itertools.islice(faults(seed, sorted(kinds)), len(together)))
+    for volley in some:
+        assert 1 <= len(volley) <= MOST_AT_ONCE
+        assert len(volley) == 1 or not {fault.kind for fault in volley} & ALONE
+        assert [fault.joins for fault in volley] == [False] + [True] * (len(volley) - 1)
+
+
+def test_most_faults_are_short_and_some_are_long() -> None:
+    """So that a thousand can be afforded; and SQLite's lock is sometimes held for longer than anybody waits for it."""
+    many = list(itertools.islice(faults(1, list(FaultKind)), 1000))
+    assert sum(fault.seconds + fault.pause for fault in many) < 1500
+    assert sum(fault.seconds > 2 for fault in many) > 20
+    locks = [fault for fault in many if fault.kind is FaultKind.DATABASE_LOCKED]
+    assert any(fault.seconds > BUSY_TIMEOUT for fault in locks)
+    assert sum(fault.joins for fault in many) > 200
 
 
 SEED, BUILD, LINES = 3, 42, 30
@@ -113,3 +159,251 @@ def test_what_comes_after_a_gap_is_checked_on(first: int, last: int) -> None:
     gap = {"type": "gap", "from": begin, "to": begin + len(messages[1]["lines"]) - 1, "reason": "damaged"}
     wrong = check([messages[0], gap, *messages[2:]]).wrong
     assert wrong == type(wrong)(lost=last + 1 - first, unverified=1)
+
+
+def test_extra_starts_are_counted(tmp_path: Path) -> None:
+    """Each attempt may have been written down once."""
+    starts = tmp_path / "starts"
+    assert extra_starts(starts) == 0
+    starts.write_text("1-1\n2-1\n1-1\n1-2\n1-1\n")
+    assert extra_starts(starts) == 2
+
+
+def test_any_count_that_is_not_0_is_bad() -> None:
+    """Whichever it is."""
+    assert Outcome(seed=1).good
+    numbers = [
+        *["builds_lost", "builds_doubled", "extra_starts", "disagreements", "unended", "folders_left"],
+        *["processes_left", "wrong_answers", "died", "tracebacks", "not_recovered"],
+    ]
+    for name in numbers:
+        outcome = Outcome(seed=1)
+        setattr(outcome, name, 1)
+        assert not outcome.good
+    for wrong in ("wrong", "stored_wrong"):
+        for name in ("lost", "duplicated", "reordered", "changed", "unverified"):
+            outcome = Outcome(seed=1)
+            setattr(getattr(outcome, wrong), name, 1)
+            assert not outcome.good
+
+
+# -- the platform, seen from outside ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Platform:
+    """A platform whose services were not started."""
+    options = Options(folder=tmp_path / "it", seed=1, rounds=1, seconds=None, kinds=(FaultKind.KILL_BOTH,))
+    return Platform(options, Outcome(seed=1))
+
+
+def test_a_process_that_a_build_has_left_is_found(platform: Platform) -> None:
+    """By the oracle's mark in its environment, and by its attempt."""
+    environment = {**os.environ, "ORACLE_STARTS": str(platform.starts), "TWISTEDIPC_ATTEMPT": "7-1"}
+    sleeping = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
+    with subprocess.Popen(sleeping, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as left:
+        assert left.stdout is not None
+        left.stdout.readline()
+        assert platform.processes() == [left.pid]
+        assert platform.processes("7-1") == [left.pid]
+        assert platform.processes("7-2") == []
+        left.kill()
+    assert platform.processes() == []
+
+
+def test_tracebacks_in_logs_are_counted_and_the_first_is_shown(platform: Platform) -> None:
+    """With the line that says what failed."""
+    (platform.folder / "builder-1.log").write_text("all is well\n")
+    os.utime(platform.folder / "builder-1.log", (1, 1))
+    (platform.folder / "apiserver-2.log").write_text("it failed\n\tTraceback (most recent call last):\n\t  File\n")
+    os.utime(platform.folder / "apiserver-2.log", (2, 2))
+    (platform.folder / "builder-3.log").write_text("Unhandled error in Deferred\n")
+    platform.count_tracebacks()
+    outcome = platform._outcome
+    assert outcome.tracebacks == 2
+    assert outcome.first_traceback.startswith("apiserver-2.log: it failed\n")
+
+
+def test_a_lock_keeps_others_from_writing(platform: Platform) -> None:
+    """As long as it is said, and no longer."""
+    holding = threading.Thread(target=platform.lock_database, args=(0.3, False))
+    holding.start()
+    held = False
+    while holding.is_alive():
+        done = subprocess.run(
+            [sys.executable, "-c", _TRY_TO_WRITE, str(platform.folder / "apiserver" / "ledger.sqlite")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        held = held or "locked" in done.stderr
+    holding.join()
+    assert held
+
+
+_TRY_TO_WRITE = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+def test_a_small_disk_is_full_and_has_room_again(tmp_path: Path) -> None:
+    """ENOSPC for whoever writes; afterwards not; and what is on it can be kept."""
+    disk = SmallDisk(tmp_path / "disk")
+    if not disk.mount():
+        pytest.skip("nothing can be mounted here")
+    file = tmp_path / "disk" / "file"
+    try:
+        file.write_bytes(bytes(100_000))
+        assert disk.fill()
+        with pytest.raises(OSError, match="No space left"):
+            file.write_bytes(bytes(1_000_000))
+        assert disk.make_room()
+        file.write_bytes(bytes(1_000_000))
+    finally:
+        disk.unmount(keep=True)
+    assert not os.path.ismount(tmp_path / "disk")
+    assert file.stat().st_size == 1_000_000
+
+
+# -- strangers -------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_either_done_or_refused_for_now() -> None:
+    """A 503 says when to come again; a 201 which build it is; and nothing else is right."""
+    right = [Answer(0), Answer(201, build=3), Answer(503, retry_after="5"), Answer(429, retry_after="1")]
+    wrong = [Answer(201), Answer(503), Answer(429), Answer(500), Answer(422), Answer(200, build=3)]
+    assert all(answer.right for answer in right)
+    assert not any(answer.right for answer in wrong)
+
+
+@contextlib.contextmanager
+def a_server_that_says_nothing() -> Iterator[tuple[int, list[bytes]]]:
+    """Its port, and what each connection has brought until it was closed or reset."""
+    brought: list[bytes] = []
+    threads: list[threading.Thread] = []
+
+    def read(connection: socket.socket) -> None:
+        data = b""
+        with connection, contextlib.suppress(OSError):
+            while more := connection.recv(1 << 16):
+                data += more
+        brought.append(data)
+
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as listening:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threads.append(threading.Thread(target=read, args=(listening.accept()[0],)))
+                    threads[-1].start()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield listening.getsockname()[1], brought
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            accepting.join()
+            for thread in threads:
+                thread.join()
+
+
+def test_strangers_end_whatever_the_other_side_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that reads and never answers: garbage, floods and wishes are over in seconds, and all of it was sent."""
+    monkeypatch.setattr(strangers, "PATIENCE", 0.3)
+    monkeypatch.setattr(strangers, "ANSWER_TIMEOUT", 0.3)
+    began = time.monotonic()
+    with a_server_that_says_nothing() as (port, brought):
+        answers = strangers.throw_at_api(port, random.Random(1))
+        assert strangers.flood(port, "token", "/stream", 0.0, 40) == 40
+        wishes = strangers.storm(port, "token", "/builds", NewBuild(), "the key", 20)
+    assert answers == [b""] * len(answers)
+    assert wishes == [Answer(0)] * 20
+    assert len(brought) == len(answers) + 40 + 20
+    assert sum(b"idempotency-key: the key" in data.lower() for data in brought) == 20
+    assert max(map(len, brought)) > 100_000
+    assert time.monotonic() - began < 20
+
+
+# -- the proxy -------------------------------------------------------------------------------------------------------
+
+
+class _Reader(Protocol):
+    """Collects what arrives, by the pieces in which it does."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.wanted = 0
+        self.enough: Deferred[None] = Deferred()
+        self.made: Deferred[None] = Deferred()
+        self.lost: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        self.made.callback(None)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.pieces.append(data)
+        if sum(map(len, self.pieces)) >= self.wanted and not self.enough.called:
+            self.enough.callback(None)
+
+    def connectionLost(self, reason: object = None) -> None:
+        self.lost.callback(None)
+
+
+class ProxyTests(TestCase):
+    """Between two real sockets."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.front, self.back = (str(Path(folder.name) / name) for name in ("front", "back"))
+
+    async def connect(self) -> tuple[LinkProxy, _Reader, _Reader]:
+        """The proxy, and both ends of a connection through it."""
+        other = _Reader()
+
+        port = await UNIXServerEndpoint(reactor, self.back).listen(Factory.forProtocol(lambda: other))  # type: ignore[arg-type]
+        self.addCleanup(port.stopListening)
+        proxy = LinkProxy(cast(ProxyReactor, reactor), Path(self.front), Path(self.back), 1)
+        self.addCleanup(lambda: Deferred.fromCoroutine(proxy.stop()))
+        dialled = await connectProtocol(UNIXClientEndpoint(reactor, self.front), _Reader())  # type: ignore[arg-type]
+        await other.made
+
+        async def gone() -> None:
+            proxy.reset()
+            await dialled.lost
+            await other.lost
+
+        self.addCleanup(lambda: Deferred.fromCoroutine(gone()))
+        return proxy, dialled, other
+
+    async def test_shredded_bytes_arrive_in_order_and_in_pieces(self) -> None:
+        proxy, dialled, other = await self.connect()
+        sent = random.Random(3).randbytes(20_000)
+        other.wanted = len(sent)
+        proxy.shred(True)
+        dialled.transport.write(sent)  # type: ignore[union-attr]
+        await other.enough
+        self.assertEqual(b"".join(other.pieces), sent)
+        self.assertGreater(len(other.pieces), 20)
+        self.assertLess(min(map(len, other.pieces)), 10)
+
+    async def test_what_waits_to_be_shredded_comes_when_it_is_over_and_before_the_end(self) -> None:
+        proxy, dialled, other = await self.connect()
+        sent = random.Random(4).randbytes(300_000)
+        other.wanted = len(sent)
+        proxy.shred(True)
+        dialled.transport.write(sent)  # type: ignore[union-attr]
+        proxy.shred(False)
+        await other.enough
+        self.assertEqual(b"".join(other.pieces), sent)
+
+    async def test_held_in_one_direction(self) -> None:
+        proxy, dialled, other = await self.connect()
+        proxy.hold(True)
+        dialled.transport.write(b"forward")  # type: ignore[union-attr]
+        other.transport.write(b"back")  # type: ignore[union-attr]
+        await dialled.enough
+        self.assertEqual((dialled.pieces, other.pieces), ([b"back"], []))
+        proxy.hold()
+        await other.enough
+        self.assertEqual(other.pieces, [b"forward"])

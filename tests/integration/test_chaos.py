@@ -32,4 +32,8 @@ def test_every_kind_of_fault_once(tmp_path: Path) -> None:
     assert outcome["good"]
     assert outcome["builds"] >= 2
     assert outcome["lines_checked"] >= 600 * 6
+    assert outcome["lines_checked_in_the_store"] >= 600 * 2
+    assert outcome["answers_judged"] >= 50
+    assert outcome["overlapping"] >= 3
+    assert outcome["memory_bytes"].keys() == {"apiserver", "builder"}
     assert set(outcome["faults"]) | set(outcome["left_out"]) == {kind.value for kind in FaultKind}

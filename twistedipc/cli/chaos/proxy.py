@@ -20,7 +20,7 @@ MOST_WAITING = 1 << 16
 #: While everything is shredded: how often a piece is a single byte, and how often there is a pause after a piece,
 #: which lasts up to so many seconds. Other pieces have up to so many bytes.
 SINGLE = 0.3
-PAUSES = 0.02
+PAUSES = 0.05
 LONGEST_PAUSE = 0.05
 LONGEST_PIECE = 400
 
