@@ -123,10 +123,7 @@ def questions(options: Namespace) -> Iterator[Asked]:
             bars={WS: Bar(0.2, at_most=True), NCHAN: Bar(1.0, at_most=True)},
             lower_is_better=True,
         ),
-        [
-            Candidate(name, partial(steady, name, 200, 200, 5))
-            for name in (OURS, WS, NCHAN, SOCKETIFY, AUTOBAHN, WEBSOCKETS, AIOHTTP, LIMIT)
-        ],
+        [Candidate(name, partial(steady, name, 200, 200, 4)) for name in (OURS, WS, NCHAN, SOCKETIFY, LIMIT)],
     )
     yield (
         Question(
@@ -137,10 +134,7 @@ def questions(options: Namespace) -> Iterator[Asked]:
             bars={WS: Bar(1.0, at_most=True)},
             lower_is_better=True,
         ),
-        [
-            Candidate(name, partial(resting, name, 1000))
-            for name in (OURS, WS, NCHAN, SOCKETIFY, AUTOBAHN, WEBSOCKETS, AIOHTTP)
-        ],
+        [Candidate(name, partial(resting, name, 1000)) for name in (OURS, WS, NCHAN, SOCKETIFY, AUTOBAHN)],
     )
     yield (
         Question(
@@ -150,7 +144,7 @@ def questions(options: Namespace) -> Iterator[Asked]:
             ours=OURS,
             lower_is_better=True,
         ),
-        [Candidate(name, partial(steady, name, 5000, 100, 8, 500)) for name in (OURS, WS_BATCHED)],
+        [Candidate(OURS, partial(steady, OURS, 5000, 100, 6, 500))],
     )
 
 

@@ -15,11 +15,19 @@ def send_at_once(transport: object, data: bytes) -> int:
     buffer, or bytes would overtake others. Twisted has no public name for that buffer: where it isn't as known here,
     nothing is sent, and all goes the usual way.
     """
-    if not isinstance(transport, tcp.Connection) or transport.TLS:
+    if not isinstance(transport, tcp.Connection):
         return 0
-    if transport.dataBuffer or getattr(transport, "_tempDataBuffer", True):
-        return 0
-    if not transport.connected or transport.disconnecting or getattr(transport, "_writeDisconnecting", True):
+    try:
+        if (
+            transport.dataBuffer
+            or transport._tempDataBuffer
+            or transport.TLS
+            or not transport.connected
+            or transport.disconnecting
+            or transport._writeDisconnecting
+        ):
+            return 0
+    except AttributeError:
         return 0
     try:
         return transport.socket.send(data)

@@ -166,7 +166,7 @@ class LiveLog:
         self.gathered = 0  # bytes that came since the viewers were woken
         self.cursors: set[LogCursor] = set()
         self.waiting: dict[LogCursor, None] = {}  # who has taken all there was, in this order
-        self._runs: dict[tuple[int, int], Run] = {}  # by the serial of the first entry, and the limit; the newest last
+        self.runs: dict[tuple[int, int], Run] = {}  # by the serial of the first entry, and the limit; the newest last
         self._entries: deque[Entry] = deque()
         self._base = 0  # the serial number of `_entries[0]`; serials are never used again
         self._bytes = 0
@@ -212,7 +212,7 @@ class LiveLog:
             self._bytes += len(entry.message)
             self.gathered += len(entry.message)
             added.append((entry, batch))
-        self._runs.clear()
+        self.runs.clear()
         self.next = expected
         return added
 
@@ -231,7 +231,7 @@ class LiveLog:
         elif not self.ended:
             self.ended = True
             self._entries.append(Entry(self.next, self.next, encoder.encode(end), final=True))
-            self._runs.clear()
+            self.runs.clear()
 
     # -- reading
 
@@ -261,14 +261,12 @@ class LiveLog:
 
     def run(self, serial: int, limit: int) -> Run:
         """
-        The entries from this serial on, of about ``limit`` bytes at most: the same run for all who ask. Raises
-        IndexError if the tail has let go of its first.
+        The entries from this serial on, of about ``limit`` bytes at most, for all who come there (they look into `runs`
+        first). Raises IndexError if the tail has let go of the first.
         """
-        run = self._runs.get((serial, limit))
-        if run is None:
-            run = self._runs[serial, limit] = self._make_run(serial, limit)
-            if len(self._runs) > KEPT_RUNS:
-                del self._runs[next(iter(self._runs))]
+        run = self.runs[serial, limit] = self._make_run(serial, limit)
+        if len(self.runs) > KEPT_RUNS:
+            del self.runs[next(iter(self.runs))]
         return run
 
     def _make_run(self, serial: int, limit: int) -> Run:
@@ -297,13 +295,13 @@ class LiveLog:
 class LogCursor:
     """One viewer's place in one log. See `boundaries.Cursor`."""
 
-    __slots__ = ("_closed", "_fetched", "_live", "_logs", "_next", "_serial", "_wake")
+    __slots__ = ("_closed", "_fetched", "_live", "_logs", "_next", "_serial", "wake")
 
     def __init__(self, logs: LogStore, live: LiveLog, after: int, wake: Callable[[], None]) -> None:
         self._logs = logs
         self._live = live
         self._next = after + 1
-        self._wake = wake
+        self.wake = wake  # something has come; called by the log
         # The entry of the tail that begins with `_next`; None while we read from the store, or begin within an entry.
         self._serial: int | None = None
         self._fetched: deque[Entry] | None = None
@@ -315,12 +313,14 @@ class LogCursor:
         if serial is None or self._live.broken:
             return self._take_first(limit)
         live = self._live
-        try:
-            run = live.run(serial, limit)
-        except IndexError:
-            # The tail has moved on while the viewer was slow: back to the store, by number.
-            self._serial = None
-            return None
+        run = live.runs.get((serial, limit))
+        if run is None:
+            try:
+                run = live.run(serial, limit)
+            except IndexError:
+                # The tail has moved on while the viewer was slow: back to the store, by number.
+                self._serial = None
+                return None
         if run:
             self._serial = serial + len(run)
             self._next = run[-1].end
@@ -377,19 +377,19 @@ class LogCursor:
         if not self._closed:
             self._fetched = deque(entries)
 
-    def wake(self) -> None:
-        """Something has come; called by the log."""
-        if not self._closed:
-            self._wake()
-
     def close(self) -> None:
         """See `boundaries.Cursor`."""
         if not self._closed:
             self._closed = True
+            self.wake = _nobody
             self._fetched = None
             self._live.cursors.discard(self)
             self._live.waiting.pop(self, None)
             self._logs.release(self._live)
+
+
+def _nobody() -> None:
+    """Who closed a cursor isn't woken, even if that was in the same round."""
 
 
 def _cut(entry: Entry, first: int) -> Entry:
@@ -400,12 +400,19 @@ def _cut(entry: Entry, first: int) -> Entry:
 
 
 class LogStore:
-    """All logs. Implements `boundaries.Logs`."""
+    """All logs. Implements `boundaries.Logs`. ``share`` and ``spent`` are for `Rounds`."""
 
-    def __init__(self, clock: IReactorTime, ledger: Ledger, *, share: float = DEFAULT_SHARE) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        ledger: Ledger,
+        *,
+        share: float = DEFAULT_SHARE,
+        spent: Callable[[], float] | None = None,
+    ) -> None:
         self._ledger = ledger
         self._live: dict[str, LiveLog] = {}
-        self._rounds: Rounds[LiveLog] = Rounds(clock, share)
+        self._rounds: Rounds[LiveLog] = Rounds(clock, share, spent or clock.seconds)
 
     def live(self, attempt: str) -> LiveLog:
         """The attempt's log in memory, made if need be; `load` it before use, `release` it after."""

@@ -11,6 +11,7 @@ gathered doesn't wait: a longer pause would make its writes bigger, not fewer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -39,11 +40,16 @@ _A = TypeVar("_A", bound=Audience)
 
 
 class Rounds(Generic[_A]):
-    """Wakes audiences, at most ``share`` (above 0, to 1: no limit) of the time."""
+    """
+    Wakes audiences, at most ``share`` (above 0, to 1: no limit) of the time. ``spent`` is the clock, in seconds, by
+    which a round's cost is told: the thread's processor time in a service, so that a round in which the machine did
+    something else isn't taken for a dear one.
+    """
 
-    def __init__(self, clock: IReactorTime, share: float) -> None:
+    def __init__(self, clock: IReactorTime, share: float, spent: Callable[[], float]) -> None:
         self._clock = clock
         self._share = share
+        self._spent = spent
         self._changed: dict[_A, None] = {}
         self._next = float("-inf")  # when the pause is over
         self._call: IDelayedCall | None = None
@@ -62,18 +68,17 @@ class Rounds(Generic[_A]):
 
     def _round(self) -> None:
         self._call = None
-        began = self._clock.seconds()
-        if began >= self._next:
+        if self._clock.seconds() >= self._next:
             ready, self._changed = self._changed, {}
         else:
             ready = {audience: None for audience in self._changed if audience.gathered >= FULL_BLOCK}
             for audience in ready:
                 del self._changed[audience]
+        began = self._spent()
         for audience in ready:
             audience.wake()
-        ended = self._clock.seconds()
-        pause = min((ended - began) * (1 / self._share - 1), LONGEST_PAUSE)
+        pause = min((self._spent() - began) * (1 / self._share - 1), LONGEST_PAUSE)
         if pause >= LEAST_PAUSE:
-            self._next = ended + pause
+            self._next = self._clock.seconds() + pause
         if self._changed:
             self._schedule(any(audience.gathered >= FULL_BLOCK for audience in self._changed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
@@ -80,7 +81,7 @@ class ApiService(MultiService):
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ledger = Ledger(reactor, config.database_url, now=now)
         self._feed = Feed()
-        self._logs = LogStore(reactor, self._ledger, share=config.viewers.share)
+        self._logs = LogStore(reactor, self._ledger, share=config.viewers.share, spent=time.thread_time)
         artifact_store = ArtifactStore(config.artifacts)
         release_store = ReleaseStore(config.releases_folder)
         secret_box = SecretBox(config.secret_key)

@@ -165,12 +165,12 @@ class _Follower:
 
     def pump(self) -> None:
         """Write all there is, as far as the socket takes it."""
-        while not self._output.paused and self.step():
+        while self.step():
             pass
 
     def step(self) -> bool:
         """Write some; whether there may be more at once."""
-        if self._closed or self._fetching:
+        if self._closed or self._fetching or self._output.paused:
             return False
         run = self._cursor.take(TAKE_BYTES)
         if run is None:
