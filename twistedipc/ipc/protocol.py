@@ -89,6 +89,10 @@ class _Life(Enum):
     LOST = auto()
 
 
+# To look a member up in its enumeration costs as much as an encoding.
+_OPEN = _Life.OPEN
+
+
 @implementer(IPushProducer)
 class _Tap:
     """
@@ -177,7 +181,7 @@ class JSONLineProtocol(LineReceiver):
 
     def dataReceived(self, data: bytes) -> None:
         session = self._session
-        if session is None or self._life is not _Life.OPEN:
+        if session is None or self._life is not _OPEN:
             return
         self._corked = True
         try:
@@ -246,7 +250,7 @@ class JSONLineProtocol(LineReceiver):
 
     def pauseProducing(self) -> None:
         """Stop reading; what has been read and not been delivered waits. Idempotent."""
-        if self.paused or self._session is None or self._life is not _Life.OPEN:
+        if self.paused or self._session is None or self._life is not _OPEN:
             return
         self.paused = True
         self._session.pause_reading()
@@ -254,7 +258,7 @@ class JSONLineProtocol(LineReceiver):
 
     def resumeProducing(self) -> None:
         """Read again. What waits is delivered first, and not from within this call. Idempotent."""
-        if not self.paused or self._session is None or self._life is not _Life.OPEN:
+        if not self.paused or self._session is None or self._life is not _OPEN:
             return
         self.paused = False
         self._session.resume_reading(self._clock.seconds())
@@ -380,7 +384,7 @@ class JSONLineProtocol(LineReceiver):
         if self.writing_is_paused:
             return
         self.writing_is_paused = True
-        if self._application is not None and self._life is _Life.OPEN:
+        if self._application is not None and self._life is _OPEN:
             self._tell(self._application.writing_paused, "writing_paused")
 
     def resume_writing(self) -> None:
@@ -390,7 +394,7 @@ class JSONLineProtocol(LineReceiver):
         if self._wire_is_full or not self.writing_is_paused:
             return
         self.writing_is_paused = False
-        if self._application is not None and self._life is _Life.OPEN:
+        if self._application is not None and self._life is _OPEN:
             self._tell(self._application.writing_resumed, "writing_resumed")
             self._flush_at_turn_end()
         draining, self._draining = self._draining, []
@@ -399,15 +403,16 @@ class JSONLineProtocol(LineReceiver):
 
     def _collected(self) -> None:
         """Something may be there to be sent."""
-        if self._session is None or self._life is not _Life.OPEN:
+        session = self._session
+        if session is None or self._life is not _OPEN:
             return
-        if self._session.bytes_to_send >= _CORK:
-            self._write(self._session.data_to_send())
-        if not self._corked:
+        if session.bytes_to_send >= _CORK:
+            self._write(session.data_to_send())
+        if self._turn_end is None and not self._corked:
             self._flush_at_turn_end()
 
     def _flush_at_turn_end(self) -> None:
-        if self._turn_end is None and self._life is _Life.OPEN:
+        if self._turn_end is None and self._life is _OPEN:
             self._turn_end = self._clock.callLater(0, self._at_turn_end)
 
     def _at_turn_end(self) -> None:
@@ -422,7 +427,7 @@ class JSONLineProtocol(LineReceiver):
     def _flush(self) -> None:
         """Write what was collected, and act on the session's end if it has come."""
         session = self._session
-        if session is None or self._life is not _Life.OPEN:
+        if session is None or self._life is not _OPEN:
             return
         data = session.data_to_send()
         if data:
@@ -476,7 +481,7 @@ class JSONLineProtocol(LineReceiver):
 
     def _end(self) -> None:
         """The application's part is over. Once."""
-        if self._life is not _Life.OPEN:
+        if self._life is not _OPEN:
             return
         self._life = _Life.CLOSING
         self._backlog.clear()
@@ -545,7 +550,7 @@ class JSONLineProtocol(LineReceiver):
     def _open_session(self) -> Session:
         if self._session is None:
             raise LocalProtocolError("there is no connection yet")
-        if self._life is not _Life.OPEN:
+        if self._life is not _OPEN:
             raise NotConnected(self._reason)
         return self._session
 

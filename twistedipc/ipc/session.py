@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import msgspec
 
@@ -83,6 +83,10 @@ class State(StrEnum):
     READY = "ready"
     CLOSING = "closing"  # a `bye` was said or heard; nothing that comes in counts any more
 
+
+# To look a member up in its enumeration costs as much as an encoding.
+_READY = State.READY
+_CLOSING = State.CLOSING
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.CONNECTING: frozenset({State.AUTHENTICATING, State.CLOSING}),
@@ -253,18 +257,18 @@ class Session:
 
     def receive(self, data: bytes, now: float) -> list[Event]:
         """What the peer's bytes amount to. Never raises for anything that a peer can send."""
-        if self.state is State.CLOSING:
+        if self.state is _CLOSING:
             return []
         self._quiet_since = now
         self._missed = 0
         events: list[Event] = []
         try:
             # One line at a time until the session is ready: the line that makes it so also raises the limit.
-            while data and (self.side, self.state) in _HANDSHAKE:
+            while data and self.state is not _READY and (self.side, self.state) in _HANDSHAKE:
                 end = data.find(b"\n") + 1 or len(data)
                 line, data = data[:end], data[end:]
                 self._handshake(line, events)
-            if data and self.state is State.READY:
+            if data and self.state is _READY:
                 self._converse(data, events)
         except RemoteProtocolError as error:
             self._close(Closed(error.code, error.reason[:_REASON_LIMIT]))
@@ -291,18 +295,18 @@ class Session:
 
     def next_deadline(self) -> float | None:
         """When `tick` is to be called at the latest, or None."""
-        if self.state is State.CLOSING:
+        if self.state is _CLOSING:
             return None
-        if self.state is not State.READY:
+        if self.state is not _READY:
             return self._authenticate_by
         return min(self._quiet_since + self._heartbeat, self._earliest)
 
     def tick(self, now: float) -> list[Event]:
         """Do what is due. May be called at any time."""
         events: list[Event] = []
-        if self.state is State.CLOSING:
+        if self.state is _CLOSING:
             return events
-        if self.state is not State.READY:
+        if self.state is not _READY:
             if now >= self._authenticate_by:
                 waited = self.settings.handshake_timeout
                 self._close(Closed(Code.HANDSHAKE_TIMEOUT, f"no authentication within {waited:g} seconds"))
@@ -534,14 +538,15 @@ class Session:
 
     def send(self, message: msgspec.Struct) -> None:
         """A one-way message. `NotConnected` if the session is over, `LocalProtocolError` if it can't be sent."""
-        if self.state is not State.READY:
-            self._check_open()
+        if self.state is not _READY:
+            self._refuse_to_send()
         self._vocabulary.check_sendable(message)
         self._encode(message)
 
     def send_many(self, messages: Sequence[msgspec.Struct]) -> None:
         """The same as `send` for each; all or none."""
-        self._check_open()
+        if self.state is not _READY:
+            self._refuse_to_send()
         self._vocabulary.check_all_sendable(messages)
         data = encode_lines(messages)
         limit = self.settings.frame_limit
@@ -554,7 +559,8 @@ class Session:
         Ask; the id that is returned comes back in one `CallReplied` or `CallEnded`, unless the session ends before.
         `CallFailed` with the code ``busy`` if too many calls are in flight.
         """
-        self._check_open()
+        if self.state is not _READY:
+            self._refuse_to_send()
         self._vocabulary.check_call(request)
         if len(self._outgoing) >= self.settings.max_calls:
             raise CallFailed(Code.BUSY, f"{self.settings.max_calls} calls are in flight")
@@ -568,13 +574,13 @@ class Session:
 
     def drop(self, id_: int) -> None:
         """Forget a call of ours, and tell the peer. Nothing happens if it has been answered."""
-        if self._outgoing.pop(id_, None) is not None and self.state is State.READY:
+        if self._outgoing.pop(id_, None) is not None and self.state is _READY:
             self._queue(encode(Drop(id=id_)))
 
     def answer(self, id_: int, reply: msgspec.Struct) -> None:
         """Reply to a call. `LocalProtocolError` if it isn't of the declared type: then the call is still open."""
         request = self._incoming.get(id_)
-        if request is None or self.state is not State.READY:
+        if request is None or self.state is not _READY:
             return
         self._vocabulary.check_reply(request, reply)
         before = len(self._out)
@@ -589,12 +595,12 @@ class Session:
         if id_ not in self._incoming:
             return
         error = self._error(id_, code, message, data)
-        if self._forget_incoming(id_) and self.state is State.READY:
+        if self._forget_incoming(id_) and self.state is _READY:
             self._queue(error)
 
     def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
         """End the session. Nothing happens if it has ended."""
-        if self.state is not State.CLOSING:
+        if self.state is not _CLOSING:
             self._close(Closed(code, reason[:_REASON_LIMIT], abrupt=abrupt))
 
     def _forget_incoming(self, id_: int) -> bool:
@@ -618,9 +624,8 @@ class Session:
             raise _too_long(len(line) - 1, self.settings.frame_limit)
         return line
 
-    def _check_open(self) -> None:
-        if self.state is State.READY:
-            return
+    def _refuse_to_send(self) -> NoReturn:
+        """For a session that isn't ready: raise what its state amounts to."""
         if self.closed is None:
             raise LocalProtocolError("nothing can be sent before the peer is authenticated")
         raise NotConnected(str(self.closed))
