@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ipc_example import VOCABULARY, Ask, Note, Recorder, Recorders, Told, apiserver, builder
 from twistedipc.ipc.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
+from twistedipc.ipc.peer import Peer
 from twistedipc.ipc.protocol import LINGER, JSONLineProtocol, send_at_once
 from twistedipc.ipc.session import SessionSettings, Side
 from twistedipc.ipc.testing import ConnectedPair, connected_pair
@@ -184,6 +185,76 @@ class LinkTests(SynchronousTestCase):
     def test_nothing_can_be_sent_without_a_connection(self) -> None:
         link = JSONLineProtocol(Side.DIALLER, builder(), Recorders(), Clock(), _Nobody())
         self.assertRaises(LocalProtocolError, link.send, Note(1))
+
+
+class Listing(Recorder):
+    """Takes its messages by the list; what it notes is the lists and the requests."""
+
+    def __init__(self, peer: Peer) -> None:
+        super().__init__(peer)
+        self.lists: list[Any] = []
+
+    def messages_received(self, messages: list[Note]) -> None:
+        self.lists.append(messages)
+        if self.on_message is not None:
+            self.on_message(messages[0])
+
+    def call_received(self, request: Any) -> Any:
+        self.lists.append(request)
+        return super().call_received(request)
+
+
+class ListTests(SynchronousTestCase):
+    def linked(self) -> tuple[ConnectedPair, Recorder, Listing]:
+        ours = Recorders()
+        theirs: list[Listing] = []
+
+        def listing(peer: Peer) -> Listing:
+            theirs.append(Listing(peer))
+            return theirs[0]
+
+        pair = connected_pair((builder(), ours), (apiserver(), listing))
+        return pair, ours[0], theirs[0]
+
+    def test_what_comes_together_is_one_list(self) -> None:
+        pair, ours, theirs = self.linked()
+        ours.peer.send_many([Note(1), Note(2)])
+        ours.peer.send(Note(3))
+        pair.pump()
+        ours.peer.send(Note(4))
+        pair.pump()
+        self.assertEqual(theirs.lists, [[Note(1), Note(2), Note(3)], [Note(4)]])
+        self.assertEqual(theirs.messages, [])
+
+    def test_calls_keep_their_place(self) -> None:
+        pair, ours, theirs = self.linked()
+        ours.peer.send(Note(1))
+        asked = ours.peer.call(Ask("it"), 5)
+        ours.peer.send(Note(2))
+        pair.pump()
+        self.assertEqual(theirs.lists, [[Note(1)], Ask("it"), [Note(2)]])
+        self.assertEqual(self.successResultOf(asked), Told("about it"))
+
+    def test_pausing_holds_back_what_comes_after_the_list(self) -> None:
+        pair, ours, theirs = self.linked()
+        theirs.on_message = lambda note: theirs.peer.pause_reading()
+        ours.peer.send_many([Note(1), Note(2)])
+        pair.pump()
+        ours.peer.send(Note(3))
+        pair.pump()
+        self.assertEqual(theirs.lists, [[Note(1), Note(2)]])
+        theirs.on_message = None
+        theirs.peer.resume_reading()
+        pair.pump()
+        self.assertEqual(theirs.lists, [[Note(1), Note(2)], [Note(3)]])
+
+    def test_an_error_ends_the_link(self) -> None:
+        pair, ours, theirs = self.linked()
+        theirs.on_message = lambda note: 1 // (note.n - 1)
+        ours.peer.send_many([Note(1), Note(2)])
+        pair.pump()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertTrue(pair.lost)
 
 
 class CallTests(SynchronousTestCase):

@@ -570,3 +570,13 @@ def test_the_table_of_states() -> None:
     assert set(TRANSITIONS) == set(State)
     assert TRANSITIONS[State.CLOSING] == frozenset()
     assert all(State.CLOSING in after for state, after in TRANSITIONS.items() if state is not State.CLOSING)
+
+
+def test_what_cannot_be_sent_leaves_nothing_behind() -> None:
+    session = ready().dialler
+    session.send(Note(1))
+    for bad in (Note(2, "\ud800"), Note(3, "x" * session.settings.frame_limit), Note(4, object())):  # type: ignore[arg-type]
+        with pytest.raises((UnicodeEncodeError, LocalProtocolError, TypeError)):
+            session.send(bad)
+    session.send(Note(5))
+    assert [json.loads(line)["n"] for line in session.data_to_send().splitlines()] == [1, 5]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum, auto
 from typing import Any, Protocol, cast
 
@@ -141,8 +141,9 @@ class JSONLineProtocol(LineReceiver):
         self._reason = ""
         self._timer: IDelayedCall | None = None
         # Reading.
-        self._backlog: deque[Event] = deque()
+        self._backlog: deque[Iterator[Event]] = deque()  # what each chunk brought and hasn't been delivered
         self._delivering = False
+        self._messages_received: Callable[[list[Any]], None] | None = None
         # Writing.
         self.writing_is_paused = False  # as the application knows it
         self._wire_is_full = False
@@ -185,7 +186,7 @@ class JSONLineProtocol(LineReceiver):
             return
         self._corked = True
         try:
-            self._backlog.extend(session.receive(data, self._clock.seconds()))
+            self._backlog.append(iter(session.receive(data, self._clock.seconds())))
             self._deliver()
         finally:
             self._corked = False
@@ -272,13 +273,8 @@ class JSONLineProtocol(LineReceiver):
         self._delivering = True
         try:
             while self._backlog and not self.paused:
-                event = self._backlog.popleft()
-                happened = _HAPPENED.get(type(event))
-                if happened is None:
-                    assert self._application is not None, "nothing comes before it is ready"
-                    self._application.message_received(event)
-                else:
-                    happened(self, event)
+                if self._messages_received is None or not self._deliver_at_once(self._messages_received):
+                    self._deliver_singly()
         except Exception as error:
             if isinstance(error, NotConnected) and self._is_closing():
                 # It wanted to send on a link whose end has come with the same bytes: it will hear of that.
@@ -288,8 +284,36 @@ class JSONLineProtocol(LineReceiver):
         finally:
             self._delivering = False
 
+    def _deliver_at_once(self, messages_received: Callable[[list[Any]], None]) -> bool:
+        """Hand on what a chunk brought as one list, if it is all messages."""
+        events = list(self._backlog[0])
+        if not self._settings.vocabulary.messages.issuperset(map(type, events)):
+            self._backlog[0] = iter(events)
+            return False
+        self._backlog.popleft()
+        if events:
+            messages_received(events)
+        return True
+
+    def _deliver_singly(self) -> None:
+        """Hand on what a chunk brought, until the application pauses, or closes the link and so clears the backlog."""
+        backlog = self._backlog
+        for event in backlog[0]:
+            happened = _HAPPENED.get(type(event))
+            if happened is not None:
+                happened(self, event)
+            elif self._messages_received is not None:
+                self._messages_received([event])
+            else:
+                assert self._application is not None
+                self._application.message_received(event)
+            if self.paused or not backlog:
+                return
+        backlog.popleft()
+
     def _ready(self, ready: Ready) -> None:
         self._application = self._application_factory(Peer(ready.peer, self))
+        self._messages_received = getattr(self._application, "messages_received", None)
         self._owner.link_ready(self)
 
     def _replied(self, replied: CallReplied) -> None:
@@ -532,7 +556,7 @@ class JSONLineProtocol(LineReceiver):
                 if isinstance(event, CallEnded):
                     self._call_ended(event)  # its time is up, whether or not the application reads for now
                 else:
-                    self._backlog.append(event)
+                    self._backlog.append(iter((event,)))
             self._deliver()
         finally:
             self._corked = False

@@ -63,6 +63,22 @@ class Receiver(Quiet):
             tally.reached()
 
 
+class ListReceiver(Quiet):
+    """The same, with its messages by the list."""
+
+    def __init__(self, peer: Peer, tally: Tally) -> None:
+        super().__init__(peer)
+        self.tally = tally
+
+    def messages_received(self, messages: list[Line]) -> None:
+        tally = self.tally
+        for message in messages:
+            tally.sum += message.seq
+            tally.left -= 1
+            if not tally.left:
+                tally.reached()
+
+
 class Sender(Quiet):
     """Sends ``count`` messages: some in each turn, while the peer keeps up."""
 
@@ -148,14 +164,18 @@ def failed(failure: Failure) -> None:
 
 def main(role: str, path: str, *arguments: str) -> None:
     """
-    ``receive WARM COUNT``, ``send COUNT``, ``send-many COUNT``; ``answer``, ``call WARM COUNT IN_FLIGHT``,
-    ``trip WARM COUNT``.
+    ``receive WARM COUNT``, ``receive-lists WARM COUNT``, ``send COUNT``, ``send-many COUNT``; ``answer``,
+    ``call WARM COUNT IN_FLIGHT``, ``trip WARM COUNT``.
     """
     numbers = list(map(int, arguments))
     match role:
-        case "receive" | "answer":
-            vocabulary = Vocabulary(Line) if role == "receive" else Vocabulary(answers={Echo: Echo})
-            made = (lambda peer: Receiver(peer, Tally(*numbers))) if role == "receive" else Answerer
+        case "receive" | "receive-lists" | "answer":
+            vocabulary = Vocabulary(answers={Echo: Echo}) if role == "answer" else Vocabulary(Line)
+            made = {
+                "receive": lambda peer: Receiver(peer, Tally(*numbers)),
+                "receive-lists": lambda peer: ListReceiver(peer, Tally(*numbers)),
+                "answer": Answerer,
+            }[role]
             listen_for_links(reactor, f"unix:{path}", settings("server", "client", vocabulary), made).startService()
             say(ready=True)
         case "send" | "send-many":
