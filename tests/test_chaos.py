@@ -361,11 +361,11 @@ class ProxyTests(TestCase):
         """The proxy, and both ends of a connection through it."""
         other = _Reader()
 
-        port = await UNIXServerEndpoint(reactor, self.back).listen(Factory.forProtocol(lambda: other))  # type: ignore[arg-type]
+        port = await UNIXServerEndpoint(reactor, self.back).listen(Factory.forProtocol(lambda: other))
         self.addCleanup(port.stopListening)
         proxy = LinkProxy(cast(ProxyReactor, reactor), Path(self.front), Path(self.back), 1)
         self.addCleanup(lambda: Deferred.fromCoroutine(proxy.stop()))
-        dialled = await connectProtocol(UNIXClientEndpoint(reactor, self.front), _Reader())  # type: ignore[arg-type]
+        dialled = await connectProtocol(UNIXClientEndpoint(reactor, self.front), _Reader())
         await other.made
 
         async def gone() -> None:
