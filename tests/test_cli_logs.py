@@ -246,6 +246,7 @@ def test_steps_are_headings() -> None:
 def test_notices_and_gaps() -> None:
     text = printed(batch(1, Notice("warning", "the disk is full\nagain")), Gap(2, 4, "the runner was killed"))
     assert text == "warning: the disk is full again\n… 3 lines are missing here: the runner was killed\n"
+    assert printed(Gap(2, 2, "lost")) == "… 1 line is missing here: lost\n"
 
 
 def test_fragments_are_joined() -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit
-from twistedipc.builds.logs import LogDigest, encoder, lines_decoder
+from twistedipc.builds.logs import Gap, Lines, LogDigest, batch_decoder, encoder, lines_decoder, valid_shape
 from twistedipc.server.boundaries import StateChange
 from twistedipc.server.logs import EndOfLog
 
@@ -42,6 +42,15 @@ def test_each_frame_of_the_links_transcript_is_a_message_of_its_direction() -> N
         message = msgspec.convert(frame, kind)
         assert msgspec.to_builtins(message) == frame
     assert {"offer", "accept", "go", "started", "log", "ack", "final", "final_ack"} <= seen
+
+
+def test_the_batch_and_the_gap_are_as_they_are_sent() -> None:
+    """The two examples of what a log is made of."""
+    batches = [batch_decoder.decode(line) for line in re.findall(r"^```json\n(.*)\n```$", _TEXT, re.MULTILINE)]
+    assert [type(batch) for batch in batches] == [Lines, Gap]
+    for batch in batches:
+        assert valid_shape(batch)
+        assert encoder.encode(batch).decode() in _TEXT
 
 
 def test_every_message_is_in_the_tables() -> None:

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.integration.browser import chromium
-from tests.integration.platform import Platform
+from tests.integration.platform import Platform, wait_for
 from twistedipc.web import terminal
 
 #: What a build may write: markup, and what a terminal would obey.
@@ -28,6 +28,7 @@ STEPS = {
     "show": "cat show.txt && mkdir dist && echo hello > dist/index.html",
     "slow": "echo begin; while [ ! -e $FILE ]; do sleep 0.05; done; echo finished",
     "many": MANY,
+    "lossy": "echo begin; while [ ! -e $FILE ]; do sleep 0.05; done; echo destroyed; sleep 1; echo the end",
     "fail": "echo no; exit 3",
 }
 
@@ -145,6 +146,43 @@ def test_it_goes_on_where_it_broke_off(page: Page, platform: Platform) -> None:
     text = "".join(page.locator(".log .text").all_inner_texts())
     assert text.endswith("begin\nfinished\n")
     assert text.count("begin") == 1
+
+
+def test_lines_that_are_missing_are_said_to_be(page: Page, platform: Platform) -> None:
+    """A line that the builder's disk has destroyed while the apiserver was away."""
+    signal = platform.folder / "end-it"
+    build = platform.build("lossy", parameters={"FILE": str(signal)})
+    signed_in(page, platform, f"#/builds/{build}")
+    expect(page.locator(".log")).to_contain_text("begin")
+    platform.apiserver.kill()
+    expect(page.locator("#connection")).to_have_text("reconnecting")
+    signal.write_text("")
+    (folder,) = (platform.folder / "builder-data" / "attempts").glob(f"{build}-1-*")
+    wait_for("the result", (folder / "result.json").exists)
+    (journal,) = (folder / "journal").iterdir()
+    journal.write_bytes(journal.read_bytes().replace(b"destroyed", b"destroyer"))
+    platform.apiserver.start()
+    platform.linked()
+    foot = page.locator(".log-foot .bad")
+    expect(foot).to_have_text(re.compile(r"^incomplete: \d+ of \d+ lines are missing$"), timeout=60_000)
+    expect(page.locator(".row .state")).to_have_text("succeeded")
+    missing = int(foot.inner_text().split(" ")[1])
+    noun = "1 line is" if missing == 1 else f"{missing} lines are"
+    said = f"… {noun} missing here: the journal is damaged: the checksum doesn't match"
+    expect(page.locator(".log .gap")).to_have_text(said)
+    expect(page.locator(".log .gap")).to_be_visible()
+    text = "".join(page.locator(".log .text").all_inner_texts())
+    assert "begin" in text
+    assert "the end" in text
+    assert "destroy" not in text
+    # Each line has its own number, also behind the gap.
+    gutter = "".join(page.locator(".log .gutter").all_inner_texts()).split()
+    numbers = [int(number) for number in gutter]
+    assert numbers == sorted(set(numbers))
+    # The same for who comes when all is over.
+    page.reload()
+    expect(foot).to_have_text(re.compile(f"^incomplete: {missing} of "))
+    expect(page.locator(".log .gap")).to_have_text(said)
 
 
 def test_cancel_and_try_again(page: Page, platform: Platform) -> None:

@@ -33,7 +33,8 @@ class LogPrinter:
                 self._lines(message)
             case Gap():
                 count = message.end - message.first
-                self._say("33", f"… {count} lines are missing here: {self._one_line(message.reason)}")
+                lost = "1 line is" if count == 1 else f"{count} lines are"
+                self._say("33", f"… {lost} missing here: {self._one_line(message.reason)}")
             case End():
                 self._finish_line()
         self._out.flush()

@@ -269,7 +269,8 @@ export class LogView {
     const lost = message.to - this.#next + 1;
     this.#closeOpen();
     this.#closeChunk();
-    this.lines.append(el("div", { class: "gap" }, `… ${count(lost)} lines are missing here: ${clean(message.reason)}`));
+    const what = lost === 1 ? "1 line is" : `${count(lost)} lines are`;
+    this.lines.append(el("div", { class: "gap" }, `… ${what} missing here: ${clean(message.reason)}`));
     this.#missing += lost;
     this.#queued -= lost;
     this.#next = message.to + 1;
