@@ -922,6 +922,6 @@ TestLogs.settings = run_settings(
     deadline=None,
     report_multiple_bugs=False,
     phases=[Phase.generate, Phase.shrink],
-    max_examples=110,
+    max_examples=100,
     stateful_step_count=50,
 )

@@ -590,6 +590,15 @@ class Races(LinkCase):
         self.apiserver.clock.advance(RETRY_INTERVAL)
         self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
 
+    def test_an_offer_whose_commit_is_said_to_have_failed_is_made_again(self) -> None:
+        attempt = self.ledger.queue()
+        builder = Builder(self.apiserver)
+        self.ledger.unheard = 1
+        builder.sync()
+        self.assertEqual([], builder.take(m.Offer))
+        self.apiserver.clock.advance(RETRY_INTERVAL)
+        self.assertEqual([attempt], [offer.attempt for offer in builder.take(m.Offer)])
+
     def test_an_offer_that_is_too_big_for_the_link_is_cancelled_and_the_next_is_made(self) -> None:
         big = self.ledger.queue()
         self.ledger.now(

@@ -115,7 +115,11 @@ class QueueDispatch:
             if link is None or not link.free_slots or self._stopped:
                 break
             lease = secrets.token_hex(16)
-            row = await self._ledger.write(attempts.offer, queued.name, lease, link.peer.info.name, self._now())
+            try:
+                row = await self._ledger.write(attempts.offer, queued.name, lease, link.peer.info.name, self._now())
+            except LedgerUnavailable:
+                await self._unsay(builders, queued.name, lease)
+                raise
             if row is None:
                 continue  # it was cancelled, or someone else was faster
             offered = True
@@ -136,6 +140,15 @@ class QueueDispatch:
                 continue
             self._expiring[row.lease] = self._clock.callLater(OFFER_EXPIRES, self._expire, builders, link, row)
         return offered
+
+    async def _unsay(self, builders: Builders, attempt: str, lease: str) -> None:
+        """
+        An offer couldn't be committed; or it was, and only the answer was lost, as with the connection to a database.
+        Nobody would ever offer it again.
+        """
+        back = await builders.insist(lambda: self._ledger.write(attempts.requeue, attempt, lease, self._now()))
+        if back is not None:
+            builders.announce(back)
 
     def _expire(self, builders: Builders, link: BuilderLink, row: AttemptRow) -> None:
         del self._expiring[row.lease]
