@@ -39,6 +39,11 @@ def ours(role: str, path: Path, *numbers: int) -> list[str]:
     return python("bench.ipc.peers.ours", role, path, *numbers)
 
 
+def ours_awake(role: str, path: Path, *numbers: int) -> list[str]:
+    """The same, busy polling for half a millisecond."""
+    return ["env", "BUSY_POLL=0.0005", *ours(role, path, *numbers)]
+
+
 def amp(role: str, path: Path, *numbers: int) -> list[str]:
     return python("bench.ipc.peers.amp", role, path, *numbers)
 
@@ -229,6 +234,7 @@ def _round_trip(count: int) -> Asked:
     )
     return question, [
         Candidate("ours", partial(trips, ours, count)),
+        Candidate("ours, busy polling", partial(trips, ours_awake, count)),
         Candidate("Twisted AMP", partial(trips, amp, count)),
         Candidate("Node net", partial(trips, net, count)),
         Candidate("pyzmq REQ/REP", partial(trips, zeromq, count)),

@@ -149,6 +149,8 @@ class JSONLineProtocol(LineReceiver):
         self._wire_is_full = False
         self._corked = False
         self._turn_end: IDelayedCall | None = None
+        self._awake: IDelayedCall | None = None  # while busy polling
+        self._awake_until = 0.0
         self._held: deque[bytes] = deque()
         self._held_bytes = 0
         self._draining: list[Deferred[None]] = []
@@ -191,6 +193,16 @@ class JSONLineProtocol(LineReceiver):
         finally:
             self._corked = False
         self._flush()
+        if self._settings.busy_poll:
+            self._awake_until = self._clock.seconds() + self._settings.busy_poll
+            if self._awake is None:
+                self._stay_awake()
+
+    def _stay_awake(self) -> None:
+        """Busy polling: with something due at once the reactor only looks at its sockets, and doesn't sleep."""
+        self._awake = None
+        if self._life is _OPEN and self._clock.seconds() < self._awake_until:
+            self._awake = self._clock.callLater(0, self._stay_awake)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._reason == "":
@@ -200,10 +212,10 @@ class JSONLineProtocol(LineReceiver):
                 self._reason = reason.getErrorMessage()
         self._end()
         self._life = _Life.LOST
-        for call in (self._timer, self._turn_end):
+        for call in (self._timer, self._turn_end, self._awake):
             if call is not None and call.active():
                 call.cancel()
-        self._timer = self._turn_end = None
+        self._timer = self._turn_end = self._awake = None
         self._owner.link_lost(self, self._reason)
 
     # -- for Peer and the services -----------------------------------------------------------------------------------

@@ -128,6 +128,7 @@ class Limits(TypedDict, total=False):
     frame_limit: int
     max_calls: int
     outbound_limit: int
+    busy_poll: float
 
 
 def side_settings(

@@ -132,6 +132,9 @@ class SessionSettings:
     max_calls: int = 1024  # in flight, each way
     outbound_limit: int = 64 << 20  # what waits for a peer that doesn't read; over it the link is closed
     accept_peer: Callable[[PeerInfo], str | None] | None = None  # gives a reason to refuse, or None
+    #: For how long the process doesn't sleep after bytes were received, but looks for the next ones. To be woken takes
+    #: most of a round trip's time; this trades a core for it, for at most so long at a time.
+    busy_poll: float = 0.0
 
     def __post_init__(self) -> None:
         check_identity(self.name, self.role, self.incarnation)
@@ -139,6 +142,8 @@ class SessionSettings:
             raise ValueError("a key has at least 16 bytes")
         if not 0.01 <= self.heartbeat <= 3600:
             raise ValueError("the heartbeat is between 10 milliseconds and one hour")
+        if not 0 <= self.busy_poll <= 0.1:
+            raise ValueError("busy polling is for 100 milliseconds at most")
         if self.frame_limit < HANDSHAKE_FRAME_LIMIT:
             raise ValueError(f"the frame limit is at least {HANDSHAKE_FRAME_LIMIT} bytes")
 

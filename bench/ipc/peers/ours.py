@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Awaitable
@@ -23,7 +24,13 @@ KEY = b"a key of thirty-two bytes, shared"
 
 def settings(role: str, peer_role: str, vocabulary: Vocabulary) -> SessionSettings:
     return SessionSettings(
-        name=f"{role}-1", role=role, peer_role=peer_role, incarnation="run-1", key=KEY, vocabulary=vocabulary
+        name=f"{role}-1",
+        role=role,
+        peer_role=peer_role,
+        incarnation="run-1",
+        key=KEY,
+        vocabulary=vocabulary,
+        busy_poll=float(os.environ.get("BUSY_POLL", "0")),
     )
 
 
