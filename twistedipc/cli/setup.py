@@ -46,6 +46,11 @@ listen = {releases_listen}
 # … or wherever this says; without {{project}} in it, the project is the path's first part. An example:
 # public_url = "https://{{project}}.releases.example.org"
 
+[viewers]
+# The share of its time, above 0 and up to 1, that it spends at most on writing live logs to viewers. When there is more
+# to do, lines wait a little and go out together.
+# share = 0.5
+
 [link]
 # How this apiserver is called by its builders.
 # name = "apiserver"

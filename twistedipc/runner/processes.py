@@ -52,8 +52,10 @@ def spawn(argv: Sequence[str], *, environment: Mapping[str, str], folder: Path, 
     code = 126
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGHUP, signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
+        # Whatever is ignored here, or was by whoever started the builder, is nothing to a build.
+        for number in signal.valid_signals():
+            if signal.getsignal(number) is not signal.SIG_DFL:
+                signal.signal(number, signal.SIG_DFL)
         os.setpgid(0, 0)
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         nothing = os.open(os.devnull, os.O_RDONLY)
