@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from tests.attempt_folder import Attempt, alive, git, repository, toml, until
 from twistedipc.builds.attempt import Cancel, Publish, write_file
 from twistedipc.builds.logs import Lines, StepEnded, StepStarted
+from twistedipc.runner.course import MAX_SAID_NO_ROOM
 from twistedipc.runner.journal import JournalReader, repair, scan
 from twistedipc.runner.liveness import lock_held, lock_owner, take_lock
 from twistedipc.runner.processes import kill_remains
@@ -372,3 +374,28 @@ def test_a_bystander_in_the_folder_lives(tmp_path: Path) -> None:
     finally:
         os.kill(bystander, signal.SIGKILL)
         os.waitpid(bystander, 0)
+
+
+@pytest.mark.parametrize(("failures", "outcome"), [(2, "succeeded"), (100, "failed")])
+def test_a_disk_that_was_full_for_a_moment(tmp_path: Path, failures: int, outcome: str) -> None:
+    """Nobody but git has seen it: there is room when we look."""
+    real = shutil.which("git")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    count = tmp_path / "count"
+    (tools / "git").write_text(
+        f"""#!/bin/sh
+case "$*" in *" clone "*)
+  echo x >> '{count}'
+  if [ $(wc -l < '{count}') -le {failures} ]; then
+    echo "error: unable to write symref for HEAD: No space left on device" >&2
+    exit 128
+  fi;;
+esac
+exec {real} "$@"
+"""
+    )
+    (tools / "git").chmod(0o755)
+    one = attempt(tmp_path, "echo built", path=f"{tools}:{os.environ['PATH']}")
+    assert one.run().outcome == outcome
+    assert len(count.read_text().split()) == min(failures, MAX_SAID_NO_ROOM) + 1

@@ -43,6 +43,9 @@ from twistedipc.runner.steps import Command, Limits, Steps
 _START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
 _ROOT = str(Path(twistedipc.__file__).parent.parent)
 
+#: How often a step of ours is tried again because what it ran said that a disk is full, though ours has room.
+MAX_SAID_NO_ROOM = 5
+
 #: Bytes that must be free for a step of ours to be worth another try.
 _SOME_ROOM = 4 << 20
 
@@ -66,6 +69,7 @@ class Course:
         self, folder: Path, spec: Spec, control: Control, *, now: Callable[[], int], clock: Callable[[], float]
     ) -> None:
         self._folder = folder
+        self._said_no_room = 0  # how often a step of ours has said so, and failed
         self._work = folder / "work"
         self._spec = spec
         self._control = control
@@ -187,7 +191,7 @@ class Course:
         self._forget("failure.json")
         result = self._steps.run(Command(name=name, command=shell, argv=argv, environment=environment, folder=folder))
         self._check_stopped()
-        if result.outcome != "succeeded" and own and (self._steps.short_of_room or not _has_room(self._folder)):
+        if result.outcome != "succeeded" and own and self._had_no_room():
             # A build that fills the disk fails; but what we do for it ourselves waits, as the journal does.
             self._steps.note("warning", f"the builder's disk was full: {name} is tried again when there is room")
             self._steps.wait_until(lambda: _has_room(self._folder))
@@ -196,6 +200,14 @@ class Course:
         elif result.outcome != "succeeded":
             said = read_file(self._folder / "failure.json", Failure) if own else None
             raise _End("failed", said.reason if said else f"step {name} ended with exit code {result.exit_code}")
+
+    def _had_no_room(self) -> bool:
+        """Whether a step of ours may have failed since the disk was full, if only for a moment."""
+        if self._steps.short_of_room or not _has_room(self._folder):
+            return True
+        # Said by what it ran: of another machine's disk, maybe. So not for ever.
+        self._said_no_room += self._steps.said_no_room
+        return self._steps.said_no_room and self._said_no_room <= MAX_SAID_NO_ROOM
 
     def _check_stopped(self) -> None:
         if self._steps.stopped is not None:

@@ -12,6 +12,7 @@ events are written, and a process that is to end, or has ended, is seen to its e
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import math
 import os
@@ -43,6 +44,10 @@ RETRY_EVERY = 0.5
 # while, so that the build isn't held up.
 _GATHER = 0.005
 _BUSY = 0.1
+
+
+# What programs say then, in the locale that our own steps have.
+_NO_ROOM = os.strerror(errno.ENOSPC).encode()
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -103,6 +108,8 @@ class Steps:
         self._waiting_why = ""
         #: whether the disk was full, or nearly, while the last step ran
         self.short_of_room = False
+        #: whether the last step has said that its disk is full, which may have been over before anybody looked
+        self.said_no_room = False
         #: why the attempt is to end early, once it is
         self.stopped: Stop | None = None
 
@@ -180,6 +187,7 @@ class Steps:
     def run(self, command: Command) -> StepResult:
         """Run a step to its end, whatever that is. Why the attempt is to end early is in `stopped` afterwards."""
         self._index += 1
+        self.said_no_room = False
         started, began = self._now(), self._clock()
         self.event(StepStarted(self._index, command.name, command.command))
         code: int | None = None
@@ -321,6 +329,7 @@ class Steps:
                 if code is not None:
                     left -= len(data)
                 if data:
+                    self.said_no_room = self.said_no_room or _NO_ROOM in data
                     last_output = self._clock()
                     if len(data) == BLOCK_BYTES:
                         busy_until = last_output + _BUSY
