@@ -86,6 +86,18 @@ class Seam(World):
             assert said[-1] == {"type": "end", "lines": 6, "sha256": "", "state": "succeeded", "complete": False}
             await self._over(client)
 
+    async def test_nothing_follows_a_close(self) -> None:
+        log = self.logs.of(f"{self.number}-1")
+        client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
+        await client.until(b'"state"')
+        client.transport.write(b"\x81\x02hi")  # unmasked
+        await client.until(b"\x03\xeaunmasked")
+        log.add("too late")
+        await client.closed
+        assert b"too late" not in client.received
+        await eventually(lambda: all(cursor.closed for cursor in log.cursors))
+        await self._over(client)
+
     async def _over(self, client: Any) -> None:
         """The connection ends, and the server lets go of it."""
         client.abort()

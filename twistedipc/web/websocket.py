@@ -624,6 +624,11 @@ class ViewerProtocol(WebSocketServerProtocol):
             # Not `sendClose`, which knows no code of the protocol but 1000.
             self.sendCloseFrame(code, reason.encode()[:123])
 
+    def sendCloseFrame(self, *arguments: Any, **more: Any) -> None:
+        """Whoever closes, Autobahn too, when a client breaks the protocol: nothing may follow (RFC 6455, 5.5.1)."""
+        self._end()
+        super().sendCloseFrame(*arguments, **more)
+
     def _end(self) -> None:
         if not self._over:
             self._over = True
