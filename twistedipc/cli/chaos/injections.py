@@ -31,6 +31,11 @@ FLOOD = 120
 #: The longest that is waited for a build to be as far as it is to be when it is cancelled: seconds.
 CANCEL_DEADLINE = 3.0
 
+#: How many builds are wished for while the disk under the ledger is full, and the seconds that it stays so for longer
+#: than it is to, if no wish was refused yet: what SQLite has of its log's file has some room.
+MOST_WISHES = 4
+REFUSAL_PATIENCE = 1.5
+
 #: Seconds between two wishes while the disk under the ledger is full.
 _ASK_INTERVAL = 0.1
 
@@ -216,22 +221,27 @@ class Injections:
         While the disk under the ledger is full, a wish is done or refused with a 503 and a Retry-After; a 201 is for
         good, and what was refused is done when there is room.
         """
-        workload, platform, key = self._workload, self._platform, uuid.uuid4().hex
+        workload, platform = self._workload, self._platform
         wish = workload.wish(SHORT)
         where = path("projects", workload.project, "builds")
-        ask = partial(strangers.ask_once, platform.port, platform.client.token, where, wish, key)
-        answers: list[Answer] = []
+        asked: dict[str, list[Answer]] = {uuid.uuid4().hex: []}
+        refused = False
         await deferToThread(platform.fill, fault.kind)
         until = self._reactor.seconds() + fault.seconds
-        while True:
-            answers.append(await deferToThread(ask))
-            if self._reactor.seconds() > until:
-                break
+        while self._reactor.seconds() < (until if refused else until + REFUSAL_PATIENCE):
+            key = next(reversed(asked))
+            ask = partial(strangers.ask_once, platform.port, platform.client.token, where, wish, key)
+            answer = await deferToThread(ask)
+            asked[key].append(answer)
+            refused = refused or answer.status == 503
+            if answer.status == 201 and len(asked) < MOST_WISHES:
+                asked[uuid.uuid4().hex] = []  # asked again, that one would only be told that it is done
             await self._sleep(_ASK_INTERVAL)
         await self._make_room(fault.kind)
-        build = await workload.ask_for_build(workload.project, SHORT, key)
-        self._judge(answers, build)
-        workload.watch_too(build)
+        for key, answers in asked.items():
+            build = await workload.ask_for_build(workload.project, SHORT, key)
+            self._judge(answers, build)
+            workload.watch_too(build)
 
     async def _make_room(self, kind: FaultKind) -> None:
         if not await deferToThread(self._platform.make_room, kind):
