@@ -211,9 +211,7 @@ class Stream:
         self._peer = None
         self._ready = False
         self._window.forget()
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        self._cancel_retry()
         room, self._room = self._room, []
         flushed, self._flushed = self._flushed, []
         for each in (*room, *(waiting for _, waiting in flushed)):
@@ -235,9 +233,7 @@ class Stream:
             self._peer = None
             self._ready = False
             self._window.forget()
-            if self._retry is not None:
-                self._retry.cancel()
-                self._retry = None
+            self._cancel_retry()
 
     def positioned(self, position: StreamPosition) -> None:
         """The receiver says from where on. Raises `RemoteProtocolError`."""
@@ -270,6 +266,11 @@ class Stream:
         self._ready = False
         if peer is not None:
             self._retry = self._clock.callLater(refusal.retry_after, self._try_again, peer)
+
+    def _cancel_retry(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
 
     def _try_again(self, peer: Peer) -> None:
         self._retry = None
