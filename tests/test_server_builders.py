@@ -706,6 +706,28 @@ class Publishing(LinkCase):
         self.patch(self.apiserver.releasing, "_in_thread", in_thread)
         return asked
 
+    def test_whoever_is_told_of_the_end_finds_the_release(self) -> None:
+        """Between the commit of the end and the switch some time may pass, in which the ledger alone knows it."""
+        builder, offer = self.publishing(Publish(static=True))
+        archive = self.upload(builder, offer, "hello, world")
+        asked = self.slow_disk()
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(artifact=archive)))
+        self.successResultOf(self.apiserver.releasing.switched([offer.build]))
+        asked.pop()[1]()
+        self.assertEqual(AttemptState.SUCCEEDED, self.apiserver.state(offer.attempt))
+        self.assertIsNone(self.apiserver.release_store.live("hello"))
+        switched = self.apiserver.releasing.switched([offer.build, 999])
+        self.assertNoResult(switched)
+        self.successResultOf(self.apiserver.releasing.switched([999]))
+        name, do = asked.pop()
+        self.assertEqual("reconcile", name)
+        do()
+        self.successResultOf(switched)
+        self.assertIsNotNone(self.apiserver.release_store.live("hello"))
+        self.assertEqual(["remove_old"], [name for name, _ in asked], "that isn't waited for")
+        asked.pop()[1]()
+        self.successResultOf(self.apiserver.releasing.switched([offer.build]))
+
     def test_a_release_that_is_rolled_back_to_is_not_removed_meanwhile(self) -> None:
         self.patch(releasing, "KEPT_RELEASES", 1)
         for text in ("old", "new"):

@@ -12,6 +12,7 @@ from tests.web_world import Answer, World, connect, eventually, request_bytes
 from twistedipc.builds.attempt import Result
 from twistedipc.storage import attempts, releases
 from twistedipc.storage.errors import LedgerUnavailable
+from twistedipc.web.api import builds
 from twistedipc.web.problems import not_found
 
 
@@ -218,6 +219,25 @@ class Builds(World):
             self.problem(await self.ask("GET", f"/api/v1/builds?{query}"), 422)
         for query in ("%ff=1", "limit=%ff", "limit", "&".join(f"a{i}=1" for i in range(60))):
             self.problem(await self.ask("GET", f"/api/v1/builds?{query}"), 400)
+
+    async def test_an_end_is_told_when_its_release_is_served(self) -> None:
+        build = await self.build()
+        for path in (f"/api/v1/builds/{build}", "/api/v1/builds"):
+            served: Deferred[None] = Deferred()
+            self.releasing.switching[build] = served
+            asking = Deferred.fromCoroutine(self.ask("GET", path))
+            await self.ask("GET", "/healthz")
+            await self.ask("GET", "/api/v1/projects")  # asked later, and answered
+            assert not asking.called
+            del self.releasing.switching[build]
+            served.callback(None)
+            assert (await asking).status == 200
+
+    async def test_one_that_never_is_does_not_hold_the_answer_up(self) -> None:
+        build = await self.build()
+        self.patch(builds, "SWITCH_DEADLINE", 0.05)
+        self.releasing.switching[build] = Deferred()
+        assert (await self.ask("GET", f"/api/v1/builds/{build}")).status == 200
 
     async def test_cancel_and_retry(self) -> None:
         number = await self.build()

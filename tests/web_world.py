@@ -10,14 +10,14 @@ import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
 from twisted.internet import reactor as global_reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.threads import deferToThreadPool
@@ -278,6 +278,11 @@ class TwinReleasing:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.switching: dict[int, Deferred[None]] = {}  # builds whose release isn't served yet
+
+    def switched(self, builds: Iterable[int]) -> Deferred[None]:
+        waiting = [self.switching[build] for build in builds if build in self.switching]
+        return waiting[0] if waiting else succeed(None)
 
     async def activate(self, project: str, release: int) -> ReleaseRow:
         if await self._world.ledger.read(releases.get, project, release) is None:
@@ -344,6 +349,7 @@ class World(TestCase):
         self.artifacts = ArtifactStore(self.folder / "artifacts")
         self.release_store = ReleaseStore(self.folder / "releases")
         self.draining = False
+        self.releasing = TwinReleasing(self)
         self.context = WebContext(
             clock=reactor,
             now=self.now,
@@ -353,7 +359,7 @@ class World(TestCase):
             states=self.feed,
             logs=self.logs,
             secret_box=SecretBox(self.folder / "secret.key"),
-            releasing=TwinReleasing(self),
+            releasing=self.releasing,
             release_store=self.release_store,
             artifact_store=self.artifacts,
             uploads=self.uploads,

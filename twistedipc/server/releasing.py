@@ -8,12 +8,12 @@ mended at the next start (`reconcile`), so a release is never half there and nev
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import msgspec
 from sqlalchemy import Connection
-from twisted.internet.defer import DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 from twisted.logger import Logger
 
 from twistedipc.builds.attempt import ArtifactFile, Result
@@ -54,6 +54,8 @@ class Releasing:
         self._artifact_store = artifact_store
         self._release_store = release_store
         self._locks: dict[str, DeferredLock] = {}  # by project, see `_alone`
+        # The builds whose end is being committed and whose release isn't live yet, and who waits for that.
+        self._switching: dict[int, list[Deferred[None]]] = {}
 
     async def finish(self, row: AttemptRow, lease: str, result: Result, complete: bool) -> AttemptRow | None:
         """
@@ -68,12 +70,38 @@ class Releasing:
                 self._log.error("{attempt} can't be released: {error}", attempt=row.name, error=error)
                 result = msgspec.structs.replace(result, outcome="failed", reason=f"it can't be released: {error}")
             crash_point(CrashPoint.APISERVER_RELEASE_UNPACKED)
-        finished = await self._ledger.write(_finish, row, lease, result, complete, release, self._now())
-        crash_point(CrashPoint.APISERVER_END_COMMITTED)
-        if finished is not None and release is not None:
-            await self._switch(row.project)
-            crash_point(CrashPoint.APISERVER_RELEASE_SWITCHED)
+        if release is not None:
+            self._switching.setdefault(row.build, [])
+        try:
+            finished = await self._ledger.write(_finish, row, lease, result, complete, release, self._now())
+            crash_point(CrashPoint.APISERVER_END_COMMITTED)
+            if finished is not None and release is not None:
+                async with self._alone(row.project):
+                    followed = await self._follow(row.project)
+                    self._is_switched(row.build)
+                    if followed:
+                        await self._remove_old(row.project)
+                crash_point(CrashPoint.APISERVER_RELEASE_SWITCHED)
+        finally:
+            self._is_switched(row.build)
         return finished
+
+    def switched(self, builds: Iterable[int]) -> Deferred[None]:
+        """
+        Fires when the releases of those of these builds that have ended by now are live. The ledger knows of an end
+        before that: who has read of it there, and tells others, waits for this first.
+        """
+        waiting: list[Deferred[None]] = []
+        for build in builds:
+            if build in self._switching:
+                switched: Deferred[None] = Deferred()
+                self._switching[build].append(switched)
+                waiting.append(switched)
+        return gatherResults(waiting, consumeErrors=True).addCallback(lambda _: None)
+
+    def _is_switched(self, build: int) -> None:
+        for waiting in self._switching.pop(build, ()):
+            waiting.callback(None)
 
     async def activate(self, project: str, release: int) -> ReleaseRow:
         """Make this release the live one: roll back, or forth. Raises `NoSuchRelease`, `LedgerUnavailable`."""
@@ -83,7 +111,8 @@ class Releasing:
             if row is None or not await self._in_thread(self._release_store.has, project, release):
                 raise NoSuchRelease(f"{project} has no release {release}, or its files have been removed")
             row = await self._ledger.write(releases.activate, project, release, self._now())
-            await self._follow(project)
+            if await self._follow(project):
+                await self._remove_old(project)
         return row
 
     async def delete_project(self, project: str, delete: Callable[[Connection], bool]) -> bool:
@@ -105,7 +134,9 @@ class Releasing:
         """
         known = {project.name for project in await self._ledger.read(projects.list_all, None)}
         for name in sorted(known):
-            await self._switch(name)
+            async with self._alone(name):
+                if await self._follow(name):
+                    await self._remove_old(name)
         for name in await self._in_thread(self._release_store.projects):
             if name not in known:
                 await self._remove_forgotten(name)
@@ -148,19 +179,27 @@ class Releasing:
             await self._in_thread(self._release_store.unpack, row.project, release.id, archive)
         return release
 
-    async def _switch(self, project: str) -> None:
-        async with self._alone(project):
-            await self._follow(project)
-
-    async def _follow(self, project: str) -> None:
-        """Make what is live be what the ledger says; whoever calls is alone with the project."""
+    async def _follow(self, project: str) -> bool:
+        """Make what is live be what the ledger says: whether it is. Whoever calls is alone with the project."""
         live = await self._ledger.read(releases.live, project)
         try:
             await self._in_thread(self._release_store.reconcile, project, None if live is None else live.id)
-            await self._in_thread(self._release_store.remove_old, project, KEPT_RELEASES)
         except (OSError, NotUnpacked) as error:
             self._log.error(
                 "the live release of {project} can't be switched (it will be at the next start): {error}",
+                project=project,
+                error=error,
+            )
+            return False
+        return True
+
+    async def _remove_old(self, project: str) -> None:
+        """Delete the releases that are too many; whoever calls is alone with the project."""
+        try:
+            await self._in_thread(self._release_store.remove_old, project, KEPT_RELEASES)
+        except (OSError, NotUnpacked) as error:
+            self._log.error(
+                "old releases of {project} can't be deleted (they will be with the next): {error}",
                 project=project,
                 error=error,
             )

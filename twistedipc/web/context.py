@@ -5,11 +5,12 @@ beside those of `server.boundaries`: Protocols without logic. ``web`` layer.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from sqlalchemy import Connection
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
@@ -50,6 +51,9 @@ class Uploads(Protocol):
 
 class ReleaseSwitch(Protocol):
     """Makes a release the live one, and no release any. Implemented by `server.releasing.Releasing`."""
+
+    def switched(self, builds: Iterable[int]) -> Deferred[None]:
+        """Fires when each of these builds that has ended by now is served, if it is to be. At once, mostly."""
 
     def activate(self, project: str, release: int) -> Awaitable[ReleaseRow]:
         """Raises `server.releasing.NoSuchRelease`, `LedgerUnavailable`."""

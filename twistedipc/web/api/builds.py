@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
+from twisted.internet.defer import TimeoutError
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import StepResult
@@ -23,6 +25,9 @@ from twistedipc.web.context import WebContext
 from twistedipc.web.problems import not_found
 from twistedipc.web.queries import ListBuilds
 from twistedipc.web.schemas import Build, BuildDetail, Builds, NewBuild, Step
+
+#: Seconds that an answer waits for a release that is just going live.
+SWITCH_DEADLINE = 5.0
 
 _KEY = re.compile(rb"[\x21-\x7e]{1,255}\Z")
 
@@ -75,6 +80,7 @@ async def list_page(call: Call[ListBuilds, None]) -> Reply:
     rows = await call.context.ledger.read(page)
     more = len(rows) > query.limit
     rows = rows[: query.limit]
+    await _served(call.context, [row.id for row in rows])
     return Reply(body=Builds(builds=[_build(row) for row in rows], next=rows[-1].id if more else None))
 
 
@@ -165,12 +171,24 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
     if found is None:
         raise not_found()
     row, attempts, made, position = found
+    await _served(context, [build])
     return BuildDetail(
         **_fields(row),
         attempts=[_attempt(attempt, made) for attempt in attempts],
         release_url=context.release_url(row.project) if made else None,
         position=position,
     )
+
+
+async def _served(context: WebContext, builds: list[int]) -> None:
+    """
+    Whoever is told that a build has succeeded finds its release: it goes live some milliseconds after the end is
+    committed. What takes longer than that isn't waited for long; it goes live all the same.
+    """
+    switched = context.releasing.switched(builds)
+    if not switched.called:
+        with contextlib.suppress(TimeoutError):
+            await switched.addTimeout(SWITCH_DEADLINE, context.clock)
 
 
 def _attempt(row: AttemptRow, made: list[ReleaseRow]) -> schemas.Attempt:
