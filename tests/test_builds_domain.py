@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import zlib
 from pathlib import Path
+from types import ModuleType
 
 import msgspec
 import pytest
@@ -15,6 +18,7 @@ from twistedipc.builds import names
 from twistedipc.builds.attempt import (
     BadJournalLine,
     Cancel,
+    Failure,
     Published,
     Spec,
     journal_line,
@@ -51,6 +55,8 @@ from twistedipc.builds.states import (
     check_attempt,
     check_release,
 )
+from twistedipc.publish import npm, pack
+from twistedipc.runner import checkout
 
 # -- states ----------------------------------------------------------------------------------------------------------
 
@@ -361,3 +367,22 @@ def test_names(check: object, good: list[str], bad: list[str]) -> None:
     for name in bad:
         with pytest.raises(names.BadValue):
             check(name)
+
+
+@pytest.mark.parametrize("step", [checkout, pack, npm])
+def test_a_step_of_ours_that_fails_on_a_full_disk_says_so_in_a_sentence(
+    step: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    assert step.main(tmp_path) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert "spec.json" in said[0] or "package.json" in said[0], said
+    assert said[1:] == ["failure.json can't be written: No space left on device"]
+    monkeypatch.undo()
+    assert step.main(tmp_path) == 1
+    failure = read_file(tmp_path / "failure.json", Failure)
+    assert failure is not None
+    assert failure.reason == said[0]

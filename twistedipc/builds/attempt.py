@@ -202,6 +202,19 @@ def write_file(path: Path, value: msgspec.Struct, *, mode: int = 0o644) -> None:
     sync_folder(path.parent)
 
 
+def step_failed(folder: Path, error: Exception) -> int:
+    """
+    What a step of the platform's own does when it has failed: says why, in the log and in failure.json, for the people
+    who read it. Its exit code. On a disk that takes nothing the log alone has it.
+    """
+    print(error, flush=True)
+    try:
+        write_file(folder / "failure.json", Failure(reason=str(error)))
+    except OSError as unwritten:
+        print(f"failure.json can't be written: {unwritten.strerror}", flush=True)
+    return 1
+
+
 def sync_folder(path: Path) -> None:
     """Make the folder's entries durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from twistedipc.builds.attempt import Failure, Package, Published, Spec, read_file, write_file
+from twistedipc.builds.attempt import Package, Published, Spec, read_file, step_failed, write_file
 from twistedipc.publish.package import BadPackage, Description, check, describe, integrity, older
 
 #: Seconds between looks at the registry after an error: an upload may show only a little later.
@@ -291,9 +291,7 @@ def main(folder: Path) -> int:
         published = run(folder)
         write_file(folder / "published.json", _All(published))
     except (PublishFailed, BadPackage, OSError, msgspec.DecodeError) as error:
-        print(error, flush=True)
-        write_file(folder / "failure.json", Failure(reason=str(error)))
-        return 1
+        return step_failed(folder, error)
     print(f"{published.name} {published.version}: {published.status}", flush=True)
     return 0
 

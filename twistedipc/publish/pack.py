@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from twistedipc.builds.attempt import ArtifactFile, Failure, Package, Spec, read_file, write_file
+from twistedipc.builds.attempt import ArtifactFile, Package, Spec, read_file, step_failed, write_file
 from twistedipc.builds.plan import Plan
 from twistedipc.publish.archive import CantPack, Manifest, create
 from twistedipc.publish.package import BadPackage, check, describe, integrity
@@ -104,9 +104,7 @@ def main(folder: Path) -> int:
     try:
         run(folder)
     except (CantPack, BadPackage, OSError, msgspec.DecodeError) as error:
-        print(error, flush=True)
-        write_file(folder / "failure.json", Failure(reason=str(error)))
-        return 1
+        return step_failed(folder, error)
     return 0
 
 

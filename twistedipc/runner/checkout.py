@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from twistedipc.builds.attempt import Checkout, Failure, Spec, read_file, write_file
+from twistedipc.builds.attempt import Checkout, Spec, read_file, step_failed, write_file
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}\Z")
 _SHORT_ID = re.compile(r"[0-9a-f]{7,40}\Z")
@@ -186,10 +186,7 @@ def main(folder: Path) -> int:
         found = check_out(folder)
         write_file(folder / "checkout.json", found)
     except (CheckoutFailed, OSError, msgspec.DecodeError) as error:
-        reason = str(error)
-        print(reason, flush=True)
-        write_file(folder / "failure.json", Failure(reason=reason))
-        return 1
+        return step_failed(folder, error)
     return 0
 
 
