@@ -21,7 +21,7 @@ All work is by the batch, in C: nothing here costs a Python call per line.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol, overload
+from typing import Annotated, Literal, Protocol, overload
 
 import msgspec
 
@@ -36,6 +36,9 @@ MAX_RECORD = 1_000_000_000
 
 #: The longest reason of a gap, in characters.
 MAX_REASON = 200
+
+#: The longest summary, in characters. Escaped as JSON it is still well below a link frame.
+MAX_SUMMARY = 32 * 1024
 
 
 class StepStarted(msgspec.Struct, tag="step_started", tag_field="type", frozen=True, gc=False):
@@ -65,7 +68,44 @@ class Notice(msgspec.Struct, tag="notice", tag_field="type", frozen=True, gc=Fal
     message: str
 
 
-Event = StepStarted | StepEnded | Notice
+# What a build says of itself on its channel, and the records that this becomes are the same structures. Whoever decodes
+# them checks them: they come from strangers' programs.
+
+_Label = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class Progress(msgspec.Struct, tag="progress", tag_field="type", frozen=True, gc=False, omit_defaults=True):
+    """How far the step is: ``value`` from 0 to 1, and what it is at."""
+
+    value: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    label: _Label = ""
+
+
+class Annotation(msgspec.Struct, tag="annotation", tag_field="type", frozen=True, gc=False, omit_defaults=True):
+    """A remark on the sources: on a ``line`` (from 1) of a ``file``, on a file, or on all of it."""
+
+    level: Literal["notice", "warning", "error"]
+    message: Annotated[str, msgspec.Meta(min_length=1, max_length=4000)]
+    file: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+    line: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0  # 0: none
+
+
+class Summary(msgspec.Struct, tag="summary", tag_field="type", frozen=True, gc=False):
+    """What the build has to say in the end, as Markdown. The last one of an attempt counts."""
+
+    markdown: Annotated[str, msgspec.Meta(max_length=MAX_SUMMARY)]
+
+
+class Group(msgspec.Struct, tag="group", tag_field="type", frozen=True, gc=False):
+    """The records from here on, up to the next group or the step's end, belong together; "" ends a group."""
+
+    name: _Label
+
+
+#: What comes from the build itself.
+Said = Progress | Annotation | Summary | Group
+
+Event = StepStarted | StepEnded | Notice | Said
 Record = str | Event
 
 

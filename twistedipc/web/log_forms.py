@@ -9,7 +9,20 @@ from typing import Protocol
 
 import msgspec
 
-from twistedipc.builds.logs import Batch, Gap, Lines, Notice, Record, StepEnded, StepStarted, encoder
+from twistedipc.builds.logs import (
+    Annotation,
+    Batch,
+    Gap,
+    Group,
+    Lines,
+    Notice,
+    Progress,
+    Record,
+    StepEnded,
+    StepStarted,
+    Summary,
+    encoder,
+)
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.web import terminal
 from twistedipc.web.schemas import End
@@ -122,6 +135,15 @@ class TextForm:
                 return self._heading(f"{name} {event.outcome}{code} after {event.milliseconds / 1000:.1f} s")
             case Notice():
                 return self._heading(f"{event.level}: {event.message}")
+            case Annotation():
+                where = f"{event.file}:{event.line}: " if event.line else f"{event.file}: " if event.file else ""
+                return self._heading(f"{where}{event.level}: {event.message}")
+            case Progress():
+                return self._heading(f"{event.value:.0%} {event.label}".rstrip())
+            case Group():
+                return self._heading(event.name) if event.name else ""
+            case Summary():
+                return self._heading("summary") + self._clean(event.markdown).rstrip("\n") + "\n"
             case str():
                 return event
 
