@@ -39,7 +39,7 @@ from twistedipc.builds.attempt import (
 )
 from twistedipc.builds.logs import Gap, Lines
 from twistedipc.ipc import Peer
-from twistedipc.ipc.session import FRAME_LIMIT
+from twistedipc.ipc.session import FRAME_LIMIT, Side
 from twistedipc.ipc.testing import ConnectedPair, connected_pair, settings
 from twistedipc.runner.journal import Journal
 from twistedipc.server.builders import VOCABULARY as APISERVER_VOCABULARY
@@ -477,6 +477,44 @@ class Links(BuilderCase):
         self.assertEqual(3, len(self.apiserver.records()))
         self.apiserver.next = 2
         self.say(m.Resend(attempt="1-1", next=2))
+        self.assertEqual(["two", "three"], self.apiserver.records())
+
+    def test_what_was_never_sent_is_neither_acknowledged_nor_asked_for_again(self) -> None:
+        self.link()
+        self.run_one().write("one", "two", "three")
+        self.later()
+        self.assertEqual(3, len(self.apiserver.records()))
+        for good in (2, 4, 4, 1):
+            self.say(m.Ack(attempt="1-1", next=good))
+        for wrong in (
+            m.Ack(attempt="1-1", next=5),
+            m.Resend(attempt="1-1", next=5),
+            m.Ack(attempt="1-1", next=2**70),
+            m.Ack(attempt="1-1", next=0),
+            m.Resend(attempt="1-1", next=0),
+            m.Resend(attempt="1-1", next=-7),
+        ):
+            self.assertFalse(self.pair.lost, wrong)
+            self.say(wrong)
+            self.assertTrue(self.pair.lost, wrong)
+            self.assertIn("bad-message", self.pair.reason(Side.LISTENER))
+            self.link()  # it goes on from 4
+
+    def test_what_is_said_of_a_log_before_its_order_is_of_the_link_before(self) -> None:
+        self.link()
+        self.run_one().write("one", "two", "three")
+        self.later()
+        self.assertEqual(3, len(self.apiserver.records()))
+        self.pair.cut()
+        order = self.apiserver.order
+
+        def late(held: m.HeldAttempt) -> m.Order:
+            self.apiserver.peer.send(m.Ack(attempt="1-1", next=9))
+            self.apiserver.peer.send(m.Resend(attempt="1-1", next=9))
+            return order(held)
+
+        self.apiserver.order, self.apiserver.next = late, 2
+        self.assertFalse(self.link().lost)
         self.assertEqual(["two", "three"], self.apiserver.records())
 
     def test_long_lines_of_a_journal_fit_into_frames(self) -> None:

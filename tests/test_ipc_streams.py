@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,8 +31,19 @@ from twistedipc.ipc import (
     StreamFailed,
     StreamId,
 )
+from twistedipc.ipc.credit import CreditWindow
+from twistedipc.ipc.errors import RemoteProtocolError
 from twistedipc.ipc.session import Side
-from twistedipc.ipc.stream import Hole, ReceiveWindow, StreamAck, StreamItems, StreamOpen
+from twistedipc.ipc.stream import (
+    Hole,
+    ReceiveWindow,
+    SendWindow,
+    StreamAck,
+    StreamItems,
+    StreamOpen,
+    StreamPosition,
+    StreamRefused,
+)
 from twistedipc.ipc.streams import CREDIT, RETRY_AFTER
 from twistedipc.ipc.testing import ServicePair
 
@@ -154,7 +166,7 @@ class StreamTests(SynchronousTestCase):
         taken = 0
         while self.shelf.pending:
             pending, self.shelf.pending = self.shelf.pending, []
-            under_way = self.stream._cursor - self.stream.acknowledged
+            under_way = self.stream._window.next - self.stream.acknowledged
             assert under_way * 10_000 <= CREDIT + 80_000
             for each in pending:
                 each.callback(None)
@@ -295,6 +307,76 @@ class StreamTests(SynchronousTestCase):
         self.pair.pump()
         assert self.pair.remote.peer is None
 
+    def test_a_position_in_the_middle_acknowledges_nothing(self) -> None:
+        """What has come before a hole may not be kept: the receiver may be killed while it takes it."""
+        self.pair.pump()
+        self.shelf.slow = True
+        self.write(1, 2, 3)
+        self.pair.pump()
+        (peer,) = self.pair.listening.peers
+        peer.send(StreamPosition(id=self.stream.id, next=3, credit=CREDIT))
+        self.pair.pump()
+        assert self.stream.acknowledged == 1
+        self.shelf.pending.pop().callback(None)
+        self.pair.pump()
+        assert self.stream.acknowledged == 4
+        assert self.numbers() == [1, 2, 3], "what was sent again was here already"
+        self.pair.pump()
+        assert self.pair.remote.peer is not None
+
+    def test_a_position_of_what_was_never_sent(self) -> None:
+        self.write(1, 2)
+        self.pair.pump()
+        (peer,) = self.pair.listening.peers
+        peer.send(StreamPosition(id=self.stream.id, next=3, credit=1))
+        self.pair.pump()
+        self.shelf.slow = True
+        self.write(3, text="it takes all the credit")
+        self.pair.pump()
+        self.write(4)
+        self.pair.pump()
+        assert self.pair.remote.peer is not None
+        peer.send(StreamPosition(id=self.stream.id, next=5, credit=CREDIT))
+        self.pair.pump()
+        assert self.pair.remote.peer is None
+
+    def test_what_is_here_already_is_acknowledged(self) -> None:
+        assert self.pair.remote.peer is not None
+        self.write(1, 2)
+        self.pair.pump()
+        heard: list[int] = []
+        acked = self.stream.acked
+        self.stream.acked = lambda ack: (heard.append(ack.next), acked(ack))[1]  # type: ignore[method-assign, func-returns-value]
+        for _ in range(3):
+            items = StreamItems(id=self.stream.id, first=1, items=msgspec.Raw(b'[{"n":1}]'))
+            self.pair.remote.peer.send(items)
+            self.pair.pump()
+        assert heard == [3, 3, 3]
+        assert self.numbers() == [1, 2]
+
+    def test_more_than_may_be_under_way(self) -> None:
+        assert self.pair.remote.peer is not None
+        peer = self.pair.remote.peer
+        peer.send(StreamOpen(stream="items", id="x", first=1))
+        self.pair.pump()
+        self.service.shelves["items/x"].slow = True
+        text = "x" * 900_000
+        for first in range(1, 5):
+            with contextlib.suppress(NotConnected):
+                peer.send(StreamItems(id="x", first=first, items=msgspec.Raw(b'[{"n":1,"text":"%b"}]' % text.encode())))
+                self.pair.pump()
+        assert self.pair.wire is not None
+        assert "[credit]" in self.pair.wire.reason(Side.DIALLER)
+
+    def test_refused_again_and_again(self) -> None:
+        (peer,) = self.pair.listening.peers
+        self.pair.pump()
+        before = len(self.pair.clock.getDelayedCalls())
+        for _ in range(100):
+            peer.send(StreamRefused(id=self.stream.id, code="x", message="not now", retry_after=3600))
+        self.pair.pump()
+        assert len(self.pair.clock.getDelayedCalls()) == before + 1
+
     def test_an_unknown_stream_is_refused(self) -> None:
         assert self.pair.remote.peer is not None
         self.pair.remote.peer.send(StreamOpen(stream="nothing", id="x", first=1))
@@ -319,17 +401,74 @@ class StreamTests(SynchronousTestCase):
             Interface("x", Sly)
 
 
-def test_a_window_drops_by_number() -> None:
-    window = ReceiveWindow(5)
+def test_a_receive_window_drops_by_number() -> None:
+    window = ReceiveWindow(5, CreditWindow(10))
     assert window.skip(5, 9) == 0
     assert window.skip(3, 9) == 2
     assert window.skip(1, 4) == 3
     with pytest.raises(Hole) as hole:
         window.skip(6, 7)
-    assert hole.value.next == 5
-    window.take(9)
-    window.take(7)
-    assert window.next == 9
+    assert (hole.value.next, hole.value.again) == (5, False)
+    with pytest.raises(Hole) as hole:
+        window.skip(8, 9)
+    assert (hole.value.next, hole.value.again) == (5, True)
+    assert window.position() == 5
+    with pytest.raises(Hole) as hole:
+        window.skip(8, 9)
+    assert not hole.value.again, "it was told where to go on"
+    assert window.skip(8, 9, after=8) == 0
+    window.take(9, 1)
+    window.take(7, 1)
+    assert (window.next, window.kept, window.waiting) == (9, 5, 1)
+    with pytest.raises(Hole) as hole:
+        window.skip(10, 11)
+    assert not hole.value.again, "another one"
+
+
+def test_a_receive_window_has_no_room_for_more_than_its_credit() -> None:
+    window = ReceiveWindow(1, CreditWindow(10))
+    window.take(3, 6)
+    window.take(4, 100)  # one may go over it
+    for _ in range(2):
+        with pytest.raises(RemoteProtocolError, match="more than 10 bytes") as error:
+            window.take(5, 1)
+        assert error.value.code == "credit"
+    assert window.next == 4
+    window.keep(3)
+    with pytest.raises(RemoteProtocolError):
+        window.take(5, 1)
+    window.keep(4)
+    window.keep(2)
+    assert (window.kept, window.waiting) == (4, 0)
+    window.take(5, 1)
+
+
+def test_a_send_window() -> None:
+    window = SendWindow(CreditWindow(1))
+    link = CreditWindow(100)
+    window.begin(7, CreditWindow(10, link))
+    window.acknowledged(7)
+    window.sent(9, 4)
+    window.sent(10, 6)
+    assert (window.free, window.next, link.spent) == (0, 10, 10)
+    window.acknowledged(8)
+    assert window.free == 0, "not all of the first piece"
+    window.acknowledged(9)
+    window.acknowledged(3)
+    assert (window.free, link.spent) == (4, 6)
+    window.rewind(8)
+    assert (window.free, window.next, link.spent) == (10, 8, 0)
+    window.acknowledged(10)  # of what was sent before
+    for wrong in (11, 0, -1, 2**70):
+        with pytest.raises(RemoteProtocolError, match="never sent"):
+            window.acknowledged(wrong)
+        with pytest.raises(RemoteProtocolError, match="never sent"):
+            window.rewind(wrong)
+    window.sent(9, 1)
+    window.begin(8, CreditWindow(5, link))
+    assert (window.free, window.next, link.spent) == (5, 8, 0)
+    with pytest.raises(RemoteProtocolError):
+        window.acknowledged(9)  # not on this link
 
 
 class StreamMachine(RuleBasedStateMachine):

@@ -362,7 +362,7 @@ class LogsMachine(RuleBasedStateMachine):
         self.stack = ExitStack()
         for module, name, value in (
             (server_builders, "CREDIT", CREDIT),
-            (server_builders, "OVERDRAFT", OVERDRAFT),
+            (server_logs, "OVERDRAFT", OVERDRAFT),
             (server_logs, "TAIL_BYTES", TAIL_BYTES),
             (server_logs, "FETCH_BYTES", FETCH_BYTES),
             (service, "LINK_CREDIT", LINK_CREDIT),
@@ -816,9 +816,10 @@ class LogsMachine(RuleBasedStateMachine):
             return
         spent = 0
         for held in builder._held.values():
-            assert held._credit.spent == sum(size for _next, size in held._sent)
-            assert held._credit.spent <= CREDIT + BLOCK
-            spent += held._credit.spent
+            window = held._window
+            assert window._credit.spent == sum(size for _next, size in window._under_way._pieces)
+            assert window._credit.spent <= CREDIT + BLOCK
+            spent += window._credit.spent
         assert builder._link_credit.spent == spent
         assert spent <= LINK_CREDIT + BLOCK
         if builder._link is None:
@@ -833,7 +834,7 @@ class LogsMachine(RuleBasedStateMachine):
             assert sum(len(entry.message) for entry in live._entries if not entry.final) == live._bytes
             kept = [len(entry.message) for entry in live._entries if entry.end <= live.committed and not entry.final]
             assert sum(kept[1:]) <= TAIL_BYTES, f"{live.attempt}: {kept} are kept"
-            assert self.apiserver.builders.commits.waiting_bytes(live) <= OVERDRAFT + BLOCK
+            assert live.window.waiting <= OVERDRAFT + BLOCK
 
     def row(self, attempt: str) -> AttemptRow:
         """The attempt's row."""

@@ -21,7 +21,7 @@ from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Result
 from twistedipc.builds.logs import Batch, Gap, Lines, LogDigest
 from twistedipc.builds.states import AttemptState
-from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo
+from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo, RemoteProtocolError
 from twistedipc.ipc.session import FRAME_LIMIT
 from twistedipc.publish.archive import create
 from twistedipc.publish.releases import ReleaseStore
@@ -147,8 +147,11 @@ class Builder:
         return cast(_T, results[0])
 
     def say(self, message: msgspec.Struct) -> None:
-        """One message."""
-        self.link.message_received(message)
+        """One message. What can't be ends the link, as the framework does."""
+        try:
+            self.link.message_received(message)
+        except RemoteProtocolError as error:
+            self.close(error.code, error.reason)
 
     def take(self, kind: type[_T]) -> list[_T]:
         """What was heard of this kind, and forget it."""
@@ -272,6 +275,20 @@ class BuilderLinks(LinkCase):
         self.assertEqual([m.Resend(attempt=offer.attempt, next=1)], builder.take(m.Resend))
         builder.log(offer, BATCH, Lines(3, 10, 0, ["three"]))
         self.assertEqual(4, builder.take(m.Ack)[-1].next)
+
+    def test_a_hole_is_asked_for_once(self) -> None:
+        builder, offer = self.running()
+        for first in (5, 7, 9):
+            builder.log(offer, Lines(first, 10, 0, ["x", "x"]))
+        self.assertEqual([1], [resend.next for resend in builder.take(m.Resend)])
+        builder.log(offer, BATCH)
+        builder.log(offer, Lines(9, 10, 0, ["x"]))
+        self.assertEqual([3], [resend.next for resend in builder.take(m.Resend)], "another hole")
+        builder.lose()
+        again = Builder(self.apiserver)
+        again.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=9))
+        again.log(offer, Lines(9, 10, 0, ["x"]))
+        self.assertEqual([3], [resend.next for resend in again.take(m.Resend)], "on each link anew")
 
     def test_an_end_before_its_records_is_refused(self) -> None:
         builder, offer = self.running()
@@ -620,7 +637,7 @@ class Races(LinkCase):
             builder.say(m.Log(attempt=offer.attempt, lease=offer.lease, batches=[batch]))
             if builder.closed:
                 break
-        self.assertEqual((["credit"], 10), (builder.closed, number))
+        self.assertEqual((["credit"], 11), (builder.closed, number))
 
     def test_a_message_of_a_void_lease_frees_its_slot(self) -> None:
         builder, offer = self.running()

@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import sys
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from enum import Enum
@@ -42,6 +41,7 @@ from twistedipc.builds.logs import Batch
 from twistedipc.builds.messages import HeldAttempt as HeldAttemptMessage
 from twistedipc.builds.messages import Offer
 from twistedipc.ipc import CreditWindow
+from twistedipc.ipc.stream import SendWindow
 from twistedipc.runner.journal import JournalReader, repair
 from twistedipc.runner.liveness import lock_held, take_lock
 from twistedipc.runner.processes import kill_remains
@@ -159,9 +159,8 @@ class HeldAttempt:
         self.starting = False  # told to go, and not started yet: the disk had no room
         self.cancelling = ""  # why it is to end, until that is written down for its runner
         self.busy: set[str] = set()  # the workflows under way for it
-        self._credit = credit
+        self._window = SendWindow(credit)
         self._reader = JournalReader(folder)
-        self._sent: deque[tuple[int, int]] = deque()  # (number after the last record, bytes), not acknowledged
         if (folder / "starting").exists():
             self.phase = Phase.RUNNING
         if (result := read_result(folder)) is not None:
@@ -297,21 +296,25 @@ class HeldAttempt:
             attempt=self.spec.attempt, lease=self.spec.lease, phase=self.phase.value, next=self._reader.next
         )
 
+    def begin(self, next: int, credit: CreditWindow) -> None:
+        """On this link, send from record ``next`` on; so much may be under way."""
+        self._window.begin(next, credit)
+        self.synced = True
+        self._go_to(next)
+
     def rewind(self, next: int) -> None:
-        """Send from record ``next`` on (again)."""
-        self._forget_sent()
+        """Send from record ``next`` on again. Raises `RemoteProtocolError` if it was never sent."""
+        self._window.rewind(next)
+        self._go_to(next)
+
+    def _go_to(self, next: int) -> None:
         self._reader.seek(next)
         self.may_have_more = True
         self.final_sent = None
 
-    def set_credit(self, credit: CreditWindow) -> None:
-        """What may be under way from now on; nothing is."""
-        self._forget_sent()
-        self._credit = credit
-
     def unsync(self) -> None:
         """The link is lost: nothing is under way any more."""
-        self._forget_sent()
+        self._window.forget()
         self.synced = False
         self.final_sent = None
 
@@ -320,10 +323,10 @@ class HeldAttempt:
         The next batches to send, of about ``limit`` bytes, within its credit; empty if there is nothing or no
         credit, or while it is `searching`. They count as sent.
         """
-        if self._credit.free <= 0:
+        if self._window.free <= 0:
             return []
         try:
-            read = self._reader.read(min(limit, self._credit.free))
+            read = self._reader.read(min(limit, self._window.free))
         except OSError:
             # Too many open files, a disk that doesn't answer: that passes, and the next look tries again.
             self.may_have_more = False
@@ -331,34 +334,27 @@ class HeldAttempt:
         if not read:
             self.may_have_more = self._reader.searching
             return []
-        size = sum(size for _batch, size in read)
-        self._credit.spend(size)
-        self._sent.append((read[-1][0].end, size))
+        self._window.sent(read[-1][0].end, sum(size for _batch, size in read))
         return [batch for batch, _size in read]
 
     @property
     def searching(self) -> bool:
         """Whether `read` is to be called again soon, though it found nothing: it looks for the end of some damage."""
-        return self.synced and self._credit.free > 0 and self._reader.searching
+        return self.synced and self._window.free > 0 and self._reader.searching
 
     def close(self) -> None:
         """Nothing is read of it any more."""
-        self._forget_sent()
+        self._window.forget()
         self._reader.close()
 
     def acknowledged(self, next: int) -> None:
-        """The apiserver has committed all records below ``next``."""
-        while self._sent and self._sent[0][0] <= next:
-            self._credit.give_back(self._sent.popleft()[1])
+        """The apiserver has committed all records below ``next``. Raises `RemoteProtocolError` if they weren't sent."""
+        self._window.acknowledged(next)
 
     @property
     def drained(self) -> bool:
         """Whether it has ended and its whole journal was sent."""
         return self.phase is Phase.ENDED and self.result is not None and self._reader.next > self.result.lines
-
-    def _forget_sent(self) -> None:
-        self._sent.clear()
-        self._credit.give_back_all()
 
 
 class _RunnerExit(ProcessProtocol):

@@ -38,16 +38,19 @@ class ApiserverLink:
             self.peer.send(message)
 
     def message_received(self, message: msgspec.Struct) -> None:
-        """One-way messages, in their order. What is about a lease that isn't held is over: nothing to do."""
+        """
+        One-way messages, in their order. What is about a lease that isn't held is over, and what is about a log that
+        this link hasn't synced is about what the link before has sent: nothing to do.
+        """
         service = self._service
         match message:
             case m.Offer():
                 service.launch(service.offered(self, message), "an offer")
             case m.Ack(attempt=attempt, next=next):
-                if (held := service.attempt_held(attempt)) is not None:
+                if (held := service.attempt_held(attempt)) is not None and held.synced:
                     service.acknowledged(held, next)
             case m.Resend(attempt=attempt, next=next):
-                if (held := service.attempt_held(attempt)) is not None:
+                if (held := service.attempt_held(attempt)) is not None and held.synced:
                     service.resend(held, next)
             case m.Go(attempt=attempt, lease=lease):
                 if (held := service.held(attempt, lease)) is not None:

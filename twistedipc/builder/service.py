@@ -272,9 +272,7 @@ class BuilderService(MultiService):
                 case "forget":
                     self.forget(held, kill=False)
                 case "continue" | "go":
-                    held.set_credit(CreditWindow(orders.credit, self._link_credit))
-                    held.synced = True
-                    held.rewind(order.next)
+                    held.begin(order.next, CreditWindow(orders.credit, self._link_credit))
                     if order.cancel:
                         self.cancel(held, order.cancel)
                     if order.order == "go":

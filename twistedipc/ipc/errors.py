@@ -2,7 +2,8 @@
 What can go wrong on a link, as exceptions, and the codes for it on the wire. Sans-IO; used by all of `twistedipc.ipc`.
 
 As in h11, two sides of the blame are kept apart: `LocalProtocolError` is a bug on this side and is raised at whoever
-made it; `RemoteProtocolError` is the peer's fault, never reaches the application as an exception, and ends the link.
+made it; `RemoteProtocolError` is the peer's fault, never reaches the application as an exception, and ends the link. An
+application that finds such a fault itself raises it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Code(StrEnum):
     FRAME_TOO_LONG = "frame-too-long"  # a line over the limit
     SILENT = "silent"  # nothing was received for too long
     OVERFLOW = "overflow"  # the peer doesn't read what it is sent
+    CREDIT = "credit"  # more was sent of something numbered than may be under way
     # of an ``error``
     UNKNOWN_TYPE = "unknown-type"  # a type of message or request that this side doesn't receive
     BAD_REQUEST = "bad-request"  # a call's request has the wrong fields

@@ -17,7 +17,8 @@ from twistedipc.ipc.session import PeerInfo
 class Application(Protocol):
     """
     One for each ready connection, made by an `ApplicationFactory`. All is called in the reactor's thread, and in the
-    order in which it arrived. An exception that gets out of any of these is logged and ends the link.
+    order in which it arrived. An exception that gets out of any of these is logged and ends the link; but
+    `RemoteProtocolError`, out of what receives messages, ends it with that code and reason: it is the peer's fault.
 
     An application that has a method ``messages_received(messages: list)`` gets its messages by it instead of
     `message_received`: those that have come together, in lists, which saves it a call per message. Pausing holds back

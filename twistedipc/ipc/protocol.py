@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twistedipc.ipc.eager import send_at_once
-from twistedipc.ipc.errors import CallFailed, Code, LocalProtocolError, NotConnected
+from twistedipc.ipc.errors import CallFailed, Code, LocalProtocolError, NotConnected, RemoteProtocolError
 from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.session import (
     CallDropped,
@@ -291,6 +291,8 @@ class JSONLineProtocol(LineReceiver):
             if isinstance(error, NotConnected) and self._is_closing():
                 # It wanted to send on a link whose end has come with the same bytes: it will hear of that.
                 self._backlog.clear()
+            elif isinstance(error, RemoteProtocolError):
+                self.close(error.code, error.reason)
             else:
                 self._broken("while a message was received")
         finally:

@@ -37,7 +37,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
-from twistedipc.ipc.errors import BadService, RemoteProtocolError
+from twistedipc.ipc.errors import BadService
 from twistedipc.ipc.interface import Interface, vocabulary
 from twistedipc.ipc.listen import ListenService, listen_for_links
 from twistedipc.ipc.outbox import MemoryOutbox, Outbox
@@ -210,14 +210,11 @@ class ServiceApplication:
 
     def _of_a_stream(self, frame: Any) -> None:
         # What else no handler is for was refused by the vocabulary, which is made of the same interfaces.
-        try:
-            if isinstance(frame, FROM_SENDER):
-                if self._incoming is not None:
-                    self._incoming.received(frame)
-            elif self._outgoing is not None:
-                self._outgoing.received(self.peer, frame)
-        except RemoteProtocolError as error:
-            self.peer.close(error.code, error.reason)
+        if isinstance(frame, FROM_SENDER):
+            if self._incoming is not None:
+                self._incoming.received(frame)
+        elif self._outgoing is not None:
+            self._outgoing.received(self.peer, frame)
 
     def _run(self, work: Awaitable[Any], message: msgspec.Struct) -> None:
         async def wait() -> None:

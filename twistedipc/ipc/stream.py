@@ -1,6 +1,6 @@
 """
 Reliable streams: numbered items that arrive once each, in order, over one link after another. Sans-IO; used by
-`twistedipc.ipc.streams`, and its windows by whoever forwards a numbered log by rules of his own.
+`twistedipc.ipc.streams`; its windows also by whoever forwards a numbered log in messages of his own.
 
 The sender numbers its items from 1 and keeps each (in an *outbox*) until it is acknowledged. On each new link it opens
 the stream, and the receiver says how far it has got; the sender goes on from there. So nothing is remembered of the
@@ -81,71 +81,150 @@ FROM_RECEIVER = (StreamPosition, StreamAck, StreamRefused)
 
 
 class Hole(Exception):
-    """Items are missing before those that came; ``next`` is the first of them."""
+    """Items are missing before those that came; ``next`` is the first of them. ``again``: that was found before."""
 
-    def __init__(self, next: int) -> None:
+    def __init__(self, next: int, *, again: bool = False) -> None:
         super().__init__(f"number {next} is missing")
         self.next = next
+        self.again = again
+
+
+class _UnderWay:
+    """The sizes of what is on its way to being kept: pieces of a numbered stream, in order."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[tuple[int, int]] = deque()  # (the number after the last, size)
+
+    def add(self, end: int, size: int) -> None:
+        """One piece more."""
+        self._pieces.append((end, size))
+
+    def arrived(self, next: int) -> int:
+        """Everything below ``next`` is kept: how much that was."""
+        size = 0
+        while self._pieces and self._pieces[0][0] <= next:
+            size += self._pieces.popleft()[1]
+        return size
+
+    def clear(self) -> None:
+        """Nothing is on its way any more."""
+        self._pieces.clear()
 
 
 class SendWindow:
     """
-    What of a numbered stream is under way: sent, and not acknowledged. It spends the credit, and gives it back.
+    The sender's end of a numbered stream: what it has sent, over one link after another, and what of it is under way,
+    sent and not acknowledged. It spends the credit, and gives it back.
 
     :param credit: in whatever unit the sizes are
     """
 
     def __init__(self, credit: CreditWindow) -> None:
+        self.next = 1  # the number that is sent next
         self._credit = credit
-        self._sent: deque[tuple[int, int]] = deque()  # (the number after the last, size)
+        self._under_way = _UnderWay()
+        self._end = 1  # the number after the last that was sent on this link, or was there before it
 
     @property
     def free(self) -> int:
         """How much may be sent now; one item more than that is allowed, or big ones could never be sent."""
         return self._credit.free
 
+    def begin(self, next: int, credit: CreditWindow) -> None:
+        """The receiver has, on a new link, all below ``next``, and gives credit for what follows."""
+        self.forget()
+        self.next = self._end = next
+        self._credit = credit
+
+    def rewind(self, next: int, credit: CreditWindow | None = None) -> None:
+        """
+        The receiver lacks ``next`` and what follows: send it again. What is below isn't acknowledged by that. Raises
+        `RemoteProtocolError` if it was never sent.
+        """
+        self._check(next, "asked for again")
+        self.forget()
+        self.next = next
+        self._credit = credit or self._credit
+
     def sent(self, end: int, size: int) -> None:
-        """Everything below ``end`` was sent; what is new of it has this size."""
+        """Everything from `next` up to ``end`` was sent; that has this size."""
         self._credit.spend(size)
-        self._sent.append((end, size))
+        self._under_way.add(end, size)
+        self.next = end
+        self._end = max(self._end, end)
 
     def acknowledged(self, next: int) -> None:
-        """Everything below ``next`` has arrived for good. What was acknowledged before changes nothing."""
-        while self._sent and self._sent[0][0] <= next:
-            self._credit.give_back(self._sent.popleft()[1])
+        """
+        Everything below ``next`` is kept. What was acknowledged before changes nothing. Raises `RemoteProtocolError` if
+        it was never sent.
+        """
+        self._check(next, "acknowledged")
+        self._credit.give_back(self._under_way.arrived(next))
 
     def forget(self) -> None:
         """Nothing is under way any more: the link is gone, or all is sent again."""
-        self._sent.clear()
+        self._under_way.clear()
         self._credit.give_back_all()
 
-    def renew(self, credit: CreditWindow) -> None:
-        """The same, and other credit from now on."""
-        self.forget()
-        self._credit = credit
+    def _check(self, next: int, what: str) -> None:
+        if not 1 <= next <= self._end:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, f"number {next} is {what}, and {self._end} was never sent")
 
 
 class ReceiveWindow:
-    """What has come of a numbered stream: all below ``next``, without holes."""
+    """
+    The receiver's end of a numbered stream: all below ``next`` has come, without holes, and all below ``kept`` is kept
+    for good, which is what is acknowledged.
 
-    def __init__(self, next: int = 1) -> None:
-        self.next = next
+    :param credit: for what has come and isn't kept yet; more than the sender is given, if what it sends again is to
+        have room beside what it sent before
+    """
 
-    def skip(self, first: int, end: int) -> int:
+    def __init__(self, next: int, credit: CreditWindow) -> None:
+        self.next = self.kept = next
+        self._credit = credit
+        self._waiting = _UnderWay()
+        self._hole = 0  # the number that was found to be missing, and hasn't come since
+
+    @property
+    def waiting(self) -> int:
+        """The size of what has come and isn't kept yet."""
+        return self._credit.spent
+
+    def position(self) -> int:
+        """Where the sender is to go on. It will be told so: what is missing after that is a hole not found before."""
+        self._hole = 0
+        return self.next
+
+    def skip(self, first: int, end: int, *, after: int = 0) -> int:
         """
         How many of the items ``first`` … ``end - 1`` are here already, and to be dropped: all of them, maybe. Raises
-        `Hole` if there is one before them. Nothing is changed: see `take`.
+        `Hole` if there is one before them. Nothing is taken: see `take`.
+
+        :param after: what is below this number has come along with them
         """
-        if first > self.next:
-            raise Hole(self.next)
-        return min(self.next, end) - first
+        next = max(self.next, after)
+        if first > next:
+            again, self._hole = self._hole == self.next, self.next
+            raise Hole(self.next, again=again)
+        return min(next, end) - first
 
-    def take(self, end: int) -> None:
-        """Everything below ``end`` has come."""
-        self.next = max(self.next, end)
+    def take(self, end: int, size: int) -> None:
+        """
+        Everything below ``end`` has come; what is new of it has this size. Raises `RemoteProtocolError`, and nothing is
+        taken, if more has come than was to be under way.
+        """
+        if end <= self.next:
+            return
+        if self._credit.free <= 0:
+            limit = self._credit.limit
+            raise RemoteProtocolError(Code.CREDIT, f"more than {limit} bytes were sent and not acknowledged")
+        self._credit.spend(size)
+        self._waiting.add(end, size)
+        self.next = end
 
-
-def check_ack(next: int, sent: int) -> None:
-    """`RemoteProtocolError` if a peer acknowledges what it was never sent: ``sent`` is the number after the last."""
-    if next > sent:
-        raise RemoteProtocolError(Code.BAD_MESSAGE, f"number {next - 1} is acknowledged, and was never sent")
+    def keep(self, next: int) -> None:
+        """Everything below ``next`` is kept for good."""
+        if next > self.kept:
+            self.kept = next
+            self._credit.give_back(self._waiting.arrived(next))

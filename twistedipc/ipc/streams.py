@@ -45,11 +45,13 @@ from twistedipc.ipc.stream import (
     StreamOpen,
     StreamPosition,
     StreamRefused,
-    check_ack,
 )
 
 #: Bytes of unacknowledged items that a receiver allows of each stream.
 CREDIT = 1 << 20
+
+#: Bytes of items that may have come of a stream and not be taken: those before a hole, and those that follow it.
+ALLOWANCE = 2 * CREDIT
 
 #: About how many bytes of items go into one frame.
 FRAME_BYTES = 1 << 16
@@ -124,7 +126,6 @@ class Stream:
         self._peer: Peer | None = None
         self._window = SendWindow(CreditWindow(1))
         self._ready = False  # the receiver has said from where on
-        self._cursor = outbox.first  # the number that is sent next
         self._acknowledged = outbox.first
         self._turn_end: IDelayedCall | None = None
         self._retry: IDelayedCall | None = None
@@ -242,15 +243,20 @@ class Stream:
             kept = f"{self._outbox.first} to {self._outbox.next - 1} are kept"
             self._give_up(StreamFailed("position", f"the receiver wants item {position.next}; {kept}"))
             return
-        self._window.renew(CreditWindow(position.credit))
-        self._ready = True
-        self._cursor = position.next
-        self._arrived(position.next)
+        credit = CreditWindow(position.credit)
+        if self._ready:
+            # Something is missing there. What came before it may not be kept yet.
+            self._window.rewind(position.next, credit)
+        else:
+            self._window.begin(position.next, credit)
+            self._ready = True
+            self._arrived(position.next)
         self.pump()
 
     def acked(self, ack: StreamAck) -> None:
         """The receiver keeps everything below. Raises `RemoteProtocolError`."""
-        check_ack(ack.next, self._cursor)
+        if not self._ready:
+            return
         self._window.acknowledged(ack.next)
         self._arrived(ack.next)
         self.pump()
@@ -264,6 +270,7 @@ class Stream:
         peer = self._peer
         self._window.forget()
         self._ready = False
+        self._cancel_retry()
         if peer is not None:
             self._retry = self._clock.callLater(refusal.retry_after, self._try_again, peer)
 
@@ -309,15 +316,15 @@ class Stream:
         """Send what there is, as far as credit and the link allow."""
         while self._ready and self._peer is not None and not self._peer.paused and self._window.free > 0:
             try:
-                items = self._outbox.read(self._cursor, min(FRAME_BYTES, self._window.free))
+                items = self._outbox.read(self._window.next, min(FRAME_BYTES, self._window.free))
             except (OSError, LinkError) as error:
                 self._give_up(StreamFailed("outbox", f"the outbox can't be read: {error}"))
                 return
             if not items:
                 return
             array = b"[" + b",".join(items) + b"]"
-            first, self._cursor = self._cursor, self._cursor + len(items)
-            self._window.sent(self._cursor, len(array))
+            first = self._window.next
+            self._window.sent(first + len(items), len(array))
             self._peer.send(StreamItems(id=self.id, first=first, items=msgspec.Raw(array)))
 
 
@@ -494,8 +501,6 @@ class _IncomingStream:
         self._lane = receivers.enter(stream, self)
         self._window: ReceiveWindow | None = None  # None until the position is known
         self._waiting: list[Any] = []  # items that came and weren't taken
-        self._waiting_bytes = 0
-        self._asked_again = False  # a hole was answered, and nothing good has come since
         self._working = False
         self._work(lambda: self._begin(first))
 
@@ -508,7 +513,7 @@ class _IncomingStream:
         if next < first:
             self._refuse("hole", f"items {next} to {first - 1} aren't here, and the sender hasn't kept them")
             return
-        self._window = ReceiveWindow(next)
+        self._window = ReceiveWindow(next, CreditWindow(ALLOWANCE))
         self._peer.send(StreamPosition(id=self._stream.id, next=next, credit=CREDIT))
 
     def came(self, items: StreamItems) -> None:
@@ -526,27 +531,25 @@ class _IncomingStream:
         try:
             skip = window.skip(items.first, end)
         except Hole as hole:
-            if not self._asked_again:
-                self._asked_again = True
+            if not hole.again:
                 self._peer.send(StreamPosition(id=self._stream.id, next=hole.next, credit=CREDIT))
             return
-        self._asked_again = False
-        window.take(end)
+        if skip == len(found):
+            self._peer.send(StreamAck(id=self._stream.id, next=window.kept))
+            return
+        window.take(end, memoryview(items.items).nbytes)
         self._waiting += found[skip:]
-        self._waiting_bytes += memoryview(items.items).nbytes
-        if self._waiting_bytes > 2 * CREDIT + FRAME_BYTES:
-            raise RemoteProtocolError("credit", f"more of {name} was sent than may be under way")
         if not self._working:
             self._work(lambda: self._take_all(window))
 
     async def _take_all(self, window: ReceiveWindow) -> None:
         while self._waiting and not self.closed:
             items, self._waiting = self._waiting, []
-            self._waiting_bytes = 0
             end = window.next
             taken = self._lane.receiver.take(end - len(items), items)
             if taken is not None:
                 await taken
+            window.keep(end)
             if not self.closed:
                 self._peer.send(StreamAck(id=self._stream.id, next=end))
 

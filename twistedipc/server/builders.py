@@ -25,9 +25,10 @@ from twistedipc.builds.attempt import Permit
 from twistedipc.builds.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.ipc import CallFailed, NotConnected, Peer, PeerInfo, Vocabulary
+from twistedipc.ipc.stream import Hole
 from twistedipc.server.boundaries import StateFeed
 from twistedipc.server.commits import LogCommits
-from twistedipc.server.logs import BadBatch, EndOfLog, Hole, LiveLog, LogStore
+from twistedipc.server.logs import BadBatch, EndOfLog, LiveLog, LogStore
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.states import change_of
 from twistedipc.server.uploads import UploadGrants
@@ -38,12 +39,8 @@ from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import AttemptRow
 from twistedipc.storage.secrets import SecretBox
 
-#: Bytes of unacknowledged records that a builder may have under way for one attempt.
+#: Bytes of unacknowledged records that a builder may have under way for one attempt; see `logs.OVERDRAFT`.
 CREDIT = 1 << 20
-
-#: Bytes of records that may wait for one log's commit. A builder that minds its credit can't come near: each of some
-#: links may have left as much as that behind while the ledger was failing.
-OVERDRAFT = 8 * CREDIT
 
 #: The most slots that a builder is believed to have.
 MAX_SLOTS = 1000
@@ -468,7 +465,7 @@ class BuilderLink:
             attempt=held.attempt,
             lease=held.lease,
             order="go" if held.phase == "accepted" else "continue",
-            next=live.next,
+            next=live.window.position(),
             cancel=row.cancel_reason,
         )
 
@@ -540,7 +537,8 @@ class BuilderLink:
         try:
             added = live.append(log.batches)
         except Hole as hole:
-            self._send(m.Resend(attempt=log.attempt, next=hole.next))
+            if not hole.again:
+                self._send(m.Resend(attempt=log.attempt, next=hole.next))
             return
         except BadBatch as error:
             self._log.error(
@@ -556,8 +554,6 @@ class BuilderLink:
             return
         self._builders.commits.add(live, added)
         self._with.logs.changed(live)
-        if self._builders.commits.waiting_bytes(live) > OVERDRAFT:
-            self.peer.close("credit", f"more of the log of {log.attempt} was sent than may be under way")
 
     async def _final(self, final: m.Final) -> None:
         if final.attempt in self._finishing:
@@ -582,7 +578,7 @@ class BuilderLink:
                 return
             live = known[1]
             if live.next <= result.lines:
-                self._send(m.Resend(attempt=final.attempt, next=live.next))
+                self._send(m.Resend(attempt=final.attempt, next=live.window.position()))
                 return
             try:
                 await self._builders.commits.durable(live, live.next)

@@ -33,13 +33,12 @@ RETRY_INTERVAL = 0.5
 class _Pending:
     """What one log has waiting."""
 
-    __slots__ = ("entries", "events", "live", "size")
+    __slots__ = ("entries", "events", "live")
 
     def __init__(self, live: LiveLog) -> None:
         self.live = live
         self.entries: list[Entry] = []
         self.events: list[tuple[int, StepStarted | StepEnded]] = []
-        self.size = 0  # bytes
 
 
 class LogCommits:
@@ -76,18 +75,12 @@ class LogCommits:
             pending = self._pending[live] = _Pending(live)
         for entry, batch in added:
             pending.entries.append(entry)
-            pending.size += len(entry.message)
             if isinstance(batch, Gap) or not _has_events(batch):
                 continue
             for record in batch.lines:
                 if isinstance(record, StepStarted | StepEnded):
                     pending.events.append((batch.time, record))
         self._schedule()
-
-    def waiting_bytes(self, live: LiveLog) -> int:
-        """How much of the log waits for the next commit."""
-        pending = self._pending.get(live)
-        return 0 if pending is None else pending.size
 
     def durable(self, live: LiveLog, next: int) -> Deferred[None]:
         """
@@ -198,7 +191,6 @@ class LogCommits:
             else:
                 earlier.entries += later.entries
                 earlier.events += later.events
-                earlier.size += later.size
         self._pending = group
 
 

@@ -27,6 +27,8 @@ from twisted.python.failure import Failure
 
 from twistedipc.builds.logs import Batch, LogDigest, batch_decoder, encoder, trim, valid_shape
 from twistedipc.builds.states import TERMINAL
+from twistedipc.ipc import CreditWindow
+from twistedipc.ipc.stream import ReceiveWindow
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.server.rounds import DEFAULT_SHARE, Rounds
 from twistedipc.storage import attempts, logs
@@ -34,6 +36,10 @@ from twistedipc.storage.ledger import Ledger
 
 #: How many bytes of committed entries a live log keeps for its viewers.
 TAIL_BYTES = 1 << 19
+
+#: Bytes of records that may wait for one log's commit. A builder that minds its credit, an eighth of it, can't come
+#: near: each of some links may have left as much as that behind while the ledger was failing.
+OVERDRAFT = 8 << 20
 
 #: How many bytes a cursor reads from the store at a time.
 FETCH_BYTES = 1 << 16
@@ -137,14 +143,6 @@ class UnknownAttempt(Exception):
     """There is no such attempt."""
 
 
-class Hole(Exception):
-    """Records are missing before those that came."""
-
-    def __init__(self, next: int) -> None:
-        super().__init__(f"record {next} is missing")
-        self.next = next
-
-
 class BadBatch(Exception):
     """A batch or a gap that can't be: its numbers or its fragments make no sense, or it comes after the end."""
 
@@ -157,8 +155,7 @@ class LiveLog:
     def __init__(self, attempt: str) -> None:
         self.attempt = attempt
         self.loaded = False
-        self.next = 1  # the number of the record that is to come
-        self.committed = 1  # all below it are durable
+        self.window = ReceiveWindow(1, CreditWindow(OVERDRAFT))  # what has come, and what of it is committed
         self.ended = False
         self.active = False  # a builder is writing it
         self.broken = False  # the ledger has it otherwise: not to be used any more
@@ -175,10 +172,20 @@ class LiveLog:
 
     # -- writing
 
+    @property
+    def next(self) -> int:
+        """The number of the record that is to come."""
+        return self.window.next
+
+    @property
+    def committed(self) -> int:
+        """All records below this number are durable."""
+        return self.window.kept
+
     def restore(self, next: int, end: EndOfLog | None) -> None:
         """What the store knows of it: all records below ``next``, and its end if it has one."""
         self.loaded = True
-        self.next = self.committed = next
+        self.window = ReceiveWindow(next, CreditWindow(OVERDRAFT))
         if next == 1:
             self.digest = LogDigest()
         end = end or self._end
@@ -188,39 +195,39 @@ class LiveLog:
     def append(self, batches: Sequence[Batch]) -> list[tuple[Entry, Batch]]:
         """
         Take the next batches, all or none; return the entries that are new, each with its batch. What is here
-        already is trimmed by its number. Raises `Hole` or `BadBatch`.
+        already is trimmed by its number. Raises `Hole` or `BadBatch`, and `RemoteProtocolError` if too much waits to be
+        committed.
         """
         if self.ended:
             raise BadBatch("the log has ended")
-        fresh: list[Batch] = []
-        expected = self.next
+        added: list[tuple[Entry, Batch]] = []
+        size, end = 0, self.window.next
         for batch in batches:
             if not valid_shape(batch):
                 raise BadBatch(f"batch {batch.first} is not well formed")
-            if batch.first > expected:
-                raise Hole(expected)
-            rest = trim(batch, expected)
+            skip = self.window.skip(batch.first, batch.end, after=end)
+            rest = trim(batch, batch.first + skip)
             if rest is not None:
-                fresh.append(rest)
-                expected = rest.end
-        added = []
-        for batch in fresh:
-            entry = entry_of(batch)
+                entry = entry_of(rest)
+                added.append((entry, rest))
+                size += len(entry.message)
+                end = rest.end
+        self.window.take(end, size)
+        for entry, batch in added:
             if self.digest is not None:
                 self.digest.add(batch)
             self._entries.append(entry)
-            self._bytes += len(entry.message)
-            self.gathered += len(entry.message)
-            added.append((entry, batch))
+        self._bytes += size
+        self.gathered += size
         self.runs.clear()
-        self.next = expected
         return added
 
     def commit(self, next: int) -> None:
         """All records below ``next`` are durable: the tail may let go of what is too much."""
-        self.committed = max(self.committed, next)
+        self.window.keep(next)
+        committed = self.window.kept
         entries = self._entries
-        while self._bytes > TAIL_BYTES and len(entries) > 1 and entries[0].end <= self.committed:
+        while self._bytes > TAIL_BYTES and len(entries) > 1 and entries[0].end <= committed:
             self._bytes -= len(entries.popleft().message)
             self._base += 1
 
