@@ -337,6 +337,17 @@ class Life(BuilderCase):
         self.say(m.Go(attempt="1-1", lease=LEASE))
         self.assertEqual(1, len(self.reactor.runners))
 
+    def test_a_flood_of_offers_begins_no_more_than_there_are_slots(self) -> None:
+        self.link()
+        self.reactor.threads.held = []
+        for n in range(500):
+            self.say(offer(f"{n + 1}-1"))
+        self.say(offer("1-1"))
+        self.assertEqual(2, len(self.reactor.threads.held))
+        self.assertEqual(2, len(self.service._workflows))
+        self.assertEqual(499, len(self.apiserver.take(m.Decline)))
+        self.reactor.threads.let_go()
+
     def test_no_more_than_there_are_slots(self) -> None:
         self.link()
         self.run_one("1-1")
@@ -619,6 +630,8 @@ class Trouble(BuilderCase):
             (attempts / name).mkdir()
             if spec is not None:
                 (attempts / name / "spec.json").write_text(spec)
+        (attempts / "5-1-odd").mkdir()
+        write_file(attempts / "5-1-odd" / "spec.json", held_module.spec_of(offer("../x"), self.settings))
         folder = create_folder(self.settings, held_module.spec_of(offer("4-1"), self.settings))
         (folder / "starting").touch()
         (folder / "result.json").write_text("{")

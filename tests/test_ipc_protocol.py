@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -174,6 +175,18 @@ class LinkTests(SynchronousTestCase):
         pair.pump()
         self.assertEqual(theirs.messages, [Note(2)])
         self.assertEqual(ours.lost, [])
+
+    def test_who_understands_nothing_does_not_fill_the_log(self) -> None:
+        said: list[str] = []
+        observer = cast(Any, lambda event: said.append(str(event["log_format"])))
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        pair, _, _ = linked()
+        for _ in range(300):
+            pair.wire(Side.LISTENER).write(b'{"type":"error","code":"c","message":"%b"}\n' % (b"m" * 100))
+        pair.pump()
+        self.assertFalse(pair.lost)
+        self.assertEqual(100, len([format for format in said if "didn't understand" in format]))
 
     def test_refused_by_the_listener(self) -> None:
         ours, theirs = Recorders(), Recorders()

@@ -32,7 +32,7 @@ from twistedipc.ipc import (
     listen,
 )
 from twistedipc.ipc.endpoints import LinkReactor
-from twistedipc.ipc.service import MAX_RUNNING
+from twistedipc.ipc.load import MAX_RUNNING
 from twistedipc.ipc.session import Side
 from twistedipc.ipc.testing import ServicePair
 

@@ -465,6 +465,13 @@ def test_the_peers_words_are_fit_for_a_log() -> None:
     assert str(end) == "the peer said: a�b�[2J [c]"
 
 
+def test_an_error_about_nothing_is_cut() -> None:
+    pair = ready()
+    words = b"m" * 100_000 + b"\\n"
+    (event,) = pair.listener.receive(b'{"type":"error","code":"%b","message":"\\n%b"}\n' % (words, words), 0.0)
+    assert event == ErrorReceived("m" * 512, "\N{REPLACEMENT CHARACTER}" + "m" * 511)
+
+
 def test_heartbeats() -> None:
     pair = ready()
     session = pair.dialler

@@ -44,7 +44,7 @@ from twistedipc.ipc.stream import (
     StreamPosition,
     StreamRefused,
 )
-from twistedipc.ipc.streams import CREDIT, RETRY_AFTER
+from twistedipc.ipc.streams import CREDIT, LEAST_RETRY, LINK_ALLOWANCE, RETRY_AFTER
 from twistedipc.ipc.testing import ServicePair
 
 
@@ -376,6 +376,41 @@ class StreamTests(SynchronousTestCase):
             peer.send(StreamRefused(id=self.stream.id, code="x", message="not now", retry_after=3600))
         self.pair.pump()
         assert len(self.pair.clock.getDelayedCalls()) == before + 1
+
+    def test_refused_for_a_moment(self) -> None:
+        """However short it is, the two don't go round in circles."""
+        (peer,) = self.pair.listening.peers
+        self.pair.pump()
+        now = self.pair.clock.seconds()
+        peer.send(StreamRefused(id=self.stream.id, code="x", message="not now", retry_after=1e-9))
+        self.pair.pump()
+        assert self.stream._retry is not None
+        assert self.stream._retry.getTime() >= now + LEAST_RETRY
+
+    def test_what_is_not_taken_of_many_streams_stops_the_reading(self) -> None:
+        assert self.pair.remote.peer is not None
+        assert self.pair.wire is not None
+        peer = self.pair.remote.peer
+        text = b"x" * 900_000
+        listener = self.pair.wire.listener
+
+        def paused() -> bool:
+            return listener.paused
+
+        for n in range(20):
+            peer.send(StreamOpen(stream="items", id=str(n), first=1))
+            self.pair.pump()
+            if not paused():
+                self.service.shelves[f"items/{n}"].slow = True
+                peer.send(StreamItems(id=str(n), first=1, items=msgspec.Raw(b'[{"n":1,"text":"%b"}]' % text)))
+                self.pair.pump()
+        assert paused()
+        shelves = [shelf for shelf in self.service.shelves.values() if shelf.pending]
+        assert len(shelves) == 1 + LINK_ALLOWANCE // 900_000
+        shelves[0].pending.pop().callback(None)
+        self.pair.pump()
+        assert not paused()
+        assert len(self.service.shelves) == 21  # with the one of the start
 
     def test_an_unknown_stream_is_refused(self) -> None:
         assert self.pair.remote.peer is not None

@@ -22,12 +22,13 @@ from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Re
 from twistedipc.builds.logs import Batch, Gap, Lines, LogDigest
 from twistedipc.builds.states import AttemptState
 from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo, RemoteProtocolError
+from twistedipc.ipc.load import MAX_RUNNING
 from twistedipc.ipc.session import FRAME_LIMIT
 from twistedipc.publish.archive import create
 from twistedipc.publish.releases import ReleaseStore
 from twistedipc.server import releasing
 from twistedipc.server.boundaries import StateChange
-from twistedipc.server.builders import RETRY_INTERVAL, Builders, Collaborators
+from twistedipc.server.builders import MAX_WORKFLOWS, RETRY_INTERVAL, VOCABULARY, Builders, Collaborators
 from twistedipc.server.commits import COMMIT_INTERVAL
 from twistedipc.server.dispatch import OFFER_EXPIRES, QueueDispatch
 from twistedipc.server.logs import LogStore
@@ -115,6 +116,15 @@ class Builder:
     # -- the link that `Peer` needs
 
     writing_is_paused = False
+    reading = True
+
+    def pauseProducing(self) -> None:
+        """The apiserver reads no more."""
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        """It does again."""
+        self.reading = True
 
     def send(self, message: msgspec.Struct) -> None:
         """The apiserver says something."""
@@ -628,6 +638,89 @@ class Races(LinkCase):
         self.assertEqual(AttemptState.CANCELLED, row.state)
         self.assertIn("over the limit", row.reason)
         self.assertEqual([other], [offer.attempt for offer in builder.take(m.Offer)])
+
+    def test_a_flood_of_what_the_ledger_must_know_waits_at_the_builder(self) -> None:
+        builder, offer = self.running()
+        lease, own = "ff" * 16, {"attempt": offer.attempt, "lease": offer.lease}
+        floods: list[Callable[[int], msgspec.Struct]] = [
+            lambda n: m.Decline(attempt=f"{n + 1}-7", lease=lease, reason="x"),
+            lambda n: m.Accept(attempt=f"{n + 1}-7", lease=lease),
+            lambda n: m.Started(attempt=f"{n + 1}-7", lease=lease, time=2**70),
+            lambda n: m.Final(attempt=f"{n + 1}-7", lease=lease, result=result(BATCH)),
+            lambda n: m.Decline(**own, reason="x" * 10_000),
+            lambda n: m.Started(**own, time=-n),
+        ]
+        for flood in floods:
+            with self.subTest(flood=flood(1)):
+                self.ledger.available = False
+                timers = len(self.apiserver.clock.getDelayedCalls())
+                said = 0
+                while builder.reading and said < 2000:
+                    builder.say(flood(said))
+                    said += 1
+                self.assertEqual(MAX_RUNNING, said)
+                self.assertLessEqual(len(self.apiserver.builders._workflows), MAX_RUNNING)
+                self.ledger.available = True
+                self.apiserver.clock.advance(1.0)
+                self.assertTrue(builder.reading)
+                self.assertLessEqual(len(self.apiserver.builders._workflows), 1)
+                self.assertLessEqual(len(self.apiserver.clock.getDelayedCalls()), timers + 2)
+        self.assertEqual([], builder.closed)
+
+    def test_who_links_again_and_again_leaves_no_more_behind(self) -> None:
+        self.ledger.available = False
+        links = 0
+        builder = Builder(self.apiserver)
+        while builder.refused is None and links < 100:
+            links += 1
+            for _ in range(MAX_RUNNING):
+                builder.say(m.Accept(attempt="7-7", lease="ff" * 16))
+            builder.lose()
+            info = PeerInfo(name="one", role="builder", incarnation="i1", version=1, address="memory")
+            builder.refused = self.apiserver.builders.refuse(info)
+            if builder.refused is None:
+                builder = Builder(self.apiserver)
+        self.assertIn("wait for the ledger", str(builder.refused))
+        self.assertLessEqual(len(self.apiserver.builders._workflows), MAX_WORKFLOWS + MAX_RUNNING)
+        self.ledger.available = True
+        self.apiserver.clock.advance(1.0)
+        self.assertIsNone(Builder(self.apiserver).refused)
+
+    def test_names_that_cannot_be_are_not_looked_up(self) -> None:
+        for attempt, lease in (("../x", "ab" * 16), ("0-1", "ab" * 16), ("1-1\n", "ab" * 16), ("1-1", "AB" * 16)):
+            named = {"attempt": attempt, "lease": lease}
+            for message in (
+                m.Accept(**named),
+                m.Decline(**named, reason=""),
+                m.Started(**named, time=1),
+                m.Log(**named, batches=[BATCH]),
+                m.Final(**named, result=result(BATCH)),
+            ):
+                with self.assertRaises(RemoteProtocolError) as caught:
+                    list(VOCABULARY.decode_block(msgspec.json.encode(message) + b"\n"))
+                self.assertEqual("bad-message", caught.exception.code)
+            for request in (
+                m.Sync(slots=1, attempts=[m.HeldAttempt(**named, phase="running", next=1)]),
+                m.WantPermit(**named, package=Package(file="f", name="n", version="1.0.0", integrity="i")),
+                m.WantUpload(**named, size=1, sha256="a" * 64),
+            ):
+                with self.assertRaises(RemoteProtocolError) as caught:
+                    VOCABULARY.decode_request(msgspec.Raw(msgspec.json.encode(request)))
+                self.assertEqual("bad-request", caught.exception.code)
+
+    def test_one_sync_at_a_time(self) -> None:
+        builder, offer = self.running()
+        builder.lose()
+        builder = Builder(self.apiserver)
+        self.ledger.held = []
+        held = m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=1)
+        answers: list[object] = []
+        for _ in range(3):
+            sync = m.Sync(slots=1, attempts=[held])
+            Deferred.fromCoroutine(builder.link.call_received(sync)).addBoth(answers.append)
+        self.assertEqual(["synced"] * 2, [cast(Any, answer).value.code for answer in answers])
+        self.ledger.let_go()
+        self.assertIsInstance(answers[2], m.Orders)
 
     def test_a_builder_that_does_not_mind_its_credit_is_put_off(self) -> None:
         builder, offer = self.running()

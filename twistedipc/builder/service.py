@@ -196,8 +196,10 @@ class BuilderService(MultiService):
                     # yet.
                     self.launch(self._sweep(folder), f"removing {folder}")
                 else:
+                    names.attempt(spec.attempt)
+                    names.lease(spec.lease)
                     yield HeldAttempt(folder, spec, CreditWindow(self._credit, self._link_credit))
-            except (OSError, msgspec.DecodeError) as error:
+            except (OSError, msgspec.DecodeError, names.BadValue) as error:
                 self._log.error("{folder} is left alone: {error}", folder=str(folder), error=error)
 
     async def _sweep(self, folder: Path) -> None:

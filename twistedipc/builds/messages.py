@@ -21,10 +21,11 @@ The order of an attempt::
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+from twistedipc.builds import names
 from twistedipc.builds.attempt import Package, Permit, Publish, Result
 from twistedipc.builds.logs import Batch
 
@@ -33,14 +34,19 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_fie
     """The base of all messages: tagged by ``type``, immutable; unknown fields are ignored."""
 
 
+#: What a builder may name at all: anything else isn't looked up, but ends the link.
+AttemptName = Annotated[str, msgspec.Meta(pattern=rf"\A{names.ATTEMPT}\Z")]
+Lease = Annotated[str, msgspec.Meta(pattern=rf"\A{names.LEASE}\Z")]
+
+
 # -- the builder says ------------------------------------------------------------------------------------------------
 
 
 class HeldAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One attempt that a builder holds a folder of."""
 
-    attempt: str
-    lease: str
+    attempt: AttemptName
+    lease: Lease
     phase: Literal["accepted", "running", "ended"]
     next: int  # the number after the last record in its journal
 
@@ -63,23 +69,23 @@ class Status(Message, frozen=True, kw_only=True, tag="status"):
 class Accept(Message, frozen=True, kw_only=True, tag="accept"):
     """The builder has written the attempt down and will start it when told to."""
 
-    attempt: str
-    lease: str
+    attempt: AttemptName
+    lease: Lease
 
 
 class Decline(Message, frozen=True, kw_only=True, tag="decline"):
     """The builder doesn't take the attempt; it goes back into the queue."""
 
-    attempt: str
-    lease: str
+    attempt: AttemptName
+    lease: Lease
     reason: str
 
 
 class Started(Message, frozen=True, kw_only=True, tag="started"):
     """The attempt's runner has been spawned."""
 
-    attempt: str
-    lease: str
+    attempt: AttemptName
+    lease: Lease
     time: int  # milliseconds since the epoch
 
 
@@ -89,8 +95,8 @@ class Log(Message, frozen=True, kw_only=True, tag="log"):
     trimmed by number. At most the granted credit of unacknowledged bytes (of the batches' JSON) may be under way.
     """
 
-    attempt: str
-    lease: str
+    attempt: AttemptName
+    lease: Lease
     batches: list[Batch]
 
 
@@ -100,24 +106,24 @@ class Final(Message, frozen=True, kw_only=True, tag="final"):
     complete log and has committed the end; by `Resend` if it lacks records.
     """
 
-    attempt: str
-    lease: str
+    attempt: AttemptName
+    lease: Lease
     result: Result
 
 
 class WantPermit(Message, frozen=True, kw_only=True, tag="want_permit"):
     """A call: may the package be published? Answered by `Permit`, the same however often it is asked."""
 
-    attempt: str
-    lease: str
+    attempt: AttemptName
+    lease: Lease
     package: Package
 
 
 class WantUpload(Message, frozen=True, kw_only=True, tag="want_upload"):
     """A call: where may the archive be uploaded? Answered by `UploadGrant`. Asking again gives a new token."""
 
-    attempt: str
-    lease: str
+    attempt: AttemptName
+    lease: Lease
     size: int
     sha256: str
 

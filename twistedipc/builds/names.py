@@ -32,6 +32,7 @@ _LOCAL = rf"(?:file://)?/{_CHARACTER}*"
 #: API's document shows them. Those of an address and a registry leave out their greatest length.
 PROJECT = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 ATTEMPT = r"[1-9][0-9]{0,17}-[1-9][0-9]{0,8}"
+LEASE = r"[0-9a-f]{16,64}"
 REF = r"(?!.*(?:\.\.|//|/\.|\.lock/|\.lock$|[/.]$))[A-Za-z0-9_][A-Za-z0-9._/@+-]{0,254}"
 ADDRESS = rf"(?:{_SCP_LIKE}|{_URL}|{_LOCAL})"
 REGISTRY = rf"(?:https?://{_HOST}{_PORT}(?:/[!-\"$->@-\[\]-~]*)?)?"
@@ -52,7 +53,7 @@ _LINE = re.compile(LINE)
 _SECRET = re.compile(SECRET)
 _ADDRESS = re.compile(rf"{_CHARACTER}+")
 _VARIABLE = re.compile(VARIABLE)
-_LEASE = re.compile(r"[0-9a-f]{16,64}")
+_LEASE = re.compile(LEASE)
 _NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 _NO_LOCAL = "repositories in local folders are not allowed here (see local_repositories in the configuration)"

@@ -63,7 +63,8 @@ class Error(Frame, frozen=True, kw_only=True, gc=False, tag="error"):
     code: str
     message: str
     id: CallId | msgspec.UnsetType = msgspec.UNSET
-    data: Any = msgspec.UNSET
+    #: decoded, it may take twenty times the room that it has on the wire: that is for who made the call
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Drop(Frame, frozen=True, kw_only=True, gc=False, tag="drop"):
@@ -281,6 +282,19 @@ class Vocabulary:
             )
 
 
+def to_raw(data: Any) -> msgspec.Raw:
+    """Any value as JSON. TypeError, ValueError or RecursionError if that can't be."""
+    return msgspec.Raw(_encoder.encode(data))
+
+
+def from_raw(raw: msgspec.Raw, what: str) -> Any:
+    """Any value from JSON; ``what`` it is, for the `RemoteProtocolError`."""
+    try:
+        return msgspec.json.decode(raw)
+    except _BAD as error:
+        raise RemoteProtocolError(Code.BAD_MESSAGE, f"{what}: {_in_words(error)}") from None
+
+
 def _members(receives: object) -> list[type[msgspec.Struct]]:
     if isinstance(receives, tuple):
         return list(receives)
@@ -306,8 +320,11 @@ def _unknown(data: bytes | msgspec.Raw, known: frozenset[str], code: Code, compl
     """Whether it was only the type that wasn't understood; if not, `RemoteProtocolError`."""
     try:
         name = _tag_decoder.decode(data).type
-    except _BAD:
+    except msgspec.ValidationError:
         raise RemoteProtocolError(code, complaint) from None
+    except _BAD as error:
+        # It wasn't read to its end before: the type came first, and wasn't known.
+        raise RemoteProtocolError(code, _in_words(error)) from None
     if name in known:
         raise RemoteProtocolError(code, f"{name}: {complaint}")
     return UnknownType(name[:64])

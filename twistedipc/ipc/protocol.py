@@ -46,6 +46,9 @@ from twistedipc.ipc.session import (
 #: Seconds between our last word and an abort, for a peer that doesn't read it.
 LINGER = 5.0
 
+#: How often it is logged that the peer didn't understand: whoever says so for ever shall not fill the disk.
+_ERRORS_LOGGED = 100
+
 #: Bytes collected in one turn that are written without waiting for its end.
 _CORK = 128 * 1024
 
@@ -157,6 +160,7 @@ class JSONLineProtocol(LineReceiver):
         # Calls: ours, and those that the application is answering.
         self._waiting: dict[int, Deferred[Any]] = {}
         self._answering: dict[int, Deferred[Any]] = {}
+        self._errors_heard = 0
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
@@ -347,12 +351,15 @@ class JSONLineProtocol(LineReceiver):
             answering.cancel()
 
     def _error_received(self, error: ErrorReceived) -> None:
-        self._log.warn(
-            "{peer} didn't understand: {message!r} [{code!r}]",
-            peer=self._name(),
-            message=error.message,
-            code=error.code,
-        )
+        self._errors_heard += 1
+        if self._errors_heard <= _ERRORS_LOGGED:
+            self._log.warn(
+                "{peer} didn't understand: {message!r} [{code!r}]{last}",
+                peer=self._name(),
+                message=error.message,
+                code=error.code,
+                last="; no more of this is logged" if self._errors_heard == _ERRORS_LOGGED else "",
+            )
 
     def _session_closed(self, closed: Closed) -> None:
         # The session is closing, which `_flush` acts on: after all that came before has been delivered, unless the

@@ -40,6 +40,7 @@ from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.errors import BadService
 from twistedipc.ipc.interface import Interface, vocabulary
 from twistedipc.ipc.listen import ListenService, listen_for_links
+from twistedipc.ipc.load import Load
 from twistedipc.ipc.outbox import MemoryOutbox, Outbox
 from twistedipc.ipc.peer import Peer
 from twistedipc.ipc.session import SessionSettings
@@ -50,9 +51,6 @@ _S = TypeVar("_S")
 _M = TypeVar("_M", bound=msgspec.Struct)
 _R = TypeVar("_R")
 _P = ParamSpec("_P")
-
-#: One-way messages of one peer whose `async` handlers may be at work at a time: for more, its link isn't read.
-MAX_RUNNING = 256
 
 _HANDLED = "_twistedipc_handles"
 
@@ -166,10 +164,11 @@ class ServiceApplication:
         self._incoming: Incoming | None = None
         self._outgoing = outgoing
         self._running: set[Deferred[Any]] = set()
+        self._load = Load(peer)
         self._ended = False
         if service is not None:
             if receivers is not None:
-                self._incoming = Incoming(peer, service.interface.streams, receivers)
+                self._incoming = Incoming(peer, service.interface.streams, receivers, self._load)
             service.peer_ready(peer)
         if outgoing is not None:
             outgoing.link_made(peer)
@@ -225,17 +224,11 @@ class ServiceApplication:
                 kind = type(message).__qualname__
                 self._log.failure("{peer}: handling {kind} failed", failure, peer=self.peer.info.name, kind=kind)
 
-        def ended(_: object) -> None:
-            self._running.discard(running)
-            if len(self._running) == MAX_RUNNING - 1:
-                self.peer.resume_reading()
-
         running = Deferred.fromCoroutine(wait())
         self._running.add(running)
-        if len(self._running) == MAX_RUNNING:
-            self.peer.pause_reading()
         running.addErrback(failed)
-        running.addBoth(ended)
+        running.addBoth(lambda _: self._running.discard(running))
+        self._load.add(running)
 
 
 class Listening:

@@ -57,7 +57,9 @@ from twistedipc.ipc.messages import (
     encode,
     encode_into,
     encode_lines,
+    from_raw,
     tag_of,
+    to_raw,
 )
 
 #: Bytes of a frame, without its newline, once the peer is authenticated; and before.
@@ -511,9 +513,10 @@ class Session:
 
     def _on_error(self, error: Error, events: list[Event]) -> None:
         if error.id is msgspec.UNSET:
-            events.append(ErrorReceived(error.code, error.message))
+            code, message = error.code[:_REASON_LIMIT], error.message[:_REASON_LIMIT]
+            events.append(ErrorReceived(_printable(code), _printable(message)))
         elif self._end_outgoing(error.id) is not None:
-            data = None if error.data is msgspec.UNSET else error.data
+            data = None if isinstance(error.data, msgspec.UnsetType) else from_raw(error.data, "the data of an error")
             events.append(CallEnded(error.id, CallFailed(error.code, error.message, data)))
 
     def _on_drop(self, drop: Drop, events: list[Event]) -> None:
@@ -620,9 +623,9 @@ class Session:
         self._queue(self._error(id_, code, message, None))
 
     def _error(self, id_: int, code: str, message: str, data: Any) -> bytes:
-        error = Error(code=code, message=message[:_REASON_LIMIT], id=id_, data=msgspec.UNSET if data is None else data)
         try:
-            line = encode(error)
+            raw = msgspec.UNSET if data is None else to_raw(data)
+            line = encode(Error(code=code, message=message[:_REASON_LIMIT], id=id_, data=raw))
         except (TypeError, ValueError, RecursionError) as wrong:
             raise LocalProtocolError(f"the data of an error can't be sent as JSON: {wrong}") from None
         if len(line) > self.settings.frame_limit + 1:

@@ -228,3 +228,8 @@ class ReceiveWindow:
         if next > self.kept:
             self.kept = next
             self._credit.give_back(self._waiting.arrived(next))
+
+    def forget(self) -> None:
+        """Nothing waits any more: the link is gone."""
+        self._waiting.clear()
+        self._credit.give_back_all()

@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 
 from twistedipc.ipc.credit import CreditWindow
 from twistedipc.ipc.errors import Code, LinkError, LocalProtocolError, NotConnected, RemoteProtocolError
+from twistedipc.ipc.load import Load
 from twistedipc.ipc.outbox import Outbox
 from twistedipc.ipc.peer import Peer
 from twistedipc.ipc.stream import (
@@ -58,6 +59,16 @@ FRAME_BYTES = 1 << 16
 
 #: Seconds after which a stream whose receiver has failed is tried again.
 RETRY_AFTER = 5.0
+
+#: Bytes of items that may have come by one link and not be taken: while there are more, it isn't read. So a receiver
+#: that takes its time can't count on being told anything by the same link meanwhile.
+LINK_ALLOWANCE = 8 * CREDIT
+
+#: The least number of seconds after which a sender tries again, whatever the receiver has said.
+LEAST_RETRY = 0.1
+
+#: How much of a refusal's words is kept, in characters.
+REASON_LIMIT = 512
 
 #: Streams that one peer may have open.
 MAX_STREAMS = 256
@@ -263,16 +274,16 @@ class Stream:
 
     def refused(self, refusal: StreamRefused) -> None:
         """The receiver doesn't take it, now or ever."""
-        self._log.error("the stream {name} is refused: {message}", name=self.name, message=refusal.message)
+        peer, message = self._peer, refusal.message[:REASON_LIMIT]
+        if peer is None or self._retry is not None:
+            return  # it has said so
+        self._log.error("the stream {name} is refused: {message!r}", name=self.name, message=message)
         if not refusal.retry_after:
-            self._give_up(StreamFailed(refusal.code, refusal.message))
+            self._give_up(StreamFailed(refusal.code[:REASON_LIMIT], message))
             return
-        peer = self._peer
         self._window.forget()
         self._ready = False
-        self._cancel_retry()
-        if peer is not None:
-            self._retry = self._clock.callLater(refusal.retry_after, self._try_again, peer)
+        self._retry = self._clock.callLater(max(LEAST_RETRY, refusal.retry_after), self._try_again, peer)
 
     def _cancel_retry(self) -> None:
         if self._retry is not None:
@@ -449,8 +460,10 @@ class _Lane:
 class Incoming:
     """All streams that come by one link."""
 
-    def __init__(self, peer: Peer, kinds: dict[str, type[msgspec.Struct]], receivers: Receivers) -> None:
+    def __init__(self, peer: Peer, kinds: dict[str, type[msgspec.Struct]], receivers: Receivers, load: Load) -> None:
         self._peer = peer
+        self._load = load
+        self._all = CreditWindow(MAX_STREAMS * 2 * ALLOWANCE)  # what waits, of all streams
         self._kinds = kinds
         self._receivers = receivers
         self._streams: dict[str, _IncomingStream] = {}
@@ -465,6 +478,14 @@ class Incoming:
                 if stream is None:
                     raise RemoteProtocolError(Code.BAD_MESSAGE, f"the stream {frame.id} isn't open")
                 stream.came(frame)
+                self._weigh()
+
+    def _weigh(self) -> None:
+        """More or less waits than before."""
+        if self._all.spent > LINK_ALLOWANCE:
+            self._load.hold("streams")
+        else:
+            self._load.release("streams")
 
     def _opened(self, opening: StreamOpen) -> None:
         kind = self._kinds.get(opening.stream)
@@ -476,7 +497,10 @@ class Incoming:
             self._peer.send(StreamRefused(id=opening.id, code="stream", message=message))
             return
         stream = StreamId(self._peer.info.name, opening.stream, opening.id)
-        self._streams[opening.id] = _IncomingStream(self._peer, self._receivers, stream, kind, opening.first)
+        credit = CreditWindow(ALLOWANCE, self._all)
+        self._streams[opening.id] = _IncomingStream(
+            self._peer, self._receivers, stream, kind, opening.first, credit, self._weigh
+        )
 
     def close(self) -> None:
         """The link has ended."""
@@ -491,9 +515,18 @@ class _IncomingStream:
     _log = Logger()
 
     def __init__(
-        self, peer: Peer, receivers: Receivers, stream: StreamId, kind: type[msgspec.Struct], first: int
+        self,
+        peer: Peer,
+        receivers: Receivers,
+        stream: StreamId,
+        kind: type[msgspec.Struct],
+        first: int,
+        credit: CreditWindow,
+        weigh: Callable[[], None],
     ) -> None:
         self.closed = False
+        self._credit = credit
+        self._weigh = weigh  # something was taken
         self._peer = peer
         self._receivers = receivers
         self._stream = stream
@@ -513,7 +546,7 @@ class _IncomingStream:
         if next < first:
             self._refuse("hole", f"items {next} to {first - 1} aren't here, and the sender hasn't kept them")
             return
-        self._window = ReceiveWindow(next, CreditWindow(ALLOWANCE))
+        self._window = ReceiveWindow(next, self._credit)
         self._peer.send(StreamPosition(id=self._stream.id, next=next, credit=CREDIT))
 
     def came(self, items: StreamItems) -> None:
@@ -550,6 +583,7 @@ class _IncomingStream:
             if taken is not None:
                 await taken
             window.keep(end)
+            self._weigh()
             if not self.closed:
                 self._peer.send(StreamAck(id=self._stream.id, next=end))
 
@@ -560,6 +594,9 @@ class _IncomingStream:
         if not self.closed:
             self.closed = True
             self._waiting.clear()
+            if self._window is not None:
+                self._window.forget()
+            self._weigh()
             self._leave()
 
     def _leave(self) -> None:

@@ -25,6 +25,7 @@ from twistedipc.builds.attempt import Permit
 from twistedipc.builds.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.ipc import CallFailed, NotConnected, Peer, PeerInfo, Vocabulary
+from twistedipc.ipc.load import Load
 from twistedipc.ipc.stream import Hole
 from twistedipc.server.boundaries import StateFeed
 from twistedipc.server.commits import LogCommits
@@ -44,6 +45,12 @@ CREDIT = 1 << 20
 
 #: The most slots that a builder is believed to have.
 MAX_SLOTS = 1000
+
+#: How many workflows may be under way for a builder to link. Each link may have `load.MAX_RUNNING` of them.
+MAX_WORKFLOWS = 4096
+
+#: How much of a builder's reason is logged, in characters.
+REASON_LIMIT = 500
 
 #: Seconds for a builder that has linked to sync: one that doesn't would keep its attempts from being given up.
 SYNC_DEADLINE = 60.0
@@ -114,6 +121,9 @@ class Builders:
         linked = self._linked.get(peer.name)
         if linked is not None and linked.peer.info.incarnation != peer.incarnation:
             return f"a builder named {peer.name} is linked already"
+        if len(self._workflows) >= MAX_WORKFLOWS:
+            # What the links of before have begun goes on without them, and waits for the ledger.
+            return f"{len(self._workflows)} things wait for the ledger: later"
         return None
 
     def application(self, peer: Peer) -> BuilderLink:
@@ -163,8 +173,8 @@ class Builders:
 
     # -- what the links ask
 
-    def launch(self, work: Coroutine[Deferred[Any], Any, None], about: str) -> None:
-        """Run a workflow of this service; its failure is logged, its end awaited by `stop`."""
+    def launch(self, work: Coroutine[Deferred[Any], Any, None], about: str) -> Deferred[None]:
+        """Run a workflow of this service; its failure is logged, its end awaited by `stop`, and may be by others."""
         running: Deferred[None] = Deferred.fromCoroutine(work)
         self._workflows.add(running)
 
@@ -180,6 +190,7 @@ class Builders:
 
         running.addErrback(failed)
         running.addBoth(ended)
+        return running
 
     async def insist(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         """Do ``ask`` until the ledger can, or the service stops (then `LedgerUnavailable` is raised)."""
@@ -317,6 +328,9 @@ class BuilderLink:
         self._logs: dict[str, tuple[str, LiveLog]] = {}  # attempt -> its lease and its log, as synced or accepted
         self._finishing: set[str] = set()
         self._cancelled: dict[str, str] = {}  # attempt -> reason: cancelled while the sync was under way
+        self._load = Load(peer)
+        self._syncing = False
+        self._rested: IDelayedCall | None = None  # when it may be offered something again
         self._gone = False
         self._deadline = collaborators.clock.callLater(SYNC_DEADLINE, self._not_synced)
 
@@ -339,25 +353,29 @@ class BuilderLink:
                 self._log_received(message)
             case m.Accept():
                 crash_point(CrashPoint.APISERVER_ACCEPT_RECEIVED)
-                self._builders.launch(self._accepted(message), "an acceptance")
+                self._launch(self._accepted(message), "an acceptance")
             case m.Decline():
-                self._builders.launch(self._declined(message), "a declined offer")
+                self._launch(self._declined(message), "a declined offer")
             case m.Started():
-                self._builders.launch(self._started(message), "a start")
+                self._launch(self._started(message), "a start")
             case m.Final():
-                self._builders.launch(self._final(message), "an attempt's end")
+                self._launch(self._final(message), "an attempt's end")
             case m.Status():
                 self.slots, self.draining = message.slots, message.draining
                 self._builders.free()
             case _:
                 raise AssertionError(f"not in the vocabulary: {message!r}")
 
+    def _launch(self, work: Coroutine[Deferred[Any], Any, None], about: str) -> None:
+        """Run a workflow of the service: it outlives this link, which isn't read while too many are under way."""
+        self._load.add(self._builders.launch(work, about))
+
     async def call_received(self, request: msgspec.Struct) -> msgspec.Struct:
         """Calls; each waits for the ledger."""
         try:
             match request:
                 case m.Sync():
-                    return await self._sync(request)
+                    return await self._sync_once(request)
                 case m.WantPermit():
                     return await self._permit(request)
                 case m.WantUpload():
@@ -409,9 +427,16 @@ class BuilderLink:
 
     # -- sync
 
-    async def _sync(self, sync: m.Sync) -> m.Orders:
-        if self.synced:
+    async def _sync_once(self, sync: m.Sync) -> m.Orders:
+        if self.synced or self._syncing:
             raise CallFailed("synced", "this link has synced already")
+        self._syncing = True
+        try:
+            return await self._sync(sync)
+        finally:
+            self._syncing = False
+
+    async def _sync(self, sync: m.Sync) -> m.Orders:
         ledger, name = self._with.ledger, self.peer.info.name
         held = {(attempt.attempt, attempt.lease) for attempt in sync.attempts}
         orders = [await self._order(attempt) for attempt in sync.attempts]
@@ -505,7 +530,7 @@ class BuilderLink:
             "builder {name} declined {attempt}: {reason}",
             name=self.peer.info.name,
             attempt=decline.attempt,
-            reason=decline.reason,
+            reason=decline.reason[:REASON_LIMIT],
         )
         if self._leases.get(decline.attempt) == decline.lease:
             del self._leases[decline.attempt]
@@ -515,7 +540,14 @@ class BuilderLink:
         )
         if row is not None:
             self._builders.announce(row)
-        self._with.clock.callLater(2.1, self._builders.free)
+        if self._rested is None:
+            self._rested = self._with.clock.callLater(2.1, self._has_rested)
+        else:
+            self._rested.reset(2.1)
+        self._builders.free()
+
+    def _has_rested(self) -> None:
+        self._rested = None
         self._builders.free()
 
     async def _started(self, started: m.Started) -> None:

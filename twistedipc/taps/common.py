@@ -63,6 +63,11 @@ def installed_reactor() -> RunnableReactor:
     return cast(RunnableReactor, reactor)
 
 
+#: Calls in flight on a link of the platform; each may be as long as a frame. A builder makes one for each attempt that
+#: it holds, and tries again what was refused.
+MAX_CALLS = 64
+
+
 class ConfigOptions(usage.Options):
     """The base of both plugins' options: one configuration file."""
 
@@ -102,6 +107,7 @@ def links(
             key=read_key(config.key) if config.key is not None else None,
             vocabulary=vocabulary,
             accept_peer=refuse,
+            max_calls=MAX_CALLS,
         )
         tls = TLSFiles(certificate=config.tls.certificate, key=config.tls.private_key, authority=config.tls.authority)
         return [
