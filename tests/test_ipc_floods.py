@@ -325,6 +325,8 @@ class Flooder:
         self._path = path
         self._flood = flood
         self._outbox = outbox.encode()
+        # Where the listener is to read on, a busy machine is no reason to think that it doesn't.
+        self._patience = 1.0 if flood.waits else 20.0
         self.stop = False
         self.heard = b""  # the end of it
         self.codes: set[str] = set()
@@ -358,7 +360,7 @@ class Flooder:
             connection.sendall(session.data_to_send())
 
     def _send(self, connection: socket.socket, blocks: Iterator[int], left: int) -> int:
-        connection.settimeout(0.5)
+        connection.settimeout(self._patience)
         while left > 0 and not self.stop:
             block = self._flood.at(next(blocks)).replace(b"ID", self._outbox)
             view = memoryview(block)
@@ -379,7 +381,7 @@ class Flooder:
         with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             while data := connection.recv(1 << 16):
                 self.heard = (self.heard + data)[-4096:]
-        connection.settimeout(0.5)
+        connection.settimeout(self._patience)
 
     def _note_codes(self) -> None:
         assert b"Traceback" not in self.heard
