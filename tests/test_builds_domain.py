@@ -29,13 +29,17 @@ from twistedipc.builds.attempt import (
 )
 from twistedipc.builds.logs import (
     MAX_BATCH_BYTES,
+    Annotation,
     Gap,
+    Group,
     Lines,
     LogDigest,
     Notice,
+    Progress,
     Record,
     StepEnded,
     StepStarted,
+    Summary,
     batch_decoder,
     encoder,
     lines_decoder,
@@ -108,6 +112,12 @@ _records = st.lists(
         st.builds(Notice, st.sampled_from(["info", "error"]), st.text(max_size=10)),
         st.builds(StepStarted, st.integers(0, 5), st.text(max_size=5), st.text(max_size=5)),
         st.builds(StepEnded, st.integers(0, 5), st.just("failed"), st.integers(0, 9), st.none() | st.integers(0, 255)),
+        st.builds(
+            Progress, st.integers(0, 1) | st.floats(0.0001, 0.9999).map(lambda value: round(value, 4)), st.text()
+        ),
+        st.builds(Annotation, st.just("error"), st.text(min_size=1), st.text(max_size=9), st.integers(0, 9)),
+        st.builds(Summary, st.text()),
+        st.builds(Group, st.text(max_size=9)),
     ),
     min_size=1,
     max_size=8,

@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.instant import InstantLedger
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Result
-from twistedipc.builds.logs import Batch, Gap, Lines, LogDigest
+from twistedipc.builds.logs import Batch, Gap, Lines, LogDigest, Progress
 from twistedipc.builds.states import AttemptState
 from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo, RemoteProtocolError
 from twistedipc.ipc.load import MAX_RUNNING
@@ -356,6 +356,28 @@ class BuilderLinks(LinkCase):
         builder, offer = self.running()
         builder.say(m.Log(attempt=offer.attempt, lease=offer.lease, batches=[Lines(1, 10, 0, [])]))
         self.assertEqual(["bad_log"], builder.closed)
+
+    def test_what_no_build_can_say_is_no_message(self) -> None:
+        """Of a record that came from a build, a builder's word is no better than the build's."""
+        good = '{"type":"progress","value":0.5,"label":"half"}'
+        batch = '{"type":"lines","first":1,"time":1,"step":0,"lines":[%s]}'
+        frame = '{"type":"log","attempt":"1-1","lease":"ab","batches":[' + batch + "]}\n"
+        (message,) = VOCABULARY.decode_block((frame % good).encode())
+        assert isinstance(message, m.Log)
+        self.assertEqual([Lines(1, 1, 0, [Progress(0.5, "half")])], message.batches)
+        for bad in (
+            '{"type":"progress","value":2}',
+            '{"type":"progress","value":1.0}',
+            '{"type":"progress","value":"0.5"}',
+            '{"type":"progress","value":0.5,"label":"%s"}' % ("x" * 201),
+            '{"type":"annotation","level":"fatal","message":"x"}',
+            '{"type":"annotation","level":"error","message":"x","line":-1}',
+            '{"type":"group","name":7}',
+            '{"type":"summary","markdown":null}',
+            '{"type":"mask","value":"hunter2"}',
+        ):
+            with self.assertRaises(RemoteProtocolError):
+                list(VOCABULARY.decode_block((frame % bad).encode()))
 
     def test_a_foreign_attempt_and_an_old_lease_are_stopped(self) -> None:
         builder, offer = self.running()

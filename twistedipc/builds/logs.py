@@ -37,6 +37,9 @@ MAX_RECORD = 1_000_000_000
 #: The longest reason of a gap, in characters.
 MAX_REASON = 200
 
+#: Of a progress. With so few, nobody writes an exponent.
+PROGRESS_DIGITS = 4
+
 #: The longest summary, in characters. Escaped as JSON it is still well below a link frame.
 MAX_SUMMARY = 32 * 1024
 
@@ -68,16 +71,19 @@ class Notice(msgspec.Struct, tag="notice", tag_field="type", frozen=True, gc=Fal
     message: str
 
 
-# What a build says of itself on its channel, and the records that this becomes are the same structures. Whoever decodes
-# them checks them: they come from strangers' programs.
+# What a build says of itself on its channel comes as these. Whoever decodes them checks them: the words are those of
+# strangers' programs.
 
 _Label = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class Progress(msgspec.Struct, tag="progress", tag_field="type", frozen=True, gc=False, omit_defaults=True):
-    """How far the step is: ``value`` from 0 to 1, and what it is at."""
+    """
+    How far the step is: ``value`` from 0 to 1, with at most `PROGRESS_DIGITS` decimals, and what it is at. The ends are
+    integers, so that all languages write the same number the same way, and come to the same digest.
+    """
 
-    value: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    value: Annotated[int, msgspec.Meta(ge=0, le=1)] | Annotated[float, msgspec.Meta(gt=0, lt=1)]
     label: _Label = ""
 
 
