@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import zlib
 from pathlib import Path
@@ -29,6 +30,7 @@ from twistedipc.builds.attempt import (
 )
 from twistedipc.builds.logs import (
     MAX_BATCH_BYTES,
+    PROGRESS_DIGITS,
     Annotation,
     Gap,
     Group,
@@ -174,6 +176,14 @@ def test_a_gap_is_trimmed_as_lines_are(first: int, more: int, start: int) -> Non
     if rest is not None and like is not None:
         assert (rest.first, rest.end, total([rest])) == (like.first, like.end, total([like]))
         assert rest.reason == gap.reason
+
+
+def test_a_fraction_has_one_form_in_every_language() -> None:
+    """Python's json writes 1.0 and 1e-05 where others write 1 and 0.00001: a digest over events can't have that."""
+    for count in range(10**PROGRESS_DIGITS + 1):
+        text = f'{{"type":"progress","value":{count / 10**PROGRESS_DIGITS:g}}}'
+        assert encoder.encode(msgspec.json.decode(text, type=Progress)).decode() == text
+        assert json.dumps(json.loads(text), separators=(",", ":"), ensure_ascii=False) == text
 
 
 def test_a_log_with_a_gap_has_no_digest() -> None:
