@@ -6,16 +6,30 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.task import deferLater
 
 from tests.web_world import Answer, TwinEntry, World, connect, eventually, reactor, request_bytes
-from twistedipc.builds.logs import Gap, Lines, Notice, StepEnded, StepStarted, encoder, lines_decoder
+from twistedipc.builds.logs import (
+    Annotation,
+    Gap,
+    Group,
+    Lines,
+    Notice,
+    Progress,
+    Record,
+    StepEnded,
+    StepStarted,
+    Summary,
+    encoder,
+    lines_decoder,
+)
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.web import log_stream
 from twistedipc.web.log_forms import TextForm, message_part
-from twistedipc.web.schemas import LogPage
+from twistedipc.web.schemas import End, LogPage
 
 
 class Pages(World):
@@ -255,3 +269,62 @@ def test_an_open_fragment_ends_before_a_heading() -> None:
     assert form.render(encoder.encode(batch)) == b"open\n==> error: broken off\n"
     batch = Lines(first=3, time=1, step=0, lines=["open"], more=[0])
     assert form.render(encoder.encode(batch)) + form.finish() == b"open\n"
+
+
+def text_of(*records: Record, end: bool = False, colour: bool = False) -> str:
+    form = TextForm(colour)
+    rendered = form.render(encoder.encode(Lines(first=1, time=1, step=0, lines=list(records))))
+    if end:
+        rendered += form.render(encoder.encode(End(len(records), "", "succeeded", False)))
+    return (rendered + form.finish()).decode()
+
+
+def test_what_a_build_says_as_text() -> None:
+    said = text_of(
+        Group("bundle"),
+        Annotation("error", "no such name", "src/app.ts", 12),
+        Annotation("warning", "large\nfile", "logo.png"),
+        Annotation("notice", "done\rDONE"),
+        Group(""),
+        "a line",
+    )
+    assert said == (
+        "==> bundle\n==> src/app.ts:12: error: no such name\n==> logo.png: warning: large file\n"
+        "==> notice: DONE\na line\n"
+    )
+
+
+def test_progress_is_thinned_in_a_text() -> None:
+    growing = [Progress(index / 1000 if index % 1000 else index // 1000, f"file {index}") for index in range(1001)]
+    said = text_of(*growing)
+    assert said == "==> 0% file 0\n==> 25% file 250\n==> 50% file 500\n==> 75% file 750\n==> 100% file 1000\n"
+    # Another step begins anew, and so does a build that turns to something else.
+    again = text_of(Progress(0.3), StepStarted(1, "test", ""), Progress(0.4), Progress(0.1, "linting"), Progress(0.2))
+    assert again == "==> 30%\n==> test\n==> 40%\n==> 10% linting\n"
+    assert text_of(Progress(0.9999)) == "==> 99%\n", "100% only when it is"
+
+
+def test_progress_and_a_summary_break_no_line() -> None:
+    form = TextForm(colour=False)
+    records: list[Record] = ["compil", Progress(0.5), Summary("# Done"), "ing", Progress(0.75)]
+    assert form.render(encoder.encode(Lines(first=1, time=1, step=0, lines=records, more=[0]))) == (
+        b"compiling\n==> 75%\n"
+    )
+    assert form.finish() == b"==> summary\n# Done\n"
+
+
+def test_a_summary_comes_once_at_the_end() -> None:
+    records: list[Record] = [Summary("first"), "line", Summary("\n# Size\r\n\r\n| a |\n\x1b[2J"), "more"]
+    assert text_of(*records, end=True) == (
+        "line\nmore\n==> summary\n# Size\n\n| a |\n==> succeeded: 4 records, NOT complete, sha256 unknown\n"
+    )
+    assert text_of(*records) == "line\nmore\n==> summary\n# Size\n\n| a |\n", "of a part, what there is"
+    assert text_of(Summary("x"), Summary("")) == "", "taken back"
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_what_a_build_says_can_not_harm_a_terminal(colour: bool) -> None:
+    evil = "\x1b[2J\x1b]52;c;ZXZpbA==\x07\x9b2J\u202e\x08\n==> forged"
+    said = text_of(Group(evil), Annotation("error", evil, evil, 1), Progress(0.5, evil), end=True, colour=colour)
+    for bad in ("\x1b[2J", "\x1b]", "\x9b", "\u202e", "\x08", "\x07", "\n==> forged"):
+        assert bad not in said

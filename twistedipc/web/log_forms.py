@@ -24,7 +24,7 @@ from twistedipc.builds.logs import (
     encoder,
 )
 from twistedipc.server.boundaries import LogEntry
-from twistedipc.web import terminal
+from twistedipc.web import said, terminal
 from twistedipc.web.schemas import End
 
 _decoder: msgspec.json.Decoder[Batch | End] = msgspec.json.Decoder(Batch | End)
@@ -77,8 +77,8 @@ class MessagesForm:
 
 class TextForm:
     """
-    Lines for people, safe for their terminals (`web.terminal`); steps, gaps and the end as headings. Fragments of a
-    long line are joined again.
+    Lines for people, safe for their terminals (`web.terminal`); steps, gaps, the end and what the build says of itself
+    as headings: progress by quarters, the summary once, at the end. Fragments of a long line are joined again.
     """
 
     content_type = "text/plain; charset=utf-8"
@@ -88,6 +88,8 @@ class TextForm:
         self._colour = colour
         self._names: dict[int, str] = {}
         self._open = False  # the last line has no end yet
+        self._progress = said.Quarters()
+        self._summary = ""
 
     def render(self, message: bytes) -> bytes:
         """See `LogForm`."""
@@ -98,16 +100,17 @@ class TextForm:
                 text = self._heading(f"records {gap.first} to {gap.to} are missing: {gap.reason}")
             case End() as end:
                 verified = "complete" if end.complete else "NOT complete"
-                text = self._heading(f"{end.state}: {end.lines} records, {verified}, sha256 {end.sha256 or 'unknown'}")
+                text = self._last_words()
+                text += self._heading(f"{end.state}: {end.lines} records, {verified}, sha256 {end.sha256 or 'unknown'}")
         return text.encode("utf-8", "replace")
 
     def finish(self) -> bytes:
         """See `LogForm`."""
-        end = terminal.RESET if self._colour else ""
+        end = self._last_words() + (terminal.RESET if self._colour else "")
         if self._open:
             end += "\n"
         self._open = False
-        return end.encode()
+        return end.encode("utf-8", "replace")
 
     def _lines(self, batch: Lines) -> str:
         lines = batch.lines
@@ -128,6 +131,7 @@ class TextForm:
         match event:
             case StepStarted():
                 self._names[event.index] = event.name
+                self._progress.reset()
                 return self._heading(f"{event.name}: {event.command}" if event.command else event.name)
             case StepEnded():
                 name = self._names.get(event.index, f"step {event.index + 1}")
@@ -136,16 +140,23 @@ class TextForm:
             case Notice():
                 return self._heading(f"{event.level}: {event.message}")
             case Annotation():
-                where = f"{event.file}:{event.line}: " if event.line else f"{event.file}: " if event.file else ""
-                return self._heading(f"{where}{event.level}: {event.message}")
+                return self._heading(said.remark(event))
             case Progress():
-                return self._heading(f"{event.value:.0%} {event.label}".rstrip())
+                # No line is broken for it: there is always more of it to come.
+                news = "" if self._open else self._progress.news(event)
+                return self._heading(news) if news else ""
             case Group():
                 return self._heading(event.name) if event.name else ""
             case Summary():
-                return self._heading("summary") + self._clean(event.markdown).rstrip("\n") + "\n"
+                self._summary = event.markdown
+                return ""
             case str():
                 return event
+
+    def _last_words(self) -> str:
+        """The summary, if there is one. It is of the whole, however early it came."""
+        text, self._summary = said.summary(self._summary), ""
+        return self._heading("summary") + text + "\n" if text else ""
 
     def _heading(self, text: str) -> str:
         before = "\n" if self._open else ""
