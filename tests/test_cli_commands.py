@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
+import os
+import select
+import signal
 import stat
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import pyte
 import pytest
 from click.testing import CliRunner, Result
 
 from tests.cli_server import Say, Server, as_json, problem, serving
-from twistedipc.builds.logs import Lines, LogDigest, encoder
+from twistedipc.builds.logs import (
+    Annotation,
+    Lines,
+    LogDigest,
+    Progress,
+    Record,
+    StepEnded,
+    StepStarted,
+    Summary,
+    encoder,
+)
 from twistedipc.cli import main as entry
 from twistedipc.cli.client import Client
 from twistedipc.cli.failures import ExitCode, Failure
@@ -471,3 +488,77 @@ def test_a_reader_that_has_gone(server: Server) -> None:
     done = subprocess.run(["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], capture_output=True, timeout=60)
     assert done.returncode == 141
     assert done.stderr == b""
+
+
+def in_a_terminal(server: Server, *arguments: str, interrupt_at: str = "") -> tuple[str, list[str], int]:
+    """
+    Run the command in a terminal of 60 columns: what it wrote, what is on the screen in the end, the exit code.
+    ``interrupt_at``: it gets SIGINT once this is seen.
+    """
+    parent, child = os.openpty()
+    termios.tcsetwinsize(child, (12, 60))
+    environment = {**os.environ, "TERM": "xterm-256color", "TWISTEDIPC_URL": server.url, "TWISTEDIPC_TOKEN": "t"}
+    command = [sys.executable, "-m", "twistedipc.cli", *arguments]
+    running = subprocess.Popen(
+        command, stdin=child, stdout=child, stderr=child, env=environment, start_new_session=True
+    )
+    os.close(child)
+    written = ""
+    read = codecs.getincrementaldecoder("utf-8")()
+    deadline = time.monotonic() + 60
+    try:
+        while time.monotonic() < deadline and select.select([parent], [], [], deadline - time.monotonic())[0]:
+            try:
+                written += read.decode(os.read(parent, 65536))
+            except OSError:  # EIO: nobody has the other end open
+                break
+            if interrupt_at and interrupt_at in written:
+                interrupt_at = ""
+                running.send_signal(signal.SIGINT)
+        code = running.wait(max(1.0, deadline - time.monotonic()))
+    finally:
+        running.kill()
+        running.wait()
+        os.close(parent)
+    screen = pyte.Screen(60, 12)
+    pyte.Stream(screen).feed(written)
+    rows = [row.rstrip() for row in screen.display]
+    return written, [row for row in rows if row], code
+
+
+def test_following_in_a_terminal(server: Server) -> None:
+    records: list[Record] = [
+        StepStarted(0, "build", "node build.js"),
+        Progress(0.25, "bundling"),
+        Annotation("error", "no such name", "a.ts", 3),
+        Summary("**two** files"),
+        StepEnded(0, "succeeded", 1000, 0),
+    ]
+    log = [Lines(first=1 + index, time=1, step=0, lines=[record]) for index, record in enumerate(records)]
+    digest = LogDigest()
+    for each in log:
+        digest.add(each)
+    messages = [*log, End(5, digest.hexdigest(), "succeeded", True)]
+    server.on("GET /api/v1/builds/7/log", Say(chunks=[encoder.encode(message) + b"\n" for message in messages]))
+    written, rows, code = in_a_terminal(server, "logs", "7", "--attempt", "1", "--follow")
+    assert code == 0, written
+    assert "━\x1b[90m─" in written, "a bar"
+    assert "25% bundling" in written
+    assert rows == [
+        "── build $ node build.js",
+        "a.ts:3: error: no such name",
+        "✓ build 1.0 s",
+        "── summary",
+        "two files",
+        "log complete, verified (5 lines)",
+        "build 7 succeeded",
+    ]
+
+
+def test_an_interrupted_follower_leaves_no_bar(server: Server) -> None:
+    batch = Lines(first=1, time=1, step=0, lines=["one", Progress(0.25, "bundling")])
+    server.on("GET /api/v1/builds/7/log", Say(chunks=[encoder.encode(batch) + b"\n"]))
+    _, rows, code = in_a_terminal(server, "logs", "7", "--attempt", "1", "--follow", interrupt_at="bundling")
+    assert code == ExitCode.INTERRUPTED
+    assert rows[0] == "one"
+    assert not any("bundling" in row for row in rows)

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterator
 
+import pyte
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.cli_server import Asked, Say, Server, problem, serving
-from twistedipc.builds.logs import Gap, Lines, LogDigest, Notice, Record, StepEnded, StepStarted, encoder
+from twistedipc.builds.logs import (
+    Annotation,
+    Gap,
+    Group,
+    Lines,
+    LogDigest,
+    Notice,
+    Progress,
+    Record,
+    StepEnded,
+    StepStarted,
+    Summary,
+    encoder,
+)
+from twistedipc.cli import progress
 from twistedipc.cli.client import Client
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.logs import LogCheck, Message, follow, read
-from twistedipc.cli.printer import LogPrinter
+from twistedipc.cli.printer import LogPrinter, columns_of
 from twistedipc.web.schemas import End
 
 
@@ -229,9 +245,9 @@ def test_it_is_complete_only_if_it_is(texts: list[list[str]], data: st.DataObjec
 
 def printed(*messages: Message, colour: bool = False) -> str:
     out = io.StringIO()
-    printer = LogPrinter(out, colour=colour)
-    for message in messages:
-        printer.show(message)
+    with LogPrinter(out, colour=colour) as printer:
+        for message in messages:
+            printer.show(message)
     return out.getvalue()
 
 
@@ -270,7 +286,208 @@ def test_colours_are_kept_and_do_not_leak() -> None:
 def test_nothing_that_a_terminal_obeys_gets_through(colour: bool) -> None:
     evil = "\x1b[2J\x1b]52;c;ZXZpbA==\x07\x1b]8;;javascript:alert(1)\x1b\\x\x9b2J\u202e\x08"
     text = printed(
-        batch(1, evil, StepStarted(0, evil, evil), Notice("error", evil), more=[]), Gap(5, 6, evil), colour=colour
+        batch(1, evil, StepStarted(0, evil, evil), Notice("error", evil), more=[]),
+        Gap(5, 6, evil),
+        batch(7, Group(evil), Annotation("error", evil, evil, 1), Progress(0.5, evil), Summary(evil)),
+        colour=colour,
     )
     for bad in ("\x1b[2J", "\x1b]", "\x9b", "\u202e", "\x08", "\x07"):
         assert bad not in text
+
+
+# -- what the build says of itself -----------------------------------------------------------------------------------
+
+
+def test_annotations_and_groups_are_lines() -> None:
+    said = batch(
+        1, Group("bundle"), Annotation("error", "no\nsuch name", "a.ts", 3), Annotation("notice", "ok"), Group(""), "x"
+    )
+    assert printed(said) == "▸ bundle\na.ts:3: error: no such name\nnotice: ok\nx\n"
+    assert "\x1b[31ma.ts:3: error: no such name\x1b[0m\n" in printed(said, colour=True)
+
+
+def test_without_a_terminal_progress_is_thinned() -> None:
+    many = [Progress(index / 1000, f"file {index}") for index in range(1001)]
+    assert printed(batch(1, *many)) == "0% file 0\n25% file 250\n50% file 500\n75% file 750\n100% file 1000\n"
+    assert printed(batch(1, "compil", Progress(0.5), "ing", more=[0])) == "compiling\n", "no line is broken for it"
+
+
+def test_the_summary_comes_once_and_last() -> None:
+    said = batch(1, Summary("# One"), "line", Summary("# Two\r\n\n* a\n"), StepEnded(0, "succeeded", 0, 0))
+    whole = "line\n✓ step 1 0.0 s\n── summary\n# Two\n\n* a\n"
+    assert printed(said, end_of()) == printed(said) == whole
+
+
+class Terminal(io.StringIO):
+    """A terminal that a log is printed to: what a person sees of it."""
+
+    def __init__(self, columns: int = 60, rows: int = 12) -> None:
+        super().__init__()
+        self._screen = pyte.HistoryScreen(columns, rows, history=10_000)
+        self._stream = pyte.Stream(self._screen)
+        self.columns = columns
+        self.writes: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.writes.append(text)
+        self._stream.feed(text.replace("\n", "\r\n"))  # as the kernel does
+        return len(text)
+
+    @property
+    def rows(self) -> list[str]:
+        """All rows up to the last that has something, those that have scrolled away too."""
+        gone = ["".join(row[column].data for column in range(self.columns)) for row in self._screen.history.top]
+        rows = [row.rstrip() for row in [*gone, *self._screen.display]]
+        while rows and not rows[-1]:
+            rows.pop()
+        return rows
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Its row, counted as `rows` are, and column."""
+        return len(self._screen.history.top) + self._screen.cursor.y, self._screen.cursor.x
+
+    def printer(self, *, colour: bool = True, live: bool = True) -> LogPrinter:
+        return LogPrinter(self, colour=colour, columns=lambda: self.columns, live=live)
+
+
+def test_a_bar_is_below_what_is_followed() -> None:
+    screen = Terminal()
+    with screen.printer() as printer:
+        printer.show(batch(1, "one", Progress(0.5, "bundling")))
+        bar = f" {'━' * 15}{'─' * 15}  50% bundling"
+        assert screen.rows == ["one", bar]
+        assert screen.cursor == (1, 0)
+        for number in range(3, 33):
+            printer.show(batch(number, f"line {number}"))
+        assert screen.rows == ["one", *[f"line {number}" for number in range(3, 33)], bar], "it scrolls with it"
+        printer.show(batch(33, "a line that ", more=[0]))
+        assert screen.rows[-2:] == ["a line that", bar]
+        printer.show(batch(34, Progress(1)))
+        assert screen.rows[-2:] == ["a line that", f" {'━' * 30} 100%"]
+        printer.show(batch(35, "goes on"))
+        assert screen.rows[-2:] == ["a line that goes on", f" {'━' * 30} 100%"]
+        printer.show(batch(36, StepEnded(0, "succeeded", 1000, 0)))
+        assert screen.rows[-2:] == ["a line that goes on", "✓ step 1 1.0 s"], "it was the step's"
+
+
+def test_each_message_is_one_write() -> None:
+    """Between two writes a terminal may paint: text without its bar would flicker."""
+    screen = Terminal()
+    with screen.printer() as printer:
+        printer.show(batch(1, "a", Progress(0.1), "b", Notice("info", "c"), Progress(0.2), "d"))
+        printer.show(batch(7, Progress(0.3)))
+        assert len(screen.writes) == 2
+        assert progress.ERASE not in screen.writes[1].removesuffix(f"{progress.ERASE}\r"), "it is drawn over"
+        printer.show(batch(8, Progress(0.3)))
+        assert len(screen.writes) == 2, "nothing is new"
+
+
+def test_no_bar_is_left_when_it_is_interrupted() -> None:
+    screen = Terminal()
+
+    def interrupted() -> None:
+        with screen.printer() as printer:
+            printer.show(batch(1, "one", "two", Progress(0.5), more=[1]))
+            assert len(screen.rows) == 3
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert screen.rows == ["one", "two"]
+    assert screen.cursor == (2, 0)
+
+
+def test_who_only_looks_at_a_log_gets_no_bar() -> None:
+    screen = Terminal()
+    with screen.printer(live=False) as printer:
+        printer.show(batch(1, "one", Progress(0.5, "bundling")))
+    assert screen.rows == ["one", "50% bundling"]
+
+
+def test_a_bar_fits_every_terminal() -> None:
+    event = Progress(0.5, "日本語 " * 30)
+    for columns in range(1, 130):
+        screen = Terminal(columns)
+        with screen.printer() as printer:
+            printer.show(batch(1, event))
+            assert len(screen.rows) <= 1
+            assert screen.cursor == (0, 0)
+            assert columns < 6 or "50%" in screen.rows[0]
+
+
+def test_a_terminal_that_has_another_size_now() -> None:
+    screen = Terminal()
+    with screen.printer() as printer:
+        printer.show(batch(1, "one", Progress(0.5, "bundling")))
+        screen.columns = 20
+        printer.show(batch(3, Progress(0.5, "bundling")))
+        assert screen.rows == ["one", f" {'━' * 6}{'─' * 7}  50%"]
+
+
+pieces = st.text(alphabet="abc ", max_size=12)
+said_records = st.lists(
+    pieces
+    | st.builds(Progress, st.floats(0, 1), pieces)
+    | st.builds(Annotation, st.sampled_from(["notice", "warning", "error"]), st.just("m"))
+    | st.just(StepEnded(0, "succeeded", 0, 0))
+    | st.builds(Group, pieces),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(st.lists(st.tuples(said_records, st.sets(st.integers(0, 4))), max_size=8))
+def test_bars_leave_nothing_behind(groups: list[tuple[list[Record], set[int]]]) -> None:
+    """In the end a terminal shows what it would show had there never been a bar."""
+    with_bar, without = Terminal(30, 6), Terminal(30, 6)
+    first = 1
+    with with_bar.printer() as one, without.printer() as other:
+        for records, open_ones in groups:
+            more = sorted(index for index in open_ones if index < len(records) and isinstance(records[index], str))
+            one.show(batch(first, *records, more=more))
+            silent: list[Record] = ["" if isinstance(record, Progress) else record for record in records]
+            as_before = sorted({*more, *[index for index, each in enumerate(records) if isinstance(each, Progress)]})
+            other.show(batch(first, *silent, more=as_before))
+            first += len(records)
+    assert with_bar.rows == without.rows
+
+
+def test_a_terminal_shows_the_summary_as_markdown() -> None:
+    screen = Terminal(rows=40)
+    markdown = (
+        "# Sizes\n\n| file | bytes |\n| --- | ---: |\n| a.js | 10 |\n\n**ok** [all](https://x.example/) <b>\n\n* one\n"
+    )
+    with screen.printer() as printer:
+        printer.show(batch(1, "line", Summary(markdown)))
+        printer.show(end_of())
+    shown = "\n".join(screen.rows)
+    assert "── summary" in shown
+    assert "file  bytes" in shown
+    assert "ok all (https://x.example/)" in shown, "an address is seen, not hidden"
+    assert " • one" in shown
+    assert "**" not in shown
+    assert "\x1b]8" not in "".join(screen.writes)
+
+
+@given(st.text(alphabet="#*_`[]()!<>|-~ \n\t\\1.ab:\x1b\u202e&;", max_size=200))
+def test_any_summary_can_be_shown(markdown: str) -> None:
+    screen = Terminal()
+    with screen.printer() as printer:
+        printer.show(batch(1, Summary(markdown)))
+    text = "".join(screen.writes)
+    assert "\u202e" not in text
+    assert all(piece.split("m")[0].replace(";", "").isdigit() for piece in text.split("\x1b[")[1:])
+
+
+def test_what_is_no_terminal_to_draw_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent, child = os.openpty()
+    with open(parent, "rb", buffering=0), open(child, "w") as out:
+        monkeypatch.setenv("TERM", "dumb")
+        assert columns_of(out) is None
+        monkeypatch.setenv("TERM", "xterm-256color")
+        columns = columns_of(out)
+        assert columns is not None
+        assert columns() == 80, "it doesn't say"
+    assert columns() == 80, "it is gone"
+    assert columns_of(io.StringIO()) is None

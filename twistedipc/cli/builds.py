@@ -23,7 +23,7 @@ from twistedipc.cli.output import (
     print_table,
     wants_colour,
 )
-from twistedipc.cli.printer import LogPrinter
+from twistedipc.cli.printer import LogPrinter, columns_of
 from twistedipc.cli.projects import pairs
 from twistedipc.web import schemas
 
@@ -188,10 +188,11 @@ def show_log(client: Client, build_id: int, attempt: int, after: int, *, live: b
     Show an attempt's log on standard output, say on standard error whether it is complete and, if ``live``, how the
     build ended; and tell what to exit with.
     """
-    printer, check = LogPrinter(sys.stdout, colour=colour), LogCheck(after)
-    for message in (follow if live else read)(client, build_id, attempt, after):
-        check.see(message)
-        printer.show(message)
+    check = LogCheck(after)
+    with LogPrinter(sys.stdout, colour=colour, columns=columns_of(sys.stdout), live=live) as printer:
+        for message in (follow if live else read)(client, build_id, attempt, after):
+            check.see(message)
+            printer.show(message)
     code, verdict = check.verdict()
     note(f"log {verdict}")
     if live and check.end is not None:

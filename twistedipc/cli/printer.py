@@ -1,30 +1,100 @@
 """
 Showing a log in a terminal or a file: steps as headings, colours kept or taken out, everything else that a terminal
 would obey removed. Used by `twistedipc logs`, ``--follow`` and the demo.
+
+Of what a build says of itself, annotations are lines and groups are headings, always. In a terminal that follows a log
+progress is a bar below it, which leaves nothing behind; everywhere else it is said by quarters. The summary comes at
+the end: as the Markdown that it is in a terminal, as it was written everywhere else.
 """
 
 from __future__ import annotations
 
-from typing import TextIO
+import io
+import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, TextIO
 
-from twistedipc.builds.logs import Event, Gap, Lines, Notice, StepEnded, StepStarted
+from rich.console import Console
+from rich.markdown import Markdown
+
+from twistedipc.builds.logs import (
+    Annotation,
+    Event,
+    Gap,
+    Group,
+    Lines,
+    Notice,
+    Progress,
+    StepEnded,
+    StepStarted,
+    Summary,
+)
+from twistedipc.cli import progress
 from twistedipc.cli.logs import Message
 from twistedipc.cli.output import duration
-from twistedipc.web import terminal
+from twistedipc.web import said, terminal
 from twistedipc.web.schemas import End
 
 _SUCCEEDED = "succeeded"
 
+# What a program assumes of a terminal that doesn't say, and the most that a paragraph is set over.
+_COLUMNS = 80
+_WIDEST = 100
+
+_LEVELS = {"info": "36", "notice": "36", "warning": "33", "error": "31"}
+
+
+def columns_of(out: TextIO) -> Callable[[], int] | None:
+    """How to learn how wide the terminal is that ``out`` goes to; None if it goes to none that can move its cursor."""
+    if not out.isatty() or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
+        return None
+    descriptor = out.fileno()
+
+    def columns() -> int:
+        try:
+            return os.get_terminal_size(descriptor).columns or _COLUMNS
+        except OSError:
+            return _COLUMNS  # it has been closed: writing will say so
+
+    return columns
+
 
 class LogPrinter:
-    """Writes a log's messages to ``out`` as they come."""
+    """
+    Writes a log's messages to ``out`` as they come. ``columns`` tells the width of the terminal there (None: it is
+    none); ``live``: the messages come as they are made, so that a bar may show progress. A context manager: what is
+    left to be shown is shown at its end, and no bar is left behind.
+    """
 
-    def __init__(self, out: TextIO, *, colour: bool) -> None:
+    def __init__(
+        self, out: TextIO, *, colour: bool, columns: Callable[[], int] | None = None, live: bool = False
+    ) -> None:
         self._out = out
         self._colour = colour
+        self._columns = columns
+        self._bar = columns is not None and live
         self._clean = terminal.colours if colour else terminal.plain
         self._names: dict[int, str] = {}  # the steps', by index
         self._unfinished = False  # the last thing written is a line that goes on
+        self._text: list[str] = []  # what is to be written next
+        self._quarters = said.Quarters()
+        self._progress: Progress | None = None  # what the bar is to show
+        self._drawn = ""  # what has drawn the bar that is seen now
+        self._summary = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress = None
+        if kind is None:
+            self._last_words()
+        elif self._columns is not None:
+            self._finish_line()  # in a terminal, what is said of the error comes on a line of its own
+        self._flush()
 
     def show(self, message: Message) -> None:
         """Write a message and flush, so that it is seen at once."""
@@ -34,9 +104,24 @@ class LogPrinter:
             case Gap():
                 count = message.end - message.first
                 lost = "1 line is" if count == 1 else f"{count} lines are"
-                self._say("33", f"… {lost} missing here: {self._one_line(message.reason)}")
+                self._say("33", f"… {lost} missing here: {said.one_line(message.reason)}")
             case End():
-                self._finish_line()
+                self._progress = None
+                self._last_words()
+        self._flush()
+
+    def _flush(self) -> None:
+        """Write all at once, the bar with it: a terminal never shows a state between."""
+        text = "".join(self._text)
+        self._text.clear()
+        bar = ""
+        if self._progress is not None and self._columns is not None:
+            bar = progress.draw(self._progress, self._columns(), colour=self._colour, below=self._unfinished)
+        if text or bar != self._drawn:
+            # A bar is drawn over the one before; text, or no bar any more, needs it to be erased.
+            erase = progress.ERASE if self._drawn and (text or not bar) else ""
+            self._drawn = bar
+            self._out.write(erase + text + bar)
         self._out.flush()
 
     def _lines(self, batch: Lines) -> None:
@@ -46,30 +131,32 @@ class LogPrinter:
             if isinstance(record, str):
                 text.append(record if index in more else record + "\n")
                 continue
-            self._text(text)
+            self._output(text)
             text = []
             self._event(record)
-        self._text(text)
+        self._output(text)
 
-    def _text(self, pieces: list[str]) -> None:
+    def _output(self, pieces: list[str]) -> None:
         """Output of the build. It is cleaned in one piece, then colours are ended, so that none leak into headings."""
         text = self._clean("".join(pieces))
         if not text:
             return
         if "\x1b" in text:
             text = text[:-1] + terminal.RESET + "\n" if text.endswith("\n") else text + terminal.RESET
-        self._out.write(text)
+        self._text.append(text)
         self._unfinished = not text.endswith("\n")
 
     def _event(self, event: Event) -> None:
         match event:
             case StepStarted():
+                self._step_over()
                 self._names[event.index] = event.name
                 # One line each: a command may have several, and both may hold whatever a project's author likes.
-                name, command = self._one_line(event.name), self._one_line(event.command)
+                name, command = said.one_line(event.name), said.one_line(event.command)
                 self._say("1;36", f"── {name}" + (f" $ {command}" if command and command != name else ""))
             case StepEnded():
-                name = self._one_line(self._names.get(event.index, f"step {event.index + 1}"))
+                self._step_over()
+                name = said.one_line(self._names.get(event.index, f"step {event.index + 1}"))
                 took = duration(event.milliseconds / 1000)
                 if event.outcome == _SUCCEEDED:
                     self._say("32", f"✓ {name} {took}")
@@ -77,18 +164,54 @@ class LogPrinter:
                     code = "" if event.exit_code is None else f", exit code {event.exit_code}"
                     self._say("31", f"✗ {name} {event.outcome.replace('_', ' ')} after {took}{code}")
             case Notice():
-                level = {"info": "36", "warning": "33", "error": "31"}.get(event.level, "0")
-                self._say(level, f"{event.level}: {self._one_line(event.message)}")
+                self._say(_LEVELS.get(event.level, "0"), f"{event.level}: {said.one_line(event.message)}")
+            case Annotation():
+                self._say(_LEVELS[event.level], said.remark(event))
+            case Group():
+                if event.name:
+                    self._say("1", f"▸ {said.one_line(event.name)}")
+            case Progress():
+                if self._bar:
+                    self._progress = event
+                # Else no line is broken for it: there is always more of it to come.
+                elif not self._unfinished and (news := self._quarters.news(event)):
+                    self._say("36", news)
+            case Summary():
+                self._summary = event.markdown
 
-    @staticmethod
-    def _one_line(text: str) -> str:
-        return " ".join(terminal.plain(text).split("\n"))
+    def _step_over(self) -> None:
+        """Progress is that of a step."""
+        self._progress = None
+        self._quarters.reset()
+
+    def _last_words(self) -> None:
+        self._finish_line()
+        text, self._summary = said.summary(self._summary), ""
+        if not text:
+            return
+        self._say("1;36", "── summary")
+        if self._columns is None:
+            self._text.append(f"{text}\n")
+            return
+        shown = io.StringIO()
+        console = Console(
+            file=shown,
+            force_terminal=True,
+            width=min(self._columns(), _WIDEST),
+            color_system="auto" if self._colour else None,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+        # Without hyperlinks: a link's address is shown, instead of hidden behind its text.
+        console.print(Markdown(text, hyperlinks=False))
+        self._text.append(shown.getvalue())
 
     def _finish_line(self) -> None:
         if self._unfinished:
-            self._out.write("\n")
+            self._text.append("\n")
             self._unfinished = False
 
     def _say(self, style: str, text: str) -> None:
         self._finish_line()
-        self._out.write(f"\x1b[{style}m{text}{terminal.RESET}\n" if self._colour else f"{text}\n")
+        self._text.append(f"\x1b[{style}m{text}{terminal.RESET}\n" if self._colour else f"{text}\n")
