@@ -13,6 +13,18 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.integration.browser import chromium
 from tests.integration.platform import Platform, wait_for
+from twistedipc.builds.logs import (
+    Annotation,
+    Group,
+    Lines,
+    LogDigest,
+    Progress,
+    Record,
+    StepEnded,
+    StepStarted,
+    Summary,
+    encoder,
+)
 from twistedipc.web import terminal
 
 #: What a build may write: markup, and what a terminal would obey.
@@ -303,3 +315,309 @@ def test_its_digest_is_sha256(page: Page, platform: Platform) -> None:
     )
     expected = [hashlib.sha256(bytes((index * 7 + size) & 255 for index in range(size))) for size in range(300)]
     assert digests == [each.hexdigest() for each in expected]
+
+
+# -- what a build says of itself: the log's view alone, on messages that are given to it ------------------------------
+
+
+class Shown:
+    """A log in the page, outside of any build. ``say`` gives it records, as the WebSocket would."""
+
+    def __init__(self, page: Page, platform: Platform) -> None:
+        self._page = page
+        self._digest = LogDigest()
+        page.goto(platform.url)
+        expect(page.locator(".sign-in")).to_be_visible()
+        page.evaluate(
+            """async () => {
+              const { LogView } = await import("/static/log.js");
+              const stream = { follow: (topic) => (window.topic = topic), leave: () => {} };
+              const view = new LogView(stream, 1, 1, () => {});
+              document.getElementById("main").replaceChildren(view.element);
+              view.start();
+            }"""
+        )
+
+    def say(self, *records: Record, more: list[int] | None = None) -> None:
+        batch = Lines(first=self._digest.count + 1, time=1, step=0, lines=list(records), more=more or [])
+        self._digest.add(batch)
+        self._hear(encoder.encode(batch).decode())
+        expect(self._page.locator(".log-foot [role=status]")).to_have_text(f"{self._digest.count:,} lines")
+
+    def end(self) -> None:
+        """All of it has come, and the page finds that it is what was said."""
+        end = {"type": "end", "lines": self._digest.count, "sha256": self._digest.hexdigest(), "complete": True}
+        self._hear(json.dumps({**end, "state": "succeeded"}))
+        expect(self._page.locator(".log-foot .good")).to_contain_text("complete, verified")
+
+    def _hear(self, message: str) -> None:
+        self._page.evaluate("(message) => topic.heard(JSON.parse(message))", message)
+
+
+@pytest.fixture
+def shown(page: Page, platform: Platform) -> Shown:
+    return Shown(page, platform)
+
+
+def test_progress_is_a_bar_at_the_head_of_the_log(page: Page, shown: Shown) -> None:
+    bar = page.get_by_role("progressbar")
+    shown.say(StepStarted(0, "build", "node build.js"), "begin")
+    expect(bar).to_be_hidden()
+    shown.say(Progress(0.624, "bundling\n\u202e<b>"))
+    expect(bar).to_be_visible()
+    assert bar.evaluate("bar => [bar.value, bar.max]") == [0.624, 1]
+    assert bar.get_attribute("aria-valuetext") == "62% bundling <b>"
+    expect(page.locator(".progress .label")).to_have_text("bundling <b>")
+    assert page.locator(".progress b").count() == 0
+    shown.say("more", Progress(0.9999))
+    expect(page.locator(".progress .share")).to_have_text("99%")
+    expect(page.locator(".progress .label")).to_be_empty()
+    shown.say(StepEnded(0, "succeeded", 1, 0))
+    expect(bar).to_be_hidden()
+    shown.say(StepStarted(1, "test", ""), Progress(0))
+    expect(bar).to_be_visible()
+    shown.end()
+    expect(bar).to_be_hidden()
+    assert "bundling" not in page.locator(".log").inner_text(), "it is no line of the log"
+
+
+def test_progress_and_a_summary_break_no_line(page: Page, shown: Shown) -> None:
+    shown.say("compil", Progress(0.5), Summary("# x"), "ing", more=[0])
+    shown.say("dangl", Annotation("notice", "n"), "ing", more=[0])
+    shown.end()
+    assert page.locator(".log .text").inner_text() == "compiling\ndangl\nnotice: n\ning\n"
+    assert page.locator(".log .gutter").inner_text().split() == ["1", "5", "6", "7"]
+
+
+def test_annotations_are_marked_and_listed(page: Page, shown: Shown) -> None:
+    shown.say(*[f"line {number}" for number in range(1, 1001)])
+    shown.say(Annotation("warning", "unused\nvariable", "src/a.ts", 3), Annotation("error", "<img src=x>", "b.ts"))
+    shown.say(Group("tests"), Annotation("notice", "slow"), Group(""))
+    shown.say(*[f"line {number}" for number in range(1006, 2001)], Annotation("error", "the last"))
+    expect(page.locator(".remarks summary")).to_have_text("2 errors1 warning1 notice")
+    buttons = page.locator(".remarks button")
+    assert buttons.all_text_contents() == ["b.ts<img src=x>", "the last", "src/a.ts:3unused variable", "slow"]
+    text = "".join(page.locator(".log .text").all_text_contents())
+    assert (
+        "line 1000\nsrc/a.ts:3: warning: unused variable\nb.ts: error: <img src=x>\nnotice: slow\nline 1006\n" in text
+    )
+    assert page.locator(".log img, .remarks img").count() == 0
+    remark = page.locator("[data-record='1001']")
+    assert remark.text_content() == "src/a.ts:3: warning: unused variable"
+    expect(remark).not_to_be_in_viewport()
+    buttons.nth(2).click()
+    expect(remark).to_be_in_viewport()
+    expect(remark).to_be_focused()
+    page.get_by_role("button", name="Fold groups").click()
+    slow = page.locator("[data-record='1004']")
+    expect(slow).to_be_hidden()
+    buttons.nth(3).click()
+    expect(slow).to_be_in_viewport()
+    # It doesn't jump away from there.
+    shown.say("more")
+    expect(slow).to_be_in_viewport()
+    shown.end()
+
+
+def test_groups_can_be_folded(page: Page, shown: Shown) -> None:
+    shown.say(StepStarted(0, "build", ""), "before", Group("one <b>"), *["in one"] * 900, Group("two"), "in two")
+    shown.say("in two, too", Group(""), "between", Group("three"), "in three", StepEnded(0, "succeeded", 1, 0), "after")
+    groups = page.locator(".log .group")
+    assert groups.locator("summary").all_text_contents() == ["one <b>", "two", "three"]
+    assert groups.nth(1).locator(".text").inner_text() == "in two\nin two, too\n"
+    gutter = [int(each) for each in "".join(page.locator(".log .gutter").all_text_contents()).split()]
+    assert gutter == [2, *range(4, 904), 905, 906, 908, 910, 912], "each line has its own number"
+    groups.nth(1).locator("summary").click()
+    expect(groups.nth(1).locator(".text")).to_be_hidden()
+    expect(groups.nth(0).locator(".text").first).to_be_visible()
+    page.get_by_role("button", name="Fold groups").click()
+    expect(groups.nth(0).locator(".text").first).to_be_hidden()
+    expect(page.locator(".log > .chunk").last).to_have_text(re.compile("after"))
+    # One that comes now is folded as well.
+    shown.say(Group("four"), "in four")
+    expect(groups.nth(3).locator(".text")).to_be_hidden()
+    page.get_by_role("button", name="Unfold groups").click()
+    expect(groups.nth(3).locator(".text")).to_be_visible()
+    expect(groups.nth(1).locator(".text")).to_be_visible()
+    shown.end()
+
+
+def test_what_a_build_says_is_bounded(page: Page, shown: Shown) -> None:
+    """As often as a build may say something: the page stays small, and says what it leaves out."""
+    remarks = [Annotation("error", "x" * 20, "a.ts", 1)] * 500
+    groups: list[Record] = [Group("g"), "line", Progress(0.5)] * 500
+    for _ in range(10):
+        shown.say(*remarks, *groups)
+        shown.say(*[Summary("# " + "x " * 500)] * 50)
+    shown.end()
+    expect(page.locator(".remarks summary")).to_have_text("5,000 errors")
+    assert page.locator(".remarks li").count() == 101
+    expect(page.locator(".remarks li.rest")).to_have_text("and 4,900 more in the log")
+    assert page.locator(".log .group").count() == 1000
+    assert page.locator(".log .remark").count() == 5000
+    text = page.evaluate("document.querySelector('.log').textContent.split('line\\n').length")
+    assert text == 5001
+
+
+def test_the_oldest_go_first_also_from_groups(page: Page, shown: Shown) -> None:
+    shown.say(Group("first"), *["x" * 10] * 500, Annotation("error", "early"), Group("second"))
+    for _ in range(20):
+        shown.say(*["y"] * 10_000)
+    # The group's lines have gone, with its heading and the remark; the group that is open goes on.
+    expect(page.locator(".log .dropped")).to_contain_text("earlier lines aren't shown here")
+    assert page.locator(".log .group summary").all_text_contents() == ["second"]
+    button = page.locator(".remarks button")
+    button.click()
+    expect(button).to_be_disabled()
+    shown.say("the last")
+    assert page.locator(".log .text").last.inner_text().endswith("the last\n")
+    shown.end()
+
+
+def test_events_are_hashed_as_they_were_said(page: Page, shown: Shown) -> None:
+    """The digest is over their JSON, which two languages have to write alike."""
+    hostile = '\x00\x07\x08\x0b\x0c\x1b\x7f\x85\u2028\ufeff\U0001f600"\\/<é'
+    for value in (0, 0.0001, 0.1, 0.3333, 0.5, 0.9999, 1):
+        shown.say(Progress(value, hostile))
+    shown.say(Annotation("error", hostile, hostile, 2**31 - 1), Group(hostile), Summary(hostile + "\n\r\t"))
+    shown.end()
+
+
+# -- the summary, as Markdown ----------------------------------------------------------------------------------------
+
+RENDER = """async (texts) => {
+  const { markdown } = await import("/static/markdown.js");
+  return texts.map((text) => {
+    const holder = document.createElement("div");
+    holder.append(markdown(text));
+    return holder.innerHTML;
+  });
+}"""
+A = 'rel="noopener noreferrer nofollow" target="_blank"'
+MARKDOWN = {
+    "plain\ntext": "<p>plain\ntext</p>",
+    "# One #\n## Two\nThree\n===": "<h2>One</h2><h3>Two</h3><h2>Three</h2>",
+    "#no heading": "<p>#no heading</p>",
+    "a\n\n\nb  \nc\\\nd": "<p>a</p><p>b<br>\nc<br>\nd</p>",
+    "*a* **b** ***c*** _d_ __e__ ~~f~~": (
+        "<p><em>a</em> <strong>b</strong> <strong><em>c</em></strong> <em>d</em> <strong>e</strong> <del>f</del></p>"
+    ),
+    "**a *b* c**": "<p><strong>a <em>b</em> c</strong></p>",
+    "snake_case_name 2 * 3 * 4 **open": "<p>snake_case_name 2 * 3 * 4 **open</p>",
+    "*a **b* c**": "<p><em>a **b</em> c**</p>",
+    "`a*b*` ``c`d`` `open": "<p><code>a*b*</code> <code>c`d</code> `open</p>",
+    r"\*a\* \`b\` \[c](d)": "<p>*a* `b` [c](d)</p>",
+    "- a\n- b\n  - c\n    1. d\n- e": "<ul><li>a</li><li>b<ul><li>c<ol><li>d</li></ol></li></ul></li><li>e</li></ul>",
+    "3. a\n4. b": '<ol start="3"><li>a</li><li>b</li></ol>',
+    "* a\n\n  b\n* c": "<ul><li><p>a</p><p>b</p></li><li>c</li></ul>",
+    "text\n- a\nlazy": "<p>text</p><ul><li>a\nlazy</li></ul>",
+    "- [ ] a\n- [x] b": "<ul><li>☐ a</li><li>☑ b</li></ul>",
+    "```js\n<b>*a*\n\n  x\n```\nb": "<pre><code>&lt;b&gt;*a*\n\n  x</code></pre><p>b</p>",
+    "~~~\nopen": "<pre><code>open</code></pre>",
+    "    code\n    more": "<pre><code>code\nmore</code></pre>",
+    "> a\n> - b\n\nc": "<blockquote><p>a</p><ul><li>b</li></ul></blockquote><p>c</p>",
+    "a\n\n***\n- - -": "<p>a</p><hr><hr>",
+    "|a|b|\n|-|:-:|\n|1|2|3|\n|x\\|y|": (
+        '<div class="wide-table"><table><thead><tr><th>a</th><th class="middle">b</th></tr></thead><tbody>'
+        '<tr><td>1</td><td class="middle">2</td></tr><tr><td>x|y</td><td class="middle"></td></tr>'
+        "</tbody></table></div>"
+    ),
+    "a | b\nno table": "<p>a | b\nno table</p>",
+    "[a *b*](https://x.example/y_(z)?q=1 'no')": (
+        "<p>[a <em>b</em>](<a href=\"https://x.example/y_\" X>https://x.example/y_</a>(z)?q=1 'no')</p>"
+    ),
+    '[a *b*](https://x.example/y_(z)?q=1 "t")': '<p><a href="https://x.example/y_(z)?q=1" X>a <em>b</em></a></p>',
+    "<https://x.example/a> http://y.example/b.": (
+        '<p><a href="https://x.example/a" X>https://x.example/a</a> <a href="http://y.example/b" X>http://y.example/b</a>.</p>'
+    ),
+    "![alt](https://x.example/a.png)": '<p><a href="https://x.example/a.png" X>alt</a></p>',
+    # What leads nowhere good is its text.
+    "[a](javascript:alert(1)) [b](data:text/html,x) [c](/api/v1/tokens) [d](//x.example)": "<p>a b c d</p>",
+    "[e](https://known.example@x.example/) [f](mailto:a@b) [g](java\tscript:x)": "<p>e f [g](java\tscript:x)</p>",
+    "<script>x</script><img src=x onerror=y>": "<p>&lt;script&gt;x&lt;/script&gt;&lt;img src=x onerror=y&gt;</p>",
+    "a&amp;b &lt;": "<p>a&amp;amp;b &amp;lt;</p>",
+    "\x1b[31mred\x1b[0m \u202eabc": "<p>red abc</p>",
+    "": "",
+}
+
+
+def test_the_summary_is_rendered(page: Page, shown: Shown) -> None:
+    html = page.evaluate(RENDER, list(MARKDOWN))
+    expected = [text.replace(" X>", f" {A}>") for text in MARKDOWN.values()]
+    assert dict(zip(MARKDOWN, html, strict=True)) == dict(zip(MARKDOWN, expected, strict=True))
+    card = page.locator(".card", has_text="Summary")
+    shown.say("line", Summary("# First"))
+    expect(card.get_by_role("heading")).to_have_text("First")
+    shown.say(Summary("# Second [link](https://x.example/)"))
+    expect(card.get_by_role("heading")).to_have_text("Second link")
+    expect(card.get_by_role("link")).to_have_attribute("rel", "noopener noreferrer nofollow")
+    assert page.locator(".log").text_content() == "1\nline\n"
+    shown.say(Summary(""))
+    expect(card).to_be_hidden()
+    shown.end()
+
+
+def test_no_summary_can_do_more_than_it_may(page: Page, platform: Platform) -> None:
+    draw = random.Random(11)
+    parts = (
+        "#¦ ¦\n¦\n\n¦*¦**¦_¦~~¦`¦```¦[¦](¦)¦!¦<¦>¦|¦-¦- ¦1. ¦    ¦\\¦a¦b1¦&¦\"¦'¦https://x.example/"
+        "¦javascript:¦<script>¦onclick=¦\t¦\r¦\x1b[1m"
+    ).split("¦")
+    texts = ["".join(draw.choices(parts, k=draw.randint(1, 60))) for _ in range(3000)]
+    page.goto(platform.url)
+    odd = page.evaluate(
+        """async (texts) => {
+          const { markdown } = await import("/static/markdown.js");
+          const allowed = new Set(("h2 h3 h4 h5 h6 p br strong em del code pre a ul ol li blockquote hr div table " +
+            "thead tbody tr th td").split(" "));
+          const attributes = { a: ["href", "rel", "target"], ol: ["start"], div: ["class"], th: ["class"] };
+          attributes.td = attributes.th;
+          const bad = [];
+          for (const text of texts) {
+            for (const node of markdown(text).querySelectorAll("*")) {
+              const name = node.localName;
+              const known = allowed.has(name) && node.namespaceURI === "http://www.w3.org/1999/xhtml" &&
+                node.getAttributeNames().every((each) => (attributes[name] ?? []).includes(each)) &&
+                (name !== "a" || /^https?:/.test(node.protocol)) && (name !== "p" || node.firstChild);
+              if (!known) bad.push([text, node.outerHTML]);
+            }
+          }
+          return bad;
+        }""",
+        texts,
+    )
+    assert odd == []
+
+
+def test_any_summary_is_rendered_in_no_time(page: Page, platform: Platform) -> None:
+    size = 32 * 1024
+    units = (
+        "*¦**a ¦*a¦_a_ ¦a**b¦~~a¦[¦![¦[a](¦[a](https://x.example/(¦`a``¦<a ¦<https://¦\\¦> ¦>¦- ¦-¦ ¦# ¦#"
+        "¦1. ¦|¦|-¦a|¦\n¦\t¦```\n¦- a\n¦  - a\n¦***¦=\n¦\r¦https://x.example/ ¦h¦*a_b¦`¦a\n\n"
+        "¦|a|b|\n|-|-|\n¦> - ¦[x](y)¦\x1b[¦- [ ] ¦a  \n¦* * ¦a\n¦a \n¦*a\n"
+    ).split("¦")
+    texts = [(unit * (size // len(unit) + 1))[:size] for unit in units]
+    texts += [
+        "- " + " " * size + "x",
+        "-" + " " * size,
+        "# " + " " * size + "#",
+        "".join("`" * n + " " for n in range(250)),
+    ]
+    texts += ["\n".join("  " * n + "- a" for n in range(200)), "".join("> " * n + "a\n" for n in range(200))]
+    texts += ["|a" * 1000 + "\n" + "|-" * 1000 + "\n" + ("|a" * 40 + "\n") * 300]
+    page.goto(platform.url)
+    found = page.evaluate(
+        """async (texts) => {
+          const { markdown } = await import("/static/markdown.js");
+          return texts.map((text) => {
+            const began = performance.now();
+            const nodes = markdown(text).querySelectorAll("*").length;
+            return [performance.now() - began, nodes, text.slice(0, 30)];
+          });
+        }""",
+        texts,
+    )
+    slowest = max(found)
+    print(f"the slowest of {len(texts)} summaries: {slowest[0]:.0f} ms ({slowest[2]!r})")
+    assert slowest[0] < 500, slowest
+    assert max(nodes for _, nodes, _ in found) < 10_000

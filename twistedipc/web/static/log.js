@@ -1,6 +1,7 @@
 // The log of one attempt: followed, shown, and checked for being all of it.
 
 import { count, duration, el, words } from "./elements.js";
+import { remarkNode, Said } from "./said.js";
 import { SHA256 } from "./sha256.js";
 import { clean, nodesOf, Style } from "./terminal.js";
 
@@ -10,6 +11,7 @@ const LINE_HEIGHT = 20; // as in page.css
 const FRAME_BUDGET = 10; // milliseconds of work on the log between two frames
 const MAX_QUEUED = 50_000; // lines that wait to be shown; beyond that the log is left, and taken up again later
 const MAX_OPEN_LINE = 256 * 1024; // characters of a line that has no end yet
+const MAX_GROUPS = 1000; // groups of one log that can be folded; those after them are lines
 
 /** The log of one attempt: follows it, shows it, and checks that it is all of it. */
 export class LogView {
@@ -29,6 +31,10 @@ export class LogView {
   #open = ""; // a line that has no end yet, and its first record's number
   #openNumber = 0;
   #openNodes = [];
+  #said = new Said((number) => this.#toRecord(number));
+  #group = null; // the group that is open
+  #groups = 0;
+  #folded = false; // how a new group begins
   #chunk = null; // where lines go now
   #plain = ""; // text and numbers that are on their way into it
   #numbers = "";
@@ -42,9 +48,11 @@ export class LogView {
     this.lines = el("div", { class: "log", tabindex: "0", role: "log", "aria-label": "Log" });
     this.status = el("span", { role: "status" }, "waiting for the first line");
     this.bottom = el("button", { class: "quiet", type: "button", hidden: true, onclick: () => this.#toBottom() }, "To the end");
+    this.fold = el("button", { class: "quiet", type: "button", hidden: true, onclick: () => this.#foldAll() }, "Fold groups");
     const whole = `/api/v1/builds/${build}/log?format=text&attempt=${attempt}&follow=1`;
-    this.element = el("div", { class: "log-frame" }, this.lines,
-      el("div", { class: "log-foot" }, this.status, this.bottom, el("a", { href: whole }, "as text")));
+    const frame = el("div", { class: "log-frame" }, this.#said.bar, this.lines,
+      el("div", { class: "log-foot" }, this.status, this.fold, this.bottom, el("a", { href: whole }, "as text")));
+    this.element = el("div", { class: "log-side" }, this.#said.summary, this.#said.remarks, frame);
     this.following = true;
     let top = 0;
     this.lines.addEventListener("scroll", () => {
@@ -138,6 +146,7 @@ export class LogView {
     }
     this.#showOpen();
     this.#settle();
+    this.#said.settle();
     while (this.#rows > MAX_ROWS) this.#drop();
     if (this.following) this.#toBottom();
     if (this.#queue.length) this.#schedule();
@@ -161,7 +170,7 @@ export class LogView {
         this.#line(record, first + index, more?.has(index));
       } else {
         hashed += JSON.stringify(record) + "\n";
-        this.#event(record, message.time);
+        this.#event(record, first + index, message.time);
       }
     }
     this.#digest.update(this.#encoder.encode(hashed));
@@ -239,38 +248,102 @@ export class LogView {
       const text = el("pre", { class: "text" });
       this.#chunk = { element: el("div", { class: "chunk" }, gutter, text), gutter, text, rows: 0 };
       this.#chunk.element.rows = this.#chunk;
-      this.lines.append(this.#chunk.element);
+      (this.#group ?? this.lines).append(this.#chunk.element);
     }
     return this.#chunk;
   }
 
-  #event(event, time) {
+  /** Something between the lines: an element of its own, which counts as a line. */
+  #put(element) {
     this.#closeOpen();
     this.#closeChunk();
-    if (event.type === "step_started") {
+    element.rows = { rows: 1 };
+    this.#rows += 1;
+    (this.#group ?? this.lines).append(element);
+  }
+
+  #event(event, number, time) {
+    // These two are shown elsewhere: a line that has no end yet goes on behind them.
+    if (event.type === "progress") this.#said.progress(event);
+    else if (event.type === "summary") this.#said.summarised(event);
+    else if (event.type === "step_started") {
+      this.#stepOver();
       this.#names.set(event.index, event.name);
       this.#style.reset();
-      this.lines.append(el("div", { class: "step-line", "data-step": event.index }, `${clean(event.name)} `,
+      this.#put(el("div", { class: "step-line", "data-step": event.index }, `${clean(event.name)} `,
         event.command && event.command !== event.name ? el("code", {}, clean(event.command)) : null));
       this.#stepSeen({ index: event.index, name: event.name, outcome: "running", started: time, ended: null });
     } else if (event.type === "step_ended") {
+      this.#stepOver();
       const name = this.#names.get(event.index) ?? `step ${event.index + 1}`;
       const code = event.exit_code ? `, exit code ${event.exit_code}` : "";
       const took = duration(event.milliseconds);
       const text = event.outcome === "succeeded" ? `✓ ${took}` : `✗ ${clean(name)} ${words(event.outcome)} after ${took}${code}`;
-      this.lines.append(el("div", { class: `step-line ${event.outcome}` }, text));
+      this.#put(el("div", { class: `step-line ${event.outcome}` }, text));
       this.#stepSeen({ index: event.index, name, outcome: event.outcome, started: time - event.milliseconds, ended: time });
     } else if (event.type === "notice") {
-      this.lines.append(el("div", { class: `notice ${event.level}` }, clean(event.message)));
+      this.#put(el("div", { class: `notice ${event.level}` }, clean(event.message)));
+    } else if (event.type === "annotation") {
+      this.#closeOpen();
+      this.#said.annotation(event, number);
+      this.#row(number, [remarkNode(event, number)]);
+    } else if (event.type === "group") {
+      this.#beginGroup(event.name, number);
     }
+  }
+
+  /** What was a step's ends with it: progress and a group. */
+  #stepOver() {
+    this.#said.stepOver();
+    this.#endGroup();
+  }
+
+  #endGroup() {
+    this.#closeOpen();
+    this.#closeChunk();
+    this.#group = null;
+  }
+
+  /** What follows can be folded under a heading; so many of them cost too much, and then it is a line. */
+  #beginGroup(name, number) {
+    this.#endGroup();
+    if (!name) return;
+    this.#groups += 1;
+    if (this.#groups > MAX_GROUPS) {
+      this.#row(number, [el("b", {}, `▾ ${clean(name)}`)]);
+      return;
+    }
+    const group = el("details", { class: "group" }, el("summary", {}, clean(name)));
+    group.open = !this.#folded;
+    this.#put(group);
+    this.#group = group;
+    this.fold.hidden = false;
+  }
+
+  #foldAll() {
+    this.#folded = !this.#folded;
+    this.fold.textContent = this.#folded ? "Unfold groups" : "Fold groups";
+    for (const group of this.lines.querySelectorAll(".group")) group.open = !this.#folded;
+    if (this.following) this.#toBottom();
+  }
+
+  /** Show a record that has an element of its own. */
+  #toRecord(number) {
+    const target = this.lines.querySelector(`[data-record="${number}"]`);
+    if (!target) return false;
+    const group = target.closest(".group");
+    if (group) group.open = true;
+    this.following = false;
+    target.scrollIntoView({ block: "center", inline: "nearest" });
+    this.lines.scrollLeft = 0;
+    target.focus({ preventScroll: true });
+    return true;
   }
 
   #gap(message) {
     const lost = message.to - this.#next + 1;
-    this.#closeOpen();
-    this.#closeChunk();
     const what = lost === 1 ? "1 line is" : `${count(lost)} lines are`;
-    this.lines.append(el("div", { class: "gap" }, `… ${what} missing here: ${clean(message.reason)}`));
+    this.#put(el("div", { class: "gap" }, `… ${what} missing here: ${clean(message.reason)}`));
     this.#missing += lost;
     this.#queued -= lost;
     this.#next = message.to + 1;
@@ -288,6 +361,8 @@ export class LogView {
   #drop() {
     let oldest = this.lines.firstElementChild;
     if (oldest?.classList.contains("dropped")) oldest = oldest.nextElementSibling;
+    // Of a group first what is in it, then its heading.
+    if (oldest.classList.contains("group")) oldest = oldest.children[1] ?? oldest;
     const rows = oldest.rows?.rows ?? 0;
     this.#rows -= rows;
     this.#dropped += rows;
@@ -302,6 +377,8 @@ export class LogView {
     const { lines, sha256, complete } = this.#end;
     this.#closeOpen();
     this.#settle();
+    this.#said.stepOver();
+    this.#said.settle();
     this.#stream.leave(this.#topic);
     if (this.#missing) this.#say(`incomplete: ${count(this.#missing)} of ${count(lines)} lines are missing`, "bad");
     else if (this.#next - 1 !== lines) this.#say(`incomplete: ${count(this.#next - 1)} of ${count(lines)} lines came`, "bad");
