@@ -5,9 +5,9 @@ client, except for the two commands that set things up on the machine itself (`i
 
 The map: ``main`` (all commands, and what the process exits with), ``client`` (HTTP), ``access`` (which server, which
 token), ``failures`` (exit codes), ``output`` (tables, times), ``logs`` (reading a log to its end, and checking it),
-``printer`` (showing it), ``ledger`` (work on a ledger without a reactor); a module for each group of commands:
-``projects``, ``builds``, ``releases``, ``tokens``, ``login``, ``setup``; and ``demo`` with ``sample`` (the project
-that it builds) and ``services`` (the two processes that it runs).
+``printer`` and ``progress`` (showing it), ``ledger`` (work on a ledger without a reactor); a module for each group of
+commands: ``projects``, ``builds``, ``releases``, ``tokens``, ``login``, ``setup``; and ``demo`` with ``sample`` (the
+project that it builds) and ``services`` (the two processes that it runs).
 """
 
 from twistedipc.cli.main import main

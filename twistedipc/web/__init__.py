@@ -6,6 +6,7 @@ of it bounded) → ``resource`` (who, may they, is it well formed) → ``routes`
 ``api`` (what each route does), with a ``call.Call`` in and a ``call.Reply`` out.
 
 Beside it: ``auth`` (tokens, cookies, tickets, origins), ``problems`` (errors, RFC 9457), ``schemas`` and ``queries``
-(JSON and queries as types), ``openapi`` (the document), ``log_stream`` and ``log_forms`` and ``terminal`` (a log as one
-response), ``uploads``, ``websocket``, ``page``, ``releases_site``, ``media``; ``context`` is what all of it stands on.
+(JSON and queries as types), ``openapi`` (the document), ``log_stream``, ``log_forms``, ``terminal`` and ``said`` (a log
+as one response), ``uploads``, ``websocket``, ``page``, ``releases_site``, ``media``; ``context`` is what all of it
+stands on.
 """
