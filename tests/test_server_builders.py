@@ -361,7 +361,7 @@ class BuilderLinks(LinkCase):
         """Of a record that came from a build, a builder's word is no better than the build's."""
         good = '{"type":"progress","value":0.5,"label":"half"}'
         batch = '{"type":"lines","first":1,"time":1,"step":0,"lines":[%s]}'
-        frame = '{"type":"log","attempt":"1-1","lease":"ab","batches":[' + batch + "]}\n"
+        frame = '{"type":"log","attempt":"1-1","lease":"' + "ab" * 16 + '","batches":[' + batch + "]}\n"
         (message,) = VOCABULARY.decode_block((frame % good).encode())
         assert isinstance(message, m.Log)
         self.assertEqual([Lines(1, 1, 0, [Progress(0.5, "half")])], message.batches)
