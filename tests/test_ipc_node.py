@@ -18,9 +18,9 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.node import need_node
+from twistedipc.ipc.child import ChildExit
 from twistedipc.ipc.errors import LocalProtocolError, NotConnected
 from twistedipc.ipc.node import (
-    NodeExit,
     NodePeer,
     NodeProcess,
     NodeReactor,
@@ -106,14 +106,14 @@ class NodeTestCase(TestCase):
             **more,
         )
 
-        def kill() -> Deferred[NodeExit]:
+        def kill() -> Deferred[ChildExit]:
             process.signal(signal.SIGKILL)
             return process.ended()
 
         self.addCleanup(kill)
         return process, self.recorders[-1]
 
-    async def end_of(self, process: NodeProcess) -> NodeExit:
+    async def end_of(self, process: NodeProcess) -> ChildExit:
         """How it ends."""
         return await process.ended().addTimeout(DEADLINE, reactor)
 
@@ -136,7 +136,7 @@ class ParentTests(NodeTestCase):
         await recorder.received(1)
         for message in ({"a": [1, 2.5, None, True]}, "größer 😀", 5, ["\ud83d", "x"], "end"):
             process.peer.send(message)
-        assert await self.end_of(process) == NodeExit(0)
+        assert await self.end_of(process) == ChildExit(0)
         assert recorder.messages == [
             "ready",
             {"echo": {"a": [1, 2.5, None, True]}},
@@ -163,7 +163,7 @@ class ParentTests(NodeTestCase):
         for number in range(200):
             process.peer.send({"number": number, "text": "x" * 50_000})
             await process.peer.drain()
-        assert await self.end_of(process) == NodeExit(0)
+        assert await self.end_of(process) == ChildExit(0)
         assert recorder.messages == [{"total": 10_000_000, "text": "y" * 12_000_000}]
 
     async def test_what_was_sent_before_the_exit_arrives(self) -> None:
@@ -171,7 +171,7 @@ class ParentTests(NodeTestCase):
             let left = 5000;
             for (let i = 0; i < 5000; i++) process.send(i, () => { if (--left === 0) process.exit(3); });
         """)
-        assert await self.end_of(process) == NodeExit(3)
+        assert await self.end_of(process) == ChildExit(3)
         assert recorder.messages == list(range(5000))
 
     async def test_a_kill_in_the_middle_of_a_message_drops_that_one_alone(self) -> None:
@@ -182,7 +182,7 @@ class ParentTests(NodeTestCase):
         """)
         await recorder.received(1)
         process.signal(signal.SIGKILL)
-        assert await self.end_of(process) == NodeExit(None, signal.SIGKILL)
+        assert await self.end_of(process) == ChildExit(None, signal.SIGKILL)
         assert recorder.messages == ["whole"]
 
     async def test_a_handle_is_refused_and_holds_nothing_up(self) -> None:
@@ -195,7 +195,7 @@ class ParentTests(NodeTestCase):
             });
         """)
         before = open_descriptors()
-        assert await self.end_of(process) == NodeExit(0), self.output()
+        assert await self.end_of(process) == ChildExit(0), self.output()
         assert recorder.messages == [{"with": "server"}, "next", "last"]
         assert open_descriptors() <= before, "the server's descriptor was kept"
 
@@ -230,7 +230,7 @@ class ParentTests(NodeTestCase):
             await process.peer.drain()
             await deferLater(reactor, 0)
         assert waited
-        assert await self.end_of(process) == NodeExit(0)
+        assert await self.end_of(process) == ChildExit(0)
 
     async def test_pausing_reaches_the_child(self) -> None:
         process, recorder = self.spawn("""
@@ -248,7 +248,7 @@ class ParentTests(NodeTestCase):
         await deferLater(reactor, 0.2)
         assert len(recorder.messages) == 0
         process.peer.resume_reading()
-        assert await self.end_of(process) == NodeExit(0)
+        assert await self.end_of(process) == ChildExit(0)
         assert len(recorder.messages) == 3001
         assert recorder.messages[-1] == "done"
 
@@ -262,7 +262,7 @@ class ParentTests(NodeTestCase):
             """,
             environment={**os.environ, "NODE_UNIQUE_ID": "1", "X": "mine"},
         )
-        assert await self.end_of(process) == NodeExit(0), self.output()
+        assert await self.end_of(process) == ChildExit(0), self.output()
         assert recorder.messages == [[False, "undefined", True, "mine"]]
 
     async def test_disconnecting_is_noticed_there(self) -> None:
@@ -274,7 +274,7 @@ class ParentTests(NodeTestCase):
         await recorder.received(1)
         process.peer.send("one more")
         await process.peer.disconnect()
-        assert await self.end_of(process) == NodeExit(4)
+        assert await self.end_of(process) == ChildExit(4)
         assert self.output() == "one more\ngone\n"
 
     async def test_output_held_open_by_a_grandchild_does_not_hold_the_end_up(self) -> None:
@@ -283,7 +283,7 @@ class ParentTests(NodeTestCase):
             const sleeper = spawn('sleep', ['60'], {stdio: ['ignore', 'inherit', 'inherit'], detached: true});
             process.send(sleeper.pid, () => process.exit(0));
         """)
-        assert await self.end_of(process) == NodeExit(0)
+        assert await self.end_of(process) == ChildExit(0)
         os.kill(recorder.messages[0], signal.SIGKILL)
 
     async def test_a_program_that_is_not_there(self) -> None:
@@ -301,7 +301,7 @@ class ParentTests(NodeTestCase):
             raise ZeroDivisionError
 
         recorder.react = fail
-        assert await self.end_of(process) == NodeExit(5)
+        assert await self.end_of(process) == ChildExit(5)
         assert recorder.closed == ["an error inside"]
         assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
 

@@ -55,6 +55,7 @@ and in another process::
     total = await calculator.call(Add(a=2, b=3), timeout=5)
 """
 
+from twistedipc.ipc.child import ChildExit
 from twistedipc.ipc.credit import CreditWindow
 from twistedipc.ipc.dial import DialService, dial_links
 from twistedipc.ipc.eager import send_at_once
@@ -80,7 +81,6 @@ from twistedipc.ipc.messages import Vocabulary
 from twistedipc.ipc.node import (
     NodeApplication,
     NodeApplicationFactory,
-    NodeExit,
     NodePeer,
     NodeProcess,
     NoParentChannel,
@@ -93,6 +93,7 @@ from twistedipc.ipc.protocol import JSONLineProtocol
 from twistedipc.ipc.remote import Remote, Unlinked, dial
 from twistedipc.ipc.service import Listening, Service, handles, listen
 from twistedipc.ipc.session import PeerInfo, SessionSettings
+from twistedipc.ipc.spawn import Spawned, spawn
 from twistedipc.ipc.streams import Receiver, Stream, StreamFailed, StreamId
 
 __all__ = [
@@ -105,6 +106,7 @@ __all__ = [
     "BadVocabulary",
     "CallFailed",
     "CallTimedOut",
+    "ChildExit",
     "Code",
     "CreditWindow",
     "DialService",
@@ -121,7 +123,6 @@ __all__ = [
     "NoParentChannel",
     "NodeApplication",
     "NodeApplicationFactory",
-    "NodeExit",
     "NodePeer",
     "NodeProcess",
     "NotConnected",
@@ -136,6 +137,7 @@ __all__ = [
     "Request",
     "Service",
     "SessionSettings",
+    "Spawned",
     "Stream",
     "StreamFailed",
     "StreamId",
@@ -151,6 +153,7 @@ __all__ = [
     "parent_channel",
     "read_key",
     "send_at_once",
+    "spawn",
     "spawn_node",
     "write_key",
 ]

@@ -30,7 +30,7 @@ from zope.interface import implementer
 
 from twistedipc.ipc.credentials import refuse_strangers
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles, client_endpoint, parse_dialled
-from twistedipc.ipc.errors import Code
+from twistedipc.ipc.errors import BadEndpoint, Code
 from twistedipc.ipc.peer import ApplicationFactory
 from twistedipc.ipc.protocol import JSONLineProtocol
 from twistedipc.ipc.session import SessionSettings, Side
@@ -63,9 +63,11 @@ def dial_links(
     :param tls: for ``tls:`` endpoints
     :param uids: for ``unix:`` endpoints: whose listener may answer; None is this process's own user, and root
     :param random: gives numbers from 0 to 1, by which the delays are scattered
-    :raises BadEndpoint: the endpoint can't be dialled
+    :raises BadEndpoint: the endpoint can't be dialled, or only once: for those there is `OneLink`
     """
     address = parse_dialled(endpoint, has_key=settings.key is not None)
+    if address.is_inherited:
+        raise BadEndpoint(f"{endpoint!r}: it is one connection, which can't be made again when it is lost")
     connecting = client_endpoint(reactor, address, tls)
 
     def check(link: JSONLineProtocol) -> str | None:

@@ -8,10 +8,13 @@ Endpoint strings: where to dial and where to listen, and what each kind of endpo
 
     dialling    tcp:HOST:PORT   unix:PATH              tls:HOST:PORT
     listening   tcp:PORT[:interface=ADDRESS]   unix:PATH[:mode=0660]   tls:PORT[:interface=ADDRESS]
+    either      fd:NUMBER   fd:$VARIABLE   stdio:      what this process was started with: see ``inherited``
+    listening   systemd:   systemd:NAME                a socket by systemd's socket activation, the same
 
 An IPv6 address goes into brackets: ``tcp:[::1]:8700``. ``tcp:`` is for this machine alone, and listens on 127.0.0.1
 unless told otherwise; beyond it goes ``tls:``. On both a key is required. A UNIX socket is protected by its
-permissions and by the peer's credentials, and needs none.
+permissions and by the peer's credentials, and needs none. Nor does what the parent process has handed over, which is
+trusted as the parent itself is.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ from twisted.internet.endpoints import (
     wrapClientTLS,
 )
 from twisted.internet.interfaces import (
+    IReactorFDSet,
     IReactorPluggableNameResolver,
+    IReactorSocket,
     IReactorSSL,
     IReactorTCP,
     IReactorTime,
@@ -61,7 +66,12 @@ CONNECT_TIMEOUT = 10.0
 _UNIX_PATH_LIMIT = 103
 
 
-class LinkReactor(IReactorTime, IReactorTCP, IReactorUNIX, IReactorSSL, IReactorPluggableNameResolver):
+Kind = Literal["tcp", "unix", "tls", "fd", "stdio", "systemd"]
+
+
+class LinkReactor(
+    IReactorTime, IReactorTCP, IReactorUNIX, IReactorSSL, IReactorPluggableNameResolver, IReactorSocket, IReactorFDSet
+):
     """What dialling and listening need of a reactor."""
 
 
@@ -81,11 +91,17 @@ class TLSFiles:
 class Address:
     """A parsed endpoint string. ``host`` is what to dial, or the interface to listen on."""
 
-    kind: Literal["tcp", "unix", "tls"]
+    kind: Kind
     host: str = ""
     port: int = 0
     path: str = ""
     mode: int = 0o600
+    name: str = ""  # of what was inherited: a descriptor's number, a variable with its ``$``, a name of systemd's
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether it was made by whoever started this process."""
+        return self.kind in ("fd", "stdio", "systemd")
 
     @property
     def is_loopback(self) -> bool:
@@ -103,6 +119,10 @@ def parse_dialled(text: str, *, has_key: bool) -> Address:
     kind, rest = _split(text)
     if kind == "unix":
         address = Address("unix", path=_path(text, rest))
+    elif kind == "systemd":
+        raise BadEndpoint(f"{text!r}: what systemd hands over is there to be listened at")
+    elif kind in ("fd", "stdio"):
+        address = Address(kind, name=_name(text, kind, rest))
     else:
         match _fields(rest):
             case [host, port]:
@@ -123,6 +143,8 @@ def parse_listened(text: str, *, has_key: bool) -> Address:
             address = Address("unix", path=_path(text, path), mode=_mode(text, mode))
         else:
             address = Address("unix", path=_path(text, rest))
+    elif kind in ("fd", "stdio", "systemd"):
+        address = Address(kind, name=_name(text, kind, rest))
     else:
         match _fields(rest):
             case [port]:
@@ -161,30 +183,33 @@ def server_endpoint(reactor: LinkReactor, address: Address, tls: TLSFiles | None
     if address.kind == "tcp":
         make = TCP6ServerEndpoint if ":" in address.host else TCP4ServerEndpoint
         return make(reactor, address.port, interface=address.host)
-    files = tls or TLSFiles()
+    return SSL4ServerEndpoint(reactor, address.port, server_options(tls or TLSFiles()), interface=address.host)
+
+
+def server_options(files: TLSFiles) -> CertificateOptions:
+    """What a TLS server needs. `BadEndpoint` if there is no certificate."""
     certificate, chain = _own_certificate(files)
     if certificate is None:
         raise BadEndpoint("to listen at tls:, a certificate and its key are needed")
-    options = CertificateOptions(
+    return CertificateOptions(
         privateKey=certificate.privateKey.original,
         certificate=certificate.original,
         extraCertChain=chain or None,
         # Given a root of trust, it also requires that clients have a certificate, which the `ssl:` string can't.
         trustRoot=_trust(files),
     )
-    return SSL4ServerEndpoint(reactor, address.port, options, interface=address.host)
 
 
 # -- reading strings -------------------------------------------------------------------------------------------------
 
 
-def _split(text: str) -> tuple[Literal["tcp", "unix", "tls"], str]:
-    kind, _, rest = text.partition(":")
+def _split(text: str) -> tuple[Kind, str]:
+    kind, colon, rest = text.partition(":")
     match kind:
-        case "tcp" | "unix" | "tls":
+        case "tcp" | "unix" | "tls" | "fd" | "stdio" | "systemd" if colon:
             return kind, rest
         case _:
-            raise BadEndpoint(f"{text!r}: an endpoint begins with tcp:, unix: or tls:")
+            raise BadEndpoint(f"{text!r}: an endpoint begins with tcp:, unix: or tls:, or with fd:, stdio: or systemd:")
 
 
 def _fields(rest: str) -> list[str]:
@@ -198,6 +223,20 @@ def _path(text: str, path: str) -> str:
     if len(os.fsencode(path)) > _UNIX_PATH_LIMIT:
         raise BadEndpoint(f"{text!r}: the path of a UNIX socket has at most {_UNIX_PATH_LIMIT} bytes")
     return path
+
+
+_INHERITED: dict[str, tuple[str, str]] = {
+    "fd": (r"[0-9]{1,9}|\$[A-Za-z_][A-Za-z0-9_]*", "fd:NUMBER or fd:$VARIABLE"),
+    "stdio": ("", "stdio:"),
+    "systemd": (r"[^:\x00-\x1f\x7f]*", "systemd: or systemd:NAME"),
+}
+
+
+def _name(text: str, kind: str, name: str) -> str:
+    pattern, expected = _INHERITED[kind]
+    if not re.fullmatch(pattern, name):
+        raise BadEndpoint(f"{text!r}: {expected} is expected")
+    return name
 
 
 def _mode(text: str, mode: str) -> int:
@@ -233,6 +272,8 @@ def _check_protection(text: str, address: Address, *, has_key: bool) -> None:
         if not has_key and not hasattr(socket, "SO_PEERCRED"):
             raise BadEndpoint(f"{text!r}: this system doesn't tell who is at a UNIX socket, so a key is required")
         return
+    if address.is_inherited:
+        return  # what of these is met by strangers is looked at when it is known what it is
     if address.kind == "tcp" and not address.is_loopback:
         raise BadEndpoint(f"{text!r}: tcp: is not encrypted, and only for this machine; use tls: instead")
     if not has_key:

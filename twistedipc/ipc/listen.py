@@ -14,6 +14,8 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol as TypingProtocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -23,8 +25,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistedipc.ipc.credentials import refuse_strangers
-from twistedipc.ipc.endpoints import Address, LinkReactor, TLSFiles, parse_listened, server_endpoint
+from twistedipc.ipc.endpoints import LinkReactor, TLSFiles, parse_listened, server_endpoint
 from twistedipc.ipc.errors import BadEndpoint, Code
+from twistedipc.ipc.inherited import InheritedPlace
 from twistedipc.ipc.peer import ApplicationFactory
 from twistedipc.ipc.protocol import JSONLineProtocol
 from twistedipc.ipc.session import SessionSettings, Side
@@ -44,6 +47,7 @@ def listen_for_links(
     uids: frozenset[int] | None = None,
     unauthenticated: int = UNAUTHENTICATED,
     connections: int = CONNECTIONS,
+    over: Callable[[str], None] | None = None,
 ) -> ListenService:
     """
     A service that accepts links at ``endpoint``.
@@ -52,24 +56,62 @@ def listen_for_links(
     :param uids: for ``unix:`` endpoints: who may connect; None is this process's own user, and root
     :param unauthenticated: how many connections may not have authenticated yet
     :param connections: how many connections there may be
+    :param over: where there is one connection and no other will come (``fd:``, ``stdio:``): told why it has ended
     :raises BadEndpoint: the endpoint can't be listened at
     """
-    address = parse_listened(endpoint, has_key=settings.key is not None)
+    place = place_of(reactor, endpoint, has_key=settings.key is not None, tls=tls, uids=uids)
+    factory = _LinkFactory(reactor, settings, application_factory, unauthenticated, connections, place.check)
+    factory.over = over if place.is_single else None
+    return ListenService(place, factory)
 
-    def check(link: JSONLineProtocol) -> str | None:
-        return refuse_strangers(link.transport, uids) if address.kind == "unix" else None
 
-    factory = _LinkFactory(reactor, settings, application_factory, check, unauthenticated, connections)
-    return ListenService(endpoint, address, server_endpoint(reactor, address, tls), factory)
+class Connection(TypingProtocol):
+    """What this module needs of a connection that was accepted."""
+
+    transport: object
+
+    def close(self, code: str, reason: str, *, abrupt: bool = False) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where connections come in, and whose."""
+
+    text: str
+    endpoint: IStreamServerEndpoint
+    is_single: bool = False  # it is one connection, and no other will come
+    path: str = ""  # of a UNIX socket that is made
+    uids: frozenset[int] | None = None
+    has_credentials: bool = False  # the kernel tells who connects
+
+    def check(self, connection: Connection) -> str | None:
+        """A reason to refuse a connection, or None."""
+        return refuse_strangers(connection.transport, self.uids) if self.has_credentials else None
+
+
+def place_of(
+    reactor: LinkReactor, text: str, *, has_key: bool, tls: TLSFiles | None, uids: frozenset[int] | None
+) -> Place:
+    """The place that an endpoint string is of. `BadEndpoint` if it can't be listened there."""
+    address = parse_listened(text, has_key=has_key)
+    if address.is_inherited:
+        inherited = InheritedPlace(reactor, address, has_key=has_key, tls=tls)
+        return Place(
+            text,
+            inherited.endpoint,
+            is_single=inherited.is_single,
+            uids=uids,
+            has_credentials=inherited.has_credentials,
+        )
+    is_unix = address.kind == "unix"
+    return Place(text, server_endpoint(reactor, address, tls), path=address.path, uids=uids, has_credentials=is_unix)
 
 
 class ListenService(Service):
     """Accepts connections, from `startService` until the Deferred that `stopService` returns has fired."""
 
-    def __init__(self, text: str, address: Address, endpoint: IStreamServerEndpoint, factory: _LinkFactory) -> None:
-        self._text = text
-        self._address = address
-        self._endpoint = endpoint
+    def __init__(self, place: Place, factory: Connections) -> None:
+        self._place = place
         self._factory = factory
         self._port: IListeningPort | None = None
 
@@ -80,14 +122,14 @@ class ListenService(Service):
         :raises BadEndpoint: somebody listens there already, or it isn't a place to listen at
         """
         super().startService()
-        if self._address.kind == "unix":
-            _remove_stale_socket(self._text, self._address.path)
+        if self._place.path:
+            _remove_stale_socket(self._place.text, self._place.path)
         outcome: list[IListeningPort | Failure] = []
-        # TCP, UNIX and TLS endpoints all listen at once, or fail at once.
-        self._endpoint.listen(self._factory).addBoth(outcome.append)
+        # All these endpoints listen at once, or fail at once.
+        self._place.endpoint.listen(self._factory).addBoth(outcome.append)
         result = outcome[0]
         if isinstance(result, Failure):
-            raise BadEndpoint(f"{self._text!r}: can't listen there: {result.getErrorMessage()}")
+            raise BadEndpoint(f"{self._place.text!r}: can't listen there: {result.getErrorMessage()}")
         self._port = result
 
     @property
@@ -131,67 +173,92 @@ def _remove_stale_socket(text: str, path: str) -> None:
     raise BadEndpoint(f"{text!r}: somebody listens there already")
 
 
-class _LinkFactory(Factory):
-    """Makes the connections of one `ListenService`, and owns them."""
+class Connections(Factory):
+    """
+    Owns the connections of one `ListenService`, and bounds their number.
+
+    :param check: gives a reason to refuse a connection, or None
+    """
 
     _log = Logger()
     noisy = False
+
+    def __init__(self, connections: int, check: Callable[[Connection], str | None]) -> None:
+        #: told why the one connection has ended that there was
+        self.over: Callable[[str], None] | None = None
+        self._limit = connections
+        self._check = check
+        self._connections: set[Connection] = set()
+        self._stopping: Deferred[None] | None = None
+
+    def close_all(self) -> Deferred[None]:
+        """Fires when there is no connection left."""
+        gone: Deferred[None] = Deferred()
+        self._stopping = gone
+        for connection in list(self._connections):
+            connection.close(Code.CLOSED, "the peer is stopping")
+        self._all_gone()
+        return gone
+
+    def _all_gone(self) -> None:
+        if self._stopping is not None and not self._connections:
+            stopping, self._stopping = self._stopping, None
+            stopping.callback(None)
+
+    def made(self, connection: Connection) -> str | None:
+        """There is a connection. A reason to refuse it, or None."""
+        self._connections.add(connection)
+        if len(self._connections) > self._limit:
+            return "there are too many connections"
+        return self._check(connection)
+
+    def lost(self, connection: Connection, reason: str) -> None:
+        """A connection is gone."""
+        self._connections.discard(connection)
+        self._log.info("a link was lost: {reason}", reason=reason)
+        if self.over is not None:
+            self.over(reason)
+        self._all_gone()
+
+
+class _LinkFactory(Connections):
+    """Makes the links of one `ListenService`."""
 
     def __init__(
         self,
         clock: IReactorTime,
         settings: SessionSettings,
         application_factory: ApplicationFactory,
-        check: Callable[[JSONLineProtocol], str | None],
         unauthenticated: int,
         connections: int,
+        check: Callable[[Connection], str | None],
     ) -> None:
+        super().__init__(connections, check)
         self._clock = clock
         self._settings = settings
         self._application_factory = application_factory
-        self._check = check
         self._unauthenticated_limit = unauthenticated
-        self._limit = connections
         # In the order of their arrival.
         self._unauthenticated: dict[JSONLineProtocol, None] = {}
-        self._links: set[JSONLineProtocol] = set()
-        self._stopping: Deferred[None] | None = None
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         return JSONLineProtocol(Side.LISTENER, self._settings, self._application_factory, self._clock, self)
 
-    def close_all(self) -> Deferred[None]:
-        """Fires when there is no connection left."""
-        gone: Deferred[None] = Deferred()
-        self._stopping = gone
-        for link in list(self._links):
-            link.close(Code.CLOSED, "the peer is stopping")
-        self._all_gone()
-        return gone
-
-    def _all_gone(self) -> None:
-        if self._stopping is not None and not self._links:
-            stopping, self._stopping = self._stopping, None
-            stopping.callback(None)
-
     # -- as the connections' owner
 
     def link_made(self, link: JSONLineProtocol) -> str | None:
-        self._links.add(link)
-        if len(self._links) > self._limit:
-            return "there are too many connections"
-        self._unauthenticated[link] = None
-        if len(self._unauthenticated) > self._unauthenticated_limit:
-            oldest = next(iter(self._unauthenticated))
-            del self._unauthenticated[oldest]
-            oldest.close(Code.BUSY, "too many connections haven't authenticated", abrupt=True)
-        return self._check(link)
+        refusal = self.made(link)
+        if refusal is None:
+            self._unauthenticated[link] = None
+            if len(self._unauthenticated) > self._unauthenticated_limit:
+                oldest = next(iter(self._unauthenticated))
+                del self._unauthenticated[oldest]
+                oldest.close(Code.BUSY, "too many connections haven't authenticated", abrupt=True)
+        return refusal
 
     def link_ready(self, link: JSONLineProtocol) -> None:
         self._unauthenticated.pop(link, None)
 
     def link_lost(self, link: JSONLineProtocol, reason: str) -> None:
-        self._links.discard(link)
         self._unauthenticated.pop(link, None)
-        self._log.info("a link was lost: {reason}", reason=reason)
-        self._all_gone()
+        self.lost(link, reason)

@@ -19,12 +19,10 @@ import socket
 import stat
 from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ProcessDone
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -35,12 +33,13 @@ from twisted.internet.interfaces import (
     IReactorTime,
     ITransport,
 )
-from twisted.internet.protocol import ProcessProtocol, ServerFactory, connectionDone
 from twisted.internet.protocol import Protocol as StreamProtocol
+from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistedipc.ipc.child import Child, ChildExit
 from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.errors import LinkError, LocalProtocolError, NotConnected
 from twistedipc.ipc.node_channel import MESSAGE_LIMIT, BadLine, NodeChannel, Overlong, Received
@@ -48,10 +47,6 @@ from twistedipc.ipc.protocol import LinkTransport
 
 #: Bytes that may wait for a peer that doesn't read, before `NodePeer.send` refuses more.
 OUTBOUND_LIMIT = 64 << 20
-
-#: Seconds after a child's exit in which its channel and its output are read to the end. Only something else that has
-#: inherited them can keep them open longer.
-DRAIN = 1.0
 
 #: Seconds to write what is left when the channel is closed, to a peer that doesn't read it.
 LINGER = 5.0
@@ -138,14 +133,6 @@ NodeApplicationFactory = Callable[[NodePeer], NodeApplication]
 # -- as the parent ---------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class NodeExit:
-    """How a child has ended: its exit code, or the signal that it died of."""
-
-    code: int | None
-    signal: int | None = None
-
-
 def spawn_node(
     reactor: NodeReactor,
     script: str | Path,
@@ -173,9 +160,9 @@ def spawn_node(
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
-        process = _Process(reactor, output)
+        process = Child(reactor, output)
         pipes: dict[int, int | str] = {1: 1, 2: 2} if output is None else {1: "r", 2: "r"}
-        transport = reactor.spawnProcess(
+        reactor.spawnProcess(
             process,
             command[0],
             command,
@@ -184,98 +171,29 @@ def spawn_node(
             childFDs={0: 0, **pipes, _CHILD_FD: theirs.fileno()},
         )
         channel = _adopt(reactor, ours.fileno(), application_factory, "the child", message_limit)
-    process.channel_of(channel)
-    return NodeProcess(channel.peer, process, transport)
+    process.talked_to_by(channel)
+    return NodeProcess(channel.peer, process)
 
 
 class NodeProcess:
     """A child with a channel."""
 
-    def __init__(self, peer: NodePeer, process: _Process, transport: Any) -> None:
+    def __init__(self, peer: NodePeer, process: Child) -> None:
         self.peer = peer
         self._process = process
-        self._transport = transport
 
     @property
     def pid(self) -> int | None:
         """Its process id, while it lives."""
-        pid: int | None = self._transport.pid
-        return pid
+        return self._process.pid
 
     def signal(self, number: int) -> None:
         """Send it a signal. Nothing happens if it has ended."""
-        if self._process.exit is None and self._transport.pid is not None:
-            os.kill(self._transport.pid, number)
+        self._process.signal(number)
 
-    def ended(self) -> Deferred[NodeExit]:
+    def ended(self) -> Deferred[ChildExit]:
         """Fires when it has exited and all that it sent and printed was delivered."""
         return self._process.ended()
-
-
-class _Process(ProcessProtocol):
-    """Waits for three things: the exit, the end of the output, the end of the channel."""
-
-    def __init__(self, clock: IReactorTime, output: Callable[[int, bytes], None] | None) -> None:
-        self._clock = clock
-        self._output = output
-        self._channel: _Channel | None = None
-        self._waiting: list[Deferred[NodeExit]] = []
-        self._printed_all = False
-        self._deadline: IDelayedCall | None = None
-        self.exit: NodeExit | None = None
-
-    def channel_of(self, channel: _Channel) -> None:
-        """The channel whose end is waited for."""
-        self._channel = channel
-        channel.closed().addCallback(lambda _: self._look())
-
-    def ended(self) -> Deferred[NodeExit]:
-        """See `NodeProcess.ended`."""
-        if self._is_over() and self.exit is not None:
-            return succeed(self.exit)
-        waiting: Deferred[NodeExit] = Deferred()
-        self._waiting.append(waiting)
-        return waiting
-
-    def childDataReceived(self, childFD: int, data: bytes) -> None:
-        if self._output is not None:
-            self._output(childFD, data)
-
-    def processExited(self, reason: Failure) -> None:
-        error = reason.value
-        if isinstance(error, ProcessDone):
-            self.exit = NodeExit(0)
-        else:
-            self.exit = NodeExit(getattr(error, "exitCode", None), getattr(error, "signal", None))
-        self._deadline = self._clock.callLater(DRAIN, self._give_up)
-        self._look()
-
-    def processEnded(self, reason: Failure) -> None:
-        self._printed_all = True
-        self._look()
-
-    def _give_up(self) -> None:
-        self._deadline = None
-        if self._channel is not None:
-            self._channel.abort("the child has exited")
-        if not self._printed_all:
-            self._printed_all = True
-            assert self.transport is not None
-            self.transport.loseConnection()
-        self._look()
-
-    def _is_over(self) -> bool:
-        return self.exit is not None and self._printed_all and (self._channel is None or self._channel.over)
-
-    def _look(self) -> None:
-        if not self._is_over() or self.exit is None:
-            return
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(self.exit)
 
 
 # -- as the child ----------------------------------------------------------------------------------------------------
@@ -366,7 +284,7 @@ class _Channel(StreamProtocol):
         self.peer = NodePeer(self)
         self.open = False
         self.full = False  # the transport takes no more for now
-        self.over = False
+        self.is_over = False
         self._clock = clock
         self._application_factory = application_factory
         self._application: NodeApplication | None = None
@@ -405,7 +323,7 @@ class _Channel(StreamProtocol):
         self.open = False
         self._reading = True
         self._deliver()  # what has arrived was sent before the end
-        self.over = True
+        self.is_over = True
         for call in (self._turn_end, self._linger):
             if call is not None and call.active():
                 call.cancel()
@@ -424,6 +342,10 @@ class _Channel(StreamProtocol):
 
     # -- reading
 
+    @property
+    def reading_is_paused(self) -> bool:
+        return not self._reading
+
     def pause_reading(self) -> None:
         if self.open and self._reading:
             self._reading = False
@@ -436,7 +358,7 @@ class _Channel(StreamProtocol):
             self._at_turn_end()
 
     def _deliver(self) -> None:
-        while self._events and self._reading and not self.over:
+        while self._events and self._reading and not self.is_over:
             match self._events.popleft():
                 case Received(message=message, handle_refused=refused):
                     if refused:
@@ -523,7 +445,7 @@ class _Channel(StreamProtocol):
 
     def abort(self, reason: str) -> None:
         """Close it at once, whatever waits."""
-        if not self.over and self._wire is not None:
+        if not self.is_over and self._wire is not None:
             if self.open:
                 self._reason = reason
             self.open = False
@@ -531,7 +453,7 @@ class _Channel(StreamProtocol):
 
     def closed(self) -> Deferred[None]:
         """Fires when nothing comes any more."""
-        if self.over:
+        if self.is_over:
             return succeed(None)
         closing: Deferred[None] = Deferred()
         self._closing.append(closing)

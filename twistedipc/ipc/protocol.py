@@ -146,6 +146,7 @@ class JSONLineProtocol(LineReceiver):
         # Reading.
         self._backlog: deque[Iterator[Event]] = deque()  # what each chunk brought and hasn't been delivered
         self._delivering = False
+        self._wire_is_paused = False
         self._messages_received: Callable[[list[Any]], None] | None = None
         # Writing.
         self.writing_is_paused = False  # as the application knows it
@@ -271,7 +272,9 @@ class JSONLineProtocol(LineReceiver):
             return
         self.paused = True
         self._session.pause_reading()
-        self._wire.pauseProducing()
+        if not self._wire_is_paused:
+            self._wire_is_paused = True
+            self._wire.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Read again. What waits is delivered first, and not from within this call. Idempotent."""
@@ -279,8 +282,15 @@ class JSONLineProtocol(LineReceiver):
             return
         self.paused = False
         self._session.resume_reading(self._clock.seconds())
-        self._wire.resumeProducing()
         self._flush_at_turn_end()
+
+    def _resume_wire(self) -> None:
+        """
+        Read from the transport again: not before what waits is delivered, for what it has may be the connection's end.
+        """
+        if self._wire_is_paused and not self.paused and self._life is _OPEN:
+            self._wire_is_paused = False
+            self._wire.resumeProducing()
 
     def _deliver(self) -> None:
         """Hand events on, until there are none or the application wants no more for now."""
@@ -468,6 +478,7 @@ class JSONLineProtocol(LineReceiver):
         finally:
             self._corked = False
         self._flush()
+        self._resume_wire()
 
     def _flush(self) -> None:
         """Write what was collected, and act on the session's end if it has come."""
@@ -516,10 +527,10 @@ class JSONLineProtocol(LineReceiver):
         self._wire.unregisterProducer()
         self._wire_is_full = False
         self._write_held()
-        if self.paused:
+        if self._wire_is_paused:
             # What the peer still sends must be read: unread bytes would make the kernel reset the connection, and
             # the peer would never see the reason.
-            self.paused = False
+            self.paused = self._wire_is_paused = False
             self._wire.resumeProducing()
         self._timer = self._clock.callLater(LINGER, self._wire.abortConnection)
         self._wire.loseConnection()

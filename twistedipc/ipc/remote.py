@@ -27,13 +27,16 @@ from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.ipc.dial import DialService, dial_links
-from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
+from twistedipc.ipc.endpoints import LinkReactor, TLSFiles, parse_dialled
 from twistedipc.ipc.errors import CallFailed, CallTimedOut, Code, NotConnected, QueueFull
+from twistedipc.ipc.inherited import inherited_connection
 from twistedipc.ipc.interface import Interface, Request
 from twistedipc.ipc.messages import encode
+from twistedipc.ipc.once import OneLink
 from twistedipc.ipc.outbox import MemoryOutbox, Outbox
 from twistedipc.ipc.peer import Peer
 from twistedipc.ipc.service import Limits, Service, ServiceApplication, side_settings
+from twistedipc.ipc.session import Side
 from twistedipc.ipc.streams import Outgoing, Receivers, Stream
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -75,9 +78,12 @@ def dial(
     Stay linked with the service at ``endpoint`` (``unix:PATH``, ``tcp:HOST:PORT``, ``tls:HOST:PORT``) until
     `Remote.close`. Returns at once; whether, and when, it can be reached is told by `Remote.linked`.
 
+    At ``fd:NUMBER`` or ``fd:$VARIABLE``, a connection that this process has inherited, and at ``stdio:``, its standard
+    input and output, there is one link and no other: when it has ended, that is final (`Remote.closed`).
+
     :param interface: the service's
     :param service: what answers that side, if it calls as well
-    :param key: the secret of both sides, at least 16 bytes; only a UNIX socket needs none
+    :param key: the secret of both sides, at least 16 bytes; a UNIX socket and what was inherited need none
     :param name: this side's name, for logs; by default its role and process id
     :param tls: certificates, for ``tls:``
     :param uids: for ``unix:``, whose process may answer; by default this user's and root's
@@ -87,6 +93,11 @@ def dial(
     answered = None if service is None else service.interface
     settings = side_settings(interface.peer_role, interface.role, answered, interface, key, name, limits)
     remote = Remote(reactor, interface, service, unlinked)
+    address = parse_dialled(endpoint, has_key=key is not None)
+    if address.is_inherited:
+        connect = inherited_connection(reactor, address)
+        remote.start(OneLink(reactor, endpoint, Side.DIALLER, settings, remote.application, connect, remote.over))
+        return remote
     links = dial_links(reactor, endpoint, settings, remote.application, tls=tls, uids=uids, random=random)
     remote.start(links)
     return remote
@@ -95,17 +106,21 @@ def dial(
 class Remote:
     """A service, over one link after another. Made by `dial`."""
 
-    def __init__(self, clock: IReactorTime, interface: Interface, service: Service | None, unlinked: Unlinked) -> None:
+    def __init__(
+        self, clock: IReactorTime, interface: Interface | None, service: Service | None, unlinked: Unlinked
+    ) -> None:
         self._clock = clock
         self._service = service
         streams = service is not None and service.interface.streams
         self._receivers = Receivers(service.receiver) if service is not None and streams else None
-        self._outgoing = Outgoing(clock, interface.streams)
+        self._outgoing = Outgoing(clock, {} if interface is None else interface.streams)
         self._unlinked = unlinked
-        self._links: DialService | None = None
+        self._links: DialService | OneLink | None = None
         self._peer: Peer | None = None
         self._why = "there is no link yet"
         self._closed = False
+        self._over = False  # there is no link, and there won't be one
+        self._closing: list[Deferred[str]] = []
         self._waiting: list[Deferred[Peer]] = []
         self._queue: deque[msgspec.Struct] = deque()
         self._queued = 0  # bytes
@@ -124,7 +139,7 @@ class Remote:
             each.callback(peer)
         return application
 
-    def start(self, links: DialService) -> None:
+    def start(self, links: DialService | OneLink) -> None:
         """Begin to dial."""
         self._links = links
         links.startService()
@@ -169,15 +184,41 @@ class Remote:
 
     def close(self) -> Deferred[None]:
         """Say goodbye, and dial no more. Fires when the link is closed. What waits for a link fails."""
-        if not self._closed:
-            self._closed = True
-            self._why = "it was closed here"
-            self._queue.clear()
-            self._outgoing.close()
-            waiting, self._waiting = self._waiting, []
-            for each in waiting:
-                each.errback(NotConnected(self._why))
-        return succeed(None) if self._links is None else self._links.stopService()
+        self._end("it was closed here")
+        stopped = succeed(None) if self._links is None else self._links.stopService()
+        return stopped.addCallback(lambda _: self.over(self._why))
+
+    def closed(self) -> Deferred[str]:
+        """
+        Fires when there is no link and won't be another, with the reason, for people: after `close`; or, where there is
+        one link only, when it has ended.
+        """
+        if self._over:
+            return succeed(self._why)
+        closing: Deferred[str] = Deferred()
+        self._closing.append(closing)
+        return closing
+
+    def over(self, reason: str) -> None:
+        """There won't be another link. For who makes the links."""
+        self._end(reason)
+        if not self._over:
+            self._over = True
+            closing, self._closing = self._closing, []
+            for each in closing:
+                each.callback(self._why)
+
+    def _end(self, why: str) -> None:
+        """What waits for a link waits in vain."""
+        if self._closed:
+            return
+        self._closed = True
+        self._why = why
+        self._queue.clear()
+        self._outgoing.close()
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.errback(NotConnected(why))
 
     # -- asking
 

@@ -31,7 +31,7 @@ from typing import Any, ClassVar, ParamSpec, TypedDict, TypeVar, Unpack
 
 import msgspec
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -242,6 +242,8 @@ class Listening:
         self._receivers = Receivers(service.receiver) if service.interface.streams else None
         self._outgoing: dict[str, Outgoing] = {}
         self._links: ListenService | None = None
+        self._why = ""  # nobody is met any more, and why
+        self._closing: list[Deferred[str]] = []
 
     def application(self, peer: Peer) -> ServiceApplication:
         """A peer has linked. The application factory of its links."""
@@ -272,7 +274,7 @@ class Listening:
             raise RuntimeError("it isn't listening")
         host = self._links.host
         if not isinstance(host, IPv4Address | IPv6Address):
-            raise TypeError("a UNIX socket has no port")
+            raise TypeError("it isn't TCP, and has no port")
         return host.port
 
     def close(self) -> Deferred[None]:
@@ -281,7 +283,26 @@ class Listening:
             raise RuntimeError("it isn't listening")
         for outgoing in self._outgoing.values():
             outgoing.close()
-        return self._links.stopService()
+        return self._links.stopService().addCallback(lambda _: self.over("it was closed here"))
+
+    def closed(self) -> Deferred[str]:
+        """
+        Fires when nobody is met any more, with the reason, for people: after `close`; or, at ``stdio:`` and ``fd:``,
+        when the one link has ended that there was.
+        """
+        if self._why:
+            return succeed(self._why)
+        closing: Deferred[str] = Deferred()
+        self._closing.append(closing)
+        return closing
+
+    def over(self, reason: str) -> None:
+        """Nobody else will come. For who makes the links."""
+        if not self._why:
+            self._why = reason
+            closing, self._closing = self._closing, []
+            for each in closing:
+                each.callback(reason)
 
 
 class _ListeningApplication(ServiceApplication):
@@ -316,8 +337,12 @@ async def listen(
     """
     Listen at ``endpoint`` (``unix:PATH``, ``tcp:PORT``, ``tls:PORT:interface=ADDRESS``) for peers of ``service``.
 
+    At ``stdio:``, its standard input and output, a child process meets its parent; at ``fd:NUMBER`` or ``fd:$VARIABLE``
+    the process at the other end of a connection that it has inherited. There is one link then, and `Listening.closed`
+    tells of its end. A listening socket may be inherited as well: ``fd:`` again, or ``systemd:`` (``systemd:NAME``).
+
     :param calls: the interface that the peers answer, if they are to be called as well
-    :param key: the secret of both sides, at least 16 bytes; only a UNIX socket needs none
+    :param key: the secret of both sides, at least 16 bytes; a UNIX socket and an inherited connection need none
     :param name: this side's name, for logs; by default its role and process id
     :param tls: certificates, for ``tls:``
     :param uids: for ``unix:``, whose processes may connect; by default this user's and root's
@@ -326,5 +351,7 @@ async def listen(
     interface = service.interface
     settings = side_settings(interface.role, interface.peer_role, interface, calls, key, name, limits)
     listening = Listening(reactor, service, calls)
-    listening.start(listen_for_links(reactor, endpoint, settings, listening.application, tls=tls, uids=uids))
+    listening.start(
+        listen_for_links(reactor, endpoint, settings, listening.application, tls=tls, uids=uids, over=listening.over)
+    )
     return listening

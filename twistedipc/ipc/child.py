@@ -1,0 +1,155 @@
+# Much of Twisted has no annotations.
+# mypy: disable-error-code="no-untyped-call"
+"""
+A child process that is talked to: how it ends, and when all that it sent and printed has arrived. Shared by ``spawn``
+and ``node``, which differ in what they talk by.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ProcessDone
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import ProcessProtocol
+from twisted.python.failure import Failure
+
+from twistedipc.ipc.pipes import DRAIN
+
+
+@dataclass(frozen=True, slots=True)
+class ChildExit:
+    """How a child has ended: its exit code, or the signal that it died of."""
+
+    code: int | None
+    signal: int | None = None
+
+    def __str__(self) -> str:
+        if self.signal is None:
+            return f"has exited with the code {self.code}"
+        try:
+            return f"was ended by {signal.Signals(self.signal).name}"
+        except ValueError:
+            return f"was ended by the signal {self.signal}"
+
+
+class Conversation(Protocol):
+    """What a child is talked to by."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing comes any more."""
+
+    @property
+    def reading_is_paused(self) -> bool:
+        """Whether what has come isn't wanted for now."""
+
+    def closed(self) -> Deferred[Any]:
+        """Fires when nothing comes any more."""
+
+    def abort(self, reason: str) -> None:
+        """Close it at once."""
+
+
+class Child(ProcessProtocol):
+    """
+    Waits for three things: the exit, the end of the output, the end of the conversation. Where something else has
+    inherited the last two, no longer than `DRAIN` seconds after the first, apart from time in which reading is paused.
+
+    :param output: called with the descriptor and bytes of what the child prints
+    :param exited: called at the exit, which may be before all has arrived
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        output: Callable[[int, bytes], None] | None,
+        exited: Callable[[ChildExit], None] | None = None,
+    ) -> None:
+        self.exit: ChildExit | None = None
+        self._clock = clock
+        self._output = output
+        self._exited = exited
+        self._conversation: Conversation | None = None
+        self._waiting: list[Deferred[ChildExit]] = []
+        self._printed_all = False
+        self._deadline: IDelayedCall | None = None
+
+    def talked_to_by(self, conversation: Conversation) -> None:
+        """The conversation whose end is waited for."""
+        self._conversation = conversation
+        conversation.closed().addCallback(lambda _: self._look())
+
+    def ended(self) -> Deferred[ChildExit]:
+        """Fires when it has exited and all that it sent and printed was delivered."""
+        if self._is_over() and self.exit is not None:
+            return succeed(self.exit)
+        waiting: Deferred[ChildExit] = Deferred()
+        self._waiting.append(waiting)
+        return waiting
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, while it lives."""
+        pid: int | None = None if self.transport is None or self.exit is not None else self.transport.pid
+        return pid
+
+    def signal(self, number: int) -> None:
+        """Send it a signal. Nothing happens if it has ended."""
+        if (pid := self.pid) is not None:
+            os.kill(pid, number)
+
+    # -- as the process's protocol
+
+    def childDataReceived(self, childFD: int, data: bytes) -> None:
+        if self._output is not None:
+            self._output(childFD, data)
+
+    def processExited(self, reason: Failure) -> None:
+        error = reason.value
+        if isinstance(error, ProcessDone):
+            self.exit = ChildExit(0)
+        else:
+            self.exit = ChildExit(getattr(error, "exitCode", None), getattr(error, "signal", None))
+        if self._exited is not None:
+            self._exited(self.exit)
+        self._deadline = self._clock.callLater(DRAIN, self._give_up)
+        self._look()
+
+    def processEnded(self, reason: Failure) -> None:
+        self._printed_all = True
+        self._look()
+
+    def _give_up(self) -> None:
+        conversation = self._conversation
+        if conversation is not None and not conversation.is_over and conversation.reading_is_paused:
+            self._deadline = self._clock.callLater(DRAIN, self._give_up)
+            return
+        self._deadline = None
+        if conversation is not None:
+            conversation.abort("the child has exited")
+        if not self._printed_all:
+            self._printed_all = True
+            assert self.transport is not None
+            self.transport.loseConnection()
+        self._look()
+
+    def _is_over(self) -> bool:
+        return (
+            self.exit is not None and self._printed_all and (self._conversation is None or self._conversation.is_over)
+        )
+
+    def _look(self) -> None:
+        if not self._is_over() or self.exit is None:
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(self.exit)

@@ -1,0 +1,80 @@
+# Much of Twisted has no annotations.
+# mypy: disable-error-code="no-untyped-call"
+"""
+A link that doesn't come back: its connection was given to this process, or is to a process of its own. Used by
+``remote`` in place of ``dial``, and by ``spawn``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger
+
+from twistedipc.ipc.errors import Code
+from twistedipc.ipc.peer import ApplicationFactory
+from twistedipc.ipc.protocol import JSONLineProtocol
+from twistedipc.ipc.session import SessionSettings, Side
+
+
+class OneLink(Service):
+    """
+    One link, from `startService` until it ends.
+
+    :param what: the other end, for logs
+    :param connect: gives the link its connection
+    :param over: told, once, why the link has ended
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        what: str,
+        side: Side,
+        settings: SessionSettings,
+        application_factory: ApplicationFactory,
+        connect: Callable[[Protocol], None],
+        over: Callable[[str], None],
+    ) -> None:
+        self.link = JSONLineProtocol(side, settings, application_factory, clock, self)
+        self.is_over = False
+        self._what = what
+        self._connect = connect
+        self._over = over
+        self._stopping: list[Deferred[None]] = []
+
+    def startService(self) -> None:
+        super().startService()
+        self._connect(self.link)
+
+    def stopService(self) -> Deferred[None]:
+        """Say goodbye, and wait until the connection is closed; that takes at most `protocol.LINGER` seconds."""
+        super().stopService()
+        if self.is_over:
+            return succeed(None)
+        stopping: Deferred[None] = Deferred()
+        self._stopping.append(stopping)
+        self.link.close(Code.CLOSED, "the peer is stopping")
+        return stopping
+
+    # -- as the link's owner
+
+    def link_made(self, link: JSONLineProtocol) -> str | None:
+        return None
+
+    def link_ready(self, link: JSONLineProtocol) -> None:
+        self._log.info("{what}: linked", what=self._what)
+
+    def link_lost(self, link: JSONLineProtocol, reason: str) -> None:
+        self.is_over = True
+        self._log.info("{what}: the link was lost: {reason}", what=self._what, reason=reason)
+        self._over(reason)
+        stopping, self._stopping = self._stopping, []
+        for each in stopping:
+            each.callback(None)
