@@ -275,9 +275,7 @@ class ListeningTests(InheritedTestCase):
         server, _ = self.made()
         for environment in ({}, self.systemd(server, pid=1), {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "x"}):
             with self.assertRaisesRegex(BadEndpoint, "handed no socket over to this process"):
-                InheritedPlace(
-                    reactor, Address("systemd"), has_key=False, tls=None, environment=cast(dict[str, str], environment)
-                )
+                InheritedPlace(reactor, Address("systemd"), has_key=False, tls=None, environment=environment)
 
     async def test_beyond_this_machine_there_is_tls(self) -> None:
         with socket.create_server(("0.0.0.0", 0)) as server:

@@ -200,8 +200,8 @@ class SpawnTestCase(TestCase):
         """Run a Python program that is linked with."""
         (self.folder / "child.py").write_text(program)
         command = more.pop("command", [sys.executable, "child.py"])
-        more = {"service": self.parent, "folder": self.folder, "printed": self.errors.append, "grace": 10.0} | more
-        child = spawn(reactor, command, interface, **more)
+        given: dict[str, Any] = {"service": self.parent, "folder": self.folder, "printed": self.errors.append}
+        child = spawn(reactor, command, interface, **(given | {"grace": 10.0} | more))
 
         def kill() -> Deferred[ChildExit]:
             child.signal(signal.SIGKILL)
@@ -387,7 +387,7 @@ class EndTests(SpawnTestCase):
 
     async def test_a_child_that_cannot_even_begin(self) -> None:
         child = self.spawn("import sys\nsys.exit('no such luck')\n")
-        waiting = [child.call(Say("echo"), DEADLINE), child.linked()]
+        waiting: list[Deferred[Any]] = [child.call(Say("echo"), DEADLINE), child.linked()]
         for each in waiting:
             with self.assertRaisesRegex(NotConnected, "the child has exited with the code 1"):
                 await each
@@ -501,7 +501,7 @@ class StandardInputTests(SpawnTestCase):
             **streams,
         )
         assert done.returncode == 1
-        return done.stderr.strip().splitlines()[-1]
+        return str(done.stderr.strip().splitlines()[-1])
 
     def test_a_terminal(self) -> None:
         ours, theirs = pty.openpty()

@@ -42,6 +42,7 @@ WITHOUT_TWISTED = [
     "ipc/outbox.py",
     "ipc/stream.py",
     "ipc/node_channel.py",
+    "ipc/plain.py",
     "web/schemas.py",
     "web/terminal.py",
     "storage/rows.py",

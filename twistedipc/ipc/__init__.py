@@ -18,6 +18,10 @@ A connection, from the wire up::
     interface.py   what two sides say to one another, declared once       handshake.py    who are you, can you prove it
     service.py     `listen`: the side that answers                         credit.py       how much may be under way
     remote.py      `dial`: the side that asks                              keys.py         key files
+    spawn.py       `spawn`: a child, by its stdin and stdout               child.py        how a child ends
+    inherited.py   fd:, stdio: and systemd:                                pipes.py        two descriptors, as one
+    once.py        a link that doesn't come back                           plain.py        newline-JSON, no session
+    listen_plain.py   `listen_plain`: the server for that
     streams.py     reliable streams, by the rules of stream.py             outbox.py       what isn't acknowledged yet
     dial.py        keeps one connection to an endpoint                     errors.py       exceptions, codes on the wire
     listen.py      accepts connections, bounded                            credentials.py  who is at a UNIX socket
@@ -25,9 +29,9 @@ A connection, from the wire up::
     load.py        what messages have set going, bounded
     node.py        Node's own `process.send()` channel, on node_channel.py eager.py        writing to a socket at once
 
-``errors``, ``framing``, ``messages``, ``interface``, ``handshake``, ``session``, ``credit``, ``stream``, ``outbox`` and
-``node_channel`` import no Twisted and know no clock. ``docs/ipc.md`` is the tutorial, ``docs/protocol.md`` describes
-the link for other languages.
+``errors``, ``framing``, ``messages``, ``interface``, ``handshake``, ``session``, ``credit``, ``stream``, ``outbox``,
+``plain`` and ``node_channel`` import no Twisted and know no clock. ``docs/ipc.md`` is the tutorial,
+``docs/protocol.md`` describes the link for other languages.
 
 A service, whole::
 
@@ -77,6 +81,7 @@ from twistedipc.ipc.errors import (
 from twistedipc.ipc.interface import Interface, Message, Request
 from twistedipc.ipc.keys import make_key, read_key, write_key
 from twistedipc.ipc.listen import ListenService, listen_for_links
+from twistedipc.ipc.listen_plain import listen_plain
 from twistedipc.ipc.messages import Vocabulary
 from twistedipc.ipc.node import (
     NodeApplication,
@@ -149,6 +154,7 @@ __all__ = [
     "handles",
     "listen",
     "listen_for_links",
+    "listen_plain",
     "make_key",
     "parent_channel",
     "read_key",

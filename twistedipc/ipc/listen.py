@@ -68,7 +68,8 @@ def listen_for_links(
 class Connection(TypingProtocol):
     """What this module needs of a connection that was accepted."""
 
-    transport: object
+    @property
+    def transport(self) -> object: ...
 
     def close(self, code: str, reason: str, *, abrupt: bool = False) -> None: ...
 

@@ -22,8 +22,6 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
     IPushProducer,
-    IReactorFDSet,
-    IReactorTime,
     ITransport,
 )
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
@@ -31,15 +29,13 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistedipc.ipc.endpoints import LinkReactor
+
 #: Seconds to read what is left, once the peer reads no more or has exited. Time in which reading is paused doesn't
 #: count. Only something else that has inherited the pipe can keep it open longer.
 DRAIN = 1.0
 
 _READ_SIZE = 64 * 1024
-
-
-class PipeReactor(IReactorTime, IReactorFDSet):
-    """What pipes need of a reactor."""
 
 
 @implementer(ITransport, IPushProducer)
@@ -51,7 +47,7 @@ class PipeTransport:
     :param writing: what is written to; another descriptor than ``reading``
     """
 
-    def __init__(self, reactor: PipeReactor, protocol: Protocol, reading: int, writing: int) -> None:
+    def __init__(self, reactor: LinkReactor, protocol: Protocol, reading: int, writing: int) -> None:
         self._clock = reactor
         self._protocol = protocol
         self._paused = False
@@ -110,12 +106,12 @@ class PipeTransport:
             self._writer.loseConnection()
         else:
             # Not from within this call, as with any transport.
-            self._clock.callLater(0, self._finish, ConnectionDone())
+            self._clock.callLater(0, self._finish, Failure(ConnectionDone()))
 
     def abortConnection(self) -> None:
         """Close both, whatever waits."""
         self._closing = True
-        self._clock.callLater(0, self._finish, ConnectionLost("it was closed here"))
+        self._clock.callLater(0, self._finish, Failure(ConnectionLost("it was closed here")))
 
     def drain(self) -> None:
         """Nothing more is written at the other end: read what is left, for `DRAIN` seconds at most, and close."""
@@ -127,7 +123,7 @@ class PipeTransport:
         if self._paused:
             self.drain()
         else:
-            self._finish(ConnectionLost("the other end is gone, and something else holds its pipe"))
+            self._finish(Failure(ConnectionLost("the other end is gone, and something else holds its pipe")))
 
     def getPeer(self) -> IAddress:
         return UNIXAddress(None)
@@ -146,27 +142,26 @@ class PipeTransport:
         if not self._closing and self._writer.connected and IHalfCloseableProtocol.providedBy(self._protocol):
             self._protocol.readConnectionLost()
         else:
-            self._finish(reason.value)
+            self._finish(reason)
 
     def _nobody_reads(self, reason: Failure) -> None:
         if self._over:
             return
         if self._closing or not self._reader.connected:
-            self._finish(reason.value)
+            self._finish(reason)
             return
         self.drain()
         if self._producer is not None:
             # Whoever waits for room would wait for ever, and perhaps not read meanwhile.
             self._producer.resumeProducing()
 
-    def _finish(self, error: BaseException) -> None:
+    def _finish(self, reason: Failure) -> None:
         if self._over:
             return
         self._over = True
         if self._draining is not None:
             self._draining.cancel()
             self._draining = None
-        reason = Failure(error)
         for way in (self._reader, self._writer):
             if way.connected:
                 way.connectionLost(reason)
@@ -176,7 +171,7 @@ class PipeTransport:
 class _Way(FileDescriptor):
     """One descriptor, of which the reactor tells what can be done."""
 
-    def __init__(self, reactor: PipeReactor, descriptor: int, lost: Callable[[Failure], None]) -> None:
+    def __init__(self, reactor: LinkReactor, descriptor: int, lost: Callable[[Failure], None]) -> None:
         super().__init__(reactor)
         os.set_blocking(descriptor, False)
         self._descriptor = descriptor
@@ -197,7 +192,7 @@ class _Way(FileDescriptor):
 
 class _Reader(_Way):
     def __init__(
-        self, reactor: PipeReactor, descriptor: int, received: Callable[[bytes], None], lost: Callable[[Failure], None]
+        self, reactor: LinkReactor, descriptor: int, received: Callable[[bytes], None], lost: Callable[[Failure], None]
     ) -> None:
         super().__init__(reactor, descriptor, lost)
         self._received = received

@@ -166,6 +166,8 @@ class ServiceApplication:
         self._running: set[Deferred[Any]] = set()
         self._load = Load(peer)
         self._ended = False
+        #: told when no handler of a message is at work any more
+        self.when_idle: Callable[[], None] = lambda: None
         if service is not None:
             if receivers is not None:
                 self._incoming = Incoming(peer, service.interface.streams, receivers, self._load)
@@ -182,6 +184,11 @@ class ServiceApplication:
         result = handler(self._service, message, self.peer)
         if isinstance(result, Awaitable):
             self._run(result, message)
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether handlers of messages are at work."""
+        return bool(self._running)
 
     def call_received(self, request: Any) -> Any:
         """See `Application`."""
@@ -224,10 +231,15 @@ class ServiceApplication:
                 kind = type(message).__qualname__
                 self._log.failure("{peer}: handling {kind} failed", failure, peer=self.peer.info.name, kind=kind)
 
+        def ended(_: object) -> None:
+            self._running.discard(running)
+            if not self._running:
+                self.when_idle()
+
         running = Deferred.fromCoroutine(wait())
         self._running.add(running)
         running.addErrback(failed)
-        running.addBoth(lambda _: self._running.discard(running))
+        running.addBoth(ended)
         self._load.add(running)
 
 

@@ -23,9 +23,9 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from signal import SIGKILL, SIGTERM
 from typing import Unpack
 
 from twisted.internet.defer import Deferred
@@ -211,13 +211,13 @@ class Spawned(Remote):
         self.over(f"the child {self.child.exit} ({self._lost})")
 
     def _lives_on(self) -> None:
-        self._timer = self._clock.callLater(max(0.0, self._grace - DRAIN), self._end_it, signal.SIGTERM)
+        self._timer = self._clock.callLater(max(0.0, self._grace - DRAIN), self._end_it, SIGTERM)
         self.over(self._lost)
 
-    def _end_it(self, number: signal.Signals) -> None:
+    def _end_it(self, number: int) -> None:
         self._timer = None
-        if number is signal.SIGTERM:
-            self._timer = self._clock.callLater(self._grace, self._end_it, signal.SIGKILL)
+        if number == SIGTERM:
+            self._timer = self._clock.callLater(self._grace, self._end_it, SIGKILL)
         self.signal(number)
 
 
