@@ -23,6 +23,9 @@ from twistedipc.ipc.keys import make_key, read_key, write_key
         ("tls:builder-1.example:8700", Address("tls", host="builder-1.example", port=8700)),
         ("tls:[2001:db8::1]:8700", Address("tls", host="2001:db8::1", port=8700)),
         ("unix:/run/a:b=c.sock", Address("unix", path="/run/a:b=c.sock")),
+        ("fd:3", Address("fd", name="3")),
+        ("fd:$MY_FD", Address("fd", name="$MY_FD")),
+        ("stdio:", Address("stdio")),
     ],
 )
 def test_dialled(text: str, address: Address) -> None:
@@ -39,6 +42,10 @@ def test_dialled(text: str, address: Address) -> None:
         ("tls:8700:interface=[::]", Address("tls", host="::", port=8700)),
         ("unix:link.sock", Address("unix", path="link.sock", mode=0o600)),
         ("unix:link.sock:mode=0660", Address("unix", path="link.sock", mode=0o660)),
+        ("fd:3", Address("fd", name="3")),
+        ("stdio:", Address("stdio")),
+        ("systemd:", Address("systemd")),
+        ("systemd:builders.socket", Address("systemd", name="builders.socket")),
     ],
 )
 def test_listened(text: str, address: Address) -> None:
@@ -64,6 +71,13 @@ def test_listened(text: str, address: Address) -> None:
         ("unix:", "unix:PATH is expected"),
         ("unix:/" + "x" * 200, "at most 103 bytes"),
         ("unix:a\0b", "unix:PATH is expected"),
+        ("fd:", r"fd:NUMBER or fd:\$VARIABLE is expected"),
+        ("fd:-1", "fd:NUMBER"),
+        ("fd:3x", "fd:NUMBER"),
+        ("fd:$3", "fd:NUMBER"),
+        ("stdio", "an endpoint begins with"),
+        ("stdio:0", "stdio: is expected"),
+        ("systemd:", "there to be listened at"),
     ],
 )
 def test_what_cant_be_dialled(text: str, complaint: str) -> None:
@@ -80,6 +94,8 @@ def test_what_cant_be_dialled(text: str, complaint: str) -> None:
         ("tcp:8700:backlog=3", "tcp:PORT"),
         ("tls:-1", "is not a port"),
         ("unix:x:mode=9999", "octal"),
+        ("systemd:a:b", "systemd:NAME is expected"),
+        ("fd:x", "fd:NUMBER"),
     ],
 )
 def test_what_cant_be_listened_at(text: str, complaint: str) -> None:

@@ -179,6 +179,17 @@ class ConnectionTests(InheritedTestCase):
         with socket.create_server(("127.0.0.1", 0)) as server, self.assertRaisesRegex(BadEndpoint, "nobody to be"):
             dial(reactor, f"fd:{os.dup(server.fileno())}", ECHO)
 
+    async def test_what_was_lost_before(self) -> None:
+        for use in (lambda name: dial(reactor, name, ECHO), lambda name: listen(reactor, name, Echoing())):
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                ours = socket.create_connection(server.getsockname())
+                theirs, _ = server.accept()
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            theirs.close()  # with a reset
+            with self.assertRaisesRegex(BadEndpoint, "can't be used"):
+                used = cast(Any, use)(f"fd:{number_of(ours)}")
+                await used
+
     def test_dial_links_is_for_links_that_come_back(self) -> None:
         with self.assertRaisesRegex(BadEndpoint, "can't be made again"):
             dial_links(reactor, "fd:3", cast(Any, type("Settings", (), {"key": None})), cast(Any, None))

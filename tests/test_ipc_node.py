@@ -252,6 +252,20 @@ class ParentTests(NodeTestCase):
         assert len(recorder.messages) == 3001
         assert recorder.messages[-1] == "done"
 
+    async def test_what_was_sent_before_the_exit_arrives_however_late_it_is_wanted(self) -> None:
+        process, recorder = self.spawn("""
+            let left = 50;
+            for (let i = 0; i < 50; i++) process.send(i, () => { if (--left === 0) process.exit(0); });
+        """)
+        process.peer.pause_reading()
+        while process.pid is not None:
+            await deferLater(reactor, 0.01)
+        await deferLater(reactor, 1.3)  # longer than what is left is waited for
+        assert recorder.messages == []
+        process.peer.resume_reading()
+        assert await self.end_of(process) == ChildExit(0)
+        assert recorder.messages == list(range(50))
+
     async def test_it_knows_nothing_of_a_cluster_and_its_children_of_the_channel(self) -> None:
         process, recorder = self.spawn(
             """

@@ -258,7 +258,10 @@ class _ThisProtocol(ServerFactory[Protocol]):
 def _connection(reactor: LinkReactor, inherited: socket.socket) -> Connect:
     def connect(protocol: Protocol) -> None:
         with inherited:
-            reactor.adoptStreamConnection(inherited.fileno(), inherited.family, cast(Any, _ThisProtocol(protocol)))
+            try:
+                reactor.adoptStreamConnection(inherited.fileno(), inherited.family, cast(Any, _ThisProtocol(protocol)))
+            except OSError as error:
+                raise BadEndpoint(f"the inherited connection can't be used: {error.strerror}") from None
 
     return connect
 
