@@ -45,6 +45,7 @@ from twistedipc.ipc import (
     handles,
     listen_plain,
 )
+from twistedipc.ipc.endpoints import client_endpoint, parse_dialled
 from twistedipc.ipc.listen_plain import LAST_ANSWERS, LINE_TIMEOUT, MAX_ASKED, PlainProtocol, _PlainFactory
 from twistedipc.ipc.plain import Asked, Ended, PlainConversation, Refused
 
@@ -594,6 +595,28 @@ class SocketTests(TestCase):
         ):
             with self.assertRaisesRegex(BadEndpoint, complaint):
                 await listen_plain(reactor, endpoint, self.service, tls=tls)
+
+    async def test_with_certificates(self) -> None:
+        authority = trustme.CA()
+        issued = authority.issue_cert("localhost")
+        files = TLSFiles(self.folder / "cert.pem", self.folder / "key.pem", self.folder / "ca.pem")
+        issued.cert_chain_pems[0].write_to_path(str(files.certificate))
+        issued.private_key_pem.write_to_path(str(files.key))
+        authority.cert_pem.write_to_path(str(files.authority))
+        listening = await self.listening("tls:0:interface=127.0.0.1", tls=files)
+        address = parse_dialled(f"tls:localhost:{listening.port}", has_key=True)
+        for own, answer in (
+            (files, b'{"type":"note","n":1,"text":"echo"}\n'),
+            (TLSFiles(authority=files.authority), b""),
+        ):
+            client = Stranger()
+            await connectProtocol(client_endpoint(reactor, address, own), client)
+            assert client.transport is not None
+            client.transport.write(b'{"type":"note","n":1,"text":"echo"}\n')
+            await until(lambda c=client: c.received or c.lost)  # type: ignore[misc]
+            assert client.received == answer
+            client.transport.loseConnection()
+            await until(lambda c=client: c.lost)  # type: ignore[misc]
 
     async def test_at_an_inherited_connection(self) -> None:
         ours, theirs = socket.socketpair()

@@ -87,7 +87,8 @@ async def listen_plain(
     :raises BadVocabulary: the service has streams, or a request with a field ``id``
     """
     PlainConversation(service.interface)
-    if (endpoint.startswith("tls:") or tls is not None) and (tls is None or tls.authority is None):
+    files = tls or TLSFiles()
+    if (endpoint.startswith("tls:") or files.certificate is not None) and files.authority is None:
         raise BadEndpoint(f"{endpoint!r}: without a key, the peers need certificates: tls=TLSFiles(authority=…)")
     # Where others require a key this profile has none to offer; what else protects an endpoint stays as it is.
     place = place_of(reactor, endpoint, has_key=not endpoint.startswith("unix:"), tls=tls, uids=uids)
