@@ -10,6 +10,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import patch
@@ -247,7 +248,7 @@ class ListeningTests(InheritedTestCase):
         for number, server in enumerate(servers, first):
             os.dup2(server.fileno(), number)
             self.addCleanup(os.close, number)
-        self.patch(__import__("twistedipc.ipc.inherited", fromlist=["x"]), "_SYSTEMD_FIRST", first)
+        self.patch(import_module("twistedipc.ipc.inherited"), "_SYSTEMD_FIRST", first)
         environment = {"LISTEN_PID": str(os.getpid() if pid is None else pid), "LISTEN_FDS": str(len(servers))}
         return environment | ({"LISTEN_FDNAMES": names} if names else {})
 
@@ -312,7 +313,7 @@ class ListeningTests(InheritedTestCase):
         listening = await self.listening(f"fd:{os.dup(server.fileno())}")
         port = cast(Any, listening._links)._port
         await deferLater(reactor, 0)  # the reactor has its own descriptors
-        self.patch(__import__("twistedipc.ipc.inherited", fromlist=["x"]), "_ACCEPT_AGAIN", 0.1)
+        self.patch(import_module("twistedipc.ipc.inherited"), "_ACCEPT_AGAIN", 0.1)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         client = socket.socket(socket.AF_UNIX)
         self.addCleanup(client.close)

@@ -10,6 +10,7 @@ import socket
 import tempfile
 import tracemalloc
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -360,7 +361,7 @@ class ProtocolTests(SynchronousTestCase):
 
     def test_what_waits_for_who_does_not_read_is_bounded(self) -> None:
         world = World()
-        self.patch(__import__("twistedipc.ipc.listen_plain", fromlist=["x"]), "OUTBOUND_LIMIT", 10_000)
+        self.patch(import_module("twistedipc.ipc.listen_plain"), "OUTBOUND_LIMIT", 10_000)
         world.protocol.pause_writing()
         with self.assertRaises(NotConnected):
             for n in range(1000):
