@@ -14,6 +14,9 @@ it) and exits when ``result.json`` is there. The modules, from the bottom up::
     cgroup      the control group that an attempt is in, where one can be had
     processes   fork, process groups, and the death of whole trees
     room        how much the disk has left, and the reserve that a build leaves there
+    speech      what a build says on its channel: bytes -> messages -> records           (no I/O)
+    channel     the UNIX socket on which it says it
+    node        `node` for builds, whose `process.send()` is that channel
     steps       one step: a command's process, its output, its deadlines, its end
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
     checkout    a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step

@@ -14,7 +14,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Sequence
 
-from twistedipc.builds.logs import MAX_BATCH_BYTES, MAX_LINE_BYTES, Event, Lines, Record
+from twistedipc.builds.logs import MAX_BATCH_BYTES, MAX_LINE_BYTES, Event, Lines, Record, encoder
 from twistedipc.runner.masking import Masking
 
 #: As much as may be fed at once so that it fits one batch together with a waiting partial line.
@@ -39,6 +39,14 @@ class Capture:
     def mask(self, secrets: Iterable[str]) -> None:
         """Hide these secrets too, from now on."""
         self._masking.add(secrets)
+
+    def mask_within_bounds(self, secrets: Iterable[str]) -> list[str]:
+        """The same at a build's wish, of those that can be hidden: for each of the others, why not."""
+        return self._masking.add_within_bounds(secrets)
+
+    def hide(self, text: str) -> str:
+        """A text that isn't of the output, without the secrets."""
+        return self._masking.hide(text)
 
     @property
     def pending(self) -> bool:
@@ -67,8 +75,12 @@ class Capture:
         An event as a batch of its own. It comes before a partial line that isn't shown yet; one that is in part ends
         here, so that fragments stay together.
         """
-        before = self._close_line(time_ms, step) if self._open else []
-        return before + self._batches([event], [], time_ms, step)
+        return self.events([event], time_ms, step)
+
+    def events(self, events: Sequence[Event], time_ms: int, step: int) -> list[Lines]:
+        """Several events, alike."""
+        before = self._close_line(time_ms, step) if self._open and events else []
+        return before + self._batches(events, [], time_ms, step)
 
     def _take(self, text: str, time_ms: int, step: int) -> list[Lines]:
         if not text:
@@ -135,7 +147,7 @@ class Capture:
         return self._batches([self._partial()], [], time_ms, step)
 
     def _batches(self, records: Sequence[Record], more: list[int], time_ms: int, step: int) -> list[Lines]:
-        """Number the records, in batches of at most `MAX_BATCH_BYTES` bytes of output."""
+        """Number the records, in batches of at most `MAX_BATCH_BYTES` bytes of output, or of events' JSON."""
         if not records:
             return []
         batches: list[Lines] = []
@@ -156,13 +168,14 @@ def _groups(records: Sequence[Record]) -> list[tuple[int, int]]:
     try:
         joined = "".join(records)  # type: ignore[arg-type]  # all strings, unless it raises
     except TypeError:
-        return [(0, len(records))]  # an event, alone
-    if _size(joined) <= MAX_BATCH_BYTES:
-        return [(0, len(records))]
+        sizes = [_size(record) if isinstance(record, str) else len(encoder.encode(record)) for record in records]
+    else:
+        if _size(joined) <= MAX_BATCH_BYTES:
+            return [(0, len(records))]
+        sizes = [_size(record) for record in records]  # type: ignore[arg-type]  # as above
     groups: list[tuple[int, int]] = []
     start = size = 0
-    for index, record in enumerate(records):
-        length = _size(record)  # type: ignore[arg-type]  # as above
+    for index, length in enumerate(sizes):
         if size + length > MAX_BATCH_BYTES and index > start:
             groups.append((start, index))
             start, size = index, 0

@@ -34,6 +34,7 @@ from twistedipc.builds.plan import LOCK_FILES, MAX_FILE, PLAN_FILE, BadPlan, Pla
 from twistedipc.runner.capture import Capture
 from twistedipc.runner.control import Control, Doorbell
 from twistedipc.runner.journal import Journal
+from twistedipc.runner.node import install
 from twistedipc.runner.processes import kill_descendants
 from twistedipc.runner.room import Room
 from twistedipc.runner.steps import Command, Limits, Steps
@@ -118,6 +119,7 @@ class Course:
         plan = self._plan()
         self._lower_limits(plan)
         environment = {**self._base(), **self._spec.variables, **plan.environment, **self._spec.parameters}
+        self._steps.persist(lambda: self._node_installed(environment))
         for step in plan.steps:
             self._step(step.name, shell=step.run, environment=environment)
         publish = self._spec.publish
@@ -175,21 +177,34 @@ class Course:
             return False
         return True
 
+    def _node_installed(self, environment: dict[str, str]) -> bool:
+        """Let the build find the `node` that has a channel: whether the disk had room for it."""
+        try:
+            environment["PATH"] = install(self._folder / "bin", environment["PATH"])
+        except OSError as error:
+            if error.errno not in PASSING_ERRORS:
+                raise
+            return False
+        return True
+
     def _forget(self, *names: str) -> None:
         for name in names:
             (self._folder / name).unlink(missing_ok=True)
 
     def _step(self, name: str, *, environment: Mapping[str, str], shell: str = "", own: str = "") -> None:
         """Run a step, a command line or a module of ours, and raise `_End` unless it succeeds."""
+        channel: Path | None = None
         if shell:
-            argv, folder = ["sh", "-c", shell], self._work
+            argv, folder, channel = ["sh", "-c", shell], self._work, self._folder
         else:
             argv, folder = (
                 [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, own, str(self._folder)],
                 self._folder,
             )
         self._forget("failure.json")
-        result = self._steps.run(Command(name=name, command=shell, argv=argv, environment=environment, folder=folder))
+        result = self._steps.run(
+            Command(name=name, command=shell, argv=argv, environment=environment, folder=folder, channel=channel)
+        )
         self._check_stopped()
         if result.outcome != "succeeded" and own and self._had_no_room():
             # A build that fills the disk fails; but what we do for it ourselves waits, as the journal does.

@@ -26,6 +26,11 @@ MASK = b"***"
 #: Below this many bytes a secret has no encoded forms.
 SHORT = 4
 
+#: The most bytes of a secret that a build may have hidden, and the most forms of all that are hidden at its wish.
+#: Looking for them costs time: with so many, about a second for each megabyte of output.
+MAX_SECRET = 4096
+MAX_FORMS = 400
+
 
 def forms(secret: str) -> set[bytes]:
     """All byte strings that give ``secret`` away. None of them has a newline in it."""
@@ -91,6 +96,34 @@ class Masking:
                 b"[" + b"".join(re.escape(bytes([b])) for b in {f[0] for f in self._forms}) + b"]"
             )
             self._longest = len(self._forms[0])
+
+    def add_within_bounds(self, secrets: Iterable[str]) -> list[str]:
+        """Hide those of these that can be, from now on: for each of the others, a sentence that says why not."""
+        refused: list[str] = []
+        accepted: list[str] = []
+        known = set(self._forms)
+        for secret in secrets:
+            size = len(secret.strip().encode("utf-8", "surrogatepass"))
+            if size > MAX_SECRET:
+                refused.append(f"a value of more than {MAX_SECRET} bytes can't be hidden")
+                continue
+            found = forms(secret) if size >= SHORT else set()
+            if not found:
+                refused.append(f"a value of fewer than {SHORT} bytes can't be hidden")
+            elif len(known | found) > max(MAX_FORMS, len(known)):
+                refused.append("too many values are hidden already: no more can be")
+            else:
+                known |= found
+                accepted.append(secret)
+        if len(known) > len(self._forms):
+            self.add(accepted)
+        return refused
+
+    def hide(self, text: str) -> str:
+        """A text that is no part of the stream, without the secrets."""
+        if self._search is None:
+            return text
+        return self._search.sub(MASK, text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
     def feed(self, data: bytes) -> bytes:
         """The next bytes to show; what may be the beginning of a secret stays back."""

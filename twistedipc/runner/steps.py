@@ -1,13 +1,18 @@
 """
-One step at a time: a command's process, its output into the journal, its deadlines, its end. Used by ``course``.
+One step at a time: a command's process, its output and what it says on its channel into the journal, its deadlines, its
+end. Used by ``course``.
 
 A step ends when its process has exited and its output has ended, or `DRAIN` seconds later, since something that it left
 running may hold the pipe for ever. Its process group is killed then. When the attempt is to end (it was cancelled, its
 time is up, it has been silent for too long), the group gets SIGTERM, and after the grace SIGKILL.
 
-While the disk takes no more of the journal, or has less room than the reserve, no step is begun and the output of a
-running one isn't read: the build waits, and the clock for silence stands. Of the reserve, only the build has nothing:
-events are written, and a process that is to end, or has ended, is seen to its end.
+Output and channel are two ways, so what comes on them has no order of its own. It is given the one that matters: a
+record from the channel comes after all output that was written before it, and a value that is to be hidden is hidden
+in all output that was written after that was said (`_follow` says how).
+
+While the disk takes no more of the journal, or has less room than the reserve, no step is begun, and the output of a
+running one, and its channel, aren't read: the build waits, and the clock for silence stands. Of the reserve, only the
+build has nothing: events are written, and a process that is to end, or has ended, is seen to its end.
 """
 
 from __future__ import annotations
@@ -27,10 +32,13 @@ import msgspec
 from twistedipc.builds.attempt import Permit, StepResult
 from twistedipc.builds.logs import Event, Lines, Notice, StepEnded, StepStarted
 from twistedipc.runner.capture import BLOCK_BYTES, Capture
+from twistedipc.runner.channel import Channel, available
 from twistedipc.runner.control import LOOK_EVERY, Control
 from twistedipc.runner.journal import Journal
+from twistedipc.runner.node import VARIABLE
 from twistedipc.runner.processes import exit_code, group_alive, reap, signal_group, spawn
 from twistedipc.runner.room import Room, readable
+from twistedipc.runner.speech import Speech
 
 #: Seconds that a step's output may go on after its process has exited.
 DRAIN = 0.5
@@ -69,6 +77,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     argv: Sequence[str]
     environment: Mapping[str, str]
     folder: Path
+    channel: Path | None = None  # the folder for its channel's socket; None: it has nothing to say
 
 
 class Limits(msgspec.Struct, kw_only=True):
@@ -118,6 +127,9 @@ class Steps:
     def event(self, event: Event) -> None:
         """Put an event into the log, after all that was read so far."""
         self._append(self._capture.event(event, self._now(), self._index))
+
+    def _say(self, events: Sequence[Event]) -> None:
+        self._append(self._capture.events(events, self._now(), self._index))
 
     def note(self, level: Literal["info", "warning", "error"], message: str) -> None:
         """Say something in the log."""
@@ -247,29 +259,63 @@ class Steps:
 
     def _run_process(self, command: Command) -> int:
         reading, writing = os.pipe2(os.O_CLOEXEC)
+        channel = self._open_channel(command)
+        speech = Speech(mask=self._capture.mask_within_bounds, hide=self._capture.hide)
+        environment = command.environment if channel is None else {**command.environment, VARIABLE: channel.address}
         try:
             os.set_blocking(reading, False)
             try:
-                process = spawn(command.argv, environment=command.environment, folder=command.folder, output=writing)
+                process = spawn(command.argv, environment=environment, folder=command.folder, output=writing)
             finally:
                 os.close(writing)
-            code, ended = self._follow(process, reading)
+            code, ended = self._follow(process, reading, channel, speech)
+            if channel is not None:
+                speech.hear(channel.receive())  # before the end of the output: there may be something to hide in it
+            self._append(self._capture.end_output(self._now(), self._index))
+            if channel is not None:
+                self._hear_the_rest(channel, speech)
         finally:
             os.close(reading)
-        self._append(self._capture.end_output(self._now(), self._index))
+            if channel is not None:
+                channel.close()
         if self.stopped is None and (not ended or group_alive(process)):
             self.note("warning", "something that this step had left running was stopped")
         signal_group(process, signal.SIGKILL)
         return code
 
-    def _follow(self, process: int, pipe: int) -> tuple[int, bool]:
-        """Read a process's output until it has ended: its exit code, and whether its output ended too."""
+    def _open_channel(self, command: Command) -> Channel | None:
+        if command.channel is None:
+            return None
+        try:
+            return Channel(command.channel)
+        except OSError as error:
+            self.note("warning", f"this step has no channel: {error.strerror}")
+            return None
+
+    def _hear_the_rest(self, channel: Channel, speech: Speech) -> None:
+        """What was sent before the step's end goes into the log, however long that takes."""
+        for messages in channel.rest():
+            speech.hear(messages)
+            self._say(speech.take(self._clock()))
+            self.persist(lambda: True)
+        self._say(speech.end())
+
+    def _follow(self, process: int, pipe: int, channel: Channel | None, speech: Speech) -> tuple[int, bool]:
+        """
+        Read a process's output and its channel until it has ended: its exit code, and whether its output ended too.
+
+        In each turn, first the bytes are counted that are in the pipe, then all is read that is on the channel, then
+        those bytes are read, then that becomes records which was read from the channel in the turn before. So output is
+        read only after all has been read that was sent before that was written, and what was sent becomes a record
+        only after all output has that was written before it was sent.
+        """
         code: int | None = None
         at_end = False  # of the output
         rang = True  # something may have happened: a signal, a bell
-        last_output = self._clock()
+        last_output = alive = self._clock()
         read_at = busy_until = look_at = drain_until = 0.0
         kill_at: float | None = None
+        owed = 0  # bytes of this turn that are still in the pipe
         # What the process had written when it exited is still in the pipe, which holds no more than this; or less than
         # that, once there was nothing to read. However long we were kept from reading, it is read.
         left = _capacity(pipe)
@@ -277,12 +323,14 @@ class Steps:
             now = self._clock()
             if code is None:
                 self._look_at_room()
-            last_output += self._retry()
-            if rang or now >= look_at or now >= last_output + self.limits.idle_timeout:
+            waited = self._retry()
+            last_output += waited
+            alive += waited
+            if rang or now >= look_at or now >= alive + self.limits.idle_timeout:
                 if code is None and (status := reap().get(process)) is not None:
                     code = exit_code(status)
                     drain_until = now + DRAIN
-                silent_since = last_output if self._waiting_since is None else None
+                silent_since = alive if self._waiting_since is None else None
                 if code is None and self.stopped is None and self._stop_now(silent_since):
                     signal_group(process, signal.SIGTERM)
                     kill_at = now + self.limits.grace
@@ -302,16 +350,22 @@ class Steps:
             if self._capture.pending and now >= last_output + FLUSH_AFTER and not waits:
                 self._append(self._capture.flush_partial(self._now(), self._index))
                 continue
+            if speech.due is not None and now >= speech.due and not waits:
+                self._say(speech.held(now))
+                continue
 
             due = [look_at]
-            listening = not at_end and not waits
+            listening = not waits
             if listening and now < read_at:
                 due.append(read_at)
                 listening = False
             if waits:
                 due.append(now + RETRY_EVERY)
-            elif self._capture.pending:
-                due.append(last_output + FLUSH_AFTER)
+            else:
+                if self._capture.pending:
+                    due.append(last_output + FLUSH_AFTER)
+                if speech.due is not None:
+                    due.append(speech.due)
             if code is not None:
                 if not waits:  # else it is over only when there is room
                     due.append(drain_until)
@@ -319,26 +373,48 @@ class Steps:
                 if kill_at is not None:
                     due.append(kill_at)
                 if self.stopped is None and not waits:
-                    due.append(last_output + self.limits.idle_timeout)
-            ready, rang = self._wait((pipe,) if listening else (), max(0.0, min(due) - now))
-            if code is not None and listening and not ready:
+                    due.append(alive + self.limits.idle_timeout)
+            taking = listening and speech.waiting
+            if taking:
+                due.append(now)
+            sources = [] if at_end or not listening else [pipe]
+            if channel is not None and listening:
+                sources += channel.descriptors
+            ready, rang = self._wait(sources, max(0.0, min(due) - now))
+            if code is not None and listening and pipe not in ready:
                 left = 0
-            if ready:
-                data = os.read(pipe, BLOCK_BYTES)
+            if not ready and not taking:
+                continue
+            now = self._clock()
+            read_at = max(read_at, now + _GATHER)
+            if pipe not in ready:
+                owed = 0  # somebody else has read it: a build can open its own output
+            if owed == 0:
+                if channel is None:
+                    owed = BLOCK_BYTES
+                else:
+                    owed = 0 if at_end else available(pipe)
+                    if speech.hear(channel.receive()):
+                        alive = now
+            if pipe in ready:
+                data = os.read(pipe, min(owed, BLOCK_BYTES) or 1)
                 at_end = not data
+                owed = max(0, owed - len(data)) if channel is not None and data else 0
                 if code is not None:
                     left -= len(data)
                 if data:
                     self.said_no_room = self.said_no_room or _NO_ROOM in data
-                    last_output = self._clock()
+                    last_output = alive = self._clock()
                     if len(data) == BLOCK_BYTES:
                         busy_until = last_output + _BUSY
                     read_at = last_output if last_output < busy_until else last_output + _GATHER
                     self._append(self._capture.feed(data, self._now(), self._index))
                     self._room.written(len(data))
+            if owed == 0:
+                self._say(speech.take(now))
 
-    def _wait(self, more: Sequence[int], seconds: float) -> tuple[bool, bool]:
-        """Wait for something to read, or a bell: whether ``more`` is readable, and whether one rang."""
+    def _wait(self, more: Sequence[int], seconds: float) -> tuple[set[int], bool]:
+        """Wait for something to read, or a bell: what of ``more`` is readable, and whether one rang."""
         poll = select.poll()
         for descriptor in (*self._control.descriptors, *more):
             poll.register(descriptor, select.POLLIN)
@@ -346,7 +422,7 @@ class Steps:
         rang = not ready.isdisjoint(self._control.descriptors)
         if rang:
             self._control.quieten()
-        return not ready.isdisjoint(more), rang
+        return ready.intersection(more), rang
 
 
 def _capacity(pipe: int) -> int:
