@@ -218,6 +218,9 @@ def test_the_sample_is_a_repository_that_builds(tmp_path: Path, monkeypatch: pyt
     assets = re.findall(r"\./(assets/[a-z]+-[0-9a-f]{8}\.(?:css|js))", page)
     assert len(assets) == 2
     assert all((sample / "dist" / asset).is_file() for asset in assets)
+    annotated = re.search(r'file: "(.*)",\s+line: (.*),', (sample / "build.mjs").read_text())
+    assert annotated is not None
+    assert "<h1>" in (sample / annotated[1]).read_text().splitlines()[int(annotated[2]) - 1]
 
 
 def test_the_sample_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

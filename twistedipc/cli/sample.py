@@ -1,8 +1,8 @@
 """
 The demo's sample: a front-end project without dependencies, in a git repository in a folder.
 
-Its build script is plain Node: it shows some coloured lines with short pauses, as a bundler would, and writes a page
-with hashed assets to ``dist/``.
+Its build script is plain Node: it shows some coloured lines with short pauses, as a bundler would, writes a page
+with hashed assets to ``dist/``, and says on its channel how far it is and what came of it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _LOCK = """\
 """
 
 _BUILD = """\
-// A bundler in forty lines: hashes the assets' names, so that browsers may keep them for ever.
+// A small bundler: hashes the assets' names, so that browsers may keep them for ever.
 import { createHash } from "node:crypto";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { setTimeout as pause } from "node:timers/promises";
@@ -53,12 +53,14 @@ import { setTimeout as pause } from "node:timers/promises";
 const green = (text) => `\\x1b[32m${text}\\x1b[0m`;
 const cyan = (text) => `\\x1b[36m${text}\\x1b[0m`;
 const dim = (text) => `\\x1b[2m${text}\\x1b[0m`;
+const say = (message) => process.send?.(message); // it isn't there when a person runs this
 const started = Date.now();
 
 console.log(`${cyan("hello")} building for production...`);
 await rm("dist", { recursive: true, force: true });
 await mkdir("dist/assets", { recursive: true });
 
+say({ type: "group", name: "assets" });
 const assets = {};
 for (const name of ["page.css", "page.js"]) {
   const content = await readFile(`src/${name}`);
@@ -70,11 +72,11 @@ for (const name of ["page.css", "page.js"]) {
   console.log(`${green("✓")} ${assets[name]} ${dim(`${content.length} bytes`)}`);
 }
 
-for (let done = 0; done <= 100; done += 20) {
-  await pause(80);
-  process.stdout.write(`\\rrendering ${done}%`);
+say({ type: "group", name: "pages" });
+for (let done = 0; done <= 100; done += 4) {
+  say({ type: "progress", value: done / 100, label: "rendering" });
+  await pause(20);
 }
-process.stdout.write("\\n");
 
 let page = await readFile("src/index.html", "utf8");
 for (const [name, path] of Object.entries(assets)) page = page.replaceAll(`./${name}`, `./${path}`);
@@ -84,7 +86,16 @@ page = page
   .replaceAll("{{time}}", new Date().toISOString().replace(/\\.[0-9]+Z$/, "Z"));
 await writeFile("dist/index.html", page);
 console.log(`${green("✓")} index.html ${dim(`${page.length} bytes`)}`);
+say({
+  type: "annotation",
+  level: "notice",
+  file: "src/index.html",
+  line: 13,
+  message: "Change this heading, commit it, and publish again.",
+});
 console.log(`${green("built")} in ${Date.now() - started} ms`);
+const sizes = Object.values(assets).map((path) => `- \\`${path}\\``);
+say({ type: "summary", markdown: `**One page** and ${sizes.length} assets:\\n\\n${sizes.join("\\n")}` });
 """
 
 _HTML = """\
