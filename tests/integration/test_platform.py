@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import urllib.error
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ import pytest
 from tests.attempt_folder import alive
 from tests.conftest import NOT_ON_THIS_MACHINE
 from tests.integration.platform import Platform, Problem, free_port, wait_for
+from tests.node import need_node, node_path
 from twistedipc.builds.logs import LogDigest, lines_decoder
 from twistedipc.runner.cgroup import NoCgroup, find_parent, group_of
 
@@ -51,6 +53,13 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 def own_platform(tmp_path: Path) -> Iterator[Platform]:
     """A platform for one test, which may kill what it likes."""
     with Platform(tmp_path) as platform:
+        yield platform
+
+
+@pytest.fixture
+def speaking(tmp_path: Path) -> Iterator[Platform]:
+    """The same, whose builds find a Node."""
+    with Platform(tmp_path, path=node_path()) as platform:
         yield platform
 
 
@@ -220,6 +229,61 @@ def test_the_apiserver_is_killed_and_nothing_is_lost(own_platform: Platform) -> 
     for each in [build, *queued]:
         platform.succeed(each)
         assert counted(platform, each) == [f"line {number}" for number in range(1, 81)]
+
+
+SPEAKING = """
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+for (let i = 1; i <= 80; i++) {
+  console.log(`line ${i}`);
+  process.send({type: "group", name: `group ${i}`});
+  process.send({type: "progress", value: i / 80, label: "€"});
+  await pause(50);
+}
+process.send({type: "annotation", level: "error", message: "no", file: "a.js", line: 1});
+process.send({type: "summary", markdown: "# done"});
+process.send("garbage");
+"""
+
+# As docs/protocol.md has it for JavaScript.
+DIGEST = """
+const hash = require("crypto").createHash("sha256");
+for (const message of require("fs").readFileSync(0, "utf8").trim().split("\\n").map((line) => JSON.parse(line)))
+  for (const record of message.lines)
+    if (message.type === "lines") hash.update((typeof record === "string" ? record : JSON.stringify(record)) + "\\n");
+console.log(hash.digest("hex"));
+"""
+
+
+def test_what_a_build_says_comes_through_the_death_of_both(speaking: Platform) -> None:
+    """The records of its channel are of the same log: each once, in order, in a digest that others find too."""
+    platform = speaking
+    files = {".twistedipc.toml": '[build]\nsteps = ["node say.mjs"]\n', "say.mjs": SPEAKING}
+    platform.add_project("say", platform.repository(files), publish={})
+    build = platform.build("say")
+    wait_for("some lines", lambda: "line 5\n" in platform.log(build))
+    platform.apiserver.kill()
+    platform.builder.kill()
+    platform.apiserver.start()
+    platform.builder.start()
+    wait_for("the apiserver answers", platform.health)
+    platform.succeed(build)
+    assert counted(platform, build) == [f"line {number}" for number in range(1, 81)]
+    *batches, end = messages(platform, build)
+    records = [record for batch in batches for record in batch["lines"]]
+    groups = [record["name"] for record in records if not isinstance(record, str) and record["type"] == "group"]
+    assert groups == [f"group {number}" for number in range(1, 81)]
+    for number in range(1, 81):
+        assert records.index(f"line {number}") < records.index({"type": "group", "name": f"group {number}"})
+    assert records[-1]["type"] == "step_ended"
+    assert {"type": "summary", "markdown": "# done"} in records
+    assert {"type": "progress", "value": 1, "label": "€"} in records
+    assert [record["message"] for record in records if not isinstance(record, str) and record["type"] == "notice"] == [
+        "a message on the channel was ignored: expected `object`, got `str`"
+    ]
+    log = "\n".join(json.dumps(message) for message in batches)
+    node = need_node() / "node"
+    done = subprocess.run([node, "-e", DIGEST], input=log, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == end["sha256"]
 
 
 def test_the_apiserver_starts_as_soon_as_its_database_is_unlocked(own_platform: Platform) -> None:

@@ -83,7 +83,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     doorbell: str  # the builder's UNIX datagram socket, relative to the attempt's folder or absolute
     cgroups: str = ""  # folder below which the attempt's control group is made; "" where there can be none
     timeout: float = 3600.0  # seconds for the whole attempt; `.twistedipc.toml` may lower it
-    idle_timeout: float = 900.0  # seconds without any output; `.twistedipc.toml` may lower it
+    idle_timeout: float = 900.0  # seconds without any output or message; `.twistedipc.toml` may lower it
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL
     reserve: int = 0  # bytes of the disk that are left free: while there are fewer, the build waits
 

@@ -7,7 +7,7 @@ A ``.twistedipc.toml`` in the repository may say how it is built::
     steps = ["make", {name = "test", run = "npm test"}]   # each is given to `sh -c` in the working copy
     output = "dist"          # the folder that is packed
     timeout = 600            # seconds; both can only lower what the platform allows
-    idle_timeout = 60        # seconds without output
+    idle_timeout = 60        # seconds without output or message
 
     [build.environment]
     MODE = "production"
