@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 import tempfile
@@ -11,8 +13,9 @@ from pathlib import Path
 from twisted.trial.unittest import TestCase
 
 from bench.common import picture, records, report
+from bench.common.fit import explained, fit
 from bench.common.processes import CLIENT_CORE, Failed, Missing, Program, found
-from bench.common.records import Bar, Question, Record, Sample, Skipped
+from bench.common.records import Bar, Broken, Note, Question, Record, Sample, Skipped
 from bench.common.runs import Candidate, Measured, measure
 
 QUESTION = Question(name="a/b", title="Messages", unit="messages/s", ours="ours", bars={"theirs": Bar(8)})
@@ -41,6 +44,42 @@ class Turns(TestCase):
         )
         self.assertEqual([line.candidate for line in lines if isinstance(line, Sample)], ["b", "b"])
 
+    def test_what_fails_is_told_and_the_others_go_on(self) -> None:
+        def fails() -> Measured:
+            raise Failed("nothing within 3 s")
+
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            lines = list(measure(QUESTION, [Candidate("a", fails), Candidate("b", lambda: Measured(1.0))], 2))
+        self.assertIn("nothing within 3 s", said.getvalue())
+        broken = [line for line in lines if isinstance(line, Broken)]
+        self.assertEqual([line.reason for line in broken], ["Failed: nothing within 3 s"] * 2)
+        self.assertEqual([line.candidate for line in lines if isinstance(line, Sample)], ["b", "b"])
+
+    def test_some_are_measured_less_often_than_asked_for(self) -> None:
+        question = Question(name="a/b", title="", unit="", ours="ours", repetitions=1)
+        lines = list(measure(question, [Candidate("a", lambda: Measured(1.0, note="how"))], 5))
+        self.assertEqual([type(line) for line in lines], [Question, Sample, Note])
+
+
+class Fit(TestCase):
+    def test_prices_are_found(self) -> None:
+        prices = {"lines": 0.5, "frames": 6.0, "seconds": 900.0}
+        counts = [
+            {"seconds": 3.0, "lines": lines, "frames": frames}
+            for lines, frames in ((0, 0), (10_000, 50), (10_000, 5000), (400_000, 10), (100, 100_000))
+        ]
+        totals = [explained(found, prices) for found in counts]
+        found = fit(totals, counts, [*prices, "never"])
+        for term, price in prices.items():
+            self.assertAlmostEqual(found[term], price, places=6)
+        self.assertEqual(found["never"], 0.0)
+
+    def test_none_is_negative(self) -> None:
+        counts = [{"a": 1.0, "b": 10.0}, {"a": 2.0, "b": 10.0}, {"a": 3.0, "b": 10.0}]
+        found = fit([30.0, 20.0, 10.0], counts, ["a", "b"])
+        self.assertEqual(found["a"], 0.0)
+        self.assertTrue(1 < found["b"] < 3)
+
 
 class Report(TestCase):
     def lines(self, *values: tuple[str, float]) -> list[Record]:
@@ -48,10 +87,40 @@ class Report(TestCase):
         return [QUESTION, *samples]
 
     def test_medians_are_compared_with_the_bar(self) -> None:
-        (table,) = report.tables(self.lines(("ours", 90), ("ours", 80), ("ours", 1), ("theirs", 10)))
-        self.assertIn("| 8.00      | >= 8 | reached |", table)
-        (table,) = report.tables(self.lines(("ours", 79), ("theirs", 10)))
-        self.assertIn("MISSED", table)
+        lines = self.lines(("ours", 90), ("ours", 80), ("ours", 1), ("theirs", 10))
+        (row,) = report.verdicts(lines)
+        self.assertEqual(row[1:5] + row[-2:], ["theirs", "80 messages/s", "10 messages/s", "8", ">= 8", "reached"])
+        (table,) = report.tables(lines)
+        self.assertIn("| ours      | 80         | 1 to 90", table)
+        (row,) = report.verdicts(self.lines(("ours", 79), ("theirs", 10)))
+        self.assertEqual(row[-1], "MISSED")
+        (row,) = report.verdicts(self.lines(("ours", 79)))
+        self.assertEqual(row[-1], "not measured")
+
+    def test_figures_of_ours_have_bars_of_their_own(self) -> None:
+        must = {"": Bar(5), "growth, MiB": Bar(16, at_most=True), "index": Bar(1)}
+        question = Question(name="a/b", title="Messages", unit="messages/s", ours="ours", must=must)
+        samples = [
+            Sample(question="a/b", candidate="ours", repetition=index, value=value, more={"growth, MiB": 17})
+            for index, value in enumerate((4.0, 6.0, 7.0))
+        ]
+        rows = report.verdicts([question, *samples])
+        self.assertEqual(
+            [[row[0], row[2], *row[-3:]] for row in rows],
+            [
+                ["Messages", "6 messages/s", "4 to 7", ">= 5", "reached"],
+                ["Messages: growth", "17 MiB", "17 to 17", "<= 16", "MISSED"],
+                ["Messages: index", "", "", ">= 1", "not measured"],
+            ],
+        )
+        self.assertIn("1 of 3 bars are reached", report.bars_table([question, *samples]))
+
+    def test_a_failure_counts_however_many_have_succeeded(self) -> None:
+        broken = Broken(question="a/b", candidate="ours", repetition=1, reason="Failed: 3 lines are lost")
+        lines = [*self.lines(("ours", 90), ("theirs", 10)), broken]
+        self.assertEqual([row[-1] for row in report.verdicts(lines)], ["reached", "FAILED"])
+        (table,) = report.tables(lines)
+        self.assertIn("ours failed: Failed: 3 lines are lost", table)
 
     def test_a_bar_from_above(self) -> None:
         self.assertTrue(Bar(1.0, at_most=True).reached(1.0))
@@ -65,7 +134,9 @@ class Report(TestCase):
             self.assertEqual(report.read([path]), lines)
 
     def test_pictures_are_well_formed(self) -> None:
+        near = {"ours": [(1.0, 90.0), (50.0, 120.0)]}
         for svg in (
+            picture.curves("near one another", "builds", "lines/s", near),
             picture.bars("a < b", "messages/s", {"ours": 3e6, "theirs & co": 12.0, "none": 0.0}),
             picture.curves("a", "viewers", "lines/s", {"ours": [(1, 10), (5000, 1e7)], "theirs": [(1, 5)], "none": []}),
         ):

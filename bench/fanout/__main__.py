@@ -8,8 +8,7 @@ of the lines are one program in C on a core of its own, which checks that every 
 
 from __future__ import annotations
 
-import resource
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
@@ -53,9 +52,10 @@ LINES = {OURS: 300_000, LIMIT: 300_000, WS_BATCHED: 300_000, SOCKETIFY_BURST: 50
 FEW_LINES = 4_000
 
 
-def flat_out(name: str, viewers: int = 100, size: int = 200) -> Measured:
-    """Delivered lines a second, as fast as it goes."""
-    lines = max(200, LINES.get(name, FEW_LINES) * 100 // viewers * 200 // size)
+def flat_out(name: str, viewers: int = 100, size: int = 200, part: int = 1) -> Measured:
+    """Delivered lines a second, as fast as it goes; with ``part``, only so much of the usual lines."""
+    # One viewer can't be given a hundred times as many in the same time: what comes costs too.
+    lines = max(200, LINES.get(name, FEW_LINES) * 100 // max(10, viewers) * 200 // size // part)
     with SERVERS[name]() as serving:
         said = view(serving, viewers=viewers, lines=lines, size=size)
     return Measured(
@@ -91,10 +91,8 @@ def resting(name: str, viewers: int) -> Measured:
 
 
 def questions(options: Namespace) -> Iterator[Asked]:
-    """All of them; the plots' are many runs, and asked for by ``--curves``."""
-    if options.curves:
-        yield from curves()
-        return
+    """All of them; what the plots need is measured once."""
+    part = 4 if options.quick else 1
     yield (
         Question(
             name="fanout/rate",
@@ -112,7 +110,7 @@ def questions(options: Namespace) -> Iterator[Asked]:
                 LIMIT: Bar(0.7),
             },
         ),
-        [Candidate(name, partial(flat_out, name)) for name in SERVERS],
+        [Candidate(name, partial(flat_out, name, part=part)) for name in SERVERS],
     )
     yield (
         Question(
@@ -123,7 +121,7 @@ def questions(options: Namespace) -> Iterator[Asked]:
             bars={WS: Bar(0.2, at_most=True), NCHAN: Bar(1.0, at_most=True)},
             lower_is_better=True,
         ),
-        [Candidate(name, partial(steady, name, 200, 200, 4)) for name in (OURS, WS, NCHAN, SOCKETIFY, LIMIT)],
+        [Candidate(name, partial(steady, name, 200, 200, 4 / part)) for name in (OURS, WS, NCHAN, SOCKETIFY, LIMIT)],
     )
     yield (
         Question(
@@ -142,14 +140,16 @@ def questions(options: Namespace) -> Iterator[Asked]:
             title="5,000 viewers of one log at 100 lines/s: from a line to its viewers, 99 in 100",
             unit="ms",
             ours=OURS,
+            must={"": Bar(1000, at_most=True), "resident, MiB": Bar(400, at_most=True)},
             lower_is_better=True,
         ),
-        [Candidate(OURS, partial(steady, OURS, 5000, 100, 6, 500))],
+        [Candidate(OURS, partial(steady, OURS, 5000, 100, 6 / part, 500))],
     )
+    yield from curves(options.quick, part)
 
 
-def curves() -> Iterator[Asked]:
-    """Throughput against viewers and against the lines' size, latency against load."""
+def curves(quick: bool, part: int) -> Iterator[Asked]:
+    """Throughput against viewers and against the lines' size, latency against load and against viewers."""
     yield (
         Question(
             name="fanout/viewers",
@@ -157,11 +157,12 @@ def curves() -> Iterator[Asked]:
             unit="delivered lines/s",
             ours=OURS,
             axis="viewers",
+            repetitions=1,
         ),
         [
-            Candidate(name, partial(flat_out, name, viewers), at=viewers)
-            for viewers in (1, 10, 100, 1000, 5000)
-            for name in (OURS, LIMIT, WS, WS_BATCHED, NCHAN)
+            Candidate(name, partial(flat_out, name, viewers, part=part), at=viewers)
+            for viewers in ((10, 1000) if quick else (1, 10, 100, 1000, 5000))
+            for name in (OURS, LIMIT, WS, WS_BATCHED, NCHAN_PIPELINED)
         ],
     )
     yield (
@@ -171,11 +172,13 @@ def curves() -> Iterator[Asked]:
             unit="delivered lines/s",
             ours=OURS,
             axis="bytes",
+            repetitions=1,
         ),
+        # Longer lines than 16 KiB come as several.
         [
-            Candidate(name, partial(flat_out, name, 100, size), at=size)
-            for size in (50, 200, 1000, 8000)
-            for name in (OURS, LIMIT, WS, WS_BATCHED)
+            Candidate(name, partial(flat_out, name, 100, size, part), at=size)
+            for size in ((50, 16_000) if quick else (50, 200, 1000, 4000, 16_000))
+            for name in (OURS, LIMIT, WS, WS_BATCHED, NCHAN_PIPELINED)
         ],
     )
     yield (
@@ -186,22 +189,33 @@ def curves() -> Iterator[Asked]:
             ours=OURS,
             axis="lines/s",
             lower_is_better=True,
+            repetitions=1,
         ),
         [
-            Candidate(name, partial(steady, name, 200, rate, 3), at=rate)
-            for rate in (20, 100, 200, 500, 1000, 5000)
+            Candidate(name, partial(steady, name, 200, rate, 3 / part), at=rate)
+            for rate in ((200,) if quick else (20, 200, 500, 1000, 5000))
             for name in (OURS, WS, NCHAN)
-            if not (name == WS and rate > 500)
+            if not (name != OURS and rate > 500)
+        ],
+    )
+    yield (
+        Question(
+            name="fanout/crowd",
+            title="From a line to its viewers against their number, 200 lines/s, 99 in 100",
+            unit="ms",
+            ours=OURS,
+            axis="viewers",
+            lower_is_better=True,
+            repetitions=1,
+        ),
+        [
+            Candidate(name, partial(steady, name, viewers, 200, 3 / part), at=viewers)
+            for viewers in ((100,) if quick else (1, 10, 100, 1000, 5000))
+            for name in (OURS, WS, NCHAN)
+            if not (name != OURS and viewers > 1000)
         ],
     )
 
 
-def add_options(parser: ArgumentParser) -> None:
-    """What only this has."""
-    parser.add_argument("--curves", action="store_true", help="measure the plots' points instead")
-
-
 if __name__ == "__main__":
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    command("bench.fanout", questions, add_options)
+    command("bench.fanout", questions)

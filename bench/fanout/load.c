@@ -368,7 +368,7 @@ static void begin(void) {
     }
     if (!options.feed_port) return;
     feed_fd = dial(options.feed_port);
-    waiting_room = 64 << 10;
+    waiting_room = (64 << 10) + options.size;
     waiting = malloc(waiting_room);
     due = options.rate ? 0 : options.lines;
     feed_is_watched = !options.rate;

@@ -13,6 +13,9 @@ from typing import Any
 
 from bench.common.processes import CLIENT_CORE, Failed, Program, found
 
+#: Its program.
+LOAD = Path(__file__).with_name("load.c")
+
 #: Seconds after which a load gives up.
 DEADLINE = 90.0
 
@@ -89,7 +92,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def _load(serving: Serving, viewers: int) -> list[str]:
-    program = compiled(Path(__file__).with_name("load.c"))
+    program = compiled(LOAD)
     headers = [word for header in serving.headers for word in ("--header", header)]
     return [program, "--port", str(serving.port), "--path", serving.path, "--viewers", str(viewers), *headers]
 

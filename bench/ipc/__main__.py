@@ -3,7 +3,8 @@
 
 - ``ipc/one-way``: messages a second, made one by one, decoded into typed objects at the other end;
 - ``ipc/calls``: calls a second that are answered by their own request, 64 in flight;
-- ``ipc/round-trip``: microseconds from a call to its reply, one at a time.
+- ``ipc/round-trip``: microseconds from a call to its reply, one at a time;
+- ``ipc/sizes``: messages a second against their size.
 
 All over UNIX sockets. Every message carries a number; a measurement counts only if both ends agree on how many there
 were and on their sum. Redis' own process runs on either core.
@@ -23,7 +24,7 @@ from typing import Any
 from bench.common.processes import CLIENT_CORE, SERVER_CORE, Failed, Missing, Program, found, node, python
 from bench.common.records import Bar, Question
 from bench.common.runs import Asked, Candidate, Measured, command
-from bench.ipc.message import expected_sum
+from bench.ipc.message import TEXT_SIZE, expected_sum
 
 PEERS = Path(__file__).parent / "peers"
 
@@ -74,17 +75,21 @@ def _need(module: str, package: str) -> None:
 # -- measurements ----------------------------------------------------------------------------------------------------
 
 
-def one_way(peer: Command, receive: str, send: str, count: int, folder: Path | None = None) -> Measured:
+def one_way(
+    peer: Command, receive: str, send: str, count: int, folder: Path | None = None, text: int = TEXT_SIZE
+) -> Measured:
     """Messages a second, by the receiver's clock; and what each end needed of its core for one."""
+    warm = max(100, WARM * TEXT_SIZE // max(TEXT_SIZE, text))
+    environment = {"BENCH_TEXT_SIZE": str(text)}
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         path = (folder or Path(temporary)) / "socket"
-        with Program(peer(receive, path, WARM, count), core=SERVER_CORE) as receiver:
+        with Program(peer(receive, path, warm, count), core=SERVER_CORE, environment=environment) as receiver:
             receiver.said()
-            with Program(peer(send, path, WARM + count), core=CLIENT_CORE) as sender:
+            with Program(peer(send, path, warm + count), core=CLIENT_CORE, environment=environment) as sender:
                 received, sent = receiver.said(), sender.said()
-    _check(received, WARM + count)
-    if sent["sent"] != WARM + count:
-        raise Failed(f"{sent['sent']} were sent instead of {WARM + count}")
+    _check(received, warm + count)
+    if sent["sent"] != warm + count:
+        raise Failed(f"{sent['sent']} were sent instead of {warm + count}")
     more = {"receiver, CPU µs": received["cpu"] / count * 1e6, "sender, CPU µs": sent["cpu"] / sent["sent"] * 1e6}
     return Measured(received["measured"] / received["seconds"], more)
 
@@ -164,10 +169,12 @@ def _wait_for(path: Path) -> None:
 
 
 def questions(options: argparse.Namespace) -> Iterator[Asked]:
-    """All three. A measurement takes about one second; ``--scale`` makes it shorter or longer."""
-    yield _one_way(lambda seconds_worth: round(seconds_worth * options.scale))
-    yield _calls(lambda seconds_worth: round(seconds_worth * options.scale))
-    yield _round_trip(round(10_000 * options.scale))
+    """All of them. A measurement takes about one second; ``--scale`` makes it shorter or longer."""
+    scale = options.scale * (0.2 if options.quick else 1)
+    yield _one_way(lambda seconds_worth: round(seconds_worth * scale))
+    yield _calls(lambda seconds_worth: round(seconds_worth * scale))
+    yield _round_trip(round(10_000 * scale))
+    yield _sizes(scale, (50, 65_536) if options.quick else (50, 200, 1000, 8000, 65_536))
 
 
 def _one_way(count: Callable[[int], int]) -> Asked:
@@ -238,6 +245,37 @@ def _round_trip(count: int) -> Asked:
         Candidate("Twisted AMP", partial(trips, amp, count)),
         Candidate("Node net", partial(trips, net, count)),
         Candidate("pyzmq REQ/REP", partial(trips, zeromq, count)),
+    ]
+
+
+def _sizes(scale: float, sizes: Sequence[int]) -> Asked:
+    question = Question(
+        name="ipc/sizes",
+        title="One way: messages a second against the length of their text",
+        unit="messages/s",
+        ours="ours, lists",
+        axis="bytes of text",
+        repetitions=1,
+    )
+    pairs: Sequence[tuple[str, Command, str, str, int]] = [
+        ("ours, lists", ours, "receive-lists", "send-many", 1_500_000),
+        ("ours, send", ours, "receive", "send", 500_000),
+        ("Twisted AMP", amp, "receive", "send", 25_000),
+        ("Node net, corked", net, "receive", "send-corked", 500_000),
+        ("Node net, with our batching", net, "receive-many", "send-many", 800_000),
+        ("pyzmq PUSH/PULL", zeromq, "receive", "send", 300_000),
+    ]
+    return question, [
+        Candidate(
+            name,
+            partial(
+                one_way, peer, receive, send, max(500, round(worth * scale * 200 / max(200, size + 85))), text=size
+            ),
+            at=size,
+        )
+        for size in sizes
+        for name, peer, receive, send, worth in pairs
+        if not (peer is amp and size > 65_535)  # the longest value that AMP can send
     ]
 
 

@@ -5,6 +5,7 @@ message anew and has each one decoded; the sum of ``seq`` tells whether all have
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 
@@ -14,15 +15,18 @@ from bench.common.processes import say
 
 SIZE = 200
 
+#: Bytes of its text; another number makes it shorter or longer.
+TEXT_SIZE = int(os.environ.get("BENCH_TEXT_SIZE", "115"))
+
 #: The first number; from here on all have as many digits for the next nine million messages.
 FIRST = 1_000_000
 
 BUILD = "01K9Z3N5C8V2QW7R"
 AT = 1_795_500_000_123
-TEXT = "npm: transformed module " + "x" * 90
+TEXT = "npm: transformed module ".ljust(TEXT_SIZE, "x")
 
-#: Messages in one turn, for whoever sends several at once.
-BATCH = 500
+#: Messages in one turn, for whoever sends several at once: some 100 kB.
+BATCH = max(1, 500 * 115 // max(115, TEXT_SIZE))
 
 
 class Line(msgspec.Struct, frozen=True, gc=False, tag="line", tag_field="type"):

@@ -1,59 +1,89 @@
 """
-``python -m bench.recovery [--row NAME]… [--quick]``
+``python -m bench.recovery``: what happens when something dies, and what a viewer that never reads costs.
 
 Both services as real processes, on the embedded default (SQLite, a UNIX socket), with durable journals and commits;
-viewers on real WebSockets, all in this process. Rows: what happens, what must be reached, what was. One JSON line each
-on stdout, and a table on stderr at the end. Exits with 1 if a bar isn't met, or a line is lost or doubled.
+viewers on real WebSockets, all in this process. A line that is lost or doubled fails the measurement. Each question
+repeats within itself what it measures, and is asked once.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import resource
-import sys
 import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+from bench.common.records import Bar, Question
+from bench.common.runs import Asked, Candidate, Measured, command
+from bench.recovery import rows
 from bench.recovery.crowd import run_reactor
-from bench.recovery.rows import ROWS, Row
+
+OURS = "the platform"
+
+Row = Callable[[Path, bool], Measured]
 
 
-def main() -> None:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(prog="python -m bench.recovery", description=__doc__)
-    parser.add_argument("--row", action="append", choices=ROWS, help="only this; may be given several times")
-    parser.add_argument("--quick", action="store_true", help="few, short ones: does it work?")
-    options = parser.parse_args()
-    _allow_files()
+def questions(options: Namespace) -> Iterator[Asked]:
+    """All of them."""
     run_reactor()
-    done: list[Row] = []
-    for name in options.row or ROWS:
-        with tempfile.TemporaryDirectory() as folder:
-            for row in ROWS[name](Path(folder), options.quick):
-                done.append(row)
-                print(json.dumps(_figures(row)), flush=True)
-    for row in done:
-        met = "ok" if row.ok else "NOT MET"
-        print(f"{row.what}: {row.value:.2f} (bar: {row.bar:g}) {row.unit}: {met}", file=sys.stderr)
-    sys.exit(not all(row.ok for row in done))
+
+    def asked(name: str, row: Row, title: str, unit: str, must: dict[str, float]) -> Asked:
+        question = Question(
+            name=f"recovery/{name}",
+            title=title,
+            unit=unit,
+            ours=OURS,
+            must={figure: Bar(bound, at_most=True) for figure, bound in must.items()},
+            lower_is_better=True,
+            repetitions=1,
+        )
+        return question, [Candidate(OURS, partial(_measure, row, options.quick))]
+
+    quick = options.quick
+    yield asked(
+        "apiserver",
+        rows.apiserver,
+        f"The apiserver is killed → all {8 if quick else 50} viewers of 4 builds are current again, from its start on",
+        "s, median",
+        {"": 2},
+    )
+    yield asked(
+        "builder",
+        rows.builder,
+        f"The builder is killed → all {3 if quick else 8} running attempts are re-adopted, from its start on",
+        "s, median",
+        {"": 1},
+    )
+    if not quick:  # it takes half a minute, however it is asked
+        yield asked(
+            "blackhole",
+            rows.blackhole,
+            "The link passes nothing on, and no end comes → the apiserver notices it",
+            "s, worst",
+            {"": 30, rows.NOTICED_BY_BUILDER: 30},
+        )
+    yield asked(
+        "viewers",
+        rows.viewers,
+        f"{100 if quick else '1,000'} viewers are cut at once → all are current again",
+        "s, worst",
+        {"": 10},
+    )
+    yield asked(
+        "stuck",
+        rows.stuck,
+        f"{3 if quick else 60} s of 10,000 lines/s, and one of five viewers never reads → what it costs the apiserver",
+        "MiB",
+        {"": 16, rows.STUCK_P99: 1000},
+    )
+    yield asked("runner", rows.runner, f"Memory of a runner, {2 if quick else 8} at a time", "MiB, worst", {"": 20})
 
 
-def _figures(row: Row) -> dict[str, Any]:
-    more = {name: round(value, 3) if isinstance(value, float) else value for name, value in row.more.items()}
-    figures = {"value": round(row.value, 3), "unit": row.unit, "bar": row.bar, "ok": row.ok}
-    # How busy the machine was meanwhile, with this and with whatever else runs on it.
-    load = {"load": round(os.getloadavg()[0], 1)}
-    return {"row": row.name, "what": row.what, **figures, **row.counts, **more, **load}
-
-
-def _allow_files() -> None:
-    """A thousand viewers need a file each, here and in the apiserver, which inherits the limit."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+def _measure(row: Row, quick: bool) -> Measured:
+    with tempfile.TemporaryDirectory() as folder:
+        return row(Path(folder), quick)
 
 
 if __name__ == "__main__":
-    main()
+    command("bench.recovery", questions)

@@ -1,20 +1,19 @@
 """
 What is measured, a function each. Each starts both services anew, as real processes, in a folder of its own; everything
-is durable; what viewers lose, see twice or can't verify is counted in each, and must be 0.
+is durable. What viewers lose, see twice or can't verify is a failure.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from bench.common.processes import Failed
+from bench.common.runs import Measured
 from bench.recovery.builds import SteadyBuilds
 from bench.recovery.crowd import Crowd, States, in_reactor, reactor
 from bench.recovery.memory import MIB, Watch, resident, shares
@@ -22,40 +21,30 @@ from tests.integration.platform import DEADLINE, Platform, wait_for
 from twistedipc.cli.chaos.proxy import LinkProxy
 from twistedipc.runner.liveness import lock_owner
 
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    name: str
-    what: str
-    value: float
-    bar: float
-    unit: str
-    counts: dict[str, int]  # what viewers lost and the like, and how many records they had
-    more: dict[str, Any]
-
-    @property
-    def ok(self) -> bool:
-        """Whether the bar is met, and nothing is lost."""
-        return self.value < self.bar and not any(n for what, n in self.counts.items() if what != "records")
+#: Figures that have bars too.
+NOTICED_BY_BUILDER = "by the builder, s"
+STUCK_P99 = "from a print to the others, 99 in 100, ms"
 
 
-def _seconds(values: Sequence[float]) -> dict[str, Any]:
-    return {"times": len(values), "median": statistics.median(values), "worst": max(values)}
+def _finish(crowd: Crowd, builds: SteadyBuilds) -> dict[str, float]:
+    """
+    End the builds, and wait for their viewers; how many records those had.
 
-
-def _finish(crowd: Crowd, builds: SteadyBuilds) -> dict[str, int]:
-    """End the builds, and wait for their viewers; what is wrong."""
+    :raises Failed: something is lost, was seen twice, or couldn't be verified
+    """
     builds.finish()
     wait_for("all viewers have come to the end", crowd.ended, DEADLINE * 2)
-    return crowd.counts()
+    counts = crowd.counts()
+    records = counts.pop("records")
+    if any(counts.values()):
+        raise Failed(", ".join(f"{name}: {count}" for name, count in counts.items()))
+    return {"records": records}
 
 
 # -- recovery --------------------------------------------------------------------------------------------------------
 
 
-def apiserver(folder: Path, quick: bool) -> list[Row]:
+def apiserver(folder: Path, quick: bool) -> Measured:
     """The apiserver is killed, and started again half a second later."""
     rounds, watchers = (2, 8) if quick else (15, 50)
     with Platform(folder, slots=4) as platform:
@@ -74,12 +63,11 @@ def apiserver(folder: Path, quick: bool) -> list[Row]:
             wait_for("all viewers are current again", crowd.current)
             last.append(crowd.took(began)[-1])
             platform.linked()
-        counts = _finish(crowd, builds)
-    what = f"apiserver killed, started again → all {watchers} viewers see what is printed after that (4 builds)"
-    return [Row("apiserver", what, statistics.median(last), 2.0, "s, median", counts, _seconds(last))]
+        had = _finish(crowd, builds)
+    return Measured(statistics.median(last), {"worst, s": max(last), "times": rounds, **had})
 
 
-def builder(folder: Path, quick: bool) -> list[Row]:
+def builder(folder: Path, quick: bool) -> Measured:
     """The builder is killed, and started again once all its attempts are known to be disconnected."""
     rounds, slots = (2, 3) if quick else (15, 8)
     with Platform(folder, slots=slots) as platform:
@@ -97,10 +85,9 @@ def builder(folder: Path, quick: bool) -> list[Row]:
             adopted = [states.when(build, "running", began) for build in builds.numbers]
             took.append(max(at for at in adopted if at is not None) - began)
             time.sleep(0.5)
-        counts = _finish(crowd, builds)
+        had = _finish(crowd, builds)
         in_reactor(states.stop)
-    what = f"builder killed, started again → all {slots} running attempts re-adopted"
-    return [Row("builder", what, statistics.median(took), 1.0, "s, median", counts, _seconds(took))]
+    return Measured(statistics.median(took), {"worst, s": max(took), "times": rounds, **had})
 
 
 def _listen(platform: Platform) -> States:
@@ -114,7 +101,7 @@ def _all_are(state: str, builds: SteadyBuilds, states: States) -> bool:
     return all(states.states.get(build) == state for build in builds.numbers)
 
 
-def blackhole(folder: Path, quick: bool) -> list[Row]:
+def blackhole(folder: Path, quick: bool) -> Measured:
     """The link passes nothing on, in both directions, and no end of the connection comes."""
     rounds = 1 if quick else 3
     proxy: LinkProxy = in_reactor(lambda: LinkProxy(reactor, folder / "proxy.sock", folder / "link.sock", 1))
@@ -138,15 +125,10 @@ def blackhole(folder: Path, quick: bool) -> list[Row]:
             in_reactor(proxy.reset)
             in_reactor(proxy.hold)
             wait_for("the attempt runs again", lambda: states.states.get(build) == "running")
-        counts = _finish(crowd, builds)
+        had = _finish(crowd, builds)
         in_reactor(states.stop)
     in_reactor(lambda: Deferred.fromCoroutine(proxy.stop()))
-    return [
-        Row(
-            "blackhole", f"blackholed link → noticed by the {side}", max(took), 30.0, "s, worst", counts, _seconds(took)
-        )
-        for side, took in noticed.items()
-    ]
+    return Measured(max(noticed["apiserver"]), {NOTICED_BY_BUILDER: max(noticed["builder"]), "times": rounds, **had})
 
 
 def _says_silent(platform: Platform, size: int) -> bool:
@@ -154,7 +136,7 @@ def _says_silent(platform: Platform, size: int) -> bool:
     return "nothing was received for" in platform.builder.text()[size:]
 
 
-def viewers(folder: Path, quick: bool) -> list[Row]:
+def viewers(folder: Path, quick: bool) -> Measured:
     """All viewers' connections are cut in one moment; all come back at once, without waiting."""
     rounds, count = (1, 100) if quick else (5, 1000)
     with Platform(folder, slots=4) as platform:
@@ -173,16 +155,15 @@ def viewers(folder: Path, quick: bool) -> list[Row]:
             last.append(took[-1])
             middle.append(statistics.median(took))
             time.sleep(1)
-        counts = _finish(crowd, builds)
-    what = f"{count} viewers cut at once → all resumed, and current (4 builds)"
-    more = {**_seconds(last), "median_viewer": statistics.median(middle)}
-    return [Row("viewers", what, max(last), 10.0, "s, worst", counts, more)]
+        had = _finish(crowd, builds)
+    more = {"worst of the median viewer, s": max(middle), "median, s": statistics.median(last), "times": rounds}
+    return Measured(max(last), {**more, **had})
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------
 
 
-def stuck(folder: Path, quick: bool) -> list[Row]:
+def stuck(folder: Path, quick: bool) -> Measured:
     """
     A minute of 10,000 lines a second, with five viewers, one of which never reads; and the same, on a fresh apiserver,
     where all read.
@@ -190,45 +171,26 @@ def stuck(folder: Path, quick: bool) -> list[Row]:
     seconds = 3.0 if quick else 60.0
     (folder / "all-read").mkdir()
     (folder / "one-stuck").mkdir()
-    base, _, _, before = _flood(folder / "all-read", seconds, stick=False)
-    watch, delays, rate, counts = _flood(folder / "one-stuck", seconds, stick=True)
-    counts = {what: count + before[what] for what, count in counts.items()}
+    base, _, _, _ = _flood(folder / "all-read", seconds, stick=False)
+    watch, delays, rate, had = _flood(folder / "one-stuck", seconds, stick=True)
     delays.sort()
-    p99 = delays[int(len(delays) * 0.99)]
-    more = {
-        "grown_mib": watch.grown / MIB,
-        "grown_without_mib": base.grown / MIB,
-        "before_mib": watch.before / MIB,
-        "peak_mib": watch.peak / MIB,
-        "last_mib": watch.last / MIB,
-    }
-    flow = f"{seconds:g} s of 10,000 lines/s"
-    return [
-        Row(
-            "stuck",
-            f"one viewer never reads, {flow} → the apiserver's growth beyond that without it",
-            (watch.grown - base.grown) / MIB,
-            16.0,
-            "MiB",
-            counts,
-            more,
-        ),
-        Row(
-            "stuck",
-            f"one viewer never reads, {flow} → from a line's print to the 4 others",
-            p99,
-            1.0,
-            "s, p99",
-            counts,
-            {"lines": len(delays), "printed_per_s": rate, "median": statistics.median(delays), "worst": delays[-1]},
-        ),
-    ]
+    return Measured(
+        (watch.grown - base.grown) / MIB,
+        {
+            STUCK_P99: delays[int(len(delays) * 0.99)] * 1000,
+            "median, ms": statistics.median(delays) * 1000,
+            "worst, ms": delays[-1] * 1000,
+            "printed, lines/s": rate,
+            "the apiserver at its highest, MiB": watch.peak / MIB,
+            **had,
+        },
+    )
 
 
-def _flood(folder: Path, seconds: float, *, stick: bool) -> tuple[Watch, list[float], float, dict[str, int]]:
+def _flood(folder: Path, seconds: float, *, stick: bool) -> tuple[Watch, list[float], float, dict[str, float]]:
     """
-    One build that floods: how the apiserver grew, the delays of the lines to the good viewers, how many lines were
-    printed in a second, what is wrong.
+    One build that floods: how the apiserver grew, the delays of the lines to the good viewers in seconds, how many
+    lines were printed in a second, how many records the viewers had.
     """
     with Platform(folder) as platform:
         builds, crowd = SteadyBuilds(platform), Crowd(platform.port, platform.token)
@@ -247,13 +209,13 @@ def _flood(folder: Path, seconds: float, *, stick: bool) -> tuple[Watch, list[fl
         watch.stop()
         if stick:
             in_reactor(bad.stick, False)  # it was thrown out, or is; it comes back, and has to get it all
-        counts = _finish(crowd, builds)
+        had = _finish(crowd, builds)
         first, last = good[0].printed
         rate = len(good[0].delays or ()) / ((last - first) / 1e9)
-        return watch, [delay for viewer in good for delay in viewer.delays or ()], rate, counts
+        return watch, [delay for viewer in good for delay in viewer.delays or ()], rate, had
 
 
-def runner(folder: Path, quick: bool) -> list[Row]:
+def runner(folder: Path, quick: bool) -> Measured:
     """Runners of builds that print."""
     count = 2 if quick else 8
     with Platform(folder, slots=count) as platform:
@@ -265,23 +227,13 @@ def runner(folder: Path, quick: bool) -> list[Row]:
         assert len(pids) == count, "a runner is missing"
         memory = [resident(pid) / MIB for pid in pids]
         shared = [shares(pid) for pid in pids]
-        counts = _finish(crowd, builds)
-    more = {
-        "runners": count,
-        "median": statistics.median(memory),
-        "pss_median": statistics.median(pss / MIB for pss, _ in shared),
-        "private_median": statistics.median(private / MIB for _, private in shared),
-    }
-    return [
-        Row("runner", f"a runner's memory (VmRSS), {count} at a time", max(memory), 20.0, "MiB, worst", counts, more)
-    ]
-
-
-ROWS: dict[str, Callable[[Path, bool], list[Row]]] = {
-    "apiserver": apiserver,
-    "builder": builder,
-    "blackhole": blackhole,
-    "viewers": viewers,
-    "stuck": stuck,
-    "runner": runner,
-}
+        had = _finish(crowd, builds)
+    return Measured(
+        max(memory),
+        {
+            "median, MiB": statistics.median(memory),
+            "median of its share, MiB": statistics.median(pss / MIB for pss, _ in shared),
+            "median of its own, MiB": statistics.median(private / MIB for _, private in shared),
+            **had,
+        },
+    )

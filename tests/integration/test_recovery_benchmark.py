@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from bench.common import records
+from bench.common.records import Broken, Sample
 from tests.integration.platform import DEADLINE
 
 ROOT = Path(__file__).parent.parent.parent
@@ -15,22 +16,20 @@ ROOT = Path(__file__).parent.parent.parent
 
 def test_rows_come_out_and_nothing_is_lost(tmp_path: Path) -> None:
     """Whether the bars are met is for a machine that does nothing else; here the values only have to make sense."""
-    wanted = ["apiserver", "builder", "viewers", "stuck", "runner"]
+    wanted = [f"recovery/{name}" for name in ("apiserver", "builder", "viewers", "stuck", "runner")]
     done = subprocess.run(
-        [sys.executable, "-m", "bench.recovery", "--quick", *(part for name in wanted for part in ("--row", name))],
+        [sys.executable, "-m", "bench.recovery", "--quick", *(part for name in wanted for part in ("--only", name))],
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "LANG": "C.UTF-8"},
         cwd=ROOT,
         capture_output=True,
-        text=True,
         timeout=DEADLINE * 5,
         check=False,
     )
-    rows = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [row["row"] for row in rows] == ["apiserver", "builder", "viewers", "stuck", "stuck", "runner"], done.stderr
-    for row in rows:
-        wrong = {what: row[what] for what in ("lost", "doubled", "unverified", "refused")}
-        assert not any(wrong.values()), row
-        assert row["records"] > 50, row
-        assert row["value"] < 60, row
-    assert done.stderr.count("(bar: ") == len(rows)
-    assert done.returncode == (0 if all(row["ok"] for row in rows) else 1)
+    lines = [records.decoder.decode(line) for line in done.stdout.splitlines()]
+    assert not [line for line in lines if isinstance(line, Broken)], done.stderr.decode()
+    samples = [line for line in lines if isinstance(line, Sample)]
+    assert [sample.question for sample in samples] == wanted, done.stderr.decode()
+    for sample in samples:
+        assert sample.more["records"] > 50, sample
+        assert sample.value < 60, sample
+    assert done.returncode == 0

@@ -2,6 +2,7 @@
 'use strict';
 
 const FIRST = 1_000_000;
+const TEXT_SIZE = Number(process.env.BENCH_TEXT_SIZE ?? 115);
 
 class Tally {
   constructor(warm, count) {
@@ -40,10 +41,10 @@ function latencies(times) {
 
 module.exports = {
   FIRST,
-  BATCH: 500,
+  BATCH: Math.max(1, Math.floor((500 * 115) / Math.max(115, TEXT_SIZE))),
   BUILD: '01K9Z3N5C8V2QW7R',
   AT: 1_795_500_000_123,
-  TEXT: `npm: transformed module ${'x'.repeat(90)}`,
+  TEXT: 'npm: transformed module '.padEnd(TEXT_SIZE, 'x'),
   Tally,
   cpu,
   latencies,
