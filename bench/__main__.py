@@ -3,8 +3,8 @@
 named.
 
 Each one's JSON lines go to ``build/bench/QUESTION.jsonl`` (with ``--quick``: ``build/bench-quick``), its pictures
-beside them, its tables to the standard output; at the end comes one table of all bars. `bench.common.page` makes
-docs/performance.md of the lines. Exits with 1 if a measurement failed; a bar that is missed is no failure.
+beside them, its tables to the standard output; at the end comes one table of all bars. `bench.page` puts them
+into docs/performance.md. Exits with 1 if a measurement failed; a bar that is missed is no failure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from bench.common import report
 
 #: Folders beside this file that are measured by `bench.common.runs`.
-QUESTIONS = ("ipc", "fanout", "path", "latency", "recovery")
+QUESTIONS = ("ipc", "fanout", "path", "latency", "recovery", "cost", "profile")
 
 RESULTS = Path("build/bench")
 QUICK_RESULTS = Path("build/bench-quick")

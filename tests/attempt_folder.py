@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from twistedipc.builds.attempt import Publish, Result, Spec, read_file, write_file
@@ -112,12 +112,17 @@ class Attempt:
         write_file(self.folder / "spec.json", self.spec)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-        """Start the runner."""
+    def start(
+        self,
+        *,
+        pass_fds: tuple[int, ...] = (),
+        command: Sequence[str] = (sys.executable, "-m", "twistedipc.runner"),
+    ) -> subprocess.Popen[bytes]:
+        """Start the runner; ``command`` is another one that does the same."""
         errors = os.open(self.folder / "runner.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "twistedipc.runner", str(self.folder), *map(str, pass_fds)],
+                [*command, str(self.folder), *map(str, pass_fds)],
                 cwd=ROOT,
                 env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "SECRET_OF_THE_BUILDER": "hunter2"},
                 stdin=subprocess.DEVNULL,

@@ -37,6 +37,7 @@ def machine() -> Machine:
         processor=_processor(),
         system=f"{platform.system()} {platform.release()}",
         versions=versions,
+        load=round(os.getloadavg()[0], 1),
     )
 
 

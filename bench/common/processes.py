@@ -135,6 +135,18 @@ class Program:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def spent(pid: int) -> float:
+    """Seconds of processor time of a process so far, all its threads, without its children: to the microsecond."""
+    tasks = [Path(f"/proc/{pid}/task/{task}/schedstat") for task in os.listdir(f"/proc/{pid}/task")]
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+def spent_by_ended_children(pid: int) -> float:
+    """Seconds of processor time of its children that it has waited for, and theirs: to the hundredth."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
 def say(**what: object) -> None:
     """Print a JSON line; for the programs."""
     print(msgspec.json.encode(what).decode(), flush=True)

@@ -6,7 +6,7 @@ import msgspec
 
 
 class Machine(msgspec.Struct, kw_only=True, tag_field="kind", tag="machine"):
-    """The first line of a run: where and when."""
+    """The first line of a run: where and when. ``load``: how many processes wanted to run in the minute before."""
 
     date: str
     command: str
@@ -14,6 +14,7 @@ class Machine(msgspec.Struct, kw_only=True, tag_field="kind", tag="machine"):
     processor: str
     system: str
     versions: dict[str, str]
+    load: float = 0.0
 
 
 class Bar(msgspec.Struct):

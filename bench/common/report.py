@@ -45,17 +45,19 @@ def tables(lines: Iterable[Record]) -> Iterator[str]:
         if isinstance(line, Machine):
             yield f"`{line.command}`, {machine(line)}\n"
         elif isinstance(line, Question):
-            yield f"### {line.name}\n\n{table(line, lines)}"
+            prices_of = [f"{fitted(line, lines, figure)}\n" for figure in line.fits]
+            yield "\n".join([f"### {line.name}\n", table(line, lines), *prices_of, *notes(line, lines)])
 
 
 def machine(line: Machine) -> str:
     """When and on what it ran."""
     versions = ", ".join(f"{name} {version.removeprefix('v')}" for name, version in line.versions.items())
-    return f"{line.date}, {line.cores} cores ({line.processor}), {line.system}; {versions}"
+    busy = f"a load of {line.load:g} when it began"
+    return f"{line.date}, {line.cores} cores ({line.processor}), {busy}, {line.system}; {versions}"
 
 
 def table(question: Question, lines: Iterable[Record]) -> str:
-    """What was found: Markdown."""
+    """What was found, without what was said besides: Markdown."""
     lines = list(lines)
     samples = samples_of(question, lines)
     medians = medians_of(samples)
@@ -78,16 +80,19 @@ def table(question: Question, lines: Iterable[Record]) -> str:
             row.append("" if ours is None or not median or name == question.ours else f"{ours / median:.2f}")
         rows.append(row)
     said = question.title
-    if not question.fits:
+    if question.ours:
         said += f" ({'less' if question.lower_is_better else 'more'} is better; "
         said += "measured once)" if repeated == 1 else f"{repeated} repetitions)"
     reasons = [f"{line.candidate} was skipped: {line.reason}" for line in _about(question, lines, Skipped)]
     reasons += [f"{line.candidate} failed: {line.reason}" for line in _about(question, lines, Broken)]
     parts = [said, "\n".join(markdown(rows))]
-    parts += [fitted(question, lines, figure) for figure in question.fits]
     parts += reasons
-    parts += [f"{line.candidate}:\n\n```\n{line.text}\n```" for line in _about(question, lines, Note)]
     return "\n\n".join(parts) + "\n"
+
+
+def notes(question: Question, lines: Iterable[Record]) -> list[str]:
+    """What was said besides: Markdown."""
+    return [f"{line.candidate}:\n\n```\n{line.text}\n```\n" for line in _about(question, lines, Note)]
 
 
 def _about(question: Question, lines: Iterable[Record], kind: type[_Kind]) -> list[_Kind]:
@@ -96,7 +101,7 @@ def _about(question: Question, lines: Iterable[Record], kind: type[_Kind]) -> li
 
 def prices(question: Question, lines: Iterable[Record], figure: str) -> dict[str, float]:
     """What a piece of each term costs, in microseconds."""
-    samples = [sample for found in samples_of(question, lines).values() for sample in found]
+    samples = [sample for sample in _about(question, lines, Sample) if figure in sample.more]
     totals = [sample.more[figure] * 1000 for sample in samples]
     return fit(totals, [sample.more for sample in samples], question.fits[figure])
 
@@ -104,7 +109,7 @@ def prices(question: Question, lines: Iterable[Record], figure: str) -> dict[str
 def fitted(question: Question, lines: Iterable[Record], figure: str) -> str:
     """The prices as a table, and how well they explain what was measured."""
     found = prices(question, lines, figure)
-    samples = [sample for each in samples_of(question, lines).values() for sample in each]
+    samples = [sample for sample in _about(question, lines, Sample) if figure in sample.more]
     errors = [abs(explained(sample.more, found) / (sample.more[figure] * 1000) - 1) for sample in samples]
     rows = [["costs", "µs apiece"], *([term, number(price)] for term, price in found.items())]
     text = "\n".join(markdown(rows))

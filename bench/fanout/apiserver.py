@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,11 @@ DEADLINE = 20.0
 
 
 @contextmanager
-def apiserver() -> Iterator[Serving]:
-    """``twistd apiserver``, the stand-in for a builder (`bench.fanout.builder`), and a build that has begun."""
+def apiserver(program: Sequence[str] = ()) -> Iterator[Serving]:
+    """
+    ``twistd apiserver``, the stand-in for a builder (`bench.fanout.builder`), and a build that has begun. ``program``
+    is another command that does what twistd does.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         port, feed_port = free_port(), free_port()
@@ -37,7 +40,7 @@ def apiserver() -> Iterator[Serving]:
                 }
             )
         )
-        twistd = [found("twistd", "Twisted"), "-n", "--pidfile=", f"--logfile={folder / 'log'}"]
+        twistd = [*(program or [found("twistd", "Twisted")]), "-n", "--pidfile=", f"--logfile={folder / 'log'}"]
         service = [*twistd, "apiserver", "--config", str(config)]
         builder = python("bench.fanout.builder", f"unix:{folder / 'link.sock'}", feed_port)
         with Program(builder, core=CLIENT_CORE) as source, Program(service, core=SERVER_CORE) as server:
@@ -53,6 +56,7 @@ def apiserver() -> Iterator[Serving]:
                 path=f"/api/v1/builds/{build}/log/stream",
                 headers=(f"Authorization: {headers['Authorization']}",),
                 program=server,
+                folder=folder,
             )
 
 

@@ -35,6 +35,7 @@ class Serving:
     feed_form: str = "lines"
     feed_path: str = "/"
     posts: int = 1  # how many may be unanswered, where the form is post
+    folder: Path = Path()  # of an apiserver: where its configuration is
 
 
 def view(
@@ -46,12 +47,7 @@ def view(
 
     :raises Failed: a viewer has not got each line once, in order
     """
-    command = [
-        *_load(serving, viewers),
-        *("--lines", str(lines), "--rate", str(rate), "--size", str(size), "--sample", str(sample)),
-        *("--feed-port", str(serving.feed_port), "--feed-form", serving.feed_form, "--feed-path", serving.feed_path),
-        *("--posts", str(serving.posts), "--timeout", str(DEADLINE)),
-    ]
+    command = [*load_command(serving, viewers), *feeding(serving, lines, rate, size, sample)]
     with Program(command, core=CLIENT_CORE) as load:
         began, spent = time.monotonic(), _cpu(serving.program.pid)
         said = load.said(DEADLINE + 30)
@@ -61,11 +57,20 @@ def view(
     return said
 
 
+def feeding(serving: Serving, lines: int, rate: float = 0, size: int = 200, sample: int = 2) -> list[str]:
+    """The options of a load that feeds its viewers itself."""
+    return [
+        *("--lines", str(lines), "--rate", str(rate), "--size", str(size), "--sample", str(sample)),
+        *("--feed-port", str(serving.feed_port), "--feed-form", serving.feed_form, "--feed-path", serving.feed_path),
+        *("--posts", str(serving.posts), "--timeout", str(DEADLINE)),
+    ]
+
+
 def idle(serving: Serving, viewers: int) -> float:
     """Bytes that each of so many idle viewers adds to the server's resident memory."""
     time.sleep(REST / 2)
     before = memory(serving)
-    with Program([*_load(serving, viewers), "--hold"], core=CLIENT_CORE) as load:
+    with Program([*load_command(serving, viewers), "--hold"], core=CLIENT_CORE) as load:
         load.said(DEADLINE)
         time.sleep(REST)
         return (memory(serving) - before) / viewers
@@ -91,7 +96,8 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="twistedipc-bench-")
 
 
-def _load(serving: Serving, viewers: int) -> list[str]:
+def load_command(serving: Serving, viewers: int) -> list[str]:
+    """The command of so many viewers, without what they are to read."""
     program = compiled(LOAD)
     headers = [word for header in serving.headers for word in ("--header", header)]
     return [program, "--port", str(serving.port), "--path", serving.path, "--viewers", str(viewers), *headers]

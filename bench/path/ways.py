@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,11 +58,20 @@ def lines_file(count: int) -> Path:
 
 
 @contextmanager
-def platform(slots: int = 2) -> Iterator[Platform]:
-    """Both services, in a folder that is gone afterwards."""
+def platform(slots: int = 2, profiled: Callable[[Path], Sequence[str]] | None = None) -> Iterator[Platform]:
+    """
+    Both services, in a folder that is gone afterwards. ``profiled`` makes another command that does what twistd
+    does, for a folder of each service's own in there: ``NAME-profile``.
+    """
     folder = Path(tempfile.mkdtemp(prefix="twistedipc-bench-"))
     try:
-        with Platform(folder, slots=slots) as made:
+        made = Platform(folder, slots=slots)
+        if profiled is not None:
+            for service in (made.apiserver, made.builder):
+                own = folder / f"{service.name}-profile"
+                own.mkdir()
+                service.program = profiled(own)
+        with made:
             yield made
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -19,7 +19,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -103,6 +103,7 @@ class Service:
         self.name = name
         self.config = config
         self.log = config.with_suffix(".log")
+        self.program: Sequence[str] = ()  # another command that does what twistd does
         self.crashes = False  # that it has ended by itself is expected
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -113,7 +114,7 @@ class Service:
             environment[crashpoints.VARIABLE] = crash_at
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [_twistd(), "-n", "--pidfile=", self.name, "--config", str(self.config), *options],
+                [*(self.program or [_twistd()]), "-n", "--pidfile=", self.name, "--config", str(self.config), *options],
                 stdout=log,
                 stderr=log,
                 cwd=self.config.parent,

@@ -1,0 +1,1 @@
+"""What does a line cost, a frame, a viewer, a build? By that a machine's size can be told beforehand."""

@@ -1,0 +1,1 @@
+"""Where does the time go? By Python's profiler, inside the services."""
