@@ -26,7 +26,7 @@ class Chunks:
 
     def __init__(self, ledger: Path) -> None:
         self._ledger = ledger
-        self._commits = 0
+        self.commits = 0
         self._over = threading.Event()
         self._counting = threading.Thread(target=self._count, name="commits", daemon=True)
         self._database = self._open()
@@ -44,7 +44,7 @@ class Chunks:
         last = None
         while not self._over.wait(self.INTERVAL):
             (version,) = database.execute("PRAGMA data_version").fetchone()
-            self._commits += last is not None and version != last
+            self.commits += last is not None and version != last
             last = version
         database.close()
 
@@ -60,4 +60,4 @@ class Chunks:
                 batches += data.count(b"\n")
                 lines += records
         self._database.close()
-        return Stored(self._commits, chunks, batches, lines)
+        return Stored(self.commits, chunks, batches, lines)
