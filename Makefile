@@ -1,7 +1,7 @@
 # make demo          try it: both services, a sample project, its build live, its release. ARGS=--once ends by itself
 # make test          all tests. ARGS="-k journal -x" goes to pytest
 # make check         ruff and mypy
-# make bench         compare with others, tables of ratios. ARGS="ipc --repetitions 3" chooses
+# make bench         measure, also beside others: tables, bars, plots. ARGS=--quick is short, ARGS="ipc --repetitions 3" chooses
 # make clean         forget the environment and what was built
 #
 # Needed on the machine: python3 (3.11 or newer, with venv), git, make. All else comes from the package index.

@@ -1,11 +1,16 @@
 """
 Benchmarks, one folder a question, each one command that prints JSON lines. They go through what is shipped.
 
-``python -m bench.latency``: how long a line takes from the build that writes it to a viewer that reads it.
 ``python -m bench.ipc``: messages, calls and round trips between two processes, against other ways to do it.
 ``python -m bench.fanout``: one log and many viewers, against other servers.
+``python -m bench.path``: the whole way of a log, as fast as it goes; and starts, and huge logs.
+``python -m bench.latency``: how long a line takes from the build that writes it to a viewer that reads it.
+``python -m bench.recovery``: how soon all is well again when something dies, and what a stuck viewer costs.
+``python -m bench.cost``: what a line, a frame, a viewer, a commit and a build cost.
+``python -m bench.profile``: where the time goes.
 
-``make bench`` (``python -m bench``) runs those that compare us with others, and prints tables of ratios. Beside each
-peer, used as its manual has it, stands the same peer with our way of batching, so that what is ours can be told from
-what is the batching's. What they share is in `bench.common`.
+``make bench`` (``python -m bench``) runs them all, and prints tables and, at the end, all bars;
+``python -m bench.page`` puts what was found into docs/performance.md. Beside each peer, used as its manual has it,
+stands the same peer with our way of batching, so that what is ours can be told from what is the batching's. What they
+share is in `bench.common`.
 """

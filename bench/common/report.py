@@ -195,7 +195,7 @@ def drawn(question: Question, lines: Iterable[Record]) -> str | None:
         for (name, at), median in medians.items():
             lines_of[name].append((at, median))
         return picture.curves(question.title, question.axis, question.unit, lines_of)
-    if len(medians) < 2 or question.fits:
+    if len(medians) < 2 or not question.ours:
         return None
     return picture.bars(question.title, question.unit, {name: median for (name, _), median in medians.items()})
 
