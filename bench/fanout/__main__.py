@@ -54,8 +54,9 @@ FEW_LINES = 4_000
 
 def flat_out(name: str, viewers: int = 100, size: int = 200, part: int = 1) -> Measured:
     """Delivered lines a second, as fast as it goes; with ``part``, only so much of the usual lines."""
-    # One viewer can't be given a hundred times as many in the same time: what comes costs too.
-    lines = max(200, LINES.get(name, FEW_LINES) * 100 // max(10, viewers) * 200 // size // part)
+    # Fewer viewers can't be given so many more lines in the same time, since what comes costs too.
+    few = 10 if name in (OURS, LIMIT, WS_BATCHED) else 50
+    lines = max(200, LINES.get(name, FEW_LINES) * 100 // max(few, viewers) * 200 // size // part)
     with SERVERS[name]() as serving:
         said = view(serving, viewers=viewers, lines=lines, size=size)
     return Measured(
