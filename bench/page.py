@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bench.__main__ import RESULTS
+from bench.__main__ import QUESTIONS, RESULTS
 from bench.common import report
 from bench.common.records import Machine, Question, Record
 from bench.cost import model
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, help=f"what was printed; {RESULTS}/*.jsonl")
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args()
-    files = options.files or sorted(RESULTS.glob("*.jsonl"))
+    files = options.files or [path for name in QUESTIONS if (path := RESULTS / f"{name}.jsonl").exists()]
     if not files:
         parser.error(f"there is nothing in {RESULTS}: run `make bench`, or name files")
     lines = report.read(files)
