@@ -58,7 +58,7 @@ def _section(question: Question, lines: Iterable[Record], pictures: str) -> str:
     if report.drawn(question, lines) is not None:
         parts.append(f"![{question.title}]({pictures}/{report.picture_name(question)})")
     table = report.table(question, lines).strip()
-    parts.append(_folded(question.title, table) if question.axis or question.fits else table)
+    parts.append(_folded(f"{question.title}: figures", table) if question.axis or question.fits else table)
     if notes := report.notes(question, lines):
         parts.append(_folded("The functions that took most", "\n".join(notes).strip()))
     if question.fits:
@@ -67,7 +67,7 @@ def _section(question: Question, lines: Iterable[Record], pictures: str) -> str:
 
 
 def _folded(title: str, text: str) -> str:
-    return f"<details><summary>{title}: figures</summary>\n\n{text}\n\n</details>"
+    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
 def refreshed(page: str, new: Mapping[str, str]) -> str:
