@@ -24,8 +24,10 @@ RATE = Question(name="a/rate", title="Messages", unit="messages/s", ours="ours",
 CURVE = Question(name="a/sizes", title="Sizes", unit="messages/s", ours="ours", axis="bytes")
 
 
-def sample(question: str, value: float, candidate: str = "ours", at: float = 0, **more: float) -> Sample:
-    return Sample(question=question, candidate=candidate, repetition=0, value=value, at=at, more=more)
+def sample(
+    question: str, value: float, candidate: str = "ours", at: float = 0, more: dict[str, float] | None = None
+) -> Sample:
+    return Sample(question=question, candidate=candidate, repetition=0, value=value, at=at, more=more or {})
 
 
 class Page(SynchronousTestCase):
@@ -120,10 +122,10 @@ class Bill(SynchronousTestCase):
         common = {loads.SECOND: 2.0, loads.COMMIT: 80.0, loads.MESSAGE: 100.0}
         first = {**common, loads.BUILD_SECOND: 2.0, loads.LINE: 100.0, loads.RUNNERS: 1.2}
         second = {**common, loads.BUILD_SECOND: 4.0, loads.LINE: 5000.0, loads.RUNNERS: 12.0}
-        lines: list[Record] = [steady, sample("cost/steady", 1, **first), sample("cost/steady", 1, **second)]
+        lines: list[Record] = [steady, sample("cost/steady", 1, more=first), sample("cost/steady", 1, more=second)]
         self.assertIsNone(model.costs(lines))
         for name, more in (("cost/build", self.costs.build), ("cost/viewer", {loads.VIEWER_KIB: 7.0})):
-            lines += [Question(name=name, title="", unit="ms", ours=""), sample(name, 1, **more)]
+            lines += [Question(name=name, title="", unit="ms", ours=""), sample(name, 1, more=more)]
         costs = model.costs(lines)
         assert costs is not None
         self.assertAlmostEqual(costs.prices[loads.RUNNERS][loads.BUILD_SECOND], 500)

@@ -80,7 +80,7 @@ class Program:
         environment: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> None:
-        self._name = " ".join(command)
+        self._name = command[command.index("-m") + 1] if "-m" in command else Path(command[0]).name
         self._buffer = b""
         self._process = subprocess.Popen(
             command,
