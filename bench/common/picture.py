@@ -76,9 +76,9 @@ def curves(title: str, x_name: str, y_name: str, series: Mapping[str, Sequence[t
         parts.append(f"<path d='M{x:.1f} {top}v{height}' class='grid'/>")
         parts.append(_text(x, top + height + 18, short(tick), "middle"))
     parts.append(_text(left + width / 2, top + height + 38, f"{x_name} (logarithmic)", "middle"))
-    # The colours are by the order in which the series came; the names from the one that ends highest downwards.
+    # The colours are by the order in which the series came; the names from the one that gets highest downwards.
     colours = {name: index % _COLOURS for index, name in enumerate(points)}
-    drawn = sorted((name for name in points if points[name]), key=lambda name: -points[name][-1][1])
+    drawn = sorted((name for name in points if points[name]), key=lambda name: -max(y for _, y in points[name]))
     for index, name in enumerate(drawn):
         places = [place(x, y) for x, y in points[name]]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
