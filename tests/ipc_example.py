@@ -97,9 +97,13 @@ class Recorders(list[Recorder]):
 
 def builder(**changes: Any) -> SessionSettings:
     """Settings of one side."""
-    return settings(VOCABULARY, **({"role": "builder", "peer_role": "apiserver"} | changes))
+    return _settings({"role": "builder", "peer_role": "apiserver"} | changes)
 
 
 def apiserver(**changes: Any) -> SessionSettings:
     """Settings of the other."""
-    return settings(VOCABULARY, **({"role": "apiserver", "peer_role": "builder"} | changes))
+    return _settings({"role": "apiserver", "peer_role": "builder"} | changes)
+
+
+def _settings(changes: dict[str, Any]) -> SessionSettings:
+    return settings(changes.pop("vocabulary", VOCABULARY), **changes)

@@ -24,8 +24,9 @@ from twisted.python.failure import Failure
 from tests.ipc_example import Ask, Note, Told, apiserver, builder
 from twistedipc.ipc import protocol
 from twistedipc.ipc.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
+from twistedipc.ipc.messages import CallReplied
 from twistedipc.ipc.peer import Peer
-from twistedipc.ipc.session import TRANSITIONS, CallEnded, CallReplied, Side, State
+from twistedipc.ipc.session import TRANSITIONS, CallEnded, Side, State
 from twistedipc.ipc.testing import ConnectedPair
 
 FRAME_LIMIT = 4096
@@ -256,7 +257,7 @@ class Connection:
         link, wire = self.protocol(side), self.pair.wire(side)
         assert link._held_bytes <= OUTBOUND_LIMIT
         assert sum(map(len, link._held)) == link._held_bytes
-        assert link._session.bytes_to_send <= CORK + FRAME_LIMIT
+        assert len(link._session.out) <= CORK + FRAME_LIMIT
         assert len(wire.buffer) <= HIGH_WATER + CORK + FRAME_LIMIT + OUTBOUND_LIMIT  # the last: handed over at the end
         assert link._session._lines.pending <= FRAME_LIMIT
         assert len(link._session._outgoing) <= MAX_CALLS

@@ -14,12 +14,11 @@ from tests.ipc_example import Ask, Note, Told, apiserver, builder
 from tests.test_ipc_messages import BAD
 from twistedipc.ipc import handshake
 from twistedipc.ipc.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
+from twistedipc.ipc.messages import CallReceived, CallReplied, Vocabulary
 from twistedipc.ipc.session import (
     TRANSITIONS,
     CallDropped,
     CallEnded,
-    CallReceived,
-    CallReplied,
     Closed,
     ErrorReceived,
     Event,
@@ -393,6 +392,38 @@ def test_calls() -> None:
     assert pair.listener.data_to_send() == b""
 
 
+class Count(msgspec.Struct, frozen=True, tag="count", tag_field="type"):
+    """A request whose reply is of another type than that of `Ask`."""
+
+
+def test_replies_of_several_types() -> None:
+    vocabulary = Vocabulary(Note, answers={Ask: Told, Count: Note}, calls={Ask: Told, Count: Note})
+    pair = ready(vocabulary=vocabulary)
+    replies = {Ask: Told("y"), Count: Note(3)}
+    # All of one type; then of several, while only some have been answered; then of one again.
+    for requests in ([Ask("x"), Ask("x")], [Ask("x"), Count(), Ask("x"), Count()], [Count()], [Ask("x")]):
+        ids = [pair.dialler.call(request, 5.0) for request in requests]
+        pair.exchange()
+        assert pair.take(Side.LISTENER) == [CallReceived(id_, each) for id_, each in zip(ids, requests, strict=True)]
+        for id_, request in reversed(list(zip(ids, requests, strict=True))):
+            pair.listener.send(Note(id_))
+            pair.listener.answer(id_, replies[type(request)])
+            pair.exchange()
+            assert pair.take(Side.DIALLER) == [Note(id_), CallReplied(id_, replies[type(request)])]
+
+
+def test_a_late_reply_is_of_another_type_than_those_awaited() -> None:
+    vocabulary = Vocabulary(answers={Ask: Told, Count: Note}, calls={Ask: Told, Count: Note})
+    pair = ready(vocabulary=vocabulary)
+    late = pair.dialler.call(Count(), 5.0)
+    pair.dialler.drop(late)
+    id_ = pair.dialler.call(Ask("x"), 5.0)
+    pair.dialler.data_to_send()
+    lines = b'{"type":"reply","id":%d,"reply":{"n":1}}\n{"type":"reply","id":%d,"reply":{"answer":"y"}}\n'
+    assert pair.dialler.receive(lines % (late, id_), 0.0) == [CallReplied(id_, Told("y"))]
+    assert pair.dialler.state is State.READY
+
+
 def test_a_dropped_call_counts_until_it_is_answered() -> None:
     pair = ready(max_calls=1)
     first = pair.dialler.call(Ask("x"), 5.0)
@@ -523,7 +554,7 @@ def test_no_bytes_escape(data: bytes, size: int) -> None:
     for session in (pair.dialler, pair.listener, fresh):
         for start in range(0, len(data), size):
             session.receive(data[start : start + size], 0.0)
-        assert session.bytes_to_send < 100_000
+        assert len(session.out) < 100_000
 
 
 # -- our own faults --------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, TypeVar, Union
 
@@ -40,14 +40,14 @@ class Call(Frame, frozen=True, kw_only=True, gc=False, tag="call"):
     request: msgspec.Raw
 
 
-_Request = TypeVar("_Request")
+_Content = TypeVar("_Content")
 
 
-class WholeCall(Frame, Generic[_Request], frozen=True, kw_only=True, gc=False, tag="call"):
-    """A `Call` whose request was decoded with it."""
+class CallReceived(msgspec.Struct, Generic[_Content], frozen=True, gc=False, tag_field="type", tag="call"):
+    """A `Call` whose request was decoded with it. What the session makes of it is the same: an event."""
 
     id: CallId
-    request: _Request
+    request: _Content
 
 
 class Reply(Frame, frozen=True, kw_only=True, gc=False, tag="reply"):
@@ -55,6 +55,13 @@ class Reply(Frame, frozen=True, kw_only=True, gc=False, tag="reply"):
 
     id: CallId
     reply: msgspec.Raw
+
+
+class CallReplied(msgspec.Struct, Generic[_Content], frozen=True, gc=False, tag_field="type", tag="reply"):
+    """The same of a `Reply`."""
+
+    id: CallId
+    reply: _Content
 
 
 class Error(Frame, frozen=True, kw_only=True, gc=False, tag="error"):
@@ -188,26 +195,39 @@ class Vocabulary:
         requests = _union([*self.answers, Ping])
         self._request: msgspec.json.Decoder[Any] = msgspec.json.Decoder(requests)
         # The same as `_frames`, with the request in a call decoded at once: for calls that are as they should be.
-        own_whole = [typing.cast(Any, WholeCall)[requests] if kind is Call else kind for kind in own]
-        self._decode_whole = msgspec.json.Decoder(_union([*messages, *own_whole])).decode
+        whole: Any = CallReceived
+        self._own = [whole[requests] if kind is Call else kind for kind in own]
+        # And again with the reply in a reply, for when all that are awaited are of one type; made as they are needed.
+        self._decoders: dict[type[msgspec.Struct] | None, Callable[[bytes], Any]] = {}
         self._replies: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {
             request: msgspec.json.Decoder(reply) for request, reply in self.calls.items()
         }
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
-    def decode_block(self, block: bytes) -> Iterable[msgspec.Struct | UnknownType]:
+    def decode_block(
+        self, block: bytes, replies: type[msgspec.Struct] | None = None
+    ) -> Iterable[msgspec.Struct | UnknownType]:
         """
         The frames of a block of complete lines, in order. To be iterated at once: `RemoteProtocolError` is raised
         when the iteration comes to the first bad line.
+
+        :param replies: the type of all replies that are awaited, if it is one: then they come as `CallReplied`, unless
+            something is wrong in the block
         """
         try:
             if not block.isascii():
                 # msgspec skips over the bytes of fields that nobody has asked for.
                 block.decode("utf-8")
-            return list(map(self._decode_whole, io.BytesIO(block)))
+            return list(map(self._decoders.get(replies) or self._decoder(replies), io.BytesIO(block)))
         except _BAD:
             return self._one_by_one(block)
+
+    def _decoder(self, replies: type[msgspec.Struct] | None) -> Callable[[bytes], Any]:
+        whole: Any = CallReplied
+        own = [whole[replies] if kind is Reply and replies is not None else kind for kind in self._own]
+        decode = self._decoders[replies] = msgspec.json.Decoder(_union([*self.messages, *own])).decode
+        return decode
 
     def _one_by_one(self, block: bytes) -> Iterator[msgspec.Struct | UnknownType]:
         for line in block[:-1].split(b"\n"):
@@ -225,7 +245,7 @@ class Vocabulary:
         except _BAD as error:
             raise RemoteProtocolError(Code.BAD_MESSAGE, _in_words(error)) from None
 
-    def request_of(self, call: Call | WholeCall[msgspec.Struct]) -> msgspec.Struct | UnknownType:
+    def request_of(self, call: Call | CallReceived[msgspec.Struct]) -> msgspec.Struct | UnknownType:
         """What a call asks for; `RemoteProtocolError` if it has the wrong fields."""
         request = call.request
         if isinstance(request, msgspec.Raw):
@@ -267,11 +287,6 @@ class Vocabulary:
         if not self._sendable.issuperset(map(type, messages)):
             for message in messages:
                 self.check_sendable(message)
-
-    def check_call(self, request: msgspec.Struct) -> None:
-        """`LocalProtocolError` unless the request was declared in ``calls``."""
-        if type(request) not in self.calls:
-            raise LocalProtocolError(f"{type(request).__qualname__} is not declared as a call of this side")
 
     def check_reply(self, request: type[msgspec.Struct], reply: object) -> None:
         """`LocalProtocolError` unless the reply is what was declared for this request."""

@@ -2,9 +2,10 @@
 A session on a Twisted transport: `JSONLineProtocol`. Made by ``dial`` and ``listen``, and by ``testing``.
 
 How bytes move. A chunk read goes through the session as one block. What is sent meanwhile is collected, and written
-once at the chunk's end; what is sent at any other time is written once at the end of the reactor's turn. A write goes
-straight to the socket where that is possible (`send_at_once`), and otherwise to the transport, until the transport
-says that it has enough: from then on bytes wait here, where they are counted and bounded.
+at the chunk's end, or as soon as it is worth a write, so that the peer has work while this side is busy; what is sent
+at any other time is written once at the end of the reactor's turn. A write goes straight to the socket where that is
+possible (`send_at_once`), and otherwise to the transport, until the transport says that it has enough: from then on
+bytes wait here, where they are counted and bounded.
 """
 
 from __future__ import annotations
@@ -28,12 +29,11 @@ from zope.interface import implementer
 
 from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.errors import CallFailed, Code, LocalProtocolError, NotConnected, RemoteProtocolError
+from twistedipc.ipc.messages import CallReceived, CallReplied
 from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.session import (
     CallDropped,
     CallEnded,
-    CallReceived,
-    CallReplied,
     Closed,
     ErrorReceived,
     Event,
@@ -49,8 +49,9 @@ LINGER = 5.0
 #: How often it is logged that the peer didn't understand: whoever says so for ever shall not fill the disk.
 _ERRORS_LOGGED = 100
 
-#: Bytes collected in one turn that are written without waiting for its end.
+#: Bytes collected in one turn that are written without waiting for its end; and in one chunk.
 _CORK = 128 * 1024
+_CHUNK_CORK = 4096
 
 
 class LinkTransport(Protocol):
@@ -151,7 +152,7 @@ class JSONLineProtocol(LineReceiver):
         # Writing.
         self.writing_is_paused = False  # as the application knows it
         self._wire_is_full = False
-        self._corked = False
+        self._enough = 0  # bytes collected at which something is done about them, see `_collected`
         self._turn_end: IDelayedCall | None = None
         self._awake: IDelayedCall | None = None  # while busy polling
         self._awake_until = 0.0
@@ -191,12 +192,9 @@ class JSONLineProtocol(LineReceiver):
         session = self._session
         if session is None or self._life is not _OPEN:
             return
-        self._corked = True
-        try:
-            self._backlog.append(iter(session.receive(data, self._clock.seconds())))
-            self._deliver()
-        finally:
-            self._corked = False
+        self._enough = _CHUNK_CORK
+        self._backlog.append(iter(session.receive(data, self._clock.seconds())))
+        self._deliver()
         self._flush()
         if self._settings.busy_poll:
             self._awake_until = self._clock.seconds() + self._settings.busy_poll
@@ -227,8 +225,12 @@ class JSONLineProtocol(LineReceiver):
 
     def send(self, message: msgspec.Struct) -> None:
         """See `Peer.send`."""
-        self._open_session().send(message)
-        self._collected()
+        session = self._session
+        if session is None or self._life is not _OPEN:
+            session = self._open_session()
+        session.send(message)
+        if len(session.out) >= self._enough:
+            self._collected()
 
     def send_many(self, messages: Sequence[msgspec.Struct]) -> None:
         """See `Peer.send_many`."""
@@ -237,13 +239,17 @@ class JSONLineProtocol(LineReceiver):
 
     def call(self, request: msgspec.Struct, timeout: float) -> Deferred[Any]:
         """See `Peer.call`."""
+        session = self._session
         try:
-            id_ = self._open_session().call(request, self._clock.seconds() + timeout)
+            if session is None or self._life is not _OPEN:
+                session = self._open_session()
+            id_ = session.call(request, self._clock.seconds() + timeout)
         except (NotConnected, CallFailed) as error:
             return fail(error)
-        reply: Deferred[Any] = Deferred(lambda _: self._drop(id_))
+        reply: Deferred[Any] = Deferred(self._drop)
         self._waiting[id_] = reply
-        self._collected()
+        if len(session.out) >= self._enough:
+            self._collected()
         return reply
 
     def drain(self) -> Deferred[None]:
@@ -326,9 +332,15 @@ class JSONLineProtocol(LineReceiver):
     def _deliver_singly(self) -> None:
         """Hand on what a chunk brought, until the application pauses, or closes the link and so clears the backlog."""
         backlog = self._backlog
+        event: Any
         for event in backlog[0]:
-            happened = _HAPPENED.get(type(event))
-            if happened is not None:
+            kind = type(event)
+            if kind is CallReplied:
+                # If it isn't there, it was cancelled between the session and here.
+                reply = self._waiting.pop(event.id, None)
+                if reply is not None:
+                    reply.callback(event.reply)
+            elif (happened := _HAPPENED.get(kind)) is not None:
                 happened(self, event)
             elif self._messages_received is not None:
                 self._messages_received([event])
@@ -343,12 +355,6 @@ class JSONLineProtocol(LineReceiver):
         self._application = self._application_factory(Peer(ready.peer, self))
         self._messages_received = getattr(self._application, "messages_received", None)
         self._owner.link_ready(self)
-
-    def _replied(self, replied: CallReplied) -> None:
-        # If it isn't there, it was cancelled between the session and here.
-        reply = self._waiting.pop(replied.id, None)
-        if reply is not None:
-            reply.callback(replied.reply)
 
     def _call_ended(self, ended: CallEnded) -> None:
         reply = self._waiting.pop(ended.id, None)
@@ -378,18 +384,25 @@ class JSONLineProtocol(LineReceiver):
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
-    def _drop(self, id_: int) -> None:
-        if self._waiting.pop(id_, None) is not None and self._session is not None:
+    def _drop(self, reply: Deferred[Any]) -> None:
+        """A call of ours was cancelled. To look for it is cheaper than to remember with each call which one it is."""
+        id_ = next((id_ for id_, each in self._waiting.items() if each is reply), None)
+        if id_ is not None and self._session is not None:
+            del self._waiting[id_]
             self._session.drop(id_)
             self._collected()
 
-    def _answer(self, call: CallReceived) -> None:
+    def _answer(self, call: CallReceived[msgspec.Struct]) -> None:
         assert self._application is not None
         try:
             answer = self._application.call_received(call.request)
             if isinstance(answer, msgspec.Struct):
                 # Known at once, as most are: what it takes to wait for it costs more than all the rest.
-                self._answered(answer, call.id)
+                session = self._session
+                assert session is not None
+                session.answer(call.id, answer)
+                if len(session.out) >= self._enough:
+                    self._collected()
                 return
         except Exception:
             self._not_answered(Failure(), call)
@@ -412,7 +425,7 @@ class JSONLineProtocol(LineReceiver):
     def _forget_answering(self, _: object, id_: int) -> None:
         del self._answering[id_]
 
-    def _not_answered(self, failure: Failure, call: CallReceived) -> None:
+    def _not_answered(self, failure: Failure, call: CallReceived[msgspec.Struct]) -> None:
         assert self._session is not None
         error = failure.value
         data = None
@@ -457,31 +470,33 @@ class JSONLineProtocol(LineReceiver):
             each.callback(None)
 
     def _collected(self) -> None:
-        """Something may be there to be sent."""
+        """
+        Something may be there to be sent: write it if it is enough for that. Until then the end of the chunk, or of
+        the turn, is waited for; where none is coming, as ``_enough`` tells by 0, it is made to come.
+        """
         session = self._session
         if session is None or self._life is not _OPEN:
             return
-        if session.bytes_to_send >= _CORK:
-            self._write(session.data_to_send())
-        if self._turn_end is None and not self._corked:
+        if self._enough == 0:
             self._flush_at_turn_end()
+        if len(session.out) >= self._enough:
+            self._write(session.data_to_send())
 
     def _flush_at_turn_end(self) -> None:
         if self._turn_end is None and self._life is _OPEN:
             self._turn_end = self._clock.callLater(0, self._at_turn_end)
+            self._enough = self._enough or _CORK
 
     def _at_turn_end(self) -> None:
         self._turn_end = None
-        self._corked = True
-        try:
-            self._deliver()
-        finally:
-            self._corked = False
+        self._enough = _CHUNK_CORK
+        self._deliver()
         self._flush()
         self._resume_wire()
 
     def _flush(self) -> None:
-        """Write what was collected, and act on the session's end if it has come."""
+        """A chunk or a turn ends: write what was collected, and act on the session's end if it has come."""
+        self._enough = 0 if self._turn_end is None else _CORK
         session = self._session
         if session is None or self._life is not _OPEN:
             return
@@ -582,18 +597,15 @@ class JSONLineProtocol(LineReceiver):
     def _tick(self) -> None:
         if self._session is None:
             return
-        self._corked = True
-        try:
-            later: list[Event] = []
-            for event in self._session.tick(self._clock.seconds()):
-                if isinstance(event, CallEnded):
-                    self._call_ended(event)  # its time is up, whether or not the application reads for now
-                else:
-                    later.append(event)
-            self._backlog.append(iter(later))
-            self._deliver()
-        finally:
-            self._corked = False
+        self._enough = _CHUNK_CORK
+        later: list[Event] = []
+        for event in self._session.tick(self._clock.seconds()):
+            if isinstance(event, CallEnded):
+                self._call_ended(event)  # its time is up, whether or not the application reads for now
+            else:
+                later.append(event)
+        self._backlog.append(iter(later))
+        self._deliver()
         self._flush()
 
     # -- small things ------------------------------------------------------------------------------------------------
@@ -623,7 +635,6 @@ _HAPPENED: dict[type, Callable[[JSONLineProtocol, Any], None]] = {
     Ready: JSONLineProtocol._ready,
     CallReceived: JSONLineProtocol._answer,
     CallDropped: JSONLineProtocol._call_dropped,
-    CallReplied: JSONLineProtocol._replied,
     CallEnded: JSONLineProtocol._call_ended,
     ErrorReceived: JSONLineProtocol._error_received,
     Closed: JSONLineProtocol._session_closed,

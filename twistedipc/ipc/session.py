@@ -14,7 +14,7 @@ peer is alive, and ends with a reason. Its states, of which `TRANSITIONS` is the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NoReturn, cast
@@ -44,6 +44,8 @@ from twistedipc.ipc.handshake import (
 from twistedipc.ipc.messages import (
     Bye,
     Call,
+    CallReceived,
+    CallReplied,
     CallToSend,
     Drop,
     Error,
@@ -53,7 +55,6 @@ from twistedipc.ipc.messages import (
     ReplyToSend,
     UnknownType,
     Vocabulary,
-    WholeCall,
     encode,
     encode_into,
     encode_lines,
@@ -151,7 +152,9 @@ class SessionSettings:
 
 
 # -- events ----------------------------------------------------------------------------------------------------------
-# An application's one-way messages are events themselves: they come out as they are, without a wrapper.
+# What an application gets is an event itself, and comes out as it was decoded: one-way messages; calls, as
+# `CallReceived`, which want `Session.answer` or `Session.refuse` for their id; and replies to calls of ours, as
+# `CallReplied`.
 
 
 class Ready(msgspec.Struct, frozen=True, gc=False):
@@ -160,24 +163,10 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
     peer: PeerInfo
 
 
-class CallReceived(msgspec.Struct, frozen=True, gc=False):
-    """The peer wants `Session.answer` or `Session.refuse` for this id."""
-
-    id: int
-    request: msgspec.Struct
-
-
 class CallDropped(msgspec.Struct, frozen=True, gc=False):
     """The peer doesn't wait for the answer any longer. Answer or refuse it nevertheless: nothing will be sent."""
 
     id: int
-
-
-class CallReplied(msgspec.Struct, frozen=True, gc=False):
-    """A call of ours has its reply."""
-
-    id: int
-    reply: msgspec.Struct
 
 
 class CallEnded(msgspec.Struct, frozen=True, gc=False):
@@ -209,8 +198,8 @@ class Closed(msgspec.Struct, frozen=True, gc=False):
         return f"{'the peer said: ' if self.remote else ''}{self.reason} [{self.code}]"
 
 
-SessionEvent = Ready | CallReceived | CallDropped | CallReplied | CallEnded | ErrorReceived | Closed
-Event = SessionEvent | msgspec.Struct
+#: `Ready`, `CallReceived`, `CallDropped`, `CallReplied`, `CallEnded`, `ErrorReceived`, `Closed`; or a message.
+Event = msgspec.Struct
 
 
 #: A call of ours: the type of its request, and its deadline.
@@ -236,7 +225,7 @@ class Session:
         self._nonce = nonce
         self._vocabulary = settings.vocabulary
         self._lines = LineSplitter(HANDSHAKE_FRAME_LIMIT)
-        self._out = bytearray()
+        self.out = bytearray()  # what `data_to_send` will give
         self._challenge: Challenge | None = None
         self._hello: Hello | None = None
         self._version = 0
@@ -250,6 +239,8 @@ class Session:
         # Calls. `_earliest` is never later than the earliest deadline; it is put right in `tick`.
         self._last_id = 0
         self._outgoing: dict[int, _Outgoing] = {}
+        # The type of all replies that are awaited, if it is one.
+        self._awaited: type[msgspec.Struct] | None = None
         self._earliest = math.inf
         self._incoming: dict[int, type[msgspec.Struct]] = {}
         self._dropped: set[int] = set()
@@ -289,14 +280,9 @@ class Session:
 
     def data_to_send(self) -> bytes:
         """What is to be written to the connection, and forget it."""
-        data = bytes(self._out)
-        self._out.clear()
+        data = bytes(self.out)
+        self.out.clear()
         return data
-
-    @property
-    def bytes_to_send(self) -> int:
-        """How much `data_to_send` would give."""
-        return len(self._out)
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -470,16 +456,33 @@ class Session:
         except FrameTooLong as error:
             too_long, block = error, error.complete
         if block:
-            frames = self._vocabulary.decode_block(block)
+            frames = self._vocabulary.decode_block(block, self._awaited)
             if isinstance(frames, list) and self._vocabulary.messages.issuperset(map(type, frames)):
                 events.extend(frames)  # the way that nearly everything goes
             else:
-                for frame in frames:
-                    self._take(frame, events)
-                    if self.closed is not None:
-                        return
-        if too_long is not None:
+                self._take_each(frames, events)
+        if too_long is not None and self.closed is None:
             raise RemoteProtocolError(Code.FRAME_TOO_LONG, str(too_long))
+
+    def _take_each(self, frames: Iterable[Any], events: list[Event]) -> None:
+        """Calls and replies that are as they should be cost no call in Python either."""
+        outgoing, incoming, max_calls = self._outgoing, self._incoming, self.settings.max_calls
+        for frame in frames:
+            kind = type(frame)
+            if kind is CallReplied and outgoing.pop(frame.id, None) is not None:
+                events.append(frame)
+            elif (
+                kind is CallReceived
+                and frame.id not in incoming
+                and len(incoming) < max_calls
+                and type(frame.request) is not Ping
+            ):
+                incoming[frame.id] = type(frame.request)
+                events.append(frame)
+            else:
+                self._take(frame, events)
+                if self.closed is not None:
+                    return
 
     def _take(self, frame: msgspec.Struct | UnknownType, events: list[Event]) -> None:
         taken = _TAKEN.get(type(frame))
@@ -488,7 +491,7 @@ class Session:
         else:
             taken(self, frame, events)
 
-    def _on_call(self, call: Call | WholeCall[msgspec.Struct], events: list[Event]) -> None:
+    def _on_call(self, call: Call | CallReceived[msgspec.Struct], events: list[Event]) -> None:
         if call.id in self._incoming:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"call {call.id} is in flight already")
         if len(self._incoming) >= self.settings.max_calls:
@@ -510,6 +513,9 @@ class Session:
         call = self._end_outgoing(reply.id)
         if call is not None:
             events.append(CallReplied(reply.id, self._vocabulary.decode_reply(call[0], reply.reply)))
+
+    def _on_stray_reply(self, reply: CallReplied[msgspec.Struct], events: list[Event]) -> None:
+        self._end_outgoing(reply.id)
 
     def _on_error(self, error: Error, events: list[Event]) -> None:
         if error.id is msgspec.UNSET:
@@ -569,13 +575,21 @@ class Session:
         """
         if self.state is not _READY:
             self._refuse_to_send()
-        self._vocabulary.check_call(request)
-        if len(self._outgoing) >= self.settings.max_calls:
+        kind = type(request)
+        reply = self._vocabulary.calls.get(kind)
+        if reply is None:
+            raise LocalProtocolError(f"{kind.__qualname__} is not declared as a call of this side")
+        outgoing = self._outgoing
+        if len(outgoing) >= self.settings.max_calls:
             raise CallFailed(Code.BUSY, f"{self.settings.max_calls} calls are in flight")
         id_ = self._last_id + 1
         self._encode(CallToSend(id_, request))
         self._last_id = id_
-        self._outgoing[id_] = (type(request), deadline)
+        if not outgoing:
+            self._awaited = reply
+        elif reply is not self._awaited:
+            self._awaited = None
+        outgoing[id_] = (kind, deadline)
         if deadline < self._earliest:
             self._earliest = deadline
         return id_
@@ -590,11 +604,14 @@ class Session:
         request = self._incoming.get(id_)
         if request is None or self.state is not _READY:
             return
-        self._vocabulary.check_reply(request, reply)
-        before = len(self._out)
+        if type(reply) is not self._vocabulary.answers[request]:
+            self._vocabulary.check_reply(request, reply)
+        before = len(self.out)
         self._encode(ReplyToSend(id_, reply))
-        if not self._forget_incoming(id_):
-            del self._out[before:]
+        del self._incoming[id_]
+        if id_ in self._dropped:
+            self._dropped.discard(id_)
+            del self.out[before:]
 
     def refuse(self, id_: int, code: str, message: str, data: Any = None) -> None:
         """
@@ -640,7 +657,7 @@ class Session:
 
     def _encode(self, message: msgspec.Struct) -> None:
         """Put a message of the application behind what waits; or raise, and leave that as it was."""
-        out = self._out
+        out = self.out
         before = len(out)
         limit = self.settings.frame_limit
         try:
@@ -653,7 +670,7 @@ class Session:
         out += b"\n"
 
     def _queue(self, data: bytes) -> None:
-        self._out += data
+        self.out += data
 
     # -- states ------------------------------------------------------------------------------------------------------
 
@@ -677,8 +694,9 @@ class Session:
 #: What is done with each frame that is the session's own; by its exact type, which costs less than `isinstance`.
 _TAKEN: dict[type, Callable[[Session, Any, list[Event]], None]] = {
     Call: Session._on_call,
-    WholeCall: Session._on_call,
+    CallReceived: Session._on_call,
     Reply: Session._on_reply,
+    CallReplied: Session._on_stray_reply,
     Error: Session._on_error,
     Drop: Session._on_drop,
     Ping: Session._on_ping,
