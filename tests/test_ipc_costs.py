@@ -90,7 +90,7 @@ class Costs(SynchronousTestCase):
             for _ in range(MANY):
                 ours.peer.send(note)
 
-        self.assertLess(python_calls(work), 5 * MANY + 50)
+        self.assertLess(python_calls(work), 4 * MANY + 50)
 
     def test_a_call_and_its_answer(self) -> None:
         pair, ours, theirs = self.linked(Recorder)
@@ -104,7 +104,7 @@ class Costs(SynchronousTestCase):
         self.assertEqual([self.successResultOf(reply) for reply in asked], [Told("about it")] * MANY)
         self.assertEqual(len(theirs.calls), MANY)
         self.assertLess(calling, 6 * MANY + 50)
-        self.assertLess(answering, 5.5 * MANY)  # two of them the application's
+        self.assertLess(answering, 4.5 * MANY)  # two of them the application's
         self.assertLess(hearing, 3.5 * MANY)  # three of them Twisted's, to fire a Deferred
 
     def test_the_first_answers_leave_before_the_last_call_is_looked_at(self) -> None:

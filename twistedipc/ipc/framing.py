@@ -45,11 +45,11 @@ class LineSplitter:
         if end == 0:
             self._keep(data, b"")
             return b""
-        block = data if end == len(data) else data[:end]
         if self._tail:
-            self._tail += block
-            block = bytes(self._tail)
+            block = b"".join((self._tail, memoryview(data)[:end]))  # copied once
             self._tail.clear()
+        else:
+            block = data if end == len(data) else data[:end]
         # A block that isn't longer than the limit can't hold a line that is.
         if len(block) > self.limit + 1:
             self._check(block)

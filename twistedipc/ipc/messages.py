@@ -188,7 +188,8 @@ class Vocabulary:
         self._tags = _distinct(messages) | frozenset(RESERVED)
         self._requests = _distinct(self.answers)
         _distinct(self.calls)
-        self._sendable: set[type[msgspec.Struct]] = set()
+        #: The types that `check_sendable` has found good.
+        self.sendable: set[type[msgspec.Struct]] = set()
         own = typing.get_args(OwnFrame)
         self._frames: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_union([*messages, *own]))
         # Ping is no request: it makes a union of what may be one type, since a single type may come without its tag.
@@ -275,16 +276,16 @@ class Vocabulary:
     def check_sendable(self, message: msgspec.Struct) -> None:
         """`LocalProtocolError` unless the message is one that a peer could tell by its tag."""
         kind = type(message)
-        if kind not in self._sendable:
+        if kind not in self.sendable:
             try:
                 tag_of(kind)
             except BadVocabulary as error:
                 raise LocalProtocolError(str(error)) from None
-            self._sendable.add(kind)
+            self.sendable.add(kind)
 
     def check_all_sendable(self, messages: Iterable[msgspec.Struct]) -> None:
         """The same for each."""
-        if not self._sendable.issuperset(map(type, messages)):
+        if not self.sendable.issuperset(map(type, messages)):
             for message in messages:
                 self.check_sendable(message)
 

@@ -80,7 +80,7 @@ class Peer:
 
     def send(self, message: msgspec.Struct) -> None:
         """
-        Send a one-way message. It leaves at the end of this turn of the reactor, with all others.
+        Send a one-way message. It leaves at the end of this turn of the reactor at the latest, with all others.
 
         :raises NotConnected: the link has ended
         :raises LocalProtocolError: the message is over the frame limit, or has no tag
