@@ -232,7 +232,7 @@ class Remote:
         :raises LocalProtocolError: the request isn't of the interface, or is over the frame limit
         """
         if self._peer is not None:
-            return cast("Deferred[R]", self._peer.call(request, timeout))
+            return self._peer.call(request, timeout)
         if self._closed or not self._unlinked.calls_wait:
             return fail(NotConnected(self._why))
         if len(self._waiting) >= MAX_WAITING:
