@@ -1,4 +1,5 @@
-// Node's child_process.fork() channel: the parent calls, the child answers. WARM COUNT IN_FLIGHT PARENT_CORE CHILD_CORE
+// Node's child_process.fork() channel: the parent calls, the child answers. As a call does, a reply finds who waits for it.
+// WARM COUNT IN_FLIGHT PARENT_CORE CHILD_CORE
 'use strict';
 
 const { execFileSync, fork } = require('node:child_process');
@@ -13,11 +14,22 @@ if (process.send) {
   let next = FIRST;
   const child = fork(__filename);
   execFileSync('taskset', ['-a', '-p', '-c', String(childCore), String(child.pid)]);
+  const waiting = new Map();
+  let lastId = 0;
+  const call = (request, answered) => {
+    const id = ++lastId;
+    waiting.set(id, answered);
+    child.send({ id, request });
+  };
+  child.on('message', ({ id, reply }) => {
+    const answered = waiting.get(id);
+    waiting.delete(id);
+    answered(reply);
+  });
   const ask = () => {
     if (next === end) return;
     const seq = next++;
-    child.send({ id: seq, request: { type: 'echo', build: BUILD, seq, at: AT, text: TEXT } });
+    call({ type: 'echo', build: BUILD, seq, at: AT, text: TEXT }, (reply) => { tally.took(reply.seq); ask(); });
   };
-  child.on('message', ({ reply }) => { tally.took(reply.seq); ask(); });
   for (let i = 0; i < inFlight; i++) ask();
 }
