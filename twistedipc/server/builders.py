@@ -584,8 +584,9 @@ class BuilderLink:
         if not added:
             self.acknowledge(live)
             return
-        self._builders.commits.add(live, added)
+        # In this order, so that viewers have what is new before a commit that is due at once competes with them.
         self._with.logs.changed(live)
+        self._builders.commits.add(live, added)
 
     async def _final(self, final: m.Final) -> None:
         if final.attempt in self._finishing:

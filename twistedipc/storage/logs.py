@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from twistedipc.builds.logs import LogDigest, StepEnded, StepStarted, batch_decoder
 from twistedipc.builds.states import TERMINAL
@@ -31,6 +31,20 @@ __all__ = ["ChunkItem", "LogOrder", "append", "bounds", "next_record", "read", "
 #: How much `verify` holds in memory at a time, and how many chunks one look into the index considers.
 _VERIFY_BYTES = 4 * 1024 * 1024
 _MOST_CHUNKS = 1024
+
+# Built once: an append is what the ledger does most, and its thread shares the interpreter with the one that writes to
+# viewers.
+_ADVANCE = (
+    update(attempts)
+    .where(
+        attempts.c.build_id == bindparam("its_build"),
+        attempts.c.number == bindparam("its_number"),
+        attempts.c.next_record == bindparam("first"),
+        attempts.c.state.not_in(sorted(TERMINAL)),
+    )
+    .values(next_record=bindparam("following"), log_bytes=attempts.c.log_bytes + bindparam("more_bytes"))
+)
+_INSERT = insert(log_chunks)
 
 
 class ChunkItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -51,21 +65,21 @@ def append(connection: Connection, items: list[ChunkItem]) -> None:
     for item in items:
         build, number = split_attempt(item.attempt)
         changed = connection.execute(
-            update(attempts)
-            .where(
-                attempts.c.build_id == build,
-                attempts.c.number == number,
-                attempts.c.next_record == item.first,
-                attempts.c.state.not_in(sorted(TERMINAL)),
-            )
-            .values(next_record=item.first + item.count, log_bytes=attempts.c.log_bytes + len(item.data))
+            _ADVANCE,
+            {
+                "its_build": build,
+                "its_number": number,
+                "first": item.first,
+                "following": item.first + item.count,
+                "more_bytes": len(item.data),
+            },
         )
         if not changed.rowcount:
             raise _refusal(connection, item)
         for time, event in item.events:
             _note(connection, build, number, time, event)
     if items:
-        connection.execute(insert(log_chunks), [_chunk(item) for item in items])
+        connection.execute(_INSERT, [_chunk(item) for item in items])
 
 
 def next_record(connection: Connection, attempt: str) -> int:
