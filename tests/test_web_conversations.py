@@ -8,7 +8,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.frames import read
 from tests.instant import InstantLedger
+from twistedipc.builds.logs import Lines
 from twistedipc.server.boundaries import StateChange
 from twistedipc.server.logs import LogStore
 from twistedipc.server.states import Feed
@@ -21,6 +23,7 @@ class Socket:
 
     def __init__(self) -> None:
         self.paused = False
+        self.deflates = False
         self.written = b""
         self.goodbyes: list[int] = []
 
@@ -79,6 +82,26 @@ class Conversations(SynchronousTestCase):
         conversation.pump()
         self.assertEqual(2, self.socket.written.count(b'"subscribed"'))
         conversation.closed()
+
+    def test_tagged_messages_are_deflated_for_a_socket_that_takes_them(self) -> None:
+        long = "built in 12 ms, 34 modules; " * 100
+        said = []
+        for deflates in (False, True):
+            ledger = InstantLedger()
+            build, attempt = map(int, ledger.queue().split("-"))
+            self.socket = Socket()
+            self.socket.deflates = deflates
+            conversation = self.stream(ledger)
+            live = conversation._logs.live(f"{build}-{attempt}")  # type: ignore[attr-defined]
+            live.active = True
+            conversation.heard(b'{"type":"subscribe","topic":"log","build":%d}' % build, False)
+            live.append([Lines(first=1, time=1, step=0, lines=[long])])
+            live.wake()
+            said.append(self.socket.written)
+        plain, deflated = said
+        self.assertIn(long.encode(), plain)
+        self.assertLess(len(deflated), len(plain) / 5)
+        self.assertEqual(read(plain), read(deflated))
 
     def test_an_old_state_is_not_told_after_a_newer_one(self) -> None:
         ledger = SlowLedger()

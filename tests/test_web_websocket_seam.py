@@ -10,17 +10,10 @@ from typing import Any
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Server
 
-from tests.web_world import World, connect, eventually, reactor, request_bytes
+from tests.web_world import World, connect, eventually, forget_timers, reactor, request_bytes
 from twistedipc.server.states import Feed
 from twistedipc.web import websocket
 from twistedipc.web.websocket import WebSockets
-
-
-def _forget_timers() -> None:
-    """Autobahn batches its timers, so that one may be left when there is nothing to time any more."""
-    for call in reactor.getDelayedCalls():
-        if "_BatchedTimer" in str(call.func):
-            call.cancel()
 
 
 def messages(received: bytes) -> list[object]:
@@ -39,7 +32,7 @@ class Seam(World):
         await self.project()
         self.number = await self.build()
         self.real = real = WebSockets(reactor, self.now, self.ledger, self.logs, Feed())
-        self.addCleanup(_forget_timers)
+        self.addCleanup(forget_timers)
         # The context is frozen, so that nobody does this by accident.
         object.__setattr__(self.context, "websockets", real)
 

@@ -29,7 +29,8 @@ from twisted.web.resource import IResource, Resource
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.publish.releases import ReleaseStore
 from twistedipc.server.boundaries import LogEntry, StateChange
-from twistedipc.server.logs import Run, run_of, text_frame
+from twistedipc.server.frames import deflated_frame, text_frame
+from twistedipc.server.logs import Run, run_of
 from twistedipc.server.releasing import NoSuchRelease
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage import builds, releases, tokens
@@ -141,9 +142,12 @@ class TwinEntry:
     def __init__(self, first: int, end: int, message: bytes, final: bool = False) -> None:
         self.first, self.end, self.message, self.final = first, end, message, final
         self.frame = text_frame(message)
+        self.deflated_frame = deflated_frame(message) or self.frame
 
     def tagged_frame(self, *_: object) -> bytes:
         raise NotImplementedError("for WebSockets")
+
+    deflated_tagged_frame = tagged_frame
 
 
 def _behind(entry: TwinEntry, after: int) -> TwinEntry:
@@ -314,14 +318,21 @@ class TwinWebSockets:
     def __init__(self) -> None:
         self.gone: list[int] = []
 
-    def stream_resource(self, token: TokenRow) -> IResource:
-        return _Said(f"stream {token.name}")
+    def stream_resource(self, token: TokenRow, *, compress: bool) -> IResource:
+        return _Said(f"stream {token.name}{' compressed' * compress}")
 
-    def log_resource(self, build: int, attempt: int, after: int, token: TokenRow) -> IResource:
-        return _Said(f"log {build} {attempt} {after} {token.name}")
+    def log_resource(self, build: int, attempt: int, after: int, token: TokenRow, *, compress: bool) -> IResource:
+        return _Said(f"log {build} {attempt} {after} {token.name}{' compressed' * compress}")
 
     def revoked(self, token_id: int) -> None:
         self.gone.append(token_id)
+
+
+def forget_timers() -> None:
+    """Autobahn batches its timers, so that one may be left when there is nothing to time any more."""
+    for call in reactor.getDelayedCalls():
+        if "_BatchedTimer" in str(call.func):
+            call.cancel()
 
 
 # -- the world -------------------------------------------------------------------------------------------------------

@@ -39,8 +39,15 @@ class LogEntry(Protocol):
     def frame(self) -> bytes:
         """The same as one unmasked WebSocket text frame."""
 
+    @property
+    def deflated_frame(self) -> bytes:
+        """The same for who takes permessage-deflate: compressed by itself, once for all, where that is worth it."""
+
     def tagged_frame(self, build: int, attempt: int) -> bytes:
         """The same with ``build`` and ``attempt`` in it, for a socket that carries several logs."""
+
+    def deflated_tagged_frame(self, build: int, attempt: int) -> bytes:
+        """The same for who takes permessage-deflate."""
 
     @property
     def final(self) -> bool:
@@ -64,6 +71,13 @@ class LogRun(Protocol):
 
     def tagged_frames(self, build: int, attempt: int) -> bytes:
         """All entries' tagged frames."""
+
+    @property
+    def deflated_frames(self) -> bytes:
+        """All entries' deflated frames."""
+
+    def deflated_tagged_frames(self, build: int, attempt: int) -> bytes:
+        """All entries' deflated tagged frames."""
 
     def __iter__(self) -> Iterator[LogEntry]: ...
 

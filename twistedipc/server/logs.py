@@ -14,7 +14,6 @@ unacknowledged bytes under way.
 
 from __future__ import annotations
 
-import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -30,6 +29,7 @@ from twistedipc.builds.states import TERMINAL
 from twistedipc.ipc import CreditWindow
 from twistedipc.ipc.stream import ReceiveWindow
 from twistedipc.server.boundaries import LogEntry
+from twistedipc.server.frames import deflated_frame, text_frame
 from twistedipc.server.rounds import DEFAULT_SHARE, Rounds
 from twistedipc.storage import attempts, logs
 from twistedipc.storage.ledger import Ledger
@@ -59,20 +59,10 @@ class EndOfLog(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
     complete: bool
 
 
-def text_frame(message: bytes) -> bytes:
-    """``message`` as one final, unmasked WebSocket text frame (RFC 6455, 5.2)."""
-    size = len(message)
-    if size < 126:
-        return bytes((0x81, size)) + message
-    if size < 65536:
-        return struct.pack("!BBH", 0x81, 126, size) + message
-    return struct.pack("!BBQ", 0x81, 127, size) + message
-
-
 class Entry:
     """One message of a log, encoded once. See `boundaries.LogEntry`."""
 
-    __slots__ = ("_frame", "_tagged", "end", "final", "first", "message")
+    __slots__ = ("_deflated", "_deflated_tagged", "_frame", "_tagged", "end", "final", "first", "message")
 
     def __init__(self, first: int, end: int, message: bytes, *, final: bool = False) -> None:
         self.first = first
@@ -81,6 +71,8 @@ class Entry:
         self.final = final
         self._frame: bytes | None = None
         self._tagged: bytes | None = None
+        self._deflated: bytes | None = None
+        self._deflated_tagged: bytes | None = None
 
     @property
     def frame(self) -> bytes:
@@ -90,6 +82,14 @@ class Entry:
             frame = self._frame = text_frame(self.message)
         return frame
 
+    @property
+    def deflated_frame(self) -> bytes:
+        """The frame for who takes deflated ones, made once as well. It is the plain one where that is as good."""
+        frame = self._deflated
+        if frame is None:
+            frame = self._deflated = deflated_frame(self.message) or self.frame
+        return frame
+
     def tagged_frame(self, build: int, attempt: int) -> bytes:
         """
         The message with ``build`` and ``attempt`` in it, as a WebSocket frame, for streams that carry several logs.
@@ -97,9 +97,19 @@ class Entry:
         """
         frame = self._tagged
         if frame is None:
-            prefix = b'{"build":%d,"attempt":%d,' % (build, attempt)
-            frame = self._tagged = text_frame(prefix + self.message[1:])
+            frame = self._tagged = text_frame(self._tagged_message(build, attempt))
         return frame
+
+    def deflated_tagged_frame(self, build: int, attempt: int) -> bytes:
+        """The same for who takes deflated ones."""
+        frame = self._deflated_tagged
+        if frame is None:
+            deflated = deflated_frame(self._tagged_message(build, attempt))
+            frame = self._deflated_tagged = deflated or self.tagged_frame(build, attempt)
+        return frame
+
+    def _tagged_message(self, build: int, attempt: int) -> bytes:
+        return b'{"build":%d,"attempt":%d,' % (build, attempt) + self.message[1:]
 
 
 class Run(tuple[LogEntry, ...]):
@@ -108,17 +118,31 @@ class Run(tuple[LogEntry, ...]):
     more = False
     final = False
     _tagged: bytes | None = None
+    _deflated_tagged: bytes | None = None
 
     @cached_property
     def frames(self) -> bytes:
         """The entries' frames, joined when the first viewer wants them."""
         return b"".join([entry.frame for entry in self])
 
+    @cached_property
+    def deflated_frames(self) -> bytes:
+        """The same of the frames for who takes deflated ones."""
+        return b"".join([entry.deflated_frame for entry in self])
+
     def tagged_frames(self, build: int, attempt: int) -> bytes:
         """The same of the tagged frames. A run belongs to one log, so this too is made once."""
         frames = self._tagged
         if frames is None:
             frames = self._tagged = b"".join([entry.tagged_frame(build, attempt) for entry in self])
+        return frames
+
+    def deflated_tagged_frames(self, build: int, attempt: int) -> bytes:
+        """The same of the tagged frames for who takes deflated ones."""
+        frames = self._deflated_tagged
+        if frames is None:
+            frames = b"".join([entry.deflated_tagged_frame(build, attempt) for entry in self])
+            self._deflated_tagged = frames
         return frames
 
 

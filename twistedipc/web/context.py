@@ -68,11 +68,14 @@ class WebSocketRoutes(Protocol):
     build found to be the caller's; they take the connection over.
     """
 
-    def stream_resource(self, token: TokenRow) -> IResource:
-        """One WebSocket with many subscriptions; ``token`` bounds what can be subscribed to."""
+    def stream_resource(self, token: TokenRow, *, compress: bool) -> IResource:
+        """
+        One WebSocket with many subscriptions; ``token`` bounds what can be subscribed to. ``compress``: its client
+        wants what is long deflated.
+        """
 
-    def log_resource(self, build: int, attempt: int, after: int, token: TokenRow) -> IResource:
-        """One log, from behind record ``after``."""
+    def log_resource(self, build: int, attempt: int, after: int, token: TokenRow, *, compress: bool) -> IResource:
+        """One log, from behind record ``after``. ``compress``: as above."""
 
     def revoked(self, token_id: int) -> None:
         """The token is not good any more, nor are the sessions made by it: their sockets are to be closed."""

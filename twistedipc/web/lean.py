@@ -88,7 +88,7 @@ def leaner(protocol: _P, factory: WebSocketServerFactory) -> _P:
 def settle(protocol: Any) -> None:
     """Let go of what the class has alike. The handshake is done."""
     alike = vars(type(protocol))
-    gone = {*HANDSHAKE, "send_queue", "trafficStats"}
+    gone = {*HANDSHAKE, "perMessageCompressionAccept", "send_queue", "trafficStats"}
     protocol.__dict__ = {
         name: value
         for name, value in vars(protocol).items()

@@ -53,6 +53,7 @@ class Stream(Query, frozen=True, kw_only=True):
     """The WebSocket of many subscriptions."""
 
     ticket: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
+    compress: Literal["0", "1"] = "0"  # 1: permessage-deflate, if the client offers it
 
 
 class StreamLog(Stream, frozen=True, kw_only=True):

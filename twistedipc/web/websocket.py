@@ -10,14 +10,16 @@ meanwhile it keeps the newest for each build.
 
 from __future__ import annotations
 
+import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Literal, Protocol
 
 import msgspec
 from autobahn.twisted.resource import WebSocketResource
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from twisted.logger import Logger
@@ -26,7 +28,7 @@ from zope.interface import implementer
 
 from twistedipc.ipc import send_at_once
 from twistedipc.server.boundaries import Cursor, LogRun, Logs, StateChange, StateFeed
-from twistedipc.server.logs import text_frame
+from twistedipc.server.frames import text_frame
 from twistedipc.server.states import change_of
 from twistedipc.storage import attempts, builds
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
@@ -71,6 +73,7 @@ CLOSE_UNAVAILABLE = 4503
 _encoder = msgspec.json.Encoder()
 
 _frames: Callable[[LogRun], bytes] = attrgetter("frames")
+_deflated_frames: Callable[[LogRun], bytes] = attrgetter("deflated_frames")
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe", tag_field="type"):
@@ -116,6 +119,7 @@ class Output(Protocol):
     """Where a conversation writes: the socket."""
 
     paused: bool
+    deflates: bool  # it may be given deflated frames
 
     def write_frames(self, data: bytes) -> None:
         """Write what already are frames."""
@@ -302,7 +306,7 @@ class LogConversation:
             self._logs,
             self._attempt,
             self._after,
-            _frames,
+            _deflated_frames if output.deflates else _frames,
             self._ended,
         )
         self._follower.pump()
@@ -334,6 +338,14 @@ class LogConversation:
         if change.build == self._build and self._states is not None:
             self._told = self._told or f"{change.build}-{change.attempt}" == self._attempt
             self._states.tell(change)
+
+
+def _tagged(build: int, attempt: int) -> Callable[[LogRun], bytes]:
+    return lambda run: run.tagged_frames(build, attempt)
+
+
+def _tagged_deflated(build: int, attempt: int) -> Callable[[LogRun], bytes]:
+    return lambda run: run.deflated_tagged_frames(build, attempt)
 
 
 class StreamConversation:
@@ -453,12 +465,13 @@ class StreamConversation:
         if key in self._followers:
             self._followers.pop(key).close()
         self._say(Subscribed("log", row.project, number, attempt))
+        frames = _tagged_deflated if output.deflates else _tagged
         follower = self._followers[key] = _Follower(
             output,
             self._logs,
             f"{number}-{attempt}",
             request.after,
-            lambda run: run.tagged_frames(number, attempt),
+            frames(number, attempt),
             lambda: self._forget(key),
         )
         follower.pump()
@@ -489,6 +502,7 @@ class ViewerProtocol(WebSocketServerProtocol):
     conversation: Conversation
     token: TokenRow
     paused = False
+    deflates = False
     _over = False
     _settled = False  # the handshake's remains are gone
     _resumed = 0  # how often the socket took more again
@@ -510,6 +524,8 @@ class ViewerProtocol(WebSocketServerProtocol):
             break
         viewers.add(self)
         self._heard = self._moved = self.factory.reactor.seconds()
+        if self._perMessageCompress is not None:
+            self.deflates = True
         self.factory.watch()
         self.conversation.opened(self)
 
@@ -572,6 +588,9 @@ class ViewerProtocol(WebSocketServerProtocol):
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """The client has sent something."""
+        if self.deflates:
+            # Its inflater holds a window of 32 KiB, and begins anew with each message anyway.
+            self._perMessageCompress._decompressor = None
         if not self._over:
             self.conversation.heard(payload, isBinary)
 
@@ -683,18 +702,38 @@ class ViewerFactory(WebSocketServerFactory):
         self.watch()
 
 
-class _ForRequest:
-    """A factory for one request: its protocol has this conversation."""
+def accept_deflate(offers: Sequence[object]) -> PerMessageDeflateOfferAccept | None:
+    """
+    The first offer of permessage-deflate (RFC 7692) that we can take. Each message, ours and the client's, is
+    compressed by itself. Ours were compressed for everybody, so a client that wants a smaller window gets none of it.
+    """
+    for offer in offers:
+        if isinstance(offer, PerMessageDeflateOffer) and offer.request_max_window_bits in (0, zlib.MAX_WBITS):
+            wanted = PerMessageDeflateOffer(
+                accept_no_context_takeover=True,
+                accept_max_window_bits=offer.accept_max_window_bits,
+                request_no_context_takeover=True,  # said in the answer, also to who didn't ask for it (7.1.1.1)
+                request_max_window_bits=offer.request_max_window_bits,
+            )
+            return PerMessageDeflateOfferAccept(wanted, request_no_context_takeover=True)
+    return None
 
-    def __init__(self, factory: ViewerFactory, conversation: Conversation, token: TokenRow) -> None:
+
+class _ForRequest:
+    """A factory for one request: its protocol has this conversation, and deflates if the request says ``compress``."""
+
+    def __init__(self, factory: ViewerFactory, conversation: Conversation, token: TokenRow, compress: bool) -> None:
         self._factory = factory
         self._conversation = conversation
         self._token = token
+        self._compress = compress
 
     def buildProtocol(self, address: object) -> ViewerProtocol:
         protocol: ViewerProtocol = self._factory.buildProtocol(address)
         protocol.conversation = self._conversation
         protocol.token = self._token
+        if self._compress:
+            protocol.perMessageCompressionAccept = accept_deflate
         return protocol
 
 
@@ -717,14 +756,20 @@ class WebSockets:
         self._logs = logs
         self._feed = feed
 
-    def log_resource(self, build: int, attempt: int, after: int, token: TokenRow) -> IResource:
-        """A resource that upgrades one request to the stream of one log, from behind record ``after``."""
+    def log_resource(
+        self, build: int, attempt: int, after: int, token: TokenRow, *, compress: bool = False
+    ) -> IResource:
+        """
+        A resource that upgrades one request to the stream of one log, from behind record ``after``. ``compress``: its
+        client wants long messages deflated, if it also offers the extension.
+        """
         conversation = LogConversation(self._ledger, self._logs, self._feed, self._now, build, attempt, after)
-        return self._resource(conversation, token)
+        return self._resource(conversation, token, compress)
 
-    def stream_resource(self, token: TokenRow) -> IResource:
-        """A resource that upgrades one request to a stream with many subscriptions."""
-        return self._resource(StreamConversation(self._ledger, self._logs, self._feed, token.projects), token)
+    def stream_resource(self, token: TokenRow, *, compress: bool = False) -> IResource:
+        """A resource that upgrades one request to a stream with many subscriptions. ``compress``: as above."""
+        conversation = StreamConversation(self._ledger, self._logs, self._feed, token.projects)
+        return self._resource(conversation, token, compress)
 
     def revoked(self, token_id: int) -> None:
         """The token is not good any more, nor the sessions made by it: their sockets are closed."""
@@ -739,6 +784,6 @@ class WebSockets:
             for viewer in list(viewers):
                 viewer.say_goodbye(1012, "the service restarts")
 
-    def _resource(self, conversation: Conversation, token: TokenRow) -> IResource:
-        resource: IResource = WebSocketResource(_ForRequest(self._factory, conversation, token))
+    def _resource(self, conversation: Conversation, token: TokenRow, compress: bool) -> IResource:
+        resource: IResource = WebSocketResource(_ForRequest(self._factory, conversation, token, compress))
         return resource

@@ -53,12 +53,14 @@ async def stream_log(call: Call[StreamLog, None]) -> Answer:
     """The WebSocket of one log: see docs/protocol.md."""
     query = call.query
     number = await _attempt(call, query.attempt)
-    return _WebSocket(call.context.websockets.log_resource(call.build.id, number, query.after, call.token))
+    compress = query.compress == "1"
+    sockets = call.context.websockets
+    return _WebSocket(sockets.log_resource(call.build.id, number, query.after, call.token, compress=compress))
 
 
 async def stream(call: Call[Stream, None]) -> Answer:
     """One WebSocket with many subscriptions to builds' states and logs: see docs/protocol.md."""
-    return _WebSocket(call.context.websockets.stream_resource(call.token))
+    return _WebSocket(call.context.websockets.stream_resource(call.token, compress=call.query.compress == "1"))
 
 
 class _WebSocket:

@@ -1,0 +1,17 @@
+"""A server's WebSocket frames as a client reads them."""
+
+from __future__ import annotations
+
+from websockets.extensions.permessage_deflate import PerMessageDeflate
+from websockets.frames import Frame
+from websockets.protocol import CLIENT, OPEN, Protocol
+
+
+def read(data: bytes, *, takeover: bool = False) -> list[bytes]:
+    """The messages in a server's frames, by the ``websockets`` package, with or without keeping its inflater."""
+    client = Protocol(CLIENT, state=OPEN)
+    client.extensions = [PerMessageDeflate(not takeover, True, 15, 15)]
+    client.receive_data(data)
+    if client.parser_exc is not None:
+        raise client.parser_exc
+    return [bytes(frame.data) for frame in client.events_received() if isinstance(frame, Frame)]
