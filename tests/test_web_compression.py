@@ -104,6 +104,7 @@ class Agreement(World):
                 request.headers["Sec-WebSocket-Extensions"] = header
         protocol.send_request(request)
         connection = await connect(self.port)
+        assert connection.transport is not None
         connection.transport.write(b"".join(protocol.data_to_send()))
         await connection.until(b"\r\n\r\n")
         return protocol, connection
@@ -133,7 +134,7 @@ class Agreement(World):
         seen = {}
         for query in ("?compress=1", "?compress=0", "", "?compress=1&after=1"):
             protocol, connection = await self.open(self.log_path(query))
-            await eventually(lambda connection=connection: bytes(connection.received).endswith(b"has ended"))
+            await connection.until(b"has ended")
             protocol.receive_data(bytes(connection.received))
             assert protocol.handshake_exc is None
             assert protocol.parser_exc is None
@@ -153,7 +154,7 @@ class Agreement(World):
         log.add("short")
         log.end(complete=False)
         heard: list[bytes] = []
-        closed: Deferred[int] = Deferred()
+        closed: Deferred[object] = Deferred()
 
         class Viewer(WebSocketClientProtocol):
             def onMessage(self, payload: bytes, isBinary: bool) -> None:

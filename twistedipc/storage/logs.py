@@ -40,7 +40,7 @@ _ADVANCE = (
         attempts.c.build_id == bindparam("its_build"),
         attempts.c.number == bindparam("its_number"),
         attempts.c.next_record == bindparam("first"),
-        attempts.c.state.not_in(sorted(TERMINAL)),
+        *(attempts.c.state != state for state in sorted(TERMINAL)),
     )
     .values(next_record=bindparam("following"), log_bytes=attempts.c.log_bytes + bindparam("more_bytes"))
 )
@@ -60,26 +60,17 @@ class ChunkItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 def append(connection: Connection, items: list[ChunkItem]) -> None:
     """
     Append each item to its log: all of them or, by raising `LogOrder`, none. Of one attempt there may be several,
-    in order.
+    in order. However many they are, these are two statements.
     """
+    if not items:
+        return
+    changed = connection.execute(_ADVANCE, [_advance(item) for item in items])
+    if changed.rowcount != len(items):
+        raise _refusal(connection, items)
+    connection.execute(_INSERT, [_chunk(item) for item in items])
     for item in items:
-        build, number = split_attempt(item.attempt)
-        changed = connection.execute(
-            _ADVANCE,
-            {
-                "its_build": build,
-                "its_number": number,
-                "first": item.first,
-                "following": item.first + item.count,
-                "more_bytes": len(item.data),
-            },
-        )
-        if not changed.rowcount:
-            raise _refusal(connection, item)
         for time, event in item.events:
-            _note(connection, build, number, time, event)
-    if items:
-        connection.execute(_INSERT, [_chunk(item) for item in items])
+            _note(connection, *split_attempt(item.attempt), time, event)
 
 
 def next_record(connection: Connection, attempt: str) -> int:
@@ -155,6 +146,17 @@ def _all_chunks(connection: Connection, attempt: str) -> Iterator[ChunkRow]:
         first = chunks[-1].first + chunks[-1].count
 
 
+def _advance(item: ChunkItem) -> dict[str, object]:
+    build, number = split_attempt(item.attempt)
+    return {
+        "its_build": build,
+        "its_number": number,
+        "first": item.first,
+        "following": item.first + item.count,
+        "more_bytes": len(item.data),
+    }
+
+
 def _chunk(item: ChunkItem) -> dict[str, object]:
     build, number = split_attempt(item.attempt)
     return {
@@ -167,16 +169,25 @@ def _chunk(item: ChunkItem) -> dict[str, object]:
     }
 
 
-def _refusal(connection: Connection, item: ChunkItem) -> LogOrder:
-    build, number = split_attempt(item.attempt)
-    row = connection.execute(
-        select(attempts.c.next_record, attempts.c.state).where(
-            attempts.c.build_id == build, attempts.c.number == number
-        )
-    ).first()
-    if row is None:
-        return LogOrder(item.attempt, 0, item.first)
-    return LogOrder(item.attempt, row.next_record, item.first, ended=row.state in TERMINAL)
+def _refusal(connection: Connection, items: list[ChunkItem]) -> LogOrder:
+    """
+    Which of the items isn't the next of its log. Those that are have moved their logs on by now, so among several a
+    duplicate can't be told from them: then the first is named.
+    """
+    found: list[LogOrder] = []
+    for item in items:
+        build, number = split_attempt(item.attempt)
+        row = connection.execute(
+            select(attempts.c.next_record, attempts.c.state).where(
+                attempts.c.build_id == build, attempts.c.number == number
+            )
+        ).first()
+        if row is None:
+            return LogOrder(item.attempt, 0, item.first)
+        found.append(LogOrder(item.attempt, row.next_record, item.first, ended=row.state in TERMINAL))
+        if found[-1].ended or item.first + item.count > row.next_record:
+            return found[-1]
+    return found[0]
 
 
 def _note(connection: Connection, build: int, number: int, time: int, event: StepStarted | StepEnded) -> None:
