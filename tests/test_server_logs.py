@@ -80,6 +80,16 @@ class Platform:
         self.store.changed(self.live)
         self.clock.advance(0)
 
+    def another(self) -> LiveLog:
+        """The log of a second attempt that is running."""
+        name, lease = self.ledger.queue(), "cd" * 16
+        self.ledger.now(attempts.offer, name, lease, "builder", 2)
+        self.ledger.now(attempts.accept, name, lease, 3)
+        live = self.store.live(name)
+        loaded = Deferred.fromCoroutine(self.store.load(live))
+        assert loaded.called
+        return live
+
     def commit(self) -> None:
         """Let what waits be committed."""
         self.clock.advance(COMMIT_INTERVAL)
@@ -439,6 +449,27 @@ class Commits(SynchronousTestCase):
         self.assertEqual([], platform.acknowledged)
         platform.store.release(platform.live)
         self.assertIsNot(platform.live, platform.store.live(platform.attempt))
+
+    def test_of_logs_that_are_committed_together_only_the_one_at_fault_is_dropped(self) -> None:
+        platform = Platform()
+        other = platform.another()
+        platform.ledger.now(attempts.lose, platform.attempt, platform.lease, "gone", 9)
+        platform.commits.add(other, other.append([batch(1, 3)]))
+        platform.send(batch(1, 5))
+        platform.commit()
+        self.assertEqual([platform.attempt], platform.refused)
+        self.assertEqual([4], platform.acknowledged)
+        self.assertEqual(4, platform.ledger.now(storage_logs.next_record, other.attempt))
+
+    def test_logs_that_are_committed_together_are_one_write(self) -> None:
+        platform = Platform()
+        other = platform.another()
+        writes = platform.ledger.writes
+        platform.commits.add(other, other.append([batch(1, 3)]))
+        platform.send(batch(1, 5))
+        platform.commit()
+        self.assertEqual(1, platform.ledger.writes - writes)
+        self.assertEqual({4, 6}, set(platform.acknowledged))
 
     def test_what_waits_behind_a_commit_is_committed_before_the_stop(self) -> None:
         platform = Platform()
