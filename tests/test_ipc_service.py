@@ -14,10 +14,12 @@ from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from twistedipc.ipc import (
+    BadKey,
     BadService,
     BadVocabulary,
     CallFailed,
     CallTimedOut,
+    FileOutbox,
     Interface,
     LocalProtocolError,
     Message,
@@ -459,6 +461,45 @@ class SocketTests(TestCase):
 
     def test_tcp(self) -> Any:
         return self.exchange("tcp:0", "tcp:127.0.0.1:PORT", b"0123456789abcdef")
+
+    async def test_why_there_is_no_link_is_told_to_who_waits_for_one(self) -> None:
+        real = cast(LinkReactor, reactor)
+        listening = await listen(real, "tcp:0", Calculator(), key=b"0123456789abcdef")
+        for endpoint, key, why in (
+            (f"tcp:127.0.0.1:{listening.port}", b"fedcba9876543210", "do both sides have the same key"),
+            ("unix:/nowhere/calculator.sock", None, "No such file or directory"),
+        ):
+            remote = dial(real, endpoint, CALCULATOR, key=key)
+            told = ""
+            while why not in told:  # as soon as an attempt has failed; the test's own time limit is the deadline
+                with self.assertRaises(CallTimedOut) as raised:
+                    await remote.call(Add(a=1), timeout=0.1)
+                told = str(raised.exception)
+                assert told.startswith("no link within 0.1 seconds: ")
+            await remote.close()
+        await listening.close()
+
+    async def test_a_key_that_is_none(self) -> None:
+        real = cast(LinkReactor, reactor)
+        with self.assertRaisesRegex(BadKey, "bytes, not str"):
+            dial(real, "tcp:127.0.0.1:1", CALCULATOR, key=cast(bytes, "0123456789abcdef"))
+        with self.assertRaisesRegex(BadKey, "at least 16 bytes"):
+            await listen(real, "tcp:0", Calculator(), key=b"short")
+
+    async def test_a_stream_that_outlives_the_process_wants_a_name_that_does(self) -> None:
+        real = cast(LinkReactor, reactor)
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        events = Interface("events", streams={"sums": Sum})
+        for name, wrong in (("", True), ("shop-1", False)):
+            remote = dial(real, f"unix:{folder.name}/sock", events, name=name)
+            outbox = FileOutbox(Path(folder.name) / "outbox")
+            if wrong:
+                self.assertRaisesRegex(LocalProtocolError, "name=", remote.stream, "sums", outbox)
+                outbox.close()
+            else:
+                remote.stream("sums", outbox)
+            await remote.close()
 
 
 def test_the_types_are_static() -> None:

@@ -329,6 +329,12 @@ class TLSTests(SocketTestCase):
         await self.converse()
         await self.stop(dialling)
 
+    async def test_the_files_may_be_named_by_strings(self) -> None:
+        files = TLSFiles(*(str(getattr(self.files, part)) for part in ("certificate", "key", "authority")))
+        service = self.listening("tls:0:interface=127.0.0.1", tls=files)
+        self.dialling(f"tls:localhost:{self.port(service)}", tls=files)
+        await self.converse()
+
     async def test_a_certificate_chain(self) -> None:
         between = self.authority.create_child_ca()
         files = self.certificate("localhost", between, trusted=self.authority)
@@ -338,21 +344,31 @@ class TLSTests(SocketTestCase):
 
     async def test_who_cant_show_a_certificate_stays_out(self) -> None:
         service = self.listening("tls:0:interface=127.0.0.1", tls=self.files)
-        dialling = self.dialling(f"tls:localhost:{self.port(service)}", tls=TLSFiles(authority=self.files.authority))
+        told: list[str] = []
+        dialling = self.dialling(
+            f"tls:localhost:{self.port(service)}", tls=TLSFiles(authority=self.files.authority), failed=told.append
+        )
         await until(lambda: dialling._factory.retries >= 2)
         self.assertEqual((self.here.all, self.there.all), ([], []))
+        self.assertTrue(any("TLS: " in reason and "certificate required" in reason for reason in told), told)
 
     async def test_a_listener_by_another_authority_isnt_believed(self) -> None:
         service = self.listening("tls:0:interface=127.0.0.1", tls=self.certificate("localhost", trustme.CA()))
-        dialling = self.dialling(f"tls:localhost:{self.port(service)}", tls=self.files)
+        told: list[str] = []
+        dialling = self.dialling(f"tls:localhost:{self.port(service)}", tls=self.files, failed=told.append)
         await until(lambda: dialling._factory.retries >= 2)
         self.assertEqual((self.here.all, self.there.all), ([], []))
+        self.assertTrue(any("TLS: " in reason and "certificate verify failed" in reason for reason in told), told)
 
     async def test_a_listener_of_another_name_isnt_believed(self) -> None:
         service = self.listening("tls:0:interface=127.0.0.1", tls=self.certificate("elsewhere.example", self.authority))
-        dialling = self.dialling(f"tls:localhost:{self.port(service)}", tls=self.files)
+        told: list[str] = []
+        dialling = self.dialling(f"tls:localhost:{self.port(service)}", tls=self.files, failed=told.append)
         await until(lambda: dialling._factory.retries >= 2)
         self.assertEqual(self.here.all, [])
+        self.assertTrue(
+            any("TLS: " in reason and "the peer's certificate is for another host" in reason for reason in told), told
+        )
 
     async def test_plain_text_at_a_tls_port(self) -> None:
         service = self.listening("tls:0:interface=127.0.0.1", tls=self.files)

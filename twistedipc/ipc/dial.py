@@ -56,6 +56,7 @@ def dial_links(
     tls: TLSFiles | None = None,
     uids: frozenset[int] | None = None,
     random: Callable[[], float] = random_module.random,
+    failed: Callable[[str], None] | None = None,
 ) -> DialService:
     """
     A service that dials ``endpoint`` and, whenever the connection is lost, dials again.
@@ -63,6 +64,7 @@ def dial_links(
     :param tls: for ``tls:`` endpoints
     :param uids: for ``unix:`` endpoints: whose listener may answer; None is this process's own user, and root
     :param random: gives numbers from 0 to 1, by which the delays are scattered
+    :param failed: told why, for people, each time that an attempt has failed or a link has ended
     :raises BadEndpoint: the endpoint can't be dialled, or only once: for those there is `OneLink`
     """
     address = parse_dialled(endpoint, has_key=settings.key is not None)
@@ -73,7 +75,7 @@ def dial_links(
     def check(link: JSONLineProtocol) -> str | None:
         return refuse_strangers(link.transport, uids) if address.kind == "unix" else None
 
-    factory = _LinkFactory(reactor, endpoint, settings, application_factory, check, random)
+    factory = _LinkFactory(reactor, endpoint, settings, application_factory, check, random, failed)
     if address.kind == "unix":
         factory.maxDelay = LONGEST_LOCAL_DELAY
         factory.vain_delay = VAIN_LOCAL_DELAY
@@ -132,6 +134,7 @@ class _LinkFactory(ReconnectingClientFactory):
         application_factory: ApplicationFactory,
         check: Callable[[JSONLineProtocol], str | None],
         random: Callable[[], float],
+        failed: Callable[[str], None] | None,
     ) -> None:
         self.clock = cast(Any, _ScatteredClock(reactor, random))
         self._reactor = reactor
@@ -139,6 +142,7 @@ class _LinkFactory(ReconnectingClientFactory):
         self._settings = settings
         self._application_factory = application_factory
         self._check = check
+        self._failed = failed
         self._link: JSONLineProtocol | None = None
         self._lasting: IDelayedCall | None = None
         self._stopping: Deferred[None] | None = None
@@ -163,6 +167,8 @@ class _LinkFactory(ReconnectingClientFactory):
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         self._link = None
         why = reason.getErrorMessage()
+        if self._failed is not None:
+            self._failed(why)
         if self.continueTrying and why != self._unreachable:
             self._unreachable = why
             self._log.info("{endpoint} can't be reached: {reason}", endpoint=self._endpoint, reason=why)
@@ -196,6 +202,8 @@ class _LinkFactory(ReconnectingClientFactory):
             self._lasting.cancel()
             self._lasting = None
         self._log.info("{endpoint}: the link was lost: {reason}", endpoint=self._endpoint, reason=reason)
+        if self._failed is not None:
+            self._failed(reason)
         if self.connector is not None:
             self.clientConnectionLost(self.connector, Failure(ConnectError(string=reason)))
         stopping, self._stopping = self._stopping, None

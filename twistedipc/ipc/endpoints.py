@@ -27,7 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from OpenSSL import crypto
+from OpenSSL import SSL, crypto
+from service_identity import VerificationError
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     SSL4ServerEndpoint,
@@ -56,6 +57,7 @@ from twisted.internet.ssl import (
     optionsForClientTLS,
     trustRootFromCertificates,
 )
+from twisted.python.failure import Failure
 
 from twistedipc.ipc.errors import BadEndpoint
 
@@ -82,9 +84,9 @@ class TLSFiles:
     have a certificate by it; without one, a dialler trusts the system's authorities and a listener asks for none.
     """
 
-    certificate: Path | None = None
-    key: Path | None = None
-    authority: Path | None = None
+    certificate: str | Path | None = None
+    key: str | Path | None = None
+    authority: str | Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,17 @@ def server_options(files: TLSFiles) -> CertificateOptions:
     )
 
 
+def why_lost(failure: Failure) -> str:
+    """Why a connection was lost, for people: what TLS says is made readable."""
+    match failure.value:
+        case SSL.Error(args=([(*_, reason), *_],)):
+            return f"TLS: {reason}"
+        case VerificationError():
+            return "TLS: the peer's certificate is for another host than the one that was dialled"
+        case _:
+            return failure.getErrorMessage()
+
+
 # -- reading strings -------------------------------------------------------------------------------------------------
 
 
@@ -285,9 +298,9 @@ def _check_protection(text: str, address: Address, *, has_key: bool) -> None:
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
-def _certificates(path: Path) -> list[Certificate]:
+def _certificates(path: str | Path) -> list[Certificate]:
     try:
-        blocks = _PEM.findall(path.read_bytes())
+        blocks = _PEM.findall(Path(path).read_bytes())
         certificates = [Certificate.loadPEM(block) for block in blocks]
     except OSError as error:
         raise BadEndpoint(f"the certificate file {path} can't be read: {error.strerror}") from None
@@ -310,7 +323,7 @@ def _own_certificate(files: TLSFiles) -> tuple[PrivateCertificate | None, list[c
         raise BadEndpoint("a certificate and its key are given together")
     first, *chain = _certificates(files.certificate)
     try:
-        pair = KeyPair.load(files.key.read_bytes(), crypto.FILETYPE_PEM)
+        pair = KeyPair.load(Path(files.key).read_bytes(), crypto.FILETYPE_PEM)
     except OSError as error:
         raise BadEndpoint(f"the key file {files.key} can't be read: {error.strerror}") from None
     except crypto.Error:

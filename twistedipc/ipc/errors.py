@@ -95,4 +95,4 @@ class BadEndpoint(ValueError):
 
 
 class BadKey(ValueError):
-    """A key file can't be used; ``str()`` says why, for the person who made it."""
+    """A key, or a key file, can't be used; ``str()`` says why, for the person who made it."""

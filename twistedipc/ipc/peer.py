@@ -6,12 +6,15 @@ A link as an application sees it: `Peer` is what it talks to, `Application` is w
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, overload
 
 import msgspec
 from twisted.internet.defer import Deferred
 
+from twistedipc.ipc.interface import Request
 from twistedipc.ipc.session import PeerInfo
+
+R = TypeVar("R", bound=msgspec.Struct)
 
 
 class Application(Protocol):
@@ -73,6 +76,9 @@ class Peer:
         self.info = info
         self._link = link
 
+    def __repr__(self) -> str:
+        return f"<Peer {self.info.name} ({self.info.role}) at {self.info.address}>"
+
     @property
     def paused(self) -> bool:
         """Whether the peer doesn't keep up with what it is sent; see `Application.writing_paused`."""
@@ -91,14 +97,21 @@ class Peer:
         """The same for several messages, all or none, for the price of one."""
         self._link.send_many(messages)
 
-    def call(self, request: msgspec.Struct, timeout: float) -> Deferred[Any]:
+    @overload
+    def call(self, request: Request[R], timeout: float = 30.0) -> Deferred[R]: ...
+
+    @overload
+    def call(self, request: msgspec.Struct, timeout: float = 30.0) -> Deferred[Any]: ...
+
+    def call(self, request: msgspec.Struct, timeout: float = 30.0) -> Deferred[Any]:
         """
         Ask, and wait for the reply for at most ``timeout`` seconds. Cancelling the Deferred tells the peer to drop
         the call.
 
-        :returns: a Deferred of the reply, of the type that the vocabulary's ``calls`` has for the request. It fails
-            with `CallFailed`, `CallTimedOut` or `NotConnected`.
-        :raises LocalProtocolError: the request isn't in ``calls``, or is over the frame limit
+        :returns: a Deferred of the reply, of the type that the request's class says. It fails with `CallFailed` (the
+            peer has said so, by code, message and data), `CallTimedOut`, or `NotConnected`
+        :raises LocalProtocolError: the peer doesn't answer such requests (of its interface neither `dial` nor `listen`
+            was told), or it is over the frame limit
         """
         return self._link.call(request, timeout)
 

@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twistedipc.ipc.eager import send_at_once
+from twistedipc.ipc.endpoints import why_lost
 from twistedipc.ipc.errors import CallFailed, Code, LocalProtocolError, NotConnected, RemoteProtocolError
 from twistedipc.ipc.messages import CallReceived, CallReplied
 from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
@@ -212,7 +213,7 @@ class JSONLineProtocol(LineReceiver):
             if isinstance(reason.value, ConnectionDone):
                 self._reason = "the peer closed the connection"
             else:
-                self._reason = reason.getErrorMessage()
+                self._reason = why_lost(reason)
         self._end()
         self._life = _Life.LOST
         for call in (self._timer, self._turn_end, self._awake):

@@ -20,7 +20,7 @@ import random as random_module
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, Unpack, cast
+from typing import Any, TypeVar, Unpack
 
 import msgspec
 from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
@@ -35,7 +35,7 @@ from twistedipc.ipc.messages import encode
 from twistedipc.ipc.once import OneLink
 from twistedipc.ipc.outbox import MemoryOutbox, Outbox
 from twistedipc.ipc.peer import Peer
-from twistedipc.ipc.service import Limits, Service, ServiceApplication, side_settings
+from twistedipc.ipc.service import Limits, Service, ServiceApplication, check_named, side_settings
 from twistedipc.ipc.session import Side
 from twistedipc.ipc.streams import Outgoing, Receivers, Stream
 
@@ -92,13 +92,15 @@ def dial(
     """
     answered = None if service is None else service.interface
     settings = side_settings(interface.peer_role, interface.role, answered, interface, key, name, limits)
-    remote = Remote(reactor, interface, service, unlinked)
+    remote = Remote(reactor, interface, service, unlinked, named=bool(name))
     address = parse_dialled(endpoint, has_key=key is not None)
     if address.is_inherited:
         connect = inherited_connection(reactor, address)
         remote.start(OneLink(reactor, endpoint, Side.DIALLER, settings, remote.application, connect, remote.over))
         return remote
-    links = dial_links(reactor, endpoint, settings, remote.application, tls=tls, uids=uids, random=random)
+    links = dial_links(
+        reactor, endpoint, settings, remote.application, tls=tls, uids=uids, random=random, failed=remote.not_linked
+    )
     remote.start(links)
     return remote
 
@@ -107,10 +109,17 @@ class Remote:
     """A service, over one link after another. Made by `dial`."""
 
     def __init__(
-        self, clock: IReactorTime, interface: Interface | None, service: Service | None, unlinked: Unlinked
+        self,
+        clock: IReactorTime,
+        interface: Interface | None,
+        service: Service | None,
+        unlinked: Unlinked,
+        *,
+        named: bool = True,
     ) -> None:
         self._clock = clock
         self._service = service
+        self._named = named
         streams = service is not None and service.interface.streams
         self._receivers = Receivers(service.receiver) if service is not None and streams else None
         self._outgoing = Outgoing(clock, {} if interface is None else interface.streams)
@@ -148,8 +157,12 @@ class Remote:
         """The link with this peer has ended."""
         if self._peer is peer:
             self._peer = None
-            if not self._closed:
-                self._why = reason
+            self.not_linked(reason)
+
+    def not_linked(self, reason: str) -> None:
+        """Why there is no link just now, for whoever waits for one in vain."""
+        if self._peer is None and not self._closed:
+            self._why = reason
 
     @property
     def peer(self) -> Peer | None:
@@ -247,8 +260,7 @@ class Remote:
             if self._closed:
                 raise
             raise CallTimedOut(str(error)) from None
-        reply = await peer.call(request, max(0.0, deadline - self._clock.seconds()))
-        return cast(R, reply)
+        return await peer.call(request, max(0.0, deadline - self._clock.seconds()))
 
     def send(self, message: msgspec.Struct) -> None:
         """
@@ -276,8 +288,10 @@ class Remote:
 
         :param outbox: where items are kept until they are acknowledged; by default in memory. It is closed with the
             stream.
-        :raises LocalProtocolError: the interface has no such stream, or this outbox is sent already
+        :raises LocalProtocolError: the interface has no such stream, this outbox is sent already, or it is a
+            `FileOutbox` and `dial` was given no ``name``, by which the receiver would know it again
         """
+        check_named(outbox, self._named)
         return self._outgoing.stream(name, MemoryOutbox() if outbox is None else outbox)
 
     async def drain(self) -> None:

@@ -37,11 +37,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
-from twistedipc.ipc.errors import BadService
+from twistedipc.ipc.errors import BadService, LocalProtocolError
 from twistedipc.ipc.interface import Interface, vocabulary
 from twistedipc.ipc.listen import ListenService, listen_for_links
 from twistedipc.ipc.load import Load
-from twistedipc.ipc.outbox import MemoryOutbox, Outbox
+from twistedipc.ipc.outbox import FileOutbox, MemoryOutbox, Outbox
 from twistedipc.ipc.peer import Peer
 from twistedipc.ipc.session import SessionSettings
 from twistedipc.ipc.stream import FROM_SENDER
@@ -150,6 +150,17 @@ def side_settings(
     )
 
 
+def check_named(outbox: Outbox | None, named: bool) -> None:
+    """
+    A stream is known to its receiver by the sender's name too, and an unnamed side has another one after each start.
+    Raises `LocalProtocolError`.
+    """
+    if isinstance(outbox, FileOutbox) and not named:
+        raise LocalProtocolError(
+            "a FileOutbox outlives this process, so this side needs a name of its own that does: name=…"
+        )
+
+
 class ServiceApplication:
     """A `Service` on one link: the framework's `Application`."""
 
@@ -246,8 +257,9 @@ class ServiceApplication:
 class Listening:
     """A service that is being met at an endpoint."""
 
-    def __init__(self, clock: IReactorTime, service: Service, calls: Interface | None) -> None:
+    def __init__(self, clock: IReactorTime, service: Service, calls: Interface | None, *, named: bool = True) -> None:
         self.peers: set[Peer] = set()
+        self._named = named
         self._clock = clock
         self._service = service
         self._kinds = {} if calls is None else calls.streams
@@ -269,6 +281,7 @@ class Listening:
         A reliable stream to the peer of this name, whenever it is linked; see `Remote.stream`. Its interface is what
         `listen` was told in ``calls``.
         """
+        check_named(outbox, self._named)
         outgoing = self._outgoing.get(peer)
         if outgoing is None:
             outgoing = self._outgoing[peer] = Outgoing(self._clock, self._kinds)
@@ -362,7 +375,7 @@ async def listen(
     """
     interface = service.interface
     settings = side_settings(interface.role, interface.peer_role, interface, calls, key, name, limits)
-    listening = Listening(reactor, service, calls)
+    listening = Listening(reactor, service, calls, named=bool(name))
     listening.start(
         listen_for_links(reactor, endpoint, settings, listening.application, tls=tls, uids=uids, over=listening.over)
     )

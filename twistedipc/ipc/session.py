@@ -22,6 +22,7 @@ from typing import Any, NoReturn, cast
 import msgspec
 
 from twistedipc.ipc.errors import (
+    BadKey,
     CallFailed,
     CallTimedOut,
     Code,
@@ -141,8 +142,11 @@ class SessionSettings:
 
     def __post_init__(self) -> None:
         check_identity(self.name, self.role, self.incarnation)
-        if self.key is not None and len(self.key) < 16:
-            raise ValueError("a key has at least 16 bytes")
+        key: object = self.key
+        if not (key is None or isinstance(key, bytes)):
+            raise BadKey(f"a key is bytes, not {type(key).__name__}")
+        if key is not None and len(key) < 16:
+            raise BadKey("a key has at least 16 bytes")
         if not 0.01 <= self.heartbeat <= 3600:
             raise ValueError("the heartbeat is between 10 milliseconds and one hour")
         if not 0 <= self.busy_poll <= 0.1:
