@@ -407,6 +407,14 @@ class UnlinkedTests(SynchronousTestCase):
         pair.cut()
         pair.remote.send(Note("y" * 50))
 
+    def test_what_would_break_the_link_does_not_wait_for_it(self) -> None:
+        pair = self.pair(Unlinked(queue=10 << 20))
+        pair.remote.send(Note(text="good"))
+        for bad in (Sum(1), Add(a=1), Note(text="x" * (1 << 20))):
+            self.assertRaises(LocalProtocolError, pair.remote.send, bad)
+        pair.link()
+        assert self.service.notes == ["good"]
+
     def test_or_are_refused(self) -> None:
         pair = self.pair(Unlinked(queue=0))
         with self.assertRaises(NotConnected):

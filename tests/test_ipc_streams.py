@@ -235,6 +235,33 @@ class StreamTests(SynchronousTestCase):
         with self.assertRaisesRegex(LocalProtocolError, "already"):
             self.pair.remote.stream("items", outbox)
 
+    def test_items_are_bounded_by_the_frame(self) -> None:
+        limit = 1 << 20
+        self.failureResultOf(self.write(1, text="x" * limit)[0], LocalProtocolError)
+        self.write(2, text="x" * (limit - 300))
+        self.write(3)
+        self.pair.pump()
+        assert self.numbers() == [2, 3]
+        assert self.pair.remote.peer is not None
+
+    def test_a_low_frame_limit_makes_small_frames(self) -> None:
+        self.pair = ServicePair(self.service, frame_limit=4096)
+        self.stream = self.pair.remote.stream("items")
+        self.write(*range(500))
+        self.pair.pump()
+        assert self.numbers() == list(range(500))
+
+    def test_an_outbox_that_was_filled_under_a_higher_limit(self) -> None:
+        self.pair.cut()
+        outbox = MemoryOutbox()
+        outbox.append(b'{"n":1,"text":"%b"}' % (b"x" * 5000))
+        self.pair = ServicePair(self.service, frame_limit=4096)
+        stream = self.pair.remote.stream("items", outbox)
+        flushed = stream.flushed()
+        self.pair.pump()
+        assert "item 1 is over the limit" in str(self.failureResultOf(flushed, StreamFailed).value)
+        assert self.pair.remote.peer is not None, "the link goes on"
+
     def test_after_close(self) -> None:
         self.pair.cut()
         self.write(1)

@@ -28,7 +28,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.ipc.dial import DialService, dial_links
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles, parse_dialled
-from twistedipc.ipc.errors import CallFailed, CallTimedOut, Code, NotConnected, QueueFull
+from twistedipc.ipc.errors import CallFailed, CallTimedOut, Code, LocalProtocolError, NotConnected, QueueFull
 from twistedipc.ipc.inherited import inherited_connection
 from twistedipc.ipc.interface import Interface, Request
 from twistedipc.ipc.messages import encode
@@ -36,7 +36,7 @@ from twistedipc.ipc.once import OneLink
 from twistedipc.ipc.outbox import MemoryOutbox, Outbox
 from twistedipc.ipc.peer import Peer
 from twistedipc.ipc.service import Limits, Service, ServiceApplication, check_named, side_settings
-from twistedipc.ipc.session import Side
+from twistedipc.ipc.session import FRAME_LIMIT, Side
 from twistedipc.ipc.streams import Outgoing, Receivers, Stream
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -92,7 +92,7 @@ def dial(
     """
     answered = None if service is None else service.interface
     settings = side_settings(interface.peer_role, interface.role, answered, interface, key, name, limits)
-    remote = Remote(reactor, interface, service, unlinked, named=bool(name))
+    remote = Remote(reactor, interface, service, unlinked, named=bool(name), frame_limit=settings.frame_limit)
     address = parse_dialled(endpoint, has_key=key is not None)
     if address.is_inherited:
         connect = inherited_connection(reactor, address)
@@ -111,18 +111,21 @@ class Remote:
     def __init__(
         self,
         clock: IReactorTime,
-        interface: Interface | None,
+        interface: Interface,
         service: Service | None,
         unlinked: Unlinked,
         *,
         named: bool = True,
+        frame_limit: int = FRAME_LIMIT,
     ) -> None:
         self._clock = clock
+        self._interface = interface
         self._service = service
         self._named = named
+        self._frame_limit = frame_limit
         streams = service is not None and service.interface.streams
         self._receivers = Receivers(service.receiver) if service is not None and streams else None
-        self._outgoing = Outgoing(clock, {} if interface is None else interface.streams)
+        self._outgoing = Outgoing(clock, interface.streams, frame_limit)
         self._unlinked = unlinked
         self._links: DialService | OneLink | None = None
         self._peer: Peer | None = None
@@ -268,14 +271,21 @@ class Remote:
 
         :raises QueueFull: there is no link, and no room for it
         :raises NotConnected: after `close`
-        :raises LocalProtocolError: it is over the frame limit, or no message
+        :raises LocalProtocolError: it is no message of the interface, or is over the frame limit
         """
+        if type(message) not in self._interface.messages:
+            raise LocalProtocolError(
+                f"{type(message).__qualname__} is no message of {self._interface.name}'s interface"
+            )
         if self._peer is not None:
             self._peer.send(message)
             return
         if self._closed:
             raise NotConnected(self._why)
         size = len(encode(message))
+        if size - 1 > self._frame_limit:
+            # Were it to wait for a link, it would break it.
+            raise LocalProtocolError(f"a message of {size - 1} bytes is over the limit of {self._frame_limit}")
         if self._queued + size > self._unlinked.queue:
             raise QueueFull(f"there is no link ({self._why}), and the queue for the next one is full")
         self._queue.append(message)

@@ -43,7 +43,7 @@ from twistedipc.ipc.listen import ListenService, listen_for_links
 from twistedipc.ipc.load import Load
 from twistedipc.ipc.outbox import FileOutbox, MemoryOutbox, Outbox
 from twistedipc.ipc.peer import Peer
-from twistedipc.ipc.session import SessionSettings
+from twistedipc.ipc.session import FRAME_LIMIT, SessionSettings
 from twistedipc.ipc.stream import FROM_SENDER
 from twistedipc.ipc.streams import Incoming, Outgoing, Receiver, Receivers, Stream, StreamId
 
@@ -257,9 +257,18 @@ class ServiceApplication:
 class Listening:
     """A service that is being met at an endpoint."""
 
-    def __init__(self, clock: IReactorTime, service: Service, calls: Interface | None, *, named: bool = True) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        service: Service,
+        calls: Interface | None,
+        *,
+        named: bool = True,
+        frame_limit: int = FRAME_LIMIT,
+    ) -> None:
         self.peers: set[Peer] = set()
         self._named = named
+        self._frame_limit = frame_limit
         self._clock = clock
         self._service = service
         self._kinds = {} if calls is None else calls.streams
@@ -284,7 +293,7 @@ class Listening:
         check_named(outbox, self._named)
         outgoing = self._outgoing.get(peer)
         if outgoing is None:
-            outgoing = self._outgoing[peer] = Outgoing(self._clock, self._kinds)
+            outgoing = self._outgoing[peer] = Outgoing(self._clock, self._kinds, self._frame_limit)
         return outgoing.stream(name, MemoryOutbox() if outbox is None else outbox)
 
     def start(self, links: ListenService) -> None:
@@ -375,7 +384,7 @@ async def listen(
     """
     interface = service.interface
     settings = side_settings(interface.role, interface.peer_role, interface, calls, key, name, limits)
-    listening = Listening(reactor, service, calls, named=bool(name))
+    listening = Listening(reactor, service, calls, named=bool(name), frame_limit=settings.frame_limit)
     listening.start(
         listen_for_links(reactor, endpoint, settings, listening.application, tls=tls, uids=uids, over=listening.over)
     )

@@ -73,6 +73,9 @@ REASON_LIMIT = 512
 #: Streams that one peer may have open.
 MAX_STREAMS = 256
 
+#: Bytes of a frame that aren't its items, at most.
+_AROUND_ITEMS = 256
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -128,12 +131,16 @@ class Stream:
         kind: type[msgspec.Struct],
         outbox: Outbox,
         closed: Callable[[Stream], None],
+        frame_limit: int,
     ) -> None:
         self.name = name
         self._when_closed = closed
         self._kind = kind
         self._clock = clock
         self._outbox = outbox
+        self._item_limit = frame_limit - _AROUND_ITEMS
+        # Commas come on top of the items, the shortest of which has two bytes.
+        self._frame_bytes = min(FRAME_BYTES, self._item_limit // 2)
         self._peer: Peer | None = None
         self._window = SendWindow(CreditWindow(1))
         self._ready = False  # the receiver has said from where on
@@ -167,7 +174,7 @@ class Stream:
 
         :raises StreamFailed: the receiver doesn't take the stream
         :raises NotConnected: after `close`
-        :raises LocalProtocolError: it isn't of the stream's type
+        :raises LocalProtocolError: it isn't of the stream's type, or is over the frame limit (1 MiB, less 256 bytes)
         :raises OSError: the outbox can't be written
         """
         line = self._encoded(item)
@@ -212,7 +219,10 @@ class Stream:
     def _encoded(self, item: msgspec.Struct) -> bytes:
         if not isinstance(item, self._kind):
             raise LocalProtocolError(f"{self.name} takes {self._kind.__qualname__}, not {type(item).__qualname__}")
-        return _encoder.encode(item)
+        line = _encoder.encode(item)
+        if len(line) > self._item_limit:
+            raise LocalProtocolError(f"an item of {len(line)} bytes is over the limit of {self._item_limit}")
+        return line
 
     def _check(self) -> None:
         if self._failed is not None:
@@ -327,7 +337,7 @@ class Stream:
         """Send what there is, as far as credit and the link allow."""
         while self._ready and self._peer is not None and not self._peer.paused and self._window.free > 0:
             try:
-                items = self._outbox.read(self._window.next, min(FRAME_BYTES, self._window.free))
+                items = self._outbox.read(self._window.next, min(self._frame_bytes, self._window.free))
             except (OSError, LinkError) as error:
                 self._give_up(StreamFailed("outbox", f"the outbox can't be read: {error}"))
                 return
@@ -335,6 +345,10 @@ class Stream:
                 return
             array = b"[" + b",".join(items) + b"]"
             first = self._window.next
+            if len(array) > self._item_limit + 2:
+                # It was written under a higher limit.
+                self._give_up(StreamFailed("outbox", f"item {first} is over the limit of {self._item_limit} bytes"))
+                return
             self._window.sent(first + len(items), len(array))
             self._peer.send(StreamItems(id=self.id, first=first, items=msgspec.Raw(array)))
 
@@ -342,9 +356,10 @@ class Stream:
 class Outgoing:
     """The streams that are sent to one peer, over whatever links."""
 
-    def __init__(self, clock: IReactorTime, kinds: dict[str, type[msgspec.Struct]]) -> None:
+    def __init__(self, clock: IReactorTime, kinds: dict[str, type[msgspec.Struct]], frame_limit: int) -> None:
         self._clock = clock
         self._kinds = kinds
+        self._frame_limit = frame_limit
         self._streams: dict[str, Stream] = {}
         self._peer: Peer | None = None
 
@@ -354,7 +369,9 @@ class Outgoing:
             raise LocalProtocolError(f"the interface has no stream {name!r}")
         if outbox.id in self._streams:
             raise LocalProtocolError("this outbox is sent already")
-        stream = self._streams[outbox.id] = Stream(self._clock, name, self._kinds[name], outbox, self._closed)
+        stream = self._streams[outbox.id] = Stream(
+            self._clock, name, self._kinds[name], outbox, self._closed, self._frame_limit
+        )
         if self._peer is not None:
             stream.link_made(self._peer)
         return stream

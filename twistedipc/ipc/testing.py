@@ -35,7 +35,7 @@ from twistedipc.ipc.peer import ApplicationFactory
 from twistedipc.ipc.protocol import JSONLineProtocol
 from twistedipc.ipc.remote import Remote, Unlinked
 from twistedipc.ipc.service import Limits, Listening, Service, side_settings
-from twistedipc.ipc.session import SessionSettings, Side
+from twistedipc.ipc.session import FRAME_LIMIT, SessionSettings, Side
 
 #: The key of the settings that `settings` makes.
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -313,8 +313,9 @@ class ServicePair:
         self.clock = clock or Clock()
         interface = service.interface
         calls: Interface | None = None if answers is None else answers.interface
-        self.remote = Remote(self.clock, interface, answers, unlinked)
-        self.listening = Listening(self.clock, service, calls)
+        frame_limit = limits.get("frame_limit", FRAME_LIMIT)
+        self.remote = Remote(self.clock, interface, answers, unlinked, frame_limit=frame_limit)
+        self.listening = Listening(self.clock, service, calls, frame_limit=frame_limit)
         #: the wire of now; None before the first link
         self.wire: ConnectedPair | None = None
         self._dialler = side_settings(interface.peer_role, interface.role, calls, interface, KEY, "", limits)
