@@ -44,7 +44,7 @@ from twistedipc.ipc.stream import (
     StreamPosition,
     StreamRefused,
 )
-from twistedipc.ipc.streams import CREDIT, LEAST_RETRY, LINK_ALLOWANCE, RETRY_AFTER
+from twistedipc.ipc.streams import CREDIT, LEAST_RETRY, LINK_ALLOWANCE, RETRY_AFTER, TURN_BYTES
 from twistedipc.ipc.testing import ServicePair
 
 
@@ -157,6 +157,26 @@ class StreamTests(SynchronousTestCase):
         assert sorted(self.successResultOf(write) for write in writes) == list(range(1, 101))
         (second,) = [shelf for shelf in self.service.shelves.values() if shelf.items]
         assert len(second.items) == 100
+
+    def test_a_loop_of_writes_lets_the_reactor_turn(self) -> None:
+        async def write_all() -> None:
+            for n in range(100):
+                await self.stream.write(Item(n, "x" * 10_000))
+
+        done = Deferred.fromCoroutine(write_all())
+        self.assertNoResult(done)
+        written = self.stream.next - 1
+        assert TURN_BYTES // 10_050 <= written <= TURN_BYTES // 10_000 + 1
+        self.pair.pump()
+        self.successResultOf(done)
+        assert self.numbers() == list(range(100))
+
+    def test_a_writer_that_waits_for_the_turn_hears_of_the_end(self) -> None:
+        self.write(1, text="x" * TURN_BYTES)
+        (waiting,) = self.write(2)
+        self.assertNoResult(waiting)
+        self.stream.close()
+        self.failureResultOf(waiting, NotConnected)
 
     def test_credit_bounds_what_is_under_way(self) -> None:
         self.pair.pump()

@@ -70,6 +70,9 @@ LEAST_RETRY = 0.1
 #: How much of a refusal's words is kept, in characters.
 REASON_LIMIT = 512
 
+#: Bytes of items that are written in one turn of the reactor, about.
+TURN_BYTES = 1 << 18
+
 #: Streams that one peer may have open.
 MAX_STREAMS = 256
 
@@ -146,6 +149,7 @@ class Stream:
         self._ready = False  # the receiver has said from where on
         self._acknowledged = outbox.first
         self._turn_end: IDelayedCall | None = None
+        self._turn_bytes = 0  # written since the last one
         self._retry: IDelayedCall | None = None
         self._failed: LinkError | None = None
         self._closed = False
@@ -170,7 +174,8 @@ class Stream:
     async def write(self, item: msgspec.Struct) -> int:
         """
         Add an item: its number. It is in the outbox then, and will be sent as soon as that is possible. Waits while the
-        outbox is full.
+        outbox is full; and for the reactor's next turn once a lot was written in this one, so that a loop of writes
+        doesn't keep everything else from happening.
 
         :raises StreamFailed: the receiver doesn't take the stream
         :raises NotConnected: after `close`
@@ -178,13 +183,14 @@ class Stream:
         :raises OSError: the outbox can't be written
         """
         line = self._encoded(item)
-        while not self._outbox.room:
+        while self._turn_bytes >= TURN_BYTES or not self._outbox.room:
             self._check()
             room: Deferred[None] = Deferred()
             self._room.append(room)
             await room
         self._check()
         number = self._outbox.append(line)
+        self._turn_bytes += len(line)
         if self._turn_end is None:
             self._turn_end = self._clock.callLater(0, self._at_turn_end)
         return number
@@ -311,10 +317,7 @@ class Stream:
             self._outbox.trim(self._acknowledged)
         except OSError as error:
             self._log.error("what is acknowledged of {name} can't be deleted: {error}", name=self.name, error=error)
-        if self._outbox.room:
-            room, self._room = self._room, []
-            for each in room:
-                each.callback(None)
+        self._make_room()
         while self._flushed and self._flushed[0][0] <= self._acknowledged:
             self._flushed.pop(0)[1].callback(None)
 
@@ -322,8 +325,17 @@ class Stream:
 
     def _at_turn_end(self) -> None:
         self._turn_end = None
+        self._turn_bytes = 0
         if self._sync():
             self.pump()
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Let those go on who wait to write, if they can."""
+        if self._outbox.room and self._turn_bytes < TURN_BYTES:
+            room, self._room = self._room, []
+            for each in room:
+                each.callback(None)
 
     def _sync(self) -> bool:
         try:
