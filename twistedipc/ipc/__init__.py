@@ -62,7 +62,6 @@ and in another process::
 from twistedipc.ipc.child import ChildExit
 from twistedipc.ipc.credit import CreditWindow
 from twistedipc.ipc.dial import DialService, dial_links
-from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.errors import (
     BadEndpoint,
@@ -76,7 +75,6 @@ from twistedipc.ipc.errors import (
     LocalProtocolError,
     NotConnected,
     QueueFull,
-    RemoteProtocolError,
 )
 from twistedipc.ipc.interface import Interface, Message, Request
 from twistedipc.ipc.keys import make_key, read_key, write_key
@@ -94,7 +92,6 @@ from twistedipc.ipc.node import (
 )
 from twistedipc.ipc.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
 from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
-from twistedipc.ipc.protocol import JSONLineProtocol
 from twistedipc.ipc.remote import Remote, Unlinked, dial
 from twistedipc.ipc.service import Listening, Service, handles, listen
 from twistedipc.ipc.session import PeerInfo, SessionSettings
@@ -117,7 +114,6 @@ __all__ = [
     "DialService",
     "FileOutbox",
     "Interface",
-    "JSONLineProtocol",
     "LinkError",
     "LinkReactor",
     "ListenService",
@@ -138,7 +134,6 @@ __all__ = [
     "QueueFull",
     "Receiver",
     "Remote",
-    "RemoteProtocolError",
     "Request",
     "Service",
     "SessionSettings",
@@ -158,7 +153,6 @@ __all__ = [
     "make_key",
     "parent_channel",
     "read_key",
-    "send_at_once",
     "spawn",
     "spawn_node",
     "write_key",

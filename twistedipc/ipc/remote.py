@@ -140,7 +140,7 @@ class Remote:
     # -- links
 
     def application(self, peer: Peer) -> ServiceApplication:
-        """The application factory of its links."""
+        """The application factory of its links. For who makes the links."""
         application = _RemoteApplication(self._service, peer, self._receivers, self._outgoing, self)
         self._peer = peer
         if self._queue:
@@ -152,18 +152,18 @@ class Remote:
         return application
 
     def start(self, links: DialService | OneLink) -> None:
-        """Begin to dial."""
+        """Begin to dial. For who makes the links."""
         self._links = links
         links.startService()
 
     def lost(self, peer: Peer, reason: str) -> None:
-        """The link with this peer has ended."""
+        """The link with this peer has ended. For who makes the links."""
         if self._peer is peer:
             self._peer = None
             self.not_linked(reason)
 
     def not_linked(self, reason: str) -> None:
-        """Why there is no link just now, for whoever waits for one in vain."""
+        """Why there is no link just now, for whoever waits for one in vain. For who makes the links."""
         if self._peer is None and not self._closed:
             self._why = reason
 

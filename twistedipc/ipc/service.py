@@ -279,7 +279,7 @@ class Listening:
         self._closing: list[Deferred[str]] = []
 
     def application(self, peer: Peer) -> ServiceApplication:
-        """A peer has linked. The application factory of its links."""
+        """A peer has linked. The application factory of its links. For who makes the links."""
         outgoing = self._outgoing.get(peer.info.name)
         application = _ListeningApplication(self._service, peer, self._receivers, outgoing, self.peers)
         self.peers.add(peer)
@@ -297,7 +297,7 @@ class Listening:
         return outgoing.stream(name, MemoryOutbox() if outbox is None else outbox)
 
     def start(self, links: ListenService) -> None:
-        """Begin to listen. Raises `BadEndpoint`."""
+        """Begin to listen. Raises `BadEndpoint`. For who makes the links."""
         links.startService()
         self._links = links
 

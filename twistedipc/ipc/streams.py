@@ -247,7 +247,7 @@ class Stream:
 
     # -- links
 
-    def link_made(self, peer: Peer) -> None:
+    def _link_made(self, peer: Peer) -> None:
         """There is a link: open the stream on it."""
         if self._failed is None:
             self._window.forget()
@@ -255,7 +255,7 @@ class Stream:
             self._peer = peer
             peer.send(StreamOpen(stream=self.name, id=self.id, first=self._outbox.first))
 
-    def link_lost(self, peer: Peer) -> None:
+    def _link_lost(self, peer: Peer) -> None:
         """The link is gone; the next one begins where the receiver says."""
         if self._peer is peer:
             self._peer = None
@@ -263,7 +263,7 @@ class Stream:
             self._window.forget()
             self._cancel_retry()
 
-    def positioned(self, position: StreamPosition) -> None:
+    def _positioned(self, position: StreamPosition) -> None:
         """The receiver says from where on. Raises `RemoteProtocolError`."""
         if position.next < self._outbox.first or position.next > self._outbox.next:
             # What it wants was acknowledged, and is gone; or was never written: it is another stream's position.
@@ -278,17 +278,17 @@ class Stream:
             self._window.begin(position.next, credit)
             self._ready = True
             self._arrived(position.next)
-        self.pump()
+        self._pump()
 
-    def acked(self, ack: StreamAck) -> None:
+    def _acked(self, ack: StreamAck) -> None:
         """The receiver keeps everything below. Raises `RemoteProtocolError`."""
         if not self._ready:
             return
         self._window.acknowledged(ack.next)
         self._arrived(ack.next)
-        self.pump()
+        self._pump()
 
-    def refused(self, refusal: StreamRefused) -> None:
+    def _refused(self, refusal: StreamRefused) -> None:
         """The receiver doesn't take it, now or ever."""
         peer, message = self._peer, refusal.message[:REASON_LIMIT]
         if peer is None or self._retry is not None:
@@ -309,7 +309,7 @@ class Stream:
     def _try_again(self, peer: Peer) -> None:
         self._retry = None
         if self._peer is peer:
-            self.link_made(peer)
+            self._link_made(peer)
 
     def _arrived(self, next: int) -> None:
         self._acknowledged = max(self._acknowledged, next)
@@ -327,7 +327,7 @@ class Stream:
         self._turn_end = None
         self._turn_bytes = 0
         if self._sync():
-            self.pump()
+            self._pump()
             self._make_room()
 
     def _make_room(self) -> None:
@@ -345,7 +345,7 @@ class Stream:
             return False
         return True
 
-    def pump(self) -> None:
+    def _pump(self) -> None:
         """Send what there is, as far as credit and the link allow."""
         while self._ready and self._peer is not None and not self._peer.paused and self._window.free > 0:
             try:
@@ -385,21 +385,21 @@ class Outgoing:
             self._clock, name, self._kinds[name], outbox, self._closed, self._frame_limit
         )
         if self._peer is not None:
-            stream.link_made(self._peer)
+            stream._link_made(self._peer)
         return stream
 
     def link_made(self, peer: Peer) -> None:
         """There is a link."""
         self._peer = peer
         for stream in self._streams.values():
-            stream.link_made(peer)
+            stream._link_made(peer)
 
     def link_lost(self, peer: Peer) -> None:
         """The link is gone."""
         if self._peer is peer:
             self._peer = None
         for stream in self._streams.values():
-            stream.link_lost(peer)
+            stream._link_lost(peer)
 
     def received(self, peer: Peer, frame: StreamPosition | StreamAck | StreamRefused) -> None:
         """The receiver says something of a stream. Raises `RemoteProtocolError`."""
@@ -408,16 +408,16 @@ class Outgoing:
             return  # it was closed meanwhile
         match frame:
             case StreamPosition():
-                stream.positioned(frame)
+                stream._positioned(frame)
             case StreamAck():
-                stream.acked(frame)
+                stream._acked(frame)
             case StreamRefused():
-                stream.refused(frame)
+                stream._refused(frame)
 
     def pump(self) -> None:
         """The link takes more."""
         for stream in self._streams.values():
-            stream.pump()
+            stream._pump()
 
     def close(self) -> None:
         """Close all streams."""
