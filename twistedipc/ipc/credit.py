@@ -11,6 +11,9 @@ class CreditWindow:
     """
     At most ``limit`` units (bytes, say) under way.
 
+    :param limit: units, at least one
+    :param parent: a window that is spent and given back along with this one, for several that share a link
+
     An item may go over the limit once, when there is any room at all: otherwise an item bigger than the whole
     window could never be sent, and the stream would stand still for ever.
     """
@@ -34,7 +37,7 @@ class CreditWindow:
         return own if self.parent is None else min(own, self.parent.free)
 
     def spend(self, n: int) -> None:
-        """Note that ``n`` units were sent. ValueError if nothing is free."""
+        """Note that ``n`` units were sent. Raises ValueError if nothing is free."""
         if n < 0:
             raise ValueError("can't spend less than nothing")
         if self.free <= 0:
@@ -45,7 +48,7 @@ class CreditWindow:
             window = window.parent
 
     def give_back(self, n: int) -> None:
-        """Note that ``n`` units have been acknowledged. ValueError if so many weren't under way."""
+        """Note that ``n`` units have been acknowledged. Raises ValueError if so many weren't under way."""
         if not 0 <= n <= self._spent:
             raise ValueError(f"{n} can't be given back: {self._spent} are under way")
         window: CreditWindow | None = self

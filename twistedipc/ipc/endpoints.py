@@ -74,14 +74,19 @@ Kind = Literal["tcp", "unix", "tls", "fd", "stdio", "systemd"]
 class LinkReactor(
     IReactorTime, IReactorTCP, IReactorUNIX, IReactorSSL, IReactorPluggableNameResolver, IReactorSocket, IReactorFDSet
 ):
-    """What dialling and listening need of a reactor."""
+    """What dialling and listening need of a reactor: Twisted's own have it. For annotations."""
 
 
 @dataclass(frozen=True, slots=True)
 class TLSFiles:
     """
-    PEM files of one side. ``certificate`` may hold the chain up to the authority. With an ``authority`` the peer must
-    have a certificate by it; without one, a dialler trusts the system's authorities and a listener asks for none.
+    PEM files of one side of a ``tls:`` link.
+
+    :param certificate: its certificate, and behind it the chain up to the authority, if there is one between. A
+        listener must have one; it is for the host that is dialled
+    :param key: the certificate's private key
+    :param authority: the certificates of the authority that the peer's is by. With one, the peer must have such a
+        certificate; without one, a dialler trusts the system's authorities, and a listener asks for none
     """
 
     certificate: str | Path | None = None

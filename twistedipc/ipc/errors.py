@@ -13,7 +13,10 @@ from typing import Any
 
 
 class Code(StrEnum):
-    """The codes that the framework itself puts into ``error`` and ``bye``; applications may use any others."""
+    """
+    The codes that the framework itself gives: to a `CallFailed`, and to the end of a link. They are strings.
+    Applications may use any others.
+    """
 
     # of a ``bye``
     CLOSED = "closed"  # an orderly end, nobody's fault
@@ -36,11 +39,14 @@ class Code(StrEnum):
 
 
 class LinkError(Exception):
-    """The base of the errors that belong to a link."""
+    """The base of all errors of links and streams."""
 
 
 class LocalProtocolError(LinkError):
-    """This side tried to say something that the protocol doesn't have: a bug of the application."""
+    """
+    This side tried to say something that can't be said on the link: it isn't of the interface, it is over the frame
+    limit. A bug of the application, raised at whoever made it.
+    """
 
 
 class RemoteProtocolError(LinkError):
@@ -53,15 +59,18 @@ class RemoteProtocolError(LinkError):
 
 
 class NotConnected(LinkError):
-    """The link has ended (or is ending); ``str()`` says why. What was sent may or may not have arrived."""
+    """There is no link, or it has ended; ``str()`` says why. What was sent may or may not have arrived."""
 
 
 class QueueFull(NotConnected):
-    """There is no link, and no room for one more message that waits for the next."""
+    """There is no link, and no room for one more message that waits for the next; see `Unlinked`."""
 
 
 class CallTimedOut(LinkError):
-    """There was no reply in time. The peer was told to drop the call; whether it has acted on it is unknown."""
+    """
+    There was no reply in time: the peer was told to drop the call, and whether it has acted on it is unknown. Or there
+    was no link in time, which ``str()`` says, and why: then it was never asked.
+    """
 
 
 class CallFailed(LinkError):
@@ -83,11 +92,11 @@ class CallFailed(LinkError):
 
 
 class BadVocabulary(TypeError):
-    """A `Vocabulary` was declared with types that can't be told apart on the wire."""
+    """An `Interface` (or a `Vocabulary`) was declared with types that can't be sent, or can't be told apart."""
 
 
 class BadService(TypeError):
-    """A `Service` doesn't handle what its interface has."""
+    """A `Service` doesn't handle what its interface has, or something else. Raised when its class is made."""
 
 
 class BadEndpoint(ValueError):

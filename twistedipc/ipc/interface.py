@@ -40,11 +40,18 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,23}")
 
 
 class Message(msgspec.Struct, tag_field="type", tag=str.lower):
-    """The base of one-way messages: told by its class's name in lower case."""
+    """
+    The base of one-way messages: a `msgspec.Struct`, whose fields are checked when it arrives. On the wire it is told
+    by its class's name in lower case, or by another ``tag``: ``class Note(Message, tag="remark")``. Fields that are
+    added later need defaults; unknown ones are ignored.
+    """
 
 
 class Request(Message, Generic[R]):
-    """The base of calls: ``class Add(Request[Sum])`` wants a `Sum` as its reply. A reply needs no base and no tag."""
+    """
+    The base of calls, and otherwise like a `Message`: ``class Add(Request[Sum])`` wants a ``Sum`` as its reply. A reply
+    is a ``msgspec.Struct`` too; it needs no base of ours and no tag.
+    """
 
 
 class Interface:
@@ -53,10 +60,11 @@ class Interface:
 
     :param name: of the service, for the handshake: a side that wants another is refused. Lower-case letters, digits and
         ``-``, at most 24.
-    :param kinds: the classes of its messages and requests
-    :param streams: the reliable streams that it receives, each with the class of its items
-    :raises BadVocabulary: two have one tag, one has none or one of the link's own, a request doesn't say what its
-        reply is
+    :param kinds: the classes of its messages (`Message`) and requests (`Request`)
+    :param streams: the names of the reliable streams that it receives, each with the class of its items, a
+        ``msgspec.Struct``
+    :raises BadVocabulary: two have one tag, one has none or one of the link's own, or a request doesn't say what its
+        reply is: a ``msgspec.Struct``
     """
 
     def __init__(
@@ -65,6 +73,7 @@ class Interface:
         if not _NAME.fullmatch(name):
             raise BadVocabulary(f"{name!r} is no name for an interface: lower-case letters, digits and - are")
         self.name = name
+        #: the requests, each with the class of its reply
         self.calls: dict[type[msgspec.Struct], type[msgspec.Struct]] = {}
         messages: list[type[msgspec.Struct]] = []
         for kind in kinds:
@@ -74,7 +83,9 @@ class Interface:
                 self.calls[kind] = reply_of(kind)
             else:
                 messages.append(kind)
+        #: the classes of one-way messages
         self.messages = tuple(messages)
+        #: the streams, each with the class of its items
         self.streams = dict(streams or {})
         for stream, kind in self.streams.items():
             if not _NAME.fullmatch(stream) or not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):
@@ -88,12 +99,12 @@ class Interface:
 
     @property
     def role(self) -> str:
-        """The role of the side that answers."""
+        """What the side that answers says that it is, in the handshake."""
         return f"{self.name}-server"
 
     @property
     def peer_role(self) -> str:
-        """The role of the side that asks."""
+        """The same of the side that asks."""
         return f"{self.name}-client"
 
 

@@ -18,14 +18,16 @@ _KEY_TEXT = re.compile(rb"[0-9a-fA-F]{64}\s*\Z")
 
 
 def make_key() -> bytes:
-    """A new key."""
+    """A new key: 32 random bytes."""
     return secrets.token_bytes(KEY_BYTES)
 
 
 def write_key(path: Path) -> bytes:
     """
-    Make a new key and write it, in hexadecimal, to a new file with mode 0600. `FileExistsError` if there is one:
-    a key that is in use is never written over.
+    Make a new key and write it, in hexadecimal, to a new file with mode 0600.
+
+    :raises FileExistsError: there is one: a key that is in use is never written over
+    :raises OSError: it can't be written
     """
     key = make_key()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -37,7 +39,12 @@ def write_key(path: Path) -> bytes:
 
 
 def read_key(path: Path) -> bytes:
-    """The key in the file. `BadKey` if others could read it, or if it isn't one; OSError if it can't be read."""
+    """
+    The key in the file: 64 hexadecimal digits, as `write_key` writes them.
+
+    :raises BadKey: others could read the file, or it doesn't hold a key
+    :raises OSError: it can't be read
+    """
     # Opened first and looked at afterwards, so that what is checked is what is read; O_NONBLOCK for the case that it
     # is a FIFO.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -33,7 +33,9 @@ _BLOCK = 1 << 18
 
 
 class OutboxFull(LinkError):
-    """There is no room for one more item, until some are acknowledged."""
+    """
+    There is no room for one more item in an outbox, until some are acknowledged. `Stream.write` waits instead.
+    """
 
 
 class BadOutbox(LinkError):
@@ -41,7 +43,10 @@ class BadOutbox(LinkError):
 
 
 class Outbox(Protocol):
-    """Keeps numbered items. Each is one line of JSON, without a newline."""
+    """
+    Keeps a stream's numbered items until they are acknowledged. Each is one line of JSON, without a newline. There are
+    `MemoryOutbox` and `FileOutbox`; another one, in a database say, is a class with these methods. They block.
+    """
 
     id: str  # 1 to 64 characters; another one for each that began at number 1
     first: int  # the number of the oldest item that is kept
@@ -68,7 +73,11 @@ class Outbox(Protocol):
 
 
 class MemoryOutbox:
-    """An outbox that ends with the process."""
+    """
+    An outbox that ends with the process.
+
+    :param limit: bytes that it keeps; over it `Stream.write` waits
+    """
 
     def __init__(self, limit: int = OUTBOX_LIMIT) -> None:
         self.id = secrets.token_hex(16)
@@ -118,12 +127,14 @@ class MemoryOutbox:
 
 class FileOutbox:
     """
-    An outbox in a folder, which is made if need be.
+    An outbox in a folder, which is made if need be, and belongs to one process at a time.
 
-    :param limit: bytes that it keeps
-    :param durable: whether `sync` forces items to the disk, so that they outlive the machine's crash and not only the
-        process's
+    :param limit: bytes that it keeps; over it `Stream.write` waits
+    :param durable: whether items are forced to the disk at the end of each turn of the reactor, so that they outlive
+        the machine's crash and not only the process's
+    :param segment_bytes: of one of its files; what is acknowledged is deleted by the file
     :raises BadOutbox: another process has it open, or it is damaged
+    :raises OSError: the folder can't be used
     """
 
     def __init__(

@@ -70,9 +70,10 @@ class Link(Protocol):
 
 
 class Peer:
-    """The authenticated other end of a ready link."""
+    """The authenticated other end of a ready link: what handlers are given, and who `Remote.linked` tells of."""
 
     def __init__(self, info: PeerInfo, link: Link) -> None:
+        #: who it is: a `PeerInfo`
         self.info = info
         self._link = link
 
@@ -81,12 +82,14 @@ class Peer:
 
     @property
     def paused(self) -> bool:
-        """Whether the peer doesn't keep up with what it is sent; see `Application.writing_paused`."""
+        """Whether the peer doesn't keep up with what it is sent. `drain` waits until it does."""
         return self._link.writing_is_paused
 
     def send(self, message: msgspec.Struct) -> None:
         """
-        Send a one-way message. It leaves at the end of this turn of the reactor at the latest, with all others.
+        Send a one-way message. It leaves at the end of this turn of the reactor at the latest, with all others. Never
+        waits: what the peer doesn't read is kept, and over 64 MiB of it (``outbound_limit``) the link is closed. Whoever
+        sends a lot awaits `drain` now and then.
 
         :raises NotConnected: the link has ended
         :raises LocalProtocolError: the message is over the frame limit, or has no tag
@@ -94,7 +97,7 @@ class Peer:
         self._link.send(message)
 
     def send_many(self, messages: Sequence[msgspec.Struct]) -> None:
-        """The same for several messages, all or none, for the price of one."""
+        """The same for several messages, all or none, for the price of one. Raises as `send` does."""
         self._link.send_many(messages)
 
     @overload
@@ -123,7 +126,13 @@ class Peer:
         return self._link.drain()
 
     def close(self, code: str, reason: str) -> None:
-        """Tell the peer why, and end the link. Nothing is received from now on; idempotent."""
+        """
+        Tell the peer why, and end the link. Nothing is received from now on; idempotent. A side that dials will come
+        back.
+
+        :param code: for programs: ``closed`` (`Code.CLOSED`), or a word of your own
+        :param reason: for people, at both ends
+        """
         self._link.close(code, reason)
 
     def pause_reading(self) -> None:

@@ -51,9 +51,9 @@ class Unlinked:
     What happens while there is no link.
 
     :param calls_wait: calls wait for one, within their timeout; else they fail at once with `NotConnected`
-    :param queue: bytes of one-way messages that are kept for the next link; what goes over it, and all if it is 0, is
-        refused with `QueueFull`. A queue outlives links, not processes, and what has been written to a link that
-        then breaks is gone: for what mustn't get lost there are streams
+    :param queue: bytes of one-way messages, as JSON, that are kept for the next link; what goes over it, and all if it
+        is 0, is refused with `QueueFull`. A queue outlives links, not processes, and what has been written to a link
+        that then breaks is gone: for what mustn't get lost there are streams
     """
 
     calls_wait: bool = True
@@ -81,14 +81,22 @@ def dial(
     At ``fd:NUMBER`` or ``fd:$VARIABLE``, a connection that this process has inherited, and at ``stdio:``, its standard
     input and output, there is one link and no other: when it has ended, that is final (`Remote.closed`).
 
+    :param reactor: Twisted's
     :param interface: the service's
     :param service: what answers that side, if it calls as well
-    :param key: the secret of both sides, at least 16 bytes; a UNIX socket and what was inherited need none
-    :param name: this side's name, for logs; by default its role and process id
+    :param unlinked: what happens while there is no link
+    :param key: the secret of both sides, at least 16 bytes (`make_key`); a UNIX socket and what was inherited
+        need none
+    :param name: this side's name, which the service sees as ``peer.info.name``; by default its role and process id, as
+        ``calculator-client.4711``. Receivers know a stream by it
     :param tls: certificates, for ``tls:``
     :param uids: for ``unix:``, whose process may answer; by default this user's and root's
-    :param random: gives numbers from 0 to 1, by which the delays between attempts are scattered
-    :raises BadEndpoint: it can't be dialled
+    :param random: gives numbers from 0 to 1, by which the delays between attempts (0.5 to 30 seconds; at most 2 at
+        ``unix:``) are scattered
+    :param limits: as for `listen`
+    :raises BadEndpoint: it can't be dialled; ``str()`` says why. That nobody is there just now is no error
+    :raises BadKey: the key is too short, or no bytes
+    :raises ValueError: the name can't be one: 1 to 64 letters, digits and ``. _ -``
     """
     answered = None if service is None else service.interface
     settings = side_settings(interface.peer_role, interface.role, answered, interface, key, name, limits)
@@ -174,9 +182,10 @@ class Remote:
 
     def linked(self, timeout: float | None = None) -> Deferred[Peer]:
         """
-        Fires when there is a link; at once, if there is one now.
+        Fires with the `Peer` when there is a link; at once, if there is one now.
 
-        Fails with `NotConnected` after `close`, or if there was none in ``timeout`` seconds.
+        Fails with `NotConnected` after `close`, or if there was none in ``timeout`` seconds: ``str()`` then tells why
+        the last attempt has failed.
         """
         if self._closed:
             return fail(NotConnected(self._why))
@@ -199,7 +208,11 @@ class Remote:
         return failure
 
     def close(self) -> Deferred[None]:
-        """Say goodbye, and dial no more. Fires when the link is closed. What waits for a link fails."""
+        """
+        Say goodbye, and dial no more. Fires when the link is closed, within 5 seconds; what was sent before is written
+        by then, unless the peer doesn't read. Calls that wait, for a link or for a reply, fail with `NotConnected`;
+        messages that wait for a link are dropped.
+        """
         self._end("it was closed here")
         stopped = succeed(None) if self._links is None else self._links.stopService()
         return stopped.addCallback(lambda _: self.over(self._why))
@@ -244,7 +257,8 @@ class Remote:
         the call.
 
         :returns: a Deferred of the reply. It fails with `CallFailed` (the service has said so, by code, message and
-            data), `CallTimedOut`, or `NotConnected`
+            data; or the code is ``busy``: 1024 calls wait for a link, or for replies), `CallTimedOut` (no reply, or no
+            link, in time), or `NotConnected` (the link ended; or there is none, and calls don't wait for one)
         :raises LocalProtocolError: the request isn't of the interface, or is over the frame limit
         """
         if self._peer is not None:
@@ -306,8 +320,10 @@ class Remote:
 
     async def drain(self) -> None:
         """
-        Wait until the service keeps up with what it is sent: at once, if it does. Without a link, wait for one.
-        Raises `NotConnected` if the link ends meanwhile, or after `close`.
+        Wait until the service keeps up with what it is sent: not at all, if it does. Without a link, wait for one,
+        however long that takes.
+
+        :raises NotConnected: the link ended meanwhile, or after `close`
         """
         peer = self._peer if self._peer is not None else await self.linked()
         await peer.drain()

@@ -59,11 +59,15 @@ def handles(
     kind: type[_M],
 ) -> Callable[[Callable[[_S, _M, Peer], _R]], Callable[[_S, _M, Peer], _R]]:
     """
-    This method of a `Service` handles messages, or answers requests, of this class. It is called with the message and
-    the peer that it came from, and may be ``async``.
+    A decorator: this method of a `Service` handles messages, or answers requests, of this class. It is called with the
+    message and the `Peer` that it came from, and may be ``async``, or return a Deferred.
 
     One that answers returns the reply, or raises `CallFailed` to answer by an error (any other exception is logged, and
-    the peer gets the code ``internal`` and no more). It is cancelled when the peer doesn't wait any longer.
+    the peer gets the code ``internal`` and no more). It is cancelled when the peer doesn't wait any longer or the link
+    ends; 1024 calls of a peer may wait for their answers, more are answered by the code ``busy``.
+
+    One that handles a one-way message returns nothing. If it raises, that is logged, and, unless it is ``async``, the
+    link is closed. While 256 ``async`` ones are at work for a peer, its link isn't read.
     """
 
     def marked(method: Callable[[_S, _M, Peer], _R]) -> Callable[[_S, _M, Peer], _R]:
@@ -74,9 +78,23 @@ def handles(
 
 
 class Service:
-    """What answers an interface, for all peers alike. See the module's docstring."""
+    """
+    The base of what you write to answer an interface, for all peers alike; met at an endpoint by `listen`. Each message
+    and request of the interface has a method that is marked by `handles`. ::
 
-    interface: ClassVar[Interface]
+        class Calculator(Service):
+            interface = CALCULATOR
+
+            @handles(Add)
+            def add(self, request: Add, peer: Peer) -> Sum:
+                return Sum(request.a + request.b)
+
+    When the class is made, `BadService` is raised if a handler is missing, if two handle one class, if one handles what
+    isn't of the interface, or if it has streams and no method `receiver`. A class without an ``interface`` is a base
+    for others.
+    """
+
+    interface: ClassVar[Interface]  # what it answers
     _handlers: ClassVar[dict[type[msgspec.Struct], Callable[[Any, Any, Peer], Any]]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -107,14 +125,20 @@ class Service:
             raise BadService(f"{cls.__qualname__} has no method receiver for its streams")
 
     def receiver(self, stream: StreamId) -> Receiver:
-        """Where the items of a stream end up. Called once for each stream, as long as links bring it."""
+        """
+        Where the items of a stream end up; to be written by a service whose interface has streams. Called when a stream
+        is opened on a link, and not again as long as a link of its sender is there.
+        """
         raise NotImplementedError("the interface has no streams")
 
     def peer_ready(self, peer: Peer) -> None:
-        """A peer has linked. Called before anything of it."""
+        """A peer has linked. Called before anything of it arrives. Does nothing unless you write it."""
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
-        """A peer's link has ended; nothing of it comes any more. ``reason`` is for people."""
+        """
+        A peer's link has ended; nothing of it comes any more. ``reason`` is for people. Does nothing unless you write
+        it.
+        """
 
 
 class Limits(TypedDict, total=False):
@@ -255,7 +279,7 @@ class ServiceApplication:
 
 
 class Listening:
-    """A service that is being met at an endpoint."""
+    """A service that is being met at an endpoint. Made by `listen`."""
 
     def __init__(
         self,
@@ -266,6 +290,7 @@ class Listening:
         named: bool = True,
         frame_limit: int = FRAME_LIMIT,
     ) -> None:
+        #: who is linked just now
         self.peers: set[Peer] = set()
         self._named = named
         self._frame_limit = frame_limit
@@ -287,8 +312,8 @@ class Listening:
 
     def stream(self, peer: str, name: str, outbox: Outbox | None = None) -> Stream:
         """
-        A reliable stream to the peer of this name, whenever it is linked; see `Remote.stream`. Its interface is what
-        `listen` was told in ``calls``.
+        A reliable stream to the peer of this name, whenever it is linked. Its interface is what `listen` was told in
+        ``calls``; the peer receives it by the ``service`` that it gave to `dial`. Otherwise like `Remote.stream`.
         """
         check_named(outbox, self._named)
         outgoing = self._outgoing.get(peer)
@@ -303,7 +328,7 @@ class Listening:
 
     @property
     def port(self) -> int:
-        """The TCP port, which the system has chosen if the endpoint's was 0."""
+        """The TCP port, which the system has chosen if the endpoint's was 0. TypeError if it isn't TCP."""
         if self._links is None:
             raise RuntimeError("it isn't listening")
         host = self._links.host
@@ -375,12 +400,19 @@ async def listen(
     the process at the other end of a connection that it has inherited. There is one link then, and `Listening.closed`
     tells of its end. A listening socket may be inherited as well: ``fd:`` again, or ``systemd:`` (``systemd:NAME``).
 
-    :param calls: the interface that the peers answer, if they are to be called as well
-    :param key: the secret of both sides, at least 16 bytes; a UNIX socket and an inherited connection need none
-    :param name: this side's name, for logs; by default its role and process id
+    :param reactor: Twisted's
+    :param calls: the interface that the peers answer, if they are to be called as well: by `Peer.call`
+    :param key: the secret of both sides, at least 16 bytes (`make_key`); a UNIX socket and an inherited
+        connection need none
+    :param name: this side's name, which peers see; by default its role and process id, as ``calculator-server.4711``.
+        Receivers know a stream by it
     :param tls: certificates, for ``tls:``
     :param uids: for ``unix:``, whose processes may connect; by default this user's and root's
-    :raises BadEndpoint: it can't be listened there
+    :param limits: any of ``heartbeat``, ``dead_after``, ``handshake_timeout`` (seconds), ``frame_limit``,
+        ``outbound_limit`` (bytes), ``max_calls`` and ``busy_poll``; `SessionSettings` has them, with their defaults
+    :raises BadEndpoint: it can't be listened there; ``str()`` says why
+    :raises BadKey: the key is too short, or no bytes
+    :raises ValueError: the name can't be one: 1 to 64 letters, digits and ``. _ -``
     """
     interface = service.interface
     settings = side_settings(interface.role, interface.peer_role, interface, calls, key, name, limits)

@@ -112,31 +112,31 @@ _HANDSHAKE: dict[tuple[Side, State], tuple[str, _H[Challenge | Bye] | _H[Hello |
 class PeerInfo:
     """Who is at the other end, once that is proven."""
 
-    name: str
-    role: str
+    name: str  # as the peer gave it to `dial` or `listen`
+    role: str  # of an interface's two sides: "calculator-server", "calculator-client"
     incarnation: str  # changes each time the peer's process starts
     version: int  # of the protocol
-    address: str  # for people; not proven
+    address: str  # for people; not proven: "127.0.0.1:4711", "unix"
 
 
 @dataclass(frozen=True)
 class SessionSettings:
     """What one side brings to each of its links. Times are in seconds, sizes in bytes."""
 
-    name: str
-    role: str
+    name: str  # who it is: at most 64 characters
+    role: str  # what it is: lower-case letters, digits and -
     peer_role: str  # what the peer must be
-    incarnation: str
+    incarnation: str  # another one each time that this process starts
     key: bytes | None  # None only on UNIX sockets
-    vocabulary: Vocabulary
-    heartbeat: float = 8.0  # the listener's counts, on both sides
+    vocabulary: Vocabulary  # what it understands
+    heartbeat: float = 8.0  # between signs of life; the listener's counts, on both sides
     dead_after: float = 24.0  # without received bytes, in whole heartbeats; never less than two of them
-    handshake_timeout: float = 10.0
-    frame_limit: int = FRAME_LIMIT  # the same on both sides
+    handshake_timeout: float = 10.0  # for the peer to prove who it is
+    frame_limit: int = FRAME_LIMIT  # of a message; the same on both sides
     max_calls: int = 1024  # in flight, each way
     outbound_limit: int = 64 << 20  # what waits for a peer that doesn't read; over it the link is closed
     accept_peer: Callable[[PeerInfo], str | None] | None = None  # gives a reason to refuse, or None
-    #: For how long the process doesn't sleep after bytes were received, but looks for the next ones. To be woken takes
+    #: for how long the process doesn't sleep after bytes were received, but looks for the next ones. To be woken takes
     #: most of a round trip's time; this trades a core for it, for at most so long at a time.
     busy_poll: float = 0.0
 

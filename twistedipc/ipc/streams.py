@@ -106,16 +106,21 @@ class StreamId:
 
 
 class Receiver(Protocol):
-    """Where a stream's items end up. Both methods may be ``async``; one call at a time, whatever links come and go."""
+    """
+    Where a stream's items end up: what you write, and return from `Service.receiver`. Both methods may be ``async``;
+    they are called one at a time, whatever links come and go.
+    """
 
     def position(self) -> int | Awaitable[int]:
-        """The number of the first item that isn't kept yet: 1 in the beginning."""
+        """
+        The number of the first item that isn't kept yet: 1 in the beginning. Asked for when a link brings the stream.
+        """
 
     def take(self, first: int, items: Sequence[Any]) -> Awaitable[None] | None:
         """
         Keep these items, the first of which has the number ``first``: exactly the one that is next. When this returns
         they are acknowledged, and the sender forgets them; so they are durable then, and so is the position. If it
-        raises, the sender tries again after `RETRY_AFTER` seconds, from the position that is told then.
+        raises, that is logged, and the sender tries again after 5 seconds, from the position that is told then.
         """
 
 
@@ -197,8 +202,8 @@ class Stream:
 
     def flushed(self) -> Deferred[None]:
         """
-        Fires when all that was written so far is acknowledged, whenever that is. Fails with `StreamFailed`, and with
-        `NotConnected` after `close`.
+        Fires when all that was written so far is acknowledged, whenever that is. Fails with `StreamFailed` if the
+        receiver doesn't take the stream, and with `NotConnected` after `close`.
         """
         try:
             self._check()

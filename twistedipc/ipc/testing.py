@@ -287,11 +287,15 @@ def connected_pair(
 
 class ServicePair:
     """
-    A service that is met, and the `Remote` that asks it, linked in memory.
+    A service that is met, and the `Remote` that asks it, linked in memory by the real protocols. Nothing moves by
+    itself: `pump` carries what was sent, `advance` lets time go by.
 
     :param service: the one that is met
-    :param answers: what the asking side answers with, if it is called as well
+    :param answers: what the asking side answers with, if it is called as well: `dial`'s ``service``
     :param unlinked: see `dial`
+    :param clock: the time of both sides; by default a new one
+    :param high_water: bytes in a side's buffer at which its writing is paused
+    :param linked: whether there is a link from the start
     :param split: how a piece of the stream is cut into chunks; by default it isn't
     :param latency: seconds that bytes are under way, either way
     :param limits: as for `listen` and `dial`, on both sides
@@ -310,11 +314,14 @@ class ServicePair:
         linked: bool = True,
         **limits: Unpack[Limits],
     ) -> None:
+        #: the time of both sides; `advance` moves it
         self.clock = clock or Clock()
         interface = service.interface
         calls: Interface | None = None if answers is None else answers.interface
         frame_limit = limits.get("frame_limit", FRAME_LIMIT)
+        #: what `dial` would give
         self.remote = Remote(self.clock, interface, answers, unlinked, frame_limit=frame_limit)
+        #: what `listen` would give
         self.listening = Listening(self.clock, service, calls, frame_limit=frame_limit)
         #: the wire of now; None before the first link
         self.wire: ConnectedPair | None = None
