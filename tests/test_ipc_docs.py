@@ -1,79 +1,160 @@
-"""The first programs of docs/ipc.md are run as they stand there, each in a process of its own."""
+"""The programs of docs/ipc.md are run as they stand there, each in a process of its own."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import shutil
+import socket
+import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.node import need_node
+import pytest
 
-_TEXT = (Path(__file__).parent.parent / "docs" / "ipc.md").read_text("utf-8")
+from tests.node import need_node, node_folder
+
+_DOCS = Path(__file__).parent.parent / "docs"
+_TEXT = (_DOCS / "ipc.md").read_text("utf-8")
+
+#: Each program by the name on its first line.
+PROGRAMS = {name: text for text, name in re.findall(r"^```\w+\n((?:#|//) (\S+\.\w+)\n.*?)^```$", _TEXT, re.M | re.S)}
 
 DEADLINE = 60
 
-
-def start(folder: Path, program: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-u", program], cwd=folder, stdout=subprocess.PIPE, text=True)
+Start = Callable[[str], subprocess.Popen[str]]
 
 
-def test_the_calculator(tmp_path: Path) -> None:
-    declared, answers, asks = re.findall(r"^```python\n(.*?)^```$", _TEXT, re.DOTALL | re.MULTILINE)[:3]
-    (tmp_path / "calculator.py").write_text(declared)
-    (tmp_path / "answers.py").write_text(answers)
-    (tmp_path / "asks.py").write_text(asks)
+def _path() -> str:
+    """PATH with this environment's Python first, and Node, if there is one."""
+    folders = [Path(sys.executable).parent, *([node] if (node := node_folder()) else [])]
+    return os.pathsep.join([*map(str, folders), os.environ["PATH"]])
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts one of the page's programs, in a folder that holds them all."""
+    for name, text in PROGRAMS.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    environment = os.environ | {"PATH": _path()}
+    with contextlib.ExitStack() as programs:
+
+        def start(program: str) -> subprocess.Popen[str]:
+            command = [sys.executable, "-u", program] if program.endswith(".py") else ["node", program]
+            process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=environment)
+            programs.callback(process.wait)
+            programs.callback(process.kill)
+            assert process.stdout is not None
+            programs.callback(process.stdout.close)
+            return process
+
+        yield start
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """What a program has printed when it has ended, as it should."""
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+    return output
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_every_program_is_run_here() -> None:
+    """A program that is new on the page needs a test below."""
+    run = "answers.py asks.py answers_securely.py asks_securely.py shop.py collector.py".split()
+    run += "spawns.py plain.py client.cjs starts_node.py forks.mjs".split()
+    used_by_those = ["calculator.py", "events.py", "script.mjs", "forked.py", "child.py"]
+    assert sorted(PROGRAMS) == sorted([*run, *used_by_those, "test_calculator.py"])
+
+
+def test_all_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", _TEXT):
+        if ":" in target:
+            continue  # another site
+        name, _, anchor = target.partition("#")
+        path = _DOCS / (name or "ipc.md")
+        assert path.exists(), target
+        headings = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.M) if anchor else [""]
+        assert anchor in {re.sub(r"[^a-z0-9_ -]", "", heading.lower()).replace(" ", "-") for heading in headings}, (
+            target
+        )
+
+
+def test_the_calculator(start: Start) -> None:
     # In the order that is harder: the call waits for a link.
-    with (
-        subprocess.Popen([sys.executable, "asks.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as asking,
-        subprocess.Popen(
-            [sys.executable, "-u", "answers.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-        ) as there,
-    ):
-        try:
-            assert asking.communicate(timeout=DEADLINE)[0] == "Sum(value=5)\n"
-            assert asking.returncode == 0
-            assert there.stdout is not None
-            assert re.fullmatch(r"calculator-client\.\d+ says thank you\n", there.stdout.readline())
-        finally:
-            asking.kill()
-            there.kill()
+    asks = start("asks.py")
+    answers = start("answers.py")
+    assert said(asks) == "Sum(value=5)\n"
+    assert re.fullmatch(r"calculator-client\.\d+ says thank you\n", line(answers))
 
 
-def program(holding: str, language: str = "python") -> str:
-    """The one program that holds this."""
-    programs = re.findall(rf"^```{language}\n(.*?)^```$", _TEXT, re.DOTALL | re.MULTILINE)
-    (found,) = [text for text in programs if holding in text]
-    return str(found)
+def test_the_calculator_between_machines(start: Start, tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make certificates with")
+    (commands,) = re.findall(r"^```sh\n(.*?)^```$", _TEXT, re.M | re.S)
+    environment = os.environ | {"PATH": _path()}
+    subprocess.run(["/bin/sh", "-ec", commands], cwd=tmp_path, check=True, capture_output=True, env=environment)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for name in ("answers_securely.py", "asks_securely.py"):
+        program = tmp_path / name
+        program.write_text(program.read_text("utf-8").replace("8701", str(port)), "utf-8")
+    start("answers_securely.py")
+    assert said(start("asks_securely.py")) == "Sum(value=5)\n"
 
 
-def test_a_process_of_ones_own(tmp_path: Path) -> None:
-    (tmp_path / "calculator.py").write_text(program('CALCULATOR = Interface("calculator"'))
-    (tmp_path / "child.py").write_text(program('"stdio:"'))
-    (tmp_path / "parent.py").write_text(program("spawn(reactor"))
+def test_the_stream(start: Start, tmp_path: Path) -> None:
+    killed = start("shop.py")
+    assert [line(killed) for _ in range(3)] == ["1\n", "2\n", "3\n"]
+    killed.kill()
+    killed.wait(DEADLINE)
+    shop = start("shop.py")
+    start("collector.py")
+    assert said(shop) == "4\n5\n6\n"
+    with contextlib.closing(sqlite3.connect(tmp_path / "events.sqlite")) as database:
+        rows = database.execute("select number, what, price from events order by rowid").fetchall()
+    assert rows == [(number, "sold", (3, 5, 8)[(number - 1) % 3]) for number in range(1, 7)]
+
+
+def test_a_process_of_ones_own(start: Start) -> None:
+    assert said(start("spawns.py")) == "Sum(value=5)\nhas exited with the code 0\n"
+
+
+def test_a_tool_without_the_library(start: Start, tmp_path: Path) -> None:
+    need_node()
+    start("plain.py")
+    deadline = time.monotonic() + DEADLINE
+    while not (tmp_path / "plain.sock").is_socket() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert said(start("client.cjs")) == "5\n"
+
+
+def test_node_as_a_child(start: Start) -> None:
+    need_node()
+    assert said(start("starts_node.py")) == "{'you said': {'hello': 'world'}}\nhas exited with the code 0\n"
+
+
+def test_node_as_the_parent(start: Start) -> None:
+    need_node()
+    assert said(start("forks.mjs")) == "ready\n"
+
+
+def test_the_users_test(start: Start, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "parent.py"], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=True
+        [sys.executable, "-m", "twisted.trial", "test_calculator"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
     )
-    assert done.stdout == "Sum(value=5)\nhas exited with the code 0\n"
-    assert done.stderr == "adding\n"
-
-
-def test_a_tool_without_the_library(tmp_path: Path) -> None:
-    node = need_node() / "node"
-    (tmp_path / "calculator.py").write_text(program('CALCULATOR = Interface("calculator"'))
-    service, _, _ = program('"stdio:"').partition("async def main")
-    (tmp_path / "service.py").write_text(service)
-    (tmp_path / "plain.py").write_text(program("listen_plain(reactor"))
-    (tmp_path / "client.js").write_text(program("plain.sock", "javascript"))
-    with subprocess.Popen([sys.executable, "-u", "plain.py"], cwd=tmp_path, stdout=subprocess.DEVNULL) as serving:
-        try:
-            deadline = time.monotonic() + DEADLINE
-            while not (tmp_path / "plain.sock").is_socket() and time.monotonic() < deadline:
-                time.sleep(0.01)
-            done = subprocess.run(
-                [node, "client.js"], cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=True
-            )
-            assert done.stdout == "5\n"
-        finally:
-            serving.kill()
+    assert "PASSED (successes=1)" in done.stdout, done.stdout + done.stderr

@@ -22,7 +22,7 @@ def make_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
 
-def write_key(path: Path) -> bytes:
+def write_key(path: str | Path) -> bytes:
     """
     Make a new key and write it, in hexadecimal, to a new file with mode 0600.
 
@@ -38,7 +38,7 @@ def write_key(path: Path) -> bytes:
     return key
 
 
-def read_key(path: Path) -> bytes:
+def read_key(path: str | Path) -> bytes:
     """
     The key in the file: 64 hexadecimal digits, as `write_key` writes them.
 
