@@ -26,6 +26,7 @@ from twistedipc.ipc import (
     MemoryOutbox,
     Message,
     NotConnected,
+    Peer,
     Service,
     Stream,
     StreamFailed,
@@ -304,6 +305,30 @@ class StreamTests(SynchronousTestCase):
         Deferred.fromCoroutine(early.write(Item(2)))
         pair.pump()
         assert early.acknowledged == 3
+
+    def test_the_listening_side_may_begin_while_the_peer_is_linked(self) -> None:
+        class Plain(Service):
+            interface = Interface("plain")
+
+        pair = ServicePair(Plain(), answers=self.service)
+        name = next(iter(pair.listening.peers)).info.name
+        stream = pair.listening.stream(name, "items")
+        Deferred.fromCoroutine(stream.write(Item(1)))
+        pair.pump()
+        assert stream.acknowledged == 2
+        assert self.numbers() == [1]
+
+    def test_the_listening_side_may_begin_when_it_hears_of_the_peer(self) -> None:
+        class Greeting(Service):
+            interface = Interface("greeting")
+
+            def peer_ready(self, peer: Peer) -> None:
+                stream = pair.listening.stream(peer.info.name, "items")
+                Deferred.fromCoroutine(stream.write(Item(1)))
+
+        pair = ServicePair(Greeting(), answers=self.service, linked=False)
+        pair.link()
+        assert self.numbers() == [1]
 
     def test_bad_peers(self) -> None:
         """What a sender that isn't ours might say; the link ends, and nothing of it was taken."""

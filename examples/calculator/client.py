@@ -1,16 +1,15 @@
 """Asks the calculator: ``python client.py calculator.sock``."""
 
 import sys
-from typing import Any
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import react
 
 from calculator import CALCULATOR, Add, Divide, Thanks, Think
-from twistedipc.ipc import CallFailed, CallTimedOut, dial
+from twistedipc.ipc import CallFailed, CallTimedOut, LinkReactor, dial
 
 
-async def main(reactor: Any, path: str) -> None:
+async def main(reactor: LinkReactor, path: str) -> None:
     calculator = dial(reactor, f"unix:{path}", CALCULATOR, name="client-1")
 
     total = await calculator.call(Add(a=2, b=3), timeout=10)  # waits for the link, too

@@ -1,19 +1,18 @@
 """Answers calculations at a UNIX socket: ``python service.py calculator.sock``."""
 
 import sys
-from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater, react
 
 from calculator import CALCULATOR, Add, Divide, Result, Thanks, Think
-from twistedipc.ipc import CallFailed, Peer, Service, handles, listen
+from twistedipc.ipc import CallFailed, LinkReactor, Peer, Service, handles, listen
 
 
 class Calculator(Service):
     interface = CALCULATOR
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: LinkReactor) -> None:
         self.reactor = reactor
 
     @handles(Add)
@@ -40,7 +39,7 @@ class Calculator(Service):
         print(f"{peer.info.name}: {message.text}", flush=True)
 
 
-async def main(reactor: Any, path: str) -> None:
+async def main(reactor: LinkReactor, path: str) -> None:
     await listen(reactor, f"unix:{path}", Calculator(reactor))
     print("listening", flush=True)
     await Deferred()  # until the process is stopped

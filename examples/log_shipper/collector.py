@@ -3,13 +3,12 @@
 import sqlite3
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 
 from lines import COLLECTOR, Line
-from twistedipc.ipc import Service, StreamId, listen
+from twistedipc.ipc import LinkReactor, Service, StreamId, listen
 
 SCHEMA = """
 create table if not exists lines (
@@ -49,7 +48,7 @@ class Collector(Service):
         return Shelf(self.database, stream)
 
 
-async def main(reactor: Any, socket: str, path: str) -> None:
+async def main(reactor: LinkReactor, socket: str, path: str) -> None:
     database = sqlite3.connect(path)
     database.execute("pragma journal_mode = wal")
     database.execute("pragma synchronous = full")  # what is acknowledged outlives the machine's crash too

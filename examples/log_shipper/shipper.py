@@ -3,12 +3,12 @@
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from twisted.internet.task import deferLater, react
 
 from lines import COLLECTOR, Line
-from twistedipc.ipc import FileOutbox, dial
+from twistedipc.ipc import FileOutbox, LinkReactor, dial
 
 #: Characters of a line that are sent; an item of a stream has less than a megabyte.
 LONGEST = 100_000
@@ -20,7 +20,7 @@ def opened(path: str) -> BinaryIO:
     return open(path, "rb")
 
 
-async def follow(reactor: Any, file: BinaryIO) -> AsyncIterator[str]:
+async def follow(reactor: LinkReactor, file: BinaryIO) -> AsyncIterator[str]:
     """The file's lines, from its beginning on, and those that are appended later."""
     while True:
         start = file.tell()
@@ -32,7 +32,7 @@ async def follow(reactor: Any, file: BinaryIO) -> AsyncIterator[str]:
             await deferLater(reactor, 0.1, lambda: None)
 
 
-async def main(reactor: Any, socket: str, path: str, outbox: str, name: str) -> None:
+async def main(reactor: LinkReactor, socket: str, path: str, outbox: str, name: str) -> None:
     collector = dial(reactor, f"unix:{socket}", COLLECTOR, name=name)
     stream = collector.stream("lines", FileOutbox(outbox))
     # Line n of the file is item n of the stream, and the outbox remembers how many it was ever given: after a kill

@@ -210,6 +210,11 @@ class ServiceApplication:
         if outgoing is not None:
             outgoing.link_made(peer)
 
+    def send_streams(self, outgoing: Outgoing) -> None:
+        """There are streams to the peer, now that it is linked."""
+        self._outgoing = outgoing
+        outgoing.link_made(self.peer)
+
     def message_received(self, message: Any) -> None:
         """See `Application`."""
         handler = self._handlers.get(type(message))
@@ -299,6 +304,7 @@ class Listening:
         self._kinds = {} if calls is None else calls.streams
         self._receivers = Receivers(service.receiver) if service.interface.streams else None
         self._outgoing: dict[str, Outgoing] = {}
+        self._applications: dict[Peer, ServiceApplication] = {}  # of those who are linked, the newest last
         self._links: ListenService | None = None
         self._why = ""  # nobody is met any more, and why
         self._closing: list[Deferred[str]] = []
@@ -306,9 +312,18 @@ class Listening:
     def application(self, peer: Peer) -> ServiceApplication:
         """A peer has linked. The application factory of its links. For who makes the links."""
         outgoing = self._outgoing.get(peer.info.name)
-        application = _ListeningApplication(self._service, peer, self._receivers, outgoing, self.peers)
+        application = _ListeningApplication(self._service, peer, self._receivers, outgoing, self)
         self.peers.add(peer)
+        self._applications[peer] = application
+        begun = self._outgoing.get(peer.info.name)
+        if outgoing is None and begun is not None:
+            application.send_streams(begun)  # by the service itself, when it was told of the peer
         return application
+
+    def lost(self, peer: Peer) -> None:
+        """The link with this peer has ended. For who makes the links."""
+        self.peers.discard(peer)
+        self._applications.pop(peer, None)
 
     def stream(self, peer: str, name: str, outbox: Outbox | None = None) -> Stream:
         """
@@ -319,6 +334,9 @@ class Listening:
         outgoing = self._outgoing.get(peer)
         if outgoing is None:
             outgoing = self._outgoing[peer] = Outgoing(self._clock, self._kinds, self._frame_limit)
+            for linked, application in self._applications.items():
+                if linked.info.name == peer:
+                    application.send_streams(outgoing)
         return outgoing.stream(name, MemoryOutbox() if outbox is None else outbox)
 
     def start(self, links: ListenService) -> None:
@@ -371,13 +389,13 @@ class _ListeningApplication(ServiceApplication):
         peer: Peer,
         receivers: Receivers | None,
         outgoing: Outgoing | None,
-        peers: set[Peer],
+        listening: Listening,
     ) -> None:
         super().__init__(service, peer, receivers, outgoing)
-        self._peers = peers
+        self._listening = listening
 
     def connection_lost(self, reason: str) -> None:
-        self._peers.discard(self.peer)
+        self._listening.lost(self.peer)
         super().connection_lost(reason)
 
 
