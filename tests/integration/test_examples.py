@@ -203,7 +203,9 @@ def test_the_log_shipper_survives_kills(tmp_path: Path, seed: int) -> None:
                 deadline = time.monotonic() + chance.uniform(0.0, 0.5)
                 wait_until(lambda: time.monotonic() >= deadline, "a moment")  # noqa: B023  (called at once)
             else:
-                wanted = chance.randint(highest(database), len(lines))
+                have = highest(database)
+                assert have <= len(lines), "lines came twice"
+                wanted = chance.randint(have, len(lines))
                 wait_until(lambda: highest(database) >= wanted, f"line {wanted}")  # noqa: B023
             for victim in victims:
                 victim.kill()

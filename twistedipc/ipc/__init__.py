@@ -31,7 +31,8 @@ A connection, from the wire up::
 
 ``errors``, ``framing``, ``messages``, ``interface``, ``handshake``, ``session``, ``credit``, ``stream``, ``outbox``,
 ``plain`` and ``node_channel`` import no Twisted and know no clock. ``docs/ipc.md`` is the tutorial,
-``docs/protocol.md`` describes the link for other languages.
+``docs/ipc-reference.md`` is drawn from the docstrings of the names below, ``docs/protocol.md`` describes the link for
+other languages.
 
 A service, whole::
 

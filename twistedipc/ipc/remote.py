@@ -127,7 +127,8 @@ class Remote:
         frame_limit: int = FRAME_LIMIT,
     ) -> None:
         self._clock = clock
-        self._interface = interface
+        self._name = interface.name
+        self._messages = frozenset(interface.messages)
         self._service = service
         self._named = named
         self._frame_limit = frame_limit
@@ -287,10 +288,8 @@ class Remote:
         :raises NotConnected: after `close`
         :raises LocalProtocolError: it is no message of the interface, or is over the frame limit
         """
-        if type(message) not in self._interface.messages:
-            raise LocalProtocolError(
-                f"{type(message).__qualname__} is no message of {self._interface.name}'s interface"
-            )
+        if type(message) not in self._messages:
+            raise LocalProtocolError(f"{type(message).__qualname__} is no message of {self._name}'s interface")
         if self._peer is not None:
             self._peer.send(message)
             return
