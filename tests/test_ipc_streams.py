@@ -417,8 +417,8 @@ class StreamTests(SynchronousTestCase):
         self.write(1, 2)
         self.pair.pump()
         heard: list[int] = []
-        acked = self.stream.acked
-        self.stream.acked = lambda ack: (heard.append(ack.next), acked(ack))[1]  # type: ignore[method-assign, func-returns-value]
+        acked = self.stream._acked
+        self.stream._acked = lambda ack: (heard.append(ack.next), acked(ack))[1]  # type: ignore[method-assign, func-returns-value]
         for _ in range(3):
             items = StreamItems(id=self.stream.id, first=1, items=msgspec.Raw(b'[{"n":1}]'))
             self.pair.remote.peer.send(items)

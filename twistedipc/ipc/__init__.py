@@ -76,6 +76,7 @@ from twistedipc.ipc.errors import (
     LocalProtocolError,
     NotConnected,
     QueueFull,
+    RemoteProtocolError,
 )
 from twistedipc.ipc.interface import Interface, Message, Request
 from twistedipc.ipc.keys import make_key, read_key, write_key
@@ -135,6 +136,7 @@ __all__ = [
     "QueueFull",
     "Receiver",
     "Remote",
+    "RemoteProtocolError",
     "Request",
     "Service",
     "SessionSettings",
