@@ -26,7 +26,7 @@ PATH = Path(__file__).parent.parent / "docs" / "ipc-reference.md"
 #: Themes in the tutorial's order, each with a sentence on it. Exceptions have a theme of their own.
 THEMES: list[tuple[str, str, list[str]]] = [
     ("Declaring what is said", "", ["Message", "Request", "Interface"]),
-    ("Answering", "", ["Service", "handles", "listen", "Listening"]),
+    ("Answering", "", ["Service", "handles", "listen", "Listening", "listen_plain"]),
     ("Asking", "", ["dial", "Remote", "Unlinked"]),
     ("Who is at the other end", "", ["Peer", "PeerInfo"]),
     ("Keys, certificates, reactors", "", ["make_key", "write_key", "read_key", "TLSFiles", "LinkReactor"]),
@@ -39,9 +39,11 @@ THEMES: list[tuple[str, str, list[str]]] = [
         "Processes and Node",
         "",
         [
+            "spawn",
+            "Spawned",
+            "ChildExit",
             "spawn_node",
             "NodeProcess",
-            "NodeExit",
             "parent_channel",
             "NodePeer",
             "NodeApplication",
@@ -124,8 +126,9 @@ def page() -> str:
 
 def _themed(names: dict[str, Name]) -> list[tuple[str, str, list[str]]]:
     """The themes that have names, with those that were forgotten in their place."""
-    themes = [(title, about, [name for name in members if name in names]) for title, about, members in THEMES]
+    themes = [(title, about, list(members)) for title, about, members in THEMES]
     known = {name: members for _, _, members in themes for name in members}
+    assert set(known) <= set(names), f"no longer public: {sorted(set(known) - set(names))}"
     by_title = {title: members for title, _, members in themes}
     for name, found in names.items():
         if name in known:

@@ -123,7 +123,7 @@ def test_a_python_parent_with_a_node_child(tmp_path: Path) -> None:
             "[3, 1, 2].sort() = [1, 2, 3]",
             "'ü'.repeat(3) = üüü",
             "nonsense() = ReferenceError: nonsense is not defined",
-            "NodeExit(code=0, signal=None)",
+            "has exited with the code 0",
         ]
 
 

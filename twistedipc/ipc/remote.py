@@ -119,7 +119,7 @@ class Remote:
     def __init__(
         self,
         clock: IReactorTime,
-        interface: Interface,
+        interface: Interface | None,
         service: Service | None,
         unlinked: Unlinked,
         *,
@@ -127,14 +127,13 @@ class Remote:
         frame_limit: int = FRAME_LIMIT,
     ) -> None:
         self._clock = clock
-        self._name = interface.name
-        self._messages = frozenset(interface.messages)
+        self._messages = frozenset(() if interface is None else interface.messages)
         self._service = service
         self._named = named
         self._frame_limit = frame_limit
         streams = service is not None and service.interface.streams
         self._receivers = Receivers(service.receiver) if service is not None and streams else None
-        self._outgoing = Outgoing(clock, interface.streams, frame_limit)
+        self._outgoing = Outgoing(clock, {} if interface is None else interface.streams, frame_limit)
         self._unlinked = unlinked
         self._links: DialService | OneLink | None = None
         self._peer: Peer | None = None
@@ -289,7 +288,7 @@ class Remote:
         :raises LocalProtocolError: it is no message of the interface, or is over the frame limit
         """
         if type(message) not in self._messages:
-            raise LocalProtocolError(f"{type(message).__qualname__} is no message of {self._name}'s interface")
+            raise LocalProtocolError(f"{type(message).__qualname__} is no message of the interface")
         if self._peer is not None:
             self._peer.send(message)
             return

@@ -94,7 +94,9 @@ def spawn(
     words = [os.fspath(word) for word in command]
     variables = dict(os.environ if environment is None else environment)
     program = _program(words[0], variables, folder)
-    spawned = Spawned(reactor, interface, service, unlinked, printed, grace)
+    spawned = Spawned(
+        reactor, interface, service, unlinked, printed, grace, named=bool(name), frame_limit=settings.frame_limit
+    )
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
     try:
@@ -132,8 +134,11 @@ class Spawned(Remote):
         unlinked: Unlinked,
         printed: Callable[[bytes], None] | None,
         grace: float,
+        *,
+        named: bool,
+        frame_limit: int,
     ) -> None:
-        super().__init__(reactor, interface, service, unlinked)
+        super().__init__(reactor, interface, service, unlinked, named=named, frame_limit=frame_limit)
         output = None if printed is None else lambda _, data: printed(data)
         self.child = Child(reactor, output, self._exited)
         self._grace = grace
@@ -142,7 +147,7 @@ class Spawned(Remote):
         self._timer: IDelayedCall | None = None
 
     def link(self, what: str, side: Side, settings: SessionSettings, connect: Callable[[Protocol], None]) -> None:
-        """Link with the child. Called by `spawn`."""
+        """Link with the child. For who makes the links."""
         self._link = OneLink(self._clock, what, side, settings, self.application, connect, self._link_lost)
         self.child.talked_to_by(self)
         self.start(self._link)
@@ -177,16 +182,16 @@ class Spawned(Remote):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing comes from the child any more."""
+        """Whether nothing comes from the child any more. For who makes the links."""
         return self._link is None or self._link.is_over
 
     @property
     def reading_is_paused(self) -> bool:
-        """Whether what the child has sent isn't wanted for now."""
+        """Whether what the child has sent isn't wanted for now. For who makes the links."""
         return self._link is not None and self._link.link.paused
 
     def abort(self, reason: str) -> None:
-        """Close the link at once."""
+        """Close the link at once. For who makes the links."""
         if self._link is not None:
             self._link.link.close(Code.CLOSED, reason, abrupt=True)
 
