@@ -26,6 +26,7 @@ from twistedipc.ipc import (
     Interface,
     LinkReactor,
     Listening,
+    Message,
     NotConnected,
     Peer,
     Remote,
@@ -53,7 +54,11 @@ class Echo(Request[Text]):
     text: str
 
 
-ECHO = Interface("echo", Echo)
+class Note(Message):
+    text: str
+
+
+ECHO = Interface("echo", Echo, Note)
 
 
 class Echoing(Service):
@@ -62,6 +67,9 @@ class Echoing(Service):
     @handles(Echo)
     def echo(self, request: Echo, peer: Peer) -> Text:
         return Text(request.text)
+
+    @handles(Note)
+    def note(self, message: Note, peer: Peer) -> None: ...
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -159,7 +167,7 @@ class ConnectionTests(InheritedTestCase):
             with self.assertRaisesRegex(NotConnected, reason):
                 await cast(Any, attempt)()
         with self.assertRaisesRegex(NotConnected, reason):
-            remote.send(Echo("x"))
+            remote.send(Note("x"))
 
     async def test_what_cannot_be_used(self) -> None:
         file = os.open(os.devnull, os.O_RDONLY)
