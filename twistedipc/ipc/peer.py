@@ -88,7 +88,7 @@ class Peer:
     def send(self, message: msgspec.Struct) -> None:
         """
         Send a one-way message. It leaves at the end of this turn of the reactor at the latest, with all others. Never
-        waits: what the peer doesn't read is kept, and over 64 MiB of it (``outbound_limit``) the link is closed. Whoever
+        waits: what the peer doesn't read is kept, and over 64 MiB of it (``outbound_limit``) the link is closed. Who
         sends a lot awaits `drain` now and then.
 
         :raises NotConnected: the link has ended
