@@ -252,7 +252,7 @@ class ListeningTests(InheritedTestCase):
 
     def systemd(self, *servers: socket.socket, names: str = "", pid: int | None = None) -> dict[str, str]:
         """Hand these over as systemd does; the environment."""
-        first = 60
+        first = max(map(int, os.listdir("/proc/self/fd"))) + 8  # what is open here is not to be overwritten
         for number, server in enumerate(servers, first):
             os.dup2(server.fileno(), number)
             self.addCleanup(os.close, number)
