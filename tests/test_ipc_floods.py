@@ -208,7 +208,7 @@ POSITION = b'{"type":"stream-position","id":"ID","next":%d,"credit":%d}\n'
 
 FLOODS: dict[str, Flood] = {
     # before authentication
-    "silence and then one byte at a time": Flood(b"{", "frame-too-long", ready=False, total=200_000, connections=3),
+    "silence and then one byte at a time": Flood(b"{", "frame-too-long", ready=False, total=20_000),
     "an endless line, by a stranger": Flood(b"{" * 65536, "frame-too-long", ready=False, connections=100),
     "a million empty lines, by a stranger": Flood(b"\n" * 65536, "bad-handshake", ready=False, connections=100),
     "HTTP, by a stranger": Flood(b"GET / HTTP/1.1\r\n\r\n" * 99, "bad-handshake", ready=False, connections=100),
