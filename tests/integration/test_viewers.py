@@ -23,12 +23,16 @@ from tests.integration.platform import DEADLINE, Platform, wait_for
 from tests.integration.test_platform import counting
 from tests.node import need_node
 
+#: A project that prints numbered lines as fast as it can, so that they come in long messages.
+AT_ONCE = {".twistedipc.toml": "[build]\nsteps = [{name = 'count', run = 'seq -f \"line %.0f\" 1 5000'}]\n"}
+
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform that the tests of this module share."""
     with Platform(tmp_path_factory.mktemp("viewers"), slots=4) as platform:
         platform.add_project("count", platform.repository(counting(100, 0.02)), publish={})
+        platform.add_project("fast", platform.repository(AT_ONCE), publish={})
         platform.add_project("long", platform.repository(counting(1000, 0.05)), publish={})
         platform.add_project("other", platform.repository(counting(1, 0)), publish={})
         yield platform
@@ -120,13 +124,34 @@ def test_a_viewer_in_python_breaks_off_and_resumes(platform: Platform) -> None:
     assert [line for line in seen.lines if line.startswith("line ")] == [f"line {n}" for n in range(1, 101)]
 
 
-def test_a_viewer_in_node_breaks_off_and_resumes(platform: Platform, tmp_path: Path) -> None:
+def test_a_viewer_takes_deflated_messages(platform: Platform) -> None:
+    """Each connection reads one message of lines, which are many."""
+    build = platform.build("fast")
+    seen = Seen()
+    while seen.end is None:
+        path = f"/api/v1/builds/{build}/log/stream?compress=1&after={seen.count}"
+        with socket(platform, path, max_size=None) as viewer:
+            assert viewer.protocol.extensions
+            assert receive(viewer)["type"] == "state"
+            seen.take(receive(viewer))
+    seen.verify()
+    assert [line for line in seen.lines if line.startswith("line ")] == [f"line {n}" for n in range(1, 5001)]
+
+
+@pytest.mark.parametrize(
+    ("project", "lines", "each", "compress"),
+    [("count", 100, 13, "0"), ("fast", 5000, 700, "1")],
+    ids=["plain", "deflated"],
+)
+def test_a_viewer_in_node_breaks_off_and_resumes(
+    platform: Platform, tmp_path: Path, project: str, lines: int, each: int, compress: str
+) -> None:
     """The same with the ws package."""
     modules = tmp_path / "modules"
     modules.mkdir()
     (modules / "package.json").write_text('{"private": true}')
     npm(modules, "install", "ws@8")
-    build = platform.build("count")
+    build = platform.build(project)
     done = subprocess.run(
         [str(need_node() / "node"), str(Path(__file__).with_name("viewer.mjs"))],
         env=node_environment(
@@ -136,7 +161,8 @@ def test_a_viewer_in_node_breaks_off_and_resumes(platform: Platform, tmp_path: P
                 "URL_BASE": f"ws://127.0.0.1:{platform.port}",
                 "TOKEN": platform.token,
                 "BUILD": str(build),
-                "BREAK": "13",
+                "BREAK": str(each),
+                "COMPRESS": compress,
             },
         ),
         capture_output=True,
@@ -149,7 +175,7 @@ def test_a_viewer_in_node_breaks_off_and_resumes(platform: Platform, tmp_path: P
     assert seen["numbers"] == list(range(1, seen["end"]["lines"] + 1))
     assert seen["sha256"] == seen["end"]["sha256"]
     assert seen["connections"] > 5
-    assert [line for line in seen["lines"] if line.startswith("line ")] == [f"line {n}" for n in range(1, 101)]
+    assert [line for line in seen["lines"] if line.startswith("line ")] == [f"line {n}" for n in range(1, lines + 1)]
 
 
 def test_a_viewer_resumes_across_a_restart_of_the_apiserver(tmp_path: Path) -> None:

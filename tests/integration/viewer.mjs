@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 
 const require = createRequire(process.env.MODULES + "/");
 const WebSocket = require("ws");
-const { URL_BASE, TOKEN, BUILD } = process.env;
+const { URL_BASE, TOKEN, BUILD, COMPRESS } = process.env;
 const breakAfter = Number(process.env.BREAK);
 
 const numbers = [];
@@ -17,7 +17,7 @@ function connect() {
   connections += 1;
   let seen = 0;
   const after = numbers.length;
-  const socket = new WebSocket(`${URL_BASE}/api/v1/builds/${BUILD}/log/stream?after=${after}`, {
+  const socket = new WebSocket(`${URL_BASE}/api/v1/builds/${BUILD}/log/stream?after=${after}&compress=${COMPRESS}`, {
     headers: { Authorization: `Bearer ${TOKEN}` },
   });
   socket.on("message", (data) => {
@@ -33,8 +33,8 @@ function connect() {
       });
       if (seen >= breakAfter) socket.terminate();
     } else if (message.type === "end") {
-      console.log(JSON.stringify({ numbers, lines, connections, sha256: digest.digest("hex"), end: message }));
-      process.exit(0);
+      const seen = JSON.stringify({ numbers, lines, connections, sha256: digest.digest("hex"), end: message });
+      process.stdout.write(seen, () => process.exit(0));
     }
   });
   socket.on("close", () => setTimeout(connect, 10));
