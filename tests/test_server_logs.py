@@ -158,6 +158,20 @@ class Cursors(SynchronousTestCase):
         self.assertEqual(1, viewer.wakes)
         self.assertEqual([1, 2, 3], viewer.take_all())
 
+    def test_a_run_tells_whether_there_is_more(self) -> None:
+        """Also if it is as long as it may be: nobody is asked twice for the sake of nothing."""
+        platform = Platform()
+        viewer = Viewer(platform.store, platform.attempt)
+        viewer.take_all()
+        platform.send(batch(1, 5), batch(6, 5))
+        for first, more in ((1, True), (6, False)):
+            run = viewer.cursor.take(1)
+            assert run is not None
+            self.assertEqual((first, more), (run[0].first, run.more))
+        platform.send(batch(11, 1))
+        self.assertEqual(2, viewer.wakes)
+        self.assertEqual([11], viewer.take_all())
+
     def test_a_cursor_in_the_middle_of_a_batch(self) -> None:
         platform = Platform()
         platform.send(batch(1, 10))

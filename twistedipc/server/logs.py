@@ -303,14 +303,12 @@ class LiveLog:
     def _make_run(self, serial: int, limit: int) -> Run:
         taken: list[Entry] = []
         size = 0
-        while size < limit:
-            entry = self.at(serial)
-            if entry is None:
-                return run_of(taken, more=False) if taken else NOTHING
+        entry = self.at(serial)
+        while entry is not None and size < limit:
             taken.append(entry)
             size += len(entry.message)
-            serial += 1
-        return run_of(taken, more=True)
+            entry = self.at(serial + len(taken))
+        return run_of(taken, more=entry is not None) if taken else NOTHING
 
     def wake(self) -> None:
         """Wake the cursors that wait."""
