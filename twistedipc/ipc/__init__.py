@@ -26,7 +26,7 @@ A connection, from the wire up::
     dial.py        keeps one connection to an endpoint                     errors.py       exceptions, codes on the wire
     listen.py      accepts connections, bounded                            credentials.py  who is at a UNIX socket
     endpoints.py   tcp:, unix: and tls: strings                            testing.py      links in memory, for tests
-    load.py        what messages have set going, bounded
+    load.py        what messages have set going, bounded                   tap.py         paused by the transport
     node.py        Node's own `process.send()` channel, on node_channel.py eager.py        writing to a socket at once
 
 ``errors``, ``framing``, ``messages``, ``interface``, ``handshake``, ``session``, ``credit``, ``stream``, ``outbox``,

@@ -26,7 +26,6 @@ from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IHalfCloseableProtocol,
-    IPushProducer,
     IReactorTime,
     ITCPTransport,
 )
@@ -44,6 +43,7 @@ from twistedipc.ipc.plain import LINE_LIMIT, Asked, Ended, Event, PlainConversat
 from twistedipc.ipc.protocol import LINGER, LinkTransport
 from twistedipc.ipc.service import Listening, Service, ServiceApplication
 from twistedipc.ipc.session import PeerInfo
+from twistedipc.ipc.tap import Tap
 
 #: Requests of one connection that may be at work at a time: for more, it isn't read.
 MAX_ASKED = 256
@@ -126,23 +126,6 @@ class _PlainFactory(Connections):
         return PlainProtocol(self, conversation, self._listening.application, f"plain-{self._count}")
 
 
-@implementer(IPushProducer)
-class _Tap:
-    """What the transport turns on and off."""
-
-    def __init__(self, protocol: PlainProtocol) -> None:
-        self._protocol = protocol
-
-    def pauseProducing(self) -> None:
-        self._protocol.pause_writing()
-
-    def resumeProducing(self) -> None:
-        self._protocol.resume_writing()
-
-    def stopProducing(self) -> None:
-        """The connection is lost, which the protocol is told by `connectionLost`."""
-
-
 @implementer(IHalfCloseableProtocol)
 class PlainProtocol(Protocol):
     """
@@ -198,7 +181,7 @@ class PlainProtocol(Protocol):
                 self.transport.setTcpKeepAlive(True)  # or who is gone without a word stays for ever
         self._open = True
         self._last_line = self._clock.seconds()
-        self._wire.registerProducer(_Tap(self), True)
+        self._wire.registerProducer(Tap(self), True)
         refusal = self._owner.made(self)
         if refusal is not None:
             self.close(Code.REFUSED, refusal)

@@ -27,7 +27,6 @@ from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IFileDescriptorReceiver,
-    IPushProducer,
     IReactorProcess,
     IReactorSocket,
     IReactorTime,
@@ -44,6 +43,7 @@ from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.errors import LinkError, LocalProtocolError, NotConnected
 from twistedipc.ipc.node_channel import MESSAGE_LIMIT, BadLine, NodeChannel, Overlong, Received
 from twistedipc.ipc.protocol import LinkTransport
+from twistedipc.ipc.tap import Tap
 
 #: Bytes that may wait for a peer that doesn't read, before `NodePeer.send` refuses more.
 OUTBOUND_LIMIT = 64 << 20
@@ -255,23 +255,6 @@ def _adopt(
     return channel
 
 
-@implementer(IPushProducer)
-class _Tap:
-    """What the transport turns on and off."""
-
-    def __init__(self, channel: _Channel) -> None:
-        self._channel = channel
-
-    def pauseProducing(self) -> None:
-        self._channel.pause_writing()
-
-    def resumeProducing(self) -> None:
-        self._channel.resume_writing()
-
-    def stopProducing(self) -> None:
-        """The channel is lost, which it is told by `connectionLost`."""
-
-
 @implementer(IFileDescriptorReceiver)
 class _Channel(StreamProtocol):
     """A `NodeChannel` on a transport."""
@@ -304,7 +287,7 @@ class _Channel(StreamProtocol):
 
     def connectionMade(self) -> None:
         self.open = True
-        self._wire.registerProducer(_Tap(self), True)
+        self._wire.registerProducer(Tap(self), True)
         self._application = self._application_factory(self.peer)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:

@@ -25,7 +25,6 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.endpoints import why_lost
@@ -43,6 +42,7 @@ from twistedipc.ipc.session import (
     SessionSettings,
     Side,
 )
+from twistedipc.ipc.tap import Tap
 
 #: Seconds between our last word and an abort, for a peer that doesn't read it.
 LINGER = 5.0
@@ -96,25 +96,6 @@ class _Life(Enum):
 
 # To look a member up in its enumeration costs as much as an encoding.
 _OPEN = _Life.OPEN
-
-
-@implementer(IPushProducer)
-class _Tap:
-    """
-    What the transport turns on and off. Not the protocol itself: a `LineReceiver` is a producer of what it *reads*.
-    """
-
-    def __init__(self, link: JSONLineProtocol) -> None:
-        self._link = link
-
-    def pauseProducing(self) -> None:
-        self._link.pause_writing()
-
-    def resumeProducing(self) -> None:
-        self._link.resume_writing()
-
-    def stopProducing(self) -> None:
-        """The connection is lost, which the protocol is told by `connectionLost`."""
 
 
 class JSONLineProtocol(LineReceiver):
@@ -183,7 +164,7 @@ class JSONLineProtocol(LineReceiver):
             now=self._clock.seconds(),
             address=address,
         )
-        self._wire.registerProducer(_Tap(self), True)
+        self._wire.registerProducer(Tap(self), True)
         refusal = self._owner.link_made(self)
         if refusal is not None:
             self._session.close(Code.REFUSED, refusal)
