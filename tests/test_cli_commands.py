@@ -500,7 +500,14 @@ def in_a_terminal(server: Server, *arguments: str, interrupt_at: str = "") -> tu
     environment = {**os.environ, "TERM": "xterm-256color", "TWISTEDIPC_URL": server.url, "TWISTEDIPC_TOKEN": "t"}
     command = [sys.executable, "-m", "twistedipc.cli", *arguments]
     running = subprocess.Popen(
-        command, stdin=child, stdout=child, stderr=child, env=environment, start_new_session=True
+        command,
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        env=environment,
+        start_new_session=True,
+        # Whoever has started the tests may ignore it (a shell does, for what it starts in the background).
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     os.close(child)
     written = ""

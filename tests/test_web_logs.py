@@ -177,14 +177,14 @@ class Streams(World):
         await client.closed
         assert not Answer(bytes(client.received)).whole
 
-    async def _slow(self, looks: int) -> Any:
-        """A reader that takes some of a long log, then nothing for so many looks, and so on."""
+    async def _slow(self, looks: int, times: int) -> Any:
+        """A reader that takes some of a long log, then nothing for so many looks, and so on, so many times."""
         self.patch(log_stream, "STALL_SECONDS", 0.5)
         for _ in range(1000):
             self.log.add(*["x" * 1000] * 20)
         client = await self._follow("follow=1")
         client.transport.pauseProducing()
-        for _ in range(6):
+        for _ in range(times):
             await deferLater(reactor, looks * 0.05)
             for _ in range(4):
                 client.transport.resumeProducing()
@@ -193,7 +193,7 @@ class Streams(World):
         return client
 
     async def test_a_slow_reader_is_waited_for(self) -> None:
-        client = await self._slow(4)
+        client = await self._slow(4, 6)
         assert len(client.received) < 15_000_000, "it was not so slow"
         assert len(self.site._api.streams) == 1
         client.abort()
@@ -201,7 +201,7 @@ class Streams(World):
         await eventually(lambda: len(self.site._api.streams) == 0)
 
     async def test_a_reader_that_takes_nothing_any_more_is_cut_off(self) -> None:
-        client = await self._slow(30)
+        client = await self._slow(30, 1)
         await eventually(lambda: len(self.site._api.streams) == 0)
         assert all(cursor.closed for cursor in self.log.cursors)
         client.abort()
