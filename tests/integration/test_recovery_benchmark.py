@@ -15,8 +15,11 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def test_rows_come_out_and_nothing_is_lost(tmp_path: Path) -> None:
-    """Whether the bars are met is for a machine that does nothing else; here the values only have to make sense."""
-    wanted = [f"recovery/{name}" for name in ("apiserver", "builder", "viewers", "stuck", "runner")]
+    """
+    Whether the bars are met is for a machine that does nothing else; here the values only have to make sense. What the
+    other rows measure has tests of its own.
+    """
+    wanted = [f"recovery/{name}" for name in ("apiserver", "builder", "viewers")]
     done = subprocess.run(
         [sys.executable, "-m", "bench.recovery", "--quick", *(part for name in wanted for part in ("--only", name))],
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "LANG": "C.UTF-8"},
