@@ -1,5 +1,5 @@
 # make demo          try it: both services, a sample project, its build live, its release. ARGS=--once ends by itself
-# make test          all tests. ARGS="-k journal -x" goes to pytest
+# make test          all tests, on all processors. ARGS="-k journal -x" goes to pytest; ARGS=-n0 runs them one by one
 # make check         ruff and mypy
 # make bench         measure, also beside others: tables, bars, plots. ARGS=--quick is short, ARGS="ipc --repetitions 3" chooses
 # make clean         forget the environment and what was built
@@ -21,8 +21,10 @@ EXTRA = $(shell command -v npm >/dev/null && node --version 2>/dev/null | grep -
 demo: $(VENV)/installed
 	@$(BIN)/twistedipc demo $(ARGS)
 
+# A file is run by one worker, since its tests share services; in the order in which they are found, so that the long
+# files of tests/integration don't come last. More than eight workers have nothing to do.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -45,11 +46,19 @@ def wait_for(what: str, ask: Callable[[], Any], deadline: float = DEADLINE) -> A
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
+    """
+    A port that nobody listens on now, and that the system gives to nobody by itself: it stays free until a service
+    has started, and while it is away in the middle of a test.
+    """
+    for port in random.SystemRandom().sample(range(15_000, 32_000), 100):
+        with socket.socket() as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listening.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("a hundred ports are taken")
 
 
 def toml(table: Mapping[str, Any], prefix: str = "") -> str:
