@@ -8,7 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
+
+from tests.integration.platform import DEADLINE
+
+# What is expected of a page may come late on a machine that is busy; 5 s is playwright's own idea.
+expect.set_options(timeout=DEADLINE * 1000)
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def test_builds_come_by_themselves(page: Page, platform: Platform) -> None:
 def test_a_log_live_then_published_then_rolled_back(page: Page, platform: Platform) -> None:
     signed_in(page, platform, "#/projects/show")
     page.get_by_role("button", name="Publish").click()
-    expect(page.locator(".log-foot .good")).to_contain_text("complete, verified", timeout=60_000)
+    expect(page.locator(".log-foot .good")).to_contain_text("complete, verified")
     expect(page.locator(".row .state")).to_have_text("succeeded")
     text = page.locator(".log").inner_text()
     assert "plain\ngreen orange\n100%\n" in text
@@ -137,7 +137,7 @@ def test_a_log_live_then_published_then_rolled_back(page: Page, platform: Platfo
     assert page.locator(".log script, .log img, .log a").count() == 0
     assert page.locator(".log .f2").inner_text() == "green"
     assert page.locator(".log .b").evaluate("e => getComputedStyle(e).color") == "rgb(255, 135, 0)"
-    assert page.get_by_role("link", name="Open the release").get_attribute("href", timeout=5000)
+    assert page.get_by_role("link", name="Open the release").get_attribute("href")
     platform.succeed(platform.build("show"))
     page.goto(f"{platform.url}/#/projects/show")
     page.get_by_role("button", name="Make live").first.click()
@@ -154,7 +154,7 @@ def test_it_goes_on_where_it_broke_off(page: Page, platform: Platform) -> None:
     platform.apiserver.start()
     platform.linked()
     signal.write_text("")
-    expect(page.locator(".log-foot .good")).to_contain_text("complete, verified", timeout=60_000)
+    expect(page.locator(".log-foot .good")).to_contain_text("complete, verified")
     text = "".join(page.locator(".log .text").all_inner_texts())
     assert text.endswith("begin\nfinished\n")
     assert text.count("begin") == 1
@@ -176,7 +176,7 @@ def test_lines_that_are_missing_are_said_to_be(page: Page, platform: Platform) -
     platform.apiserver.start()
     platform.linked()
     foot = page.locator(".log-foot .bad")
-    expect(foot).to_have_text(re.compile(r"^incomplete: \d+ of \d+ lines are missing$"), timeout=60_000)
+    expect(foot).to_have_text(re.compile(r"^incomplete: \d+ of \d+ lines are missing$"))
     expect(page.locator(".row .state")).to_have_text("succeeded")
     missing = int(foot.inner_text().split(" ")[1])
     noun = "1 line is" if missing == 1 else f"{missing} lines are"
@@ -228,7 +228,7 @@ def test_a_hundred_thousand_lines(page: Page, platform: Platform) -> None:
         }"""
     )
     page.evaluate(f"location.hash = '#/builds/{build}'")
-    expect(page.locator(".log-foot .good")).to_contain_text("complete, verified (100,", timeout=60_000)
+    expect(page.locator(".log-foot .good")).to_contain_text("complete, verified (100,")
     assert page.locator(".log *").count() < 2000, "lines are no elements"
     bottom = page.evaluate(
         "(() => { const l = document.querySelector('.log'); return l.scrollHeight - l.scrollTop - l.clientHeight; })()"
