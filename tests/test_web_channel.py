@@ -19,11 +19,13 @@ _HEAD = "POST /api/v1/projects HTTP/1.1\r\nHost: api.test\r\nContent-Type: appli
 
 class OverTCP(World):
     async def test_a_body_of_a_gigabyte_is_refused_by_its_length(self) -> None:
+        self.patch(channel, "LINGER_SECONDS", 0.1)  # nothing more is sent
         answer = Answer(await say(self.port, f"{_HEAD}Content-Length: 1073741824\r\n\r\n{{".encode()))
         self.problem(answer, 413, "1048576")
         assert answer.headers["Connection"] == "close"
 
     async def test_who_asks_before_sending_is_told_before_sending(self) -> None:
+        self.patch(channel, "LINGER_SECONDS", 0.1)  # nothing is sent
         data = f"{_HEAD}Expect: 100-continue\r\nContent-Length: 1073741824\r\n\r\n".encode()
         self.problem(Answer(await say(self.port, data)), 413)
         data = f"{_HEAD}Expect: 100-continue\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}".encode()

@@ -321,7 +321,8 @@ def test_a_viewer_that_never_reads_costs_nothing(platform: Platform, tmp_path: P
     before = memory(platform)
     build = platform.build("flood")
     path = f"/api/v1/builds/{build}/log/stream"
-    with socket(platform, path, max_queue=1) as _stuck, socket(platform, path, max_size=None) as reading:
+    stuck = socket(platform, path, max_queue=1, close_timeout=0.1)  # who reads nothing reads no close either
+    with stuck, socket(platform, path, max_size=None) as reading:
         seen = Seen()
         while seen.end is None:
             seen.take(receive(reading))
