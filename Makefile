@@ -23,6 +23,8 @@ demo: $(VENV)/installed
 
 # A file is run by one worker, since its tests share services; in the order in which they are found, so that the long
 # files of tests/integration don't come last. More than eight workers have nothing to do.
+# What the tests start hundreds of times is compiled once, also where the environment says that nothing is to be kept.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
