@@ -14,14 +14,27 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.instant import InstantLedger
 from twistedipc.builds.attempt import Result
-from twistedipc.builds.logs import MAX_REASON, MAX_RECORD, Batch, Gap, Lines, LogDigest, StepStarted
+from twistedipc.builds.logs import (
+    MAX_REASON,
+    MAX_RECORD,
+    Annotation,
+    Batch,
+    Gap,
+    Lines,
+    LogDigest,
+    Progress,
+    StepEnded,
+    StepStarted,
+    Summary,
+)
 from twistedipc.ipc.stream import Hole
 from twistedipc.server import logs as server_logs
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.server.commits import COMMIT_INTERVAL, RETRY_INTERVAL, LogCommits
 from twistedipc.server.logs import BadBatch, EndOfLog, LiveLog, LogStore, UnknownAttempt
-from twistedipc.storage import attempts
+from twistedipc.storage import attempts, builds
 from twistedipc.storage import logs as storage_logs
+from twistedipc.storage.rows import SaidRow
 
 
 def batch(first: int, count: int, size: int = 10) -> Lines:
@@ -484,6 +497,47 @@ class Commits(SynchronousTestCase):
         platform.commit()
         self.assertEqual(1, platform.ledger.writes - writes)
         self.assertEqual({4, 6}, set(platform.acknowledged))
+
+    def test_what_a_build_says_is_kept_with_the_records_that_say_it(self) -> None:
+        platform = Platform()
+        platform.send(batch(1, 5))
+        platform.commit()
+        self.assertEqual(SaidRow(), self.said(platform))
+        half, remark = Progress(0.5, "half"), Annotation("warning", "unused")
+        said = Lines(6, 1, 0, ["6 x", half, remark, remark, Annotation("error", "no"), Annotation("notice", "so")])
+        platform.ledger.available = False
+        platform.send(said)
+        platform.commit()
+        platform.send(Lines(12, 1, 0, [Progress(1), Summary("**done**")]))
+        platform.commit()
+        platform.ledger.available = True
+        self.assertEqual(SaidRow(), self.said(platform))
+        platform.clock.advance(RETRY_INTERVAL)
+        kept = SaidRow(progress=Progress(1), errors=1, warnings=2, notices=1)
+        self.assertEqual(kept, self.said(platform))
+        platform.send(said)  # again
+        platform.send(Lines(14, 1, 0, [StepEnded(0, "succeeded", 1, 0)]), batch(15, 1))
+        platform.commit()
+        self.assertEqual(msgspec.structs.replace(kept, progress=None), self.said(platform))
+        row = platform.ledger.now(attempts.get, platform.attempt)
+        assert row is not None
+        self.assertEqual("**done**", row.summary)
+
+    def test_nothing_is_on_its_way_any_more_in_what_has_ended(self) -> None:
+        platform = Platform()
+        platform.send(Lines(1, 1, 0, [Progress(0.5, "half"), Annotation("error", "no")]))
+        platform.commit()
+        platform.ledger.now(attempts.lose, platform.attempt, platform.lease, "gone", 9)
+        self.assertEqual(SaidRow(errors=1), self.said(platform))
+
+    def said(self, platform: Platform) -> SaidRow:
+        """By the attempt's row, which is what the build's row has."""
+        row = platform.ledger.now(attempts.get, platform.attempt)
+        assert row is not None
+        build = platform.ledger.now(builds.get, row.build)
+        assert build is not None
+        self.assertEqual(row.said, build.said)
+        return row.said
 
     def test_what_waits_behind_a_commit_is_committed_before_the_stop(self) -> None:
         platform = Platform()

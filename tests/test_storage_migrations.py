@@ -10,8 +10,12 @@ from sqlalchemy import CheckConstraint, Connection, create_engine, inspect, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from tests.storage_fixtures import database
+from tests.storage_fixtures import NOW, add_build, add_project, database, run
+from twistedipc.builds.logs import Annotation, Lines, Progress, Record, StepEnded, StepStarted, Summary, encoder
+from twistedipc.storage import builds, logs
+from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.migrations import upgrade
+from twistedipc.storage.rows import SaidRow
 from twistedipc.storage.tables import metadata
 
 
@@ -51,6 +55,36 @@ def test_upgrading_again_changes_nothing(tmp_path: Path) -> None:
         before = inspect(connection).get_table_names()
         upgrade(connection)
         assert inspect(connection).get_table_names() == before
+
+
+def test_what_builds_have_said_is_read_from_their_logs(tmp_path: Path) -> None:
+    """A database of the first schema: its logs tell what the table that came later is to hold."""
+    progress, error = Progress(0.5, "half\0"), Annotation("error", "no")
+    told: dict[str, list[Record]] = {
+        "1-1": ["a", StepStarted(0, "x", ""), progress, error, Annotation("warning", "x"), Summary("1"), Summary("2")],
+        "2-1": [progress, StepEnded(0, "succeeded", 1, 0), error],
+        "3-1": ["plain", '{"type":"annotation","level":"error","message":"of a line"}', StepStarted(0, "x", "")],
+    }
+    with database(tmp_path) as connection:
+        add_project(connection)
+        for attempt, records in told.items():
+            add_build(connection)
+            run(connection, attempt, lease=attempt)
+            for number, record in enumerate(records, 1):
+                data = encoder.encode(Lines(number, NOW, 0, [record])) + b"\n"
+                logs.append(connection, [ChunkItem(attempt=attempt, first=number, count=1, data=data)])
+        connection.execute(text("DROP TABLE said"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        upgrade(connection)
+        said = {
+            row.name: (row.said, row.summary) for number in (1, 2, 3) for row in builds.attempts(connection, number)
+        }
+        assert said == {
+            "1-1": (SaidRow(progress=Progress(0.5, "half\ufffd"), errors=1, warnings=1), "2"),
+            "2-1": (SaidRow(errors=1), ""),
+            "3-1": (SaidRow(), ""),
+        }
+        assert connection.execute(text("SELECT count(*) FROM said")).scalar_one() == 2
 
 
 def test_the_schema_is_postgresqls_as_well() -> None:

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import Batch, Gap, Lines, StepEnded, StepStarted
 from twistedipc.server.logs import Entry, LiveLog
 from twistedipc.storage import logs
@@ -33,12 +34,13 @@ RETRY_INTERVAL = 0.5
 class _Pending:
     """What one log has waiting."""
 
-    __slots__ = ("entries", "events", "live")
+    __slots__ = ("entries", "events", "gist", "live")
 
     def __init__(self, live: LiveLog) -> None:
         self.live = live
         self.entries: list[Entry] = []
         self.events: list[tuple[int, StepStarted | StepEnded]] = []
+        self.gist: Gist | None = None  # None: no event is among them
 
     def item(self) -> logs.ChunkItem:
         """All of it."""
@@ -49,7 +51,27 @@ class _Pending:
             count=self.entries[-1].end - first,
             data=b"".join([entry.message + b"\n" for entry in self.entries]),
             events=self.events,
+            gist=self.gist,
         )
+
+    def see(self, batch: Lines) -> None:
+        """Its events, which are kept beside the log as well."""
+        gist = self.gist = self.gist or Gist()
+        for record in batch.lines:
+            if isinstance(record, str):
+                continue
+            gist.add(record)
+            if isinstance(record, StepStarted | StepEnded):
+                self.events.append((batch.time, record))
+
+    def follow(self, later: _Pending) -> None:
+        """What came after this."""
+        self.entries += later.entries
+        self.events += later.events
+        if self.gist is None:
+            self.gist = later.gist
+        elif later.gist is not None:
+            self.gist.extend(later.gist)
 
 
 class LogCommits:
@@ -86,11 +108,8 @@ class LogCommits:
             pending = self._pending[live] = _Pending(live)
         for entry, batch in added:
             pending.entries.append(entry)
-            if isinstance(batch, Gap) or not _has_events(batch):
-                continue
-            for record in batch.lines:
-                if isinstance(record, StepStarted | StepEnded):
-                    pending.events.append((batch.time, record))
+            if not isinstance(batch, Gap) and _has_events(batch):
+                pending.see(batch)
         self._schedule()
 
     def durable(self, live: LiveLog, next: int) -> Deferred[None]:
@@ -201,8 +220,7 @@ class LogCommits:
             if earlier is None:
                 group[live] = later
             else:
-                earlier.entries += later.entries
-                earlier.events += later.events
+                earlier.follow(later)
         self._pending = group
 
 

@@ -13,21 +13,23 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, and_, case, delete, func, insert, select, tuple_, update
 
 from twistedipc.builds.attempt import Publish, Published, Result, StepResult
 from twistedipc.builds.states import ATTEMPT_TRANSITIONS, LEASED, TERMINAL, AttemptState, check_attempt
 from twistedipc.storage.columns import (
+    SAID,
     attempt_name,
     exit_code,
     from_json,
     integer,
+    said_row,
     split_attempt,
     text,
     to_json,
 )
 from twistedipc.storage.rows import AttemptRow, OfferRow
-from twistedipc.storage.tables import attempts, builds, projects, steps
+from twistedipc.storage.tables import attempts, builds, projects, said, steps
 
 _S = AttemptState
 
@@ -433,9 +435,10 @@ def step_outcome(outcome: str) -> str:
 
 
 _SELECT = (
-    select(attempts, projects.c.name.label("project"))
+    select(attempts, projects.c.name.label("project"), *SAID, said.c.summary)
     .join(builds, builds.c.id == attempts.c.build_id)
     .join(projects, projects.c.id == builds.c.project_id)
+    .outerjoin(said, and_(said.c.build_id == attempts.c.build_id, said.c.number == attempts.c.number))
 )
 
 
@@ -489,4 +492,6 @@ def _row(row: Row[Any], taken: list[StepResult]) -> AttemptRow:
         complete=row.complete,
         published=from_json(row.published, list[Published]),
         steps=taken,
+        said=said_row(row),
+        summary=row.summary or "",
     )

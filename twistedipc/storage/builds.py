@@ -15,12 +15,12 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select, upda
 
 from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.storage import attempts as attempt_queries
-from twistedipc.storage.columns import attempt_name, from_json, integer, text, to_json
+from twistedipc.storage.columns import SAID, attempt_name, from_json, integer, said_row, text, to_json
 from twistedipc.storage.errors import IdempotencyConflict, NotFound, NotPossible
 from twistedipc.storage.projects import live_id
 from twistedipc.storage.rows import AttemptRow, BuildRow
 from twistedipc.storage.tables import attempts as attempts_table
-from twistedipc.storage.tables import builds, idempotency, projects
+from twistedipc.storage.tables import builds, idempotency, projects, said
 
 __all__ = [
     "Idempotency",
@@ -253,9 +253,11 @@ _SELECT = (
         attempts_table.c.started,
         attempts_table.c.ended,
         attempts_table.c.cancel_reason,
+        *SAID,
     )
     .join(projects, projects.c.id == builds.c.project_id)
     .join(attempts_table, and_(attempts_table.c.build_id == builds.c.id, attempts_table.c.number == builds.c.attempt))
+    .outerjoin(said, and_(said.c.build_id == builds.c.id, said.c.number == builds.c.attempt))
     .where(projects.c.deleted.is_(None))
 )
 
@@ -278,4 +280,5 @@ def _row(row: Any) -> BuildRow:
         started=row.started,
         ended=row.ended,
         cancel_requested=bool(row.cancel_reason),
+        said=said_row(row),
     )

@@ -12,6 +12,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from twistedipc.builds import names
+from twistedipc.builds.logs import Progress
+from twistedipc.builds.states import TERMINAL
+from twistedipc.storage.rows import SaidRow
+from twistedipc.storage.tables import said
 
 _T = TypeVar("_T")
 
@@ -19,6 +23,10 @@ _T = TypeVar("_T")
 MAX_INTEGER = (1 << 53) - 1
 
 MAX_TEXT = 4096
+
+
+#: What `said_row` takes from `tables.said`.
+SAID = (said.c.progress, said.c.label, said.c.errors, said.c.warnings, said.c.notices)
 
 
 def to_json(value: object) -> str:
@@ -44,6 +52,22 @@ def exit_code(value: int | None) -> int | None:
 def text(value: str, limit: int = MAX_TEXT) -> str:
     """``value`` cut to ``limit`` characters, without what a database's text can't hold."""
     return value[:limit].replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def said_row(row: Any) -> SaidRow:
+    """
+    What an attempt has said, of a row of `tables.said` with the attempt's state. Its columns are null if that is
+    nothing. How far it is is nothing to say of what has ended, however it ended.
+    """
+    if row.errors is None:
+        return SaidRow()
+    over = row.progress is None or row.state in TERMINAL
+    return SaidRow(
+        progress=None if over else Progress(row.progress, row.label),
+        errors=row.errors,
+        warnings=row.warnings,
+        notices=row.notices,
+    )
 
 
 def split_attempt(name: str) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """
-The ledger's logs: chunks of records, and the steps that their events tell of. Functions for `Ledger.read` and
-`Ledger.write`; ``storage`` layer.
+The ledger's logs: chunks of records, and what their events tell: steps, and what the build says of itself. Functions
+for `Ledger.read` and `Ledger.write`; ``storage`` layer.
 
 A chunk is what was appended at once: some batches (`builds.logs.Batch`) as JSON, each ended by a newline. Nothing
 here decodes them but `verify`. The attempt's row knows what number comes next, and an append is a compare-and-set
@@ -16,15 +16,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
+from msgspec import UNSET
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from twistedipc.builds.logs import LogDigest, StepEnded, StepStarted, batch_decoder
+from twistedipc.builds.gist import Gist
+from twistedipc.builds.logs import MAX_SUMMARY, LogDigest, StepEnded, StepStarted, batch_decoder
 from twistedipc.builds.states import TERMINAL
 from twistedipc.storage.attempts import MAX_STEPS, step_outcome
 from twistedipc.storage.columns import exit_code, integer, split_attempt, text
 from twistedipc.storage.errors import LogOrder, NotFound
 from twistedipc.storage.rows import ChunkRow
-from twistedipc.storage.tables import attempts, log_chunks, steps
+from twistedipc.storage.tables import attempts, log_chunks, said, steps
 
 __all__ = ["ChunkItem", "LogOrder", "append", "bounds", "next_record", "read", "verify"]
 
@@ -55,6 +57,7 @@ class ChunkItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     count: int  # how many records are in `data`
     data: bytes  # batches, or gaps, as JSON, each ended by a newline
     events: list[tuple[int, StepStarted | StepEnded]] = []  # those among the records, with their batch's time
+    gist: Gist | None = None  # of all events among the records
 
 
 def append(connection: Connection, items: list[ChunkItem]) -> None:
@@ -71,6 +74,33 @@ def append(connection: Connection, items: list[ChunkItem]) -> None:
     for item in items:
         for time, event in item.events:
             _note(connection, *split_attempt(item.attempt), time, event)
+        if item.gist is not None:
+            keep_gist(connection, *split_attempt(item.attempt), item.gist)
+
+
+def keep_gist(connection: Connection, build: int, number: int, gist: Gist) -> None:
+    """Add the gist of an attempt's next records to what is kept. What never says anything has no row."""
+    values: dict[str, object] = {
+        level: said.c[level] + count
+        for level, count in (("errors", gist.errors), ("warnings", gist.warnings), ("notices", gist.notices))
+        if count
+    }
+    if gist.progress is not UNSET:
+        values["progress"] = None if gist.progress is None else float(gist.progress.value)
+        values["label"] = "" if gist.progress is None else text(gist.progress.label)
+    if gist.summary is not UNSET:
+        values["summary"] = text(gist.summary, MAX_SUMMARY)
+    if not values:
+        return
+    which = (said.c.build_id == build) & (said.c.number == number)
+    if not connection.execute(update(said).where(which).values(values)).rowcount and gist.says_something:
+        first = {"errors": gist.errors, "warnings": gist.warnings, "notices": gist.notices}
+        connection.execute(
+            insert(said).values({**_NOTHING_SAID, **values, **first, "build_id": build, "number": number})
+        )
+
+
+_NOTHING_SAID: dict[str, object] = {"progress": None, "label": "", "summary": ""}
 
 
 def next_record(connection: Connection, attempt: str) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from twistedipc.builds.attempt import Publish, Published, StepResult
+from twistedipc.builds.logs import Progress
 from twistedipc.builds.states import AttemptState, ReleaseState
 
 
@@ -46,6 +47,15 @@ class TokenRow(Row, frozen=True, kw_only=True):
     parent: int | None
 
 
+class SaidRow(Row, frozen=True, kw_only=True):
+    """What an attempt's log says in a few words: `builds.gist`."""
+
+    progress: Progress | None = None  # None: nothing runs of which it was said
+    errors: int = 0
+    warnings: int = 0
+    notices: int = 0
+
+
 class BuildRow(Row, frozen=True, kw_only=True):
     """A build as asked for; its state is its newest attempt's."""
 
@@ -65,6 +75,7 @@ class BuildRow(Row, frozen=True, kw_only=True):
     started: int | None
     ended: int | None
     cancel_requested: bool
+    said: SaidRow  # by the newest attempt
 
 
 class AttemptRow(Row, frozen=True, kw_only=True):
@@ -91,6 +102,8 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     complete: bool  # the log was verified complete
     published: list[Published]
     steps: list[StepResult]
+    said: SaidRow
+    summary: str  # Markdown, a stranger's; "" if there is none
 
 
 class OfferRow(Row, frozen=True, kw_only=True):

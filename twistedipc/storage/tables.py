@@ -152,6 +152,20 @@ steps = Table(
     ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
 )
 
+said = Table(
+    "said",
+    metadata,
+    Column("build_id", BigInteger, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("progress", Float, comment="of the step that runs, 0 to 1; null: none"),
+    Column("label", Text, nullable=False, comment="the progress's"),
+    Column("errors", BigInteger, nullable=False, comment="how many annotations of this level are in log_chunks"),
+    Column("warnings", BigInteger, nullable=False, comment="likewise"),
+    Column("notices", BigInteger, nullable=False, comment="likewise"),
+    Column("summary", Text, nullable=False, comment="the last one, Markdown; may be empty"),
+    ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
+)
+
 log_chunks = Table(
     "log_chunks",
     metadata,

@@ -1,0 +1,57 @@
+"""
+What a log says of its build in a few words: how far it is, how many remarks there are, the last summary. Bottom layer;
+the apiserver keeps it beside the log, so that a list of builds needs no logs.
+
+It is a fold over the records in their order: the gist of a part, added to that of all before it, is the gist of both.
+So it is never more than what the log says, and each part is folded once, when it comes.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from twistedipc.builds.logs import Annotation, Event, Progress, StepEnded, StepStarted, Summary
+
+
+class Gist(msgspec.Struct, kw_only=True):
+    """What some consecutive records say. UNSET: nothing, what was said before them holds."""
+
+    progress: Progress | UnsetType | None = UNSET  # None: no more, its step is over
+    summary: str | UnsetType = UNSET  # Markdown
+    errors: int = 0  # annotations of this level
+    warnings: int = 0
+    notices: int = 0
+
+    def add(self, event: Event) -> None:
+        """The next event."""
+        match event:
+            case Progress():
+                self.progress = event
+            case StepStarted() | StepEnded():
+                self.progress = None
+            case Summary():
+                self.summary = event.markdown
+            case Annotation(level="error"):
+                self.errors += 1
+            case Annotation(level="warning"):
+                self.warnings += 1
+            case Annotation():
+                self.notices += 1
+            case _:
+                pass  # notices are the platform's, groups are for who reads the log
+
+    def extend(self, later: Gist) -> None:
+        """The gist of the records that follow."""
+        if later.progress is not UNSET:
+            self.progress = later.progress
+        if later.summary is not UNSET:
+            self.summary = later.summary
+        self.errors += later.errors
+        self.warnings += later.warnings
+        self.notices += later.notices
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is anything to keep, if nothing was kept before."""
+        return bool(self.progress or self.summary or self.errors or self.warnings or self.notices)

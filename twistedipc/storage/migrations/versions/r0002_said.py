@@ -1,0 +1,88 @@
+"""
+What builds say of themselves, kept beside their logs: for the logs that there are, it is read from them.
+
+Revision 0002.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from twistedipc.builds.gist import Gist
+from twistedipc.builds.logs import Lines, batch_decoder
+
+revision = "0002"
+down_revision = "0001"
+
+#: What a chunk has in it that has anything to do with this. In a line of output the quotes would be escaped.
+_SAID = (b'{"type":"progress"', b'{"type":"annotation"', b'{"type":"summary"')
+_STEPS = (b'{"type":"step_started"', b'{"type":"step_ended"')
+
+
+def upgrade() -> None:
+    """Make the table and fill it."""
+    said = op.create_table(
+        "said",
+        sa.Column("build_id", sa.BigInteger(), nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("progress", sa.Float(), nullable=True, comment="of the step that runs, 0 to 1; null: none"),
+        sa.Column("label", sa.Text(), nullable=False, comment="the progress's"),
+        sa.Column(
+            "errors", sa.BigInteger(), nullable=False, comment="how many annotations of this level are in log_chunks"
+        ),
+        sa.Column("warnings", sa.BigInteger(), nullable=False, comment="likewise"),
+        sa.Column("notices", sa.BigInteger(), nullable=False, comment="likewise"),
+        sa.Column("summary", sa.Text(), nullable=False, comment="the last one, Markdown; may be empty"),
+        sa.ForeignKeyConstraint(
+            ["build_id", "number"],
+            ["attempts.build_id", "attempts.number"],
+            name=op.f("fk_said_build_id_number"),
+        ),
+        sa.PrimaryKeyConstraint("build_id", "number", name=op.f("pk_said")),
+    )
+    connection = op.get_bind()
+    attempts = connection.execute(sa.text("SELECT build_id, number FROM attempts ORDER BY build_id, number")).all()
+    for build, number in attempts:
+        gist = _gist(connection, build, number)
+        if gist.says_something:
+            progress = gist.progress or None
+            connection.execute(
+                sa.insert(said).values(
+                    build_id=build,
+                    number=number,
+                    progress=None if progress is None else float(progress.value),
+                    label="" if progress is None else progress.label.replace("\0", "\ufffd"),
+                    errors=gist.errors,
+                    warnings=gist.warnings,
+                    notices=gist.notices,
+                    summary=(gist.summary or "").replace("\0", "\ufffd"),
+                )
+            )
+
+
+def _gist(connection: sa.Connection, build: int, number: int) -> Gist:
+    """Of an attempt's whole log, a chunk at a time; only of chunks with events in them more than the bytes is looked
+    at."""
+    gist = Gist()
+    first = 0
+    while True:
+        chunk = connection.execute(
+            sa.text(
+                "SELECT first_record, data FROM log_chunks WHERE build_id = :build AND number = :number"
+                " AND first_record > :first ORDER BY first_record LIMIT 1"
+            ),
+            {"build": build, "number": number, "first": first},
+        ).first()
+        if chunk is None:
+            return gist
+        first, data = chunk.first_record, bytes(chunk.data)
+        kinds = (*_SAID, *_STEPS) if gist.says_something else _SAID
+        if not any(kind in data for kind in kinds):
+            continue
+        for message in data.splitlines():
+            batch = batch_decoder.decode(message)
+            if isinstance(batch, Lines):
+                for record in batch.lines:
+                    if not isinstance(record, str):
+                        gist.add(record)
