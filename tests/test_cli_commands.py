@@ -77,6 +77,8 @@ BUILD: dict[str, object] = {
     "created": "2026-01-02T03:04:05.678Z",
     "started": None,
     "ended": None,
+    "progress": None,
+    "annotations": {"errors": 0, "warnings": 0, "notices": 0},
 }
 STEP: dict[str, object] = {
     "index": 0,
@@ -103,6 +105,9 @@ ATTEMPT: dict[str, object] = {
     "steps": [STEP],
     "published": [{"name": "@shop/ui", "version": "1.2.3", "integrity": "sha512-x", "status": "published"}],
     "release": None,
+    "progress": None,
+    "annotations": {"errors": 2, "warnings": 1, "notices": 0},
+    "summary": "**48 pages**\n\x1b[2J1.2 MB",
 }
 DETAIL: dict[str, object] = {
     **BUILD,
@@ -343,6 +348,16 @@ def test_builds(server: Server) -> None:
     assert run(server, "builds", "--state", "nonsense").exit_code == 2
 
 
+def test_builds_that_say_something(server: Server) -> None:
+    said = {
+        "state": "running",
+        "progress": {"value": 0.29, "label": "12 of\n48 \x1b[2Jpages"},
+        "annotations": {"errors": 1, "warnings": 2, "notices": 0},
+    }
+    server.on("GET /api/v1/builds", as_json({"builds": [{**BUILD, **said}], "next": None}))
+    assert "29% 12 of 48 pages, 1 error, 2 warnings" in run(server, "builds").stdout
+
+
 def test_json_is_the_answer_exactly(server: Server) -> None:
     body = b'{"builds": [],   "next": null, "new_field": 1}'
     server.on("GET /api/v1/builds", Say(body=body))
@@ -354,6 +369,9 @@ def test_show(server: Server) -> None:
     text = run(server, "show", "7").stdout
     for part in ("step build ended with exit code 2", "npm run build", "1 min 10 s", "12 lines, complete", "@shop/ui"):
         assert part in text
+    assert "2 errors, 1 warning" in text
+    assert text.endswith("\n\n**48 pages**\n1.2 MB\n")
+    assert "progress" not in text
     assert json.loads(run(server, "show", "7", "--json").stdout) == DETAIL
     assert run(server, "show", "0").exit_code == 2
     assert run(server, "show", "x").exit_code == 2

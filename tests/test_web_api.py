@@ -6,12 +6,16 @@ import json
 from typing import Any
 
 import msgspec
+from sqlalchemy import Connection
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.web_world import Answer, World, connect, eventually, request_bytes
 from twistedipc.builds.attempt import Result
-from twistedipc.storage import attempts, releases
+from twistedipc.builds.gist import Gist
+from twistedipc.builds.logs import Progress
+from twistedipc.storage import attempts, logs, releases
 from twistedipc.storage.errors import LedgerUnavailable
+from twistedipc.storage.logs import ChunkItem
 from twistedipc.web.api import builds
 from twistedipc.web.problems import not_found
 
@@ -198,6 +202,31 @@ class Builds(World):
         assert len(both.json["builds"]) == 6
         assert (await self.ask("GET", "/api/v1/builds?state=failed")).json == {"builds": [], "next": None}
         assert (await self.ask("GET", "/api/v1/builds?project=nope")).json["builds"] == []
+
+    async def test_what_a_build_says_is_in_the_list_and_in_its_answer(self) -> None:
+        number = await self.build()
+        quiet = {"progress": None, "annotations": {"errors": 0, "warnings": 0, "notices": 0}}
+        shown = (await self.ask("GET", f"/api/v1/builds/{number}")).json
+        assert quiet.items() <= shown.items()
+        assert {**quiet, "summary": ""}.items() <= shown["attempts"][0].items()
+
+        def say(connection: Connection) -> None:
+            assert attempts.offer(connection, f"{number}-1", "ab" * 16, "b1", 1)
+            gist = Gist(progress=Progress(0.25, "12 of\0 48"), summary="**x**", errors=1, warnings=2)
+            logs.append(connection, [ChunkItem(attempt=f"{number}-1", first=1, count=4, data=b"", gist=gist)])
+            logs.append(connection, [ChunkItem(attempt=f"{number}-1", first=5, count=1, data=b"", gist=Gist(errors=1))])
+
+        await self.ledger.write(say)
+        said = {
+            "progress": {"value": 0.25, "label": "12 of\ufffd 48"},
+            "annotations": {"errors": 2, "warnings": 2, "notices": 0},
+        }
+        (listed,) = (await self.ask("GET", "/api/v1/builds")).json["builds"]
+        assert said.items() <= listed.items()
+        assert "summary" not in listed, "a list has no place for it"
+        shown = (await self.ask("GET", f"/api/v1/builds/{number}")).json
+        assert said.items() <= shown.items()
+        assert {**said, "summary": "**x**"}.items() <= shown["attempts"][0].items()
 
     async def test_bad_queries(self) -> None:
         for query in (

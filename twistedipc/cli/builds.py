@@ -25,7 +25,7 @@ from twistedipc.cli.output import (
 )
 from twistedipc.cli.printer import LogPrinter, columns_of
 from twistedipc.cli.projects import pairs
-from twistedipc.web import schemas
+from twistedipc.web import said, schemas
 
 build_argument = click.argument("build_id", metavar="BUILD", type=click.IntRange(min=1))
 follow_option = click.option("-f", "--follow", "follow_log", is_flag=True, help="Show the log live until the end.")
@@ -81,7 +81,7 @@ def builds(
         return
     found = answer.decode(schemas.Builds)
     print_table(
-        ("BUILD", "PROJECT", "STATE", "REF", "COMMIT", "ASKED FOR", "BY", "TOOK", "DETAIL"),
+        ("BUILD", "PROJECT", "STATE", "REF", "COMMIT", "ASKED FOR", "BY", "TOOK", "SAYS", "DETAIL"),
         [_row(build) for build in found.builds],
         empty="there are no builds",
     )
@@ -94,7 +94,7 @@ def builds(
 @build_argument
 @json_option
 def show(client: Client, build_id: int, as_json: bool) -> None:
-    """Show one build: its states, attempts and steps."""
+    """Show one build: its states, attempts and steps, and what it says of itself."""
     answer = client.get(path("builds", build_id))
     if as_json:
         print_json(answer)
@@ -126,7 +126,9 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
                 ("builder", attempt.builder),
                 ("started", local_time(attempt.started)),
                 ("took", between(attempt.started, attempt.ended)),
+                ("progress", _progress(attempt.progress)),
                 ("log", _log_summary(attempt)),
+                ("remarks", _remarks(attempt.annotations)),
                 *(("published", f"{p.name}@{p.version} ({p.status})") for p in attempt.published),
             ]
         )
@@ -136,6 +138,8 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
                 [(s.name, s.outcome, s.exit_code, between(s.started, s.ended), s.command) for s in attempt.steps],
                 empty="",
             )
+        if summary := said.summary(attempt.summary):
+            click.echo(f"\n{summary}")
 
 
 @click.command()
@@ -218,8 +222,17 @@ def _row(build: schemas.Build) -> list[object]:
         local_time(build.created),
         build.requested_by,
         between(build.started, build.ended),
+        ", ".join(part for part in (_progress(build.progress), _remarks(build.annotations)) if part),
         build.reason or build.subject,
     ]
+
+
+def _progress(progress: schemas.Progress | None) -> str:
+    return "" if progress is None else said.progress(progress.value, progress.label)
+
+
+def _remarks(annotations: schemas.Annotations) -> str:
+    return said.remarks(errors=annotations.errors, warnings=annotations.warnings, notices=annotations.notices)
 
 
 def _log_summary(attempt: schemas.Attempt) -> str:

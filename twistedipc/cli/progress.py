@@ -37,7 +37,7 @@ def draw(event: Progress, columns: int, *, colour: bool, below: bool) -> str:
 
 def _line(event: Progress, columns: int, colour: bool) -> str:
     """One row at most, with its last column free: a terminal that is written to there may wrap."""
-    text = f" {said.percent(event):>4}"
+    text = f" {said.percent(event.value):>4}"
     room = columns - 1 - len(text)
     if room < 0:
         return ""

@@ -25,9 +25,20 @@ def remark(event: Annotation) -> str:
     return f"{where}{event.level}: {one_line(event.message)}"
 
 
-def percent(event: Progress) -> str:
-    """How far it is. 100% only when it is."""
-    return f"{round(event.value * 10_000) // 100}%"
+def percent(value: float) -> str:
+    """How far a progress is. 100% only when it is."""
+    return f"{round(value * 10_000) // 100}%"
+
+
+def progress(value: float, label: str) -> str:
+    """A progress on one line."""
+    return f"{percent(value)} {one_line(label)}".rstrip()
+
+
+def remarks(*, errors: int, warnings: int, notices: int) -> str:
+    """How many annotations there are of each level; "" if there are none."""
+    counts = (("error", errors), ("warning", warnings), ("notice", notices))
+    return ", ".join(f"{count} {level}{'' if count == 1 else 's'}" for level, count in counts if count)
 
 
 def summary(markdown: str) -> str:
@@ -51,7 +62,7 @@ class Quarters:
         if quarter == self._said:
             return ""
         self._said = quarter
-        return f"{percent(event)} {one_line(event.label)}".rstrip()
+        return progress(event.value, event.label)
 
     def reset(self) -> None:
         """Another step: its first progress is news."""

@@ -151,6 +151,21 @@ class Step(Response, frozen=True, kw_only=True):
     ended: datetime | None
 
 
+class Progress(Response, frozen=True, kw_only=True):
+    """How far the step is that runs, by the build's own word."""
+
+    value: float  # 0 to 1
+    label: str  # what it is at; may be empty
+
+
+class Annotations(Response, frozen=True, kw_only=True):
+    """How many remarks on the sources the build has made. They are in its log."""
+
+    errors: int
+    warnings: int
+    notices: int
+
+
 class Attempt(Response, frozen=True, kw_only=True):
     """One attempt of a build."""
 
@@ -169,6 +184,9 @@ class Attempt(Response, frozen=True, kw_only=True):
     steps: list[Step]
     published: list[Published]
     release: int | None
+    progress: Progress | None
+    annotations: Annotations
+    summary: str  # Markdown of the build's own, not to be trusted; "" if there is none
 
 
 class Build(Response, frozen=True, kw_only=True):
@@ -190,6 +208,8 @@ class Build(Response, frozen=True, kw_only=True):
     created: datetime
     started: datetime | None
     ended: datetime | None
+    progress: Progress | None  # of the newest attempt, while it runs
+    annotations: Annotations  # likewise
 
 
 class BuildDetail(Build, frozen=True, kw_only=True):

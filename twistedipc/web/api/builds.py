@@ -18,13 +18,13 @@ from twistedipc.builds.states import AttemptState
 from twistedipc.server.boundaries import StateChange
 from twistedipc.storage import audit, builds, releases
 from twistedipc.storage.builds import Idempotency
-from twistedipc.storage.rows import AttemptRow, BuildRow, ReleaseRow
+from twistedipc.storage.rows import AttemptRow, BuildRow, ReleaseRow, SaidRow
 from twistedipc.web import schemas
 from twistedipc.web.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.context import WebContext
 from twistedipc.web.problems import not_found
 from twistedipc.web.queries import ListBuilds
-from twistedipc.web.schemas import Build, BuildDetail, Builds, NewBuild, Step
+from twistedipc.web.schemas import Annotations, Build, BuildDetail, Builds, NewBuild, Progress, Step
 
 #: Seconds that an answer waits for a release that is just going live.
 SWITCH_DEADLINE = 5.0
@@ -85,7 +85,7 @@ async def list_page(call: Call[ListBuilds, None]) -> Reply:
 
 
 async def show(call: Call[None, None]) -> Reply:
-    """One build: its states, steps with times, attempts, commit, and who asked for it."""
+    """One build: its states, steps with times, attempts, commit, what it says of itself, and who asked for it."""
     return Reply(body=await _detail(call.context, call.build.id))
 
 
@@ -150,11 +150,16 @@ def _build(row: BuildRow) -> Build:
 
 
 def _fields(row: BuildRow) -> dict[str, Any]:
-    return msgspec.structs.asdict(row) | {
-        "created": moment(row.created),
-        "started": moment_or_none(row.started),
-        "ended": moment_or_none(row.ended),
-    }
+    fields = msgspec.structs.asdict(row)
+    return (
+        fields
+        | _said(fields.pop("said"))
+        | {
+            "created": moment(row.created),
+            "started": moment_or_none(row.started),
+            "ended": moment_or_none(row.ended),
+        }
+    )
 
 
 async def _detail(context: WebContext, build: int) -> BuildDetail:
@@ -208,7 +213,17 @@ def _attempt(row: AttemptRow, made: list[ReleaseRow]) -> schemas.Attempt:
         steps=[_step(step) for step in row.steps],
         published=row.published,
         release=next((release.id for release in made if release.attempt == row.name), None),
+        summary=row.summary,
+        **_said(row.said),
     )
+
+
+def _said(row: SaidRow) -> dict[str, Any]:
+    progress = row.progress
+    return {
+        "progress": None if progress is None else Progress(value=progress.value, label=progress.label),
+        "annotations": Annotations(errors=row.errors, warnings=row.warnings, notices=row.notices),
+    }
 
 
 def _step(step: StepResult) -> Step:
