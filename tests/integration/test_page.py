@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -42,7 +43,27 @@ STEPS = {
     "many": MANY,
     "lossy": "echo begin; while [ ! -e $FILE ]; do sleep 0.05; done; echo destroyed; sleep 1; echo the end",
     "fail": "echo no; exit 3",
+    "talk": f"{sys.executable} talk.py",
 }
+#: Says how far it is, once and again, and makes remarks; goes on when there is a file.
+TALK = """
+import json, os, socket, time
+channel = socket.socket(socket.AF_UNIX)
+channel.connect(os.environ["TWISTEDIPC_CHANNEL"])
+def say(**message):
+    channel.sendall(json.dumps(message).encode() + b"\\n")
+def wait(name):
+    while not os.path.exists(os.environ["FILE"] + name):
+        time.sleep(0.05)
+say(type="progress", value=0.25, label="12 of 48 <b>pages</b>")
+for level in ("error", "warning", "warning"):
+    say(type="annotation", level=level, message="unused import", file="src/page.ts", line=7)
+wait("-more")
+say(type="progress", value=0.75, label="36 of 48 pages")
+say(type="annotation", level="error", message="no such page")
+say(type="summary", markdown="**48 pages**")
+wait("-end")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +73,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         for name, run in STEPS.items():
             step = f"{{name = {json.dumps(name)}, run = {json.dumps(run)}}}"
             output = 'output = "dist"\n' if name == "show" else ""
-            files = {".twistedipc.toml": f"[build]\nsteps = [{step}]\n{output}", "show.txt": OUTPUT}
+            files = {".twistedipc.toml": f"[build]\nsteps = [{step}]\n{output}", "show.txt": OUTPUT, "talk.py": TALK}
             platform.add_project(
                 name, platform.repository(files), publish={"static": name == "show"}, default_ref="main"
             )
@@ -120,6 +141,38 @@ def test_builds_come_by_themselves(page: Page, platform: Platform) -> None:
     expect(page.locator("p.reason")).to_contain_text("exit code 3")
     expect(page.locator(".steps li.failed")).to_contain_text("fail")
     expect(page.locator(".log-foot .good")).to_contain_text("complete, verified")
+
+
+def test_how_far_builds_are_is_in_their_list(page: Page, platform: Platform) -> None:
+    """Live, from the ledger also after the apiserver has died, and in the end only what stays true."""
+    signed_in(page, platform)
+    build = platform.build("talk", parameters={"FILE": str(platform.folder / "talk")})
+    row = page.locator("tr", has_text=f"#{build}")
+    expect(row.locator(".share")).to_have_text("25%")
+    expect(row.locator(".label")).to_have_text("12 of 48 <b>pages</b>")
+    expect(row.locator(".remarked")).to_have_text(["1 error", "2 warnings"])
+    assert row.locator("progress").evaluate("bar => bar.value") == 0.25
+    link = row.locator("a").first
+    link.focus()
+    (platform.folder / "talk-more").write_text("")
+    expect(row.locator(".share")).to_have_text("75%")
+    expect(row.locator(".remarked")).to_have_text(["2 errors", "2 warnings"])
+    assert link.evaluate("link => link === document.activeElement"), "somebody was about to follow it"
+    platform.apiserver.kill()
+    expect(page.locator("#connection")).to_have_text("reconnecting")
+    platform.apiserver.start()
+    platform.linked()
+    shown = platform.api("GET", f"/api/v1/builds/{build}")
+    assert shown["progress"] == {"value": 0.75, "label": "36 of 48 pages"}
+    assert shown["annotations"] == {"errors": 2, "warnings": 2, "notices": 0}
+    expect(row.locator(".share")).to_have_text("75%")
+    (platform.folder / "talk-end").write_text("")
+    expect(row.locator(".state")).to_have_text("succeeded")
+    expect(row.locator("progress")).to_have_count(0)
+    expect(row.locator(".remarked")).to_have_text(["2 errors", "2 warnings"])
+    shown = platform.api("GET", f"/api/v1/builds/{build}")
+    assert shown["progress"] is None
+    assert shown["attempts"][0]["summary"] == "**48 pages**"
 
 
 def test_a_log_live_then_published_then_rolled_back(page: Page, platform: Platform) -> None:

@@ -34,4 +34,6 @@ export function ago(time) {
 
 export const timeOf = (time) => el("time", { datetime: time, title: new Date(time).toLocaleString() }, ago(time));
 export const stateOf = (state) => el("span", { class: `state ${state}` }, words(state));
+/** How far a progress is. 100% only when it is. */
+export const percent = (value) => `${Math.floor(Math.round(value * 10_000) / 100)}%`;
 export const count = (number) => number.toLocaleString("en");

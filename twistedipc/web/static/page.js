@@ -6,10 +6,13 @@
 import { api, Refused, Stream } from "./api.js";
 import { duration, el, stateOf, timeOf, words } from "./elements.js";
 import { LogView } from "./log.js";
+import { briefly } from "./said.js";
 import { clean } from "./terminal.js";
 
 const $ = (id) => document.getElementById(id);
+const LOOK_AGAIN = 2000; // milliseconds: how far builds are is told to who asks
 const TERMINAL = new Set(["succeeded", "failed", "cancelled", "timed_out", "lost"]);
+const RUNNING = new Set(["running", "publishing"]);
 
 /** Say what went wrong above the page, until the next thing goes well. */
 function trouble(error) {
@@ -74,20 +77,22 @@ function showSignIn(message) {
 
 /** A list of builds, of one project or of all, kept up to date. */
 function showBuilds(project) {
-  const rows = new Map(); // id -> { build, row }
+  const rows = new Map(); // id -> { build, row, says }
   const body = el("tbody");
   const empty = el("p", { class: "empty", hidden: true });
   const table = el("table", { hidden: true }, el("thead", {}, el("tr", {},
-    ...["Build", "Project", "State", "Commit", "Asked for", "Took"].map((name) => el("th", {}, name)))), body);
+    ...["Build", "Project", "State", "Says", "Commit", "Asked for", "Took"].map((name) => el("th", {}, name)))), body);
   const more = el("button", { class: "quiet more", type: "button", hidden: true }, "Older builds");
   let before = null;
   const query = (extra = "") => `/builds?limit=50${project ? `&project=${encodeURIComponent(project)}` : ""}${extra}`;
 
   function put(build) {
+    const says = el("td", { class: "tight" }, briefly(build));
     const row = el("tr", {},
       el("td", { class: "tight" }, el("a", { href: `#/builds/${build.id}` }, `#${build.id}`)),
       el("td", { class: "tight" }, el("a", { href: `#/projects/${encodeURIComponent(build.project)}` }, build.project)),
       el("td", { class: "tight" }, stateOf(build.state)),
+      says,
       el("td", { class: "wide" }, el("code", {}, build.commit ? build.commit.slice(0, 8) : build.ref), ` ${clean(build.subject || build.reason)}`),
       el("td", { class: "tight" }, timeOf(build.created), ` by ${build.requested_by}`),
       el("td", { class: "tight" }, build.started && build.ended ? duration(Date.parse(build.ended) - Date.parse(build.started)) : ""));
@@ -97,7 +102,7 @@ function showBuilds(project) {
       const next = [...rows.keys()].filter((id) => id < build.id).sort((a, b) => b - a)[0];
       body.insertBefore(row, next === undefined ? null : rows.get(next).row);
     }
-    rows.set(build.id, { build, row });
+    rows.set(build.id, { build, row, says });
     table.hidden = false;
     empty.hidden = true;
   }
@@ -129,13 +134,41 @@ function showBuilds(project) {
     if (view === self) put(build);
   }
 
+  // Changes of state come by themselves; how far builds are is asked for, while any runs and somebody looks.
+  let asking = false;
+  const timer = setInterval(async () => {
+    const running = [...rows.values()].filter(({ build }) => RUNNING.has(build.state));
+    if (asking || document.hidden || !running.length) return;
+    asking = true;
+    try {
+      const page = await api("GET", query([...RUNNING].map((state) => `&state=${state}`).join("")));
+      if (view !== self) return;
+      const found = new Map(page.builds.map((build) => [build.id, build]));
+      for (const known of running) {
+        const build = found.get(known.build.id);
+        // The rest of a row stays as it is: somebody may be at its links.
+        if (build) known.says.replaceChildren(briefly(build));
+        else refresh(known.build.id).catch(trouble);
+      }
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+    } finally {
+      asking = false;
+    }
+  }, LOOK_AGAIN);
+
   const topic = {
     request: () => (project ? { topic: "builds", project } : { topic: "builds" }),
     concerns: (message) => message.type === "state" && (!project || message.project === project),
     heard: (message) => refresh(message.build).catch(trouble),
     began: () => load().catch(trouble), // what happened while we were away
   };
-  const self = { stop: () => stream.leave(topic) };
+  const self = {
+    stop: () => {
+      clearInterval(timer);
+      stream.leave(topic);
+    },
+  };
   view = self;
   more.addEventListener("click", () => act(more, () => load(`&before=${before}`)));
   const head = el("div", { class: "row" }, el("h1", {}, project ?? "Builds"));

@@ -3,7 +3,7 @@
 // It comes from strangers and as often as they like: all of it is text, what is kept is bounded, and elements are made
 // once a frame, by `settle`.
 
-import { count, el } from "./elements.js";
+import { count, el, percent } from "./elements.js";
 import { markdown } from "./markdown.js";
 import { clean } from "./terminal.js";
 
@@ -13,6 +13,22 @@ const MAX_LISTED = 100; // remarks of a level that are listed; all are in the lo
 /** "a.ts:12", "a.ts" or "". */
 const placeOf = ({ file, line }) => (file ? clean(file) + (line ? `:${line}` : "") : "");
 const levelOf = ({ level }) => (LEVELS.includes(level) ? level : "notice");
+
+/** What the API says in brief of a build: a bar while it tells how far it is, and how many remarks there are. */
+export function briefly({ progress, annotations }) {
+  const said = el("span", { class: "said" });
+  if (progress) {
+    const share = percent(progress.value);
+    const label = clean(progress.label);
+    const meter = el("progress", { max: "1", value: progress.value, "aria-label": "Progress", "aria-valuetext": `${share} ${label}`.trim() });
+    said.append(meter, el("span", { class: "share" }, share), el("span", { class: "label", title: label }, label));
+  }
+  for (const level of LEVELS) {
+    const found = annotations[`${level}s`];
+    if (found) said.append(el("span", { class: "remarked", "data-level": level }, `${count(found)} ${level}${found === 1 ? "" : "s"}`));
+  }
+  return said;
+}
 
 /** A remark as a line of the log. */
 export function remarkNode(event, number) {
@@ -81,7 +97,7 @@ export class Said {
   #drawProgress(event) {
     this.bar.hidden = !event;
     if (!event) return;
-    const share = `${Math.floor(Math.round(event.value * 10_000) / 100)}%`;
+    const share = percent(event.value);
     const label = clean(event.label ?? "");
     this.meter.value = event.value;
     this.meter.setAttribute("aria-valuetext", `${share} ${label}`.trim());
