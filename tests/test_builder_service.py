@@ -5,6 +5,7 @@ holds the lock that was passed to it and writes what a runner writes.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -20,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twistedipc.builder import held as held_module
 from twistedipc.builder import service as service_module
-from twistedipc.builder.held import Settings, create_folder, spec_of
+from twistedipc.builder.held import LAST_RETRY, PATIENCE, Settings, create_folder, spec_of
 from twistedipc.builder.link import VOCABULARY
 from twistedipc.builder.service import FINAL_INTERVAL, MAX_UPLOADS_REFUSED, UPLOAD_INTERVAL, BuilderService
 from twistedipc.builder.upload import NoArchive, UploadFailed, WrongArchive
@@ -41,6 +42,7 @@ from twistedipc.builds.logs import Gap, Lines
 from twistedipc.ipc import Peer
 from twistedipc.ipc.session import FRAME_LIMIT, Side
 from twistedipc.ipc.testing import ConnectedPair, connected_pair, settings
+from twistedipc.runner import journal as journal_module
 from twistedipc.runner.journal import Journal
 from twistedipc.server.builders import VOCABULARY as APISERVER_VOCABULARY
 
@@ -772,8 +774,73 @@ class Trouble(BuilderCase):
         self.assertFalse(self.pair.lost)
         journal.unlink()
         os.rename(runner.folder / "elsewhere", journal)
-        self.later()
+        self.later(LAST_RETRY)
         self.assertEqual(["one"], self.apiserver.records())
+
+    def bad_disk(self, error: int = errno.EIO) -> list[int]:
+        """From now on no line that consists of twos can be read, while the list that is returned isn't empty."""
+        failing, pread = [error], os.pread
+
+        def read(descriptor: int, size: int, offset: int) -> bytes:
+            found = pread(descriptor, size, offset)
+            if failing and b"22" in found:
+                raise OSError(failing[0], os.strerror(failing[0]))
+            return found
+
+        self.patch(os, "pread", read)
+        self.patch(journal_module, "_PAGE", 16)
+        return failing
+
+    def test_what_cannot_be_read_for_long_is_a_gap_and_changes_nothing_else(self) -> None:
+        self.link()
+        runner, other = self.run_one("1-1"), self.run_one("2-1")
+        for text in ("one", "2" * 90, "three"):
+            runner.write(text)
+        self.bad_disk()
+        self.later(PATIENCE - LAST_RETRY)
+        other.write("another")
+        self.later()
+        self.assertEqual(["2-1"], [log.attempt for log in self.apiserver.take(m.Log)], "the others go on")
+        self.later(2 * LAST_RETRY)
+        gap = Gap(2, 2, "the journal is damaged: a part of it can't be read (Input/output error)")
+        self.assertEqual(["one", gap, "three"], self.apiserver.records())
+        runner.write("four")
+        result = runner.finish()
+        self.later()
+        self.assertEqual(["four"], self.apiserver.records())
+        self.assertEqual([result], [final.result for final in self.apiserver.take(m.Final)])
+
+    def test_what_can_be_read_again_in_time_is_no_gap(self) -> None:
+        self.readable_again(errno.EIO, PATIENCE / 2)
+
+    def test_what_the_process_lacks_is_waited_for_however_long(self) -> None:
+        self.readable_again(errno.EMFILE, 10 * PATIENCE)
+
+    def readable_again(self, error: int, seconds: float) -> None:
+        self.link()
+        runner = self.run_one()
+        runner.write("one", "2" * 90, "three")
+        failing = self.bad_disk(error)
+        self.later(seconds)
+        self.assertEqual([], self.apiserver.records())
+        failing.clear()
+        self.later(LAST_RETRY)
+        self.assertEqual(["one", "2" * 90, "three"], self.apiserver.records())
+
+    def test_a_runner_that_dies_on_a_disk_that_cannot_be_read(self) -> None:
+        self.link()
+        runner = self.run_one()
+        for text in ("one", "2" * 90, "three"):
+            runner.write(text)
+        self.bad_disk()
+        runner.die()
+        self.later(PATIENCE - LAST_RETRY)
+        self.assertEqual([], self.apiserver.take(m.Final))
+        self.later(2 * LAST_RETRY)
+        (final,) = self.apiserver.take(m.Final)
+        self.assertEqual(("lost", 3, ""), (final.result.outcome, final.result.lines, final.result.sha256))
+        gap = Gap(2, 2, "the journal is damaged: a part of it can't be read (Input/output error)")
+        self.assertEqual(["one", gap, "three"], self.apiserver.records())
 
 
 class Uploads(BuilderCase):

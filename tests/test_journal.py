@@ -6,15 +6,16 @@ import errno
 import hashlib
 import os
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from twistedipc.builds.attempt import journal_line, segment_name
 from twistedipc.builds.logs import MAX_RECORD, Batch, Gap, Lines, LogDigest, Notice, Record, encoder, valid_shape
-from twistedipc.runner.journal import Journal, JournalExists, JournalReader, repair, scan, segments
+from twistedipc.runner.journal import Journal, JournalExists, JournalReader, Repaired, repair, scan, segments
 from twistedipc.runner.sha256 import sha256
 
 
@@ -328,6 +329,172 @@ def test_damage_costs_what_it_hit(
         whole.add(each)
     assert scan(folder) == (repaired.lines, repaired.sha256) == (repaired.lines, whole.hexdigest())
     assert repair(folder).cut == 0
+
+
+class BadDisk:
+    """`os.pread` on a disk that has lost some pages: (file's name, page)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.lost: set[tuple[str, int]] = set()
+        self.asked: list[tuple[str, int]] = []
+        self._pread = os.pread
+
+    def __call__(self, descriptor: int, size: int, offset: int) -> bytes:
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        end = min(offset + size, os.fstat(descriptor).st_size)
+        pages = {(name, page) for page in range(offset // PAGE, (end + PAGE - 1) // PAGE)}
+        if pages & self.lost and offset < end:
+            self.asked += pages & self.lost
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return self._pread(descriptor, size, offset)
+
+
+#: A small one, so that there are many.
+PAGE = 64
+UNREAD = "the journal is damaged: a part of it can't be read (Input/output error)"
+
+
+@pytest.fixture
+def bad_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BadDisk:
+    disk = BadDisk(tmp_path)
+    monkeypatch.setattr("twistedipc.runner.journal.os.pread", disk)
+    monkeypatch.setattr("twistedipc.runner.journal._PAGE", PAGE)
+    return disk
+
+
+def read_giving_up(reader: JournalReader, limit: int = 100) -> list[Batch]:
+    """As whoever has no more patience, wherever reading fails."""
+    found: list[Batch] = []
+    given_up = 0
+    while True:
+        try:
+            more = reader.read(limit)
+        except OSError:
+            given_up += 1
+            assert given_up < 100, "it is never over"
+            reader.give_up()
+            continue
+        found += [one for one, _size in more]
+        if not more and not reader.searching:
+            return found
+
+
+def test_what_cannot_be_read_is_a_gap_only_when_it_is_given_up(tmp_path: Path, bad_disk: BadDisk) -> None:
+    batches = [batch(1 + 3 * i) for i in range(8)]
+    write(tmp_path, batches).close()
+    ((_first, path),) = segments(tmp_path / "journal")
+    lines = path.read_bytes().splitlines(keepends=True)
+    begin = sum(map(len, lines[:4]))
+    bad_disk.lost = {(path.name, (begin + 20) // PAGE)}
+    reader = JournalReader(tmp_path)
+    for _ in range(3):
+        with pytest.raises(OSError, match="Input/output error"):
+            reader.read()
+    assert reader.next == 1
+    lost, bad_disk.lost = bad_disk.lost, set()
+    assert read_all(reader) == batches, "it was only for a while"
+    bad_disk.lost = lost
+    reader.seek(1)
+    with pytest.raises(OSError, match="Input/output error"):
+        reader.read()
+    reader.give_up()
+    found = read_all(reader)
+    (gap,) = [one for one in found if isinstance(one, Gap)]
+    assert gap.reason == UNREAD
+    assert [one for one in found if isinstance(one, Lines)] == [
+        one for one in batches if not gap.first <= one.first <= gap.to
+    ]
+    assert gap.first <= batches[4].first <= gap.to
+    assert scan_raises(tmp_path)
+    assert repair(tmp_path, give_up=True) == Repaired(lines=24, sha256="", cut=0)
+
+
+def scan_raises(folder: Path) -> bool:
+    with pytest.raises(OSError, match="Input/output error"):
+        scan(folder)
+    with pytest.raises(OSError, match="Input/output error"):
+        repair(folder)
+    return True
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(journal=_journals(), limit=st.integers(1, 3000), data=st.data())
+def test_unreadable_pages_cost_what_they_hit(
+    tmp_path_factory: pytest.TempPathFactory,
+    bad_disk: BadDisk,
+    journal: tuple[list[Lines], int],
+    limit: int,
+    data: st.DataObject,
+) -> None:
+    """Every batch none of whose bytes is lost comes, once and in order."""
+    batches, segment_bytes = journal
+    folder = tmp_path_factory.mktemp("journal")
+    write(folder, batches, segment_bytes=segment_bytes).close()
+    bad_disk.lost = set()
+    hit: set[int] = set()
+    for first, path in segments(folder / "journal"):
+        content = path.read_bytes()
+        pages = data.draw(st.sets(st.integers(0, len(content) // PAGE), max_size=4), label=path.name)
+        bad_disk.lost |= {(path.name, page) for page in pages}
+        index = next(i for i, one in enumerate(batches) if one.first == first)
+        begin = 0
+        for one, line in zip(batches[index:], content.splitlines(keepends=True), strict=False):
+            if any(begin < (page + 1) * PAGE and page * PAGE < begin + len(line) for page in pages):
+                hit.add(one.first)
+            begin += len(line)
+    reader = JournalReader(folder)
+    reader.ends_at(batches[-1].end - 1)
+    found = read_giving_up(reader, limit)
+    assert [one for one in found if isinstance(one, Lines)] == [one for one in batches if one.first not in hit]
+    numbers = [number for one in found for number in range(one.first, one.end)]
+    assert numbers == list(range(1, batches[-1].end))
+    assert {one.reason for one in found if isinstance(one, Gap)} <= {UNREAD}
+    repaired = repair(folder, give_up=True)
+    assert repaired.lines == max((one.end - 1 for one in batches if one.first not in hit), default=0)
+    bad_disk.lost = set()
+
+
+def test_a_page_that_is_lost_is_asked_for_once(tmp_path: Path, bad_disk: BadDisk) -> None:
+    """A disk may take half a minute to say no."""
+    batches = [batch(1 + 3 * i, size=100) for i in range(100)]
+    write(tmp_path, batches).close()
+    ((_first, path),) = segments(tmp_path / "journal")
+    bad_disk.lost = {(path.name, page) for page in range(100, 300)}
+    reader = JournalReader(tmp_path)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_all(reader)
+    reader.give_up()
+    bad_disk.asked.clear()
+    assert told(read_all(reader, 4096))[-1] == batches[-1]
+    assert max(Counter(bad_disk.asked).values()) <= 4, "once by itself, else with others"
+
+
+@pytest.mark.parametrize("segment", range(4))
+def test_a_folder_in_place_of_a_segment(tmp_path: Path, segment: int) -> None:
+    batches = [batch(1 + 3 * i) for i in range(4)]
+    write(tmp_path, batches, segment_bytes=1).close()
+    path = segments(tmp_path / "journal")[segment][1]
+    path.unlink()
+    path.mkdir()
+    reader = JournalReader(tmp_path)
+    reader.ends_at(12)
+    first = batches[segment].first
+    why = "the journal is damaged: a part of it can't be read (Is a directory)"
+    expected: list[Batch] = [*batches[:segment], Gap(first, first + 2, why), *batches[segment + 1 :]]
+    assert read_giving_up(reader) == expected
+
+
+def test_a_segment_that_cannot_be_opened(tmp_path: Path) -> None:
+    batches = [batch(1 + 3 * i) for i in range(4)]
+    write(tmp_path, batches, segment_bytes=1).close()
+    path = segments(tmp_path / "journal")[1][1]
+    path.unlink()
+    path.symlink_to(path)
+    reader = JournalReader(tmp_path)
+    reader.ends_at(12)
+    why = "the journal is damaged: a part of it can't be read (Too many levels of symbolic links)"
+    assert read_giving_up(reader) == [batches[0], Gap(4, 6, why), *batches[2:]]
 
 
 _MIB = 1 << 20

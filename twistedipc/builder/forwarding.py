@@ -34,8 +34,11 @@ class Forwarding:
         if held in self._turn:
             self._turn.remove(held)
 
-    def pump(self, link: ApiserverLink) -> bool:
-        """Send as much as there is, as credit allows and as the link takes; whether that was anything."""
+    def pump(self, link: ApiserverLink, now: float) -> bool:
+        """
+        Send as much as there is, as credit allows and as the link takes; whether that was anything. ``now`` is the
+        reactor's time.
+        """
         idle = 0
         sent = False
         while self._turn and idle < len(self._turn):
@@ -43,7 +46,7 @@ class Forwarding:
                 return sent
             held = self._turn[0]
             self._turn.rotate(-1)
-            batches = held.read(TURN_BYTES) if held.synced and held.may_have_more else []
+            batches = held.read(TURN_BYTES, now) if held.synced and held.may_have_more else []
             if batches:
                 idle = 0
                 sent = True

@@ -25,6 +25,7 @@ from pathlib import Path
 import msgspec
 from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
 
 from twistedipc.builds.attempt import (
     Cancel,
@@ -42,10 +43,17 @@ from twistedipc.builds.messages import HeldAttempt as HeldAttemptMessage
 from twistedipc.builds.messages import Offer
 from twistedipc.ipc import CreditWindow
 from twistedipc.ipc.stream import SendWindow
-from twistedipc.runner.journal import JournalReader, repair
+from twistedipc.runner.journal import SHORTAGES, JournalReader, repair
 from twistedipc.runner.liveness import lock_held, take_lock
 from twistedipc.runner.processes import kill_remains
 from twistedipc.runner.room import default_reserve
+
+#: Seconds for which it is tried again to read what a disk doesn't give; then that is lost, and said to be.
+PATIENCE = 30.0
+
+#: Seconds until the first of these tries, and the most between two of them.
+FIRST_RETRY = 0.5
+LAST_RETRY = 4.0
 
 
 class Phase(Enum):
@@ -141,8 +149,25 @@ def read_result(folder: Path) -> Result | None:
         return None
 
 
+class _Trouble:
+    """Something on the disk that can't be read: since when, and when it is to be tried again."""
+
+    def __init__(self, now: float) -> None:
+        self._since = now
+        self._pause = FIRST_RETRY
+        self.again = now + FIRST_RETRY  # on the reactor's clock
+
+    def try_again(self, now: float, error: OSError) -> bool:
+        """It failed again: whether to go on trying. What this process lacks it will have again, whenever that is."""
+        self._pause = min(2 * self._pause, LAST_RETRY)
+        self.again = now + self._pause
+        return error.errno in SHORTAGES or now - self._since < PATIENCE
+
+
 class HeldAttempt:
     """One attempt's folder on this builder, and how far its journal has been sent."""
+
+    _log = Logger()
 
     def __init__(self, folder: Path, spec: Spec, credit: CreditWindow) -> None:
         self.folder = folder
@@ -161,6 +186,9 @@ class HeldAttempt:
         self.busy: set[str] = set()  # the workflows under way for it
         self._window = SendWindow(credit)
         self._reader = JournalReader(folder)
+        self._unread: _Trouble | None = None  # with reading the journal
+        self._untold: _Trouble | None = None  # with finding out how it ended
+        self._given_up = False  # in this what can't be read
         if (folder / "starting").exists():
             self.phase = Phase.RUNNING
         if (result := read_result(folder)) is not None:
@@ -222,18 +250,34 @@ class HeldAttempt:
         """
         return self.phase is Phase.RUNNING and ((self.folder / "result.json").exists() or not lock_held(self.folder))
 
+    def may_conclude(self, now: float) -> bool:
+        """Whether it is time to `conclude`, which may have failed before."""
+        return self._untold is None or now >= self._untold.again
+
+    def not_concluded(self, now: float, error: OSError) -> None:
+        """`conclude` has failed."""
+        if self._untold is None:
+            self._untold = _Trouble(now)
+        elif not self._untold.try_again(now, error):
+            self._untold, self._given_up = None, True
+
     def conclude(self, now: int) -> Result:
         """
         The result of an attempt whose runner has ended; written in its name, if it died before it could. Blocks on
-        the disk: for a thread.
+        the disk: for a thread. Raises OSError; what then can't be read for `PATIENCE`, of the journal too, is lost.
         """
-        result = read_result(self.folder)
+        try:
+            result = read_result(self.folder)
+        except OSError:
+            if not self._given_up:
+                raise
+            result = None
         if result is not None:
             return result
         if lock_held(self.folder):
             raise BlockingIOError("its result can't be read, and its runner lives")
         kill_remains(self.folder, self.spec.cgroups)
-        journal = repair(self.folder)
+        journal = repair(self.folder, give_up=self._given_up)
         errors = ""
         with contextlib.suppress(OSError):
             errors = (self.folder / "runner.err").read_bytes()[-500:].decode("utf-8", "replace").strip()
@@ -318,24 +362,39 @@ class HeldAttempt:
         self.synced = False
         self.final_sent = None
 
-    def read(self, limit: int) -> list[Batch]:
+    def read(self, limit: int, now: float) -> list[Batch]:
         """
         The next batches to send, of about ``limit`` bytes, within its credit; empty if there is nothing or no
-        credit, or while it is `searching`. They count as sent.
+        credit, or while it is `searching`. They count as sent. ``now`` is the reactor's time.
         """
         if self._window.free <= 0:
             return []
-        try:
-            read = self._reader.read(min(limit, self._window.free))
-        except OSError:
-            # Too many open files, a disk that doesn't answer: that passes, and the next look tries again.
+        if self._unread is not None and now < self._unread.again:
             self.may_have_more = False
             return []
+        try:
+            read = self._reader.read(min(limit, self._window.free))
+        except OSError as error:
+            self._could_not_read(now, error)
+            return []
+        self._unread = None
         if not read:
             self.may_have_more = self._reader.searching
             return []
         self._window.sent(read[-1][0].end, sum(size for _batch, size in read))
         return [batch for batch, _size in read]
+
+    def _could_not_read(self, now: float, error: OSError) -> None:
+        """Too many open files, a disk that doesn't answer: that passes, and a later look tries again. Or it is lost."""
+        if self._unread is None:
+            self._unread = _Trouble(now)
+            self._log.error("the journal of {name} can't be read now: {error}", name=self.name, error=error)
+        elif not self._unread.try_again(now, error):
+            self._unread = None
+            self._reader.give_up()
+            self._log.error("a part of the journal of {name} is given up: {error}", name=self.name, error=error)
+            return
+        self.may_have_more = False
 
     @property
     def searching(self) -> bool:

@@ -455,7 +455,7 @@ class BuilderService(MultiService):
             held.cancel()
         if held.starting:
             self.start(held)
-        if held.look():
+        if held.may_conclude(self._reactor.seconds()) and held.look():
             self._once(held, "concluding", self._conclude(held))
         if held.synced and "asking" not in held.busy and held.permit_wanted() is not None:
             self._once(held, "asking", self._ask_permit(held))
@@ -491,6 +491,7 @@ class BuilderService(MultiService):
             result = await self._in_thread(held.conclude, self._now())
         except OSError as error:
             self._log.error("how {name} ended can't be told yet: {error}", name=held.name, error=error)
+            held.not_concluded(self._reactor.seconds(), error)
             return
         crash_point(CrashPoint.BUILDER_END_KNOWN)
         held.ended(result)
@@ -505,11 +506,11 @@ class BuilderService(MultiService):
         link = self._link
         if link is None or not link.synced:
             return
-        if self._forwarding.pump(link):
+        now = self._reactor.seconds()
+        if self._forwarding.pump(link, now):
             crash_after_turn(self._reactor, CrashPoint.BUILDER_LOG_SENT)
         if self._next_pump is None and self._forwarding.searching and not link.peer.paused:
             self._next_pump = self._reactor.callLater(0, self._pump_on)
-        now = self._reactor.seconds()
         for held in self._held.values():
             if (
                 held.synced

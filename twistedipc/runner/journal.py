@@ -10,10 +10,15 @@ is missing or short: the reader goes on behind it, at the next line that verifie
 `builds.logs.Gap`. Since every line carries its number, nothing is ever renumbered, nor shown twice. What doesn't
 verify at the journal's very end may just not be there yet, so it is waited for; once it is known how many records
 there are (`JournalReader.ends_at`), it is a gap as well. Read again, the same damage gives the same gaps.
+
+What the disk doesn't give to read at all may come a little later, so reading raises, and may be tried again. How long
+is the caller's to say: once a segment is given up (`JournalReader.give_up`), what can't be read of it is damage like
+any other, to the page, and everything around it comes.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable
@@ -43,6 +48,12 @@ _BLOCK = 256 * 1024
 
 # About how many bytes are looked at in one call while nothing is found in them: the caller has others to serve.
 _LOOKED_AT = 512 * 1024
+
+# In what pieces it is found out what can't be read: what a disk loses is whole blocks, and none is larger.
+_PAGE = 4096
+
+#: When reading raises one of these, it isn't the disk: this process or its machine lacks something, and will have it.
+SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 # How far a line's beginning is from where `JOURNAL_LINE_HEAD` is found in it.
 _CHECKSUM = 8
@@ -173,7 +184,8 @@ class _Position:
 class JournalReader:
     """
     Reads the journal in an attempt's folder, in order, as far as it is there. Made for following a journal that is
-    being written: a line that isn't whole is just not there yet. What is damaged is passed over, and comes as a `Gap`.
+    being written: a line that isn't whole is just not there yet. What is damaged is passed over, and comes as a `Gap`;
+    so is what can't be read, once it is given up.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -187,6 +199,10 @@ class JournalReader:
         self.searching = False
         #: the segment of the last good line, and the offset of its end; None if there was none
         self.good: tuple[Path, int] | None = None
+        self._failing: Path | None = None  # what the last OSError was about
+        self._given_up: set[Path] = set()
+        self._unreadable: dict[int, str] = {}  # pages of the segment that is open, and why
+        self._unlisted = ""  # why it can't be told what segments there are
 
     def ends_at(self, lines: int) -> None:
         """Nothing is written to the journal any more, and it has so many records: what can't be read is lost."""
@@ -204,7 +220,7 @@ class JournalReader:
     def read(self, limit_bytes: int = _BLOCK) -> list[tuple[Batch, int]]:
         """
         The next batches, each with the bytes of its JSON: about ``limit_bytes`` of them, at least one if there is one.
-        Nothing: there is no more now; or, if `searching`, none was found yet. Raises OSError.
+        Nothing: there is no more now; or, if `searching`, none was found yet. Raises OSError: try again, or `give_up`.
         """
         self.searching = False
         looked_at = 0
@@ -217,6 +233,11 @@ class JournalReader:
                 self.searching = True
                 return []
 
+    def give_up(self) -> None:
+        """What the last `read` raised OSError about won't get better: pass over what can't be read of that segment."""
+        if self._failing is not None:
+            self._given_up.add(self._failing)
+
     def close(self) -> None:
         """Close the file; reading opens it again."""
         if self._descriptor >= 0:
@@ -228,21 +249,24 @@ class JournalReader:
         """Batches from the next block, without those before `next`; and how much was looked at, 0 at the end."""
         at = self._at or self._open_at(self.next)
         if at is None:
-            return self._rest("there is none"), 0
+            return self._rest(self._unlisted or "there is none"), 0
         block, size = self._whole_lines(at, limit)
         if not size:
-            later = [path for _first, path in segments(self._folder) if path.name > at.path.name]
+            later = [path for _first, path in self._segments() if path.name > at.path.name]
             if later:
                 # A segment's file appears only after the one before it was written to its end: but when that one was
                 # looked at, its end may not have been there.
                 block, size = self._whole_lines(at, limit)
         if size:
             return self._batches(at, block), size
-        torn = os.fstat(self._descriptor).st_size > at.offset
+        length = self._length(at)
+        torn = length > at.offset
         if not later:
-            return self._rest(at.damage or ("its last line has no end" if torn else "it is shorter than it was")), 0
+            unread = self._unread(at.offset, length)
+            why = unread or ("its last line has no end" if torn else "it is shorter than it was")
+            return self._rest(at.damage or why), 0
         if torn:
-            at.damage = at.damage or "a segment is cut short"
+            at.damage = at.damage or self._unread(at.offset, length) or "a segment is cut short"
         self._go_on(at, later[0])
         return [], 4096
 
@@ -257,7 +281,8 @@ class JournalReader:
                 if not valid_shape(batch) or (batch.first > at.record and batch.end > MAX_RECORD):
                     raise BadJournalLine("it isn't a batch")
             except BadJournalLine as error:
-                at.damage = at.damage or str(error)
+                unread = self._unread(at.offset + begin, at.offset + end)
+                at.damage = at.damage or unread or str(error)
                 begin = _next_beginning(block, begin, end)
                 continue
             self._take(at, batch, end - begin - _CHECKSUM - 1, found)
@@ -302,7 +327,7 @@ class JournalReader:
         """
         smallest = size = max(limit, 4096)
         while True:
-            block = os.pread(self._descriptor, size, at.offset)
+            block = self._pread(at, size)
             # A line that is longer than the limit comes alone: with others behind it, it may not fit into a frame.
             end = block.rfind(b"\n") if size == smallest else block.find(b"\n")
             if end >= 0:
@@ -310,7 +335,7 @@ class JournalReader:
             if len(block) < size:
                 return b"", 0
             if size >= _LONGEST:
-                at.damage = at.damage or "a line has no end"
+                at.damage = at.damage or self._unread(at.offset, at.offset + size) or "a line has no end"
                 # Only at its last beginning may a line begin that ends behind this block; the beginning itself may be
                 # cut by the block's end.
                 head = block.rfind(JOURNAL_LINE_HEAD, _CHECKSUM + 1)
@@ -321,31 +346,101 @@ class JournalReader:
 
     def _open_at(self, record: int) -> _Position | None:
         """Open the segment that has the record, or would have it; None if there is no journal yet."""
-        found = segments(self._folder)
+        found = self._segments()
         if not found:
             return None
         before = [each for each in found if each[0] <= record]
         # If the segments before the first that is there are missing, the record is due at its beginning.
         first, path = before[-1] if before else (record, found[0][1])
-        self._open(path)
+        unread = self._open(path)
         self._at = _Position(path, first)
-        if not before:
-            self._at.damage = "a segment is missing"
+        self._at.damage = unread or ("" if before else "a segment is missing")
         return self._at
 
     def _go_on(self, at: _Position, path: Path) -> None:
         """Go on at the beginning of the next segment, which should have the record that is due."""
         if path.name != segment_name(at.record):
             at.damage = at.damage or "a segment is missing"
-        self._open(path)
+        unread = self._open(path)
+        at.damage = at.damage or unread
         at.path = path
         at.offset = 0
 
-    def _open(self, path: Path) -> None:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def _open(self, path: Path) -> str:
+        """Open a segment. If it can't be, and is given up, it is as good as empty: returns why, else ""."""
+        unread = ""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            self._failed(path, error)
+            unread = _unread(error)
+            descriptor = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         if self._descriptor >= 0:
             os.close(self._descriptor)
         self._descriptor = descriptor
+        self._unreadable = {}
+        return unread
+
+    # -- what can't be read
+
+    def _failed(self, path: Path, error: OSError) -> None:
+        """Reading failed there: raise that, unless it is given up."""
+        if path not in self._given_up or error.errno in SHORTAGES:
+            self._failing = path
+            raise error
+
+    def _segments(self) -> list[tuple[int, Path]]:
+        try:
+            return segments(self._folder)
+        except OSError as error:
+            self._failed(self._folder, error)
+            self._unlisted = _unread(error)
+            return []
+
+    def _length(self, at: _Position) -> int:
+        """How long the segment is that is open."""
+        try:
+            return os.fstat(self._descriptor).st_size
+        except OSError as error:
+            self._failed(at.path, error)
+            return 0
+
+    def _pread(self, at: _Position, size: int) -> bytes:
+        """Up to ``size`` bytes from the place on; zeros where they can't be read, which are no line's."""
+        try:
+            return os.pread(self._descriptor, size, at.offset)
+        except OSError as error:
+            self._failed(at.path, error)
+        found = bytearray()
+        end = min(at.offset + size, self._length(at))
+        while (offset := at.offset + len(found)) < end:
+            piece = self._piece(offset // _PAGE, offset, min(_PAGE - offset % _PAGE, end - offset))
+            if not piece:
+                break  # it is shorter by now
+            found += piece
+        return bytes(found)
+
+    def _piece(self, page: int, offset: int, size: int) -> bytes:
+        # A disk may take its time to say that it can't: a page is asked for once.
+        if page not in self._unreadable:
+            try:
+                return os.pread(self._descriptor, size, offset)
+            except OSError as error:
+                if error.errno in SHORTAGES:
+                    raise
+                self._unreadable[page] = _unread(error)
+        return bytes(size)
+
+    def _unread(self, begin: int, end: int) -> str:
+        """Why a part of the segment can't be read, between these offsets; "" if all can."""
+        if not self._unreadable:
+            return ""
+        pages = range(begin // _PAGE, (end + _PAGE - 1) // _PAGE)
+        return next((self._unreadable[page] for page in pages if page in self._unreadable), "")
+
+
+def _unread(error: OSError) -> str:
+    return f"a part of it can't be read ({os.strerror(error.errno or errno.EIO)})"
 
 
 def _next_beginning(block: bytes, begin: int, end: int) -> int:
@@ -379,21 +474,29 @@ def scan(folder: Path) -> tuple[int, str]:
     How many records the journal in an attempt's folder has up to its last good line, those in gaps counted, and their
     `LogDigest`, which is "" if there are gaps.
     """
-    digest, _good = _scan(folder)
+    digest, _good = _scan(folder, give_up=False)
     return digest.count, digest.hexdigest()
 
 
-def _scan(folder: Path) -> tuple[LogDigest, tuple[Path, int] | None]:
+def _scan(folder: Path, *, give_up: bool) -> tuple[LogDigest, tuple[Path, int] | None]:
     """The digest of what there is, and the segment and offset where its last good line ends."""
     reader = JournalReader(folder)
     digest = LogDigest()
     try:
-        while (batches := reader.read()) or reader.searching:
+        while True:
+            try:
+                batches = reader.read()
+            except OSError as error:
+                if not give_up or error.errno in SHORTAGES:
+                    raise
+                reader.give_up()
+                continue
+            if not batches and not reader.searching:
+                return digest, reader.good
             for batch, _size in batches:
                 digest.add(batch)
     finally:
         reader.close()
-    return digest, reader.good
 
 
 class Repaired(msgspec.Struct, frozen=True, kw_only=True):
@@ -404,15 +507,15 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     cut: int  # bytes that were cut off
 
 
-def repair(folder: Path) -> Repaired:
+def repair(folder: Path, *, give_up: bool = False) -> Repaired:
     """
     Cut the journal of a dead runner back to its last good line. Mostly that is nothing, or one line that was being
     written. What is damaged before it stays as it is: a gap, for whoever reads it. Idempotent. Only for a journal whose
-    runner is dead.
+    runner is dead. Raises OSError; or, to ``give_up``, takes what can't be read for damaged, and cuts nothing.
     """
-    digest, good = _scan(folder)
+    digest, good = _scan(folder, give_up=give_up)
     cut = 0
-    for _first, path in segments(folder / JOURNAL):
+    for _first, path in [] if give_up else segments(folder / JOURNAL):
         if good is None or path.name > good[0].name:
             cut += path.stat().st_size
             path.unlink()
