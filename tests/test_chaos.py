@@ -27,16 +27,19 @@ from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint, c
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
-from twistedipc.builds.logs import Lines, LogDigest, StepStarted, encoder
+from twistedipc.builds.attempt import Result, write_file
+from twistedipc.builds.logs import Annotation, Batch, Gap, Lines, LogDigest, Progress, StepStarted, Summary, encoder
 from twistedipc.cli.chaos import strangers
+from twistedipc.cli.chaos.damage import Way, damage, written
 from twistedipc.cli.chaos.disk import SmallDisk
-from twistedipc.cli.chaos.oracle import LogCheck
+from twistedipc.cli.chaos.oracle import Damage, LogCheck, Wrong
 from twistedipc.cli.chaos.outcome import Options, Outcome
 from twistedipc.cli.chaos.plan import ALONE, BUSY_TIMEOUT, MOST_AT_ONCE, FaultKind, faults, volleys
 from twistedipc.cli.chaos.platform import Platform
 from twistedipc.cli.chaos.proxy import LinkProxy, ProxyReactor
 from twistedipc.cli.chaos.strangers import Answer
 from twistedipc.cli.chaos.workload import extra_starts
+from twistedipc.runner.journal import Journal, JournalReader
 from twistedipc.web.schemas import NewBuild
 
 
@@ -74,13 +77,16 @@ def test_most_faults_are_short_and_some_are_long() -> None:
 SEED, BUILD, LINES = 3, 42, 30
 
 
+def value(what: object) -> str:
+    """What the oracle says."""
+    return hashlib.sha256(f"{SEED}:{BUILD}:{what}".encode()).hexdigest()[:16]
+
+
 def records() -> list[Any]:
     """The records of an oracle's log."""
-    printed = [
-        f"o {number} {hashlib.sha256(f'{SEED}:{BUILD}:{number}'.encode()).hexdigest()[:16]}"
-        for number in range(1, LINES + 1)
-    ]
-    return [StepStarted(0, "oracle", "python"), "Fetching …", *printed]
+    printed = [f"o {number} {value(number)}" for number in range(1, LINES + 1)]
+    said = [Annotation("notice", f"a {number} {value(f'a{number}')}") for number in range(1, LINES // 10 + 1)]
+    return [StepStarted(0, "oracle", "python"), "Fetching …", *printed, *said, Progress(1), Summary(value("summary"))]
 
 
 def stream(found: list[Any], cuts: list[int], sha256: str | None = None) -> list[dict[str, Any]]:
@@ -161,6 +167,81 @@ def test_what_comes_after_a_gap_is_checked_on(first: int, last: int) -> None:
     assert wrong == type(wrong)(lost=last + 1 - first, unverified=1)
 
 
+def test_what_is_wrong_with_remarks_is_seen() -> None:
+    """One that is missing, doubled, changed, or before its lines; a last progress and a summary that aren't there."""
+    right, first = records(), LINES + 2
+    for damaged, expected in (
+        (right[:first] + right[first + 1 :], "reordered"),
+        (right[: first + 2] + right[first + 3 :], "lost"),
+        ([*right[: first + 1], *right[first:]], "reordered"),
+        ([*right[:first], Annotation("notice", "a 1 0123"), *right[first + 1 :]], "changed"),
+        ([*right[:10], right[first], *right[10:first], *right[first + 1 :]], "reordered"),
+        ([record for record in right if not isinstance(record, Progress)], "lost"),
+        ([record for record in right if not isinstance(record, Summary)], "lost"),
+        ([*right, Summary("another")], "changed"),
+    ):
+        wrong = check(stream(damaged, [])).wrong
+        assert getattr(wrong, expected) == wrong.total == 1
+
+
+def test_a_gap_that_damage_has_made_is_right_and_nothing_else_is() -> None:
+    """Once, of exactly these records, and with an end that doesn't say that the log is complete."""
+
+    def wrong(damage: Damage, *gaps: Gap, complete: bool = False) -> Wrong:
+        found = LogCheck(SEED, BUILD, LINES, [damage])
+        whole = stream(records(), [10, 20])
+        messages = [whole[0], *(json.loads(encoder.encode(gap)) for gap in gaps), whole[2], whole[3]]
+        for message in messages if gaps else whole:
+            found.take({**message, "complete": complete} if message["type"] == "end" else message)
+        return found.wrong
+
+    gap = Gap(11, 20, "damaged")
+    assert wrong(Damage(11, 11, 20), gap) == Wrong()
+    assert wrong(Damage(5, 13, 20), gap) == Wrong()
+    assert wrong(Damage(11, 11, 20), gap, complete=True) == Wrong(unverified=1)
+    assert wrong(Damage(12, 12, 20), gap) == Wrong(lost=10, unsaid=1)
+    assert wrong(Damage(11, 11, 21), gap) == Wrong(lost=10, unsaid=1)
+    assert wrong(Damage(11, 11, 20), Gap(11, 15, "x"), Gap(16, 20, "x")) == Wrong(lost=10, unsaid=1)
+    assert wrong(Damage(11, 11, 20), complete=True) == Wrong(unsaid=1)
+
+
+@pytest.mark.parametrize("way", Way)
+def test_a_damaged_journal_lacks_exactly_what_it_is_said_to(tmp_path: Path, way: Way) -> None:
+    """Whatever the chance. What a builder may have read is left alone, but with a segment that is gone."""
+    for seed in range(20):
+        folder = tmp_path / str(seed) / f"7-1-{'ab' * 16}"
+        folder.mkdir(parents=True)
+        journal = Journal(folder, lambda: None)
+        for first in range(1, 31, 3):
+            journal.append(Lines(first, 1, 0, ["one", "two", "three"]))
+        before = written(folder.parent)
+        assert before == {folder: 30}
+        assert damage(before, way, random.Random(seed)) is None
+        for first in range(31, 61, 3):
+            journal.append(Lines(first, 1, 0, ["one", "two", "three"]))
+        assert way is not Way.REMOVE or damage(before, way, random.Random(seed)) is None
+        result = Result(outcome="succeeded", lines=60, sha256=journal.hexdigest(), started=1, ended=2)
+        write_file(folder / "result.json", result)
+        found = damage(before, way, random.Random(seed))
+        assert found is not None
+        attempt, done = found
+        assert attempt == "7-1"
+        reader = JournalReader(folder)
+        reader.ends_at(60)
+        batches = [batch for batch, _size in iter_reader(reader)]
+        (gap,) = [batch for batch in batches if isinstance(batch, Gap)]
+        assert done.earliest <= gap.first <= done.latest
+        assert gap.to == done.last
+        assert sum(batch.end - batch.first for batch in batches) == 60
+        assert way is Way.REMOVE or gap.first > 30
+
+
+def iter_reader(reader: JournalReader) -> Iterator[tuple[Batch, int]]:
+    """All that there is."""
+    while found := reader.read():
+        yield from found
+
+
 def test_extra_starts_are_counted(tmp_path: Path) -> None:
     """Each attempt may have been written down once."""
     starts = tmp_path / "starts"
@@ -181,7 +262,7 @@ def test_any_count_that_is_not_0_is_bad() -> None:
         setattr(outcome, name, 1)
         assert not outcome.good
     for wrong in ("wrong", "stored_wrong"):
-        for name in ("lost", "duplicated", "reordered", "changed", "unverified"):
+        for name in ("lost", "duplicated", "reordered", "changed", "unverified", "unsaid"):
             outcome = Outcome(seed=1)
             setattr(getattr(outcome, wrong), name, 1)
             assert not outcome.good

@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from twistedipc.builds.states import TERMINAL, AttemptState
+from twistedipc.builds.states import TERMINAL
 from twistedipc.cli.chaos.oracle import LogCheck
 from twistedipc.cli.chaos.outcome import Outcome
 from twistedipc.cli.chaos.platform import Platform
 from twistedipc.cli.chaos.workload import Seen, Workload
 from twistedipc.cli.client import path
 from twistedipc.cli.output import note
-from twistedipc.web.schemas import Build, BuildDetail, Builds
+from twistedipc.web.schemas import Attempt, Build, BuildDetail, Builds
 
 #: Seconds for the builder to have tidied up.
 TIDY_DEADLINE = 20.0
@@ -39,7 +39,7 @@ def audit(platform: Platform, workload: Workload, outcome: Outcome) -> None:
                 outcome.unended += 1
                 note(f"build {build}, attempt {attempt.number} is {attempt.state}")
                 continue
-            _check_stored(platform, workload, outcome, build, attempt.number, attempt.state)
+            _check_stored(platform, workload, outcome, build, attempt)
     if folders := _left(platform.attempt_folders):
         outcome.folders_left += len(folders)
         note(f"the builder still has {folders}")
@@ -58,14 +58,13 @@ def _builds(platform: Platform) -> Iterator[Build]:
         before = page.next
 
 
-def _check_stored(
-    platform: Platform, workload: Workload, outcome: Outcome, build: int, number: int, state: AttemptState
-) -> None:
-    """One attempt's log, from the store."""
+def _check_stored(platform: Platform, workload: Workload, outcome: Outcome, build: int, attempt: Attempt) -> None:
+    """One attempt's log, from the store; and what the API has in short of what the build has said in it."""
+    number, state = attempt.number, attempt.state
     lines = workload.lines.get(build)
     if lines is None:
         return
-    check = LogCheck(workload.seed, build, lines)
+    check = LogCheck(workload.seed, build, lines, workload.damages.get((build, number), []))
     after = 0
     while check.end is None:
         query: dict[str, str | int | None] = {"format": "json", "attempt": number, "after": after}
@@ -78,6 +77,7 @@ def _check_stored(
             break
         after = page["after"]
     outcome.stored += check.checked
+    outcome.destroyed += check.destroyed
     outcome.stored_wrong.add(check.wrong)
     end = check.end
     stored = None if end is None else Seen(end["lines"], end["sha256"], end["state"])
@@ -87,6 +87,9 @@ def _check_stored(
     if stored is None or stored.state != state.value or (seen is not None and seen != stored):
         outcome.disagreements += 1
         note(f"build {build}, attempt {number} is {state}; the store's log ends with {stored}, viewers saw {seen}")
+    if (attempt.annotations.notices, attempt.summary) != (check.remarks, check.summary):
+        outcome.disagreements += 1
+        note(f"build {build}, attempt {number} has {check.remarks} remarks in its log, and {attempt.annotations}")
 
 
 def _left(look: Callable[[], list[Any]]) -> list[Any]:

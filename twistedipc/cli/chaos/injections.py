@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from twistedipc.cli.chaos import strangers
+from twistedipc.cli.chaos.damage import Way, damage, writing, written
 from twistedipc.cli.chaos.outcome import Outcome
 from twistedipc.cli.chaos.plan import Fault, FaultKind
 from twistedipc.cli.chaos.platform import Platform
@@ -35,6 +36,9 @@ CANCEL_DEADLINE = 3.0
 #: than it is to, if no wish was refused yet: what SQLite has of its log's file has some room.
 MOST_WISHES = 4
 REFUSAL_PATIENCE = 1.5
+
+#: Seconds in which builds must have written enough, or one of them ended, for a journal to be damaged.
+DAMAGE_PATIENCE = 4.0
 
 #: Seconds between two wishes while the disk under the ledger is full.
 _ASK_INTERVAL = 0.1
@@ -90,6 +94,8 @@ class Injections:
                 await deferToThread(platform.fill, fault.kind)
                 await self._sleep(fault.seconds)
                 await self._make_room(fault.kind)
+            case FaultKind.DAMAGE_JOURNAL:
+                await self._damage_journal(fault.choice)
             case FaultKind.DATABASE_FULL:
                 await self._database_full(fault)
             case FaultKind.DATABASE_LOCKED:
@@ -116,6 +122,30 @@ class Injections:
             pid, attempt = found[choice % len(found)]
             self._workload.runner_killed(attempt)
             os.kill(pid, signal.SIGKILL)
+
+    async def _damage_journal(self, choice: int) -> None:
+        """
+        When a build writes, kill the builder, damage what is written meanwhile, and start it again. To remove a segment
+        of a build that has ended, one must end: if none does, another thing is done.
+        """
+        attempts = self._platform.folder / "builder" / "attempts"
+        until = self._reactor.seconds() + DAMAGE_PATIENCE
+        while not await deferToThread(writing, attempts) and self._reactor.seconds() < until:
+            await self._sleep(0.05)
+        self._platform.kill("builder")
+        chance = random.Random(choice)
+        before = await deferToThread(written, attempts)
+        ways = [list(Way)[choice % len(Way)], Way.FLIP]
+        for way in ways:
+            until = self._reactor.seconds() + DAMAGE_PATIENCE
+            done = None
+            while done is None and self._reactor.seconds() < until:
+                await self._sleep(0.1)
+                done = await deferToThread(damage, before, way, chance)
+            if done is not None:
+                self._workload.journal_damaged(*done)
+                break
+        self._platform.start("builder")
 
     # -- the link and viewers
 

@@ -49,6 +49,8 @@ class Outcome:
     checked: int = 0  # oracle's lines, over all viewers
     stored: int = 0  # oracle's lines, as the store has them in the end
     connections: int = 0  # of all viewers
+    damages: int = 0  # to journals
+    destroyed: int = 0  # records, by these, as the store has them in the end
     answers: int = 0  # to what was asked in the middle of a fault
     refused: int = 0  # of these, with a 429 or 503
     thrown: int = 0  # connections of strangers
@@ -78,6 +80,7 @@ class Outcome:
             "lines reordered": self.wrong.reordered,
             "lines changed": self.wrong.changed,
             "logs not verified": self.wrong.unverified,
+            "damages not said": self.wrong.unsaid,
             "faults in stored logs": self.stored_wrong.total,
             "builds lost": self.builds_lost,
             "builds doubled": self.builds_doubled,

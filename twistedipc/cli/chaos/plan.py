@@ -35,6 +35,7 @@ class FaultKind(StrEnum):
     CANCEL = "cancel"  # a build, at any moment of its life
     POST_STORM = "post-storm"  # one wish for a build, many times at once, with one Idempotency-Key
     DISK_FULL = "disk-full"  # under the journals
+    DAMAGE_JOURNAL = "damage-journal"  # while the builder is dead
     DATABASE_FULL = "database-full"  # the disk under the ledger
     DATABASE_LOCKED = "database-locked"  # another process holds SQLite's lock for writing
 
@@ -67,6 +68,7 @@ TARGETS: Final[dict[FaultKind, frozenset[Target]]] = {
     _K.LINK_SHREDDED: frozenset({Target.LINK}),
     _K.VIEWERS_STUCK: frozenset({Target.VIEWERS}),
     _K.DISK_FULL: frozenset({Target.JOURNALS}),
+    _K.DAMAGE_JOURNAL: frozenset({Target.BUILDER, Target.JOURNALS}),
     _K.DATABASE_FULL: frozenset({Target.DATABASE}),
     _K.DATABASE_LOCKED: frozenset({Target.DATABASE}),
 }

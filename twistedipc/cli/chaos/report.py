@@ -73,6 +73,8 @@ def _figures(outcome: Outcome) -> dict[str, int]:
         "attempts": outcome.attempts,
         "lines_checked": outcome.checked,
         "lines_checked_in_the_store": outcome.stored,
+        "journals_damaged": outcome.damages,
+        "records_destroyed_by_that": outcome.destroyed,
         "connections": outcome.connections,
         "connections_of_strangers": outcome.thrown,
         "answers_judged": outcome.answers,

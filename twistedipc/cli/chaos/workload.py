@@ -22,7 +22,7 @@ from twisted.internet.threads import deferToThread
 from twistedipc.builds.attempt import Publish
 from twistedipc.builds.states import AttemptState
 from twistedipc.cli.chaos import oracle
-from twistedipc.cli.chaos.oracle import LogCheck
+from twistedipc.cli.chaos.oracle import Damage, LogCheck
 from twistedipc.cli.chaos.outcome import Options, Outcome
 from twistedipc.cli.chaos.platform import Platform
 from twistedipc.cli.chaos.viewers import Viewer, ViewerReactor
@@ -60,6 +60,7 @@ class Workload:
         self.viewers: set[Viewer] = set()
         self.lines: dict[int, int] = {}  # build -> how many its oracle prints
         self.seen: dict[tuple[int, int], Seen] = {}  # build and attempt -> how it ended
+        self.damages: dict[tuple[int, int], list[Damage]] = {}  # build and attempt -> to its journal
         self.seed = options.seed
         self.project = ""  # of the builds that faults ask for
         self._reactor = reactor
@@ -227,7 +228,8 @@ class Workload:
                 done.callback(None)
 
         for _ in range(options.viewers):
-            check = LogCheck(options.seed, build, self.lines[build])
+            damages = self.damages.setdefault((build, attempt), [])
+            check = LogCheck(options.seed, build, self.lines[build], damages)
             token = self._platform.client.token
             viewer = Viewer(self._reactor, self._platform.port, token, attempt, check, self._chance, ended)
             left.add(viewer)
@@ -265,6 +267,12 @@ class Workload:
     def runner_killed(self, attempt: str) -> None:
         """The runner of this attempt was killed: it is lost, as it must be."""
         self._killed.add(attempt)
+
+    def journal_damaged(self, attempt: str, damage: Damage) -> None:
+        """This attempt's log must have a gap."""
+        build, number = map(int, attempt.split("-"))
+        self.damages.setdefault((build, number), []).append(damage)
+        self._outcome.damages += 1
 
     def count_starts(self) -> None:
         """Each attempt may have been started once."""
