@@ -16,6 +16,7 @@ from typing import Any, cast
 import msgspec
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import Clock
+from twisted.logger import formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -44,6 +45,7 @@ from twistedipc.ipc.session import FRAME_LIMIT, Side
 from twistedipc.ipc.testing import ConnectedPair, connected_pair, settings
 from twistedipc.runner import journal as journal_module
 from twistedipc.runner.journal import Journal
+from twistedipc.runner.liveness import lock_held
 from twistedipc.server.builders import VOCABULARY as APISERVER_VOCABULARY
 
 LEASE = "0123456789abcdef0123456789abcdef"
@@ -841,6 +843,59 @@ class Trouble(BuilderCase):
         self.assertEqual(("lost", 3, ""), (final.result.outcome, final.result.lines, final.result.sha256))
         gap = Gap(2, 2, "the journal is damaged: a part of it can't be read (Input/output error)")
         self.assertEqual(["one", gap, "three"], self.apiserver.records())
+
+
+class Waiting(BuilderCase):
+    """A builder that lets its builds end before it leaves."""
+
+    WAIT = 100.0
+
+    def start(self, slots: int = 2) -> BuilderService:
+        """With ``wait``."""
+        service = BuilderService(cast(Any, self.reactor), self.settings, slots=slots, now=lambda: 7, wait=self.WAIT)
+        service.startService()
+        return service
+
+    def stop(self) -> None:
+        """The test does."""
+
+    def test_it_leaves_when_its_builds_are_handed_over(self) -> None:
+        self.link()
+        runner = self.run_one()
+        stopped = self.service.stopService()
+        runner.write("one")
+        self.later(self.WAIT / 2)
+        self.assertNoResult(stopped)
+        runner.finish()
+        self.later()
+        self.assertNoResult(stopped)
+        self.assertEqual(1, len(self.apiserver.take(m.Final)))
+        self.say(m.FinalAck(attempt="1-1", lease=LEASE))
+        self.later()
+        self.successResultOf(stopped)
+
+    def test_it_leaves_after_a_while_all_the_same_and_says_what_it_leaves(self) -> None:
+        self.link()
+        runner = self.run_one()
+        said: list[str] = []
+        log = cast(Any, self.service)._log.__class__(observer=lambda event: said.append(formatEvent(event)))
+        self.patch(BuilderService, "_log", log)
+        stopped = self.service.stopService()
+        self.later(self.WAIT - 1)
+        self.assertNoResult(stopped)
+        self.later(2)
+        self.successResultOf(stopped)
+        self.assertIn("leaving after 100 s, with 1-1 held", said[-1])
+        self.assertTrue(lock_held(runner.folder), "nobody has ended it")
+        # Not the last word: the next one goes on with it, and leaves at once when nothing is held.
+        self.service = self.start()
+        self.link()
+        runner.finish()
+        self.later()
+        self.assertEqual(["succeeded"], [final.result.outcome for final in self.apiserver.take(m.Final)])
+        self.say(m.FinalAck(attempt="1-1", lease=LEASE))
+        self.later()
+        self.successResultOf(self.service.stopService())
 
 
 class Uploads(BuilderCase):

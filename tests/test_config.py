@@ -7,7 +7,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from twisted.python.usage import UsageError
 
+from twistedipc.taps.builder import HANDOVER, Options
 from twistedipc.taps.config import (
     DEFAULT_PATH,
     ApiserverConfig,
@@ -50,6 +52,26 @@ def test_the_smallest_apiserver(tmp_path: Path) -> None:
     assert config.link.dial == [f"unix:{tmp_path}/link.sock"]
     assert config.link.key is None
     assert config.link.tls == LinkTLS()
+
+
+def test_how_long_a_builder_waits_for_its_builds(tmp_path: Path) -> None:
+    """As long as one may take and a little more, or as long as is said; if it waits at all."""
+    path = tmp_path / "builder.toml"
+    path.write_text(f"{BUILDER}limits.timeout = 600\n")
+
+    def seconds(*arguments: str) -> float | None:
+        options = Options()
+        options.parseOptions(["--config", str(path), *arguments])
+        return options.seconds_to_wait
+
+    assert seconds() is None
+    assert seconds("--wait") == 600 + 10 + HANDOVER
+    assert seconds("--wait", "--wait-at-most", "7.5") == 7.5
+    with pytest.raises(UsageError, match="goes with --wait"):
+        seconds("--wait-at-most", "7")
+    for wrong in ("0", "-1", "inf", "nan", "soon", ""):
+        with pytest.raises(UsageError, match="--wait-at-most takes a number of seconds, more than 0"):
+            seconds("--wait", "--wait-at-most", wrong)
 
 
 def test_the_smallest_builder(tmp_path: Path) -> None:

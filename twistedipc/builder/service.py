@@ -83,7 +83,7 @@ class BuilderService(MultiService):
         now: Callable[[], int],
         find_cgroups: Callable[[], Path] | None = None,
         apiserver_url: str = "",
-        wait: bool = False,
+        wait: float | None = None,
     ) -> None:
         super().__init__()
         self._reactor = reactor
@@ -93,7 +93,7 @@ class BuilderService(MultiService):
         self._find_cgroups = find_cgroups  # as `runner.cgroup.find_parent`
         self._cgroups = ""  # the folder below which attempts' control groups are made; "" where there are none
         self._apiserver_url = apiserver_url
-        self._wait = wait  # when told to stop, let the builds end first
+        self._wait = wait  # when told to stop, let the builds end first, for so many seconds at most; None: don't
         self._empty: Deferred[None] | None = None  # fires when nothing is held any more
         self._agent = Agent(reactor, connectTimeout=10.0)
         self._held: dict[str, HeldAttempt] = {}  # by the folder's name
@@ -159,10 +159,8 @@ class BuilderService(MultiService):
         self._draining = True
         if self._link is not None and self._link.synced:
             self._link.send(m.Status(slots=self._slots, draining=True))
-        if self._wait and self._held:
-            self._log.info("waiting for {count} attempts to end", count=len(self._held))
-            self._empty = Deferred()
-            await self._empty
+        if self._wait is not None and self._held:
+            await self._until_empty(self._wait)
         if self._looking.running:
             self._looking.stop()
         if self._doorbell is not None:
@@ -179,10 +177,27 @@ class BuilderService(MultiService):
             os.close(self._lock)
             self._lock = None
 
+    async def _until_empty(self, seconds: float) -> None:
+        """Wait until nothing is held any more; but not for ever: an apiserver that takes it over may never come."""
+        self._log.info(
+            "waiting for {count} attempts to end, for {seconds:.0f} s at most", count=len(self._held), seconds=seconds
+        )
+        self._empty = Deferred()
+        try:
+            await self._empty.addTimeout(seconds, self._reactor)
+        except TimeoutError:
+            self._empty = None
+            self._log.error(
+                "leaving after {seconds:.0f} s, with {names} held; what runs of them runs on, and the next builder on "
+                "this folder goes on with all of them",
+                seconds=seconds,
+                names=", ".join(sorted(held.spec.attempt for held in self._held.values())),
+            )
+
     def stopService(self) -> Deferred[None]:
         """
         Take no more offers and leave. The runners run on, and the next builder on this folder finds them; or, with
-        ``wait``, everything that is held ends and is handed over first.
+        ``wait``, everything that is held ends and is handed over first, if it does in time.
         """
         return Deferred.fromCoroutine(self._stop())
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import ClassVar, cast
 
 from twisted.application.service import IService
+from twisted.python.usage import UsageError
 
 from twistedipc.builder.held import Settings
 from twistedipc.builder.link import VOCABULARY
@@ -15,9 +17,21 @@ from twistedipc.runner.cgroup import find_parent
 from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
 from twistedipc.taps.config import BuilderConfig, ConfigError, load_builder
 
+#: Seconds for what has ended to be handed over to the apiserver: the rest of its log, and its archive.
+HANDOVER = 300.0
+
 
 class LinkedReactor(BuilderReactor, LinkReactor):
     """The reactor, as the builder and its links use it."""
+
+
+def _seconds(text: str) -> float:
+    """A number of seconds, as it is typed. Raises ValueError, which becomes the usage's error."""
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+        if 0 < seconds < float("inf"):
+            return seconds
+    raise ValueError("--wait-at-most takes a number of seconds, more than 0")
 
 
 class Options(ConfigOptions):
@@ -32,11 +46,33 @@ class Options(ConfigOptions):
     optFlags: ClassVar[list[list[str]]] = [
         ["wait", "w", "When told to stop, take nothing new and let the builds end first."],
     ]
+    optParameters: ClassVar[list[list[object]]] = [
+        [
+            "wait-at-most",
+            None,
+            None,
+            "With --wait: seconds after which to leave all the same; builds run on for the next builder. [default: as "
+            f"long as a build may take, by limits.timeout and limits.grace, and {HANDOVER:.0f} s for handing it over]",
+            _seconds,
+        ],
+    ]
     parameters: BuilderConfig
 
     def postOptions(self) -> None:
         """Check the file before anything starts."""
+        if self["wait-at-most"] is not None and not self["wait"]:
+            raise UsageError("--wait-at-most goes with --wait")
         self.parameters = self.read(load_builder)
+
+    @property
+    def seconds_to_wait(self) -> float | None:
+        """How long to let builds end when told to stop; None: not at all."""
+        if not self["wait"]:
+            return None
+        if self["wait-at-most"] is not None:
+            return float(self["wait-at-most"])
+        limits = self.parameters.limits
+        return limits.timeout + limits.grace + HANDOVER
 
 
 def makeService(options: Options) -> IService:
@@ -59,7 +95,7 @@ def makeService(options: Options) -> IService:
         now=now,
         find_cgroups=find_parent,
         apiserver_url=config.apiserver_url,
-        wait=bool(options["wait"]),
+        wait=options.seconds_to_wait,
     )
     try:
         service.claim()
