@@ -40,12 +40,13 @@ from twistedipc.ipc.stream import (
     ReceiveWindow,
     SendWindow,
     StreamAck,
+    StreamClose,
     StreamItems,
     StreamOpen,
     StreamPosition,
     StreamRefused,
 )
-from twistedipc.ipc.streams import CREDIT, LEAST_RETRY, LINK_ALLOWANCE, RETRY_AFTER, TURN_BYTES
+from twistedipc.ipc.streams import CREDIT, LEAST_RETRY, LINK_ALLOWANCE, MAX_STREAMS, RETRY_AFTER, TURN_BYTES
 from twistedipc.ipc.testing import ServicePair
 
 
@@ -483,6 +484,85 @@ class StreamTests(SynchronousTestCase):
         self.pair.pump()
         assert not paused()
         assert len(self.service.shelves) == 21  # with the one of the start
+
+    def flushed(self, stream: Stream, *numbers: int) -> Deferred[None]:
+        """Write these, and let them be sent."""
+        for number in numbers:
+            self.successResultOf(Deferred.fromCoroutine(stream.write(Item(number))))
+        flushed = stream.flushed()
+        self.pair.pump()
+        return flushed
+
+    def test_a_link_opens_and_closes_streams_for_ever(self) -> None:
+        """Used or not, or refused in the end: what is closed has no place among those of the link."""
+        for n in range(3 * MAX_STREAMS):
+            outbox = MemoryOutbox()
+            if n % 3 == 1:
+                outbox.first = outbox.next = 7  # there is no shelf that has the first six
+            stream = self.pair.remote.stream("items", outbox)
+            self.pair.pump()
+            if n % 3 == 1:
+                self.failureResultOf(stream.flushed(), StreamFailed)
+            elif n % 3 == 2:
+                self.successResultOf(self.flushed(stream, n))
+            stream.close()
+        assert sum(len(shelf.items) for shelf in self.service.shelves.values()) == MAX_STREAMS
+
+    def test_who_is_refused_since_there_are_too_many_may_come_again(self) -> None:
+        streams = [self.pair.remote.stream("items", MemoryOutbox()) for _ in range(MAX_STREAMS)]
+        self.pair.pump()
+        refused = self.failureResultOf(streams[-1].flushed(), StreamFailed)
+        assert "256 streams are open" in str(refused.value)
+        self.successResultOf(self.flushed(streams[-2], 1))
+        streams[0].close()
+        again = self.pair.remote.stream("items", MemoryOutbox())
+        self.pair.pump()
+        self.successResultOf(self.flushed(again, 1))
+
+    def test_what_came_before_the_close_is_taken_however_long_that_takes(self) -> None:
+        """So long it has its place; and it may be opened again meanwhile."""
+        with tempfile.TemporaryDirectory() as folder:
+            stream = self.pair.remote.stream("items", FileOutbox(folder))
+            self.pair.pump()
+            shelf = self.service.shelves[f"items/{stream.id}"]
+            shelf.slow = True
+            self.assertNoResult(self.flushed(stream, 1).addErrback(lambda _: None))
+            self.flushed(stream, 2).addErrback(lambda _: None)
+            stream.close()
+            self.pair.pump()
+            assert len(shelf.pending) == 1
+            others = [self.pair.remote.stream("items", MemoryOutbox()) for _ in range(MAX_STREAMS - 1)]
+            self.pair.pump()
+            self.failureResultOf(others[-1].flushed(), StreamFailed)
+            for _ in range(2):
+                shelf.pending.pop().callback(None)
+                self.pair.pump()
+            assert [item.n for item in shelf.items] == [1, 2]
+            again = self.pair.remote.stream("items", FileOutbox(folder))
+            self.assertNoResult(self.flushed(again, 3).addErrback(lambda _: None))
+            again.close()
+            again = self.pair.remote.stream("items", FileOutbox(folder))
+            flushed = self.flushed(again, 4)
+            while shelf.pending:
+                shelf.pending.pop().callback(None)
+                self.pair.pump()
+            self.successResultOf(flushed)
+            assert [item.n for item in shelf.items] == [1, 2, 3, 4]
+            again.close()
+
+    def test_items_after_a_close_end_the_link(self) -> None:
+        assert self.pair.remote.peer is not None
+        peer = self.pair.remote.peer
+        peer.send(StreamOpen(stream="items", id="x", first=1))
+        self.pair.pump()
+        peer.send(StreamClose(id="x"))
+        peer.send(StreamClose(id="x"))
+        peer.send(StreamClose(id="never opened"))
+        self.pair.pump()
+        assert self.pair.remote.peer is not None
+        peer.send(StreamItems(id="x", first=1, items=msgspec.Raw(b'[{"n":1}]')))
+        self.pair.pump()
+        assert self.pair.remote.peer is None
 
     def test_an_unknown_stream_is_refused(self) -> None:
         assert self.pair.remote.peer is not None

@@ -11,6 +11,7 @@ link that broke::
                                        ◄─────  stream-position {id, next, credit}
     stream-items {id, first, items}    ─────►
     …                                  ◄─────  stream-ack {id, next}           everything below `next` is kept there
+    stream-close {id}                  ─────►                                  it was closed, or had been refused
 
 At most ``credit`` bytes of unacknowledged items are under way. What the receiver has already it drops by its number;
 for what it misses it sends another ``stream-position``. ``id`` names the outbox: one that was lost and began anew at 1
@@ -76,7 +77,13 @@ class StreamRefused(Frame, frozen=True, kw_only=True, gc=False, tag="stream-refu
     retry_after: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
 
 
-FROM_SENDER = (StreamOpen, StreamItems)
+class StreamClose(Frame, frozen=True, kw_only=True, gc=False, tag="stream-close"):
+    """The sender sends no more of this stream on this link, unless it opens it again. What has come may be kept."""
+
+    id: Name
+
+
+FROM_SENDER = (StreamOpen, StreamItems, StreamClose)
 FROM_RECEIVER = (StreamPosition, StreamAck, StreamRefused)
 
 

@@ -23,6 +23,7 @@ its position along with the items.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -42,6 +43,7 @@ from twistedipc.ipc.stream import (
     ReceiveWindow,
     SendWindow,
     StreamAck,
+    StreamClose,
     StreamItems,
     StreamOpen,
     StreamPosition,
@@ -73,7 +75,7 @@ REASON_LIMIT = 512
 #: Bytes of items that are written in one turn of the reactor, about.
 TURN_BYTES = 1 << 18
 
-#: Streams that one peer may have open.
+#: Streams that one peer may have open, those counted whose receivers still take what came before they were closed.
 MAX_STREAMS = 256
 
 #: Bytes of a frame that aren't its items, at most.
@@ -241,7 +243,10 @@ class Stream:
 
     def _give_up(self, error: LinkError) -> None:
         self._failed = self._failed or error
-        self._peer = None
+        peer, self._peer = self._peer, None
+        if peer is not None:
+            with suppress(NotConnected):  # the link is just ending, and everything on it with it
+                peer.send(StreamClose(id=self.id))
         self._ready = False
         self._window.forget()
         self._cancel_retry()
@@ -502,7 +507,7 @@ class Incoming:
         self._receivers = receivers
         self._streams: dict[str, _IncomingStream] = {}
 
-    def received(self, frame: StreamOpen | StreamItems) -> None:
+    def received(self, frame: StreamOpen | StreamItems | StreamClose) -> None:
         """The sender says something of a stream. Raises `RemoteProtocolError`."""
         match frame:
             case StreamOpen():
@@ -513,6 +518,10 @@ class Incoming:
                     raise RemoteProtocolError(Code.BAD_MESSAGE, f"the stream {frame.id} isn't open")
                 stream.came(frame)
                 self._weigh()
+            case StreamClose():
+                stream = self._streams.get(frame.id)
+                if stream is not None:  # else it was refused, since there were too many
+                    stream.end()
 
     def _weigh(self) -> None:
         """More or less waits than before."""
@@ -524,7 +533,7 @@ class Incoming:
     def _opened(self, opening: StreamOpen) -> None:
         kind = self._kinds.get(opening.stream)
         before = self._streams.get(opening.id)
-        if before is not None and not before.closed:
+        if before is not None and not before.closed and not before.ending:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"the stream {opening.id} is open already")
         if kind is None or (before is None and len(self._streams) >= MAX_STREAMS):
             message = f"there is no stream {opening.stream}" if kind is None else f"{MAX_STREAMS} streams are open"
@@ -533,14 +542,19 @@ class Incoming:
         stream = StreamId(self._peer.info.name, opening.stream, opening.id)
         credit = CreditWindow(ALLOWANCE, self._all)
         self._streams[opening.id] = _IncomingStream(
-            self._peer, self._receivers, stream, kind, opening.first, credit, self._weigh
+            self._peer, self._receivers, stream, kind, opening.first, credit, self._weigh, self._over
         )
+
+    def _over(self, stream: _IncomingStream) -> None:
+        """It was closed, and all of it that had come is taken: it has no place any more."""
+        if self._streams.get(stream.id) is stream:
+            del self._streams[stream.id]
 
     def close(self) -> None:
         """The link has ended."""
-        for stream in self._streams.values():
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
             stream.close()
-        self._streams.clear()
 
 
 class _IncomingStream:
@@ -557,8 +571,11 @@ class _IncomingStream:
         first: int,
         credit: CreditWindow,
         weigh: Callable[[], None],
+        over: Callable[[_IncomingStream], None],
     ) -> None:
         self.closed = False
+        self.ending = False  # the sender has closed it
+        self._over = over
         self._credit = credit
         self._weigh = weigh  # something was taken
         self._peer = peer
@@ -570,6 +587,21 @@ class _IncomingStream:
         self._waiting: list[Any] = []  # items that came and weren't taken
         self._working = False
         self._work(lambda: self._begin(first))
+
+    @property
+    def id(self) -> str:
+        """The outbox's identity."""
+        return self._stream.id
+
+    def end(self) -> None:
+        """The sender has closed it: what has come is taken, and more won't come."""
+        self.ending = True
+        self._end()
+
+    def _end(self) -> None:
+        if self.ending and not self._working:
+            self.close()
+            self._over(self)
 
     async def _begin(self, first: int) -> None:
         """Find out how far it has got, and say so."""
@@ -587,6 +619,8 @@ class _IncomingStream:
         """Items have come. Raises `RemoteProtocolError`."""
         if self.closed:
             return  # they were under way when it was refused
+        if self.ending:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {self._stream.stream} after its close")
         name, window = self._stream.stream, self._window
         if window is None:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {name} before their position was told")
@@ -662,6 +696,8 @@ class _IncomingStream:
 
         def ended(_: object) -> None:
             self._working = False
-            self._leave()
+            if self.closed:
+                self._leave()
+            self._end()
 
         Deferred.fromCoroutine(in_turn()).addErrback(failed).addBoth(ended)
