@@ -204,6 +204,13 @@ def test_paths_in_endpoints(tmp_path: Path, given: str, expected: str) -> None:
     assert config.link.dial == [expected.format(tmp_path, tmp_path.parent)]
 
 
+@pytest.mark.parametrize("given", ["systemd:", "systemd:link", "fd:3", "fd:$LINK", "stdio:"])
+def test_endpoints_that_are_handed_over_may_need_no_key(tmp_path: Path, given: str) -> None:
+    """Whether they do shows when they are there."""
+    config = builder(tmp_path, f"data = '.'\nname = 'b'\nlink.listen = ['{given}']\n")
+    assert (config.link.listen, config.link.key) == ([given], None)
+
+
 def test_paths_are_relative_to_the_file_and_not_to_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/apiserver.toml").write_text(APISERVER)
@@ -248,6 +255,12 @@ LONG = "x" * 120
         ("data = 'x'", "link: needs at least one endpoint in listen or in dial"),
         ("data = 'x'\nlink.dial = ['tcp:127.0.0.1:70']", "link.key: is needed, since tcp:127.0.0.1:70"),
         ("data = 'x'\nlink.dial = ['nonsense']", "link.dial: 'nonsense' isn't an endpoint"),
+        ("data = 'x'\nlink.listen = ['unix:']", "link.listen: 'unix:' isn't an endpoint"),
+        ("data = 'x'\nlink.listen = ['fd:']", "link.listen: 'fd:' isn't an endpoint"),
+        (
+            APISERVER + "http.public_url = 'http://x'\nhttp.listen = 'systemd:'",
+            "http.listen: 'systemd:' isn't an endpoint",
+        ),
         (f"data = 'x'\nlink.dial = ['unix:{LONG}']", "link.dial: the path of a UNIX socket has at most 107 bytes"),
         (
             "data = 'x'\n[link]\nlisten = ['tls:7000']\nkey = 'k'",

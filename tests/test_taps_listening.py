@@ -1,6 +1,11 @@
-"""The ports of the apiserver: how many connections may wait to be accepted."""
+"""Where services listen: how many connections may wait to be accepted, and at sockets that were handed over."""
 
 from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from twisted.internet.endpoints import serverFromString
@@ -31,3 +36,40 @@ def test_a_crowd_may_wait_unless_the_operator_says_otherwise(endpoint: str, back
 @pytest.mark.parametrize("endpoint", ["unix:api.sock", "systemd:domain=INET:index=0", "tcp:8080:127.0.0.1"])
 def test_what_can_not_be_told_is_left_as_it_is(endpoint: str) -> None:
     assert for_a_crowd(endpoint) == endpoint
+
+
+#: Does what systemd does: the socket becomes descriptor 3 of a program, whose environment says so.
+HAND_OVER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": sys.argv[2], "LISTEN_PID": str(os.getpid())}
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize(("endpoint", "name"), [("systemd:", "builder.socket"), ("systemd:link", "link")])
+def test_a_link_is_listened_for_at_what_systemd_hands_over(tmp_path: Path, endpoint: str, name: str) -> None:
+    """By a real twistd. It is a UNIX socket, so that it needs no key."""
+    (tmp_path / "builder.toml").write_text(f"data = 'data'\nname = 'b'\nlink.listen = ['{endpoint}']\n")
+    path = tmp_path / "link.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        command = [sys.executable, "-P", "-c", "from twisted.scripts.twistd import run; run()"]
+        arguments = ["-n", "--pidfile=", "buildipc", "--config", str(tmp_path / "builder.toml")]
+        with subprocess.Popen(
+            [sys.executable, "-c", HAND_OVER, str(listening.fileno()), name, *command, *arguments],
+            cwd=tmp_path,
+            pass_fds=[listening.fileno()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as service:
+            try:
+                with socket.socket(socket.AF_UNIX) as apiserver:
+                    apiserver.settimeout(30)
+                    apiserver.connect(str(path))
+                    assert apiserver.recv(4096).startswith(b'{"type":"challenge"')
+            finally:
+                service.terminate()
+                output = service.communicate(timeout=30)[0].decode()
+    assert "Traceback" not in output

@@ -29,6 +29,7 @@ from typing import Any, cast
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -51,6 +52,9 @@ Connect = Callable[[Protocol], None]
 
 #: The first descriptor that systemd hands over.
 _SYSTEMD_FIRST = 3
+
+#: No unit hands over more.
+_SYSTEMD_MOST = 1024
 
 #: Connections that are accepted in one turn of the reactor.
 _ACCEPTED_AT_ONCE = 64
@@ -97,7 +101,7 @@ class InheritedPlace:
             self.endpoint = _OneConnection(_pipes(reactor))
             return
         if address.kind == "systemd":
-            text, inherited = f"systemd:{address.name}", _of_systemd(address.name, environment)
+            text, inherited = f"systemd:{address.name}", _of_systemd(reactor, address.name, environment)
         else:
             text, inherited = f"fd:{address.name}", _descriptor(address.name, environment)
         self.is_single = not _listens(inherited)
@@ -178,12 +182,17 @@ def _descriptor(name: str, environment: MutableMapping[str, str]) -> socket.sock
     return inherited
 
 
-def _of_systemd(name: str, environment: MutableMapping[str, str]) -> socket.socket:
+def _of_systemd(reactor: LinkReactor, name: str, environment: MutableMapping[str, str]) -> socket.socket:
     """The socket of ``systemd:``. Systemd's own variables say for whom they are, so that they needn't be removed."""
     text, count = f"systemd:{name}", environment.get("LISTEN_FDS", "")
-    if environment.get("LISTEN_PID") != str(os.getpid()) or not (count.isascii() and count.isdecimal()):
+    if environment.get("LISTEN_PID") == str(os.getpid()) and count.isascii() and count.isdecimal():
+        numbers = range(_SYSTEMD_FIRST, _SYSTEMD_FIRST + min(int(count), _SYSTEMD_MOST))
+    elif environment is os.environ:
+        numbers = _twisted_has(reactor)
+    else:
+        numbers = range(0)
+    if not numbers:
         raise BadEndpoint(f"{text}: systemd has handed no socket over to this process (LISTEN_PID, LISTEN_FDS)")
-    numbers = range(_SYSTEMD_FIRST, _SYSTEMD_FIRST + min(int(count), 1024))
     names = environment.get("LISTEN_FDNAMES", "").split(":")
     found = [number for number, own in zip(numbers, names, strict=False) if own == name] if name else list(numbers)
     if len(found) != 1:
@@ -191,6 +200,19 @@ def _of_systemd(name: str, environment: MutableMapping[str, str]) -> socket.sock
         raise BadEndpoint(f"{text}: {wanted} is wanted, and systemd has handed {len(numbers)} over: {', '.join(names)}")
     os.set_inheritable(found[0], False) if _is_open(found[0]) else None
     return _socket(text, found[0])
+
+
+def _twisted_has(reactor: LinkReactor) -> range:
+    """
+    The descriptors of systemd's that Twisted has found in the environment. It looks when its endpoints are imported,
+    which is before anybody can ask here, and takes the variables away; only its own endpoints tell what they were.
+    """
+    for count in range(_SYSTEMD_MOST):
+        try:
+            serverFromString(reactor, f"systemd:domain=UNIX:index={count}")
+        except IndexError:
+            return range(_SYSTEMD_FIRST, _SYSTEMD_FIRST + count)
+    return range(_SYSTEMD_FIRST, _SYSTEMD_FIRST + _SYSTEMD_MOST)
 
 
 def _is_open(number: int) -> bool:

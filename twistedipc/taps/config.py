@@ -317,15 +317,17 @@ class _Source:
         """``[link]`` checked, with the paths in its endpoints made absolute."""
         with self:
             self.key = "link.listen"
-            listen = [self.endpoint(text) for text in link.listen]
+            listen = [text if text in _BARE else self.endpoint(text) for text in link.listen]
             self.key = "link.dial"
-            dial = [self.endpoint(text) for text in link.dial]
+            dial = [text if text in _BARE else self.endpoint(text) for text in link.dial]
             self.key = "link"
             if not listen and not dial:
                 raise ValueError("needs at least one endpoint in listen or in dial")
             self.key = "link.key"
-            if link.key is None and (other := [text for text in listen + dial if not text.startswith("unix:")]):
-                raise ValueError(f"is needed, since {other[0]} isn't a UNIX socket")
+            # What is handed over may be a UNIX socket, or come from the parent itself: that shows when it is there.
+            unprotected = [text for text in listen + dial if not text.startswith(("unix:", *_INHERITED))]
+            if link.key is None and unprotected:
+                raise ValueError(f"is needed, since {unprotected[0]} isn't a UNIX socket")
             self.key = "link.tls"
             tls = link.tls
             if (tls.certificate is None) != (tls.private_key is None):
@@ -351,6 +353,10 @@ class _Source:
             raise ValueError(f"the path of a UNIX socket has at most {MAX_SOCKET_PATH} bytes; {plain} has more")
         return "unix:" + re.sub(r"([\\:])", r"\\\1", plain) + match[2]
 
+
+#: Endpoints of links that are handed over by whoever starts the service, and those of them that need no more said.
+_INHERITED = ("fd:", "stdio:", "systemd:")
+_BARE = ("stdio:", "systemd:")
 
 _UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
 _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
