@@ -34,6 +34,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twistedipc.ipc.drains import Drains
 from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.errors import BadEndpoint, CallFailed, Code, LocalProtocolError, NotConnected
@@ -166,7 +167,7 @@ class PlainProtocol(Protocol):
         self._timer: IDelayedCall | None = None
         self._last_line = 0.0
         self._line_began: float | None = None
-        self._draining: list[Deferred[None]] = []
+        self._drains = Drains()
 
     # -- the transport's
 
@@ -245,9 +246,7 @@ class PlainProtocol(Protocol):
             return fail(NotConnected(self._reason))
         if not self.writing_is_paused:
             return succeed(None)
-        draining: Deferred[None] = Deferred()
-        self._draining.append(draining)
-        return draining
+        return self._drains.wait()
 
     def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
         """Say ``bye``, and close. Nothing is received from now on."""
@@ -415,9 +414,7 @@ class PlainProtocol(Protocol):
         self._write()
         if self.writing_is_paused or not self._open:
             return
-        draining, self._draining = self._draining, []
-        for each in draining:
-            each.callback(None)
+        self._drains.release()
         self._at_turn_end()
 
     def _queue(self, line: bytes) -> None:
@@ -504,9 +501,7 @@ class PlainProtocol(Protocol):
         self._backlog.clear()
         self._out.clear()
         self._out_bytes = 0
-        draining, self._draining = self._draining, []
-        for each in draining:
-            each.errback(NotConnected(self._reason))
+        self._drains.fail(NotConnected(self._reason))
         for answering in list(self._answering):
             answering.cancel()
         if self._application is not None:

@@ -39,6 +39,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twistedipc.ipc.child import Child, ChildExit
+from twistedipc.ipc.drains import Drains
 from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.errors import LinkError, LocalProtocolError, NotConnected
 from twistedipc.ipc.node_channel import MESSAGE_LIMIT, BadLine, NodeChannel, Overlong, Received
@@ -280,7 +281,7 @@ class _Channel(StreamProtocol):
         self._linger: IDelayedCall | None = None
         self._events: deque[Received | BadLine | Overlong] = deque()
         self._reading = True
-        self._draining: list[Deferred[None]] = []
+        self._drains = Drains()
         self._closing: list[Deferred[None]] = []
 
     # -- the transport's
@@ -311,9 +312,7 @@ class _Channel(StreamProtocol):
             if call is not None and call.active():
                 call.cancel()
         self._out.clear()
-        draining, self._draining = self._draining, []
-        for each in draining:
-            each.errback(NotConnected(self._reason))
+        self._drains.fail(NotConnected(self._reason))
         if self._application is not None:
             try:
                 self._application.channel_closed(self._reason)
@@ -375,9 +374,7 @@ class _Channel(StreamProtocol):
             return fail(NotConnected(self._reason))
         if not self.full:
             return succeed(None)
-        draining: Deferred[None] = Deferred()
-        self._draining.append(draining)
-        return draining
+        return self._drains.wait()
 
     def pause_writing(self) -> None:
         self.full = True
@@ -386,9 +383,7 @@ class _Channel(StreamProtocol):
         self.full = False
         self._write()
         if not self.full:
-            draining, self._draining = self._draining, []
-            for each in draining:
-                each.callback(None)
+            self._drains.release()
 
     def _queue(self, line: bytes) -> None:
         self._out.append(line)

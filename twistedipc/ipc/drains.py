@@ -1,0 +1,40 @@
+"""Who waits in ``drain`` until a transport takes more. Used by the connections in ``node`` and ``listen_plain``."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+
+
+class Drains:
+    """
+    The Deferreds of one connection's ``drain``. Whoever gives up waiting (a timeout) is forgotten, so that waiting
+    again and again for a peer that never reads costs nothing.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: dict[Deferred[None], None] = {}  # in the order in which they came
+
+    def wait(self) -> Deferred[None]:
+        """One more waits."""
+        waiting: Deferred[None] = Deferred(self._forget)
+        self._waiting[waiting] = None
+        return waiting
+
+    def release(self) -> None:
+        """The transport takes more: all go on. Who waits again meanwhile waits for the next time."""
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting:
+            each.callback(None)
+
+    def fail(self, error: Exception) -> None:
+        """It never will: all fail with this."""
+        waiting, self._waiting = self._waiting, {}
+        for each in waiting:
+            each.errback(error)
+
+    def _forget(self, waiting: Deferred[None]) -> None:
+        self._waiting.pop(waiting, None)
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
