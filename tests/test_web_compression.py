@@ -49,9 +49,10 @@ def test_any_log_is_the_same_deflated(batches: list[list[str] | None], takeover:
             ]
         )
     run = live.run(0, 1 << 30)
-    assert read(run.deflated_frames, takeover=takeover) == [entry.message for entry in run] == read(run.frames)
-    tagged = read(run.deflated_tagged_frames(7, 2), takeover=takeover)
-    assert tagged == read(run.tagged_frames(7, 2))
+    messages = [entry.message for entry in run]
+    assert read(run.deflated_frames.data, takeover=takeover) == messages == read(run.frames.data)
+    tagged = read(run.deflated_tagged_frames(7, 2).data, takeover=takeover)
+    assert tagged == read(run.tagged_frames(7, 2).data)
     assert all(message.startswith(b'{"build":7,"attempt":2,"type"') for message in tagged)
 
 
@@ -63,7 +64,7 @@ def test_an_entry_is_deflated_once() -> None:
     assert entry.deflated_frame is entry.deflated_frame
     assert run.deflated_frames is run.deflated_frames
     assert run.deflated_tagged_frames(7, 2) is run.deflated_tagged_frames(7, 2)
-    assert len(run.deflated_frames) < len(run.frames) / 5
+    assert len(run.deflated_frames.data) < len(run.frames.data) / 5
 
 
 def test_what_is_short_or_does_not_shrink_goes_plain() -> None:

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.frames import read
 from tests.instant import InstantLedger
 from twistedipc.builds.logs import Lines
+from twistedipc.ipc.eager import NO_FILE
 from twistedipc.server.boundaries import StateChange
 from twistedipc.server.logs import LogStore
 from twistedipc.server.states import Feed
@@ -27,7 +28,7 @@ class Socket:
         self.written = b""
         self.goodbyes: list[int] = []
 
-    def write_frames(self, data: bytes) -> None:
+    def write_frames(self, data: bytes, file: int = NO_FILE) -> None:
         """The conversation says something."""
         self.written += data
 

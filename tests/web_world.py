@@ -162,7 +162,7 @@ def _behind(entry: TwinEntry, after: int) -> TwinEntry:
 class TwinCursor:
     """See `boundaries.Cursor`. The first of ``stored`` entries must be fetched."""
 
-    def __init__(self, log: TwinLog, after: int, wake: Callable[[], None]) -> None:
+    def __init__(self, log: TwinLog, after: int, wake: Callable[[], object]) -> None:
         self._log, self._after, self._wake = log, after, wake
         self._index = next((i for i, each in enumerate(log.entries) if each.end > after + 1 or each.final), None)
         self._index = len(log.entries) if self._index is None else self._index
@@ -245,7 +245,7 @@ class TwinLogs:
         """The attempt's log."""
         return self.logs.setdefault(attempt, TwinLog())
 
-    def cursor(self, attempt: str, after: int, wake: Callable[[], None]) -> TwinCursor:
+    def cursor(self, attempt: str, after: int, wake: Callable[[], object]) -> TwinCursor:
         return TwinCursor(self.of(attempt), after, wake)
 
 

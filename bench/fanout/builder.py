@@ -25,6 +25,7 @@ from twistedipc.builder.link import VOCABULARY
 from twistedipc.builds import messages as m
 from twistedipc.builds.logs import Lines
 from twistedipc.ipc import Peer, SessionSettings, listen_for_links
+from twistedipc.runner.capture import BLOCK_BYTES
 
 reactor: Any = global_reactor
 
@@ -38,17 +39,21 @@ class Attempt(Protocol):
         self._builder = builder
         self._attempt = attempt
         self._lease = lease
-        self._rest = b""
+        self._rest = ""
         self._next = 1
         self._under_way: deque[tuple[int, int]] = deque()  # the number after a batch, and its bytes
         self._bytes = 0
 
+    def connectionMade(self) -> None:
+        """Its blocks are as large as those that a runner reads."""
+        self.transport.bufferSize = BLOCK_BYTES
+
     def dataReceived(self, data: bytes) -> None:
         """A chunk."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
+        *lines, self._rest = (self._rest + data.decode()).split("\n")
         if not lines:
             return
-        batch = Lines(first=self._next, time=time.time_ns() // 1_000_000, step=0, lines=[*map(bytes.decode, lines)])
+        batch = Lines(first=self._next, time=time.time_ns() // 1_000_000, step=0, lines=[*lines])
         self._next = batch.end
         self._under_way.append((batch.end, len(data)))
         self._bytes += len(data)

@@ -10,6 +10,8 @@ from typing import Protocol, TypeVar
 import msgspec
 from twisted.internet.defer import Deferred
 
+from twistedipc.ipc.eager import SharedBytes
+
 _T = TypeVar("_T")
 
 
@@ -66,17 +68,17 @@ class LogRun(Protocol):
         """Whether the last entry is the `end`."""
 
     @property
-    def frames(self) -> bytes:
+    def frames(self) -> SharedBytes:
         """All entries' frames."""
 
-    def tagged_frames(self, build: int, attempt: int) -> bytes:
+    def tagged_frames(self, build: int, attempt: int) -> SharedBytes:
         """All entries' tagged frames."""
 
     @property
-    def deflated_frames(self) -> bytes:
+    def deflated_frames(self) -> SharedBytes:
         """All entries' deflated frames."""
 
-    def deflated_tagged_frames(self, build: int, attempt: int) -> bytes:
+    def deflated_tagged_frames(self, build: int, attempt: int) -> SharedBytes:
         """All entries' deflated tagged frames."""
 
     def __iter__(self) -> Iterator[LogEntry]: ...
@@ -104,7 +106,7 @@ class Cursor(Protocol):
 class Logs(Protocol):
     """The logs of all attempts: what is live and what is stored, as one."""
 
-    def cursor(self, attempt: str, after: int, wake: Callable[[], None]) -> Cursor:
+    def cursor(self, attempt: str, after: int, wake: Callable[[], object]) -> Cursor:
         """
         A cursor behind record ``after`` (0: the beginning). ``wake`` is called, never from within `take`, when there
         is something to take after `take` had given all there was; also if it was taken meanwhile.

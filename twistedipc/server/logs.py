@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 from twistedipc.builds.logs import Batch, LogDigest, batch_decoder, encoder, trim, valid_shape
 from twistedipc.builds.states import TERMINAL
 from twistedipc.ipc import CreditWindow
+from twistedipc.ipc.eager import SharedBytes
 from twistedipc.ipc.stream import ReceiveWindow
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.server.frames import deflated_frame, text_frame
@@ -117,33 +118,37 @@ class Run(tuple[LogEntry, ...]):
 
     more = False
     final = False
-    _tagged: bytes | None = None
-    _deflated_tagged: bytes | None = None
+    viewers = 1  # about as many take it
+    _tagged: SharedBytes | None = None
+    _deflated_tagged: SharedBytes | None = None
 
     @cached_property
-    def frames(self) -> bytes:
+    def frames(self) -> SharedBytes:
         """The entries' frames, joined when the first viewer wants them."""
-        return b"".join([entry.frame for entry in self])
+        return self._joined([entry.frame for entry in self])
 
     @cached_property
-    def deflated_frames(self) -> bytes:
+    def deflated_frames(self) -> SharedBytes:
         """The same of the frames for who takes deflated ones."""
-        return b"".join([entry.deflated_frame for entry in self])
+        return self._joined([entry.deflated_frame for entry in self])
 
-    def tagged_frames(self, build: int, attempt: int) -> bytes:
+    def tagged_frames(self, build: int, attempt: int) -> SharedBytes:
         """The same of the tagged frames. A run belongs to one log, so this too is made once."""
         frames = self._tagged
         if frames is None:
-            frames = self._tagged = b"".join([entry.tagged_frame(build, attempt) for entry in self])
+            frames = self._tagged = self._joined([entry.tagged_frame(build, attempt) for entry in self])
         return frames
 
-    def deflated_tagged_frames(self, build: int, attempt: int) -> bytes:
+    def deflated_tagged_frames(self, build: int, attempt: int) -> SharedBytes:
         """The same of the tagged frames for who takes deflated ones."""
         frames = self._deflated_tagged
         if frames is None:
-            frames = b"".join([entry.deflated_tagged_frame(build, attempt) for entry in self])
+            frames = self._joined([entry.deflated_tagged_frame(build, attempt) for entry in self])
             self._deflated_tagged = frames
         return frames
+
+    def _joined(self, frames: list[bytes]) -> SharedBytes:
+        return SharedBytes(b"".join(frames), self.viewers)
 
 
 #: There is nothing now.
@@ -308,7 +313,11 @@ class LiveLog:
             taken.append(entry)
             size += len(entry.message)
             entry = self.at(serial + len(taken))
-        return run_of(taken, more=entry is not None) if taken else NOTHING
+        if not taken:
+            return NOTHING
+        run = run_of(taken, more=entry is not None)
+        run.viewers = len(self.cursors)
+        return run
 
     def wake(self) -> None:
         """Wake the cursors that wait."""
@@ -326,7 +335,7 @@ class LogCursor:
 
     __slots__ = ("_closed", "_fetched", "_live", "_logs", "_next", "_serial", "wake")
 
-    def __init__(self, logs: LogStore, live: LiveLog, after: int, wake: Callable[[], None]) -> None:
+    def __init__(self, logs: LogStore, live: LiveLog, after: int, wake: Callable[[], object]) -> None:
         self._logs = logs
         self._live = live
         self._next = after + 1
@@ -450,7 +459,7 @@ class LogStore:
             live = self._live[attempt] = LiveLog(attempt)
         return live
 
-    def cursor(self, attempt: str, after: int, wake: Callable[[], None]) -> LogCursor:
+    def cursor(self, attempt: str, after: int, wake: Callable[[], object]) -> LogCursor:
         """See `boundaries.Logs`."""
         live = self.live(attempt)
         cursor = LogCursor(self, live, after, wake)

@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from twistedipc.ipc.eager import send_at_once
+from twistedipc.ipc.eager import NO_FILE, SharedBytes, send_at_once
 from twistedipc.server.boundaries import Cursor, LogRun, Logs, StateChange, StateFeed
 from twistedipc.server.frames import text_frame
 from twistedipc.server.states import change_of
@@ -72,8 +72,8 @@ CLOSE_UNAVAILABLE = 4503
 
 _encoder = msgspec.json.Encoder()
 
-_frames: Callable[[LogRun], bytes] = attrgetter("frames")
-_deflated_frames: Callable[[LogRun], bytes] = attrgetter("deflated_frames")
+_frames: Callable[[LogRun], SharedBytes] = attrgetter("frames")
+_deflated_frames: Callable[[LogRun], SharedBytes] = attrgetter("deflated_frames")
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe", tag_field="type"):
@@ -121,8 +121,8 @@ class Output(Protocol):
     paused: bool
     deflates: bool  # it may be given deflated frames
 
-    def write_frames(self, data: bytes) -> None:
-        """Write what already are frames."""
+    def write_frames(self, data: bytes, file: int = NO_FILE) -> None:
+        """Write what already are frames. ``file``: see `SharedBytes`."""
 
     def say_goodbye(self, code: int, reason: str) -> None:
         """Close the socket, after what was written."""
@@ -157,7 +157,7 @@ class _Follower:
         logs: Logs,
         attempt: str,
         after: int,
-        frames: Callable[[LogRun], bytes],
+        frames: Callable[[LogRun], SharedBytes],
         ended: Callable[[], None],
     ) -> None:
         self._output = output
@@ -167,29 +167,31 @@ class _Follower:
         self._closed = False
         self._cursor: Cursor = logs.cursor(attempt, after, self.pump)
 
-    def pump(self) -> None:
-        """Write all there is, as far as the socket takes it."""
-        while self.step():
-            pass
-
-    def step(self) -> bool:
-        """Write some; whether there may be more at once."""
-        if self._closed or self._fetching or self._output.paused:
-            return False
-        run = self._cursor.take(TAKE_BYTES)
-        if run is None:
-            self._fetching = True
-            fetching = Deferred.fromCoroutine(self._fetch())
-            fetching.addErrback(lambda failure: self._log.failure("reading a log failed", failure))
-            return False
-        if not run:
-            return False
-        self._output.write_frames(self._frames(run))
-        if run.final:
-            self.close()
-            self._ended()
-            return False
-        return run.more
+    def pump(self, *, once: bool = False) -> bool:
+        """
+        Write all there is, as far as the socket takes it; or only some, ``once``. Returns whether there may be more
+        at once.
+        """
+        output = self._output
+        while not (self._closed or self._fetching or output.paused):
+            run = self._cursor.take(TAKE_BYTES)
+            if not run:
+                if run is None:
+                    self._fetching = True
+                    fetching = Deferred.fromCoroutine(self._fetch())
+                    fetching.addErrback(lambda failure: self._log.failure("reading a log failed", failure))
+                return False
+            frames = self._frames(run)
+            output.write_frames(frames.data, frames.file)
+            if run.final:
+                self.close()
+                self._ended()
+                return False
+            if not run.more:
+                return False
+            if once:
+                return True
+        return False
 
     async def _fetch(self) -> None:
         try:
@@ -340,11 +342,11 @@ class LogConversation:
             self._states.tell(change)
 
 
-def _tagged(build: int, attempt: int) -> Callable[[LogRun], bytes]:
+def _tagged(build: int, attempt: int) -> Callable[[LogRun], SharedBytes]:
     return lambda run: run.tagged_frames(build, attempt)
 
 
-def _tagged_deflated(build: int, attempt: int) -> Callable[[LogRun], bytes]:
+def _tagged_deflated(build: int, attempt: int) -> Callable[[LogRun], SharedBytes]:
     return lambda run: run.deflated_tagged_frames(build, attempt)
 
 
@@ -393,7 +395,7 @@ class StreamConversation:
         active = deque(self._followers.values())
         while active and not self._output.paused:
             follower = active.popleft()
-            if follower.step():
+            if follower.pump(once=True):
                 active.append(follower)
         # Who was served last is the first to wait next time.
         for key in list(self._followers)[:1]:
@@ -628,11 +630,11 @@ class ViewerProtocol(WebSocketServerProtocol):
 
     # -- Output
 
-    def write_frames(self, data: bytes) -> None:
+    def write_frames(self, data: bytes, file: int = NO_FILE) -> None:
         """See `Output`."""
         if not self._over:
             transport = self.transport
-            sent = send_at_once(transport, data)
+            sent = send_at_once(transport, data, file)
             if sent < len(data):
                 transport.write(data[sent:] if sent else data)
 
