@@ -122,7 +122,7 @@ class Costs(SynchronousTestCase):
         few = self.send(10)
         for _ in range(10):
             self.viewer()
-        self.assertLessEqual((self.send(10) - few) / 10, 4)
+        self.assertLessEqual((self.send(10) - few) / 10, 3)
 
     def test_no_viewer_costs_more_for_more_batches(self) -> None:
         """They are joined once, for all."""

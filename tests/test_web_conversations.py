@@ -11,9 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.frames import read
 from tests.instant import InstantLedger
 from twistedipc.builds.logs import Lines
-from twistedipc.ipc.eager import NO_FILE
 from twistedipc.server.boundaries import StateChange
 from twistedipc.server.logs import LogStore
+from twistedipc.server.shared import NO_FILE
 from twistedipc.server.states import Feed
 from twistedipc.storage import attempts
 from twistedipc.web.websocket import MAX_WAITING, LogConversation, StreamConversation

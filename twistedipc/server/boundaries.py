@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import msgspec
 from twisted.internet.defer import Deferred
 
-from twistedipc.ipc.eager import SharedBytes
+from twistedipc.server.shared import SharedBytes
 
 _T = TypeVar("_T")
 

@@ -27,11 +27,11 @@ from twisted.python.failure import Failure
 from twistedipc.builds.logs import Batch, LogDigest, batch_decoder, encoder, trim, valid_shape
 from twistedipc.builds.states import TERMINAL
 from twistedipc.ipc import CreditWindow
-from twistedipc.ipc.eager import SharedBytes
 from twistedipc.ipc.stream import ReceiveWindow
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.server.frames import deflated_frame, text_frame
 from twistedipc.server.rounds import DEFAULT_SHARE, Rounds
+from twistedipc.server.shared import SharedBytes
 from twistedipc.storage import attempts, logs
 from twistedipc.storage.ledger import Ledger
 

@@ -10,6 +10,7 @@ meanwhile it keeps the newest for each build.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -26,9 +27,10 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from twistedipc.ipc.eager import NO_FILE, SharedBytes, send_at_once
+from twistedipc.ipc.eager import send_at_once
 from twistedipc.server.boundaries import Cursor, LogRun, Logs, StateChange, StateFeed
 from twistedipc.server.frames import text_frame
+from twistedipc.server.shared import NO_FILE, SharedBytes
 from twistedipc.server.states import change_of
 from twistedipc.storage import attempts, builds
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
@@ -122,7 +124,7 @@ class Output(Protocol):
     deflates: bool  # it may be given deflated frames
 
     def write_frames(self, data: bytes, file: int = NO_FILE) -> None:
-        """Write what already are frames. ``file``: see `SharedBytes`."""
+        """Write what already are frames. ``file``: one that has them too; see `SharedBytes`."""
 
     def say_goodbye(self, code: int, reason: str) -> None:
         """Close the socket, after what was written."""
@@ -506,6 +508,7 @@ class ViewerProtocol(WebSocketServerProtocol):
     paused = False
     deflates = False
     _over = False
+    _send: Callable[[bytes], int] | None = None  # the socket's own, while nothing waits that it would overtake
     _settled = False  # the handshake's remains are gone
     _resumed = 0  # how often the socket took more again
     _heard = 0.0  # when bytes last came, on the reactor's clock
@@ -632,11 +635,29 @@ class ViewerProtocol(WebSocketServerProtocol):
 
     def write_frames(self, data: bytes, file: int = NO_FILE) -> None:
         """See `Output`."""
-        if not self._over:
-            transport = self.transport
-            sent = send_at_once(transport, data, file)
-            if sent < len(data):
-                transport.write(data[sent:] if sent else data)
+        send = self._send
+        if send is not None:
+            try:
+                if file == NO_FILE:
+                    sent = send(data)
+                else:
+                    sent = os.sendfile(self.transport.socket.fileno(), file, 0, len(data))
+            except OSError:  # it is full; or lost, which the transport will find out by itself
+                sent = 0
+        elif self._over:
+            return
+        else:
+            sent = send_at_once(self.transport, data)
+            if sent == len(data):
+                self._send = self.transport.socket.send
+        if sent < len(data):
+            self._send = None
+            self.transport.write(data[sent:] if sent else data)
+
+    def sendData(self, *arguments: Any, **more: Any) -> None:
+        """What Autobahn writes itself (a ping, a pong, a close) waits for the reactor's next turn."""
+        self._send = None
+        super().sendData(*arguments, **more)
 
     def say_goodbye(self, code: int, reason: str) -> None:
         """See `Output`."""
@@ -653,6 +674,7 @@ class ViewerProtocol(WebSocketServerProtocol):
     def _end(self) -> None:
         if not self._over:
             self._over = True
+            self._send = None
             self.paused = True
             viewers = self.factory.viewers.get(self.token.id)
             if viewers is not None:

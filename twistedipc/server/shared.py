@@ -1,0 +1,62 @@
+"""
+The same bytes for many sockets. Used by ``logs``, whose runs are what many viewers are sent, and by ``web``.
+
+The kernel copies what it is told to send, once for each socket, unless it is in a file, whose pages it gives to all
+sockets as they are (``sendfile``). At 64 KiB that takes two thirds of the time, and what waits in the sockets' buffers
+is in memory once.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+#: In place of a file's descriptor: there is none.
+NO_FILE: Final = -1
+
+#: Bytes and sockets from which on a file is worth making: below, its pages cost as much as the copies.
+LEAST_FILED = 24 << 10
+LEAST_SOCKETS = 16
+
+#: Files that may be open at a time: each needs a descriptor. Beyond that, bytes are copied as ever.
+MOST_FILES = 256
+
+
+class SharedBytes:
+    """
+    Bytes that about so many ``sockets`` are sent. ``file``: the descriptor of a file in memory that has them too, or
+    `NO_FILE`. It is closed with the last reference to this; what the kernel has yet to send from it stays with the
+    kernel.
+    """
+
+    __slots__ = ("data", "file")
+
+    files = 0  # that are open now
+
+    def __init__(self, data: bytes, sockets: int) -> None:
+        self.data = data
+        self.file = NO_FILE
+        if sockets >= LEAST_SOCKETS and len(data) >= LEAST_FILED and SharedBytes.files < MOST_FILES:
+            self.file = _file_of(data)
+            SharedBytes.files += self.file != NO_FILE
+
+    def __del__(self) -> None:
+        if self.file != NO_FILE:
+            SharedBytes.files -= 1
+            os.close(self.file)
+
+
+def _file_of(data: bytes) -> int:
+    """A descriptor of a new file in memory with these bytes, or `NO_FILE` where none can be had."""
+    try:
+        file = os.memfd_create("shared")
+    except (AttributeError, OSError):  # not Linux; or out of descriptors
+        return NO_FILE
+    try:
+        written = os.write(file, data)
+    except OSError:  # out of memory
+        written = 0
+    if written < len(data):
+        os.close(file)
+        return NO_FILE
+    return file
