@@ -31,6 +31,7 @@ from twistedipc.ipc.endpoints import why_lost
 from twistedipc.ipc.errors import CallFailed, Code, LocalProtocolError, NotConnected, RemoteProtocolError
 from twistedipc.ipc.messages import CallReceived, CallReplied
 from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
+from twistedipc.ipc.pending import PendingReply
 from twistedipc.ipc.session import (
     CallDropped,
     CallEnded,
@@ -120,6 +121,7 @@ class JSONLineProtocol(LineReceiver):
         self._settings = settings
         self._application_factory = application_factory
         self._clock = clock
+        self._seconds = clock.seconds
         self._owner = owner
         self._session: Session | None = None
         self._application: Application | None = None
@@ -127,6 +129,7 @@ class JSONLineProtocol(LineReceiver):
         self._reason = ""
         self._timer: IDelayedCall | None = None
         # Reading.
+        self.paused = False  # an instance's own is found faster than the class's
         self._backlog: deque[Iterator[Event]] = deque()  # what each chunk brought and hasn't been delivered
         self._delivering = False
         self._wire_is_paused = False
@@ -225,10 +228,10 @@ class JSONLineProtocol(LineReceiver):
         try:
             if session is None or self._life is not _OPEN:
                 session = self._open_session()
-            id_ = session.call(request, self._clock.seconds() + timeout)
+            id_ = session.call(request, self._seconds() + timeout)
         except (NotConnected, CallFailed) as error:
             return fail(error)
-        reply: Deferred[Any] = Deferred(self._drop)
+        reply = PendingReply(self._drop)
         self._waiting[id_] = reply
         if len(session.out) >= self._enough:
             self._collected()
@@ -319,8 +322,7 @@ class JSONLineProtocol(LineReceiver):
             kind = type(event)
             if kind is CallReplied:
                 # If it isn't there, it was cancelled between the session and here.
-                reply = self._waiting.pop(event.id, None)
-                if reply is not None:
+                if (reply := self._waiting.pop(event.id, None)) is not None:
                     reply.callback(event.reply)
             elif (happened := _HAPPENED.get(kind)) is not None:
                 happened(self, event)

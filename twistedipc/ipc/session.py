@@ -585,15 +585,24 @@ class Session:
         if reply is None:
             raise LocalProtocolError(f"{kind.__qualname__} is not declared as a call of this side")
         outgoing = self._outgoing
-        if len(outgoing) >= self.settings.max_calls:
-            raise CallFailed(Code.BUSY, f"{self.settings.max_calls} calls are in flight")
+        settings = self.settings
+        if len(outgoing) >= settings.max_calls:
+            raise CallFailed(Code.BUSY, f"{settings.max_calls} calls are in flight")
         id_ = self._last_id + 1
-        self._encode(CallToSend(id_, request))
+        # As `_encode` does it.
+        out = self.out
+        before = len(out)
+        try:
+            encode_into(CallToSend(id_, request), out, before)
+            if len(out) - before > settings.frame_limit:
+                raise _too_long(len(out) - before, settings.frame_limit)
+        except Exception:
+            del out[before:]
+            raise
+        out += b"\n"
         self._last_id = id_
-        if not outgoing:
-            self._awaited = reply
-        elif reply is not self._awaited:
-            self._awaited = None
+        if reply is not self._awaited:
+            self._awaited = None if outgoing else reply
         outgoing[id_] = (kind, deadline)
         if deadline < self._earliest:
             self._earliest = deadline
