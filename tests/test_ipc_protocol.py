@@ -458,35 +458,6 @@ class BackpressureTests(SynchronousTestCase):
 
 
 class TimeTests(SynchronousTestCase):
-    def turns_after_a_message(self, busy_poll: float) -> int:
-        """How often the reactor is kept from sleeping, on a clock that goes on 10 microseconds whenever it is read."""
-
-        class Going(Clock):
-            at_once = 0
-
-            def seconds(self) -> float:
-                self.rightNow += 0.00001
-                return self.rightNow
-
-            def callLater(self, delay: float, *arguments: Any, **named: Any) -> Any:
-                self.at_once += delay == 0
-                return super().callLater(delay, *arguments, **named)
-
-        clock = Going()
-        pair, ours, theirs = linked(dialler=builder(busy_poll=busy_poll), clock=clock)
-        theirs.peer.send(Note(1))
-        clock.advance(0)
-        before = clock.at_once
-        pair.dialler.dataReceived(pair.wire(Side.LISTENER).take())
-        clock.advance(0)
-        self.assertEqual(ours.messages, [Note(1)])
-        self.assertFalse([call for call in clock.getDelayedCalls() if call.getTime() <= clock.seconds()])
-        return clock.at_once - before
-
-    def test_busy_polling_ends(self) -> None:
-        self.assertEqual(self.turns_after_a_message(0.0), 0)
-        self.assertIn(self.turns_after_a_message(0.001), range(10, 100))
-
     def test_a_quiet_link_lives(self) -> None:
         pair, ours, theirs = linked()
         pair.advance(600)

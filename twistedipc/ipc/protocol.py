@@ -32,6 +32,7 @@ from twistedipc.ipc.errors import CallFailed, Code, LocalProtocolError, NotConne
 from twistedipc.ipc.messages import CallReceived, CallReplied
 from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.pending import PendingReply
+from twistedipc.ipc.polling import Polling
 from twistedipc.ipc.session import (
     CallDropped,
     CallEnded,
@@ -139,8 +140,8 @@ class JSONLineProtocol(LineReceiver):
         self._wire_is_full = False
         self._enough = 0  # bytes collected at which something is done about them, see `_collected`
         self._turn_end: IDelayedCall | None = None
-        self._awake: IDelayedCall | None = None  # while busy polling
-        self._awake_until = 0.0
+        self._wrote = False  # since the last bytes came
+        self._polling = Polling(clock, settings.busy_poll) if settings.busy_poll else None
         self._held: deque[bytes] = deque()
         self._held_bytes = 0
         self._draining: list[Deferred[None]] = []
@@ -177,20 +178,17 @@ class JSONLineProtocol(LineReceiver):
         session = self._session
         if session is None or self._life is not _OPEN:
             return
+        now = self._seconds()
+        polling = self._polling
+        if polling is not None:
+            polling.arrived(now)
+            self._wrote = False
         self._enough = _CHUNK_CORK
-        self._backlog.append(iter(session.receive(data, self._clock.seconds())))
+        self._backlog.append(iter(session.receive(data, now)))
         self._deliver()
         self._flush()
-        if self._settings.busy_poll:
-            self._awake_until = self._clock.seconds() + self._settings.busy_poll
-            if self._awake is None:
-                self._stay_awake()
-
-    def _stay_awake(self) -> None:
-        """Busy polling: with something due at once the reactor only looks at its sockets, and doesn't sleep."""
-        self._awake = None
-        if self._life is _OPEN and self._clock.seconds() < self._awake_until:
-            self._awake = self._clock.callLater(0, self._stay_awake)
+        if polling is not None and self._wrote and self._life is _OPEN:
+            polling.begin(self._seconds())
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._reason == "":
@@ -200,10 +198,10 @@ class JSONLineProtocol(LineReceiver):
                 self._reason = why_lost(reason)
         self._end()
         self._life = _Life.LOST
-        for call in (self._timer, self._turn_end, self._awake):
+        for call in (self._timer, self._turn_end):
             if call is not None and call.active():
                 call.cancel()
-        self._timer = self._turn_end = self._awake = None
+        self._timer = self._turn_end = None
         self._owner.link_lost(self, self._reason)
 
     # -- for Peer and the services -----------------------------------------------------------------------------------
@@ -493,6 +491,7 @@ class JSONLineProtocol(LineReceiver):
             self._set_timer(session)
 
     def _write(self, data: bytes) -> None:
+        self._wrote = True
         if not self._held and not self._wire_is_full:
             sent = send_at_once(self.transport, data)
             if sent < len(data):
@@ -540,6 +539,8 @@ class JSONLineProtocol(LineReceiver):
             return
         self._life = _Life.CLOSING
         self._backlog.clear()
+        if self._polling is not None:
+            self._polling.end()
         if self._session is not None:
             # Nothing more is said; whoever still answers a call, answers nobody.
             self._session.close(Code.CLOSED, self._reason)

@@ -136,9 +136,10 @@ class SessionSettings:
     max_calls: int = 1024  # in flight, each way
     outbound_limit: int = 64 << 20  # what waits for a peer that doesn't read; over it the link is closed
     accept_peer: Callable[[PeerInfo], str | None] | None = None  # gives a reason to refuse, or None
-    #: for how long the process doesn't sleep after bytes were received, but looks for the next ones. To be woken takes
-    #: most of a round trip's time; this trades a core for it, for at most so long at a time.
-    busy_poll: float = 0.0
+    #: for how long, at most, the process looks for the next message instead of sleeping, after it has answered one. It
+    #: does so only while the peer's words have come that soon several times in a row: to be woken takes most of a round
+    #: trip's time. 0 is never, a millisecond the most.
+    busy_poll: float = 0.0002
 
     def __post_init__(self) -> None:
         check_identity(self.name, self.role, self.incarnation)
@@ -149,8 +150,8 @@ class SessionSettings:
             raise BadKey("a key has at least 16 bytes")
         if not 0.01 <= self.heartbeat <= 3600:
             raise ValueError("the heartbeat is between 10 milliseconds and one hour")
-        if not 0 <= self.busy_poll <= 0.1:
-            raise ValueError("busy polling is for 100 milliseconds at most")
+        if not 0 <= self.busy_poll <= 0.001:
+            raise ValueError("busy polling is for one millisecond at most")
         if self.frame_limit < HANDSHAKE_FRAME_LIMIT:
             raise ValueError(f"the frame limit is at least {HANDSHAKE_FRAME_LIMIT} bytes")
 

@@ -30,7 +30,7 @@ def settings(role: str, peer_role: str, vocabulary: Vocabulary) -> SessionSettin
         incarnation="run-1",
         key=KEY,
         vocabulary=vocabulary,
-        busy_poll=float(os.environ.get("BUSY_POLL", "0")),
+        busy_poll=0.0 if "NO_POLLING" in os.environ else SessionSettings.busy_poll,
     )
 
 

@@ -1,0 +1,139 @@
+"""
+Not to sleep while the next message is about to come. Used by ``protocol``.
+
+To be woken takes most of a round trip's time. Where two processes talk in turns without a pause, each of them had
+better look for the other's next word than sleep: as KVM's halt polling does, for a bounded time, and only while recent
+waits were so short that it pays. Whoever is silent, slow, or only listens is never waited for in this way.
+"""
+
+from __future__ import annotations
+
+import os
+from weakref import WeakValueDictionary
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+#: How many short waits in a row there must be before a link polls: at first, and at most.
+FEWEST = 8
+MOST = 1024
+
+
+class Polling:
+    """
+    The waits of one link: a wait begins when this side has answered something, and ends when bytes come.
+
+    Polling begins after some short waits in a row, `FEWEST` at first; a wait is short that isn't longer than the bound.
+    When it was in vain, which takes no longer than the bound either, twice as many must come before it is tried again;
+    when it has paid that often, half as many.
+
+    :param bound: in seconds
+    """
+
+    def __init__(self, clock: IReactorTime, bound: float) -> None:
+        self._awake = awake(clock)
+        self._bound = bound
+        self._since: float | None = None  # when the wait began
+        self._polled = False  # in this wait
+        self._short = 0  # waits in a row
+        self._wanted = FEWEST
+        self._paid = 0
+
+    def begin(self, now: float) -> None:
+        """Something was answered: from now on the next bytes are waited for."""
+        self._since = now
+        self._polled = self._short >= self._wanted
+        if self._polled:
+            self._awake.wait(self, now, now + self._bound)
+
+    def arrived(self, now: float) -> None:
+        """Bytes have come."""
+        if self._since is None:
+            return
+        short = now - self._since <= self._bound
+        self._since = None
+        if short:
+            self._short += 1
+        else:
+            self._short = 0
+        if self._polled:
+            self._polled = False
+            self._awake.forget(self)
+            self._learn(short)
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self._since = None
+        self._awake.forget(self)
+        self._awake.rest()
+
+    def _learn(self, paid: bool) -> None:
+        if not paid:
+            self._paid = 0
+            self._wanted = min(MOST, self._wanted * 2)
+        else:
+            self._paid += 1
+            if self._paid >= self._wanted:
+                self._paid = 0
+                self._wanted = max(FEWEST, self._wanted // 2)
+
+
+class Awake:
+    """
+    Keeps one reactor from sleeping. It goes round and round, and so serves all its sockets, timers and threads as it
+    does else; in each round the processor is offered to other processes.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._for: Polling | None = None  # whoever has begun to wait last
+        self._until = 0.0
+        self._seen = 0.0
+        self._round: IDelayedCall | None = None
+
+    def wait(self, polling: Polling, now: float, until: float) -> None:
+        """Stay awake until then. Who has begun to wait last is heeded alone: it waits the longest."""
+        self._for = polling
+        self._seen = now
+        self._until = until
+        if self._round is None:
+            self._round = self._clock.callLater(0, self._go_round)
+
+    def forget(self, polling: Polling) -> None:
+        """It doesn't wait any longer. The round that has begun is left to find that out, as it may wait again soon."""
+        if self._for is polling:
+            self._for = None
+
+    def rest(self) -> None:
+        """If nobody waits, begin no round."""
+        if self._for is None and self._round is not None:
+            self._round.cancel()
+            self._round = None
+
+    def _go_round(self) -> None:
+        self._round = None
+        now = self._clock.seconds()
+        # A clock that stands still is a test's, and one that goes back was set: they'd be waited for in vain.
+        if self._for is not None and self._seen < now < self._until:
+            self._seen = now
+            _offer_the_processor()
+            self._round = self._clock.callLater(0, self._go_round)
+        else:
+            self._for = None
+
+
+def _nothing() -> None:
+    """Where the system has no such call."""
+
+
+_offer_the_processor = getattr(os, "sched_yield", _nothing)
+
+#: By the clock's identity, which is its own as long as the value lives.
+_awake: WeakValueDictionary[int, Awake] = WeakValueDictionary()
+
+
+def awake(clock: IReactorTime) -> Awake:
+    """The one of this reactor."""
+    found = _awake.get(id(clock))
+    if found is None:
+        found = _awake[id(clock)] = Awake(clock)
+    return found
