@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -175,7 +175,7 @@ class Story:
         return await self.deferred
 
     @inlineCallbacks
-    def _generated(self) -> Iterator[Deferred[Any]]:
+    def _generated(self) -> Generator[Deferred[Any], Any, Any]:
         result = yield self.deferred
         return result
 

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, passthru
 from twisted.python.failure import Failure
 
-_KEEP = (passthru, (), {})
+_KEEP: Any = (passthru, (), {})
 
 
 class PendingReply(Deferred[Any]):
@@ -36,7 +36,7 @@ class PendingReply(Deferred[Any]):
         self._canceller = None
         self.result = result
         self._runningCallbacks = True  # callbacks that are added from now on are left to this loop
-        callbacks = self._callbacks
+        callbacks: list[Any] = self._callbacks
         while callbacks:
             callback, args, named = callbacks[0][0]
             if args or named:
