@@ -228,6 +228,20 @@ class StreamTests(SynchronousTestCase):
         self.pair.pump()
         assert self.stream.acknowledged == 4
 
+    def test_a_newer_link_takes_over_a_stream_that_is_idle(self) -> None:
+        self.write(1)
+        self.pair.pump()
+        # The old link is half open, and nothing is at work there.
+        assert self.pair.wire is not None
+        self.pair.wire.blackhole(Side.DIALLER, Side.LISTENER)
+        self.write(2)
+        self.pair.link()
+        self.pair.cut()
+        assert self.flushLoggedErrors() == []
+        self.write(3)
+        self.pair.link()
+        assert self.numbers() == [1, 2, 3]
+
     def test_a_receiver_that_lost_its_position_is_not_fooled(self) -> None:
         self.write(1, 2)
         self.pair.pump()

@@ -456,10 +456,10 @@ class Receivers:
         lane = self._lanes.get(stream)
         if lane is None:
             lane = self._lanes[stream] = _Lane(self._make(stream))
+        lane.users += 1  # before the other leaves it, or it would be nobody's
         if lane.owner is not None:
             lane.owner.close()
         lane.owner = owner
-        lane.users += 1
         return lane
 
     def leave(self, stream: StreamId) -> None:
