@@ -50,7 +50,7 @@ class Story:
     def __init__(self, made: Made) -> None:
         self.clock = Clock()
         self.seen: list[Any] = []
-        self.later: list[Deferred[Any]] = []
+        self.later: list[Deferred[Any]] = []  # those that haven't fired, or wait
         self.others: list[Deferred[Any]] = []
         self.deferred = made(lambda _: self.seen.append("cancelled"))
 
@@ -96,14 +96,19 @@ class Story:
             case "a failed one":
                 return fail(Boom())
             case "a later one":
-                self.later.append(Deferred())
-                return self.later[-1]
+                return self._made()
             case "a paused one":
-                self.later.append(Deferred())
-                self.later[-1].pause()
-                self.later[-1].callback("paused")
-                return self.later[-1]
+                made = self._made()
+                made.pause()
+                made.callback("paused")
+                return made
         return result
+
+    def _made(self) -> Deferred[Any]:
+        made: Deferred[Any] = Deferred()
+        self.later.append(made)
+        self.others.append(made)
+        return made
 
     def step(self, number: int, step: tuple[str, ...]) -> None:
         try:
@@ -181,7 +186,9 @@ class Story:
 
     def end(self) -> None:
         """Nobody is told of the failures that are left."""
-        for each in (self.deferred, *self.others, *self.later):
+        for each in (self.deferred, *self.others):
+            while each.paused > (each._chainedTo is not None):
+                each.unpause()
             each.addErrback(lambda _: None)
 
 

@@ -59,7 +59,19 @@ class PendingReply(Deferred[Any]):
                 break
         self._runningCallbacks = False
         if callbacks:
-            # To pause it from within holds up nothing before the next callback is added.
-            paused, self.paused = self.paused, 0
-            self._runCallbacks()
-            self.paused += paused
+            self._go_on(callbacks)
+
+    def _go_on(self, callbacks: list[Any]) -> None:
+        """
+        By Twisted's loop. To pause it from within holds up nothing before the next callback is added, or a Deferred
+        that waits for this one has been given its result.
+        """
+        paused, self.paused = self.paused, 0
+        held: list[Any] = []
+        if paused:
+            given = [number for number, each in enumerate(callbacks, 1) if not callable(each[0][0])]
+            held = callbacks[given[0] :] if given else []
+            del callbacks[len(callbacks) - len(held) :]
+        self._runCallbacks()
+        callbacks[:0] = held
+        self.paused += paused
