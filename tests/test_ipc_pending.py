@@ -52,6 +52,8 @@ class Story:
         self.seen: list[Any] = []
         self.later: list[Deferred[Any]] = []  # those that haven't fired, or wait
         self.others: list[Deferred[Any]] = []
+        self.pauses = 0  # of ours: what chains have paused is theirs
+        self.awaited = False
         self.deferred = made(lambda _: self.seen.append("cancelled"))
 
     def show(self, value: object) -> object:
@@ -72,16 +74,25 @@ class Story:
         match what:
             case "raises":
                 raise Boom
-            case "pauses":
-                self.deferred.pause()
-            case "unpauses" if self.deferred.paused:
-                self.deferred.unpause()
+            case "pauses" if not self.awaited:  # Twisted's would go round for ever
+                self.pause()
+            case "unpauses":
+                self.unpause()
             case "adds":
                 self.deferred.addBoth(self.added(-1, "the same", "nothing"))
             case "fires":
                 self.deferred.callback("again")
             case "cancels":
                 self.deferred.cancel()
+
+    def pause(self) -> None:
+        self.pauses += 1
+        self.deferred.pause()
+
+    def unpause(self) -> None:
+        if self.pauses:
+            self.pauses -= 1
+            self.deferred.unpause()
 
     def gives(self, what: str, result: Any) -> Any:
         match what:
@@ -131,9 +142,9 @@ class Story:
             case ("fire with a failure",):
                 deferred.callback(Failure(Boom()))
             case ("pause",):
-                deferred.pause()
-            case ("unpause",) if deferred.paused:
-                deferred.unpause()
+                self.pause()
+            case ("unpause",):
+                self.unpause()
             case ("cancel",):
                 deferred.cancel()
             case ("later" | "later fails",) if self.later:
@@ -153,8 +164,10 @@ class Story:
                 outer = succeed(None).addCallback(lambda _: deferred)
                 self._watch(outer, number)
             case ("await",):
+                self.awaited = True
                 self._watch(Deferred.fromCoroutine(self._awaited()), number)
             case ("generator",):
+                self.awaited = True
                 self._watch(self._generated(), number)
 
     def _add(self, how: str, callback: Callable[..., Any]) -> None:
@@ -186,9 +199,12 @@ class Story:
 
     def end(self) -> None:
         """Nobody is told of the failures that are left."""
-        for each in (self.deferred, *self.others):
-            while each.paused > (each._chainedTo is not None):
+        for each in self.later:
+            if each.called:
                 each.unpause()
+        while self.pauses:
+            self.unpause()
+        for each in (self.deferred, *self.others):
             each.addErrback(lambda _: None)
 
 
