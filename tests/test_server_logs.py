@@ -26,11 +26,12 @@ from twistedipc.builds.logs import (
     StepEnded,
     StepStarted,
     Summary,
+    batch_decoder,
 )
 from twistedipc.ipc.stream import Hole
 from twistedipc.server import logs as server_logs
 from twistedipc.server.boundaries import LogEntry
-from twistedipc.server.commits import COMMIT_INTERVAL, RETRY_INTERVAL, LogCommits
+from twistedipc.server.commits import CHUNK_BYTES, COMMIT_INTERVAL, RETRY_INTERVAL, LogCommits
 from twistedipc.server.logs import BadBatch, EndOfLog, LiveLog, LogStore, UnknownAttempt
 from twistedipc.storage import attempts, builds
 from twistedipc.storage import logs as storage_logs
@@ -437,6 +438,26 @@ class Commits(SynchronousTestCase):
         platform.commit()
         self.assertLessEqual(platform.ledger.writes - before, 2)
         self.assertEqual(50, platform.acknowledged[-1])
+
+    def test_chunks_are_of_a_size_whatever_a_commit_holds(self) -> None:
+        """So whoever opens a log anywhere costs little, and what its events say is still said once."""
+        platform = Platform()
+        line = "x" * 10_000
+        sent = [Lines(first, 1, 0, [line, Annotation("error", "no")]) for first in range(1, 101, 2)]
+        writes = platform.ledger.writes
+        for each in sent:
+            platform.send(each)
+        platform.commit()
+        self.assertEqual(2, platform.ledger.writes - writes)  # the first one didn't wait
+        self.assertEqual(101, platform.acknowledged[-1])
+        chunks = platform.ledger.now(storage_logs.read, platform.attempt, 1, 1 << 30)
+        self.assertLess(max(len(chunk.data) for chunk in chunks), CHUNK_BYTES + 2 * len(line))
+        self.assertLess(len(chunks), 10)
+        stored = [[batch_decoder.decode(each) for each in chunk.data.splitlines()] for chunk in chunks]
+        self.assertEqual(sent, [each for batches in stored for each in batches])
+        for chunk, batches in zip(chunks, stored, strict=True):
+            self.assertEqual((chunk.first, chunk.first + chunk.count), (batches[0].first, batches[-1].end))
+        self.assertEqual(SaidRow(errors=50), self.said(platform))
 
     def test_what_comes_during_a_commit_is_the_next_one_without_delay(self) -> None:
         platform = Platform()

@@ -27,6 +27,9 @@ from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 #: Seconds between the beginnings of two commits.
 COMMIT_INTERVAL = 0.015
 
+#: Bytes from which on a chunk is stored as it is, and the next one begun: who opens a log anywhere reads whole chunks.
+CHUNK_BYTES = 1 << 16
+
 #: Seconds until a commit that failed is tried again.
 RETRY_INTERVAL = 0.5
 
@@ -42,17 +45,27 @@ class _Pending:
         self.events: list[tuple[int, StepStarted | StepEnded]] = []
         self.gist: Gist | None = None  # None: no event is among them
 
-    def item(self) -> logs.ChunkItem:
-        """All of it."""
-        first = self.entries[0].first
-        return logs.ChunkItem(
-            attempt=self.live.attempt,
-            first=first,
-            count=self.entries[-1].end - first,
-            data=b"".join([entry.message + b"\n" for entry in self.entries]),
-            events=self.events,
-            gist=self.gist,
-        )
+    def items(self) -> list[logs.ChunkItem]:
+        """All of it; what its events say is with the last."""
+        parts: list[list[Entry]] = []
+        size = CHUNK_BYTES
+        for entry in self.entries:
+            if size >= CHUNK_BYTES:
+                parts.append([])
+                size = 0
+            parts[-1].append(entry)
+            size += len(entry.message)
+        return [
+            logs.ChunkItem(
+                attempt=self.live.attempt,
+                first=part[0].first,
+                count=part[-1].end - part[0].first,
+                data=b"".join([entry.message + b"\n" for entry in part]),
+                events=self.events if part is parts[-1] else [],
+                gist=self.gist if part is parts[-1] else None,
+            )
+            for part in parts
+        ]
 
     def see(self, batch: Lines) -> None:
         """Its events, which are kept beside the log as well."""
@@ -158,7 +171,7 @@ class LogCommits:
         return self._running
 
     async def _commit(self, group: dict[LiveLog, _Pending]) -> None:
-        outcomes = await self._write([pending.item() for pending in group.values()])
+        outcomes = await self._write([pending.items() for pending in group.values()])
         failed: dict[LiveLog, _Pending] = {}
         for result, (live, pending) in zip(outcomes, group.items(), strict=True):
             if result is None:
@@ -183,19 +196,19 @@ class LogCommits:
         if self._pending:
             self._schedule(RETRY_INTERVAL if self.failing else None)
 
-    async def _write(self, items: list[logs.ChunkItem]) -> list[Failure | None]:
-        """What became of each. Together they cost a third of what they would cost one by one."""
+    async def _write(self, group: list[list[logs.ChunkItem]]) -> list[Failure | None]:
+        """What became of each log's. Together they cost a third of what they would cost one by one."""
         try:
-            await self._ledger.write(logs.append, items)
+            await self._ledger.write(logs.append, [item for items in group for item in items])
         except LedgerUnavailable:
-            return [Failure()] * len(items)
+            return [Failure()] * len(group)
         except Exception:
-            if len(items) == 1:
+            if len(group) == 1:
                 return [Failure()]
             # One log's trouble isn't another's.
-            writes = [self._ledger.write(logs.append, [item]) for item in items]
+            writes = [self._ledger.write(logs.append, items) for items in group]
             return [result for _succeeded, result in await DeferredList(writes, consumeErrors=True)]
-        return [None] * len(items)
+        return [None] * len(group)
 
     def _drop(self, live: LiveLog, why: Failure) -> None:
         self._pending.pop(live, None)
