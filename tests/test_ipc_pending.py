@@ -21,6 +21,7 @@ from twisted.internet.defer import (
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from twistedipc.ipc import pending
 from twistedipc.ipc.pending import PendingReply
 
 Made = Callable[[Callable[[Deferred[Any]], None]], Deferred[Any]]
@@ -267,6 +268,16 @@ def test_the_canceller_is_let_go_with_the_reply() -> None:
     assert gone() is not None
     reply.callback("it")
     assert gone() is None
+
+
+def test_a_twisted_with_other_names_runs_the_callbacks_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending, "_KNOWN", False)
+    run = []
+    monkeypatch.setattr(Deferred, "_runCallbacks", lambda self: run.append(self))
+    reply = PendingReply(lambda _: None)
+    reply.addCallback(str)
+    reply.callback(1)
+    assert run == [reply]
 
 
 def test_debugging_tells_who_made_it_and_who_fired_it() -> None:
