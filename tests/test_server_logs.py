@@ -31,7 +31,7 @@ from twistedipc.builds.logs import (
 from twistedipc.ipc.stream import Hole
 from twistedipc.server import logs as server_logs
 from twistedipc.server.boundaries import LogEntry
-from twistedipc.server.commits import CHUNK_BYTES, COMMIT_INTERVAL, RETRY_INTERVAL, LogCommits
+from twistedipc.server.commits import CHUNK_BYTES, COMMIT_INTERVAL, NEARLY, RETRY_INTERVAL, LogCommits
 from twistedipc.server.logs import BadBatch, EndOfLog, LiveLog, LogStore, UnknownAttempt
 from twistedipc.storage import attempts, builds
 from twistedipc.storage import logs as storage_logs
@@ -470,6 +470,32 @@ class Commits(SynchronousTestCase):
         self.assertEqual([2], platform.acknowledged)
         platform.commit()
         self.assertEqual([2, 3], platform.acknowledged)
+
+    def test_a_commit_that_is_nearly_due_begins_with_what_comes(self) -> None:
+        platform = Platform()
+        platform.send(batch(1, 1))
+        self.assertEqual([2], platform.acknowledged)
+        platform.clock.advance(0.005)
+        platform.send(batch(2, 1))
+        platform.clock.advance(COMMIT_INTERVAL - 0.005 - NEARLY / 2)
+        self.assertEqual([2], platform.acknowledged)
+        platform.send(batch(3, 1))
+        self.assertEqual([2, 4], platform.acknowledged)
+        platform.clock.advance(NEARLY)
+        platform.send(batch(4, 1))
+        platform.clock.advance(COMMIT_INTERVAL - 3 * NEARLY)
+        self.assertEqual([2, 4], platform.acknowledged)  # the interval counts from there
+
+    def test_what_comes_while_the_ledger_fails_is_no_reason_to_try_sooner(self) -> None:
+        platform = Platform()
+        platform.ledger.available = False
+        platform.send(batch(1, 5))
+        platform.ledger.available = True
+        platform.clock.advance(RETRY_INTERVAL / 2)
+        platform.send(batch(6, 5))
+        self.assertEqual([], platform.acknowledged)
+        platform.clock.advance(RETRY_INTERVAL / 2)
+        self.assertEqual([11], platform.acknowledged)
 
     def test_nothing_is_acknowledged_while_the_ledger_fails(self) -> None:
         platform = Platform()

@@ -2,8 +2,10 @@
 Group commit of log records: what has come from all builders since the last commit goes into one transaction.
 Called by ``builders``; calls the ledger, then says which records are durable.
 
-One commit is under way at a time, and the next one begins no sooner than `COMMIT_INTERVAL` after it began: under
-load the groups grow by themselves, and a quiet system doesn't pay an fsync for each line. Nothing is acknowledged
+One commit is under way at a time, and the next one begins about `COMMIT_INTERVAL` after it began: under load the groups
+grow by themselves, and a quiet system doesn't pay an fsync for each line. A commit that is `NEARLY` due when records
+come begins with them, once their viewers have them: lines of a steady rate would else come, time and again, while a
+commit takes the interpreter. Nothing is acknowledged
 to a builder before its commit; if the ledger can't be written, everything stays here (the builders' credit bounds
 it, which ``builders`` holds them to) and is tried again until it can.
 """
@@ -26,6 +28,9 @@ from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 
 #: Seconds between the beginnings of two commits.
 COMMIT_INTERVAL = 0.015
+
+#: Seconds by which a commit may begin sooner.
+NEARLY = 0.003
 
 #: Bytes from which on a chunk is stored as it is, and the next one begun: who opens a log anywhere reads whole chunks.
 CHUNK_BYTES = 1 << 16
@@ -154,11 +159,16 @@ class LogCommits:
             done.errback(LedgerUnavailable(f"the records of {live.attempt} were not committed before the stop"))
 
     def _schedule(self, delay: float | None = None) -> None:
-        if self._busy or self._stopping or self._timer is not None:
+        if self._busy or self._stopping:
             return
         if delay is None:
-            delay = max(0.0, self._last + COMMIT_INTERVAL - self._clock.seconds())
-        self._timer = self._clock.callLater(delay, self._begin)
+            delay = self._last + COMMIT_INTERVAL - self._clock.seconds()
+            if delay < NEARLY:
+                delay = 0.0
+        if self._timer is None:
+            self._timer = self._clock.callLater(delay, self._begin)
+        elif delay == 0.0 and not self.failing:
+            self._timer.reset(0.0)
 
     def _begin(self) -> Deferred[None]:
         self._timer = None
