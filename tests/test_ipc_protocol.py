@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any, cast
 
 from hypothesis import given
@@ -393,6 +395,20 @@ class BackpressureTests(SynchronousTestCase):
         self.assertEqual([note.n for note in theirs.messages], list(range(20)))
         self.assertFalse(ours.peer.paused)
         self.assertEqual(ours.pauses, ["paused", "resumed"])
+
+    def test_who_gives_up_waiting_for_a_peer_that_never_reads_is_forgotten(self) -> None:
+        pair, ours, theirs = linked(high_water=1000)
+        theirs.peer.pause_reading()
+        while not ours.peer.paused:
+            ours.peer.send(Note(0, "x" * 100))
+            pair.pump()
+        waiting = ours.peer.drain()
+        gone = weakref.ref(waiting)
+        waiting.addErrback(lambda _: None)
+        waiting.cancel()
+        del waiting
+        gc.collect()
+        self.assertIsNone(gone())
 
     def test_a_peer_that_never_reads_again(self) -> None:
         pair, ours, theirs = linked(dialler=builder(outbound_limit=10_000), high_water=1000)

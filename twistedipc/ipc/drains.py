@@ -1,4 +1,4 @@
-"""Who waits in ``drain`` until a transport takes more. Used by the connections in ``node`` and ``listen_plain``."""
+"""Who waits in ``drain`` until a transport takes more. Used by ``protocol``, ``node`` and ``listen_plain``."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
+from twistedipc.ipc.drains import Drains
 from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.endpoints import why_lost
 from twistedipc.ipc.errors import CallFailed, Code, LocalProtocolError, NotConnected, RemoteProtocolError
@@ -144,7 +145,7 @@ class JSONLineProtocol(LineReceiver):
         self._polling = Polling(clock, settings.busy_poll) if settings.busy_poll else None
         self._held: deque[bytes] = deque()
         self._held_bytes = 0
-        self._draining: list[Deferred[None]] = []
+        self._drains = Drains()
         # Calls: ours, and those that the application is answering.
         self._waiting: dict[int, Deferred[Any]] = {}
         self._answering: dict[int, Deferred[Any]] = {}
@@ -241,9 +242,7 @@ class JSONLineProtocol(LineReceiver):
             return fail(NotConnected(self._reason))
         if not self.writing_is_paused:
             return succeed(None)
-        draining: Deferred[None] = Deferred()
-        self._draining.append(draining)
-        return draining
+        return self._drains.wait()
 
     def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
         """End the link. The application hears of it at the end of the turn, not from within this call."""
@@ -447,9 +446,7 @@ class JSONLineProtocol(LineReceiver):
         if self._application is not None and self._life is _OPEN:
             self._tell(self._application.writing_resumed, "writing_resumed")
             self._flush_at_turn_end()
-        draining, self._draining = self._draining, []
-        for each in draining:
-            each.callback(None)
+        self._drains.release()
 
     def _collected(self) -> None:
         """
@@ -545,9 +542,9 @@ class JSONLineProtocol(LineReceiver):
             # Nothing more is said; whoever still answers a call, answers nobody.
             self._session.close(Code.CLOSED, self._reason)
         waiting, self._waiting = self._waiting, {}
-        draining, self._draining = self._draining, []
-        for each in (*waiting.values(), *draining):
+        for each in waiting.values():
             each.errback(NotConnected(self._reason))
+        self._drains.fail(NotConnected(self._reason))
         for answering in list(self._answering.values()):
             answering.cancel()
         if self._application is not None:

@@ -5,9 +5,9 @@ Called by ``builders``; calls the ledger, then says which records are durable.
 One commit is under way at a time, and the next one begins about `COMMIT_INTERVAL` after it began: under load the groups
 grow by themselves, and a quiet system doesn't pay an fsync for each line. A commit that is `NEARLY` due when records
 come begins with them, once their viewers have them: lines of a steady rate would else come, time and again, while a
-commit takes the interpreter. Nothing is acknowledged
-to a builder before its commit; if the ledger can't be written, everything stays here (the builders' credit bounds
-it, which ``builders`` holds them to) and is tried again until it can.
+commit takes the interpreter. Nothing is acknowledged to a builder before its commit; if the ledger can't be written,
+everything stays here (the builders' credit bounds it, which ``builders`` holds them to) and is tried again until it
+can.
 """
 
 from __future__ import annotations
