@@ -66,8 +66,8 @@ def numbers(entries: Sequence[LogEntry]) -> list[int]:
 class Platform:
     """A store of logs on an instant ledger, with one attempt that is running."""
 
-    def __init__(self) -> None:
-        self.clock = Clock()
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or Clock()
         self.ledger = InstantLedger()
         self.store = LogStore(self.clock, self.ledger.as_ledger())
         self.acknowledged: list[int] = []

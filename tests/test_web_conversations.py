@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -13,9 +14,9 @@ from tests.instant import InstantLedger
 from twistedipc.builds.logs import Lines
 from twistedipc.server.boundaries import StateChange
 from twistedipc.server.logs import LogStore
-from twistedipc.server.shared import NO_FILE
 from twistedipc.server.states import Feed
 from twistedipc.storage import attempts
+from twistedipc.web.followers import Crowds
 from twistedipc.web.websocket import MAX_WAITING, LogConversation, StreamConversation
 
 
@@ -25,12 +26,17 @@ class Socket:
     def __init__(self) -> None:
         self.paused = False
         self.deflates = False
+        self.direct: socket.socket | None = None
         self.written = b""
         self.goodbyes: list[int] = []
 
-    def write_frames(self, data: bytes, file: int = NO_FILE) -> None:
+    def write_frames(self, data: bytes) -> None:
         """The conversation says something."""
         self.written += data
+
+    def keep(self, data: bytes, sent: int) -> None:
+        """See `Output`."""
+        raise AssertionError("it has no socket that could have refused it")
 
     def say_goodbye(self, code: int, reason: str) -> None:
         """It ends."""
@@ -58,7 +64,8 @@ class Conversations(SynchronousTestCase):
         self.socket = Socket()
 
     def stream(self, ledger: InstantLedger) -> StreamConversation:
-        conversation = StreamConversation(ledger.as_ledger(), LogStore(Clock(), ledger.as_ledger()), self.feed, None)
+        self.logs = LogStore(Clock(), ledger.as_ledger())
+        conversation = StreamConversation(ledger.as_ledger(), Crowds(self.logs), self.feed, None)
         conversation.opened(self.socket)
         return conversation
 
@@ -93,7 +100,7 @@ class Conversations(SynchronousTestCase):
             self.socket = Socket()
             self.socket.deflates = deflates
             conversation = self.stream(ledger)
-            live = conversation._logs.live(f"{build}-{attempt}")  # type: ignore[attr-defined]
+            live = self.logs.live(f"{build}-{attempt}")
             live.active = True
             conversation.heard(b'{"type":"subscribe","topic":"log","build":%d}' % build, False)
             live.append([Lines(first=1, time=1, step=0, lines=[long])])
@@ -108,7 +115,7 @@ class Conversations(SynchronousTestCase):
         ledger = SlowLedger()
         attempt = ledger.queue()
         logs = LogStore(Clock(), ledger.as_ledger())
-        conversation = LogConversation(ledger.as_ledger(), logs, self.feed, lambda: 7, 1, 1, 0)
+        conversation = LogConversation(ledger.as_ledger(), Crowds(logs), self.feed, lambda: 7, 1, 1, 0)
         conversation.opened(self.socket)
         row = ledger.now(attempts.cancel_queued, attempt, "no more", 9)
         assert row is not None
@@ -123,6 +130,6 @@ class Conversations(SynchronousTestCase):
     def test_an_attempt_that_is_gone_ends_the_conversation(self) -> None:
         ledger = InstantLedger()
         logs = LogStore(Clock(), ledger.as_ledger())
-        conversation = LogConversation(ledger.as_ledger(), logs, self.feed, lambda: 7, 99, 1, 0)
+        conversation = LogConversation(ledger.as_ledger(), Crowds(logs), self.feed, lambda: 7, 99, 1, 0)
         conversation.opened(self.socket)
         self.assertEqual([1011], self.socket.goodbyes)

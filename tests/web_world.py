@@ -163,13 +163,25 @@ class TwinCursor:
     """See `boundaries.Cursor`. The first of ``stored`` entries must be fetched."""
 
     def __init__(self, log: TwinLog, after: int, wake: Callable[[], object]) -> None:
-        self._log, self._after, self._wake = log, after, wake
+        self._log, self._after, self.wake = log, after, wake
         self._index = next((i for i, each in enumerate(log.entries) if each.end > after + 1 or each.final), None)
         self._index = len(log.entries) if self._index is None else self._index
         self._fetched = not log.stored
         self._waiting = False
         self.closed = False
         log.cursors.append(self)
+
+    @property
+    def place(self) -> object:
+        return self._log, self._after, self._index, self._fetched
+
+    def branch(self, place: object, wake: Callable[[], object]) -> TwinCursor:
+        assert not self.closed
+        assert isinstance(place, tuple)
+        log, after, index, fetched = place
+        cursor = TwinCursor(log, after, wake)
+        cursor._index, cursor._fetched = index, fetched
+        return cursor
 
     def take(self, limit: int) -> Run | None:
         assert not self.closed
@@ -195,10 +207,11 @@ class TwinCursor:
     def close(self) -> None:
         self.closed = True
 
-    def wake(self) -> None:
+    def grown(self) -> None:
+        """The log has something new."""
         if self._waiting and not self.closed:
             self._waiting = False
-            self._wake()
+            self.wake()
 
 
 class TwinLog:
@@ -231,8 +244,8 @@ class TwinLog:
     def _append(self, entry: TwinEntry) -> None:
         self.entries.append(entry)
         self.next = entry.end
-        for cursor in self.cursors:
-            cursor.wake()
+        for cursor in list(self.cursors):
+            cursor.grown()
 
 
 class TwinLogs:

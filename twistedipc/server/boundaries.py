@@ -87,7 +87,20 @@ class LogRun(Protocol):
 
 
 class Cursor(Protocol):
-    """One viewer's place in one log. Viewers pull; there is no queue per viewer."""
+    """
+    A place in one log, of one viewer, or of several who go on together. Viewers pull; there is no queue per viewer.
+    """
+
+    #: Called, never from within `take`, when there is something to take after `take` had given all there was; also if
+    #: it was taken meanwhile. May be changed.
+    wake: Callable[[], object]
+
+    @property
+    def place(self) -> object:
+        """Where it is: cursors with equal places will be given the same."""
+
+    def branch(self, place: object, wake: Callable[[], object]) -> Cursor:
+        """Another cursor of this log, at a `place` where this one is or was. This one must not be closed yet."""
 
     def take(self, limit: int) -> LogRun | None:
         """
@@ -108,8 +121,7 @@ class Logs(Protocol):
 
     def cursor(self, attempt: str, after: int, wake: Callable[[], object]) -> Cursor:
         """
-        A cursor behind record ``after`` (0: the beginning). ``wake`` is called, never from within `take`, when there
-        is something to take after `take` had given all there was; also if it was taken meanwhile.
+        A cursor behind record ``after`` (0: the beginning). ``wake``: see `Cursor`.
         """
 
 

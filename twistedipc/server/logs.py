@@ -3,10 +3,10 @@ The logs of all attempts as viewers see them: the live tail and the store, behin
 ``builders`` (records come in), ``commits`` (they became durable) and ``web`` (viewers take them out).
 
 Viewers pull. A `LiveLog` keeps the last entries of a log, each encoded once and shared by all; a `LogCursor` is an
-index into them. What a cursor takes is a `Run` of entries, and all cursors at the same place are given the same one:
-its frames are joined once, however many they are. Who has fallen behind the tail reads from the store, by chunks, only
-while its socket wants more. So a viewer costs a cursor, however slow it is, and the hand-over from replay to live is no
-hand-over at all: the same numbers, from another place.
+index into them, of one viewer or of many who are at the same place. What a cursor takes is a `Run` of entries, and all
+cursors at the same place are given the same one: its frames are joined once, however many they are. Who has fallen
+behind the tail reads from the store, by chunks, only while its socket wants more. So a viewer costs a cursor at most,
+however slow it is, and the hand-over from replay to live is no hand-over at all: the same numbers, from another place.
 
 What is not committed yet stays in the tail whatever its size. That is bounded too: a builder may have only so many
 unacknowledged bytes under way.
@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import cast
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -118,7 +119,6 @@ class Run(tuple[LogEntry, ...]):
 
     more = False
     final = False
-    viewers = 1  # about as many take it
     _tagged: SharedBytes | None = None
     _deflated_tagged: SharedBytes | None = None
 
@@ -148,7 +148,7 @@ class Run(tuple[LogEntry, ...]):
         return frames
 
     def _joined(self, frames: list[bytes]) -> SharedBytes:
-        return SharedBytes(b"".join(frames), self.viewers)
+        return SharedBytes(b"".join(frames))
 
 
 #: There is nothing now.
@@ -315,9 +315,7 @@ class LiveLog:
             entry = self.at(serial + len(taken))
         if not taken:
             return NOTHING
-        run = run_of(taken, more=entry is not None)
-        run.viewers = len(self.cursors)
-        return run
+        return run_of(taken, more=entry is not None)
 
     def wake(self) -> None:
         """Wake the cursors that wait."""
@@ -331,7 +329,7 @@ class LiveLog:
 
 
 class LogCursor:
-    """One viewer's place in one log. See `boundaries.Cursor`."""
+    """A place in one log. See `boundaries.Cursor`."""
 
     __slots__ = ("_closed", "_fetched", "_live", "_logs", "_next", "_serial", "wake")
 
@@ -339,11 +337,24 @@ class LogCursor:
         self._logs = logs
         self._live = live
         self._next = after + 1
-        self.wake = wake  # something has come; called by the log
+        self.wake = wake  # see `boundaries.Cursor`; called by the log
         # The entry of the tail that begins with `_next`; None while we read from the store, or begin within an entry.
         self._serial: int | None = None
         self._fetched: deque[Entry] | None = None
         self._closed = False
+
+    @property
+    def place(self) -> tuple[LiveLog, int | None, int]:
+        """See `boundaries.Cursor`."""
+        return self._live, self._serial, self._next
+
+    def branch(self, place: object, wake: Callable[[], object]) -> LogCursor:
+        """See `boundaries.Cursor`."""
+        live, serial, next = cast(tuple[LiveLog, int | None, int], place)
+        cursor = LogCursor(self._logs, live, next - 1, wake)
+        cursor._serial = serial
+        live.cursors.add(cursor)
+        return cursor
 
     def take(self, limit: int) -> Run | None:
         """See `boundaries.Cursor`."""

@@ -23,27 +23,32 @@ MOST_FILES = 256
 
 
 class SharedBytes:
-    """
-    Bytes that about so many ``sockets`` are sent. ``file``: the descriptor of a file in memory that has them too, or
-    `NO_FILE`. It is closed with the last reference to this; what the kernel has yet to send from it stays with the
-    kernel.
-    """
+    """Bytes, and the file in memory that has them too, once many sockets are to be sent them."""
 
-    __slots__ = ("data", "file")
+    __slots__ = ("_file", "data")
 
     files = 0  # that are open now
 
-    def __init__(self, data: bytes, sockets: int) -> None:
+    def __init__(self, data: bytes) -> None:
         self.data = data
-        self.file = NO_FILE
-        if sockets >= LEAST_SOCKETS and len(data) >= LEAST_FILED and SharedBytes.files < MOST_FILES:
-            self.file = _file_of(data)
-            SharedBytes.files += self.file != NO_FILE
+        self._file = NO_FILE
+
+    def file_for(self, sockets: int) -> int:
+        """
+        The file's descriptor, if it's worth having for so many; else `NO_FILE`. It is closed with the last reference
+        to this; what the kernel has yet to send from it stays with the kernel.
+        """
+        if sockets < LEAST_SOCKETS or len(self.data) < LEAST_FILED:
+            return NO_FILE
+        if self._file == NO_FILE and SharedBytes.files < MOST_FILES:
+            self._file = _file_of(self.data)
+            SharedBytes.files += self._file != NO_FILE
+        return self._file
 
     def __del__(self) -> None:
-        if self.file != NO_FILE:
+        if self._file != NO_FILE:
             SharedBytes.files -= 1
-            os.close(self.file)
+            os.close(self._file)
 
 
 def _file_of(data: bytes) -> int:

@@ -2,19 +2,18 @@
 The WebSockets: one log each, or many subscriptions on one socket. ``docs/protocol.md`` has the messages. Called by
 ``site`` once it knows who asks and that they may; reads ``server``'s logs and state feed.
 
-Autobahn does the protocol. The frames of logs are written straight to the transport: they were encoded once, for
-all viewers, and nothing of Autobahn's sending (queue, compression, masking) applies to them. There is no queue per
-viewer: a conversation pulls from its cursors only while the socket takes more, and of state changes that come
-meanwhile it keeps the newest for each build.
+Autobahn does the protocol. The frames of logs are written straight to the transport (see `followers`): they were
+encoded once, for all viewers, and nothing of Autobahn's sending (queue, compression, masking) applies to them. There is
+no queue per viewer: logs wait until the socket takes more, and of state changes that come meanwhile a conversation
+keeps the newest for each build.
 """
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from operator import attrgetter
+from socket import socket
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -28,18 +27,15 @@ from twisted.web.resource import IResource
 from zope.interface import implementer
 
 from twistedipc.ipc.eager import send_at_once
-from twistedipc.server.boundaries import Cursor, LogRun, Logs, StateChange, StateFeed
+from twistedipc.server.boundaries import Logs, StateChange, StateFeed
 from twistedipc.server.frames import text_frame
-from twistedipc.server.shared import NO_FILE, SharedBytes
 from twistedipc.server.states import change_of
 from twistedipc.storage import attempts, builds
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import TokenRow
 from twistedipc.web.channel import leaving
+from twistedipc.web.followers import CLOSE_UNAVAILABLE, Crowds, Follower, Output
 from twistedipc.web.lean import leaner, settle
-
-#: Bytes that a cursor gives at a time.
-TAKE_BYTES = 1 << 16
 
 #: Subscriptions that one socket may have.
 MAX_SUBSCRIPTIONS = 100
@@ -70,12 +66,8 @@ MAX_FRAGMENTS = 64
 # Close codes of our own, beside RFC 6455's.
 CLOSE_UNAUTHORISED = 4401
 CLOSE_TOO_SLOW = 4408
-CLOSE_UNAVAILABLE = 4503
 
 _encoder = msgspec.json.Encoder()
-
-_frames: Callable[[LogRun], SharedBytes] = attrgetter("frames")
-_deflated_frames: Callable[[LogRun], SharedBytes] = attrgetter("deflated_frames")
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe", tag_field="type"):
@@ -117,19 +109,6 @@ class Subscribed(msgspec.Struct, frozen=True, tag="subscribed", tag_field="type"
 _request_decoder = msgspec.json.Decoder(Subscribe | Unsubscribe)
 
 
-class Output(Protocol):
-    """Where a conversation writes: the socket."""
-
-    paused: bool
-    deflates: bool  # it may be given deflated frames
-
-    def write_frames(self, data: bytes, file: int = NO_FILE) -> None:
-        """Write what already are frames. ``file``: one that has them too; see `SharedBytes`."""
-
-    def say_goodbye(self, code: int, reason: str) -> None:
-        """Close the socket, after what was written."""
-
-
 class Conversation(Protocol):
     """What is said on one socket."""
 
@@ -144,75 +123,6 @@ class Conversation(Protocol):
 
     def closed(self) -> None:
         """It is over."""
-
-
-class _Follower:
-    """One log on one socket: pulls its cursor while the output takes more."""
-
-    __slots__ = ("_closed", "_cursor", "_ended", "_fetching", "_frames", "_output")
-
-    _log = Logger()
-
-    def __init__(
-        self,
-        output: Output,
-        logs: Logs,
-        attempt: str,
-        after: int,
-        frames: Callable[[LogRun], SharedBytes],
-        ended: Callable[[], None],
-    ) -> None:
-        self._output = output
-        self._frames = frames
-        self._ended = ended
-        self._fetching = False
-        self._closed = False
-        self._cursor: Cursor = logs.cursor(attempt, after, self.pump)
-
-    def pump(self, *, once: bool = False) -> bool:
-        """
-        Write all there is, as far as the socket takes it; or only some, ``once``. Returns whether there may be more
-        at once.
-        """
-        output = self._output
-        while not (self._closed or self._fetching or output.paused):
-            run = self._cursor.take(TAKE_BYTES)
-            if not run:
-                if run is None:
-                    self._fetching = True
-                    fetching = Deferred.fromCoroutine(self._fetch())
-                    fetching.addErrback(lambda failure: self._log.failure("reading a log failed", failure))
-                return False
-            frames = self._frames(run)
-            output.write_frames(frames.data, frames.file)
-            if run.final:
-                self.close()
-                self._ended()
-                return False
-            if not run.more:
-                return False
-            if once:
-                return True
-        return False
-
-    async def _fetch(self) -> None:
-        try:
-            await self._cursor.fetch()
-        except LedgerUnavailable:
-            self._output.say_goodbye(CLOSE_UNAVAILABLE, "the log can't be read now; try again")
-            return
-        except Exception:
-            self._output.say_goodbye(1011, "the log can't be read")
-            raise
-        finally:
-            self._fetching = False
-        self.pump()
-
-    def close(self) -> None:
-        """Leave the log."""
-        if not self._closed:
-            self._closed = True
-            self._cursor.close()
 
 
 class _States:
@@ -250,11 +160,11 @@ class LogConversation:
         "_attempt",
         "_build",
         "_closed",
+        "_crowds",
         "_deafen",
         "_feed",
         "_follower",
         "_ledger",
-        "_logs",
         "_now",
         "_output",
         "_states",
@@ -264,17 +174,24 @@ class LogConversation:
     _log = Logger()
 
     def __init__(
-        self, ledger: Ledger, logs: Logs, feed: StateFeed, now: Callable[[], int], build: int, attempt: int, after: int
+        self,
+        ledger: Ledger,
+        crowds: Crowds,
+        feed: StateFeed,
+        now: Callable[[], int],
+        build: int,
+        attempt: int,
+        after: int,
     ) -> None:
         self._ledger = ledger
-        self._logs = logs
+        self._crowds = crowds
         self._feed = feed
         self._now = now
         self._build = build
         self._attempt = f"{build}-{attempt}"
         self._after = after
         self._output: Output | None = None
-        self._follower: _Follower | None = None
+        self._follower: Follower | None = None
         self._states: _States | None = None
         self._told = False  # a change of this attempt's state
         self._closed = False
@@ -305,14 +222,7 @@ class LogConversation:
             return
         if not self._told:  # else what was told meanwhile is newer
             self._states.tell(change_of(row, self._now()))
-        self._follower = _Follower(
-            output,
-            self._logs,
-            self._attempt,
-            self._after,
-            _deflated_frames if output.deflates else _frames,
-            self._ended,
-        )
+        self._follower = self._crowds.follow(output, self._attempt, self._after, self._ended)
         self._follower.pump()
 
     def _ended(self) -> None:
@@ -344,29 +254,21 @@ class LogConversation:
             self._states.tell(change)
 
 
-def _tagged(build: int, attempt: int) -> Callable[[LogRun], SharedBytes]:
-    return lambda run: run.tagged_frames(build, attempt)
-
-
-def _tagged_deflated(build: int, attempt: int) -> Callable[[LogRun], SharedBytes]:
-    return lambda run: run.deflated_tagged_frames(build, attempt)
-
-
 class StreamConversation:
     """Many subscriptions on one socket: builds' states and logs, as the client asks for them."""
 
     _log = Logger()
 
-    def __init__(self, ledger: Ledger, logs: Logs, feed: StateFeed, projects: frozenset[str] | None) -> None:
+    def __init__(self, ledger: Ledger, crowds: Crowds, feed: StateFeed, projects: frozenset[str] | None) -> None:
         self._ledger = ledger
-        self._logs = logs
+        self._crowds = crowds
         self._feed = feed
         self._projects = projects  # what the caller may see; None: all
         self._output: Output | None = None
         self._states: _States | None = None
         self._deafen: Callable[[], None] = lambda: None
         self._topics: set[str | None] = set()  # projects whose builds' states are wanted; None: of all
-        self._followers: dict[tuple[int, int], _Follower] = {}
+        self._followers: dict[tuple[int, int], Follower] = {}
         self._waiting: deque[bytes] = deque()
         self._busy = False
         self._closed = False
@@ -469,14 +371,8 @@ class StreamConversation:
         if key in self._followers:
             self._followers.pop(key).close()
         self._say(Subscribed("log", row.project, number, attempt))
-        frames = _tagged_deflated if output.deflates else _tagged
-        follower = self._followers[key] = _Follower(
-            output,
-            self._logs,
-            f"{number}-{attempt}",
-            request.after,
-            frames(number, attempt),
-            lambda: self._forget(key),
+        follower = self._followers[key] = self._crowds.follow(
+            output, f"{number}-{attempt}", request.after, lambda: self._forget(key), tag=key
         )
         follower.pump()
 
@@ -508,7 +404,7 @@ class ViewerProtocol(WebSocketServerProtocol):
     paused = False
     deflates = False
     _over = False
-    _send: Callable[[bytes], int] | None = None  # the socket's own, while nothing waits that it would overtake
+    direct: socket | None = None
     _settled = False  # the handshake's remains are gone
     _resumed = 0  # how often the socket took more again
     _heard = 0.0  # when bytes last came, on the reactor's clock
@@ -633,15 +529,12 @@ class ViewerProtocol(WebSocketServerProtocol):
 
     # -- Output
 
-    def write_frames(self, data: bytes, file: int = NO_FILE) -> None:
+    def write_frames(self, data: bytes) -> None:
         """See `Output`."""
-        send = self._send
-        if send is not None:
+        direct = self.direct
+        if direct is not None:
             try:
-                if file == NO_FILE:
-                    sent = send(data)
-                else:
-                    sent = os.sendfile(self.transport.socket.fileno(), file, 0, len(data))
+                sent = direct.send(data)
             except OSError:  # it is full; or lost, which the transport will find out by itself
                 sent = 0
         elif self._over:
@@ -649,14 +542,18 @@ class ViewerProtocol(WebSocketServerProtocol):
         else:
             sent = send_at_once(self.transport, data)
             if sent == len(data):
-                self._send = self.transport.socket.send
+                self.direct = self.transport.socket
         if sent < len(data):
-            self._send = None
-            self.transport.write(data[sent:] if sent else data)
+            self.keep(data, sent)
+
+    def keep(self, data: bytes, sent: int) -> None:
+        """See `Output`."""
+        self.direct = None
+        self.transport.write(data[sent:] if sent else data)
 
     def sendData(self, *arguments: Any, **more: Any) -> None:
         """What Autobahn writes itself (a ping, a pong, a close) waits for the reactor's next turn."""
-        self._send = None
+        self.direct = None
         super().sendData(*arguments, **more)
 
     def say_goodbye(self, code: int, reason: str) -> None:
@@ -674,7 +571,7 @@ class ViewerProtocol(WebSocketServerProtocol):
     def _end(self) -> None:
         if not self._over:
             self._over = True
-            self._send = None
+            self.direct = None
             self.paused = True
             viewers = self.factory.viewers.get(self.token.id)
             if viewers is not None:
@@ -777,7 +674,7 @@ class WebSockets:
         self._factory = ViewerFactory(reactor, now, max_viewers)
         self._now = now
         self._ledger = ledger
-        self._logs = logs
+        self._crowds = Crowds(logs)
         self._feed = feed
 
     def log_resource(
@@ -787,12 +684,12 @@ class WebSockets:
         A resource that upgrades one request to the stream of one log, from behind record ``after``. ``compress``: its
         client wants long messages deflated, if it also offers the extension.
         """
-        conversation = LogConversation(self._ledger, self._logs, self._feed, self._now, build, attempt, after)
+        conversation = LogConversation(self._ledger, self._crowds, self._feed, self._now, build, attempt, after)
         return self._resource(conversation, token, compress)
 
     def stream_resource(self, token: TokenRow, *, compress: bool = False) -> IResource:
         """A resource that upgrades one request to a stream with many subscriptions. ``compress``: as above."""
-        conversation = StreamConversation(self._ledger, self._logs, self._feed, token.projects)
+        conversation = StreamConversation(self._ledger, self._crowds, self._feed, token.projects)
         return self._resource(conversation, token, compress)
 
     def revoked(self, token_id: int) -> None:

@@ -1,0 +1,285 @@
+"""
+Logs on sockets. Used by ``websocket``, whose conversations say which log goes where.
+
+A follower pulls its own cursor while its socket takes more. One that has all there is joins the crowd of those who are
+at the same place of the same log and want it in the same form: a crowd has one cursor for all, and what comes is
+written to one socket after the other with nothing between but the system's call. Most viewers are in a crowd most of
+the time. Who can't take what comes leaves, with a cursor of its own at the place where it is, and comes back once it
+has caught up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from operator import attrgetter
+from socket import socket
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from twistedipc.server.boundaries import Cursor, LogRun, Logs
+from twistedipc.server.shared import NO_FILE, SharedBytes
+from twistedipc.storage.ledger import LedgerUnavailable
+
+#: Bytes that a cursor gives at a time.
+TAKE_BYTES = 1 << 16
+
+#: The close code, beside RFC 6455's, of a socket whose log can't be read now.
+CLOSE_UNAVAILABLE = 4503
+
+_Frames = Callable[[LogRun], SharedBytes]
+
+_frames: _Frames = attrgetter("frames")
+_deflated_frames: _Frames = attrgetter("deflated_frames")
+
+
+class Output(Protocol):
+    """Where frames are written: the socket's protocol."""
+
+    paused: bool
+    deflates: bool  # it may be given deflated frames
+    direct: socket | None  # the socket itself, while nothing waits that would be overtaken by what is sent on it
+
+    def write_frames(self, data: bytes) -> None:
+        """Write what already are frames, at once or after what waits."""
+
+    def keep(self, data: bytes, sent: int) -> None:
+        """``direct`` took only so many bytes of this: write the others when it takes more."""
+
+    def say_goodbye(self, code: int, reason: str) -> None:
+        """Close the socket, after what was written."""
+
+
+class Follower:
+    """One log on one socket."""
+
+    __slots__ = ("_crowds", "_cursor", "_ended", "_fetching", "crowd", "form", "output")
+
+    _log = Logger()
+
+    def __init__(self, crowds: Crowds, output: Output, form: Form, after: int, ended: Callable[[], None]) -> None:
+        self.output = output
+        self.form = form
+        self.crowd: Crowd | None = None
+        self._crowds = crowds
+        self._ended = ended
+        self._fetching = False
+        self._cursor: Cursor | None = crowds.logs.cursor(form.attempt, after, self.wake)  # None: in a crowd, or closed
+
+    def wake(self) -> None:
+        """
+        Something has come. It has for the crowd too, which takes it first, as it would in this round anyway: so that
+        both are at the same place afterwards.
+        """
+        self._crowds.pump(self.form)
+        self.pump()
+
+    def pump(self, *, once: bool = False) -> bool:
+        """
+        Write all there is, as far as the socket takes it; or only some, ``once``. Returns whether there may be more
+        at once.
+        """
+        output = self.output
+        while self._cursor is not None and not (self._fetching or output.paused):
+            run = self._cursor.take(TAKE_BYTES)
+            if run is None:
+                self._fetching = True
+                fetching = Deferred.fromCoroutine(self._fetch(self._cursor))
+                fetching.addErrback(lambda failure: self._log.failure("reading a log failed", failure))
+                return False
+            if run:
+                output.write_frames(self.form.frames(run).data)
+                if run.final:
+                    self.finish()
+                    return False
+            if not run.more:
+                self.crowd = self._crowds.join(self, self._cursor)
+                if self.crowd is not None:
+                    self._cursor = None
+                return False
+            if once:
+                return True
+        return False
+
+    async def _fetch(self, cursor: Cursor) -> None:
+        try:
+            await cursor.fetch()
+        except LedgerUnavailable:
+            self.output.say_goodbye(CLOSE_UNAVAILABLE, "the log can't be read now; try again")
+            return
+        except Exception:
+            self.output.say_goodbye(1011, "the log can't be read")
+            raise
+        finally:
+            self._fetching = False
+        self.pump()
+
+    def leave(self, cursor: Cursor) -> None:
+        """The crowd goes on without it; this is its own cursor from now on."""
+        self.crowd = None
+        self._cursor = cursor
+
+    def finish(self) -> None:
+        """The end was written."""
+        self.close()
+        self._ended()
+
+    def close(self) -> None:
+        """Leave the log. Idempotent."""
+        if self._cursor is not None:
+            self._cursor.close()
+            self._cursor = None
+        elif self.crowd is not None:
+            self.crowd.lose(self)
+            self.crowd = None
+
+
+class Form:
+    """Of which attempt's log, and as which frames: ``tag`` has build and attempt if those are to be in each message."""
+
+    __slots__ = ("attempt", "frames", "key")
+
+    def __init__(self, attempt: str, tag: tuple[int, int] | None, deflated: bool) -> None:
+        self.attempt = attempt
+        self.key = (attempt, tag is not None, deflated)
+        self.frames = (_deflated_frames if deflated else _frames) if tag is None else _tagged(*tag, deflated)
+
+
+def _tagged(build: int, attempt: int, deflated: bool) -> _Frames:
+    if deflated:
+        return lambda run: run.deflated_tagged_frames(build, attempt)
+    return lambda run: run.tagged_frames(build, attempt)
+
+
+class Crowd:
+    """Followers that are at the same place of the same log, and want it in the same form."""
+
+    __slots__ = ("_crowds", "_cursor", "_form", "_members")
+
+    _log = Logger()
+
+    def __init__(self, crowds: Crowds, form: Form, cursor: Cursor) -> None:
+        self._crowds = crowds
+        self._form = form
+        self._cursor = cursor
+        self._members: dict[Output, Follower] = {}
+        cursor.wake = self.pump
+
+    @property
+    def place(self) -> object:
+        """Where its cursor is."""
+        return self._cursor.place
+
+    def add(self, follower: Follower) -> None:
+        """One more, who has seen what the others have."""
+        follower.form = self._form  # one for all
+        self._members[follower.output] = follower
+
+    def lose(self, follower: Follower) -> None:
+        """One less."""
+        if self._members.pop(follower.output, None) is not None and not self._members:
+            self._dissolve()
+
+    def pump(self) -> None:
+        """Write all there is to all."""
+        while self._members:
+            before = self._cursor.place
+            run = self._cursor.take(TAKE_BYTES)
+            if run is None:  # the log is elsewhere now: each goes on by itself
+                for follower in self._part(list(self._members.values()), before):
+                    follower.pump()
+                return
+            if run:
+                self._part(self._write(self._form.frames(run)), before)
+                if run.final:
+                    for follower in list(self._members.values()):
+                        self._alone(follower.finish)
+                    return
+            if not run.more:
+                return
+
+    def _write(self, shared: SharedBytes) -> list[Follower]:
+        """To all. Returns those who couldn't be written to at all."""
+        data = shared.data
+        size = len(data)
+        file = shared.file_for(len(self._members))
+        late: list[Follower] = []
+        for output, follower in list(self._members.items()):
+            direct = output.direct
+            if direct is None:
+                if output.paused:
+                    late.append(follower)
+                else:
+                    self._alone(output.write_frames, data)
+                continue
+            try:
+                sent = direct.send(data) if file == NO_FILE else os.sendfile(direct.fileno(), file, 0, size)
+            except OSError:  # it is full; or lost, which its transport will find out by itself
+                sent = 0
+            if sent < size:
+                output.keep(data, sent)
+        return late
+
+    def _alone(self, call: Callable[..., object], *arguments: object) -> None:
+        """One viewer's trouble isn't another's."""
+        try:
+            call(*arguments)
+        except Exception:
+            self._log.failure("a viewer of {attempt} failed", attempt=self._form.attempt)
+
+    def _part(self, followers: list[Follower], place: object) -> list[Follower]:
+        """These leave at that place."""
+        for follower in followers:
+            if follower.crowd is self:  # else it was closed meanwhile
+                follower.leave(self._cursor.branch(place, follower.wake))
+                self.lose(follower)
+        return followers
+
+    def _dissolve(self) -> None:
+        self._crowds.forget(self._form)
+        self._cursor.close()
+
+
+class Crowds:
+    """All logs, and all who follow them."""
+
+    def __init__(self, logs: Logs) -> None:
+        self.logs = logs
+        self._crowds: dict[tuple[str, bool, bool], Crowd] = {}
+
+    def follow(
+        self, output: Output, attempt: str, after: int, ended: Callable[[], None], tag: tuple[int, int] | None = None
+    ) -> Follower:
+        """
+        A follower of this attempt's log from behind record ``after`` on, to be pumped. ``ended`` is called after the
+        last message was written. ``tag``: build and attempt, to be in each message.
+        """
+        return Follower(self, output, Form(attempt, tag, output.deflates), after, ended)
+
+    def pump(self, form: Form) -> None:
+        """Something has come for this crowd, if there is one."""
+        crowd = self._crowds.get(form.key)
+        if crowd is not None:
+            crowd.pump()
+
+    def join(self, follower: Follower, cursor: Cursor) -> Crowd | None:
+        """The crowd that takes this follower in, and its cursor away; None if those are at another place."""
+        form = follower.form
+        crowd = self._crowds.get(form.key)
+        if crowd is None:
+            crowd = self._crowds[form.key] = Crowd(self, form, cursor)
+        elif crowd.place == cursor.place:
+            cursor.close()
+        else:
+            return None
+        crowd.add(follower)
+        return crowd
+
+    def forget(self, form: Form) -> None:
+        """The crowd has nobody any more."""
+        del self._crowds[form.key]
+
+    def __len__(self) -> int:
+        return len(self._crowds)
