@@ -16,10 +16,11 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.frames import read
 from tests.instant import InstantLedger
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Result
-from twistedipc.builds.logs import Batch, Gap, Lines, LogDigest, Progress
+from twistedipc.builds.logs import Annotation, Batch, Gap, Lines, LogDigest, Progress
 from twistedipc.builds.states import AttemptState
 from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo, RemoteProtocolError
 from twistedipc.ipc.load import MAX_RUNNING
@@ -27,10 +28,11 @@ from twistedipc.ipc.session import FRAME_LIMIT
 from twistedipc.publish.archive import create
 from twistedipc.publish.releases import ReleaseStore
 from twistedipc.server import releasing
-from twistedipc.server.boundaries import StateChange
+from twistedipc.server.boundaries import AnnotationCounts, GistChange, GistRound, ProgressShown, StateChange
 from twistedipc.server.builders import MAX_WORKFLOWS, RETRY_INTERVAL, VOCABULARY, Builders, Collaborators
 from twistedipc.server.commits import COMMIT_INTERVAL
 from twistedipc.server.dispatch import OFFER_EXPIRES, QueueDispatch
+from twistedipc.server.gists import ROUND_INTERVAL, Gists
 from twistedipc.server.logs import LogStore
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.states import Feed
@@ -51,7 +53,7 @@ class Apiserver:
         self.clock = clock
         self.time = 1000
         self.changes: list[StateChange] = []
-        feed = Feed()
+        feed, self.gists = Feed(), Gists(clock, ledger.as_ledger())
         feed.listen(self.changes.append)
         self.logs = LogStore(clock, ledger.as_ledger())
         self.artifacts = ArtifactStore(folder / "artifacts")
@@ -73,6 +75,7 @@ class Apiserver:
                 ledger=ledger.as_ledger(),
                 logs=self.logs,
                 feed=feed,
+                gists=self.gists,
                 grants=self.grants,
                 artifact_store=self.artifacts,
                 releasing=self.releasing,
@@ -241,6 +244,44 @@ class BuilderLinks(LinkCase):
         self.assertEqual(
             ["offered", "accepted", "running", "succeeded"], [change.state for change in self.apiserver.changes]
         )
+
+    def test_what_a_build_says_is_told_once_it_is_committed(self) -> None:
+        """Also after a commit that was made, and said to have failed; and in the end, what stays true."""
+        told: list[GistChange] = []
+
+        def heard(news: GistRound) -> None:
+            told.extend(msgspec.json.decode(message, type=GistChange) for message in read(news.frames))
+
+        builder, offer = self.running()
+        self.apiserver.gists.listen(heard)
+        self.apiserver.clock.advance(ROUND_INTERVAL)
+        self.assertEqual([None], [each.progress for each in told])
+        batches = [Lines(1, 10, 0, [Progress(0.5, "half"), Annotation("error", "no")]), Lines(3, 11, 0, [Progress(1)])]
+        self.ledger.available = False
+        builder.log(offer, batches[0])
+        self.apiserver.clock.advance(2 * ROUND_INTERVAL)
+        self.assertEqual(1, len(told))
+        self.ledger.available = True
+        self.apiserver.clock.advance(2 * ROUND_INTERVAL)
+        half = GistChange(
+            build=1,
+            attempt=1,
+            project="hello",
+            progress=ProgressShown(0.5, "half"),
+            annotations=AnnotationCounts(1, 0, 0),
+        )
+        self.assertEqual([half], told[1:])
+        self.ledger.unheard = 1
+        builder.log(offer, batches[1])
+        self.apiserver.clock.advance(2 * ROUND_INTERVAL)
+        self.assertEqual(["log_order"], builder.closed)
+        self.assertEqual([ProgressShown(1.0, "")], [each.progress for each in told[2:]])
+        again = Builder(self.apiserver)
+        again.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=4))
+        again.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(*batches)))
+        self.assertEqual(AttemptState.SUCCEEDED, self.apiserver.state(offer.attempt))
+        self.apiserver.clock.advance(ROUND_INTERVAL)
+        self.assertEqual([msgspec.structs.replace(half, progress=None)], told[3:])
 
     def test_no_more_is_offered_than_there_are_slots(self) -> None:
         names = [self.ledger.queue() for _ in range(4)]

@@ -72,11 +72,13 @@ class Platform:
         self.store = LogStore(self.clock, self.ledger.as_ledger())
         self.acknowledged: list[int] = []
         self.refused: list[str] = []
+        self.talkers: list[str] = []  # whose gist may be another, in the order of the commits
         self.commits = LogCommits(
             self.clock,
             self.ledger.as_ledger(),
             lambda live: self.acknowledged.append(live.committed),
             lambda live: self.refused.append(live.attempt),
+            lambda live: self.talkers.append(live.attempt),
         )
         self.attempt = self.ledger.queue()
         self.lease = "ab" * 16
@@ -547,7 +549,7 @@ class Commits(SynchronousTestCase):
 
     def test_what_a_build_says_is_kept_with_the_records_that_say_it(self) -> None:
         platform = Platform()
-        platform.send(batch(1, 5))
+        platform.send(batch(1, 4), Lines(5, 1, 0, [StepStarted(0, "build", "make")]))
         platform.commit()
         self.assertEqual(SaidRow(), self.said(platform))
         half, remark = Progress(0.5, "half"), Annotation("warning", "unused")
@@ -559,16 +561,36 @@ class Commits(SynchronousTestCase):
         platform.commit()
         platform.ledger.available = True
         self.assertEqual(SaidRow(), self.said(platform))
+        self.assertEqual([], platform.talkers, "a build that says nothing has started a step")
         platform.clock.advance(RETRY_INTERVAL)
+        self.assertEqual([platform.attempt], platform.talkers)
         kept = SaidRow(progress=Progress(1), errors=1, warnings=2, notices=1)
         self.assertEqual(kept, self.said(platform))
         platform.send(said)  # again
-        platform.send(Lines(14, 1, 0, [StepEnded(0, "succeeded", 1, 0)]), batch(15, 1))
+        platform.send(batch(14, 1))
         platform.commit()
+        self.assertEqual([platform.attempt], platform.talkers)
+        platform.send(Lines(15, 1, 0, [StepEnded(0, "succeeded", 1, 0)]), batch(16, 1))
+        platform.commit()
+        self.assertEqual([platform.attempt] * 2, platform.talkers)
         self.assertEqual(msgspec.structs.replace(kept, progress=None), self.said(platform))
         row = platform.ledger.now(attempts.get, platform.attempt)
         assert row is not None
         self.assertEqual("**done**", row.summary)
+
+    def test_whose_gist_is_another_is_told_of_each_log(self) -> None:
+        """Also where one log at fault has the others committed one by one."""
+        for fault in (False, True):
+            platform = Platform()
+            silent, talker = platform.another(), platform.another()
+            if fault:
+                platform.ledger.now(attempts.lose, platform.attempt, platform.lease, "gone", 9)
+            platform.commits.add(silent, silent.append([batch(1, 3)]))
+            platform.commits.add(talker, talker.append([Lines(1, 1, 0, [Progress(0.5)])]))
+            platform.send(batch(1, 5))
+            platform.commit()
+            self.assertEqual([platform.attempt] * fault, platform.refused)
+            self.assertEqual([talker.attempt], platform.talkers)
 
     def test_nothing_is_on_its_way_any_more_in_what_has_ended(self) -> None:
         platform = Platform()

@@ -25,6 +25,7 @@ from tests.frames import read
 from tests.web_world import World, connect, eventually, forget_timers, reactor
 from twistedipc.builds.logs import Gap, Lines
 from twistedipc.server.frames import LEAST_DEFLATED, deflated_frame
+from twistedipc.server.gists import Gists
 from twistedipc.server.logs import LiveLog
 from twistedipc.server.states import Feed
 from twistedipc.web.websocket import WebSockets
@@ -86,7 +87,7 @@ class Agreement(World):
     async def prepare(self) -> None:
         await self.project()
         self.number = await self.build()
-        self.real = real = WebSockets(reactor, self.now, self.ledger, self.logs, Feed())
+        self.real = real = WebSockets(reactor, self.now, self.ledger, self.logs, Feed(), Gists(reactor, self.ledger))
         self.addCleanup(forget_timers)
         # The context is frozen, so that nobody does this by accident.
         object.__setattr__(self.context, "websockets", real)

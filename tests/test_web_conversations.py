@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from typing import Any
 
@@ -11,13 +12,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.frames import read
 from tests.instant import InstantLedger
+from tests.test_server_gists import TalkativeLedger, told
 from twistedipc.builds.logs import Lines
 from twistedipc.server.boundaries import StateChange
+from twistedipc.server.gists import ROUND_INTERVAL, Gists
 from twistedipc.server.logs import LogStore
 from twistedipc.server.states import Feed
 from twistedipc.storage import attempts
+from twistedipc.web import websocket
 from twistedipc.web.followers import Crowds
-from twistedipc.web.websocket import MAX_WAITING, LogConversation, StreamConversation
+from twistedipc.web.websocket import CLOSE_TOO_SLOW, MAX_WAITING, LogConversation, StreamConversation
 
 
 class Socket:
@@ -63,9 +67,11 @@ class Conversations(SynchronousTestCase):
         self.feed = Feed()
         self.socket = Socket()
 
-    def stream(self, ledger: InstantLedger) -> StreamConversation:
+    def stream(self, ledger: InstantLedger, projects: frozenset[str] | None = None) -> StreamConversation:
+        self.clock = Clock()
+        self.gists = Gists(self.clock, ledger.as_ledger())
         self.logs = LogStore(Clock(), ledger.as_ledger())
-        conversation = StreamConversation(ledger.as_ledger(), Crowds(self.logs), self.feed, None)
+        conversation = StreamConversation(ledger.as_ledger(), Crowds(self.logs), self.feed, self.gists, projects)
         conversation.opened(self.socket)
         return conversation
 
@@ -133,3 +139,136 @@ class Conversations(SynchronousTestCase):
         conversation = LogConversation(ledger.as_ledger(), Crowds(logs), self.feed, lambda: 7, 99, 1, 0)
         conversation.opened(self.socket)
         self.assertEqual([1011], self.socket.goodbyes)
+
+
+class Sayings(Conversations):
+    """What builds say in brief, to who has subscribed to builds."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.ledger = TalkativeLedger()
+        self.build, self.other = self.ledger.build(), self.ledger.build("other")
+        self.ledger.say(self.build, 0.25)
+
+    def heard(self) -> list[Any]:
+        """The messages since, but for states."""
+        written, self.socket.written = self.socket.written, b""
+        return [message for message in map(json.loads, read(written)) if message["type"] != "state"]
+
+    def ask(self, conversation: StreamConversation, kind: str = "subscribe", **wish: object) -> None:
+        conversation.heard(json.dumps({"type": kind, "topic": "builds", **wish}).encode(), False)
+
+    def say(self, build: int, value: float) -> None:
+        self.ledger.say(build, value)
+        self.gists.changed(build)
+
+    def later(self) -> None:
+        """A round is due, and made."""
+        self.clock.advance(ROUND_INTERVAL)
+
+    def test_what_holds_follows_the_subscription_and_then_what_changes(self) -> None:
+        conversation = self.stream(self.ledger)
+        self.ask(conversation)
+        self.assertEqual([{"type": "subscribed", "topic": "builds"}], self.heard())
+        self.clock.advance(0)
+        mine, others = told(self.build, 0.25), told(self.other, None, project="other")
+        self.assertEqual([others, mine], self.heard())
+        self.say(self.build, 0.5)
+        self.later()
+        self.assertEqual([told(self.build, 0.5)], self.heard())
+        # Once more, as after a socket that was lost: all that holds.
+        self.ask(conversation)
+        self.later()
+        self.assertEqual([{"type": "subscribed", "topic": "builds"}, others, told(self.build, 0.5)], self.heard())
+        conversation.closed()
+
+    def test_nothing_for_who_has_not_the_topic(self) -> None:
+        conversation = self.stream(self.ledger)
+        self.ask(conversation, topic="log", build=self.build)
+        self.heard()
+        reads = self.ledger.reads
+        self.say(self.build, 0.5)
+        self.later()
+        self.assertEqual(([], reads), (self.heard(), self.ledger.reads))
+        # Nor for who has it no longer, though nobody is asked for it either.
+        self.ask(conversation)
+        self.ask(conversation, project="other")
+        self.later()
+        self.assertEqual(4, len(self.heard()))
+        self.ask(conversation, "unsubscribe")
+        self.say(self.build, 0.6)
+        self.say(self.other, 0.6)
+        self.later()
+        self.assertEqual([told(self.other, 0.6, project="other")], self.heard())
+        self.ask(conversation, "unsubscribe", project="other")
+        reads = self.ledger.reads
+        self.say(self.other, 0.7)
+        self.later()
+        self.assertEqual(([], reads), (self.heard(), self.ledger.reads))
+        conversation.closed()
+
+    def test_nobody_is_told_of_what_they_may_not_see(self) -> None:
+        conversation = self.stream(self.ledger, frozenset({"other"}))
+        self.ask(conversation)
+        self.ask(conversation, project="hello")
+        subscribed, refused = self.heard()
+        self.assertEqual(("subscribed", "not_found"), (subscribed["type"], refused["code"]))
+        self.later()
+        self.assertEqual([told(self.other, None, project="other")], self.heard())
+        self.say(self.build, 0.5)
+        self.later()
+        self.assertEqual(b"", self.socket.written)
+        self.say(self.build, 0.6)
+        self.say(self.other, 0.6)
+        self.later()
+        self.assertEqual([told(self.other, 0.6, project="other")], self.heard())
+        conversation.closed()
+
+    def test_of_what_is_said_the_newest_is_kept_for_who_does_not_read(self) -> None:
+        conversation = self.stream(self.ledger)
+        self.ask(conversation)
+        self.later()
+        self.heard()
+        self.socket.paused = True
+        for value in (0.4, 0.5, 0.6):
+            self.say(self.build, value)
+            self.later()
+        self.feed.publish(
+            StateChange(build=self.build, attempt=1, project="hello", state="publishing", reason="", time=9)
+        )
+        self.say(self.other, 0.1)
+        self.later()
+        self.assertEqual(b"", self.socket.written)
+        self.socket.paused = False
+        conversation.pump()
+        self.assertIn(b'"state":"publishing"', self.socket.written, "beside it")
+        self.assertEqual([told(self.build, 0.6), told(self.other, 0.1, project="other")], self.heard())
+        conversation.pump()
+        self.assertEqual([], self.heard())
+        conversation.closed()
+
+    def test_what_is_kept_is_bounded(self) -> None:
+        self.patch(websocket, "MAX_KEPT", 3)
+        conversation = self.stream(self.ledger)
+        self.ask(conversation)
+        self.later()
+        self.socket.paused = True
+        more = [self.ledger.build() for _ in range(2)]
+        for build in (self.build, *more) * 2:
+            self.say(build, 0.5)
+            self.later()
+        self.assertEqual([], self.socket.goodbyes)
+        self.say(self.other, 0.5)
+        self.later()
+        self.assertEqual([CLOSE_TOO_SLOW], self.socket.goodbyes)
+        conversation.closed()
+
+    def test_a_socket_that_is_closed_listens_no_more(self) -> None:
+        conversation = self.stream(self.ledger)
+        self.ask(conversation)
+        self.later()
+        self.heard()
+        conversation.closed()
+        self.say(self.build, 0.5)
+        self.later()
+        self.assertEqual(([], []), (self.heard(), self.clock.getDelayedCalls()))

@@ -11,6 +11,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.tcp import Server
 
 from tests.web_world import World, connect, eventually, forget_timers, reactor, request_bytes
+from twistedipc.server.gists import Gists
 from twistedipc.server.states import Feed
 from twistedipc.web import websocket
 from twistedipc.web.websocket import WebSockets
@@ -31,7 +32,7 @@ class Seam(World):
     async def prepare(self) -> None:
         await self.project()
         self.number = await self.build()
-        self.real = real = WebSockets(reactor, self.now, self.ledger, self.logs, Feed())
+        self.real = real = WebSockets(reactor, self.now, self.ledger, self.logs, Feed(), Gists(reactor, self.ledger))
         self.addCleanup(forget_timers)
         # The context is frozen, so that nobody does this by accident.
         object.__setattr__(self.context, "websockets", real)

@@ -78,7 +78,11 @@ class _Subscribed(msgspec.Struct, tag="subscribed", tag_field="type"):
     topic: str
 
 
-_decoder = msgspec.json.Decoder(_Lines | _State | _Gap | _End | _Subscribed)
+class _Said(msgspec.Struct, tag="said", tag_field="type"):
+    build: int
+
+
+_decoder = msgspec.json.Decoder(_Lines | _State | _Said | _Gap | _End | _Subscribed)
 
 
 class Batch:
@@ -336,7 +340,7 @@ class States(Client):
         if isinstance(message, _State):
             self.states[message.build] = message.state
             self.changes.append((time.monotonic(), message.build, message.state))
-        else:
+        elif isinstance(message, _Subscribed):
             self.listening = True
 
     def when(self, build: int, state: str, since: float) -> float | None:

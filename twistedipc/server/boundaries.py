@@ -146,6 +146,71 @@ class StateFeed(Protocol):
         """Tell all listeners. Only after the commit."""
 
 
+class ProgressShown(msgspec.Struct, frozen=True):
+    """How far a build is, by its own word."""
+
+    value: float  # 0 to 1
+    label: str  # what it is at, a stranger's text; may be empty
+
+
+class AnnotationCounts(msgspec.Struct, frozen=True):
+    """How many remarks a build has made."""
+
+    errors: int
+    warnings: int
+    notices: int
+
+
+class GistChange(msgspec.Struct, frozen=True, kw_only=True, tag="said", tag_field="type"):
+    """What a build says in brief, by its newest attempt. This is the WebSocket's ``said`` message."""
+
+    build: int
+    attempt: int
+    project: str
+    progress: ProgressShown | None  # None: nothing runs of which it was said
+    annotations: AnnotationCounts
+
+
+class GistNews(Protocol):
+    """One `GistChange`, encoded once and shared by all who are told."""
+
+    @property
+    def build(self) -> int:
+        """The build."""
+
+    @property
+    def project(self) -> str:
+        """Its project."""
+
+    @property
+    def frame(self) -> bytes:
+        """The message as one unmasked WebSocket text frame."""
+
+
+class GistRound(Protocol):
+    """The news that are told at once, one of a build."""
+
+    @property
+    def frames(self) -> bytes:
+        """All frames, joined once for all."""
+
+    def __iter__(self) -> Iterator[GistNews]: ...
+
+
+class GistFeed(Protocol):
+    """Tells whoever listens what builds say in brief, once that is committed: of each build once a second at most."""
+
+    def listen(self, heard: Callable[[GistRound], None]) -> Callable[[], None]:
+        """
+        Call ``heard`` soon with what each build says that goes on, and then with what has changed, until the function
+        that is returned has been called. What is told of a build is what holds then, and never older than what was told
+        before.
+        """
+
+    def changed(self, build: int) -> None:
+        """What this build says may be another now. Only after the commit."""
+
+
 class Dispatch(Protocol):
     """The part of the server that hands attempts to builders."""
 

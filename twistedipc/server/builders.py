@@ -27,7 +27,7 @@ from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.ipc import CallFailed, NotConnected, Peer, PeerInfo, Vocabulary
 from twistedipc.ipc.load import Load
 from twistedipc.ipc.stream import Hole
-from twistedipc.server.boundaries import StateFeed
+from twistedipc.server.boundaries import GistFeed, StateFeed
 from twistedipc.server.commits import LogCommits
 from twistedipc.server.logs import BadBatch, EndOfLog, LiveLog, LogStore
 from twistedipc.server.releasing import Releasing
@@ -35,6 +35,7 @@ from twistedipc.server.states import change_of
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage import artifacts, attempts, logs, projects
 from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.columns import split_attempt
 from twistedipc.storage.errors import LogOrder
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import AttemptRow
@@ -78,6 +79,7 @@ class Collaborators:
     ledger: Ledger
     logs: LogStore
     feed: StateFeed
+    gists: GistFeed
     grants: UploadGrants
     artifact_store: ArtifactStore
     releasing: Releasing
@@ -102,7 +104,7 @@ class Builders:
         self._linked: dict[str, BuilderLink] = {}
         self._away: dict[str, IDelayedCall] = {}
         self._writers: dict[LiveLog, BuilderLink] = {}
-        self.commits = LogCommits(collaborators.clock, collaborators.ledger, self._committed, self._refused)
+        self.commits = LogCommits(collaborators.clock, collaborators.ledger, self._committed, self._refused, self._said)
         self._workflows: set[Deferred[None]] = set()
         self._stopping = False
 
@@ -208,6 +210,7 @@ class Builders:
         """A committed change of state: to whoever listens, and to the log's readers if it is the end."""
         self._with.feed.publish(change_of(row, self._with.now()))
         if row.state in TERMINAL:
+            self._with.gists.changed(row.build)  # what has ended isn't on its way any more
             self._with.grants.revoke(row.name)
             self._with.logs.finish(row.name, EndOfLog(row.lines or 0, row.sha256, row.state.value, row.complete))
 
@@ -300,6 +303,7 @@ class Builders:
         """The ledger has this log otherwise than we do: forget ours, and let builder and viewers begin anew."""
         self._with.logs.changed(live)
         self._with.logs.release(live)
+        self._said(live)  # perhaps by a commit that was made, and said to have failed
         link = self._writers.get(live)
         if link is not None:
             link.peer.close("log_order", f"the log of {live.attempt} is not what was expected")
@@ -308,6 +312,10 @@ class Builders:
         link = self._writers.get(live)
         if link is not None:
             link.acknowledge(live)
+
+    def _said(self, live: LiveLog) -> None:
+        build, _number = split_attempt(live.attempt)
+        self._with.gists.changed(build)
 
 
 class BuilderLink:

@@ -93,7 +93,10 @@ class _Pending:
 
 
 class LogCommits:
-    """Commits records in groups and tells ``committed(live)`` after each commit that held some of that log."""
+    """
+    Commits records in groups and tells ``committed(live)`` after each commit that held some of that log, and then
+    ``said(live)`` if its gist may be another by that.
+    """
 
     _log = Logger()
 
@@ -103,11 +106,13 @@ class LogCommits:
         ledger: Ledger,
         committed: Callable[[LiveLog], None],
         refused: Callable[[LiveLog], None],
+        said: Callable[[LiveLog], None],
     ) -> None:
         self._clock = clock
         self._ledger = ledger
         self._committed = committed
         self._refused = refused  # the ledger has other records of this log, or its end: nothing is pending any more
+        self._said = said
         self._pending: dict[LiveLog, _Pending] = {}
         self._timer: IDelayedCall | None = None
         self._busy = False
@@ -184,9 +189,11 @@ class LogCommits:
         outcomes = await self._write([pending.items() for pending in group.values()])
         failed: dict[LiveLog, _Pending] = {}
         for result, (live, pending) in zip(outcomes, group.items(), strict=True):
-            if result is None:
+            if isinstance(result, set):
                 live.commit(pending.entries[-1].end)
                 self._committed(live)
+                if live.attempt in result:
+                    self._said(live)
                 continue
             if result.check(LogOrder) is not None:
                 self._log.error("{error}", error=result.value)
@@ -206,10 +213,13 @@ class LogCommits:
         if self._pending:
             self._schedule(RETRY_INTERVAL if self.failing else None)
 
-    async def _write(self, group: list[list[logs.ChunkItem]]) -> list[Failure | None]:
-        """What became of each log's. Together they cost a third of what they would cost one by one."""
+    async def _write(self, group: list[list[logs.ChunkItem]]) -> list[Failure | set[str]]:
+        """
+        What became of each log's: it failed, or is among those whose gist may be another, or not. Together they cost a
+        third of what they would cost one by one.
+        """
         try:
-            await self._ledger.write(logs.append, [item for items in group for item in items])
+            said_more = await self._ledger.write(logs.append, [item for items in group for item in items])
         except LedgerUnavailable:
             return [Failure()] * len(group)
         except Exception:
@@ -218,7 +228,7 @@ class LogCommits:
             # One log's trouble isn't another's.
             writes = [self._ledger.write(logs.append, items) for items in group]
             return [result for _succeeded, result in await DeferredList(writes, consumeErrors=True)]
-        return [None] * len(group)
+        return [said_more] * len(group)
 
     def _drop(self, live: LiveLog, why: Failure) -> None:
         self._pending.pop(live, None)

@@ -7,6 +7,7 @@ The builds of a deleted project are seen by nobody: its name may be another proj
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import product
 from typing import Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "position",
     "request_cancel",
     "retry",
+    "some",
 ]
 
 #: How long an Idempotency-Key is remembered: milliseconds.
@@ -122,8 +124,12 @@ def list_page(
         if before is not None:
             query = query.where(builds.c.id < integer(before))
         newest.update(connection.execute(query).scalars())
-    page = sorted(newest, reverse=True)[:limit]
-    found = connection.execute(_SELECT.where(builds.c.id.in_(page)).order_by(builds.c.id.desc())).all()
+    return some(connection, sorted(newest, reverse=True)[:limit])
+
+
+def some(connection: Connection, numbers: Collection[int]) -> list[BuildRow]:
+    """Those of the builds of these numbers that there are, newest first. At most some thousands."""
+    found = connection.execute(_SELECT.where(builds.c.id.in_(numbers)).order_by(builds.c.id.desc())).all()
     return [_row(row) for row in found]
 
 

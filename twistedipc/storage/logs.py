@@ -60,26 +60,31 @@ class ChunkItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     gist: Gist | None = None  # of all events among the records
 
 
-def append(connection: Connection, items: list[ChunkItem]) -> None:
+def append(connection: Connection, items: list[ChunkItem]) -> set[str]:
     """
     Append each item to its log: all of them or, by raising `LogOrder`, none. Of one attempt there may be several,
-    in order. However many they are, these are two statements.
+    in order. However many they are, these are two statements. Returns the attempts whose gist may be another now.
     """
     if not items:
-        return
+        return set()
     changed = connection.execute(_ADVANCE, [_advance(item) for item in items])
     if changed.rowcount != len(items):
         raise _refusal(connection, items)
     connection.execute(_INSERT, [_chunk(item) for item in items])
+    said_more: set[str] = set()
     for item in items:
         for time, event in item.events:
             _note(connection, *split_attempt(item.attempt), time, event)
-        if item.gist is not None:
-            keep_gist(connection, *split_attempt(item.attempt), item.gist)
+        if item.gist is not None and keep_gist(connection, *split_attempt(item.attempt), item.gist):
+            said_more.add(item.attempt)
+    return said_more
 
 
-def keep_gist(connection: Connection, build: int, number: int, gist: Gist) -> None:
-    """Add the gist of an attempt's next records to what is kept. What never says anything has no row."""
+def keep_gist(connection: Connection, build: int, number: int, gist: Gist) -> bool:
+    """
+    Add the gist of an attempt's next records to what is kept; whether there was anything to keep. What never says
+    anything has no row.
+    """
     values: dict[str, object] = {
         level: said.c[level] + count
         for level, count in (("errors", gist.errors), ("warnings", gist.warnings), ("notices", gist.notices))
@@ -91,13 +96,15 @@ def keep_gist(connection: Connection, build: int, number: int, gist: Gist) -> No
     if gist.summary is not UNSET:
         values["summary"] = text(gist.summary, MAX_SUMMARY)
     if not values:
-        return
+        return False
     which = (said.c.build_id == build) & (said.c.number == number)
-    if not connection.execute(update(said).where(which).values(values)).rowcount and gist.says_something:
-        first = {"errors": gist.errors, "warnings": gist.warnings, "notices": gist.notices}
-        connection.execute(
-            insert(said).values({**_NOTHING_SAID, **values, **first, "build_id": build, "number": number})
-        )
+    if connection.execute(update(said).where(which).values(values)).rowcount:
+        return True
+    if not gist.says_something:
+        return False
+    first = {"errors": gist.errors, "warnings": gist.warnings, "notices": gist.notices}
+    connection.execute(insert(said).values({**_NOTHING_SAID, **values, **first, "build_id": build, "number": number}))
+    return True
 
 
 _NOTHING_SAID: dict[str, object] = {"progress": None, "label": "", "summary": ""}

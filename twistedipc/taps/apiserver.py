@@ -22,6 +22,7 @@ from twistedipc.ipc import LinkReactor
 from twistedipc.publish.releases import ReleaseStore
 from twistedipc.server.builders import VOCABULARY, Builders, Collaborators
 from twistedipc.server.dispatch import QueueDispatch
+from twistedipc.server.gists import Gists
 from twistedipc.server.logs import LogStore
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.states import Feed
@@ -82,6 +83,7 @@ class ApiService(MultiService):
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ledger = Ledger(reactor, config.database_url, now=now)
         self._feed = Feed()
+        self._gists = Gists(reactor, self._ledger)
         self._logs = LogStore(reactor, self._ledger, share=config.viewers.share, spent=time.thread_time)
         artifact_store = ArtifactStore(config.artifacts)
         release_store = ReleaseStore(config.releases_folder)
@@ -96,6 +98,7 @@ class ApiService(MultiService):
                 ledger=self._ledger,
                 logs=self._logs,
                 feed=self._feed,
+                gists=self._gists,
                 grants=grants,
                 artifact_store=artifact_store,
                 releasing=self._releasing,
@@ -105,7 +108,7 @@ class ApiService(MultiService):
             ),
             self._dispatch.wake,
         )
-        self._websockets = WebSockets(reactor, now, self._ledger, self._logs, self._feed)
+        self._websockets = WebSockets(reactor, now, self._ledger, self._logs, self._feed, self._gists)
         context = WebContext(
             clock=reactor,
             now=now,
@@ -204,6 +207,7 @@ class ApiService(MultiService):
             stopped = port.stopListening()
             if isinstance(stopped, Deferred):
                 await stopped
+        await self._gists.stop()
         await self._ledger.close()
         self._threads.stop()
 

@@ -1,18 +1,18 @@
 """
 The WebSockets: one log each, or many subscriptions on one socket. ``docs/protocol.md`` has the messages. Called by
-``site`` once it knows who asks and that they may; reads ``server``'s logs and state feed.
+``site`` once it knows who asks and that they may; reads ``server``'s logs and feeds.
 
 Autobahn does the protocol. The frames of logs are written straight to the transport (see `followers`): they were
 encoded once, for all viewers, and nothing of Autobahn's sending (queue, compression, masking) applies to them. There is
-no queue per viewer: logs wait until the socket takes more, and of state changes that come meanwhile a conversation
-keeps the newest for each build.
+no queue per viewer: logs wait until the socket takes more, and of builds' states and what they say a conversation keeps
+the newest that comes meanwhile.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from socket import socket
 from typing import Any, Literal, Protocol
 
@@ -27,7 +27,7 @@ from twisted.web.resource import IResource
 from zope.interface import implementer
 
 from twistedipc.ipc.eager import send_at_once
-from twistedipc.server.boundaries import Logs, StateChange, StateFeed
+from twistedipc.server.boundaries import GistFeed, GistNews, GistRound, Logs, StateChange, StateFeed
 from twistedipc.server.frames import text_frame
 from twistedipc.server.states import change_of
 from twistedipc.storage import attempts, builds
@@ -40,8 +40,8 @@ from twistedipc.web.lean import leaner, settle
 #: Subscriptions that one socket may have.
 MAX_SUBSCRIPTIONS = 100
 
-#: Builds whose newest state is kept for a socket that takes nothing.
-MAX_KEPT_STATES = 10_000
+#: How much is kept for a socket that takes nothing: builds' newest states, and what they say.
+MAX_KEPT = 10_000
 
 #: Seconds between two looks at all viewers.
 LOOK_INTERVAL = 5.0
@@ -71,7 +71,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe", tag_field="type"):
-    """A client's wish: states of builds (of one project), or one log."""
+    """A client's wish: states of builds (of one project) and what they say, or one log."""
 
     topic: Literal["builds", "log"]
     project: str | None = None
@@ -126,30 +126,49 @@ class Conversation(Protocol):
 
 
 class _States:
-    """State changes on one socket: at once, or the newest of each build when the socket takes more."""
+    """
+    Builds' states, and what they say, on one socket: at once, or the newest of each build when the socket takes more.
+    """
 
     __slots__ = ("_kept", "_output")
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._kept: dict[int, StateChange] = {}
+        self._kept: dict[tuple[type, int], StateChange | GistNews] = {}
 
-    def tell(self, change: StateChange) -> None:
+    def tell(self, change: StateChange | GistNews) -> None:
         """This has happened."""
         if not self._output.paused:
-            self._output.write_frames(text_frame(_encoder.encode(change)))
+            self._output.write_frames(_frame(change))
             return
-        self._kept.pop(change.build, None)
-        self._kept[change.build] = change
-        if len(self._kept) > MAX_KEPT_STATES:
+        key = (type(change), change.build)
+        self._kept.pop(key, None)
+        self._kept[key] = change
+        if len(self._kept) > MAX_KEPT:
             self._kept.clear()
             self._output.say_goodbye(CLOSE_TOO_SLOW, "too many changes were not read")
+
+    def tell_all(self, news: Iterable[GistNews], frames: bytes) -> None:
+        """All these have happened; ``frames`` are theirs, for one write."""
+        if not self._output.paused:
+            self._output.write_frames(frames)
+            return
+        for each in news:
+            self.tell(each)
 
     def pump(self) -> None:
         """Write what was kept."""
         if self._kept and not self._output.paused:
             kept, self._kept = self._kept, {}
-            self._output.write_frames(b"".join([text_frame(_encoder.encode(change)) for change in kept.values()]))
+            self._output.write_frames(b"".join(map(_frame, kept.values())))
+
+
+def _frame(change: StateChange | GistNews) -> bytes:
+    return text_frame(_encoder.encode(change)) if isinstance(change, StateChange) else change.frame
+
+
+def _nothing() -> None:
+    """Nobody is listened to."""
 
 
 class LogConversation:
@@ -255,19 +274,23 @@ class LogConversation:
 
 
 class StreamConversation:
-    """Many subscriptions on one socket: builds' states and logs, as the client asks for them."""
+    """Many subscriptions on one socket: builds' states, what they say, and logs, as the client asks for them."""
 
     _log = Logger()
 
-    def __init__(self, ledger: Ledger, crowds: Crowds, feed: StateFeed, projects: frozenset[str] | None) -> None:
+    def __init__(
+        self, ledger: Ledger, crowds: Crowds, feed: StateFeed, gists: GistFeed, projects: frozenset[str] | None
+    ) -> None:
         self._ledger = ledger
         self._crowds = crowds
         self._feed = feed
+        self._gists = gists
         self._projects = projects  # what the caller may see; None: all
         self._output: Output | None = None
         self._states: _States | None = None
         self._deafen: Callable[[], None] = lambda: None
-        self._topics: set[str | None] = set()  # projects whose builds' states are wanted; None: of all
+        self._deafen_gists: Callable[[], None] = _nothing
+        self._topics: set[str | None] = set()  # projects whose builds are wanted; None: all
         self._followers: dict[tuple[int, int], Follower] = {}
         self._waiting: deque[bytes] = deque()
         self._busy = False
@@ -309,6 +332,7 @@ class StreamConversation:
         """See `Conversation`."""
         self._closed = True
         self._deafen()
+        self._deafen_gists()
         self._waiting.clear()
         for follower in self._followers.values():
             follower.close()
@@ -341,6 +365,8 @@ class StreamConversation:
         match request:
             case Unsubscribe(topic="builds"):
                 self._topics.discard(request.project)
+                if not self._topics:
+                    self._deafen_gists()
             case Unsubscribe():
                 for key in [k for k in self._followers if k[0] == request.build]:
                     if request.attempt in (None, key[1]):
@@ -352,6 +378,9 @@ class StreamConversation:
                     self._say(StreamError("not_found", "there is no such project"))
                     return
                 self._topics.add(request.project)
+                # Anew, so that what holds is told for this topic too; first, so that nothing is missed between.
+                deafen, self._deafen_gists = self._deafen_gists, self._gists.listen(self._said)
+                deafen()
                 self._say(Subscribed("builds", request.project))
             case Subscribe():
                 await self._follow(output, request)
@@ -382,13 +411,20 @@ class StreamConversation:
     def _may_see(self, project: str) -> bool:
         return self._projects is None or project in self._projects
 
+    def _wants(self, project: str) -> bool:
+        return (None in self._topics or project in self._topics) and self._may_see(project)
+
     def _changed(self, change: StateChange) -> None:
-        if (
-            self._states is not None
-            and (None in self._topics or change.project in self._topics)
-            and self._may_see(change.project)
-        ):
+        if self._states is not None and self._wants(change.project):
             self._states.tell(change)
+
+    def _said(self, news: GistRound) -> None:
+        if self._states is None:
+            return
+        if None in self._topics and self._projects is None:
+            self._states.tell_all(news, news.frames)
+        elif wanted := [each for each in news if self._wants(each.project)]:
+            self._states.tell_all(wanted, b"".join([each.frame for each in wanted]))
 
     def _say(self, message: msgspec.Struct) -> None:
         if self._output is not None and not self._closed:
@@ -668,6 +704,7 @@ class WebSockets:
         ledger: Ledger,
         logs: Logs,
         feed: StateFeed,
+        gists: GistFeed,
         *,
         max_viewers: int = 10_000,
     ) -> None:
@@ -676,6 +713,7 @@ class WebSockets:
         self._ledger = ledger
         self._crowds = Crowds(logs)
         self._feed = feed
+        self._gists = gists
 
     def log_resource(
         self, build: int, attempt: int, after: int, token: TokenRow, *, compress: bool = False
@@ -689,7 +727,7 @@ class WebSockets:
 
     def stream_resource(self, token: TokenRow, *, compress: bool = False) -> IResource:
         """A resource that upgrades one request to a stream with many subscriptions. ``compress``: as above."""
-        conversation = StreamConversation(self._ledger, self._crowds, self._feed, token.projects)
+        conversation = StreamConversation(self._ledger, self._crowds, self._feed, self._gists, token.projects)
         return self._resource(conversation, token, compress)
 
     def revoked(self, token_id: int) -> None:

@@ -59,7 +59,7 @@ async def stream_log(call: Call[StreamLog, None]) -> Answer:
 
 
 async def stream(call: Call[Stream, None]) -> Answer:
-    """One WebSocket with many subscriptions to builds' states and logs: see docs/protocol.md."""
+    """One WebSocket with many subscriptions: builds' states and what they say, and logs. See docs/protocol.md."""
     return _WebSocket(call.context.websockets.stream_resource(call.token, compress=call.query.compress == "1"))
 
 

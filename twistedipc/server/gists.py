@@ -1,0 +1,189 @@
+"""
+The feed of what builds say in brief: who listens is told how far builds are and how many remarks they have made, soon
+after that is committed. Implements `boundaries.GistFeed`. Called by ``builders`` (it changed) and ``web`` (somebody
+wants to know); asks the ledger.
+
+A build may say something a hundred times a second. So a change is only noted, and what holds then is read in rounds, a
+second apart: of all builds that have changed, in one question, and encoded once for all who listen. The first change
+after a pause is told at once. Who has just come is told of all builds that go on, in the same round. One round is under
+way at a time, so what is told of a build is never older than what was told before. While nobody listens nothing is
+noted and nothing asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from itertools import islice
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from twistedipc.builds.states import AttemptState
+from twistedipc.server.boundaries import AnnotationCounts, GistChange, ProgressShown
+from twistedipc.server.frames import text_frame
+from twistedipc.storage import builds
+from twistedipc.storage.ledger import Ledger, LedgerUnavailable
+from twistedipc.storage.rows import BuildRow
+
+#: Seconds between the beginnings of two rounds.
+ROUND_INTERVAL = 1.0
+
+#: Of how many changed builds a round tells; more wait for the next one.
+MAX_CHANGED = 1000
+
+#: Of how many builds that go on, the newest, somebody is told who has just come.
+MAX_GOING_ON = 1000
+
+#: States in which a build may have said something that holds.
+_TALKING: Final = frozenset({AttemptState.RUNNING, AttemptState.PUBLISHING, AttemptState.DISCONNECTED})
+
+_encoder = msgspec.json.Encoder()
+
+
+class News:
+    """What one build says now, encoded once. See `boundaries.GistNews`."""
+
+    __slots__ = ("build", "frame", "project")
+
+    def __init__(self, row: BuildRow) -> None:
+        self.build = row.id
+        self.project = row.project
+        self.frame = text_frame(_encoder.encode(change_of(row)))
+
+
+class Round(tuple[News, ...]):
+    """What is told at once. See `boundaries.GistRound`."""
+
+    @cached_property
+    def frames(self) -> bytes:
+        """The frames of all, joined when the first viewer wants them."""
+        return b"".join([news.frame for news in self])
+
+
+class _Listener:
+    """Somebody who listens; ``new``: what holds must still be told."""
+
+    __slots__ = ("heard", "new")
+
+    def __init__(self, heard: Callable[[Round], None]) -> None:
+        self.heard = heard
+        self.new = True
+
+
+class Gists:
+    """Tells every listener, in rounds. A listener that raises is logged and doesn't harm the others."""
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, ledger: Ledger) -> None:
+        self._clock = clock
+        self._ledger = ledger
+        self._listeners: dict[object, _Listener] = {}
+        self._changed: dict[int, None] = {}  # builds, in the order in which they are to be told of
+        self._last = float("-inf")  # when the last round began
+        self._timer: IDelayedCall | None = None
+        self._running: Deferred[None] | None = None
+        self._stopped = False
+
+    def listen(self, heard: Callable[[Round], None]) -> Callable[[], None]:
+        """See `boundaries.GistFeed`."""
+        key = object()
+        self._listeners[key] = _Listener(heard)
+        self._schedule()
+
+        def deafen() -> None:
+            self._listeners.pop(key, None)
+            if not self._listeners:
+                self._changed.clear()
+                self._cancel()
+
+        return deafen
+
+    def changed(self, build: int) -> None:
+        """What a build says may be another now, and that is committed."""
+        if self._listeners:
+            self._changed[build] = None
+            self._schedule()
+
+    async def stop(self) -> None:
+        """Tell no more, and wait for what is under way."""
+        self._stopped = True
+        self._cancel()
+        if self._running is not None:
+            await self._running
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self) -> None:
+        if self._timer is None and self._running is None and not self._stopped:
+            delay = max(0.0, self._last + ROUND_INTERVAL - self._clock.seconds())
+            self._timer = self._clock.callLater(delay, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._last = self._clock.seconds()
+        running = self._running = Deferred.fromCoroutine(self._round())
+        running.addErrback(lambda failure: self._log.failure("telling what builds say failed", failure))
+        running.addCallback(self._ended)
+
+    def _ended(self, _result: None) -> None:
+        self._running = None
+        if self._changed or any(listener.new for listener in self._listeners.values()):
+            self._schedule()
+
+    async def _round(self) -> None:
+        changed = list(islice(self._changed, MAX_CHANGED))
+        for build in changed:
+            del self._changed[build]
+        newcomers = [listener for listener in self._listeners.values() if listener.new]
+        try:
+            found, going_on = await self._ledger.read(_look, tuple(changed), bool(newcomers))
+        except LedgerUnavailable:  # those who write to it say so
+            if self._listeners:
+                self._changed = dict.fromkeys([*changed, *self._changed])
+            return
+        for listener in newcomers:
+            listener.new = False
+        news = _round_of(found)
+        everything = _round_of({row.id: row for row in [*going_on, *found]}.values()) if newcomers else news
+        for key, listener in list(self._listeners.items()):
+            # Who came meanwhile hears all of it in the next round, but may be the successor of who heard until now.
+            told = everything if listener in newcomers else news
+            if not told or key not in self._listeners:
+                continue
+            try:
+                listener.heard(told)
+            except Exception:
+                self._log.failure("a listener of what builds say failed")
+
+
+def change_of(row: BuildRow) -> GistChange:
+    """What is told of a build."""
+    said = row.said
+    return GistChange(
+        build=row.id,
+        attempt=row.attempt,
+        project=row.project,
+        progress=None if said.progress is None else ProgressShown(said.progress.value, said.progress.label),
+        annotations=AnnotationCounts(said.errors, said.warnings, said.notices),
+    )
+
+
+def _round_of(rows: Iterable[BuildRow]) -> Round:
+    return Round(map(News, rows))
+
+
+def _look(connection: Connection, changed: tuple[int, ...], all_too: bool) -> tuple[list[BuildRow], list[BuildRow]]:
+    """The builds that have changed, whatever became of them; and, if these are wanted, those that go on."""
+    found = builds.some(connection, changed) if changed else []
+    if not all_too:
+        return found, []
+    return found, builds.list_page(connection, projects=None, states=_TALKING, before=None, limit=MAX_GOING_ON)
