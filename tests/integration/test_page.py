@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import APIResponse, Browser, Page, Route, expect
 
 from tests.integration.browser import chromium
 from tests.integration.platform import Platform, wait_for
@@ -34,6 +34,8 @@ OUTPUT = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
     "\x1b[2J\x1b]8;;javascript:alert(1)\x1b\\link\x1b]8;;\x1b\\\x1b]52;c;eA==\x07\u202ereversed\n"
 )
+#: Requests for builds.
+BUILDS = re.compile(r"/api/v1/builds\b")
 MANY = (
     "i=0; while [ $i -lt 100 ]; do seq -f 'line %.0f of many, with some more text behind it' 1 1000; i=$((i+1)); done"
 )
@@ -62,6 +64,8 @@ wait("-more")
 say(type="progress", value=0.75, label="36 of 48 pages")
 say(type="annotation", level="error", message="no such page")
 say(type="summary", markdown="**48 pages**")
+wait("-back")
+say(type="progress", value=0.1, label="once more")
 wait("-end")
 """
 
@@ -152,12 +156,15 @@ def test_how_far_builds_are_is_in_their_list(page: Page, platform: Platform) -> 
     expect(row.locator(".label")).to_have_text("12 of 48 <b>pages</b>")
     expect(row.locator(".remarked")).to_have_text(["1 error", "2 warnings"])
     assert row.locator("progress").evaluate("bar => bar.value") == 0.25
+    expect(row.locator(".state")).to_have_text("running")
+    page.route(BUILDS, lambda route: route.abort())  # it is told: there is nothing to be asked
     link = row.locator("a").first
     link.focus()
     (platform.folder / "talk-more").write_text("")
     expect(row.locator(".share")).to_have_text("75%")
     expect(row.locator(".remarked")).to_have_text(["2 errors", "2 warnings"])
     assert link.evaluate("link => link === document.activeElement"), "somebody was about to follow it"
+    page.unroute(BUILDS)
     platform.apiserver.kill()
     expect(page.locator("#connection")).to_have_text("reconnecting")
     platform.apiserver.start()
@@ -166,6 +173,11 @@ def test_how_far_builds_are_is_in_their_list(page: Page, platform: Platform) -> 
     assert shown["progress"] == {"value": 0.75, "label": "36 of 48 pages"}
     assert shown["annotations"] == {"errors": 2, "warnings": 2, "notices": 0}
     expect(row.locator(".share")).to_have_text("75%")
+    expect(page.locator("#connection")).to_have_text("live")
+    page.route(BUILDS, lambda route: route.abort())
+    (platform.folder / "talk-back").write_text("")
+    expect(row.locator(".share")).to_have_text("10%")  # told on the new socket
+    page.unroute(BUILDS)
     (platform.folder / "talk-end").write_text("")
     expect(row.locator(".state")).to_have_text("succeeded")
     expect(row.locator("progress")).to_have_count(0)
@@ -173,6 +185,44 @@ def test_how_far_builds_are_is_in_their_list(page: Page, platform: Platform) -> 
     shown = platform.api("GET", f"/api/v1/builds/{build}")
     assert shown["progress"] is None
     assert shown["attempts"][0]["summary"] == "**48 pages**"
+
+
+def test_what_comes_while_an_answer_is_awaited_is_not_undone_by_it(page: Page, platform: Platform) -> None:
+    """The list was read before the build said more, and comes after it: on a page that begins, and one that goes on."""
+    build = platform.build("talk", parameters={"FILE": str(platform.folder / "late")})
+    wait_for("it says how far it is", lambda: platform.api("GET", f"/api/v1/builds/{build}")["progress"])
+    held: list[Route] = []
+    answers: list[APIResponse] = []
+
+    def hold(route: Route) -> None:
+        answers.append(route.fetch())
+        held.append(route)
+
+    page.route(BUILDS, hold)
+    told: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: told.append(str(frame))))
+    signed_in(page, platform)
+    expect(page.locator("#connection")).to_have_text("live")
+
+    def hears(value: float) -> bool:
+        page.wait_for_timeout(20)  # lets the events come
+        return len(answers) >= 2 and any(f'"build":{build},' in each and f'"value":{value}' in each for each in told)
+
+    wait_for("it is told what holds", lambda: hears(0.25))
+    (platform.folder / "late-more").write_text("")
+    wait_for("it is told what has changed", lambda: hears(0.75))
+    row = page.locator("tr", has_text=f"#{build}")
+    expect(row).to_have_count(0)
+    for route, answer in zip(held, answers, strict=True):
+        shown = next(each for each in answer.json()["builds"] if each["id"] == build)
+        assert shown["progress"]["value"] == 0.25, "an old answer"
+        route.fulfill(response=answer)
+    page.unroute(BUILDS)
+    expect(row.locator(".share")).to_have_text("75%")
+    expect(row.locator(".remarked")).to_have_text(["2 errors", "2 warnings"])
+    for name in ("late-back", "late-end"):
+        (platform.folder / name).write_text("")
+    expect(row.locator(".state")).to_have_text("succeeded")
 
 
 def test_a_log_live_then_published_then_rolled_back(page: Page, platform: Platform) -> None:

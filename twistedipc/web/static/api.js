@@ -66,7 +66,7 @@ export class Stream {
     this.#tell("");
   }
 
-  /** `topic`: { request() → subscribe message, concerns(message), heard(message), began()? }. */
+  /** `topic`: { request() → subscribe message, concerns(message), heard(message) }; it may hear `subscribed` again and again. */
   follow(topic) {
     this.#topics.add(topic);
     this.#send({ type: "subscribe", ...topic.request() });
@@ -99,7 +99,6 @@ export class Stream {
       opened = Date.now();
       this.#tell("live");
       for (const topic of this.#topics) this.#send({ type: "subscribe", ...topic.request() });
-      for (const topic of this.#topics) topic.began?.();
     };
     socket.onmessage = (event) => {
       const message = JSON.parse(event.data);

@@ -10,9 +10,7 @@ import { briefly } from "./said.js";
 import { clean } from "./terminal.js";
 
 const $ = (id) => document.getElementById(id);
-const LOOK_AGAIN = 2000; // milliseconds: how far builds are is told to who asks
 const TERMINAL = new Set(["succeeded", "failed", "cancelled", "timed_out", "lost"]);
-const RUNNING = new Set(["running", "publishing"]);
 
 /** Say what went wrong above the page, until the next thing goes well. */
 function trouble(error) {
@@ -75,6 +73,9 @@ function showSignIn(message) {
   input.focus();
 }
 
+/** Whether a message says that a topic of builds begins: what happened before that is to be asked for. */
+const begins = ({ type, topic, project }, wanted) => type === "subscribed" && topic === "builds" && (project ?? null) === wanted;
+
 /** A list of builds, of one project or of all, kept up to date. */
 function showBuilds(project) {
   const rows = new Map(); // id -> { build, row, says }
@@ -107,8 +108,36 @@ function showBuilds(project) {
     empty.hidden = true;
   }
 
+  // What builds say comes by itself. What came while an answer was awaited may be newer than the answer is, unless that
+  // tells of an end or of another attempt.
+  let awaited = 0; // answers
+  const meanwhile = new Map(); // id -> the newest that it said
+  const isNewer = (said, build) => said.attempt === build.attempt && !TERMINAL.has(build.state);
+
+  function heardSaying(message) {
+    if (awaited) meanwhile.set(message.build, message);
+    const known = rows.get(message.build);
+    // The rest of a row stays as it is: somebody may be at its links.
+    if (known && isNewer(message, known.build)) known.says.replaceChildren(briefly(message));
+  }
+
+  async function ask(path) {
+    awaited += 1;
+    try {
+      const answer = await api("GET", path);
+      for (const build of answer.builds ?? [answer]) {
+        const said = meanwhile.get(build.id);
+        if (said && isNewer(said, build)) Object.assign(build, { progress: said.progress, annotations: said.annotations });
+      }
+      return answer;
+    } finally {
+      awaited -= 1;
+      if (!awaited) meanwhile.clear();
+    }
+  }
+
   async function load(extra) {
-    const page = await api("GET", query(extra));
+    const page = await ask(query(extra));
     if (view !== self) return;
     page.builds.forEach(put);
     if (extra || before === null) {
@@ -121,6 +150,7 @@ function showBuilds(project) {
         ? "Nothing was built yet."
         : "Nothing was built yet. `twistedipc project add NAME REPOSITORY` adds a project, `twistedipc build NAME` builds it.";
     }
+    return page;
   }
 
   // One look at a build that changes often is enough for all its changes until the answer.
@@ -130,45 +160,29 @@ function showBuilds(project) {
     looking.add(id);
     await new Promise((resolve) => setTimeout(resolve, 150));
     looking.delete(id);
-    const build = await api("GET", `/builds/${id}`);
+    const build = await ask(`/builds/${id}`);
     if (view === self) put(build);
   }
 
-  // Changes of state come by themselves; how far builds are is asked for, while any runs and somebody looks.
-  let asking = false;
-  const timer = setInterval(async () => {
-    const running = [...rows.values()].filter(({ build }) => RUNNING.has(build.state));
-    if (asking || document.hidden || !running.length) return;
-    asking = true;
-    try {
-      const page = await api("GET", query([...RUNNING].map((state) => `&state=${state}`).join("")));
-      if (view !== self) return;
-      const found = new Map(page.builds.map((build) => [build.id, build]));
-      for (const known of running) {
-        const build = found.get(known.build.id);
-        // The rest of a row stays as it is: somebody may be at its links.
-        if (build) known.says.replaceChildren(briefly(build));
-        else refresh(known.build.id).catch(trouble);
-      }
-    } catch (error) {
-      if (!(error instanceof Refused)) throw error;
-    } finally {
-      asking = false;
+  /** What happened before we are told of it. */
+  async function catchUp() {
+    const page = await load();
+    const found = new Set(page?.builds.map((build) => build.id));
+    for (const [id, { build }] of page ? rows : []) {
+      if (!found.has(id) && !TERMINAL.has(build.state)) refresh(id).catch(trouble);
     }
-  }, LOOK_AGAIN);
+  }
 
   const topic = {
     request: () => (project ? { topic: "builds", project } : { topic: "builds" }),
-    concerns: (message) => message.type === "state" && (!project || message.project === project),
-    heard: (message) => refresh(message.build).catch(trouble),
-    began: () => load().catch(trouble), // what happened while we were away
-  };
-  const self = {
-    stop: () => {
-      clearInterval(timer);
-      stream.leave(topic);
+    concerns: (message) => (message.type === "subscribed" ? begins(message, project) : !project || message.project === project),
+    heard: (message) => {
+      if (message.type === "state") refresh(message.build).catch(trouble);
+      else if (message.type === "said") heardSaying(message);
+      else if (message.type === "subscribed") catchUp().catch(trouble);
     },
   };
+  const self = { stop: () => stream.leave(topic) };
   view = self;
   more.addEventListener("click", () => act(more, () => load(`&before=${before}`)));
   const head = el("div", { class: "row" }, el("h1", {}, project ?? "Builds"));
@@ -297,9 +311,8 @@ function showBuild(id, wanted) {
 
   const topic = {
     request: () => ({ topic: "builds" }),
-    concerns: (message) => message.type === "state" && message.build === id,
+    concerns: (message) => (message.type === "state" && message.build === id) || begins(message, null),
     heard: () => load().catch(trouble),
-    began: () => load().catch(trouble),
   };
   const self = {
     stop: () => {
