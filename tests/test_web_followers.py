@@ -27,6 +27,7 @@ from tests.test_fanout_costs import IdleReactor
 from tests.test_server_logs import Platform, batch
 from twistedipc.server import logs as server_logs
 from twistedipc.server import shared as server_shared
+from twistedipc.server.gists import Gists
 from twistedipc.server.shared import LEAST_FILED, LEAST_SOCKETS
 from twistedipc.server.states import Feed
 from twistedipc.web import followers
@@ -65,7 +66,9 @@ class Viewer:
         build, attempt = map(int, room.platform.attempt.split("-"))
         self.tagged = form.startswith("tagged")
         if self.tagged:
-            self.protocol.conversation = StreamConversation(ledger, room.crowds, Feed(), None)
+            self.protocol.conversation = StreamConversation(
+                ledger, room.crowds, Feed(), Gists(room.clock, ledger), None
+            )
             self.protocol.conversation.opened(self.protocol)
             wish = {"type": "subscribe", "topic": "log", "build": build, "attempt": attempt, "after": after}
             self.protocol.conversation.heard(json.dumps(wish).encode(), False)
