@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred, TimeoutError
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twistedipc.ipc import NotConnected
 from twistedipc.ipc.drains import Drains
+
+
+def _cancel(_: object, other: Deferred[None]) -> None:
+    other.cancel()
 
 
 class DrainsTests(SynchronousTestCase):
@@ -44,3 +48,13 @@ class DrainsTests(SynchronousTestCase):
         self.assertEqual(1, len(drains))
         drains.release()
         self.successResultOf(patient)
+
+    def test_who_goes_on_may_cancel_others_who_wait(self) -> None:
+        for end in (Drains.release, lambda drains: drains.fail(NotConnected("gone"))):
+            drains = Drains()
+            first, second, third = drains.wait(), drains.wait(), drains.wait()
+            first.addErrback(lambda _: None).addCallback(_cancel, second)
+            end(drains)
+            self.failureResultOf(second, CancelledError)
+            third.addErrback(lambda failure: failure.trap(NotConnected) and None)
+            self.assertIsNone(self.successResultOf(third))

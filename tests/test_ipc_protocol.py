@@ -352,6 +352,16 @@ class CallTests(SynchronousTestCase):
         self.failureResultOf(asked, CancelledError)
         self.assertEqual(ours.lost, [])
 
+    def test_whose_call_ends_with_the_link_may_cancel_other_calls(self) -> None:
+        pair, ours, _ = linked()
+        first, second, third = (ours.peer.call(Ask("later"), 30) for _ in range(3))
+        first.addErrback(lambda _: second.cancel())
+        pair.pump()
+        pair.dialler.connectionLost()
+        self.failureResultOf(second, CancelledError)
+        self.failureResultOf(third, NotConnected)
+        self.assertEqual(len(ours.lost), 1)
+
     def test_too_many_in_flight(self) -> None:
         pair, ours, theirs = linked(dialler=builder(max_calls=3), listener=apiserver(max_calls=2))
         asked = [ours.peer.call(Ask("later"), 5) for _ in range(4)]

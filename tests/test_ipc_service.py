@@ -10,7 +10,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from twistedipc.ipc import (
@@ -337,6 +337,10 @@ class ServiceTests(SynchronousTestCase):
         assert self.successResultOf(reply) == Sum(1)
 
 
+def _cancel(_: object, other: Deferred[Peer]) -> None:
+    other.cancel()
+
+
 class UnlinkedTests(SynchronousTestCase):
     """What happens while there is no link."""
 
@@ -430,6 +434,16 @@ class UnlinkedTests(SynchronousTestCase):
             self.failureResultOf(cast("Deferred[Any]", deferred), NotConnected)
         with self.assertRaises(NotConnected):
             pair.remote.send(Note("2"))
+
+    def test_who_waits_for_a_link_may_cancel_others_who_do(self) -> None:
+        for end in (ServicePair.link, lambda pair: pair.remote.close()):
+            pair = self.pair(Unlinked())
+            first, second, third = (pair.remote.linked() for _ in range(3))
+            first.addErrback(lambda _: None).addCallback(_cancel, second)
+            end(pair)
+            self.failureResultOf(second, CancelledError)
+            third.addErrback(lambda failure: failure.trap(NotConnected) and None)
+            assert self.successResultOf(third) is pair.remote.peer
 
     def test_another_interface_is_refused(self) -> None:
         pair = self.pair(Unlinked())

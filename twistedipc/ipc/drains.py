@@ -24,13 +24,15 @@ class Drains:
         """The transport takes more: all go on. Who waits again meanwhile waits for the next time."""
         waiting, self._waiting = self._waiting, {}
         for each in waiting:
-            each.callback(None)
+            if not each.called:  # those before it may cancel it
+                each.callback(None)
 
     def fail(self, error: Exception) -> None:
         """It never will: all fail with this."""
         waiting, self._waiting = self._waiting, {}
         for each in waiting:
-            each.errback(error)
+            if not each.called:
+                each.errback(error)
 
     def _forget(self, waiting: Deferred[None]) -> None:
         self._waiting.pop(waiting, None)

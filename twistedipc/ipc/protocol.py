@@ -543,7 +543,8 @@ class JSONLineProtocol(LineReceiver):
             self._session.close(Code.CLOSED, self._reason)
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
-            each.errback(NotConnected(self._reason))
+            if not each.called:  # whoever hears of the end of one may cancel another
+                each.errback(NotConnected(self._reason))
         self._drains.fail(NotConnected(self._reason))
         for answering in list(self._answering.values()):
             answering.cancel()

@@ -156,7 +156,8 @@ class Remote:
             peer.send_many(queue)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            each.callback(peer)
+            if not each.called:  # those before it may cancel it
+                each.callback(peer)
         return application
 
     def start(self, links: DialService | OneLink) -> None:
@@ -247,7 +248,8 @@ class Remote:
         self._outgoing.close()
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            each.errback(NotConnected(why))
+            if not each.called:
+                each.errback(NotConnected(why))
 
     # -- asking
 
