@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,15 @@ from twistedipc.ipc.stream import (
     StreamPosition,
     StreamRefused,
 )
-from twistedipc.ipc.streams import CREDIT, LEAST_RETRY, LINK_ALLOWANCE, MAX_STREAMS, RETRY_AFTER, TURN_BYTES
+from twistedipc.ipc.streams import (
+    CREDIT,
+    LEAST_RETRY,
+    LINK_ALLOWANCE,
+    MAX_STREAMS,
+    RETRY_AFTER,
+    TURN_BYTES,
+    _IncomingStream,
+)
 from twistedipc.ipc.testing import ServicePair
 
 
@@ -563,6 +572,33 @@ class StreamTests(SynchronousTestCase):
             self.successResultOf(flushed)
             assert [item.n for item in shelf.items] == [1, 2, 3, 4]
             again.close()
+
+    def test_who_opens_and_closes_a_stream_that_is_just_taken_makes_nothing_wait(self) -> None:
+        assert self.pair.remote.peer is not None
+        peer = self.pair.remote.peer
+        peer.send(StreamOpen(stream="items", id="x", first=1))
+        self.pair.pump()
+        shelf = self.service.shelves["items/x"]
+        shelf.slow = True
+        peer.send(StreamItems(id="x", first=1, items=msgspec.Raw(b'[{"n":1}]')))
+        self.pair.pump()
+
+        def kept() -> int:
+            gc.collect()
+            return sum(isinstance(each, _IncomingStream) for each in gc.get_objects())
+
+        before = kept()
+        for _ in range(100):
+            peer.send(StreamClose(id="x"))
+            peer.send(StreamOpen(stream="items", id="x", first=1))
+        self.pair.pump()
+        assert kept() == before + 1
+        shelf.pending.pop().callback(None)
+        assert kept() == before
+        peer.send(StreamItems(id="x", first=1, items=msgspec.Raw(b'[{"n":1},{"n":2}]')))
+        self.pair.pump()
+        shelf.pending.pop().callback(None)
+        assert [item.n for item in shelf.items] == [1, 2]
 
     def test_items_after_a_close_end_the_link(self) -> None:
         assert self.pair.remote.peer is not None

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -480,20 +480,21 @@ class _Lane:
         self._busy = False
         self._waiting: list[Deferred[None]] = []
 
-    async def turn(self) -> None:
-        """Wait for one's turn."""
-        while self._busy:
-            turn: Deferred[None] = Deferred()
-            self._waiting.append(turn)
-            await turn
-        self._busy = True
+    def turn(self) -> Deferred[None]:
+        """Fires when it is one's turn. May be cancelled until then."""
+        if not self._busy:
+            self._busy = True
+            return succeed(None)
+        turn: Deferred[None] = Deferred(self._waiting.remove)
+        self._waiting.append(turn)
+        return turn
 
     def over(self) -> None:
-        """One's turn is over."""
-        self._busy = False
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(None)
+        """One's turn is over: it is the next one's."""
+        if self._waiting:
+            self._waiting.pop(0).callback(None)
+        else:
+            self._busy = False
 
 
 class Incoming:
@@ -666,6 +667,7 @@ class _IncomingStream:
                 self._window.forget()
             self._weigh()
             self._leave()
+            self._turn.cancel()  # if it is still waited for: or who opens and closes it would make many wait
 
     def _leave(self) -> None:
         """Let go of the lane, when nothing goes on any more."""
@@ -679,16 +681,17 @@ class _IncomingStream:
     def _work(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it when it is this link's turn; then the lane is the next one's."""
         self._working = True
+        turn = self._turn = self._lane.turn()
 
         async def in_turn() -> None:
-            await self._lane.turn()
+            await turn
             try:
                 await work()
             finally:
                 self._lane.over()
 
         def failed(failure: Failure) -> None:
-            if failure.check(NotConnected) and self.closed:
+            if failure.check(NotConnected, CancelledError) and self.closed:
                 return
             self._log.failure("the stream {name} of {peer}", failure, name=self._stream.stream, peer=self._stream.peer)
             if not self.closed:
