@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -168,6 +168,36 @@ class StreamTests(SynchronousTestCase):
         assert sorted(self.successResultOf(write) for write in writes) == list(range(1, 101))
         (second,) = [shelf for shelf in self.service.shelves.values() if shelf.items]
         assert len(second.items) == 100
+
+    def test_who_gives_up_waiting_is_forgotten(self) -> None:
+        self.pair.cut()
+        stream = self.pair.remote.stream("items", MemoryOutbox(limit=100))
+        self.successResultOf(Deferred.fromCoroutine(stream.write(Item(1, "x" * 100))))
+        self.pair.clock.advance(0)
+
+        def wait() -> list[Deferred[Any]]:
+            waiting: list[Deferred[Any]] = [Deferred.fromCoroutine(stream.write(Item(2))), stream.flushed()]
+            return waiting
+
+        patient = wait()
+        waiting = [each.addTimeout(1, self.pair.clock) for _ in range(1000) for each in wait()]
+        self.pair.clock.advance(2)
+        for each in waiting:
+            self.failureResultOf(each, TimeoutError)
+        assert (len(stream._room), len(stream._flushed)) == (1, 1)
+        self.pair.link()
+        self.successResultOf(patient[1])
+        assert self.successResultOf(patient[0]) == 2
+        stream.close()
+
+    def test_who_hears_of_the_end_may_cancel_others_who_wait(self) -> None:
+        self.pair.cut()
+        self.write(1)
+        first, second, third = (self.stream.flushed() for _ in range(3))
+        first.addErrback(lambda _: second.cancel())
+        self.stream.close()
+        self.failureResultOf(second, CancelledError)
+        self.failureResultOf(third, NotConnected)
 
     def test_a_loop_of_writes_lets_the_reactor_turn(self) -> None:
         async def write_all() -> None:

@@ -1,4 +1,4 @@
-"""Who waits in ``drain`` until a transport takes more. Used by ``protocol``, ``node`` and ``listen_plain``."""
+"""Who waits until there is room again. Used by ``protocol``, ``node`` and ``listen_plain``, and by ``streams``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from twisted.internet.defer import Deferred
 
 class Drains:
     """
-    The Deferreds of one connection's ``drain``. Whoever gives up waiting (a timeout) is forgotten, so that waiting
-    again and again for a peer that never reads costs nothing.
+    The Deferreds of one connection's ``drain``, or of whoever writes into one outbox. Whoever gives up waiting (a
+    timeout) is forgotten, so that waiting again and again for a peer that never reads costs nothing.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class Drains:
         return waiting
 
     def release(self) -> None:
-        """The transport takes more: all go on. Who waits again meanwhile waits for the next time."""
+        """There is room: all go on. Who waits again meanwhile waits for the next time."""
         waiting, self._waiting = self._waiting, {}
         for each in waiting:
             if not each.called:  # those before it may cancel it

@@ -34,6 +34,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistedipc.ipc.credit import CreditWindow
+from twistedipc.ipc.drains import Drains
 from twistedipc.ipc.errors import Code, LinkError, LocalProtocolError, NotConnected, RemoteProtocolError
 from twistedipc.ipc.load import Load
 from twistedipc.ipc.outbox import Outbox
@@ -160,8 +161,8 @@ class Stream:
         self._retry: IDelayedCall | None = None
         self._failed: LinkError | None = None
         self._closed = False
-        self._room: list[Deferred[None]] = []
-        self._flushed: list[tuple[int, Deferred[None]]] = []
+        self._room = Drains()  # who waits to write
+        self._flushed: dict[Deferred[None], int] = {}  # below which number all is to be kept, in this order
 
     @property
     def id(self) -> str:
@@ -192,9 +193,7 @@ class Stream:
         line = self._encoded(item)
         while self._turn_bytes >= TURN_BYTES or not self._outbox.room:
             self._check()
-            room: Deferred[None] = Deferred()
-            self._room.append(room)
-            await room
+            await self._room.wait()
         self._check()
         number = self._outbox.append(line)
         self._turn_bytes += len(line)
@@ -213,9 +212,12 @@ class Stream:
             return fail(error)
         if self._acknowledged >= self._outbox.next:
             return succeed(None)
-        flushed: Deferred[None] = Deferred()
-        self._flushed.append((self._outbox.next, flushed))
+        flushed: Deferred[None] = Deferred(self._forget_flushed)
+        self._flushed[flushed] = self._outbox.next
         return flushed
+
+    def _forget_flushed(self, flushed: Deferred[None]) -> None:
+        self._flushed.pop(flushed, None)
 
     def close(self) -> None:
         """Send no more, and close the outbox: a folder can be opened again. Idempotent."""
@@ -250,10 +252,11 @@ class Stream:
         self._ready = False
         self._window.forget()
         self._cancel_retry()
-        room, self._room = self._room, []
-        flushed, self._flushed = self._flushed, []
-        for each in (*room, *(waiting for _, waiting in flushed)):
-            each.errback(error)
+        self._room.fail(error)
+        flushed, self._flushed = self._flushed, {}
+        for each in flushed:
+            if not each.called:  # those before it may cancel it
+                each.errback(error)
 
     # -- links
 
@@ -321,15 +324,19 @@ class Stream:
         if self._peer is peer:
             self._link_made(peer)
 
-    def _arrived(self, next: int) -> None:
-        self._acknowledged = max(self._acknowledged, next)
+    def _arrived(self, below: int) -> None:
+        self._acknowledged = max(self._acknowledged, below)
         try:
             self._outbox.trim(self._acknowledged)
         except OSError as error:
             self._log.error("what is acknowledged of {name} can't be deleted: {error}", name=self.name, error=error)
         self._make_room()
-        while self._flushed and self._flushed[0][0] <= self._acknowledged:
-            self._flushed.pop(0)[1].callback(None)
+        while self._flushed:
+            flushed, number = next(iter(self._flushed.items()))
+            if number > self._acknowledged:
+                return
+            del self._flushed[flushed]
+            flushed.callback(None)
 
     # -- sending
 
@@ -343,9 +350,7 @@ class Stream:
     def _make_room(self) -> None:
         """Let those go on who wait to write, if they can."""
         if self._outbox.room and self._turn_bytes < TURN_BYTES:
-            room, self._room = self._room, []
-            for each in room:
-                each.callback(None)
+            self._room.release()
 
     def _sync(self) -> bool:
         try:
