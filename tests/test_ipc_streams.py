@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from twistedipc.ipc import (
@@ -189,6 +190,30 @@ class StreamTests(SynchronousTestCase):
         self.successResultOf(patient[1])
         assert self.successResultOf(patient[0]) == 2
         stream.close()
+
+    def test_who_hears_of_a_failure_may_close_the_stream(self) -> None:
+        other = self.pair.remote.stream("items", MemoryOutbox())
+        self.pair.pump()
+        assert self.pair.wire is not None
+        self.pair.wire.dialler.pause_writing()
+        self.successResultOf(Deferred.fromCoroutine(self.stream.write(Item(1))))
+        self.successResultOf(Deferred.fromCoroutine(other.write(Item(2))))
+        self.pair.clock.advance(0)
+
+        def close(failure: Failure) -> Failure:
+            self.stream.close()
+            return failure
+
+        failed: Deferred[Any] = self.stream.flushed().addErrback(close)
+
+        def read(first: int, limit: int) -> list[bytes]:
+            raise OSError("the disk doesn't answer")
+
+        self.patch(self.stream._outbox, "read", read)
+        self.pair.wire.dialler.resume_writing()
+        self.failureResultOf(failed, StreamFailed)
+        self.pair.pump()
+        self.successResultOf(other.flushed())
 
     def test_who_hears_of_the_end_may_cancel_others_who_wait(self) -> None:
         self.pair.cut()

@@ -431,7 +431,7 @@ class Outgoing:
 
     def pump(self) -> None:
         """The link takes more."""
-        for stream in self._streams.values():
+        for stream in list(self._streams.values()):  # one that fails may be closed by whoever hears of it
             stream._pump()
 
     def close(self) -> None:
