@@ -818,6 +818,45 @@ class Trouble(BuilderCase):
     def test_what_the_process_lacks_is_waited_for_however_long(self) -> None:
         self.readable_again(errno.EMFILE, 10 * PATIENCE)
 
+    def test_what_the_process_lacks_for_long_says_nothing_of_the_disk(self) -> None:
+        self.link()
+        runner = self.run_one()
+        runner.write("one", "2" * 90, "three")
+        failing = self.bad_disk(errno.EMFILE)
+        self.later(2 * PATIENCE)
+        failing[:] = [errno.EIO]
+        self.later(PATIENCE / 2)
+        failing.clear()
+        self.later(LAST_RETRY)
+        self.assertEqual(["one", "2" * 90, "three"], self.apiserver.records())
+
+    def test_a_runner_that_dies_on_a_full_disk_which_then_cannot_be_read_for_a_while(self) -> None:
+        self.link()
+        runner = self.run_one()
+        for text in ("one", "2" * 90, "three"):
+            runner.write(text)
+        self.later()
+        self.assertEqual(["one", "2" * 90, "three"], self.apiserver.records())
+        full = [True]
+
+        def write(path: Path, content: Result) -> None:
+            if full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write_file(path, content)
+
+        self.patch(held_module, "write_file", write)
+        runner.die()
+        self.later(2 * PATIENCE)
+        failing = self.bad_disk()
+        full.clear()
+        self.later(PATIENCE / 2)
+        self.assertEqual([], self.apiserver.take(m.Final))
+        failing.clear()
+        self.later(LAST_RETRY)
+        (final,) = self.apiserver.take(m.Final)
+        self.assertEqual(("lost", 3), (final.result.outcome, final.result.lines))
+        self.assertTrue(final.result.sha256, "nothing of it was given up")
+
     def readable_again(self, error: int, seconds: float) -> None:
         self.link()
         runner = self.run_one()

@@ -12,6 +12,7 @@ much as one that never left::
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -54,6 +55,10 @@ PATIENCE = 30.0
 #: Seconds until the first of these tries, and the most between two of them.
 FIRST_RETRY = 0.5
 LAST_RETRY = 4.0
+
+#: What says nothing of how the disk can be read: what this process lacks it will have again, and a disk that is full
+#: has room again, whenever that is. (Without a number: its runner lives.)
+_PASSES = SHORTAGES | {errno.ENOSPC, errno.EDQUOT, None}
 
 
 class Phase(Enum):
@@ -158,10 +163,12 @@ class _Trouble:
         self.again = now + FIRST_RETRY  # on the reactor's clock
 
     def try_again(self, now: float, error: OSError) -> bool:
-        """It failed again: whether to go on trying. What this process lacks it will have again, whenever that is."""
+        """It failed again: whether to go on trying. Only what can't be read counts: anything else passes."""
         self._pause = min(2 * self._pause, LAST_RETRY)
         self.again = now + self._pause
-        return error.errno in SHORTAGES or now - self._since < PATIENCE
+        if error.errno in _PASSES:
+            self._since = now
+        return now - self._since < PATIENCE
 
 
 class HeldAttempt:
@@ -268,8 +275,8 @@ class HeldAttempt:
         """
         try:
             result = read_result(self.folder)
-        except OSError:
-            if not self._given_up:
+        except OSError as error:
+            if not self._given_up or error.errno in _PASSES:
                 raise
             result = None
         if result is not None:
