@@ -655,6 +655,36 @@ class StreamTests(SynchronousTestCase):
         shelf.pending.pop().callback(None)
         assert [item.n for item in shelf.items] == [1, 2]
 
+    def test_a_position_that_crosses_with_another_opening(self) -> None:
+        """It is taken for the answer to that; and what is sent therefore isn't what ends the link."""
+
+        class Slow(Shelf):
+            asked: Deferred[None] | None = None
+
+            async def position(self) -> int:  # type: ignore[override]
+                if self.asked is not None:
+                    await self.asked
+                self.asked = Deferred()
+                return len(self.items) + 1
+
+        assert self.pair.wire is not None
+        with tempfile.TemporaryDirectory() as folder:
+            stream = self.pair.remote.stream("items", FileOutbox(folder))
+            shelf = self.service.shelves[f"items/{stream.id}"] = Slow()
+            self.pair.clock.advance(0)
+            self.pair.wire.carry(Side.DIALLER)
+            self.pair.clock.advance(0)
+            assert shelf.asked is not None
+            stream.close()
+            again = self.pair.remote.stream("items", FileOutbox(folder))
+            flushed = self.flushed(again, 1, 2)
+            self.assertNoResult(flushed)
+            shelf.asked.callback(None)
+            self.pair.pump()
+            self.successResultOf(flushed)
+            assert [item.n for item in shelf.items] == [1, 2]
+            again.close()
+
     def test_items_after_a_close_end_the_link(self) -> None:
         assert self.pair.remote.peer is not None
         peer = self.pair.remote.peer

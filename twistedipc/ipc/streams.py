@@ -629,7 +629,7 @@ class _IncomingStream:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {self._stream.stream} after its close")
         name, window = self._stream.stream, self._window
         if window is None:
-            raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {name} before their position was told")
+            return  # the sender has opened it twice, and took our first answer for the second, which will tell it
         try:
             found = self._decoder.decode(items.items)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
