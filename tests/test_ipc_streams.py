@@ -685,6 +685,27 @@ class StreamTests(SynchronousTestCase):
             assert [item.n for item in shelf.items] == [1, 2]
             again.close()
 
+    def test_a_refusal_that_crosses_with_another_opening(self) -> None:
+        assert self.pair.wire is not None
+        with tempfile.TemporaryDirectory() as folder:
+            stream = self.pair.remote.stream("items", FileOutbox(folder))
+            self.pair.pump()
+            shelf = self.service.shelves[f"items/{stream.id}"]
+            shelf.fail = True
+            self.successResultOf(Deferred.fromCoroutine(stream.write(Item(1))))
+            self.pair.clock.advance(0)
+            self.pair.wire.carry(Side.DIALLER)
+            shelf.fail = False
+            assert len(self.flushLoggedErrors(OSError)) == 1
+            stream.close()
+            again = self.pair.remote.stream("items", FileOutbox(folder))
+            self.pair.pump()
+            self.pair.advance(2 * RETRY_AFTER)
+            self.successResultOf(self.flushed(again, 2))
+            assert [item.n for item in shelf.items] == [1, 2]
+            assert self.pair.remote.peer is not None
+            again.close()
+
     def test_items_after_a_close_end_the_link(self) -> None:
         assert self.pair.remote.peer is not None
         peer = self.pair.remote.peer

@@ -278,6 +278,7 @@ class Stream:
 
     def _positioned(self, position: StreamPosition) -> None:
         """The receiver says from where on. Raises `RemoteProtocolError`."""
+        self._cancel_retry()  # if it has refused, that was meant for an opening before: this one it takes
         if position.next < self._outbox.first or position.next > self._outbox.next:
             # What it wants was acknowledged, and is gone; or was never written: it is another stream's position.
             kept = f"{self._outbox.first} to {self._outbox.next - 1} are kept"
