@@ -19,6 +19,9 @@ down_revision = "0001"
 _SAID = (b'{"type":"progress"', b'{"type":"annotation"', b'{"type":"summary"')
 _STEPS = (b'{"type":"step_started"', b'{"type":"step_ended"')
 
+#: Chunks that are read at once. A log may have as many as there were commits while it was written.
+_AT_ONCE = 16
+
 
 def upgrade() -> None:
     """Make the table and fill it."""
@@ -62,21 +65,15 @@ def upgrade() -> None:
 
 
 def _gist(connection: sa.Connection, build: int, number: int) -> Gist:
-    """Of an attempt's whole log, a chunk at a time; only of chunks with events in them more than the bytes is looked
-    at."""
+    """Of an attempt's whole log, some chunks at a time; only those with events in them are decoded."""
     gist = Gist()
-    first = 0
-    while True:
-        chunk = connection.execute(
-            sa.text(
-                "SELECT first_record, data FROM log_chunks WHERE build_id = :build AND number = :number"
-                " AND first_record > :first ORDER BY first_record LIMIT 1"
-            ),
-            {"build": build, "number": number, "first": first},
-        ).first()
-        if chunk is None:
-            return gist
-        first, data = chunk.first_record, bytes(chunk.data)
+    chunks = connection.execute(
+        sa.text("SELECT data FROM log_chunks WHERE build_id = :build AND number = :number ORDER BY first_record"),
+        {"build": build, "number": number},
+        execution_options={"yield_per": _AT_ONCE},
+    )
+    for chunk in chunks:
+        data = bytes(chunk.data)
         kinds = (*_SAID, *_STEPS) if gist.says_something else _SAID
         if not any(kind in data for kind in kinds):
             continue
@@ -86,3 +83,4 @@ def _gist(connection: sa.Connection, build: int, number: int) -> Gist:
                 for record in batch.lines:
                     if not isinstance(record, str):
                         gist.add(record)
+    return gist
