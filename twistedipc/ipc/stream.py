@@ -15,7 +15,8 @@ link that broke::
 
 At most ``credit`` bytes of unacknowledged items are under way. What the receiver has already it drops by its number;
 for what it misses it sends another ``stream-position``. ``id`` names the outbox: one that was lost and began anew at 1
-is another stream.
+is another stream. Position and refusal say which ``opening`` they answer: a sender that has closed and opened the
+stream again on one link isn't to take the first answer for the second.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from twistedipc.ipc.messages import Frame
 #: The numbers that JSON can carry between any two languages.
 Number = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+#: Of the openings that a sender makes on a link each has another number; 0: it doesn't count them.
+Opening = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 
 
 class StreamOpen(Frame, frozen=True, kw_only=True, gc=False, tag="stream-open"):
@@ -40,6 +43,7 @@ class StreamOpen(Frame, frozen=True, kw_only=True, gc=False, tag="stream-open"):
     stream: Name
     id: Name
     first: Number
+    opening: Opening = 0
 
 
 class StreamPosition(Frame, frozen=True, kw_only=True, gc=False, tag="stream-position"):
@@ -48,6 +52,7 @@ class StreamPosition(Frame, frozen=True, kw_only=True, gc=False, tag="stream-pos
     id: Name
     next: Number
     credit: Number
+    opening: Opening = 0  # the one that this answers
 
 
 class StreamItems(Frame, frozen=True, kw_only=True, gc=False, tag="stream-items"):
@@ -75,6 +80,7 @@ class StreamRefused(Frame, frozen=True, kw_only=True, gc=False, tag="stream-refu
     code: str
     message: str
     retry_after: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
+    opening: Opening = 0  # the one that this answers
 
 
 class StreamClose(Frame, frozen=True, kw_only=True, gc=False, tag="stream-close"):

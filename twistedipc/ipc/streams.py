@@ -22,7 +22,8 @@ its position along with the items.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import itertools
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -143,6 +144,7 @@ class Stream:
         outbox: Outbox,
         closed: Callable[[Stream], None],
         frame_limit: int,
+        openings: Iterator[int],
     ) -> None:
         self.name = name
         self._when_closed = closed
@@ -154,6 +156,8 @@ class Stream:
         self._frame_bytes = min(FRAME_BYTES, self._item_limit // 2)
         self._peer: Peer | None = None
         self._window = SendWindow(CreditWindow(1))
+        self._openings = openings
+        self._opening = 0  # the number of the last one
         self._ready = False  # the receiver has said from where on
         self._acknowledged = outbox.first
         self._turn_end: IDelayedCall | None = None
@@ -266,7 +270,8 @@ class Stream:
             self._window.forget()
             self._ready = False
             self._peer = peer
-            peer.send(StreamOpen(stream=self.name, id=self.id, first=self._outbox.first))
+            self._opening = next(self._openings)
+            peer.send(StreamOpen(stream=self.name, id=self.id, first=self._outbox.first, opening=self._opening))
 
     def _link_lost(self, peer: Peer) -> None:
         """The link is gone; the next one begins where the receiver says."""
@@ -278,7 +283,8 @@ class Stream:
 
     def _positioned(self, position: StreamPosition) -> None:
         """The receiver says from where on. Raises `RemoteProtocolError`."""
-        self._cancel_retry()  # if it has refused, that was meant for an opening before: this one it takes
+        if not self._is_meant(position.opening):
+            return
         if position.next < self._outbox.first or position.next > self._outbox.next:
             # What it wants was acknowledged, and is gone; or was never written: it is another stream's position.
             kept = f"{self._outbox.first} to {self._outbox.next - 1} are kept"
@@ -305,7 +311,7 @@ class Stream:
     def _refused(self, refusal: StreamRefused) -> None:
         """The receiver doesn't take it, now or ever."""
         peer, message = self._peer, refusal.message[:REASON_LIMIT]
-        if peer is None or self._retry is not None:
+        if peer is None or self._retry is not None or not self._is_meant(refusal.opening):
             return  # it has said so
         self._log.error("the stream {name} is refused: {message!r}", name=self.name, message=message)
         if not refusal.retry_after:
@@ -314,6 +320,10 @@ class Stream:
         self._window.forget()
         self._ready = False
         self._retry = self._clock.callLater(max(LEAST_RETRY, refusal.retry_after), self._try_again, peer)
+
+    def _is_meant(self, opening: int) -> bool:
+        """Whether an answer isn't one to an opening before, which has crossed with this one."""
+        return opening in (self._opening, 0)
 
     def _cancel_retry(self) -> None:
         if self._retry is not None:
@@ -388,6 +398,7 @@ class Outgoing:
         self._clock = clock
         self._kinds = kinds
         self._frame_limit = frame_limit
+        self._openings = itertools.count(1)
         self._streams: dict[str, Stream] = {}
         self._peer: Peer | None = None
 
@@ -398,7 +409,7 @@ class Outgoing:
         if outbox.id in self._streams:
             raise LocalProtocolError("this outbox is sent already")
         stream = self._streams[outbox.id] = Stream(
-            self._clock, name, self._kinds[name], outbox, self._closed, self._frame_limit
+            self._clock, name, self._kinds[name], outbox, self._closed, self._frame_limit, self._openings
         )
         if self._peer is not None:
             stream._link_made(self._peer)
@@ -544,12 +555,13 @@ class Incoming:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"the stream {opening.id} is open already")
         if kind is None or (before is None and len(self._streams) >= MAX_STREAMS):
             message = f"there is no stream {opening.stream}" if kind is None else f"{MAX_STREAMS} streams are open"
-            self._peer.send(StreamRefused(id=opening.id, code="stream", message=message))
+            refusal = StreamRefused(id=opening.id, code="stream", message=message, opening=opening.opening)
+            self._peer.send(refusal)
             return
         stream = StreamId(self._peer.info.name, opening.stream, opening.id)
         credit = CreditWindow(ALLOWANCE, self._all)
         self._streams[opening.id] = _IncomingStream(
-            self._peer, self._receivers, stream, kind, opening.first, credit, self._weigh, self._over
+            self._peer, self._receivers, stream, kind, opening, credit, self._weigh, self._over
         )
 
     def _over(self, stream: _IncomingStream) -> None:
@@ -575,7 +587,7 @@ class _IncomingStream:
         receivers: Receivers,
         stream: StreamId,
         kind: type[msgspec.Struct],
-        first: int,
+        opening: StreamOpen,
         credit: CreditWindow,
         weigh: Callable[[], None],
         over: Callable[[_IncomingStream], None],
@@ -593,7 +605,8 @@ class _IncomingStream:
         self._window: ReceiveWindow | None = None  # None until the position is known
         self._waiting: list[Any] = []  # items that came and weren't taken
         self._working = False
-        self._work(lambda: self._begin(first))
+        self._opening = opening.opening
+        self._work(lambda: self._begin(opening.first))
 
     @property
     def id(self) -> str:
@@ -620,7 +633,10 @@ class _IncomingStream:
             self._refuse("hole", f"items {next} to {first - 1} aren't here, and the sender hasn't kept them")
             return
         self._window = ReceiveWindow(next, self._credit)
-        self._peer.send(StreamPosition(id=self._stream.id, next=next, credit=CREDIT))
+        self._tell_position(next)
+
+    def _tell_position(self, next: int) -> None:
+        self._peer.send(StreamPosition(id=self._stream.id, next=next, credit=CREDIT, opening=self._opening))
 
     def came(self, items: StreamItems) -> None:
         """Items have come. Raises `RemoteProtocolError`."""
@@ -630,7 +646,7 @@ class _IncomingStream:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {self._stream.stream} after its close")
         name, window = self._stream.stream, self._window
         if window is None:
-            return  # the sender has opened it twice, and took our first answer for the second, which will tell it
+            raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {name} before their position was told")
         try:
             found = self._decoder.decode(items.items)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -640,7 +656,7 @@ class _IncomingStream:
             skip = window.skip(items.first, end)
         except Hole as hole:
             if not hole.again:
-                self._peer.send(StreamPosition(id=self._stream.id, next=hole.next, credit=CREDIT))
+                self._tell_position(hole.next)
             return
         if skip == len(found):
             self._peer.send(StreamAck(id=self._stream.id, next=window.kept))
@@ -681,7 +697,11 @@ class _IncomingStream:
             self._receivers.leave(self._stream)
 
     def _refuse(self, code: str, message: str, retry_after: float = 0.0) -> None:
-        self._peer.send(StreamRefused(id=self._stream.id, code=code, message=message, retry_after=retry_after))
+        self._peer.send(
+            StreamRefused(
+                id=self._stream.id, code=code, message=message, retry_after=retry_after, opening=self._opening
+            )
+        )
         self.close()
 
     def _work(self, work: Callable[[], Awaitable[None]]) -> None:
