@@ -814,6 +814,19 @@ def test_a_send_window() -> None:
         window.acknowledged(9)  # not on this link
 
 
+class SlowShelf(Shelf):
+    """One that takes its time to tell its position as well."""
+
+    def position(self) -> Any:
+        return self._position() if self.slow else super().position()
+
+    async def _position(self) -> int:
+        waiting: Deferred[None] = Deferred()
+        self.pending.append(waiting)
+        await waiting
+        return super().position()
+
+
 class StreamMachine(RuleBasedStateMachine):
     """A sender with a folder and a receiver with a shelf, both of which die and come back, and a wire that breaks."""
 
@@ -821,7 +834,7 @@ class StreamMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.temporary = tempfile.TemporaryDirectory()
         self.clock = Clock()
-        self.shelf = Shelf()
+        self.shelf: Shelf = SlowShelf()
         self.written = 0
         self.make()
 
@@ -883,6 +896,11 @@ class StreamMachine(RuleBasedStateMachine):
         self.stream = self.open()
 
     @rule()
+    def sender_opens_it_again(self) -> None:
+        self.stream.close()
+        self.stream = self.open()
+
+    @rule()
     def both_die(self) -> None:
         self.pair.cut()
         self.stream.close()
@@ -906,11 +924,18 @@ class StreamMachine(RuleBasedStateMachine):
             assert taken <= self.written
             assert self.stream.acknowledged <= taken + 1, "what was acknowledged is kept"
 
+    @invariant()
+    def no_link_ends_by_what_is_said(self) -> None:
+        wire = self.pair.wire if hasattr(self, "pair") else None
+        if wire is not None:
+            assert "bad-message" not in wire.reason(Side.DIALLER) + wire.reason(Side.LISTENER)
+
     def teardown(self) -> None:
         if not hasattr(self, "shelf"):
             return
         self.shelf.slow = False
-        self.link()
+        if self.pair.remote.peer is None:
+            self.link()
         for _ in range(50):
             while self.shelf.pending:
                 self.receiver_has_taken()
