@@ -28,7 +28,8 @@ A connection, from the wire up::
     endpoints.py   tcp:, unix: and tls: strings                            testing.py      links in memory, for tests
     load.py        what messages have set going, bounded                   tap.py         paused by the transport
     node.py        Node's own `process.send()` channel, on node_channel.py eager.py        writing to a socket at once
-    drains.py      who waits until a transport takes more
+    drains.py      who waits until there is room again                     pending.py     the Deferred of a call
+    polling.py     not to sleep while the next message is about to come
 
 ``errors``, ``framing``, ``messages``, ``interface``, ``handshake``, ``session``, ``credit``, ``stream``, ``outbox``,
 ``plain`` and ``node_channel`` import no Twisted and know no clock. ``docs/ipc.md`` is the tutorial,
