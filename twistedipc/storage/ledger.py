@@ -40,6 +40,7 @@ from twisted.logger import Logger
 from twistedipc.builds.attempt import PASSING_ERRORS
 from twistedipc.storage.errors import LedgerUnavailable, LedgerUnusable, SchemaTooNew
 from twistedipc.storage.migrations import upgrade
+from twistedipc.storage.prepared import command
 
 __all__ = ["Ledger", "LedgerUnavailable", "LedgerUnusable", "SchemaTooNew"]
 
@@ -355,16 +356,16 @@ class _Writer:
         return group
 
     def _run(self, connection: Connection, call: _Call) -> None:
-        # Not `begin_nested`, which makes up a name for each and compiles its statements anew: three times as dear.
-        connection.exec_driver_sql("SAVEPOINT write")
+        # Not `begin_nested`, which makes up a name for each and compiles its statements anew: many times as dear.
+        command(connection, "SAVEPOINT write")
         try:
             call.result = call.run(connection)
-            connection.exec_driver_sql("RELEASE SAVEPOINT write")
+            command(connection, "RELEASE SAVEPOINT write")
         except BaseException as error:  # whatever it was, its Deferred must be told
             call.error = _translated(error)
             try:
-                connection.exec_driver_sql("ROLLBACK TO SAVEPOINT write")
-                connection.exec_driver_sql("RELEASE SAVEPOINT write")
+                command(connection, "ROLLBACK TO SAVEPOINT write")
+                command(connection, "RELEASE SAVEPOINT write")
             except (DBAPIError, InvalidRequestError):
                 # SQLite may have rolled back everything by itself (the disk was full): the SAVEPOINT is gone, and
                 # the group with it, for the reason that this call had.
@@ -417,7 +418,7 @@ def _engine(url: URL, *, writes: bool, busy_timeout: float) -> Engine:
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
         # The writer takes the lock at once: waiting for it is possible only before the transaction has read.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        command(connection, "BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 

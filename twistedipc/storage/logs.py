@@ -25,6 +25,7 @@ from twistedipc.builds.states import TERMINAL
 from twistedipc.storage.attempts import MAX_STEPS, step_outcome
 from twistedipc.storage.columns import exit_code, integer, split_attempt, text
 from twistedipc.storage.errors import LogOrder, NotFound
+from twistedipc.storage.prepared import Prepared
 from twistedipc.storage.rows import ChunkRow
 from twistedipc.storage.tables import attempts, log_chunks, said, steps
 
@@ -34,19 +35,27 @@ __all__ = ["ChunkItem", "LogOrder", "append", "bounds", "next_record", "read", "
 _VERIFY_BYTES = 4 * 1024 * 1024
 _MOST_CHUNKS = 1024
 
-# Built once: an append is what the ledger does most, and its thread shares the interpreter with the one that writes to
-# viewers.
-_ADVANCE = (
+# An append is what the ledger does most. The names of both statements' parameters are those of `_row`.
+_ADVANCE = Prepared(
     update(attempts)
     .where(
         attempts.c.build_id == bindparam("its_build"),
         attempts.c.number == bindparam("its_number"),
         attempts.c.next_record == bindparam("first"),
-        *(attempts.c.state != state for state in sorted(TERMINAL)),
+        *(attempts.c.state != state.value for state in sorted(TERMINAL)),
     )
-    .values(next_record=bindparam("following"), log_bytes=attempts.c.log_bytes + bindparam("more_bytes"))
+    .values(next_record=bindparam("following"), log_bytes=attempts.c.log_bytes + bindparam("bytes"))
 )
-_INSERT = insert(log_chunks)
+_INSERT = Prepared(
+    insert(log_chunks).values(
+        build_id=bindparam("its_build"),
+        number=bindparam("its_number"),
+        first_record=bindparam("first"),
+        records=bindparam("count"),
+        size=bindparam("bytes"),
+        data=bindparam("chunk"),
+    )
+)
 
 
 class ChunkItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -67,10 +76,10 @@ def append(connection: Connection, items: list[ChunkItem]) -> set[str]:
     """
     if not items:
         return set()
-    changed = connection.execute(_ADVANCE, [_advance(item) for item in items])
-    if changed.rowcount != len(items):
+    rows = [_row(item) for item in items]
+    if _ADVANCE.run(connection, rows) != len(items):
         raise _refusal(connection, items)
-    connection.execute(_INSERT, [_chunk(item) for item in items])
+    _INSERT.run(connection, rows)
     said_more: set[str] = set()
     for item in items:
         for time, event in item.events:
@@ -183,26 +192,16 @@ def _all_chunks(connection: Connection, attempt: str) -> Iterator[ChunkRow]:
         first = chunks[-1].first + chunks[-1].count
 
 
-def _advance(item: ChunkItem) -> dict[str, object]:
+def _row(item: ChunkItem) -> dict[str, object]:
     build, number = split_attempt(item.attempt)
     return {
         "its_build": build,
         "its_number": number,
         "first": item.first,
         "following": item.first + item.count,
-        "more_bytes": len(item.data),
-    }
-
-
-def _chunk(item: ChunkItem) -> dict[str, object]:
-    build, number = split_attempt(item.attempt)
-    return {
-        "build_id": build,
-        "number": number,
-        "first_record": item.first,
-        "records": item.count,
-        "size": len(item.data),
-        "data": item.data,
+        "count": item.count,
+        "bytes": len(item.data),
+        "chunk": item.data,
     }
 
 
