@@ -16,6 +16,7 @@ from tests.storage_fixtures import add_build, add_project, database, run
 from tests.test_storage_ledger import LedgerCase
 from tests.test_storage_logs import item
 from twistedipc.storage import logs
+from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.prepared import Prepared, _Form, command
 from twistedipc.storage.tables import token_projects
 
@@ -89,13 +90,37 @@ def test_for_postgresql_parameters_go_by_name() -> None:
     assert "RETURNING" not in _Form(INSERT.inline(), PGDialect_psycopg()).text
 
 
-class CostTests(LedgerCase):
-    async def test_a_commit_of_one_logs_records_takes_few_python_calls(self) -> None:
-        """What the writer's thread does from inside a commit to inside the next but one; SQLAlchemy's way takes 384."""
-        ledger = await self.open()
+class LedgerTests(LedgerCase):
+    """Appends to logs, by a real ledger."""
+
+    async def attempt(self, ledger: Ledger) -> str:
         await ledger.write(add_project)
         attempt = f"{(await ledger.write(add_build)).id}-1"
         await ledger.write(run, attempt)
+        return attempt
+
+    async def test_on_a_full_disk_nothing_is_appended_and_later_it_is(self) -> None:
+        ledger = await self.open()
+        attempt = await self.attempt(ledger)
+        other = f"{(await ledger.write(add_build)).id}-1"
+        await ledger.write(run, other, "b" * 16)
+        pages = await ledger.write(lambda c: c.exec_driver_sql("PRAGMA page_count").scalar_one())
+        await ledger.write(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count = {pages + 2}").scalar())
+        with self.assertRaises(LedgerUnavailable) as refused:
+            await ledger.write(logs.append, [item(1, 1, other), item(1, 100, attempt, size=1000)])
+        self.assertIn("full", str(refused.exception))
+        self.assertIsNotNone(ledger.failing_since)
+        for each in (attempt, other):
+            self.assertEqual(await ledger.read(logs.bounds, each), (1, 0))
+        await ledger.write(lambda c: c.exec_driver_sql("PRAGMA max_page_count = 1000000").scalar())
+        await ledger.write(logs.append, [item(1, 1, other), item(1, 100, attempt, size=1000)])
+        self.assertIsNone(ledger.failing_since)
+        self.assertEqual((await ledger.read(logs.bounds, attempt))[0], 101)
+
+    async def test_a_commit_of_one_logs_records_takes_few_python_calls(self) -> None:
+        """What the writer's thread does from inside a commit to inside the next but one; SQLAlchemy's way takes 384."""
+        ledger = await self.open()
+        attempt = await self.attempt(ledger)
         await ledger.write(logs.append, [item(1, 1, attempt)])
         calls: list[str] = []
 

@@ -9,6 +9,7 @@ plain values and returns the frozen rows of ``rows``:
 - ``artifacts`` (the archives on disk, and their rows), ``releases``
 
 ``tables`` is the schema as data, ``migrations`` how a database on disk comes to have it, ``errors`` what can go
-wrong in the caller's terms, ``columns`` how values get into and out of columns. On top of ``builds``; imported by
-``server`` and ``web``; knows neither.
+wrong in the caller's terms, ``columns`` how values get into and out of columns, ``prepared`` how a statement that
+is run all the time gets by without SQLAlchemy's part in it. On top of ``builds``; imported by ``server`` and ``web``;
+knows neither.
 """
