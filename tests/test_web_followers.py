@@ -25,6 +25,7 @@ from zope.interface import implementer
 from tests.frames import read
 from tests.test_fanout_costs import IdleReactor
 from tests.test_server_logs import Platform, batch
+from tests.web_world import forget_timers
 from twistedipc.server import logs as server_logs
 from twistedipc.server import shared as server_shared
 from twistedipc.server.gists import Gists
@@ -142,6 +143,7 @@ class Room:
         self.token: Any = type("Token", (), {"id": 1, "parent": None, "expires": None})()
         self.viewers: list[Viewer] = []
         self.stack = ExitStack()
+        self.stack.callback(forget_timers)
 
     def open(self, form: str = "plain", after: int = 0, buffer: int | None = None) -> Viewer:
         """One more viewer."""
