@@ -28,8 +28,10 @@ import msgspec
 #: The longest line, in bytes of UTF-8. A longer one comes in fragments: `Lines.more` marks those that go on.
 MAX_LINE_BYTES = 16 * 1024
 
-#: The most bytes of output that go into one batch. Escaped as JSON it is still well below a link frame.
-MAX_BATCH_BYTES = 64 * 1024
+#: The most bytes of output that go into one batch. Escaped as JSON it is still well below a link frame. What is read of
+#: a build's output at once is shorter by a line (56 KiB), so that a batch of ordinary lines, and its frame for a
+#: viewer, is as long as TCP sends at once over the loopback (65,483 bytes) or a little less.
+MAX_BATCH_BYTES = 72 * 1024
 
 #: The highest number that a gap may name. Numbers of lines are earned one by one, those of a gap are only said.
 MAX_RECORD = 1_000_000_000
