@@ -17,6 +17,7 @@ from twisted.internet.tcp import Server
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.instant import InstantLedger
+from tests.web_world import forget_timers
 from twistedipc.builds.logs import Lines
 from twistedipc.server.logs import LiveLog, LogStore
 from twistedipc.server.rounds import FULL_BLOCK, LONGEST_PAUSE, Rounds
@@ -127,6 +128,16 @@ class Costs(SynchronousTestCase):
             self.viewer()
         self.send(10)
         self.assertEqual(self.send(10), few)
+
+    def test_few_python_calls_for_a_connection(self) -> None:
+        """Before its handshake: its options are the class's, and nothing is said of them that nobody reads."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        self.addCleanup(forget_timers)
+        protocol = self.factory.buildProtocol(None)
+        protocol.transport = Server(ours, protocol, ("", 0), None, 0, self.clock)  # type: ignore[arg-type]
+        self.assertLess(calls_of(protocol._connectionMade), 60)
 
     def test_no_viewer_costs_more_for_more_batches(self) -> None:
         """They are joined once, for all."""

@@ -76,12 +76,12 @@ _P = TypeVar("_P", bound=type)
 
 def leaner(protocol: _P, factory: WebSocketServerFactory) -> _P:
     """
-    The protocol's class with the factory's options, which Autobahn then doesn't copy to each connection, and with the
-    values of `AT_REST`.
+    The protocol's class with the factory's options, which Autobahn then neither copies to each connection nor lists for
+    its debugging messages (0.14 ms each time), and with the values of `AT_REST`.
     """
     options = {name: getattr(factory, name) for name in protocol.CONFIG_ATTRS}  # type: ignore[attr-defined]
     options = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
-    shared = {**AT_REST, **options, "trafficStats": TrafficStats()}  # counters that nobody reads
+    shared = {**AT_REST, **options, "CONFIG_ATTRS": (), "trafficStats": TrafficStats()}  # counters that nobody reads
     return type(protocol.__name__, (protocol,), shared)  # type: ignore[return-value]
 
 
