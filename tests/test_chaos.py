@@ -187,8 +187,8 @@ def test_what_is_wrong_with_remarks_is_seen() -> None:
 def test_a_gap_that_damage_has_made_is_right_and_nothing_else_is() -> None:
     """Once, of exactly these records, and with an end that doesn't say that the log is complete."""
 
-    def wrong(damage: Damage, *gaps: Gap, complete: bool = False) -> Wrong:
-        found = LogCheck(SEED, BUILD, LINES, [damage])
+    def wrong(damage: Damage, *gaps: Gap, complete: bool = False, before: Damage | None = None) -> Wrong:
+        found = LogCheck(SEED, BUILD, LINES, [damage] if before is None else [before, damage])
         whole = stream(records(), [10, 20])
         messages = [whole[0], *(json.loads(encoder.encode(gap)) for gap in gaps), whole[2], whole[3]]
         for message in messages if gaps else whole:
@@ -203,6 +203,9 @@ def test_a_gap_that_damage_has_made_is_right_and_nothing_else_is() -> None:
     assert wrong(Damage(11, 11, 21), gap) == Wrong(lost=10, unsaid=1)
     assert wrong(Damage(11, 11, 20), Gap(11, 15, "x"), Gap(16, 20, "x")) == Wrong(lost=10, unsaid=1)
     assert wrong(Damage(11, 11, 20), complete=True) == Wrong(unsaid=1)
+    # A segment is gone in which something else had been done.
+    assert wrong(Damage(5, 13, 20), gap, before=Damage(15, 15, 17)) == Wrong()
+    assert wrong(Damage(5, 13, 20), gap, before=Damage(8, 8, 10)) == Wrong(unsaid=1)
 
 
 @pytest.mark.parametrize("way", Way)

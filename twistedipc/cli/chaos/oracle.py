@@ -170,7 +170,8 @@ class LogCheck:
         if found is None or found in self._said or first != self.next:
             self.wrong.lost += max(0, to + 1 - self.next)
         else:
-            self._said.add(found)
+            # Also of what this has swallowed: a segment may go in which a line was spoilt that no builder has read.
+            self._said.update(d for d in self.damages if d is found or (first <= d.earliest and d.last <= to))
             self.destroyed += to + 1 - first
         self.next = max(self.next, to + 1)
         self._gaps += 1
