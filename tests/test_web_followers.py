@@ -307,25 +307,57 @@ def test_all_are_told_the_end(room: Room) -> None:
     assert (room.cursors, len(room.crowds)) == (0, 0)
 
 
-@pytest.mark.parametrize("when", ["writing", "ending"])
-def test_one_viewers_trouble_is_not_anothers(room: Room, failures: list[LogEvent], when: str) -> None:
+def fail(*_: object) -> None:
+    """Instead of a method."""
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("when", ["writing", "keeping", "alone"])
+def test_who_cannot_be_written_to_is_closed_and_harms_nobody(room: Room, failures: list[LogEvent], when: str) -> None:
+    """What it has lacks something: nothing may follow that but a close, after which it comes again."""
     one, bad, two = (room.open() for _ in range(3))
-
-    def fail(*_: object) -> None:
-        raise ZeroDivisionError
-
-    bad.protocol.direct = None
-    bad.protocol.write_frames = fail  # type: ignore[method-assign, assignment]
-    if when == "ending":
-        bad.protocol.write_frames = lambda data: None  # type: ignore[method-assign]
-        bad.protocol.say_goodbye = fail  # type: ignore[method-assign, assignment]
-        room.platform.finish()
+    room.send(1)
+    if when == "keeping":
+        bad.protocol.keep = fail  # type: ignore[method-assign, assignment]
+        bad.protocol.direct = bad.transport.socket
+        bad.transport.socket.close()
     else:
+        if when == "alone":
+            bad.protocol.paused = True
+            room.send(1)
+            bad.protocol.paused = False
+        bad.protocol.direct = None
+        bad.protocol.write_frames = fail  # type: ignore[method-assign, assignment]
+    if when == "alone":
+        bad.protocol.conversation.pump()
+    room.send(1)
+    assert len(failures) == 1
+    assert bad.protocol._over
+    room.send(1)
+    assert len(failures) == 1, "it is told no more"
+    assert room.cursors == 1
+    for viewer in (one, two):
+        viewer.read_all()
+        viewer.check()
+
+
+def test_frames_that_cannot_be_made_close_their_viewers(room: Room, failures: list[LogEvent]) -> None:
+    one, two = room.open(), room.open("tagged")
+    with patch.object(server_logs, "SharedBytes", side_effect=MemoryError):
         room.send(1)
+    assert (one.protocol._over, two.protocol._over, len(failures)) == (True, True, 2)
+    assert (room.cursors, len(room.crowds)) == (0, 0)
+
+
+def test_one_viewers_end_is_not_anothers(room: Room, failures: list[LogEvent]) -> None:
+    one, bad, two = (room.open() for _ in range(3))
+    bad.protocol.say_goodbye = fail  # type: ignore[method-assign, assignment]
+    room.platform.finish()
     assert len(failures) == 1
     for viewer in (one, two):
         viewer.read_all()
         viewer.check()
+    assert room.cursors == 0
 
 
 def test_who_is_closed_while_others_are_written_to_is_gone(room: Room) -> None:

@@ -90,7 +90,11 @@ class Follower:
                 fetching.addErrback(lambda failure: self._log.failure("reading a log failed", failure))
                 return False
             if run:
-                output.write_frames(self.form.frames(run).data)
+                try:
+                    output.write_frames(self.form.frames(run).data)
+                except Exception:
+                    self.fail()
+                    return False
                 if run.final:
                     self.finish()
                     return False
@@ -125,6 +129,15 @@ class Follower:
         """The end was written."""
         self.close()
         self._ended()
+
+    def fail(self) -> None:
+        """
+        What came couldn't be written to it, by the exception that is being handled: nothing may follow but a close. Its
+        client comes again, and goes on where it is.
+        """
+        self._log.failure("a viewer of {attempt} failed", attempt=self.form.attempt)
+        self.close()
+        self.output.say_goodbye(1011, "the log can't be sent")
 
     def close(self) -> None:
         """Leave the log. Idempotent."""
@@ -192,7 +205,7 @@ class Crowd:
                     follower.pump()
                 return
             if run:
-                self._part(self._write(self._form.frames(run)), before)
+                self._part(self._write(run), before)
                 if run.final:
                     for follower in list(self._members.values()):
                         self._alone(follower.finish)
@@ -200,32 +213,40 @@ class Crowd:
             if not run.more:
                 return
 
-    def _write(self, shared: SharedBytes) -> list[Follower]:
-        """To all. Returns those who couldn't be written to at all."""
+    def _write(self, run: LogRun) -> list[Follower]:
+        """To all. Returns those who couldn't be written to at all, since what they have already isn't through."""
+        try:
+            shared = self._form.frames(run)
+        except Exception:  # there is no memory
+            for follower in list(self._members.values()):
+                self._alone(follower.fail)
+            return []
         data = shared.data
         size = len(data)
         file = shared.file_for(len(self._members))
         late: list[Follower] = []
         for output, follower in list(self._members.items()):
             direct = output.direct
-            if direct is None:
-                if output.paused:
+            try:
+                if direct is not None:
+                    try:
+                        sent = direct.send(data) if file == NO_FILE else os.sendfile(direct.fileno(), file, 0, size)
+                    except OSError:  # it is full; or lost, which its transport will find out by itself
+                        sent = 0
+                    if sent < size:
+                        output.keep(data, sent)
+                elif output.paused:
                     late.append(follower)
                 else:
-                    self._alone(output.write_frames, data)
-                continue
-            try:
-                sent = direct.send(data) if file == NO_FILE else os.sendfile(direct.fileno(), file, 0, size)
-            except OSError:  # it is full; or lost, which its transport will find out by itself
-                sent = 0
-            if sent < size:
-                output.keep(data, sent)
+                    output.write_frames(data)
+            except Exception:
+                self._alone(follower.fail)
         return late
 
-    def _alone(self, call: Callable[..., object], *arguments: object) -> None:
+    def _alone(self, call: Callable[[], None]) -> None:
         """One viewer's trouble isn't another's."""
         try:
-            call(*arguments)
+            call()
         except Exception:
             self._log.failure("a viewer of {attempt} failed", attempt=self._form.attempt)
 
