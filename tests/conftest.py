@@ -2,6 +2,9 @@
 What holds for all tests. Where everything that tests need is installed (``.ci/run``), ``TWISTEDIPC_TESTS_NO_SKIP=1``
 makes a test that skips itself a failure: nothing is to go untested there without anyone noticing. Only what no
 installation can give (a kernel's permission) may be missing there too; its reason begins with `NOT_ON_THIS_MACHINE`.
+
+Hypothesis' deadline is off for all tests: it measures wall-clock time, which on a busy machine says nothing about the
+code.
 """
 
 from __future__ import annotations
@@ -9,7 +12,11 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("twistedipc", deadline=None)
+hypothesis.settings.load_profile("twistedipc")
 
 NOT_ON_THIS_MACHINE = "not on this machine: "
 NO_SKIP = os.environ.get("TWISTEDIPC_TESTS_NO_SKIP", "") not in ("", "0")

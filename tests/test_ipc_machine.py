@@ -572,7 +572,6 @@ TestLinks = LinkMachine.TestCase
 TestLinks.settings = run_settings(
     derandomize=True,
     database=None,
-    deadline=None,
     report_multiple_bugs=False,
     phases=[Phase.generate, Phase.shrink],
     max_examples=300,

@@ -948,4 +948,4 @@ class StreamMachine(RuleBasedStateMachine):
 
 
 TestStreamMachine = StreamMachine.TestCase
-TestStreamMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestStreamMachine.settings = settings(max_examples=60, stateful_step_count=30)

@@ -418,7 +418,7 @@ def scan_raises(folder: Path) -> bool:
     return True
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(journal=_journals(), limit=st.integers(1, 3000), data=st.data())
 def test_unreadable_pages_cost_what_they_hit(
     tmp_path_factory: pytest.TempPathFactory,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twistedipc"
@@ -160,3 +161,12 @@ def test_the_plugins_folder_is_no_package() -> None:
     # With an __init__.py there, Twisted's own plugins would be hidden.
     assert not (ROOT / "twisted/__init__.py").exists()
     assert not (ROOT / "twisted/plugins/__init__.py").exists()
+
+
+def test_no_test_of_properties_has_a_deadline() -> None:
+    """Hypothesis' deadline is wall-clock time: ``conftest.py`` turns it off for all tests, and none turns it on."""
+    assert settings().deadline is None
+    for path in modules(ROOT / "tests"):
+        for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "settings":
+                assert not [keyword for keyword in node.keywords if keyword.arg == "deadline"], path

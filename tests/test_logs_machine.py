@@ -920,7 +920,6 @@ TestLogs = LogsMachine.TestCase
 TestLogs.settings = run_settings(
     derandomize=True,
     database=None,
-    deadline=None,
     report_multiple_bugs=False,
     phases=[Phase.generate, Phase.shrink],
     max_examples=100,

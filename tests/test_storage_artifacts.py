@@ -42,7 +42,7 @@ def test_an_upload_in_parts(store: ArtifactStore) -> None:
     assert store.offset("1-1") == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(cuts=st.lists(st.integers(0, len(DATA)), max_size=8), restart=st.booleans())
 def test_an_upload_cut_anywhere_and_resumed(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[int], restart: bool

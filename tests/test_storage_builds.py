@@ -99,7 +99,7 @@ def test_a_builds_number_is_never_given_twice(ledger: Connection) -> None:
     assert add_build(ledger).id > build.id
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.data())
 def test_pages_are_what_a_plain_filter_gives(ledger: Connection, data: st.DataObject) -> None:
     with ledger.begin_nested() as savepoint:

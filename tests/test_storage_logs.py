@@ -99,7 +99,7 @@ def test_what_is_not_there(ledger: Connection) -> None:
     assert logs.verify(ledger, "9-1") == (0, LogDigest().hexdigest())
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
 @given(
     sends=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 6)), max_size=40),
     reads=st.lists(st.tuples(st.integers(-1, 60), st.integers(1, 400)), max_size=10),

@@ -86,7 +86,7 @@ def test_another_projects_release_is_none(ledger: Connection) -> None:
     assert releases.list_all(ledger, "none") == []
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 @given(st.lists(st.integers(0, 3), max_size=12))
 def test_one_is_live_and_each_step_is_in_the_table(ledger: Connection, order: list[int]) -> None:
     with ledger.begin_nested() as savepoint:

@@ -442,7 +442,7 @@ def test_a_lost_connection_takes_nothing(room: Room) -> None:
     ),
     st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nothing_is_lost_doubled_or_overtaken(steps: list[tuple[str, Any, Any]], ends: bool) -> None:
     """Whatever is written, however full the sockets are, whoever comes and goes, and whatever Autobahn writes."""
     room = Room()

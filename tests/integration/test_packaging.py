@@ -77,6 +77,8 @@ def test_the_wheel_has_what_is_not_python(unpacked: Path) -> None:
     ):
         assert (unpacked / name).is_file(), name
     assert list((unpacked / "twistedipc/storage/migrations").rglob("*.py"))
+    (licence,) = unpacked.glob("twistedipc-*.dist-info/licenses/LICENSE")
+    assert licence.read_text() == (ROOT / "LICENSE").read_text()
     (wheel,) = unpacked.parent.glob("*.whl")
     # twistd itself writes one beside the plugins, when it is run.
     assert not any("dropin.cache" in name for name in zipfile.ZipFile(wheel).namelist())
