@@ -189,6 +189,67 @@ def test_the_address_of_a_release(tmp_path: Path, url: str, expected: str) -> No
 
 
 @pytest.mark.parametrize(
+    ("releases", "expected"),
+    [
+        ("", ["http://shop.localhost:8081/", "http://127.0.0.2:8081/shop/"]),
+        ('listen = "tcp:9000:interface=127.0.0.1"', ["http://shop.localhost:9000/"]),
+        # Browsers take shop.localhost for 127.0.0.1, where nobody would answer.
+        ('listen = "tcp:9000:interface=127.0.0.2"', ["http://127.0.0.2:9000/shop/"]),
+        ('listen = "tcp:9000:127.0.0.2"', ["http://127.0.0.2:9000/shop/"]),
+        ('listen = ["tcp:9000:interface=127.0.0.2"]', ["http://127.0.0.2:9000/shop/"]),
+        ('listen = "tcp:9000"', ["http://shop.localhost:9000/"]),
+        (
+            'listen = ["tcp:9001:interface=10.1.2.3", "tcp:9000:interface=127.0.0.1"]',
+            ["http://shop.localhost:9000/", "http://10.1.2.3:9001/shop/"],
+        ),
+        (
+            'listen = "tcp:9000:interface=127.0.0.2"\ndomain = "pages.example.org"',
+            ["http://shop.pages.example.org:9000/"],
+        ),
+    ],
+)
+def test_the_addresses_of_a_release_told_from_where_it_listens(
+    tmp_path: Path, releases: str, expected: list[str]
+) -> None:
+    config = apiserver(tmp_path, f"{APISERVER}[releases]\n{releases}")
+    assert config.release_urls("shop") == expected
+    assert config.release_url("shop") == expected[0]
+
+
+def test_the_hosts_of_the_api_and_of_the_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "pine")
+    here = apiserver(tmp_path, APISERVER).hosts
+    assert here.has_sessions("localhost:8080")
+    assert not here.has_sessions("pine:8080"), "nobody reaches it by that name"
+    everywhere = apiserver(
+        tmp_path, APISERVER + "http.listen = 'tcp:8080'\nreleases.listen = 'tcp:8081:interface=10.1.2.3'"
+    ).hosts
+    for host in ("pine:8080", "10.1.2.3:8080", "builds.lan:8080"):
+        assert everywhere.has_sessions(host), "the API listens there, and may be reached by any name"
+        assert not everywhere.has_paths(host)
+    apart = apiserver(
+        tmp_path,
+        APISERVER
+        + "http.listen = 'tcp:8080:interface=10.1.2.3'\nhttp.public_url = 'https://builds.example.org'\n"
+        + "releases.listen = 'tcp:8081:interface=10.1.2.4'\nreleases.public_url = 'https://pages.example.org'",
+    ).hosts
+    assert apart.has_paths("pages.example.org")
+    assert apart.has_paths("10.1.2.4:8081")
+    assert not apart.has_paths("10.1.2.3:8081")
+    assert not apart.has_sessions("pages.example.org")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8081", "http://LOCALHOST/x/{project}", "https://builds.example.org:444"]
+)
+def test_releases_below_a_path_of_the_apis_host_are_refused(tmp_path: Path, url: str) -> None:
+    """A release's script there could touch the API's cookies."""
+    text = f"{APISERVER}http.public_url = 'https://builds.example.org'\nreleases.public_url = '{url}'"
+    with pytest.raises(ConfigError, match=r"releases\.public_url: its host, .*, is the API's"):
+        apiserver(tmp_path, text)
+
+
+@pytest.mark.parametrize(
     ("given", "expected"),
     [
         ("unix:a/link.sock", "unix:{0}/a/link.sock"),
@@ -274,6 +335,8 @@ LONG = "x" * 120
         (APISERVER + "http.listen = 'tcp:0'", "http.public_url: is needed, since an address can't be told"),
         (APISERVER + "http.listen = 'unix:http.sock'", "http.public_url: is needed, since an address can't be told"),
         (APISERVER + "releases.listen = 'tcp:x'", "releases.public_url: is needed"),
+        (APISERVER + "releases.listen = []", "releases.listen: needs at least one endpoint"),
+        (APISERVER + "releases.listen = 5", "releases.listen: expected a string or a list of strings, got a whole"),
         (APISERVER + "releases.domain = 'A B'", "releases.domain: 'A B' isn't a domain"),
         (APISERVER + "http.allowed_origins = ['*']", "http.allowed_origins: '*' isn't an address"),
         (APISERVER + "http.allowed_origins = ['http://a/']", "http.allowed_origins: 'http://a/' isn't an origin"),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import Logger, capturedLogs, formatEvent
 
-from twistedipc.taps.common import BACKLOG, for_a_crowd
+from twistedipc.taps.common import BACKLOG, for_a_crowd, listen_at
 
 
 @pytest.mark.parametrize(
@@ -36,6 +41,35 @@ def test_a_crowd_may_wait_unless_the_operator_says_otherwise(endpoint: str, back
 @pytest.mark.parametrize("endpoint", ["unix:api.sock", "systemd:domain=INET:index=0", "tcp:8080:127.0.0.1"])
 def test_what_can_not_be_told_is_left_as_it_is(endpoint: str) -> None:
     assert for_a_crowd(endpoint) == endpoint
+
+
+_FIRST, _SECOND, _LAN = (f"tcp:8081:interface={host}" for host in ("127.0.0.1", "127.0.0.2", "10.1.2.3"))
+
+
+@pytest.mark.parametrize("code", [errno.EADDRNOTAVAIL, errno.EADDRINUSE])
+@pytest.mark.parametrize("endpoints", [[_FIRST, _SECOND], [_SECOND], [_FIRST, _LAN]])
+def test_a_machine_without_a_second_loopback_address_serves_at_the_first(endpoints: list[str], code: int) -> None:
+    """macOS has no 127.0.0.2 by itself: the service must start all the same. All else that can't be is an error."""
+
+    class Machine(MemoryReactorClock):
+        def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+            if interface != "127.0.0.1":
+                raise CannotListenError(interface, port, OSError(code, "no"))
+            return super().listenTCP(port, factory, backlog, interface)
+
+    ports: list[Any] = []
+    results: list[Any] = []
+    reactor: Any = Machine()
+    with capturedLogs() as captured:
+        Deferred.fromCoroutine(listen_at(reactor, endpoints, Factory(), ports, Logger())).addBoth(results.append)
+    said = [formatEvent(event) for event in captured if event["log_namespace"] == __name__]
+    if code == errno.EADDRNOTAVAIL and endpoints == [_FIRST, _SECOND]:
+        assert results == [None]
+        assert said == ["this machine has no 127.0.0.2: tcp:8081:interface=127.0.0.2 is left out"]
+        assert len(ports) == 1
+    else:
+        assert results[0].check(CannotListenError)
+        assert said == []
 
 
 #: Does what systemd does: the socket becomes descriptor 3 of a program, whose environment says so.

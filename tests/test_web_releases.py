@@ -29,7 +29,10 @@ class Site(TestCase):
         self.folder = Path(tempfile.mkdtemp(prefix="twistedipc-test-"))
         self.addCleanup(shutil.rmtree, self.folder)
         self.store = ReleaseStore(self.folder / "releases")
-        listening = reactor.listenTCP(0, releases_site(self.store, reactor), interface="127.0.0.1")
+        self.site = releases_site(
+            self.store, reactor, addresses_of=lambda project: [f"http://{project}.localhost:8081/"]
+        )
+        listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")
         self.addCleanup(listening.stopListening)
         self.port: int = listening.getHost().port
         self.release(
@@ -77,13 +80,28 @@ class Site(TestCase):
         assert (await self.get("/", host="SHOP.LocalHost")).status == 200
 
     async def test_by_path(self) -> None:
-        for host in ("127.0.0.1:8081", "localhost", "[::1]:8081", "machine.lan"):
-            assert (await self.get("/shop/", host=host)).body == b"<h1>one</h1>"
-            answer = await self.get("/shop?a=b", host=host)
-            assert (answer.status, answer.headers["Location"]) == (302, "/shop/?a=b")
-            answer = await self.get("/shop/docs", host=host)
-            assert answer.headers["Location"] == "/shop/docs/"
-            assert (await self.get("/", host=host)).status == 404
+        host = "127.0.0.2:8081"
+        assert (await self.get("/shop/", host=host)).body == b"<h1>one</h1>"
+        answer = await self.get("/shop?a=b", host=host)
+        assert (answer.status, answer.headers["Location"]) == (302, "/shop/?a=b")
+        answer = await self.get("/shop/docs", host=host)
+        assert answer.headers["Location"] == "/shop/docs/"
+        assert (await self.get("/", host=host)).status == 404
+
+    async def test_no_release_at_a_host_of_the_api(self) -> None:
+        """Ports share cookies: a release at 127.0.0.1 could put another session in the place of the API's there."""
+        for host in ("127.0.0.1:8081", "localhost", "[::1]:8081", "[::ffff:127.0.0.1]:8081", "machine.lan", ""):
+            for path in ("/shop/", "/shop", "/shop/docs", "/", "/shop/assets/index-BvJ3kT9a.js", "/none/", "/SHOP/"):
+                answer = await self.get(path, host=host)
+                assert answer.status in (421, 404), (host, path, answer.raw)
+                assert answer.headers["Location"] is None
+                assert b"<h1>" not in answer.body
+        answer = await self.get("/shop/docs/", host="127.0.0.1:8081")
+        assert answer.status == 421
+        assert b"The release of shop is at http://shop.localhost:8081/" in answer.body
+        assert answer.body == (await self.get("/shop/", host="127.0.0.1:8081")).body
+        unknown = await self.get("/none/", host="127.0.0.1:8081")
+        assert unknown.status == 421, "the same for a project that there isn't"
 
     async def test_a_folder_gets_its_slash(self) -> None:
         answer = await self.get("/docs?q=1")

@@ -11,6 +11,7 @@ import fcntl
 import http.client
 import os
 import signal
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -73,10 +74,12 @@ def demo(context: click.Context, data: Path, port: int | None, once: bool, colou
             stack.enter_context(_stoppable())
             stack.enter_context(_alone(folder))
             client, services = _start(folder, port, stack)
-            code, release = _build(client, folder, colour=wants_colour(colour))
+            code, releases = _build(client, folder, colour=wants_colour(colour))
             if code is ExitCode.OK and not once:
                 up = True
-                click.echo(f"\nthe page:    {client.url}/#token={client.token}\nthe release: {release}")
+                click.echo(f"\nthe page:    {client.url}/#token={client.token}\nthe release: {releases[0]}")
+                for address in releases[1:]:
+                    click.echo(f"             {address} (where names below localhost don't resolve)")
                 note(f"the sample:  {folder / 'sample'} (commit a change there, then press Publish on its page)")
                 note("\nCtrl-C stops both services; what was built stays in the folder.")
                 while True:
@@ -135,7 +138,7 @@ def _start(folder: Path, port: int | None, stack: ExitStack) -> tuple[Client, li
         folder,
         Setup(
             http_listen=f"tcp:{api_port}:interface=127.0.0.1",
-            releases_listen=f"tcp:{releases_port}:interface=127.0.0.1",
+            releases_port=releases_port,
             local_repositories=True,
             builder_name="demo",
             steps_path=path_of_steps,
@@ -196,20 +199,21 @@ def _wait_until_ready(client: Client, services: list[Service]) -> None:
     )
 
 
-def _build(client: Client, folder: Path, *, colour: bool) -> tuple[ExitCode, str]:
-    """Build and release the sample with its log live, and look at the release: how it went, and its address."""
+def _build(client: Client, folder: Path, *, colour: bool) -> tuple[ExitCode, list[str]]:
+    """Build and release the sample with its log live, and look at the release: how it went, and its addresses."""
     _add_project(client, (folder / "sample").as_uri())
     made = client.post_once(path("projects", NAME, "builds"), NewBuild(), uuid.uuid4().hex).decode(Build)
     note(f"build {made.id} of {NAME}\n")
     code = show_log(client, made.id, made.attempt, 0, live=True, colour=colour)
     if code is not ExitCode.OK:
-        return code, ""
+        return code, []
     url = client.get(path("builds", made.id)).decode(BuildDetail).release_url
     if url is None:
         raise Failure(ExitCode.NOT_SUCCEEDED, "the build succeeded, and made no release")
     _look_at_release(url)
     note(f"the release is served at {url}")
-    return ExitCode.OK, url
+    others = [other for other in load_apiserver(folder / "apiserver.toml").release_urls(NAME) if other != url]
+    return ExitCode.OK, [url, *filter(_answers, others)]
 
 
 def _add_project(client: Client, repository: str) -> None:
@@ -222,6 +226,16 @@ def _add_project(client: Client, repository: str) -> None:
     else:
         # The folder may have been moved since.
         client.patch(path("projects", NAME), ProjectChange(repository=repository))
+
+
+def _answers(url: str) -> bool:
+    """Whether somebody listens there: not every machine has 127.0.0.2."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _look_at_release(url: str) -> None:

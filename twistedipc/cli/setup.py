@@ -39,11 +39,14 @@ local_repositories = {local_repositories}
 # secure_cookies = false
 
 [releases]
-# Where releases are served: a port of its own, so that their scripts are strangers to the API.
+# Where releases are served: one endpoint, or a list of them. Another port alone keeps no cookie of the API's from a
+# release's script; another host does. So a release is at a name of its own (http://PROJECT.localhost:8081/), or below
+# the path of an address that the API hasn't (http://127.0.0.2:8081/PROJECT/), but never at 127.0.0.1 or localhost.
 listen = {releases_listen}
 # A project's release is at http://PROJECT.DOMAIN:PORT/ …
 # domain = "localhost"
-# … or wherever this says; without {{project}} in it, the project is the path's first part. An example:
+# … or wherever this says; without {{project}} in its host, which must be another than the API's, the project is the
+# path's first part. An example:
 # public_url = "https://{{project}}.releases.example.org"
 
 [viewers]
@@ -120,7 +123,7 @@ class Setup:
     """What is to be written."""
 
     http_listen: str = "tcp:8080:interface=127.0.0.1"
-    releases_listen: str = "tcp:8081:interface=127.0.0.1"
+    releases_port: int = 8081
     local_repositories: bool = False
     builder_name: str = ""
     steps_path: str = ""
@@ -130,7 +133,9 @@ class Setup:
         # JSON's strings and booleans are TOML's.
         return APISERVER_TOML.format(
             http_listen=json.dumps(self.http_listen),
-            releases_listen=json.dumps(self.releases_listen),
+            releases_listen=json.dumps(
+                [f"tcp:{self.releases_port}:interface={address}" for address in ("127.0.0.1", "127.0.0.2")]
+            ),
             local_repositories=json.dumps(self.local_repositories),
         )
 

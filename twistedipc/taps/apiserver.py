@@ -9,7 +9,6 @@ from typing import TypeVar, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IReactorCore, IReactorFromThreads, IReactorThreads
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
@@ -30,7 +29,7 @@ from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable, LedgerUnusable
 from twistedipc.storage.secrets import SecretBox
-from twistedipc.taps.common import ConfigOptions, for_a_crowd, installed_reactor, links, now, start_or_exit
+from twistedipc.taps.common import ConfigOptions, installed_reactor, links, listen_at, now, start_or_exit
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
 from twistedipc.web.auth import Tickets
 from twistedipc.web.context import WebContext
@@ -132,9 +131,10 @@ class ApiService(MultiService):
             secure_cookies=config.http.secure_cookies,
         )
         self._api_site = api_site(context, reactor)
-        self._sites: list[tuple[str, Site]] = [
-            (config.http.listen, self._api_site),
-            (config.releases.listen, releases_site(release_store, reactor, domain=config.releases.domain)),
+        releases = releases_site(release_store, reactor, hosts=config.hosts, addresses_of=config.release_urls)
+        self._sites: list[tuple[list[str], Site]] = [
+            ([config.http.listen], self._api_site),
+            (config.releases.endpoints, releases),
         ]
         for link in links(
             reactor,
@@ -158,8 +158,8 @@ class ApiService(MultiService):
         for step in (self._ledger.open, self._builders.recover, self._releasing.reconcile):
             await self._patiently(step)
         self._dispatch.serve(self._builders)
-        for endpoint, site in self._sites:
-            self._ports.append(await serverFromString(self._reactor, for_a_crowd(endpoint)).listen(site))
+        for endpoints, site in self._sites:
+            await listen_at(self._reactor, endpoints, site, self._ports, self._log)
         super().startService()
         # What the start has made stays: no collection need look through it again, which takes some 35 ms in which
         # no viewer gets anything.

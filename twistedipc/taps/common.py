@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -13,7 +14,9 @@ from typing import Any, ClassVar, TypeVar, cast
 
 from twisted.application.service import IService
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorCore
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorCore
 from twisted.logger import Logger
 from twisted.python import usage
 from twisted.python.failure import Failure
@@ -32,7 +35,8 @@ from twistedipc.ipc import (
     listen_for_links,
     read_key,
 )
-from twistedipc.taps.config import ApiserverLink, BuilderLink, ConfigError
+from twistedipc.taps.config import ApiserverLink, BuilderLink, ConfigError, interface_of
+from twistedipc.web.hosts import spare_loopback
 
 _T = TypeVar("_T")
 
@@ -126,6 +130,24 @@ def for_a_crowd(endpoint: str) -> str:
     if any(argument.startswith("backlog=") for argument in arguments):
         return endpoint
     return f"{endpoint}:backlog={BACKLOG}"
+
+
+async def listen_at(
+    reactor: IReactorCore, endpoints: list[str], factory: IProtocolFactory, ports: list[IListeningPort], log: Logger
+) -> None:
+    """
+    Listen at all endpoints, and add their ports to ``ports``. One of several that is at an address such as 127.0.0.2 is
+    left out, with a notice, where the machine hasn't this address (macOS has it only if it is set up). Raises what
+    listening raises.
+    """
+    for endpoint in endpoints:
+        try:
+            ports.append(await serverFromString(reactor, for_a_crowd(endpoint)).listen(factory))
+        except CannotListenError as error:
+            missing = getattr(error.socketError, "errno", None) == errno.EADDRNOTAVAIL
+            if not (missing and len(endpoints) > 1 and spare_loopback(interface_of(endpoint))):
+                raise
+            log.warn("this machine has no {host}: {endpoint} is left out", host=error.interface, endpoint=endpoint)
 
 
 def start_or_exit(reactor: IReactorCore, starting: Deferred[None], log: Logger, what: str) -> None:

@@ -31,12 +31,16 @@ from msgspec import Meta
 
 from twistedipc.builds import names
 from twistedipc.server.rounds import DEFAULT_SHARE
+from twistedipc.web.hosts import LOOPBACK, Hosts, host_of
 
 #: PATH of the steps where the configuration gives none, after the folder in which Node was found.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #: The longest path that the address of a UNIX socket can hold (``sun_path``, without its final NUL).
 MAX_SOCKET_PATH = 107
+
+#: Where releases are by default: at their names below localhost, and by path on an address that the API hasn't.
+RELEASES_LISTEN = ("tcp:8081:interface=127.0.0.1", "tcp:8081:interface=127.0.0.2")
 
 Positive = Annotated[float, Meta(gt=0, le=86400)]
 
@@ -92,9 +96,15 @@ class HTTP(Section, frozen=True, kw_only=True):
 class Releases(Section, frozen=True, kw_only=True):
     """``[releases]``: the site on which what was built is served, an origin apart from the API's."""
 
-    listen: str = "tcp:8081:interface=127.0.0.1"
+    # Server endpoints.
+    listen: str | list[str] = msgspec.field(default_factory=lambda: list(RELEASES_LISTEN))
     domain: str = "localhost"  # a project's release is at PROJECT.DOMAIN
     public_url: str = ""  # with {project} in it, or without: then the project is the path's first segment
+
+    @property
+    def endpoints(self) -> list[str]:
+        """Where it listens."""
+        return [self.listen] if isinstance(self.listen, str) else self.listen
 
 
 class Viewers(Section, frozen=True, kw_only=True):
@@ -146,13 +156,47 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
 
     def release_url(self, project: str) -> str:
         """The address of a project's live release, with a final slash."""
-        template = self.releases.public_url
-        if not template:
-            scheme, _, port = _address(self.releases.listen)
-            template = f"{scheme}://{{project}}.{self.releases.domain}{_port_suffix(scheme, port)}"
-        if "{project}" not in template:
-            template += "/{project}"
-        return template.replace("{project}", project) + "/"
+        return self.release_urls(project)[0]
+
+    def release_urls(self, project: str) -> list[str]:
+        """All addresses of a project's live release that are known, the best first."""
+        given = self.releases.public_url
+        templates = [given if "{project}" in given else f"{given}/{{project}}"] if given else self._derived_releases()
+        return [template.replace("{project}", project) + "/" for template in templates]
+
+    def _derived_releases(self) -> list[str]:
+        """The templates of the addresses that are told from where the releases' site listens."""
+        domain, hosts = self.releases.domain, self.hosts
+        names_first, by_path = [], []
+        for endpoint in self.releases.endpoints:
+            scheme, host, port = _address(endpoint)
+            suffix = _port_suffix(scheme, port)
+            # Browsers take all names below localhost for 127.0.0.1 or ::1, whatever else the machine is called.
+            if f".{domain}".endswith(".localhost") and interface_of(endpoint) not in ("", *LOOPBACK):
+                if hosts.has_paths(host):
+                    by_path.append(f"{scheme}://{host}{suffix}/{{project}}")
+            else:
+                names_first.append(f"{scheme}://{{project}}.{domain}{suffix}")
+        if not names_first and not by_path:
+            scheme, _, port = _address(self.releases.endpoints[0])
+            names_first.append(f"{scheme}://{{project}}.{domain}{_port_suffix(scheme, port)}")
+        return list(dict.fromkeys(names_first[:1] + by_path))
+
+    @property
+    def hosts(self) -> Hosts:
+        """Which hosts are the API's and which are the releases'."""
+        public, listening = self.http.public_url, interface_of(self.http.listen)
+        api = [urlsplit(self.api_url).netloc, *([socket.gethostname()] if not listening else [_bracketed(listening)])]
+        by_path = [urlsplit(self.releases.public_url).netloc] if self.releases.public_url else []
+        if listening:
+            # Else the API is reached at all addresses of the machine.
+            by_path += [_bracketed(host) for host in map(interface_of, self.releases.endpoints) if host]
+        return Hosts(
+            api=api,
+            domain=self.releases.domain,
+            by_path=[host for host in by_path if "{project}" not in host],
+            only_known=not public and listening in LOOPBACK,
+        )
 
 
 class Limits(Section, frozen=True, kw_only=True):
@@ -208,7 +252,8 @@ def load_apiserver(path: Path) -> ApiserverConfig:
         source.key = "releases.public_url"
         _check_url(config.releases.public_url.replace("{project}", "project"))
         if not config.releases.public_url:
-            _address(config.releases.listen)
+            for listen in config.releases.endpoints:
+                _address(listen)
         source.key = "link.name"
         names.node(config.link.name)
         source.key = "http.listen"
@@ -216,13 +261,19 @@ def load_apiserver(path: Path) -> ApiserverConfig:
             config.http, listen=source.endpoint(config.http.listen), public_url=config.http.public_url.rstrip("/")
         )
         source.key = "releases.listen"
+        if not config.releases.endpoints:
+            raise ValueError("needs at least one endpoint")
         releases = msgspec.structs.replace(
             config.releases,
-            listen=source.endpoint(config.releases.listen),
+            listen=[source.endpoint(listen) for listen in config.releases.endpoints],
             public_url=config.releases.public_url.rstrip("/"),
         )
     link = source.link(config.link)
-    return msgspec.structs.replace(config, http=http, releases=releases, link=link)
+    config = msgspec.structs.replace(config, http=http, releases=releases, link=link)
+    with source:
+        source.key = "releases.public_url"
+        _check_apart(config)
+    return config
 
 
 def load_builder(path: Path) -> BuilderConfig:
@@ -377,6 +428,7 @@ def _size(value: object) -> Size:
 _TYPES = {
     "str": "a string",
     "array": "a list of strings",
+    "str | array": "a string or a list of strings",
     "object": "a table",
     "int": "a whole number",
     "float": "a number",
@@ -408,14 +460,25 @@ def _joined(table: str, key: str) -> str:
 
 def _address(listen: str) -> tuple[str, str, int]:
     """Scheme, host and port that a server endpoint stands for. Raises `ValueError` where it doesn't tell."""
-    match = re.match(r"(tcp|ssl):(?:port=)?([0-9]{1,5})((?::.*)?)\Z", listen)
+    match = re.match(r"(tcp|ssl):(?:port=)?([0-9]{1,5})(?::.*)?\Z", listen)
     if match is None or not 0 < int(match[2]) < 65536:
         raise ValueError(f"is needed, since an address can't be told from {listen!r}")
-    interface = re.search(r":interface=((?:\\.|[^:\\])*)", match[3])
-    host = re.sub(r"\\(.)", r"\1", interface[1]) if interface else ""
-    if host in ("", "0.0.0.0", "::"):
-        host = socket.gethostname()
-    return ("https" if match[1] == "ssl" else "http"), f"[{host}]" if ":" in host else host, int(match[2])
+    host = interface_of(listen) or socket.gethostname()
+    return ("https" if match[1] == "ssl" else "http"), _bracketed(host), int(match[2])
+
+
+def interface_of(listen: str) -> str:
+    """The interface that a server endpoint is bound to; "" if that is all of them, or it isn't told."""
+    kind, *arguments = re.split(r"(?<!\\):", listen)
+    named = [argument.removeprefix("interface=") for argument in arguments if argument.startswith("interface=")]
+    if not named and kind == "tcp" and "=" not in "".join(arguments[1:2]):
+        named = arguments[1:2]  # tcp:PORT:INTERFACE
+    host = re.sub(r"\\(.)", r"\1", named[0]) if named else ""
+    return "" if host in ("0.0.0.0", "::") else host
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _port_suffix(scheme: str, port: int) -> str:
@@ -437,6 +500,17 @@ def _check_url(url: str) -> None:
         raise ValueError(f"{url!r} isn't an address such as https://builds.example.org")
     if parts.query or parts.fragment or parts.username is not None or not url.isprintable() or " " in url:
         raise ValueError(f"{url!r} may only have a scheme, a host, a port and a path")
+
+
+def _check_apart(config: ApiserverConfig) -> None:
+    """That releases which are told apart by the path have a host which the API hasn't."""
+    url = config.releases.public_url
+    netloc = urlsplit(url).netloc
+    if url and "{project}" not in netloc and not config.hosts.has_paths(netloc):
+        raise ValueError(
+            f"its host, {host_of(netloc)}, is the API's: a browser keeps one set of cookies for all ports of a "
+            "host, so a release's script could touch the API's sessions. Give the releases a host of their own"
+        )
 
 
 def _check_origin(origin: str) -> None:

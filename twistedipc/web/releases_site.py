@@ -2,8 +2,9 @@
 The releases, on a port of their own: what was built, as static sites. ``web`` layer; called by the taps.
 
 Their scripts are strangers' scripts, so they are served from another origin than the API and the page, without
-cookies. A project is named by the host, ``PROJECT.DOMAIN``, an origin for each; or, where a host name can't be had
-(the host is an address, say), by the first segment of the path, where all projects share an origin.
+cookies. A project is named by the host, ``PROJECT.DOMAIN``, an origin for each; or, where a host name can't be had, by
+the first segment of the path, where all projects share an origin. The latter is done only on hosts that the API
+doesn't have (see ``hosts``): ports share cookies.
 
 Only regular files of the live release are served. A missing file is a 404, never index.html; but an asset whose name
 has its hash in it is looked for in the newest other releases too, since a page that is still open may ask for it.
@@ -13,10 +14,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from urllib.parse import quote, unquote_to_bytes, urlsplit
+from urllib.parse import quote, unquote_to_bytes
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -28,6 +30,7 @@ from twistedipc.builds import names
 from twistedipc.builds.names import BadValue
 from twistedipc.publish.releases import ReleaseStore
 from twistedipc.web.channel import BodySink, BoundedRequest, BoundedSite, set_common_headers
+from twistedipc.web.hosts import Hosts
 from twistedipc.web.media import content_type
 
 #: In how many other releases an old asset is looked for.
@@ -116,10 +119,11 @@ class Releases(Resource):
     isLeaf = True
     _log = Logger()
 
-    def __init__(self, store: ReleaseStore, domain: str) -> None:
+    def __init__(self, store: ReleaseStore, hosts: Hosts, addresses_of: Callable[[str], list[str]]) -> None:
         super().__init__()
         self._store = store
-        self._suffix = "." + domain.lower().strip(".")
+        self._hosts = hosts
+        self._addresses_of = addresses_of
 
     def head_received(self, request: BoundedRequest) -> BodySink | None:
         """See `channel.Front`."""
@@ -142,9 +146,12 @@ class Releases(Resource):
 
     def _render(self, request: BoundedRequest) -> int | bytes:
         segments = segments_of(request.path)
-        project = self._project_of(request.getHeader("host") or "")
+        host = request.getHeader("host") or ""
+        project = self._hosts.project_of(host)
         prefix = ""
         if project is None:
+            if not self._hosts.has_paths(host):
+                return self._elsewhere(request, segments[0])
             project, segments = segments[0], segments[1:]
             prefix = "/" + quote(project)
             if not project:
@@ -163,14 +170,17 @@ class Releases(Resource):
             found = self._old_asset(project, release, segments)
         return self._file(request, release, found)
 
-    def _project_of(self, host: str) -> str | None:
-        """The project that the host names; None if it names none."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return None
-        name = name.rstrip(".")
-        return name.removesuffix(self._suffix) if name.endswith(self._suffix) else None
+    def _elsewhere(self, request: BoundedRequest, name: str) -> bytes:
+        """421: the request is to a host that has no releases. No redirect, which could lead back to here."""
+        addresses = self._addresses_of(names.project(name)) if name else []
+        where = f"The release of {name} is at {' or at '.join(addresses)}\n" if addresses else ""
+        return self._plain(
+            request,
+            421,
+            f"No release is served at this host. {where}"
+            "An address with the project in its path needs a host that the API doesn't have, since a browser keeps one "
+            "set of cookies for all ports of a host: see releases.public_url in the configuration.",
+        )
 
     def _folder(self, request: BoundedRequest, release: Path, segments: list[str]) -> int | bytes:
         return self._file(request, release, find(release, [*segments, "index.html"]))
@@ -228,7 +238,16 @@ def _check_ranges(request: BoundedRequest, etag: bytes) -> None:
         request.requestHeaders.removeHeader(b"range")
 
 
-def releases_site(store: ReleaseStore, reactor: IReactorTime, *, domain: str = "localhost") -> BoundedSite:
-    """The site; ``domain`` without a port, ``reactor`` for its deadlines."""
-    root = Releases(store, domain)
+def releases_site(
+    store: ReleaseStore,
+    reactor: IReactorTime,
+    *,
+    hosts: Hosts | None = None,
+    addresses_of: Callable[[str], list[str]] = lambda project: [],
+) -> BoundedSite:
+    """
+    The site; ``reactor`` for its deadlines, ``hosts`` where it is served (by default below ``localhost``),
+    ``addresses_of`` where a project's release is, for those who look for it at another host.
+    """
+    root = Releases(store, hosts or Hosts(), addresses_of)
     return BoundedSite(root, root, reactor)

@@ -65,7 +65,7 @@ class Platform:
         self.port = free_port(0)
         setup = Setup(
             http_listen=f"tcp:{self.port}:interface=127.0.0.1",
-            releases_listen=f"tcp:{free_port(0)}:interface=127.0.0.1",
+            releases_port=free_port(0),
             local_repositories=True,
             builder_name=_NAME,
         )

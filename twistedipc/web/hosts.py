@@ -1,0 +1,84 @@
+"""
+Which host names are the API's, and which are the releases'. ``web`` layer; pure, used by ``auth`` and
+``releases_site``, filled in by the taps.
+
+A browser keeps one set of cookies for all ports of a host (RFC 6265, section 8.5). A release's script could set,
+overwrite or push out the API's session if both had a host in common. So no host is both: on a host of the API no
+release is served, and on a host of the releases the API neither makes nor takes a session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import urlsplit
+
+#: The names by which every browser reaches its own machine. They are always the API's.
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def host_of(authority: str) -> str:
+    """
+    The host in a ``Host`` header or an address's authority, so that equal hosts are equal strings: in small letters,
+    without the port, an address in its shortest form. "" if there is none.
+    """
+    try:
+        name = (urlsplit(f"//{authority}").hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
+    address = address_of(name)
+    return name if address is None else str(address)
+
+
+def address_of(name: str) -> IPv4Address | IPv6Address | None:
+    """The address that this is; None if it is a name. An IPv4 address written as an IPv6 one is the IPv4 address."""
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def spare_loopback(name: str) -> bool:
+    """Whether this is an address of the machine itself that the API hasn't by itself: 127.0.0.2, say."""
+    address = address_of(name)
+    return isinstance(address, IPv4Address) and address.is_loopback and str(address) not in LOOPBACK
+
+
+class Hosts:
+    """
+    The hosts of one apiserver. ``api``: those of the API, beside the loopback's; ``domain``: a project's release is at
+    PROJECT.DOMAIN; ``by_path``: hosts where a project's release is at /PROJECT/, unless they are the API's;
+    ``only_known``: browsers reach the API at its own hosts only.
+    """
+
+    def __init__(
+        self,
+        *,
+        api: Iterable[str] = (),
+        domain: str = "localhost",
+        by_path: Iterable[str] = (),
+        only_known: bool = False,
+    ) -> None:
+        self._api = LOOPBACK | set(map(host_of, api))
+        self._suffix = "." + domain.lower().strip(".")
+        self._by_path = set(map(host_of, by_path)) - self._api
+        self._only_known = only_known
+
+    def project_of(self, host: str) -> str | None:
+        """The project that a ``Host`` header names as PROJECT.DOMAIN; None if it names none."""
+        name = host_of(host)
+        if name in self._api or not name.endswith(self._suffix):
+            return None
+        return name.removesuffix(self._suffix)
+
+    def has_paths(self, host: str) -> bool:
+        """Whether releases are served below this host's path, as /PROJECT/."""
+        name = host_of(host)
+        return name in self._by_path or (spare_loopback(name) and name not in self._api)
+
+    def has_sessions(self, host: str) -> bool:
+        """Whether the API may make a session for a browser at this host, and take one."""
+        if host_of(host) in self._api:
+            return True
+        return not (self._only_known or self.has_paths(host) or self.project_of(host) is not None)
