@@ -7,9 +7,15 @@ around (`service.LOOK_INTERVAL`).
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 
+from twisted.internet.interfaces import IListeningPort, IReactorUNIXDatagram
 from twisted.internet.protocol import DatagramProtocol
+
+_MAX_DATAGRAM = 8192
 
 
 class Doorbell(DatagramProtocol):
@@ -21,3 +27,19 @@ class Doorbell(DatagramProtocol):
     def datagramReceived(self, datagram: bytes, addr: object) -> None:
         """A runner rang."""
         self._rung(datagram[:256].decode("ascii", "replace"))
+
+
+def listen(reactor: IReactorUNIXDatagram, path: Path, rung: Callable[[str], None]) -> IListeningPort:
+    """
+    Listen at ``path``, in place of a socket that an earlier builder has left there. Raises `CannotListenError`, or
+    OSError of the folder.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    # A UNIX socket's address has room for 107 bytes (unix(7)), and the data folder's path may be longer. So the address
+    # names the folder by a descriptor, which is needed only while the socket is made.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return reactor.listenUNIXDatagram(f"/proc/self/fd/{folder}/{path.name}", Doorbell(rung), _MAX_DATAGRAM, 0o600)
+    finally:
+        os.close(folder)

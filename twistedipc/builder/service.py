@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from twisted.web._newclient import RequestGenerationFailed, RequestNotSent
 from twisted.web.client import Agent, RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived
 
-from twistedipc.builder.doorbell import Doorbell
+from twistedipc.builder.doorbell import listen
 from twistedipc.builder.forwarding import Forwarding
 from twistedipc.builder.held import HeldAttempt, Phase, Settings, create_folder, spec_of
 from twistedipc.builder.link import ApiserverLink
@@ -135,11 +135,7 @@ class BuilderService(MultiService):
         for held in self._find_held():
             self._hold(held)
             self._log.info("holding {name}, {phase}", name=held.name, phase=held.phase.value)
-        with contextlib.suppress(FileNotFoundError):
-            self._settings.doorbell.unlink()
-        self._doorbell = self._reactor.listenUNIXDatagram(
-            str(self._settings.doorbell), Doorbell(self._ring), 8192, 0o600
-        )
+        self._doorbell = listen(self._reactor, self._settings.doorbell, self._ring)
         self._looking.start(LOOK_INTERVAL, now=True)
         super().startService()
 
