@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 from twisted.python.usage import UsageError
 
 from twistedipc.taps.builder import HANDOVER, Options
@@ -43,7 +44,7 @@ def test_the_smallest_apiserver(tmp_path: Path) -> None:
     assert config.http.listen == "tcp:8080:interface=127.0.0.1"
     assert config.api_url == "http://127.0.0.1:8080"
     assert config.release_url("shop") == "http://shop.localhost:8081/"
-    assert config.database_url == f"sqlite:///{tmp_path}/data/ledger.sqlite"
+    assert config.database_url == make_url(f"sqlite:///{tmp_path}/data/ledger.sqlite")
     assert config.artifacts == tmp_path / "data/artifacts"
     assert config.releases_folder == tmp_path / "data/releases"
     assert config.secret_key == tmp_path / "data/secret.key"
@@ -52,6 +53,27 @@ def test_the_smallest_apiserver(tmp_path: Path) -> None:
     assert config.link.dial == [f"unix:{tmp_path}/link.sock"]
     assert config.link.key is None
     assert config.link.tls == LinkTLS()
+
+
+@pytest.mark.parametrize("name", ["100%25", "50% off", "what?", "a#b", "größe", "a:b", "a b"])
+def test_the_ledger_is_in_the_data_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    """In the text of an address "%25" is a per cent sign: the service looked for its database in another folder."""
+    config = apiserver(tmp_path, f'data = "{name}"\nlink.dial = ["unix:link.sock"]\n')
+    assert config.database_url.database == str(tmp_path / name / "ledger.sqlite")
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("nonsense", "it isn't an address such as postgresql"),
+        ("postgresql://host:port/x", "it isn't an address such as postgresql"),
+        ("mysql://host/x", "the ledger works with postgresql and sqlite, not with mysql"),
+    ],
+)
+def test_a_database_address_that_cant_be_used(tmp_path: Path, url: str, sentence: str) -> None:
+    """It is said when the file is read, and not by a traceback at the start."""
+    with pytest.raises(ConfigError, match=rf"database\.url: {sentence}"):
+        apiserver(tmp_path, APISERVER + f'database.url = "{url}"\n')
 
 
 def test_how_long_a_builder_waits_for_its_builds(tmp_path: Path) -> None:
@@ -109,7 +131,7 @@ def test_a_full_apiserver(tmp_path: Path) -> None:
     )
     assert config.api_url == "https://builds.example.org"
     assert config.release_url("shop") == "https://shop.pages.example.org/"
-    assert config.database_url == "postgresql+psycopg://ledger"
+    assert config.database_url == make_url("postgresql+psycopg://ledger")
     assert config.link.key == tmp_path / "link.key"
     assert config.link.tls.certificate == tmp_path / "tls/cert.pem"
     assert config.link.tls.authority == Path("/etc/ca.pem")

@@ -152,7 +152,7 @@ class _Queue:
 
 class Ledger:
     """
-    The database at ``url`` (as SQLAlchemy has it: ``sqlite:////DATA/ledger.sqlite``).
+    The database at ``url`` (SQLAlchemy's, or the text of one: ``sqlite:////DATA/ledger.sqlite``).
 
     :param now: milliseconds since the epoch.
     :param group_delay: seconds that a write waits for company although the database is idle. 0 is right nearly
@@ -165,7 +165,7 @@ class Ledger:
     def __init__(
         self,
         reactor: IReactorFromThreads,
-        url: str,
+        url: str | URL,
         *,
         now: Callable[[], int],
         group_delay: float = 0,

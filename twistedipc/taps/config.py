@@ -28,6 +28,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
 
 from twistedipc.builds import names
 from twistedipc.server.rounds import DEFAULT_SHARE
@@ -130,9 +132,12 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
     database: Database = Database()
 
     @property
-    def database_url(self) -> str:
+    def database_url(self) -> URL:
         """The ledger's address: the one configured, else SQLite in the data folder."""
-        return self.database.url or f"sqlite:///{self.data / 'ledger.sqlite'}"
+        if self.database.url:
+            return make_url(self.database.url)
+        # Made from its parts: in the text of an address, a path's "%" and "?" would mean something.
+        return URL.create("sqlite", database=str(self.data / "ledger.sqlite"))
 
     @property
     def artifacts(self) -> Path:
@@ -247,6 +252,8 @@ def load_apiserver(path: Path) -> ApiserverConfig:
         source.key = "http.allowed_origins"
         for origin in config.http.allowed_origins:
             _check_origin(origin)
+        source.key = "database.url"
+        _check_database(config.database.url)
         source.key = "releases.domain"
         _check_domain(config.releases.domain)
         source.key = "releases.public_url"
@@ -511,6 +518,19 @@ def _check_apart(config: ApiserverConfig) -> None:
             f"its host, {host_of(netloc)}, is the API's: a browser keeps one set of cookies for all ports of a "
             "host, so a release's script could touch the API's sessions. Give the releases a host of their own"
         )
+
+
+def _check_database(url: str) -> None:
+    """An empty string, or an address of a kind of database that the ledger works with."""
+    if not url:
+        return
+    try:
+        kind = make_url(url).get_backend_name()
+    except (ArgumentError, ValueError) as error:
+        # Not repeated here: it may hold a password.
+        raise ValueError("it isn't an address such as postgresql+psycopg://user@host/database") from error
+    if kind not in ("postgresql", "sqlite"):
+        raise ValueError(f"the ledger works with postgresql and sqlite, not with {kind}")
 
 
 def _check_origin(origin: str) -> None:
