@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import signal
@@ -52,6 +53,27 @@ def test_succeeds(tmp_path: Path) -> None:
     assert [event.index for event in events if isinstance(event, StepStarted)] == [0, 1, 2, 3]
     assert [event.index for event in events if isinstance(event, StepEnded)] == [0, 1, 2, 3]
     assert not lock_held(one.folder)
+
+
+@linux
+def test_a_folder_with_a_colon_in_its_path(tmp_path: Path) -> None:
+    """PATH can't name it: neither what npm had installed nor the platform's `node` was found by the build."""
+    source = tmp_path / "source"
+    package = {"name": "x", "scripts": {"dep": "dep"}, "dependencies": {"dep": "file:./lib"}}
+    node = "node -p 'typeof process.send'"
+    repository(
+        source,
+        {
+            "package.json": json.dumps(package),
+            "lib/package.json": json.dumps({"name": "dep", "version": "1.0.0", "bin": "dep.js"}),
+            "lib/dep.js": "#!/usr/bin/env node\nconsole.log('dep works')\n",
+            ".twistedipc.toml": f'[build]\nsteps = ["npm install --offline", "npm run dep", "{node}"]\n',
+        },
+    )
+    one = Attempt(tmp_path / "a:b", source)
+    assert one.run().outcome == "succeeded", one.output(1) + one.output(2)
+    assert "dep works" in one.output(2)
+    assert one.output(3) == ["function"]
 
 
 def test_without_output_nothing_is_packed(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from twistedipc.builds.attempt import (
     write_file,
 )
 from twistedipc.builds.plan import LOCK_FILES, MAX_FILE, PLAN_FILE, BadPlan, Plan, make_plan
+from twistedipc.runner.aliases import without_colon
 from twistedipc.runner.capture import Capture
 from twistedipc.runner.control import Control, Doorbell
 from twistedipc.runner.journal import Journal
@@ -180,11 +181,15 @@ class Course:
     def _node_installed(self, environment: dict[str, str]) -> bool:
         """Let the build find the `node` that has a channel: whether the disk had room for it."""
         try:
-            environment["PATH"] = install(self._folder / "bin", environment["PATH"])
+            folder = without_colon(self._folder)
+            environment["PATH"] = install(folder / "bin", environment["PATH"])
         except OSError as error:
             if error.errno not in PASSING_ERRORS:
                 raise
             return False
+        if folder != self._folder:
+            # npm names this folder by its own path, which the colon cuts in two.
+            environment["PATH"] = f"{folder / self._work.name / 'node_modules' / '.bin'}:{environment['PATH']}"
         return True
 
     def _forget(self, *names: str) -> None:
