@@ -32,8 +32,8 @@ class Asked:
 @dataclass
 class Say:
     """
-    An answer. With ``chunks`` it is chunked, and ``cut`` breaks the connection off behind them; ``hang_up`` closes it
-    without any answer.
+    An answer. With ``chunks`` it is chunked, and ``cut`` breaks the connection off behind them, ``silent`` says nothing
+    more until the client has gone; ``hang_up`` closes it without any answer.
     """
 
     status: int = 200
@@ -41,6 +41,7 @@ class Say:
     content_type: str = "application/json"
     chunks: list[bytes] | None = None
     cut: bool = False
+    silent: bool = False
     hang_up: bool = False
 
 
@@ -111,7 +112,9 @@ def serving() -> Iterator[Server]:
             for chunk in say.chunks:
                 self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
                 self.wfile.flush()
-            if say.cut:
+            if say.silent:
+                self.rfile.read(1)
+            elif say.cut:
                 self.connection.shutdown(socket.SHUT_RDWR)
             else:
                 self.wfile.write(b"0\r\n\r\n")

@@ -69,7 +69,24 @@ ALL = [
 
 
 def followed(server: Server, after: int = 0) -> list[Message]:
-    return list(follow(client(server), 7, 2, after))
+    return list(follow(client(server), 7, 2, after, lambda sentence: None))
+
+
+class Away:
+    """A clock on which each attempt at the server takes so many seconds, and what the command says of it."""
+
+    def __init__(self, server: Server, seconds: float) -> None:
+        self._server = server
+        self._seconds = seconds
+        self._now = 0.0
+        self.said: list[str] = []
+
+    def monotonic(self) -> float:
+        self._now += self._seconds
+        return self._now
+
+    def followed(self) -> list[Message]:
+        return list(follow(client(self._server), 7, 2, 0, self.said.append, monotonic=self.monotonic))
 
 
 def test_a_log_that_does_not_break_off(server: Server) -> None:
@@ -118,12 +135,61 @@ def test_a_gap_is_followed_and_trimmed_as_lines_are(server: Server) -> None:
     assert [asked.query["after"] for asked in server.asked] == ["0", "4", "5"]
 
 
-def test_a_server_that_stays_away(server: Server) -> None:
-    server.on(LOG, Say(hang_up=True))
-    clock = iter(range(0, 10_000, 50))
-    with pytest.raises(Failure) as caught:
-        list(follow(client(server), 7, 1, 0, monotonic=lambda: float(next(clock))))
-    assert caught.value.exit_code == ExitCode.UNAVAILABLE
+def test_a_server_that_stays_away_for_long(server: Server) -> None:
+    """It was given up after two minutes. Now that is said once a minute, and so is its being back."""
+    server.on(
+        LOG,
+        Say(chunks=[ndjson(ALL[0])], cut=True),
+        *[Say(hang_up=True)] * 20,
+        Say(chunks=[ndjson(*ALL[1:], end_of(*ALL))]),
+    )
+    away = Away(server, 20.0)
+    assert away.followed() == [*ALL, end_of(*ALL)]
+    assert len(away.said) == 8
+    assert all(sentence.startswith(f"can't reach the server at {server.url}: ") for sentence in away.said[:-1])
+    assert "asked for again until it goes on" in away.said[0]
+    assert away.said[-1] == "the log goes on"
+
+
+def test_a_short_interruption_is_not_worth_a_word(server: Server) -> None:
+    server.on(
+        LOG,
+        Say(chunks=[ndjson(ALL[0])], cut=True),
+        *[Say(hang_up=True)] * 2,
+        Say(chunks=[ndjson(*ALL[1:], end_of(*ALL))]),
+    )
+    away = Away(server, 0.5)
+    assert away.followed() == [*ALL, end_of(*ALL)]
+    assert away.said == []
+
+
+def test_a_silent_build(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's signs of life, and messages of later versions, say nothing of the log."""
+    alive = b'{"type":"alive"}\n'
+    server.on(
+        LOG,
+        Say(
+            chunks=[
+                alive * 30,
+                ndjson(ALL[0]),
+                b'{"type":"weather","sun":true}\n',
+                ndjson(*ALL[1:], end_of(*ALL)),
+                alive,
+            ]
+        ),
+    )
+    away = Away(server, 1000.0)
+    assert away.followed() == [*ALL, end_of(*ALL)]
+    assert away.said == []
+
+
+def test_a_silent_connection_is_made_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is dead, or the server is one of those without signs of life: that is no server that can't be reached."""
+    monkeypatch.setattr("twistedipc.cli.client.SILENCE", 0.05)
+    server.on(LOG, *[Say(chunks=[ndjson(ALL[0])], silent=True)] * 3, Say(chunks=[ndjson(*ALL[1:], end_of(*ALL))]))
+    away = Away(server, 1000.0)
+    assert away.followed() == [*ALL, end_of(*ALL)]
+    assert away.said == []
 
 
 def test_a_token_that_is_revoked_meanwhile(server: Server) -> None:
@@ -381,6 +447,17 @@ def test_each_message_is_one_write() -> None:
         assert progress.ERASE not in screen.writes[1].removesuffix(f"{progress.ERASE}\r"), "it is drawn over"
         printer.show(batch(8, Progress(0.3)))
         assert len(screen.writes) == 2, "nothing is new"
+
+
+def test_what_is_said_besides_is_not_mixed_with_the_bar() -> None:
+    screen = Terminal()
+    with screen.printer() as printer:
+        printer.show(batch(1, "one", "two", Progress(0.5), more=[1]))
+        printer.aside(lambda: print("the server is away", file=screen))
+        assert screen.rows == ["one", "two", "the server is away"]
+        printer.show(batch(4, "three"))
+        assert screen.rows[:-1] == ["one", "two", "the server is away", "three"]
+        assert screen.rows[-1].endswith(" 50%")
 
 
 def test_no_bar_is_left_when_it_is_interrupted() -> None:

@@ -160,6 +160,38 @@ class Streams(World):
         assert answer.whole
         assert [json.loads(line)["type"] for line in answer.body.splitlines()] == ["lines", "lines", "gap", "end"]
 
+    async def test_a_followed_log_has_signs_of_life_while_nothing_comes(self) -> None:
+        """A proxy cut it after a minute, and the command took a quiet build for a dead server."""
+        assert log_stream.ALIVE_SECONDS <= 15, "docs/protocol.md promises that"
+        self.patch(log_stream, "ALIVE_SECONDS", 0.02)
+        client = await self._follow("follow=1")
+        await client.until(b'{"type":"alive"}\n')
+        self.log.add("one")
+        await client.until(b'"one"')
+        seen = len(client.received)
+        await eventually(lambda: client.received.count(b"alive", seen) > 2)
+        self.log.end()
+        await client.closed
+        kinds = [json.loads(line)["type"] for line in Answer(bytes(client.received)).body.splitlines()]
+        assert [kind for kind in kinds if kind != "alive"] == ["lines", "end"]
+
+    async def test_signs_of_life_in_a_text(self) -> None:
+        """They are headings there, on lines of their own."""
+        self.patch(log_stream, "ALIVE_SECONDS", 0.02)
+        client = await self._follow("follow=1&format=text")
+        self.log.add("one", "tw", more=[1])
+        await client.until(b"==> nothing new yet; the log goes on\n")
+        self.log.add("o")
+        self.log.end()
+        await client.closed
+        lines = Answer(bytes(client.received)).body.decode().splitlines()
+        assert [line for line in lines if not line.startswith("==> ")] == ["one", "tw", "o"]
+
+    async def test_a_reader_that_has_not_asked_to_follow_gets_none(self) -> None:
+        self.patch(log_stream, "ALIVE_SECONDS", 0.0)
+        self.log.add("one")
+        assert (await self.ask("GET", f"{self.path}?format=text")).body == b"one\n"
+
     async def test_a_reader_that_goes_is_forgotten(self) -> None:
         client = await self._follow("follow=1&format=text")
         self.log.add("one")

@@ -194,7 +194,12 @@ def show_log(client: Client, build_id: int, attempt: int, after: int, *, live: b
     """
     check = LogCheck(after)
     with LogPrinter(sys.stdout, colour=colour, columns=columns_of(sys.stdout), live=live) as printer:
-        for message in (follow if live else read)(client, build_id, attempt, after):
+
+        def say(sentence: str) -> None:
+            printer.aside(lambda: note(sentence))
+
+        messages = follow(client, build_id, attempt, after, say) if live else read(client, build_id, attempt, after)
+        for message in messages:
             check.see(message)
             printer.show(message)
     code, verdict = check.verdict()

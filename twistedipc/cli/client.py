@@ -31,7 +31,8 @@ MAX_ANSWER = 64 << 20
 #: The longest message of a followed log, in bytes; batches are far below it (`builds.logs.MAX_BATCH_BYTES`).
 MAX_MESSAGE = 16 << 20
 
-#: How long a followed log may be silent before it is asked for again: a silent build and a dead connection look alike.
+#: How long a followed log may be silent before it is asked for again, in seconds. The server has a sign of life in it
+#: every 15 (docs/protocol.md), so the connection is dead, or the server is older than that.
 SILENCE = 60.0
 
 #: Pauses between attempts at a request that may be repeated, in seconds.
@@ -43,6 +44,10 @@ class Unreachable(Failure):
 
     def __init__(self, message: str) -> None:
         super().__init__(ExitCode.UNAVAILABLE, message)
+
+
+class Silent(Unreachable):
+    """An answer that had begun was silent for `SILENCE`."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +126,15 @@ class Client:
     def stream(self, where: str, query: Query) -> Iterator[bytes]:
         """
         The lines of an answer that the server ends when it sees fit, each without its newline. Raises `Unreachable`
-        when it breaks off in the middle of a line, or is silent for too long.
+        when it breaks off in the middle of a line, and `Silent` when nothing comes for `SILENCE`.
         """
         connection, response = self._open("GET", where, query, None, {}, timeout=SILENCE)
         with closing(connection), closing(response):
             while True:
                 try:
                     line = response.readline(MAX_MESSAGE)
+                except TimeoutError as error:
+                    raise Silent(f"the server at {self.url} has said nothing for {SILENCE:.0f} s") from error
                 except (OSError, http.client.HTTPException) as error:
                     raise self._unreachable(error) from error
                 if not line:

@@ -14,45 +14,111 @@ from dataclasses import dataclass
 import msgspec
 
 from twistedipc.builds.logs import Batch, Gap, Lines, LogDigest, trim
-from twistedipc.cli.client import Client, Query, Unreachable, path
+from twistedipc.cli.client import Client, Query, Silent, Unreachable, path
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.web.schemas import End, LogPage
+from twistedipc.web.schemas import Alive, End, LogPage
 
 #: How many records a page of a log is asked to have.
 PAGE = 10_000
 
-#: How long a followed log may stay broken off before we give up, and the pauses between two attempts: seconds.
-PATIENCE = 120.0
+#: The pauses between two attempts at a followed log that has broken off, and how often that is said: seconds.
 PAUSE, LONGEST_PAUSE = 0.25, 5.0
+SAY_EVERY = 60.0
+
+#: How long an interruption may last without being worth a word: seconds. A restart of the server takes one or two.
+HARMLESS = 3.0
 
 
 Message = Batch | End
 
 
-_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+class _AnyMessage(msgspec.Struct):
+    """A message of any type, as far as it says which."""
+
+    type: str
 
 
-def _decode(data: bytes) -> Message:
+#: The types of messages that are known here.
+_TYPES = frozenset({"lines", "gap", "end", "alive"})
+
+_decoder: msgspec.json.Decoder[Message | Alive] = msgspec.json.Decoder(Message | Alive)
+_any_decoder: msgspec.json.Decoder[_AnyMessage] = msgspec.json.Decoder(_AnyMessage)
+
+
+def _decode(data: bytes) -> Message | None:
+    """A message of a followed log; None if it says nothing of the log, or is of a type that came after this program."""
     try:
-        return _decoder.decode(data)
+        message = _decoder.decode(data)
     except msgspec.DecodeError as error:
-        raise Failure(ExitCode.UNAVAILABLE, f"the server's log isn't understood: {error}") from error
+        if not _is_unknown(data):
+            raise Failure(ExitCode.UNAVAILABLE, f"the server's log isn't understood: {error}") from error
+        return None
+    return None if isinstance(message, Alive) else message
+
+
+def _is_unknown(data: bytes) -> bool:
+    """Whether it is a message of a type that isn't known here: docs/protocol.md has clients skip those."""
+    try:
+        return _any_decoder.decode(data).type not in _TYPES
+    except msgspec.DecodeError:
+        return False
+
+
+class _Interruption:
+    """
+    How long a followed log has been broken off, and what there is to say of it: soon after it has begun, every
+    `SAY_EVERY` seconds while it lasts, and when it is over, if it was said to be there.
+    """
+
+    def __init__(self, client: Client, say: Callable[[str], None], monotonic: Callable[[], float]) -> None:
+        self._client = client
+        self._say = say
+        self._monotonic = monotonic
+        self._since: float | None = None
+        self._say_at = 0.0
+        self._said = False
+        self._pause = PAUSE
+
+    def wait(self, broken: Unreachable | None) -> None:
+        """Wait for the next attempt, after the server broke off, or couldn't be reached."""
+        now = self._monotonic()
+        if self._since is None:
+            self._since, self._say_at = now, now + HARMLESS
+        elif now >= self._say_at:
+            what = str(broken or f"the server at {self._client.url} ends the log again and again without its end")
+            self._say(f"{what}; the log is asked for again until it goes on (Ctrl-C ends this, and not the build)")
+            self._say_at, self._said = now + SAY_EVERY, True
+        self._client.sleep(self._pause)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+
+    def over(self) -> None:
+        """The server says something."""
+        if self._said:
+            self._say("the log goes on")
+        self._since, self._said, self._pause = None, False, PAUSE
 
 
 def follow(
-    client: Client, build: int, attempt: int, after: int, *, monotonic: Callable[[], float] = time.monotonic
+    client: Client,
+    build: int,
+    attempt: int,
+    after: int,
+    say: Callable[[str], None],
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
 ) -> Iterator[Message]:
     """
     The messages of an attempt's log behind record ``after``, live, until its `End`. Each record comes once, in
-    order, however often the connection breaks. Raises `Failure` when the server is away for too long.
+    order, however often the connection breaks, and however long the build is silent or the server is away: ``say`` is
+    called with a sentence about that. Raises `Failure` for what no waiting helps against.
     """
     where = path("builds", build, "log")
-    pause, heard = PAUSE, monotonic()
+    interruption = _Interruption(client, say, monotonic)
     while True:
-        broken: Failure | None = None
+        broken: Unreachable | None = None
         try:
             for line in client.stream(where, {"format": "json", "follow": 1, "attempt": attempt, "after": after}):
-                pause, heard = PAUSE, monotonic()
+                interruption.over()
                 message = _decode(line)
                 match message:
                     case End():
@@ -63,12 +129,11 @@ def follow(
                         if fresh is not None:
                             after = fresh.end - 1
                             yield fresh
+        except Silent:
+            continue  # the server did answer: only the way to it may be dead, and the next attempt shows that
         except Unreachable as error:
             broken = error
-        if monotonic() - heard > PATIENCE:
-            raise broken or Unreachable(f"the server at {client.url} ends the log again and again without its end")
-        client.sleep(pause)
-        pause = min(pause * 2, LONGEST_PAUSE)
+        interruption.wait(broken)
 
 
 def read(client: Client, build: int, attempt: int, after: int) -> Iterator[Message]:

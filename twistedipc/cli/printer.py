@@ -110,6 +110,15 @@ class LogPrinter:
                 self._last_words()
         self._flush()
 
+    def aside(self, say: Callable[[], None]) -> None:
+        """Have ``say`` write a line that isn't the log's, maybe to the same terminal: no bar is in its way there."""
+        progress, self._progress = self._progress, None
+        if self._columns is not None:
+            self._finish_line()
+        self._flush()
+        say()
+        self._progress = progress
+
     def _flush(self) -> None:
         """Write all at once, the bar with it: a terminal never shows a state between."""
         text = "".join(self._text)

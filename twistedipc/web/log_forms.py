@@ -5,7 +5,7 @@ pure, used by ``log_stream`` and ``api.logs``.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -25,7 +25,9 @@ from twistedipc.builds.logs import (
 )
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.web import said, terminal
-from twistedipc.web.schemas import End
+from twistedipc.web.schemas import Alive, End
+
+_ALIVE: Final = encoder.encode(Alive()) + b"\n"
 
 _decoder: msgspec.json.Decoder[Batch | End] = msgspec.json.Decoder(Batch | End)
 
@@ -57,6 +59,9 @@ class LogForm(Protocol):
     def render(self, message: bytes) -> bytes:
         """The next message."""
 
+    def alive(self) -> bytes:
+        """What tells the reader, and the proxies on the way, that the log goes on though nothing comes. Not empty."""
+
     def finish(self) -> bytes:
         """What comes after the last message."""
 
@@ -69,6 +74,10 @@ class MessagesForm:
     def render(self, message: bytes) -> bytes:
         """See `LogForm`."""
         return message + b"\n"
+
+    def alive(self) -> bytes:
+        """See `LogForm`."""
+        return _ALIVE
 
     def finish(self) -> bytes:
         """See `LogForm`."""
@@ -103,6 +112,10 @@ class TextForm:
                 text = self._last_words()
                 text += self._heading(f"{end.state}: {end.lines} records, {verified}, sha256 {end.sha256 or 'unknown'}")
         return text.encode("utf-8", "replace")
+
+    def alive(self) -> bytes:
+        """See `LogForm`. It is a heading: text has no byte that every reader takes for nothing."""
+        return self._heading("nothing new yet; the log goes on").encode()
 
     def finish(self) -> bytes:
         """See `LogForm`."""

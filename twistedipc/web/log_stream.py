@@ -5,6 +5,9 @@ The stream pulls from its cursor only while the connection takes more (it is the
 reader that stands still costs a cursor and nothing else; it is cut off when nothing has left for it for
 `STALL_SECONDS`, which a slow one isn't. A response that is broken off, by the ledger or by our stopping, ends without
 its last chunk: an HTTP client sees that it isn't whole, and asks again with ``after``.
+
+While a followed log has nothing new, the response has a sign of life every `ALIVE_SECONDS`: a proxy cuts a response
+that is silent for a minute (nginx's default), and a client can tell a quiet build from a dead connection.
 """
 
 from __future__ import annotations
@@ -25,6 +28,9 @@ from twistedipc.web.log_forms import LogForm, message_part
 
 #: How many bytes are taken from a cursor at a time.
 TAKE_BYTES = 1 << 16
+
+#: Seconds after which a followed log that has nothing new says so. docs/protocol.md promises one every 15.
+ALIVE_SECONDS = 10
 
 #: Seconds that a reader may take nothing while there is something, and how often in this time that is looked at.
 STALL_SECONDS = 300
@@ -103,6 +109,7 @@ class LogStream:
         self._paused = False
         self._fetching: Deferred[None] | None = None
         self._stalled: IDelayedCall | None = None
+        self._quiet: IDelayedCall | None = None  # until the next sign of life
 
     async def prepare(self) -> None:
         """
@@ -131,6 +138,8 @@ class LogStream:
             return
         request.registerProducer(self, True)
         request.write(b"")  # the head goes out now, however long the first line takes
+        if self._follow:
+            self._quiet = self._clock.callLater(ALIVE_SECONDS, self._say_alive)
         self._pump()
 
     # -- IPushProducer
@@ -213,8 +222,17 @@ class LogStream:
             written.append(self._form.render(message))
             ended = ended or entry.final
         request.write(b"".join(written))
+        if self._quiet is not None:
+            self._quiet.reset(ALIVE_SECONDS)
         if ended or (self._left is not None and self._left <= 0):
             self._end()
+
+    def _say_alive(self) -> None:
+        request = self._request
+        assert request is not None
+        self._quiet = self._clock.callLater(ALIVE_SECONDS, self._say_alive)
+        if not self._paused:  # else there is something on its way to the reader already
+            request.write(self._form.alive())
 
     def _fetch(self) -> None:
         self._fetching = fetching = fetch(self._cursor)
@@ -248,6 +266,9 @@ class LogStream:
         self._streams.discard(self)
         self._cursor.close()
         self._unstall()
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = None
 
     def _unstall(self) -> None:
         if self._stalled is not None and self._stalled.active():

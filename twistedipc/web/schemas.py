@@ -236,6 +236,10 @@ class End(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
     complete: bool
 
 
+class Alive(msgspec.Struct, frozen=True, tag="alive", tag_field="type"):
+    """Nothing new has come for a while in a followed log, and the server is there."""
+
+
 class LogPage(Response, frozen=True, kw_only=True):
     """
     A part of a log. ``batches`` are messages as on the WebSocket, ``after`` is the last record's number in them,
