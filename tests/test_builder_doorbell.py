@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorUNIXDatagram
 from twisted.trial.unittest import TestCase
 
@@ -33,4 +33,4 @@ class DoorbellTests(TestCase):
             Bell(f"/proc/self/fd/{here}/doorbell", self.data / "attempts" / f"{time}-attempt").ring()
             self.assertEqual(await rung, f"{time}-attempt")
             self.assertEqual((self.data / "doorbell").stat().st_mode & 0o777, 0o600)
-            await port.stopListening()
+            await maybeDeferred(port.stopListening)
