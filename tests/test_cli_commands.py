@@ -508,6 +508,26 @@ def test_a_reader_that_has_gone(server: Server) -> None:
     assert done.stderr == b""
 
 
+def test_a_disk_without_room_for_the_output(server: Server) -> None:
+    """It ended with a traceback. The second is of what Python had kept to write at the end."""
+    batches = [Lines(first=1 + index * 100, time=1, step=0, lines=["x" * 1000] * 100) for index in range(8)]
+    server.on("GET /api/v1/builds/7/log", Say(chunks=[encoder.encode(batch) + b"\n" for batch in batches]))
+    server.on("GET /api/v1/projects", as_json({"projects": []}))
+    for words in (["logs", "7", "--attempt", "1", "--follow"], ["project", "list", "--json"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "twistedipc.cli", *words, "--url", server.url, "--token", "t"],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        assert done.stderr.splitlines()[-1] == "Error: the output can't be written: No space left on device"
+        assert "Traceback" not in done.stderr
+        assert done.returncode == ExitCode.NOT_WRITTEN
+
+
 def in_a_terminal(server: Server, *arguments: str, interrupt_at: str = "") -> tuple[str, list[str], int]:
     """
     Run the command in a terminal of 60 columns: what it wrote, what is on the screen in the end, the exit code.

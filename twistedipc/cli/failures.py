@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     NOT_FOUND = 4
     UNAVAILABLE = 5  # the server can't be reached, or can't answer now
     INCOMPLETE = 6  # the log that was read is not all of the log
+    NOT_WRITTEN = 7  # the output can't be written: the disk is full, or a file can't be used
     INTERRUPTED = 130  # Ctrl-C
 
 

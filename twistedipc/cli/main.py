@@ -4,6 +4,7 @@ All commands, and the process around them: the entry point `twistedipc`.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
@@ -70,8 +71,13 @@ def commands() -> None:
     \b
     Exit codes: 0 ok, 1 the followed build did not succeed, 2 bad options or input, 3 not
     signed in or not allowed, 4 not found, 5 server unreachable or unavailable, 6 the log
-    is incomplete, 130 interrupted.
+    is incomplete, 7 the output can't be written, 130 interrupted.
     """
+
+
+def _drop_output() -> None:
+    """Forget what standard output still holds: the interpreter would complain when it can't flush that at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -91,7 +97,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         click.echo("interrupted", err=True)
         code = ExitCode.INTERRUPTED
     except (ReaderGone, BrokenPipeError):
-        # End as a program that SIGPIPE ended, and don't let the interpreter complain while it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        # End as a program that SIGPIPE ended.
+        _drop_output()
         code = 128 + 13
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else "the output can't be written: "
+        _drop_output()
+        with contextlib.suppress(OSError):  # standard error may be on the same disk
+            click.echo(f"Error: {where}{error.strerror or error}", err=True)
+        code = ExitCode.NOT_WRITTEN
     sys.exit(code if isinstance(code, int) else ExitCode.OK)
