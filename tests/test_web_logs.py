@@ -99,6 +99,12 @@ class Pages(World):
             "x=1",
             "attempt=0",
             "after=1&after=2",
+            "after=1e3",
+            "after=1.0",
+            "after=01",
+            "after=%2B1",
+            "limit=1E1",
+            "attempt=1.0",
         ):
             self.problem(await self.ask("GET", f"{self.path}?{query}"), 422)
         self.problem(await self.ask("GET", f"{self.path}?attempt=2"), 404, "no attempt 2")

@@ -29,6 +29,7 @@ from twistedipc.web.channel import BodySink, BoundedRequest, send
 from twistedipc.web.context import WebContext
 from twistedipc.web.log_stream import LogStreams
 from twistedipc.web.problems import CONTENT_TYPE, ProblemError, conflict, invalid, not_found, unavailable
+from twistedipc.web.queries import convert
 from twistedipc.web.route import Route
 from twistedipc.web.routes import Match, Options, match
 from twistedipc.web.uploads import Upload
@@ -325,6 +326,6 @@ def _query(route: Route, request: BoundedRequest) -> Any:
         else:
             values[name] = value
     try:
-        return msgspec.convert(values, route.query, strict=False)
+        return convert(values, route.query)
     except msgspec.ValidationError as error:
         raise invalid(f"the query: {error}") from error

@@ -14,6 +14,7 @@ from werkzeug.routing import BaseConverter
 from twistedipc.builds import names
 from twistedipc.storage.projects import SECRET_NAMES
 from twistedipc.web.call import Answer, Call
+from twistedipc.web.queries import Query
 
 #: What a route needs: nothing, a token with this scope, or the one-time token of an upload.
 Need = Literal["none", "read", "build", "admin", "upload"]
@@ -41,7 +42,7 @@ class Route:
     name: str
     needs: Need
     binding: Binding = "none"
-    query: type[msgspec.Struct] | None = None
+    query: type[Query] | None = None
     body: type[msgspec.Struct] | None = None
     body_optional: bool = False  # no body is the same as {}
     responses: dict[int, type[msgspec.Struct] | str | None]  # a struct as JSON, a media type, or nothing
