@@ -1,9 +1,8 @@
-"""Packages: the rules for them, and real npm against a small real registry."""
+"""Packages, packed and published by real npm, into a small real registry."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import io
 import json
 import tarfile
@@ -11,115 +10,16 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
-import msgspec
 import pytest
 
 from tests.attempt_folder import Attempt, repository, toml, until
 from tests.node import need_node, node_path
 from twistedipc.builds.attempt import Permit, PermitWanted, Publish, Result, read_file, write_file
-from twistedipc.publish.npm import Ran, found_integrity
-from twistedipc.publish.package import BadPackage, Description, check, describe, integrity, older
 
 TOKEN = "npm_S3cretOfTheRegistry"
-
-
-# -- the rules -------------------------------------------------------------------------------------------------------
-
-
-def described(**values: object) -> Description:
-    return msgspec.convert({"name": "x", "version": "1.0.0", **values}, Description)
-
-
-@pytest.mark.parametrize(
-    ("values", "sentence"),
-    [
-        ({"private": True}, "private"),
-        ({"name": ""}, "needs a name"),
-        ({"name": "-x"}, "needs a name"),
-        ({"name": "--registry=x"}, "needs a name"),
-        ({"name": "../x"}, "needs a name"),
-        ({"name": "a b"}, "needs a name"),
-        ({"version": ""}, "needs a version"),
-        ({"version": "1.0"}, "needs a version"),
-        ({"version": "1.0.0; x"}, "needs a version"),
-        ({"version": "1.0.0-rc.1"}, "is a prerelease"),
-        ({"version": "1.0.0-rc.1", "publishConfig": {"tag": "next"}}, None),
-        ({"version": "1.0.0+build-1"}, None),
-        ({"publishConfig": {"tag": "--x"}}, "can't be the name of a tag"),
-        ({"publishConfig": {"tag": 1}}, "can't be the name of a tag"),
-        ({"publishConfig": {"proxy": "http://evil"}}, "publishConfig.proxy isn't allowed"),
-        ({"publishConfig": {"strict-ssl": False}}, "publishConfig.strict-ssl isn't allowed"),
-        ({"publishConfig": {"//r/:_authToken": "x"}}, "isn't allowed"),
-        ({"publishConfig": {"registry": "https://other.example/"}}, "publishConfig.registry is https://other.example/"),
-        ({"publishConfig": {"registry": "https://r.example", "access": "public"}}, None),
-    ],
-)
-def test_what_may_be_published(values: dict[str, object], sentence: str | None) -> None:
-    if sentence is None:
-        check(described(**values), "https://r.example/")
-        return
-    with pytest.raises(BadPackage) as raised:
-        check(described(**values), "https://r.example/")
-    assert sentence in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    "ascending",
-    [
-        [
-            "1.0.0-alpha",
-            "1.0.0-alpha.1",
-            "1.0.0-alpha.beta",
-            "1.0.0-beta.2",
-            "1.0.0-beta.11",
-            "1.0.0",
-            "1.0.1",
-            "1.10.0",
-            "2.0.0",
-        ]
-    ],
-)
-def test_order_of_versions(ascending: list[str]) -> None:
-    for i, first in enumerate(ascending):
-        for j, second in enumerate(ascending):
-            assert older(first, second) == (i < j)
-    assert not older("1.0.0+a", "1.0.0+b")
-    assert not older("nonsense", "1.0.0")
-
-
-def test_a_tarball_describes_itself(tmp_path: Path) -> None:
-    path = tmp_path / "x.tgz"
-    content = b'{"name": "@s/x", "version": "1.0.0", "publishConfig": {"tag": "next"}}'
-    with tarfile.open(path, "w:gz") as tar:
-        info = tarfile.TarInfo("package/package.json")
-        info.size = len(content)
-        tar.addfile(info, io.BytesIO(content))
-    description = describe(path)
-    assert (description.name, description.scope, description.tag) == ("@s/x", "@s", "next")
-    assert integrity(path) == "sha512-" + base64.b64encode(hashlib.sha512(path.read_bytes()).digest()).decode()
-    path.write_bytes(path.read_bytes()[:40])
-    with pytest.raises(BadPackage):
-        describe(path)
-
-
-@pytest.mark.parametrize(
-    ("ran", "expected"),
-    [
-        (Ran(0, '"sha512-x"\n'), "sha512-x"),
-        (Ran(0, '["sha512-x"]'), "sha512-x"),
-        (Ran(0, ""), ""),
-        (Ran(1, '{"error": {"code": "E404"}}'), ""),
-        (Ran(1, "", "npm error code E404\n"), ""),
-        (Ran(1, "", "npm ERR! code E404\n"), ""),
-        (Ran(1, "", "npm error code ECONNREFUSED"), None),
-        (Ran(1, ""), None),
-        (Ran(0, "<html>"), None),
-    ],
-)
-def test_what_npm_view_found(ran: Ran, expected: str | None) -> None:
-    assert found_integrity(ran) == expected
 
 
 # -- a registry ------------------------------------------------------------------------------------------------------
@@ -134,6 +34,9 @@ class Registry(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Answers)
         self.packages: dict[str, dict[str, object]] = {}
         self.uploads = 0
+        self.loses_tags = False  # takes versions without their tags
+        self.keeps_tags = False  # and lets nobody set one
+        self.tarballs: dict[str, list[str]] = {}  # package -> the names in the last tarball
         self.tokens: list[str | None] = []
         #: answers to the next uploads, instead of taking them: (status, whether it is taken all the same)
         self.faults: list[tuple[int, bool]] = []
@@ -152,7 +55,12 @@ class Registry(ThreadingHTTPServer):
         if versions.keys() & document["versions"].keys():
             return False
         versions.update(document["versions"])
-        tags.update(document["dist-tags"])
+        if not self.loses_tags:
+            tags.update(document["dist-tags"])
+        (attachment,) = document["_attachments"].values()
+        assert isinstance(attachment, dict)
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(attachment["data"]))) as tar:
+            self.tarballs[name] = tar.getnames()
         return True
 
 
@@ -161,14 +69,21 @@ class _Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name = unquote(self.path.partition("?")[0].strip("/"))
-        package = self.server.packages.get(name)
-        self._answer(200 if package else 404, package or {"error": "not found"})
+        if name.endswith("/dist-tags"):
+            package = self.server.packages[name.removeprefix("-/package/").removesuffix("/dist-tags")]
+            self._answer(200, package["dist-tags"])
+            return
+        found = self.server.packages.get(name)
+        self._answer(200 if found else 404, found or {"error": "not found"})
 
     def do_PUT(self) -> None:
         document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        name = unquote(self.path.partition("?")[0].strip("/"))
+        if "/dist-tags/" in name:
+            self._set_tag(name, document)
+            return
         self.server.uploads += 1
         self.server.tokens.append(self.headers["Authorization"])
-        name = unquote(self.path.partition("?")[0].strip("/"))
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
             self._answer(401, {"error": "who are you?"})
         elif self.server.faults:
@@ -179,6 +94,16 @@ class _Answers(BaseHTTPRequestHandler):
         else:
             taken = self.server.take(name, document)
             self._answer(201 if taken else 403, {"ok": taken})
+
+    def _set_tag(self, name: str, version: str) -> None:
+        package, _, tag = name.removeprefix("-/package/").partition("/dist-tags/")
+        if self.server.keeps_tags or self.headers["Authorization"] != f"Bearer {TOKEN}":
+            self._answer(403, {"error": "the tags stay"})
+            return
+        tags = self.server.packages[package]["dist-tags"]
+        assert isinstance(tags, dict)
+        tags[tag] = version
+        self._answer(201, {"ok": True})
 
     def _answer(self, status: int, body: object) -> None:
         data = json.dumps(body).encode()
@@ -218,20 +143,20 @@ def publishing(
     name: str = "1-1",
     *,
     permit: Permit | None = None,
-    files: dict[str, str] | None = None,
+    sources: dict[str, str] | None = None,
     set_up: str | None = None,
+    settings: dict[str, str] | None = None,
     **package: object,
 ) -> tuple[Attempt, Result]:
     """Run an attempt that publishes a package."""
     described = {"name": "@team/widget", "version": "1.0.0", "files": ["index.js"], **package}
-    scripts = dict.fromkeys(("prepublishOnly", "prepack", "prepare", "publish", "postpublish"), "touch ../never-run")
     repository(
         base / "source",
         {
             ".twistedipc.toml": toml("cat index.js; env"),
             "index.js": "export const answer = 42\n",
-            "package.json": json.dumps({**described, "scripts": scripts}),
-            **(files or {}),
+            "package.json": json.dumps(described),
+            **(sources or {}),
         },
     )
     one = Attempt(
@@ -240,7 +165,11 @@ def publishing(
         name=name,
         publish=Publish(npm=True, registry=registry.url if set_up is None else ""),
         path=node_path(),
-        environment={"npm_config_fetch_retries": "0", **({"npm_config_registry": set_up} if set_up else {})},
+        environment={
+            "npm_config_fetch_retries": "0",
+            **({"npm_config_registry": set_up} if set_up else {}),
+            **(settings or {}),
+        },
     )
     process = one.start()
     until(lambda: (one.folder / "permit.wanted").exists() or process.poll() is not None, "it asks for a permit")
@@ -255,9 +184,12 @@ def publishing(
 
 @npm
 def test_published_then_already_published_then_a_conflict(tmp_path: Path, registry: Registry) -> None:
-    one, result = publishing(tmp_path, registry)
+    scripts = dict.fromkeys(("postpack", "publish", "postpublish"), "touch ../never-run")
+    one, result = publishing(tmp_path, registry, scripts=scripts)
     assert result.outcome == "succeeded", one.output()
     assert [step.name for step in result.steps] == ["checkout", "s0", "pack", "publish"]
+    said = one.notices()
+    assert "not run, since the package is published as it was packed: postpack, publish, postpublish" in said
     (published,) = result.published
     assert (published.name, published.version, published.status) == ("@team/widget", "1.0.0", "published")
     assert published.registry == registry.url
@@ -270,12 +202,12 @@ def test_published_then_already_published_then_a_conflict(tmp_path: Path, regist
     everything = [path for path in one.folder.rglob("*") if path.is_file()]
     assert not [path for path in everything if TOKEN.encode() in path.read_bytes()]
 
-    _one, again = publishing(tmp_path, registry, "1-2")
+    _one, again = publishing(tmp_path, registry, "1-2", scripts=scripts)
     assert again.outcome == "succeeded"
     assert [p.status for p in again.published] == ["already-published"]
     assert registry.uploads == 1
 
-    _one, other = publishing(tmp_path, registry, "2-1", files={"index.js": "export const answer = 43\n"})
+    _one, other = publishing(tmp_path, registry, "2-1", sources={"index.js": "export const answer = 43\n"})
     assert other.outcome == "failed"
     assert other.reason.startswith("conflict: the registry has @team/widget@1.0.0 with another content")
     assert registry.uploads == 1
@@ -304,6 +236,94 @@ def test_refused_before_anyone_is_asked(tmp_path: Path, registry: Registry) -> N
     assert not (one.folder / "permit.wanted").exists()
     _one, result = publishing(tmp_path, registry, "1-2", publishConfig={"registry": "https://evil.example/"})
     assert "this project publishes to" in result.reason
+
+
+@npm
+def test_what_the_author_wants_to_be_run_before_packing_is_a_step_of_the_build(
+    tmp_path: Path, registry: Registry
+) -> None:
+    """A package that `prepack` builds was published with package.json alone in it, and green."""
+    scripts = {
+        "prepare": "echo 3 >> ../order; npm_is=prepare node -e 'console.log(process.env.MODE)'",
+        "prepack": "echo 2 >> ../order; mkdir -p dist && cp index.js dist/; env; (sleep 600 &)",
+        "prepublishOnly": "echo 1 >> ../order",
+    }
+    one, result = publishing(
+        tmp_path,
+        registry,
+        scripts=scripts,
+        sources={".twistedipc.toml": toml("true", more='environment = {MODE = "of-the-project"}')},
+        files=["dist"],
+        main="dist/index.js",
+    )
+    assert result.outcome == "succeeded", one.output()
+    assert [(step.name, step.command) for step in result.steps][2:5] == [
+        (name, f"npm run {name}") for name in ("prepublishOnly", "prepack", "prepare")
+    ]
+    assert (one.folder / "order").read_text() == "1\n2\n3\n"
+    assert "of-the-project" in one.output()
+    assert TOKEN not in "\n".join(one.output())
+    uploaded = registry.tarballs["@team/widget"]
+    assert sorted(uploaded) == ["package/dist/index.js", "package/package.json"]
+
+
+@npm
+def test_a_script_that_fails_ends_the_build(tmp_path: Path, registry: Registry) -> None:
+    one, result = publishing(tmp_path, registry, scripts={"prepublishOnly": "exit 7", "prepare": "touch ../never-run"})
+    assert (result.outcome, result.reason) == ("failed", "step prepublishOnly ended with exit code 7")
+    assert not (one.folder / "permit.wanted").exists()
+    assert not (one.folder / "never-run").exists()
+
+
+@npm
+@pytest.mark.parametrize(
+    ("package", "sentence"),
+    [
+        ({"main": "dist/index.js", "files": ["dist"]}, "main leads to dist/index.js"),
+        ({"files": ["dist"]}, "the package is empty: `files` in package.json names dist"),
+        ({"dependencies": {"@team/base": "workspace:^"}}, 'dependencies["@team/base"] is "workspace:^"'),
+    ],
+)
+def test_a_package_that_is_not_what_it_says_is_not_published(
+    tmp_path: Path, registry: Registry, package: dict[str, Any], sentence: str
+) -> None:
+    one, result = publishing(tmp_path, registry, **package)
+    assert result.outcome == "failed"
+    assert sentence in result.reason
+    assert not (one.folder / "permit.wanted").exists()
+    assert registry.uploads == 0
+
+
+@npm
+def test_a_tag_that_was_lost_is_set(tmp_path: Path, registry: Registry) -> None:
+    """By real npm: the version was taken, its tag wasn't, and people went on to install the old version."""
+    publishing(tmp_path, registry, "1-1")
+    registry.loses_tags = True
+    one, result = publishing(tmp_path, registry, "1-2", version="1.1.0")
+    assert result.outcome == "succeeded", one.output()
+    assert registry.packages["@team/widget"]["dist-tags"] == {"latest": "1.1.0"}
+    assert [published.notice for published in result.published] == [""]
+    registry.keeps_tags = True
+    one, result = publishing(tmp_path, registry, "1-3", version="1.2.0")
+    assert result.outcome == "succeeded", one.output()
+    (published,) = result.published
+    assert "its tag latest is at 1.1.0 and can't be set" in published.notice
+    assert published.notice in one.notices()
+
+
+@npm
+def test_npms_global_settings_reach_no_registry(tmp_path: Path, registry: Registry) -> None:
+    """They lie beside Node, where a build may be able to write: a proxy there was given the token."""
+    prefix = tmp_path / "prefix"
+    (prefix / "etc").mkdir(parents=True)
+    evil = "http://127.0.0.1:9/"
+    (prefix / "etc" / "npmrc").write_text(f"proxy={evil}\nhttps-proxy={evil}\nregistry={evil}\n@team:registry={evil}\n")
+    settings = {"npm_config_prefix": str(prefix)}
+    one, result = publishing(tmp_path, registry, settings=settings)
+    assert result.outcome == "succeeded", one.output()
+    assert registry.tokens == [f"Bearer {TOKEN}"]
+    one, result = publishing(tmp_path, registry, "1-2", settings=settings, set_up=registry.url)
+    assert [published.status for published in result.published] == ["already-published"], one.output()
 
 
 @npm
@@ -346,6 +366,6 @@ def test_settings_of_the_repository_and_of_the_build_reach_no_registry(tmp_path:
         ".npmrc": poison.replace("\\n", "\n"),
         ".twistedipc.toml": toml(f'for f in ~/.npmrc ../.npmrc ../../.npmrc; do printf "{poison}" >$f; done'),
     }
-    one, result = publishing(tmp_path, registry, files=files)
+    one, result = publishing(tmp_path, registry, sources=files)
     assert result.outcome == "succeeded", one.output()
     assert registry.tokens == [f"Bearer {TOKEN}"]

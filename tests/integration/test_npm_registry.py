@@ -177,7 +177,7 @@ def test_a_package_is_published_then_once_more_then_otherwise(platform: Platform
         "main": "dist/index.js",
         "scripts": {
             "build": "mkdir -p dist && node -e \"console.log('module.exports = 1')\" > dist/index.js; env",
-            "prepublishOnly": "echo SCRIPTS-RAN && exit 1",
+            "postpublish": "echo SCRIPTS-RAN && exit 1",
         },
     }
     repository = platform.repository({"package.json": json.dumps(package)})

@@ -162,6 +162,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     integrity: str
     status: Literal["published", "already-published"]
     registry: str = ""
+    notice: str = ""  # for people: what isn't as it should be, above all the dist-tag; "": all is
 
 
 Outcome = Literal["succeeded", "failed", "cancelled", "timed_out", "lost"]

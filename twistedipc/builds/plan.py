@@ -37,6 +37,11 @@ OUTPUTS = ("dist", "build", "out", "public")
 #: The names of the steps that the platform does itself.
 RESERVED = frozenset({"checkout", "pack", "publish"})
 
+#: The scripts of a package.json that npm runs before it packs a package that is to be published, in its order
+#: (https://docs.npmjs.com/cli/using-npm/scripts#life-cycle-operation-order); and those that it runs afterwards.
+BEFORE_PACKING = ("prepublishOnly", "prepack", "prepare")
+AFTER_PACKING = ("postpack", "publish", "postpublish")
+
 #: The most bytes of `PLAN_FILE` and of package.json that are read.
 MAX_FILE = 1024 * 1024
 
@@ -92,6 +97,10 @@ class _PackageJson(msgspec.Struct):
     scripts: dict[str, str] = {}
 
 
+class _AnyScripts(msgspec.Struct):
+    scripts: object = None
+
+
 def make_plan(plan_file: bytes | None, package_json: bytes | None, present: Collection[str]) -> Plan:
     """
     The plan of a project, from its `PLAN_FILE` and its package.json (None where there is none), and the names of the
@@ -113,6 +122,18 @@ def make_plan(plan_file: bytes | None, package_json: bytes | None, present: Coll
         idle_timeout=build.idle_timeout,
         environment=build.environment,
     )
+
+
+def package_scripts(package_json: bytes | None) -> frozenset[str]:
+    """The names of a package.json's scripts; none if there is none (then `npm pack` says so). Raises `BadPlan`."""
+    if package_json is None:
+        return frozenset()
+    try:
+        package = msgspec.json.decode(package_json.removeprefix(b"\xef\xbb\xbf"), type=_AnyScripts)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadPlan(f"package.json can't be read: {_by_key(str(error))}") from error
+    scripts = package.scripts if isinstance(package.scripts, dict) else {}
+    return frozenset(name for name, command in scripts.items() if isinstance(command, str))
 
 
 def _read_plan_file(data: bytes) -> _Build:

@@ -7,6 +7,7 @@ import uuid
 
 import click
 
+from twistedipc.builds.attempt import Published
 from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
@@ -129,7 +130,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
                 ("progress", _progress(attempt.progress)),
                 ("log", _log_summary(attempt)),
                 ("remarks", _remarks(attempt.annotations)),
-                *(("published", f"{p.name}@{p.version} ({p.status})") for p in attempt.published),
+                *(("published", _published(p)) for p in attempt.published),
             ]
         )
         if attempt.steps:
@@ -238,6 +239,11 @@ def _progress(progress: schemas.Progress | None) -> str:
 
 def _remarks(annotations: schemas.Annotations) -> str:
     return said.remarks(errors=annotations.errors, warnings=annotations.warnings, notices=annotations.notices)
+
+
+def _published(published: Published) -> str:
+    notice = f": {published.notice}" if published.notice else ""
+    return f"{published.name}@{published.version} ({published.status}){notice}"
 
 
 def _log_summary(attempt: schemas.Attempt) -> str:

@@ -3,11 +3,11 @@ The publish step: ``python -m twistedipc.publish.npm FOLDER``, started by the ru
 the only step that has the registry's token (``NODE_AUTH_TOKEN``). Its output is the log.
 
 npm publishes exactly the tarball that was packed, runs none of its scripts, and reads no setting of the repository's or
-of the build's: it works in a folder of its own, with a home, a cache and a user configuration of its own. The token is
-bound to the registry that the project names.
+of the build's: it works in a folder of its own, with a home, a cache, a user configuration and a global configuration
+of its own. (The global one lies beside Node, where a build may be able to write.) The token is bound to the registry
+that the project names.
 
-A version can be published once, ever. So the registry is asked first, and again after every error: the integrity of
-what it has says whether the version is absent, this one ("already published"), or another (a conflict).
+What the registry is asked, and what its answers mean, is in ``publishing``.
 """
 
 from __future__ import annotations
@@ -18,47 +18,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 import msgspec
 
 from twistedipc.builds.attempt import Package, Published, Spec, read_file, step_failed, write_file
-from twistedipc.publish.package import BadPackage, Description, check, describe, integrity, older
+from twistedipc.publish.answers import Ran
+from twistedipc.publish.package import BadPackage, Tarball, check, integrity, read_tarball
+from twistedipc.publish.publishing import PublishFailed, Publishing
 
-#: Seconds between looks at the registry after an error: an upload may show only a little later.
-BACKOFF = (1.0, 2.0, 4.0, 8.0)
-#: How often the upload is tried at all.
-TRIES = 3
 #: Seconds after which one call of npm is given up.
 DEADLINE = 600.0
 
 _KEEP = 64 * 1024
-_CODE = re.compile(r"npm (?:ERR!|error) code (\S+)")
 _REGISTRY = re.compile(r"https?://[^\s\"'#?${}@]+\Z")
-
-# What the registry said to an upload that will not be different next time.
-_FINAL_CODES = frozenset({"E400", "E401", "E402", "E403", "E404", "E413", "E422", "ENEEDAUTH", "EOTP", "EPRIVATE"})
-
-
-class PublishFailed(Exception):
-    """The package isn't published. ``str()`` of it is a sentence for the project's authors."""
-
-
-class Ran(msgspec.Struct, frozen=True):
-    """How a call of npm went."""
-
-    code: int
-    output: str  # its standard output (of `Npm.ask`), or the end of all that it printed (of `Npm.show`)
-    errors: str = ""
-
-    @property
-    def error(self) -> str:
-        """npm's name of the error: "E404"; "" if it gave none."""
-        match = _CODE.search(self.errors or self.output)
-        return match[1] if match else ""
 
 
 class Npm:
@@ -71,6 +46,8 @@ class Npm:
         (home / "package.json").write_text("{}")  # here npm stops to look for a project's settings above
         self._userconfig = home / "npmrc"
         self._userconfig.touch(0o600)
+        self._globalconfig = home / "global-npmrc"
+        self._globalconfig.touch()
         if registry:
             self._set_up(registry, scope)
 
@@ -89,6 +66,7 @@ class Npm:
             "npm",
             *arguments,
             f"--userconfig={self._userconfig}",
+            f"--globalconfig={self._globalconfig}",
             f"--cache={self._home / 'cache'}",
             *self._settings,
         ]
@@ -146,116 +124,15 @@ def registry_of(spec: Spec, scope: str, npm: Npm) -> str:
     return registry.rstrip("/") + "/"
 
 
-def found_integrity(ran: Ran) -> str | None:
-    """
-    What `npm view NAME@VERSION dist.integrity --json` found: an integrity, or "" if there is no such version. None: it
-    can't be known now.
-    """
-    if ran.code == 0:
-        try:
-            value = msgspec.json.decode(ran.output) if ran.output.strip() else ""
-        except msgspec.DecodeError:  # (the output is a str: it can't be cut in a character)
-            return None
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
-        return value if isinstance(value, str) else None
-    return "" if ran.error == "E404" or '"E404"' in ran.output else None
-
-
-class Publishing:
-    """One package on its way into one registry."""
-
-    def __init__(self, npm: Npm, package: Package, tarball: Path, *, sleep: Callable[[float], None]) -> None:
-        self._npm = npm
-        self._package = package
-        self._tarball = tarball
-        self._sleep = sleep
-        self._name = f"{package.name}@{package.version}"
-
-    def publish(self) -> Literal["published", "already-published"]:
-        """Publish it, or find that it is. Raises `PublishFailed`."""
-        there = self._look()
-        if there is None:
-            there = self._look_again("")
-        if self._same(there):
-            print(f"{self._name} is in the registry already, with the same content.", flush=True)
-            return "already-published"
-        self._check_latest()
-        ran = Ran(1, "")
-        for _ in range(TRIES):
-            ran = self._upload()
-            if ran.code == 0:
-                return "published"
-            print(f"npm failed ({ran.error or f'exit code {ran.code}'}): looking what the registry has …", flush=True)
-            if self._same(self._look_again(ran.error)):
-                print(f"{self._name} is in the registry, with the same content.", flush=True)
-                return "published"
-            if ran.error in _FINAL_CODES:
-                break
-        raise PublishFailed(f"{self._name} isn't published: {_explain(ran)}")
-
-    def _upload(self) -> Ran:
-        tag = [f"--tag={self._package.tag}"] if self._package.tag else []
-        return self._npm.show("publish", str(self._tarball), "--ignore-scripts", *tag)
-
-    def _look(self) -> str | None:
-        return found_integrity(self._npm.ask("view", self._name, "dist.integrity", "--json", "--prefer-online"))
-
-    def _look_again(self, error: str) -> str:
-        """Look with backoff until something is there: its integrity; "" if nothing comes."""
-        there: str | None = None
-        for pause in BACKOFF:
-            there = self._look()
-            if there or (there == "" and error in ("E401", "ENEEDAUTH", "E402")):
-                break
-            self._sleep(pause)
-        if there is None:
-            raise PublishFailed(f"the registry can't be asked whether {self._name} is there: try again later")
-        return there
-
-    def _same(self, there: str | None) -> bool:
-        if not there:
-            return False
-        if there != self._package.integrity:
-            raise PublishFailed(
-                f"conflict: the registry has {self._name} with another content ({there}); a version can't be used again"
-            )
-        return True
-
-    def _check_latest(self) -> None:
-        """Refuse what would silently become `latest` below the one that is."""
-        if self._package.tag:
-            return
-        ran = self._npm.ask("view", self._package.name, "dist-tags.latest", "--json", "--prefer-online")
-        latest = found_integrity(ran)
-        if latest and older(self._package.version, latest):
-            raise PublishFailed(
-                f"{self._package.version} is older than {latest}, which is `latest` now: it needs a tag of its own"
-                ' ("publishConfig": {"tag": "…"} in package.json)'
-            )
-
-
-def _explain(ran: Ran) -> str:
-    match ran.error:
-        case "E401" | "ENEEDAUTH":
-            return "the registry doesn't take the project's token"
-        case "E403":
-            return "the registry forbids it (E403)"
-        case "":
-            return f"npm publish ended with exit code {ran.code}"
-        case code:
-            return f"the registry or npm says {code}"
-
-
-def _checked(folder: Path, package: Package) -> tuple[Path, Description]:
-    """The tarball: the same as was packed, and fit to be published."""
+def _checked(folder: Path, package: Package) -> tuple[Path, Tarball]:
+    """The tarball, which is the one that was packed, and what is in it."""
     tarball = (folder / package.file).resolve()
     if not tarball.is_relative_to(folder.resolve()) or integrity(tarball) != package.integrity:
         raise PublishFailed("the package isn't the one that was packed")
-    description = describe(tarball)
-    if (description.name, description.version) != (package.name, package.version):
+    found = read_tarball(tarball)
+    if (found.description.name, found.description.version) != (package.name, package.version):
         raise PublishFailed("the package isn't the one that was packed")
-    return tarball, description
+    return tarball, found
 
 
 def run(folder: Path) -> Published:
@@ -266,16 +143,22 @@ def run(folder: Path) -> Published:
         raise PublishFailed("the attempt's folder has no spec.json or no package.json")
     if not os.environ.get("NODE_AUTH_TOKEN"):
         raise PublishFailed("the project has no token for the registry (its secret npm_token)")
-    tarball, description = _checked(folder, package)
+    path, tarball = _checked(folder, package)
+    scope = tarball.description.scope
     with tempfile.TemporaryDirectory(prefix="publish-", dir=folder) as asking:
-        registry = registry_of(spec, description.scope, Npm(Path(asking), "", ""))
-    check(description, registry)
+        registry = registry_of(spec, scope, Npm(Path(asking), "", ""))
+    check(tarball, registry)
     print(f"Publishing {package.name} {package.version} to {registry} as {package.tag or 'latest'} …", flush=True)
     with tempfile.TemporaryDirectory(prefix="publish-", dir=folder) as home:
-        npm = Npm(Path(home), registry, description.scope)
-        status = Publishing(npm, package, tarball, sleep=time.sleep).publish()
+        publishing = Publishing(Npm(Path(home), registry, scope), package, path, sleep=time.sleep)
+        status = publishing.publish()
     return Published(
-        name=package.name, version=package.version, integrity=package.integrity, status=status, registry=registry
+        name=package.name,
+        version=package.version,
+        integrity=package.integrity,
+        status=status,
+        registry=registry,
+        notice=publishing.notice,
     )
 
 

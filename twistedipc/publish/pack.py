@@ -2,7 +2,8 @@
 The pack step: ``python -m twistedipc.publish.pack FOLDER``, started by the runner; its output is the log.
 
 Makes archive.tar.gz, manifest.json and artifact.json of the output folder, if there is one; and, if a package is to be
-published, its tarball (`npm pack`, with no script run) and package.json. No process of the build is alive meanwhile.
+published, its tarball and package.json. No process of the build is alive meanwhile, and none of its scripts is run:
+what is to be run before a package is packed were steps of the build (`runner.course`). The tarball is checked.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import msgspec
 from twistedipc.builds.attempt import ArtifactFile, Package, Spec, read_file, step_failed, write_file
 from twistedipc.builds.plan import Plan
 from twistedipc.publish.archive import CantPack, Manifest, create
-from twistedipc.publish.package import BadPackage, check, describe, integrity
+from twistedipc.publish.entry_points import find_unmatched
+from twistedipc.publish.package import BadPackage, check, integrity, read_tarball
 
 PACKAGE_FOLDER = "package"
 
@@ -79,8 +81,11 @@ def pack_package(folder: Path, registry: str) -> Package:
     tarballs = list(target.glob("*.tgz"))
     if done.returncode != 0 or len(tarballs) != 1:
         raise BadPackage(f"npm pack ended with exit code {done.returncode}")
-    description = describe(tarballs[0])
-    check(description, registry)
+    tarball = read_tarball(tarballs[0])
+    check(tarball, registry)
+    for entry in find_unmatched(tarball.manifest, tarball.files):
+        print(f"warning: `files` in package.json names {entry}, and there is no such file in the package")
+    description = tarball.description
     return Package(
         file=f"{PACKAGE_FOLDER}/{tarballs[0].name}",
         name=description.name,

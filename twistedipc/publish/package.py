@@ -1,6 +1,10 @@
 """
 What an npm package's tarball says of itself, and the rules by which it may be published. Pure but for reading the
 tarball; used by ``pack`` (so that a hopeless package fails before anyone is asked) and by ``npm``.
+
+A version can't be taken back. So a package is refused that isn't what its author meant: one whose package.json names
+entry points that its tarball doesn't have (``entry_points``), whose dependencies can't be installed (``dependencies``),
+or that counts on what only another package manager does when it packs (`check_settings`).
 """
 
 from __future__ import annotations
@@ -10,9 +14,14 @@ import hashlib
 import re
 import tarfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
+
+from twistedipc.publish.dependencies import find_uninstallable
+from twistedipc.publish.entry_points import find_missing, find_unmatched, is_empty
 
 _MAX_PACKAGE_JSON = 1024 * 1024
 _MAX_MEMBERS = 100_000
@@ -26,12 +35,20 @@ _VERSION = re.compile(
 _TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}\Z")
 
 # npm takes every key of publishConfig for a setting, over all others: a proxy or a lax TLS would give the token away.
-# These are harmless, or (the second line) settings of other package managers that npm ignores.
-_ALLOWED = frozenset(
-    "access registry tag provenance"
-    " bin browser cpu directory engines es2015 esnext executableFiles exports imports libc linkDirectory main module"
-    " name os type types typesVersions typings umd:main unpkg".split()
+# These are harmless.
+_ALLOWED = frozenset("access registry tag provenance linkDirectory".split())
+
+# pnpm and yarn put these in the place of package.json's own when they pack; npm ignores them.
+_REPLACING = frozenset(
+    "bin browser cpu engines es2015 esnext exports imports libc main module name os type types typesVersions typings"
+    " umd:main unpkg".split()
 )
+
+#: A registry for the packages of a scope, among npm's settings.
+_SCOPED_REGISTRY = re.compile(r"@[^/:]+:registry\Z")
+
+#: How much of what is wrong with a package its authors are told at once, and how many of its files.
+_MOST_SHOWN = 5
 
 
 class BadPackage(Exception):
@@ -72,30 +89,58 @@ def integrity(tarball: Path) -> str:
         return "sha512-" + base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
 
 
-def describe(tarball: Path) -> Description:
-    """The package.json in a tarball. Raises `BadPackage`."""
+class Tarball(msgspec.Struct, frozen=True):
+    """What is in a package's tarball."""
+
+    description: Description
+    manifest: dict[str, Any]  # all of package.json
+    files: frozenset[str]  # the paths of its files, below the package's folder
+
+
+def read_tarball(tarball: Path) -> Tarball:
+    """Look into a tarball that npm has packed. Raises `BadPackage`."""
+    content: bytes | None = None
+    files: set[str] = set()
     try:
         with tarfile.open(tarball, "r|gz") as members:
-            for count, member in enumerate(members):
-                if member.isfile() and member.name == "package/package.json":
+            for member in members:
+                if len(files) >= _MAX_MEMBERS:
+                    raise BadPackage(f"the package has more than {_MAX_MEMBERS} files")
+                if not member.isfile():
+                    continue
+                files.add(member.name.removeprefix("package/"))
+                if member.name == "package/package.json":
                     file = members.extractfile(member)
                     if file is None or member.size > _MAX_PACKAGE_JSON:
                         raise BadPackage("the package's package.json is too large")
-                    return msgspec.json.decode(file.read().removeprefix(b"\xef\xbb\xbf"), type=Description)
-                if count > _MAX_MEMBERS:
-                    break
+                    content = file.read().removeprefix(b"\xef\xbb\xbf")
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
         raise BadPackage(f"the package's tarball can't be read: {error}") from error
+    if content is None:
+        raise BadPackage("the package's tarball has no package.json")
+    try:
+        return Tarball(
+            msgspec.json.decode(content, type=Description),
+            msgspec.json.decode(content, type=dict[str, Any]),
+            frozenset(files),
+        )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadPackage(f"the package's package.json can't be read: {error}") from error
-    raise BadPackage("the package's tarball has no package.json")
 
 
-def check(description: Description, registry: str = "") -> None:
+def check(tarball: Tarball, registry: str = "") -> None:
     """
     Whether the package may be published (to ``registry``, where it is known), by all that can be known without asking
     the registry. Raises `BadPackage`.
     """
+    check_description(tarball.description, registry)
+    check_settings(tarball.manifest)
+    check_dependencies(tarball.manifest)
+    check_contents(tarball.manifest, tarball.files)
+
+
+def check_description(description: Description, registry: str = "") -> None:
+    """Whether npm takes what package.json says of the package itself. Raises `BadPackage`."""
     if description.private:
         raise BadPackage('package.json says "private": true, so it isn\'t published')
     if not _NAME.match(description.name) or len(description.name) > 214:
@@ -103,9 +148,6 @@ def check(description: Description, registry: str = "") -> None:
     version = _VERSION.match(description.version)
     if version is None:
         raise BadPackage("package.json needs a version like 1.2.3")
-    for key in description.publish_config:
-        if key not in _ALLOWED:
-            raise BadPackage(f"package.json: publishConfig.{key[:100]} isn't allowed here")
     if "tag" in description.publish_config and not _TAG.match(description.tag):
         raise BadPackage("package.json: publishConfig.tag can't be the name of a tag")
     if version[4] is not None and not description.tag:
@@ -113,10 +155,74 @@ def check(description: Description, registry: str = "") -> None:
             f"{description.version} is a prerelease: it needs a tag of its own, so that it doesn't become latest"
             ' ("publishConfig": {"tag": "next"} in package.json)'
         )
-    if registry and description.registry and _address(description.registry) != _address(registry):
+    for key, value in description.publish_config.items():
+        if key != "registry" and not _SCOPED_REGISTRY.match(key):
+            continue
+        if not isinstance(value, str) or (registry and _address(value) != _address(registry)):
+            raise BadPackage(
+                f"package.json: publishConfig.{key[:100]} is {str(value)[:200]}, but this project publishes to "
+                f"{registry or 'the registry that npm is set up for'}"
+            )
+
+
+def check_settings(manifest: Mapping[str, Any]) -> None:
+    """
+    Whether npm does what package.json's ``publishConfig`` asks for. Raises `BadPackage`. What another package manager
+    would put in the place of package.json's own values is no matter if it is there already.
+    """
+    settings = manifest.get("publishConfig", {})
+    for key, value in settings.items():
+        shown = f"package.json: publishConfig.{key[:100]}"
+        if key in _REPLACING and manifest.get(key) != value:
+            raise BadPackage(
+                f"{shown} is for pnpm and yarn, which replace `{key}` by it when they pack; npm doesn't, so another "
+                f"package would be published than is meant. Let a `prepack` script write `{key}` into package.json"
+            )
+        if key == "directory" and value not in (".", "./"):
+            raise BadPackage(
+                f"{shown} is for pnpm and lerna, which pack the folder {str(value)[:100]} instead; npm doesn't, so "
+                "another package would be published than is meant"
+            )
+        if key == "executableFiles" and value:
+            raise BadPackage(f"{shown} is for pnpm; npm makes only the files of `bin` executable")
+        known = key in _ALLOWED or key in _REPLACING or key in ("directory", "executableFiles")
+        if not known and not _SCOPED_REGISTRY.match(key):
+            raise BadPackage(f"{shown} isn't allowed here")
+
+
+def check_dependencies(manifest: Mapping[str, Any]) -> None:
+    """Whether who installs the package gets what it depends on. Raises `BadPackage`."""
+    bad = list(find_uninstallable(manifest))
+    if bad:
+        raise BadPackage("the package couldn't be installed: package.json's " + _joined(bad))
+
+
+def check_contents(manifest: Mapping[str, Any], files: frozenset[str]) -> None:
+    """Whether the tarball's ``files`` have what package.json says of them. Raises `BadPackage`."""
+    missing = list(find_missing(manifest, files))
+    if missing:
         raise BadPackage(
-            f"package.json: publishConfig.registry is {description.registry}, but this project publishes to {registry}"
+            f"the package isn't what its package.json says: {_joined(missing)}. No such file is in it; it has "
+            f"{_listed(sorted(files))}. A build step or a `prepack` script must make what is missing, and `files` in "
+            "package.json name it"
         )
+    unmatched = find_unmatched(manifest, files)
+    if unmatched and is_empty(files):
+        raise BadPackage(
+            f"the package is empty: `files` in package.json names {_listed(unmatched)}, and there is no such file; it "
+            f"has {_listed(sorted(files))}"
+        )
+
+
+def _joined(clauses: list[str]) -> str:
+    more = len(clauses) - _MOST_SHOWN
+    return "; ".join(clauses[:_MOST_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _MOST_SHOWN
+    shown = ", ".join(name[:100] for name in names[:_MOST_SHOWN])
+    return shown + (f" and {more} more" if more > 0 else "")
 
 
 def older(version: str, than: str) -> bool:

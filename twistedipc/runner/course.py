@@ -30,7 +30,17 @@ from twistedipc.builds.attempt import (
     read_file,
     write_file,
 )
-from twistedipc.builds.plan import LOCK_FILES, MAX_FILE, PLAN_FILE, BadPlan, Plan, make_plan
+from twistedipc.builds.plan import (
+    AFTER_PACKING,
+    BEFORE_PACKING,
+    LOCK_FILES,
+    MAX_FILE,
+    PLAN_FILE,
+    BadPlan,
+    Plan,
+    make_plan,
+    package_scripts,
+)
 from twistedipc.runner.aliases import without_colon
 from twistedipc.runner.capture import Capture
 from twistedipc.runner.control import Control, Doorbell
@@ -124,6 +134,8 @@ class Course:
         for step in plan.steps:
             self._step(step.name, shell=step.run, environment=environment)
         publish = self._spec.publish
+        if publish.npm:
+            self._run_package_scripts(environment)
         if publish.static or publish.npm or plan.output or any((self._work / o).is_dir() for o in plan.outputs):
             # What is packed holds still: nothing that the build has left running can change it.
             self._kill_all()
@@ -133,6 +145,23 @@ class Course:
             self._artifact = read_file(self._folder / "artifact.json", ArtifactFile)
         if publish.npm:
             self._publish()
+
+    def _run_package_scripts(self, environment: Mapping[str, str]) -> None:
+        """
+        Run what package.json wants to be run before it is packed, in npm's order for a publication, as steps of the
+        build: the package is then packed and published without any script, so none is near the registry's token.
+        """
+        try:
+            scripts = package_scripts(_read_small(self._work / "package.json"))
+        except BadPlan as error:
+            self._steps.note("error", str(error))
+            raise _End("failed", str(error)) from error
+        for name in BEFORE_PACKING:
+            if name in scripts:
+                self._step(name, shell=f"npm run {name}", environment=environment)
+        never = [name for name in AFTER_PACKING if name in scripts]
+        if never:
+            self._steps.note("info", f"not run, since the package is published as it was packed: {', '.join(never)}")
 
     def _plan(self) -> Plan:
         try:
@@ -167,6 +196,9 @@ class Course:
         environment = {**self._base(), "NODE_AUTH_TOKEN": permit.token}
         self._step("publish", own="twistedipc.publish.npm", environment=environment)
         self._published = read_file(self._folder / "published.json", list[Published]) or []
+        for published in self._published:
+            if published.notice:
+                self._steps.note("warning", published.notice)
 
     def _make_folders(self) -> bool:
         try:

@@ -384,6 +384,7 @@ def _clean_published(published: Published) -> Published:
         integrity=text(published.integrity),
         status=published.status,
         registry=text(published.registry),
+        notice=text(published.notice),
     )
 
 

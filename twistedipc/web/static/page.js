@@ -277,7 +277,8 @@ function showBuild(id, wanted) {
       attempt.builder ? fact("on", attempt.builder) : null,
       attempt.started && attempt.ended ? fact("took", duration(Date.parse(attempt.ended) - Date.parse(attempt.started))) : null,
       build.state === "queued" && build.position !== null ? fact("queued before it", String(build.position)) : null,
-      ...attempt.published.map((each) => fact("npm", `${each.name}@${each.version} (${words(each.status)})`)));
+      ...attempt.published.map((each) => fact("npm",
+        `${each.name}@${each.version} (${words(each.status)})${each.notice ? `: ${each.notice}` : ""}`)));
     if (build.attempts.length > 1) {
       facts.append(el("span", {}, "attempts ", ...build.attempts.flatMap((each) => [
         each.number === number ? el("b", {}, String(each.number)) : el("a", { href: `#/builds/${id}/${each.number}` }, String(each.number)), " "])));
