@@ -61,6 +61,15 @@ def test_init_writes_over_nothing(tmp_path: Path) -> None:
         assert (folder / name).read_text() == "mine"
 
 
+def test_init_in_a_folder_whose_path_is_too_long_for_the_links_socket(tmp_path: Path) -> None:
+    """It is said at once, and not by the service that is started next."""
+    folder = tmp_path / ("x" * 100)
+    result = run("init", str(folder))
+    assert result.exit_code == ExitCode.USAGE
+    assert "the path of a UNIX socket has at most" in result.output
+    assert not folder.exists()
+
+
 def test_init_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert run("init", str(tmp_path / "file/folder")).exit_code == 2

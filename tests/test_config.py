@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import make_url
 from twisted.python.usage import UsageError
 
+from twistedipc.ipc.endpoints import parse_listened
 from twistedipc.taps.builder import HANDOVER, Options
 from twistedipc.taps.config import (
     DEFAULT_PATH,
@@ -60,6 +61,19 @@ def test_the_ledger_is_in_the_data_folder_whatever_that_is_called(tmp_path: Path
     """In the text of an address "%25" is a per cent sign: the service looked for its database in another folder."""
     config = apiserver(tmp_path, f'data = "{name}"\nlink.dial = ["unix:link.sock"]\n')
     assert config.database_url.database == str(tmp_path / name / "ledger.sqlite")
+
+
+@pytest.mark.parametrize("name", ["a:b", "a\\b", "50% off", "a b"])
+def test_the_links_socket_is_beside_the_file_whatever_the_folder_is_called(tmp_path: Path, name: str) -> None:
+    """A colon was written as Twisted's endpoints want it, and the link took the backslash for a part of the path."""
+    folder = tmp_path / name
+    folder.mkdir()
+    config = builder(folder, 'data = "d"\nlink.listen = ["unix:link.sock", "unix:x\\\\:y.sock:mode=0660"]\n')
+    places = [parse_listened(text, has_key=False) for text in config.link.listen]
+    assert [(place.path, place.mode) for place in places] == [
+        (f"{folder}/link.sock", 0o600),
+        (f"{folder}/x:y.sock", 0o660),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +292,7 @@ def test_releases_below_a_path_of_the_apis_host_are_refused(tmp_path: Path, url:
         ("unix:./../link.sock", "unix:{1}/link.sock"),
         ("unix:/run/link.sock", "unix:/run/link.sock"),
         ("unix:address=link.sock:mode=660", "unix:{0}/link.sock:mode=660"),
-        (r"unix:a\:b", r"unix:{0}/a\:b"),
+        (r"unix:a\:b", "unix:{0}/a:b"),
         ("tcp:127.0.0.1:7000", "tcp:127.0.0.1:7000"),
     ],
 )

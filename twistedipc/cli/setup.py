@@ -15,6 +15,8 @@ import click
 
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import note
+from twistedipc.ipc.endpoints import parse_listened
+from twistedipc.ipc.errors import BadEndpoint
 from twistedipc.ipc.keys import write_key
 from twistedipc.taps.config import DEFAULT_PATH
 from twistedipc.taps.nodejs import find_node, link_wheel_node
@@ -178,6 +180,14 @@ def init(folder: Path, local_repositories: bool) -> None:
     for name in ("apiserver.toml", "builder.toml", "link.key"):
         if os.path.lexists(folder / name):
             raise Failure(ExitCode.USAGE, f"{folder / name} is there already; nothing was written")
+    try:
+        parse_listened(f"unix:{folder / 'link.sock'}", has_key=True)
+    except BadEndpoint as error:
+        raise Failure(
+            ExitCode.USAGE,
+            f"the socket of the link can't be in {folder}: {error}; choose a folder with a shorter path (`data` in "
+            "both files may be anywhere). Nothing was written",
+        ) from error
     try:
         path_of_steps = node_path(folder / "node")
         write_setup(folder, Setup(local_repositories=local_repositories, steps_path=path_of_steps or ""))

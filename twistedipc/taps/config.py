@@ -375,9 +375,9 @@ class _Source:
         """``[link]`` checked, with the paths in its endpoints made absolute."""
         with self:
             self.key = "link.listen"
-            listen = [text if text in _BARE else self.endpoint(text) for text in link.listen]
+            listen = [text if text in _BARE else self.link_endpoint(text) for text in link.listen]
             self.key = "link.dial"
-            dial = [text if text in _BARE else self.endpoint(text) for text in link.dial]
+            dial = [text if text in _BARE else self.link_endpoint(text) for text in link.dial]
             self.key = "link"
             if not listen and not dial:
                 raise ValueError("needs at least one endpoint in listen or in dial")
@@ -395,8 +395,13 @@ class _Source:
                 raise ValueError("is needed to listen on tls:")
         return msgspec.structs.replace(link, listen=listen, dial=dial)
 
+    def link_endpoint(self, text: str) -> str:
+        """An endpoint of a link, as `endpoint` takes it and as ``ipc.endpoints`` does: that escapes nothing."""
+        escaped = self.endpoint(text)
+        return re.sub(r"\\(.)", r"\1", escaped) if escaped.startswith("unix:") else escaped
+
     def endpoint(self, text: str) -> str:
-        """An endpoint, the path of a ``unix:`` one made absolute."""
+        """An endpoint as Twisted takes it, the path of a ``unix:`` one made absolute."""
         kind, separator, rest = text.partition(":")
         if not separator or not rest:
             raise ValueError(f"{text!r} isn't an endpoint such as tcp:8080 or unix:link.sock")
