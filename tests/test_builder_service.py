@@ -125,7 +125,7 @@ class Reactor(Clock):
         super().__init__()
         self.threads = Threads()
         self.runners: list[Runner] = []
-        self.can_spawn = True
+        self.cannot_spawn: Exception | None = None
 
     def getThreadPool(self) -> Threads:
         """As Twisted's."""
@@ -141,8 +141,8 @@ class Reactor(Clock):
 
     def spawnProcess(self, protocol: ProcessProtocol, _program: str, argv: list[str], **more: Any) -> None:
         """As Twisted's."""
-        if not self.can_spawn:
-            raise OSError("fork: no more processes")
+        if self.cannot_spawn is not None:
+            raise self.cannot_spawn
         self.runners.append(Runner(protocol, Path(argv[4]), more["childFDs"][3]))
 
 
@@ -561,6 +561,44 @@ class Trouble(BuilderCase):
         self.assertIn("No space", declined.reason)
         self.assertEqual([], self.folders())
 
+    def test_a_builder_that_fails_at_an_offer_declines_it_and_says_why(self) -> None:
+        """It said nothing: the attempt stayed `offered` until it expired, and the reason was in no one's sight."""
+
+        def broken(*_: object) -> None:
+            raise TypeError("Encoding objects of type Size is unsupported")
+
+        def taken(*_: object) -> None:
+            raise FileExistsError(errno.EEXIST, "File exists", f"{self.settings.attempts}/\udcff")
+
+        self.link()
+        for module, what, failure, said in (
+            (service_module, "spec_of", broken, "TypeError: Encoding objects of type Size is unsupported"),
+            (held_module, "write_file", broken, "TypeError: Encoding objects"),
+            (service_module, "HeldAttempt", broken, "TypeError: Encoding objects"),
+            (service_module, "why_impossible", broken, "TypeError: Encoding objects"),
+            (service_module, "create_folder", taken, f"File exists ({self.settings.attempts}/?)"),
+        ):
+            with self.subTest(what=what):
+                patch = self.patch(module, what, failure)
+                self.say(offer())
+                patch.restore()
+                (declined,) = self.apiserver.take(m.Decline)
+                self.assertIn(said, declined.reason)
+                self.assertEqual([], self.folders())
+                # A bug has its traceback in the log; what a disk says is a sentence.
+                self.assertEqual(failure is broken, bool(self.flushLoggedErrors(TypeError)))
+        self.run_one()
+
+    def test_a_reason_of_any_length_can_be_sent(self) -> None:
+        def long(*_: object) -> None:
+            raise ValueError("x" * FRAME_LIMIT)
+
+        self.link()
+        self.patch(service_module, "spec_of", long)
+        self.say(offer())
+        self.assertEqual(1, len(self.apiserver.take(m.Decline)))
+        self.flushLoggedErrors(ValueError)
+
     def test_a_nearly_full_disk_declines_and_what_runs_may_know(self) -> None:
         free = 5000
         self.settings = msgspec.structs.replace(self.settings, reserve=5000)
@@ -616,13 +654,15 @@ class Trouble(BuilderCase):
 
     def test_a_start_that_fails_is_said(self) -> None:
         self.link()
-        self.reactor.can_spawn = False
-        self.say(offer())
-        self.say(m.Go(attempt="1-1", lease=LEASE))
-        self.later()
-        (final,) = self.apiserver.take(m.Final)
-        self.assertEqual("failed", final.result.outcome)
-        self.assertEqual(1, len(self.flushLoggedErrors(OSError)))
+        for number, error in enumerate((OSError("fork: no more processes"), ValueError("embedded null byte")), 1):
+            self.reactor.cannot_spawn = error
+            self.say(offer(f"{number}-1"))
+            self.say(m.Go(attempt=f"{number}-1", lease=LEASE))
+            self.later()
+            (final,) = self.apiserver.take(m.Final)
+            self.assertEqual("failed", final.result.outcome)
+            self.assertIn(str(error), final.result.reason)
+            self.assertEqual(1, len(self.flushLoggedErrors(type(error))))
 
     def test_broken_folders_harm_no_others(self) -> None:
         self.link()

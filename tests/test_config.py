@@ -168,7 +168,8 @@ def test_a_full_builder(tmp_path: Path) -> None:
     # The operator's values aren't held to the rules for projects, and an empty one is a value.
     assert config.environment == {"NODE_OPTIONS": "--max-old-space-size=4096", "EMPTY": ""}
     assert config.limits.timeout == 60.0
-    assert config.limits.reserve == 3 << 29
+    assert config.limits.reserve is not None
+    assert config.limits.reserve.bytes == 3 << 29
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,8 @@ def test_a_full_builder(tmp_path: Path) -> None:
     [("0", 0), ("4096", 4096), ("'4096'", 4096), ("'20 MB'", 20_000_000), ("'2mib'", 2 << 20), ("''", None)],
 )
 def test_sizes(tmp_path: Path, text: str, size: int | None) -> None:
-    assert builder(tmp_path, f"{BUILDER}limits.reserve = {text}\n").limits.reserve == size
+    reserve = builder(tmp_path, f"{BUILDER}limits.reserve = {text}\n").limits.reserve
+    assert (None if reserve is None else reserve.bytes) == size
 
 
 def test_an_empty_string_is_a_missing_key(tmp_path: Path) -> None:

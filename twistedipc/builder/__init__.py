@@ -4,5 +4,6 @@ and no line that isn't on disk.
 
 ``service`` (the whole, and one data folder's owner) holds ``held`` attempts (one folder each, by its phase),
 ``doorbell`` (runners say that there is something new), ``forwarding`` (journals → link, in turn and within credit),
-``upload`` (archives → the apiserver) and ``link`` (what the apiserver says becomes what is done).
+``offers`` (what can't be taken, and why), ``upload`` (archives → the apiserver) and ``link`` (what the apiserver says
+becomes what is done).
 """

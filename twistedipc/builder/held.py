@@ -130,17 +130,29 @@ def spec_of(offer: Offer, settings: Settings, cgroups: str = "") -> Spec:
 
 
 def create_folder(settings: Settings, spec: Spec) -> Path:
-    """Write a new attempt down, durably: after this it is accepted. Blocks on the disk."""
+    """
+    Write a new attempt down, durably: after this it is accepted. Blocks on the disk. When it fails, nothing is left of
+    it. Raises OSError, and whatever keeps ``spec`` from being encoded.
+    """
     folder = settings.attempts / f"{spec.attempt}-{spec.lease}"
     folder.mkdir(mode=0o700)
     try:
         write_file(folder / "spec.json", spec)
         sync_folder(settings.attempts)
-    except OSError:
+    except BaseException:
         # The disk is full, probably: what each offer would leave behind adds up.
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete an attempt's folder, of which nothing runs. Blocks on the disk."""
+    # Renamed first, so that a folder is never found half deleted.
+    doomed = folder.with_name(f".{folder.name}")
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(folder, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def read_result(folder: Path) -> Result | None:
@@ -220,7 +232,7 @@ class HeldAttempt:
             self._spawn(reactor, lock, exited)
         except FileExistsError:
             raise  # it was started before: that mark is not ours to take back
-        except OSError:
+        except Exception:
             # There is no runner, and never was one: what says otherwise must go, or it could not be tried again.
             (self.folder / "starting").unlink(missing_ok=True)
             raise
@@ -321,11 +333,7 @@ class HeldAttempt:
     def remove(self) -> None:
         """Delete the folder, once its runner is gone. Blocks on the disk: for a thread."""
         kill_remains(self.folder, self.spec.cgroups)
-        # Renamed first, so that a folder is never found half deleted.
-        doomed = self.folder.with_name(f".{self.folder.name}")
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(self.folder, doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        remove_folder(self.folder)
 
     def alive(self) -> bool:
         """Whether its runner lives."""

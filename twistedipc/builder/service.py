@@ -30,8 +30,9 @@ from twisted.web.client import Agent, RequestTransmissionFailed, ResponseFailed,
 
 from twistedipc.builder.doorbell import listen
 from twistedipc.builder.forwarding import Forwarding
-from twistedipc.builder.held import HeldAttempt, Phase, Settings, create_folder, spec_of
+from twistedipc.builder.held import HeldAttempt, Phase, Settings, create_folder, remove_folder, spec_of
 from twistedipc.builder.link import ApiserverLink
+from twistedipc.builder.offers import sendable, why_failed, why_impossible
 from twistedipc.builder.reactor import BuilderReactor
 from twistedipc.builder.upload import NoArchive, UploadFailed, WrongArchive, upload
 from twistedipc.builds import messages as m
@@ -303,44 +304,56 @@ class BuilderService(MultiService):
         return next((h for h in self._held.values() if h.spec.attempt == attempt and not h.forgetting), None)
 
     async def offered(self, link: ApiserverLink, offer: m.Offer) -> None:
-        """Write the attempt down and accept it, or decline it."""
+        """
+        Write the attempt down and accept it, or decline it. Whatever goes wrong is a reason to decline: an offer
+        without an answer would keep the attempt from all other builders until it expires.
+        """
         crash_point(CrashPoint.BUILDER_OFFER_RECEIVED)
-        reason = self._why_not(offer)
-        if not reason:
-            self._accepting.add(offer.attempt)
-            try:
-                spec = spec_of(offer, self._settings, self._cgroups)
-                folder = await self._in_thread(create_folder, self._settings, spec)
-                crash_point(CrashPoint.BUILDER_SPEC_WRITTEN)
-                held = HeldAttempt(folder, spec, CreditWindow(self._credit, self._link_credit))
-                self._hold(held)
-            except OSError as error:
-                reason = f"it can't be written down: {error.strerror}"
-            finally:
-                self._accepting.discard(offer.attempt)
+        held: HeldAttempt | None = None
+        try:
+            reason = self._why_not(offer)
+            if not reason:
+                held = await self._write_down(offer)
+        except CancelledError:
+            raise  # the service stops
+        except Exception as error:
+            reason = why_failed(error)
+            if not isinstance(error, OSError):
+                self._log.failure("an offer of {attempt} failed", attempt=offer.attempt)
         if link is not self._link:
-            if not reason and self._link is not None:
+            if held is not None and self._link is not None:
                 # The sync on that link went out without it, so the apiserver has taken the offer back.
                 self.forget(held, kill=False)
             return  # without a link, the next sync tells that it is held
-        if reason:
-            link.send(m.Decline(attempt=offer.attempt, lease=offer.lease, reason=reason))
+        if held is None:
+            self._log.info("declined {attempt}: {reason}", attempt=offer.attempt, reason=reason)
+            link.send(m.Decline(attempt=offer.attempt, lease=offer.lease, reason=sendable(reason)))
             return
         held.synced = True
         link.send(m.Accept(attempt=offer.attempt, lease=offer.lease))
         crash_after_turn(self._reactor, CrashPoint.BUILDER_ACCEPT_SENT)
 
-    def _why_not(self, offer: m.Offer) -> str:
+    async def _write_down(self, offer: m.Offer) -> HeldAttempt:
+        """Make the attempt's folder, and hold it. Raises OSError, and what a bug or a broken disk may."""
+        self._accepting.add(offer.attempt)
         try:
-            names.attempt(offer.attempt)
-            names.lease(offer.lease)
-            names.project(offer.project)
-            names.repository(offer.repository, local=True)  # which ones are allowed is the apiserver's to say
-            names.ref(offer.ref)
-            names.environment(offer.environment)
-            names.environment(offer.parameters)
-        except names.BadValue as error:
-            return str(error)
+            spec = spec_of(offer, self._settings, self._cgroups)
+            folder = await self._in_thread(create_folder, self._settings, spec)
+            crash_point(CrashPoint.BUILDER_SPEC_WRITTEN)
+            try:
+                held = HeldAttempt(folder, spec, CreditWindow(self._credit, self._link_credit))
+            except Exception:
+                await self._in_thread(remove_folder, folder)
+                raise
+        finally:
+            self._accepting.discard(offer.attempt)
+        self._hold(held)
+        return held
+
+    def _why_not(self, offer: m.Offer) -> str:
+        impossible = why_impossible(offer)
+        if impossible:
+            return impossible
         if self._draining:
             return "the builder is draining"
         if self.attempt_held(offer.attempt) is not None or offer.attempt in self._accepting:
@@ -363,8 +376,8 @@ class BuilderService(MultiService):
             held.start(self._reactor, self.look)
             crash_point(CrashPoint.BUILDER_RUNNER_SPAWNED)
             held.starting = False
-        except OSError as error:
-            if error.errno in PASSING_ERRORS:
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in PASSING_ERRORS:
                 held.starting = True  # the next look tries again
                 self._log.error("{name} can't be started yet: {error}", name=held.name, error=error)
                 return

@@ -86,7 +86,7 @@ def makeService(options: Options) -> IService:
         timeout=config.limits.timeout,
         idle_timeout=config.limits.idle_timeout,
         grace=config.limits.grace,
-        reserve=config.limits.reserve,
+        reserve=None if config.limits.reserve is None else config.limits.reserve.bytes,
     )
     service = BuilderService(
         reactor,

@@ -47,8 +47,14 @@ RELEASES_LISTEN = ("tcp:8081:interface=127.0.0.1", "tcp:8081:interface=127.0.0.2
 Positive = Annotated[float, Meta(gt=0, le=86400)]
 
 
-class Size(int):
-    """A number of bytes; in a file also a string with a unit."""
+class Size:
+    """
+    A number of bytes; in a file also a string with a unit. Not a subclass of `int`, which would be taken for one
+    everywhere and which the encoder of JSON refuses: whoever wants the number takes ``bytes``.
+    """
+
+    def __init__(self, bytes: int) -> None:
+        self.bytes = bytes
 
 
 class ConfigError(Exception):
@@ -433,7 +439,7 @@ def _size(value: object) -> Size:
     unit = _UNITS.get(match[2].upper()) if match is not None else None
     if match is None or unit is None:
         raise ValueError('expected a size such as "1.5 GiB", or a number of bytes')
-    return Size(float(match[1]) * unit)
+    return Size(int(float(match[1]) * unit))
 
 
 #: msgspec's words for types, and those of a configuration file

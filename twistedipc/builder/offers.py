@@ -1,0 +1,41 @@
+"""
+What a builder makes of an offer: whether it can be, and what is said of one that failed. Used by ``service``.
+"""
+
+from __future__ import annotations
+
+from twistedipc.builds import names
+from twistedipc.builds.messages import Offer
+
+#: The most characters of a reason that is sent.
+REASON_LIMIT = 500
+
+
+def why_impossible(offer: Offer) -> str:
+    """What is wrong with the offer itself, in a sentence; "" if nothing is."""
+    try:
+        names.attempt(offer.attempt)
+        names.lease(offer.lease)
+        names.project(offer.project)
+        names.repository(offer.repository, local=True)  # which ones are allowed is the apiserver's to say
+        names.ref(offer.ref)
+        names.environment(offer.environment)
+        names.environment(offer.parameters)
+    except names.BadValue as error:
+        return str(error)
+    return ""
+
+
+def why_failed(error: Exception) -> str:
+    """A sentence for a person, of what kept the builder from writing an attempt down."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        reason = f"the builder can't write the attempt down: {error.strerror}{where}"
+    else:
+        reason = f"the builder failed at the offer: {type(error).__name__}: {error}"
+    return sendable(reason)
+
+
+def sendable(reason: str) -> str:
+    """The reason as a link can carry it: not too long, and without what a path may hold and JSON can't."""
+    return reason[:REASON_LIMIT].encode("utf-8", "replace").decode("utf-8")
