@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,7 @@ from twistedipc.cli import main as entry
 from twistedipc.cli.client import Client
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.main import COMMANDS, commands
+from twistedipc.cli.waiting import WaitingNotes
 from twistedipc.web.schemas import End
 
 
@@ -306,6 +308,31 @@ def test_build_and_follow(server: Server) -> None:
     assert result.stdout == "one\ntwo\n"
     assert result.stderr.endswith("log complete, verified (2 lines)\nbuild 7 succeeded\n")
     assert "\x1b[32mone" in run(server, "build", "shop", "--follow", "--color").stdout
+
+
+def test_why_a_build_waits_is_said_while_it_is_followed(server: Server) -> None:
+    """A followed build that was queued showed nothing at all. What only counts down isn't said again."""
+
+    def waiting(text: str) -> Say:
+        return as_json(
+            {**DETAIL, "state": "queued", "waiting": {"code": "slots", "text": text, "position": 1, "until": None}}
+        )
+
+    texts = ["b is away for 3 s", "b is away for 2 min", "all 2 slots are taken"]
+    server.on("GET /api/v1/builds/7", *(waiting(text) for text in texts), as_json(DETAIL))
+    said: list[str] = []
+    over = threading.Event()
+
+    def say(text: str) -> None:
+        said.append(text)
+        if len(said) == 2:
+            over.set()
+
+    with WaitingNotes(Client(server.url, "t"), 7, say, first=0.0, interval=0.01):
+        assert over.wait(10)
+    assert said == ["build 7 waits: b is away for 3 s", "build 7 waits: all 2 slots are taken"]
+    server.on("GET /api/v1/builds/7", waiting("no builder is linked"))
+    assert "no builder is linked" in run(server, "show", "7").stdout
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled", "timed_out", "lost"])

@@ -50,7 +50,6 @@ WITHOUT_TWISTED = [
     "publish/archive.py",
     "publish/npm.py",
     "publish/pack.py",
-    "publish/site_paths.py",
 ]
 
 

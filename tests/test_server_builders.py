@@ -6,6 +6,7 @@ about a void lease is answered with `Stop`. The builder here is the test, which 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ from twistedipc.server.dispatch import OFFER_EXPIRES, QueueDispatch
 from twistedipc.server.gists import ROUND_INTERVAL, Gists
 from twistedipc.server.logs import LogStore
 from twistedipc.server.releasing import Releasing
+from twistedipc.server.resting import DECLINED_PAUSE, LONGEST_PAUSE_ALONE
 from twistedipc.server.states import Feed
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage import artifacts, attempts, projects, releases
@@ -288,9 +290,11 @@ class BuilderLinks(LinkCase):
         one, two = Builder(self.apiserver, "one"), Builder(self.apiserver, "two")
         one.sync(slots=1)
         two.sync(slots=2)
-        offers = one.take(m.Offer) + two.take(m.Offer)
-        self.assertEqual(sorted(names[:3]), sorted(offer.attempt for offer in offers))
-        first = offers[0]
+        (first,) = one.take(m.Offer)
+        (second,) = two.take(m.Offer)
+        two.run(second)
+        (third,) = two.take(m.Offer)
+        self.assertEqual(sorted(names[:3]), sorted(offer.attempt for offer in (first, second, third)))
         one.run(first)
         one.say(m.Final(attempt=first.attempt, lease=first.lease, result=result()))
         self.assertEqual([names[3]], [offer.attempt for offer in one.take(m.Offer)])
@@ -319,6 +323,131 @@ class BuilderLinks(LinkCase):
         one.say(m.Decline(attempt=offer.attempt, lease=offer.lease, reason="no room"))
         two.run(self.offered(two))
         self.assertEqual([], one.take(m.Offer))
+
+    def test_who_declined_and_why_is_said_as_long_as_it_waits(self) -> None:
+        """Its reason stayed empty: only the apiserver's log had it."""
+        attempt = self.ledger.queue()
+        builder = Builder(self.apiserver)
+        builder.sync()
+        offer = self.offered(builder)
+        builder.say(m.Decline(attempt=attempt, lease=offer.lease, reason="the disk is full"))
+        row = self.apiserver.row(attempt)
+        self.assertEqual((AttemptState.QUEUED, 1), (row.state, row.number))
+        self.assertEqual("builder one declined it: the disk is full", row.reason)
+        self.assertEqual(row.reason, self.apiserver.changes[-1].reason)
+        self.apiserver.clock.advance(DECLINED_PAUSE)
+        builder.run(self.offered(builder))
+        self.assertEqual("", self.apiserver.row(attempt).reason)
+
+    def test_a_builder_that_has_taken_nothing_yet_is_offered_one_at_a_time(self) -> None:
+        """A builder that never answers kept as many attempts from the others as it had slots."""
+        for _ in range(4):
+            self.ledger.queue()
+        builder = Builder(self.apiserver)
+        builder.sync(slots=4)
+        first = self.offered(builder)
+        builder.run(first)
+        self.assertEqual(3, len(builder.take(m.Offer)))
+
+    def test_a_builder_that_never_answers_gets_nothing_while_another_is_free(self) -> None:
+        """With three free slots it was offered everything, again and again, while the other was idle."""
+        deaf, good = Builder(self.apiserver, "deaf"), Builder(self.apiserver, "good")
+        deaf.sync(slots=3)
+        good.sync(slots=1)
+        names = [self.ledger.queue() for _ in range(6)]
+        self.apiserver.dispatch.wake()
+        ended: list[str] = []
+        while offers := good.take(m.Offer):
+            (offer,) = offers
+            good.run(offer)
+            good.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result()))
+            ended.append(offer.attempt)
+            if len(ended) == 5:
+                self.apiserver.clock.advance(OFFER_EXPIRES)
+        self.assertEqual(sorted(names), sorted(ended))
+        self.assertEqual(1, len(deaf.take(m.Offer)))
+
+    def test_a_builder_that_declines_everything_rests_longer_each_time(self) -> None:
+        broken, busy = Builder(self.apiserver, "broken"), Builder(self.apiserver, "busy")
+        busy.sync(slots=1)
+        self.ledger.queue()
+        self.apiserver.dispatch.wake()
+        busy.run(self.offered(busy))
+        broken.sync(slots=3)
+        for _ in range(30):
+            self.ledger.queue()
+        self.apiserver.dispatch.wake()
+        asked: list[float] = []
+        for _ in range(200):
+            for offer in broken.take(m.Offer):
+                asked.append(self.apiserver.clock.seconds())
+                broken.say(m.Decline(attempt=offer.attempt, lease=offer.lease, reason="broken"))
+            self.apiserver.clock.advance(1.0)
+        self.assertEqual([2, 4, 8, 16, 32, 64], [after - before for before, after in itertools.pairwise(asked)])
+
+    def test_a_builder_that_was_started_again_is_asked_at_once(self) -> None:
+        """Whoever mends it doesn't wait for the end of a pause."""
+        other = Builder(self.apiserver, "other")
+        other.sync(slots=1)
+        self.ledger.queue()
+        self.apiserver.dispatch.wake()
+        other.run(self.offered(other))
+        self.ledger.queue()
+        builder = Builder(self.apiserver)
+        builder.sync()
+        offer = self.offered(builder)
+        builder.say(m.Decline(attempt=offer.attempt, lease=offer.lease, reason="no git"))
+        builder.lose()
+        again = Builder(self.apiserver)
+        again.sync()
+        self.assertEqual([], again.take(m.Offer))
+        again.lose()
+        mended = Builder(self.apiserver, incarnation="i2")
+        mended.sync()
+        mended.run(self.offered(mended))
+
+    def test_what_a_builder_cannot_take_does_not_keep_it_from_the_rest(self) -> None:
+        poison = self.ledger.queue()
+        others = [self.ledger.queue() for _ in range(3)]
+        builder = Builder(self.apiserver)
+        builder.sync(slots=1)
+        taken: list[str] = []
+        for _ in range(60):
+            for offer in builder.take(m.Offer):
+                if offer.attempt == poison:
+                    builder.say(m.Decline(attempt=poison, lease=offer.lease, reason="can't be"))
+                else:
+                    builder.run(offer)
+                    builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result()))
+                    taken.append(offer.attempt)
+            self.apiserver.clock.advance(1.0)
+        self.assertEqual(others, taken)
+
+    def test_an_attempt_that_gets_no_answer_is_put_behind_the_others(self) -> None:
+        """There is but one builder, so it isn't left to rest; what it didn't answer isn't asked first again, though."""
+        names = [self.ledger.queue() for _ in range(2)]
+        builder = Builder(self.apiserver)
+        builder.sync(slots=1)
+        self.assertEqual(names[0], self.offered(builder).attempt)
+        self.apiserver.clock.advance(OFFER_EXPIRES)
+        self.assertEqual(names[1], self.offered(builder).attempt)
+        self.apiserver.clock.advance(OFFER_EXPIRES)
+        self.assertEqual(1, len(builder.take(m.Offer)))
+        self.assertEqual("builder one didn't answer the offer within 10 s", self.apiserver.row(names[1]).reason)
+
+    def test_a_builder_that_dies_of_each_offer_is_no_new_one_each_time(self) -> None:
+        good = Builder(self.apiserver, "good")
+        good.sync(slots=1)
+        self.ledger.queue()
+        self.apiserver.dispatch.wake()
+        good.run(self.offered(good))
+        attempt = self.ledger.queue()
+        for number in range(5):
+            dying = Builder(self.apiserver, "dying", incarnation=f"i{number}")
+            dying.sync(slots=3)
+            self.assertEqual(1 if number == 0 else 0, len(dying.take(m.Offer)))
+            dying.lose()
+            self.assertEqual(AttemptState.QUEUED, self.apiserver.state(attempt))
 
     def test_a_hole_is_asked_for(self) -> None:
         builder, offer = self.running()
@@ -580,6 +709,75 @@ class BuilderLinks(LinkCase):
             self.apiserver.clock.advance(1)
         self.assertEqual(1, len(builder.take(m.FinalAck)))
         self.assertEqual(AttemptState.SUCCEEDED, self.apiserver.state(offer.attempt))
+
+
+class WhyItWaits(LinkCase):
+    """What is said of a build that doesn't go on: it was `queued`, with an empty reason, whatever the reason was."""
+
+    def why(self, attempt: str, before: int | None = None) -> tuple[str, str]:
+        """What is said of it."""
+        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row(attempt), before)
+        return ("", "") if waiting is None else (waiting.code, waiting.text)
+
+    def test_no_builder(self) -> None:
+        attempt = self.ledger.queue()
+        self.assertEqual(("no_builder", "no builder is linked; position 1 in the queue"), self.why(attempt, 0))
+        self.ledger.queue()
+        builder = Builder(self.apiserver)
+        self.assertEqual("no_builder", self.why(attempt, 0)[0])
+        builder.sync()
+        builder.say(m.Status(slots=2, draining=True))
+        second = self.ledger.queue()
+        self.assertEqual(
+            ("draining", "builder one takes nothing new, and no other builder is linked; position 2 in the queue"),
+            self.why(second, 1),
+        )
+
+    def test_all_slots_are_taken(self) -> None:
+        one, two = Builder(self.apiserver, "one"), Builder(self.apiserver, "two")
+        one.sync(slots=1)
+        two.sync(slots=1)
+        for _ in range(2):
+            self.ledger.queue()
+        self.apiserver.dispatch.wake()
+        one.run(self.offered(one))
+        two.run(self.offered(two))
+        last = self.ledger.queue()
+        self.apiserver.dispatch.wake()
+        self.assertEqual(("slots", "all 2 slots of 2 builders are taken; position 3 in the queue"), self.why(last, 2))
+
+    def test_who_has_declined_and_when_it_is_asked_again(self) -> None:
+        attempt = self.ledger.queue()
+        builder = Builder(self.apiserver)
+        builder.sync()
+        for seconds in (2, 4, 8, 10, 10):
+            offer = self.offered(builder)
+            self.assertEqual(("offered", "builder one is being asked to take it"), self.why(attempt))
+            builder.say(m.Decline(attempt=attempt, lease=offer.lease, reason="no room"))
+            text = f"builder one declined it: no room; it is asked again in {seconds} s; position 1 in the queue"
+            self.assertEqual(("resting", text), self.why(attempt, 0))
+            self.apiserver.clock.advance(2 * LONGEST_PAUSE_ALONE)
+        builder.run(self.offered(builder))
+        self.assertEqual(("", ""), self.why(attempt))
+
+    def test_how_long_a_builder_has_been_away(self) -> None:
+        builder, offer = self.running()
+        builder.lose()
+        since = self.apiserver.now()
+        for _ in range(3):
+            self.apiserver.clock.advance(60)
+        self.apiserver.time = since + 180_000
+        code, text = self.why(offer.attempt)
+        self.assertEqual("away", code)
+        self.assertEqual(
+            "builder one has been away for 3 min; the attempt is lost at 00:10 UTC (in 7 min) unless the builder "
+            "comes back",
+            text,
+        )
+        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row(offer.attempt), None)
+        assert waiting is not None
+        assert waiting.until is not None
+        self.assertLess(abs(since + 600_000 - waiting.until), 100)
 
 
 class Races(LinkCase):

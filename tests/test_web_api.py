@@ -13,6 +13,7 @@ from tests.web_world import Answer, World, connect, eventually, request_bytes
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import Progress
+from twistedipc.server.boundaries import Waiting
 from twistedipc.storage import attempts, logs, releases
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.logs import ChunkItem
@@ -152,7 +153,15 @@ class Builds(World):
         assert (change.build, change.attempt, change.state) == (answer.json["id"], 1, "queued")
         shown = await self.ask("GET", answer.headers["Location"])
         assert shown.json["parameters"] == {"A": "b"}
-        assert shown.json["position"] == 0
+        assert (shown.json["position"], shown.json["waiting"]) == (0, None)
+        self.dispatch.waiting = Waiting(code="no_builder", text="no builder is linked", position=1)
+        shown = await self.ask("GET", f"/api/v1/builds/{shown.json['id']}")
+        assert shown.json["waiting"] == {
+            "code": "no_builder",
+            "text": "no builder is linked",
+            "position": 1,
+            "until": None,
+        }
         assert [each["number"] for each in shown.json["attempts"]] == [1]
         assert shown.json["release_url"] is None
 

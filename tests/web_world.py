@@ -28,7 +28,7 @@ from twisted.web.resource import IResource, Resource
 
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.publish.releases import ReleaseStore
-from twistedipc.server.boundaries import LogEntry, StateChange
+from twistedipc.server.boundaries import LogEntry, StateChange, Waiting
 from twistedipc.server.frames import deflated_frame, text_frame
 from twistedipc.server.logs import Run, run_of
 from twistedipc.server.releasing import NoSuchRelease
@@ -36,7 +36,7 @@ from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage import builds, releases, tokens
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.rows import ReleaseRow, TokenRow
+from twistedipc.storage.rows import AttemptRow, ReleaseRow, TokenRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.web.auth import Tickets
 from twistedipc.web.context import WebContext
@@ -269,6 +269,10 @@ class TwinDispatch:
         self._world = world
         self.linked = 2
         self.woken = 0
+        self.waiting: Waiting | None = None
+
+    def why_waiting(self, row: AttemptRow, before: int | None) -> Waiting | None:
+        return self.waiting
 
     def wake(self) -> None:
         self.woken += 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import uuid
 
 import click
@@ -26,6 +28,7 @@ from twistedipc.cli.output import (
 )
 from twistedipc.cli.printer import LogPrinter, columns_of
 from twistedipc.cli.projects import pairs
+from twistedipc.cli.waiting import WaitingNotes
 from twistedipc.web import said, schemas
 
 build_argument = click.argument("build_id", metavar="BUILD", type=click.IntRange(min=1))
@@ -108,7 +111,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
             ("state", found.state.value),
             ("reason", found.reason),
             ("cancel", "requested" if found.cancel_requested and found.state not in TERMINAL else None),
-            ("queued before it", found.position),
+            ("waiting", found.waiting.text if found.waiting is not None else None),
             ("ref", found.ref),
             ("commit", f"{found.commit[:12]} {found.subject}".strip()),
             ("author", found.author),
@@ -194,15 +197,19 @@ def show_log(client: Client, build_id: int, attempt: int, after: int, *, live: b
     build ended; and tell what to exit with.
     """
     check = LogCheck(after)
+    alone = threading.Lock()  # what waits is said in a thread of its own
     with LogPrinter(sys.stdout, colour=colour, columns=columns_of(sys.stdout), live=live) as printer:
 
         def say(sentence: str) -> None:
-            printer.aside(lambda: note(sentence))
+            with alone:
+                printer.aside(lambda: note(sentence))
 
         messages = follow(client, build_id, attempt, after, say) if live else read(client, build_id, attempt, after)
-        for message in messages:
-            check.see(message)
-            printer.show(message)
+        with WaitingNotes(client, build_id, say) if live else contextlib.nullcontext():
+            for message in messages:
+                check.see(message)
+                with alone:
+                    printer.show(message)
     code, verdict = check.verdict()
     note(f"log {verdict}")
     if live and check.end is not None:

@@ -11,6 +11,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from twistedipc.server.shared import SharedBytes
+from twistedipc.storage.rows import AttemptRow
 
 _T = TypeVar("_T")
 
@@ -211,12 +212,27 @@ class GistFeed(Protocol):
         """What this build says may be another now. Only after the commit."""
 
 
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a build doesn't go on now."""
+
+    code: str  # one of `web.schemas.WaitingCode`
+    text: str  # a sentence without its end, for people
+    position: int | None = None  # in the queue, from 1
+    until: int | None = None  # milliseconds since the epoch: when it is lost, unless its builder is back by then
+
+
 class Dispatch(Protocol):
     """The part of the server that hands attempts to builders."""
 
     @property
     def linked(self) -> int:
         """How many builders are linked now."""
+
+    def why_waiting(self, row: AttemptRow, before: int | None) -> Waiting | None:
+        """
+        Why this attempt doesn't go on now; None if it does, or has ended. ``before``: how many attempts are queued
+        before it.
+        """
 
     def wake(self) -> None:
         """Something was queued: look whether a builder is free. Returns at once."""

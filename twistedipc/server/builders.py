@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,10 +27,12 @@ from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.ipc import CallFailed, NotConnected, Peer, PeerInfo, Vocabulary
 from twistedipc.ipc.load import Load
 from twistedipc.ipc.stream import Hole
+from twistedipc.server.away import Away
 from twistedipc.server.boundaries import GistFeed, StateFeed
 from twistedipc.server.commits import LogCommits
 from twistedipc.server.logs import BadBatch, EndOfLog, LiveLog, LogStore
 from twistedipc.server.releasing import Releasing
+from twistedipc.server.resting import Resting
 from twistedipc.server.states import change_of
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage import artifacts, attempts, logs, projects
@@ -55,10 +57,6 @@ REASON_LIMIT = 500
 
 #: Seconds for a builder that has linked to sync: one that doesn't would keep its attempts from being given up.
 SYNC_DEADLINE = 60.0
-
-#: In how many parts the time is waited for that a builder may be away. What counts is how many have gone by: after this
-#: process itself was stopped for an hour, the builder has all but one of them left to come back.
-AWAY_PARTS = 10
 
 #: Seconds until what the ledger couldn't take is tried again.
 RETRY_INTERVAL = 1.0
@@ -102,7 +100,8 @@ class Builders:
         self._with = collaborators
         self._changed = changed  # a builder came, or has a free slot: the dispatch looks again
         self._linked: dict[str, BuilderLink] = {}
-        self._away: dict[str, IDelayedCall] = {}
+        self.away = Away(collaborators.clock, collaborators.now, collaborators.lost_after, self._give_up)
+        self.resting = Resting(collaborators.clock, changed)
         self._writers: dict[LiveLog, BuilderLink] = {}
         self.commits = LogCommits(collaborators.clock, collaborators.ledger, self._committed, self._refused, self._said)
         self._workflows: set[Deferred[None]] = set()
@@ -113,6 +112,14 @@ class Builders:
     def ready(self) -> list[BuilderLink]:
         """The links that have synced."""
         return [link for link in self._linked.values() if link.synced]
+
+    def others_could(self, builder: str) -> bool:
+        """Whether there is another builder that may be asked now or has its slots full: one that works."""
+        return any(
+            link.slots > 0 and not link.draining and not self.resting.rests(link.peer.info.name)
+            for link in self.ready()
+            if link.peer.info.name != builder
+        )
 
     def link_of(self, builder: str) -> BuilderLink | None:
         """The link of the builder with this name."""
@@ -134,9 +141,8 @@ class Builders:
         if previous is not None:
             previous.superseded = True
             previous.peer.close("superseded", "the same builder has linked again")
-        away = self._away.pop(peer.info.name, None)
-        if away is not None:
-            away.cancel()
+        self.away.back(peer.info.name)
+        self.resting.came(peer.info.name, peer.info.incarnation)
         link = BuilderLink(self, self._with, peer)
         self._linked[peer.info.name] = link
         self._log.info("builder {name} linked from {address}", name=peer.info.name, address=peer.info.address)
@@ -161,14 +167,13 @@ class Builders:
         for name in sorted(names):
             for row in await ledger.write(attempts.disconnected, name, now()):
                 self.announce(row)
-            self._expect(name)
+            self.away.expect(name)
 
     async def stop(self) -> None:
         """Wait for what is under way. The links are closed by then."""
         self._stopping = True
-        for away in self._away.values():
-            away.cancel()
-        self._away.clear()
+        self.away.stop()
+        self.resting.stop()
         await self.commits.stop()
         for workflow in list(self._workflows):
             await workflow
@@ -210,6 +215,7 @@ class Builders:
         """A committed change of state: to whoever listens, and to the log's readers if it is the end."""
         self._with.feed.publish(change_of(row, self._with.now()))
         if row.state in TERMINAL:
+            self.resting.forget_attempt(row.name)
             self._with.gists.changed(row.build)  # what has ended isn't on its way any more
             self._with.grants.revoke(row.name)
             self._with.logs.finish(row.name, EndOfLog(row.lines or 0, row.sha256, row.state.value, row.complete))
@@ -227,14 +233,15 @@ class Builders:
         """This log has ended: nobody writes it any more."""
         self._writers.pop(live, None)
 
-    async def take_back(self, row: AttemptRow, still: Callable[[], bool] = lambda: True) -> bool:
+    async def take_back(self, row: AttemptRow, reason: str = "", still: Callable[[], bool] = lambda: True) -> bool:
         """
-        Void an offer, unless it was accepted or, when the ledger can take it, is ``still`` wanted no more; whether it
-        was voided. For `launch` or a workflow: it must be announced even if whoever found it is gone by then.
+        Void an offer, for a ``reason`` that people are to know, unless it was accepted or, when the ledger can take it,
+        is ``still`` wanted no more; whether it was voided. For `launch` or a workflow: it must be announced even if
+        whoever found it is gone by then.
         """
         ledger, now = self._with.ledger, self._with.now
         back = await self.insist(
-            lambda: ledger.write(attempts.requeue, row.name, row.lease, now()) if still() else _nothing()
+            lambda: ledger.write(attempts.requeue, row.name, row.lease, now(), reason) if still() else _nothing()
         )
         if back is None:
             return False
@@ -260,7 +267,7 @@ class Builders:
         if self._linked.get(link.peer.info.name) is link:
             del self._linked[link.peer.info.name]
         if not link.superseded and not self._stopping:
-            self._expect(link.peer.info.name)
+            self.away.expect(link.peer.info.name)
             self.launch(self._disconnect(link.peer.info.name), "noting a lost link")
 
     async def _disconnect(self, name: str) -> None:
@@ -272,27 +279,14 @@ class Builders:
 
         for row in await self.insist(partial(ledger.read, attempts.leased, name)):
             if row.state is AttemptState.OFFERED:
-                await self.take_back(row, away)
+                await self.take_back(row, still=away)
         gone = await self.insist(lambda: ledger.write(attempts.disconnected, name, now()) if away() else _nothing())
         for row in gone or ():
             self.announce(row)
         self._changed()
 
-    def _expect(self, name: str) -> None:
-        """Wait for the builder to come back, but not for ever."""
-        if name not in self._away:
-            self._wait(name, AWAY_PARTS)
-
-    def _wait(self, name: str, parts: int) -> None:
-        part = self._with.lost_after / AWAY_PARTS
-        self._away[name] = self._with.clock.callLater(part, self._has_waited, name, parts - 1)
-
-    def _has_waited(self, name: str, left: int) -> None:
-        del self._away[name]
-        if left:
-            self._wait(name, left)
-        else:
-            self.launch(self._lose_all(name), f"giving builder {name} up")
+    def _give_up(self, name: str) -> None:
+        self.launch(self._lose_all(name), f"giving builder {name} up")
 
     async def _lose_all(self, name: str) -> None:
         reason = f"builder {name} has been away for {self._with.lost_after:.0f} s"
@@ -330,7 +324,8 @@ class BuilderLink:
         self.draining = False
         self.slots = 0
         self._leases: dict[str, str] = {}  # the attempts that fill its slots, and under which lease
-        self.resting_until = 0.0  # it declined: no offer before this time
+        self._unanswered: dict[str, str] = {}  # those of them that it was offered, and has said nothing of
+        self._proven = False  # on this link it has accepted something, or has brought something
         self._builders = builders
         self._with = collaborators
         self._logs: dict[str, tuple[str, LiveLog]] = {}  # attempt -> its lease and its log, as synced or accepted
@@ -338,7 +333,6 @@ class BuilderLink:
         self._cancelled: dict[str, str] = {}  # attempt -> reason: cancelled while the sync was under way
         self._load = Load(peer)
         self._syncing = False
-        self._rested: IDelayedCall | None = None  # when it may be offered something again
         self._gone = False
         self._deadline = collaborators.clock.callLater(SYNC_DEADLINE, self._not_synced)
 
@@ -347,10 +341,15 @@ class BuilderLink:
 
     @property
     def free_slots(self) -> int:
-        """How many more attempts it could run."""
-        if self.draining or self._gone or self._with.clock.seconds() < self.resting_until:
+        """How many more attempts it may be offered now."""
+        resting, name = self._builders.resting, self.peer.info.name
+        if self.draining or self._gone or resting.rests(name):
             return 0
-        return max(0, min(self.slots, MAX_SLOTS) - len(self._leases))
+        free = max(0, min(self.slots, MAX_SLOTS) - len(self._leases))
+        if not self._proven or resting.trouble(name) is not None:
+            # One at a time, until it takes one: what isn't answered is kept from all other builders for a while.
+            return min(free, max(0, 1 - len(self._unanswered)))
+        return free
 
     # -- the framework's side
 
@@ -397,6 +396,10 @@ class BuilderLink:
         """The link is gone; what the builder runs goes on there."""
         self._gone = True
         self.synced = False
+        if not self.superseded:
+            for attempt in self._unanswered:
+                alone = not self._builders.others_could(self.peer.info.name)
+                self._builders.resting.left(self.peer.info, attempt, alone=alone)
         if self._deadline.active():
             self._deadline.cancel()
         self._log.info("the link to builder {name} is lost: {reason}", name=self.peer.info.name, reason=reason)
@@ -413,12 +416,24 @@ class BuilderLink:
     def offer(self, offer: m.Offer) -> None:
         """Offer an attempt that the ledger has as offered to this builder. `LocalProtocolError` if it is too big."""
         self._send(offer)
-        self._leases[offer.attempt] = offer.lease
+        self._leases[offer.attempt] = self._unanswered[offer.attempt] = offer.lease
 
     def stop(self, attempt: str, lease: str) -> None:
         """The lease is not good (any more): the offer has expired, or the builder speaks of what isn't its own."""
         self._send(m.Stop(attempt=attempt, lease=lease))
         self._release(attempt, lease)
+
+    async def expire(self, row: AttemptRow, seconds: float) -> None:
+        """It was offered ``row`` so many seconds ago. If it hasn't answered, the attempt is for others to take."""
+        if self._unanswered.get(row.name) != row.lease:
+            return
+        info = self.peer.info
+        reason = f"builder {info.name} didn't answer the offer within {seconds:.0f} s"
+        if await self._builders.take_back(row, reason):
+            alone = not self._builders.others_could(info.name)
+            self._builders.resting.silent(info, row.name, seconds, alone=alone)
+            self._log.warn("{reason}: {attempt}", reason=reason, attempt=row.name)
+            self.stop(row.name, row.lease)  # frees its slot, and has the queue looked at
 
     def cancel(self, row: AttemptRow) -> None:
         """Someone wants the attempt to end."""
@@ -494,6 +509,7 @@ class BuilderLink:
         self._builders.announce(back)
         live = await self._adopt(held.attempt, held.lease)
         self._leases[held.attempt] = held.lease
+        self._proven = True
         return m.Order(
             attempt=held.attempt,
             lease=held.lease,
@@ -523,7 +539,11 @@ class BuilderLink:
             self.stop(accept.attempt, accept.lease)
             return
         crash_point(CrashPoint.APISERVER_ACCEPT_COMMITTED)
+        self._answered(accept.attempt, accept.lease)
+        self._proven = True
+        self._builders.resting.took(self.peer.info.name, accept.attempt)
         self._builders.announce(row)
+        self._builders.free()  # it may be offered more than one at a time now
         if self._gone:
             return  # the log is the next link's to write, which says `go` in its sync
         await self._builders.insist(lambda: self._adopt(accept.attempt, accept.lease))
@@ -533,30 +553,28 @@ class BuilderLink:
             self.cancel(row)
 
     async def _declined(self, decline: m.Decline) -> None:
-        ledger, now = self._with.ledger, self._with.now
+        ledger, now, info = self._with.ledger, self._with.now, self.peer.info
+        reason = decline.reason[:REASON_LIMIT]
         self._log.info(
-            "builder {name} declined {attempt}: {reason}",
-            name=self.peer.info.name,
-            attempt=decline.attempt,
-            reason=decline.reason[:REASON_LIMIT],
+            "builder {name} declined {attempt}: {reason}", name=info.name, attempt=decline.attempt, reason=reason
         )
         if self._leases.get(decline.attempt) == decline.lease:
             del self._leases[decline.attempt]
-        self.resting_until = self._with.clock.seconds() + 2.0
+            # Only of what it was offered on this link: else any number of attempts would be remembered.
+            alone = not self._builders.others_could(info.name)
+            self._builders.resting.declined(info, decline.attempt, reason, alone=alone)
+        self._answered(decline.attempt, decline.lease)
+        said = f"builder {info.name} declined it: {reason}"
         row = await self._builders.insist(
-            lambda: ledger.write(attempts.requeue, decline.attempt, decline.lease, now()),
+            lambda: ledger.write(attempts.requeue, decline.attempt, decline.lease, now(), said),
         )
         if row is not None:
             self._builders.announce(row)
-        if self._rested is None:
-            self._rested = self._with.clock.callLater(2.1, self._has_rested)
-        else:
-            self._rested.reset(2.1)
         self._builders.free()
 
-    def _has_rested(self) -> None:
-        self._rested = None
-        self._builders.free()
+    def _answered(self, attempt: str, lease: str) -> None:
+        if self._unanswered.get(attempt) == lease:
+            del self._unanswered[attempt]
 
     async def _started(self, started: m.Started) -> None:
         ledger, now = self._with.ledger, self._with.now
@@ -693,6 +711,7 @@ class BuilderLink:
         if known is not None and known[0] == lease:
             del self._logs[attempt]
             self._builders.written(known[1])
+        self._answered(attempt, lease)
         if self._leases.get(attempt) == lease:
             del self._leases[attempt]
             self._builders.free()

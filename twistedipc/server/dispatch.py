@@ -19,22 +19,29 @@ from twistedipc.builds.crashpoints import CrashPoint, crash_after_turn, crash_po
 from twistedipc.builds.messages import Offer
 from twistedipc.builds.states import LEASED, AttemptState
 from twistedipc.ipc import LocalProtocolError
-from twistedipc.server.boundaries import StateFeed
+from twistedipc.server.boundaries import StateFeed, Waiting
 from twistedipc.server.builders import BuilderLink, Builders
 from twistedipc.server.states import change_of
+from twistedipc.server.waiting import Reasons
 from twistedipc.storage import attempts, builds
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import AttemptRow, OfferRow
 
 #: Seconds for a builder to accept an offer: it has one small file to write.
-OFFER_EXPIRES = 15.0
+OFFER_EXPIRES = 10.0
+
+#: The most of the queue that is looked at in one go.
+MAX_LOOKED_AT = 1000
 
 #: Seconds until the queue is looked at again when the ledger couldn't be read.
 RETRY_INTERVAL = 1.0
 
 
 class QueueDispatch:
-    """Offers queued attempts, oldest first, to the builder with the most free slots."""
+    """
+    Offers queued attempts, oldest first, to the builder with the most free slots; to one that has declined or not
+    answered (`server.resting`) only where no other has a free one.
+    """
 
     _log = Logger()
 
@@ -44,6 +51,7 @@ class QueueDispatch:
         self._ledger = ledger
         self._feed = feed
         self._builders: Builders | None = None
+        self._reasons: Reasons | None = None
         self._looking = False
         self._again = False
         self._retry: IDelayedCall | None = None
@@ -53,6 +61,7 @@ class QueueDispatch:
     def serve(self, builders: Builders) -> None:
         """Begin to hand attempts to these builders."""
         self._builders = builders
+        self._reasons = Reasons(self._clock, self._now, builders)
 
     def stop(self) -> None:
         """Offer nothing more."""
@@ -66,6 +75,10 @@ class QueueDispatch:
     def linked(self) -> int:
         """See `boundaries.Dispatch`."""
         return len(self._builders.ready()) if self._builders is not None else 0
+
+    def why_waiting(self, row: AttemptRow, before: int | None) -> Waiting | None:
+        """See `boundaries.Dispatch`."""
+        return self._reasons.of(row, before) if self._reasons is not None else None
 
     def wake(self) -> None:
         """See `boundaries.Dispatch`."""
@@ -109,37 +122,49 @@ class QueueDispatch:
         free = sum(link.free_slots for link in builders.ready())
         if not free:
             return False
+        # More than can be offered, by as many as may have to be passed over.
+        wanted = min(free + builders.resting.attempts, MAX_LOOKED_AT)
+        queue = await self._ledger.read(attempts.next_queued, wanted, frozenset())
         offered = False
-        for queued in await self._ledger.read(attempts.next_queued, free, frozenset()):
-            link = max(builders.ready(), key=lambda link: link.free_slots, default=None)
-            if link is None or not link.free_slots or self._stopped:
+        for choose in (_best, _not_answering):
+            for queued in queue:
+                links = [link for link in builders.ready() if link.free_slots]
+                if not links or self._stopped:
+                    return offered
+                link = choose(builders, links, queued.name)
+                if link is not None and await self._offer(builders, link, queued):
+                    offered = True
+            if offered:
                 break
-            lease = secrets.token_hex(16)
-            try:
-                row = await self._ledger.write(attempts.offer, queued.name, lease, link.peer.info.name, self._now())
-            except LedgerUnavailable:
-                await self._unsay(builders, queued.name, lease)
-                raise
-            if row is None:
-                continue  # it was cancelled, or someone else was faster
-            offered = True
-            crash_point(CrashPoint.APISERVER_OFFER_COMMITTED)
-            self._feed.publish(change_of(row, self._now()))
-            if not link.synced:
-                await builders.take_back(row)
-                continue
-            try:
-                link.offer(_offer(queued, lease))
-                crash_after_turn(self._clock, CrashPoint.APISERVER_OFFER_SENT)
-            except LocalProtocolError as error:
-                # It can't be sent, to nobody and never: it must not come back to the head of the queue.
-                self._log.error("{attempt} can't be offered: {error}", attempt=row.name, error=error)
-                reason = f"it can't be offered to a builder: {error}"
-                await builders.insist(partial(self._ledger.write, attempts.note_cancel, row.name, reason))
-                await builders.take_back(row)
-                continue
-            self._expiring[row.lease] = self._clock.callLater(OFFER_EXPIRES, self._expire, builders, link, row)
         return offered
+
+    async def _offer(self, builders: Builders, link: BuilderLink, queued: OfferRow) -> bool:
+        """Offer this attempt there; whether it isn't queued any more, or might be offered again."""
+        lease = secrets.token_hex(16)
+        try:
+            row = await self._ledger.write(attempts.offer, queued.name, lease, link.peer.info.name, self._now())
+        except LedgerUnavailable:
+            await self._unsay(builders, queued.name, lease)
+            raise
+        if row is None:
+            return False  # it was cancelled, or someone else was faster
+        crash_point(CrashPoint.APISERVER_OFFER_COMMITTED)
+        self._feed.publish(change_of(row, self._now()))
+        if not link.synced:
+            await builders.take_back(row)
+            return True
+        try:
+            link.offer(_message(queued, lease))
+            crash_after_turn(self._clock, CrashPoint.APISERVER_OFFER_SENT)
+        except LocalProtocolError as error:
+            # It can't be sent, to nobody and never: it must not come back to the head of the queue.
+            self._log.error("{attempt} can't be offered: {error}", attempt=row.name, error=error)
+            reason = f"it can't be offered to a builder: {error}"
+            await builders.insist(partial(self._ledger.write, attempts.note_cancel, row.name, reason))
+            await builders.take_back(row)
+            return True
+        self._expiring[row.lease] = self._clock.callLater(OFFER_EXPIRES, self._expire, builders, link, row)
+        return True
 
     async def _unsay(self, builders: Builders, attempt: str, lease: str) -> None:
         """
@@ -152,16 +177,25 @@ class QueueDispatch:
 
     def _expire(self, builders: Builders, link: BuilderLink, row: AttemptRow) -> None:
         del self._expiring[row.lease]
-        builders.launch(self._expire_if_open(builders, link, row), "an offer's expiry")
-
-    async def _expire_if_open(self, builders: Builders, link: BuilderLink, row: AttemptRow) -> None:
-        if await builders.take_back(row):
-            self._log.warn("builder {name} did not answer an offer in time", name=link.peer.info.name)
-            link.stop(row.name, row.lease)
-            self.wake()  # not before its slot is free
+        builders.launch(link.expire(row, OFFER_EXPIRES), "an offer's expiry")
 
 
-def _offer(queued: OfferRow, lease: str) -> Offer:
+def _best(builders: Builders, links: list[BuilderLink], attempt: str) -> BuilderLink | None:
+    """
+    The one of these links to offer the attempt to: of those that may be asked, one whose last answer was good, with the
+    most free slots.
+    """
+    resting = builders.resting
+    asked = [link for link in links if not resting.rests(link.peer.info.name, attempt)]
+    return max(asked, key=lambda link: (resting.trouble(link.peer.info.name) is None, link.free_slots), default=None)
+
+
+def _not_answering(builders: Builders, links: list[BuilderLink], attempt: str) -> BuilderLink | None:
+    """One of these links that didn't answer when the attempt was offered to it, and is asked all the same."""
+    return next((link for link in links if builders.resting.put_aside(link.peer.info.name, attempt)), None)
+
+
+def _message(queued: OfferRow, lease: str) -> Offer:
     return Offer(
         attempt=queued.name,
         lease=lease,

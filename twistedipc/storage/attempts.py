@@ -183,11 +183,11 @@ def offer(connection: Connection, attempt: str, lease: str, builder: str, now: i
     )
 
 
-def requeue(connection: Connection, attempt: str, lease: str, now: int) -> AttemptRow | None:
+def requeue(connection: Connection, attempt: str, lease: str, now: int, reason: str = "") -> AttemptRow | None:
     """
-    offered → queued: it was declined, the offer expired, or its builder never had it. It has its old place in the
-    queue, and the lease is void. If it is to be cancelled, it is cancelled instead. Never from accepted: the builder
-    may have been told to start it, and an attempt starts once.
+    offered → queued: it was declined, the offer expired, or its builder never had it; ``reason`` says so to people, as
+    long as it waits. It has its old place in the queue, and the lease is void. If it is to be cancelled, it is
+    cancelled instead. Never from accepted: the builder may have been told to start it, and an attempt starts once.
     """
     before = frozenset({_S.OFFERED})
     cancelled = _change(
@@ -211,12 +211,13 @@ def requeue(connection: Connection, attempt: str, lease: str, now: int) -> Attem
         set_lease="",
         builder="",
         offered=None,
+        reason=text(reason) if reason else attempts.c.reason,
     )
 
 
 def accept(connection: Connection, attempt: str, lease: str, now: int) -> AttemptRow | None:
     """offered → accepted: once this is committed, the builder may be told to start it."""
-    return _change(connection, attempt, lease=lease, before=frozenset({_S.OFFERED}), after=_S.ACCEPTED)
+    return _change(connection, attempt, lease=lease, before=frozenset({_S.OFFERED}), after=_S.ACCEPTED, reason="")
 
 
 def started(connection: Connection, attempt: str, lease: str, time: int, now: int) -> AttemptRow | None:

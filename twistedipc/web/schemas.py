@@ -212,12 +212,31 @@ class Build(Response, frozen=True, kw_only=True):
     annotations: Annotations  # likewise
 
 
+WaitingCode = Literal["no_builder", "draining", "slots", "next", "resting", "offered", "away", "syncing", "upload"]
+
+
+class Waiting(Response, frozen=True, kw_only=True):
+    """
+    Why a build doesn't go on now. ``no_builder``: none is linked. ``draining``: those that are take nothing new.
+    ``slots``: all are taken. ``next``: one is free, and is asked. ``resting``: the builders that are free have declined
+    it, or have not answered, and are asked again a little later. ``offered``: a builder is being asked. ``away``: its
+    builder is not linked; it is given up at ``until``. ``syncing``: its builder has just come back. ``upload``: what
+    was built can't be uploaded, which is tried again.
+    """
+
+    code: WaitingCode
+    text: str  # for people
+    position: int | None  # in the queue, from 1, while it is queued
+    until: datetime | None
+
+
 class BuildDetail(Build, frozen=True, kw_only=True):
     """One build, with all its attempts, oldest first."""
 
     attempts: list[Attempt]
     release_url: str | None  # where to look at it, if it is (or was) released
     position: int | None  # while it is queued: how many are before it
+    waiting: Waiting | None = None  # why it doesn't go on now
 
 
 class Builds(Response, frozen=True, kw_only=True):

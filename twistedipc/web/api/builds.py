@@ -15,7 +15,7 @@ from twistedipc.builds import names
 from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.states import AttemptState
-from twistedipc.server.boundaries import StateChange
+from twistedipc.server.boundaries import StateChange, Waiting
 from twistedipc.storage import audit, builds, releases
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.rows import AttemptRow, BuildRow, ReleaseRow, SaidRow
@@ -182,7 +182,15 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
         attempts=[_attempt(attempt, made) for attempt in attempts],
         release_url=context.release_url(row.project) if made else None,
         position=position,
+        waiting=_waiting(context.dispatch.why_waiting(attempts[-1], position)) if attempts else None,
     )
+
+
+def _waiting(waiting: Waiting | None) -> schemas.Waiting | None:
+    if waiting is None:
+        return None
+    code: Any = waiting.code  # one of the schema's
+    return schemas.Waiting(code=code, text=waiting.text, position=waiting.position, until=moment_or_none(waiting.until))
 
 
 async def _served(context: WebContext, builds: list[int]) -> None:

@@ -11,6 +11,7 @@ import { clean } from "./terminal.js";
 
 const $ = (id) => document.getElementById(id);
 const TERMINAL = new Set(["succeeded", "failed", "cancelled", "timed_out", "lost"]);
+const WAITING_INTERVAL = 3_000; // milliseconds until it is asked again why a build waits
 
 /** Say what went wrong above the page, until the next thing goes well. */
 function trouble(error) {
@@ -237,7 +238,7 @@ function showBuild(id, wanted) {
   const steps = el("ol", { class: "steps", "aria-label": "Steps" });
   const frame = el("div", { class: "build" }, steps);
   const known = new Map(); // step index -> step
-  let build = null, number = null, log = null;
+  let build = null, number = null, log = null, again = null;
 
   function drawSteps() {
     steps.replaceChildren(...[...known.values()].sort((a, b) => a.index - b.index).map((step) => {
@@ -276,16 +277,17 @@ function showBuild(id, wanted) {
       fact("asked for", timeOf(build.created), ` by ${build.requested_by}`),
       attempt.builder ? fact("on", attempt.builder) : null,
       attempt.started && attempt.ended ? fact("took", duration(Date.parse(attempt.ended) - Date.parse(attempt.started))) : null,
-      build.state === "queued" && build.position !== null ? fact("queued before it", String(build.position)) : null,
       ...attempt.published.map((each) => fact("npm",
         `${each.name}@${each.version} (${words(each.status)})${each.notice ? `: ${each.notice}` : ""}`)));
     if (build.attempts.length > 1) {
       facts.append(el("span", {}, "attempts ", ...build.attempts.flatMap((each) => [
         each.number === number ? el("b", {}, String(each.number)) : el("a", { href: `#/builds/${id}/${each.number}` }, String(each.number)), " "])));
     }
-    const reason = newest ? build.reason : attempt.reason;
+    const waiting = newest ? build.waiting : null;
+    const reason = waiting?.text ?? (newest ? build.reason : attempt.reason);
     head.replaceChildren(actions, facts);
-    if (reason && attempt.state !== "succeeded") head.append(el("p", { class: "reason" }, clean(reason)));
+    if (waiting) head.append(el("p", { class: "reason", role: "status" }, `Waiting: ${clean(reason)}`));
+    else if (reason && attempt.state !== "succeeded") head.append(el("p", { class: "reason" }, clean(reason)));
     for (const step of attempt.steps) {
       known.set(step.index, { ...step, started: Date.parse(step.started), ended: step.ended ? Date.parse(step.ended) : null });
     }
@@ -308,6 +310,9 @@ function showBuild(id, wanted) {
     }
     document.title = `${build.project} #${id} ${words(build.state)} · twistedipc`;
     drawHead();
+    // Why it waits changes without a word: another build has ended, a builder is asked again.
+    clearTimeout(again);
+    if (build.waiting) again = setTimeout(() => load().catch(trouble), WAITING_INTERVAL);
   }
 
   const topic = {
@@ -318,6 +323,7 @@ function showBuild(id, wanted) {
   const self = {
     stop: () => {
       stream.leave(topic);
+      clearTimeout(again);
       log?.stop();
     },
   };

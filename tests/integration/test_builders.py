@@ -1,0 +1,183 @@
+"""Builders that are broken, beside one that isn't; and both services with every key of their configuration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+import pytest
+import trustme
+
+from tests.integration.platform import Platform, Service, free_port, toml, wait_for
+from twistedipc.taps.config import ApiserverConfig, BuilderConfig
+
+SHORT = {
+    ".twistedipc.toml": """
+        [build]
+        steps = [{name = "write", run = "mkdir -p dist && echo $GREETING > dist/index.html"}]
+        output = "dist"
+    """
+}
+
+
+def decline_everything(broken: Service) -> None:
+    """Its disk takes no folder of an attempt any more."""
+    attempts = broken.config.parent / "broken-data" / "attempts"
+    shutil.rmtree(attempts)
+    attempts.write_text("")
+
+
+def answer_nothing(broken: Service) -> None:
+    """It hangs."""
+    os.kill(broken.pid, signal.SIGSTOP)
+
+
+@pytest.mark.parametrize("breaks", [decline_everything, answer_nothing])
+def test_a_broken_builder_keeps_no_build_from_the_one_that_works(
+    tmp_path: Path, breaks: Callable[[Service], None]
+) -> None:
+    """
+    With three free slots it was offered everything, again and again, while the other was idle: two of six builds were
+    still queued after 45 s, and nobody could see why.
+    """
+    link = {"dial": ["unix:link.sock", "unix:broken.sock"]}
+    with Platform(tmp_path, slots=1, apiserver_link=link) as platform:
+        (tmp_path / "broken.toml").write_text(
+            toml({"data": "broken-data", "name": "broken", "slots": 3, "link": {"listen": ["unix:broken.sock"]}})
+        )
+        broken = Service("buildipc", tmp_path / "broken.toml")
+        broken.start()
+        try:
+            wait_for("both are linked", lambda: (platform.health() or {}).get("builders") == 2)
+            breaks(broken)
+            platform.add_project("short", platform.repository(SHORT))
+            builds = [platform.build("short", publish=False) for _ in range(6)]
+
+            def said() -> str:
+                texts = [platform.api("GET", f"/api/v1/builds/{build}") for build in builds]
+                return next((each["reason"] for each in texts if "broken" in each["reason"]), "")
+
+            reason = wait_for("somebody sees who is at fault", said, 20)
+            wait_for(
+                "all builds have ended",
+                lambda: {platform.api("GET", f"/api/v1/builds/{build}")["state"] for build in builds} == {"succeeded"},
+                30,
+            )
+            assert [platform.api("GET", f"/api/v1/builds/{build}")["attempt"] for build in builds] == [1] * 6
+        finally:
+            broken.kill()
+        if breaks is decline_everything:
+            assert reason.startswith("builder broken declined it: the builder can't write the attempt down:"), reason
+            assert "Not a directory" in reason
+        else:
+            assert reason == "builder broken didn't answer the offer within 10 s"
+
+
+def test_a_queued_build_says_why_it_waits(tmp_path: Path) -> None:
+    """By the API and by the command."""
+    with Platform(tmp_path, slots=1) as platform:
+        slow = {".twistedipc.toml": '[build]\nsteps = ["until [ -e go ]; do sleep 0.1; done"]\n'}
+        platform.add_project("slow", platform.repository(slow))
+        first = platform.build("slow", publish=False)
+        platform.wait(first, {"running"})
+        second = platform.build("slow", publish=False)
+        text = "all 1 slot of 1 builder are taken; position 1 in the queue"
+        waiting = platform.api("GET", f"/api/v1/builds/{second}")["waiting"]
+        assert waiting == {"code": "slots", "text": text, "position": 1, "until": None}
+        assert text in platform.command("show", str(second)).stdout
+        platform.builder.kill()
+        wait_for(
+            "it says that there is no builder",
+            lambda: platform.api("GET", f"/api/v1/builds/{second}")["waiting"]["code"] == "no_builder",
+        )
+        away = wait_for("it says who is away", lambda: platform.api("GET", f"/api/v1/builds/{first}")["waiting"])
+        assert away["code"] == "away"
+        assert away["text"].startswith("builder builder has been away for ")
+        assert away["until"] is not None
+        platform.api("POST", f"/api/v1/builds/{second}/cancel")
+        platform.api("POST", f"/api/v1/builds/{first}/cancel")
+        platform.builder.start()
+        assert platform.wait(first)["waiting"] is None
+
+
+def missing_keys(kind: type[msgspec.Struct], table: dict[str, Any], place: str = "") -> list[str]:
+    """The keys that a configuration may have and this table doesn't."""
+    missing: list[str] = []
+    for name, hint in get_type_hints(kind).items():
+        if name not in table:
+            missing.append(f"{place}{name}")
+        elif isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            missing += missing_keys(hint, table[name], f"{place}{name}.")
+    return missing
+
+
+def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
+    """A key that was documented, and tested as far as it was read, stopped every build of its builder."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    for name in ("apiserver", "builder"):
+        certificate = authority.issue_cert("localhost", "127.0.0.1")
+        certificate.private_key_pem.write_to_path(str(tmp_path / f"{name}.key"))
+        certificate.cert_chain_pems[0].write_to_path(str(tmp_path / f"{name}.pem"))
+    (tmp_path / "link.key").write_text("6b" * 32 + "\n")
+    (tmp_path / "link.key").chmod(0o600)
+    port = free_port()
+
+    def tls(name: str) -> dict[str, str]:
+        return {"certificate": f"{name}.pem", "private_key": f"{name}.key", "authority": "authority.pem"}
+
+    platform = Platform(tmp_path)  # its own configuration is replaced
+    apiserver: dict[str, Any] = {
+        "data": "all/apiserver",
+        "http": {
+            "listen": f"tcp:{platform.port}:interface=127.0.0.1",
+            "public_url": f"http://localhost:{platform.port}",
+            "allowed_origins": ["https://console.example.org"],
+            "local_repositories": True,
+            "secure_cookies": True,
+        },
+        "releases": {
+            "listen": f"tcp:{platform.releases_port}:interface=127.0.0.1",
+            "domain": "releases.example.org",
+            "public_url": "https://{project}.releases.example.org",
+        },
+        "link": {
+            "name": "all",
+            "lost_after": 120.5,
+            "listen": [f"tls:{port}:interface=127.0.0.1"],
+            "dial": [f"unix:{tmp_path}/nobody.sock"],
+            "key": "link.key",
+            "tls": tls("apiserver"),
+        },
+        "viewers": {"share": 0.25},
+        "database": {"url": f"sqlite:///{tmp_path}/elsewhere.sqlite"},
+    }
+    builder: dict[str, Any] = {
+        "data": "all/builder",
+        "name": "every-key",
+        "slots": 3,
+        "path": os.environ["PATH"],
+        "apiserver_url": f"http://127.0.0.1:{platform.port}",
+        "link": {
+            "listen": [f"unix:{tmp_path}/nobody-either.sock"],
+            "dial": [f"tls:localhost:{port}"],
+            "key": "link.key",
+            "tls": tls("builder"),
+        },
+        "environment": {"GREETING": "good day"},
+        "limits": {"timeout": 60.5, "idle_timeout": 30.5, "grace": 1.5, "reserve": "1 MiB"},
+    }
+    (tmp_path / "apiserver.toml").write_text(toml(apiserver))
+    (tmp_path / "builder.toml").write_text(toml(builder))
+    assert missing_keys(ApiserverConfig, apiserver) == missing_keys(BuilderConfig, builder) == []
+    with platform:
+        platform.add_project("short", platform.repository(SHORT))
+        found = platform.succeed(platform.build("short"))
+        assert found["attempts"][0]["builder"] == "every-key"
+        assert platform.health() is not None
+    assert (tmp_path / "elsewhere.sqlite").exists()

@@ -1,0 +1,76 @@
+"""
+Builders that are away: since when, and when what they had is given up. Used by ``builders`` and ``waiting``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+#: In how many parts the time is waited for that a builder may be away. What counts is how many have gone by: after this
+#: process itself was stopped for an hour, the builder has all but one of them left to come back.
+AWAY_PARTS = 10
+
+
+@dataclass
+class _Absence:
+    since: int  # milliseconds since the epoch
+    timer: IDelayedCall
+    left: int  # parts
+
+
+class Away:
+    """
+    :param now: milliseconds since the epoch.
+    :param lost_after: seconds that a builder may be away.
+    :param give_up: called with a builder's name when that time is over.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, now: Callable[[], int], lost_after: float, give_up: Callable[[str], None]
+    ) -> None:
+        self._clock = clock
+        self._now = now
+        self._give_up = give_up
+        self._part = lost_after / AWAY_PARTS
+        self._absences: dict[str, _Absence] = {}
+
+    def expect(self, builder: str) -> None:
+        """It has gone, or this apiserver has just started: wait for it to come back, but not for ever."""
+        if builder not in self._absences:
+            timer = self._clock.callLater(self._part, self._has_waited, builder)
+            self._absences[builder] = _Absence(self._now(), timer, AWAY_PARTS - 1)
+
+    def back(self, builder: str) -> None:
+        """It has come back, or nobody waits for it any more."""
+        absence = self._absences.pop(builder, None)
+        if absence is not None:
+            absence.timer.cancel()
+
+    def since(self, builder: str) -> int | None:
+        """Since when it is waited for (milliseconds since the epoch); None if it isn't."""
+        absence = self._absences.get(builder)
+        return None if absence is None else absence.since
+
+    def left(self, builder: str) -> float:
+        """Seconds until what it had is given up; 0 if it isn't waited for."""
+        absence = self._absences.get(builder)
+        if absence is None:
+            return 0.0
+        return absence.left * self._part + max(0.0, absence.timer.getTime() - self._clock.seconds())
+
+    def stop(self) -> None:
+        """Wait for none any more."""
+        for builder in list(self._absences):
+            self.back(builder)
+
+    def _has_waited(self, builder: str) -> None:
+        absence = self._absences[builder]
+        if absence.left:
+            absence.left -= 1
+            absence.timer = self._clock.callLater(self._part, self._has_waited, builder)
+        else:
+            del self._absences[builder]
+            self._give_up(builder)

@@ -1,0 +1,112 @@
+"""
+Why a build waits, in a sentence. Used by ``dispatch`` for people who ask; it changes nothing, and reads nothing but
+what is in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from twisted.internet.interfaces import IReactorTime
+
+from twistedipc.builds.states import AttemptState
+from twistedipc.server.boundaries import Waiting
+from twistedipc.server.builders import BuilderLink, Builders
+from twistedipc.storage.rows import AttemptRow
+
+#: How many builders are named at most.
+NAMED = 3
+
+
+class Reasons:
+    """``now``: milliseconds since the epoch."""
+
+    def __init__(self, clock: IReactorTime, now: Callable[[], int], builders: Builders) -> None:
+        self._clock = clock
+        self._now = now
+        self._builders = builders
+
+    def of(self, row: AttemptRow, before: int | None) -> Waiting | None:
+        """
+        Why this attempt doesn't go on now; None if it does, or has ended. ``before``: how many attempts are queued
+        before it.
+        """
+        match row.state:
+            case AttemptState.QUEUED:
+                return self._queued(row.name, before or 0)
+            case AttemptState.OFFERED:
+                return Waiting(code="offered", text=f"builder {row.builder} is being asked to take it")
+            case AttemptState.DISCONNECTED:
+                return self._disconnected(row)
+            case AttemptState.PUBLISHING if row.reason:
+                return Waiting(code="upload", text=row.reason)
+            case _:
+                return None
+
+    def _queued(self, attempt: str, before: int) -> Waiting:
+        place = f"position {before + 1} in the queue"
+        ready = self._builders.ready()
+        links = [link for link in ready if not link.draining]
+        if not links:
+            code = "draining" if ready else "no_builder"
+            text = (
+                f"{_named(ready)} takes nothing new, and no other builder is linked"
+                if ready
+                else "no builder is linked"
+            )
+            return Waiting(code=code, text=f"{text}; {place}", position=before + 1)
+        rests = self._builders.resting.rests
+        resting = [link for link in links if rests(link.peer.info.name) or rests(link.peer.info.name, attempt)]
+        others = [link for link in links if link not in resting]
+        if any(link.free_slots for link in others):
+            code, texts = "next", ["a builder has a free slot"]
+        elif others:
+            slots = sum(link.slots for link in others)
+            code, texts = "slots", [f"all {_many(slots, 'slot')} of {_many(len(others), 'builder')} are taken"]
+        else:
+            code, texts = "resting", []
+        texts += [self._resting(link.peer.info.name, attempt) for link in resting[:NAMED]]
+        return Waiting(code=code, text="; ".join([*texts, place]), position=before + 1)
+
+    def _resting(self, builder: str, attempt: str) -> str:
+        resting = self._builders.resting
+        # What the builder itself rests for is over first, and counts alone where there is no other builder.
+        trouble = resting.trouble(builder) if resting.rests(builder) else resting.trouble(builder, attempt)
+        assert trouble is not None, "it rests"
+        left = max(1.0, trouble.until - self._clock.seconds())
+        return f"builder {builder} {trouble.said}; it is asked again in {_time(left)}"
+
+    def _disconnected(self, row: AttemptRow) -> Waiting:
+        since = self._builders.away.since(row.builder)
+        if since is None:
+            return Waiting(code="syncing", text=f"builder {row.builder} is back, and hasn't said yet how far it is")
+        left, now = self._builders.away.left(row.builder), self._now()
+        until = now + round(1000 * left)
+        clock = datetime.fromtimestamp(until / 1000, UTC).strftime("%H:%M")
+        return Waiting(
+            code="away",
+            text=f"builder {row.builder} has been away for {_time((now - since) / 1000)}; the attempt is lost at "
+            f"{clock} UTC (in {_time(left)}) unless the builder comes back",
+            until=until,
+        )
+
+
+def _named(links: Sequence[BuilderLink]) -> str:
+    names = [link.peer.info.name for link in links]
+    if len(names) == 1:
+        return f"builder {names[0]}"
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"each of the builders {', '.join(names[:NAMED])}{more}"
+
+
+def _many(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _time(seconds: float) -> str:
+    """To the second below a minute, to the minute above."""
+    whole = round(max(0.0, seconds))
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min" if whole < 7200 else f"{whole // 3600} h {whole % 3600 // 60} min"
