@@ -140,7 +140,7 @@ def test_limits(tmp_path: Path) -> None:
 
 def test_git_s_own_folder_is_left_out(tmp_path: Path) -> None:
     source = tree(tmp_path / "source", {"index.html": b"x", ".git/config": b"secret", "sub/.git/x": b"y"})
-    assert [file.path for file in create(source, tmp_path / "a").files] == ["index.html", "sub/.git/x"]
+    assert [file.path for file in create(source, tmp_path / "a").files] == ["index.html"]
 
 
 def test_a_target_that_exists(tmp_path: Path) -> None:
@@ -191,6 +191,15 @@ def test_the_forger_can_make_a_good_one(tmp_path: Path) -> None:
     assert contents(tmp_path / "target") == {"a": b"x", "b/c": b"x"}
 
 
+def test_an_older_archive_with_hidden_names_is_unpacked(tmp_path: Path) -> None:
+    """Packing once took names that begin with a dot; a rollback to such an archive must go on working."""
+    path = forge(
+        tmp_path / "a", Manifest(files=[entry(".nojekyll"), entry("b")]), [member("files/.nojekyll"), member("files/b")]
+    )
+    unpack(path, tmp_path / "target")
+    assert contents(tmp_path / "target") == {".nojekyll": b"x", "b": b"x"}
+
+
 @pytest.mark.parametrize(
     ("files", "members"),
     [
@@ -202,6 +211,7 @@ def test_the_forger_can_make_a_good_one(tmp_path: Path) -> None:
         ([entry("./a")], [member("files/./a")]),
         ([entry("a\nb")], [member("files/a\nb")]),
         ([entry("a" * 300)], [member("files/" + "a" * 300)]),
+        ([entry("a\x7f")], [member("files/a\x7f")]),
         ([entry("a"), entry("a")], [member("files/a"), member("files/a")]),
         ([entry("b"), entry("a")], [member("files/b"), member("files/a")]),
         ([entry("a"), entry("a/b")], [member("files/a"), member("files/a/b")]),

@@ -50,6 +50,7 @@ WITHOUT_TWISTED = [
     "publish/archive.py",
     "publish/npm.py",
     "publish/pack.py",
+    "publish/site_paths.py",
 ]
 
 

@@ -27,7 +27,7 @@ from twistedipc.builds.logs import (
     lines_decoder,
 )
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.web import log_stream
+from twistedipc.web import log_stream, stall
 from twistedipc.web.log_forms import TextForm, message_part
 from twistedipc.web.schemas import End, LogPage
 
@@ -217,7 +217,7 @@ class Streams(World):
 
     async def _slow(self, looks: int, times: int) -> Any:
         """A reader that takes some of a long log, then nothing for so many looks, and so on, so many times."""
-        self.patch(log_stream, "STALL_SECONDS", 0.5)
+        self.patch(stall, "STALL_SECONDS", 0.5)
         for _ in range(1000):
             self.log.add(*["x" * 1000] * 20)
         client = await self._follow("follow=1")

@@ -3,5 +3,6 @@ What happens to what was built. Pack and npm are processes of an attempt, starte
 apiserver.
 
 ``archive`` (a folder <-> one deterministic archive with a manifest), ``pack`` (the step that makes the archive and the
-npm package), ``npm`` (the step that publishes the package), ``releases`` (unpack, switch, roll back).
+npm package), ``npm`` (the step that publishes the package), ``releases`` (unpack, switch, roll back), ``site_paths``
+(which names the files of a site can have).
 """

@@ -3,7 +3,8 @@ A folder as one archive, and back. Used by ``pack`` (on the builder) and by ``re
 
 The archive is a tar.gz whose first member, ``manifest.json``, lists all the others: the files, under ``files/``, sorted
 by path, each with its size, SHA-256 and mode. Equal folders give equal archives: no times, no owners, two modes. Empty
-folders aren't kept. Links within the folder are followed; one that leaves it is an error.
+folders aren't kept. Links within the folder are followed; one that leaves it is an error. Names that can't be served
+(``site_paths``) are an error too, and hidden ones are left out.
 
 `unpack` believes nothing: the members must be exactly those of the manifest, in its order, of its sizes and digests.
 So a hostile archive has no links, devices or surprising names to offer, and can't grow beyond what it announced.
@@ -19,7 +20,7 @@ import stat
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -28,14 +29,12 @@ from typing import Protocol
 import msgspec
 
 from twistedipc.builds.attempt import sync_folder
+from twistedipc.publish.site_paths import MAX_PATH, is_hidden, problem_of_segment
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_FILES = 100_000
 MAX_BYTES = 4 << 30
-
-#: The longest path of a file, in bytes.
-MAX_PATH = 1024
 
 _MAX_MANIFEST = 64 << 20
 _MAX_PAX = 64 << 10
@@ -85,13 +84,14 @@ def create(
     *,
     max_files: int = MAX_FILES,
     max_bytes: int = MAX_BYTES,
-    leave_out: frozenset[str] = frozenset({".git"}),
+    on_hidden: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
     """
-    Make ``archive`` (whole or not at all, and durably) of the folder ``source``, without the names in ``leave_out`` at
-    its top. Raises `CantPack`, or OSError of the disk.
+    Make ``archive`` (whole or not at all, and durably) of the folder ``source``. ``on_hidden`` is called with the path
+    of each file or folder that is left out because it is hidden (`site_paths.is_hidden`). Raises `CantPack`, or OSError
+    of the disk.
     """
-    found = list(_walk(source, leave_out, max_files))
+    found = list(_walk(source, on_hidden, max_files))
     found.sort(key=lambda item: item[0].encode())
     files: list[ManifestFile] = []
     left = max_bytes
@@ -127,7 +127,7 @@ def create(
     return manifest
 
 
-def _walk(source: Path, leave_out: frozenset[str], max_files: int) -> Iterator[tuple[str, Path]]:
+def _walk(source: Path, on_hidden: Callable[[str], None], max_files: int) -> Iterator[tuple[str, Path]]:
     """The files below ``source``: the path in the archive, and the real one."""
     root = source.resolve()
     count = 0
@@ -140,9 +140,10 @@ def _walk(source: Path, leave_out: frozenset[str], max_files: int) -> Iterator[t
         if folders > max_files:
             raise CantPack(f"the folder has more than {max_files} folders in it")
         for entry in os.scandir(folder):
-            if not prefix and entry.name in leave_out:
-                continue
             path = prefix + entry.name
+            if is_hidden(path.split("/")):
+                on_hidden(path)
+                continue
             try:
                 _check_path(path)
             except BadArchive as error:
@@ -307,18 +308,12 @@ def _read_manifest(stream: _Readable, max_files: int, max_bytes: int) -> Manifes
 
 
 def _check_path(path: str) -> None:
-    """Whether a path may be in an archive: relative, plain, of ordinary characters."""
-    try:
-        length = len(path.encode())
-    except UnicodeEncodeError as error:
-        raise BadArchive("its name isn't UTF-8") from error
-    if length > MAX_PATH:
+    """Raise `BadArchive` if no file of a site can have this path."""
+    for segment in path.split("/"):
+        if problem := problem_of_segment(segment):
+            raise BadArchive(f"its name {problem}")
+    if len(path.encode()) > MAX_PATH:
         raise BadArchive(f"its path has more than {MAX_PATH} bytes")
-    if any(ord(character) < 32 or ord(character) == 127 for character in path):
-        raise BadArchive("its name has control characters")
-    for part in path.split("/"):
-        if part in ("", ".", "..") or len(part.encode()) > 255:
-            raise BadArchive(f"{path!r} is no plain relative path")
 
 
 def _check_member(stream: _Readable, name: str, size: int | None) -> int:

@@ -24,6 +24,9 @@ from twistedipc.publish.package import BadPackage, check, integrity, read_tarbal
 
 PACKAGE_FOLDER = "package"
 
+#: How many of the names that are left out are listed in the log.
+SHOWN_HIDDEN = 10
+
 
 def find_output(work: Path, plan: Plan) -> Path | None:
     """The folder to pack, if there is one. Raises `CantPack` if the one that the project names isn't there."""
@@ -42,7 +45,10 @@ def find_output(work: Path, plan: Plan) -> Path | None:
 def pack_output(folder: Path, output: Path) -> ArtifactFile:
     """Make the archive in the attempt's folder of the ``output`` folder. Raises `CantPack`."""
     archive = folder / "archive.tar.gz"
-    manifest: Manifest = create(output, archive)
+    hidden: list[str] = []
+    manifest: Manifest = create(output, archive, on_hidden=hidden.append)
+    if hidden:
+        print(f"Left out, since names that begin with a dot aren't served: {_some_of(sorted(hidden))}")
     if not manifest.files:
         archive.unlink()
         raise CantPack(f"the output folder {output.name} is empty")
@@ -53,6 +59,13 @@ def pack_output(folder: Path, output: Path) -> ArtifactFile:
     write_file(folder / "manifest.json", manifest)
     write_file(folder / "artifact.json", artifact)
     return artifact
+
+
+def _some_of(paths: list[str]) -> str:
+    """These paths as text for the log: the first few, and how many more there are."""
+    shown = [ascii(path)[1:-1] for path in paths[:SHOWN_HIDDEN]]
+    more = len(paths) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def pack_package(folder: Path, registry: str) -> Package:

@@ -8,5 +8,7 @@ of it bounded) → ``resource`` (who, may they, is it well formed) → ``routes`
 Beside it: ``auth`` (tokens, cookies, tickets, origins), ``problems`` (errors, RFC 9457), ``schemas`` and ``queries``
 (JSON and queries as types), ``openapi`` (the document), ``log_stream``, ``log_forms``, ``terminal`` and ``said`` (a log
 as one response), ``uploads``, ``websocket`` (what is said on a socket) and ``followers`` (logs on sockets), ``page``,
-``releases_site``, ``media``, ``hosts`` (whose a host name is); ``context`` is what all of it stands on.
+``releases_site``, ``media``, ``hosts`` (whose a host name is); ``context`` is what all of it stands on. A file as a
+response is ``file_response``, with ``conditional`` and ``ranges`` (what is to be sent of it), ``file_body`` (sending
+it) and ``stall`` (giving a client up).
 """

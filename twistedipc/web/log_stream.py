@@ -3,8 +3,8 @@ A log as one long response, which may last as long as the build. ``web`` layer; 
 
 The stream pulls from its cursor only while the connection takes more (it is the connection's push producer), so a
 reader that stands still costs a cursor and nothing else; it is cut off when nothing has left for it for
-`STALL_SECONDS`, which a slow one isn't. A response that is broken off, by the ledger or by our stopping, ends without
-its last chunk: an HTTP client sees that it isn't whole, and asks again with ``after``.
+`stall.STALL_SECONDS`, which a slow one isn't. A response that is broken off, by the ledger or by our stopping, ends
+without its last chunk: an HTTP client sees that it isn't whole, and asks again with ``after``.
 
 While a followed log has nothing new, the response has a sign of life every `ALIVE_SECONDS`: a proxy cuts a response
 that is silent for a minute (nginx's default), and a client can tell a quiet build from a dead connection.
@@ -23,18 +23,15 @@ from zope.interface import implementer
 
 from twistedipc.server.boundaries import Cursor, LogEntry, LogRun, Logs
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.web.channel import BoundedRequest, leaving, set_common_headers
+from twistedipc.web.channel import BoundedRequest, set_common_headers
 from twistedipc.web.log_forms import LogForm, message_part
+from twistedipc.web.stall import StallWatch
 
 #: How many bytes are taken from a cursor at a time.
 TAKE_BYTES = 1 << 16
 
 #: Seconds after which a followed log that has nothing new says so. docs/protocol.md promises one every 15.
 ALIVE_SECONDS = 10
-
-#: Seconds that a reader may take nothing while there is something, and how often in this time that is looked at.
-STALL_SECONDS = 300
-STALL_LOOKS = 10
 
 
 def fetch(cursor: Cursor) -> Deferred[None]:
@@ -108,7 +105,7 @@ class LogStream:
         self._request: BoundedRequest | None = None
         self._paused = False
         self._fetching: Deferred[None] | None = None
-        self._stalled: IDelayedCall | None = None
+        self._stall: StallWatch | None = None
         self._quiet: IDelayedCall | None = None  # until the next sign of life
 
     async def prepare(self) -> None:
@@ -127,6 +124,7 @@ class LogStream:
     def take_over(self, request: BoundedRequest) -> None:
         """See `call.Takeover`."""
         self._request = request
+        self._stall = StallWatch(self._clock, request, self._cut_off)
         set_common_headers(request)
         request.setHeader(b"Cache-Control", b"no-store")
         request.setHeader(b"Content-Type", self._form.content_type.encode())
@@ -147,8 +145,8 @@ class LogStream:
     def pauseProducing(self) -> None:
         """The connection has enough."""
         self._paused = True
-        if self._stalled is None:
-            self._look_again(0, (0, 0))
+        if self._request is not None and self._stall is not None:
+            self._stall.begin()
 
     def resumeProducing(self) -> None:
         """The connection takes more."""
@@ -167,21 +165,6 @@ class LogStream:
             self._close()
             request.unregisterProducer()
             request.loseConnection()
-
-    def _look_again(self, looks: int, before: tuple[int, int]) -> None:
-        self._stalled = self._clock.callLater(STALL_SECONDS / STALL_LOOKS, self._look, looks, before)
-
-    def _look(self, looks: int, before: tuple[int, int]) -> None:
-        """Has anything left since the last look? (The transport takes more only once all of its own has.)"""
-        request = self._request
-        if request is None:
-            return
-        now = leaving(request.channel.transport)
-        looks = looks + 1 if now == before else 0
-        if looks < STALL_LOOKS:
-            self._look_again(looks, now)
-        else:
-            self._cut_off()
 
     def _cut_off(self) -> None:
         # The reader takes nothing, so what is written to it would never let the connection close.
@@ -271,6 +254,5 @@ class LogStream:
             self._quiet = None
 
     def _unstall(self) -> None:
-        if self._stalled is not None and self._stalled.active():
-            self._stalled.cancel()
-        self._stalled = None
+        if self._stall is not None:
+            self._stall.end()

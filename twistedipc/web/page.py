@@ -14,6 +14,7 @@ from importlib.resources.abc import Traversable
 from twisted.web.resource import Resource
 
 from twistedipc.web.channel import BoundedRequest, send, set_common_headers
+from twistedipc.web.conditional import status_of_conditions
 from twistedipc.web.media import content_type
 from twistedipc.web.problems import CONTENT_TYPE, ProblemError, not_found
 
@@ -69,8 +70,13 @@ class Page(Resource):
         request.setHeader(b"X-Frame-Options", b"DENY")
         request.setHeader(b"Cross-Origin-Opener-Policy", b"same-origin")
         request.setHeader(b"Cross-Origin-Resource-Policy", b"same-origin")
-        if request.setETag(file.etag):
+        request.setHeader(b"ETag", file.etag)
+        status = status_of_conditions(request, file.etag)
+        if status == 304:
+            request.setResponseCode(304)
             return b""
+        if status == 412:
+            raise ProblemError(412, "this file is another version than the one that the request names")
         if request.method == b"HEAD":
             request.setHeader(b"Content-Length", b"%d" % len(file.body))
             return b""

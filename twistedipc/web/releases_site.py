@@ -15,29 +15,31 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from stat import S_ISDIR, S_ISREG
+from stat import S_ISREG
 from urllib.parse import quote, unquote_to_bytes
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET
-from twisted.web.static import File
 
 from twistedipc.builds import names
 from twistedipc.builds.names import BadValue
 from twistedipc.publish.releases import ReleaseStore
+from twistedipc.publish.site_paths import is_hidden, problem_of_segment
 from twistedipc.web.channel import BodySink, BoundedRequest, BoundedSite, set_common_headers
+from twistedipc.web.file_response import ServedFile, plain, serve_file, serve_whole
 from twistedipc.web.hosts import Hosts
-from twistedipc.web.media import content_type
 
 #: In how many other releases an old asset is looked for.
 OLD_RELEASES = 3
 
-#: The most ranges of one request that are answered as such.
-MAX_RANGES = 8
+IMMUTABLE = "public, max-age=31536000, immutable"
+
+#: What a query may hold beside letters, digits and "-._~" (RFC 3986, 3.4); all else in it is encoded in a Location.
+_QUERY = "!$&'()*+,;=:@/?%"
 
 _HASHED = re.compile(r"[.-](?=[A-Za-z0-9_-]*[0-9A-Z])[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9]+)+\Z")
 
@@ -55,7 +57,7 @@ class Refused(Exception):
 def segments_of(path: bytes) -> list[str]:
     """
     The segments of a request's path, decoded once; a final "" stands for the slash at the end. Raises `Refused` for
-    what isn't a path downwards, and for names that begin with a dot (``/.well-known/`` aside).
+    what isn't a path downwards.
     """
     if not path.startswith(b"/"):
         raise Refused
@@ -65,9 +67,7 @@ def segments_of(path: bytes) -> list[str]:
             segment = unquote_to_bytes(raw).decode("utf-8")
         except UnicodeDecodeError as error:
             raise Refused from error
-        if "/" in segment or "\\" in segment or not (segment.isprintable() or segment == ""):
-            raise Refused
-        if segment.startswith(".") and not (segment == ".well-known" and not segments):
+        if segment and problem_of_segment(segment):
             raise Refused
         segments.append(segment)
     if "" in segments[:-1]:
@@ -75,7 +75,22 @@ def segments_of(path: bytes) -> list[str]:
     return segments
 
 
-def find(release: Path, segments: list[str]) -> tuple[Path, os.stat_result] | None:
+@dataclass(frozen=True)
+class Found:
+    """A file or folder of a release."""
+
+    path: Path
+    stat: os.stat_result
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What was asked for is at another path of the same site."""
+
+    segments: list[str]
+
+
+def find(release: Path, segments: list[str]) -> Found | None:
     """
     The file or folder in the release, which no symbolic link leads out of. None if there is none.
     """
@@ -83,34 +98,43 @@ def find(release: Path, segments: list[str]) -> tuple[Path, os.stat_result] | No
     try:
         if os.path.realpath(path) != os.path.join(os.path.realpath(release), *segments):
             return None
-        found = os.stat(path, follow_symlinks=False)
+        return Found(path, os.stat(path, follow_symlinks=False))
     except (OSError, ValueError):
         return None
-    return path, found
 
 
-class _Served(File):
-    """One file, by Twisted's own way with ranges and producers."""
+def regular(release: Path, segments: list[str]) -> Found | None:
+    """The regular file in the release; None if there is none."""
+    found = find(release, segments)
+    return found if found is not None and S_ISREG(found.stat.st_mode) else None
 
-    def __init__(self, path: Path, kind: str) -> None:
-        super().__init__(str(path), defaultType=kind)
-        self.type, self.encoding = kind, None
 
-    def serve(self, request: BoundedRequest) -> int | bytes:
-        """Write the file, or its ranges."""
-        self.restat(False)
-        if request.method == b"HEAD":
-            self._setContentHeaders(request)
-            return b""
-        self.makeProducer(request, self.openForReading()).start()
-        return NOT_DONE_YET
+def look_up(release: Path, segments: list[str]) -> Found | Elsewhere | None:
+    """
+    The regular file that answers for a path, which ends in "" if it ends in a slash; or where that is; or None.
 
-    def serve_as_error(self, request: BoundedRequest) -> bytes:
-        """The file as the body of a 404."""
-        body: bytes = self.getContent()
-        request.setHeader(b"Content-Type", str(self.type).encode())
-        request.setHeader(b"Content-Length", b"%d" % len(body))
-        return body
+    What static exporters write counts on this: ``/about`` is ``about.html``. A folder with an index.html goes before
+    that, since its page has the slash in its own links. ``/about/`` leads to ``/about`` if that is a page and no folder
+    with an index.html, so the links in ``about.html`` mean the same however it was reached. Nothing leads back.
+    """
+    *above, last = segments
+    if last == "":
+        index = regular(release, [*above, "index.html"])
+        if index is None and above and _page(release, above) is not None:
+            return Elsewhere(above)
+        return index
+    found = find(release, segments)
+    if found is not None and S_ISREG(found.stat.st_mode):
+        return found
+    if regular(release, [*segments, "index.html"]) is not None:
+        return Elsewhere([*segments, ""])
+    return _page(release, segments)
+
+
+def _page(release: Path, segments: list[str]) -> Found | None:
+    """The page whose address is without its ".html"."""
+    *above, last = segments
+    return regular(release, [*above, f"{last}.html"])
 
 
 class Releases(Resource):
@@ -119,11 +143,14 @@ class Releases(Resource):
     isLeaf = True
     _log = Logger()
 
-    def __init__(self, store: ReleaseStore, hosts: Hosts, addresses_of: Callable[[str], list[str]]) -> None:
+    def __init__(
+        self, store: ReleaseStore, hosts: Hosts, addresses_of: Callable[[str], list[str]], clock: IReactorTime
+    ) -> None:
         super().__init__()
         self._store = store
         self._hosts = hosts
         self._addresses_of = addresses_of
+        self._clock = clock
 
     def head_received(self, request: BoundedRequest) -> BodySink | None:
         """See `channel.Front`."""
@@ -135,14 +162,15 @@ class Releases(Resource):
         request.setHeader(b"Cache-Control", b"no-cache")
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader(b"Allow", b"GET, HEAD")
-            return self._plain(request, 405, "This can only be read.")
+            return plain(request, 405, "This can only be read.")
         try:
             return self._render(request)
         except (Refused, BadValue):
             return self._missing(request, None)
         except OSError as error:
             self._log.error("a release's file can't be read: {error}", error=error)
-            return self._plain(request, 503, "This can't be read now.")
+            request.responseHeaders.removeHeader(b"ETag")
+            return plain(request, 503, "This can't be read now.")
 
     def _render(self, request: BoundedRequest) -> int | bytes:
         segments = segments_of(request.path)
@@ -153,7 +181,7 @@ class Releases(Resource):
             if not self._hosts.has_paths(host):
                 return self._elsewhere(request, segments[0])
             project, segments = segments[0], segments[1:]
-            prefix = "/" + quote(project)
+            prefix = "/" + _quote(project)
             if not project:
                 return self._missing(request, None)
         release = self._store.live(names.project(project))
@@ -161,20 +189,22 @@ class Releases(Resource):
             return self._missing(request, None)
         if not segments:
             return self._redirect(request, prefix + "/")
-        if segments[-1] == "":
-            return self._folder(request, release, segments[:-1])
-        found = find(release, segments)
-        if found is not None and S_ISDIR(found[1].st_mode):
-            return self._redirect(request, f"{prefix}/{'/'.join(map(quote, segments))}/")
-        if (found is None or not S_ISREG(found[1].st_mode)) and is_hashed(segments[-1]):
+        if is_hidden(segments):
+            return self._missing(request, release)
+        found = look_up(release, segments)
+        if isinstance(found, Elsewhere):
+            return self._redirect(request, "/".join([prefix, *map(_quote, found.segments)]))
+        if found is None and is_hashed(segments[-1]):
             found = self._old_asset(project, release, segments)
-        return self._file(request, release, found)
+        if found is None:
+            return self._missing(request, release)
+        return serve_file(request, self._clock, _served(release, found))
 
     def _elsewhere(self, request: BoundedRequest, name: str) -> bytes:
         """421: the request is to a host that has no releases. No redirect, which could lead back to here."""
         addresses = self._addresses_of(names.project(name)) if name else []
         where = f"The release of {name} is at {' or at '.join(addresses)}\n" if addresses else ""
-        return self._plain(
+        return plain(
             request,
             421,
             f"No release is served at this host. {where}"
@@ -182,60 +212,41 @@ class Releases(Resource):
             "set of cookies for all ports of a host: see releases.public_url in the configuration.",
         )
 
-    def _folder(self, request: BoundedRequest, release: Path, segments: list[str]) -> int | bytes:
-        return self._file(request, release, find(release, [*segments, "index.html"]))
-
-    def _old_asset(self, project: str, live: Path, segments: list[str]) -> tuple[Path, os.stat_result] | None:
+    def _old_asset(self, project: str, live: Path, segments: list[str]) -> Found | None:
         others = [release for release in self._store.kept(project) if release != live]
         for release in others[:OLD_RELEASES]:
             found = find(release, segments)
-            if found is not None and S_ISREG(found[1].st_mode):
+            if found is not None and S_ISREG(found.stat.st_mode):
                 return found
         return None
 
-    def _file(self, request: BoundedRequest, release: Path, found: tuple[Path, os.stat_result] | None) -> int | bytes:
-        if found is None or not S_ISREG(found[1].st_mode):
-            return self._missing(request, release)
-        path, stat = found
-        # A release never changes, so its number, and what tells its files apart, is a strong validator. The time is
-        # none: archives are deterministic, hence all their times may be the same.
-        etag = f'"{release.name}-{stat.st_ino:x}-{stat.st_size:x}-{stat.st_mtime_ns:x}"'.encode()
-        if is_hashed(path.name):
-            request.setHeader(b"Cache-Control", b"public, max-age=31536000, immutable")
-        if request.setETag(etag):
-            return b""
-        _check_ranges(request, etag)
-        request.setHeader(b"Accept-Ranges", b"bytes")
-        return _Served(path, content_type(path.name)).serve(request)
-
-    def _missing(self, request: BoundedRequest, release: Path | None) -> bytes:
+    def _missing(self, request: BoundedRequest, release: Path | None) -> int | bytes:
         """404, with the release's own page for it, if it has one."""
-        found = None if release is None else find(release, ["404.html"])
-        if found is None or not S_ISREG(found[1].st_mode) or found[1].st_size > 1 << 20:
-            return self._plain(request, 404, "There is nothing here.")
+        page = None if release is None else regular(release, ["404.html"])
+        if release is None or page is None:
+            return plain(request, 404, "There is nothing here.")
         request.setResponseCode(404)
-        return _Served(found[0], content_type("404.html")).serve_as_error(request)
+        return serve_whole(request, self._clock, _served(release, page))
 
     def _redirect(self, request: BoundedRequest, path: str) -> bytes:
         query = request.uri.partition(b"?")[2]
-        location = path.encode() + (b"?" + query if query else b"")
+        location = path.encode() + (b"?" + quote(query, safe=_QUERY).encode() if query else b"")
         request.setHeader(b"Location", location)
-        return self._plain(request, 302, "It is there.")
-
-    def _plain(self, request: BoundedRequest, status: int, text: str) -> bytes:
-        request.setResponseCode(status)
-        request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
-        body = f"{text}\n".encode()
-        request.setHeader(b"Content-Length", b"%d" % len(body))
-        return body
+        return plain(request, 302, "It is there.")
 
 
-def _check_ranges(request: BoundedRequest, etag: bytes) -> None:
-    """Forget a Range that is of another version of the file, or of too many parts."""
-    condition = request.getHeader(b"if-range")
-    ranges = request.getHeader(b"range")
-    if ranges is not None and ((condition is not None and condition != etag) or ranges.count(b",") >= MAX_RANGES):
-        request.requestHeaders.removeHeader(b"range")
+def _served(release: Path, found: Found) -> ServedFile:
+    # A release never changes, so its number, and what tells its files apart, is a strong validator. The time is none:
+    # archives are deterministic, hence all their times may be the same.
+    stat = found.stat
+    etag = f'"{release.name}-{stat.st_ino:x}-{stat.st_size:x}-{stat.st_mtime_ns:x}"'.encode()
+    immutable = is_hashed(found.path.name)
+    return ServedFile(found.path, stat.st_size, etag, IMMUTABLE if immutable else "no-cache")
+
+
+def _quote(segment: str) -> str:
+    """A segment of a Location. With all its slashes of either kind encoded, no path begins with two."""
+    return quote(segment, safe="")
 
 
 def releases_site(
@@ -249,5 +260,5 @@ def releases_site(
     The site; ``reactor`` for its deadlines, ``hosts`` where it is served (by default below ``localhost``),
     ``addresses_of`` where a project's release is, for those who look for it at another host.
     """
-    root = Releases(store, hosts or Hosts(), addresses_of)
+    root = Releases(store, hosts or Hosts(), addresses_of, reactor)
     return BoundedSite(root, root, reactor)
