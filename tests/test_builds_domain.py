@@ -6,13 +6,14 @@ import errno
 import hashlib
 import json
 import os
+import subprocess
 import zlib
 from pathlib import Path
 from types import ModuleType
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twistedipc.builds import names
@@ -334,15 +335,36 @@ def test_local_repositories_are_a_setting() -> None:
         names.repository("file://host/x", local=True)
 
 
-@pytest.mark.parametrize("ref", ["main", "feature/x", "v1.2.3", "release-1", "a" * 40, "refs/heads/main"])
+@pytest.mark.parametrize(
+    "ref",
+    ["main", "feature/x", "v1.2.3", "release-1", "a" * 40, "A" * 64, "refs/heads/main", "HEAD", "refs/pull/7/head",
+     "@acme/ui@1.2.0", "feature/#123-menu", "fix/größe", "it's", 'say-"hi"', "a,b", "user(1)", "v=2", "x!y", "a%20b",
+     "_x", "功能/登录", "a|b;c&d$e`f<g>", "👩\u200d💻", "a@", "@/x", "a.b.c", "x" * 1024],
+)  # fmt: skip
 def test_good_refs(ref: str) -> None:
+    """`@acme/ui@1.2.0`, `feature/#123` and `fix/größe` are what tools and people name tags and branches."""
     assert names.ref(ref) == ref
+
+
+@given(st.text(st.sampled_from("a.b/@{}lock-~^:?*[\\ \t\x7f\x85ü'\u2028"), max_size=12) | st.text(max_size=5))
+@settings(max_examples=60)
+def test_refs_are_what_git_takes(ref: str) -> None:
+    try:
+        good = names.ref(ref) == ref
+    except names.BadValue:
+        good = False
+    if "\0" in ref or ref.startswith("-") or any("\ud800" <= character <= "\udfff" for character in ref):
+        assert not good or "\0" not in ref
+        return
+    command = ["git", "check-ref-format", "--allow-onelevel", ref]
+    assert good == (subprocess.run(command, check=False).returncode == 0)
 
 
 @pytest.mark.parametrize(
     "ref",
     ["", "-h", "--output=x", "..", "a..b", "a/../b", "/a", "a/", "a//b", "a.lock", "a.lock/b", "a b", "a\nb", "a\0",
-     "a~1", "a^", "a:b", "a?", "a*", "a[", "a\\", "@{u}", "a@{1}", ".a", "a/.b", "x" * 10_000, "main\n"],
+     "a~1", "a^", "a:b", "a?", "a*", "a[", "a\\", "@", "@{u}", "a@{1}", "a.", "a\x7f", "-x/y", ".a", "a/.b",
+     "x" * 10_000, "main\n"],
 )  # fmt: skip
 def test_bad_refs(ref: str) -> None:
     with pytest.raises(names.BadValue):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from twistedipc.builds.plan import OUTPUTS, BadPlan, Plan, PlannedStep, make_plan
+from twistedipc.builds.outputs import GENERATORS, OUTPUTS
+from twistedipc.builds.plan import BadPlan, Plan, PlannedStep, make_plan
 
 PACKAGE = b'{"name": "x", "scripts": {"build": "vite build", "test": "true"}}'
 
@@ -85,10 +86,13 @@ def test_step_names() -> None:
         (b"[build]\noutput = '../x'", "build.output: it must be a folder inside the repository"),
         (b"[build]\noutput = '/etc'", "build.output"),
         (b"[build]\noutput = '.git/hooks'", "build.output"),
+        (b"[build]\nindex = 'home.html'", 'build.index: it can only be "index.html", or ""'),
+        (b"[build]\nindex = false", "build.index: expected `str | null`"),
         (b"[build.environment]\nLD_PRELOAD = 'x'", "build.environment: LD_PRELOAD can't be set"),
         (b"[build.environment]\nA = 1", "build.environment"),
         (b"nonsense", "isn't TOML"),
         (b"\xff", "isn't UTF-8"),
+        ("[build]\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
         (b"a = " + b"[" * 100_000, "isn't TOML"),
     ],
 )
@@ -105,9 +109,10 @@ def test_errors_name_the_key(file: bytes, sentence: str) -> None:
         b"[]",
         b"{",
         b"\xff",
-        b'{"scripts": {"\xff": ""}}',
-        b'{"scripts": 1}',
         b'{"scripts": {"build": 1}}',
+        b'{"scripts": {"build": null}}',
+        b'{"scripts": {"build": ["a", "b"]}}',
+        b'{"scripts": {"build": "\xff"}}',
         b"[" * 100_000,
     ],
 )
@@ -117,5 +122,138 @@ def test_bad_package_json(package: bytes) -> None:
 
 
 def test_nothing_to_build() -> None:
-    with pytest.raises(BadPlan, match=r"needs a package\.json, or a \.twistedipc\.toml"):
-        make_plan(None, None, set())
+    for file in (None, b"", b"[build]\ntimeout = 9"):
+        with pytest.raises(BadPlan, match=r"needs a package\.json, an index\.html at its top, or a \.twistedipc\.toml"):
+            make_plan(file, None, set())
+    with pytest.raises(BadPlan, match=r'docs has an index\.html: to release that folder as it is, set output = "docs"'):
+        make_plan(None, None, {"docs/index.html"})
+
+
+def test_plain_html_is_the_repository_itself() -> None:
+    """A site without any build was refused with "there is nothing to build"."""
+    for file in (None, b"[build]\ntimeout = 60", b"[build]\nsteps = []"):
+        plan = make_plan(file, None, {"index.html"})
+        assert (plan.steps, plan.output, plan.index) == ([], ".", "index.html")
+    assert make_plan(b"[build]\noutput = 'site'", None, {"index.html"}).output == "site"
+    assert make_plan(b"[build]\noutput = 'site'", None, set()).steps == []
+    assert make_plan(b"[build]\nsteps = ['make']", None, {"index.html"}).output == ""
+    # An index.html beside a package.json is a source for most tools: it isn't taken for the site.
+    assert make_plan(None, b"{}", {"index.html"}).output == ""
+
+
+def test_an_index_html_that_a_generator_reads_is_no_plain_site() -> None:
+    for generator in GENERATORS:
+        with pytest.raises(BadPlan, match=f"{generator.file} says that {generator.name} makes this site"):
+            make_plan(None, None, {"index.html", generator.file})
+        assert make_plan(b"[build]\noutput = '.'", None, {"index.html", generator.file}).output == "."
+
+
+def test_a_folder_of_assets() -> None:
+    assert make_plan(b"[build]\nsteps = ['make']\nindex = ''", None, set()).index == ""
+    assert make_plan(b"[build]\nsteps = ['make']\nindex = 'index.html'", None, set()).index == "index.html"
+
+
+def test_a_plan_file_with_a_byte_order_mark() -> None:
+    """Windows' editors save one: it was "isn't TOML: Invalid statement (at line 1, column 1)"."""
+    assert runs(make_plan(b'\xef\xbb\xbf[build]\r\nsteps = ["make"]\r\n', None, set())) == ["make"]
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        b'{"scripts": {"//": ["how", "to"], "build": "x"}}',
+        b'{"scripts": {"clean": false, "test": null, "a": {"b": 1}, "build": "x"}}',
+        b'{"scripts": {"\xff": "", "build": "x"}}',
+        b'{"version": 1e999, "packageManager": 7, "devEngines": [], "scripts": {"build": "x"}}',
+        b'\xef\xbb\xbf{"scripts" : {"build": ""}}',
+    ],
+)
+def test_only_the_build_script_must_be_a_string(package: bytes) -> None:
+    """npm takes all of these: a build failed with "package.json can't be read: scripts[...]: expected `str`"."""
+    assert runs(make_plan(None, package, set())) == ["npm install --prefer-offline", "npm run build"]
+
+
+@pytest.mark.parametrize("scripts", [b"null", b"[]", b"1", b"false", b"{}"])
+def test_what_is_no_object_is_no_scripts(scripts: bytes) -> None:
+    plan = make_plan(None, b'{"scripts": %b}' % scripts, set())
+    assert runs(plan) == ["npm install --prefer-offline"]
+    assert plan.remark == 'package.json has no script "build", so that nothing was built.'
+
+
+# -- other package managers ------------------------------------------------------------------------------------------
+
+BUILDS = '"scripts": {"build": "vite build"}'
+
+
+@pytest.mark.parametrize(
+    ("fields", "present", "said"),
+    [
+        ("", {"pnpm-lock.yaml"}, ["pnpm-lock.yaml is a lock file of pnpm", "npx -y pnpm@10 install --frozen-lockfile"]),
+        ("", {"yarn.lock"}, ["yarn.lock", '"npx -y yarn@1 install --frozen-lockfile", "npx -y yarn@1 run build"']),
+        ("", {"yarn.lock", ".yarnrc.yml"}, ["yarn.lock", "npx -y @yarnpkg/cli-dist@4 install --immutable"]),
+        ("", {"bun.lock"}, ["bun.lock is", "npx -y bun@1"]),
+        ("", {"bun.lockb"}, ["bun.lockb is", "npx -y bun@1"]),
+        ("", {"bun.lock", "bun.lockb"}, ["bun.lock is a lock file of bun"]),
+        ("", {"deno.lock"}, ["deno.lock is a lock file of deno"]),
+        ("", {"deno.lock", "pnpm-lock.yaml"}, ["pnpm-lock.yaml is a lock file of pnpm"]),
+        (
+            '"packageManager": "pnpm@9.1.0+sha512.abc"',
+            set(),
+            ['packageManager in package.json names "pnpm"', "pnpm@9.1.0 "],
+        ),
+        ('"packageManager": "pnpm@9.1.0"', {"package-lock.json"}, ['names "pnpm"']),
+        ('"packageManager": "yarn@1.22.22"', {"yarn.lock"}, ["npx -y yarn@1.22.22 install --frozen-lockfile"]),
+        ('"packageManager": "yarn@4.5.0"', {"yarn.lock"}, ["npx -y @yarnpkg/cli-dist@4.5.0 install --immutable"]),
+        ('"packageManager": "yarn@https://example.org/y.tgz"', set(), ["npx -y yarn@1 install"]),
+        ('"packageManager": "bun"', set(), ['names "bun"']),
+        ('"packageManager": "vlt@1.0.0"', {"package-lock.json"}, ['names "vlt"', "Set build.steps"]),
+        (
+            '"devEngines": {"packageManager": {"name": "pnpm", "version": "^9"}}',
+            set(),
+            ["devEngines.packageManager", "pnpm@10"],
+        ),
+        ('"devEngines": {"packageManager": [{"name": "yarn"}, {"name": "pnpm"}]}', set(), ['names "yarn"']),
+        ("", {"package-lock.json", "yarn.lock"}, ["package-lock.json and yarn.lock", "nothing says which one counts"]),
+        ("", {"npm-shrinkwrap.json", "bun.lock"}, ["npm-shrinkwrap.json and bun.lock"]),
+        ("", {"pnpm-lock.yaml", "yarn.lock"}, ["pnpm-lock.yaml and yarn.lock"]),
+        (
+            '"packageManager": "npm@10.8.2"',
+            {"pnpm-lock.yaml"},
+            ["names npm as its manager, but the lock file pnpm-lock.yaml"],
+        ),
+    ],
+)
+def test_another_manager_s_lock_file_is_never_ignored(fields: str, present: set[str], said: list[str]) -> None:
+    """`npm install` ran, and installed nanoid 3.3.20 where pnpm-lock.yaml had 3.3.1: green, without a word."""
+    package = ("{" + ", ".join(filter(None, [BUILDS, fields])) + "}").encode()
+    with pytest.raises(BadPlan) as raised:
+        make_plan(b"[build]\noutput = 'dist'", package, present)
+    for words in said:
+        assert words in str(raised.value)
+    assert "build.steps in .twistedipc.toml" in str(raised.value)
+    # With steps of one's own it is all theirs.
+    assert runs(make_plan(b"[build]\nsteps = ['pnpm i']", package, present)) == ["pnpm i"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "present", "install"),
+    [
+        ('"packageManager": "npm@10.8.2"', {"package-lock.json", "yarn.lock"}, "npm ci"),
+        ('"packageManager": "npm@10.8.2"', set(), "npm install"),
+        ('"devEngines": {"packageManager": {"name": "npm"}}', {"package-lock.json"}, "npm ci"),
+        ('"devEngines": {"packageManager": [{"name": "pnpm"}, {"name": "npm"}]}', set(), "npm install"),
+        ('"devEngines": {"runtime": {"name": "node"}}', set(), "npm install"),
+        ('"packageManager": ""', set(), "npm install"),
+        ('"packageManager": {"name": "pnpm"}', set(), "npm install"),
+        ("", {"package-lock.json", "deno.lock"}, "npm ci"),
+        ("", {".yarnrc.yml"}, "npm install"),
+    ],
+)
+def test_npm_where_nothing_says_otherwise(fields: str, present: set[str], install: str) -> None:
+    package = ("{" + ", ".join(filter(None, [BUILDS, fields])) + "}").encode()
+    assert runs(make_plan(None, package, present)) == [f"{install} --prefer-offline", "npm run build"]
+
+
+def test_an_example_without_a_build_script_builds_nothing() -> None:
+    with pytest.raises(BadPlan, match=r'steps = \["npx -y pnpm@10 install --frozen-lockfile"\]$'):
+        make_plan(None, b"{}", {"pnpm-lock.yaml"})

@@ -71,6 +71,19 @@ def test_a_bad_archive_leaves_nothing(store: ReleaseStore, tmp_path: Path) -> No
     assert store.kept("shop") == []
 
 
+@pytest.mark.parametrize("files", [[], ["logo.txt"]])
+def test_a_release_of_nothing_is_refused(store: ReleaseStore, tmp_path: Path, files: list[str]) -> None:
+    """One empty file went live over a good site: whatever the builder says, an empty release doesn't."""
+    site = tmp_path / "site"
+    site.mkdir()
+    for name in files:
+        (site / name).touch()
+    archive.create(site, tmp_path / "empty.tar.gz")
+    with pytest.raises(BadArchive, match="there is nothing in it, or only empty files"):
+        store.unpack("shop", 1, tmp_path / "empty.tar.gz")
+    assert not store.has("shop", 1)
+
+
 def test_back_and_forth(store: ReleaseStore, tmp_path: Path) -> None:
     add(store, tmp_path, 1, 2)
     for release_id in (1, 2, 1, 1, 2):

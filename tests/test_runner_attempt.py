@@ -86,7 +86,29 @@ def test_without_output_nothing_is_packed(tmp_path: Path) -> None:
 def test_a_release_needs_an_output(tmp_path: Path) -> None:
     result = attempt(tmp_path, "true", publish=Publish(static=True)).run()
     assert result.outcome == "failed"
-    assert "there is no output folder to release" in result.reason
+    assert result.reason.startswith("There is no site to release. The build made none of dist, build, out, ")
+
+
+def test_what_a_project_releases_must_be_a_site_even_if_this_build_is_not_released(tmp_path: Path) -> None:
+    """`build --no-publish` succeeded where the same build would have put a 404 in the place of the site."""
+    result = attempt(tmp_path, "mkdir -p dist/shop && echo hi >dist/shop/index.html", site=True).run()
+    assert result.outcome == "failed"
+    assert 'dist/shop has an index.html: set output = "dist/shop"' in result.reason
+
+
+def test_plain_html_is_released_without_any_step(tmp_path: Path) -> None:
+    repository(tmp_path / "source", {"index.html": "hello", ".env": "x"})
+    result = Attempt(tmp_path, tmp_path / "source", publish=Publish(static=True)).run()
+    assert (result.outcome, [step.name for step in result.steps]) == ("succeeded", ["checkout", "pack"])
+    assert result.artifact is not None
+    assert result.artifact.files == 1
+
+
+def test_another_manager_s_lock_file_ends_the_build_before_any_step(tmp_path: Path) -> None:
+    repository(tmp_path / "source", {"package.json": "{}", "pnpm-lock.yaml": ""})
+    result = Attempt(tmp_path, tmp_path / "source", publish=Publish(static=True)).run()
+    assert (result.outcome, [step.name for step in result.steps]) == ("failed", ["checkout"])
+    assert result.reason.startswith("pnpm-lock.yaml is a lock file of pnpm")
 
 
 @pytest.mark.parametrize(

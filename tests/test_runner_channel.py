@@ -602,7 +602,7 @@ def test_the_node_of_builds_never_becomes_itself(tmp_path: Path) -> None:
 
 
 def test_only_the_build_s_own_steps_have_a_channel(tmp_path: Path) -> None:
-    one = attempt(tmp_path, {}, "env; mkdir dist; touch dist/x; ls -l ../channel")
+    one = attempt(tmp_path, {}, "env; mkdir dist; echo x >dist/index.html; ls -l ../channel")
     assert one.run().outcome == "succeeded"
     seen = dict(line.split("=", 1) for line in one.output(1) if "=" in line)
     assert seen["TWISTEDIPC_CHANNEL"].endswith("/channel")

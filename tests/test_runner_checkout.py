@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.attempt_folder import Attempt, git, repository, toml, until
+from twistedipc.builds.attempt import Publish, write_file
+from twistedipc.runner import checkout
 
 SHOW = ".twistedipc.toml", toml("cat file; git rev-parse HEAD; git status --porcelain")
 
@@ -40,6 +42,118 @@ def test_a_branch_comes_before_a_tag_and_both_before_a_commit(tmp_path: Path) ->
     path, first, second = source(tmp_path)
     git(path, "tag", first[:8], second)
     assert Attempt(tmp_path, path, ref=first[:8]).run().commit == second
+
+
+@pytest.mark.parametrize(
+    "ref",
+    ["@acme/ui@1.2.0", "refs/tags/@acme/ui@1.2.0", "feature/#123-menu", "fix/größe", "it's", "a,b", "user(1)", "v=2",
+     "x!y", "a%20b", "1234567", "_x", "功能/登录", "👩\u200d💻", "@/x", "HEAD", "heads/main", "tags/@acme/ui@1.2.0",
+     "refs/pull/7/head", "pull/7/head", "refs/merge-requests/2/head", "UPPER", "UPPER10", "PULL", "notes/x"],
+)  # fmt: skip
+def test_refs_of_all_kinds(tmp_path: Path, ref: str) -> None:
+    """Names that git has, and that were refused, or "no branch, tag or commit"."""
+    path, first, second = source(tmp_path)
+    git(path, "tag", "@acme/ui@1.2.0")
+    for branch in ("feature/#123-menu", "fix/größe", "it's", "a,b", "user(1)", "v=2", "x!y", "a%20b", "1234567", "_x",
+                   "功能/登录", "👩\u200d💻", "@/x", "notes/x"):  # fmt: skip
+        git(path, "branch", branch)
+    third = repository(path, {"file": "three"})
+    for name in ("refs/pull/7/head", "refs/merge-requests/2/head"):
+        git(path, "update-ref", name, third)
+    git(path, "reset", "--quiet", "--hard", "HEAD~1")
+    pulled = ref in ("PULL", "refs/pull/7/head", "pull/7/head", "refs/merge-requests/2/head")
+    ref = {"UPPER": first.upper(), "UPPER10": first[:10].upper(), "PULL": third}.get(ref, ref)
+    expected = third if pulled else first if ref[:10].lower() == first[:10] else second
+    assert check_out(tmp_path, path, ref) == expected
+
+
+def check_out(base: Path, path: Path, ref: str, name: str = "1-1") -> str:
+    """The checkout step alone, here: the commit that it finds."""
+    one = Attempt(base, path, name=name, ref=ref)
+    checked_out = checkout.check_out(one.folder)
+    write_file(one.folder / "checkout.json", checked_out)
+    assert git(one.folder / "work", "rev-parse", "HEAD") == checked_out.commit
+    return checked_out.commit
+
+
+def test_a_ref_that_is_moved_or_deleted(tmp_path: Path) -> None:
+    """Neither a pull request nor HEAD is remembered from the time before."""
+    path, first, second = source(tmp_path)
+    git(path, "update-ref", "refs/pull/7/head", first)
+    assert check_out(tmp_path, path, "refs/pull/7/head", "1-1") == first
+    git(path, "update-ref", "refs/pull/7/head", second)
+    assert check_out(tmp_path, path, "refs/pull/7/head", "2-1") == second
+    git(path, "update-ref", "-d", "refs/pull/7/head")
+    with pytest.raises(checkout.CheckoutFailed, match="there is no branch, tag or commit refs/pull/7/head"):
+        check_out(tmp_path, path, "refs/pull/7/head", "3-1")
+    assert check_out(tmp_path, path, "HEAD", "4-1") == second
+    git(path, "checkout", "--quiet", "feature/x")
+    assert check_out(tmp_path, path, "HEAD", "5-1") == first
+
+
+def test_a_branch_becomes_a_folder_of_branches_and_back(tmp_path: Path) -> None:
+    path, _first, second = source(tmp_path)
+    for number, branch in enumerate(["rel", "rel/1", "rel/1/2", "rel"]):
+        git(path, "branch", branch)
+        git(path, "tag", branch)
+        assert check_out(tmp_path, path, branch, f"{number + 1}-1") == second
+        git(path, "branch", "-D", branch)
+        git(path, "tag", "-d", branch)
+
+
+def sha256_source(path: Path) -> str:
+    path.mkdir()
+    git(path, "init", "--quiet", "--initial-branch=main", "--template=", "--object-format=sha256")
+    return repository(path, {SHOW[0]: toml("git rev-parse HEAD; mkdir dist; echo hi >dist/index.html"), "file": "x"})
+
+
+def test_a_repository_with_sha256_ids(tmp_path: Path) -> None:
+    """It was "can't be fetched": fatal: mismatched algorithms."""
+    path = tmp_path / "source"
+    first = sha256_source(path)
+    second = repository(path, {"file": "two"})
+    result = Attempt(tmp_path, path, publish=Publish(static=True)).run()
+    assert (result.outcome, result.commit) == ("succeeded", second), result.reason
+    assert result.artifact is not None
+    for number, ref in enumerate([first, first[:12], first.upper(), "HEAD", "refs/heads/main", second[:40]]):
+        expected = second if number > 2 else first
+        assert check_out(tmp_path, path, ref, f"{number + 2}-1") == expected
+    path.rename(tmp_path / "gone")
+    assert check_out(tmp_path, path, first, "9-1") == first  # it is here already
+    assert not (tmp_path / "mirrors/demo").exists()
+
+
+def test_a_repository_that_becomes_one_with_sha256_ids(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Or that was empty when it was looked at first."""
+    path = tmp_path / "source"
+    path.mkdir()
+    git(path, "init", "--quiet", "--bare", "--template=")
+    with pytest.raises(checkout.CheckoutFailed, match="there is no branch, tag or commit main"):
+        check_out(tmp_path, path, "main", "1-1")
+    path.rename(tmp_path / "empty")
+    commit = sha256_source(path)
+    assert check_out(tmp_path, path, "main", "2-1") == commit
+    assert "The repository's ids are SHA-256 now" in capfd.readouterr().out
+    path.rename(tmp_path / "old")
+    back = repository(path, {"file": "x"})
+    assert check_out(tmp_path, path, "main", "3-1") == back
+    path.rename(tmp_path / "gone")
+    with pytest.raises(checkout.CheckoutFailed, match="can't be fetched"):
+        check_out(tmp_path, path, "main", "4-1")
+
+
+def test_files_in_git_lfs_are_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "source"
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
+    files = {"img/.gitattributes": "*.png filter=lfs diff=lfs merge=lfs -text\n", "img/real.png": "a picture"}
+    repository(path, files)
+    check_out(tmp_path, path, "main", "1-1")
+    assert "LFS" not in capfd.readouterr().out
+    repository(path, {"img/ä b.png": pointer, "other.png": pointer})
+    check_out(tmp_path, path, "main", "2-1")
+    assert (
+        "Files of the repository are in Git LFS (img/ä b.png): the working copy has pointers" in capfd.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("ref", ["nowhere", "0" * 40, "deadbeef"])

@@ -1158,6 +1158,16 @@ class Publishing(LinkCase):
         self.assertIsNone(self.apiserver.release_store.live("hello"))
         self.assertEqual([".not-a-project"], [path.name for path in (self.folder / "releases").iterdir()])
 
+    def test_an_empty_release_fails(self) -> None:
+        """And what is live stays live."""
+        builder, offer = self.publishing(Publish(static=True))
+        archive = self.upload(builder, offer, "")
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(artifact=archive)))
+        row = self.apiserver.row(offer.attempt)
+        self.assertEqual(AttemptState.FAILED, row.state)
+        self.assertIn("it can't be released: there is nothing in it", row.reason)
+        self.assertIsNone(self.apiserver.release_store.live("hello"))
+
     def test_a_release_whose_archive_has_not_arrived_fails(self) -> None:
         builder, offer = self.publishing(Publish(static=True))
         archive = ArtifactFile(size=5, sha256="a" * 64, files=1, unpacked=5)

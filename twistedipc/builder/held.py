@@ -114,6 +114,7 @@ def spec_of(offer: Offer, settings: Settings, cgroups: str = "") -> Spec:
         ref=offer.ref,
         commit=offer.commit,
         publish=offer.publish,
+        site=offer.site,
         parameters=offer.parameters,
         environment=settings.environment,
         variables=offer.environment,

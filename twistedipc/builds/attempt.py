@@ -71,14 +71,16 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     build: int
     project: str
     repository: str  # an address for git, checked by `names.repository`
-    ref: str  # a branch, tag or commit id, checked by `names.ref`
+    ref: str  # a branch, tag, full ref or commit id, checked by `names.ref`
     commit: str = ""  # the full id, where it is known already (an attempt that repeats another)
     publish: Publish = Publish()
+    site: bool = False  # what is packed must be a site: the project releases it, even if this build is not released
     parameters: dict[str, str] = {}  # given to the steps as environment variables
     environment: dict[str, str] = {}  # the operator's values, for all steps
     variables: dict[str, str] = {}  # the project's values, for its own steps
     path: str  # PATH of the steps
-    mirror: str  # folder of the repository's bare mirror (may not exist yet; its lock is MIRROR + ".lock")
+    mirror: str  # folder of the repository's bare mirror (may not exist yet; its lock is MIRROR + ".lock"; of a
+    # repository with SHA-256 ids it is MIRROR + ".sha256")
     npm_cache: str  # folder of the npm cache that all attempts share
     doorbell: str  # the builder's UNIX datagram socket, relative to the attempt's folder or absolute
     cgroups: str = ""  # folder below which the attempt's control group is made; "" where there can be none
@@ -94,6 +96,7 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
     commit: str  # the full commit id
     subject: str  # the first line of its message
     author: str
+    mirror: str = ""  # the folder of the mirror that has the commit
 
 
 class Package(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

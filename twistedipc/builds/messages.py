@@ -167,6 +167,7 @@ class Offer(Message, frozen=True, kw_only=True, tag="offer"):
     ref: str
     commit: str = ""
     publish: Publish = Publish()
+    site: bool = False  # the project makes static releases: what is built must be one, released or not
     parameters: dict[str, str] = {}
     environment: dict[str, str] = {}
     timeout: float

@@ -29,18 +29,19 @@ _URL = rf"(?:(?:https?|git)://|ssh://(?:{_USER})?){_HOST}{_PORT}/{_CHARACTER}+"
 _LOCAL = rf"(?:file://)?/{_CHARACTER}*"
 
 #: The rules as regular expressions for the whole of a value, which JSON Schema (ECMA-262) and Python read alike: the
-#: API's document shows them. Those of an address and a registry leave out their greatest length.
+#: API's document shows them. Those of a ref, an address and a registry leave out their greatest length.
 PROJECT = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 ATTEMPT = r"[1-9][0-9]{0,17}-[1-9][0-9]{0,8}"
 LEASE = r"[0-9a-f]{16,64}"
-REF = r"(?!.*(?:\.\.|//|/\.|\.lock/|\.lock$|[/.]$))[A-Za-z0-9_][A-Za-z0-9._/@+-]{0,254}"
+REF = r"(?![-./]|@$|[\s\S]*(?:\.\.|//|/\.|@\{|\.lock/|\.lock$|[/.]$))[^\x00-\x20\x7f~^:?*\[\\]+"
 ADDRESS = rf"(?:{_SCP_LIKE}|{_URL}|{_LOCAL})"
 REGISTRY = rf"(?:https?://{_HOST}{_PORT}(?:/[!-\"$->@-\[\]-~]*)?)?"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,127}"  # that it doesn't change how programs run is a rule beside it
 LINE = rf"[^{_HIDDEN}]+"
 SECRET = r"[!-~]+"
 
-#: The greatest lengths, in characters: of an address, and of a variable's value.
+#: The greatest lengths, in characters: of a ref, of an address, and of a variable's value.
+MAX_REF = 1024
 MAX_ADDRESS = 1024
 MAX_VALUE = 32 * 1024
 
@@ -90,10 +91,12 @@ def lease(value: str) -> str:
 
 
 def ref(name: str) -> str:
-    """A branch, a tag or a commit id, as git's check-ref-format has it and never an option."""
-    if not _REF.fullmatch(name):
+    """A branch, a tag, a full name (``refs/…``) or a commit id: what git's check-ref-format takes, and no option."""
+    if len(name) > MAX_REF or not _REF.fullmatch(name):
         raise BadValue(
-            "a ref is a branch, tag or commit id: letters, digits and . _ / @ + -, with a letter or digit first"
+            f"a ref is a branch, a tag, refs/… or a commit id, as git has them: at most {MAX_REF} characters, "
+            "none of them a space, a control character or one of ~ ^ : ? * [ \\; no - first, no .. or @{ in it, and "
+            "no part of it empty, with a . first or .lock at the end"
         )
     return name
 

@@ -6,19 +6,22 @@ A ``.twistedipc.toml`` in the repository may say how it is built::
     [build]
     steps = ["make", {name = "test", run = "npm test"}]   # each is given to `sh -c` in the working copy
     output = "dist"          # the folder that is packed
+    index = ""               # it needs no index.html: a folder of assets
     timeout = 600            # seconds; both can only lower what the platform allows
     idle_timeout = 60        # seconds without output or message
 
     [build.environment]
     MODE = "production"
 
-Without ``steps``, package.json gives them: ``npm ci`` where there is a lock file (``npm install`` otherwise), then
-``npm run build`` if there is such a script. Without ``output``, the first of `OUTPUTS` that exists after the build is
-packed: ``public`` is last, since in most projects it is a source and not a result.
+Without ``steps``, package.json gives them (`managers`): ``npm ci`` where there is a lock file (``npm install``
+otherwise), then ``npm run build`` if there is such a script. A repository without package.json that has an index.html
+at its top is a site as it is: nothing is run, and the whole of it is packed. Without ``output``, the folder that is
+packed is chosen after the build (`publish.output`), among `outputs.OUTPUTS`.
 """
 
 from __future__ import annotations
 
+import codecs
 import tomllib
 from collections.abc import Collection
 from typing import Annotated
@@ -26,13 +29,23 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from twistedipc.builds import names
+from twistedipc.builds import managers, names
+from twistedipc.builds.outputs import GENERATORS, INDEX, OUTPUTS
 
 PLAN_FILE = ".twistedipc.toml"
-LOCK_FILES = ("package-lock.json", "npm-shrinkwrap.json")
 
-#: Where the output is looked for if the project doesn't say it.
-OUTPUTS = ("dist", "build", "out", "public")
+#: Folders that may hold a site without any build, beside `OUTPUTS`.
+_PLAIN = ("docs", "site", "www", "html")
+
+#: The paths in the working copy that `make_plan` wants to hear of, if they are there before anything is built.
+LOOKED_AT = frozenset(
+    {
+        INDEX,
+        *managers.LOOKED_AT,
+        *(generator.file for generator in GENERATORS),
+        *(f"{folder}/{INDEX}" for folder in (*OUTPUTS, *_PLAIN)),
+    }
+)
 
 #: The names of the steps that the platform does itself.
 RESERVED = frozenset({"checkout", "pack", "publish"})
@@ -61,14 +74,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a project is built."""
 
     steps: list[PlannedStep]
-    output: str = ""  # relative to the working copy; "": the first of `OUTPUTS` that is there
+    output: str = ""  # relative to the working copy; "": it is chosen among `OUTPUTS`
+    index: str = INDEX  # the file that the output needs at its top; "": none
+    remark: str = ""  # a sentence for the error, should there be no output
     timeout: float | None = None  # seconds
     idle_timeout: float | None = None
     environment: dict[str, str] = {}
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The folders that may be the output, the first that is there is."""
+        """The folders that may be the output, in the order in which they are looked at."""
         return (self.output,) if self.output else OUTPUTS
 
 
@@ -84,6 +99,7 @@ class _Step(msgspec.Struct, forbid_unknown_fields=True):
 class _Build(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     steps: Annotated[list[_Text | _Step], Meta(max_length=100)] | None = None
     output: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
+    index: str | None = None
     timeout: _Seconds | None = None
     idle_timeout: _Seconds | None = None
     environment: dict[str, str] = {}
@@ -93,31 +109,35 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     build: _Build = msgspec.field(default_factory=_Build)
 
 
-class _PackageJson(msgspec.Struct):
-    scripts: dict[str, str] = {}
-
-
 class _AnyScripts(msgspec.Struct):
     scripts: object = None
 
 
 def make_plan(plan_file: bytes | None, package_json: bytes | None, present: Collection[str]) -> Plan:
     """
-    The plan of a project, from its `PLAN_FILE` and its package.json (None where there is none), and the names of the
-    files ``present`` beside them. Raises `BadPlan`.
+    The plan of a project, from its `PLAN_FILE` and its package.json (None where there is none), and those of
+    `LOOKED_AT` that are ``present``. Raises `BadPlan`.
     """
     build = _read_plan_file(plan_file) if plan_file is not None else _Build()
+    output = _output(build.output) if build.output is not None else ""
+    remark = ""
     if build.steps is not None:
         steps = [_named(step) for step in build.steps]
     elif package_json is not None:
         steps = _npm_steps(package_json, present)
+        if len(steps) == 1:
+            remark = 'package.json has no script "build", so that nothing was built.'
     else:
-        raise BadPlan(
-            f"there is nothing to build: the repository needs a package.json, or a {PLAN_FILE} with build.steps"
-        )
+        steps = []
+        if not output:
+            _check_plain(present)
+    if not steps and not output and INDEX in present:
+        output = "."  # nothing is built, so that the repository itself is the site
     return Plan(
         steps=steps,
-        output=_output(build.output) if build.output is not None else "",
+        output=output,
+        index=_index(build.index),
+        remark=remark,
         timeout=build.timeout,
         idle_timeout=build.idle_timeout,
         environment=build.environment,
@@ -129,7 +149,7 @@ def package_scripts(package_json: bytes | None) -> frozenset[str]:
     if package_json is None:
         return frozenset()
     try:
-        package = msgspec.json.decode(package_json.removeprefix(b"\xef\xbb\xbf"), type=_AnyScripts)
+        package = msgspec.json.decode(package_json.removeprefix(codecs.BOM_UTF8), type=_AnyScripts)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadPlan(f"package.json can't be read: {_by_key(str(error))}") from error
     scripts = package.scripts if isinstance(package.scripts, dict) else {}
@@ -138,8 +158,10 @@ def package_scripts(package_json: bytes | None) -> frozenset[str]:
 
 def _read_plan_file(data: bytes) -> _Build:
     try:
-        values = tomllib.loads(data.decode())
+        values = tomllib.loads(data.decode("utf-8-sig"))  # some editors put a byte order mark first
     except UnicodeDecodeError as error:
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise BadPlan(f"`{PLAN_FILE}` is UTF-16: save it as UTF-8") from error
         raise BadPlan(f"`{PLAN_FILE}` isn't UTF-8") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BadPlan(f"`{PLAN_FILE}` isn't TOML: {error}") from error
@@ -186,13 +208,40 @@ def _output(folder: str) -> str:
     return "/".join(parts) or "."
 
 
+def _index(name: str | None) -> str:
+    if name is None or name == INDEX:
+        return INDEX
+    if name:
+        raise BadPlan(
+            f'`{PLAN_FILE}`: build.index: it can only be "{INDEX}", or "" for a folder of assets that has none: '
+            "no other file is served for a folder's address"
+        )
+    return ""
+
+
+def _check_plain(present: Collection[str]) -> None:
+    """Raise `BadPlan` unless a repository without package.json and without steps is a site as it is."""
+    for generator in GENERATORS:
+        if generator.file in present:
+            raise BadPlan(
+                f"{generator.file} says that {generator.name} makes this site, and nothing says how: set build.steps "
+                f'in {PLAN_FILE}, for example {generator.example}, or output = "." to release the files as they are'
+            )
+    if INDEX in present:
+        return
+    needs = f"the repository needs a package.json, an {INDEX} at its top, or a {PLAN_FILE} with build.steps"
+    plain = next((folder for folder in (*OUTPUTS, *_PLAIN) if f"{folder}/{INDEX}" in present), None)
+    if plain is not None:
+        needs += f'. {plain} has an {INDEX}: to release that folder as it is, set output = "{plain}" under [build]'
+    raise BadPlan(f"there is nothing to build: {needs}")
+
+
 def _npm_steps(package_json: bytes, present: Collection[str]) -> list[PlannedStep]:
     try:
-        package = msgspec.json.decode(package_json.removeprefix(b"\xef\xbb\xbf"), type=_PackageJson)
+        package = msgspec.json.decode(package_json.removeprefix(codecs.BOM_UTF8), type=managers.PackageJson)
+        steps = managers.npm_steps(package, present)
+    except managers.Unsupported as error:
+        raise BadPlan(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadPlan(f"package.json can't be read: {_by_key(str(error))}") from error
-    locked = any(name in present for name in LOCK_FILES)
-    steps = [PlannedStep(name="install", run="npm ci --prefer-offline" if locked else "npm install --prefer-offline")]
-    if "build" in package.scripts:
-        steps.append(PlannedStep(name="build", run="npm run build"))
-    return steps
+    return [PlannedStep(name=name, run=run) for name, run in steps]

@@ -38,7 +38,7 @@ follow_option = click.option("-f", "--follow", "follow_log", is_flag=True, help=
 @click.command()
 @with_client
 @click.argument("project")
-@click.option("--ref", help="Branch, tag or commit (else the project's default).")
+@click.option("--ref", help="Branch, tag, refs/… or commit (else the project's default).")
 @click.option("--no-publish", is_flag=True, help="Build only, publish nothing.")
 @click.option("--param", multiple=True, metavar="NAME=VALUE", help="A variable for this build; may be repeated.")
 @follow_option

@@ -37,7 +37,9 @@ def project() -> None:
 @with_client
 @click.argument("name")
 @click.argument("repository")
-@click.option("--ref", default="main", show_default=True, help="Branch, tag or commit that is built by default.")
+@click.option(
+    "--ref", default="main", show_default=True, help="Branch, tag, refs/… or commit that is built by default."
+)
 @click.option("--npm", is_flag=True, help="Publish the npm package (see `project secret` for the registry's token).")
 @click.option("--registry", default="", metavar="ADDRESS", help="The npm registry (else the one npm is set up for).")
 @click.option("--no-static", is_flag=True, help="Make no static release of the output folder.")
@@ -123,7 +125,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
 @with_client
 @click.argument("name")
 @click.option("--repository")
-@click.option("--ref", help="Branch, tag or commit that is built by default.")
+@click.option("--ref", help="Branch, tag, refs/… or commit that is built by default.")
 @click.option("--npm/--no-npm", default=None, help="Whether to publish the npm package.")
 @click.option("--static/--no-static", default=None, help="Whether to make a static release.")
 @click.option("--registry", metavar="ADDRESS", help='The npm registry; "" for the one npm is set up for.')

@@ -84,14 +84,16 @@ def create(
     *,
     max_files: int = MAX_FILES,
     max_bytes: int = MAX_BYTES,
+    leave_out: frozenset[str] = frozenset(),
     on_hidden: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
     """
-    Make ``archive`` (whole or not at all, and durably) of the folder ``source``. ``on_hidden`` is called with the path
+    Make ``archive`` (whole or not at all, and durably) of the folder ``source``, without the names in ``leave_out`` at
+    its top. ``on_hidden`` is called with the path
     of each file or folder that is left out because it is hidden (`site_paths.is_hidden`). Raises `CantPack`, or OSError
     of the disk.
     """
-    found = list(_walk(source, on_hidden, max_files))
+    found = list(_walk(source, leave_out, on_hidden, max_files))
     found.sort(key=lambda item: item[0].encode())
     files: list[ManifestFile] = []
     left = max_bytes
@@ -127,7 +129,9 @@ def create(
     return manifest
 
 
-def _walk(source: Path, on_hidden: Callable[[str], None], max_files: int) -> Iterator[tuple[str, Path]]:
+def _walk(
+    source: Path, leave_out: frozenset[str], on_hidden: Callable[[str], None], max_files: int
+) -> Iterator[tuple[str, Path]]:
     """The files below ``source``: the path in the archive, and the real one."""
     root = source.resolve()
     count = 0
@@ -141,6 +145,8 @@ def _walk(source: Path, on_hidden: Callable[[str], None], max_files: int) -> Ite
             raise CantPack(f"the folder has more than {max_files} folders in it")
         for entry in os.scandir(folder):
             path = prefix + entry.name
+            if path in leave_out:  # "a/b" isn't
+                continue
             if is_hidden(path.split("/")):
                 on_hidden(path)
                 continue

@@ -1,25 +1,27 @@
 """
 The pack step: ``python -m twistedipc.publish.pack FOLDER``, started by the runner; its output is the log.
 
-Makes archive.tar.gz, manifest.json and artifact.json of the output folder, if there is one; and, if a package is to be
-published, its tarball and package.json. No process of the build is alive meanwhile, and none of its scripts is run:
-what is to be run before a package is packed were steps of the build (`runner.course`). The tarball is checked.
+Makes archive.tar.gz, manifest.json and artifact.json of the output folder, if there is one (``output`` finds it); and,
+if a package is to be published, its tarball and package.json. No process of the build is alive meanwhile, and none of
+its scripts is run: what is to be run before a package is packed were steps of the build (`runner.course`). The tarball
+is checked.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import msgspec
 
-from twistedipc.builds.attempt import ArtifactFile, Package, Spec, read_file, step_failed, write_file
+from twistedipc.builds.attempt import ArtifactFile, Checkout, Package, Spec, read_file, step_failed, write_file
+from twistedipc.builds.lfs import MAX_POINTER, is_pointer
 from twistedipc.builds.plan import Plan
 from twistedipc.publish.archive import CantPack, Manifest, create
 from twistedipc.publish.entry_points import find_unmatched
+from twistedipc.publish.output import Commit, find_output
 from twistedipc.publish.package import BadPackage, check, integrity, read_tarball
 
 PACKAGE_FOLDER = "package"
@@ -28,30 +30,19 @@ PACKAGE_FOLDER = "package"
 SHOWN_HIDDEN = 10
 
 
-def find_output(work: Path, plan: Plan) -> Path | None:
-    """The folder to pack, if there is one. Raises `CantPack` if the one that the project names isn't there."""
-    root = work.resolve()
-    for name in plan.outputs:
-        folder = work / name
-        if folder.is_dir():
-            if not folder.resolve().is_relative_to(root):
-                raise CantPack(f"the output folder {name} is a link that leaves the repository")
-            return folder
-    if plan.output:
-        raise CantPack(f"the build made no folder {plan.output}, which build.output in .twistedipc.toml names")
-    return None
-
-
-def pack_output(folder: Path, output: Path) -> ArtifactFile:
-    """Make the archive in the attempt's folder of the ``output`` folder. Raises `CantPack`."""
+def pack_output(folder: Path, name: str, commit: Commit) -> ArtifactFile:
+    """Make the archive in the attempt's folder of the output folder with this name. Raises `CantPack`."""
     archive = folder / "archive.tar.gz"
+    output = folder / "work" / name
     hidden: list[str] = []
-    manifest: Manifest = create(output, archive, on_hidden=hidden.append)
+    manifest = create(output, archive, leave_out=_left_out(name, commit), on_hidden=hidden.append)
     if hidden:
         print(f"Left out, since names that begin with a dot aren't served: {_some_of(sorted(hidden))}")
-    if not manifest.files:
+    try:
+        _check(output, name, manifest)
+    except CantPack:
         archive.unlink()
-        raise CantPack(f"the output folder {output.name} is empty")
+        raise
     with archive.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
@@ -66,6 +57,49 @@ def _some_of(paths: list[str]) -> str:
     shown = [ascii(path)[1:-1] for path in paths[:SHOWN_HIDDEN]]
     more = len(paths) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _left_out(name: str, commit: Commit) -> frozenset[str]:
+    """The names at the output's top that aren't packed: of the repository itself, what was installed there."""
+    return frozenset({"node_modules"} - commit.children(".")) if name == "." else frozenset()
+
+
+def _check(output: Path, name: str, manifest: Manifest) -> None:
+    """Raise `CantPack` if what was packed can't be what its authors want to release."""
+    if not manifest.files:
+        raise CantPack(f"the output folder {name} is empty")
+    if not manifest.size:
+        raise CantPack(f"the output folder {name} has only empty files in it")
+    small = (file.path for file in manifest.files if file.size < MAX_POINTER)
+    pointers = [path for path in small if is_pointer((output / path).read_bytes())]
+    if pointers:
+        more = f" and {len(pointers) - 3} more" if len(pointers) > 3 else ""
+        raise CantPack(
+            f"{', '.join(pointers[:3])}{more} in {name}: Git LFS pointers and not the files that they stand for. "
+            'Fetch those before the build, for example by a first step "git lfs pull" in build.steps (the builder '
+            "needs git-lfs)"
+        )
+
+
+def pack_static(folder: Path, spec: Spec, plan: Plan) -> None:
+    """
+    Pack the site that the build made, if there is one. Raises `CantPack` if there must be one: other projects may
+    build what they like.
+    """
+    checkout = read_file(folder / "checkout.json", Checkout)
+    if checkout is None:
+        raise CantPack("the attempt's folder has no checkout.json")
+    commit = Commit(checkout.mirror or spec.mirror, checkout.commit)
+    try:
+        name = find_output(folder / "work", plan, commit)
+        artifact = pack_output(folder, name, commit)
+    except CantPack as error:
+        if spec.publish.static or spec.site:
+            raise
+        print(f"No folder is packed. {error}")
+        return
+    shown = "the repository itself" if name == "." else name
+    print(f"Packed {shown}: {artifact.files} files, {artifact.unpacked} bytes")
 
 
 def pack_package(folder: Path, registry: str) -> Package:
@@ -101,16 +135,7 @@ def run(folder: Path) -> None:
     plan = read_file(folder / "plan.json", Plan)
     if spec is None or plan is None:
         raise CantPack("the attempt's folder has no spec.json or no plan.json")
-    output = find_output(folder / "work", plan)
-    if output is not None:
-        artifact = pack_output(folder, output)
-        print(f"Packed {os.path.relpath(output, folder / 'work')}: {artifact.files} files, {artifact.unpacked} bytes")
-    elif spec.publish.static:
-        raise CantPack(
-            "there is no output folder to release: the build made none of "
-            + ", ".join(plan.outputs)
-            + " (build.output in .twistedipc.toml names another)"
-        )
+    pack_static(folder, spec, plan)
     if spec.publish.npm:
         package = pack_package(folder, spec.publish.registry)
         write_file(folder / "package.json", package)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import sync_folder
-from twistedipc.publish.archive import Manifest, read_manifest, unpack
+from twistedipc.publish.archive import BadArchive, Manifest, read_manifest, unpack
 
 _ID = re.compile(r"[1-9][0-9]{0,17}\Z")
 
@@ -47,10 +47,16 @@ class ReleaseStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def unpack(self, project: str, release_id: int, archive: Path) -> Manifest:
-        """Unpack a release beside the others; nothing if it is there already. Raises what `archive.unpack` does."""
+        """
+        Unpack a release beside the others; nothing if it is there already. Raises what `archive.unpack` does, and
+        `BadArchive` for a release with nothing in it, whatever the builder has said of it: it would replace a good one.
+        """
         target = self._release(project, release_id)
+        manifest = read_manifest(archive)
+        if not manifest.size:
+            raise BadArchive("there is nothing in it, or only empty files")
         if target.is_dir():
-            return read_manifest(archive)
+            return manifest
         target.parent.mkdir(parents=True, exist_ok=True)
         manifest = unpack(archive, target)
         for parent in (target.parent, target.parent.parent, self._folder):

@@ -11,9 +11,11 @@ written anew each time, and only protocols that ``names.repository`` allows.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +23,18 @@ from pathlib import Path
 import msgspec
 
 from twistedipc.builds.attempt import Checkout, Spec, read_file, step_failed, write_file
+from twistedipc.builds.lfs import MAX_POINTER, is_pointer
 
-_FULL_ID = re.compile(r"[0-9a-f]{40}\Z")
-_SHORT_ID = re.compile(r"[0-9a-f]{7,40}\Z")
+_FULL_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
+_SHORT_ID = re.compile(r"[0-9a-f]{7,64}\Z")
+
+# Digits of an id in a repository with SHA-256 ids, and what is put behind the name of such a one's mirror.
+_SHA256_DIGITS = 64
+_SHA256_SUFFIX = ".sha256"
+
+#: How many files with the attribute of Git LFS are looked into, and how many of the pointers are named.
+_LFS_FILES = 1000
+_LFS_NAMED = 3
 
 _SETTINGS = (
     "core.hooksPath=/dev/null",
@@ -41,7 +52,8 @@ _SETTINGS = (
 )
 
 # The mirror's whole configuration: builds run as the same user, so what is there may be theirs.
-_MIRROR_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
+_MIRROR_CONFIG = "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = true\n"
+_SHA256_CONFIG = "[extensions]\n\tobjectformat = sha256\n"
 
 
 class CheckoutFailed(Exception):
@@ -57,9 +69,9 @@ class _Git:
         """Run git with its output in the log: whether it succeeded."""
         return self._call(arguments, capture=False, quiet=quiet).returncode == 0
 
-    def ask(self, *arguments: str) -> str | None:
-        """What git prints; None if it fails."""
-        done = self._call(arguments, capture=True, quiet=True)
+    def ask(self, *arguments: str, quiet: bool = True) -> str | None:
+        """What git prints; None if it fails (and why is in the log, unless it is ``quiet``)."""
+        done = self._call(arguments, capture=True, quiet=quiet)
         return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
 
     def _call(self, arguments: tuple[str, ...], *, capture: bool, quiet: bool) -> subprocess.CompletedProcess[bytes]:
@@ -90,50 +102,128 @@ def _lock_mirror(mirror: Path) -> int:
     return lock
 
 
-def _prepare_mirror(git: _Git, mirror: Path) -> None:
-    if not (mirror / "HEAD").is_file() and not git.run("init", "--quiet", "--bare", "--template=", "--", str(mirror)):
-        raise CheckoutFailed("the builder can't make a mirror of the repository")
-    (mirror / "config").write_text(_MIRROR_CONFIG)
-    # Of a fetch that was killed; nobody else can be at it, since the mirror is locked.
-    for path in [*mirror.glob("*.lock"), *(mirror / "refs").rglob("*.lock")]:
-        path.unlink(missing_ok=True)
+class _Mirror:
+    """The bare mirror of a repository, or the one that it has for SHA-256 ids: a mirror's ids are all of one kind."""
+
+    def __init__(self, git: _Git, folder: Path, *, sha256: bool) -> None:
+        self._git = git
+        self._sha256 = sha256
+        self.folder = folder.with_name(folder.name + _SHA256_SUFFIX) if sha256 else folder
+
+    @property
+    def exists(self) -> bool:
+        """Whether it has been made."""
+        return (self.folder / "HEAD").is_file()
+
+    def prepare(self) -> None:
+        """Make it, if it isn't there, and make it safe to use. Raises `CheckoutFailed`."""
+        kind = "sha256" if self._sha256 else "sha1"
+        init = ("init", "--quiet", "--bare", "--template=", f"--object-format={kind}")
+        if not self.exists and not self._git.run(*init, "--", str(self.folder)):
+            raise CheckoutFailed("the builder can't make a mirror of the repository")
+        config = _MIRROR_CONFIG.format(version=int(self._sha256)) + (_SHA256_CONFIG if self._sha256 else "")
+        (self.folder / "config").write_text(config)
+        # Of a fetch that was killed; nobody else can be at it, since the mirror is locked.
+        for path in [*self.folder.glob("*.lock"), *(self.folder / "refs").rglob("*.lock")]:
+            path.unlink(missing_ok=True)
+
+    def fetch(self, repository: str, *refs: str, prune: bool = False, quiet: bool = False) -> bool:
+        """Fetch these refspecs: whether git could."""
+        options = ("--quiet", "--force", "--no-write-fetch-head", "--no-recurse-submodules", "--no-tags")
+        pruned = ("--prune",) if prune else ()
+        at = ("-C", str(self.folder))
+        return self._git.run(*at, "fetch", *options, *pruned, "--", repository, *refs, quiet=quiet)
+
+    def commit(self, revision: str) -> str | None:
+        """The full id of the commit that a full ref name or an id stands for; None if there is none such."""
+        verify = ("rev-parse", "--verify", "--quiet", "--end-of-options")
+        found = self._git.ask("-C", str(self.folder), *verify, revision + "^{commit}")
+        return found.strip() if found else None
+
+    def resolve(self, ref: str) -> str | None:
+        """The full commit id of a branch, a tag, or a commit id, in this order; None if the mirror has none such."""
+        candidates = [f"refs/heads/{ref}", f"refs/tags/{ref}"]
+        if ref.startswith(("refs/heads/", "refs/tags/")):
+            candidates.insert(0, ref)
+        if ref.startswith(("heads/", "tags/")):
+            candidates.append(f"refs/{ref}")
+        if _SHORT_ID.match(ref.lower()):
+            candidates.append(ref.lower())
+        return next((found for found in map(self.commit, candidates) if found is not None), None)
+
+    def fetch_other(self, repository: str, name: str) -> str | None:
+        """
+        Fetch a ref that is neither a branch nor a tag, as ``refs/pull/7/head`` or the repository's HEAD: its commit.
+        None if there is none such. Here its name is another, which can't be in the way of any branch's.
+        """
+        kept = f"refs/asked/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        return self.commit(kept) if self.fetch(repository, f"+{name}:{kept}", quiet=True) else None
 
 
-def _resolve(git: _Git, mirror: Path, ref: str) -> str | None:
-    """The full commit id of a branch, a tag, or a commit id, in this order; None if the mirror has none such."""
-    candidates = [f"refs/heads/{ref}", f"refs/tags/{ref}"]
-    if ref.startswith(("refs/heads/", "refs/tags/")):
-        candidates.insert(0, ref)
-    if _SHORT_ID.match(ref):
-        candidates.append(ref)
-    for candidate in candidates:
-        found = git.ask(
-            "-C", str(mirror), "rev-parse", "--verify", "--quiet", "--end-of-options", candidate + "^{commit}"
-        )
-        if found:
-            return found.strip()
-    return None
+def _has_sha256_ids(git: _Git, repository: str, *patterns: str) -> bool | None:
+    """Whether a repository's ids are SHA-256; None if it has no ref yet. Raises `CheckoutFailed`."""
+    listed = git.ask("ls-remote", "--", repository, *patterns, quiet=False)
+    if listed is None:
+        raise CheckoutFailed(f"{repository} can't be fetched")
+    return len(listed.partition("\t")[0]) == _SHA256_DIGITS if listed else None
 
 
-def _fetch(git: _Git, mirror: Path, spec: Spec) -> str:
-    """Bring the mirror up to date, if it must be: the commit that was asked for."""
-    wanted = spec.commit or spec.ref
-    if _FULL_ID.match(wanted) and (known := _resolve(git, mirror, wanted)) == wanted:
-        print(f"Commit {known} is here already.", flush=True)
-        return known
-    print(f"Fetching {spec.repository} …", flush=True)
+def _fetch_all(git: _Git, mirrors: tuple[_Mirror, _Mirror], repository: str) -> _Mirror:
+    """Bring the mirror of the repository's kind of ids up to date: that mirror. Raises `CheckoutFailed`."""
+    sha1, sha256 = mirrors
+    if sha1.exists or sha256.exists:
+        mirror = sha256 if sha256.exists else sha1
+    else:
+        mirror = sha256 if _has_sha256_ids(git, repository, "HEAD") else sha1
     refs = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-    quiet = ("--quiet", "--force", "--no-write-fetch-head", "--no-recurse-submodules")
-    if not git.run("-C", str(mirror), "fetch", *quiet, "--prune", "--", spec.repository, *refs):
-        raise CheckoutFailed(f"{spec.repository} can't be fetched")
-    commit = _resolve(git, mirror, wanted)
-    if commit is None and _FULL_ID.match(wanted):
-        # A commit that no branch or tag leads to: some servers give it if asked for it by its id.
-        git.run("-C", str(mirror), "fetch", *quiet, "--", spec.repository, wanted, quiet=True)
-        commit = _resolve(git, mirror, wanted)
+    mirror.prepare()
+    if mirror.fetch(repository, *refs, prune=True):
+        return mirror
+    # Perhaps the repository is another than the one that the mirror was made for.
+    found = _has_sha256_ids(git, repository)
+    other = sha256 if found else sha1
+    if found is not None and other is not mirror:
+        print(f"The repository's ids are {'SHA-256' if found else 'SHA-1'} now: it gets another mirror.", flush=True)
+        other.prepare()
+        if other.fetch(repository, *refs, prune=True):
+            return other
+    raise CheckoutFailed(f"{repository} can't be fetched")
+
+
+def _fetch(git: _Git, folder: Path, spec: Spec) -> tuple[_Mirror, str]:
+    """Bring the mirror up to date, if it must be: that mirror, and the commit that was asked for."""
+    mirrors = _Mirror(git, folder, sha256=False), _Mirror(git, folder, sha256=True)
+    wanted = spec.commit or spec.ref
+    full = wanted.lower() if _FULL_ID.match(wanted.lower()) else ""
+    if full:
+        known = mirrors[len(full) == _SHA256_DIGITS]
+        if known.exists:
+            known.prepare()
+            if known.resolve(wanted) == full:
+                print(f"Commit {full} is here already.", flush=True)
+                return known, full
+    print(f"Fetching {spec.repository} …", flush=True)
+    mirror = _fetch_all(git, mirrors, spec.repository)
+    commit = _find(mirror, spec.repository, wanted, full)
     if commit is None:
         raise CheckoutFailed(f"there is no branch, tag or commit {wanted} in {spec.repository}")
-    return commit
+    return mirror, commit
+
+
+def _find(mirror: _Mirror, repository: str, wanted: str, full: str) -> str | None:
+    """The commit that was asked for, in a mirror that is up to date; ``full`` is its full id, if it is one."""
+    if wanted == "HEAD":
+        return mirror.fetch_other(repository, wanted)
+    commit = mirror.resolve(wanted)
+    if commit is not None:
+        return commit
+    if full:
+        # A commit that no branch or tag leads to: some servers give it if asked for it by its id.
+        mirror.fetch(repository, full, quiet=True)
+        return mirror.resolve(full)
+    if "/" in wanted:
+        return mirror.fetch_other(repository, wanted if wanted.startswith("refs/") else f"refs/{wanted}")
+    return None
 
 
 def check_out(folder: Path) -> Checkout:
@@ -141,17 +231,16 @@ def check_out(folder: Path) -> Checkout:
     spec = read_file(folder / "spec.json", Spec)
     if spec is None:
         raise CheckoutFailed("the attempt's folder has no spec.json")
-    mirror = Path(spec.mirror).absolute()
+    folder_of_mirror = Path(spec.mirror).absolute()
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)  # of a try for which the disk had no room
-    lock = _lock_mirror(mirror)
+    lock = _lock_mirror(folder_of_mirror)
     try:
         git = _Git(lock, {**_defaults(), **os.environ})
-        _prepare_mirror(git, mirror)
-        commit = _fetch(git, mirror, spec)
+        mirror, commit = _fetch(git, folder_of_mirror, spec)
         # In the working copy the setting is kept, so that the build's own use of git runs no hooks of a template.
         clone = ("clone", "--quiet", "--shared", "--no-checkout", "--template=", "-c", "core.hooksPath=/dev/null")
-        if not git.run(*clone, "--", str(mirror), str(work)):
+        if not git.run(*clone, "--", str(mirror.folder), str(work)):
             raise CheckoutFailed("the working copy can't be made")
     finally:
         os.close(lock)
@@ -163,11 +252,36 @@ def check_out(folder: Path) -> Checkout:
     git.run(*at, "remote", "set-url", "origin", "--", spec.repository)
     described = git.ask(*at, "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%an%n%s", commit)
     author, _, subject = (described or "").rstrip("\n").partition("\n")
-    found = Checkout(commit=commit, subject=subject[:500], author=author[:200])
+    found = Checkout(commit=commit, subject=subject[:500], author=author[:200], mirror=str(mirror.folder))
     print(f"Commit {commit}: {found.subject}", flush=True)
     if (work / ".gitmodules").exists():
         print("The repository has submodules: they aren't checked out.", flush=True)
+    pointers = _lfs_pointers(git, work)
+    if pointers:
+        named = ", ".join(pointers[:_LFS_NAMED]) + (", …" if len(pointers) > _LFS_NAMED else "")
+        print(
+            f"Files of the repository are in Git LFS ({named}): the working copy has pointers in their place. A step "
+            '"git lfs pull" fetches them, if the builder has git-lfs.',
+            flush=True,
+        )
     return found
+
+
+def _lfs_pointers(git: _Git, work: Path) -> list[str]:
+    """The files that the repository gives to Git LFS, and that are pointers in the working copy."""
+    listed = git.ask("-C", str(work), "ls-files", "-z", "--", ":(top,attr:filter=lfs)") or ""
+    names = [name for name in listed.split("\0")[:_LFS_FILES] if name]
+    small = (name for name in names if _size(work / name) < MAX_POINTER)
+    return [name for name in small if is_pointer((work / name).read_bytes())]
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file; of what is none, more than any pointer has."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return MAX_POINTER
+    return status.st_size if stat.S_ISREG(status.st_mode) else MAX_POINTER
 
 
 def _defaults() -> dict[str, str]:

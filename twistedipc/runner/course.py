@@ -33,7 +33,7 @@ from twistedipc.builds.attempt import (
 from twistedipc.builds.plan import (
     AFTER_PACKING,
     BEFORE_PACKING,
-    LOCK_FILES,
+    LOOKED_AT,
     MAX_FILE,
     PLAN_FILE,
     BadPlan,
@@ -136,7 +136,8 @@ class Course:
         publish = self._spec.publish
         if publish.npm:
             self._run_package_scripts(environment)
-        if publish.static or publish.npm or plan.output or any((self._work / o).is_dir() for o in plan.outputs):
+        required = publish.static or publish.npm or self._spec.site
+        if required or plan.output or any((self._work / o).is_dir() for o in plan.outputs):
             # What is packed holds still: nothing that the build has left running can change it.
             self._kill_all()
             self._forget("archive.tar.gz", "manifest.json", "artifact.json", "package.json")
@@ -165,7 +166,7 @@ class Course:
 
     def _plan(self) -> Plan:
         try:
-            present = {name for name in LOCK_FILES if (self._work / name).is_file()}
+            present = {name for name in LOOKED_AT if os.path.lexists(self._work / name)}
             plan = make_plan(_read_small(self._work / PLAN_FILE), _read_small(self._work / "package.json"), present)
         except BadPlan as error:
             self._steps.note("error", str(error))

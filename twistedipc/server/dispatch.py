@@ -205,6 +205,7 @@ def _message(queued: OfferRow, lease: str) -> Offer:
         ref=queued.ref,
         commit=queued.commit,
         publish=queued.publish,
+        site=queued.site,
         parameters=queued.parameters,
         environment=queued.environment,
         timeout=queued.timeout,

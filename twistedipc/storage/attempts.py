@@ -105,6 +105,7 @@ def next_queued(connection: Connection, limit: int, exclude: frozenset[str]) -> 
             ref=row.ref,
             commit=row.commit_id,
             publish=from_json(row.publish, Publish) if row.wants_publish else Publish(),
+            site=from_json(row.publish, Publish).static,
             parameters=from_json(row.parameters, dict[str, str]),
             environment=from_json(row.environment, dict[str, str]),
             timeout=row.timeout,

@@ -116,6 +116,7 @@ class OfferRow(Row, frozen=True, kw_only=True):
     ref: str
     commit: str
     publish: Publish  # nothing, if the build asked not to publish
+    site: bool  # whether the project makes static releases, even if this build makes none
     parameters: dict[str, str]
     environment: dict[str, str]
     timeout: float

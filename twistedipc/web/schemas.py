@@ -33,7 +33,7 @@ def _shown(pattern: str, length: int) -> Meta:
 ProjectName = Annotated[str, _shown(names.PROJECT, 63)]
 ProjectNames = Annotated[list[ProjectName], Meta(extra_json_schema={"minItems": 1, "maxItems": 1000})]
 Address = Annotated[str, _shown(names.ADDRESS, names.MAX_ADDRESS)]
-Ref = Annotated[str, _shown(names.REF, 255)]
+Ref = Annotated[str, _shown(names.REF, names.MAX_REF)]
 Line = Annotated[str, Meta(min_length=1, max_length=200), _shown(names.LINE, 200)]
 Secret = Annotated[str, Meta(min_length=1, max_length=4096), _shown(names.SECRET, 4096)]
 Variables = Annotated[

@@ -95,7 +95,7 @@ function showBuilds(project) {
       el("td", { class: "tight" }, el("a", { href: `#/projects/${encodeURIComponent(build.project)}` }, build.project)),
       el("td", { class: "tight" }, stateOf(build.state)),
       says,
-      el("td", { class: "wide" }, el("code", {}, build.commit ? build.commit.slice(0, 8) : build.ref), ` ${clean(build.subject || build.reason)}`),
+      el("td", { class: "wide" }, el("code", {}, build.commit ? build.commit.slice(0, 8) : clean(build.ref)), ` ${clean(build.subject || build.reason)}`),
       el("td", { class: "tight" }, timeOf(build.created), ` by ${build.requested_by}`),
       el("td", { class: "tight" }, build.started && build.ended ? duration(Date.parse(build.ended) - Date.parse(build.started)) : ""));
     const known = rows.get(build.id);
@@ -272,7 +272,7 @@ function showBuild(id, wanted) {
     const fact = (name, ...value) => el("span", {}, `${name} `, el("b", {}, ...value));
     const facts = el("div", { class: "facts" },
       fact("project", el("a", { href: `#/projects/${encodeURIComponent(build.project)}` }, build.project)),
-      fact("ref", build.ref),
+      fact("ref", clean(build.ref)),
       build.commit ? fact("commit", el("code", {}, build.commit.slice(0, 12)), ` ${clean(build.subject)}`) : null,
       fact("asked for", timeOf(build.created), ` by ${build.requested_by}`),
       attempt.builder ? fact("on", attempt.builder) : null,

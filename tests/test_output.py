@@ -1,0 +1,312 @@
+"""
+What is released is a site: which folder of a working copy is packed, and what is said where none is. With real git,
+and folders as frameworks leave them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.attempt_folder import git, repository
+from twistedipc.builds.attempt import Checkout, Publish, Spec, read_file, write_file
+from twistedipc.builds.plan import Plan, PlannedStep
+from twistedipc.publish import output, pack
+from twistedipc.publish.archive import CantPack, Manifest
+
+PAGE = "<h1>hello</h1>\n"
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
+BUILT = [PlannedStep(name="build", run="npm run build")]
+
+
+class Copy:
+    """A working copy of one commit, and what a build has put into it."""
+
+    def __init__(self, base: Path, tracked: Mapping[str, str]) -> None:
+        self.folder = base
+        self.work = base / "work"
+        self.commit = repository(self.work, {"package.json": "{}", **tracked})
+
+    def build(self, *files: str) -> Copy:
+        """Write files with a page in each."""
+        for name in files:
+            path = self.work / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(PAGE)
+        return self
+
+    def found(self, **plan: str) -> str:
+        """The folder that is packed."""
+        there = output.Commit(str(self.work / ".git"), self.commit)
+        return output.find_output(self.work, Plan(steps=BUILT, **plan), there)  # type: ignore[arg-type]
+
+    def refused(self, **plan: str) -> str:
+        """Why none is."""
+        with pytest.raises(CantPack) as raised:
+            self.found(**plan)
+        return str(raised.value)
+
+    def pack(self, *, publish: Publish | None = None, site: bool = False, **plan: str) -> list[str]:
+        """Run the pack step: the names of what was packed."""
+        spec = Spec(
+            attempt="1-1", lease="0" * 16, build=1, project="demo", repository="", ref="main", path="", npm_cache="",
+            publish=publish or Publish(), site=site, mirror=str(self.work / ".git"), doorbell="",
+        )  # fmt: skip
+        write_file(self.folder / "spec.json", spec)
+        write_file(self.folder / "plan.json", Plan(steps=BUILT, **plan))  # type: ignore[arg-type]
+        write_file(self.folder / "checkout.json", Checkout(commit=self.commit, subject="", author=""))
+        pack.run(self.folder)
+        manifest = read_file(self.folder / "manifest.json", Manifest)
+        return [] if manifest is None else [file.path for file in manifest.files]
+
+
+SITE = Publish(static=True)
+
+
+@pytest.mark.parametrize(
+    ("tracked", "built", "folder"),
+    [
+        (["public/logo.svg"], ["_site/index.html"], "_site"),
+        (["public/logo.svg"], [".output/public/index.html", ".output/server/index.mjs"], ".output/public"),
+        (["public/index.html"], ["build/index.html"], "build"),  # create-react-app: its template is in public
+        (["public/logo.svg", "index.html"], ["dist/index.html"], "dist"),
+        (["public/logo.svg"], [".next/server/app/index.html", "out/index.html"], "out"),
+        (["src/index.ts"], ["dist/index.js", "storybook-static/index.html"], "storybook-static"),
+        (["docs/index.md"], ["docs/.vitepress/dist/index.html"], "docs/.vitepress/dist"),
+        (["content/a.md"], ["public/index.html"], "public"),
+        # A few tracked files, or one that keeps the folder, are no site: the build has made it of the folder.
+        (["dist/.gitkeep"], ["dist/index.html"], "dist"),
+        (["public/robots.txt"], ["public/index.html"], "public"),
+        # A committed site is a source, even where the build writes it again.
+        (["dist/index.html"], ["dist/index.html", "out/index.html"], "out"),
+        (["build/index.html"], ["build/client/index.html", "_site/index.html"], "_site"),
+    ],
+)
+def test_the_folder_that_the_build_made(tmp_path: Path, tracked: list[str], built: list[str], folder: str) -> None:
+    """The first of dist, build, out and public that was there was released: five SVGs, or one empty file, green."""
+    copy = Copy(tmp_path, dict.fromkeys(tracked, PAGE)).build(*built)
+    assert copy.found() == folder
+    assert "index.html" in copy.pack(publish=SITE)
+
+
+@pytest.mark.parametrize(
+    ("tracked", "built", "sentences"),
+    [
+        (
+            ["public/logo.svg"],
+            ["dist/shop/browser/index.html", "dist/shop/3rdpartylicenses.txt"],
+            [
+                'dist/shop/browser has an index.html: set output = "dist/shop/browser" under [build] in .twisted',
+                "dist has no index.html at its top.",
+                "public is tracked by git: it is a source, not a result.",
+            ],
+        ),
+        (
+            ["public/logo.svg"],
+            [".next/server/app/index.html"],
+            [
+                '.next is a server\'s output; for a static site set output: "export" in next.config.',
+                "public is tracked",
+            ],
+        ),
+        ([], [".svelte-kit/output/prerendered/pages/index.html"], [".svelte-kit is a server's output; "]),
+        ([], [".vercel/output/static/index.html"], [".vercel/output is a server's output; "]),
+        ([], [".output/server/index.mjs", ".output/public/a.js"], [".output/server is", ".output/public has no index"]),
+        ([], ["build/server/index.js", "build/client/a.js"], ["build/server is a server's output; ", "ssr: false"]),
+        ([], ["build/client/index.html"], ['set output = "build/client"']),
+        ([], ["site/index.html", "site/a/index.html"], ['site has an index.html: set output = "site"']),
+        ([], ["Dist/index.html"], ['Dist has an index.html: set output = "Dist"']),
+        ([], ["apps/a/dist/index.html", "apps/b/dist/index.html"], ["apps/a/dist, apps/b/dist have an index.html"]),
+        ([], ["index.html"], ['the top of the repository has an index.html: set output = "."']),
+        ([], ["dist/Index.html"], ["dist has no index.html at its top, but Index.html."]),
+        ([], ["dist/index.html/x"], ["dist/index.html isn't a file."]),
+        (
+            ["public/index.html"],
+            [],
+            ["public is tracked by git: it is a source, not a result (to release it all the same,"],
+        ),
+    ],
+)
+def test_what_is_said_where_there_is_no_site(
+    tmp_path: Path, tracked: list[str], built: list[str], sentences: list[str]
+) -> None:
+    copy = Copy(tmp_path, dict.fromkeys(tracked, PAGE)).build(*built)
+    said = copy.refused()
+    assert said.startswith("There is no site to release. ")
+    for sentence in sentences:
+        assert sentence in said
+    with pytest.raises(CantPack):
+        copy.pack(site=True)
+    # A project that makes no static release builds what it likes.
+    assert copy.pack() == []
+
+
+def test_nothing_at_all(tmp_path: Path) -> None:
+    said = Copy(tmp_path, {"index.html": PAGE}).refused(remark="Nothing was built.")
+    assert said.startswith("There is no site to release. Nothing was built. The build made none of dist, build, out,")
+    assert '("." is the repository itself)' in said
+
+
+def test_an_empty_index_is_no_site(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, {})
+    (copy.work / "dist").mkdir()
+    assert "dist is empty." in copy.refused()
+    (copy.work / "dist/index.html").touch()
+    assert "dist/index.html is empty." in copy.refused()
+    assert copy.refused(output="dist").startswith("dist/index.html is empty. For a folder of assets set index")
+    (copy.work / "dist/index.html").unlink()
+    (copy.work / "dist/index.html").symlink_to("nowhere")
+    assert "dist/index.html is a link to nothing." in copy.refused()
+
+
+def test_what_is_searched_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = Copy(tmp_path, {})
+    copy.build("node_modules/a/index.html", "coverage/index.html", ".cache/index.html", "1/2/3/4/5/6/index.html")
+    assert "has an index.html" not in copy.refused()
+    copy.build("1/2/3/4/5/index.html")
+    assert 'set output = "1/2/3/4/5"' in copy.refused()
+    monkeypatch.setattr(output, "MAX_ENTRIES", 3)
+    assert "has an index.html" not in copy.refused()
+
+
+def test_sources_are_never_named(tmp_path: Path) -> None:
+    """Neither what is in the commit, nor what a step has fetched into a submodule."""
+    theme = tmp_path / "theme"
+    repository(theme, {"index.html": PAGE, "demo/index.html": PAGE})
+    copy = Copy(tmp_path / "copy", {"src/index.html": PAGE, "index.html": PAGE})
+    for name in ("public", "themes/one"):
+        git(copy.work, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(theme), name)
+    git(copy.work, "commit", "--quiet", "-m", "submodules")
+    copy.commit = git(copy.work, "rev-parse", "HEAD")
+    said = copy.refused()
+    assert "has an index.html" not in said
+    assert "public is tracked by git" in said
+
+
+def test_the_build_s_own_use_of_git_changes_nothing(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, {"public/index.html": PAGE}).build("dist/index.html")
+    mirror = tmp_path / "mirror"
+    git(tmp_path, "clone", "--quiet", "--bare", str(copy.work), str(mirror))
+    git(copy.work, "add", "--force", "dist")
+    git(copy.work, "rm", "--quiet", "--cached", "-r", "public")
+    git(copy.work, "commit", "--quiet", "-m", "deployed")
+    there = output.Commit(str(mirror), copy.commit)
+    assert output.find_output(copy.work, Plan(steps=BUILT), there) == "dist"
+
+
+def test_links(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, {"public/index.html": PAGE}).build(".output/public/index.html")
+    (copy.work / "dist").symlink_to(".output/public")  # as Nuxt does
+    assert copy.found() == "dist"
+    (copy.work / "dist").unlink()
+    (copy.work / "dist").symlink_to("public")
+    assert copy.found() == ".output/public"
+    (copy.work / "dist").unlink()
+    (copy.work / "dist").symlink_to("/etc")
+    assert copy.found() == ".output/public"
+    assert copy.refused(output="dist") == "the output folder dist is a link that leaves the repository"
+    (copy.work / "dist").unlink()
+    (copy.work / "dist").symlink_to(".git")
+    assert "link that leaves the repository" in copy.refused(output="dist")
+
+
+# -- with build.output -----------------------------------------------------------------------------------------------
+
+
+def test_the_named_folder_may_be_tracked(tmp_path: Path) -> None:
+    assert Copy(tmp_path, {"dist/index.html": PAGE}).found(output="dist") == "dist"
+
+
+def test_the_named_folder_needs_an_index(tmp_path: Path) -> None:
+    """A folder of one picture replaced a site, and its address was a 404, with `output` set."""
+    copy = Copy(tmp_path, {"src/index.html": PAGE}).build("site/logo.svg", "site/en/index.html")
+    said = copy.refused(output="site")
+    assert said == (
+        'site has no index.html at its top. site/en has an index.html: set output = "site/en" under [build] in '
+        '.twistedipc.toml. For a folder of assets set index = "" in .twistedipc.toml.'
+    )
+    assert copy.found(output="site", index="") == "site"
+    assert copy.pack(publish=SITE, output="site", index="") == ["en/index.html", "logo.svg"]
+
+
+def test_a_folder_of_assets_that_the_build_made(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, {"build/keep": "", "out/a.js": PAGE}).build("dist/a.js", "build/b.js", "out/a.js")
+    assert copy.found(index="") == "dist"
+    (copy.work / "dist/a.js").unlink()
+    assert "build has files in it that are tracked by git." in copy.refused(index="")
+
+
+def test_the_named_folder_isn_t_there(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, {}).build("site/index.html", "file")
+    said = copy.refused(output="dist")
+    assert said.startswith("the build made no folder dist, which build.output in .twistedipc.toml names. site has an")
+    assert "file, which build.output in .twistedipc.toml names, isn't a folder" in copy.refused(output="file")
+    assert copy.pack(output="dist") == []  # nothing that this project releases
+
+
+def test_plain_html(tmp_path: Path) -> None:
+    """The repository itself: without git, what begins with a dot (but `.well-known`), and what was installed."""
+    files = [".twistedipc.toml", ".github/x", ".env", ".well-known/y", "index.html", "css/a.css", "css/.keep"]
+    copy = Copy(tmp_path, dict.fromkeys(files, PAGE)).build("node_modules/a/index.js")
+    packed = copy.pack(publish=SITE, output=".")
+    assert set(packed) == {".well-known/y", "index.html", "css/a.css", "package.json"}
+
+
+def test_committed_node_modules_are_part_of_plain_html(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, {"index.html": PAGE, "node_modules/jquery/jquery.js": PAGE})
+    assert "node_modules/jquery/jquery.js" in copy.pack(publish=SITE, output=".")
+
+
+# -- what is in it ---------------------------------------------------------------------------------------------------
+
+
+def test_nothing_but_empty_files_is_no_release(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, {})
+    (copy.work / "dist").mkdir()
+    with pytest.raises(CantPack, match="the output folder dist is empty"):
+        copy.pack(publish=SITE, output="dist", index="")
+    (copy.work / "dist/logo.txt").touch()
+    with pytest.raises(CantPack, match="the output folder dist has only empty files in it"):
+        copy.pack(publish=SITE, output="dist", index="")
+    assert not (tmp_path / "archive.tar.gz").exists()
+    assert not (tmp_path / "artifact.json").exists()
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    [
+        POINTER,
+        POINTER.replace("\n", "\r\n"),
+        POINTER.replace("git-lfs", "hawser"),
+        POINTER.replace("oid", "ext-0-foo sha256:" + "b" * 64 + "\noid"),
+    ],
+)
+def test_lfs_pointers_are_not_released(tmp_path: Path, pointer: str) -> None:
+    """`version https://git-lfs…` was served as logo.png, green."""
+    copy = Copy(tmp_path, {}).build("dist/index.html")
+    for name in ("logo.png", "b.mp4", "c.mp4", "d.mp4"):
+        (copy.work / "dist" / name).write_text(pointer, newline="")
+    with pytest.raises(CantPack) as raised:
+        copy.pack(publish=SITE)
+    assert str(raised.value).startswith("b.mp4, c.mp4, d.mp4 and 1 more in dist: Git LFS pointers and not the files")
+    assert "git lfs pull" in str(raised.value)
+
+
+def test_what_only_speaks_of_lfs_is_released(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, {}).build("dist/index.html")
+    (copy.work / "dist/a.txt").write_text(POINTER + "and more\n")
+    (copy.work / "dist/b.txt").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (copy.work / "dist/c.txt").write_text(POINTER + "\n" * 1024)
+    assert copy.pack(publish=SITE) == ["a.txt", "b.txt", "c.txt", "index.html"]
+
+
+def test_a_folder_that_can_t_be_read_is_passed_over(tmp_path: Path) -> None:
+    copy = Copy(tmp_path, {}).build("site/index.html")
+    (copy.work / "closed").mkdir(mode=0)
+    try:
+        assert 'set output = "site"' in copy.refused()
+    finally:
+        os.chmod(copy.work / "closed", 0o755)
