@@ -428,3 +428,49 @@ def test_a_step_of_ours_that_fails_on_a_full_disk_says_so_in_a_sentence(
     failure = read_file(tmp_path / "failure.json", Failure)
     assert failure is not None
     assert failure.reason == said[0]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://npm.example.org", "https://NPM.Example.org:443//"),
+        ("http://npm.example.org:80/team/", "http://npm.example.org/team"),
+        ("https://npm.example.org.:443/", "https://npm.example.org"),
+        ("https://[2001:DB8::1]:443/", "https://[2001:db8::1]"),
+        ("ssh://git@git.example.org:22/shop.git", "ssh://git@git.example.org/shop.git/"),
+        ("", ""),
+    ],
+)
+def test_the_same_place(one: str, other: str) -> None:
+    assert names.place(one) == names.place(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("https://npm.example.org/", "http://npm.example.org/"),
+        ("https://npm.example.org/", "https://npm.example.org:444/"),
+        ("https://npm.example.org/a", "https://npm.example.org/A"),
+        ("https://npm.example.org/a", "https://npm.example.org/"),
+        ("https://npm.example.org/", "https://npm.example.com/"),
+        ("http://npm.example.org:443/", "http://npm.example.org/"),
+        ("https://npm.example.org/", ""),
+        ("git@git.example.org:a.git", "git@git.example.org:b.git"),
+        ("ssh://a@git.example.org/x", "ssh://b@git.example.org/x"),
+    ],
+)
+def test_another_place(one: str, other: str) -> None:
+    assert names.place(one) != names.place(other)
+
+
+def test_where_a_token_could_be_read_on_its_way() -> None:
+    for registry in (
+        "http://npm.example.org/",
+        "http://10.0.0.1:4873/",
+        "http://[2001:db8::1]/",
+        "http://localhost.evil/",
+    ):
+        assert names.open_road(registry), registry
+    for registry in ("", "https://npm.example.org", "http://127.0.0.1:4873", "http://127.1.2.3", "http://[::1]:1/"):
+        assert not names.open_road(registry), registry
+    assert not names.open_road("http://npm.localhost./")

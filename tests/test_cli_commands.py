@@ -458,13 +458,30 @@ def test_project_set(server: Server) -> None:
     assert server.asked[-1].json == {"publish": {"static": True}}
 
 
+def test_what_a_change_makes_void_is_said(server: Server) -> None:
+    notice = "the npm_token was for https://npm.example.org/ …, and is void: set it again"
+    server.on("GET /api/v1/projects/shop", as_json(PROJECT))
+    server.on("PATCH /api/v1/projects/shop", as_json({**PROJECT, "notices": [notice]}))
+    result = run(server, "project", "set", "shop", "--registry", "https://other.example.org/")
+    assert result.exit_code == 0
+    assert notice in result.stderr
+
+
+def test_variables_that_this_token_may_not_see(server: Server) -> None:
+    server.on("GET /api/v1/projects/shop", as_json({**PROJECT, "environment": {"B": "b", "A": None}}))
+    assert "A (for admins to see) B=b" in run(server, "project", "show", "shop").stdout
+
+
 def test_project_secret(server: Server) -> None:
+    registry = "https://npm.example.org/"
+    server.on("GET /api/v1/projects/shop", as_json({**PROJECT, "publish": {"npm": True, "registry": registry}}))
     server.on("PUT /api/v1/projects/shop/secrets/npm_token", Say(status=204))
     server.on("DELETE /api/v1/projects/shop/secrets/npm_token", Say(status=204))
     result = run(server, "project", "secret", "shop", "npm_token", given="npm_abc\n")
     assert result.exit_code == 0
     assert "npm_abc" not in result.output
-    assert server.asked[0].json == {"value": "npm_abc"}
+    # Should somebody send it elsewhere meanwhile, the server won't take it.
+    assert server.asked[-1].json == {"value": "npm_abc", "registry": registry}
     assert run(server, "project", "secret", "shop", "npm_token", given="").exit_code == 2
     assert run(server, "project", "secret", "shop", "other", given="x").exit_code == 2
     assert run(server, "project", "secret", "shop", "npm_token", "--remove").exit_code == 0

@@ -12,9 +12,10 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tests.storage_fixtures import NOW, add_build, add_project, database, run
 from twistedipc.builds.logs import Annotation, Lines, Progress, Record, StepEnded, StepStarted, Summary, encoder
-from twistedipc.storage import builds, logs
+from twistedipc.storage import builds, logs, projects
 from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.migrations import upgrade
+from twistedipc.storage.migrations.versions.r0005_bound_secrets import down_revision as BEFORE_0005
 from twistedipc.storage.rows import SaidRow
 from twistedipc.storage.tables import metadata
 
@@ -74,6 +75,7 @@ def test_what_builds_have_said_is_read_from_their_logs(tmp_path: Path) -> None:
                 data = encoder.encode(Lines(number, NOW, 0, [record])) + b"\n"
                 logs.append(connection, [ChunkItem(attempt=attempt, first=number, count=1, data=data)])
         connection.execute(text("DROP TABLE said"))
+        _without_columns_of_0005(connection)
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         upgrade(connection)
         said = {
@@ -85,6 +87,23 @@ def test_what_builds_have_said_is_read_from_their_logs(tmp_path: Path) -> None:
             "3-1": (SaidRow(), ""),
         }
         assert connection.execute(text("SELECT count(*) FROM said")).scalar_one() == 2
+
+
+def _without_columns_of_0005(connection: Connection) -> None:
+    for table, column in (("secrets", "bound_to"), ("attempts", "target"), ("audit", "address")):
+        connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+
+
+def test_secrets_that_there_are_stay_good_for_what_their_projects_say(tmp_path: Path) -> None:
+    with database(tmp_path) as connection:
+        add_project(connection)
+        projects.set_secret(connection, "shop", "npm_token", b"sealed", NOW)
+        _without_columns_of_0005(connection)
+        before = connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar_one()
+        connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": BEFORE_0005})
+        upgrade(connection)
+        assert connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar_one() == before
+        assert projects.sealed_secret(connection, "shop", "npm_token") == b"sealed"
 
 
 def test_the_schema_is_postgresqls_as_well() -> None:

@@ -112,6 +112,62 @@ def test_secrets_are_set_replaced_and_erased(ledger: Connection) -> None:
         projects.set_secret(ledger, "none", "npm_token", b"x", NOW)
 
 
+_OLD, _NEW = "https://npm.example.org/", "https://evil.example.org/"
+
+
+@pytest.mark.parametrize(
+    ("changes", "void"),
+    [
+        ({"publish": Publish(npm=True, registry=_NEW)}, True),
+        ({"publish": Publish(npm=True, registry="")}, True),
+        ({"publish": Publish(npm=True, registry="http://npm.example.org/")}, True),
+        ({"publish": Publish(npm=True, registry="https://npm.example.org:8443/")}, True),
+        ({"publish": Publish(npm=True, registry="https://npm.example.org/other/")}, True),
+        ({"publish": Publish(npm=True, registry="https://npm.example.org/Team")}, True),
+        ({"repository": "https://git.example.org/other.git"}, True),
+        ({"publish": Publish(npm=True, registry="https://NPM.example.org:443"), "timeout": 5.0}, False),
+        ({"publish": Publish(npm=False, registry=_OLD)}, False),
+        ({"publish": Publish(static=True, npm=True, registry=_OLD), "environment": {"A": "b"}}, False),
+        ({"default_ref": "next"}, False),
+    ],
+)
+def test_a_secret_is_bound_to_where_it_may_go(ledger: Connection, changes: dict[str, object], void: bool) -> None:
+    """An admin of the project, who can't read its token, had it sent to their own server by changing the registry."""
+    add_project(ledger)
+    projects.update(ledger, "shop", {"publish": Publish(npm=True, registry=_OLD)}, NOW)
+    projects.set_secret(ledger, "shop", "npm_token", b"sealed", NOW)
+    row = projects.update(ledger, "shop", changes, NOW + 1)
+    assert row is not None
+    assert row.secrets == ([] if void else ["npm_token"])
+    assert projects.sealed_secret(ledger, "shop", "npm_token") == (None if void else b"sealed")
+    # Back again doesn't bring it back.
+    projects.update(ledger, "shop", {"publish": Publish(npm=True, registry=_OLD)}, NOW + 2)
+    assert projects.sealed_secret(ledger, "shop", "npm_token") == (None if void else b"sealed")
+
+
+def test_a_secret_is_only_for_attempts_that_were_offered_with_its_place(ledger: Connection) -> None:
+    """An attempt begun with another registry must not get the token that was set after the registry was mended."""
+    project = add_project(ledger)
+    evil = projects.target_of(Publish(npm=True, registry=_NEW), project.repository)
+    good = projects.target_of(Publish(npm=True, registry=_OLD), project.repository)
+    projects.update(ledger, "shop", {"publish": Publish(npm=True, registry=_OLD)}, NOW)
+    projects.set_secret(ledger, "shop", "npm_token", b"sealed", NOW)
+    assert projects.sealed_secret(ledger, "shop", "npm_token", good) == b"sealed"
+    with pytest.raises(NotPossible, match="another registry or repository"):
+        projects.sealed_secret(ledger, "shop", "npm_token", evil)
+
+
+def test_a_secret_that_is_meant_for_another_registry_is_not_set(ledger: Connection) -> None:
+    """Somebody changes the registry while an admin types the token."""
+    add_project(ledger)
+    projects.update(ledger, "shop", {"publish": Publish(npm=True, registry=_NEW)}, NOW)
+    with pytest.raises(NotPossible, match="publishes to https://evil"):
+        projects.set_secret(ledger, "shop", "npm_token", b"sealed", NOW, _OLD)
+    assert projects.sealed_secret(ledger, "shop", "npm_token") is None
+    projects.set_secret(ledger, "shop", "npm_token", b"sealed", NOW, _NEW.rstrip("/"))
+    assert projects.sealed_secret(ledger, "shop", "npm_token") == b"sealed"
+
+
 def test_the_audit(ledger: Connection) -> None:
     audit.record(ledger, who="ann", action="project.create", subject="shop\0", detail={"ref": "\udc80"}, now=NOW)
     (row,) = ledger.execute(select(tables.audit)).all()

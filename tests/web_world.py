@@ -40,6 +40,7 @@ from twistedipc.storage.rows import AttemptRow, ReleaseRow, TokenRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.web.auth import Tickets
 from twistedipc.web.context import WebContext
+from twistedipc.web.hosts import Hosts
 from twistedipc.web.site import ApiSite, api_site
 
 _T = TypeVar("_T")
@@ -126,7 +127,7 @@ async def say(port: int, data: bytes) -> bytes:
 
 def request_bytes(method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
     """A request after which the connection is to be closed."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: api.test", "Connection: close"]
+    lines = [f"{method} {path} HTTP/1.1", *([] if "Host" in headers else ["Host: api.test"]), "Connection: close"]
     if body and not any(name.lower() in ("content-length", "transfer-encoding") for name in headers):
         headers = {**headers, "Content-Length": str(len(body))}
     lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -360,6 +361,7 @@ class World(TestCase):
 
     timeout = 60
     local_repositories = False
+    hosts = Hosts()
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.folder = Path(tempfile.mkdtemp(prefix="twistedipc-test-"))
@@ -398,6 +400,7 @@ class World(TestCase):
             draining=lambda: self.draining,
             allowed_origins=frozenset({"https://console.example"}),
             local_repositories=self.local_repositories,
+            hosts=self.hosts,
         )
         self.site: ApiSite = api_site(self.context, reactor)
         listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_address
+from urllib.parse import urlsplit, urlunsplit
 
 
 class BadValue(ValueError):
@@ -25,7 +27,7 @@ _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
 _PORT = r"(?::(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])?)?"
 _USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}@"
 _SCP_LIKE = rf"(?:{_USER})?[A-Za-z0-9][A-Za-z0-9.-]*:(?![/\\:-])[A-Za-z0-9_.~/+-]+"
-_URL = rf"(?:(?:https?|git)://|ssh://(?:{_USER})?){_HOST}{_PORT}/{_CHARACTER}+"
+_URL = rf"(?:(?:https?|git)://|ssh://(?:{_USER})?){_HOST}{_PORT}/[^{_HIDDEN} \\?#]+"
 _LOCAL = rf"(?:file://)?/{_CHARACTER}*"
 
 #: The rules as regular expressions for the whole of a value, which JSON Schema (ECMA-262) and Python read alike: the
@@ -104,7 +106,7 @@ def ref(name: str) -> str:
 def repository(address: str, *, local: bool = False) -> str:
     """
     The address of a git repository: https, http, ssh or git, or ``user@host:path``; with ``local`` (an operator's
-    setting) also ``file:///…`` and an absolute path. No options, no ``ext::``, no credentials in it.
+    setting) also ``file:///…`` and an absolute path. No options, no ``ext::``, no credentials, no query in it.
     """
     if len(address) > MAX_ADDRESS or not _ADDRESS.fullmatch(address):
         raise BadValue("a repository's address is one line of at most 1024 characters without spaces")
@@ -128,9 +130,44 @@ def _wrong_with(address: str) -> str:
     user, at, _host = place.rpartition("@")
     if at and (scheme != "ssh" or ":" in user):
         return "a repository's address can't hold credentials"
+    if "?" in rest or "#" in rest:
+        return (
+            "a repository's address can't have a query or fragment (? or #): git doesn't use them, and a token there "
+            "would be shown to all who see the project"
+        )
     if not path:
         return "a repository's address needs a path"
     return "a repository's address needs a host (before it, with ssh, a user's name; after it a port, if any)"
+
+
+_PORTS = {"http": 80, "https": 443, "ssh": 22, "git": 9418}
+
+
+def place(address: str) -> str:
+    """
+    The address of a repository or registry, so that two are equal exactly if the same place is meant: scheme and host
+    in small letters, without a port that goes without saying, without slashes at the end.
+    """
+    parts = urlsplit(address)
+    if not parts.netloc:
+        return address.rstrip("/")
+    user, at, host = parts.netloc.rpartition("@")
+    name, _, port = host.rpartition(":") if re.search(r":[0-9]*\Z", host) else (host, "", "")
+    if port == str(_PORTS.get(parts.scheme)):
+        port = ""
+    place = f"{user}{at}{name.lower().removesuffix('.')}" + (f":{port}" if port else "")
+    return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), parts.query, parts.fragment))
+
+
+def open_road(address: str) -> bool:
+    """Whether what is sent to this address can be read on its way: it is http, and not to this machine itself."""
+    parts = urlsplit(address)
+    host = (parts.hostname or "").removesuffix(".")
+    try:
+        local = ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost" or host.endswith(".localhost")
+    return parts.scheme == "http" and not local
 
 
 def registry(address: str) -> str:

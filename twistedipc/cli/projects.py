@@ -76,6 +76,7 @@ def add(
     else:
         added = answer.decode(Project)
         note(f"project {added.name} added; `twistedipc build {added.name} --follow` builds it")
+        _tell(added)
 
 
 @project.command("list")
@@ -113,7 +114,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
             ("publishes", _publishes(found.publish)),
             ("release", found.release_url if found.publish.static else None),
             ("timeout", f"{found.timeout:g} s, {found.idle_timeout:g} s without output"),
-            ("variables", " ".join(f"{key}={value}" for key, value in sorted(found.environment.items()))),
+            ("variables", " ".join(_variable(key, value) for key, value in sorted(found.environment.items()))),
             ("secrets", " ".join(found.secrets)),
             ("added", local_time(found.created)),
             ("changed", local_time(found.updated)),
@@ -158,8 +159,9 @@ def set_project(
         given = {key: value for key, value in publish.items() if value is not None}
         changes["publish"] = msgspec.structs.replace(now, **given)
     body = ProjectChange(**{key: UNSET if value is None else value for key, value in changes.items()})  # type: ignore[arg-type]
-    client.patch(path("projects", name), body)
+    changed = client.patch(path("projects", name), body).decode(Project)
     note(f"project {name} changed")
+    _tell(changed)
 
 
 @project.command()
@@ -170,20 +172,24 @@ def set_project(
 def secret(client: Client, name: str, secret_name: Literal["npm_token"], remove: bool) -> None:
     """Set a SECRET of the project NAME: npm_token, the npm registry's token.
 
-    Its value is asked for, or read from standard input if that is no terminal. Nobody can read it back.
+    Its value is asked for, or read from standard input if that is no terminal. Nobody can read it back. It is for the
+    registry and the repository that the project has now: when one of them is changed, it must be set again.
     """
     where = path("projects", name, "secrets", secret_name)
     if remove:
         client.delete(where)
         note(f"{secret_name} of {name} is removed")
         return
+    # It is for the registry that the project has now, and for no other that somebody sets meanwhile.
+    registry = client.get(path("projects", name)).decode(Project).publish.registry
     if sys.stdin.isatty():
-        value = str(click.prompt(f"Value of {secret_name}", hide_input=True, err=True))
+        where_to = registry or "the registry that npm is set up for"
+        value = str(click.prompt(f"Value of {secret_name}, for {where_to}", hide_input=True, err=True))
     else:
         value = sys.stdin.read(4097).strip()
     if not 0 < len(value) <= 4096:
         raise Failure(ExitCode.USAGE, "a secret has 1 to 4096 characters")
-    client.put(where, NewSecret(value=value))
+    client.put(where, NewSecret(value=value, registry=registry))
     note(f"{secret_name} of {name} is set")
 
 
@@ -197,6 +203,16 @@ def remove(client: Client, name: str, yes: bool) -> None:
         click.confirm(f"Remove the project {name}?", abort=True, err=True)
     client.delete(path("projects", name))
     note(f"project {name} is removed")
+
+
+def _variable(name: str, value: str | None) -> str:
+    return f"{name} (for admins to see)" if value is None else f"{name}={value}"
+
+
+def _tell(project: Project) -> None:
+    """What the server has to say of a change."""
+    for notice in project.notices:
+        note(f"note: {notice}")
 
 
 def _publishes(publish: Publish) -> str:

@@ -39,6 +39,10 @@ listen = {http_listen}
 local_repositories = {local_repositories}
 # Whether browsers may send the session's cookie over https only. True behind a proxy that speaks https.
 # secure_cookies = false
+# Proxies in front of it: addresses, networks, or "unix" for whatever connects to a UNIX socket. What they say in
+# Forwarded or X-Forwarded-For, -Proto is believed: the audit and the log get the clients' addresses from it. An
+# example:
+# trusted_proxies = ["127.0.0.1", "10.0.0.0/8"]
 
 [releases]
 # Where releases are served: one endpoint, or a list of them. Another port alone keeps no cookie of the API's from a

@@ -38,7 +38,7 @@ from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage import artifacts, attempts, logs, projects
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.columns import split_attempt
-from twistedipc.storage.errors import LogOrder
+from twistedipc.storage.errors import LogOrder, NotPossible
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import AttemptRow
 from twistedipc.storage.secrets import SecretBox
@@ -687,7 +687,10 @@ class BuilderLink:
         row = await self._row_of(want.attempt, want.lease)
         if row.cancel_reason:
             return Permit(granted=False, reason=row.cancel_reason)
-        sealed = await self._with.ledger.read(projects.sealed_secret, row.project, "npm_token")
+        try:
+            sealed = await self._with.ledger.read(projects.sealed_secret, row.project, "npm_token", row.target)
+        except NotPossible as error:
+            return Permit(granted=False, reason=str(error))
         if sealed is None:
             return Permit(granted=False, reason="the project has no npm_token: `twistedipc project secret` sets it")
         return Permit(granted=True, token=self._with.secret_box.open(sealed))

@@ -23,7 +23,7 @@ from twistedipc.server.boundaries import StateFeed, Waiting
 from twistedipc.server.builders import BuilderLink, Builders
 from twistedipc.server.states import change_of
 from twistedipc.server.waiting import Reasons
-from twistedipc.storage import attempts, builds
+from twistedipc.storage import attempts, builds, projects
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import AttemptRow, OfferRow
 
@@ -141,8 +141,9 @@ class QueueDispatch:
     async def _offer(self, builders: Builders, link: BuilderLink, queued: OfferRow) -> bool:
         """Offer this attempt there; whether it isn't queued any more, or might be offered again."""
         lease = secrets.token_hex(16)
+        target = projects.target_of(queued.publish, queued.repository)
         try:
-            row = await self._ledger.write(attempts.offer, queued.name, lease, link.peer.info.name, self._now())
+            row = await self._ledger.write(attempts.offer, queued.name, lease, link.peer.info.name, self._now(), target)
         except LedgerUnavailable:
             await self._unsay(builders, queued.name, lease)
             raise

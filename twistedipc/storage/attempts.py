@@ -170,8 +170,13 @@ def note_cancel(connection: Connection, attempt: str, reason: str) -> AttemptRow
 # -- dispatch --------------------------------------------------------------------------------------------------------
 
 
-def offer(connection: Connection, attempt: str, lease: str, builder: str, now: int) -> AttemptRow | None:
-    """queued → offered: grant ``builder`` the lease, which no other attempt ever had."""
+def offer(
+    connection: Connection, attempt: str, lease: str, builder: str, now: int, target: str | None = None
+) -> AttemptRow | None:
+    """
+    queued → offered: grant ``builder`` the lease, which no other attempt ever had. ``target``: `projects.target_of`
+    what the offer says, whatever becomes of the project meanwhile.
+    """
     return _change(
         connection,
         attempt,
@@ -181,6 +186,7 @@ def offer(connection: Connection, attempt: str, lease: str, builder: str, now: i
         set_lease=lease,
         builder=builder,
         offered=now,
+        target=target,
     )
 
 
@@ -497,4 +503,5 @@ def _row(row: Row[Any], taken: list[StepResult]) -> AttemptRow:
         steps=taken,
         said=said_row(row),
         summary=row.summary or "",
+        target=row.target,
     )

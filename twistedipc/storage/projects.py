@@ -15,6 +15,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import update as update_rows
 from sqlalchemy.exc import IntegrityError
 
+from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish
 from twistedipc.builds.states import TERMINAL
 from twistedipc.storage.columns import from_json, to_json
@@ -69,23 +70,38 @@ def get(connection: Connection, name: str) -> ProjectRow | None:
     return None if found is None else _rows(connection, [found])[0]
 
 
-def list_all(connection: Connection, names: frozenset[str] | None) -> list[ProjectRow]:
-    """All projects, or those of ``names`` that exist, by name."""
+def list_all(connection: Connection, wanted: frozenset[str] | None) -> list[ProjectRow]:
+    """All projects, or those of ``wanted`` that exist, by name."""
     query = select(projects).where(projects.c.deleted.is_(None)).order_by(projects.c.name)
-    if names is not None:
-        query = query.where(projects.c.name.in_(sorted(names)))
+    if wanted is not None:
+        query = query.where(projects.c.name.in_(sorted(wanted)))
     return _rows(connection, connection.execute(query).all())
 
 
+def target_of(publish: Publish, repository: str) -> str:
+    """
+    Where a project's secrets may go, and of what sources: they are set for both, and void when either becomes another.
+    Equal exactly if the same is meant.
+    """
+    return f"{names.place(publish.registry)} {names.place(repository)}"
+
+
 def update(connection: Connection, name: str, changes: dict[str, object], now: int) -> ProjectRow | None:
-    """Set the columns of ``changes`` (of `CHANGEABLE`, else `ValueError`). None if there is no such project."""
+    """
+    Set the columns of ``changes`` (of `CHANGEABLE`, else `ValueError`). None if there is no such project. Secrets that
+    were set for another registry or repository are erased.
+    """
     if not changes.keys() <= CHANGEABLE:
         raise ValueError(f"these can't be changed: {', '.join(sorted(changes.keys() - CHANGEABLE))}")
     values = {key: to_json(value) if key in _STRUCTURES else value for key, value in changes.items()}
     changed = connection.execute(
         update_rows(projects).where(projects.c.name == name, projects.c.deleted.is_(None)).values(**values, updated=now)
     )
-    return _existing(connection, name) if changed.rowcount else None
+    if not changed.rowcount:
+        return None
+    row = _existing(connection, name)
+    void = (secrets.c.project_id == row.id) & (secrets.c.bound_to != target_of(row.publish, row.repository))
+    return _existing(connection, name) if connection.execute(delete_rows(secrets).where(void)).rowcount else row
 
 
 def delete(connection: Connection, name: str, now: int) -> bool:
@@ -108,17 +124,28 @@ def delete(connection: Connection, name: str, now: int) -> bool:
     return True
 
 
-def set_secret(connection: Connection, name: str, secret_name: str, sealed: bytes, now: int) -> None:
-    """Set a secret, sealed by `SecretBox.seal`. Raises `NotFound`; `ValueError` unless it is of `SECRET_NAMES`."""
+def set_secret(
+    connection: Connection, name: str, secret_name: str, sealed: bytes, now: int, registry: str | None = None
+) -> None:
+    """
+    Set a secret, sealed by `SecretBox.seal`, for what the project is built from and published to now. Raises
+    `NotFound`; `NotPossible` if that isn't the ``registry`` that the person meant; `ValueError` unless it is of
+    `SECRET_NAMES`.
+    """
     if secret_name not in SECRET_NAMES:
         raise ValueError(f"a project's secrets are: {', '.join(sorted(SECRET_NAMES))}")
-    project = live_id(connection, name)
-    if project is None:
-        raise NotFound(f"there is no project {name}")
-    which = (secrets.c.project_id == project) & (secrets.c.name == secret_name)
-    changed = connection.execute(update_rows(secrets).where(which).values(sealed=sealed, updated=now))
-    if not changed.rowcount:
-        connection.execute(insert(secrets).values(project_id=project, name=secret_name, sealed=sealed, updated=now))
+    project = _existing(connection, name)
+    if registry is not None and names.place(registry) != names.place(project.publish.registry):
+        raise NotPossible(f"project {name} publishes to {registry_name(project.publish)} now: {secret_name} wasn't set")
+    values = {"sealed": sealed, "updated": now, "bound_to": target_of(project.publish, project.repository)}
+    which = (secrets.c.project_id == project.id) & (secrets.c.name == secret_name)
+    if not connection.execute(update_rows(secrets).where(which).values(**values)).rowcount:
+        connection.execute(insert(secrets).values(project_id=project.id, name=secret_name, **values))
+
+
+def registry_name(publish: Publish) -> str:
+    """The registry, for people."""
+    return publish.registry or "the registry that npm is set up for"
 
 
 def delete_secret(connection: Connection, name: str, secret_name: str) -> bool:
@@ -128,13 +155,27 @@ def delete_secret(connection: Connection, name: str, secret_name: str) -> bool:
     return project is not None and connection.execute(delete_rows(secrets).where(which)).rowcount > 0
 
 
-def sealed_secret(connection: Connection, project_name: str, secret_name: str) -> bytes | None:
-    """A secret, as `set_secret` was given it."""
-    return connection.execute(
-        select(secrets.c.sealed)
-        .join(projects, projects.c.id == secrets.c.project_id)
-        .where(projects.c.name == project_name, projects.c.deleted.is_(None), secrets.c.name == secret_name)
-    ).scalar()
+def sealed_secret(
+    connection: Connection, project_name: str, secret_name: str, target: str | None = None
+) -> bytes | None:
+    """
+    A secret, as `set_secret` was given it, for what an attempt was offered with (`target_of`; None: what the project
+    says now). Raises `NotPossible` if it was set for something else.
+    """
+    project = get(connection, project_name)
+    if project is None:
+        return None
+    which = (secrets.c.project_id == project.id) & (secrets.c.name == secret_name)
+    found = connection.execute(select(secrets.c.sealed, secrets.c.bound_to).where(which)).first()
+    if found is None:
+        return None
+    if found.bound_to != (target or target_of(project.publish, project.repository)):
+        raise NotPossible(
+            f"the project's {secret_name} was set for another registry or repository than this attempt has: the "
+            "project has been changed meanwhile. Try the build again"
+        )
+    sealed: bytes = found.sealed
+    return sealed
 
 
 def live_id(connection: Connection, name: str) -> int | None:
@@ -153,12 +194,12 @@ def _existing(connection: Connection, name: str) -> ProjectRow:
 
 def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]:
     found = list(found)
-    names: dict[int, list[str]] = {}
+    kept: dict[int, list[str]] = {}
     query = select(secrets.c.project_id, secrets.c.name).order_by(secrets.c.name)
     if len(found) == 1:
         query = query.where(secrets.c.project_id == found[0].id)
     for project_id, secret_name in connection.execute(query):
-        names.setdefault(project_id, []).append(secret_name)
+        kept.setdefault(project_id, []).append(secret_name)
     return [
         ProjectRow(
             id=row.id,
@@ -169,7 +210,7 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
             environment=from_json(row.environment, dict[str, str]),
             timeout=row.timeout,
             idle_timeout=row.idle_timeout,
-            secrets=names.get(row.id, []),
+            secrets=kept.get(row.id, []),
             created=row.created,
             updated=row.updated,
         )

@@ -104,6 +104,7 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     steps: list[StepResult]
     said: SaidRow
     summary: str  # Markdown, a stranger's; "" if there is none
+    target: str | None  # what it was offered with, by `projects.target_of`; None: not known
 
 
 class OfferRow(Row, frozen=True, kw_only=True):

@@ -7,6 +7,8 @@ Who has a copy of the database but not of the key file learns nothing.
 
 from __future__ import annotations
 
+import base64
+import hmac
 import os
 from pathlib import Path
 
@@ -24,7 +26,9 @@ class SecretBox:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._fernet = Fernet(_key(path))
+        key = _key(path)
+        self._fernet = Fernet(key)
+        self._key = base64.urlsafe_b64decode(key)
 
     def seal(self, value: str) -> bytes:
         """``value``, for the ledger."""
@@ -36,6 +40,10 @@ class SecretBox:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken as error:
             raise SecretUnreadable(f"{self._path} is not the key that this secret was sealed with") from error
+
+    def name_for(self, purpose: str) -> str:
+        """16 hexadecimal digits that only this installation has, and always the same; they tell nothing of the key."""
+        return hmac.digest(self._key, f"twistedipc name: {purpose}".encode(), "sha256").hex()[:16]
 
 
 def _key(path: Path) -> bytes:

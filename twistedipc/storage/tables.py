@@ -65,6 +65,7 @@ secrets = Table(
     Column("project_id", ForeignKey("projects.id"), primary_key=True),
     Column("name", Text, primary_key=True, comment="one of projects.SECRET_NAMES"),
     Column("sealed", LargeBinary, nullable=False, comment="encrypted by secrets.SecretBox, whose key isn't here"),
+    Column("bound_to", Text, comment="projects.target_of what it was set for: it is given out for nothing else"),
     Column("updated", BigInteger, nullable=False),
 )
 
@@ -133,6 +134,7 @@ attempts = Table(
     Column("sha256", Text, nullable=False, comment="from the end on: builds.logs.LogDigest of the log; empty: unknown"),
     Column("complete", Boolean, nullable=False, comment="the log was verified against lines and sha256"),
     Column("published", Text, nullable=False, comment="JSON: list of builds.attempt.Published"),
+    Column("target", Text, comment="projects.target_of what it was offered with; null: not offered, or before r0005"),
     Index(None, "state", "created", "build_id"),
     Index(None, "builder", "state"),
 )
@@ -237,5 +239,6 @@ audit = Table(
     Column("action", Text, nullable=False, comment='e.g. "project.create"'),
     Column("subject", Text, nullable=False, comment="what it was done to"),
     Column("detail", Text, nullable=False, comment="JSON: name -> value; never a secret"),
+    Column("address", Text, comment="from where: an IP address, or unix; null: not by HTTP, or not known"),
     sqlite_autoincrement=True,
 )

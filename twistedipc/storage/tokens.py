@@ -61,9 +61,14 @@ def issue(
     return token, secret
 
 
+def well_formed(secret: str) -> bool:
+    """Whether this could be a token's secret at all, so that it is worth a look into the ledger."""
+    return secret.startswith(PREFIX) and len(secret) <= 200
+
+
 def authenticate(connection: Connection, secret: str, now: int) -> TokenRow | None:
     """The token that this is the secret of, if it is good: neither it nor its parent has expired or is revoked."""
-    if not secret.startswith(PREFIX) or len(secret) > 200:
+    if not well_formed(secret):
         return None
     parents = tokens.alias("parents")
     good = [

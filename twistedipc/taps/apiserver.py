@@ -32,6 +32,7 @@ from twistedipc.storage.secrets import SecretBox
 from twistedipc.taps.common import ConfigOptions, installed_reactor, links, listen_at, now, start_or_exit
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
 from twistedipc.web.auth import Tickets
+from twistedipc.web.clients import Proxies
 from twistedipc.web.context import WebContext
 from twistedipc.web.releases_site import releases_site
 from twistedipc.web.site import api_site
@@ -129,9 +130,18 @@ class ApiService(MultiService):
             allowed_origins=frozenset(config.http.allowed_origins),
             local_repositories=config.http.local_repositories,
             secure_cookies=config.http.secure_cookies,
+            hosts=config.hosts,
+            api_url=config.api_url,
+            proxies=Proxies(config.http.trusted_proxies),
         )
         self._api_site = api_site(context, reactor)
-        releases = releases_site(release_store, reactor, hosts=config.hosts, addresses_of=config.release_urls)
+        releases = releases_site(
+            release_store,
+            reactor,
+            hosts=config.hosts,
+            addresses_of=config.release_urls,
+            proxies=context.proxies,
+        )
         self._sites: list[tuple[list[str], Site]] = [
             ([config.http.listen], self._api_site),
             (config.releases.endpoints, releases),

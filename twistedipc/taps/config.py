@@ -33,6 +33,7 @@ from sqlalchemy.exc import ArgumentError
 
 from twistedipc.builds import names
 from twistedipc.server.rounds import DEFAULT_SHARE
+from twistedipc.web.clients import Proxies
 from twistedipc.web.hosts import LOOPBACK, Hosts, host_of
 
 #: PATH of the steps where the configuration gives none, after the folder in which Node was found.
@@ -98,7 +99,8 @@ class HTTP(Section, frozen=True, kw_only=True):
     allowed_origins: list[str] = []  # of pages elsewhere that may use the API with a browser's cookie or ticket
     public_url: str = ""  # as browsers and builders reach it; see `ApiserverConfig.api_url`
     local_repositories: bool = False  # whether a project's repository may be a folder on the builder's machine
-    secure_cookies: bool = False  # whether cookies are for https only: true behind a proxy that speaks it
+    secure_cookies: bool = False  # whether cookies are for https only: true where browsers reach it by nothing else
+    trusted_proxies: list[str] = []  # addresses and networks whose Forwarded and X-Forwarded-… are believed; "unix"
 
 
 class Releases(Section, frozen=True, kw_only=True):
@@ -260,6 +262,8 @@ def load_apiserver(path: Path) -> ApiserverConfig:
             _check_origin(origin)
         source.key = "database.url"
         _check_database(config.database.url)
+        source.key = "http.trusted_proxies"
+        Proxies(config.http.trusted_proxies)
         source.key = "releases.domain"
         _check_domain(config.releases.domain)
         source.key = "releases.public_url"

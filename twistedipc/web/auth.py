@@ -3,7 +3,10 @@ Who is calling, and may they? ``web`` layer; used by ``resource`` for every rout
 
 A caller shows a token in ``Authorization: Bearer``, or the page's cookie, or, for a WebSocket, a ticket. A token in
 the query is not looked at: addresses end up in logs. What a browser sends by itself, a cookie, counts only together
-with an Origin that may use it, unless it can change nothing.
+with an Origin that may use it, unless it can change nothing. A session is good as a cookie only, and a token never is.
+
+Only failures are throttled. A good token is let in at once, however many bad ones have come from its address: behind a
+proxy or a firewall that is everybody's.
 """
 
 from __future__ import annotations
@@ -25,12 +28,12 @@ from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import TokenRow
 from twistedipc.web.channel import BoundedRequest
+from twistedipc.web.clients import Client
+from twistedipc.web.cookies import SessionCookie, SeveralCookies
 from twistedipc.web.problems import ProblemError, unavailable
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
-
-COOKIE = "twistedipc_session"
 
 #: Seconds that a browser's session lasts, and a ticket.
 SESSION_SECONDS = 12 * 3600
@@ -40,9 +43,12 @@ TICKET_SECONDS = 30
 MAX_TICKETS = 10_000
 MAX_TICKETS_OF_TOKEN = 100
 
-#: Failed authentications that one address has in `FAILURE_WINDOW` seconds before it must wait.
+#: Failed authentications that one address has in `FAILURE_WINDOW` seconds before the next ones are told to wait.
 MAX_FAILURES = 30
 FAILURE_WINDOW = 60.0
+
+#: Seconds for which a secret that is known to be bad isn't looked up again.
+BAD_SECONDS = 60.0
 
 _IMPLIED = {"read": frozenset({"read", "build", "admin"}), "build": frozenset({"build", "admin"})}
 
@@ -75,23 +81,6 @@ def bearer_of(request: BoundedRequest) -> str | None:
     if len(values) > 1 or scheme.lower() != b"bearer" or not secret.strip():
         raise unauthenticated("the Authorization header must be: Bearer TOKEN")
     return secret.strip().decode("latin-1")
-
-
-def cookie_of(request: BoundedRequest) -> str | None:
-    """The session in the page's cookie."""
-    value = request.received_cookies.get(COOKIE.encode())
-    return value.decode("latin-1") if value else None
-
-
-def credential_of(request: BoundedRequest, ticket: str | None) -> Credential | None:
-    """What the caller shows, the header before the ticket before the cookie."""
-    if (secret := bearer_of(request)) is not None:
-        return Credential("bearer", secret)
-    if ticket is not None:
-        return Credential("ticket", ticket)
-    if (secret := cookie_of(request)) is not None:
-        return Credential("cookie", secret)
-    return None
 
 
 def unauthenticated(detail: str, headers: dict[str, str] | None = None) -> ProblemError:
@@ -212,11 +201,10 @@ class Tickets:
 # -- authentication --------------------------------------------------------------------------------------------------
 
 
-class FailedAttempts:
+class Failures:
     """
-    How often each address has failed of late. Guessing a token is hopeless; this keeps the guesses off the ledger.
-    A secret that was good a moment ago is let through: who shares an address with an attacker (a proxy's, say) can
-    go on working.
+    Authentications that failed of late: how many from where, and which secrets they showed. Guessing a token is
+    hopeless; this says so to programs that go on with a bad one, and keeps what they show off the ledger.
     """
 
     _MOST = 10_000
@@ -224,32 +212,21 @@ class FailedAttempts:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        self._good: OrderedDict[bytes, float] = OrderedDict()
+        self._bad: OrderedDict[bytes, float] = OrderedDict()
 
-    def check(self, address: str, secret: str) -> None:
-        """Raise 429 if the address has to wait."""
-        since, count = self._failures.get(address, (0.0, 0))
-        wait = since + FAILURE_WINDOW - self._clock.seconds()
-        if count < MAX_FAILURES or wait <= 0 or self._good.get(_digest(secret), 0.0) > self._clock.seconds():
-            return
-        raise ProblemError(
-            429,
-            "too many failed authentications from this address",
-            name="too-many-failures",
-            headers={"Retry-After": str(int(wait) + 1)},
-        )
+    def is_bad(self, credential: Credential) -> bool:
+        """Whether the same was shown a moment ago, and was bad. What is bad never becomes good."""
+        return self._bad.get(_digest(credential), 0.0) > self._clock.seconds()
 
-    def failed(self, address: str) -> None:
-        """An authentication failed."""
-        now = self._clock.seconds()
-        since, count = self._failures.get(address, (now, 0))
+    def failed(self, client: Client, credential: Credential) -> int:
+        """An authentication has failed: how many seconds this client should wait, 0 if it needn't."""
+        now, where = self._clock.seconds(), client.neighbourhood
+        since, count = self._failures.get(where, (now, 0))
         if now - since >= FAILURE_WINDOW:
             since, count = now, 0
-        self._remember(self._failures, address, (since, count + 1))
-
-    def succeeded(self, secret: str) -> None:
-        """This secret is good."""
-        self._remember(self._good, _digest(secret), self._clock.seconds() + FAILURE_WINDOW)
+        self._remember(self._failures, where, (since, count + 1))
+        self._remember(self._bad, _digest(credential), now + BAD_SECONDS)
+        return int(since + FAILURE_WINDOW - now) + 1 if count >= MAX_FAILURES else 0
 
     def _remember(self, table: OrderedDict[_K, _V], key: _K, value: _V) -> None:
         table[key] = value
@@ -263,11 +240,34 @@ class Authentication:
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, now: Callable[[], int], ledger: Ledger, tickets: Tickets) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        now: Callable[[], int],
+        ledger: Ledger,
+        tickets: Tickets,
+        cookie: SessionCookie,
+    ) -> None:
         self._now = now
         self._ledger = ledger
         self._tickets = tickets
-        self._failures = FailedAttempts(clock)
+        self.cookie = cookie
+        self._failures = Failures(clock)
+
+    def credential_of(self, request: BoundedRequest, ticket: str | None) -> Credential | None:
+        """What the caller shows, the header before the ticket before the cookie. Raises 401."""
+        if (secret := bearer_of(request)) is not None:
+            return Credential("bearer", secret)
+        if ticket is not None:
+            return Credential("ticket", ticket)
+        try:
+            secret = self.cookie.value(request)
+        except SeveralCookies:
+            raise unauthenticated(
+                "there are two sessions in the cookies, one of them set by a page elsewhere: sign in again",
+                self.cookie.clear_all(request),
+            ) from None
+        return None if secret is None else Credential("cookie", secret)
 
     async def token_of(self, request: BoundedRequest, credential: Credential | None) -> TokenRow:
         """The caller's token. Raises 401, 429; `LedgerUnavailable`."""
@@ -275,32 +275,44 @@ class Authentication:
             raise unauthenticated("a token is needed: Authorization: Bearer TOKEN")
         row = await self.lookup(request, credential)
         if row is None:
-            forget = {"Set-Cookie": f"{COOKIE}=; Path=/; Max-Age=0"} if credential.kind == "cookie" else {}
             raise unauthenticated(
                 {
                     "bearer": "this token is not good: it is unknown, expired or revoked",
                     "cookie": "the session is over: sign in again",
                     "ticket": "this ticket is not good: it is unknown, expired or was used before",
                 }[credential.kind],
-                forget,
+                self.cookie.clear(request) if credential.kind == "cookie" else {},
             )
         return row
 
     async def lookup(self, request: BoundedRequest, credential: Credential) -> TokenRow | None:
-        """The token of the credential, if it is good. Raises 429; `LedgerUnavailable`."""
-        address = getattr(request.client, "host", "")
-        self._failures.check(address, credential.secret)
-        if credential.kind == "ticket":
-            row = self._tickets.redeem(credential.secret)
-        else:
-            row = await self._ledger.read(tokens.authenticate, credential.secret, self._now())
+        """
+        The token of the credential, if it is good. Raises 429 for a token that isn't, if there have been too many; a
+        session that is over isn't held up, since the page must hear that it is. `LedgerUnavailable`.
+        """
+        row = None if self._failures.is_bad(credential) else await self._find(credential)
         if row is None:
-            self._failures.failed(address)
+            wait = self._failures.failed(request.remote, credential)
+            if wait and credential.kind == "bearer":
+                raise ProblemError(
+                    429,
+                    "this token is not good, and neither were too many before it from this address",
+                    name="too-many-failures",
+                    headers={"Retry-After": str(wait)},
+                )
             return None
-        self._failures.succeeded(credential.secret)
         if row.last_used is None or self._now() - row.last_used >= 60_000:
             self._ledger.write(tokens.touch, row.id, self._now()).addErrback(self._not_touched)
         return row
+
+    async def _find(self, credential: Credential) -> TokenRow | None:
+        if credential.kind == "ticket":
+            return self._tickets.redeem(credential.secret)
+        if not tokens.well_formed(credential.secret):
+            return None
+        row = await self._ledger.read(tokens.authenticate, credential.secret, self._now())
+        is_session = row is not None and row.parent is not None
+        return row if is_session == (credential.kind == "cookie") else None
 
     def _not_touched(self, failure: Failure) -> None:
         # When a token was last used is worth no one's error; that the ledger can't be written shows elsewhere.
@@ -308,5 +320,5 @@ class Authentication:
         self._log.debug("the last use of a token could not be noted: {error}", error=failure.value)
 
 
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
+def _digest(credential: Credential) -> bytes:
+    return hashlib.sha256(f"{credential.kind} {credential.secret}".encode("utf-8", "surrogatepass")).digest()

@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
+from sqlalchemy import Connection
 
+from twistedipc.storage import audit
 from twistedipc.storage.rows import BuildRow, ProjectRow, TokenRow
 from twistedipc.web.auth import Authentication
 from twistedipc.web.channel import BoundedRequest
@@ -29,6 +31,7 @@ class Call(Generic[Q_co, B_co]):
     request: BoundedRequest
     streams: LogStreams
     authentication: Authentication
+    address: str  # the caller's, for the audit
     path: Mapping[str, Any]  # the rule's variables, converted
     query: Q_co
     body: B_co
@@ -41,6 +44,24 @@ class Call(Generic[Q_co, B_co]):
         """The caller's token. For routes that need one."""
         assert self.caller is not None, "the table says that this route needs a token"
         return self.caller
+
+    def audit(self, connection: Connection, action: str, subject: str, detail: Mapping[str, str]) -> None:
+        """Record that the caller does this, in the same write as what is done. ``detail`` never holds a secret."""
+        self.audit_as(self.token, connection, action, subject, detail)
+
+    def audit_as(
+        self, token: TokenRow, connection: Connection, action: str, subject: str, detail: Mapping[str, str]
+    ) -> None:
+        """The same where the caller shows who they are only by what they ask for."""
+        audit.record(
+            connection,
+            who=token.name,
+            address=self.address,
+            action=action,
+            subject=subject,
+            detail=detail,
+            now=self.context.now(),
+        )
 
     @property
     def project(self) -> ProjectRow:

@@ -29,6 +29,7 @@ from twisted.web import http
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from twistedipc.web.clients import UNIX, Client, Proxies
 from twistedipc.web.problems import CONTENT_TYPE, ProblemError, unavailable
 
 #: Seconds for a request to arrive, and for a connection to say anything.
@@ -43,6 +44,12 @@ MAX_BODIES = 64 << 20
 
 #: How many connections a site has at a time.
 MAX_CONNECTIONS = 4096
+
+#: Makes a browser forget all cookies of this host, wherever it trusts the connection (https, or the loopback).
+CLEAR_COOKIES = {"Clear-Site-Data": '"cookies"'}
+
+#: Cookies of more bytes than this aren't ours: a page at the same host has set them.
+MAX_COOKIES = 4096
 
 #: A Content-Length with more digits than this can't be meant (and int() may refuse it).
 _MAX_LENGTH_DIGITS = 18
@@ -84,6 +91,15 @@ class BoundedRequest(Request):
         self._received = 0
         self.body = io.BytesIO()  # what arrived, unless there is a sink
         self._held = 0  # bytes of the site's budget
+        self._remote: Client | None = None
+
+    @property
+    def remote(self) -> Client:
+        """Who asks, also where trusted proxies are between. To be asked when all headers are there."""
+        if self._remote is None:
+            peer = getattr(self.client, "host", UNIX)
+            self._remote = self.channel.site.proxies.client_of(peer, self.requestHeaders)
+        return self._remote
 
     def begin(self, method: bytes, uri: bytes, version: bytes) -> None:
         """The request's line, which `gotLength` needs and Twisted gives only after the body."""
@@ -188,6 +204,7 @@ class Channel(http.HTTPChannel):
         self._closed = False  # nothing that comes matters any more
         self._streaming = False
         self._counted = False
+        self._cookies = 0  # bytes of them in the head that is coming
 
     def connectionMade(self) -> None:
         """Twisted calls this once."""
@@ -205,9 +222,19 @@ class Channel(http.HTTPChannel):
             self._deadline = self.callLater(REQUEST_SECONDS, self._too_slow)
         super().dataReceived(data)
 
+    def lineReceived(self, line: bytes) -> None:
+        """A line of a head."""
+        self._count_cookies(line)
+        super().lineReceived(line)
+
     def lineLengthExceeded(self, line: bytes) -> None:
         """A line that no head may have. (Twisted would close without a word.)"""
+        self._count_cookies(line)
         self._respondToBadRequestAndDisconnect()
+
+    def _count_cookies(self, line: bytes) -> None:
+        if line[:7].lower() == b"cookie:":
+            self._cookies += len(line)
 
     def headerReceived(self, line: bytes) -> bool:
         """One header."""
@@ -219,6 +246,7 @@ class Channel(http.HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         """The head is complete."""
+        self._cookies = 0
         self.requests[-1].begin(self._command, self._path, self._version)
         super().allHeadersReceived()
 
@@ -280,7 +308,11 @@ class Channel(http.HTTPChannel):
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         # Twisted calls this for whatever isn't HTTP; its own answer has no body.
-        self._answer_and_close(ProblemError(400, "this is not a well-formed HTTP request, or its head is too large"))
+        problem = ProblemError(400, "this is not a well-formed HTTP request, or its head is too large")
+        if self._cookies > MAX_COOKIES:
+            # Else the browser that has them could ask for nothing here ever again.
+            problem = ProblemError(400, "the cookies are too large; they are cleared", headers=dict(CLEAR_COOKIES))
+        self._answer_and_close(problem)
 
     def _answer_and_close(self, problem: ProblemError) -> None:
         if self._lingering:
@@ -288,8 +320,15 @@ class Channel(http.HTTPChannel):
             return
         body = problem.body()
         self.transport.write(
-            b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
-            % (problem.status, problem.problem.title.encode(), CONTENT_TYPE.encode(), len(body), body)
+            b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%bConnection: close\r\n\r\n%b"
+            % (
+                problem.status,
+                problem.problem.title.encode(),
+                CONTENT_TYPE.encode(),
+                len(body),
+                b"".join(f"{name}: {value}\r\n".encode() for name, value in problem.headers.items()),
+                body,
+            )
         )
         self.loseConnection()
 
@@ -301,9 +340,12 @@ class BoundedSite(Site):
     requestFactory = BoundedRequest
     _requests = Logger()
 
-    def __init__(self, front: Front, resource: IResource, reactor: IReactorTime) -> None:
+    def __init__(
+        self, front: Front, resource: IResource, reactor: IReactorTime, proxies: Proxies | None = None
+    ) -> None:
         super().__init__(resource, timeout=REQUEST_SECONDS, reactor=reactor, parsePOSTFormSubmission=False)
         self.front = front
+        self.proxies = proxies or Proxies()
         self.connections = 0
         self._bodies = 0
 
@@ -328,8 +370,10 @@ class BoundedSite(Site):
 
     def log(self, request: http.Request) -> None:
         """One line for each request, without its query, which may hold a ticket."""
+        assert isinstance(request, BoundedRequest)
         self._requests.debug(
-            "{method} {path} {code} {size}",
+            "{address} {method} {path} {code} {size}",
+            address=request.remote.address,
             method=request.method.decode("latin-1"),
             path=request.path.decode("latin-1"),
             code=request.code,

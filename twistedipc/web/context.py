@@ -6,7 +6,7 @@ beside those of `server.boundaries`: Protocols without logic. ``web`` layer.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sqlalchemy import Connection
@@ -21,6 +21,8 @@ from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import ReleaseRow, TokenRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.web.auth import Tickets
+from twistedipc.web.clients import Proxies
+from twistedipc.web.hosts import Hosts
 
 
 class UploadTarget(Protocol):
@@ -104,4 +106,7 @@ class WebContext:
     draining: Callable[[], bool] = lambda: False  # the service is about to stop
     allowed_origins: frozenset[str] = frozenset()  # beside the API's own: "https://console.example.org"
     local_repositories: bool = False
-    secure_cookies: bool = False  # True behind a proxy that speaks https
+    secure_cookies: bool = False  # True where browsers reach it by https only
+    hosts: Hosts = field(default_factory=Hosts)  # where there can be sessions
+    api_url: str = ""  # where browsers find the page
+    proxies: Proxies = field(default_factory=Proxies)  # whose word on the client is taken

@@ -54,7 +54,12 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
             "schemas": components,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A token: read, build or admin."},
-                "session": {"type": "apiKey", "in": "cookie", "name": "twistedipc_session"},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "twistedipc_SESSION",
+                    "description": "Set by signing in. Its name ends otherwise for each installation.",
+                },
                 "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
                 "upload": {"type": "http", "scheme": "bearer", "description": "The one-time token of an upload."},
             },

@@ -30,6 +30,7 @@ from twistedipc.builds.names import BadValue
 from twistedipc.publish.releases import ReleaseStore
 from twistedipc.publish.site_paths import is_hidden, problem_of_segment
 from twistedipc.web.channel import BodySink, BoundedRequest, BoundedSite, set_common_headers
+from twistedipc.web.clients import Proxies
 from twistedipc.web.file_response import ServedFile, plain, serve_file, serve_whole
 from twistedipc.web.hosts import Hosts
 
@@ -255,10 +256,12 @@ def releases_site(
     *,
     hosts: Hosts | None = None,
     addresses_of: Callable[[str], list[str]] = lambda project: [],
+    proxies: Proxies | None = None,
 ) -> BoundedSite:
     """
     The site; ``reactor`` for its deadlines, ``hosts`` where it is served (by default below ``localhost``),
-    ``addresses_of`` where a project's release is, for those who look for it at another host.
+    ``addresses_of`` where a project's release is, for those who look for it at another host; ``proxies`` whose word on
+    the client is taken, for the log.
     """
     root = Releases(store, hosts or Hosts(), addresses_of, reactor)
-    return BoundedSite(root, root, reactor)
+    return BoundedSite(root, root, reactor, proxies)

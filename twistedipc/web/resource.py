@@ -23,10 +23,11 @@ from twistedipc.builds.names import BadValue
 from twistedipc.storage import builds, projects
 from twistedipc.storage.errors import IdempotencyConflict, LedgerUnavailable, NameTaken, NotFound, NotPossible
 from twistedipc.storage.rows import BuildRow, ProjectRow, TokenRow
-from twistedipc.web.auth import Authentication, check_origin, credential_of, forbidden, may, may_see
+from twistedipc.web.auth import Authentication, check_origin, forbidden, may, may_see
 from twistedipc.web.call import Call, Reply, Takeover
 from twistedipc.web.channel import BodySink, BoundedRequest, send
 from twistedipc.web.context import WebContext
+from twistedipc.web.cookies import SessionCookie
 from twistedipc.web.log_stream import LogStreams
 from twistedipc.web.problems import CONTENT_TYPE, ProblemError, conflict, invalid, not_found, unavailable
 from twistedipc.web.queries import convert
@@ -53,7 +54,10 @@ class Api(Resource):
     def __init__(self, context: WebContext) -> None:
         super().__init__()
         self._context = context
-        self._authentication = Authentication(context.clock, context.now, context.ledger, context.tickets)
+        cookie = SessionCookie(
+            context.secret_box.name_for("session cookie"), context.hosts, always_secure=context.secure_cookies
+        )
+        self._authentication = Authentication(context.clock, context.now, context.ledger, context.tickets, cookie)
         self._running: set[Deferred[None]] = set()
         self.streams = LogStreams()
 
@@ -98,6 +102,7 @@ class Api(Resource):
             request=request,
             streams=self.streams,
             authentication=self._authentication,
+            address=request.remote.address,
             path=found.path,
             query=_query(route, request),
             body=_body(route, request),
@@ -115,7 +120,7 @@ class Api(Resource):
             if not route.safe:
                 check_origin(request, None, context.allowed_origins, websocket=False)
             return None
-        credential = credential_of(request, _ticket(request) if route.websocket else None)
+        credential = self._authentication.credential_of(request, _ticket(request) if route.websocket else None)
         if route.websocket or not route.safe:
             check_origin(request, credential, context.allowed_origins, route.websocket)
         token = await self._authentication.token_of(request, credential)

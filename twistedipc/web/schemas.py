@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import Publish, Published
+from twistedipc.builds.attempt import Publish, Published, Registry
 from twistedipc.builds.logs import Batch
 from twistedipc.builds.states import AttemptState, ReleaseState
 
@@ -77,9 +77,13 @@ class ProjectChange(Request, frozen=True, kw_only=True):
 
 
 class NewSecret(Request, frozen=True, kw_only=True):
-    """A secret's value. It is never shown again."""
+    """
+    A secret's value. It is never shown again. ``registry``: where it is meant to be sent; it isn't set if that isn't
+    the project's registry any more.
+    """
 
     value: Secret
+    registry: Registry | UnsetType = UNSET
 
 
 class NewBuild(Request, frozen=True, kw_only=True):
@@ -124,13 +128,14 @@ class Project(Response, frozen=True, kw_only=True):
     repository: str
     default_ref: str
     publish: Publish
-    environment: dict[str, str]
+    environment: dict[str, str | None]  # the values are for the scope admin; for all others they are null
     timeout: float
     idle_timeout: float
     secrets: list[str]  # names only
     release_url: str  # where its live release is served; it may have none yet
     created: datetime
     updated: datetime
+    notices: list[str] = []  # what to know of the change that was just made: secrets that it made void, for one
 
 
 class Projects(Response, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
 
 from twistedipc.web.channel import BodySink, BoundedRequest, BoundedSite
+from twistedipc.web.clients import Proxies
 from twistedipc.web.context import WebContext
 from twistedipc.web.page import Page
 from twistedipc.web.resource import Api
@@ -35,9 +36,9 @@ class _Root(Resource):
 class ApiSite(BoundedSite):
     """What listens on the API's port."""
 
-    def __init__(self, api: Api, page: Page, reactor: IReactorTime) -> None:
+    def __init__(self, api: Api, page: Page, reactor: IReactorTime, proxies: Proxies) -> None:
         root = _Root(api, page)
-        super().__init__(root, root, reactor)
+        super().__init__(root, root, reactor, proxies)
         self._api = api
 
     async def stop(self) -> None:
@@ -47,4 +48,4 @@ class ApiSite(BoundedSite):
 
 def api_site(context: WebContext, reactor: IReactorTime) -> ApiSite:
     """The site; ``reactor`` for its deadlines."""
-    return ApiSite(Api(context), Page(), reactor)
+    return ApiSite(Api(context), Page(), reactor, context.proxies)

@@ -16,7 +16,7 @@ from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.states import AttemptState
 from twistedipc.server.boundaries import StateChange, Waiting
-from twistedipc.storage import audit, builds, releases
+from twistedipc.storage import builds, releases
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.rows import AttemptRow, BuildRow, ReleaseRow, SaidRow
 from twistedipc.web import schemas
@@ -95,7 +95,7 @@ async def cancel(call: Call[None, None]) -> Reply:
     """
     context, build = call.context, call.build
     await context.dispatch.cancel(build.id, f"cancelled by {call.token.name}")
-    await context.ledger.write(_audit, "build.cancel", build, call.token.name, context.now())
+    await context.ledger.write(_audit, call, "build.cancel")
     return Reply(status=202, body=await _detail(context, build.id))
 
 
@@ -105,7 +105,7 @@ async def retry(call: Call[None, None]) -> Reply:
 
     def change(connection: Connection, who: str, now: int) -> AttemptRow:
         attempt = builds.retry(connection, build.id, who, now)
-        _audit(connection, "build.retry", build, who, now)
+        _audit(connection, call, "build.retry")
         return attempt
 
     attempt = await context.ledger.write(change, call.token.name, context.now())
@@ -114,9 +114,9 @@ async def retry(call: Call[None, None]) -> Reply:
     return Reply(status=201, body=await _detail(context, build.id), headers=location)
 
 
-def _audit(connection: Connection, action: str, build: BuildRow, who: str, now: int) -> None:
-    detail = {"build": str(build.id), "attempt": str(build.attempt)}
-    audit.record(connection, who=who, action=action, subject=build.project, detail=detail, now=now)
+def _audit(connection: Connection, call: Call[None, None], action: str) -> None:
+    build = call.build
+    call.audit(connection, action, build.project, {"build": str(build.id), "attempt": str(build.attempt)})
 
 
 def _queued(context: WebContext, build: int, attempt: int, project: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -10,9 +12,9 @@ from sqlalchemy import Connection
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish
-from twistedipc.storage import audit, projects
+from twistedipc.storage import projects
 from twistedipc.storage.rows import ProjectRow
-from twistedipc.web.auth import forbidden, may_see
+from twistedipc.web.auth import forbidden, may, may_see
 from twistedipc.web.call import Call, Reply, moment
 from twistedipc.web.context import WebContext
 from twistedipc.web.problems import not_found
@@ -22,7 +24,7 @@ from twistedipc.web.schemas import NewProject, NewSecret, Project, ProjectChange
 async def list_all(call: Call[None, None]) -> Reply:
     """All projects that the caller may see."""
     rows = await call.context.ledger.read(projects.list_all, call.token.projects)
-    return Reply(body=Projects(projects=[_project(call.context, row) for row in rows]))
+    return Reply(body=Projects(projects=[_project(call, row) for row in rows]))
 
 
 async def add(call: Call[None, NewProject]) -> Reply:
@@ -33,7 +35,7 @@ async def add(call: Call[None, NewProject]) -> Reply:
     if not may_see(call.token, body.name):
         raise forbidden(f"this token isn't good for a project named {body.name}")
 
-    def change(connection: Connection, who: str, now: int) -> ProjectRow:
+    def change(connection: Connection, now: int) -> ProjectRow:
         row = projects.create(
             connection,
             name=body.name,
@@ -45,49 +47,89 @@ async def add(call: Call[None, NewProject]) -> Reply:
             idle_timeout=body.idle_timeout,
             now=now,
         )
-        detail = {"repository": body.repository}
-        audit.record(connection, who=who, action="project.create", subject=row.name, detail=detail, now=now)
+        call.audit(connection, "project.create", row.name, {"repository": body.repository})
         return row
 
-    row = await context.ledger.write(change, call.token.name, context.now())
+    row = await context.ledger.write(change, context.now())
     location = f"/api/v1/projects/{quote(row.name)}"
-    return Reply(status=201, body=_project(context, row), headers={"Location": location})
+    return Reply(status=201, body=_project(call, row, _open_road(row)), headers={"Location": location})
 
 
 async def show(call: Call[None, None]) -> Reply:
     """One project."""
-    return Reply(body=_project(call.context, call.project))
+    return Reply(body=_project(call, call.project))
 
 
 async def change(call: Call[None, ProjectChange]) -> Reply:
-    """Change what is given; what is left out stays."""
+    """
+    Change what is given; what is left out stays. A secret is for the registry and the repository that the project had
+    when it was set: a change of either makes it void, which the answer's ``notices`` say.
+    """
     context, before = call.context, call.project
     changes = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not UNSET}
     after = msgspec.structs.replace(before, **changes)
     _check(context, after.repository, after.default_ref, after.publish, after.environment, before)
 
-    def change(connection: Connection, who: str, now: int) -> ProjectRow | None:
+    def change(connection: Connection, now: int) -> tuple[ProjectRow, ProjectRow] | None:
+        old = projects.get(connection, before.name)
         row = projects.update(connection, before.name, changes, now)
-        if row is not None:
-            detail = {"changed": ", ".join(sorted(changes))}
-            audit.record(connection, who=who, action="project.change", subject=row.name, detail=detail, now=now)
-        return row
+        if old is None or row is None:
+            return None
+        call.audit(connection, "project.change", row.name, _difference(old, row) | {"changed": ", ".join(changes)})
+        for secret in _void(old, row):
+            detail = {"secret": secret, "registry": old.publish.registry, "repository": old.repository}
+            call.audit(connection, "secret.void", row.name, detail)
+        return old, row
 
-    row = await context.ledger.write(change, call.token.name, context.now())
-    if row is None:
+    changed = await context.ledger.write(change, context.now())
+    if changed is None:
         raise not_found()
-    return Reply(body=_project(context, row))
+    old, row = changed
+    notices = [
+        f"the {secret} was for {projects.registry_name(old.publish)} and the sources in {old.repository}, and is void: "
+        f"set it again (twistedipc project secret {row.name} {secret})"
+        for secret in _void(old, row)
+    ]
+    return Reply(body=_project(call, row, notices + (_open_road(row) if "publish" in changes else [])))
+
+
+def _void(old: ProjectRow, new: ProjectRow) -> list[str]:
+    """The secrets that a change has made void."""
+    return [secret for secret in old.secrets if secret not in new.secrets]
+
+
+def _open_road(row: ProjectRow) -> list[str]:
+    """A warning if the registry's token would be sent for everybody to read."""
+    if not (row.publish.npm and names.open_road(row.publish.registry)):
+        return []
+    return [f"{row.publish.registry} isn't https: whoever is on the way can read the npm_token that is sent there"]
+
+
+def _difference(old: ProjectRow, new: ProjectRow) -> dict[str, str]:
+    """For the audit: what was, and what is. Of variables the names alone."""
+    before, after = _audited(old), _audited(new)
+    return {name: f"{before[name]} → {after[name]}" for name in before if before[name] != after[name]} | {
+        f"environment.{name}": "set" if name in new.environment else "removed"
+        for name in sorted(old.environment | new.environment)
+        if old.environment.get(name) != new.environment.get(name)
+    }
+
+
+def _audited(row: ProjectRow) -> dict[str, str]:
+    publish = {f"publish.{name}": str(value) for name, value in msgspec.structs.asdict(row.publish).items()}
+    return publish | {
+        name: str(getattr(row, name)) for name in ("repository", "default_ref", "timeout", "idle_timeout")
+    }
 
 
 async def remove(call: Call[None, None]) -> Reply:
     """Delete the project with its secrets and releases. Its builds must have ended."""
-    context, name, who = call.context, call.project.name, call.token.name
+    context, name = call.context, call.project.name
 
     def delete(connection: Connection) -> bool:
-        now = context.now()
-        deleted = projects.delete(connection, name, now)
+        deleted = projects.delete(connection, name, context.now())
         if deleted:
-            audit.record(connection, who=who, action="project.delete", subject=name, detail={}, now=now)
+            call.audit(connection, "project.delete", name, {})
         return deleted
 
     if not await context.releasing.delete_project(name, delete):
@@ -96,17 +138,21 @@ async def remove(call: Call[None, None]) -> Reply:
 
 
 async def set_secret(call: Call[None, NewSecret]) -> Reply:
-    """Set a secret. Its value is sealed, given to the one step that needs it, and never shown."""
-    value, secret = call.body.value, str(call.path["secret"])
-    names.secret(value)
+    """
+    Set a secret. Its value is sealed, given to the one step that needs it, and never shown. It is for the registry and
+    the repository that the project has now.
+    """
+    body, secret = call.body, str(call.path["secret"])
+    names.secret(body.value)
+    registry = names.registry(body.registry) if isinstance(body.registry, str) else None
 
-    def change(connection: Connection, name: str, sealed: bytes, who: str, now: int) -> None:
-        projects.set_secret(connection, name, secret, sealed, now)
-        audit.record(connection, who=who, action="secret.set", subject=name, detail={"secret": secret}, now=now)
+    def change(connection: Connection, name: str, sealed: bytes, now: int) -> None:
+        projects.set_secret(connection, name, secret, sealed, now, registry)
+        call.audit(connection, "secret.set", name, {"secret": secret})
 
     context = call.context
-    sealed = context.secret_box.seal(value)
-    await context.ledger.write(change, call.project.name, sealed, call.token.name, context.now())
+    sealed = context.secret_box.seal(body.value)
+    await context.ledger.write(change, call.project.name, sealed, context.now())
     return Reply(status=204)
 
 
@@ -114,14 +160,13 @@ async def remove_secret(call: Call[None, None]) -> Reply:
     """Erase a secret."""
     secret = str(call.path["secret"])
 
-    def change(connection: Connection, name: str, who: str, now: int) -> bool:
+    def change(connection: Connection, name: str) -> bool:
         deleted = projects.delete_secret(connection, name, secret)
         if deleted:
-            audit.record(connection, who=who, action="secret.delete", subject=name, detail={"secret": secret}, now=now)
+            call.audit(connection, "secret.delete", name, {"secret": secret})
         return deleted
 
-    context = call.context
-    if not await context.ledger.write(change, call.project.name, call.token.name, context.now()):
+    if not await call.context.ledger.write(change, call.project.name):
         raise not_found(f"project {call.project.name} has no {secret}")
     return Reply(status=204)
 
@@ -142,17 +187,21 @@ def _check(
     names.registry(publish.registry)
 
 
-def _project(context: WebContext, row: ProjectRow) -> Project:
+def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = None) -> Project:
+    """The project as this caller may see it."""
+    open_to_caller = may(call.token, "admin")
     return Project(
         name=row.name,
-        repository=row.repository,
+        # An address from before queries were refused may have a token in its query.
+        repository=row.repository if open_to_caller else re.split("[?#]", row.repository, maxsplit=1)[0],
         default_ref=row.default_ref,
         publish=row.publish,
-        environment=row.environment,
+        environment={name: value if open_to_caller else None for name, value in row.environment.items()},
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
         secrets=row.secrets,
-        release_url=context.release_url(row.name),
+        release_url=call.context.release_url(row.name),
         created=moment(row.created),
         updated=moment(row.updated),
+        notices=notices or [],
     )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
-
 from twistedipc.server.releasing import NoSuchRelease
-from twistedipc.storage import audit, releases
+from twistedipc.storage import releases
 from twistedipc.storage.rows import ReleaseRow
 from twistedipc.web.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.problems import not_found
@@ -26,13 +24,8 @@ async def activate(call: Call[None, None]) -> Reply:
         row = await context.releasing.activate(project, release)
     except NoSuchRelease as error:
         raise not_found(str(error)) from error
-    await context.ledger.write(_audit, project, release, call.token.name, context.now())
+    await context.ledger.write(call.audit, "release.activate", project, {"release": str(release)})
     return Reply(body=_release(row))
-
-
-def _audit(connection: Connection, project: str, release: int, who: str, now: int) -> None:
-    detail = {"release": str(release)}
-    audit.record(connection, who=who, action="release.activate", subject=project, detail=detail, now=now)
 
 
 def _release(row: ReleaseRow) -> Release:

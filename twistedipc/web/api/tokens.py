@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from twistedipc.builds import names
 from twistedipc.builds.names import BadValue
-from twistedipc.storage import audit, tokens
+from twistedipc.storage import tokens
 from twistedipc.storage.rows import TokenRow
-from twistedipc.web.auth import COOKIE, SESSION_SECONDS, TICKET_SECONDS, Credential, forbidden, unauthenticated
+from twistedipc.web.auth import SESSION_SECONDS, TICKET_SECONDS, Credential, forbidden, unauthenticated
 from twistedipc.web.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.problems import not_found
 from twistedipc.web.schemas import CreatedToken, Identity, NewToken, SignIn, Ticket, Token, Tokens
@@ -37,16 +37,16 @@ async def create(call: Call[None, NewToken]) -> Reply:
     if not _within(bound, call.token.projects):
         raise forbidden("this token is bound to projects, and can make no token that is good for others")
 
-    def change(connection: Connection, who: str, now: int) -> tuple[TokenRow, str]:
+    def change(connection: Connection, now: int) -> tuple[TokenRow, str]:
         expires = None if body.expires_in is None else now + int(body.expires_in) * 1000
         row, secret = tokens.issue(
             connection, name=body.name, scopes=body.scopes, projects=bound, expires=expires, now=now
         )
         detail = {"name": body.name, "scopes": " ".join(sorted(row.scopes))}
-        audit.record(connection, who=who, action="token.create", subject=str(row.id), detail=detail, now=now)
+        call.audit(connection, "token.create", str(row.id), detail)
         return row, secret
 
-    row, secret = await context.ledger.write(change, call.token.name, context.now())
+    row, secret = await context.ledger.write(change, context.now())
     return Reply(status=201, body=CreatedToken(**_fields(row), token=secret))
 
 
@@ -54,18 +54,18 @@ async def revoke(call: Call[None, None]) -> Reply:
     """Make a token and its sessions bad for ever."""
     wanted, bound = int(call.path["token"]), call.token.projects
 
-    def change(connection: Connection, who: str, now: int) -> bool:
+    def change(connection: Connection, now: int) -> bool:
         known = {row.id: row for row in tokens.list_all(connection)}
         if wanted not in known or not _within(known[wanted].projects, bound):
             return False
         revoked = tokens.revoke(connection, wanted, now)
         if revoked:
             detail = {"name": known[wanted].name}
-            audit.record(connection, who=who, action="token.revoke", subject=str(wanted), detail=detail, now=now)
+            call.audit(connection, "token.revoke", str(wanted), detail)
         return revoked
 
     context = call.context
-    revoked = await context.ledger.write(change, call.token.name, context.now())
+    revoked = await context.ledger.write(change, context.now())
     context.tickets.revoke(wanted)
     context.websockets.revoked(wanted)
     if not revoked:
@@ -87,16 +87,21 @@ async def issue_ticket(call: Call[None, None]) -> Reply:
 
 async def sign_in(call: Call[None, SignIn]) -> Reply:
     """Sign a browser in: the answer sets a cookie, which no script can read."""
-    context = call.context
+    context, cookie = call.context, call.authentication.cookie
+    if not cookie.possible(call.request):
+        raise forbidden(
+            "there can be no session at this host: it isn't one of the API's"
+            + (f"; sign in at {context.api_url}" if context.api_url else "")
+        )
     row = await call.authentication.lookup(call.request, Credential("bearer", call.body.token))
-    if row is None or row.parent is not None:
+    if row is None:
         raise unauthenticated("this token is not good: it is unknown, expired or revoked")
 
     def change(connection: Connection, row: TokenRow, now: int) -> str:
         expires = now + SESSION_SECONDS * 1000
         if row.expires is not None:
             expires = min(expires, row.expires)
-        _session, secret = tokens.issue(
+        session, secret = tokens.issue(
             connection,
             name=row.name,
             scopes=row.scopes,
@@ -105,24 +110,25 @@ async def sign_in(call: Call[None, SignIn]) -> Reply:
             parent=row.id,
             now=now,
         )
+        call.audit_as(row, connection, "session.begin", str(session.id), {})
         return secret
 
     secret = await context.ledger.write(change, row, context.now())
-    return Reply(status=204, headers={"Set-Cookie": _cookie(call, secret, SESSION_SECONDS)})
+    return Reply(status=204, headers=cookie.set(call.request, secret, SESSION_SECONDS))
 
 
 async def sign_out(call: Call[None, None]) -> Reply:
     """End the browser's session. (A token that isn't one stays as it is.)"""
+
+    def change(connection: Connection, session: int, now: int) -> None:
+        tokens.revoke(connection, session, now)
+        call.audit(connection, "session.end", str(session), {})
+
     if call.token.parent is not None:
-        await call.context.ledger.write(tokens.revoke, call.token.id, call.context.now())
+        await call.context.ledger.write(change, call.token.id, call.context.now())
         call.context.tickets.revoke(call.token.id)
         call.context.websockets.revoked(call.token.id)
-    return Reply(status=204, headers={"Set-Cookie": _cookie(call, "", 0)})
-
-
-def _cookie(call: Call[Any, Any], value: str, seconds: int) -> str:
-    cookie = f"{COOKIE}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict"
-    return f"{cookie}; Secure" if call.context.secure_cookies or call.request.isSecure() else cookie
+    return Reply(status=204, headers=call.authentication.cookie.clear_all(call.request, storage=True))
 
 
 def _within(projects: frozenset[str] | None, bound: frozenset[str] | None) -> bool:

@@ -1,0 +1,47 @@
+"""
+Secrets are bound to where they may go, attempts know what they were offered with, and the audit has addresses.
+
+The secrets that there are were set for what their projects say now. Revision 0005.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from twistedipc.builds.attempt import Publish
+from twistedipc.storage.columns import from_json
+from twistedipc.storage.projects import target_of
+
+revision = "0005"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Add the columns, and fill in what is known."""
+    op.add_column(
+        "secrets",
+        sa.Column(
+            "bound_to", sa.Text(), comment="projects.target_of what it was set for: it is given out for nothing else"
+        ),
+    )
+    op.add_column(
+        "attempts",
+        sa.Column(
+            "target",
+            sa.Text(),
+            comment="projects.target_of what it was offered with; null: not offered, or before r0005",
+        ),
+    )
+    op.add_column(
+        "audit",
+        sa.Column("address", sa.Text(), comment="from where: an IP address, or unix; null: not by HTTP, or not known"),
+    )
+    connection = op.get_bind()
+    for project, publish, repository in connection.execute(
+        sa.text("SELECT id, publish, repository FROM projects WHERE id IN (SELECT project_id FROM secrets)")
+    ).all():
+        connection.execute(
+            sa.text("UPDATE secrets SET bound_to = :target WHERE project_id = :project"),
+            {"target": target_of(from_json(publish, Publish), repository), "project": project},
+        )
