@@ -49,6 +49,8 @@ WITHOUT_TWISTED = [
     "storage/rows.py",
     "publish/archive.py",
     "publish/npm.py",
+    "publish/hashed_names.py",
+    "publish/history.py",
     "publish/pack.py",
     "publish/site_paths.py",
 ]

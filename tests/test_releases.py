@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from twistedipc.builds.names import BadValue
-from twistedipc.publish import archive
+from twistedipc.publish import archive, history
 from twistedipc.publish.archive import BadArchive
 from twistedipc.publish.releases import NotUnpacked, ReleaseStore
 
@@ -132,7 +132,8 @@ def test_killed_in_the_middle_of_a_switch(store: ReleaseStore, tmp_path: Path, m
         def deadly(step):
             def then_die(*args):
                 step(*args)
-                os.kill(os.getpid(), signal.SIGKILL)
+                if {moment!r} == "sync_folder" or "current" in str(args[-1]):
+                    os.kill(os.getpid(), signal.SIGKILL)
             return then_die
         if {moment!r} == "sync_folder":
             releases.sync_folder = deadly(releases.sync_folder)
@@ -214,6 +215,69 @@ def test_a_removed_project(store: ReleaseStore, tmp_path: Path) -> None:
     assert store.kept("shop") == []
     assert list((tmp_path / "releases").iterdir()) == []
     store.remove_project("shop")
+
+
+HASHED = "assets/index-BvJ3kT9a.js"
+
+
+def site_of(tmp_path: Path, name: str, files: dict[str, str]) -> Path:
+    """An archive of a site with these files."""
+    for path, text in files.items():
+        (tmp_path / name / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / path).write_text(text)
+    archive.create(tmp_path / name, tmp_path / f"{name}.tar.gz")
+    return tmp_path / f"{name}.tar.gz"
+
+
+def test_a_name_whose_content_has_changed_is_remembered(store: ReleaseStore, tmp_path: Path) -> None:
+    """A name that looks hashed and isn't was kept by browsers for a year: what is the same in size may differ too."""
+    store.unpack("shop", 1, site_of(tmp_path, "one", {HASHED: "1", "same-4f2a9c1b.css": "x", "index.html": "1"}))
+    store.unpack("shop", 2, site_of(tmp_path, "two", {"index.html": "2", "same-4f2a9c1b.css": "x"}))
+    assert store.history("shop").changed == frozenset()
+    store.unpack("shop", 3, site_of(tmp_path, "three", {HASHED: "3", "same-4f2a9c1b.css": "x", "index.html": "3"}))
+    assert store.history("shop").changed == {HASHED}, "compared with the nearest that has it; pages aren't hashed"
+    store.unpack("shop", 4, site_of(tmp_path, "four", {HASHED: "3"}))
+    again = ReleaseStore(tmp_path / "releases")
+    assert again.history("shop").has_changed(HASHED), "once is enough"
+
+
+def test_too_many_changed_names(store: ReleaseStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "MAX_CHANGED", 1)
+    names = ["a-BvJ3kT9a.js", "b-4f2a9c1b.js"]
+    store.unpack("shop", 1, site_of(tmp_path, "one", dict.fromkeys(names, "1")))
+    store.unpack("shop", 2, site_of(tmp_path, "two", dict.fromkeys(names, "2")))
+    assert store.history("shop").has_changed("any")
+
+
+def test_only_what_was_live_is_once_live(store: ReleaseStore, tmp_path: Path) -> None:
+    """A build of a branch is unpacked and never live: no page of it is open, and nothing of it is public."""
+    add(store, tmp_path, 1, 2, 3)
+    store.activate("shop", 1)
+    store.activate("shop", 3)
+    assert [path.name for path in store.once_live("shop")] == ["1"]
+    store.activate("shop", 1)
+    assert [path.name for path in store.once_live("shop")] == ["3"]
+    store.remove_old("shop", keep=0)
+    add(store, tmp_path, 4)
+    assert store.history("shop").live == {1}
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"\xff", b"{}x", b"[]"])
+def test_releases_of_a_version_that_kept_no_history(store: ReleaseStore, tmp_path: Path, damage: bytes | None) -> None:
+    for number, text in ((1, "1"), (2, "22"), (3, "33")):
+        store.unpack("shop", number, site_of(tmp_path, text, {HASHED: text, "b-4f2a9c1b.js": "x"}))
+    store.activate("shop", 3)
+    kept = tmp_path / "releases" / "shop" / "history.json"
+    kept.unlink()
+    if damage is not None:
+        kept.write_bytes(damage)
+    upgraded = ReleaseStore(tmp_path / "releases")
+    assert [path.name for path in upgraded.once_live("shop")] == ["2", "1"], "before the start has looked at them"
+    upgraded.reconcile("shop", 3)
+    assert [path.name for path in upgraded.once_live("shop")] == ["2", "1"]
+    assert upgraded.history("shop").changed == {HASHED}
+    add(upgraded, tmp_path, 4)
+    assert upgraded.history("shop").live == {1, 2, 3}
 
 
 def test_names_that_lead_elsewhere(store: ReleaseStore) -> None:

@@ -6,6 +6,7 @@ by ``server`` (which unpacks and switches) and ``web`` (which serves what is liv
 
     FOLDER/PROJECT/releases/ID/…    a release: there completely or not at all
     FOLDER/PROJECT/current          a symbolic link to releases/ID: what is live
+    FOLDER/PROJECT/history.json     what is remembered of them: see ``history``
 
 The ledger says which release is live; the link follows it, and `ReleaseStore.reconcile` brings it level after a
 crash. Earlier releases stay for a while, to roll back to, and because pages that are open still load their assets.
@@ -18,9 +19,12 @@ import re
 import shutil
 from pathlib import Path
 
+import msgspec
+
 from twistedipc.builds import names
 from twistedipc.builds.attempt import sync_folder
 from twistedipc.publish.archive import BadArchive, Manifest, read_manifest, unpack
+from twistedipc.publish.history import History, HistoryFile, changed_paths
 
 _ID = re.compile(r"[1-9][0-9]{0,17}\Z")
 
@@ -44,23 +48,26 @@ class ReleaseStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._histories: dict[str, HistoryFile] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def unpack(self, project: str, release_id: int, archive: Path) -> Manifest:
         """
-        Unpack a release beside the others; nothing if it is there already. Raises what `archive.unpack` does, and
-        `BadArchive` for a release with nothing in it, whatever the builder has said of it: it would replace a good one.
+        Unpack a release beside the others, unless it is there already, and compare it with them. Raises what
+        `archive.unpack` does, and `BadArchive` for a release with nothing in it, whatever the builder has said of it:
+        it would replace a good one.
         """
         target = self._release(project, release_id)
         manifest = read_manifest(archive)
         if not manifest.size:
             raise BadArchive("there is nothing in it, or only empty files")
-        if target.is_dir():
-            return manifest
         target.parent.mkdir(parents=True, exist_ok=True)
-        manifest = unpack(archive, target)
-        for parent in (target.parent, target.parent.parent, self._folder):
-            sync_folder(parent)
+        self._begin_history(project)
+        if not target.is_dir():
+            unpack(archive, target)
+            for parent in (target.parent, target.parent.parent, self._folder):
+                sync_folder(parent)
+        self._compare(project, release_id)
         return manifest
 
     def has(self, project: str, release_id: int) -> bool:
@@ -71,7 +78,12 @@ class ReleaseStore:
         """Make this release the live one, by one atomic and durable switch. Raises `NotUnpacked`."""
         if not self.has(project, release_id):
             raise NotUnpacked(f"release {release_id} of {project} is not on disk")
+        self._begin_history(project)
         folder = self._project(project)
+        history = self.history(project)
+        if release_id not in history.live:
+            # Before the switch: of what has been live, a page may be open.
+            self._remember(project, msgspec.structs.replace(history, live=history.live | {release_id}))
         temporary = folder / f".{_LINK}.new"
         temporary.unlink(missing_ok=True)
         os.symlink(f"releases/{release_id}", temporary)
@@ -99,6 +111,17 @@ class ReleaseStore:
         """The folders of all releases on disk, newest first."""
         return [self._release(project, release_id) for release_id in self._ids(project)]
 
+    def once_live(self, project: str) -> list[Path]:
+        """The folders of the releases on disk that were live and aren't any more, newest first."""
+        live = self.live_id(project)
+        known = self.history(project).live
+        return [self._release(project, each) for each in self._ids(project) if each in known and each != live]
+
+    def history(self, project: str) -> History:
+        """What is remembered of a project's releases."""
+        file = self._histories.setdefault(project, HistoryFile(self._project(project)))
+        return file.read() or History(live=frozenset(self._ids(project)))
+
     def remove_old(self, project: str, keep: int = 10) -> list[int]:
         """Delete all but the newest ``keep`` releases; never the live one. The ids of those deleted."""
         live = self.live_id(project)
@@ -115,6 +138,7 @@ class ReleaseStore:
         (folder / _LINK).unlink(missing_ok=True)
         self.remove_old(project, keep=0)
         shutil.rmtree(folder, ignore_errors=True)
+        self._histories.pop(project, None)
 
     def projects(self) -> list[str]:
         """The projects that have anything here."""
@@ -126,10 +150,41 @@ class ReleaseStore:
         may be being unpacked meanwhile. Raises `NotUnpacked`; then what was live stays live.
         """
         self._sweep(project, "")
+        self._begin_history(project)
         if live_id is None:
             (self._project(project) / _LINK).unlink(missing_ok=True)
         elif self.live_id(project) != live_id:
             self.activate(project, live_id)
+
+    def _begin_history(self, project: str) -> None:
+        """
+        Make the history of releases that were unpacked by a version that kept none. They all may have been live. They
+        are compared by size only: this is done while the service starts, and there may be many gigabytes of them.
+        """
+        ids = self._ids(project)
+        folders = self.kept(project)
+        if not self._project(project).is_dir() or HistoryFile(self._project(project)).read() is not None:
+            return
+        changed: frozenset[str] = frozenset()
+        for number, folder in enumerate(folders):
+            changed |= changed_paths(folder, folders[number + 1 :], by_content=False)
+        self._remember(project, History(compared=frozenset(ids), live=frozenset(ids)).with_changed(changed))
+
+    def _compare(self, project: str, release_id: int) -> None:
+        """Learn which names of a new release have another content than in the releases before it."""
+        history = self.history(project)
+        if release_id not in history.compared:
+            others = [folder for folder in self.kept(project) if folder != self._release(project, release_id)]
+            changed = changed_paths(self._release(project, release_id), others, by_content=True)
+            compared = history.compared | {release_id}
+            self._remember(project, msgspec.structs.replace(history, compared=compared).with_changed(changed))
+
+    def _remember(self, project: str, history: History) -> None:
+        """Write the history, without the releases that are gone."""
+        there = frozenset(self._ids(project))
+        self._histories.setdefault(project, HistoryFile(self._project(project))).write(
+            msgspec.structs.replace(history, compared=history.compared & there, live=history.live & there)
+        )
 
     def _sweep(self, project: str, prefix: str) -> None:
         """Delete what is no release and begins with ``prefix``."""

@@ -45,20 +45,20 @@ def serve_file(request: BoundedRequest, clock: IReactorTime, file: ServedFile) -
     request.setHeader(b"Accept-Ranges", b"bytes")
     ranges = _ranges(request, file)
     if ranges is None:
-        return serve_whole(request, clock, file)
+        return serve_whole(request, clock, file.path, file.size)
     if not ranges:
         request.setHeader(b"Content-Range", b"bytes */%d" % file.size)
         return plain(request, 416, f"This file has {file.size} bytes, and none of those that the request names.")
     request.setResponseCode(206)
     if len(ranges) == 1:
         request.setHeader(b"Content-Range", _content_range(ranges[0], file.size))
-        return _send(request, clock, file, content_type(file.path.name), [ranges[0]])
+        return _send(request, clock, file.path, content_type(file.path.name), [ranges[0]])
     return _serve_parts(request, clock, file, ranges)
 
 
-def serve_whole(request: BoundedRequest, clock: IReactorTime, file: ServedFile) -> int | bytes:
+def serve_whole(request: BoundedRequest, clock: IReactorTime, path: Path, size: int) -> int | bytes:
     """Answer with all of the file, under the status that the request has by now. Raises OSError as `serve_file`."""
-    return _send(request, clock, file, content_type(file.path.name), [range(file.size)])
+    return _send(request, clock, path, content_type(path.name), [range(size)])
 
 
 def plain(request: BoundedRequest, status: int, text: str) -> bytes:
@@ -89,7 +89,7 @@ def _serve_parts(request: BoundedRequest, clock: IReactorTime, file: ServedFile,
         head = b"\r\n--%b\r\nContent-Type: %b\r\nContent-Range: %b\r\n\r\n"
         pieces += [head % (boundary.encode(), kind, _content_range(each, file.size)), each]
     pieces.append(b"\r\n--%b--\r\n" % boundary.encode())
-    return _send(request, clock, file, f"multipart/byteranges; boundary={boundary}", pieces)
+    return _send(request, clock, file.path, f"multipart/byteranges; boundary={boundary}", pieces)
 
 
 def _content_range(part: range, size: int) -> bytes:
@@ -97,13 +97,13 @@ def _content_range(part: range, size: int) -> bytes:
 
 
 def _send(
-    request: BoundedRequest, clock: IReactorTime, file: ServedFile, kind: str, pieces: list[bytes | range]
+    request: BoundedRequest, clock: IReactorTime, path: Path, kind: str, pieces: list[bytes | range]
 ) -> int | bytes:
     request.setHeader(b"Content-Type", kind.encode())
     request.setHeader(b"Content-Length", b"%d" % sum(map(len, pieces)))
     if request.method == b"HEAD":
         return b""
     # Not through a link, and not waiting for what only looks like a file.
-    opened = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     FileBody(clock, request, opened, pieces).start()
     return NOT_DONE_YET

@@ -13,10 +13,10 @@ has its hash in it is looked for in the newest other releases too, since a page 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 from urllib.parse import quote, unquote_to_bytes
@@ -27,6 +27,7 @@ from twisted.web.resource import Resource
 
 from twistedipc.builds import names
 from twistedipc.builds.names import BadValue
+from twistedipc.publish.hashed_names import Form, could_be_hashed, forms_among, is_hashed, may_be_hashed
 from twistedipc.publish.releases import ReleaseStore
 from twistedipc.publish.site_paths import is_hidden, problem_of_segment
 from twistedipc.web.channel import BodySink, BoundedRequest, BoundedSite, set_common_headers
@@ -37,18 +38,13 @@ from twistedipc.web.hosts import Hosts
 #: In how many other releases an old asset is looked for.
 OLD_RELEASES = 3
 
+#: At how many names of a folder is looked, to see how a bundler has named its files.
+MAX_LOOKED_AT = 2000
+
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 #: What a query may hold beside letters, digits and "-._~" (RFC 3986, 3.4); all else in it is encoded in a Location.
 _QUERY = "!$&'()*+,;=:@/?%"
-
-_HASHED = re.compile(r"[.-](?=[A-Za-z0-9_-]*[0-9A-Z])[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9]+)+\Z")
-
-
-@lru_cache(maxsize=4096)
-def is_hashed(name: str) -> bool:
-    """Whether a file's name has a hash of its content in it (``index-BvJ3kT9a.js``, ``main.4f2a9c1b.css``)."""
-    return _HASHED.search(name) is not None
 
 
 class Refused(Exception):
@@ -132,6 +128,17 @@ def look_up(release: Path, segments: list[str]) -> Found | Elsewhere | None:
     return _page(release, segments)
 
 
+@lru_cache(maxsize=1024)
+def forms_of_folder(release: Path, folder: tuple[str, ...]) -> frozenset[Form]:
+    """The forms of hashed names in a folder of a release, which never changes."""
+    try:
+        with os.scandir(release.joinpath(*folder)) as entries:
+            names_there = [entry.name for entry in islice(entries, MAX_LOOKED_AT)]
+    except OSError:
+        return frozenset()
+    return forms_among("/".join([*folder, name]) for name in names_there)
+
+
 def _page(release: Path, segments: list[str]) -> Found | None:
     """The page whose address is without its ".html"."""
     *above, last = segments
@@ -195,11 +202,10 @@ class Releases(Resource):
         found = look_up(release, segments)
         if isinstance(found, Elsewhere):
             return self._redirect(request, "/".join([prefix, *map(_quote, found.segments)]))
-        if found is None and is_hashed(segments[-1]):
-            found = self._old_asset(project, release, segments)
-        if found is None:
-            return self._missing(request, release)
-        return serve_file(request, self._clock, _served(release, found))
+        if found is not None:
+            return serve_file(request, self._clock, self._served(project, release, found))
+        old = self._old_asset(project, segments)
+        return self._missing(request, release) if old is None else serve_file(request, self._clock, old)
 
     def _elsewhere(self, request: BoundedRequest, name: str) -> bytes:
         """421: the request is to a host that has no releases. No redirect, which could lead back to here."""
@@ -213,13 +219,29 @@ class Releases(Resource):
             "set of cookies for all ports of a host: see releases.public_url in the configuration.",
         )
 
-    def _old_asset(self, project: str, live: Path, segments: list[str]) -> Found | None:
-        others = [release for release in self._store.kept(project) if release != live]
-        for release in others[:OLD_RELEASES]:
-            found = find(release, segments)
-            if found is not None and S_ISREG(found.stat.st_mode):
-                return found
+    def _old_asset(self, project: str, segments: list[str]) -> ServedFile | None:
+        """What an open page of a release that was live asks for: never a page or a document, only what is hashed."""
+        path = "/".join(segments)
+        if not could_be_hashed(path) or self._store.history(project).has_changed(path):
+            return None
+        for release in self._store.once_live(project)[:OLD_RELEASES]:
+            found = regular(release, segments)
+            if found is not None and may_be_hashed(path, forms_of_folder(release, tuple(segments[:-1]))):
+                return self._served(project, release, found)
         return None
+
+    def _served(self, project: str, release: Path, found: Found) -> ServedFile:
+        # A release never changes, so its number, and what tells its files apart, is a strong validator. The time is
+        # none: archives are deterministic, hence all their times may be the same.
+        stat = found.stat
+        etag = f'"{release.name}-{stat.st_ino:x}-{stat.st_size:x}-{stat.st_mtime_ns:x}"'.encode()
+        path = found.path.relative_to(release)
+        immutable = (
+            could_be_hashed(path.as_posix())
+            and is_hashed(path.as_posix(), forms_of_folder(release, path.parent.parts))
+            and not self._store.history(project).has_changed(path.as_posix())
+        )
+        return ServedFile(found.path, stat.st_size, etag, IMMUTABLE if immutable else "no-cache")
 
     def _missing(self, request: BoundedRequest, release: Path | None) -> int | bytes:
         """404, with the release's own page for it, if it has one."""
@@ -227,22 +249,13 @@ class Releases(Resource):
         if release is None or page is None:
             return plain(request, 404, "There is nothing here.")
         request.setResponseCode(404)
-        return serve_whole(request, self._clock, _served(release, page))
+        return serve_whole(request, self._clock, page.path, page.stat.st_size)
 
     def _redirect(self, request: BoundedRequest, path: str) -> bytes:
         query = request.uri.partition(b"?")[2]
         location = path.encode() + (b"?" + quote(query, safe=_QUERY).encode() if query else b"")
         request.setHeader(b"Location", location)
         return plain(request, 302, "It is there.")
-
-
-def _served(release: Path, found: Found) -> ServedFile:
-    # A release never changes, so its number, and what tells its files apart, is a strong validator. The time is none:
-    # archives are deterministic, hence all their times may be the same.
-    stat = found.stat
-    etag = f'"{release.name}-{stat.st_ino:x}-{stat.st_size:x}-{stat.st_mtime_ns:x}"'.encode()
-    immutable = is_hashed(found.path.name)
-    return ServedFile(found.path, stat.st_size, etag, IMMUTABLE if immutable else "no-cache")
 
 
 def _quote(segment: str) -> str:
