@@ -141,7 +141,7 @@ def test_what_is_said_where_there_is_no_site(
     with pytest.raises(CantPack):
         copy.pack(site=True)
     # A project that makes no static release builds what it likes.
-    assert copy.pack() == []
+    copy.pack()
 
 
 def test_nothing_at_all(tmp_path: Path) -> None:
@@ -244,20 +244,35 @@ def test_the_named_folder_isn_t_there(tmp_path: Path) -> None:
     said = copy.refused(output="dist")
     assert said.startswith("the build made no folder dist, which build.output in .twistedipc.toml names. site has an")
     assert "file, which build.output in .twistedipc.toml names, isn't a folder" in copy.refused(output="file")
-    assert copy.pack(output="dist") == []  # nothing that this project releases
 
 
-def test_plain_html(tmp_path: Path) -> None:
+def test_plain_html(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The repository itself: without git, what begins with a dot (but `.well-known`), and what was installed."""
     files = [".twistedipc.toml", ".github/x", ".env", ".well-known/y", "index.html", "css/a.css", "css/.keep"]
     copy = Copy(tmp_path, dict.fromkeys(files, PAGE)).build("node_modules/a/index.js")
     packed = copy.pack(publish=SITE, output=".")
+    assert "Left out, since it isn't in the commit: node_modules\n" in capsys.readouterr().out
     assert set(packed) == {".well-known/y", "index.html", "css/a.css", "package.json"}
 
 
 def test_committed_node_modules_are_part_of_plain_html(tmp_path: Path) -> None:
     copy = Copy(tmp_path, {"index.html": PAGE, "node_modules/jquery/jquery.js": PAGE})
     assert "node_modules/jquery/jquery.js" in copy.pack(publish=SITE, output=".")
+
+
+def test_a_project_without_static_releases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It needs no output, and what it has needn't be a site: only what it names is spoken of."""
+    copy = Copy(tmp_path, {"public/logo.svg": PAGE})
+    assert copy.pack() == []
+    assert capsys.readouterr().out == ""
+    assert copy.pack(output="lib") == []
+    assert "No folder is packed: the build made no folder lib, which" in capsys.readouterr().out
+    copy.build("dist/index.js")
+    assert copy.pack() == ["index.js"]
+    assert copy.pack(output="dist") == ["index.js"]
+    (copy.work / "dist/broken").symlink_to("nowhere")
+    copy.pack()
+    assert "No folder is packed: broken is a link to nothing" in capsys.readouterr().out
 
 
 # -- what is in it ---------------------------------------------------------------------------------------------------
@@ -291,7 +306,9 @@ def test_lfs_pointers_are_not_released(tmp_path: Path, pointer: str) -> None:
         (copy.work / "dist" / name).write_text(pointer, newline="")
     with pytest.raises(CantPack) as raised:
         copy.pack(publish=SITE)
-    assert str(raised.value).startswith("b.mp4, c.mp4, d.mp4 and 1 more in dist: Git LFS pointers and not the files")
+    assert str(raised.value).startswith(
+        "dist has Git LFS pointers in the place of files: b.mp4, c.mp4, d.mp4 and 1 more. "
+    )
     assert "git lfs pull" in str(raised.value)
 
 

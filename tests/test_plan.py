@@ -138,7 +138,12 @@ def test_plain_html_is_the_repository_itself() -> None:
     assert make_plan(b"[build]\noutput = 'site'", None, set()).steps == []
     assert make_plan(b"[build]\nsteps = ['make']", None, {"index.html"}).output == ""
     # An index.html beside a package.json is a source for most tools: it isn't taken for the site.
-    assert make_plan(None, b"{}", {"index.html"}).output == ""
+    plan = make_plan(None, b"{}", {"index.html"})
+    assert (plan.output, plan.remark) == (
+        "",
+        'package.json has no script "build", so that nothing was built. To release the repository itself, with its '
+        'index.html, set output = "." in .twistedipc.toml.',
+    )
 
 
 def test_an_index_html_that_a_generator_reads_is_no_plain_site() -> None:

@@ -127,6 +127,8 @@ def make_plan(plan_file: bytes | None, package_json: bytes | None, present: Coll
         steps = _npm_steps(package_json, present)
         if len(steps) == 1:
             remark = 'package.json has no script "build", so that nothing was built.'
+            if INDEX in present:
+                remark += f' To release the repository itself, with its {INDEX}, set output = "." in {PLAN_FILE}.'
     else:
         steps = []
         if not output:

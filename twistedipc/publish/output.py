@@ -29,6 +29,10 @@ _NAMED = 3
 _PATHS = 500
 
 
+class NoOutput(CantPack):
+    """The build made no folder that can be packed. ``str()`` of it says what was found instead, and what to do."""
+
+
 class Commit:
     """What is in the commit, by its mirror: a build may have changed all that git knows of the working copy."""
 
@@ -62,14 +66,14 @@ class Commit:
 
 
 def find_output(work: Path, plan: Plan, commit: Commit) -> str:
-    """The folder to pack, relative to the working copy. Raises `CantPack`: what was found instead, and what to do."""
+    """The folder to pack, relative to the working copy. Raises `NoOutput`, or `CantPack` if git fails."""
     if plan.output:
         _check_named(work, plan, commit)
         return plan.output
     for folder in OUTPUTS:
         if (work / folder).is_dir() and _inside(work, folder) and _is_made(work, folder, plan.index, commit):
             return folder
-    raise CantPack(" ".join(_explained(work, plan, commit)))
+    raise NoOutput(" ".join(_explained(work, plan, commit)))
 
 
 def _is_made(work: Path, folder: str, index: str, commit: Commit) -> bool:
@@ -81,21 +85,21 @@ def _is_made(work: Path, folder: str, index: str, commit: Commit) -> bool:
 
 
 def _check_named(work: Path, plan: Plan, commit: Commit) -> None:
-    """Raise `CantPack` unless the folder that the project names can be packed."""
+    """Raise `NoOutput` unless the folder that the project names can be packed."""
     folder = work / plan.output
     if not os.path.lexists(folder):
         found = _found(work, "", commit)
-        raise CantPack(
+        raise NoOutput(
             " ".join([f"the build made no folder {plan.output}, which build.output in {PLAN_FILE} names.", *found])
         )
     if not _inside(work, plan.output):
-        raise CantPack(f"the output folder {plan.output} is a link that leaves the repository")
+        raise NoOutput(f"the output folder {plan.output} is a link that leaves the repository")
     if not folder.is_dir():
-        raise CantPack(f"{plan.output}, which build.output in {PLAN_FILE} names, isn't a folder")
+        raise NoOutput(f"{plan.output}, which build.output in {PLAN_FILE} names, isn't a folder")
     why_not = _why_no_site(work, plan.output) if plan.index else ""
     if why_not:
         below = [where for where in _search(work, plan.output) if where != plan.output]
-        raise CantPack(
+        raise NoOutput(
             " ".join([f"{why_not}.", *_advice(below), f'For a folder of assets set index = "" in {PLAN_FILE}.'])
         )
 

@@ -21,7 +21,7 @@ from twistedipc.builds.lfs import MAX_POINTER, is_pointer
 from twistedipc.builds.plan import Plan
 from twistedipc.publish.archive import CantPack, Manifest, create
 from twistedipc.publish.entry_points import find_unmatched
-from twistedipc.publish.output import Commit, find_output
+from twistedipc.publish.output import Commit, NoOutput, find_output
 from twistedipc.publish.package import BadPackage, check, integrity, read_tarball
 
 PACKAGE_FOLDER = "package"
@@ -35,7 +35,10 @@ def pack_output(folder: Path, name: str, commit: Commit) -> ArtifactFile:
     archive = folder / "archive.tar.gz"
     output = folder / "work" / name
     hidden: list[str] = []
-    manifest = create(output, archive, leave_out=_left_out(name, commit), on_hidden=hidden.append)
+    left_out = _left_out(output, commit) if name == "." else frozenset()
+    manifest = create(output, archive, leave_out=frozenset({".git"}) | left_out, on_hidden=hidden.append)
+    if left_out:
+        print(f"Left out, since it isn't in the commit: {', '.join(left_out)}")
     if hidden:
         print(f"Left out, since names that begin with a dot aren't served: {_some_of(sorted(hidden))}")
     try:
@@ -59,9 +62,9 @@ def _some_of(paths: list[str]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def _left_out(name: str, commit: Commit) -> frozenset[str]:
-    """The names at the output's top that aren't packed: of the repository itself, what was installed there."""
-    return frozenset({"node_modules"} - commit.children(".")) if name == "." else frozenset()
+def _left_out(work: Path, commit: Commit) -> frozenset[str]:
+    """The names at the top of the repository itself that aren't packed: what was installed there."""
+    return frozenset(name for name in ["node_modules"] if (work / name).exists()) - commit.children(".")
 
 
 def _check(output: Path, name: str, manifest: Manifest) -> None:
@@ -73,11 +76,10 @@ def _check(output: Path, name: str, manifest: Manifest) -> None:
     small = (file.path for file in manifest.files if file.size < MAX_POINTER)
     pointers = [path for path in small if is_pointer((output / path).read_bytes())]
     if pointers:
-        more = f" and {len(pointers) - 3} more" if len(pointers) > 3 else ""
+        named = ", ".join(pointers[:3]) + (f" and {len(pointers) - 3} more" if len(pointers) > 3 else "")
         raise CantPack(
-            f"{', '.join(pointers[:3])}{more} in {name}: Git LFS pointers and not the files that they stand for. "
-            'Fetch those before the build, for example by a first step "git lfs pull" in build.steps (the builder '
-            "needs git-lfs)"
+            f"{name} has Git LFS pointers in the place of files: {named}. Fetch the files before the build, "
+            'for example by a first step "git lfs pull" in build.steps (the builder needs git-lfs)'
         )
 
 
@@ -90,13 +92,17 @@ def pack_static(folder: Path, spec: Spec, plan: Plan) -> None:
     if checkout is None:
         raise CantPack("the attempt's folder has no checkout.json")
     commit = Commit(checkout.mirror or spec.mirror, checkout.commit)
+    required = spec.publish.static or spec.site
+    if not required:
+        plan = msgspec.structs.replace(plan, index="")  # it needn't be a site
     try:
         name = find_output(folder / "work", plan, commit)
         artifact = pack_output(folder, name, commit)
     except CantPack as error:
-        if spec.publish.static or spec.site:
+        if required:
             raise
-        print(f"No folder is packed. {error}")
+        if plan.output or not isinstance(error, NoOutput):
+            print(f"No folder is packed: {error}")
         return
     shown = "the repository itself" if name == "." else name
     print(f"Packed {shown}: {artifact.files} files, {artifact.unpacked} bytes")
