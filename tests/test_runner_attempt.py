@@ -389,6 +389,59 @@ def test_not_an_attempt(tmp_path: Path) -> None:
     assert "has no spec.json" in (one.folder / "runner.err").read_text()
 
 
+SAY = """
+import json, os, socket
+with socket.socket(socket.AF_UNIX) as channel:
+    channel.connect(os.environ["TWISTEDIPC_CHANNEL"])
+    channel.sendall(json.dumps({"type": "mask", "value": "q7Rk-41xZ&9"}).encode() + b"\\n")
+"""
+
+
+def test_what_is_hidden_is_hidden_in_all_that_leaves_the_runner(tmp_path: Path) -> None:
+    """The log said ``***``, and the reason of the build, in lists and notifications too, the value."""
+    value = "q7Rk-41xZ&9"
+    repository(
+        tmp_path / "source",
+        {"say.py": SAY, ".twistedipc.toml": toml(f"{sys.executable} say.py", f"mkdir dist; ln -s /no 'dist/{value}'")},
+        message=f"use {value}",
+    )
+    one = Attempt(tmp_path, tmp_path / "source")
+    result = one.run()
+    assert result.outcome == "failed"
+    assert "***" in result.reason
+    assert result.subject == "use ***"
+    assert result.steps[2].command == "mkdir dist; ln -s /no 'dist/***'"
+    for name in ("result.json", "runner.err"):
+        assert value not in (one.folder / name).read_text()
+    told = [record for batch in one.batches() for record in batch.lines][-6:]
+    assert value not in str(told)
+    assert StepStarted(2, "s1", "mkdir dist; ln -s /no 'dist/***'") in [
+        record for batch in one.batches() for record in batch.lines
+    ]
+
+
+def test_what_is_hidden_is_hidden_in_a_runner_s_last_words(tmp_path: Path) -> None:
+    """The builder makes the reason of a lost attempt of these."""
+    value = "q7Rk-41xZ&9"
+    one = Attempt(tmp_path, tmp_path / "source")
+    repository(
+        tmp_path / "source",
+        {"say.py": SAY, ".twistedipc.toml": toml(f"{sys.executable} say.py", "true")},
+    )
+    breaks = (
+        "import sys; from twistedipc.runner import __main__ as main, course; from pathlib import Path\n"
+        "def broken(self, name, **more):\n"
+        "    step(self, name, **more)\n"
+        f"    if name == 's0': raise ValueError('{value} is no path')\n"
+        "step, course.Course._step = course.Course._step, broken\n"
+        "sys.exit(main.main(sys.argv[1:]))"
+    )
+    assert one.start(command=(sys.executable, "-c", breaks)).wait(40) == 1
+    said = (one.folder / "runner.err").read_text()
+    assert said.splitlines()[-1] == "ValueError: *** is no path"
+    assert value not in said
+
+
 @linux
 def test_a_killed_runner(tmp_path: Path) -> None:
     one = attempt(tmp_path, "(setsid sh -c 'echo $$ >pid2; exec sleep 600' &); echo $$ >pid; seq 1000; exec sleep 600")

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twistedipc.builds.logs import Annotation, Event, Group, Lines, Notice, Progress, Summary, encoder, lines_decoder
-from twistedipc.runner.masking import MAX_FORMS, Masking
+from twistedipc.runner.masking import MAX_SPELLINGS, Masking
 from twistedipc.runner.speech import (
     MAX_REMARKS,
     MAX_REPORTS,
     MESSAGE_LIMIT,
     PROGRESS_EVERY,
     Complaint,
+    Heard,
     Mask,
     Message,
     MessageReader,
@@ -74,19 +75,25 @@ GARBAGE = [
 ]
 
 
+def plain(heard: list[Heard]) -> list[Message | None]:
+    """Messages that say nothing of their place, and want no answer."""
+    assert all(one == Heard(one.message) for one in heard)
+    return [one.message for one in heard]
+
+
 @pytest.mark.parametrize(("line", "message"), LINES)
 def test_messages(line: bytes, message: Message) -> None:
-    assert MessageReader().feed(line + b"\n") == [message]
+    assert plain(MessageReader().feed(line + b"\n")) == [message]
 
 
 @pytest.mark.parametrize(("line", "reason"), GARBAGE)
 def test_what_is_no_message(line: bytes, reason: str) -> None:
     reader = MessageReader()
-    (complaint,) = reader.feed(line + b"\n")
+    (complaint,) = plain(reader.feed(line + b"\n"))
     assert isinstance(complaint, Complaint)
     assert complaint.text.startswith(f"a message on the channel was ignored: {reason}")
     assert len(complaint.text) < 200
-    assert reader.feed(b'{"type":"group","name":"after"}\n') == [Group("after")]
+    assert plain(reader.feed(b'{"type":"group","name":"after"}\n')) == [Group("after")]
 
 
 @given(st.lists(st.sampled_from([*LINES, (b"", None), (b" \r", None)])), st.lists(st.integers(0, 3000)))
@@ -94,7 +101,7 @@ def test_messages_at_every_cut(lines: list[tuple[bytes, Message | None]], cuts: 
     data = b"".join(line + b"\n" for line, _message in lines)
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     reader = MessageReader()
-    found = [message for start, end in pairwise(places) for message in reader.feed(data[start:end])]
+    found = plain([message for start, end in pairwise(places) for message in reader.feed(data[start:end])])
     assert found == [message for _line, message in lines if message is not None]
     assert reader.finish() == []
 
@@ -106,7 +113,7 @@ def test_any_bytes_do_no_harm(data: bytes, cuts: list[int]) -> None:
     for start, end in pairwise(places):
         reader.feed(data[start:end])
     reader.finish()
-    assert MessageReader().feed(b"\n" + data + b'\n{"type":"group","name":"after"}\n')[-1] == Group("after")
+    assert MessageReader().feed(b"\n" + data + b'\n{"type":"group","name":"after"}\n')[-1] == Heard(Group("after"))
 
 
 def test_lengths_around_the_limit() -> None:
@@ -116,7 +123,7 @@ def test_lengths_around_the_limit() -> None:
         for size in (len(line) + 10, 1000, 65_536):
             reader = MessageReader()
             data = line + b'\n{"type":"group","name":"after"}\n'
-            found = [m for start in range(0, len(data), size) for m in reader.feed(data[start : start + size])]
+            found = plain([m for start in range(0, len(data), size) for m in reader.feed(data[start : start + size])])
             assert found[1] == Group("after")
             if length <= MESSAGE_LIMIT:
                 assert found[0] == Group("x")
@@ -129,33 +136,33 @@ def test_an_endless_line_is_not_kept() -> None:
     found = [message for _ in range(1000) for message in reader.feed(b"x" * 65_536)]
     assert len(found) == 1
     assert len(reader._partial) == 0
-    assert reader.feed(b'x\n{"type":"group","name":"after"}\n') == [Group("after")]
+    assert plain(reader.feed(b'x\n{"type":"group","name":"after"}\n')) == [Group("after")]
 
 
 def test_the_last_line_may_lack_its_end() -> None:
     reader = MessageReader()
     assert reader.feed(b'{"type":"group","name":"x"}') == []
-    assert reader.finish() == [Group("x")]
+    assert plain(reader.finish()) == [Group("x")]
     assert reader.feed(b'{"type":"group","na') == []
-    assert reader.finish() == [Complaint("a message on the channel was ignored: its end is missing")]
+    assert plain(reader.finish()) == [Complaint("a message on the channel was ignored: its end is missing")]
     assert reader.finish() == []
 
 
 def test_node_s_own_messages() -> None:
     reader = MessageReader()
     assert reader.feed(b'{"cmd":"NODE_DEBUG_ENABLED"}\n{"type":"group","name":"x","cmd":"NODE_OTHER"}\n') == []
-    assert reader.feed(b'{"type":"group","name":"NODE_x","cmd":"NODE_"}\n') == [Group("NODE_x")]
+    assert reader.feed(b'{"type":"group","name":"NODE_x","cmd":"NODE_"}\n') == [Heard(Group("NODE_x"))]
     assert reader.handles == 0
-    found = reader.feed(b'{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"type":"group","name":"x"}}\n')
+    found = plain(reader.feed(b'{"cmd":"NODE_HANDLE","type":"net.Socket","msg":{"type":"group","name":"x"}}\n'))
     assert found == [Complaint("a socket that came with a message on the channel was closed"), Group("x")]
     assert reader.handles == 1
     # However that message is, its sender waits for the answer.
-    found = reader.feed(b'{"cmd":"NODE_HANDLE","type":"net.Server","msg":"\\ud800"}\n')
+    found = plain(reader.feed(b'{"cmd":"NODE_HANDLE","type":"net.Server","msg":"\\ud800"}\n'))
     assert [type(message) for message in found] == [Complaint, Complaint]
     assert reader.handles == 2
     for size in (70_000, 1000):
         line = b'{"cmd":"NODE_HANDLE","type":"net.Server","msg":"' + b"x" * 80_000 + b'"}\n'
-        found = [m for start in range(0, len(line), size) for m in reader.feed(line[start : start + size])]
+        found = plain([m for start in range(0, len(line), size) for m in reader.feed(line[start : start + size])])
         assert found == [Complaint("a message on the channel was ignored: it has more than 65536 bytes")]
     assert reader.handles == 4
 
@@ -164,27 +171,53 @@ def test_node_s_own_messages() -> None:
 
 
 def speech(*secrets: str) -> Speech:
-    masking = Masking(secrets)
-    return Speech(mask=masking.add_within_bounds, hide=masking.hide)
+    return Speech(mask=Masking(secrets).add_within_bounds)
 
 
 def said(one: Speech, *messages: Message, now: float = 100.0) -> list[Event]:
-    """What one turn's messages come to in the next."""
-    one.hear(messages)
-    return [*one.take(now), *one.take(now)]
+    """What messages come to that have their place at once."""
+    return one.say(one.hear([Heard(message) for message in messages])[0], now)
 
 
-def test_records_come_a_turn_later() -> None:
+@pytest.mark.parametrize(
+    ("more", "mark", "ack"),
+    [
+        (b'"ack":1', "", 1),
+        (b'"ack":"a-1"', "", "a-1"),
+        (b'"ack":null,"mark":""', "", None),
+        (b'"mark":"x.7"', "x.7", None),
+        (b'"mark":"x.7","ack":-5', "x.7", -5),
+        (b'"mark":"mine","mark":"x.7"', "x.7", None),  # what was said last, as everywhere in JSON
+    ],
+)
+def test_marks_and_answers(more: bytes, mark: str, ack: int | str | None) -> None:
+    known: list[tuple[bytes, Message]] = [
+        (b'"type":"group","name":"x"', Group("x")),
+        (b'"type":"mask","value":"hunter2"', Mask("hunter2")),
+    ]
+    for message, expected in known:
+        assert MessageReader().feed(b"{%b,%b}\n" % (message, more)) == [Heard(expected, mark, ack)]
+    (bad,) = MessageReader().feed(b'{"type":"nonsense",%b}\n' % more)
+    assert (type(bad.message), bad.mark, bad.ack) == (Complaint, mark, ack)
+
+
+@pytest.mark.parametrize(
+    "more", [b'"ack":[1]', b'"ack":1.5', b'"ack":"%b"' % (b"x" * 65), b'"mark":7', b'"mark":"%b"' % (b"x" * 65)]
+)
+def test_bad_marks_and_answers_cost_themselves(more: bytes) -> None:
+    complaint, group = plain(MessageReader().feed(b'{"type":"group","name":"x",%b}\n' % more))
+    assert group == Group("x")
+    assert isinstance(complaint, Complaint)
+    assert complaint.text.startswith("a message on the channel was ignored in part: ")
+
+
+def test_what_is_dropped_is_answered_too() -> None:
     one = speech()
-    waiting = [one.waiting]
-    assert one.hear([Group("1")])
-    assert one.take(0.0) == []
-    waiting.append(one.waiting)
-    one.hear([Group("2")])
-    assert one.take(0.0) == [Group("1")]
-    assert one.take(0.0) == [Group("2")]
-    waiting.append(one.waiting)
-    assert waiting == [False, True, False]
+    heard = [Heard(Mask("hunter2"), "m", 1), Heard(Mask("x"), ack=2), *[Heard(Complaint("bad"), ack=3)] * 20]
+    found, used = one.hear(heard)
+    assert used
+    assert [item.ack for item in found] == [1, 2, *[3] * 20]
+    assert len(one.say(found, 0.0)) == MAX_REPORTS
 
 
 def test_of_progress_the_last_counts() -> None:
@@ -216,8 +249,9 @@ def test_a_flood_of_progress_is_ten_a_second() -> None:
 def test_of_summaries_the_last_counts() -> None:
     one = speech()
     found = [event for i in range(2001) for event in said(one, Summary(f"{i}"), now=i / 1000)]
-    assert found == [Summary("0"), Summary("999"), Summary("1999")]
-    assert one.end() == [Summary("2000")]
+    assert found == [Summary("0"), Summary("1000"), Summary("2000")]
+    assert said(one, Summary("2001"), now=2.001) == []
+    assert one.end() == [Summary("2001")]
 
 
 def test_too_many_remarks() -> None:
@@ -234,32 +268,16 @@ def test_too_many_remarks() -> None:
 
 def test_complaints_are_few() -> None:
     one = speech()
-    assert not one.hear([Complaint(f"bad {i}") for i in range(MAX_REPORTS + 5)])
-    one.hear([Mask("x")] * 20)
-    found = one.end()
+    heard, used = one.hear([Heard(Complaint(f"bad {i}")) for i in range(MAX_REPORTS + 5)])
+    assert not used
+    assert said(one, *[Mask("x")] * 20) == []
+    found = [*one.say(heard, 0.0), *one.end()]
     assert found[:-1] == [Notice("warning", f"bad {i}") for i in range(MAX_REPORTS)]
     assert found[-1] == Notice("warning", "25 more messages on the channel were ignored")
 
 
-def test_secrets_are_hidden_everywhere() -> None:
-    one = speech("hunter2")
-    assert one.hear([Mask("swordfish")])
-    text = "a hunter2 swordfish aHVudGVyMg== €"
-    found = said(
-        one,
-        Progress(0.5, text),
-        Annotation("error", text, text, 7),
-        Summary(text),
-        Group(text),
-        Complaint(text + "\x1b[2J"),
-    )
-    assert [type(event) for event in found] == [Progress, Annotation, Summary, Group, Notice]
-    written = encoder.encode(found).decode()
-    assert written.count("a *** *** ***") == 6
-    assert "hunter2" not in written
-    assert "swordfish" not in written
-    assert "aHVudGVy" not in written
-    assert "\\u001b" not in written
+def test_notices_are_printable() -> None:
+    assert said(speech(), Complaint("bad \x1b[2J")) == [Notice("warning", "bad \ufffd[2J")]
 
 
 def test_what_can_t_be_hidden() -> None:
@@ -267,17 +285,16 @@ def test_what_can_t_be_hidden() -> None:
     found = said(one, Mask("abc"), Mask("  abc \n"), Mask("****"), Mask("x" * 5000))
     short = Notice("warning", "a value of fewer than 4 bytes can't be hidden")
     assert found == [short, short, short, Notice("warning", "a value of more than 4096 bytes can't be hidden")]
-    assert said(one, Mask("x" * 4096), Mask("abcd"), Group("an abcd")) == [Group("an ***")]
+    assert said(one, Mask("x" * 4096), Mask("abcd")) == []
 
 
 def test_too_many_values_to_hide() -> None:
     masking = Masking(["the platform's own"])
-    one = Speech(mask=masking.add_within_bounds, hide=masking.hide)
-    found = said(one, *[Mask(f"secret-{i:03}") for i in range(300)], Group("secret-000 secret-299"))
-    assert found[0] == Group("*** secret-299")
-    assert found[1] == Notice("warning", "too many values are hidden already: no more can be")
-    assert len(found) == 1 + MAX_REPORTS
-    assert len(masking._forms) <= MAX_FORMS
+    one = Speech(mask=masking.add_within_bounds)
+    found = said(one, *[Mask(f"secret-{i:03}") for i in range(300)])
+    assert found == [Notice("warning", "too many values are hidden already: no more can be")] * MAX_REPORTS
+    assert masking.hide("secret-000 secret-040 secret-299") == "*** *** secret-299"
+    assert len(masking._spellings) <= MAX_SPELLINGS
     # One that is hidden already needs no room, and what the platform hides has it always.
     assert said(one, Mask("secret-000")) == []
     masking.add([f"another of the platform's {i}" for i in range(200)])
@@ -286,7 +303,7 @@ def test_too_many_values_to_hide() -> None:
 
 @given(st.floats(0, 1))
 def test_all_languages_write_progress_the_same_way(value: float) -> None:
-    (progress,) = MessageReader().feed(b'{"type":"progress","value":%s}\n' % json.dumps(value).encode())
+    (progress,) = plain(MessageReader().feed(b'{"type":"progress","value":%s}\n' % json.dumps(value).encode()))
     assert isinstance(progress, Progress)
     assert abs(progress.value - value) <= 0.00005
     written = encoder.encode(progress)

@@ -25,7 +25,7 @@ lost without harm.
     failure.json   Failure, by a step of the platform's own that failed: why, in a sentence
     result.json    Result, by the runner as its last act (or by the builder in the name of a runner that died)
     work/          the working copy        home/ tmp/    HOME and TMPDIR of the steps
-    bin/           the `node` that the build's steps find first
+    bin/           the `node` and the `twistedipc-say` that the build's steps find first
     channel        the UNIX socket on which the step that runs can say something
 
 The runner's bell to the builder is a datagram to the UNIX socket `Spec.doorbell`, sent after each append.

@@ -6,6 +6,7 @@ apiserver, so that neither half's death is its own.
 it) and exits when ``result.json`` is there. The modules, from the bottom up::
 
     liveness    the lock that says "this attempt's runner lives"
+    spelling    how a secret can stand in output: plain, and as tools write it     (no I/O)
     masking     bytes -> the same bytes without secrets, over every split          (no I/O)
     capture     bytes -> numbered records in batches                               (no I/O)
     sha256      the digest of what the journal holds, without OpenSSL
@@ -14,9 +15,12 @@ it) and exits when ``result.json`` is there. The modules, from the bottom up::
     cgroup      the control group that an attempt is in, where one can be had
     processes   fork, process groups, and the death of whole trees
     room        how much the disk has left, and the reserve that a build leaves there
-    speech      what a build says on its channel: bytes -> messages -> records           (no I/O)
+    order       which place in its output a message of a step has                  (no I/O)
+    speech      what a build says on its channel: bytes -> messages -> records     (no I/O)
     channel     the UNIX socket on which it says it
-    node        `node` for builds, whose `process.send()` is that channel
+    conversation  a step's output and messages, in their order
+    node        `node` for builds, whose `process.send()` is that channel (with `ordered.cjs`)
+    say         `twistedipc-say` for builds, and the module for their Python programs
     steps       one step: a command's process, its output, its deadlines, its end
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
     checkout    a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step

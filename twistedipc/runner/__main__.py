@@ -99,11 +99,19 @@ def main(arguments: list[str]) -> int:
     control.listen_to_signals()
     course = partial(Course, now=lambda: time.time_ns() // 1_000_000, clock=time.monotonic)
     try:
-        _with_room(deadline, course, folder, spec, control).run()
+        attempt = _with_room(deadline, course, folder, spec, control)
     except JournalExists as error:
         return _refuse(NOT_MINE, str(error))
+    try:
+        attempt.run()
     except NoRoom as error:
         return _refuse(NO_ROOM, str(error))
+    except Exception:
+        # The end of this becomes the reason of a lost attempt, and may quote what the build has asked to hide.
+        import traceback  # not above: a runner that lives needs nothing of it
+
+        sys.stderr.write(attempt.hide(traceback.format_exc()))
+        return 1
     return 0
 
 

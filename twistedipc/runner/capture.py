@@ -14,11 +14,16 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from twistedipc.builds.logs import MAX_BATCH_BYTES, MAX_LINE_BYTES, Event, Lines, Record, encoder
 from twistedipc.runner.masking import Masking
 
 #: As much as may be fed at once so that it fits one batch together with a waiting partial line.
 BLOCK_BYTES = MAX_BATCH_BYTES - MAX_LINE_BYTES
+
+# Fields of events that are one of a few words of ours.
+_WORDS = frozenset({"level", "outcome"})
 
 
 class Capture:
@@ -51,7 +56,7 @@ class Capture:
     @property
     def pending(self) -> bool:
         """Whether there is a partial line that `flush_partial` would show."""
-        return self._size > 0
+        return self._size > 0 or self._masking.pending
 
     def feed(self, data: bytes, time_ms: int, step: int) -> list[Lines]:
         """The batches that ``data`` completes: none, as long as there is no end of a line in it."""
@@ -59,10 +64,11 @@ class Capture:
 
     def flush_partial(self, time_ms: int, step: int) -> list[Lines]:
         """Show the partial line as a fragment, since nothing has come for a while (a prompt, a progress bar)."""
+        batches = self._take(self._decoder.decode(self._masking.flush()), time_ms, step)
         if not self._size:
-            return []
+            return batches
         self._open = True
-        return self._batches([self._partial()], [0], time_ms, step)
+        return batches + self._batches([self._partial()], [0], time_ms, step)
 
     def end_output(self, time_ms: int, step: int) -> list[Lines]:
         """The output has ended: what is left becomes a line."""
@@ -80,7 +86,16 @@ class Capture:
     def events(self, events: Sequence[Event], time_ms: int, step: int) -> list[Lines]:
         """Several events, alike."""
         before = self._close_line(time_ms, step) if self._open and events else []
-        return before + self._batches(events, [], time_ms, step)
+        return before + self._batches([self._hidden(event) for event in events], [], time_ms, step)
+
+    def _hidden(self, event: Event) -> Event:
+        """An event without the secrets in any of its texts."""
+        changed: dict[str, str] = {}
+        for field in event.__struct_fields__:
+            value = getattr(event, field)
+            if isinstance(value, str) and field not in _WORDS and (hidden := self.hide(value)) != value:
+                changed[field] = hidden
+        return msgspec.structs.replace(event, **changed) if changed else event
 
     def _take(self, text: str, time_ms: int, step: int) -> list[Lines]:
         if not text:

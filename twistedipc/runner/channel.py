@@ -1,10 +1,10 @@
 """
 The channel on which the programs of one step can say something: a UNIX socket in the attempt's folder, whose address
-they find in the environment variable `node.VARIABLE`. Used by ``steps``; what comes is ``speech``'s.
+they find in the environment variable `node.VARIABLE`. Used by ``conversation``; what comes is ``speech``'s.
 
-Nothing is ever answered, but for Node's handles. A connection is closed when its program has closed it, or the step is
-over: what is wrong on it ends nothing, since a program may die of a closed channel. While nobody calls `receive`,
-programs that have much to say wait.
+Nothing is answered but Node's handles, and what asks for an answer. A connection is closed when its program has closed
+it, or the step is over: what is wrong on it ends nothing, since a program may die of a closed channel. While nobody
+calls `receive`, programs that have much to say wait.
 """
 
 from __future__ import annotations
@@ -14,16 +14,27 @@ import os
 import socket
 import struct
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from twistedipc.runner.speech import HANDLE_ANSWER, Complaint, Message, MessageReader
+from twistedipc.runner.speech import HANDLE_ANSWER, Complaint, Heard, MessageReader, answer
 
-#: How many programs may be connected at once; so many more may wait for that.
-MAX_CONNECTIONS = 64
+#: How many connections there may be at once; so many more may wait for that. A Node program has two.
+MAX_CONNECTIONS = 128
 
 _SOCKET = "channel"
 _BLOCK = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Words:
+    """What one connection has brought, of late."""
+
+    source: int  # names the connection
+    heard: Sequence[Heard]
+    ended: bool = False  # it brings nothing more
+
 
 # A UNIX socket's address has room for so many bytes, and a zero (unix(7)).
 _MAX_ADDRESS = 107
@@ -37,7 +48,9 @@ class Channel:
         self._path.unlink(missing_ok=True)
         self._folder = -1
         self._listening = socket.socket(socket.AF_UNIX)
-        self._connections: dict[int, tuple[socket.socket, MessageReader]] = {}
+        self._connections: dict[int, tuple[socket.socket, MessageReader]] = {}  # by descriptor
+        self._sources: dict[int, int] = {}  # the connection that each descriptor is now
+        self._last_source = 0
         self._accepts = True  # until there is one too many
         self._complained = False
         try:
@@ -60,61 +73,73 @@ class Channel:
         """What becomes readable when there is something to `receive`."""
         return [*self._connections, *([self._listening.fileno()] if self._accepts else [])]
 
-    def receive(self) -> list[Message]:
+    def receive(self) -> list[Words]:
         """All that has been sent by now."""
-        found: list[Message] = []
-        self._accept(found)
+        found = self._accept()
         for number in list(self._connections):
-            if not self._read(number, found):
-                self._end(number, found)
+            heard: list[Heard] = []
+            ended = not self._read(number, heard)
+            if ended:
+                found.append(self._end(number, heard))
                 self._accepts = True
+            elif heard:
+                found.append(Words(self._sources[number], heard))
         return found
 
-    def rest(self) -> Iterator[list[Message]]:
+    def rest(self) -> Iterator[list[Words]]:
         """The step is over: all that was sent before, also by those who are waiting to be let in."""
         for _ in range(2):
             # Who has been let in makes place for those who wait, of whom there aren't more than that.
             yield self.receive()
-            found: list[Message] = []
-            for number in list(self._connections):
-                self._end(number, found)
-            yield found
+            yield [self._end(number, []) for number in list(self._connections)]
+
+    def answer(self, source: int, ack: int | str) -> None:
+        """Answer a message of a connection. One that doesn't take its answers gets none."""
+        for number, known in self._sources.items():
+            if known == source:
+                try:
+                    self._connections[number][0].send(answer(ack))
+                except OSError:
+                    pass
+                return
 
     def close(self) -> None:
         """Close all of it. Idempotent."""
         for connection, _reader in self._connections.values():
             connection.close()
         self._connections.clear()
+        self._sources.clear()
         self._listening.close()
         if self._folder >= 0:
             os.close(self._folder)
             self._folder = -1
         self._path.unlink(missing_ok=True)
 
-    def _accept(self, found: list[Message]) -> None:
+    def _accept(self) -> list[Words]:
         self._accepts = True
         while True:
             if len(self._connections) >= MAX_CONNECTIONS:
-                self._full(f"{MAX_CONNECTIONS} programs are connected to the channel: others wait", found)
-                return
+                return self._full(f"{MAX_CONNECTIONS} connections to the channel are open: others wait")
             try:
                 connection, _address = self._listening.accept()
             except BlockingIOError:
-                return
+                return []
             except OSError as error:  # too many open files
-                self._full(f"a program can't be let in to the channel: {error.strerror}", found)
-                return
+                return self._full(f"a program can't be let in to the channel: {error.strerror}")
             connection.setblocking(False)
             self._connections[connection.fileno()] = connection, MessageReader()
+            self._last_source += 1
+            self._sources[connection.fileno()] = self._last_source
 
-    def _full(self, why: str, found: list[Message]) -> None:
+    def _full(self, why: str) -> list[Words]:
         # Nobody is woken for those who wait; they are looked at whenever something else comes.
         self._accepts = False
-        if not self._complained:
-            self._complained = True
-            found.append(Complaint(why))
+        if self._complained:
+            return []
+        self._complained = True
+        return [Words(0, [Heard(Complaint(why))])]
 
-    def _read(self, number: int, found: list[Message]) -> bool:
+    def _read(self, number: int, found: list[Heard]) -> bool:
         """Read what a connection has now: whether it goes on."""
         connection, reader = self._connections[number]
         left = available(number)
@@ -138,10 +163,10 @@ class Channel:
             if left <= 0:
                 return True
 
-    def _end(self, number: int, found: list[Message]) -> None:
+    def _end(self, number: int, heard: list[Heard]) -> Words:
         connection, reader = self._connections.pop(number)
         connection.close()
-        found += reader.finish()
+        return Words(self._sources.pop(number), [*heard, *reader.finish()], ended=True)
 
 
 def available(descriptor: int) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 import twistedipc
 from twistedipc.builds.attempt import (
@@ -130,7 +131,7 @@ class Course:
         plan = self._plan()
         self._lower_limits(plan)
         environment = {**self._base(), **self._spec.variables, **plan.environment, **self._spec.parameters}
-        self._steps.persist(lambda: self._node_installed(environment))
+        self._steps.persist(lambda: self._commands_installed(environment))
         for step in plan.steps:
             self._step(step.name, shell=step.run, environment=environment)
         publish = self._spec.publish
@@ -211,11 +212,11 @@ class Course:
             return False
         return True
 
-    def _node_installed(self, environment: dict[str, str]) -> bool:
-        """Let the build find the `node` that has a channel: whether the disk had room for it."""
+    def _commands_installed(self, environment: dict[str, str]) -> bool:
+        """Let the build find our commands: whether the disk had room for them."""
         try:
             folder = without_colon(self._folder)
-            environment["PATH"] = install(folder / "bin", environment["PATH"])
+            environment.update(install(folder / "bin", environment["PATH"]))
         except OSError as error:
             if error.errno not in PASSING_ERRORS:
                 raise
@@ -296,21 +297,29 @@ class Course:
         if not none_left:
             self._steps.note("error", "a process of the build can't be killed: it hangs in the kernel")
 
+    def hide(self, text: str) -> str:
+        """A text that leaves the runner by another way than the log, without what is hidden there."""
+        return self._steps.hide(text)
+
     def _result(self, outcome: Outcome, reason: str) -> Result:
         checkout = self._checkout
+        hide = self.hide
         return Result(
             outcome=outcome,
-            reason=reason,
+            reason=hide(reason),
             lines=self._journal.count,
             sha256=self._journal.hexdigest(),
             started=self._started,
             ended=max(self._now(), self._started),
             commit=checkout.commit if checkout else "",
-            subject=checkout.subject if checkout else "",
-            author=checkout.author if checkout else "",
-            steps=self._steps.results,
+            subject=hide(checkout.subject) if checkout else "",
+            author=hide(checkout.author) if checkout else "",
+            steps=[replace(step, name=hide(step.name), command=hide(step.command)) for step in self._steps.results],
             artifact=self._artifact,
-            published=self._published,
+            published=[
+                replace(one, name=hide(one.name), version=hide(one.version), registry=hide(one.registry))
+                for one in self._published
+            ],
         )
 
     def _written(self, result: Result) -> bool:

@@ -1,165 +1,291 @@
 """
 Secrets out of a stream of bytes. No I/O; used by ``capture``.
 
-Each secret is looked for as it is, in base64 at its three alignments (standard and URL-safe alphabet), URL-encoded, and
-as JSON has it inside a string; a secret of several lines also line by line. What is found becomes ``***``.
+Each secret is looked for in all its `spelling.spellings`, also where escape codes and other characters that can't be
+seen are between its characters. What is found becomes ``***``; the escape codes that were in its middle follow that, so
+that colours which began or ended there still do.
 
-A secret that is split over writes is still found: a suffix that may be the beginning of one is held back until more
-has come. The outcome is the same for every split, and no prefix of it ever shows what the whole would have hidden.
+A line is looked at as a whole, so how it was split over writes is nothing to it. Of a line that has no end yet, so much
+may be shown as no rest of the line can make part of a secret. The outcome is the same for every split, and no prefix of
+it ever shows what the whole would have hidden.
 
 Limits, chosen: a secret (or a line of one) shorter than `SHORT` bytes is looked for only as it is, since its encodings
-are too short to mean anything (lines that short aren't looked for); base64 that a program has broken into lines isn't
-recognised.
+are too short to mean anything (lines that short aren't looked for). Base64 or hexadecimal digits that a program has
+broken into lines or groups aren't recognised, nor is what was compressed, encrypted, or turned round.
 """
 
 from __future__ import annotations
 
-import base64
 import re
-from collections.abc import Iterable
-from urllib.parse import quote_from_bytes
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
 
-import msgspec
+from twistedipc.runner.spelling import SHORT, Spelling, spellings
 
 MASK = b"***"
 
-#: Below this many bytes a secret has no encoded forms.
-SHORT = 4
-
-#: The most bytes of a secret that a build may have hidden, and the most forms of all that are hidden at its wish.
-#: Looking for them costs time: with so many, about a second for each megabyte of output.
+#: The most bytes of a secret that a build may have hidden, and the most spellings of all that are hidden at its wish.
+#: Looking for them costs time: with so many, about a second for 20 megabytes of output.
 MAX_SECRET = 4096
-MAX_FORMS = 400
+MAX_SPELLINGS = 1500
 
+#: The most bytes of a line without an end that are kept back before those of it are shown that can be.
+MAX_HELD = 32 * 1024
 
-def forms(secret: str) -> set[bytes]:
-    """All byte strings that give ``secret`` away. None of them has a newline in it."""
-    whole = secret.encode("utf-8", "surrogatepass")
-    parts = [line.strip(b"\r") for line in whole.split(b"\n")]
-    if len(parts) == 1 and len(whole) < SHORT:
-        return {whole} if whole.strip(b"*") else set()
-    found: set[bytes] = set()
-    for part in {whole, *parts}:
-        if len(part) >= SHORT and part.strip(b"*\r\n"):
-            found.update(_encoded(part))
-    # A form made of mask characters alone would be found in the masks.
-    return {form for form in found if b"\n" not in form and form.strip(b"*")}
+# An escape code that has no end within so many bytes is taken for text.
+_MAX_CODE = 4096
 
+# What can't be seen, or is taken out where a log is shown as text: ECMA-48's escape codes (each part excludes what
+# begins the next one, so that matching takes linear time), control characters but for tab, newline and carriage return,
+# and those that order bidirectional text. None has a newline in it.
+_STRING = rb"(?:[^\x07\x1b\n\xc2]|\xc2[^\x90\x98\x9c-\x9f\n])*"
+_CODE = (
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_]" + _STRING + rb"(?:\x07|\x1b\\|\xc2\x9c)|[ -/]*[0-~])"
+)  # fmt: skip
+_UNSEEN = re.compile(
+    _CODE + rb"|\xc2\x9b[0-?]*[ -/]*[@-~]"
+    rb"|\xc2[\x90\x98\x9d-\x9f]" + _STRING + rb"(?:\x07|\x1b\\|\xc2\x9c)"
+    rb"|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]"
+    rb"|\xd8\x9c|\xe2\x80[\x8e\x8f\xaa-\xae]|\xe2\x81[\xa6-\xa9]"
+)
+_CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\n\r\x1b") + b"\x7f"
+# What may stand in a CSI sequence before the byte that ends it.
+_PARAMETERS = bytes(range(0x20, 0x40))
+_NOT_ASCII = re.compile(rb"\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xaa-\xae]|\xe2\x81[\xa6-\xa9]")
 
-def _encoded(secret: bytes) -> Iterable[bytes]:
-    yield secret
-    for before in range(3):
-        # The characters at both ends also hold bits of the neighbours: they aren't known.
-        encoded = base64.b64encode(bytes(before) + secret)
-        unknown_before = (0, 2, 3)[before]
-        unknown_after = (0, 3, 2)[(before + len(secret)) % 3]
-        core = encoded[unknown_before : len(encoded) - unknown_after]
-        if len(core) >= SHORT:
-            yield core
-            yield core.translate(bytes.maketrans(b"+/", b"-_"))
-    quoted = quote_from_bytes(secret, safe="")
-    for url in (quoted, quoted.replace("%20", "+"), quote_from_bytes(secret, safe="/")):
-        yield url.encode()
-        yield re.sub(r"%..", lambda match: match[0].lower(), url).encode()
-    text = secret.decode("utf-8", "replace")
-    escaped = msgspec.json.encode(text).decode()[1:-1]
-    ascii_only = "".join(c if c < "\x7f" else _escape(c) for c in escaped)
-    for form in (escaped, ascii_only):
-        yield form.encode()
-        yield form.replace("/", "\\/").encode()
+# One of those that isn't whole yet.
+_BEGUN = re.compile(
+    rb"(?:(?:\x1b\[|\xc2\x9b)[0-?]*[ -/]*"
+    rb"|(?:\x1b[\]PX^_]|\xc2[\x90\x98\x9d-\x9f])(?:[^\x07\x1b\n\xc2]|\xc2[^\x90\x98\x9c-\x9f\n])*[\x1b\xc2]?"
+    rb"|\x1b[ -/]*|\xc2|\xd8|\xe2[\x80\x81]?)\Z"
+)
 
-
-def _escape(character: str) -> str:
-    units = character.encode("utf-16-be", "surrogatepass")
-    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+_Span = tuple[int, int]
 
 
 class Masking:
     """The stream's state: feed it bytes, and it gives back those that are safe to show."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        self._forms: list[bytes] = []
-        self._search: re.Pattern[bytes] | None = None
-        self._begins: re.Pattern[bytes] | None = None
-        self._longest = 0
-        self._held = b""
+        self._spellings: set[Spelling] = set()
+        self._finder: _Finder | None = None  # made when it is needed: many secrets may come at once
+        self._held: list[bytes] = []  # the line that has no end yet
+        self._size = 0  # its bytes
+        #: whether something of it may be shown that isn't yet
+        self.pending = False
         self.add(secrets)
 
     def add(self, secrets: Iterable[str]) -> None:
         """Hide these too, from now on."""
-        found = set(self._forms).union(*map(forms, secrets))
-        # Longest first: where one form begins with another, the longer is the one that is there.
-        self._forms = sorted(found, key=lambda form: (-len(form), form))
-        if self._forms:
-            self._search = re.compile(b"|".join(map(re.escape, self._forms)))
-            self._begins = re.compile(
-                b"[" + b"".join(re.escape(bytes([b])) for b in {f[0] for f in self._forms}) + b"]"
-            )
-            self._longest = len(self._forms[0])
+        found = self._spellings.union(*map(spellings, secrets))
+        if len(found) > len(self._spellings):
+            self._spellings = found
+            self._finder = None
 
     def add_within_bounds(self, secrets: Iterable[str]) -> list[str]:
         """Hide those of these that can be, from now on: for each of the others, a sentence that says why not."""
         refused: list[str] = []
-        accepted: list[str] = []
-        known = set(self._forms)
+        known = set(self._spellings)
         for secret in secrets:
             size = len(secret.strip().encode("utf-8", "surrogatepass"))
             if size > MAX_SECRET:
                 refused.append(f"a value of more than {MAX_SECRET} bytes can't be hidden")
                 continue
-            found = forms(secret) if size >= SHORT else set()
+            found = spellings(secret) if size >= SHORT else set()
             if not found:
                 refused.append(f"a value of fewer than {SHORT} bytes can't be hidden")
-            elif len(known | found) > max(MAX_FORMS, len(known)):
+            elif len(known | found) > max(MAX_SPELLINGS, len(known)):
                 refused.append("too many values are hidden already: no more can be")
             else:
                 known |= found
-                accepted.append(secret)
-        if len(known) > len(self._forms):
-            self.add(accepted)
+        if len(known) > len(self._spellings):
+            self._spellings = known
+            self._finder = None
         return refused
 
     def hide(self, text: str) -> str:
-        """A text that is no part of the stream, without the secrets."""
-        if self._search is None:
+        """A text that is no part of the stream, without the secrets. It never gets longer."""
+        if not self._spellings:
             return text
-        return self._search.sub(MASK, text.encode("utf-8", "replace")).decode("utf-8", "replace")
+        hidden = self._find().mask(text.encode("utf-8", "replace")).decode("utf-8", "replace")
+        return hidden[: len(text)]
 
     def feed(self, data: bytes) -> bytes:
-        """The next bytes to show; what may be the beginning of a secret stays back."""
-        if self._search is None:
+        """The next bytes to show: whole lines, and the beginning of one that gets long."""
+        if not self._spellings:
             return data
-        data = self._held + data
-        return self._mask(data, self._hold_from(data, 0))
+        end = data.rfind(b"\n") + 1
+        shown = b""
+        if end:
+            shown = self._find().mask(self._take() + data[:end])
+            data = data[end:]
+        if data:
+            self._held.append(data)
+            self._size += len(data)
+            self.pending = True
+        return shown + self.flush() if self._size > MAX_HELD else shown
+
+    def flush(self) -> bytes:
+        """What can be shown of a line that has no end yet; what may be the beginning of a secret stays back."""
+        self.pending = False
+        line = self._take()
+        if not line:
+            return b""
+        finder = self._find()
+        safe = finder.safe(line)
+        if safe < len(line):
+            self._held = [line[safe:]]
+            self._size = len(line) - safe
+        return finder.mask(line[:safe])
 
     def finish(self) -> bytes:
-        """What was held back: the stream ends here, so it wasn't a whole secret."""
-        held = self._held
-        return self._mask(held, len(held)) if held else b""
+        """What was held back: the stream ends here."""
+        line = self._take()
+        return self._find().mask(line) if line else b""
 
-    def _mask(self, data: bytes, hold: int) -> bytes:
-        search = self._search
-        assert search is not None
-        shown: list[bytes] = []
-        position = 0
-        # A match that begins before `hold` can't become a longer one; one at `hold` or after it can.
-        while (match := search.search(data, position)) is not None and match.start() < hold:
-            shown += (data[position : match.start()], MASK)
-            position = match.end()
-            if position > hold:
-                hold = self._hold_from(data, position)
-        self._held = data[hold:]
-        shown.append(data[position:hold])
-        return b"".join(shown)
+    def _take(self) -> bytes:
+        line = b"".join(self._held)
+        self._held = []
+        self._size = 0
+        self.pending = False
+        return line
 
-    def _hold_from(self, data: bytes, start: int) -> int:
-        """The first place from ``start`` on whose rest may be the beginning of a secret (or of a longer one)."""
-        # No form has a newline in it, so only the last line can be unfinished: mostly there is none.
-        start = max(start, data.rfind(b"\n") + 1, len(data) - self._longest + 1)
-        assert self._begins is not None
-        while (match := self._begins.search(data, start)) is not None:
-            rest = data[match.start() :]
-            if any(len(form) > len(rest) and form.startswith(rest) for form in self._forms):
-                return match.start()
-            start = match.end()
-        return len(data)
+    def _find(self) -> _Finder:
+        if self._finder is None:
+            self._finder = _Finder(self._spellings)
+        return self._finder
+
+
+class _Finder:
+    """Where some spellings stand."""
+
+    def __init__(self, wanted: Iterable[Spelling]) -> None:
+        # The longest first: where one begins with another, the longer is the one that is there.
+        self._wanted = sorted(wanted, key=lambda one: (-len(one.characters), one.characters))
+        # Almost all output has no secret in it. One look for a rare part of each is what it costs then.
+        self._maybe = _compiled(one.anchor() for one in self._wanted)
+        self._exactly: re.Pattern[bytes] | None = None
+        self._by_first: dict[int, list[Spelling]] | None = None
+        self._longest = max(one.longest for one in self._wanted)
+
+    def mask(self, data: bytes) -> bytes:
+        """``data``, whole lines, without any of them."""
+        maybe = self._maybe.search
+        codes, seen = _seen(data)
+        if maybe(seen) is None and (not codes or maybe(data) is None):
+            return data
+        lines = data.split(b"\n")
+        for index, line in enumerate(lines):
+            if maybe(line) is not None or (seen is not data and maybe(_UNSEEN.sub(b"", line)) is not None):
+                lines[index] = _masked(line, self._spans(line))
+        return b"\n".join(lines)
+
+    def safe(self, line: bytes) -> int:
+        """How many bytes of a line without an end can be masked and shown, whatever follows."""
+        safe = self._begins(line)
+        begun = next((match.start() for match in _from_last(line, _BEGUN)), len(line))
+        seen, raw = _view(line[:begun])
+        safe = min(safe, begun, raw(self._begins(seen)))
+        for start, end in reversed(self._spans(line)):
+            if start < safe < end:
+                safe = start
+        return safe
+
+    def _spans(self, line: bytes) -> list[_Span]:
+        """Where they stand in a line, in order; those that overlap or touch are one."""
+        if self._exactly is None:
+            self._exactly = _compiled(one.pattern() for one in self._wanted)
+        spans = [match.span() for match in self._exactly.finditer(line)]
+        seen, raw = _view(line)
+        if len(seen) < len(line):
+            spans += [(raw(start), raw(end - 1) + 1) for start, end in map(_span, self._exactly.finditer(seen))]
+            spans = _joined(spans)
+        return spans
+
+    def _begins(self, text: bytes) -> int:
+        """The first place whose rest may be the beginning of one (or of a longer one)."""
+        if self._by_first is None:
+            self._by_first = {}
+            for one in self._wanted:
+                for first in {written[0] for written in one.characters[0]}:
+                    self._by_first.setdefault(first, []).append(one)
+        for at in range(max(0, len(text) - self._longest + 1), len(text)):
+            if (ones := self._by_first.get(text[at])) is not None:
+                rest = text[at:]
+                if any(one.may_go_on(rest) for one in ones):
+                    return at
+        return len(text)
+
+
+def _seen(data: bytes) -> tuple[bool, bytes]:
+    """What can be seen of ``data``, and whether something else than that may hold a text."""
+    if len(data.translate(None, _CONTROLS)) < len(data) or (not data.isascii() and _NOT_ASCII.search(data)):
+        return True, _UNSEEN.sub(b"", data)
+    if b"\x1b" not in data:
+        return False, data
+    first, *rest = data.split(b"\x1b[")
+    if data.count(b"\x1b") > len(rest):
+        return True, _UNSEEN.sub(b"", data)
+    # Colours, most likely, and many: this takes a fifth of the time that a regular expression does.
+    return False, b"".join([first, *[piece.lstrip(_PARAMETERS)[1:] for piece in rest]])
+
+
+def _span(match: re.Match[bytes]) -> _Span:
+    return match.span()
+
+
+def _joined(spans: list[_Span]) -> list[_Span]:
+    joined: list[_Span] = []
+    for start, end in sorted(spans):
+        if joined and start < joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _masked(line: bytes, spans: list[_Span]) -> bytes:
+    shown: list[bytes] = []
+    position = 0
+    for start, end in spans:
+        shown += (line[position:start], MASK, *_UNSEEN.findall(line[start:end]))
+        position = end
+    shown.append(line[position:])
+    return b"".join(shown)
+
+
+def _view(line: bytes) -> tuple[bytes, Callable[[int], int]]:
+    """What can be seen of a line, and a function from a place in that to the same place in the line."""
+    starts = [0]  # in what is seen: of each piece
+    shifts = [0]  # how much longer the line is by then
+    pieces: list[bytes] = []
+    position = size = 0
+    for match in _UNSEEN.finditer(line):
+        start, end = match.span()
+        pieces.append(line[position:start])
+        size += start - position
+        position = end
+        starts.append(size)
+        shifts.append(position - size)
+    pieces.append(line[position:])
+    return b"".join(pieces), lambda place: place + shifts[bisect_right(starts, place) - 1]
+
+
+def _from_last(line: bytes, begun: re.Pattern[bytes]) -> Iterable[re.Match[bytes]]:
+    """The match that goes to the end of a line, if there is one."""
+    match = begun.search(line, max(0, len(line) - _MAX_CODE))
+    return () if match is None else (match,)
+
+
+def _compiled(ones: Iterable[Iterable[tuple[int, bytes]]]) -> re.Pattern[bytes]:
+    """One regular expression for all; by their first bytes, so that most places cost one look at a table."""
+    by_first: dict[int, list[bytes]] = {}
+    for one in ones:
+        for first, rest in one:
+            by_first.setdefault(first, []).append(rest)
+    return re.compile(
+        b"|".join(
+            re.escape(bytes([first])) + b"(?:" + b"|".join(dict.fromkeys(rests)) + b")"
+            for first, rests in by_first.items()
+        )
+    )

@@ -1,11 +1,13 @@
 """
-Node's own channel for the Node programs of a build: the command ``node`` that they find on their PATH, and what it
-runs. Used by ``course``; run by builds.
+What the programs of a build find of the platform's on their PATH: Node's own channel for Node programs, and
+`twistedipc-say` for all others. Used by ``course``; run by builds.
 
-It connects to the step's channel, and becomes the real ``node``, the next one on PATH, which takes the connection for
-the one that ``child_process.fork()`` would have given it: `process.send()` is there, in each Node program of its own,
-also below ``npm run``, or below programs that close what they have inherited. (A descriptor inherited from the step
-itself gets to none of these, while the variable that names it does; a Node that then sends something dies of it.)
+The command ``node`` connects to the step's channel, and becomes the real ``node``, the next one on PATH, which takes
+the connection for the one that ``child_process.fork()`` would have given it: `process.send()` is there, in each Node
+program of its own, also below ``npm run``, or below programs that close what they have inherited. (A descriptor
+inherited from the step itself gets to none of these, while the variable that names it does; a Node that then sends
+something dies of it.) A second connection is for ``ordered.cjs``, which Node runs first: messages that have their place
+in the output go by that.
 
 The program itself, the second half, imports as little as it can: builds start Node often.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import sys
 
 TYPE_CHECKING = False
@@ -24,20 +27,43 @@ if TYPE_CHECKING:
 VARIABLE = "TWISTEDIPC_CHANNEL"
 
 
-def install(folder: Path, path: str) -> str:
+#: The environment variable with the folder of the module `twistedipc_say`.
+PYTHON = "TWISTEDIPC_PYTHON"
+
+# Options of Node's with which no other program can be run first: it may not read that, or it isn't run at all.
+_ALONE = ("--permission", "--experimental-permission", "--build-snapshot", "--experimental-sea-config")
+
+# Seconds that a Node program waits for the platform's answer, where it must.
+_PATIENCE = 60
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def install(folder: Path, path: str) -> dict[str, str]:
     """
-    Put the command into ``folder``, for a build whose PATH is ``path``: its PATH from now on. Without a ``node`` on it,
-    or where the command couldn't be run, that is the same as before. Raises OSError.
+    Put the commands into ``folder``, for a build whose PATH is ``path``: the variables that let it find them. Without a
+    ``node`` on the PATH there is none; where no command of ours could be run, the PATH is the same as before. Raises
+    OSError.
     """
-    command = folder / "node"
-    if _find(path, None) is None or ":" in str(folder):
-        return path
-    folder.mkdir(exist_ok=True)
-    words = (sys.executable, "-I", "-S", os.path.abspath(__file__), os.fspath(command))
-    quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
+    if ":" in str(folder):
+        return {"PATH": path}
+    module = folder / "python" / "twistedipc_say.py"
+    module.parent.mkdir(parents=True, exist_ok=True)
+    with open(os.path.join(_HERE, "say.py"), "rb") as source:
+        module.write_bytes(source.read())
+    say = _command(folder / "twistedipc-say", os.fspath(module))
+    if _find(path, None) is not None:
+        command = folder / "node"
+        _command(command, os.path.abspath(__file__), os.fspath(command))
+    return {"PATH": f"{folder}:{path}" if os.access(say, os.X_OK) else path, PYTHON: os.fspath(module.parent)}
+
+
+def _command(command: Path, *words: str) -> Path:
+    """Make a command that runs a Python program of ours."""
+    quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in (sys.executable, "-I", "-S", *words))
     command.write_text(f'#!/bin/sh\nexec {quoted} "$@"\n')
     command.chmod(0o755)
-    return f"{folder}:{path}" if os.access(command, os.X_OK) else path
+    return command
 
 
 def _find(path: str, but: str | None) -> str | None:
@@ -73,13 +99,22 @@ def main(arguments: list[str]) -> int:
         print("node: not found on PATH", file=sys.stderr)
         return 127
     address = environment.get(VARIABLE, "")
+    first: list[str] = []
     # Whoever has a channel of its parent's keeps that.
     if address and "NODE_CHANNEL_FD" not in environment and (connection := _connect(address)) is not None:
         connection.set_inheritable(True)
         environment["NODE_CHANNEL_FD"] = str(connection.detach())
         environment["NODE_CHANNEL_SERIALIZATION_MODE"] = "json"
+        options = [*rest, *environment.get("NODE_OPTIONS", "").split()]
+        if not any(word.startswith(_ALONE) for word in options) and (ordered := _connect(address)) is not None:
+            ordered.setblocking(True)
+            # Kept by the socket itself, whatever program has it: seconds, microseconds (socket(7)).
+            ordered.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _PATIENCE, 0))
+            ordered.set_inheritable(True)
+            environment["TWISTEDIPC_ORDERED_FD"] = str(ordered.detach())
+            first = ["--require", os.path.join(_HERE, "ordered.cjs")]
     try:
-        os.execve(node, ["node", *rest], environment)
+        os.execve(node, ["node", *first, *rest], environment)
     except OSError as error:
         print(f"{node}: {error.strerror}", file=sys.stderr)
         return 126

@@ -1,10 +1,12 @@
 """
-What a build says on its channel: bytes -> messages -> records of its log. No I/O; used by ``channel`` and ``steps``.
+What a build says on its channel: bytes -> messages -> records of its log. No I/O; used by ``channel`` and
+``conversation``.
 
-A message is one JSON object on a line, of at most `MESSAGE_LIMIT` bytes: one of `builds.logs.Said`, or `Mask`. That is
-also what Node's ``process.send()`` writes, whose own messages (an object with a ``cmd`` that begins with ``NODE_``) are
-kept apart; of those only ``NODE_HANDLE`` matters, which comes with a socket and must be answered, since its sender
-queues everything else until then.
+A message is one JSON object on a line, of at most `MESSAGE_LIMIT` bytes: one of `builds.logs.Said`, or `Mask`. It may
+have the name of its mark in the output (``order``), and ask for an answer (`Heard`). One JSON object on a line is also
+what Node's ``process.send()`` writes, whose own messages (an object with a ``cmd`` that begins with ``NODE_``) are kept
+apart; of those only ``NODE_HANDLE`` matters, which comes with a socket and must be answered, since its sender queues
+everything else until then.
 
 Whatever else comes is reported in the log, `MAX_REPORTS` times in each step, and does no harm. Of progress and
 summaries only the last one matters: so many a second go into the log as can be looked at, and always the last. Of
@@ -21,6 +23,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from twistedipc.builds.logs import PROGRESS_DIGITS, Annotation, Event, Group, Notice, Progress, Said, Summary
+from twistedipc.runner.order import MAX_NAME
 
 #: The most bytes of a message.
 MESSAGE_LIMIT = 64 * 1024
@@ -34,6 +37,12 @@ MAX_REMARKS = 10_000
 #: Seconds between two records of a step's progress, and between two summaries.
 PROGRESS_EVERY = 0.1
 SUMMARY_EVERY = 1.0
+
+
+def answer(ack: int | str) -> bytes:
+    """The answer to a message that wants one."""
+    return msgspec.json.encode({"type": "ack", "ack": ack}) + b"\n"
+
 
 #: The answer to each of `MessageReader.handles`.
 HANDLE_ANSWER = b'{"cmd":"NODE_HANDLE_ACK"}\n'
@@ -67,8 +76,25 @@ class Complaint(msgspec.Struct, frozen=True, gc=False):
 
 Message = Said | Mask | Complaint
 
+
+class Heard(msgspec.Struct, frozen=True, gc=False):
+    """A message as it came. Where ``message`` is None nothing more becomes of it than its answer."""
+
+    message: Message | None
+    mark: str = ""  # the name of its mark
+    ack: int | str | None = None  # what its answer is to say
+
+
+class _Wishes(msgspec.Struct, frozen=True, gc=False):
+    """What else a message may have."""
+
+    mark: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
+    ack: Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | Annotated[str, msgspec.Meta(max_length=64)] | None = None
+
+
 _Known = _Progress | Annotation | Summary | Group | Mask
 _decoder: msgspec.json.Decoder[_Known] = msgspec.json.Decoder(_Known)
+_wishes_decoder: msgspec.json.Decoder[_Wishes] = msgspec.json.Decoder(_Wishes)
 _any_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 # An escape in JSON, and whether it is one of a surrogate: a pair of them is a character, a single one is none.
@@ -84,9 +110,9 @@ class MessageReader:
         #: how many of Node's handles came that are to be answered; whoever answers sets it back
         self.handles = 0
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes) -> list[Heard]:
         """The messages that ``data`` completes. Never raises for anything that a program can send."""
-        found: list[Message] = []
+        found: list[Heard] = []
         lines = data.split(b"\n")
         rest = lines.pop()
         for line in lines:
@@ -106,28 +132,38 @@ class MessageReader:
                 self._skipping = True
         return found
 
-    def finish(self) -> list[Message]:
+    def finish(self) -> list[Heard]:
         """The connection has ended. A last line may lack its end, if it is whole."""
-        found: list[Message] = []
+        found: list[Heard] = []
         self._take(bytes(self._partial), found)
         self._partial.clear()
-        return [_CUT if isinstance(message, Complaint) else message for message in found]
+        return [Heard(_CUT) if isinstance(heard.message, Complaint) else heard for heard in found]
 
-    def _too_long(self, line: bytes | bytearray, found: list[Message]) -> None:
+    def _too_long(self, line: bytes | bytearray, found: list[Heard]) -> None:
         self.handles += line.startswith(_HANDLE)
-        found.append(Complaint(f"{_IGNORED}it has more than {MESSAGE_LIMIT} bytes"))
+        found.append(Heard(Complaint(f"{_IGNORED}it has more than {MESSAGE_LIMIT} bytes")))
 
-    def _take(self, line: bytes, found: list[Message]) -> None:
+    def _take(self, line: bytes, found: list[Heard]) -> None:
         if not line or line.isspace():
             return
         if b'"NODE_' in line and (internal := _internal(line)) is not None:
             if internal["cmd"] == "NODE_HANDLE":
                 # The system has closed what came along, since we didn't ask for it.
                 self.handles += 1
-                found.append(Complaint("a socket that came with a message on the channel was closed"))
-                found.append(_checked(lambda: msgspec.convert(internal.get("msg"), _Known)))
+                found.append(Heard(Complaint("a socket that came with a message on the channel was closed")))
+                found.append(Heard(_checked(lambda: msgspec.convert(internal.get("msg"), _Known))))
             return
-        found.append(_checked(lambda: _decode(line, _decoder)))
+        message = _checked(lambda: _decode(line, _decoder))
+        if b'"mark"' not in line and b'"ack"' not in line:
+            found.append(Heard(message))
+            return
+        try:
+            wishes = _decode(line, _wishes_decoder)
+        except msgspec.DecodeError as error:
+            wishes = _Wishes()
+            if not isinstance(message, Complaint):
+                found.append(Heard(Complaint(f"{_IGNORED[:-2]} in part: {_for_people(str(error))}")))
+        found.append(Heard(message, wishes.mark, wishes.ack))
 
 
 _CUT = Complaint(f"{_IGNORED}its end is missing")
@@ -210,82 +246,72 @@ class _Latest:
 
 class Speech:
     """
-    What one step says. ``mask`` hides what can be hidden, and says why the rest can't be; ``hide`` takes what is hidden
-    out of a text.
+    What one step says. ``mask`` hides what can be hidden, and says why the rest can't be; what is hidden is taken out
+    of the records where all records are written.
 
-    Messages wait for one turn (`take`) before they become records, so that output which was written before them can
-    come first. What they want hidden is hidden at once.
+    What messages want hidden is hidden when they are heard. They become records when they have their place.
     """
 
-    def __init__(self, *, mask: Callable[[Iterable[str]], list[str]], hide: Callable[[str], str]) -> None:
+    def __init__(self, *, mask: Callable[[Iterable[str]], list[str]]) -> None:
         self._mask = mask
-        self._hide = hide
-        self._heard: list[Said | Complaint] = []
-        self._ready: list[Said | Complaint] = []
         self._progress = _Latest(PROGRESS_EVERY)
         self._summary = _Latest(SUMMARY_EVERY)
         self._remarks = 0
         self._complaints = 0
 
     @property
-    def waiting(self) -> bool:
-        """Whether the next turn has something to say."""
-        return bool(self._ready)
-
-    @property
     def due(self) -> float | None:
         """When `held` will have something to say; None if it won't."""
         return min((due for due in (self._progress.due, self._summary.due) if due is not None), default=None)
 
-    def hear(self, messages: Sequence[Message]) -> bool:
-        """What has come: whether any of it could be used."""
-        values: list[str] = []
+    def hear(self, heard: Sequence[Heard]) -> tuple[list[Heard], bool]:
+        """What has come: what of it needs a place, and whether any of it could be used."""
+        found: list[Heard] = []
         used = False
-        for message in messages:
+        for one in heard:
+            message = one.message
             if isinstance(message, Mask):
-                values.append(message.value)
+                refused = self._mask([message.value])
+                used = used or not refused
+                message = self._counted(Complaint(refused[0])) if refused else None
             elif isinstance(message, Complaint):
-                self._complaints += 1
-                if self._complaints <= MAX_REPORTS:
-                    self._heard.append(message)
-            else:
+                message = self._counted(message)
+            elif message is not None:
                 used = True
-                self._add(message)
-        if values:
-            refused = self._mask(values)
-            used = used or len(refused) < len(values)
-            self._heard += [Complaint(text) for text in refused[: max(0, MAX_REPORTS - self._complaints)]]
-            self._complaints += len(refused)
-        return used
+                if isinstance(message, (Annotation, Group)):
+                    message = self._remark(message)
+                elif found and found[-1] == Heard(found[-1].message) and type(found[-1].message) is type(message):
+                    found.pop()  # only the last one matters
+            if message is not None or one.ack is not None:
+                found.append(Heard(message, one.mark, one.ack) if message is not one.message else one)
+        return found, used
 
-    def _add(self, message: Said) -> None:
-        if isinstance(message, (Annotation, Group)):
-            self._remarks += 1
-            if self._remarks > MAX_REMARKS:
-                if self._remarks == MAX_REMARKS + 1:
-                    self._heard.append(Complaint(f"annotations and groups beyond {MAX_REMARKS} in a step are dropped"))
-                return
-        elif self._heard and type(self._heard[-1]) is type(message):
-            self._heard.pop()  # only the last one matters
-        self._heard.append(message)
+    def _counted(self, complaint: Complaint) -> Complaint | None:
+        self._complaints += 1
+        return complaint if self._complaints <= MAX_REPORTS else None
 
-    def take(self, now: float) -> list[Event]:
-        """The records of what was heard before the last turn; what was heard since then is for the next."""
+    def _remark(self, message: Annotation | Group) -> Message | None:
+        self._remarks += 1
+        if self._remarks == MAX_REMARKS + 1:
+            return Complaint(f"annotations and groups beyond {MAX_REMARKS} in a step are dropped")
+        return message if self._remarks <= MAX_REMARKS else None
+
+    def say(self, heard: Iterable[Heard], now: float) -> list[Event]:
+        """The records of messages that have their place here."""
         events: list[Event] = []
-        for message in self._ready:
-            match message:
-                case Complaint():
-                    events.append(Notice("warning", _printable(self._hide(message.text))))
-                case Progress():
-                    events += self._progress.put(Progress(message.value, self._hide(message.label)), now)
-                case Summary():
-                    events += self._summary.put(Summary(self._hide(message.markdown)), now)
-                case Annotation(level, text, file, line):
-                    events.append(Annotation(level, self._hide(text), self._hide(file), line))
-                case Group():
-                    events.append(Group(self._hide(message.name)))
-        self._ready, self._heard = self._heard, []
-        return events + self.held(now)
+        for one in heard:
+            match one.message:
+                case Complaint(text):
+                    events.append(Notice("warning", _printable(text)))
+                case Progress() as progress:
+                    events += self._progress.put(progress, now)
+                case Summary() as summary:
+                    events += self._summary.put(summary, now)
+                case Annotation() | Group() as remark:
+                    events.append(remark)
+                case _:
+                    pass  # nothing but its answer is left of it
+        return events
 
     def held(self, now: float) -> list[Event]:
         """What was held back, and is due."""
@@ -293,7 +319,7 @@ class Speech:
 
     def end(self) -> list[Event]:
         """All that is left."""
-        events = [*self.take(math.inf), *self.take(math.inf)]
+        events = self.held(math.inf)
         if self._complaints > MAX_REPORTS:
             more = self._complaints - MAX_REPORTS
             events.append(Notice("warning", f"{more} more messages on the channel were ignored"))

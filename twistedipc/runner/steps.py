@@ -6,9 +6,8 @@ A step ends when its process has exited and its output has ended, or `DRAIN` sec
 running may hold the pipe for ever. Its process group is killed then. When the attempt is to end (it was cancelled, its
 time is up, it has been silent for too long), the group gets SIGTERM, and after the grace SIGKILL.
 
-Output and channel are two ways, so what comes on them has no order of its own. It is given the one that matters: a
-record from the channel comes after all output that was written before it, and a value that is to be hidden is hidden
-in all output that was written after that was said (`_follow` says how).
+Output and channel are two ways, so what comes on them has no order of its own. ``order`` gives it one, by way of
+``conversation``.
 
 While the disk takes no more of the journal, or has less room than the reserve, no step is begun, and the output of a
 running one, and its channel, aren't read: the build waits, and the clock for silence stands. Of the reserve, only the
@@ -32,13 +31,12 @@ import msgspec
 from twistedipc.builds.attempt import Permit, StepResult
 from twistedipc.builds.logs import Event, Lines, Notice, StepEnded, StepStarted
 from twistedipc.runner.capture import BLOCK_BYTES, Capture
-from twistedipc.runner.channel import Channel, available
+from twistedipc.runner.channel import available
 from twistedipc.runner.control import LOOK_EVERY, Control
+from twistedipc.runner.conversation import Conversation
 from twistedipc.runner.journal import Journal
-from twistedipc.runner.node import VARIABLE
 from twistedipc.runner.processes import exit_code, group_alive, reap, signal_group, spawn
 from twistedipc.runner.room import Room, readable
-from twistedipc.runner.speech import Speech
 
 #: Seconds that a step's output may go on after its process has exited.
 DRAIN = 0.5
@@ -138,6 +136,10 @@ class Steps:
     def mask(self, secret: str) -> None:
         """Hide a secret from now on."""
         self._capture.mask([secret])
+
+    def hide(self, text: str) -> str:
+        """A text that goes elsewhere than into the log, without what is hidden there."""
+        return self._capture.hide(text)
 
     def settle(self) -> None:
         """
@@ -259,55 +261,55 @@ class Steps:
 
     def _run_process(self, command: Command) -> int:
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        channel = self._open_channel(command)
-        speech = Speech(mask=self._capture.mask_within_bounds, hide=self._capture.hide)
-        environment = command.environment if channel is None else {**command.environment, VARIABLE: channel.address}
+        talk = self._open_channel(command)
+        environment = command.environment
         try:
             os.set_blocking(reading, False)
             try:
+                if talk is not None:
+                    environment = {**environment, **talk.environment(reading)}
                 process = spawn(command.argv, environment=environment, folder=command.folder, output=writing)
             finally:
                 os.close(writing)
-            code, ended = self._follow(process, reading, channel, speech)
-            if channel is not None:
-                speech.hear(channel.receive())  # before the end of the output: there may be something to hide in it
+            code, ended = self._follow(process, reading, talk)
+            say_rest = None if talk is None else talk.end_output()
             self._append(self._capture.end_output(self._now(), self._index))
-            if channel is not None:
-                self._hear_the_rest(channel, speech)
+            if talk is not None and say_rest is not None:
+                say_rest()
+                talk.rest(lambda: self.persist(lambda: True))
         finally:
             os.close(reading)
-            if channel is not None:
-                channel.close()
+            if talk is not None:
+                talk.close()
         if self.stopped is None and (not ended or group_alive(process)):
             self.note("warning", "something that this step had left running was stopped")
         signal_group(process, signal.SIGKILL)
         return code
 
-    def _open_channel(self, command: Command) -> Channel | None:
+    def _open_channel(self, command: Command) -> Conversation | None:
         if command.channel is None:
             return None
         try:
-            return Channel(command.channel)
+            return Conversation(
+                command.channel,
+                mask=self._capture.mask_within_bounds,
+                feed=self._feed,
+                say=self._say,
+                clock=self._clock,
+            )
         except OSError as error:
             self.note("warning", f"this step has no channel: {error.strerror}")
             return None
 
-    def _hear_the_rest(self, channel: Channel, speech: Speech) -> None:
-        """What was sent before the step's end goes into the log, however long that takes."""
-        for messages in channel.rest():
-            speech.hear(messages)
-            self._say(speech.take(self._clock()))
-            self.persist(lambda: True)
-        self._say(speech.end())
+    def _feed(self, data: bytes) -> None:
+        self._append(self._capture.feed(data, self._now(), self._index))
 
-    def _follow(self, process: int, pipe: int, channel: Channel | None, speech: Speech) -> tuple[int, bool]:
+    def _follow(self, process: int, pipe: int, talk: Conversation | None) -> tuple[int, bool]:
         """
         Read a process's output and its channel until it has ended: its exit code, and whether its output ended too.
 
         In each turn, first the bytes are counted that are in the pipe, then all is read that is on the channel, then
-        those bytes are read, then that becomes records which was read from the channel in the turn before. So output is
-        read only after all has been read that was sent before that was written, and what was sent becomes a record
-        only after all output has that was written before it was sent.
+        those bytes are read, which may take several turns.
         """
         code: int | None = None
         at_end = False  # of the output
@@ -315,7 +317,6 @@ class Steps:
         last_output = alive = self._clock()
         read_at = busy_until = look_at = drain_until = 0.0
         kill_at: float | None = None
-        owed = 0  # bytes of this turn that are still in the pipe
         # What the process had written when it exited is still in the pipe, which holds no more than this; or less than
         # that, once there was nothing to read. However long we were kept from reading, it is read.
         left = _capacity(pipe)
@@ -347,25 +348,31 @@ class Steps:
                 drain_until = now + DRAIN  # this isn't the time that it is given to end its output
             elif code is not None and (at_end or (left <= 0 and now >= drain_until)):
                 return code, at_end
-            if self._capture.pending and now >= last_output + FLUSH_AFTER and not waits:
+            pending = self._capture.pending or (talk is not None and talk.holds)
+            if pending and now >= last_output + FLUSH_AFTER and not waits and not available(pipe):
+                if talk is not None:
+                    talk.release()
                 self._append(self._capture.flush_partial(self._now(), self._index))
                 continue
-            if speech.due is not None and now >= speech.due and not waits:
-                self._say(speech.held(now))
+            if talk is not None and not waits and talk.overdue(now):
+                talk.catch_up(now)
                 continue
 
             due = [look_at]
-            listening = not waits
-            if listening and now < read_at:
-                due.append(read_at)
-                listening = False
+            sources: list[int] = []
             if waits:
                 due.append(now + RETRY_EVERY)
             else:
-                if self._capture.pending:
+                if now < read_at:
+                    due.append(read_at)
+                elif not at_end:
+                    sources.append(pipe)
+                if pending:
                     due.append(last_output + FLUSH_AFTER)
-                if speech.due is not None:
-                    due.append(speech.due)
+                if talk is not None:
+                    sources += talk.descriptors(now)
+                    if (talk_at := talk.due(now)) is not None:
+                        due.append(talk_at)
             if code is not None:
                 if not waits:  # else it is over only when there is room
                     due.append(drain_until)
@@ -374,55 +381,59 @@ class Steps:
                     due.append(kill_at)
                 if self.stopped is None and not waits:
                     due.append(alive + self.limits.idle_timeout)
-            taking = listening and speech.waiting
-            if taking:
-                due.append(now)
-            sources = [] if at_end or not listening else [pipe]
-            if channel is not None and listening:
-                sources += channel.descriptors
             ready, rang = self._wait(sources, max(0.0, min(due) - now))
-            if code is not None and listening and pipe not in ready:
+            if code is not None and pipe in sources and pipe not in ready:
                 left = 0
-            if not ready and not taking:
-                continue
             now = self._clock()
-            read_at = max(read_at, now + _GATHER)
-            if pipe not in ready:
-                owed = 0  # somebody else has read it: a build can open its own output
+            if waits or (not ready and (talk is None or not talk.wants(now))):
+                continue
+            if talk is None:
+                owed = available(pipe)
+            else:
+                if talk.owed == 0 and talk.listen(0 if at_end else available(pipe), now):
+                    alive = now
+                owed = talk.owed
             if owed == 0:
-                if channel is None:
-                    owed = BLOCK_BYTES
-                else:
-                    owed = 0 if at_end else available(pipe)
-                    if speech.hear(channel.receive()):
-                        alive = now
-            if pipe in ready:
-                data = os.read(pipe, min(owed, BLOCK_BYTES) or 1)
-                at_end = not data
-                owed = max(0, owed - len(data)) if channel is not None and data else 0
-                if code is not None:
-                    left -= len(data)
-                if data:
-                    self.said_no_room = self.said_no_room or _NO_ROOM in data
-                    last_output = alive = self._clock()
-                    if len(data) == BLOCK_BYTES:
-                        busy_until = last_output + _BUSY
-                    read_at = last_output if last_output < busy_until else last_output + _GATHER
-                    self._append(self._capture.feed(data, self._now(), self._index))
-                    self._room.written(len(data))
-            if owed == 0:
-                self._say(speech.take(now))
+                # There are no more bytes, and nobody who could write any.
+                at_end = at_end or bool(ready.get(pipe, 0) & select.POLLHUP)
+                continue
+            data = _read(pipe, min(owed, BLOCK_BYTES))
+            if data is None:
+                if talk is not None:
+                    talk.vanished()
+                continue
+            if code is not None:
+                left -= len(data)
+            self.said_no_room = self.said_no_room or _NO_ROOM in data
+            last_output = alive = self._clock()
+            if len(data) == BLOCK_BYTES:
+                busy_until = last_output + _BUSY
+            read_at = last_output if last_output < busy_until else last_output + _GATHER
+            if talk is None:
+                self._feed(data)
+            else:
+                talk.read(data)
+            self._room.written(len(data))
 
-    def _wait(self, more: Sequence[int], seconds: float) -> tuple[set[int], bool]:
-        """Wait for something to read, or a bell: what of ``more`` is readable, and whether one rang."""
+    def _wait(self, more: Sequence[int], seconds: float) -> tuple[dict[int, int], bool]:
+        """Wait for something to read, or a bell: what of ``more`` is readable, with its events; whether one rang."""
         poll = select.poll()
         for descriptor in (*self._control.descriptors, *more):
             poll.register(descriptor, select.POLLIN)
-        ready = {descriptor for descriptor, _event in poll.poll(math.ceil(seconds * 1000))}
-        rang = not ready.isdisjoint(self._control.descriptors)
+        ready = dict(poll.poll(math.ceil(seconds * 1000)))
+        bells = [ready.pop(descriptor, None) for descriptor in self._control.descriptors]
+        rang = any(bells)
         if rang:
             self._control.quieten()
-        return ready.intersection(more), rang
+        return ready, rang
+
+
+def _read(pipe: int, size: int) -> bytes | None:
+    """The next bytes of a pipe; None if there are none, since somebody else has read them."""
+    try:
+        return os.read(pipe, size) or None
+    except BlockingIOError:
+        return None
 
 
 def _capacity(pipe: int) -> int:

@@ -1,0 +1,164 @@
+"""
+What one step says, beside and within what it prints: its channel's messages and its output, in their order. Used by
+``steps``, which reads the output.
+
+What is read of either goes through ``order``, and comes out as output and records. A message that asks for an answer
+gets it when it has its place: what its sender writes after that comes after the message.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from twistedipc.builds.logs import Event
+from twistedipc.runner.channel import Channel, Words
+from twistedipc.runner.order import Order, Part
+from twistedipc.runner.speech import Heard, Speech
+
+#: The environment variable that says how a mark in the output is made: ``TOKEN:DEVICE:INODE``, a token for the step,
+#: and which pipe is its output.
+MARKS = "TWISTEDIPC_MARKS"
+
+# Channels on which something was said that asks for no answer are looked at again so many seconds later, so that a
+# flood of messages costs a few hundred looks a second.
+_GATHER = 0.005
+
+
+class Conversation:
+    """
+    One step's. ``feed`` takes the next bytes of output, ``say`` the next records. ``folder`` is the channel's; raises
+    OSError if there can be no channel.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        mask: Callable[[Iterable[str]], list[str]],
+        feed: Callable[[bytes], None],
+        say: Callable[[Sequence[Event]], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._channel = Channel(folder)
+        self._speech = Speech(mask=mask)
+        self._token = os.urandom(8).hex()
+        self._order: Order[tuple[int, Heard]] = Order(self._token)
+        self._feed = feed
+        self._say = say
+        self._clock = clock
+        self._urgent = False  # what was heard is to get its place at once
+        self._listen_at = 0.0
+
+    def environment(self, pipe: int) -> dict[str, str]:
+        """What the step's programs are to know. ``pipe`` is an end of its output's."""
+        status = os.fstat(pipe)
+        return {
+            "TWISTEDIPC_CHANNEL": self._channel.address,
+            MARKS: f"{self._token}:{status.st_dev}:{status.st_ino}",
+        }
+
+    @property
+    def owed(self) -> int:
+        """How many bytes of output may be read before the next `listen`."""
+        return self._order.owed
+
+    @property
+    def holds(self) -> bool:
+        """Whether `release` would show something."""
+        return self._order.holds
+
+    def descriptors(self, now: float) -> list[int]:
+        """What becomes readable when it is time to `listen`."""
+        return self._channel.descriptors if now >= self._listen_at else []
+
+    def wants(self, now: float) -> bool:
+        """Whether it is time to `listen`, although nothing became readable."""
+        return self._order.waiting and (self._urgent or now >= self._listen_at)
+
+    def due(self, now: float) -> float | None:
+        """When to look at this again: to `listen`, or to `catch_up`."""
+        if self._order.waiting and self._urgent:
+            return now
+        times = [self._listen_at if now < self._listen_at else None, self._speech.due, self._order.due]
+        return min((time for time in times if time is not None), default=None)
+
+    def overdue(self, now: float) -> bool:
+        """Whether it is time to `catch_up`."""
+        return any(time is not None and now >= time for time in (self._speech.due, self._order.due))
+
+    def catch_up(self, now: float) -> None:
+        """Say what was held back, and let messages go without their marks that have waited for long enough."""
+        self._order.expire(now)
+        self._urgent = self._urgent or self._order.waiting
+        self._say(self._speech.held(now))
+
+    def listen(self, size: int, now: float) -> bool:
+        """``size`` bytes of output are there to be read. Hear all that has been said: whether any of it is of use."""
+        self._put(self._order.count(size))
+        found = self._channel.receive()
+        used, wants_answer = self._hear(found, now)
+        rested = now >= self._listen_at
+        self._urgent = self._order.waiting and (wants_answer or rested)
+        if wants_answer:
+            self._listen_at = now
+        elif found and rested:
+            self._listen_at = now + _GATHER
+        return used
+
+    def read(self, data: bytes) -> None:
+        """The next bytes of output."""
+        self._put(self._order.feed(data))
+
+    def vanished(self) -> None:
+        """The output that was there to be read isn't any more: a build can read its own."""
+        self._put(self._order.vanished())
+
+    def release(self) -> None:
+        """Show what was held back: nothing has come for a while."""
+        self._feed(self._order.release())
+
+    def end_output(self) -> Callable[[], None]:
+        """
+        The output has ended, and all that hides something in it has been said before. To be called with the rest of it
+        in the log: what it returns says all that was said after that.
+        """
+        self._hear(self._channel.receive(), self._clock())
+        tail, rest = self._order.finish()
+        self._feed(tail)
+        return lambda: self._put([rest])
+
+    def rest(self, persist: Callable[[], None]) -> None:
+        """What was sent before the step's end goes into the log, however long that takes."""
+        for words in self._channel.rest():
+            self._hear(words, self._clock())
+            _tail, rest = self._order.finish()
+            self._put([rest])
+            persist()
+        self._say(self._speech.end())
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def _hear(self, found: Sequence[Words], now: float) -> tuple[bool, bool]:
+        used = wants_answer = False
+        for words in found:
+            heard, of_use = self._speech.hear(words.heard)
+            used = used or of_use
+            wants_answer = wants_answer or any(one.ack is not None for one in heard)
+            self._order.hear(words.source, (((words.source, one), one.mark) for one in heard), now)
+            if words.ended:
+                self._order.ended(words.source)
+        return used, wants_answer
+
+    def _put(self, parts: Sequence[Part[tuple[int, Heard]]]) -> None:
+        for part in parts:
+            if isinstance(part, bytes):
+                self._feed(part)
+                continue
+            self._say(self._speech.say((one for _source, one in part), self._clock()))
+            for source, one in part:
+                if one.ack is not None:
+                    self._channel.answer(source, one.ack)
