@@ -54,12 +54,20 @@ def add_project(connection: Connection, name: str = "shop", publish: Publish | N
     )
 
 
-def add_build(connection: Connection, project: str = "shop", now: int = NOW, publish: bool = True) -> BuildRow:
+def add_build(
+    connection: Connection,
+    project: str = "shop",
+    now: int = NOW,
+    publish: bool = True,
+    ref: str = "main",
+    live: bool = False,
+) -> BuildRow:
     build, created = builds.create(
         connection,
         project=project,
-        ref="main",
+        ref=ref,
         publish=publish,
+        live=live,
         parameters={"COLOUR": "blue"},
         requested_by="ann",
         now=now,

@@ -67,6 +67,7 @@ BUILD: dict[str, object] = {
     "project": "shop",
     "ref": "main",
     "publish": True,
+    "live": False,
     "parameters": {},
     "requested_by": "ann",
     "state": "queued",
@@ -107,6 +108,8 @@ ATTEMPT: dict[str, object] = {
     "steps": [STEP],
     "published": [{"name": "@shop/ui", "version": "1.2.3", "integrity": "sha512-x", "status": "published"}],
     "release": None,
+    "release_state": None,
+    "release_why": "",
     "progress": None,
     "annotations": {"errors": 2, "warnings": 1, "notices": 0},
     "summary": "**48 pages**\n\x1b[2J1.2 MB",
@@ -135,6 +138,9 @@ PROJECT: dict[str, object] = {
 RELEASE: dict[str, object] = {
     "build": 7,
     "attempt": 1,
+    "why": "",
+    "ref": "main",
+    "resolved": None,
     "commit": "ab" * 20,
     "sha256": "x",
     "files": 3,
@@ -497,19 +503,70 @@ def test_project_remove(server: Server) -> None:
 
 def test_releases_and_rollback(server: Server) -> None:
     states = {5: "superseded", 4: "live", 3: "packed", 2: "superseded", 1: "rolled_back"}
-    listed = [{**RELEASE, "id": number, "state": state} for number, state in states.items()]
-    server.on("GET /api/v1/projects/shop/releases", as_json({"releases": listed, "url": "http://shop.localhost/"}))
+    lived = "2026-01-02T03:04:05.678Z"
+    listed = [
+        {**RELEASE, "id": number, "build": number, "state": state, "activated": None if number in (3, 5) else lived}
+        for number, state in states.items()
+    ]
+    listed[2] = {**listed[2], "ref": "feature", "why": "it is of feature"}
+    answer = {"releases": listed, "url": "http://shop.localhost/", "held": None}
+    server.on("GET /api/v1/projects/shop/releases", as_json(answer))
     for number in (1, 2):
         server.on(f"POST /api/v1/projects/shop/releases/{number}/activate", as_json(listed[-number]))
     result = run(server, "releases", "shop")
     assert "2.0 KiB" in result.stdout
     assert "live at http://shop.localhost/" in result.stderr
+    assert "it is of feature" in result.stdout
+    assert "by itself" not in result.stderr
     # The one before the live one that was live itself.
     assert "release 2 of shop is live" in run(server, "rollback", "shop").stderr
     assert "release 1 of shop is live" in run(server, "rollback", "shop", "1").stderr
     assert run(server, "rollback", "shop", "99").exit_code == 4
-    server.on("GET /api/v1/projects/shop/releases", as_json({"releases": listed[1:2], "url": ""}))
+    # One that is resolved later is newer, though it was made before.
+    earlier = {**listed[4], "resolved": "2030-01-02T03:04:05.678Z"}
+    server.on("GET /api/v1/projects/shop/releases", as_json({**answer, "releases": [*listed[:4], earlier]}))
+    assert "release 2 of shop is live" in run(server, "rollback", "shop").stderr
+    server.on("GET /api/v1/projects/shop/releases", as_json({**answer, "releases": listed[1:3], "url": ""}))
     assert run(server, "rollback", "shop").exit_code == 4
+
+
+def test_a_build_of_another_ref_that_is_to_go_live(server: Server) -> None:
+    server.on("POST /api/v1/projects/shop/builds", as_json({**BUILD, "live": True}, 201))
+    assert run(server, "build", "shop", "--ref", "hotfix", "--live").exit_code == 0
+    assert server.asked[0].json == {"ref": "hotfix", "live": True}
+    refused = run(server, "build", "shop", "--live", "--no-publish")
+    assert refused.exit_code == 2
+    assert "contradict" in refused.stderr
+
+
+def test_following_a_build_says_that_its_release_is_not_live(server: Server) -> None:
+    attempt = {**ATTEMPT, "release": 3, "release_state": "superseded", "release_why": "release 4 of build 9 is newer"}
+    server.on("POST /api/v1/projects/shop/builds", as_json(BUILD, 201))
+    server.on("GET /api/v1/builds/7/log", log_with("one"))
+    server.on("GET /api/v1/builds/7", as_json({**DETAIL, "attempts": [attempt]}))
+    result = run(server, "build", "shop", "--follow")
+    assert result.exit_code == 0
+    assert "release 3 isn't live: release 4 of build 9 is newer" in result.stderr
+    assert "3, superseded: release 4 of build 9 is newer" in run(server, "show", "7").stdout
+
+
+def test_a_rollback_holds_the_releases_until_they_are_resumed(server: Server) -> None:
+    release = {**RELEASE, "id": 4, "build": 9, "state": "live"}
+    held = {"by": "ada", "since": "2026-01-02T03:04:05.678Z", "release": 2}
+    server.on("GET /api/v1/projects/shop/releases", as_json({"releases": [release], "url": "", "held": held}))
+    server.on("POST /api/v1/projects/shop/releases/2/activate", as_json(release))
+    for command in (("rollback", "shop", "2"), ("releases", "shop")):
+        said = run(server, *command).stderr
+        assert "no release of shop goes live by itself since ada rolled it back to release 2" in said
+        assert "twistedipc release resume shop" in said
+    at = "POST /api/v1/projects/shop/releases/resume"
+    for answer, word in (
+        ({"was_held": True, "release": release}, "release 4 (build 9), the newest that waited, is live now"),
+        ({"was_held": True, "release": None}, "none was waiting"),
+        ({"was_held": False, "release": None}, "nothing has changed"),
+    ):
+        server.on(at, as_json(answer))
+        assert word in run(server, "release", "resume", "shop").stderr
 
 
 def test_tokens(server: Server) -> None:

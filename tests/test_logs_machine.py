@@ -53,7 +53,7 @@ from twistedipc.server.builders import VOCABULARY as APISERVER_VOCABULARY
 from twistedipc.server.logs import LogCursor, LogStore
 from twistedipc.storage import attempts, logs
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.rows import Actor, AttemptRow
 
 SLOTS = 2
 MAX_ATTEMPTS = 3
@@ -740,7 +740,9 @@ class LogsMachine(RuleBasedStateMachine):
         def noted(_: None) -> None:
             story.cancelled = True
 
-        asked = Deferred.fromCoroutine(self.apiserver.dispatch.cancel(int(attempt.split("-")[0]), "not wanted"))
+        asked = Deferred.fromCoroutine(
+            self.apiserver.dispatch.cancel(int(attempt.split("-")[0]), "not wanted", Actor(who="ada"))
+        )
         asked.addCallbacks(noted, lambda _: None)  # it has ended, or the database can't be used: he is told
         self.turn()
 

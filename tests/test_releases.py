@@ -159,10 +159,10 @@ def test_old_ones_go_and_the_live_one_stays(store: ReleaseStore, tmp_path: Path)
     add(store, tmp_path, 1, 2, 3, 9, 10)
     store.activate("shop", 2)
     assert [path.name for path in store.kept("shop")] == ["10", "9", "3", "2", "1"]
-    assert store.remove_old("shop", keep=2) == [3, 1]
+    assert store.remove_old("shop", keep={10, 9}) == [3, 1]
     assert [path.name for path in store.kept("shop")] == ["10", "9", "2"]
     assert page(store) == "r2"
-    assert store.remove_old("shop", keep=2) == []
+    assert store.remove_old("shop", keep={10, 9}) == []
     assert sorted(entry.name for entry in (tmp_path / "releases" / "shop" / "releases").iterdir()) == ["10", "2", "9"]
 
 
@@ -174,7 +174,7 @@ def test_what_is_half_there_is_no_release_and_goes(store: ReleaseStore, tmp_path
         (releases / name / "rest").write_text("x")
     assert [path.name for path in store.kept("shop")] == ["1"]
     # The second may be a release that is being unpacked right now; only at a start it isn't.
-    store.remove_old("shop")
+    store.remove_old("shop", keep={1})
     assert sorted(os.listdir(releases)) == [".8.x.new", "1"]
     store.reconcile("shop", 1)
     assert os.listdir(releases) == ["1"]
@@ -257,7 +257,7 @@ def test_only_what_was_live_is_once_live(store: ReleaseStore, tmp_path: Path) ->
     assert [path.name for path in store.once_live("shop")] == ["1"]
     store.activate("shop", 1)
     assert [path.name for path in store.once_live("shop")] == ["3"]
-    store.remove_old("shop", keep=0)
+    store.remove_old("shop", keep=())
     add(store, tmp_path, 4)
     assert store.history("shop").live == {1}
 
@@ -282,6 +282,8 @@ def test_releases_of_a_version_that_kept_no_history(store: ReleaseStore, tmp_pat
 
 def test_names_that_lead_elsewhere(store: ReleaseStore) -> None:
     for name in ("", "..", "../x", "a/b", "A", "a\0"):
-        for use in (store.live, store.live_id, store.kept, store.remove_old, store.remove_project):
+        for use in (store.live, store.live_id, store.kept, store.remove_project):
             with pytest.raises(BadValue):
                 use(name)
+        with pytest.raises(BadValue):
+            store.remove_old(name, ())

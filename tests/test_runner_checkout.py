@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,13 @@ def source(base: Path) -> tuple[Path, str, str]:
     return path, first, second
 
 
-@pytest.mark.parametrize("ref", ["main", "v1", "feature/x", "refs/heads/main", "FIRST", "FIRST10", "SECOND"])
+@pytest.mark.parametrize(
+    "ref", ["main", "v1", "feature/x", "refs/heads/main", "heads/main", "tags/v1", "FIRST", "FIRST10", "SECOND"]
+)
 def test_refs(tmp_path: Path, ref: str) -> None:
     path, first, second = source(tmp_path)
     ref = {"FIRST": first, "FIRST10": first[:10], "SECOND": second}.get(ref, ref)
-    expected = second if ref in ("main", "refs/heads/main", second) else first
+    expected = second if ref in ("main", "refs/heads/main", "heads/main", second) else first
     one = Attempt(tmp_path, path, ref=ref)
     result = one.run()
     assert result.outcome == "succeeded", one.output()
@@ -154,6 +157,15 @@ def test_files_in_git_lfs_are_said(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert (
         "Files of the repository are in Git LFS (img/ä b.png): the working copy has pointers" in capfd.readouterr().out
     )
+
+
+def test_when_the_ref_was_resolved(tmp_path: Path) -> None:
+    """What is newer is decided by that; an attempt that repeats another resolves nothing."""
+    path, first, _second = source(tmp_path)
+    before = time.time() * 1000
+    result = Attempt(tmp_path, path, ref="main").run()
+    assert before - 1 <= result.resolved <= time.time() * 1000
+    assert Attempt(tmp_path, path, name="1-2", ref="main", commit=first).run().resolved == 0
 
 
 @pytest.mark.parametrize("ref", ["nowhere", "0" * 40, "deadbeef"])

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import msgspec
+from sqlalchemy import select
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,7 +23,7 @@ from tests.instant import InstantLedger
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Result
 from twistedipc.builds.logs import Annotation, Batch, Gap, Lines, LogDigest, Progress
-from twistedipc.builds.states import AttemptState
+from twistedipc.builds.states import AttemptState, ReleaseState
 from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo, RemoteProtocolError
 from twistedipc.ipc.load import MAX_RUNNING
 from twistedipc.ipc.session import FRAME_LIMIT
@@ -41,10 +42,14 @@ from twistedipc.server.states import Feed
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage import artifacts, attempts, projects, releases
 from twistedipc.storage.artifacts import ArtifactStore
-from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.errors import LedgerUnavailable
+from twistedipc.storage.rows import Actor, AttemptRow
 from twistedipc.storage.secrets import SecretBox
+from twistedipc.storage.tables import audit
 
 _T = TypeVar("_T")
+
+ADA, BOB = Actor(who="ada", address="127.0.0.1"), Actor(who="bob")
 
 
 class Apiserver:
@@ -229,7 +234,7 @@ class LinkCase(SynchronousTestCase):
     def cancel(self, attempt: str) -> None:
         """Cancel its build."""
         build = int(attempt.split("-")[0])
-        self.successResultOf(Deferred.fromCoroutine(self.apiserver.dispatch.cancel(build, "not wanted")))
+        self.successResultOf(Deferred.fromCoroutine(self.apiserver.dispatch.cancel(build, "not wanted", ADA)))
 
 
 class BuilderLinks(LinkCase):
@@ -839,7 +844,7 @@ class Races(LinkCase):
         held = m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=1)
         sync = m.Sync(slots=2, attempts=[held])
         Deferred.fromCoroutine(again.link.call_received(sync)).addBoth(replies.append)
-        Deferred.fromCoroutine(self.apiserver.dispatch.cancel(int(offer.attempt.split("-")[0]), "not wanted"))
+        Deferred.fromCoroutine(self.apiserver.dispatch.cancel(int(offer.attempt.split("-")[0]), "not wanted", ADA))
         # Both are committed now; the cancellation first, which finds a link that has not synced.
         self.ledger.held.reverse()
         self.ledger.let_go()
@@ -949,7 +954,7 @@ class Races(LinkCase):
 
     def test_names_that_cannot_be_are_not_looked_up(self) -> None:
         for attempt, lease in (("../x", "ab" * 16), ("0-1", "ab" * 16), ("1-1\n", "ab" * 16), ("1-1", "AB" * 16)):
-            named = {"attempt": attempt, "lease": lease}
+            named: dict[str, Any] = {"attempt": attempt, "lease": lease}
             for message in (
                 m.Accept(**named),
                 m.Decline(**named, reason=""),
@@ -1099,6 +1104,138 @@ class Publishing(LinkCase):
         asked.pop()[1]()
         self.successResultOf(self.apiserver.releasing.switched([offer.build]))
 
+    def two_at_once(self) -> tuple[Builder, m.Offer, m.Offer]:
+        """A builder that runs two builds of the project's own ref: the slow one was asked for first."""
+        builder, slow = self.publishing(Publish(static=True))
+        self.ledger.queue()
+        self.apiserver.dispatch.wake()
+        fast = self.offered(builder)
+        builder.run(fast)
+        return builder, slow, fast
+
+    def page(self) -> str:
+        """What is served."""
+        live = self.apiserver.release_store.live("hello")
+        assert live is not None
+        return (live / "index.html").read_text()
+
+    def ends(self, builder: Builder, offer: m.Offer, text: str, ago: int | None) -> AttemptRow:
+        """The build ends, with this page; its ref led to its commit so long ago."""
+        archive = self.upload(builder, offer, text)
+        end = result(artifact=archive, commit="c" * 40)
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=end, resolved_ago=ago))
+        return self.apiserver.row(offer.attempt)
+
+    def test_a_slow_build_of_an_old_commit_does_not_replace_a_newer_one(self) -> None:
+        """It ended after the newer one, and the old commit was live from then on."""
+        builder, slow, fast = self.two_at_once()
+        self.apiserver.time += 60_000
+        self.assertEqual("", self.ends(builder, fast, "new", 10_000).reason)
+        self.apiserver.time += 60_000
+        ended = self.ends(builder, slow, "old", 115_000)
+        self.assertEqual((AttemptState.SUCCEEDED, "new"), (ended.state, self.page()))
+        self.assertIn("release 2 isn't live: release 1 of build 2 is newer", ended.reason)
+        states = {row.id: row.state for row in self.ledger.now(releases.list_all, "hello")}
+        self.assertEqual({1: ReleaseState.LIVE, 2: ReleaseState.SUPERSEDED}, states)
+        # It is there, for who wants it all the same.
+        activated = self.apiserver.releasing.activate("hello", 2, by=ADA, any_ref=False)
+        self.successResultOf(Deferred.fromCoroutine(activated))
+        self.assertEqual("old", self.page())
+
+    def test_the_time_is_the_apiservers_however_long_the_end_waits(self) -> None:
+        """While the ledger is away, an end grows no younger."""
+        builder, slow, fast = self.two_at_once()
+        self.apiserver.time += 60_000
+        archive = self.upload(builder, slow, "old")
+        self.ledger.available = False
+        end = result(artifact=archive, commit="c" * 40)
+        builder.say(m.Final(attempt=slow.attempt, lease=slow.lease, result=end, resolved_ago=50_000))
+        self.apiserver.time += 60_000
+        self.ledger.available = True
+        self.ends(builder, fast, "new", 65_000)
+        self.apiserver.clock.advance(RETRY_INTERVAL)
+        self.assertEqual(AttemptState.SUCCEEDED, self.apiserver.state(slow.attempt))
+        self.assertEqual("new", self.page())
+
+    def test_an_older_builder_tells_no_time(self) -> None:
+        """Then it counts when its builds were offered."""
+        builder, slow, fast = self.two_at_once()
+        self.ends(builder, fast, "new", None)
+        self.assertIn("isn't live", self.ends(builder, slow, "old", None).reason)
+        self.assertEqual("new", self.page())
+
+    def test_the_same_end_said_again_changes_nothing(self) -> None:
+        builder, slow, fast = self.two_at_once()
+        self.ends(builder, fast, "new", 10)
+        ended = self.ends(builder, slow, "old", 100)
+        builder.lose()
+        self.restart()
+        builder = Builder(self.apiserver)
+        builder.sync(m.HeldAttempt(attempt=slow.attempt, lease=slow.lease, phase="ended", next=1))
+        builder.say(m.Final(attempt=slow.attempt, lease=slow.lease, result=result(commit="c" * 40), resolved_ago=1))
+        self.assertEqual((ended, "new"), (self.apiserver.row(slow.attempt), self.page()))
+
+    def test_a_rollback_holds_what_comes_until_it_is_resumed(self) -> None:
+        """With its line in the audit, in the same transaction."""
+        builder, first, second = self.two_at_once()
+        self.ends(builder, first, "good", 20)
+        self.ends(builder, second, "bad", 10)
+        self.successResultOf(
+            Deferred.fromCoroutine(self.apiserver.releasing.activate("hello", 1, by=ADA, any_ref=False))
+        )
+        self.ledger.queue()
+        self.apiserver.dispatch.wake()
+        offer = self.offered(builder)
+        builder.run(offer)
+        ended = self.ends(builder, offer, "mended", 0)
+        self.assertIn("it waits: ada rolled hello back to release 1", ended.reason)
+        self.assertEqual("good", self.page())
+        self.restart()
+        lifted, live = self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.resume("hello", by=BOB)))
+        assert live is not None
+        self.assertEqual((True, 3), (lifted, live.id))
+        self.assertEqual("mended", self.page())
+        again = self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.resume("hello", by=BOB)))
+        self.assertEqual((False, None), again)
+        with self.ledger.engine.connect() as connection:
+            lines = connection.execute(select(audit.c.who, audit.c.action, audit.c.detail)).all()
+        self.assertEqual(
+            [("ada", "release.activate", '{"release":"1"}'), ("bob", "release.resume", '{"release":"3"}')],
+            [tuple(line) for line in lines],
+        )
+
+    def test_what_waits_without_its_files_is_passed_over(self) -> None:
+        builder, first, second = self.two_at_once()
+        self.ends(builder, first, "good", 20)
+        self.ends(builder, second, "bad", 10)
+        self.successResultOf(
+            Deferred.fromCoroutine(self.apiserver.releasing.activate("hello", 1, by=ADA, any_ref=False))
+        )
+        for text in ("mended", "gone"):
+            self.ledger.queue()
+            self.apiserver.dispatch.wake()
+            offer = self.offered(builder)
+            builder.run(offer)
+            self.ends(builder, offer, text, 0)
+        self.apiserver.release_store.remove_old("hello", {1, 2, 3})
+        self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.resume("hello", by=BOB)))
+        self.assertEqual("mended", self.page())
+        self.flushLoggedErrors()
+
+    def test_a_cancellation_and_its_line_in_the_audit_are_both_there_or_neither(self) -> None:
+        """The line was a second transaction: a crash between them lost it."""
+        _builder, offer = self.running()
+        self.ledger.available = False
+        self.failureResultOf(Deferred.fromCoroutine(self.apiserver.dispatch.cancel(1, "no", ADA)), LedgerUnavailable)
+        self.ledger.available = True
+        self.assertEqual("", self.apiserver.row(offer.attempt).cancel_reason)
+        writes = self.ledger.writes
+        self.cancel(offer.attempt)
+        self.assertEqual(writes + 1, self.ledger.writes)
+        with self.ledger.engine.connect() as connection:
+            lines = connection.execute(select(audit.c.who, audit.c.action, audit.c.subject, audit.c.detail)).all()
+        self.assertEqual([("ada", "build.cancel", "hello", '{"build":"1","attempt":"1"}')], [tuple(x) for x in lines])
+
     def test_a_release_that_is_rolled_back_to_is_not_removed_meanwhile(self) -> None:
         self.patch(releasing, "KEPT_RELEASES", 1)
         for text in ("old", "new"):
@@ -1111,7 +1248,7 @@ class Publishing(LinkCase):
         old = self.apiserver.release_store.live_id("hello")
         assert old is not None
         asked = self.slow_disk()
-        activated = Deferred.fromCoroutine(self.apiserver.releasing.activate("hello", old))
+        activated = Deferred.fromCoroutine(self.apiserver.releasing.activate("hello", old, by=ADA, any_ref=False))
         builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(artifact=archive)))
         order = []
         while asked:

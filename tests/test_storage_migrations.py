@@ -11,10 +11,12 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from tests.storage_fixtures import NOW, add_build, add_project, database, run
+from twistedipc.builds.attempt import Result
 from twistedipc.builds.logs import Annotation, Lines, Progress, Record, StepEnded, StepStarted, Summary, encoder
-from twistedipc.storage import builds, logs, projects
+from twistedipc.storage import attempts, builds, logs, projects
 from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.migrations import upgrade
+from twistedipc.storage.migrations.versions.r0003_newest import down_revision as BEFORE_0003
 from twistedipc.storage.migrations.versions.r0005_bound_secrets import down_revision as BEFORE_0005
 from twistedipc.storage.rows import SaidRow
 from twistedipc.storage.tables import metadata
@@ -75,6 +77,7 @@ def test_what_builds_have_said_is_read_from_their_logs(tmp_path: Path) -> None:
                 data = encoder.encode(Lines(number, NOW, 0, [record])) + b"\n"
                 logs.append(connection, [ChunkItem(attempt=attempt, first=number, count=1, data=data)])
         connection.execute(text("DROP TABLE said"))
+        _without_columns_of_0003(connection)
         _without_columns_of_0005(connection)
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         upgrade(connection)
@@ -98,12 +101,46 @@ def test_secrets_that_there_are_stay_good_for_what_their_projects_say(tmp_path: 
     with database(tmp_path) as connection:
         add_project(connection)
         projects.set_secret(connection, "shop", "npm_token", b"sealed", NOW)
+        _without_columns_of_0003(connection)
         _without_columns_of_0005(connection)
         before = connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar_one()
         connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": BEFORE_0005})
         upgrade(connection)
         assert connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar_one() == before
         assert projects.sealed_secret(connection, "shop", "npm_token") == b"sealed"
+
+
+def test_when_refs_were_resolved_is_filled_in(tmp_path: Path) -> None:
+    """A database of before: an attempt that repeats another counts as that one."""
+    with database(tmp_path) as connection:
+        add_project(connection)
+        for name, commit in (("1-1", "a"), ("1-2", "a"), ("2-1", "b"), ("3-1", "")):
+            build, number = name.split("-")
+            if number == "1":
+                add_build(connection)
+            else:
+                builds.retry(connection, int(build), "ann", NOW + 50)
+            offered = NOW + int(build) * 10 + int(number)
+            assert attempts.offer(connection, name, name, "one", offered)
+            assert attempts.accept(connection, name, name, NOW)
+            result = Result(outcome="failed", lines=0, sha256="", started=NOW, ended=NOW, commit=commit)
+            assert attempts.finish(connection, name, name, result, True, NOW + 99)
+        _without_columns_of_0003(connection)
+        connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": BEFORE_0003})
+        upgrade(connection)
+        found = {row.name: row.resolved for build in (1, 2, 3) for row in builds.attempts(connection, build)}
+        assert found == {"1-1": NOW + 11, "1-2": NOW + 11, "2-1": NOW + 21, "3-1": None}
+        project, build_row = projects.get(connection, "shop"), builds.get(connection, 1)
+        assert project is not None
+        assert project.hold is None
+        assert build_row is not None
+        assert build_row.live is False
+
+
+def _without_columns_of_0003(connection: Connection) -> None:
+    for column in ("projects.hold", "builds.live", "attempts.resolved", "attempts.live"):
+        table, _, name = column.partition(".")
+        connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {name}"))
 
 
 def test_the_schema_is_postgresqls_as_well() -> None:

@@ -304,12 +304,65 @@ class Builds(World):
         assert build["attempts"][0]["release"] == made[1]
         assert build["release_url"] == "http://shop.localhost:8081/"
 
-    async def _released(self) -> int:
-        number = await self.build()
+    async def test_a_rollback_holds_the_releases(self) -> None:
+        made = [await self._released() for _ in range(2)]
+        at = "/api/v1/projects/shop/releases"
+        assert (await self.ask("GET", at)).json["held"] is None
+        await self.ask("POST", f"{at}/{made[0]}/activate")
+        waiting = await self._released()
+        listed = (await self.ask("GET", at)).json
+        assert (listed["held"]["by"], listed["held"]["release"]) == ("ada", made[0])
+        assert [each["state"] for each in listed["releases"]] == ["packed", "rolled_back", "live"]
+        assert "it waits: ada rolled shop back" in listed["releases"][0]["why"]
+        build = (await self.ask("GET", f"/api/v1/builds/{listed['releases'][0]['build']}")).json
+        assert build["attempts"][0]["release_state"] == "packed"
+        assert "twistedipc release resume shop" in build["attempts"][0]["release_why"]
+        reader = await self.token("ron", "read")
+        self.problem(await self.ask("POST", f"{at}/resume", token=reader), 403)
+        resumed = await self.ask("POST", f"{at}/resume", token=await self.token("bo", "build"))
+        assert (resumed.status, resumed.json["was_held"]) == (200, True)
+        assert (resumed.json["release"]["id"], resumed.json["release"]["state"]) == (waiting, "live")
+        assert (await self.ask("POST", f"{at}/resume")).json == {"was_held": False, "release": None}
+
+    async def test_only_an_admin_has_another_ref_go_live(self) -> None:
+        main = await self._released()
+        builder = await self.token("bo", "build")
+        refused = await self.ask("POST", "/api/v1/projects/shop/builds", {"ref": "fix", "live": True}, token=builder)
+        self.problem(refused, 403, "scope admin")
+        branch = await self._released(ref="fix")
+        at = "/api/v1/projects/shop/releases"
+        listed = (await self.ask("GET", at)).json["releases"]
+        assert [(each["id"], each["state"]) for each in listed] == [(branch, "packed"), (main, "live")]
+        assert "only builds of main, the project's own ref, go live by themselves" in listed[0]["why"]
+        self.problem(await self.ask("POST", f"{at}/{branch}/activate", token=builder), 403, "scope admin")
+        assert (await self.ask("POST", f"{at}/{branch}/activate")).status == 200
+        hotfix = await self._released(ref="fix", live=True)
+        listed = (await self.ask("GET", at)).json["releases"]
+        assert (listed[0]["id"], listed[0]["state"]) == (hotfix, "live")
+        build = (await self.ask("GET", f"/api/v1/builds/{listed[0]['build']}")).json
+        assert build["live"] is True
+
+    async def test_a_key_of_before_there_was_live_is_still_the_same_request(self) -> None:
+        body = {"ref": "main", "live": False}
+        first = await self.ask(
+            "POST", "/api/v1/projects/shop/builds", {"ref": "main"}, headers={"Idempotency-Key": "k"}
+        )
+        again = await self.ask("POST", "/api/v1/projects/shop/builds", body, headers={"Idempotency-Key": "k"})
+        assert (again.status, again.json["id"]) == (201, first.json["id"])
+        other = await self.ask(
+            "POST", "/api/v1/projects/shop/builds", {**body, "live": True}, headers={"Idempotency-Key": "k"}
+        )
+        self.problem(other, 422)
+
+    async def _released(self, **more: Any) -> int:
+        self.time += 1000
+        asked = await self.ask("POST", "/api/v1/projects/shop/builds", more)
+        assert asked.status == 201
+        number = asked.json["id"]
         name, lease = f"{number}-1", "ab" * 16
         await self.ledger.write(attempts.offer, name, lease, "b1", self.time)
         await self.ledger.write(attempts.accept, name, lease, self.time)
-        result = Result(outcome="succeeded", lines=0, sha256="", started=1, ended=2)
+        result = Result(outcome="succeeded", lines=0, sha256="", started=1, ended=2, commit="c" * 40)
         assert await self.ledger.write(attempts.finish, name, lease, result, True, self.time) is not None
 
         def create(connection: Any) -> int:
@@ -323,7 +376,7 @@ class Builds(World):
                 commit="c" * 40,
                 now=self.time,
             )
-            return releases.activate(connection, "shop", row.id, self.time).id
+            return releases.settle(connection, "shop", row.id, self.time).id
 
         return await self.ledger.write(create)
 

@@ -29,14 +29,15 @@ from twisted.web.resource import IResource, Resource
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.publish.releases import ReleaseStore
 from twistedipc.server.boundaries import LogEntry, StateChange, Waiting
+from twistedipc.server.dispatch import cancel
 from twistedipc.server.frames import deflated_frame, text_frame
 from twistedipc.server.logs import Run, run_of
 from twistedipc.server.releasing import NoSuchRelease
 from twistedipc.server.uploads import UploadGrants
-from twistedipc.storage import builds, releases, tokens
+from twistedipc.storage import releases, tokens
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.rows import AttemptRow, ReleaseRow, TokenRow
+from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow, TokenRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.web.auth import Tickets
 from twistedipc.web.context import WebContext
@@ -278,8 +279,8 @@ class TwinDispatch:
     def wake(self) -> None:
         self.woken += 1
 
-    async def cancel(self, build: int, reason: str) -> None:
-        await self._world.ledger.write(builds.request_cancel, build, reason, self._world.now())
+    async def cancel(self, build: int, reason: str, by: Actor) -> None:
+        await self._world.ledger.write(cancel, build, reason, by, self._world.now())
 
 
 class TwinFeed:
@@ -306,10 +307,16 @@ class TwinReleasing:
         waiting = [self.switching[build] for build in builds if build in self.switching]
         return waiting[0] if waiting else succeed(None)
 
-    async def activate(self, project: str, release: int) -> ReleaseRow:
+    async def activate(self, project: str, release: int, *, by: Actor, any_ref: bool) -> ReleaseRow:
         if await self._world.ledger.read(releases.get, project, release) is None:
             raise NoSuchRelease(f"{project} has no release {release}")
-        return await self._world.ledger.write(releases.activate, project, release, self._world.now())
+        return await self._world.ledger.write(
+            releases.activate, project, release, self._world.now(), who=by.who, any_ref=any_ref
+        )
+
+    async def resume(self, project: str, *, by: Actor) -> tuple[bool, ReleaseRow | None]:
+        hold, row = await self._world.ledger.write(releases.resume, project, self._world.now())
+        return hold is not None, row
 
     async def delete_project(self, project: str, delete: Callable[[Connection], bool]) -> bool:
         deleted = await self._world.ledger.write(delete)

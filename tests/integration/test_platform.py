@@ -17,7 +17,7 @@ import pytest
 
 from tests.attempt_folder import alive
 from tests.conftest import NOT_ON_THIS_MACHINE
-from tests.integration.platform import Platform, Problem, free_port, wait_for
+from tests.integration.platform import Platform, Problem, free_port, git, wait_for
 from tests.node import need_node, node_path
 from twistedipc.builds.logs import LogDigest, lines_decoder
 from twistedipc.runner.cgroup import NoCgroup, find_parent, group_of
@@ -113,6 +113,63 @@ def test_rolling_back_and_forth(platform: Platform) -> None:
     done = platform.command("rollback", "rolls", str(second["id"]))
     assert done.returncode == 0, done.stderr
     assert platform.released("rolls") == "<h1>ho</h1>\n"
+    # Somebody has gone back: what is built from now on waits until they say that it may go live.
+    platform.commit(repository, {".twistedipc.toml": GREETING[".twistedipc.toml"].replace('"hi"', '"hey"')})
+    found = platform.succeed(platform.build("rolls"))
+    assert "it waits" in found["reason"]
+    assert platform.released("rolls") == "<h1>ho</h1>\n"
+    listed = platform.command("releases", "rolls")
+    assert "no release of rolls goes live by itself since admin rolled it back" in listed.stderr
+    done = platform.command("release", "resume", "rolls")
+    assert "the newest that waited, is live now" in done.stderr
+    assert platform.released("rolls") == "<h1>hey</h1>\n"
+    # Without a number: to the one before.
+    done = platform.command("rollback", "rolls")
+    assert "twistedipc release resume rolls" in done.stderr
+    assert platform.released("rolls") == "<h1>ho</h1>\n"
+
+
+def test_an_older_commit_never_replaces_a_newer_one(platform: Platform) -> None:
+    """
+    A slow build of an old commit ended after a fast one of the new commit, and its site was live from then on; so did a
+    build of another branch, and an old build that was tried again.
+    """
+    gate = platform.folder / "gate"
+    page = "mkdir -p dist && git log -1 --format=%s > dist/index.html"
+    slow = f'[build]\nsteps = ["{page}", "while [ ! -e {gate} ]; do sleep 0.05; done"]\noutput = "dist"\n'
+    repository = platform.repository({".twistedipc.toml": slow})
+    platform.commit(repository, {}, "old")
+    platform.add_project("order", repository)
+    old = platform.build("order")
+    platform.wait(old, {"running"})
+    wait_for(
+        "the old commit is checked out", lambda: f"Commit {git(repository, 'rev-parse', 'HEAD')}" in platform.log(old)
+    )
+    platform.commit(repository, {".twistedipc.toml": slow.replace(str(gate), "/")}, "new")
+    platform.succeed(platform.build("order", ref="refs/heads/main"))
+    assert platform.released("order") == "new\n"
+    gate.touch()
+    found = platform.succeed(old)
+    assert "is newer" in found["reason"]
+    assert found["attempts"][0]["release_state"] == "superseded"
+    assert platform.released("order") == "new\n"
+    platform.api("POST", f"/api/v1/builds/{old}/retry")
+    found = platform.succeed(old)
+    assert "is newer" in found["reason"]
+    assert (found["attempt"], found["attempts"][1]["release_state"]) == (2, "superseded")
+    assert platform.released("order") == "new\n"
+    git(repository, "checkout", "-q", "-b", "feature/login")
+    platform.commit(repository, {}, "login")
+    found = platform.succeed(platform.build("order", ref="feature/login"))
+    assert "it is of feature/login, and only builds of main" in found["reason"]
+    assert platform.released("order") == "new\n"
+    platform.succeed(platform.build("order", ref="feature/login", live=True))
+    assert platform.released("order") == "login\n"
+    # A force push back to an older commit is meant: the ref leads there now.
+    git(repository, "checkout", "-q", "main")
+    git(repository, "reset", "-q", "--hard", "HEAD~1")
+    platform.succeed(platform.build("order"))
+    assert platform.released("order") == "old\n"
 
 
 def test_a_build_that_fails_says_where(platform: Platform) -> None:

@@ -40,8 +40,8 @@ from twistedipc.builds.attempt import (
 )
 from twistedipc.builds.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.logs import Batch
+from twistedipc.builds.messages import Final, Offer
 from twistedipc.builds.messages import HeldAttempt as HeldAttemptMessage
-from twistedipc.builds.messages import Offer
 from twistedipc.ipc import CreditWindow
 from twistedipc.ipc.stream import SendWindow
 from twistedipc.runner.journal import SHORTAGES, JournalReader, repair
@@ -354,6 +354,17 @@ class HeldAttempt:
         """What the builder says of it in a sync."""
         return HeldAttemptMessage(
             attempt=self.spec.attempt, lease=self.spec.lease, phase=self.phase.value, next=self._reader.next
+        )
+
+    def final(self, now: int) -> Final:
+        """The attempt's end, as it is told at ``now``. Only of one that has ended."""
+        assert self.result is not None
+        resolved = self.result.resolved
+        return Final(
+            attempt=self.spec.attempt,
+            lease=self.spec.lease,
+            result=msgspec.structs.replace(self.result, resolved=0),  # this machine's clock is nobody else's
+            resolved_ago=max(0, now - resolved) if resolved else None,
         )
 
     def begin(self, next: int, credit: CreditWindow) -> None:

@@ -542,9 +542,8 @@ class BuilderService(MultiService):
                 and not self._to_upload(held, now=float("inf"))
                 and (held.final_sent is None or held.final_sent + FINAL_INTERVAL < now)
             ):
-                assert held.result is not None
                 held.final_sent = now
-                link.send(m.Final(attempt=held.spec.attempt, lease=held.spec.lease, result=held.result))
+                link.send(held.final(self._now()))
                 crash_after_turn(self._reactor, CrashPoint.BUILDER_FINAL_SENT)
 
     def _pump_on(self) -> None:

@@ -97,6 +97,7 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
     subject: str  # the first line of its message
     author: str
     mirror: str = ""  # the folder of the mirror that has the commit
+    resolved: int = 0  # when the ref led to it, in milliseconds since the epoch; 0: the commit was given
 
 
 class Package(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -181,6 +182,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     started: int  # milliseconds since the epoch
     ended: int
     commit: str = ""
+    resolved: int = 0  # as in `Checkout`, by this machine's clock
     subject: str = ""
     author: str = ""
     steps: list[StepResult] = []

@@ -104,11 +104,15 @@ class Final(Message, frozen=True, kw_only=True, tag="final"):
     """
     The attempt has ended and all its records were sent. Answered by `FinalAck` once the apiserver has an equal,
     complete log and has committed the end; by `Resend` if it lacks records.
+
+    ``resolved_ago``: milliseconds since the ref was found to lead to the commit. It is an age, so that the clocks of
+    two machines are never compared. Without it the attempt has resolved nothing, or its builder can't tell.
     """
 
     attempt: AttemptName
     lease: Lease
     result: Result
+    resolved_ago: int | None = None
 
 
 class WantPermit(Message, frozen=True, kw_only=True, tag="want_permit"):

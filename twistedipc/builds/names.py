@@ -103,6 +103,24 @@ def ref(name: str) -> str:
     return name
 
 
+def spellings(name: str) -> frozenset[str]:
+    """
+    All ways to write a ref down that mean the same: ``main``, ``heads/main``, ``refs/heads/main``. A name alone is a
+    branch's, as it is for the checkout, which looks for a tag of this name only if there is no such branch.
+    """
+    for kind in ("heads", "tags"):
+        for prefix in (f"refs/{kind}/", f"{kind}/"):
+            if name.startswith(prefix):
+                return _spellings(kind, name.removeprefix(prefix))
+    return _spellings("heads", name)
+
+
+def _spellings(kind: str, short: str) -> frozenset[str]:
+    full = {f"{kind}/{short}", f"refs/{kind}/{short}"}
+    alone = kind == "heads" and not short.startswith(("heads/", "tags/", "refs/"))
+    return frozenset(full | {short} if alone else full)
+
+
 def repository(address: str, *, local: bool = False) -> str:
     """
     The address of a git repository: https, http, ssh or git, or ``user@host:path``; with ``local`` (an operator's

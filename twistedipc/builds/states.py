@@ -64,7 +64,8 @@ _R = ReleaseState
 
 #: state -> the states that may follow it directly. A release that was live can be made live again.
 RELEASE_TRANSITIONS: dict[ReleaseState, frozenset[ReleaseState]] = {
-    _R.PACKED: frozenset({_R.UPLOADING}),
+    # Superseded at once: when its build ended, something newer was live.
+    _R.PACKED: frozenset({_R.UPLOADING, _R.SUPERSEDED}),
     _R.UPLOADING: frozenset({_R.LIVE}),
     _R.LIVE: frozenset({_R.SUPERSEDED, _R.ROLLED_BACK}),
     _R.SUPERSEDED: frozenset({_R.LIVE}),

@@ -13,7 +13,7 @@ from twistedipc.builds.attempt import Published
 from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
-from twistedipc.cli.failures import ExitCode
+from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.logs import LogCheck, follow, read
 from twistedipc.cli.output import (
     between,
@@ -40,6 +40,7 @@ follow_option = click.option("-f", "--follow", "follow_log", is_flag=True, help=
 @click.argument("project")
 @click.option("--ref", help="Branch, tag, refs/… or commit (else the project's default).")
 @click.option("--no-publish", is_flag=True, help="Build only, publish nothing.")
+@click.option("--live", is_flag=True, help="Go live even if it is of another ref than the project's (admins only).")
 @click.option("--param", multiple=True, metavar="NAME=VALUE", help="A variable for this build; may be repeated.")
 @follow_option
 @color_option
@@ -49,13 +50,16 @@ def build(
     project: str,
     ref: str | None,
     no_publish: bool,
+    live: bool,
     param: tuple[str, ...],
     follow_log: bool,
     colour: bool | None,
     as_json: bool,
 ) -> None:
     """Ask for a build of PROJECT. With --follow, exit with 0 only if it succeeds and its log is complete."""
-    body = schemas.NewBuild(ref=ref, publish=not no_publish, parameters=pairs(param, "--param"))
+    if live and no_publish:
+        raise click.UsageError("--live and --no-publish contradict one another: what isn't published can't go live")
+    body = schemas.NewBuild(ref=ref, publish=not no_publish, live=live, parameters=pairs(param, "--param"))
     # The key makes it safe to ask again when the answer got lost: it is still one build.
     answer = client.post_once(path("projects", project, "builds"), body, uuid.uuid4().hex)
     made = answer.decode(schemas.Build)
@@ -133,6 +137,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
                 ("progress", _progress(attempt.progress)),
                 ("log", _log_summary(attempt)),
                 ("remarks", _remarks(attempt.annotations)),
+                ("release", _release(attempt)),
                 *(("published", _published(p)) for p in attempt.published),
             ]
         )
@@ -217,7 +222,19 @@ def show_log(client: Client, build_id: int, attempt: int, after: int, *, live: b
         note(f"build {build_id} {state.replace('_', ' ')}")
         if state != AttemptState.SUCCEEDED.value:
             return ExitCode.NOT_SUCCEEDED
+        _say_if_not_live(client, build_id, attempt)
     return code
+
+
+def _say_if_not_live(client: Client, build_id: int, attempt: int) -> None:
+    """A build that succeeded may have made a release that isn't live: whoever has waited for it wants to know."""
+    try:
+        found = client.get(path("builds", build_id)).decode(schemas.BuildDetail)
+    except Failure:
+        return  # it has succeeded all the same, and that is said
+    for made in found.attempts:
+        if made.number == attempt and made.release is not None and made.release_why:
+            note(f"release {made.release} isn't live: {made.release_why}")
 
 
 def _finish(code: ExitCode) -> None:
@@ -251,6 +268,13 @@ def _remarks(annotations: schemas.Annotations) -> str:
 def _published(published: Published) -> str:
     notice = f": {published.notice}" if published.notice else ""
     return f"{published.name}@{published.version} ({published.status}){notice}"
+
+
+def _release(attempt: schemas.Attempt) -> str:
+    if attempt.release is None or attempt.release_state is None:
+        return ""
+    state = f"{attempt.release}, {attempt.release_state.value.replace('_', ' ')}"
+    return f"{state}: {attempt.release_why}" if attempt.release_why else state
 
 
 def _log_summary(attempt: schemas.Attempt) -> str:

@@ -31,6 +31,7 @@ COMMANDS = {
     "retry": ("builds", "retry"),
     "releases": ("releases", "releases"),
     "rollback": ("releases", "rollback"),
+    "release": ("releases", "release"),
     "chaos": ("chaos.command", "chaos"),
 }
 

@@ -1,4 +1,4 @@
-"""`twistedipc releases` and `twistedipc rollback`: what is live, what was, and going back to it."""
+"""`twistedipc releases`, `rollback` and `release resume`: what is live, going back, and going on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import json_option, local_time, note, print_json, print_table, size
-from twistedipc.web.schemas import Release, Releases
+from twistedipc.web.schemas import Release, Releases, Resumed
 
 
 @click.command()
@@ -24,12 +24,13 @@ def releases(client: Client, project: str, as_json: bool) -> None:
         return
     found = answer.decode(Releases)
     print_table(
-        ("ID", "STATE", "BUILD", "COMMIT", "FILES", "SIZE", "MADE", "LAST LIVE SINCE"),
+        ("ID", "STATE", "BUILD", "REF", "COMMIT", "FILES", "SIZE", "MADE", "LAST LIVE SINCE", "WHY IT ISN'T LIVE"),
         [_row(release) for release in found.releases],
         empty=f"{project} has no releases yet",
     )
     if any(r.state is ReleaseState.LIVE for r in found.releases):
         note(f"live at {found.url}")
+    _say_if_held(project, found)
 
 
 @click.command()
@@ -37,20 +38,67 @@ def releases(client: Client, project: str, as_json: bool) -> None:
 @click.argument("project")
 @click.argument("release", type=click.IntRange(min=1), required=False)
 def rollback(client: Client, project: str, release: int | None) -> None:
-    """Make an earlier RELEASE of PROJECT live again: the one with this id, else the one before the live one."""
-    found = client.get(path("projects", project, "releases")).decode(Releases)
+    """Make an earlier RELEASE of PROJECT live again: the one with this id, else the one before the live one.
+
+    After that no release of PROJECT goes live by itself, until `twistedipc release resume PROJECT`.
+    """
     if release is None:
-        live = next((r for r in found.releases if r.state is ReleaseState.LIVE), None)
-        if live is None:
-            raise Failure(ExitCode.NOT_FOUND, f"{project} has no live release")
-        # Newest first: the first one that is older than the live one and was live itself.
-        once_live = (ReleaseState.SUPERSEDED, ReleaseState.ROLLED_BACK)
-        earlier = next((r for r in found.releases if r.id < live.id and r.state in once_live), None)
-        if earlier is None:
-            raise Failure(ExitCode.NOT_FOUND, f"{project} has no release before the live one ({live.id})")
-        release = earlier.id
+        release = _before_the_live_one(project, client.get(path("projects", project, "releases")).decode(Releases))
     client.post(path("projects", project, "releases", release, "activate"))
+    found = client.get(path("projects", project, "releases")).decode(Releases)
     note(f"release {release} of {project} is live at {found.url}")
+    _say_if_held(project, found)
+
+
+@click.group()
+def release() -> None:
+    """Let a project's releases go live again after a rollback."""
+
+
+@release.command()
+@with_client
+@click.argument("project")
+@json_option
+def resume(client: Client, project: str, as_json: bool) -> None:
+    """Let PROJECT's releases go live by themselves again. The newest one that waits goes live at once."""
+    answer = client.post(path("projects", project, "releases", "resume"))
+    if as_json:
+        print_json(answer)
+        return
+    done = answer.decode(Resumed)
+    if not done.was_held:
+        note(f"the releases of {project} weren't held: nothing has changed")
+    elif done.release is None:
+        note(f"releases of {project} go live by themselves again; none was waiting, so the live one stays")
+    else:
+        note(
+            f"releases of {project} go live by themselves again; release {done.release.id} "
+            f"(build {done.release.build}), the newest that waited, is live now"
+        )
+
+
+def _before_the_live_one(project: str, found: Releases) -> int:
+    live = next((r for r in found.releases if r.state is ReleaseState.LIVE), None)
+    if live is None:
+        raise Failure(ExitCode.NOT_FOUND, f"{project} has no live release")
+    # Only what was live itself: not what was built of another ref, nor what never came to be live.
+    earlier = [r for r in found.releases if r.activated is not None and _order(r) < _order(live)]
+    if not earlier:
+        raise Failure(ExitCode.NOT_FOUND, f"{project} has no release before the live one ({live.id})")
+    return max(earlier, key=_order).id
+
+
+def _order(release: Release) -> tuple[float, int, int]:
+    """The later the ref led to its commit, the newer is a release; `storage.releases` has the same."""
+    return (release.resolved or release.created).timestamp(), release.build, release.attempt
+
+
+def _say_if_held(project: str, found: Releases) -> None:
+    if found.held is not None:
+        note(
+            f"no release of {project} goes live by itself since {found.held.by} rolled it back to release "
+            f"{found.held.release} ({local_time(found.held.since)}): `twistedipc release resume {project}` ends that"
+        )
 
 
 def _row(release: Release) -> list[object]:
@@ -58,9 +106,11 @@ def _row(release: Release) -> list[object]:
         release.id,
         release.state.value,
         release.build,
+        release.ref,
         release.commit[:12],
         release.files,
         size(release.size),
         local_time(release.created),
         local_time(release.activated),
+        release.why,
     ]

@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
@@ -122,10 +123,10 @@ class ReleaseStore:
         file = self._histories.setdefault(project, HistoryFile(self._project(project)))
         return file.read() or History(live=frozenset(self._ids(project)))
 
-    def remove_old(self, project: str, keep: int = 10) -> list[int]:
-        """Delete all but the newest ``keep`` releases; never the live one. The ids of those deleted."""
+    def remove_old(self, project: str, keep: Collection[int]) -> list[int]:
+        """Delete all releases but those of ``keep``; never the live one. The ids of those deleted."""
         live = self.live_id(project)
-        old = [release_id for release_id in self._ids(project)[max(keep, 0) :] if release_id != live]
+        old = [release_id for release_id in self._ids(project) if release_id != live and release_id not in keep]
         for release_id in old:
             release = self._release(project, release_id)
             release.rename(release.with_name(f"{_DOOMED}{release_id}"))
@@ -136,7 +137,7 @@ class ReleaseStore:
         """Delete all releases of a project that is no more: its name may become another's."""
         folder = self._project(project)
         (folder / _LINK).unlink(missing_ok=True)
-        self.remove_old(project, keep=0)
+        self.remove_old(project, keep=())
         shutil.rmtree(folder, ignore_errors=True)
         self._histories.pop(project, None)
 

@@ -18,6 +18,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -144,9 +145,9 @@ class _Mirror:
         """The full commit id of a branch, a tag, or a commit id, in this order; None if the mirror has none such."""
         candidates = [f"refs/heads/{ref}", f"refs/tags/{ref}"]
         if ref.startswith(("refs/heads/", "refs/tags/")):
-            candidates.insert(0, ref)
-        if ref.startswith(("heads/", "tags/")):
-            candidates.append(f"refs/{ref}")
+            candidates = [ref]  # that is a full name, and means nothing else
+        elif ref.startswith(("heads/", "tags/")):
+            candidates.insert(0, f"refs/{ref}")  # as git has it; `names.spellings` counts on it
         if _SHORT_ID.match(ref.lower()):
             candidates.append(ref.lower())
         return next((found for found in map(self.commit, candidates) if found is not None), None)
@@ -237,6 +238,8 @@ def check_out(folder: Path) -> Checkout:
     lock = _lock_mirror(folder_of_mirror)
     try:
         git = _Git(lock, {**_defaults(), **os.environ})
+        # Taken while the mirror is locked: so the times of one builder are in the order in which the ref was read.
+        resolved = 0 if spec.commit else time.time_ns() // 1_000_000
         mirror, commit = _fetch(git, folder_of_mirror, spec)
         # In the working copy the setting is kept, so that the build's own use of git runs no hooks of a template.
         clone = ("clone", "--quiet", "--shared", "--no-checkout", "--template=", "-c", "core.hooksPath=/dev/null")
@@ -252,7 +255,9 @@ def check_out(folder: Path) -> Checkout:
     git.run(*at, "remote", "set-url", "origin", "--", spec.repository)
     described = git.ask(*at, "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%an%n%s", commit)
     author, _, subject = (described or "").rstrip("\n").partition("\n")
-    found = Checkout(commit=commit, subject=subject[:500], author=author[:200], mirror=str(mirror.folder))
+    found = Checkout(
+        commit=commit, subject=subject[:500], author=author[:200], mirror=str(mirror.folder), resolved=resolved
+    )
     print(f"Commit {commit}: {found.subject}", flush=True)
     if (work / ".gitmodules").exists():
         print("The repository has submodules: they aren't checked out.", flush=True)

@@ -312,6 +312,7 @@ class Course:
             started=self._started,
             ended=max(self._now(), self._started),
             commit=checkout.commit if checkout else "",
+            resolved=checkout.resolved if checkout else 0,
             subject=hide(checkout.subject) if checkout else "",
             author=hide(checkout.author) if checkout else "",
             steps=[replace(step, name=hide(step.name), command=hide(step.command)) for step in self._steps.results],

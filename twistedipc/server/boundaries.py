@@ -11,7 +11,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from twistedipc.server.shared import SharedBytes
-from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.rows import Actor, AttemptRow
 
 _T = TypeVar("_T")
 
@@ -237,8 +237,8 @@ class Dispatch(Protocol):
     def wake(self) -> None:
         """Something was queued: look whether a builder is free. Returns at once."""
 
-    def cancel(self, build: int, reason: str) -> Awaitable[None]:
+    def cancel(self, build: int, reason: str, by: Actor) -> Awaitable[None]:
         """
-        Make the cancellation durable, and tell the builder if one is at work. Raises `storage.builds.NotPossible`
-        if the build has ended already.
+        Make the cancellation ``by`` somebody durable, in one transaction with its record in the audit, and tell the
+        builder if one is at work. Raises `storage.builds.NotPossible` if the build has ended already.
         """

@@ -366,7 +366,9 @@ class BuilderLink:
             case m.Started():
                 self._launch(self._started(message), "a start")
             case m.Final():
-                self._launch(self._final(message), "an attempt's end")
+                # The time counts from here: what follows may wait for the ledger.
+                ago, now = message.resolved_ago, self._with.now()
+                self._launch(self._final(message, None if ago is None else now - ago), "an attempt's end")
             case m.Status():
                 self.slots, self.draining = message.slots, message.draining
                 self._builders.free()
@@ -614,16 +616,16 @@ class BuilderLink:
         self._with.logs.changed(live)
         self._builders.commits.add(live, added)
 
-    async def _final(self, final: m.Final) -> None:
+    async def _final(self, final: m.Final, resolved: int | None) -> None:
         if final.attempt in self._finishing:
             return
         self._finishing.add(final.attempt)
         try:
-            await self._finish(final)
+            await self._finish(final, resolved)
         finally:
             self._finishing.discard(final.attempt)
 
-    async def _finish(self, final: m.Final) -> None:
+    async def _finish(self, final: m.Final, resolved: int | None) -> None:
         ledger, result = self._with.ledger, final.result
         crash_point(CrashPoint.APISERVER_FINAL_RECEIVED)
         row = await self._builders.insist(lambda: ledger.read(attempts.get, final.attempt))
@@ -650,7 +652,7 @@ class BuilderLink:
             if not complete:
                 self._log.error("the log of {attempt} is not what its runner wrote", attempt=final.attempt)
             finished = await self._builders.insist(
-                lambda: self._with.releasing.finish(row, final.lease, result, complete),
+                lambda: self._with.releasing.finish(row, final.lease, result, complete, resolved),
             )
             if finished is None:
                 self.stop(final.attempt, final.lease)

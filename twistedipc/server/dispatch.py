@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable
 from functools import partial
 
+from sqlalchemy import Connection
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -23,9 +24,9 @@ from twistedipc.server.boundaries import StateFeed, Waiting
 from twistedipc.server.builders import BuilderLink, Builders
 from twistedipc.server.states import change_of
 from twistedipc.server.waiting import Reasons
-from twistedipc.storage import attempts, builds, projects
+from twistedipc.storage import attempts, audit, builds, projects
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
-from twistedipc.storage.rows import AttemptRow, OfferRow
+from twistedipc.storage.rows import Actor, AttemptRow, OfferRow
 
 #: Seconds for a builder to accept an offer: it has one small file to write.
 OFFER_EXPIRES = 10.0
@@ -91,9 +92,9 @@ class QueueDispatch:
         self._looking = True
         builders.launch(self._look(builders), "looking at the queue")
 
-    async def cancel(self, build: int, reason: str) -> None:
+    async def cancel(self, build: int, reason: str, by: Actor) -> None:
         """See `boundaries.Dispatch`."""
-        row = await self._ledger.write(builds.request_cancel, build, reason, self._now())
+        row = await self._ledger.write(cancel, build, reason, by, self._now())
         builders = self._builders
         if builders is None:
             return
@@ -179,6 +180,22 @@ class QueueDispatch:
     def _expire(self, builders: Builders, link: BuilderLink, row: AttemptRow) -> None:
         del self._expiring[row.lease]
         builders.launch(link.expire(row, OFFER_EXPIRES), "an offer's expiry")
+
+
+def cancel(connection: Connection, build: int, reason: str, by: Actor, now: int) -> AttemptRow:
+    """A cancellation and its record in the audit: both or neither. Raises as `builds.request_cancel` does."""
+    row = builds.request_cancel(connection, build, reason, now)
+    detail = {"build": str(row.build), "attempt": str(row.number)}
+    audit.record(
+        connection,
+        who=by.who,
+        address=by.address,
+        action="build.cancel",
+        subject=row.project,
+        detail=detail,
+        now=now,
+    )
+    return row
 
 
 def _best(builders: Builders, links: list[BuilderLink], attempt: str) -> BuilderLink | None:

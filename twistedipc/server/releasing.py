@@ -3,7 +3,8 @@ Ending an attempt, with its release: unpack beside the live one, commit, one ato
 at an attempt's end and by ``web`` when someone rolls back.
 
 The ledger says which release is live; the link on disk follows it. A crash between the commit and the switch is
-mended at the next start (`reconcile`), so a release is never half there and never forgotten.
+mended at the next start (`reconcile`), so a release is never half there and never forgotten. Which release goes live by
+itself is decided by ``storage.releases``, in the transaction that ends the attempt.
 """
 
 from __future__ import annotations
@@ -18,16 +19,17 @@ from twisted.logger import Logger
 
 from twistedipc.builds.attempt import ArtifactFile, Result
 from twistedipc.builds.crashpoints import CrashPoint, crash_point
-from twistedipc.builds.states import TERMINAL
+from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState
 from twistedipc.publish.archive import BadArchive
 from twistedipc.publish.releases import NotUnpacked, ReleaseStore
 from twistedipc.server.boundaries import InThread
-from twistedipc.storage import artifacts, attempts, builds, projects, releases
+from twistedipc.server.standing import standing
+from twistedipc.storage import artifacts, attempts, audit, builds, projects, releases
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.rows import AttemptRow, ReleaseRow
+from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
 
-#: How many releases of a project are kept on disk.
+#: How many releases of a project are kept on disk, of each kind that `releases.to_keep` knows.
 KEPT_RELEASES = 10
 
 
@@ -57,10 +59,14 @@ class Releasing:
         # The builds whose end is being committed and whose release isn't live yet, and who waits for that.
         self._switching: dict[int, list[Deferred[None]]] = {}
 
-    async def finish(self, row: AttemptRow, lease: str, result: Result, complete: bool) -> AttemptRow | None:
+    async def finish(
+        self, row: AttemptRow, lease: str, result: Result, complete: bool, resolved: int | None
+    ) -> AttemptRow | None:
         """
-        Commit the attempt's end, and make its release live if it has one to make. None: the lease is not good.
-        Raises `LedgerUnavailable`; asking again goes on where it stopped.
+        Commit the attempt's end, and make its release live if it has one to make that may go live by itself. None: the
+        lease is not good. Raises `LedgerUnavailable`; asking again goes on where it stopped.
+
+        :param resolved: when the ref led to the commit, in milliseconds since the epoch, as far as it is known.
         """
         release: ReleaseRow | None = None
         if result.outcome == "succeeded" and result.artifact is not None and await self._to_be_released(row):
@@ -73,9 +79,11 @@ class Releasing:
         if release is not None:
             self._switching.setdefault(row.build, [])
         try:
-            finished = await self._ledger.write(_finish, row, lease, result, complete, release, self._now())
+            finished = await self._ledger.write(_finish, row, lease, result, complete, resolved, release, self._now())
             crash_point(CrashPoint.APISERVER_END_COMMITTED)
             if finished is not None and release is not None:
+                if finished.state is AttemptState.SUCCEEDED and finished.reason:
+                    self._log.info("{attempt}: {reason}", attempt=row.name, reason=finished.reason)
                 async with self._alone(row.project):
                     followed = await self._follow(row.project)
                     self._is_switched(row.build)
@@ -103,17 +111,41 @@ class Releasing:
         for waiting in self._switching.pop(build, ()):
             waiting.callback(None)
 
-    async def activate(self, project: str, release: int) -> ReleaseRow:
-        """Make this release the live one: roll back, or forth. Raises `NoSuchRelease`, `LedgerUnavailable`."""
+    async def activate(self, project: str, release: int, *, by: Actor, any_ref: bool) -> ReleaseRow:
+        """
+        Make this release the live one: roll back, or forth. ``by`` does it, and may do it with a release of any ref or
+        not. Raises `NoSuchRelease`, `NotOwnRef`, `LedgerUnavailable`.
+        """
         # From the look to the switch: between them another's going live could remove the files of an old release.
         async with self._alone(project):
             row = await self._ledger.read(releases.get, project, release)
             if row is None or not await self._in_thread(self._release_store.has, project, release):
                 raise NoSuchRelease(f"{project} has no release {release}, or its files have been removed")
-            row = await self._ledger.write(releases.activate, project, release, self._now())
+            row = await self._ledger.write(_activate, project, release, self._now(), by, any_ref)
             if await self._follow(project):
                 await self._remove_old(project)
         return row
+
+    async def resume(self, project: str, *, by: Actor) -> tuple[bool, ReleaseRow | None]:
+        """
+        Lift the project's hold, and make the newest release live that waits for it: whether there was a hold, and the
+        release. Raises `NotFound`, `LedgerUnavailable`.
+        """
+        async with self._alone(project):
+            gone: set[int] = set()
+            for waiting in await self._ledger.read(releases.waiting, project):
+                if await self._in_thread(self._release_store.has, project, waiting.id):
+                    break
+                self._log.error(
+                    "release {id} of {project} waited to go live, but its files are gone",
+                    id=waiting.id,
+                    project=project,
+                )
+                gone.add(waiting.id)
+            lifted, row = await self._ledger.write(_resume, project, self._now(), frozenset(gone), by)
+            if row is not None and await self._follow(project):
+                await self._remove_old(project)
+        return lifted, row
 
     async def delete_project(self, project: str, delete: Callable[[Connection], bool]) -> bool:
         """
@@ -196,7 +228,8 @@ class Releasing:
     async def _remove_old(self, project: str) -> None:
         """Delete the releases that are too many; whoever calls is alone with the project."""
         try:
-            await self._in_thread(self._release_store.remove_old, project, KEPT_RELEASES)
+            keep = await self._ledger.read(releases.to_keep, project, KEPT_RELEASES)
+            await self._in_thread(self._release_store.remove_old, project, keep)
         except (OSError, NotUnpacked) as error:
             self._log.error(
                 "old releases of {project} can't be deleted (they will be with the next): {error}",
@@ -236,13 +269,39 @@ def _finish(
     lease: str,
     result: Result,
     complete: bool,
+    resolved: int | None,
     release: ReleaseRow | None,
     now: int,
 ) -> AttemptRow | None:
     """The end and the release's going live are one transaction: neither is there without the other."""
     before = attempts.get(connection, row.name)
-    finished = attempts.finish(connection, row.name, lease, result, complete, now)
+    finished = attempts.finish(connection, row.name, lease, result, complete, now, resolved)
     ended_now = before is not None and before.state not in TERMINAL  # a repeated end must not switch again
-    if finished is not None and release is not None and ended_now:
-        releases.activate(connection, row.project, release.id, now)
-    return finished
+    if finished is None or release is None or not ended_now:
+        return finished
+    settled = releases.settle(connection, row.project, release.id, now)
+    about = standing(connection, row.project)
+    if settled.state is not ReleaseState.LIVE and about is not None:
+        reason = f"release {settled.id} isn't live: {about.why_not_live(settled, now)}"
+        attempts.note_release(connection, row.name, reason)
+    return attempts.get(connection, row.name)
+
+
+def _activate(connection: Connection, project: str, release: int, now: int, by: Actor, any_ref: bool) -> ReleaseRow:
+    row = releases.activate(connection, project, release, now, who=by.who, any_ref=any_ref)
+    _record(connection, "release.activate", project, row, by, now)
+    return row
+
+
+def _resume(
+    connection: Connection, project: str, now: int, gone: frozenset[int], by: Actor
+) -> tuple[bool, ReleaseRow | None]:
+    hold, row = releases.resume(connection, project, now, gone)
+    if hold is not None:
+        _record(connection, "release.resume", project, row, by, now)
+    return hold is not None, row
+
+
+def _record(connection: Connection, action: str, project: str, row: ReleaseRow | None, by: Actor, now: int) -> None:
+    detail = {} if row is None else {"release": str(row.id)}
+    audit.record(connection, who=by.who, address=by.address, action=action, subject=project, detail=detail, now=now)

@@ -118,8 +118,18 @@ def next_queued(connection: Connection, limit: int, exclude: frozenset[str]) -> 
 # -- the queue: for `builds`, which queues attempts and cancels them --------------------------------------------------
 
 
-def queue(connection: Connection, build: int, number: int, *, requested_by: str, commit: str, now: int) -> None:
-    """Add an attempt to the queue."""
+def queue(
+    connection: Connection,
+    build: int,
+    number: int,
+    *,
+    requested_by: str,
+    live: bool,
+    now: int,
+    commit: str = "",
+    resolved: int | None = None,
+) -> None:
+    """Add an attempt to the queue; of this ``commit``, to which the ref led at ``resolved``, if it repeats another."""
     connection.execute(
         insert(attempts).values(
             build_id=build,
@@ -132,6 +142,8 @@ def queue(connection: Connection, build: int, number: int, *, requested_by: str,
             cancel_reason="",
             created=now,
             commit_id=commit,
+            resolved=resolved,
+            live=live,
             subject="",
             author="",
             next_record=1,
@@ -283,11 +295,20 @@ def reconnected(connection: Connection, attempt: str, lease: str, phase: Attempt
 
 
 def finish(
-    connection: Connection, attempt: str, lease: str, result: Result, complete: bool, now: int
+    connection: Connection,
+    attempt: str,
+    lease: str,
+    result: Result,
+    complete: bool,
+    now: int,
+    resolved: int | None = None,
 ) -> AttemptRow | None:
     """
     → the result's outcome, with all that the result tells; ``complete``: the stored log has been verified against
     it. If this lease's attempt has ended already, its row, unchanged.
+
+    :param resolved: when the ref led to the commit, as far as the builder can tell. It was not before the offer and
+        not after now, whatever is said; an attempt that repeats another keeps what that one had found.
     """
     outcome = _S(result.outcome)
     values: dict[str, Any] = {
@@ -303,12 +324,26 @@ def finish(
     for column, value in (("commit_id", result.commit), ("subject", result.subject), ("author", result.author)):
         if value:
             values[column] = text(value)
+    if result.commit:
+        since = func.coalesce(attempts.c.offered, attempts.c.created)
+        said = None if resolved is None else min(integer(resolved), now)
+        known = since if said is None else case((since > said, since), else_=said)
+        values["resolved"] = func.coalesce(attempts.c.resolved, known)
     row = _change(connection, attempt, lease=lease, before=_PREDECESSORS[outcome] & _HELD, after=outcome, **values)
     if row is None:
         return _already(connection, attempt, lease, TERMINAL)
     _replace_steps(connection, attempt, result.steps)
     _end_steps(connection, attempt, outcome, integer(result.ended))
     return get(connection, attempt)
+
+
+def note_release(connection: Connection, attempt: str, reason: str) -> None:
+    """Say of an attempt that has succeeded why its release isn't live."""
+    connection.execute(
+        update(attempts)
+        .where(*_is(attempt), attempts.c.state == _S.SUCCEEDED, attempts.c.reason == "")
+        .values(reason=text(reason))
+    )
 
 
 def lose(connection: Connection, attempt: str, lease: str, reason: str, now: int) -> AttemptRow | None:
@@ -494,6 +529,8 @@ def _row(row: Row[Any], taken: list[StepResult]) -> AttemptRow:
         started=row.started,
         ended=row.ended,
         commit=row.commit_id,
+        resolved=row.resolved,
+        live=row.live,
         subject=row.subject,
         author=row.author,
         lines=row.lines,

@@ -56,6 +56,7 @@ def create(
     project: str,
     ref: str,
     publish: bool,
+    live: bool = False,
     parameters: dict[str, str],
     requested_by: str,
     now: int,
@@ -78,6 +79,7 @@ def create(
             project_id=project_id,
             ref=ref,
             publish=publish,
+            live=live,
             parameters=to_json(parameters),
             requested_by=requested_by,
             created=now,
@@ -86,7 +88,7 @@ def create(
         )
         .returning(builds.c.id)
     ).scalar_one()
-    attempt_queries.queue(connection, build, 1, requested_by=requested_by, commit="", now=now)
+    attempt_queries.queue(connection, build, 1, requested_by=requested_by, live=live, now=now)
     if idempotency is not None:
         _remember(connection, project_id, idempotency, build, now)
     return _existing(connection, build), True
@@ -156,10 +158,12 @@ def position(connection: Connection, build: int) -> int | None:
     ).scalar_one()
 
 
-def retry(connection: Connection, build: int, requested_by: str, now: int) -> AttemptRow:
+def retry(connection: Connection, build: int, requested_by: str, now: int, *, live: bool = False) -> AttemptRow:
     """
     Queue another attempt, of the commit that the newest one had found (else of the ref). Raises `NotFound`, and
     `NotPossible` while the newest goes on.
+
+    :param live: whoever asks may have a release of another ref go live: the attempt may, if its build may.
     """
     row = _existing(connection, build)
     if row.state not in TERMINAL:
@@ -173,7 +177,17 @@ def retry(connection: Connection, build: int, requested_by: str, now: int) -> At
     )
     if not changed.rowcount:
         raise NotPossible(f"build {build} is being tried again already")
-    attempt_queries.queue(connection, build, number, requested_by=requested_by, commit=row.commit, now=now)
+    before = attempt_queries.get(connection, attempt_name(build, row.attempt))
+    attempt_queries.queue(
+        connection,
+        build,
+        number,
+        requested_by=requested_by,
+        live=live and row.live,
+        commit=row.commit,
+        resolved=before.resolved if before is not None and row.commit else None,
+        now=now,
+    )
     attempt = attempt_queries.get(connection, attempt_name(build, number))
     if attempt is None:
         raise NotFound(f"there is no build {build}")
@@ -247,6 +261,7 @@ _SELECT = (
         projects.c.name.label("project"),
         builds.c.ref,
         builds.c.publish,
+        builds.c.live,
         builds.c.parameters,
         builds.c.requested_by,
         builds.c.created,
@@ -274,6 +289,7 @@ def _row(row: Any) -> BuildRow:
         project=row.project,
         ref=row.ref,
         publish=row.publish,
+        live=row.live,
         parameters=from_json(row.parameters, dict[str, str]),
         requested_by=row.requested_by,
         created=row.created,

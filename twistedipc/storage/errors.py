@@ -30,6 +30,10 @@ class NotPossible(Exception):
     """It exists, and in its present state this can't be done to it."""
 
 
+class NotOwnRef(Exception):
+    """The release is of another ref than the project's own, and the caller may not make such a one live."""
+
+
 class NameTaken(Exception):
     """Another project has this name."""
 

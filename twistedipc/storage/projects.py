@@ -20,7 +20,7 @@ from twistedipc.builds.attempt import Publish
 from twistedipc.builds.states import TERMINAL
 from twistedipc.storage.columns import from_json, to_json
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
-from twistedipc.storage.rows import ProjectRow
+from twistedipc.storage.rows import Hold, ProjectRow
 from twistedipc.storage.tables import builds, idempotency, projects, secrets, token_projects
 
 #: The secrets that a project may have. Each is given to exactly one kind of step; see ``publish``.
@@ -211,6 +211,7 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
             timeout=row.timeout,
             idle_timeout=row.idle_timeout,
             secrets=kept.get(row.id, []),
+            hold=None if row.hold is None else from_json(row.hold, Hold),
             created=row.created,
             updated=row.updated,
         )

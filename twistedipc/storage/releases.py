@@ -1,20 +1,32 @@
 """
 The ledger's releases: which there are of a project, and which one is live. Functions for `Ledger.read` and
 `Ledger.write`; ``storage`` layer. What is on disk is ``publish.releases``; the ledger is right where they differ.
+
+**What goes live by itself** (`settle`): a release of the project's own ref, or one that was asked for to go live; if it
+is newer than the live one; and unless the project is held. What is newer is decided by *when the ref led to the
+commit*, not by when a build was asked for or ended: a slow build of an old commit never replaces a newer one, a build
+that is tried again counts as when it was first tried, and after a force push the commit that the ref leads to now is
+the newest, whatever its ancestors are.
+
+**A project is held** (`activate`) when somebody makes an older release live: they have seen something in the newer one.
+From then on releases wait, until somebody lifts the hold (`resume`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, select, update
+from sqlalchemy import Connection, Row, and_, insert, or_, select, update
 
-from twistedipc.builds.states import ReleaseState, check_release
-from twistedipc.storage.columns import attempt_name, integer, split_attempt
-from twistedipc.storage.errors import NotFound
+from twistedipc.builds import names
+from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState, check_release
+from twistedipc.storage.columns import attempt_name, integer, split_attempt, text, to_json
+from twistedipc.storage.errors import NotFound, NotOwnRef
+from twistedipc.storage.projects import get as get_project
 from twistedipc.storage.projects import live_id
-from twistedipc.storage.rows import ReleaseRow
-from twistedipc.storage.tables import projects, releases
+from twistedipc.storage.rows import Hold, ProjectRow, ReleaseRow
+from twistedipc.storage.tables import attempts, builds, projects, releases
 
 #: What a release that isn't live yet goes through on its way there.
 _TO_LIVE: dict[ReleaseState, tuple[ReleaseState, ...]] = {
@@ -53,7 +65,7 @@ def create(
             sha256=sha256,
             files=integer(files),
             size=integer(size),
-            commit_id=commit,
+            commit_id=text(commit),
             state=ReleaseState.PACKED,
             created=now,
         )
@@ -61,31 +73,138 @@ def create(
     return _row(connection.execute(_SELECT.where(which)).one())
 
 
-def activate(connection: Connection, project: str, release_id: int, now: int) -> ReleaseRow:
+# -- which one is live -----------------------------------------------------------------------------------------------
+
+
+def newer(one: ReleaseRow, other: ReleaseRow, now: int) -> bool:
     """
-    Make the release live. The one that was live becomes superseded or, if it is the newer one, rolled back.
-    Nothing changes if it is live already. Raises `NotFound`.
+    Whether ``one`` is newer than ``other``: its ref led to its commit later. Of two attempts that repeat the same, the
+    later one is newer.
     """
-    wanted = get(connection, project, release_id)
-    if wanted is None:
-        raise NotFound(f"project {project} has no release {release_id}")
+    if other.resolved is not None and other.resolved > now:
+        # The clock has been set back since: then only the order in which builds were asked for is left.
+        return (one.build, one.number) > (other.build, other.number)
+    return _order(one) > _order(other)
+
+
+def _order(release: ReleaseRow) -> tuple[int, int, int]:
+    resolved = release.created if release.resolved is None else release.resolved
+    return resolved, release.build, release.number
+
+
+def is_own(release: ReleaseRow, project: ProjectRow) -> bool:
+    """Whether the release is of the project's own ref, however that is written."""
+    return release.ref in names.spellings(project.default_ref)
+
+
+def settle(connection: Connection, project: str, release_id: int, now: int) -> ReleaseRow:
+    """
+    The build of a packed release has ended, and well: it becomes live, or superseded if something newer is live, or
+    stays packed if it may not go live by itself. Raises `NotFound`.
+    """
+    release, about = _existing(connection, project, release_id), _project(connection, project)
+    if release.state is not ReleaseState.PACKED or not (release.may_go_live or is_own(release, about)):
+        return release
+    former = live(connection, project)
+    if former is not None and not newer(release, former, now):
+        _step(connection, release.id, release.state, ReleaseState.SUPERSEDED)
+        return _existing(connection, project, release_id)
+    if about.hold is not None:
+        return release
+    return _go_live(connection, release, former, now)
+
+
+def activate(
+    connection: Connection, project: str, release_id: int, now: int, *, who: str, any_ref: bool = True
+) -> ReleaseRow:
+    """
+    Somebody makes the release live. The one that was live becomes superseded or, if it is the newer one, rolled back:
+    then the project is held from now on, in the name of ``who``. Nothing changes if it is live already.
+
+    :param any_ref: they may do that with a release of another ref that was never live. Raises `NotOwnRef` if they
+        may not, and `NotFound`.
+    """
+    wanted, about = _existing(connection, project, release_id), _project(connection, project)
     if wanted.state is ReleaseState.LIVE:
         return wanted
+    if wanted.activated is None and not (any_ref or wanted.may_go_live or is_own(wanted, about)):
+        raise NotOwnRef(
+            f"release {wanted.id} is of {wanted.ref}, not of {about.default_ref}, the own ref of {project}: "
+            "making it live needs a token with the scope admin"
+        )
     former = live(connection, project)
+    if former is not None and not newer(wanted, former, now) and about.hold is None:
+        _set_hold(connection, project, Hold(who=text(who), time=now, release=wanted.id))
+    return _go_live(connection, wanted, former, now)
+
+
+def resume(
+    connection: Connection, project: str, now: int, gone: frozenset[int] = frozenset()
+) -> tuple[Hold | None, ReleaseRow | None]:
+    """
+    Lift the hold, and make the newest release live that waits for it. The hold that there was, and the release that
+    is live by this; None if there was none. ``gone``: those whose files are gone. Raises `NotFound`.
+    """
+    hold = _project(connection, project).hold
+    if hold is None:
+        return None, None
+    _set_hold(connection, project, None)
+    ready = [release for release in waiting(connection, project) if release.id not in gone]
+    if not ready:
+        return hold, None
+    return hold, _go_live(connection, ready[0], live(connection, project), now)
+
+
+def waiting(connection: Connection, project: str) -> list[ReleaseRow]:
+    """The project's releases that would be live if they had come while it wasn't held, newest first."""
+    about = get_project(connection, project)
+    if about is None:
+        return []
+    own = or_(builds.c.ref.in_(sorted(names.spellings(about.default_ref))), attempts.c.live)
+    query = _SELECT.where(
+        releases.c.project_id == about.id,
+        releases.c.state == ReleaseState.PACKED,
+        attempts.c.state == AttemptState.SUCCEEDED,
+        own,
+    )
+    return sorted((_row(row) for row in connection.execute(query)), key=_order, reverse=True)
+
+
+def _go_live(connection: Connection, wanted: ReleaseRow, former: ReleaseRow | None, now: int) -> ReleaseRow:
     if former is not None:
-        newer = wanted.id > former.id
-        _step(connection, former.id, former.state, ReleaseState.SUPERSEDED if newer else ReleaseState.ROLLED_BACK)
+        replaced = newer(wanted, former, now)
+        _step(connection, former.id, former.state, ReleaseState.SUPERSEDED if replaced else ReleaseState.ROLLED_BACK)
     state: ReleaseState = wanted.state
     for following in _TO_LIVE[state]:
         _step(connection, wanted.id, state, following)
         state = following
     connection.execute(update(releases).where(releases.c.id == wanted.id).values(activated=now))
-    return _existing(connection, project, release_id)
+    for other in waiting(connection, wanted.project):
+        if not newer(other, wanted, now):
+            _step(connection, other.id, other.state, ReleaseState.SUPERSEDED)
+    return _existing(connection, wanted.project, wanted.id)
+
+
+def _set_hold(connection: Connection, project: str, hold: Hold | None) -> None:
+    connection.execute(
+        update(projects)
+        .where(projects.c.name == project, projects.c.deleted.is_(None))
+        .values(hold=None if hold is None else to_json(hold))
+    )
+
+
+# -- looking ---------------------------------------------------------------------------------------------------------
 
 
 def list_all(connection: Connection, project: str) -> list[ReleaseRow]:
     """The project's releases, newest first."""
     query = _SELECT.where(projects.c.name == project).order_by(releases.c.id.desc())
+    return [_row(row) for row in connection.execute(query)]
+
+
+def of_build(connection: Connection, build: int) -> list[ReleaseRow]:
+    """The releases that a build's attempts have made, oldest first."""
+    query = _SELECT.where(releases.c.build_id == integer(build)).order_by(releases.c.number)
     return [_row(row) for row in connection.execute(query)]
 
 
@@ -101,11 +220,39 @@ def live(connection: Connection, project: str) -> ReleaseRow | None:
     return None if found is None else _row(found)
 
 
+def to_keep(connection: Connection, project: str, count: int) -> frozenset[int]:
+    """
+    Whose files are kept: the live release, and those whose attempt goes on; and the newest ``count`` each of those
+    that were live once (to roll back to), that wait to go live, and of all others. So what is built often, of other
+    refs say, takes no place from what somebody may roll back to.
+    """
+    about = get_project(connection, project)
+    if about is None:
+        return frozenset()
+    mine = _SELECT.where(releases.c.project_id == about.id)
+    once_live = releases.c.activated.is_not(None)
+    queries = (
+        mine.where(releases.c.state == ReleaseState.LIVE),
+        mine.where(attempts.c.state.not_in(sorted(TERMINAL))),
+        mine.where(once_live).order_by(releases.c.activated.desc(), releases.c.id.desc()).limit(count),
+        mine.where(releases.c.activated.is_(None)).order_by(releases.c.id.desc()).limit(count),
+    )
+    found: Iterable[int] = (row.id for query in queries for row in connection.execute(query))
+    return frozenset(found) | {release.id for release in waiting(connection, project)[:count]}
+
+
 def _existing(connection: Connection, project: str, release_id: int) -> ReleaseRow:
     release = get(connection, project, release_id)
     if release is None:
         raise NotFound(f"project {project} has no release {release_id}")
     return release
+
+
+def _project(connection: Connection, name: str) -> ProjectRow:
+    project = get_project(connection, name)
+    if project is None:
+        raise NotFound(f"there is no project {name}")
+    return project
 
 
 def _step(connection: Connection, release_id: int, before: ReleaseState, after: ReleaseState) -> None:
@@ -115,8 +262,18 @@ def _step(connection: Connection, release_id: int, before: ReleaseState, after: 
     )
 
 
-_SELECT = select(releases, projects.c.name.label("project")).join(
-    projects, and_(projects.c.id == releases.c.project_id, projects.c.deleted.is_(None))
+_SELECT = (
+    select(
+        releases,
+        projects.c.name.label("project"),
+        builds.c.ref,
+        attempts.c.live.label("may_go_live"),
+        attempts.c.state.label("made_by"),
+        attempts.c.resolved,
+    )
+    .join(projects, and_(projects.c.id == releases.c.project_id, projects.c.deleted.is_(None)))
+    .join(builds, builds.c.id == releases.c.build_id)
+    .join(attempts, and_(attempts.c.build_id == releases.c.build_id, attempts.c.number == releases.c.number))
 )
 
 
@@ -125,7 +282,12 @@ def _row(row: Row[Any]) -> ReleaseRow:
         id=row.id,
         project=row.project,
         build=row.build_id,
+        number=row.number,
         attempt=attempt_name(row.build_id, row.number),
+        ref=row.ref,
+        may_go_live=row.may_go_live,
+        made_by=AttemptState(row.made_by),
+        resolved=row.resolved,
         sha256=row.sha256,
         files=row.files,
         size=row.size,

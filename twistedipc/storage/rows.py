@@ -17,6 +17,21 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The base of all rows."""
 
 
+class Actor(Row, frozen=True, kw_only=True):
+    """Who does something, for the audit."""
+
+    who: str  # the token's name
+    address: str | None = None  # from where; None where it isn't by HTTP
+
+
+class Hold(Row, frozen=True, kw_only=True):
+    """Somebody has rolled a project back: until it is lifted, no release goes live by itself."""
+
+    who: str  # the token's name
+    time: int
+    release: int  # the older release that was made live
+
+
 class ProjectRow(Row, frozen=True, kw_only=True):
     """A project: a repository and how it is built and published."""
 
@@ -29,6 +44,7 @@ class ProjectRow(Row, frozen=True, kw_only=True):
     timeout: float  # seconds
     idle_timeout: float
     secrets: list[str]  # the names of the secrets that are set; their values are never in a row
+    hold: Hold | None  # releases don't go live by themselves
     created: int
     updated: int
 
@@ -63,6 +79,7 @@ class BuildRow(Row, frozen=True, kw_only=True):
     project: str
     ref: str
     publish: bool
+    live: bool  # asked for to go live, whatever its ref
     parameters: dict[str, str]
     requested_by: str  # the token's name
     created: int
@@ -95,6 +112,8 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     started: int | None
     ended: int | None
     commit: str
+    resolved: int | None  # when the ref led to the commit; None as long as there is none
+    live: bool  # its release may go live, whatever its build's ref
     subject: str
     author: str
     lines: int | None  # from the end on: how many records the log has
@@ -144,12 +163,17 @@ class ArtifactRow(Row, frozen=True, kw_only=True):
 
 
 class ReleaseRow(Row, frozen=True, kw_only=True):
-    """A static release of a project."""
+    """A static release of a project, with what decides whether it goes live."""
 
     id: int
     project: str
     build: int
+    number: int  # the attempt's
     attempt: str
+    ref: str  # the build's
+    may_go_live: bool  # whatever its ref
+    made_by: AttemptState  # how its attempt is, or has ended
+    resolved: int | None  # when the ref led to the commit; None before the attempt's end
     sha256: str  # of its archive
     files: int
     size: int  # bytes, unpacked

@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -49,6 +50,7 @@ projects = Table(
     Column("created", BigInteger, nullable=False),
     Column("updated", BigInteger, nullable=False),
     Column("deleted", BigInteger, comment="null: it exists; else since when it doesn't, for anyone"),
+    Column("hold", Text, comment="null: releases go live by themselves; else JSON: storage.rows.Hold"),
     sqlite_autoincrement=True,
 )
 Index(
@@ -99,6 +101,7 @@ builds = Table(
     Column("project_id", ForeignKey("projects.id"), nullable=False),
     Column("ref", Text, nullable=False),
     Column("publish", Boolean, nullable=False, comment="false: only build, whatever the project publishes"),
+    Column("live", Boolean, nullable=False, server_default=false(), comment="asked to go live though of another ref"),
     Column("parameters", Text, nullable=False, comment="JSON: variable -> value, for the steps"),
     Column("requested_by", Text, nullable=False, comment="the token's name"),
     Column("created", BigInteger, nullable=False),
@@ -126,6 +129,8 @@ attempts = Table(
     Column("started", BigInteger, comment="by the builder's clock"),
     Column("ended", BigInteger, comment="by the builder's clock, if a builder said so"),
     Column("commit_id", Text, nullable=False, comment="full; empty: not known yet"),
+    Column("resolved", BigInteger, comment="when the ref led to the commit, by our clock; null: no commit yet"),
+    Column("live", Boolean, nullable=False, server_default=false(), comment="may go live though of another ref"),
     Column("subject", Text, nullable=False, comment="the commit message's first line"),
     Column("author", Text, nullable=False, comment="the commit's"),
     Column("next_record", BigInteger, nullable=False, comment="the number after the last record in log_chunks"),

@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from twistedipc.storage import audit
-from twistedipc.storage.rows import BuildRow, ProjectRow, TokenRow
+from twistedipc.storage.rows import Actor, BuildRow, ProjectRow, TokenRow
 from twistedipc.web.auth import Authentication
 from twistedipc.web.channel import BoundedRequest
 from twistedipc.web.context import WebContext
@@ -44,6 +44,11 @@ class Call(Generic[Q_co, B_co]):
         """The caller's token. For routes that need one."""
         assert self.caller is not None, "the table says that this route needs a token"
         return self.caller
+
+    @property
+    def actor(self) -> Actor:
+        """The caller, for the audit of what is done elsewhere."""
+        return Actor(who=self.token.name, address=self.address)
 
     def audit(self, connection: Connection, action: str, subject: str, detail: Mapping[str, str]) -> None:
         """Record that the caller does this, in the same write as what is done. ``detail`` never holds a secret."""

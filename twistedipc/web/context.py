@@ -18,7 +18,7 @@ from twistedipc.publish.releases import ReleaseStore
 from twistedipc.server.boundaries import Dispatch, InThread, Logs, StateFeed
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.rows import ReleaseRow, TokenRow
+from twistedipc.storage.rows import Actor, ReleaseRow, TokenRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.web.auth import Tickets
 from twistedipc.web.clients import Proxies
@@ -57,8 +57,17 @@ class ReleaseSwitch(Protocol):
     def switched(self, builds: Iterable[int]) -> Deferred[None]:
         """Fires when each of these builds that has ended by now is served, if it is to be. At once, mostly."""
 
-    def activate(self, project: str, release: int) -> Awaitable[ReleaseRow]:
-        """Raises `server.releasing.NoSuchRelease`, `LedgerUnavailable`."""
+    def activate(self, project: str, release: int, *, by: Actor, any_ref: bool) -> Awaitable[ReleaseRow]:
+        """
+        ``by`` makes the release live, with its record in the audit. ``any_ref``: they may, though it is of another ref
+        than the project's. Raises `server.releasing.NoSuchRelease`, `NotOwnRef`, `LedgerUnavailable`.
+        """
+
+    def resume(self, project: str, *, by: Actor) -> Awaitable[tuple[bool, ReleaseRow | None]]:
+        """
+        ``by`` lets the project's releases go live by themselves again, with its record in the audit. Whether they were
+        held, and the release that is live by this. Raises `NotFound`, `LedgerUnavailable`.
+        """
 
     def delete_project(self, project: str, delete: Callable[[Connection], bool]) -> Awaitable[bool]:
         """Delete a project by ``delete``, and its releases. Raises what ``delete`` does, and `LedgerUnavailable`."""

@@ -227,6 +227,15 @@ ROUTES: tuple[Route, ...] = (
         function=releases.activate,
     ),
     Route(
+        method="POST",
+        rule=_P + "/releases/resume",
+        name="resume_releases",
+        needs="build",
+        binding="project",
+        responses={200: schemas.Resumed},
+        function=releases.resume,
+    ),
+    Route(
         method="GET",
         rule="/api/v1/tokens",
         name="list_tokens",

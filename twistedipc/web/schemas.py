@@ -86,11 +86,12 @@ class NewSecret(Request, frozen=True, kw_only=True):
     registry: Registry | UnsetType = UNSET
 
 
-class NewBuild(Request, frozen=True, kw_only=True):
+class NewBuild(Request, frozen=True, kw_only=True, omit_defaults=True):
     """A build to be made."""
 
     ref: Ref | None = None  # None: the project's default
     publish: bool = True
+    live: bool = False  # its release is to go live though it is of another ref; that needs the scope admin
     parameters: Variables = {}
 
 
@@ -189,6 +190,8 @@ class Attempt(Response, frozen=True, kw_only=True):
     steps: list[Step]
     published: list[Published]
     release: int | None
+    release_state: ReleaseState | None
+    release_why: str  # why its release isn't live; "" if it is, or if there is none
     progress: Progress | None
     annotations: Annotations
     summary: str  # Markdown of the build's own, not to be trusted; "" if there is none
@@ -201,6 +204,7 @@ class Build(Response, frozen=True, kw_only=True):
     project: str
     ref: str
     publish: bool
+    live: bool  # it was asked for to go live, whatever its ref
     parameters: dict[str, str]
     requested_by: str
     state: AttemptState
@@ -283,7 +287,10 @@ class Release(Response, frozen=True, kw_only=True):
     build: int
     attempt: int
     state: ReleaseState
+    why: str  # why it isn't live; "" if it is
+    ref: str
     commit: str
+    resolved: datetime | None  # when the ref led to the commit: the later, the newer
     sha256: str
     files: int
     size: int
@@ -291,11 +298,27 @@ class Release(Response, frozen=True, kw_only=True):
     activated: datetime | None
 
 
+class Hold(Response, frozen=True, kw_only=True):
+    """Somebody has rolled the project back: no release goes live by itself until that is lifted."""
+
+    by: str
+    since: datetime
+    release: int  # the older one that was made live
+
+
 class Releases(Response, frozen=True, kw_only=True):
     """A project's releases, newest first."""
 
     releases: list[Release]
     url: str
+    held: Hold | None
+
+
+class Resumed(Response, frozen=True, kw_only=True):
+    """The project's releases go live by themselves again."""
+
+    was_held: bool
+    release: Release | None  # the newest one that waited: it is live now
 
 
 class Token(Response, frozen=True, kw_only=True):

@@ -16,10 +16,12 @@ from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.states import AttemptState
 from twistedipc.server.boundaries import StateChange, Waiting
+from twistedipc.server.standing import Standing, standing
 from twistedipc.storage import builds, releases
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.rows import AttemptRow, BuildRow, ReleaseRow, SaidRow
 from twistedipc.web import schemas
+from twistedipc.web.auth import forbidden, may
 from twistedipc.web.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.context import WebContext
 from twistedipc.web.problems import not_found
@@ -35,24 +37,32 @@ _KEY = re.compile(rb"[\x21-\x7e]{1,255}\Z")
 async def request(call: Call[None, NewBuild]) -> Reply:
     """
     Ask for a build. The answer comes after the commit: a 201 means that the build will be made. With an
-    Idempotency-Key, asking again within seven days gives the build that there is already.
+    Idempotency-Key, asking again within seven days gives the build that there is already. Only a build of the project's
+    own ref (``default_ref``) goes live by itself; with ``live``, which needs the scope admin, one of another ref does.
     """
     context, project, body = call.context, call.project, call.body
+    if body.live and not may(call.token, "admin"):
+        raise forbidden("a build with `live` goes live whatever its ref: that needs a token with the scope admin")
     ref = names.ref(project.default_ref if body.ref is None else body.ref)
     names.environment(body.parameters)
     idempotency = _idempotency(call)
 
     def change(connection: Connection, who: str, now: int) -> tuple[BuildRow, bool]:
-        return builds.create(
+        made, new = builds.create(
             connection,
             project=project.name,
             ref=ref,
             publish=body.publish,
+            live=body.live,
             parameters=dict(body.parameters),
             requested_by=who,
             now=now,
             idempotency=idempotency,
         )
+        if new and made.live:
+            detail = {"build": str(made.id), "ref": made.ref}
+            call.audit(connection, "build.live", made.project, detail)
+        return made, new
 
     row, created = await context.ledger.write(change, call.token.name, context.now())
     headers = {"Location": f"/api/v1/builds/{row.id}"}
@@ -94,29 +104,27 @@ async def cancel(call: Call[None, None]) -> Reply:
     Cancel the build. The wish is durable with the answer; the build is cancelled once its processes are gone.
     """
     context, build = call.context, call.build
-    await context.dispatch.cancel(build.id, f"cancelled by {call.token.name}")
-    await context.ledger.write(_audit, call, "build.cancel")
+    await context.dispatch.cancel(build.id, f"cancelled by {call.token.name}", call.actor)
     return Reply(status=202, body=await _detail(context, build.id))
 
 
 async def retry(call: Call[None, None]) -> Reply:
-    """Try a build that has ended again: a new attempt, of the same commit."""
-    context, build = call.context, call.build
+    """
+    Try a build that has ended again: a new attempt, of the same commit. Its release doesn't replace that of a newer
+    commit. If the build was asked for with ``live``, that holds for the attempt only if the caller has the scope admin.
+    """
+    context, build, live = call.context, call.build, may(call.token, "admin")
 
     def change(connection: Connection, who: str, now: int) -> AttemptRow:
-        attempt = builds.retry(connection, build.id, who, now)
-        _audit(connection, call, "build.retry")
+        attempt = builds.retry(connection, build.id, who, now, live=live)
+        detail = {"build": str(build.id), "attempt": str(attempt.number)}
+        call.audit(connection, "build.retry", build.project, detail)
         return attempt
 
     attempt = await context.ledger.write(change, call.token.name, context.now())
     _queued(context, build.id, attempt.number, build.project)
     location = {"Location": f"/api/v1/builds/{build.id}"}
     return Reply(status=201, body=await _detail(context, build.id), headers=location)
-
-
-def _audit(connection: Connection, call: Call[None, None], action: str) -> None:
-    build = call.build
-    call.audit(connection, action, build.project, {"build": str(build.id), "attempt": str(build.attempt)})
 
 
 def _queued(context: WebContext, build: int, attempt: int, project: str) -> None:
@@ -142,6 +150,8 @@ def _idempotency(call: Call[Any, NewBuild]) -> Idempotency | None:
         raise BadValue("an Idempotency-Key is 1 to 255 printable ASCII characters without spaces")
     # Of what was meant, not of how it was written: spaces and the order of members may differ.
     body = {**msgspec.structs.asdict(call.body), "parameters": sorted(call.body.parameters.items())}
+    if not call.body.live:
+        del body["live"]  # a request of before there was this member is still the same request
     return Idempotency(values[0].decode(), call.token.id, hashlib.sha256(msgspec.json.encode(body)).hexdigest())
 
 
@@ -165,21 +175,23 @@ def _fields(row: BuildRow) -> dict[str, Any]:
 async def _detail(context: WebContext, build: int) -> BuildDetail:
     def everything(
         connection: Connection,
-    ) -> tuple[BuildRow, list[AttemptRow], list[ReleaseRow], int | None] | None:
+    ) -> tuple[BuildRow, Standing, list[AttemptRow], list[ReleaseRow], int | None] | None:
         row = builds.get(connection, build)
-        if row is None:
+        about = None if row is None else standing(connection, row.project)
+        if row is None or about is None:
             return None
-        made = [release for release in releases.list_all(connection, row.project) if release.build == build]
-        return row, builds.attempts(connection, build), made, builds.position(connection, build)
+        made = releases.of_build(connection, build)
+        return row, about, builds.attempts(connection, build), made, builds.position(connection, build)
 
     found = await context.ledger.read(everything)
     if found is None:
         raise not_found()
-    row, attempts, made, position = found
+    row, about, attempts, made, position = found
+    now = context.now()
     await _served(context, [build])
     return BuildDetail(
         **_fields(row),
-        attempts=[_attempt(attempt, made) for attempt in attempts],
+        attempts=[_attempt(attempt, made, about, now) for attempt in attempts],
         release_url=context.release_url(row.project) if made else None,
         position=position,
         waiting=_waiting(context.dispatch.why_waiting(attempts[-1], position)) if attempts else None,
@@ -204,7 +216,8 @@ async def _served(context: WebContext, builds: list[int]) -> None:
             await switched.addTimeout(SWITCH_DEADLINE, context.clock)
 
 
-def _attempt(row: AttemptRow, made: list[ReleaseRow]) -> schemas.Attempt:
+def _attempt(row: AttemptRow, made: list[ReleaseRow], about: Standing, now: int) -> schemas.Attempt:
+    release = next((release for release in made if release.attempt == row.name), None)
     return schemas.Attempt(
         number=row.number,
         state=row.state,
@@ -220,7 +233,9 @@ def _attempt(row: AttemptRow, made: list[ReleaseRow]) -> schemas.Attempt:
         complete=row.complete,
         steps=[_step(step) for step in row.steps],
         published=row.published,
-        release=next((release.id for release in made if release.attempt == row.name), None),
+        release=None if release is None else release.id,
+        release_state=None if release is None else release.state,
+        release_why="" if release is None else about.why_not_live(release, now),
         summary=row.summary,
         **_said(row.said),
     )

@@ -2,39 +2,81 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from twistedipc.server.releasing import NoSuchRelease
+from twistedipc.server.standing import Standing, standing
 from twistedipc.storage import releases
+from twistedipc.storage.errors import NotOwnRef
 from twistedipc.storage.rows import ReleaseRow
+from twistedipc.web.auth import forbidden, may
 from twistedipc.web.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.problems import not_found
-from twistedipc.web.schemas import Release, Releases
+from twistedipc.web.schemas import Hold, Release, Releases, Resumed
 
 
 async def list_all(call: Call[None, None]) -> Reply:
-    """The project's releases, newest first."""
-    rows = await call.context.ledger.read(releases.list_all, call.project.name)
-    url = call.context.release_url(call.project.name)
-    return Reply(body=Releases(releases=[_release(row) for row in rows], url=url))
+    """The project's releases, newest first, and who holds them back, if somebody does."""
+    context, project = call.context, call.project.name
+
+    def look(connection: Connection) -> tuple[Standing | None, list[ReleaseRow]]:
+        return standing(connection, project), releases.list_all(connection, project)
+
+    about, rows = await context.ledger.read(look)
+    if about is None:
+        raise not_found(f"there is no project {project}")
+    hold, now = about.project.hold, context.now()
+    return Reply(
+        body=Releases(
+            releases=[_release(row, about, now) for row in rows],
+            url=context.release_url(project),
+            held=None if hold is None else Hold(by=hold.who, since=moment(hold.time), release=hold.release),
+        )
+    )
 
 
 async def activate(call: Call[None, None]) -> Reply:
-    """Make a release the live one: roll back, or forth, by one atomic switch."""
+    """
+    Make a release the live one, by one atomic switch. One that is older than the live one rolls the project back: from
+    then on its releases are held, until they are resumed. A release of another ref than the project's own, if it was
+    never live, needs the scope admin.
+    """
     context, project, release = call.context, call.project.name, int(call.path["release"])
     try:
-        row = await context.releasing.activate(project, release)
+        row = await context.releasing.activate(project, release, by=call.actor, any_ref=may(call.token, "admin"))
     except NoSuchRelease as error:
         raise not_found(str(error)) from error
-    await context.ledger.write(call.audit, "release.activate", project, {"release": str(release)})
-    return Reply(body=_release(row))
+    except NotOwnRef as error:
+        raise forbidden(str(error)) from error
+    return Reply(body=await _shown(call, row))
 
 
-def _release(row: ReleaseRow) -> Release:
+async def resume(call: Call[None, None]) -> Reply:
+    """
+    Let the project's releases go live by themselves again, after it was rolled back. The newest one that waits is live
+    with the answer.
+    """
+    was_held, row = await call.context.releasing.resume(call.project.name, by=call.actor)
+    return Reply(body=Resumed(was_held=was_held, release=None if row is None else await _shown(call, row)))
+
+
+async def _shown(call: Call[None, None], row: ReleaseRow) -> Release:
+    about = await call.context.ledger.read(standing, row.project)
+    if about is None:
+        raise not_found(f"there is no project {row.project}")
+    return _release(row, about, call.context.now())
+
+
+def _release(row: ReleaseRow, about: Standing, now: int) -> Release:
     return Release(
         id=row.id,
         build=row.build,
-        attempt=int(row.attempt.partition("-")[2]),
+        attempt=row.number,
         state=row.state,
+        why=about.why_not_live(row, now),
+        ref=row.ref,
         commit=row.commit,
+        resolved=moment_or_none(row.resolved),
         sha256=row.sha256,
         files=row.files,
         size=row.size,

@@ -211,14 +211,32 @@ async function showProject(name, head, self) {
   }
   head.after(el("p", { class: "facts" },
     el("span", {}, "repository ", el("b", {}, project.repository)), el("span", {}, "builds ", el("b", {}, project.default_ref))));
-  if (listed.releases.length) $("main").append(el("h2", {}, "Releases"), releasesTable(name, at, listed.releases));
+  if (listed.held || listed.releases.length) $("main").append(el("h2", {}, "Releases"));
+  if (listed.held) $("main").append(heldBack(at, listed.held));
+  if (listed.releases.length) $("main").append(releasesTable(name, at, listed.releases));
+}
+
+/** Says that no release goes live by itself, and offers to end that. */
+function heldBack(at, held) {
+  const said = el("p", { class: "held", role: "status" },
+    `No release goes live by itself: ${held.by} rolled back to release ${held.release}, `, timeOf(held.since), ". ");
+  if (may("build")) {
+    const button = el("button", { type: "button" }, "Resume");
+    button.addEventListener("click", () => act(button, async () => {
+      await api("POST", `${at}/releases/resume`);
+      route();
+    }));
+    said.append(button);
+  }
+  return said;
 }
 
 function releasesTable(name, at, releases) {
   return el("table", {}, el("tbody", {}, ...releases.map((release) => {
     const cells = el("tr", {},
       el("td", { class: "tight" }, stateOf(release.state)),
-      el("td", { class: "wide" }, el("code", {}, release.commit.slice(0, 8)), ` ${release.files} files`),
+      el("td", { class: "wide" }, el("code", {}, release.commit.slice(0, 8)), ` ${release.ref}, ${release.files} files`,
+        release.why ? el("div", { class: "why" }, clean(release.why)) : null),
       el("td", { class: "tight" }, el("a", { href: `#/builds/${release.build}` }, `#${release.build}`)),
       el("td", { class: "tight" }, timeOf(release.created)));
     const button = el("button", { class: "quiet", type: "button" }, "Make live");
@@ -226,7 +244,7 @@ function releasesTable(name, at, releases) {
       await api("POST", `${at}/releases/${release.id}/activate`);
       route();
     }));
-    const again = may("build") && ["superseded", "rolled_back"].includes(release.state);
+    const again = release.state !== "live" && may(release.activated ? "build" : "admin");
     cells.append(el("td", { class: "tight" }, again ? button : null));
     return cells;
   })));
@@ -288,6 +306,7 @@ function showBuild(id, wanted) {
     head.replaceChildren(actions, facts);
     if (waiting) head.append(el("p", { class: "reason", role: "status" }, `Waiting: ${clean(reason)}`));
     else if (reason && attempt.state !== "succeeded") head.append(el("p", { class: "reason" }, clean(reason)));
+    if (attempt.release_why) head.append(el("p", { class: "held" }, `Release ${attempt.release} isn't live: ${clean(attempt.release_why)}`));
     for (const step of attempt.steps) {
       known.set(step.index, { ...step, started: Date.parse(step.started), ended: step.ended ? Date.parse(step.ended) : null });
     }

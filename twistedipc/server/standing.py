@@ -1,0 +1,60 @@
+"""
+Why a release isn't live, as a sentence for people. Used by ``releasing`` (at a build's end) and by ``web``.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import Connection
+
+from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState
+from twistedipc.storage import projects, releases
+from twistedipc.storage.rows import ProjectRow, ReleaseRow
+
+_ENDS = {AttemptState.TIMED_OUT: "timed out", AttemptState.CANCELLED: "was cancelled", AttemptState.LOST: "was lost"}
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What decides about a project's releases now."""
+
+    project: ProjectRow
+    live: ReleaseRow | None
+
+    def why_not_live(self, release: ReleaseRow, now: int) -> str:
+        """Why this release isn't live, without a full stop; empty if it is."""
+        make_live = f"`twistedipc rollback {release.project} {release.id}` makes it live"
+        match release.state:
+            case ReleaseState.LIVE:
+                return ""
+            case ReleaseState.ROLLED_BACK:
+                return "somebody made an older release live in its place"
+            case ReleaseState.SUPERSEDED if release.activated is not None:
+                return "a newer release has replaced it"
+            case ReleaseState.SUPERSEDED:
+                if self.live is not None and not releases.newer(release, self.live, now):
+                    return f"release {self.live.id} of build {self.live.build} is newer; {make_live} all the same"
+                return f"a newer release was live when its build ended; {make_live} all the same"
+        if release.made_by is not AttemptState.SUCCEEDED:
+            return f"its build {self._how(release.made_by)}"
+        if not (release.may_go_live or releases.is_own(release, self.project)):
+            return (
+                f"it is of {release.ref}, and only builds of {self.project.default_ref}, the project's own ref, "
+                f"go live by themselves; {make_live}"
+            )
+        hold = self.project.hold
+        if hold is None:
+            return f"its ref wasn't the project's own when its build ended; {make_live}"
+        return (
+            f"it waits: {hold.who} rolled {release.project} back to release {hold.release}; "
+            f"`twistedipc release resume {release.project}` makes the newest one that waits live"
+        )
+
+    @staticmethod
+    def _how(state: AttemptState) -> str:
+        return _ENDS.get(state, "failed") if state in TERMINAL else "hasn't ended"
+
+
+def standing(connection: Connection, project: str) -> Standing | None:
+    """What decides about the project's releases; None if there is no such project. For `Ledger.read` and others."""
+    about = projects.get(connection, project)
+    return None if about is None else Standing(about, releases.live(connection, project))
