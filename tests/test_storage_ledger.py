@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
-from sqlalchemy.exc import OperationalError
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads
@@ -20,7 +19,7 @@ from twisted.trial.unittest import TestCase
 from tests.storage_fixtures import NOW, add_build, add_project
 from twistedipc.storage import builds, projects
 from twistedipc.storage import ledger as ledger_module
-from twistedipc.storage.errors import NameTaken
+from twistedipc.storage.errors import LedgerFault, NameTaken
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable, LedgerUnusable, SchemaTooNew
 
 
@@ -121,7 +120,7 @@ class WritingTests(LedgerCase):
         results = await outcomes(writes)
         self.assertEqual((results[0], results[3]), ("a", "b"))
         self.assertIsInstance(results[1], LookupError)
-        self.assertIsInstance(results[2], OperationalError)
+        self.assertIsInstance(results[2], LedgerFault)
         self.assertEqual(await ledger.read(_notes), ["a", "b"])
 
     async def test_a_nested_querys_own_error_comes_as_it_is(self) -> None:

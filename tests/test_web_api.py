@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -661,6 +662,62 @@ class Service(World):
         await stopping
         assert self.dispatch.woken == 1
 
+    async def test_a_client_that_hangs_up_is_no_error_whenever_it_does(self) -> None:
+        """
+        While the ledger is asked who is calling, say: the body was gone with its client, and that was `critical`. (What
+        is logged as an error fails a test.)
+        """
+        await self.project()
+        number = await self.build()
+        held: list[Deferred[None]] = []
+        for name in ("read", "write"):
+            self.patch(self.ledger, name, _held(getattr(self.ledger, name), held))
+        asked: list[tuple[str, str, dict[str, Any] | None]] = [
+            ("POST", "/api/v1/projects/shop/builds", {"ref": "main"}),
+            ("POST", "/api/v1/projects/shop/builds", None),
+            ("PATCH", "/api/v1/projects/shop", {"timeout": 60.0}),
+            ("PUT", "/api/v1/projects/shop/secrets/npm_token", {"value": "s3cret"}),
+            ("POST", "/api/v1/tokens", {"name": "ci", "scopes": ["read"]}),
+            ("POST", "/api/v1/sessions", {"token": self.admin}),
+            ("POST", f"/api/v1/builds/{number}/cancel", None),
+            ("POST", "/api/v1/projects/shop/releases/resume", None),
+            ("GET", f"/api/v1/builds/{number}", None),
+            ("GET", f"/api/v1/builds/{number}/log?follow=1", None),
+            ("GET", "/api/v1/builds", None),
+        ]
+        for method, path, body in asked:
+            for moment in range(4):
+                await self._hang_up(held, method, path, body, moment)
+        assert not held
+
+    async def _hang_up(
+        self, held: list[Deferred[None]], method: str, path: str, body: dict[str, Any] | None, moment: int
+    ) -> None:
+        """Ask, and hang up when the ledger has been asked so often; then let everything go on."""
+        client = await connect(self.port)
+        assert client.transport is not None
+        headers = {"Authorization": f"Bearer {self.admin}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        data = b"" if body is None else json.dumps(body).encode()
+        client.transport.write(request_bytes(method, path, headers, data))
+        for _ in range(moment):
+            await eventually(lambda: bool(held) or client.closed.called or bool(client.received))
+            if held:
+                held.pop(0).callback(None)
+        client.abort()
+        await eventually(lambda: not self.site.connections)
+        while held:
+            held.pop(0).callback(None)
+        running = self.site._api._running
+
+        def idle() -> bool:
+            while held:
+                held.pop(0).callback(None)
+            return not running
+
+        await eventually(idle)
+
     async def test_ledger_errors_while_authenticating(self) -> None:
         def read(*_: Any) -> Deferred[Any]:
             failed: Deferred[Any] = Deferred()
@@ -673,3 +730,14 @@ class Service(World):
 
 def test_problem_omits_what_is_empty() -> None:
     assert "errors" not in json.loads(msgspec.json.encode(not_found().problem))
+
+
+def _held(ask: Callable[..., Deferred[Any]], held: list[Deferred[None]]) -> Callable[..., Deferred[Any]]:
+    """What asks the ledger, once it is let go."""
+
+    def later(*args: Any, **kwargs: Any) -> Deferred[Any]:
+        go: Deferred[None] = Deferred()
+        held.append(go)
+        return go.addCallback(lambda _: ask(*args, **kwargs))
+
+    return later

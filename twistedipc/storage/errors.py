@@ -18,6 +18,20 @@ class LedgerUnusable(LedgerUnavailable):
     """The same, and it won't pass: the database is damaged, is none, or can't be opened. Somebody must mend that."""
 
 
+class LedgerConflict(Exception):
+    """
+    The database refused the change: something else was there first, or what it refers to is gone. Nothing of it was
+    done. Looking again and then trying again is right.
+    """
+
+
+class LedgerFault(Exception):
+    """
+    The database can't do what it was asked: a mistake of this program, and no fault of whoever asked. Nothing of it was
+    done, and trying again won't help.
+    """
+
+
 class SchemaTooNew(Exception):
     """The database was made by a later version of this program, which this one mustn't touch."""
 

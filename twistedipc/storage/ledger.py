@@ -17,7 +17,8 @@ back at once) is asked once, and all get its answer.
 
 **When the database can't be used** (locked, a full disk, an I/O error, too much waiting), Deferreds fail with
 `LedgerUnavailable` and nothing of those writes is there. The next group tries again, on a new connection if need
-be: there is nothing to restart.
+be: there is nothing to restart. No other error of a database's gets out of here either, than as what it means to the
+caller: see ``faults``.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import DBAPIError, InvalidRequestError, OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
 from twistedipc.builds.attempt import PASSING_ERRORS
 from twistedipc.storage.errors import LedgerUnavailable, LedgerUnusable, SchemaTooNew
+from twistedipc.storage.faults import translated
 from twistedipc.storage.migrations import upgrade
 from twistedipc.storage.prepared import command
 
@@ -55,6 +57,9 @@ MAX_GROUP: Final = 500
 GROUP_SECONDS: Final = 0.05
 
 _READERS: Final = 4
+
+#: Seconds between two tries to set up a connection to a database that another program is setting up.
+_PRAGMA_INTERVAL: Final = 0.02
 
 #: KiB of pages that each reader keeps. Of logs, which are read once, the default (2 MiB) is only memory; the system has
 #: the file in its own cache anyway.
@@ -292,7 +297,7 @@ class Ledger:
             with writer.connect() as connection, connection.begin():
                 upgrade(connection)
         except BaseException as error:
-            self._reactor.callFromThread(opened.errback, _translated(error))
+            self._reactor.callFromThread(opened.errback, translated(error))
         else:
             self._reactor.callFromThread(opened.callback, None)
 
@@ -303,7 +308,7 @@ class Ledger:
                 with engine.connect() as connection:
                     call.result = call.run(connection)
             except BaseException as error:  # whatever it was, its Deferred must be told
-                call.error = _translated(error)
+                call.error = translated(error)
             self._done([call])
 
 
@@ -362,23 +367,23 @@ class _Writer:
             call.result = call.run(connection)
             command(connection, "RELEASE SAVEPOINT write")
         except BaseException as error:  # whatever it was, its Deferred must be told
-            call.error = _translated(error)
+            call.error = translated(error)
             try:
                 command(connection, "ROLLBACK TO SAVEPOINT write")
                 command(connection, "RELEASE SAVEPOINT write")
-            except (DBAPIError, InvalidRequestError):
+            except SQLAlchemyError:
                 # SQLite may have rolled back everything by itself (the disk was full): the SAVEPOINT is gone, and
                 # the group with it, for the reason that this call had.
                 raise error from None
 
     def _give_up(self, group: list[_Call], error: BaseException) -> None:
         self._disconnect()
-        unavailable = _unavailable(error)
-        if unavailable is None:
+        told = translated(error)
+        if not isinstance(told, LedgerUnavailable):
             self._log.failure("a group of {count} writes was not committed", count=len(group))
-            unavailable = LedgerUnavailable(f"the database didn't commit: {error}")
+            told = LedgerUnavailable(f"the database didn't commit: {told}")
         for call in group:
-            call.error = type(unavailable)(str(unavailable))
+            call.error = type(told)(str(told))
 
     def _connected(self) -> Connection:
         if self._connection is None:
@@ -413,7 +418,7 @@ def _engine(url: URL, *, writes: bool, busy_timeout: float) -> Engine:
         else:
             pragmas += ["query_only = ON", f"cache_size = -{_READER_CACHE}"]
         for pragma in pragmas:
-            connection.execute(f"PRAGMA {pragma}")
+            _set(connection, pragma, busy_timeout)
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
@@ -421,6 +426,23 @@ def _engine(url: URL, *, writes: bool, busy_timeout: float) -> Engine:
         command(connection, "BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _set(connection: sqlite3.Connection, pragma: str, patience: float) -> None:
+    """
+    Set a pragma. Of several processes that open a new database at once, each must have it for itself to make its mode
+    WAL, and SQLite doesn't wait for that: of two that hold one another up, it tells one at once that it is locked.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+            time.sleep(_PRAGMA_INTERVAL)
+        else:
+            return
 
 
 def _create_file(path: Path) -> None:
@@ -432,58 +454,3 @@ def _create_file(path: Path) -> None:
     except OSError as error:
         kind = LedgerUnavailable if error.errno in PASSING_ERRORS else LedgerUnusable
         raise kind(f"the database {path} can't be made: {error.strerror}") from error
-
-
-_SQLITE_REASONS = {
-    sqlite3.SQLITE_BUSY: "the database is locked by another program",
-    sqlite3.SQLITE_LOCKED: "the database is locked by another program",
-    sqlite3.SQLITE_FULL: "the disk under the database is full",
-    sqlite3.SQLITE_IOERR: "the database can't be read or written (an I/O error)",
-    sqlite3.SQLITE_READONLY: "the database can't be written (it is read-only)",
-    sqlite3.SQLITE_CANTOPEN: "the database can't be opened",
-    sqlite3.SQLITE_PERM: "the database can't be opened",
-    sqlite3.SQLITE_CORRUPT: "the database is damaged",
-    sqlite3.SQLITE_NOTADB: "the file isn't a database",
-    sqlite3.SQLITE_PROTOCOL: "the database is locked by another program",
-    sqlite3.SQLITE_NOMEM: "there is no memory left for the database",
-}
-
-
-#: What doesn't pass by itself.
-_LASTING = frozenset(
-    {
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_CORRUPT,
-        sqlite3.SQLITE_NOTADB,
-    }
-)
-
-
-def _unavailable(error: BaseException) -> LedgerUnavailable | None:
-    """What the caller is told, if it is the database that can't be used; None if the query is wrong, or the cause."""
-    if isinstance(error, LedgerUnavailable):
-        return error
-    if not isinstance(error, DBAPIError):
-        return None
-    original = error.orig
-    if isinstance(original, sqlite3.Error):
-        # The low byte is the kind; above it SQLite says more than people need.
-        code = getattr(original, "sqlite_errorcode", 0) & 0xFF
-        reason = _SQLITE_REASONS.get(code)
-        if reason is None:
-            return None
-        return (LedgerUnusable if code in _LASTING else LedgerUnavailable)(f"{reason}: {original}")
-    if isinstance(error, OperationalError) or error.connection_invalidated:
-        return LedgerUnavailable(f"the database can't be used: {original}")
-    return None
-
-
-def _translated(error: BaseException) -> BaseException:
-    """What the caller is to be told of ``error``."""
-    unavailable = _unavailable(error)
-    if unavailable is None or unavailable is error:
-        return error
-    unavailable.__cause__ = error
-    return unavailable

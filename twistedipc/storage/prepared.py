@@ -10,6 +10,7 @@ as always.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,23 +65,23 @@ def command(connection: Connection, text: str) -> None:
 
 
 def _execute(connection: Connection, text: str, parameters: list[Any] | None) -> int:
-    driver = connection.connection
-    cursor = driver.cursor()
+    driver, dialect = connection.connection, connection.dialect
+    error_of_driver = dialect.loaded_dbapi.Error
+    cursor = None
     try:
+        # Also of a connection that was lost meanwhile no cursor can be had.
+        cursor = driver.cursor()
         if parameters is None:
             cursor.execute(text)
         else:
             cursor.executemany(text, parameters)
         return cursor.rowcount
-    except connection.dialect.loaded_dbapi.Error as error:
-        lost = connection.dialect.is_disconnect(error, driver, cursor)
+    except error_of_driver as error:
+        lost = dialect.is_disconnect(error, driver, cursor)
         raise DBAPIError.instance(
-            text,
-            parameters,
-            error,
-            connection.dialect.loaded_dbapi.Error,
-            connection_invalidated=lost,
-            dialect=connection.dialect,
+            text, parameters, error, error_of_driver, connection_invalidated=lost, dialect=dialect
         ) from error
     finally:
-        cursor.close()
+        if cursor is not None:
+            with contextlib.suppress(error_of_driver):  # of a connection that is lost there is nothing to close
+                cursor.close()

@@ -92,13 +92,14 @@ class BoundedRequest(Request):
         self.body = io.BytesIO()  # what arrived, unless there is a sink
         self._held = 0  # bytes of the site's budget
         self._remote: Client | None = None
+        self._proxies = channel.site.proxies  # kept: when the client has gone there is no channel any more
 
     @property
     def remote(self) -> Client:
         """Who asks, also where trusted proxies are between. To be asked when all headers are there."""
         if self._remote is None:
             peer = getattr(self.client, "host", UNIX)
-            self._remote = self.channel.site.proxies.client_of(peer, self.requestHeaders)
+            self._remote = self._proxies.client_of(peer, self.requestHeaders)
         return self._remote
 
     def begin(self, method: bytes, uri: bytes, version: bytes) -> None:

@@ -21,7 +21,14 @@ from twisted.web.server import NOT_DONE_YET
 
 from twistedipc.builds.names import BadValue
 from twistedipc.storage import builds, projects
-from twistedipc.storage.errors import IdempotencyConflict, LedgerUnavailable, NameTaken, NotFound, NotPossible
+from twistedipc.storage.errors import (
+    IdempotencyConflict,
+    LedgerConflict,
+    LedgerUnavailable,
+    NameTaken,
+    NotFound,
+    NotPossible,
+)
 from twistedipc.storage.rows import BuildRow, ProjectRow, TokenRow
 from twistedipc.web.auth import Authentication, check_origin, forbidden, may, may_see
 from twistedipc.web.call import Call, Reply, Takeover
@@ -88,13 +95,17 @@ class Api(Resource):
 
     # -- the way of a request
 
-    async def answer(self, request: BoundedRequest, found: Match | Options) -> Reply | Takeover:
-        """The route's answer. Raises `ProblemError`, and whatever the route's function does."""
+    async def answer(self, request: BoundedRequest, body: bytes, found: Match | Options) -> Reply | Takeover:
+        """
+        The route's answer. Raises `ProblemError`, and whatever the route's function does.
+
+        :param body: the request's, which the request itself has only until its client goes away.
+        """
         if isinstance(found, Options):
             return Reply(status=204, headers={"Allow": found.allow})
         route = found.route
         _check_upgrade(route, request)
-        _check_content(route, request)
+        _check_content(route, request, body)
         token = await self._caller(route, request)
         project, build = await self._bound(found, token)
         call: Call[Any, Any] = Call(
@@ -105,7 +116,7 @@ class Api(Resource):
             address=request.remote.address,
             path=found.path,
             query=_query(route, request),
-            body=_body(route, request),
+            body=_body(route, body),
             caller=token,
             bound_project=project,
             bound_build=build,
@@ -151,6 +162,7 @@ class _Answering:
     def __init__(self, api: Api, request: BoundedRequest) -> None:
         self._api = api
         self._request = request
+        self._body = request.body.getvalue()
         self._answered = False
         self._timer: IDelayedCall | None = None
         self._running: Deferred[None] | None = None
@@ -170,7 +182,7 @@ class _Answering:
                 self._route = found.route
                 if found.route.needs == "upload":
                     self._stop_timer()  # verifying an archive takes as long as it is
-            answer = await self._api.answer(request, found)
+            answer = await self._api.answer(request, self._body, found)
         except CancelledError:
             return
         except Exception:
@@ -234,6 +246,8 @@ def _problem(failure: Failure) -> ProblemError | None:
             return conflict(str(error), name="not-possible")
         case NameTaken() as error:
             return conflict(str(error), name="name-taken")
+        case LedgerConflict():
+            return conflict("something else was changed at the same moment: look again, and try again")
         case LedgerUnavailable() as error:
             return unavailable(str(error))
         case _:
@@ -264,25 +278,20 @@ def _check_upgrade(route: Route, request: BoundedRequest) -> None:
         )
 
 
-def _check_content(route: Route, request: BoundedRequest) -> None:
+def _check_content(route: Route, request: BoundedRequest, body: bytes) -> None:
     encoding = request.getHeader("content-encoding")
     if encoding is not None and encoding.strip().lower() not in ("", "identity"):
         raise ProblemError(415, "a body can't be compressed here", name="unsupported-encoding")
-    if route.body is None or (route.body_optional and _length(request) == 0):
+    if route.body is None or (route.body_optional and not body):
         return
     content_type = (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise ProblemError(415, "the body must be JSON (Content-Type: application/json)", name="unsupported-type")
 
 
-def _length(request: BoundedRequest) -> int:
-    return len(request.body.getbuffer())
-
-
-def _body(route: Route, request: BoundedRequest) -> Any:
+def _body(route: Route, data: bytes) -> Any:
     if route.body is None:
         return None
-    data = request.body.getvalue()
     if not data and route.body_optional:
         data = b"{}"
     try:

@@ -14,13 +14,27 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from twistedipc.storage.errors import SchemaTooNew
 
+#: Of PostgreSQL's advisory locks, which are numbers that programs agree upon: whoever holds this one migrates.
+_MIGRATING = 0x7477697374656469
+
+#: Milliseconds for another program to make its changes to the schema.
+_LOCK_TIMEOUT = 60_000
+
 
 def upgrade(connection: Connection) -> None:
-    """Bring the database up to the newest revision, in the transaction that has begun. Raises `SchemaTooNew`."""
+    """
+    Bring the database up to the newest revision, in the transaction that has begun. Of several programs that do this at
+    once, one does it while the others wait. Raises `SchemaTooNew`.
+    """
+    if connection.dialect.name == "postgresql":
+        # Two that create the same tables at once would both find them missing, and one would fail with a duplicate key
+        # of the system's own tables. The lock ends with the transaction. (SQLite's BEGIN IMMEDIATE does the same.)
+        connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT}"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})
     config = Config()
     # "%" is Alembic's own sign for what is to be put in.
     config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
