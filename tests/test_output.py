@@ -157,6 +157,8 @@ def test_an_empty_index_is_no_site(tmp_path: Path) -> None:
     (copy.work / "dist/index.html").touch()
     assert "dist/index.html is empty." in copy.refused()
     assert copy.refused(output="dist").startswith("dist/index.html is empty. For a folder of assets set index")
+    (copy.work / "dist/index.html").write_text(" \n")  # as `echo > dist/index.html` makes it
+    assert "dist/index.html is empty." in copy.refused()
     (copy.work / "dist/index.html").unlink()
     (copy.work / "dist/index.html").symlink_to("nowhere")
     assert "dist/index.html is a link to nothing." in copy.refused()

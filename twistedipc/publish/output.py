@@ -25,6 +25,9 @@ MAX_ENTRIES = 50_000
 #: The most folders that a sentence names.
 _NAMED = 3
 
+#: Up to how many bytes an index.html is looked into: it may be nothing but blanks.
+_BLANK = 1024
+
 #: How many paths git is asked about at once: below what the system takes for a command line.
 _PATHS = 500
 
@@ -120,7 +123,8 @@ def _why_no_site(work: Path, folder: str) -> str:
         return f"{shown} has no {INDEX} at its top" + (f", but {other}" if other is not None else "")
     if not stat.S_ISREG(status.st_mode):
         return f"{_joined(folder, INDEX)} isn't a file"
-    return "" if status.st_size else f"{_joined(folder, INDEX)} is empty"
+    blank = status.st_size <= _BLANK and not path.read_bytes().strip()
+    return f"{_joined(folder, INDEX)} is empty" if blank else ""
 
 
 def _explained(work: Path, plan: Plan, commit: Commit) -> Iterator[str]:
