@@ -199,6 +199,16 @@ def test_a_token_that_is_revoked_meanwhile(server: Server) -> None:
     assert caught.value.exit_code == ExitCode.NOT_ALLOWED
 
 
+def test_a_token_that_is_revoked_while_a_log_is_followed(server: Server) -> None:
+    """The server says why it breaks off: the log isn't asked for again, and isn't taken for a whole one."""
+    closed = b'{"type":"closed","code":4401,"reason":"the token was revoked"}\n'
+    server.on(LOG, Say(chunks=[ndjson(ALL[0]), closed], cut=True))
+    with pytest.raises(Failure, match="the token was revoked: the log breaks off here") as caught:
+        followed(server)
+    assert caught.value.exit_code == ExitCode.NOT_ALLOWED
+    assert len(server.asked) == 1
+
+
 def test_nonsense_instead_of_a_log(server: Server) -> None:
     server.on(LOG, Say(chunks=[b"<html>\n"]))
     with pytest.raises(Failure, match="isn't understood"):

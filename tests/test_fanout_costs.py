@@ -66,7 +66,7 @@ class Costs(SynchronousTestCase):
         self.live.active = True
         assert Deferred.fromCoroutine(self.store.load(self.live)).called
         self.crowds = Crowds(self.store)
-        self.factory = ViewerFactory(self.clock, lambda: 0, 1000)
+        self.factory = ViewerFactory(self.clock, 1000)
         self.ends: list[socket.socket] = []
 
     def viewer(self) -> None:

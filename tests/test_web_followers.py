@@ -31,8 +31,10 @@ from twistedipc.server import shared as server_shared
 from twistedipc.server.gists import Gists
 from twistedipc.server.shared import LEAST_FILED, LEAST_SOCKETS
 from twistedipc.server.states import Feed
+from twistedipc.storage.rows import TokenRow
 from twistedipc.web import followers
 from twistedipc.web.followers import Crowds
+from twistedipc.web.held import HeldOpen
 from twistedipc.web.websocket import LogConversation, StreamConversation, ViewerFactory, ViewerProtocol
 
 FORMS = ("plain", "deflated", "tagged", "tagged deflated")
@@ -60,7 +62,7 @@ class Viewer:
         self.transport: Any = Server(ours, self.protocol, ("", 0), None, 0, room.clock)  # type: ignore[arg-type]
         self.protocol.transport = self.transport
         self.protocol.state = ViewerProtocol.STATE_OPEN
-        self.protocol.token = room.token
+        self.protocol.holding = room.held.hold(TOKEN)
         self.protocol.deflates = "deflated" in form
         self.transport.registerProducer(self.protocol, True)
         ledger = room.platform.ledger.as_ledger()
@@ -132,6 +134,19 @@ class Viewer:
         assert ended == self.room.platform.live.ended
 
 
+TOKEN = TokenRow(
+    id=1,
+    name="t",
+    scopes=frozenset({"read"}),
+    projects=None,
+    created=0,
+    expires=None,
+    revoked=None,
+    last_used=None,
+    parent=None,
+)
+
+
 class Room:
     """One log, and its viewers."""
 
@@ -139,8 +154,8 @@ class Room:
         self.clock = IdleReactor()
         self.platform = Platform(self.clock)
         self.crowds = Crowds(self.platform.store)
-        self.factory = ViewerFactory(self.clock, lambda: 0, 1000)
-        self.token: Any = type("Token", (), {"id": 1, "parent": None, "expires": None})()
+        self.factory = ViewerFactory(self.clock, 1000)
+        self.held = HeldOpen(self.clock, lambda: 0)
         self.viewers: list[Viewer] = []
         self.stack = ExitStack()
         self.stack.callback(forget_timers)

@@ -37,10 +37,11 @@ from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage import releases, tokens
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow, TokenRow
+from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.web.auth import Tickets
 from twistedipc.web.context import WebContext
+from twistedipc.web.held import Holding
 from twistedipc.web.hosts import Hosts
 from twistedipc.web.site import ApiSite, api_site
 
@@ -327,30 +328,26 @@ class TwinReleasing:
 class _Said(Resource):
     isLeaf = True
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, holding: Holding, text: str) -> None:
         super().__init__()
+        self._holding = holding
         self._text = text
 
     def render(self, request: Any) -> bytes:
         request.channel.transport.write(b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + self._text.encode())
         request.channel.transport.loseConnection()
+        self._holding.release()
         return b""
 
 
 class TwinWebSockets:
     """See `context.WebSocketRoutes`: says what it was asked for, and closes."""
 
-    def __init__(self) -> None:
-        self.gone: list[int] = []
+    def stream_resource(self, holding: Holding, *, compress: bool) -> IResource:
+        return _Said(holding, f"stream {holding.token.name}{' compressed' * compress}")
 
-    def stream_resource(self, token: TokenRow, *, compress: bool) -> IResource:
-        return _Said(f"stream {token.name}{' compressed' * compress}")
-
-    def log_resource(self, build: int, attempt: int, after: int, token: TokenRow, *, compress: bool) -> IResource:
-        return _Said(f"log {build} {attempt} {after} {token.name}{' compressed' * compress}")
-
-    def revoked(self, token_id: int) -> None:
-        self.gone.append(token_id)
+    def log_resource(self, build: int, attempt: int, after: int, holding: Holding, *, compress: bool) -> IResource:
+        return _Said(holding, f"log {build} {attempt} {after} {holding.token.name}{' compressed' * compress}")
 
 
 def forget_timers() -> None:

@@ -16,7 +16,7 @@ import msgspec
 from twistedipc.builds.logs import Batch, Gap, Lines, LogDigest, trim
 from twistedipc.cli.client import Client, Query, Silent, Unreachable, path
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.web.schemas import Alive, End, LogPage
+from twistedipc.web.schemas import Alive, Closed, End, LogPage
 
 #: How many records a page of a log is asked to have.
 PAGE = 10_000
@@ -39,9 +39,9 @@ class _AnyMessage(msgspec.Struct):
 
 
 #: The types of messages that are known here.
-_TYPES = frozenset({"lines", "gap", "end", "alive"})
+_TYPES = frozenset({"lines", "gap", "end", "alive", "closed"})
 
-_decoder: msgspec.json.Decoder[Message | Alive] = msgspec.json.Decoder(Message | Alive)
+_decoder: msgspec.json.Decoder[Message | Alive | Closed] = msgspec.json.Decoder(Message | Alive | Closed)
 _any_decoder: msgspec.json.Decoder[_AnyMessage] = msgspec.json.Decoder(_AnyMessage)
 
 
@@ -53,6 +53,11 @@ def _decode(data: bytes) -> Message | None:
         if not _is_unknown(data):
             raise Failure(ExitCode.UNAVAILABLE, f"the server's log isn't understood: {error}") from error
         return None
+    if isinstance(message, Closed):
+        raise Failure(
+            ExitCode.NOT_ALLOWED,
+            f"{message.reason}: the log breaks off here, but the build goes on (`twistedipc login` keeps another)",
+        )
     return None if isinstance(message, Alive) else message
 
 

@@ -30,6 +30,7 @@ from twistedipc.storage.rows import TokenRow
 from twistedipc.web.channel import BoundedRequest
 from twistedipc.web.clients import Client
 from twistedipc.web.cookies import SessionCookie, SeveralCookies
+from twistedipc.web.held import HeldOpen, Holding
 from twistedipc.web.problems import ProblemError, unavailable
 
 _K = TypeVar("_K")
@@ -174,10 +175,10 @@ class Tickets:
         self._uncount(found[1])
         return found[1]
 
-    def revoke(self, token_id: int) -> None:
-        """The token, or its parent, is good no more; neither are its tickets."""
+    def forget(self, concerned: Callable[[TokenRow], bool]) -> None:
+        """Tickets of these tokens are good no more."""
         for ticket, (_, token) in list(self._tickets.items()):
-            if token_id in (token.id, token.parent):
+            if concerned(token):
                 del self._tickets[ticket]
                 self._uncount(token)
 
@@ -252,6 +253,7 @@ class Authentication:
         self._ledger = ledger
         self._tickets = tickets
         self.cookie = cookie
+        self.held = HeldOpen(clock, now)
         self._failures = Failures(clock)
 
     def credential_of(self, request: BoundedRequest, ticket: str | None) -> Credential | None:
@@ -269,8 +271,20 @@ class Authentication:
             ) from None
         return None if secret is None else Credential("cookie", secret)
 
-    async def token_of(self, request: BoundedRequest, credential: Credential | None) -> TokenRow:
-        """The caller's token. Raises 401, 429; `LedgerUnavailable`."""
+    def revoked(self, token_id: int) -> None:
+        """The token is good no more: end all that it, and the sessions begun with it, have open."""
+        self._tickets.forget(lambda token: token_id in (token.id, token.parent))
+        self.held.revoked(token_id)
+
+    def project_gone(self, name: str) -> None:
+        """The project was deleted: end all that tokens which were bound to it have open."""
+        self._tickets.forget(lambda token: token.projects is not None and name in token.projects)
+        self.held.project_gone(name)
+
+    async def holding_of(self, request: BoundedRequest, credential: Credential | None) -> Holding:
+        """
+        What the caller's token holds from now on; who takes it must release it. Raises 401, 429; `LedgerUnavailable`.
+        """
         if credential is None:
             raise unauthenticated("a token is needed: Authorization: Bearer TOKEN")
         row = await self.lookup(request, credential)
@@ -283,7 +297,7 @@ class Authentication:
                 }[credential.kind],
                 self.cookie.clear(request) if credential.kind == "cookie" else {},
             )
-        return row
+        return self.held.hold(row)
 
     async def lookup(self, request: BoundedRequest, credential: Credential) -> TokenRow | None:
         """
@@ -310,7 +324,10 @@ class Authentication:
             return self._tickets.redeem(credential.secret)
         if not tokens.well_formed(credential.secret):
             return None
-        row = await self._ledger.read(tokens.authenticate, credential.secret, self._now())
+        changes, row = -1, None
+        while changes != self.held.changes:  # else it may have been revoked while it was read
+            changes = self.held.changes
+            row = await self._ledger.read(tokens.authenticate, credential.secret, self._now())
         is_session = row is not None and row.parent is not None
         return row if is_session == (credential.kind == "cookie") else None
 

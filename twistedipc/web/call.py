@@ -17,6 +17,7 @@ from twistedipc.storage.rows import Actor, BuildRow, ProjectRow, TokenRow
 from twistedipc.web.auth import Authentication
 from twistedipc.web.channel import BoundedRequest
 from twistedipc.web.context import WebContext
+from twistedipc.web.held import Holding
 from twistedipc.web.log_stream import LogStreams
 
 Q_co = TypeVar("Q_co", covariant=True)
@@ -92,10 +93,13 @@ class Reply:
 
 
 class Takeover(Protocol):
-    """A response that is written by someone else from here on: a stream, a WebSocket."""
+    """A response that lasts, and is written by someone else from here on: a stream, a WebSocket."""
 
-    def take_over(self, request: BoundedRequest) -> None:
-        """Begin. The request is finished by this from now on."""
+    def take_over(self, request: BoundedRequest, holding: Holding) -> None:
+        """
+        Begin. The request is finished by this from now on. It ends when ``holding`` says so, and releases that at its
+        end.
+        """
 
 
 Answer = Reply | Takeover

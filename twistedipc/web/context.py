@@ -18,10 +18,11 @@ from twistedipc.publish.releases import ReleaseStore
 from twistedipc.server.boundaries import Dispatch, InThread, Logs, StateFeed
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.rows import Actor, ReleaseRow, TokenRow
+from twistedipc.storage.rows import Actor, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.web.auth import Tickets
 from twistedipc.web.clients import Proxies
+from twistedipc.web.held import Holding
 from twistedipc.web.hosts import Hosts
 
 
@@ -79,17 +80,14 @@ class WebSocketRoutes(Protocol):
     build found to be the caller's; they take the connection over.
     """
 
-    def stream_resource(self, token: TokenRow, *, compress: bool) -> IResource:
+    def stream_resource(self, holding: Holding, *, compress: bool) -> IResource:
         """
-        One WebSocket with many subscriptions; ``token`` bounds what can be subscribed to. ``compress``: its client
-        wants what is long deflated.
+        One WebSocket with many subscriptions; the token of ``holding`` bounds what can be subscribed to. ``compress``:
+        its client wants what is long deflated.
         """
 
-    def log_resource(self, build: int, attempt: int, after: int, token: TokenRow, *, compress: bool) -> IResource:
+    def log_resource(self, build: int, attempt: int, after: int, holding: Holding, *, compress: bool) -> IResource:
         """One log, from behind record ``after``. ``compress``: as above."""
-
-    def revoked(self, token_id: int) -> None:
-        """The token is not good any more, nor are the sessions made by it: their sockets are to be closed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,12 @@ from twistedipc.builds.logs import (
 )
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.web import said, terminal
-from twistedipc.web.schemas import Alive, End
+from twistedipc.web.schemas import Alive, Closed, End
 
 _ALIVE: Final = encoder.encode(Alive()) + b"\n"
+
+#: Said to whom a token is no good any more, as a WebSocket's close code and here.
+UNAUTHORISED = 4401
 
 _decoder: msgspec.json.Decoder[Batch | End] = msgspec.json.Decoder(Batch | End)
 
@@ -62,6 +65,9 @@ class LogForm(Protocol):
     def alive(self) -> bytes:
         """What tells the reader, and the proxies on the way, that the log goes on though nothing comes. Not empty."""
 
+    def closed(self, reason: str) -> bytes:
+        """What comes last when the response is broken off because the reader's token is over."""
+
     def finish(self) -> bytes:
         """What comes after the last message."""
 
@@ -78,6 +84,10 @@ class MessagesForm:
     def alive(self) -> bytes:
         """See `LogForm`."""
         return _ALIVE
+
+    def closed(self, reason: str) -> bytes:
+        """See `LogForm`."""
+        return encoder.encode(Closed(code=UNAUTHORISED, reason=reason)) + b"\n"
 
     def finish(self) -> bytes:
         """See `LogForm`."""
@@ -116,6 +126,10 @@ class TextForm:
     def alive(self) -> bytes:
         """See `LogForm`. It is a heading: text has no byte that every reader takes for nothing."""
         return self._heading("nothing new yet; the log goes on").encode()
+
+    def closed(self, reason: str) -> bytes:
+        """See `LogForm`."""
+        return self._heading(f"{reason}: the log breaks off here, and this is not all of it").encode()
 
     def finish(self) -> bytes:
         """See `LogForm`."""

@@ -24,6 +24,7 @@ from zope.interface import implementer
 from twistedipc.server.boundaries import Cursor, LogEntry, LogRun, Logs
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.web.channel import BoundedRequest, set_common_headers
+from twistedipc.web.held import Ending, Holding
 from twistedipc.web.log_forms import LogForm, message_part
 from twistedipc.web.stall import StallWatch
 
@@ -32,6 +33,9 @@ TAKE_BYTES = 1 << 16
 
 #: Seconds after which a followed log that has nothing new says so. docs/protocol.md promises one every 15.
 ALIVE_SECONDS = 10
+
+#: Seconds that a reader has to take the last words when its token is over.
+GOODBYE_SECONDS = 0.5
 
 
 def fetch(cursor: Cursor) -> Deferred[None]:
@@ -107,6 +111,7 @@ class LogStream:
         self._fetching: Deferred[None] | None = None
         self._stall: StallWatch | None = None
         self._quiet: IDelayedCall | None = None  # until the next sign of life
+        self._holding: Holding | None = None
 
     async def prepare(self) -> None:
         """
@@ -121,9 +126,10 @@ class LogStream:
             raise
         self._ready.extend(entries or ())
 
-    def take_over(self, request: BoundedRequest) -> None:
+    def take_over(self, request: BoundedRequest, holding: Holding) -> None:
         """See `call.Takeover`."""
         self._request = request
+        self._holding = holding
         self._stall = StallWatch(self._clock, request, self._cut_off)
         set_common_headers(request)
         request.setHeader(b"Cache-Control", b"no-store")
@@ -136,6 +142,9 @@ class LogStream:
             return
         request.registerProducer(self, True)
         request.write(b"")  # the head goes out now, however long the first line takes
+        holding.on_end(self._token_over)
+        if holding.ended is not None:
+            return
         if self._follow:
             self._quiet = self._clock.callLater(ALIVE_SECONDS, self._say_alive)
         self._pump()
@@ -165,6 +174,21 @@ class LogStream:
             self._close()
             request.unregisterProducer()
             request.loseConnection()
+
+    def _token_over(self, why: Ending) -> None:
+        """Say so, if the reader reads, and break the response off, so that nobody takes it for the whole log."""
+        request = self._request
+        if request is None:
+            return
+        if self._paused:
+            self._cut_off()
+            return
+        if why.token_is_over:
+            request.write(self._form.closed(why.value))
+        self.stop()
+        # What is written is a few bytes. A reader that doesn't take even these isn't waited for.
+        aborting = self._clock.callLater(GOODBYE_SECONDS, request.abort)
+        request.notifyFinish().addBoth(lambda _: aborting.cancel() if aborting.active() else None)
 
     def _cut_off(self) -> None:
         # The reader takes nothing, so what is written to it would never let the connection close.
@@ -246,6 +270,8 @@ class LogStream:
 
     def _close(self) -> None:
         self._request = None
+        if self._holding is not None:
+            self._holding.release()
         self._streams.discard(self)
         self._cursor.close()
         self._unstall()

@@ -35,6 +35,7 @@ from twistedipc.web.call import Call, Reply, Takeover
 from twistedipc.web.channel import BodySink, BoundedRequest, send
 from twistedipc.web.context import WebContext
 from twistedipc.web.cookies import SessionCookie
+from twistedipc.web.held import Holding
 from twistedipc.web.log_stream import LogStreams
 from twistedipc.web.problems import CONTENT_TYPE, ProblemError, conflict, invalid, not_found, unavailable
 from twistedipc.web.queries import convert
@@ -95,18 +96,29 @@ class Api(Resource):
 
     # -- the way of a request
 
-    async def answer(self, request: BoundedRequest, body: bytes, found: Match | Options) -> Reply | Takeover:
+    async def admit(self, request: BoundedRequest, body: bytes, found: Match | Options) -> Holding | None:
+        """What the caller's token holds while it is answered; None where none is needed. Raises `ProblemError`."""
+        if isinstance(found, Options):
+            return None
+        _check_upgrade(found.route, request)
+        _check_content(found.route, request, body)
+        return await self._caller(found.route, request)
+
+    async def answer(
+        self, request: BoundedRequest, body: bytes, found: Match | Options, holding: Holding | None
+    ) -> Reply | Takeover:
         """
         The route's answer. Raises `ProblemError`, and whatever the route's function does.
 
         :param body: the request's, which the request itself has only until its client goes away.
+        :param holding: what the caller's token holds, as `admit` has given it.
         """
         if isinstance(found, Options):
             return Reply(status=204, headers={"Allow": found.allow})
         route = found.route
-        _check_upgrade(route, request)
-        _check_content(route, request, body)
-        token = await self._caller(route, request)
+        token = None if holding is None else holding.token
+        if token is not None and not may(token, route.needs):
+            raise forbidden(f"this needs a token with the scope {route.needs}")
         project, build = await self._bound(found, token)
         call: Call[Any, Any] = Call(
             context=self._context,
@@ -123,7 +135,7 @@ class Api(Resource):
         )
         return await route.function(call)
 
-    async def _caller(self, route: Route, request: BoundedRequest) -> TokenRow | None:
+    async def _caller(self, route: Route, request: BoundedRequest) -> Holding | None:
         context = self._context
         if route.needs == "upload":
             return None  # it has a token of its own, which its function asks for
@@ -134,10 +146,7 @@ class Api(Resource):
         credential = self._authentication.credential_of(request, _ticket(request) if route.websocket else None)
         if route.websocket or not route.safe:
             check_origin(request, credential, context.allowed_origins, route.websocket)
-        token = await self._authentication.token_of(request, credential)
-        if not may(token, route.needs):
-            raise forbidden(f"this needs a token with the scope {route.needs}")
-        return token
+        return await self._authentication.holding_of(request, credential)
 
     async def _bound(self, found: Match, token: TokenRow | None) -> tuple[ProjectRow | None, BuildRow | None]:
         """The path's project or build; 404 alike if it doesn't exist and if it isn't the caller's."""
@@ -176,13 +185,20 @@ class _Answering:
 
     async def _run(self) -> None:
         request = self._request
+        holding: Holding | None = None
         try:
             found = match(request.method.decode("latin-1"), request.path)
             if isinstance(found, Match):
                 self._route = found.route
                 if found.route.needs == "upload":
                     self._stop_timer()  # verifying an archive takes as long as it is
-            answer = await self._api.answer(request, self._body, found)
+            holding = await self._api.admit(request, self._body, found)
+            answer = await self._api.answer(request, self._body, found, holding)
+            if not isinstance(answer, Reply) and holding is not None and not self._answered:
+                self._answered = True
+                taken, holding = holding, None  # it is the response's from now on
+                answer.take_over(request, taken)
+                return
         except CancelledError:
             return
         except Exception:
@@ -199,13 +215,12 @@ class _Answering:
             return
         finally:
             self._stop_timer()
+            if holding is not None:
+                holding.release()
         if isinstance(answer, Reply):
             body = answer.body
             encoded = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
             self._send(answer.status, encoded, answer.content_type, dict(answer.headers))
-        elif not self._answered:
-            self._answered = True
-            answer.take_over(request)
 
     def _send(self, status: int, body: bytes, content_type: str, headers: dict[str, str]) -> None:
         if not self._answered:

@@ -268,6 +268,13 @@ class Alive(msgspec.Struct, frozen=True, tag="alive", tag_field="type"):
     """Nothing new has come for a while in a followed log, and the server is there."""
 
 
+class Closed(msgspec.Struct, frozen=True, tag="closed", tag_field="type"):
+    """The last message of a followed log that is broken off because its reader's token is over. It isn't the end."""
+
+    code: int  # as a WebSocket's close
+    reason: str
+
+
 class LogPage(Response, frozen=True, kw_only=True):
     """
     A part of a log. ``batches`` are messages as on the WebSocket, ``after`` is the last record's number in them,

@@ -32,10 +32,11 @@ from twistedipc.server.frames import text_frame
 from twistedipc.server.states import change_of
 from twistedipc.storage import attempts, builds
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
-from twistedipc.storage.rows import TokenRow
 from twistedipc.web.channel import leaving
 from twistedipc.web.followers import CLOSE_UNAVAILABLE, Crowds, Follower, Output
+from twistedipc.web.held import Ending, Holding
 from twistedipc.web.lean import leaner, settle
+from twistedipc.web.log_forms import UNAUTHORISED
 
 #: Subscriptions that one socket may have.
 MAX_SUBSCRIPTIONS = 100
@@ -63,8 +64,11 @@ FRAMES_PER_SECOND = 20.0
 #: In how many frames one message may come. (Of empty ones the largest message could have any number.)
 MAX_FRAGMENTS = 64
 
+#: "Service Restart", of IANA's registry: come again at once.
+CLOSE_AGAIN = 1012
+
 # Close codes of our own, beside RFC 6455's.
-CLOSE_UNAUTHORISED = 4401
+CLOSE_UNAUTHORISED = UNAUTHORISED
 CLOSE_TOO_SLOW = 4408
 
 _encoder = msgspec.json.Encoder()
@@ -436,7 +440,7 @@ class ViewerProtocol(WebSocketServerProtocol):
     """One viewer's socket: Autobahn's protocol, as the output of a conversation."""
 
     conversation: Conversation
-    token: TokenRow
+    holding: Holding
     paused = False
     deflates = False
     _over = False
@@ -454,17 +458,13 @@ class ViewerProtocol(WebSocketServerProtocol):
         """The handshake is done. The HTTP channel is still the transport's producer: take its place."""
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
-        viewers = self.factory.viewers.setdefault(self.token.id, set())
-        for viewer in viewers:
-            if viewer.token == self.token:
-                self.token = viewer.token  # one copy for all who came with it
-            break
-        viewers.add(self)
+        self.factory.viewers.add(self)
         self._heard = self._moved = self.factory.reactor.seconds()
         if self._perMessageCompress is not None:
             self.deflates = True
         self.factory.watch()
         self.conversation.opened(self)
+        self.holding.on_end(self._token_over)
 
     def dataReceived(self, data: bytes) -> None:
         """Whatever comes shows that the client lives."""
@@ -478,13 +478,9 @@ class ViewerProtocol(WebSocketServerProtocol):
 
     def look(self, now: float) -> None:
         """
-        Is it still good, and does it move? A token ends on an open socket too. A client that takes its time is waited
-        for as long as bytes leave for it; only one to which everything has gone is asked for a sign of life.
+        Does it move? A client that takes its time is waited for as long as bytes leave for it; only one to which
+        everything has gone is asked for a sign of life.
         """
-        expires = self.token.expires
-        if expires is not None and expires <= self.factory.now():
-            self.say_goodbye(CLOSE_UNAUTHORISED, "the token has expired")
-            return
         seen = (self._resumed, *leaving(self.transport))
         if seen != self._seen_leaving:
             self._seen_leaving, self._moved = seen, now
@@ -609,23 +605,23 @@ class ViewerProtocol(WebSocketServerProtocol):
             self._over = True
             self.direct = None
             self.paused = True
-            viewers = self.factory.viewers.get(self.token.id)
-            if viewers is not None:
-                viewers.discard(self)
-                if not viewers:
-                    del self.factory.viewers[self.token.id]
-                    self.factory.watch()
+            self.holding.release()
+            self.factory.viewers.discard(self)
+            self.factory.watch()
             self.conversation.closed()
+
+    def _token_over(self, why: Ending) -> None:
+        """A token ends on an open socket too."""
+        self.say_goodbye(CLOSE_UNAUTHORISED if why.token_is_over else CLOSE_AGAIN, why.value)
 
 
 class ViewerFactory(WebSocketServerFactory):
     """Makes viewers' protocols, with Autobahn's defaults changed to ones that can face the world."""
 
-    def __init__(self, reactor: IReactorTime, now: Callable[[], int], max_viewers: int) -> None:
+    def __init__(self, reactor: IReactorTime, max_viewers: int) -> None:
         super().__init__(reactor=reactor, server="twistedipc")
-        self.now = now  # milliseconds since the epoch
         self._watching: IDelayedCall | None = None
-        self.viewers: dict[int, set[ViewerProtocol]] = {}  # by the id of their token
+        self.viewers: set[ViewerProtocol] = set()
         self.setProtocolOptions(
             webStatus=False,
             maxFramePayloadSize=4096,
@@ -653,9 +649,8 @@ class ViewerFactory(WebSocketServerFactory):
     def _look(self) -> None:
         self._watching = None
         now = self.reactor.seconds()
-        for viewers in list(self.viewers.values()):
-            for viewer in list(viewers):
-                viewer.look(now)
+        for viewer in list(self.viewers):
+            viewer.look(now)
         self.watch()
 
 
@@ -679,16 +674,16 @@ def accept_deflate(offers: Sequence[object]) -> PerMessageDeflateOfferAccept | N
 class _ForRequest:
     """A factory for one request: its protocol has this conversation, and deflates if the request says ``compress``."""
 
-    def __init__(self, factory: ViewerFactory, conversation: Conversation, token: TokenRow, compress: bool) -> None:
+    def __init__(self, factory: ViewerFactory, conversation: Conversation, holding: Holding, compress: bool) -> None:
         self._factory = factory
         self._conversation = conversation
-        self._token = token
+        self._holding = holding
         self._compress = compress
 
     def buildProtocol(self, address: object) -> ViewerProtocol:
         protocol: ViewerProtocol = self._factory.buildProtocol(address)
         protocol.conversation = self._conversation
-        protocol.token = self._token
+        protocol.holding = self._holding
         if self._compress:
             protocol.perMessageCompressionAccept = accept_deflate
         return protocol
@@ -708,7 +703,7 @@ class WebSockets:
         *,
         max_viewers: int = 10_000,
     ) -> None:
-        self._factory = ViewerFactory(reactor, now, max_viewers)
+        self._factory = ViewerFactory(reactor, max_viewers)
         self._now = now
         self._ledger = ledger
         self._crowds = Crowds(logs)
@@ -716,33 +711,25 @@ class WebSockets:
         self._gists = gists
 
     def log_resource(
-        self, build: int, attempt: int, after: int, token: TokenRow, *, compress: bool = False
+        self, build: int, attempt: int, after: int, holding: Holding, *, compress: bool = False
     ) -> IResource:
         """
         A resource that upgrades one request to the stream of one log, from behind record ``after``. ``compress``: its
         client wants long messages deflated, if it also offers the extension.
         """
         conversation = LogConversation(self._ledger, self._crowds, self._feed, self._now, build, attempt, after)
-        return self._resource(conversation, token, compress)
+        return self._resource(conversation, holding, compress)
 
-    def stream_resource(self, token: TokenRow, *, compress: bool = False) -> IResource:
+    def stream_resource(self, holding: Holding, *, compress: bool = False) -> IResource:
         """A resource that upgrades one request to a stream with many subscriptions. ``compress``: as above."""
-        conversation = StreamConversation(self._ledger, self._crowds, self._feed, self._gists, token.projects)
-        return self._resource(conversation, token, compress)
-
-    def revoked(self, token_id: int) -> None:
-        """The token is not good any more, nor the sessions made by it: their sockets are closed."""
-        for viewers in list(self._factory.viewers.values()):
-            for viewer in list(viewers):
-                if token_id in (viewer.token.id, viewer.token.parent):
-                    viewer.say_goodbye(CLOSE_UNAUTHORISED, "the token has been revoked")
+        conversation = StreamConversation(self._ledger, self._crowds, self._feed, self._gists, holding.token.projects)
+        return self._resource(conversation, holding, compress)
 
     def close_all(self) -> None:
         """The service restarts: viewers come back, and resume by their numbers."""
-        for viewers in list(self._factory.viewers.values()):
-            for viewer in list(viewers):
-                viewer.say_goodbye(1012, "the service restarts")
+        for viewer in list(self._factory.viewers):
+            viewer.say_goodbye(CLOSE_AGAIN, "the service restarts")
 
-    def _resource(self, conversation: Conversation, token: TokenRow, compress: bool) -> IResource:
-        resource: IResource = WebSocketResource(_ForRequest(self._factory, conversation, token, compress))
+    def _resource(self, conversation: Conversation, holding: Holding, compress: bool) -> IResource:
+        resource: IResource = WebSocketResource(_ForRequest(self._factory, conversation, holding, compress))
         return resource

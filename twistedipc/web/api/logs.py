@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from msgspec import UNSET, UnsetType
 from twisted.web.resource import IResource
@@ -10,6 +12,7 @@ from twistedipc.server.boundaries import Cursor
 from twistedipc.storage import attempts
 from twistedipc.web.call import Answer, Call, Reply
 from twistedipc.web.channel import BoundedRequest
+from twistedipc.web.held import Holding
 from twistedipc.web.log_forms import form_of, message_part
 from twistedipc.web.log_stream import TAKE_BYTES, LogStream, fetch
 from twistedipc.web.problems import not_found
@@ -55,25 +58,27 @@ async def stream_log(call: Call[StreamLog, None]) -> Answer:
     number = await _attempt(call, query.attempt)
     compress = query.compress == "1"
     sockets = call.context.websockets
-    return _WebSocket(sockets.log_resource(call.build.id, number, query.after, call.token, compress=compress))
+    build, after = call.build.id, query.after
+    return _WebSocket(lambda holding: sockets.log_resource(build, number, after, holding, compress=compress))
 
 
 async def stream(call: Call[Stream, None]) -> Answer:
     """One WebSocket with many subscriptions: builds' states and what they say, and logs. See docs/protocol.md."""
-    return _WebSocket(call.context.websockets.stream_resource(call.token, compress=call.query.compress == "1"))
+    sockets, compress = call.context.websockets, call.query.compress == "1"
+    return _WebSocket(lambda holding: sockets.stream_resource(holding, compress=compress))
 
 
 class _WebSocket:
     """Hands the connection to the WebSocket's resource."""
 
-    def __init__(self, resource: IResource) -> None:
+    def __init__(self, resource: Callable[[Holding], IResource]) -> None:
         self._resource = resource
 
-    def take_over(self, request: BoundedRequest) -> None:
+    def take_over(self, request: BoundedRequest, holding: Holding) -> None:
         """See `call.Takeover`."""
         request.release_connection()
         request.body.seek(0)
-        self._resource.render(request)
+        self._resource(holding).render(request)
 
 
 async def _attempt(call: Call[ReadLog, None] | Call[StreamLog, None], wanted: int | UnsetType) -> int:

@@ -134,6 +134,7 @@ async def remove(call: Call[None, None]) -> Reply:
 
     if not await context.releasing.delete_project(name, delete):
         raise not_found()
+    call.authentication.project_gone(name)
     return Reply(status=204)
 
 

@@ -66,8 +66,7 @@ async def revoke(call: Call[None, None]) -> Reply:
 
     context = call.context
     revoked = await context.ledger.write(change, context.now())
-    context.tickets.revoke(wanted)
-    context.websockets.revoked(wanted)
+    call.authentication.revoked(wanted)
     if not revoked:
         raise not_found(f"there is no token {wanted} that could be revoked")
     return Reply(status=204)
@@ -126,8 +125,7 @@ async def sign_out(call: Call[None, None]) -> Reply:
 
     if call.token.parent is not None:
         await call.context.ledger.write(change, call.token.id, call.context.now())
-        call.context.tickets.revoke(call.token.id)
-        call.context.websockets.revoked(call.token.id)
+        call.authentication.revoked(call.token.id)
     return Reply(status=204, headers=call.authentication.cookie.clear_all(call.request, storage=True))
 
 

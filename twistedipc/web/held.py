@@ -1,0 +1,129 @@
+"""
+All that a token holds open: one registry, so that nothing outlives its token. ``web`` layer; filled by ``auth``.
+
+Whoever is authenticated gets a `Holding`, and a response that lasts is given it when it takes the connection over
+(`call.Takeover`): a log that is followed, a WebSocket. When the token is revoked, or its parent is, or it expires, or a
+project that it is bound to is deleted, each of its holdings is told, and ends what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from twistedipc.storage.rows import TokenRow
+
+#: Seconds between two looks at which tokens have expired. The time of day may be set, so no timer can wait for it.
+LOOK_SECONDS = 0.5
+
+
+class Ending(Enum):
+    """Why what a token holds must end. The value is for people."""
+
+    REVOKED = "the token was revoked"
+    EXPIRED = "the token has expired"
+    CHANGED = "what the token may see has changed"  # it is still good: asking again is right
+
+    @property
+    def token_is_over(self) -> bool:
+        """Whether asking again with this token is of no use."""
+        return self is not Ending.CHANGED
+
+
+class Holding:
+    """One thing that a token holds open, from its authentication to `release`."""
+
+    __slots__ = ("_end", "_held", "ended", "token")
+
+    def __init__(self, held: HeldOpen, token: TokenRow) -> None:
+        self._held = held
+        self._end: Callable[[Ending], object] | None = None
+        self.token = token
+        self.ended: Ending | None = None
+
+    def on_end(self, end: Callable[[Ending], object]) -> None:
+        """Call this when it must end; at once, if it must already."""
+        self._end = end
+        if self.ended is not None:
+            end(self.ended)
+
+    def release(self) -> None:
+        """It is over. Idempotent."""
+        self._end = None
+        self._held.released(self)
+
+    def end(self, why: Ending) -> None:
+        """It must end now."""
+        if self.ended is None:
+            self.ended = why
+            if self._end is not None:
+                self._end(why)
+
+
+class HeldOpen:
+    """All holdings, by their tokens."""
+
+    def __init__(self, clock: IReactorTime, now: Callable[[], int]) -> None:
+        self._clock = clock
+        self._now = now
+        self._open: dict[int, set[Holding]] = {}  # by the token's id
+        self._looking: IDelayedCall | None = None
+        self.changes = 0  # how often tokens were changed: what was read of them before may not hold any more
+
+    def hold(self, token: TokenRow) -> Holding:
+        """The token is good now, and something is begun with it."""
+        holdings = self._open.setdefault(token.id, set())
+        other = next(iter(holdings), None)
+        # One copy for all who come with it.
+        holding = Holding(self, other.token if other is not None and other.token == token else token)
+        holdings.add(holding)
+        self._watch()
+        return holding
+
+    def released(self, holding: Holding) -> None:
+        """See `Holding.release`."""
+        holdings = self._open.get(holding.token.id)
+        if holdings is not None:
+            holdings.discard(holding)
+            if not holdings:
+                del self._open[holding.token.id]
+                self._watch()
+
+    def revoked(self, token_id: int) -> None:
+        """The token is good no more, nor are the sessions that were begun with it."""
+        self._end(Ending.REVOKED, lambda token: token_id in (token.id, token.parent))
+
+    def project_gone(self, name: str) -> None:
+        """The project was deleted. Tokens that were bound to it aren't any more; its name may come to mean another."""
+        self._end(Ending.CHANGED, lambda token: token.projects is not None and name in token.projects)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._open.values()))
+
+    def _end(self, why: Ending, concerned: Callable[[TokenRow], bool]) -> None:
+        self.changes += 1
+        for holdings in list(self._open.values()):
+            for holding in list(holdings):
+                if concerned(holding.token):
+                    holding.end(why)
+
+    def _watch(self) -> None:
+        expiring = any(token.expires is not None for token in self._tokens())
+        if expiring and self._looking is None:
+            self._looking = self._clock.callLater(LOOK_SECONDS, self._look)
+        elif not expiring and self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+    def _look(self) -> None:
+        self._looking = None
+        now = self._now()
+        if any(token.expires is not None and token.expires <= now for token in self._tokens()):
+            self._end(Ending.EXPIRED, lambda token: token.expires is not None and token.expires <= now)
+        self._watch()
+
+    def _tokens(self) -> list[TokenRow]:
+        """The tokens that hold something, each once."""
+        return [next(iter(holdings)).token for holdings in self._open.values()]
