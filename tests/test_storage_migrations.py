@@ -77,6 +77,7 @@ def test_what_builds_have_said_is_read_from_their_logs(tmp_path: Path) -> None:
                 data = encoder.encode(Lines(number, NOW, 0, [record])) + b"\n"
                 logs.append(connection, [ChunkItem(attempt=attempt, first=number, count=1, data=data)])
         connection.execute(text("DROP TABLE said"))
+        _without_what_came_later(connection)
         _without_columns_of_0003(connection)
         _without_columns_of_0005(connection)
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
@@ -101,6 +102,7 @@ def test_secrets_that_there_are_stay_good_for_what_their_projects_say(tmp_path: 
     with database(tmp_path) as connection:
         add_project(connection)
         projects.set_secret(connection, "shop", "npm_token", b"sealed", NOW)
+        _without_what_came_later(connection)
         _without_columns_of_0003(connection)
         _without_columns_of_0005(connection)
         before = connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar_one()
@@ -125,6 +127,7 @@ def test_when_refs_were_resolved_is_filled_in(tmp_path: Path) -> None:
             assert attempts.accept(connection, name, name, NOW)
             result = Result(outcome="failed", lines=0, sha256="", started=NOW, ended=NOW, commit=commit)
             assert attempts.finish(connection, name, name, result, True, NOW + 99)
+        _without_what_came_later(connection)
         _without_columns_of_0003(connection)
         connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": BEFORE_0003})
         upgrade(connection)
@@ -152,3 +155,7 @@ def test_the_schema_is_postgresqls_as_well() -> None:
         for index in table.indexes:
             statement = str(CreateIndex(index).compile(dialect=dialect))
             assert ("WHERE" in statement) == bool(index.dialect_options["sqlite"]["where"] is not None)
+
+
+def _without_what_came_later(connection: Connection) -> None:
+    connection.execute(text("DROP TABLE owner"))

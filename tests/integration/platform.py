@@ -180,6 +180,7 @@ class Platform:
         apiserver_link: Mapping[str, Any] | None = None,
         builder_link: Mapping[str, Any] | None = None,
         limits: Mapping[str, float] | None = None,
+        database: str = "",
     ) -> None:
         self.folder = folder
         self.port = free_port()
@@ -192,6 +193,7 @@ class Platform:
             "http": {"listen": f"tcp:{self.port}:interface=127.0.0.1", "local_repositories": True},
             "releases": {"listen": f"tcp:{self.releases_port}:interface=127.0.0.1"},
             "link": apiserver_link or {"dial": ["unix:link.sock"]},
+            "database": {"url": database},
         }
         builder = {
             "data": "builder-data",

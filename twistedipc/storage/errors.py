@@ -32,6 +32,14 @@ class LedgerFault(Exception):
     """
 
 
+class LedgerLost(LedgerUnusable):
+    """The database isn't this apiserver's any more: it must end, and write nothing more."""
+
+
+class LedgerTaken(Exception):
+    """Another apiserver has the database, or the data folder: this one must not start."""
+
+
 class SchemaTooNew(Exception):
     """The database was made by a later version of this program, which this one mustn't touch."""
 

@@ -39,12 +39,13 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
 from twistedipc.builds.attempt import PASSING_ERRORS
-from twistedipc.storage.errors import LedgerUnavailable, LedgerUnusable, SchemaTooNew
+from twistedipc.storage.errors import LedgerTaken, LedgerUnavailable, LedgerUnusable, SchemaTooNew
 from twistedipc.storage.faults import translated
-from twistedipc.storage.migrations import upgrade
+from twistedipc.storage.guard import WATCH_INTERVAL, Guard, is_free
+from twistedipc.storage.migrations import is_behind, upgrade
 from twistedipc.storage.prepared import command
 
-__all__ = ["Ledger", "LedgerUnavailable", "LedgerUnusable", "SchemaTooNew"]
+__all__ = ["Ledger", "LedgerTaken", "LedgerUnavailable", "LedgerUnusable", "SchemaTooNew"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -60,6 +61,9 @@ _READERS: Final = 4
 
 #: Seconds between two tries to set up a connection to a database that another program is setting up.
 _PRAGMA_INTERVAL: Final = 0.02
+
+#: Seconds for which a program beside an apiserver waits for it to bring the schema up to date.
+UPGRADE_PATIENCE: Final = 20.0
 
 #: KiB of pages that each reader keeps. Of logs, which are read once, the default (2 MiB) is only memory; the system has
 #: the file in its own cache anyway.
@@ -163,6 +167,9 @@ class Ledger:
     :param group_delay: seconds that a write waits for company although the database is idle. 0 is right nearly
         always: the fsync of the group before is wait enough.
     :param busy_timeout: seconds that SQLite waits for another program's lock: the deadline of every wait here.
+    :param lost: given by the apiserver, which must be the only one on its database (`guard`): called in the reactor's
+        thread, once, with the reason, when it isn't any more. Then every write fails. Without it the ledger is opened
+        beside the apiserver that there may be, by a program that does one thing and goes.
     """
 
     _log = Logger()
@@ -175,6 +182,7 @@ class Ledger:
         now: Callable[[], int],
         group_delay: float = 0,
         busy_timeout: float = 5.0,
+        lost: Callable[[str], None] | None = None,
     ) -> None:
         self._reactor = reactor
         self._url = make_url(url)
@@ -183,6 +191,9 @@ class Ledger:
         self._now = now
         self._group_delay = group_delay
         self._busy_timeout = busy_timeout
+        self._lost = lost
+        self._guard: Guard | None = None
+        self._watching: threading.Event | None = None  # set: the guard is watched no more
         self._writes = _Queue()
         self._reads = _Queue()
         self._threads: list[threading.Thread] = []
@@ -193,16 +204,17 @@ class Ledger:
 
     async def open(self) -> None:
         """
-        Open the database and bring its schema up to date. Raises `SchemaTooNew`, `LedgerUnavailable`. It may be
-        opened again after it has failed or been closed.
+        Open the database and bring its schema up to date. Raises `LedgerTaken`, `SchemaTooNew`, `LedgerUnavailable`. It
+        may be opened again after it has failed or been closed.
         """
         if self._threads:
             raise RuntimeError("the ledger is open already")
         writer = _engine(self._url, writes=True, busy_timeout=self._busy_timeout)
         reader = _engine(self._url, writes=False, busy_timeout=self._busy_timeout)
         self._engines = [writer, reader]
+        guard = self._guard = Guard(self._url, reader, self._now) if self._lost is not None else None
         opened: Deferred[None] = Deferred()
-        self._start("ledger-open", lambda: self._open_database(writer, opened))
+        self._start("ledger-open", lambda: self._open_database(writer, guard, opened))
         try:
             await opened
         except BaseException:
@@ -210,9 +222,12 @@ class Ledger:
             raise
         self._writes.open()
         self._reads.open()
-        self._start("ledger-write", _Writer(writer, self._writes, self._done, self._group_delay).run)
+        check = None if guard is None else guard.check
+        self._start("ledger-write", _Writer(writer, self._writes, self._done, self._group_delay, check).run)
         for number in range(_READERS):
             self._start(f"ledger-read-{number}", lambda: self._read_calls(reader))
+        if guard is not None:
+            self._watch(guard)
 
     async def close(self) -> None:
         """Finish what waits, and close the database. Idempotent."""
@@ -227,6 +242,12 @@ class Ledger:
         engines, self._engines = self._engines, []
         for engine in engines:
             engine.dispose()
+        if self._watching is not None:
+            self._watching.set()
+            self._watching = None
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.release()  # last: until here nobody else may have the database
 
     def read(
         self, query: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
@@ -276,6 +297,27 @@ class Ledger:
         self._stopped.append(stopped)
         thread.start()
 
+    def _watch(self, guard: Guard) -> None:
+        """
+        Look now and then whether the database is still ours. The thread isn't waited for when the ledger is closed: it
+        may wait for a database that doesn't answer.
+        """
+        stop = self._watching = threading.Event()
+
+        def main() -> None:
+            while not stop.wait(WATCH_INTERVAL):
+                guard.watch()
+                if guard.lost:
+                    self._reactor.callFromThread(self._has_lost, guard)
+                    return
+
+        threading.Thread(target=main, name="ledger-guard", daemon=True).start()
+
+    def _has_lost(self, guard: Guard) -> None:
+        lost = self._lost
+        if lost is not None and self._guard is guard:
+            lost(guard.lost)
+
     def _fire(self, calls: list[_Call]) -> None:
         for call in calls:
             if not isinstance(call.error, LedgerUnavailable):
@@ -290,16 +332,41 @@ class Ledger:
     def _done(self, calls: list[_Call]) -> None:
         self._reactor.callFromThread(self._fire, calls)
 
-    def _open_database(self, writer: Engine, opened: Deferred[None]) -> None:
+    def _open_database(self, writer: Engine, guard: Guard | None, opened: Deferred[None]) -> None:
         try:
             if self._url.get_backend_name() == "sqlite":
                 _create_file(Path(str(self._url.database)))
-            with writer.connect() as connection, connection.begin():
-                upgrade(connection)
+            if guard is None:
+                self._upgrade_beside(writer)
+            else:
+                guard.acquire()
+                with writer.connect() as connection, connection.begin():
+                    upgrade(connection)
+                    guard.own(connection)
         except BaseException as error:
             self._reactor.callFromThread(opened.errback, translated(error))
         else:
             self._reactor.callFromThread(opened.callback, None)
+
+    def _upgrade_beside(self, writer: Engine) -> None:
+        """Bring the schema up to date, but not under an apiserver that works with the old one."""
+        deadline = time.monotonic() + UPGRADE_PATIENCE
+        while True:
+            with writer.connect() as connection, connection.begin():
+                if not is_behind(connection):
+                    return
+            writer.dispose()
+            if is_free(self._url):
+                break
+            # It may be just about to do it itself.
+            if time.monotonic() > deadline:
+                raise LedgerUnavailable(
+                    "the database has the schema of an older version of twistedipc, and an apiserver of that version "
+                    "is running: restart it with this version first"
+                )
+            time.sleep(0.1)
+        with writer.connect() as connection, connection.begin():
+            upgrade(connection)
 
     def _read_calls(self, engine: Engine) -> None:
         while (call := self._reads.take()) is not None:
@@ -317,8 +384,16 @@ class _Writer:
 
     _log = Logger()
 
-    def __init__(self, engine: Engine, waiting: _Queue, done: Callable[[list[_Call]], None], delay: float) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        waiting: _Queue,
+        done: Callable[[list[_Call]], None],
+        delay: float,
+        check: Callable[[Connection], None] | None,
+    ) -> None:
         self._engine = engine
+        self._check = check  # raises if the database isn't ours any more
         self._waiting = waiting
         self._done = done
         self._delay = delay
@@ -338,6 +413,8 @@ class _Writer:
         try:
             connection = self._connected()
             transaction = connection.begin()
+            if self._check is not None:
+                self._check(connection)
         except BaseException as error:
             # Those who wait would wait for the same lock as long again, group after group, and fare no better.
             while (call := self._waiting.take_now()) is not None:

@@ -235,6 +235,16 @@ Index(
     postgresql_where=text("state = 'live'"),
 )
 
+owner = Table(
+    "owner",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False, comment="1: there is one row at most"),
+    Column("epoch", BigInteger, nullable=False, comment="how many apiservers have had this database; see guard"),
+    Column("host", Text, nullable=False, comment="where the newest of them runs"),
+    Column("pid", BigInteger, nullable=False, comment="its process there"),
+    Column("started", BigInteger, nullable=False),
+)
+
 audit = Table(
     "audit",
     metadata,

@@ -27,9 +27,18 @@ from twistedipc.server.releasing import Releasing
 from twistedipc.server.states import Feed
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.guard import FolderLock
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable, LedgerUnusable
 from twistedipc.storage.secrets import SecretBox
-from twistedipc.taps.common import ConfigOptions, installed_reactor, links, listen_at, now, start_or_exit
+from twistedipc.taps.common import (
+    ConfigOptions,
+    end_with_error,
+    installed_reactor,
+    links,
+    listen_at,
+    now,
+    start_or_exit,
+)
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
 from twistedipc.web.auth import Tickets
 from twistedipc.web.clients import Proxies
@@ -81,7 +90,8 @@ class ApiService(MultiService):
         self._starting: Deferred[None] | None = None
         self._ports: list[IListeningPort] = []
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._ledger = Ledger(reactor, config.database_url, now=now)
+        self._ledger = Ledger(reactor, config.database_url, now=now, lost=self._has_lost)
+        self._folder_lock = FolderLock(config.data)
         self._feed = Feed()
         self._gists = Gists(reactor, self._ledger)
         self._logs = LogStore(reactor, self._ledger, share=config.viewers.share, spent=time.thread_time)
@@ -165,7 +175,9 @@ class ApiService(MultiService):
         start_or_exit(self._reactor, self._starting, self._log, "twistd apiserver")
 
     async def _start(self) -> None:
-        for step in (self._ledger.open, self._builders.recover, self._releasing.reconcile):
+        await self._patiently(self._ledger.open)
+        await self._in_thread(self._folder_lock.acquire)
+        for step in (self._builders.recover, self._releasing.reconcile):
             await self._patiently(step)
         self._dispatch.serve(self._builders)
         for endpoints, site in self._sites:
@@ -176,6 +188,10 @@ class ApiService(MultiService):
         gc.collect()
         gc.freeze()
         self._log.info("serving {api}", api=self._config.api_url)
+
+    def _has_lost(self, reason: str) -> None:
+        """The database isn't ours any more: another apiserver goes on with what we had."""
+        end_with_error(self._reactor, self._log, f"twistd apiserver must end: {reason}")
 
     async def _patiently(self, step: Callable[[], Awaitable[None]]) -> None:
         """
@@ -219,6 +235,7 @@ class ApiService(MultiService):
                 await stopped
         await self._gists.stop()
         await self._ledger.close()
+        self._folder_lock.release()
         self._threads.stop()
 
     def _in_thread(self, function: Callable[..., _T], /, *args: object) -> Deferred[_T]:

@@ -35,10 +35,14 @@ from twistedipc.ipc import (
     listen_for_links,
     read_key,
 )
+from twistedipc.storage.errors import LedgerTaken, LedgerUnusable, SchemaTooNew
 from twistedipc.taps.config import ApiserverLink, BuilderLink, ConfigError, interface_of
 from twistedipc.web.hosts import spare_loopback
 
 _T = TypeVar("_T")
+
+#: What may keep a service from starting without being a fault of the program: a sentence says it all.
+_EXPECTED = (CannotListenError, ConfigError, LedgerTaken, LedgerUnusable, SchemaTooNew)
 
 #: Connections that may wait to be accepted. When more come in one moment, their senders wait for seconds and more
 #: until they try again: after a cut, that would be most viewers. (The kernel lowers it to its own limit.)
@@ -159,9 +163,16 @@ def start_or_exit(reactor: IReactorCore, starting: Deferred[None], log: Logger, 
     def failed(failure: Failure) -> None:
         if failure.check(CancelledError) is not None:
             return
-        log.failure("{what} can't start", failure, what=what)
-        print(f"{what} can't start: {failure.getErrorMessage()}", file=sys.stderr, flush=True)
-        reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
-        reactor.stop()
+        if failure.check(*_EXPECTED) is None:
+            log.failure("{what} can't start", failure, what=what)
+        end_with_error(reactor, log, f"{what} can't start: {failure.getErrorMessage()}")
 
     starting.addErrback(failed)
+
+
+def end_with_error(reactor: IReactorCore, log: Logger, sentence: str) -> None:
+    """Say why in a sentence, in the log and on standard error, stop, and exit with 1."""
+    log.critical("{sentence}", sentence=sentence)
+    print(sentence, file=sys.stderr, flush=True)
+    reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+    reactor.stop()

@@ -35,11 +35,15 @@ def upgrade(connection: Connection) -> None:
         # of the system's own tables. The lock ends with the transaction. (SQLite's BEGIN IMMEDIATE does the same.)
         connection.execute(text(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT}"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATING})
-    config = Config()
-    # "%" is Alembic's own sign for what is to be put in.
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    script = ScriptDirectory.from_config(config)
+    if is_behind(connection):
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def is_behind(connection: Connection) -> bool:
+    """Whether there are newer revisions than the database has. Raises `SchemaTooNew`."""
+    script = ScriptDirectory.from_config(_config())
     known = {revision.revision for revision in script.walk_revisions()}
     present = MigrationContext.configure(connection).get_current_heads()
     unknown = sorted(set(present) - known)
@@ -48,5 +52,11 @@ def upgrade(connection: Connection) -> None:
             f"the database was made by a later version of twistedipc (its schema is {', '.join(unknown)}); install "
             "that version, or restore a copy of the database from before"
         )
-    if set(present) != set(script.get_heads()):
-        command.upgrade(config, "head")
+    return set(present) != set(script.get_heads())
+
+
+def _config() -> Config:
+    config = Config()
+    # "%" is Alembic's own sign for what is to be put in.
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    return config

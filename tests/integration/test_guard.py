@@ -1,0 +1,122 @@
+"""A second apiserver on a database that has one, as real processes, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.platform import Platform, Service, free_port, toml, wait_for
+from tests.postgres import PostgreSQL, running_postgresql
+
+SLOW = {".twistedipc.toml": '[build]\nsteps = ["echo begun; until [ -e go ]; do sleep 0.05; done; echo done"]\n'}
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Iterator[PostgreSQL | None]:
+    """A server, or None for SQLite."""
+    if request.param == "sqlite":
+        yield None
+    else:
+        with running_postgresql() as server:
+            yield server
+
+
+def second(platform: Platform, name: str, database: PostgreSQL | None) -> Service:
+    """Another apiserver on the platform's database, with a folder and ports of its own."""
+    ledger = platform.folder / "apiserver-data" / "ledger.sqlite"
+    (platform.folder / f"{name}.toml").write_text(
+        toml(
+            {
+                "data": f"{name}-data",
+                "http": {"listen": f"tcp:{free_port()}:interface=127.0.0.1"},
+                "releases": {"listen": f"tcp:{free_port()}:interface=127.0.0.1"},
+                "link": {"name": name, "dial": ["unix:nobody.sock"]},
+                "database": {"url": f"sqlite:///{ledger}" if database is None else database.url},
+            }
+        )
+    )
+    return Service("apiserver", platform.folder / f"{name}.toml")
+
+
+def refused(service: Service) -> str:
+    """It ends by itself, with 1; what it said."""
+    wait_for("it is refused", lambda: service.exited() is not None)
+    assert service.exited() == 1
+    return service.text()
+
+
+def ask(platform: Platform, database: PostgreSQL | None, query: str) -> str:
+    """Look into the database itself."""
+    if database is not None:
+        return database.sql(query)
+    path = platform.folder / "apiserver-data" / "ledger.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        return str((connection.execute(query).fetchone() or [""])[0])
+
+
+def test_a_second_apiserver_is_refused_before_it_touches_anything(tmp_path: Path, database: PostgreSQL | None) -> None:
+    """
+    Within a second the running build of the first was `disconnected`, and `lost` after `link.lost_after`: by a start
+    with another configuration, or with the same one by mistake.
+    """
+    with Platform(tmp_path, database="" if database is None else database.url) as platform:
+        platform.add_project("slow", platform.repository(SLOW), publish={"static": False})
+        build = platform.build("slow", publish=False)
+        platform.wait(build, {"running"})
+        started = ask(platform, database, "SELECT started FROM owner")
+        twin = Service("apiserver", platform.apiserver.config)
+        twin.log = tmp_path / "twin.log"
+        for service in (twin, second(platform, "other", database)):
+            service.start()
+            said = refused(service)
+            assert f"another apiserver has this database: process {platform.apiserver.pid} on " in said
+            assert "Stop that one first" in said
+            assert "Traceback" not in said
+        assert ask(platform, database, "SELECT started FROM owner") == started
+        found = platform.api("GET", f"/api/v1/builds/{build}")
+        assert found["state"] == "running"
+        # What the operator does beside it goes on working.
+        platform.make_token("beside", "read")
+        (held,) = (tmp_path / "builder-data" / "attempts").glob("*/work")
+        (held / "go").touch()
+        platform.succeed(build)
+
+        # Its successor doesn't wait for a killed one.
+        platform.apiserver.kill()
+        begun = time.monotonic()
+        platform.apiserver.start()
+        platform.linked()
+        assert "another apiserver" not in platform.apiserver.text()
+        assert time.monotonic() - begun < 30  # a start on a busy machine, and no lease that has to run out
+
+
+def test_an_apiserver_that_has_lost_its_database_ends(tmp_path: Path, database: PostgreSQL | None) -> None:
+    """Two that write into one database would undo what the other does."""
+    with Platform(tmp_path, database="" if database is None else database.url) as platform:
+        platform.apiserver.crashes = True
+        other = second(platform, "other", database)
+        if database is None:
+            folder = tmp_path / "apiserver-data"
+            (folder / "ledger.sqlite").rename(folder / "old.sqlite")
+        else:
+            # Its host was cut off: the database has let its lock go, and another has it before it is back.
+            os.kill(platform.apiserver.pid, signal.SIGSTOP)
+            database.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+            other.start()
+            wait_for("the other has the database", lambda: "serving" in other.text())
+            os.kill(platform.apiserver.pid, signal.SIGCONT)
+        try:
+            wait_for("it ends", lambda: platform.apiserver.exited() is not None)
+            assert platform.apiserver.exited() == 1
+            assert "twistd apiserver must end: " in platform.apiserver.text()
+            if database is not None:
+                assert f"another apiserver has this database: process {other.pid} on " in platform.apiserver.text()
+        finally:
+            other.kill() if database is not None else None

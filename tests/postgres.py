@@ -1,0 +1,123 @@
+"""A real PostgreSQL for tests, in a folder of its own: on a UNIX socket, and on no port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+#: Seconds for the server to start.
+DEADLINE = 60.0
+
+
+def _programs() -> Path | None:
+    """The folder of PostgreSQL's programs: the newest version's of Debian's, else where `postgres` is on PATH."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
+    if installed:
+        return installed[-1].parent
+    found = shutil.which("postgres")
+    return Path(os.path.realpath(found)).parent if found else None
+
+
+def _user() -> tuple[int, int] | None:
+    """As whom it runs, which may not be root."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            found = pwd.getpwnam(name)
+            return found.pw_uid, found.pw_gid
+    raise AssertionError("there is no user but root")
+
+
+class PostgreSQL:
+    """One server, and a database in it that is new."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._data = folder / "data"
+        self._process: subprocess.Popen[bytes] | None = None
+        found = _programs()
+        assert found is not None
+        self._bin = found
+        user = _user()
+        self._as: dict[str, int] = {} if user is None else {"user": user[0], "group": user[1]}
+        if user is not None:
+            os.chown(folder, *user)
+        self._run("initdb", "--pgdata", str(self._data), "--auth=trust", "--username=tests", "--no-sync", "-E", "UTF8")
+
+    @property
+    def url(self) -> str:
+        """The database's address, as the ledger takes it."""
+        return f"postgresql+psycopg://tests@/postgres?host={self._folder}"
+
+    def start(self) -> None:
+        """Start the server, and wait until it can be used."""
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._bin / "postgres", "-D", self._data, "-k", self._folder, "-c", "listen_addresses=", "-F"],
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+                extra_groups=[] if self._as else None,
+                **self._as,  # type: ignore[call-overload]
+            )
+        end = time.monotonic() + DEADLINE
+        while self._run("pg_isready", "-h", str(self._folder), "-q", check=False):
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+            assert time.monotonic() < end, "PostgreSQL doesn't start"
+            time.sleep(0.05)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """End it: quickly, with its connections."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(number)
+            process.wait(DEADLINE)
+
+    def sql(self, statement: str) -> str:
+        """Run it; what it gives, one row a line."""
+        done = subprocess.run(
+            [self._bin / "psql", "-h", self._folder, "-U", "tests", "-At", "-c", statement, "postgres"],
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+        )
+        return done.stdout.strip()
+
+    def _run(self, program: str, *arguments: str, check: bool = True) -> int:
+        done = subprocess.run(
+            [self._bin / program, *arguments],
+            cwd=self._folder,
+            capture_output=True,
+            timeout=DEADLINE,
+            extra_groups=[] if self._as else None,
+            **self._as,  # type: ignore[call-overload]
+        )
+        assert not check or done.returncode == 0, done.stderr.decode()
+        return int(done.returncode)
+
+
+@contextlib.contextmanager
+def running_postgresql() -> Iterator[PostgreSQL]:
+    """A server that runs; the test is skipped where there is none."""
+    if _programs() is None:
+        pytest.skip("PostgreSQL isn't installed")
+    # Not below pytest's folders, which only their owner may enter; and short, for the socket's address.
+    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as folder:
+        server = PostgreSQL(Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()

@@ -1,0 +1,260 @@
+"""One apiserver to a database, on SQLite and on a real PostgreSQL; each guard here stands for an apiserver."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, Engine, create_engine, make_url, select, text
+
+from tests.postgres import PostgreSQL, running_postgresql
+from twistedipc.storage import guard as guard_module
+from twistedipc.storage.errors import LedgerLost, LedgerTaken
+from twistedipc.storage.guard import FolderLock, Guard, is_free
+from twistedipc.storage.migrations import upgrade
+from twistedipc.storage.tables import owner
+
+NOW = 1_732_300_000_000
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSQL]:
+    """One for all tests of this module."""
+    with running_postgresql() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> URL:
+    """The address of a new database."""
+    if request.param == "sqlite":
+        (tmp_path / "ledger.sqlite").touch()
+        return make_url(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    server: PostgreSQL = request.getfixturevalue("server")
+    server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    return make_url(server.url)
+
+
+class Owners:
+    """Makes guards, and lets go of what they have at the end."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[Guard, Engine]] = []
+
+    def make(self, url: URL) -> tuple[Guard, Engine]:
+        """A guard, and an engine of the same apiserver."""
+        engine = create_engine(url)
+        made = Guard(url, engine, lambda: NOW), engine
+        self._made.append(made)
+        return made
+
+    def start(self, url: URL) -> tuple[Guard, Engine]:
+        """An apiserver that has the database."""
+        guard, engine = self.make(url)
+        guard.acquire(0)
+        with engine.connect() as connection, connection.begin():
+            upgrade(connection)
+            guard.own(connection)
+        return guard, engine
+
+    def end(self) -> None:
+        """All end."""
+        for guard, engine in self._made:
+            engine.dispose()
+            guard.release()
+
+
+@pytest.fixture
+def owners() -> Iterator[Owners]:
+    """For one test."""
+    owners = Owners()
+    try:
+        yield owners
+    finally:
+        owners.end()
+
+
+def write(guard: Guard, engine: Engine) -> None:
+    """What the ledger does to write."""
+    with engine.connect() as connection, connection.begin():
+        guard.check(connection)
+        connection.execute(text("UPDATE owner SET pid = pid"))
+
+
+def test_a_second_one_is_refused_by_a_sentence(url: URL, owners: Owners) -> None:
+    """Its start made the running builds of the first `disconnected`, and later `lost`."""
+    guard, engine = owners.start(url)
+    second, _ = owners.make(url)
+    with pytest.raises(LedgerTaken) as refused:
+        second.acquire(0.1)
+    assert str(refused.value) == (
+        f"another apiserver has this database: process {os.getpid()} on {socket.gethostname()}, since "
+        "2024-11-22 18:26:40 UTC. Stop that one first, or give this one a database and a data folder of its own"
+    )
+    write(guard, engine)
+    guard.watch()
+    assert guard.lost == ""
+
+
+def test_a_successor_starts_at_once(url: URL, owners: Owners) -> None:
+    """Whether it ended well or was killed: its lock ends with it."""
+    first, engine = owners.start(url)
+    engine.dispose()
+    first.release()
+    second, engine = owners.start(url)
+    write(second, engine)
+    with engine.connect() as connection:
+        assert connection.execute(select(owner.c.epoch)).scalar() == 2
+
+
+def test_one_that_has_lost_the_database_writes_nothing_more(url: URL, owners: Owners) -> None:
+    """However it lost its lock: its transactions find another's epoch."""
+    first, engine = owners.start(url)
+    write(first, engine)
+    if url.get_backend_name() == "sqlite":
+        path = Path(str(url.database))
+        path.rename(path.with_suffix(".old"))
+        path.touch()
+        reason = "has been replaced by another file"
+    else:
+        first.release()
+        reason = f"another apiserver has this database: process {os.getpid()}"
+    owners.start(url)
+    if url.get_backend_name() == "sqlite":
+        first.watch()
+    with pytest.raises(LedgerLost, match=reason):
+        write(first, engine)
+    first.watch()
+    assert reason in first.lost
+
+
+def test_every_way_to_a_file_is_the_same_database(tmp_path: Path, owners: Owners) -> None:
+    """Links, and a folder's other name."""
+    path = tmp_path / "real" / "ledger.sqlite"
+    path.parent.mkdir()
+    path.touch()
+    owners.start(make_url(f"sqlite:///{path}"))
+    (tmp_path / "link").symlink_to(path.parent)
+    (tmp_path / "soft.sqlite").symlink_to(path)
+    (tmp_path / "hard.sqlite").hardlink_to(path)
+    for other in ("link/ledger.sqlite", "soft.sqlite", "hard.sqlite", "real/../real/ledger.sqlite"):
+        guard, _ = owners.make(make_url(f"sqlite:///{tmp_path / other}"))
+        with pytest.raises(LedgerTaken):
+            guard.acquire(0)
+
+
+def test_whether_a_database_is_free(url: URL, owners: Owners) -> None:
+    """Asked by a program that would change its schema; asking takes nothing away."""
+    assert is_free(url)
+    first, engine = owners.start(url)
+    assert not is_free(url)
+    engine.dispose()
+    first.release()
+    assert is_free(url)
+
+
+def test_it_waits_a_little_for_who_is_just_ending(url: URL, owners: Owners) -> None:
+    first, engine = owners.start(url)
+    second, _ = owners.make(url)
+
+    def end() -> None:
+        engine.dispose()
+        first.release()
+
+    threading.Timer(0.2, end).start()
+    second.acquire()
+
+
+def test_a_restart_of_the_database_ends_no_apiserver(server: PostgreSQL, owners: Owners) -> None:
+    """The lock is gone with its connection. Who had it has it again, if nobody else has had it meanwhile."""
+    server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    url = make_url(server.url)
+    first, engine = owners.start(url)
+    server.stop()
+    first.watch()
+    assert first.lost == ""
+    server.start()
+    engine.dispose()
+    write(first, engine)
+    first.watch()
+    assert first.lost == ""
+    assert not is_free(url)
+    # Its connection alone.
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    first.watch()
+    assert first.lost == ""
+    assert not is_free(url)
+
+
+def test_who_took_a_lost_lock_has_the_database(server: PostgreSQL, owners: Owners) -> None:
+    server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    url = make_url(server.url)
+    first, _ = owners.start(url)
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    second, engine = owners.start(url)
+    first.watch()
+    assert first.lost.startswith("another apiserver has this database")
+    write(second, engine)
+    engine.dispose()
+    second.release()
+    # Also when the second has gone already: what the first knows of the database isn't true any more.
+    third, third_engine = owners.start(url)
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+    fourth, fourth_engine = owners.start(url)
+    fourth_engine.dispose()
+    fourth.release()
+    third.watch()
+    assert third.lost.startswith("another apiserver has this database")
+    with pytest.raises(LedgerLost):
+        write(third, third_engine)
+
+
+def test_a_transaction_that_is_under_way_ends_before_another_has_the_database(
+    server: PostgreSQL, owners: Owners
+) -> None:
+    """No moment between the look at the epoch and the commit belongs to two."""
+    server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    url = make_url(server.url)
+    first, engine = owners.start(url)
+    second, other = owners.make(url)
+    owned = threading.Event()
+    first.release()
+    second.acquire(1)
+
+    def take_over() -> None:
+        with other.connect() as connection, connection.begin():
+            second.own(connection)
+        owned.set()
+
+    with engine.connect() as connection, connection.begin():
+        first.check(connection)
+        thread = threading.Thread(target=take_over)
+        thread.start()
+        assert not owned.wait(0.3)
+    assert owned.wait(10)
+    thread.join()
+    with pytest.raises(LedgerLost):
+        write(first, engine)
+
+
+def test_two_schemas_of_one_database_are_two(server: PostgreSQL, owners: Owners) -> None:
+    server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public; DROP SCHEMA IF EXISTS one CASCADE; CREATE SCHEMA one")
+    owners.start(make_url(server.url))
+    owners.start(make_url(server.url + "&options=-csearch_path%3Done"))
+
+
+def test_a_data_folder_has_one_apiserver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a database each, they would delete one another's releases."""
+    monkeypatch.setattr(guard_module, "PATIENCE", 0.1)
+    first, second = FolderLock(tmp_path), FolderLock(tmp_path)
+    first.acquire()
+    first.acquire()
+    with pytest.raises(LedgerTaken, match="another apiserver works in the data folder"):
+        second.acquire()
+    first.release()
+    second.acquire()
+    second.release()
