@@ -40,6 +40,7 @@ from twistedipc.taps.common import (
     start_or_exit,
 )
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
+from twistedipc.taps.hangup import Hangups
 from twistedipc.web.auth import Tickets
 from twistedipc.web.clients import Proxies
 from twistedipc.web.context import WebContext
@@ -84,6 +85,7 @@ class ApiService(MultiService):
     def __init__(self, reactor: ApiReactor, config: ApiserverConfig) -> None:
         super().__init__()
         self._reactor = reactor
+        self._hangups = Hangups(reactor)
         self._config = config
         self._threads = ThreadPool(0, FILE_THREADS, "files")
         self._draining = False
@@ -170,6 +172,7 @@ class ApiService(MultiService):
 
     def startService(self) -> None:
         """Open the ledger, then everything else."""
+        self._hangups.startService()  # not as a child: those start once the database is there
         self._threads.start()
         self._starting = Deferred.fromCoroutine(self._start())
         start_or_exit(self._reactor, self._starting, self._log, "twistd apiserver")

@@ -16,6 +16,7 @@ from twistedipc.ipc import LinkReactor
 from twistedipc.runner.cgroup import find_parent
 from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
 from twistedipc.taps.config import BuilderConfig, ConfigError, load_builder
+from twistedipc.taps.hangup import Hangups
 
 #: Seconds for what has ended to be handed over to the apiserver: the rest of its log, and its archive.
 HANDOVER = 300.0
@@ -99,6 +100,7 @@ def makeService(options: Options) -> IService:
     )
     try:
         service.claim()
+        Hangups(reactor).setServiceParent(service)
         for link in links(
             reactor,
             config.link,

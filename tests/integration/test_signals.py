@@ -1,0 +1,99 @@
+"""SIGHUP ends no service: what logrotate sends, and what a terminal sends when it is closed."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.integration.platform import Platform, Service, wait_for
+
+
+def said(file: Path, text: str) -> None:
+    """Wait until the file has this text."""
+    wait_for(f"{file} says {text!r}", lambda: file.is_file() and text in file.read_text())
+
+
+def log_file_of(platform: Platform, service: Service, name: str) -> Path:
+    """Restart it with a log file of twistd's own."""
+    service.stop()
+    file = platform.folder / name
+    beside = Path(sys.executable).with_name("twistd")
+    service.program = [str(beside), "-l", str(file)]
+    service.start()
+    said(file, "starting up")
+    return file
+
+
+def test_a_log_file_that_was_moved_away_is_opened_anew(tmp_path: Path) -> None:
+    """Both services ended, without a line, when a log was rotated."""
+    with Platform(tmp_path) as platform:
+        for service, name in ((platform.apiserver, "a.log"), (platform.builder, "b.log")):
+            file = log_file_of(platform, service, name)
+            platform.linked()
+            moved = file.rename(file.with_suffix(".1"))
+            size = moved.stat().st_size
+            os.kill(service.pid, signal.SIGHUP)
+            said(file, f"opened {file} anew")
+            assert moved.stat().st_size == size
+            # A folder that can't be written any more costs no line.
+            old = file.rename(file.with_suffix(".2"))
+            file.mkdir()
+            os.kill(service.pid, signal.SIGHUP)
+            said(old, "can't be opened anew")
+            assert service.exited() is None
+        platform.linked()
+
+
+def test_without_a_log_file_it_goes_on(tmp_path: Path) -> None:
+    with Platform(tmp_path) as platform:
+        for service in (platform.apiserver, platform.builder):
+            os.kill(service.pid, signal.SIGHUP)
+            said(service.log, "there is no log file")
+        platform.linked()
+
+
+@pytest.mark.parametrize("name", ["apiserver", "buildipc"])
+def test_a_terminal_that_is_closed_ends_nothing(tmp_path: Path, name: str) -> None:
+    """A service in the foreground of a terminal stays when the terminal is closed; it can log nowhere, then."""
+    with Platform(tmp_path) as platform:
+        service = platform.apiserver if name == "apiserver" else platform.builder
+        service.stop()
+        ours, theirs = pty.openpty()
+        beside = Path(sys.executable).with_name("twistd")
+        process = subprocess.Popen(
+            # In a session of its own, whose terminal this is.
+            ["setsid", "--ctty", "--wait", beside, "-n", "--pidfile=", name, "--config", service.config],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd=tmp_path,
+        )
+        try:
+            os.close(theirs)
+            service.program = ["true"]
+            platform.builder.crashes = platform.apiserver.crashes = True
+            service.start()  # only for `platform`, which asks how it is
+
+            def linked() -> bool:
+                try:
+                    return (platform.health() or {}).get("builders") == 1
+                except OSError:
+                    return False
+
+            wait_for("it is linked", linked)
+            os.close(ours)
+            repository = platform.repository({".twistedipc.toml": '[build]\nsteps = ["true"]\n'})
+            platform.add_project("after", repository, publish={"static": False})
+            platform.succeed(platform.build("after", publish=False))
+            assert process.poll() is None
+            assert urllib.request.urlopen(f"{platform.url}/healthz", timeout=10).status == 200
+        finally:
+            process.terminate()
+            process.wait(60)
