@@ -425,6 +425,15 @@ def test_process_send_is_as_it_is_elsewhere_in_node(tmp_path: Path) -> None:
     assert [record for record in found if isinstance(record, str)] == ["4", '{"type":"ack","ack":"x"}']
 
 
+def test_a_program_that_is_a_link(tmp_path: Path) -> None:
+    """As `npm` is one: Node follows it, unless the last file that it was asked about is a pipe."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "say.js").write_text('process.send({type: "group", name: require("./name.json")})')
+    (tmp_path / "real" / "name.json").write_text('"g"')
+    (tmp_path / "say").symlink_to("real/say.js")
+    assert run(tmp_path, "node say; node say | cat", node_path()) == [Group("g")] * 2
+
+
 def test_node_that_may_run_nothing_else_first(tmp_path: Path) -> None:
     (tmp_path / "say.js").write_text('process.send({type: "group", name: "g"})')
     option = next(

@@ -32,7 +32,9 @@
 
   const output = [["stdout", 1], ["stderr", 2]].find(([, fd]) => {
     try {
-      const found = fstatSync(fd);
+      // Numbers would be kept where Node looks when it resolves the program's own file: if the last thing that was
+      // asked about is a pipe, it doesn't follow a symbolic link there, and npm, which is one, isn't found.
+      const found = fstatSync(fd, { bigint: true });
       return String(found.dev) === device && String(found.ino) === inode;
     } catch {
       return false;
