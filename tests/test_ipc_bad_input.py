@@ -182,10 +182,14 @@ def test_wrong(place: str, what: str) -> None:
         assert [(answer["id"], answer["code"]) for answer in answers] == [(1, "bad-request")]
         assert service.got == []
     elif place in DECLARED:
-        assert closed_with(lines) == "bad-message"
+        # A message's author, a stream's sender is told, and that is all.
+        code = {"items": ("stream-refused", "bad-item")}.get(place, ("error", "bad-message"))
+        told: list[Any] = [msgspec.json.decode(line) for line in lines if b'"code"' in line]
+        assert [(line["type"], line["code"]) for line in told] == [code]
         assert service.got == []
-    else:
-        assert closed_with(lines) == ""
+    assert closed_with(lines) == ""
+    assert say(pair, Side.DIALLER, b'{"type":"note","s":"alive"}\n') == []
+    assert service.got[-1] == Note("alive")
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -228,10 +232,12 @@ def test_malformed_answers(place: str, what: str) -> None:
 
 @pytest.mark.parametrize("what", WRONG)
 def test_wrong_answers(what: str) -> None:
-    _pair, lines, outcome = asked(ANSWERS["reply"] % WRONG[what])
-    assert closed_with(lines) == "bad-message"
+    pair, lines, outcome = asked(ANSWERS["reply"] % WRONG[what])
+    assert closed_with(lines) == ""
     assert isinstance(outcome, Failure)
-    assert outcome.check(NotConnected)
+    assert isinstance(outcome.value, CallFailed)
+    assert outcome.value.code == "bad-reply"
+    assert pair.remote.peer is not None
 
 
 @pytest.mark.parametrize("what", HARMLESS)
@@ -244,9 +250,9 @@ def test_harmless_answers(what: str) -> None:
 def test_data_of_an_error_that_no_number_can_hold(number: bytes) -> None:
     _pair, lines, outcome = asked(ANSWERS["error"] % (b'"q":' + number))
     assert isinstance(outcome, Failure)
-    # The caller is told whatever the number is; as it couldn't be read, or as a float or integer beyond all.
-    assert outcome.check(CallFailed, NotConnected)
-    assert closed_with(lines) == ("bad-message" if outcome.check(NotConnected) else "")
+    # The caller is told, without the data if it can't be read.
+    assert outcome.check(CallFailed)
+    assert closed_with(lines) == ""
 
 
 @pytest.mark.parametrize(
@@ -276,12 +282,6 @@ def test_numbers_that_cannot_be(frame: bytes, number: bytes) -> None:
         b'{"type":"stream-open","stream":"items","id":"%b","first":1}\n' % (b"y" * 65),
         b'{"type":"stream-open","stream":"items","id":"y"}\n',
         b'{"type":"stream-items","id":"x","first":1}\n',
-        b'{"type":"stream-items","id":"x","first":1,"items":{}}\n',
-        b'{"type":"stream-items","id":"x","first":1,"items":null}\n',
-        b'{"type":"stream-items","id":"x","first":1,"items":"[]"}\n',
-        b'{"type":"stream-items","id":"x","first":1,"items":[null]}\n',
-        b'{"type":"stream-items","id":"x","first":1,"items":[1]}\n',
-        b'{"type":"call","id":1}\n',
         b'{"type":"call","request":{}}\n',
         b'{"type":"reply","id":1}\n',
         b'{"type":"bye"}\n',
@@ -307,6 +307,32 @@ def test_frames_that_cannot_be(frame: bytes) -> None:
     service = Odd()
     assert closed_with(say(ServicePair(service), Side.DIALLER, OPEN + frame)) == "bad-message"
     assert service.got == []
+
+
+@pytest.mark.parametrize("items", [b"{}", b"null", b'"[]"', b"[null]", b"[1]", b'[{},{"n":"1"}]'])
+def test_items_that_cannot_be(items: bytes) -> None:
+    """The stream is refused for good, with the reason, and what else comes of it is ignored."""
+    service = Odd()
+    pair = ServicePair(service)
+    frame = b'{"type":"stream-items","id":"x","first":1,"items":%b}\n' % items
+    said = [msgspec.json.decode(line) for line in say(pair, Side.DIALLER, OPEN + frame + frame)]
+    assert [(line["type"], line.get("code"), line.get("retry_after")) for line in said] == [
+        ("stream-position", None, None),
+        ("stream-refused", "bad-item", 0.0),
+    ]
+    assert service.got == []
+
+
+def test_a_call_without_a_request() -> None:
+    """It can be told which call that is, so only that one fails."""
+    pair = ServicePair(Odd())
+    (line,) = say(pair, Side.DIALLER, b'{"type":"call","id":1}\n')
+    assert msgspec.json.decode(line) == {
+        "type": "error",
+        "id": 1,
+        "code": "bad-request",
+        "message": "Object missing required field `request`",
+    }
 
 
 def test_crlf_is_white_space() -> None:

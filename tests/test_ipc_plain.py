@@ -329,10 +329,10 @@ class ProtocolTests(SynchronousTestCase):
         assert "data" not in answers[2]
         assert len(self.flushLoggedErrors()) == 3
         assert world.say({"type": "note", "n": 1, "text": "fail"}) == [
-            {"type": "bye", "code": "internal", "reason": "an error inside; see the log there"}
+            {"type": "error", "code": "internal", "message": "note: an error inside; see the log there"}
         ]
         assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
-        assert world.service.lost == ["an error inside; see the log there [internal]"]
+        assert world.service.lost == []
 
     def test_more_requests_than_are_answered_at_a_time(self) -> None:
         world = World()

@@ -22,6 +22,7 @@ from twistedipc.ipc.session import (
     Closed,
     ErrorReceived,
     Event,
+    MessageRefused,
     Ready,
     Session,
     SessionSettings,
@@ -353,7 +354,7 @@ def test_unknown_types() -> None:
     pair = ready()
     pair.events[Side.LISTENER] += pair.listener.receive(b'{"type":"later"}\n{"type":"note","n":1}\n', 0.0)
     pair.exchange()
-    assert pair.take(Side.LISTENER) == [Note(1)]
+    assert pair.take(Side.LISTENER) == [MessageRefused("'later' is not received here"), Note(1)]
     assert pair.take(Side.DIALLER) == [ErrorReceived("unknown-type", "'later' is not received here")]
 
 
@@ -462,7 +463,6 @@ def test_an_answer_that_crosses_with_the_drop() -> None:
     [
         b'{"type":"reply","id":7,"reply":{"answer":"x"}}\n',  # a call that was never made
         b'{"type":"error","id":7,"code":"x","message":"y"}\n',
-        b'{"type":"reply","id":1,"reply":{"answer":7}}\n',  # not of the declared type
         b'{"type":"reply","id":1,"reply":{"answer":"\xff"}}\n',
     ],
 )
@@ -471,6 +471,30 @@ def test_answers_that_make_no_sense(line: bytes) -> None:
     assert pair.dialler.call(Ask("x"), 5.0) == 1
     pair.dialler.data_to_send()
     assert closed(pair.dialler, pair.dialler.receive(line, 0.0)).code == "bad-message"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type":"reply","id":1,"reply":{"answer":7}}\n',
+        b'{"type":"reply","id":1,"reply":null}\n',
+        b'{"type":"reply","id":1}\n',
+        b'{"type":"error","id":1,"code":404,"message":"y"}\n',
+    ],
+)
+def test_answers_that_are_not_what_was_declared(line: bytes) -> None:
+    """The call fails, the peer is told, and the other call goes on."""
+    pair = ready()
+    assert (pair.dialler.call(Ask("x"), 5.0), pair.dialler.call(Ask("y"), 5.0)) == (1, 2)
+    pair.dialler.data_to_send()
+    (ended,) = pair.dialler.receive(line, 0.0)
+    assert isinstance(ended, CallEnded)
+    assert isinstance(ended.error, CallFailed)
+    assert ended.error.code == "bad-reply"
+    said = json.loads(pair.dialler.data_to_send())
+    assert (said["type"], said["code"], "id" in said) == ("error", "bad-reply", False)
+    assert "to ask: " in said["message"]
+    assert pair.dialler.receive(b'{"type":"reply","id":2,"reply":{"answer":"z"}}\n', 0.0) == [CallReplied(2, Told("z"))]
 
 
 def test_a_call_with_an_id_that_is_in_flight() -> None:
@@ -614,7 +638,7 @@ def test_what_cannot_be_sent_leaves_nothing_behind() -> None:
     session = ready().dialler
     session.send(Note(1))
     for bad in (Note(2, "\ud800"), Note(3, "x" * session.settings.frame_limit), Note(4, object())):  # type: ignore[arg-type]
-        with pytest.raises((UnicodeEncodeError, LocalProtocolError, TypeError)):
+        with pytest.raises(LocalProtocolError):
             session.send(bad)
     session.send(Note(5))
     assert [json.loads(line)["n"] for line in session.data_to_send().splitlines()] == [1, 5]

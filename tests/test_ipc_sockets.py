@@ -8,24 +8,30 @@ import os
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet import reactor as global_reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, UNIXClientEndpoint, connectProtocol
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock, deferLater
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import ILogObserver, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.ipc_example import Ask, Note, Recorder, Told, apiserver, builder
+from twistedipc.ipc import Interface, LinkRefused, Request, Service, dial, handles, listen
 from twistedipc.ipc.dial import LASTING, LONGEST_DELAY, LONGEST_LOCAL_DELAY, VAIN_LOCAL_DELAY, DialService, dial_links
 from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
@@ -35,6 +41,25 @@ from twistedipc.ipc.peer import Application, Peer
 from twistedipc.ipc.session import SessionSettings
 
 reactor = cast(LinkReactor, global_reactor)
+
+
+class Hailed(msgspec.Struct):
+    pass
+
+
+class Hail(Request[Hailed]):
+    pass
+
+
+GREETER = Interface("greeter", Hail)
+
+
+class Greeter(Service):
+    interface = GREETER
+
+    @handles(Hail)
+    def hail(self, request: Hail, peer: Peer) -> Hailed:
+        return Hailed()
 
 
 class Arrivals:
@@ -111,6 +136,15 @@ class SocketTestCase(TestCase):
         service.startService()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.stop(service)))
         return service
+
+    def certificate(self, name: str, authority: trustme.CA, trusted: trustme.CA | None = None) -> TLSFiles:
+        issued = authority.issue_cert(name)
+        paths = [self.folder / f"{len(list(self.folder.iterdir()))}-{part}.pem" for part in ("cert", "key", "ca")]
+        for index, pem in enumerate(issued.cert_chain_pems):
+            pem.write_to_path(paths[0], append=index > 0)
+        issued.private_key_pem.write_to_path(paths[1])
+        (trusted or authority).cert_pem.write_to_path(paths[2])
+        return TLSFiles(*paths)
 
     def linked_times(self, times: int) -> bool:
         return len(self.here.all) == len(self.there.all) == times
@@ -309,15 +343,6 @@ class TLSTests(SocketTestCase):
         self.authority = trustme.CA()
         self.files = self.certificate("localhost", self.authority)
 
-    def certificate(self, name: str, authority: trustme.CA, trusted: trustme.CA | None = None) -> TLSFiles:
-        issued = authority.issue_cert(name)
-        paths = [self.folder / f"{len(list(self.folder.iterdir()))}-{part}.pem" for part in ("cert", "key", "ca")]
-        for index, pem in enumerate(issued.cert_chain_pems):
-            pem.write_to_path(paths[0], append=index > 0)
-        issued.private_key_pem.write_to_path(paths[1])
-        (trusted or authority).cert_pem.write_to_path(paths[2])
-        return TLSFiles(*paths)
-
     def port(self, service: ListenService) -> int:
         return cast(int, cast(Any, service.host).port)
 
@@ -409,6 +434,155 @@ class SendAtOnceTests(SocketTestCase):
         self.assertEqual(send_at_once(transport, line), 0)
         await until(lambda: theirs.lost)
         self.assertEqual(len(theirs.messages), 2003)
+
+
+class Refused:
+    """What is heard of refusals."""
+
+    def __init__(self) -> None:
+        self.codes: list[str] = []
+
+    def __call__(self, code: str, reason: str) -> None:
+        self.codes.append(code)
+
+
+class RefusalTests(SocketTestCase):
+    """What only people can set right is told apart from what may pass by itself."""
+
+    async def test_refusals(self) -> None:
+        self.authority = trustme.CA()
+        good = self.certificate("localhost", self.authority)
+        key = b"another key, also 32 bytes long!"
+        elsewhere = self.certificate("localhost", trustme.CA(), trusted=self.authority)
+        cases: list[tuple[str, str, dict[str, Any], TLSFiles | None, TLSFiles | None]] = [
+            ("unauthorized", "tcp:0", {"key": key}, None, None),
+            ("refused", "tcp:0", {"role": "other"}, None, None),
+            ("refused", "tcp:0", {"peer_role": "other"}, None, None),
+            ("refused", "tcp:0", {"accept_peer": lambda info: "not you"}, None, None),
+            ("unauthorized", "tls:0:interface=127.0.0.1", {}, good, elsewhere),
+            ("unauthorized", "tls:0:interface=127.0.0.1", {}, TLSFiles(authority=good.authority), good),
+        ]
+        for code, endpoint, theirs, tls, their_tls in cases:
+            service = listen_for_links(reactor, endpoint, apiserver(**theirs), self.there, tls=their_tls)
+            service.startService()
+            kind = endpoint[:3]
+            refused = Refused()
+            where = f"{kind}:localhost:{cast(Any, service.host).port}"
+            dialling = self.dialling(where, tls=tls, refused=refused)
+            await until(lambda heard=refused: heard.codes)
+            self.assertEqual(refused.codes[0], code)
+            await dialling.stopService()
+            await service.stopService()
+
+    async def test_what_may_pass(self) -> None:
+        """Nobody is there; no room."""
+        refused = Refused()
+        full = listen_for_links(reactor, "tcp:0", apiserver(), self.there, connections=0)
+        full.startService()
+        dialling = self.dialling(f"tcp:127.0.0.1:{cast(Any, full.host).port}", refused=refused)
+        await until(lambda: dialling._factory.retries >= 2)
+        await full.stopService()
+        await until(lambda: dialling._factory.retries >= 4)
+        self.assertEqual(refused.codes, [])
+
+    async def test_by_the_interface(self) -> None:
+        """As a user has it: `dial` with ``fail_on_refusal``."""
+        listening = await listen(reactor, f"unix:{self.folder}/s", Greeter(), key=b"k" * 32)
+        remote = dial(reactor, f"unix:{self.folder}/s", GREETER, key=b"l" * 32, fail_on_refusal=True)
+        began = time.monotonic()
+        with self.assertRaisesRegex(LinkRefused, "do both sides have the same key"):
+            await remote.call(Hail())
+        self.assertLess(time.monotonic() - began, 10)
+        await remote.close()
+        await listening.close()
+
+
+ACTIONS = st.lists(st.sampled_from(["start", "stop", "connect", "fail", "lose", "wait"]), max_size=14)
+
+
+class StartAndStopTests(SynchronousTestCase):
+    """
+    Stopped and started again before the connection of before was closed, a service dialled a second one beside it and
+    forgot the first: neither that stop ever fired, nor the next.
+    """
+
+    @given(ACTIONS)
+    def test_every_stop_fires(self, actions: list[str]) -> None:
+        memory = MemoryReactorClock()
+        service = dial_links(cast(LinkReactor, memory), "tcp:127.0.0.1:1", builder(), Arrivals(), random=lambda: 1.0)
+        self.wires: list[tuple[Any, StringTransport]] = []
+        attempts = 0
+        stops: list[Deferred[None]] = []
+        for action in [*actions, "stop"]:
+            match action:
+                case "start":
+                    service.startService()
+                case "stop":
+                    stops.append(service.stopService())
+                    attempts = len(memory.tcpClients)  # the last one is cancelled, if it was still under way
+                case "wait":
+                    memory.advance(40)
+                case "lose" if self.wires:
+                    self.lose()
+                case "connect" | "fail" if len(memory.tcpClients) > attempts:
+                    factory = memory.tcpClients[-1][2]
+                    attempts = len(memory.tcpClients)
+                    if action == "fail":
+                        cast(Any, factory).clientConnectionFailed(None, Failure(ConnectionRefusedError("refused")))
+                    elif protocol := factory.buildProtocol(None):
+                        wire = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 1))
+                        self.wires.append((protocol, wire))
+                        protocol.makeConnection(wire)
+            self.assertLessEqual(len(self.wires), 1)
+        memory.advance(0)
+        while self.wires:
+            self.assertTrue(self.wires[0][1].disconnecting)
+            self.lose()
+        for stop in stops:
+            self.successResultOf(stop)
+        # And it can be started once more, with one attempt.
+        memory.advance(40)
+        self.assertEqual(memory.getDelayedCalls(), [])
+        before = len(memory.tcpClients)
+        service.startService()
+        self.assertEqual(len(memory.tcpClients), before + 1)
+
+    def lose(self) -> None:
+        protocol, _ = self.wires.pop()
+        protocol.connectionLost(Failure(ConnectionDone()))
+
+    def test_started_again_it_dials_as_soon_as_the_old_connection_is_closed(self) -> None:
+        memory = MemoryReactorClock()
+        service = dial_links(cast(LinkReactor, memory), "tcp:127.0.0.1:1", builder(), Arrivals(), random=lambda: 1.0)
+        service.startService()
+        protocol = cast(Any, memory.tcpClients[0][2].buildProtocol(None))
+        protocol.makeConnection(StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 1)))
+        first = service.stopService()
+        service.startService()
+        self.assertEqual(len(memory.tcpClients), 1)
+        self.assertNoResult(first)
+        protocol.connectionLost(Failure(ConnectionDone()))
+        self.successResultOf(first)
+        self.assertEqual(len(memory.tcpClients), 2)
+        self.successResultOf(service.stopService())
+
+
+class ListenAgainTests(TestCase):
+    """A stop waits for the connections of its own time, and each stop fires."""
+
+    async def test_each_stop_fires(self) -> None:
+        here, there = Arrivals(), Arrivals()
+        service = listen_for_links(reactor, "tcp:0", apiserver(), there)
+        service.startService()
+        port = cast(Any, service.host).port
+        dialling = dial_links(reactor, f"tcp:127.0.0.1:{port}", builder(), here, random=lambda: 0.01)
+        arrived = there.next()
+        dialling.startService()
+        await arrived
+        first, second = service.stopService(), service.stopService()
+        await first
+        await second
+        await dialling.stopService()
 
 
 class BackoffTests(SynchronousTestCase):

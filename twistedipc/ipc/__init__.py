@@ -30,6 +30,7 @@ A connection, from the wire up::
     node.py        Node's own `process.send()` channel, on node_channel.py eager.py        writing to a socket at once
     drains.py      who waits until there is room again                     pending.py     the Deferred of a call
     polling.py     not to sleep while the next message is about to come
+    said.py        what waits for a link, in order                         finite.py       NaN, which JSON doesn't have
 
 ``errors``, ``framing``, ``messages``, ``interface``, ``handshake``, ``session``, ``credit``, ``stream``, ``outbox``,
 ``plain`` and ``node_channel`` import no Twisted and know no clock. ``docs/ipc.md`` is the tutorial,
@@ -75,10 +76,12 @@ from twistedipc.ipc.errors import (
     CallTimedOut,
     Code,
     LinkError,
+    LinkRefused,
     LocalProtocolError,
     NotConnected,
     QueueFull,
     RemoteProtocolError,
+    TooManyCalls,
 )
 from twistedipc.ipc.interface import Interface, Message, Request
 from twistedipc.ipc.keys import make_key, read_key, write_key
@@ -100,7 +103,7 @@ from twistedipc.ipc.remote import Remote, Unlinked, dial
 from twistedipc.ipc.service import Listening, Service, handles, listen
 from twistedipc.ipc.session import PeerInfo, SessionSettings
 from twistedipc.ipc.spawn import Spawned, spawn
-from twistedipc.ipc.streams import Receiver, Stream, StreamFailed, StreamId
+from twistedipc.ipc.streams import Receiver, RefuseStream, Stream, StreamFailed, StreamId
 
 __all__ = [
     "Application",
@@ -120,6 +123,7 @@ __all__ = [
     "Interface",
     "LinkError",
     "LinkReactor",
+    "LinkRefused",
     "ListenService",
     "Listening",
     "LocalProtocolError",
@@ -137,6 +141,7 @@ __all__ = [
     "PeerInfo",
     "QueueFull",
     "Receiver",
+    "RefuseStream",
     "Remote",
     "RemoteProtocolError",
     "Request",
@@ -147,6 +152,7 @@ __all__ = [
     "StreamFailed",
     "StreamId",
     "TLSFiles",
+    "TooManyCalls",
     "Unlinked",
     "Vocabulary",
     "dial",

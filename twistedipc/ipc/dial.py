@@ -57,6 +57,7 @@ def dial_links(
     uids: frozenset[int] | None = None,
     random: Callable[[], float] = random_module.random,
     failed: Callable[[str], None] | None = None,
+    refused: Callable[[str, str], None] | None = None,
 ) -> DialService:
     """
     A service that dials ``endpoint`` and, whenever the connection is lost, dials again.
@@ -65,6 +66,8 @@ def dial_links(
     :param uids: for ``unix:`` endpoints: whose listener may answer; None is this process's own user, and root
     :param random: gives numbers from 0 to 1, by which the delays are scattered
     :param failed: told why, for people, each time that an attempt has failed or a link has ended
+    :param refused: told the code and the reason as well if it was one of those that only people can set right: the two
+        sides have met, and one has refused the other before there was a link
     :raises BadEndpoint: the endpoint can't be dialled, or only once: for those there is `OneLink`
     """
     address = parse_dialled(endpoint, has_key=settings.key is not None)
@@ -75,24 +78,26 @@ def dial_links(
     def check(link: JSONLineProtocol) -> str | None:
         return refuse_strangers(link.transport, uids) if address.kind == "unix" else None
 
-    factory = _LinkFactory(reactor, endpoint, settings, application_factory, check, random, failed)
+    factory = _LinkFactory(reactor, endpoint, settings, application_factory, check, random, failed, refused)
     if address.kind == "unix":
         factory.maxDelay = LONGEST_LOCAL_DELAY
         factory.vain_delay = VAIN_LOCAL_DELAY
-    return DialService(factory, _Connector(connecting, factory))
+    factory.connector = _Connector(connecting, factory)
+    return DialService(factory)
 
 
 class DialService(Service):
-    """Keeps one connection, from `startService` until the Deferred that `stopService` returns has fired."""
+    """
+    Keeps one connection, from `startService` until the Deferred that `stopService` returns has fired. May be started
+    again at any time: it dials then as soon as the connection of before is closed, and what waits for that hears of it.
+    """
 
-    def __init__(self, factory: _LinkFactory, connector: _Connector) -> None:
+    def __init__(self, factory: _LinkFactory) -> None:
         self._factory = factory
-        self._connector = connector
 
     def startService(self) -> None:
         super().startService()
-        self._factory.resetDelay()
-        self._connector.connect()
+        self._factory.start()
 
     def stopService(self) -> Deferred[None]:
         """Say goodbye, and wait until the connection is closed; that takes at most `protocol.LINGER` seconds."""
@@ -135,6 +140,7 @@ class _LinkFactory(ReconnectingClientFactory):
         check: Callable[[JSONLineProtocol], str | None],
         random: Callable[[], float],
         failed: Callable[[str], None] | None,
+        refused: Callable[[str, str], None] | None,
     ) -> None:
         self.clock = cast(Any, _ScatteredClock(reactor, random))
         self._reactor = reactor
@@ -143,24 +149,36 @@ class _LinkFactory(ReconnectingClientFactory):
         self._application_factory = application_factory
         self._check = check
         self._failed = failed
+        self._refused = refused
         self._link: JSONLineProtocol | None = None
         self._lasting: IDelayedCall | None = None
-        self._stopping: Deferred[None] | None = None
+        self._stopping: list[Deferred[None]] = []  # to be fired when there is no link any more
+        self.connector: _Connector
         self._unreachable = ""  # why nobody was reached, the last time that it was said
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        if self._link is not None or not self.continueTrying:
+            return None  # an attempt that was given up has reached somebody after all
         self._link = JSONLineProtocol(Side.DIALLER, self._settings, self._application_factory, self._reactor, self)
         return self._link
+
+    def start(self) -> None:
+        """Dial; or, if there is still a link that is being closed, dial when it is."""
+        if self._callID is not None:
+            self._callID.cancel()
+        self.resetDelay()
+        if self._link is None and not self.connector.is_connecting:
+            self.connector.connect()
 
     def stop(self) -> Deferred[None]:
         """Dial no more, and close what there is."""
         self.stopTrying()
         if self._link is None:
             return succeed(None)
-        if self._stopping is None:
-            self._stopping = Deferred()
-            self._link.close(Code.CLOSED, "the peer is stopping")
-        return self._stopping
+        stopping: Deferred[None] = Deferred()
+        self._stopping.append(stopping)
+        self._link.close(Code.CLOSED, "the peer is stopping")
+        return stopping
 
     # -- as the connector's factory
 
@@ -198,17 +216,22 @@ class _LinkFactory(ReconnectingClientFactory):
         if self._link is not link:
             return
         self._link = None
+        # What hears of it may start and stop this again: each of these is told of the link that it has closed.
+        stopping, self._stopping = self._stopping, []
         if self._lasting is not None:
             self._lasting.cancel()
             self._lasting = None
         self._log.info("{endpoint}: the link was lost: {reason}", endpoint=self._endpoint, reason=reason)
         if self._failed is not None:
             self._failed(reason)
-        if self.connector is not None:
+        if link.refusal is not None and self._refused is not None:
+            self._refused(link.refusal, reason)
+        if stopping and self.continueTrying:
+            self.connector.connect()  # it was started again meanwhile
+        else:
             self.clientConnectionLost(self.connector, Failure(ConnectError(string=reason)))
-        stopping, self._stopping = self._stopping, None
-        if stopping is not None:
-            stopping.callback(None)
+        for each in stopping:
+            each.callback(None)
 
 
 @implementer(IConnector)
@@ -219,7 +242,11 @@ class _Connector:
         self._endpoint = endpoint
         self._factory = factory
         self._connecting: Deferred[Any] | None = None
-        factory.connector = self
+
+    @property
+    def is_connecting(self) -> bool:
+        """Whether an attempt is under way."""
+        return self._connecting is not None
 
     def connect(self) -> None:
         connecting = self._endpoint.connect(self._factory)

@@ -218,6 +218,17 @@ def why_lost(failure: Failure) -> str:
             return failure.getErrorMessage()
 
 
+def is_refused_by_tls(failure: Failure) -> bool:
+    """Whether a connection was lost because one side doesn't accept the other's certificate, or doesn't speak TLS."""
+    match failure.value:
+        case SSL.Error(args=([(*_, reason), *_],)):
+            return any(word in str(reason).lower() for word in ("certificate", "unknown ca", "wrong version", "alert"))
+        case VerificationError():
+            return True
+        case _:
+            return False
+
+
 # -- reading strings -------------------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ class Code(StrEnum):
     REFUSED = "refused"  # known, and not wanted now (or as this role)
     BAD_HANDSHAKE = "bad-handshake"  # not what is expected before authentication
     HANDSHAKE_TIMEOUT = "handshake-timeout"  # not authenticated in time
-    BAD_MESSAGE = "bad-message"  # malformed, or the wrong fields
+    BAD_MESSAGE = "bad-message"  # malformed; of an ``error``: a message has the wrong fields
     FRAME_TOO_LONG = "frame-too-long"  # a line over the limit
     SILENT = "silent"  # nothing was received for too long
     OVERFLOW = "overflow"  # the peer doesn't read what it is sent
@@ -33,6 +33,10 @@ class Code(StrEnum):
     # of an ``error``
     UNKNOWN_TYPE = "unknown-type"  # a type of message or request that this side doesn't receive
     BAD_REQUEST = "bad-request"  # a call's request has the wrong fields
+    BAD_REPLY = "bad-reply"  # a reply has the wrong fields, as its caller finds
+    TOO_LARGE = "too-large"  # the reply is over the frame limit of the side that answers
+    # of a stream's refusal
+    BAD_ITEM = "bad-item"  # an item has the wrong fields
     # of both
     BUSY = "busy"  # too many calls in flight; too many connections
     INTERNAL = "internal"  # a bug on the side that says so
@@ -47,6 +51,20 @@ class LocalProtocolError(LinkError):
     This side tried to say something that can't be said on the link: it isn't of the interface, it is over the frame
     limit. A bug of the application, raised at whoever made it.
     """
+
+
+class BadReply(LocalProtocolError):
+    """
+    A handler's reply can't be sent. ``str()`` says why, for this side's log.
+
+    :param code: for the caller
+    :param message: for the caller; less than ``complaint`` where that is this side's own affair
+    """
+
+    def __init__(self, complaint: str, code: str, message: str) -> None:
+        super().__init__(complaint)
+        self.code = code
+        self.message = message
 
 
 class RemoteProtocolError(LinkError):
@@ -64,6 +82,19 @@ class NotConnected(LinkError):
 
 class QueueFull(NotConnected):
     """There is no link, and no room for one more message that waits for the next; see `Unlinked`."""
+
+
+class LinkRefused(NotConnected):
+    """
+    The two sides met, and one of them won't have the link: the keys differ, the interface or the protocol's version is
+    another one, the name isn't wanted, a certificate isn't trusted. Only with ``dial(…, fail_on_refusal=True)``.
+
+    :param code: for programs: a `Code`
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 class CallTimedOut(LinkError):
@@ -89,6 +120,16 @@ class CallFailed(LinkError):
         self.code = code
         self.message = message
         self.data = data
+
+
+class TooManyCalls(CallFailed):
+    """
+    This side has as many calls under way, or waiting for a link, as it allows itself (``max_calls``, 1024). The peer
+    wasn't asked. ``code`` is ``busy``, as for a peer that refuses a call because it has too many.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Code.BUSY, message)
 
 
 class BadVocabulary(TypeError):

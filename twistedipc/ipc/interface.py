@@ -110,10 +110,10 @@ class Interface:
 
 def vocabulary(answered: Interface | None, asked: Interface | None) -> Vocabulary:
     """The vocabulary of a side that answers one interface and asks by another; either may be None."""
-    receives: list[type[msgspec.Struct]] = []
+    # Streams are understood even where there are none: so that one of another version's is refused, and doesn't wait.
+    receives: list[type[msgspec.Struct]] = [*FROM_SENDER]
     if answered is not None:
         receives += answered.messages
-        receives += FROM_SENDER if answered.streams else ()
     if asked is not None and asked.streams:
         receives += FROM_RECEIVER
     return Vocabulary(

@@ -32,6 +32,9 @@ from twistedipc.ipc.peer import ApplicationFactory
 from twistedipc.ipc.protocol import JSONLineProtocol
 from twistedipc.ipc.session import SessionSettings, Side
 
+#: What a connection is told for which there is no room.
+TOO_MANY = "there are too many connections"
+
 #: How many connections may be unauthenticated at a time, and how many there may be at all.
 UNAUTHENTICATED = 64
 CONNECTIONS = 1024
@@ -190,28 +193,32 @@ class Connections(Factory):
         self._limit = connections
         self._check = check
         self._connections: set[Connection] = set()
-        self._stopping: Deferred[None] | None = None
+        self._stopping: list[tuple[set[Connection], Deferred[None]]] = []
 
     def close_all(self) -> Deferred[None]:
-        """Fires when there is no connection left."""
+        """Close what there is now. Fires when none of that is left; what is accepted later is another matter."""
         gone: Deferred[None] = Deferred()
-        self._stopping = gone
+        self._stopping.append((set(self._connections), gone))
         for connection in list(self._connections):
             connection.close(Code.CLOSED, "the peer is stopping")
-        self._all_gone()
+        self._look_who_is_gone()
         return gone
 
-    def _all_gone(self) -> None:
-        if self._stopping is not None and not self._connections:
-            stopping, self._stopping = self._stopping, None
-            stopping.callback(None)
+    def _look_who_is_gone(self) -> None:
+        gone = [each for those, each in self._stopping if not those & self._connections]
+        self._stopping = [(those, each) for those, each in self._stopping if those & self._connections]
+        for each in gone:
+            each.callback(None)
 
     def made(self, connection: Connection) -> str | None:
         """There is a connection. A reason to refuse it, or None."""
         self._connections.add(connection)
-        if len(self._connections) > self._limit:
-            return "there are too many connections"
-        return self._check(connection)
+        return TOO_MANY if self.is_full else self._check(connection)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there are more connections than there may be."""
+        return len(self._connections) > self._limit
 
     def lost(self, connection: Connection, reason: str) -> None:
         """A connection is gone."""
@@ -219,7 +226,7 @@ class Connections(Factory):
         self._log.info("a link was lost: {reason}", reason=reason)
         if self.over is not None:
             self.over(reason)
-        self._all_gone()
+        self._look_who_is_gone()
 
 
 class _LinkFactory(Connections):
@@ -249,6 +256,9 @@ class _LinkFactory(Connections):
 
     def link_made(self, link: JSONLineProtocol) -> str | None:
         refusal = self.made(link)
+        if self.is_full:
+            link.close(Code.BUSY, TOO_MANY)  # later there may be room: nothing has to be changed for that
+            return None
         if refusal is None:
             self._unauthenticated[link] = None
             if len(self._unauthenticated) > self._unauthenticated_limit:

@@ -37,7 +37,7 @@ from zope.interface import implementer
 from twistedipc.ipc.drains import Drains
 from twistedipc.ipc.eager import send_at_once
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
-from twistedipc.ipc.errors import BadEndpoint, CallFailed, Code, LocalProtocolError, NotConnected
+from twistedipc.ipc.errors import BadEndpoint, BadReply, CallFailed, Code, LocalProtocolError, NotConnected
 from twistedipc.ipc.listen import CONNECTIONS, Connection, Connections, ListenService, place_of
 from twistedipc.ipc.peer import Peer
 from twistedipc.ipc.plain import LINE_LIMIT, Asked, Ended, Event, PlainConversation, Refused
@@ -240,6 +240,10 @@ class PlainProtocol(Protocol):
         """See `Peer.call`."""
         return fail(LocalProtocolError("a peer of the plain profile can't be called"))
 
+    def complain(self, code: str, message: str) -> None:
+        """See `Peer.complain`."""
+        self._queue(self._conversation.error(msgspec.UNSET, code, message))
+
     def drain(self) -> Deferred[None]:
         """See `Peer.drain`."""
         if not self._open:
@@ -389,6 +393,9 @@ class PlainProtocol(Protocol):
         code, message, data = str(Code.INTERNAL), "an error inside; see the log there", None
         if isinstance(error, CallFailed):
             code, message, data = error.code, error.message, error.data
+        elif isinstance(error, BadReply):
+            self._log.failure("{peer}: a reply can't be sent", failure, peer=self._name)
+            code, message = error.code, error.message
         elif isinstance(error, CancelledError):
             code, message = str(Code.CLOSED), "the call was cancelled"
         else:
@@ -501,6 +508,8 @@ class PlainProtocol(Protocol):
         self._backlog.clear()
         self._out.clear()
         self._out_bytes = 0
+        if self._application is not None:
+            self._application.link_ended(self._reason)
         self._drains.fail(NotConnected(self._reason))
         for answering in list(self._answering):
             answering.cancel()

@@ -22,6 +22,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union
 import msgspec
 
 from twistedipc.ipc.errors import BadVocabulary, Code, LocalProtocolError, RemoteProtocolError
+from twistedipc.ipc.finite import check_finite, is_exact
 
 # -- the session's own frames ----------------------------------------------------------------------------------------
 
@@ -122,17 +123,44 @@ class UnknownType:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Misshapen:
+    """
+    A well-formed line of a known ``type`` with the wrong fields. ``id``: of the call that it makes or answers; None if
+    it is a one-way message.
+    """
+
+    name: str
+    complaint: str
+    id: int | None = None
+
+
 class _Tag(msgspec.Struct):
     """Just the type of an object."""
 
     type: str
 
 
-_encoder = msgspec.json.Encoder()
+class _TagAndId(msgspec.Struct):
+    """Which call it is."""
+
+    type: str
+    id: CallId
+
+
+#: Encodes everything on a link.
+encoder = msgspec.json.Encoder()
 _tag_decoder = msgspec.json.Decoder(_Tag)
+_id_decoder = msgspec.json.Decoder(_TagAndId)
+
+#: The session's own frames in which a call can be recognised even if something else in them is wrong.
+_OF_A_CALL = frozenset({"call", "reply", "error"})
 
 #: What decoding raises for what is not JSON, or not of the right shape.
 _BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+#: What encoding raises for what JSON can't hold.
+_UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 def tag_of(kind: type[msgspec.Struct]) -> str:
@@ -149,16 +177,16 @@ def tag_of(kind: type[msgspec.Struct]) -> str:
 
 def encode(message: msgspec.Struct) -> bytes:
     """One line."""
-    return _encoder.encode(message) + b"\n"
+    return encoder.encode(message) + b"\n"
 
 
 def encode_lines(messages: Sequence[msgspec.Struct]) -> bytes:
     """One line for each message."""
-    return _encoder.encode_lines(messages)
+    return encoder.encode_lines(messages)
 
 
 #: ``encode_into(message, buffer, offset)``: the message without its newline, at ``offset``, where the buffer then ends.
-encode_into = _encoder.encode_into
+encode_into = encoder.encode_into
 
 
 class Vocabulary:
@@ -186,10 +214,14 @@ class Vocabulary:
         #: The types that come out of `decode_block` for the application.
         self.messages = frozenset(messages)
         self._tags = _distinct(messages) | frozenset(RESERVED)
+        #: Of those that cost no more than themselves if their fields are wrong: not the streams' own frames.
+        self._losable = frozenset(tag_of(kind) for kind in messages if not issubclass(kind, Frame))
         self._requests = _distinct(self.answers)
         _distinct(self.calls)
         #: The types that `check_sendable` has found good.
         self.sendable: set[type[msgspec.Struct]] = set()
+        #: Those of them, and of the requests that are made, in which no number can be NaN.
+        self.exact: set[type[msgspec.Struct]] = {kind for kind in self.calls if is_exact(kind)}
         own = typing.get_args(OwnFrame)
         self._frames: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_union([*messages, *own]))
         # Ping is no request: it makes a union of what may be one type, since a single type may come without its tag.
@@ -203,15 +235,19 @@ class Vocabulary:
         self._replies: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {
             request: msgspec.json.Decoder(reply) for request, reply in self.calls.items()
         }
+        #: By request: decodes a `Reply`, or raises `msgspec.ValidationError`.
+        self.reply_checks: dict[type[msgspec.Struct], Callable[[bytearray], Any]] = {
+            request: msgspec.json.Decoder(_replied(reply)).decode for request, reply in self.answers.items()
+        }
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
     def decode_block(
         self, block: bytes, replies: type[msgspec.Struct] | None = None
-    ) -> Iterable[msgspec.Struct | UnknownType]:
+    ) -> Iterable[msgspec.Struct | UnknownType | Misshapen]:
         """
         The frames of a block of complete lines, in order. To be iterated at once: `RemoteProtocolError` is raised
-        when the iteration comes to the first bad line.
+        when the iteration comes to the first line that isn't JSON, or breaks the rules of the link itself.
 
         :param replies: the type of all replies that are awaited, if it is one: then they come as `CallReplied`, unless
             something is wrong in the block
@@ -225,16 +261,15 @@ class Vocabulary:
             return self._one_by_one(block)
 
     def _decoder(self, replies: type[msgspec.Struct] | None) -> Callable[[bytes], Any]:
-        whole: Any = CallReplied
-        own = [whole[replies] if kind is Reply and replies is not None else kind for kind in self._own]
+        own = [_replied(replies) if kind is Reply and replies is not None else kind for kind in self._own]
         decode = self._decoders[replies] = msgspec.json.Decoder(_union([*self.messages, *own])).decode
         return decode
 
-    def _one_by_one(self, block: bytes) -> Iterator[msgspec.Struct | UnknownType]:
+    def _one_by_one(self, block: bytes) -> Iterator[msgspec.Struct | UnknownType | Misshapen]:
         for line in block[:-1].split(b"\n"):
             yield self._decode_line(line)
 
-    def _decode_line(self, line: bytes) -> msgspec.Struct | UnknownType:
+    def _decode_line(self, line: bytes) -> msgspec.Struct | UnknownType | Misshapen:
         if not line.strip():
             raise RemoteProtocolError(Code.BAD_MESSAGE, "an empty line is not a message")
         try:
@@ -242,9 +277,23 @@ class Vocabulary:
             frame: msgspec.Struct = self._frames.decode(line)
             return frame
         except msgspec.ValidationError as error:
-            return _unknown(line, self._tags, Code.BAD_MESSAGE, str(error))
+            return self._misshapen(line, str(error))
         except _BAD as error:
             raise RemoteProtocolError(Code.BAD_MESSAGE, _in_words(error)) from None
+
+    def _misshapen(self, line: bytes, complaint: str) -> UnknownType | Misshapen:
+        """What a line is that could be read and doesn't fit. `RemoteProtocolError` if it concerns the whole link."""
+        name = _name_in(line, Code.BAD_MESSAGE, complaint)
+        if name not in self._tags:
+            return UnknownType(name[:64])
+        if name in self._losable:
+            return Misshapen(name, f"{name}: {complaint}")
+        if name in _OF_A_CALL:
+            try:
+                return Misshapen(name, complaint, _id_decoder.decode(line).id)
+            except msgspec.ValidationError:
+                pass  # nobody knows which call it is
+        raise RemoteProtocolError(Code.BAD_MESSAGE, f"{name}: {complaint}")
 
     def request_of(self, call: Call | CallReceived[msgspec.Struct]) -> msgspec.Struct | UnknownType:
         """What a call asks for; `RemoteProtocolError` if it has the wrong fields."""
@@ -258,17 +307,20 @@ class Vocabulary:
         try:
             request: msgspec.Struct = self._request.decode(raw)
         except msgspec.ValidationError as error:
-            return _unknown(raw, self._requests, Code.BAD_REQUEST, str(error))
+            name = _name_in(raw, Code.BAD_REQUEST, str(error))
+            if name in self._requests:
+                raise RemoteProtocolError(Code.BAD_REQUEST, f"{name}: {error}") from None
+            return UnknownType(name[:64])
         except _BAD as error:
             raise RemoteProtocolError(Code.BAD_REQUEST, _in_words(error)) from None
         return UnknownType("ping") if isinstance(request, Ping) else request
 
     def decode_reply(self, request: type[msgspec.Struct], raw: msgspec.Raw) -> msgspec.Struct:
-        """The reply to a call of ours; `RemoteProtocolError` if it isn't of the declared type."""
+        """The reply to a call of ours; `RemoteProtocolError`, for this call alone, if it isn't of the declared type."""
         try:
             reply: msgspec.Struct = self._replies[request].decode(raw)
         except _BAD as error:
-            raise RemoteProtocolError(Code.BAD_MESSAGE, f"the reply to {tag_of(request)}: {_in_words(error)}") from None
+            raise RemoteProtocolError(Code.BAD_REPLY, f"the reply to {tag_of(request)}: {_in_words(error)}") from None
         return reply
 
     # -- sending -----------------------------------------------------------------------------------------------------
@@ -282,6 +334,8 @@ class Vocabulary:
             except BadVocabulary as error:
                 raise LocalProtocolError(str(error)) from None
             self.sendable.add(kind)
+            if is_exact(kind):
+                self.exact.add(kind)
 
     def check_all_sendable(self, messages: Iterable[msgspec.Struct]) -> None:
         """The same for each."""
@@ -293,22 +347,60 @@ class Vocabulary:
         """`LocalProtocolError` unless the reply is what was declared for this request."""
         expected = self.answers[request]
         if not isinstance(reply, expected):
-            raise LocalProtocolError(
-                f"the reply to {request.__qualname__} must be {expected.__qualname__}, not {type(reply).__qualname__}"
-            )
+            raise LocalProtocolError(f"it must be {expected.__qualname__}, not {type(reply).__qualname__}")
 
 
-def to_raw(data: Any) -> msgspec.Raw:
-    """Any value as JSON. TypeError, ValueError or RecursionError if that can't be."""
-    return msgspec.Raw(_encoder.encode(data))
+def to_json(data: Any) -> bytes:
+    """Any value as JSON. `LocalProtocolError` if that can't be."""
+    try:
+        encoded = encoder.encode(data)
+    except _UNSENDABLE as error:
+        raise unsendable(error) from None
+    if encoded.find(b"null") >= 0:
+        check_finite(data)
+    return encoded
 
 
-def from_raw(raw: msgspec.Raw, what: str) -> Any:
-    """Any value from JSON; ``what`` it is, for the `RemoteProtocolError`."""
+def from_raw(raw: msgspec.Raw) -> Any:
+    """Any value from JSON. ValueError, which says what is wrong, if it isn't any."""
     try:
         return msgspec.json.decode(raw)
     except _BAD as error:
-        raise RemoteProtocolError(Code.BAD_MESSAGE, f"{what}: {_in_words(error)}") from None
+        raise ValueError(_in_words(error)) from None
+
+
+def unsendable(error: Exception, value: Any = None) -> LocalProtocolError:
+    """What encoding ``value``, or a check of what came of it, has raised, as the error of whoever wanted to send it."""
+    if isinstance(error, LocalProtocolError):
+        return error
+    if isinstance(error, msgspec.ValidationError):
+        try:
+            check_finite(value)  # then that is what is wrong, and not that there is a null
+        except LocalProtocolError as better:
+            return better
+        return LocalProtocolError(str(error))
+    if isinstance(error, UnicodeEncodeError):
+        return LocalProtocolError(f"this can't be sent as JSON: {_surrogate(error)}")
+    return LocalProtocolError(f"this can't be sent as JSON: {_in_words(error)}")
+
+
+def _surrogate(error: UnicodeEncodeError) -> str:
+    start = max(0, error.start - 20)
+    return (
+        f"a string has a lone surrogate, {error.object[error.start]!a} in {error.object[start : error.end + 20]!a}; "
+        "a file name that isn't UTF-8 is sent as bytes (os.fsencode)"
+    )
+
+
+def words(text: object, limit: int) -> str:
+    """Words for people, or a code, as an application gave them: made a string that JSON can hold, and cut."""
+    return str(text)[:limit].encode("utf-8", "backslashreplace").decode("utf-8")[:limit]
+
+
+def _replied(reply: type[msgspec.Struct]) -> Any:
+    """The type of a `Reply` that carries this."""
+    whole: Any = CallReplied
+    return whole[reply]
 
 
 def _members(receives: object) -> list[type[msgspec.Struct]]:
@@ -332,18 +424,15 @@ def _union(kinds: Sequence[Any]) -> Any:
     return Union[tuple(kinds)]  # noqa: UP007  (made at run time)
 
 
-def _unknown(data: bytes | msgspec.Raw, known: frozenset[str], code: Code, complaint: str) -> UnknownType:
-    """Whether it was only the type that wasn't understood; if not, `RemoteProtocolError`."""
+def _name_in(data: bytes | msgspec.Raw, code: Code, complaint: str) -> str:
+    """The type of what has the wrong fields. `RemoteProtocolError` if it has none."""
     try:
-        name = _tag_decoder.decode(data).type
+        return _tag_decoder.decode(data).type
     except msgspec.ValidationError:
         raise RemoteProtocolError(code, complaint) from None
     except _BAD as error:
         # It wasn't read to its end before: the type came first, and wasn't known.
         raise RemoteProtocolError(code, _in_words(error)) from None
-    if name in known:
-        raise RemoteProtocolError(code, f"{name}: {complaint}")
-    return UnknownType(name[:64])
 
 
 def _in_words(error: Exception) -> str:

@@ -44,6 +44,7 @@ class OneLink(Service):
     ) -> None:
         self.link = JSONLineProtocol(side, settings, application_factory, clock, self)
         self.is_over = False
+        self._is_connected = False
         self._what = what
         self._connect = connect
         self._over = over
@@ -51,12 +52,14 @@ class OneLink(Service):
 
     def startService(self) -> None:
         super().startService()
-        self._connect(self.link)
+        if not self._is_connected:
+            self._is_connected = True
+            self._connect(self.link)
 
     def stopService(self) -> Deferred[None]:
         """Say goodbye, and wait until the connection is closed; that takes at most `protocol.LINGER` seconds."""
         super().stopService()
-        if self.is_over:
+        if self.is_over or not self._is_connected:
             return succeed(None)
         stopping: Deferred[None] = Deferred()
         self._stopping.append(stopping)

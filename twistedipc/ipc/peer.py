@@ -26,6 +26,10 @@ class Application(Protocol):
     An application that has a method ``messages_received(messages: list)`` gets its messages by it instead of
     `message_received`: those that have come together, in lists, which saves it a call per message. Pausing holds back
     what comes after the list.
+
+    Two more methods are called if there are any: ``link_ready()``, when it has been made, before anything is received;
+    and ``link_ended(reason: str)``, as soon as nothing can be sent any more, which is before calls fail for that, and
+    before the last that has come is received. What stands for the peer over several links lets go of this one there.
     """
 
     def message_received(self, message: Any) -> None:
@@ -60,6 +64,8 @@ class Link(Protocol):
 
     def call(self, request: msgspec.Struct, timeout: float) -> Deferred[Any]: ...
 
+    def complain(self, code: str, message: str) -> None: ...
+
     def drain(self) -> Deferred[None]: ...
 
     def close(self, code: str, reason: str) -> None: ...
@@ -92,7 +98,8 @@ class Peer:
         sends a lot awaits `drain` now and then.
 
         :raises NotConnected: the link has ended
-        :raises LocalProtocolError: the message is over the frame limit, or has no tag
+        :raises LocalProtocolError: the message is over the frame limit, has no tag, or can't be sent as JSON (a number
+            in it is NaN or infinite, a string has a lone surrogate)
         """
         self._link.send(message)
 
@@ -112,11 +119,22 @@ class Peer:
         the call.
 
         :returns: a Deferred of the reply, of the type that the request's class says. It fails with `CallFailed` (the
-            peer has said so, by code, message and data), `CallTimedOut`, or `NotConnected`
+            peer has said so, by code, message and data; or the reply isn't what was declared, code ``bad-reply``),
+            `TooManyCalls` (1024 are under way), `CallTimedOut`, or `NotConnected`
         :raises LocalProtocolError: the peer doesn't answer such requests (of its interface neither `dial` nor `listen`
-            was told), or it is over the frame limit
+            was told), or it is over the frame limit, or can't be sent as JSON
         """
         return self._link.call(request, timeout)
+
+    def complain(self, code: str, message: str) -> None:
+        """
+        Tell the peer that a one-way message of its wasn't taken, and why: it is logged there. Nothing happens if the
+        link has ended.
+
+        :param code: for programs
+        :param message: for people
+        """
+        self._link.complain(code, message)
 
     def drain(self) -> Deferred[None]:
         """

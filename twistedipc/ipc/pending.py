@@ -1,11 +1,12 @@
-"""The Deferred of a call that waits for its reply. Made by ``protocol``."""
+"""The Deferreds of calls: of one that waits for its reply, and of one that fails at once. Used by ``protocol``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, passthru
+from twisted.internet.defer import Deferred, fail, passthru
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 _KEEP: Any = (passthru, (), {})
@@ -14,6 +15,30 @@ _KEEP: Any = (passthru, (), {})
 _KNOWN = all(
     hasattr(Deferred(), name) for name in ("_callbacks", "_canceller", "_runningCallbacks", "called", "paused")
 )
+
+
+#: Of so many calls that fail at once, one fails at the reactor's next turn.
+AT_ONCE = 100
+
+
+class Failing:
+    """
+    Calls that fail at once, since there is no link. Who tries again at each failure, in a loop, would never let the
+    reactor turn, and so there would never be a link: now and then a failure waits for the next turn.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._count = 0
+
+    def fail(self, error: Exception) -> Deferred[Any]:
+        """A Deferred that fails with this."""
+        self._count += 1
+        if self._count % AT_ONCE:
+            return fail(error)
+        later: Deferred[Any] = Deferred(lambda _: turn.cancel())
+        turn = self._clock.callLater(0, later.errback, error)
+        return later
 
 
 class PendingReply(Deferred[Any]):

@@ -21,10 +21,10 @@ from typing import Any, Union
 
 import msgspec
 
-from twistedipc.ipc.errors import BadVocabulary, Code, LocalProtocolError
+from twistedipc.ipc.errors import BadReply, BadVocabulary, Code, LocalProtocolError
 from twistedipc.ipc.framing import FrameTooLong, LineSplitter
 from twistedipc.ipc.interface import Interface
-from twistedipc.ipc.messages import Bye, encode, tag_of
+from twistedipc.ipc.messages import Bye, encode, tag_of, to_json, unsendable, words
 
 #: Bytes of a line, either way, without its newline.
 LINE_LIMIT = 1 << 20
@@ -43,7 +43,7 @@ class PlainReply(msgspec.Struct, frozen=True, tag_field="type", tag="reply"):
     """The answer to a request."""
 
     id: Id
-    reply: msgspec.Struct
+    reply: msgspec.Raw
 
 
 class PlainError(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="error"):
@@ -52,7 +52,7 @@ class PlainError(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", ta
     id: Id = msgspec.UNSET
     code: str
     message: str
-    data: Any = msgspec.UNSET
+    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -105,6 +105,7 @@ class PlainConversation:
         self._limit = line_limit
         self._lines = LineSplitter(line_limit)
         self._decoder = decoder_of(interface)
+        self._replies = {request: msgspec.json.Decoder(reply) for request, reply in interface.calls.items()}
         self._tags = frozenset(tag_of(kind) for kind in interface.kinds)
         self._requests = frozenset(tag_of(kind) for kind in interface.calls)
 
@@ -168,32 +169,37 @@ class PlainConversation:
             tag_of(type(message))
         except BadVocabulary as error:
             raise LocalProtocolError(str(error)) from None
-        return self._line(message)
+        return self._bounded(to_json(message) + b"\n")
 
     def reply(self, asked: Asked, reply: object) -> bytes:
-        """The line that answers a request. `LocalProtocolError` if it isn't of the declared type."""
-        expected = self._interface.calls[type(asked.request)]
-        if not isinstance(reply, expected):
-            request = type(asked.request).__qualname__
-            raise LocalProtocolError(
-                f"the reply to {request} must be {expected.__qualname__}, not {type(reply).__qualname__}"
-            )
-        return self._line(PlainReply(asked.id, reply))
+        """The line that answers a request. `BadReply` if it isn't what was declared, or can't be sent."""
+        request = type(asked.request)
+        name, expected = tag_of(request), self._interface.calls[request]
+        try:
+            if not isinstance(reply, expected):
+                raise LocalProtocolError(f"it must be {expected.__qualname__}, not {type(reply).__qualname__}")
+            content = to_json(reply)
+            self._replies[request].decode(content)
+        except Exception as error:
+            said = f"the reply to {name} isn't what was declared; see the log there"
+            raise BadReply(f"the reply to {name}: {unsendable(error, reply)}", Code.INTERNAL, said) from error
+        line = encode(PlainReply(asked.id, msgspec.Raw(content)))
+        if len(line) > self._limit + 1:
+            said = f"the reply to {name} has {len(line) - 1} bytes, over the limit of {self._limit}"
+            raise BadReply(said, Code.TOO_LARGE, said)
+        return line
 
     def error(self, id_: Id, code: str, message: str, data: Any = None) -> bytes:
         """The line of an error. `LocalProtocolError` if its data can't be sent."""
-        error = PlainError(id=id_, code=code, message=_cut(message), data=msgspec.UNSET if data is None else data)
-        return self._line(error)
+        raw = msgspec.UNSET if data is None else msgspec.Raw(to_json(data))
+        code, message = words(code, _MESSAGE_LIMIT), words(message, _MESSAGE_LIMIT)
+        return self._bounded(encode(PlainError(id=id_, code=code, message=message, data=raw)))
 
     def bye(self, code: str, reason: str) -> bytes:
         """The last line."""
-        return encode(Bye(code=code, reason=_cut(reason)))
+        return encode(Bye(code=words(code, _MESSAGE_LIMIT), reason=words(reason, _MESSAGE_LIMIT)))
 
-    def _line(self, message: msgspec.Struct) -> bytes:
-        try:
-            line = encode(message)
-        except (TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise LocalProtocolError(f"this can't be sent as JSON: {error}") from None
+    def _bounded(self, line: bytes) -> bytes:
         if len(line) > self._limit + 1:
             raise LocalProtocolError(f"a message of {len(line) - 1} bytes is over the limit of {self._limit}")
         return line

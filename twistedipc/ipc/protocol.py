@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from enum import Enum, auto
 from typing import Any, Protocol, cast
 
 import msgspec
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import connectionDone
@@ -28,11 +28,11 @@ from twisted.python.failure import Failure
 
 from twistedipc.ipc.drains import Drains
 from twistedipc.ipc.eager import send_at_once
-from twistedipc.ipc.endpoints import why_lost
-from twistedipc.ipc.errors import CallFailed, Code, LocalProtocolError, NotConnected, RemoteProtocolError
+from twistedipc.ipc.endpoints import is_refused_by_tls, why_lost
+from twistedipc.ipc.errors import BadReply, CallFailed, Code, LocalProtocolError, NotConnected, RemoteProtocolError
 from twistedipc.ipc.messages import CallReceived, CallReplied
 from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
-from twistedipc.ipc.pending import PendingReply
+from twistedipc.ipc.pending import Failing, PendingReply
 from twistedipc.ipc.polling import Polling
 from twistedipc.ipc.session import (
     CallDropped,
@@ -40,6 +40,7 @@ from twistedipc.ipc.session import (
     Closed,
     ErrorReceived,
     Event,
+    MessageRefused,
     Ready,
     Session,
     SessionSettings,
@@ -47,10 +48,14 @@ from twistedipc.ipc.session import (
 )
 from twistedipc.ipc.tap import Tap
 
+#: The ends of a handshake that will come again until somebody changes something.
+_REFUSALS = frozenset({Code.VERSION, Code.UNAUTHORIZED, Code.REFUSED, Code.BAD_HANDSHAKE})
+
 #: Seconds between our last word and an abort, for a peer that doesn't read it.
 LINGER = 5.0
 
-#: How often it is logged that the peer didn't understand: whoever says so for ever shall not fill the disk.
+#: How often it is logged that one side didn't understand the other: a peer that goes on for ever shall not fill the
+#: disk.
 _ERRORS_LOGGED = 100
 
 #: Bytes collected in one turn that are written without waiting for its end; and in one chunk.
@@ -129,6 +134,8 @@ class JSONLineProtocol(LineReceiver):
         self._application: Application | None = None
         self._life = _Life.OPEN
         self._reason = ""
+        #: the code, once the connection is lost, if one side has refused the other before there was a link
+        self.refusal: str | None = None
         self._timer: IDelayedCall | None = None
         # Reading.
         self.paused = False  # an instance's own is found faster than the class's
@@ -149,7 +156,9 @@ class JSONLineProtocol(LineReceiver):
         # Calls: ours, and those that the application is answering.
         self._waiting: dict[int, Deferred[Any]] = {}
         self._answering: dict[int, Deferred[Any]] = {}
-        self._errors_heard = 0
+        self._failing = Failing(clock)
+        self._misunderstandings = 0
+        self._link_ended: Callable[[str], None] | None = None  # to be told once, when the session is over
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
@@ -186,6 +195,8 @@ class JSONLineProtocol(LineReceiver):
             self._wrote = False
         self._enough = _CHUNK_CORK
         self._backlog.append(iter(session.receive(data, now)))
+        if session.closed is not None:
+            self._detach()
         self._deliver()
         self._flush()
         if polling is not None and self._wrote and self._life is _OPEN:
@@ -197,6 +208,11 @@ class JSONLineProtocol(LineReceiver):
                 self._reason = "the peer closed the connection"
             else:
                 self._reason = why_lost(reason)
+                if is_refused_by_tls(reason):
+                    self.refusal = Code.UNAUTHORIZED
+        closed = self._session.closed if self._session is not None else None
+        if self._application is None and closed is not None and closed.code in _REFUSALS:
+            self.refusal = closed.code
         self._end()
         self._life = _Life.LOST
         for call in (self._timer, self._turn_end):
@@ -229,17 +245,23 @@ class JSONLineProtocol(LineReceiver):
                 session = self._open_session()
             id_ = session.call(request, self._seconds() + timeout)
         except (NotConnected, CallFailed) as error:
-            return fail(error)
+            return self._failing.fail(error)
         reply = PendingReply(self._drop)
         self._waiting[id_] = reply
         if len(session.out) >= self._enough:
             self._collected()
         return reply
 
+    def complain(self, code: str, message: str) -> None:
+        """See `Peer.complain`."""
+        if self._session is not None:
+            self._session.complain(code, message)
+            self._collected()
+
     def drain(self) -> Deferred[None]:
         """See `Peer.drain`."""
         if self._life is not _Life.OPEN:
-            return fail(NotConnected(self._reason))
+            return self._failing.fail(NotConnected(self._reason))
         if not self.writing_is_paused:
             return succeed(None)
         return self._drains.wait()
@@ -250,6 +272,7 @@ class JSONLineProtocol(LineReceiver):
             # Even if the peer's own end has come already, in the same chunk: what lies before it isn't wanted.
             self._backlog.clear()
             self._session.close(code, reason, abrupt=abrupt)
+            self._detach()
             self._flush_at_turn_end()
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -333,9 +356,14 @@ class JSONLineProtocol(LineReceiver):
         backlog.popleft()
 
     def _ready(self, ready: Ready) -> None:
-        self._application = self._application_factory(Peer(ready.peer, self))
-        self._messages_received = getattr(self._application, "messages_received", None)
+        self._application = application = self._application_factory(Peer(ready.peer, self))
+        self._messages_received = getattr(application, "messages_received", None)
+        self._link_ended = getattr(application, "link_ended", None)
         self._owner.link_ready(self)
+        if self._is_closing():
+            self._detach()  # its making has closed the link, or what came with the handshake has
+        elif (link_ready := getattr(application, "link_ready", None)) is not None:
+            link_ready()
 
     def _call_ended(self, ended: CallEnded) -> None:
         reply = self._waiting.pop(ended.id, None)
@@ -348,15 +376,16 @@ class JSONLineProtocol(LineReceiver):
             answering.cancel()
 
     def _error_received(self, error: ErrorReceived) -> None:
-        self._errors_heard += 1
-        if self._errors_heard <= _ERRORS_LOGGED:
-            self._log.warn(
-                "{peer} didn't understand: {message!r} [{code!r}]{last}",
-                peer=self._name(),
-                message=error.message,
-                code=error.code,
-                last="; no more of this is logged" if self._errors_heard == _ERRORS_LOGGED else "",
-            )
+        self._misunderstood("{peer} didn't understand: {message!r} [{code!r}]", error.message, error.code)
+
+    def _message_refused(self, refused: MessageRefused) -> None:
+        self._misunderstood("a message of {peer} was refused: {message!r}", refused.message)
+
+    def _misunderstood(self, what: str, message: str, code: str = "") -> None:
+        self._misunderstandings += 1
+        if self._misunderstandings <= _ERRORS_LOGGED:
+            last = "; no more of this is logged" if self._misunderstandings == _ERRORS_LOGGED else ""
+            self._log.warn(what + "{last}", peer=self._name(), message=message, code=code, last=last)
 
     def _session_closed(self, closed: Closed) -> None:
         # The session is closing, which `_flush` acts on: after all that came before has been delivered, unless the
@@ -377,7 +406,7 @@ class JSONLineProtocol(LineReceiver):
         assert self._application is not None
         try:
             answer = self._application.call_received(call.request)
-            if isinstance(answer, msgspec.Struct):
+            if isinstance(answer, msgspec.Struct) or not isinstance(answer, Awaitable):
                 # Known at once, as most are: what it takes to wait for it costs more than all the rest.
                 session = self._session
                 assert session is not None
@@ -412,6 +441,9 @@ class JSONLineProtocol(LineReceiver):
         data = None
         if isinstance(error, CallFailed):
             code, message, data = error.code, error.message, error.data
+        elif isinstance(error, BadReply):
+            self._log.failure("{peer}: a reply can't be sent", failure, peer=self._name())
+            code, message = error.code, error.message
         elif isinstance(error, CancelledError) or self._is_closing():
             code, message = Code.CLOSED, "the call was cancelled"
         else:
@@ -510,6 +542,20 @@ class JSONLineProtocol(LineReceiver):
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
+    def _detach(self) -> None:
+        """
+        Nothing can be said any more. The application hears of that before anything fails for it: or who hears of a
+        failure, and tries again, would be referred to this link still.
+        """
+        told, self._link_ended = self._link_ended, None
+        if told is None:
+            return
+        closed = self._session.closed if self._session is not None else None
+        try:
+            told(self._reason or str(closed))
+        except Exception:
+            self._log.failure("{peer}: link_ended failed", peer=self._name())
+
     def _close_transport(self, closed: Closed) -> None:
         self._reason = str(closed)
         self._end()
@@ -541,6 +587,7 @@ class JSONLineProtocol(LineReceiver):
         if self._session is not None:
             # Nothing more is said; whoever still answers a call, answers nobody.
             self._session.close(Code.CLOSED, self._reason)
+        self._detach()
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
             if not each.called:  # whoever hears of the end of one may cancel another
@@ -582,7 +629,10 @@ class JSONLineProtocol(LineReceiver):
             return
         self._enough = _CHUNK_CORK
         later: list[Event] = []
-        for event in self._session.tick(self._clock.seconds()):
+        events = self._session.tick(self._clock.seconds())
+        if self._is_closing():
+            self._detach()
+        for event in events:
             if isinstance(event, CallEnded):
                 self._call_ended(event)  # its time is up, whether or not the application reads for now
             else:
@@ -620,5 +670,6 @@ _HAPPENED: dict[type, Callable[[JSONLineProtocol, Any], None]] = {
     CallDropped: JSONLineProtocol._call_dropped,
     CallEnded: JSONLineProtocol._call_ended,
     ErrorReceived: JSONLineProtocol._error_received,
+    MessageRefused: JSONLineProtocol._message_refused,
     Closed: JSONLineProtocol._session_closed,
 }

@@ -17,38 +17,40 @@ ended always fails with `NotConnected`: whether it was answered there nobody can
 from __future__ import annotations
 
 import random as random_module
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar, Unpack
 
 import msgspec
-from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.ipc.dial import DialService, dial_links
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles, parse_dialled
-from twistedipc.ipc.errors import CallFailed, CallTimedOut, Code, LocalProtocolError, NotConnected, QueueFull
+from twistedipc.ipc.errors import LinkRefused, LocalProtocolError, NotConnected, QueueFull, TooManyCalls
 from twistedipc.ipc.inherited import inherited_connection
 from twistedipc.ipc.interface import Interface, Request
-from twistedipc.ipc.messages import encode
+from twistedipc.ipc.messages import to_json
 from twistedipc.ipc.once import OneLink
 from twistedipc.ipc.outbox import MemoryOutbox, Outbox
 from twistedipc.ipc.peer import Peer
+from twistedipc.ipc.pending import Failing
+from twistedipc.ipc.said import Said
 from twistedipc.ipc.service import Limits, Service, ServiceApplication, check_named, side_settings
-from twistedipc.ipc.session import FRAME_LIMIT, Side
+from twistedipc.ipc.session import FRAME_LIMIT, MAX_CALLS, Side
 from twistedipc.ipc.streams import Outgoing, Receivers, Stream
 
 R = TypeVar("R", bound=msgspec.Struct)
 
-#: Calls that may wait for a link at a time.
-MAX_WAITING = 1024
+#: Bytes of a call that aren't its request, at most.
+_AROUND_REQUEST = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Unlinked:
     """
-    What happens while there is no link.
+    What happens while there is no link. Whatever waits for the next one, calls and messages, is said on it in the order
+    in which it was said here.
 
     :param calls_wait: calls wait for one, within their timeout; else they fail at once with `NotConnected`
     :param queue: bytes of one-way messages, as JSON, that are kept for the next link; what goes over it, and all if it
@@ -67,6 +69,7 @@ def dial(
     *,
     service: Service | None = None,
     unlinked: Unlinked = Unlinked(),
+    fail_on_refusal: bool = False,
     key: bytes | None = None,
     name: str = "",
     tls: TLSFiles | None = None,
@@ -85,6 +88,11 @@ def dial(
     :param interface: the service's
     :param service: what answers that side, if it calls as well
     :param unlinked: what happens while there is no link
+    :param fail_on_refusal: whether what waits for a link fails, by `LinkRefused`, as soon as the two sides have met and
+        one of them has refused the other: the keys differ, the interface, the version or the name isn't the one that is
+        wanted, a certificate isn't trusted. Calls then fail at once, and messages aren't kept, until an attempt ends
+        otherwise; attempts go on. By default refusals are waited out as everything else is, within the calls' timeouts:
+        the other side may be just about to be set right
     :param key: the secret of both sides, at least 16 bytes (`make_key`); a UNIX socket and what was inherited
         need none
     :param name: this side's name, which the service sees as ``peer.info.name``; by default its role and process id, as
@@ -100,14 +108,30 @@ def dial(
     """
     answered = None if service is None else service.interface
     settings = side_settings(interface.peer_role, interface.role, answered, interface, key, name, limits)
-    remote = Remote(reactor, interface, service, unlinked, named=bool(name), frame_limit=settings.frame_limit)
+    remote = Remote(
+        reactor,
+        interface,
+        service,
+        unlinked,
+        named=bool(name),
+        frame_limit=settings.frame_limit,
+        max_calls=settings.max_calls,
+    )
     address = parse_dialled(endpoint, has_key=key is not None)
     if address.is_inherited:
         connect = inherited_connection(reactor, address)
         remote.start(OneLink(reactor, endpoint, Side.DIALLER, settings, remote.application, connect, remote.over))
         return remote
     links = dial_links(
-        reactor, endpoint, settings, remote.application, tls=tls, uids=uids, random=random, failed=remote.not_linked
+        reactor,
+        endpoint,
+        settings,
+        remote.application,
+        tls=tls,
+        uids=uids,
+        random=random,
+        failed=remote.not_linked,
+        refused=remote.refused if fail_on_refusal else None,
     )
     remote.start(links)
     return remote
@@ -125,40 +149,45 @@ class Remote:
         *,
         named: bool = True,
         frame_limit: int = FRAME_LIMIT,
+        max_calls: int = MAX_CALLS,
     ) -> None:
         self._clock = clock
         self._messages = frozenset(() if interface is None else interface.messages)
+        self._requests = frozenset(() if interface is None else interface.calls)
         self._service = service
         self._named = named
         self._frame_limit = frame_limit
+        self._max_calls = max_calls
         streams = service is not None and service.interface.streams
         self._receivers = Receivers(service.receiver) if service is not None and streams else None
         self._outgoing = Outgoing(clock, {} if interface is None else interface.streams, frame_limit)
         self._unlinked = unlinked
         self._links: DialService | OneLink | None = None
         self._peer: Peer | None = None
-        self._why = "there is no link yet"
+        self._why: NotConnected = NotConnected("there is no link yet")  # for what needs one
+        self._failing = Failing(clock)
         self._closed = False
         self._over = False  # there is no link, and there won't be one
         self._closing: list[Deferred[str]] = []
         self._waiting: list[Deferred[Peer]] = []
-        self._queue: deque[msgspec.Struct] = deque()
-        self._queued = 0  # bytes
+        self._said = Said(clock)
 
     # -- links
 
     def application(self, peer: Peer) -> ServiceApplication:
         """The application factory of its links. For who makes the links."""
-        application = _RemoteApplication(self._service, peer, self._receivers, self._outgoing, self)
+        return _RemoteApplication(self._service, peer, self._receivers, self._outgoing, self)
+
+    def linked_with(self, peer: Peer) -> None:
+        """There is a link. For who makes the links."""
+        # What fails on the way may make its caller say more: that comes behind what was said before it.
+        if not self._said.say_all(peer):
+            return  # the link has ended already
         self._peer = peer
-        if self._queue:
-            queue, self._queue, self._queued = list(self._queue), deque(), 0
-            peer.send_many(queue)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             if not each.called:  # those before it may cancel it
                 each.callback(peer)
-        return application
 
     def start(self, links: DialService | OneLink) -> None:
         """Begin to dial. For who makes the links."""
@@ -167,14 +196,25 @@ class Remote:
 
     def lost(self, peer: Peer, reason: str) -> None:
         """The link with this peer has ended. For who makes the links."""
+        self._said.stop(peer)
         if self._peer is peer:
             self._peer = None
             self.not_linked(reason)
 
     def not_linked(self, reason: str) -> None:
-        """Why there is no link just now, for whoever waits for one in vain. For who makes the links."""
+        """Why there is no link just now, for those who wait for one. For who makes the links."""
         if self._peer is None and not self._closed:
-            self._why = reason
+            self._why = NotConnected(reason)
+            self._said.why = reason
+
+    def refused(self, code: str, reason: str) -> None:
+        """
+        The other side was there, and there won't be a link until something is set right: what waits for one fails. For
+        who makes the links.
+        """
+        if self._peer is None and not self._closed:
+            self._why = LinkRefused(code, reason)
+            self._fail_waiting()
 
     @property
     def peer(self) -> Peer | None:
@@ -186,18 +226,30 @@ class Remote:
         Fires with the `Peer` when there is a link; at once, if there is one now.
 
         Fails with `NotConnected` after `close`, or if there was none in ``timeout`` seconds: ``str()`` then tells why
-        the last attempt has failed.
+        the last attempt has failed. Fails with `LinkRefused` at once, if `dial` was told to.
         """
         if self._closed:
-            return fail(NotConnected(self._why))
+            return self._failing.fail(self._no_link_now())
         if self._peer is not None:
             return succeed(self._peer)
+        if self._fails_now:
+            return self._failing.fail(self._no_link_now())
         waiting: Deferred[Peer] = Deferred(self._forget)
         self._waiting.append(waiting)
         if timeout is not None:
             waiting.addTimeout(timeout, self._clock)
             waiting.addErrback(self._no_link, timeout)
         return waiting
+
+    @property
+    def _fails_now(self) -> bool:
+        """Whether what needs a link isn't to wait for one."""
+        return self._closed or isinstance(self._why, LinkRefused)
+
+    def _no_link_now(self) -> NotConnected:
+        """A new exception each time: one that is raised in several places collects the tracebacks of all."""
+        why = self._why
+        return LinkRefused(why.code, str(why)) if isinstance(why, LinkRefused) else NotConnected(str(why))
 
     def _forget(self, waiting: Deferred[Peer]) -> None:
         if waiting in self._waiting:
@@ -216,7 +268,7 @@ class Remote:
         """
         self._end("it was closed here")
         stopped = succeed(None) if self._links is None else self._links.stopService()
-        return stopped.addCallback(lambda _: self.over(self._why))
+        return stopped.addCallback(lambda _: self.over(str(self._why)))
 
     def closed(self) -> Deferred[str]:
         """
@@ -224,7 +276,7 @@ class Remote:
         one link only, when it has ended.
         """
         if self._over:
-            return succeed(self._why)
+            return succeed(str(self._why))
         closing: Deferred[str] = Deferred()
         self._closing.append(closing)
         return closing
@@ -236,74 +288,80 @@ class Remote:
             self._over = True
             closing, self._closing = self._closing, []
             for each in closing:
-                each.callback(self._why)
+                each.callback(str(self._why))
 
     def _end(self, why: str) -> None:
-        """What waits for a link waits in vain."""
+        """There won't be another link."""
         if self._closed:
             return
         self._closed = True
-        self._why = why
-        self._queue.clear()
+        self._why = NotConnected(why)
         self._outgoing.close()
+        self._said.drop_messages()
+        self._fail_waiting()
+
+    def _fail_waiting(self) -> None:
+        """Calls that wait for a link fail, and so does all else that waits for one."""
+        self._said.fail_calls(self._no_link_now)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             if not each.called:
-                each.errback(NotConnected(why))
+                each.errback(self._no_link_now())
 
     # -- asking
 
     def call(self, request: Request[R], timeout: float = 30.0) -> Deferred[R]:
         """
         Ask, and wait for the reply for at most ``timeout`` seconds. Cancelling the Deferred tells the service to drop
-        the call.
+        the call. What fails by `NotConnected` may be asked again in the same moment: the link that has ended is let go
+        of before, so the second call waits for the next one.
 
         :returns: a Deferred of the reply. It fails with `CallFailed` (the service has said so, by code, message and
-            data; or the code is ``busy``: 1024 calls wait for a link, or for replies), `CallTimedOut` (no reply, or no
-            link, in time), or `NotConnected` (the link ended; or there is none, and calls don't wait for one)
-        :raises LocalProtocolError: the request isn't of the interface, or is over the frame limit
+            data; or its reply isn't what was declared, code ``bad-reply``), `TooManyCalls` (1024 wait for a link, or
+            for replies), `CallTimedOut` (no reply, or no link, in time), `LinkRefused` (if `dial` was told to), or
+            `NotConnected` (the link ended; or there is none, and calls don't wait for one)
+        :raises LocalProtocolError: the request isn't of the interface, or is over the frame limit, or can't be sent as
+            JSON (a number in it is NaN or infinite, a string has a lone surrogate)
         """
         if self._peer is not None:
             return self._peer.call(request, timeout)
-        if self._closed or not self._unlinked.calls_wait:
-            return fail(NotConnected(self._why))
-        if len(self._waiting) >= MAX_WAITING:
-            return fail(CallFailed(Code.BUSY, f"{MAX_WAITING} calls wait for a link"))
-        return Deferred.fromCoroutine(self._call_later(request, timeout))
+        if type(request) not in self._requests:
+            raise LocalProtocolError(f"{type(request).__qualname__} is no request of the interface")
+        self._check(request, self._frame_limit - _AROUND_REQUEST)
+        if self._fails_now or not self._unlinked.calls_wait:
+            return self._failing.fail(self._no_link_now())
+        if self._said.calls >= self._max_calls:
+            limit = f"{self._max_calls} calls of this side wait for a link, its own limit (max_calls)"
+            return self._failing.fail(TooManyCalls(limit))
+        return self._said.call(request, timeout)
 
-    async def _call_later(self, request: Request[R], seconds: float) -> R:
-        deadline = self._clock.seconds() + seconds
-        try:
-            peer = await self.linked(seconds)
-        except NotConnected as error:
-            if self._closed:
-                raise
-            raise CallTimedOut(str(error)) from None
-        return await peer.call(request, max(0.0, deadline - self._clock.seconds()))
+    def _check(self, said: msgspec.Struct, limit: int) -> int:
+        """How many bytes it has as JSON. Raises `LocalProtocolError` now, and not when there is a link to send it."""
+        size = len(to_json(said))
+        if size > limit:
+            raise LocalProtocolError(f"a message of {size} bytes is over the limit of {limit}")
+        return size
 
     def send(self, message: msgspec.Struct) -> None:
         """
         Send a one-way message; or keep it for the next link, as `Unlinked` says.
 
         :raises QueueFull: there is no link, and no room for it
-        :raises NotConnected: after `close`
-        :raises LocalProtocolError: it is no message of the interface, or is over the frame limit
+        :raises NotConnected: after `close`; as `LinkRefused`, if `dial` was told to
+        :raises LocalProtocolError: it is no message of the interface, or is over the frame limit, or can't be sent as
+            JSON (a number in it is NaN or infinite, a string has a lone surrogate)
         """
         if type(message) not in self._messages:
             raise LocalProtocolError(f"{type(message).__qualname__} is no message of the interface")
         if self._peer is not None:
             self._peer.send(message)
             return
-        if self._closed:
-            raise NotConnected(self._why)
-        size = len(encode(message))
-        if size - 1 > self._frame_limit:
-            # Were it to wait for a link, it would break it.
-            raise LocalProtocolError(f"a message of {size - 1} bytes is over the limit of {self._frame_limit}")
-        if self._queued + size > self._unlinked.queue:
+        size = self._check(message, self._frame_limit)
+        if self._fails_now:
+            raise self._no_link_now()
+        if self._said.bytes + size + 1 > self._unlinked.queue:
             raise QueueFull(f"there is no link ({self._why}), and the queue for the next one is full")
-        self._queue.append(message)
-        self._queued += size
+        self._said.send(message, size + 1)
 
     def stream(self, name: str, outbox: Outbox | None = None) -> Stream:
         """
@@ -341,6 +399,9 @@ class _RemoteApplication(ServiceApplication):
         super().__init__(service, peer, receivers, outgoing)
         self._remote = remote
 
-    def connection_lost(self, reason: str) -> None:
+    def link_ready(self) -> None:
+        self._remote.linked_with(self.peer)
+
+    def link_ended(self, reason: str) -> None:
         self._remote.lost(self.peer, reason)
-        super().connection_lost(reason)
+        super().link_ended(reason)

@@ -37,15 +37,23 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
-from twistedipc.ipc.errors import BadService, LocalProtocolError
+from twistedipc.ipc.errors import (
+    BadService,
+    CallFailed,
+    Code,
+    LocalProtocolError,
+    NotConnected,
+    RemoteProtocolError,
+)
 from twistedipc.ipc.interface import Interface, vocabulary
 from twistedipc.ipc.listen import ListenService, listen_for_links
 from twistedipc.ipc.load import Load
+from twistedipc.ipc.messages import tag_of
 from twistedipc.ipc.outbox import FileOutbox, MemoryOutbox, Outbox
 from twistedipc.ipc.peer import Peer
 from twistedipc.ipc.session import FRAME_LIMIT, SessionSettings
-from twistedipc.ipc.stream import FROM_SENDER
-from twistedipc.ipc.streams import Incoming, Outgoing, Receiver, Receivers, Stream, StreamId
+from twistedipc.ipc.stream import FROM_SENDER, StreamOpen
+from twistedipc.ipc.streams import Incoming, Outgoing, Receiver, Receivers, Stream, StreamId, no_such_stream
 
 _S = TypeVar("_S")
 _M = TypeVar("_M", bound=msgspec.Struct)
@@ -66,8 +74,10 @@ def handles(
     the peer gets the code ``internal`` and no more). It is cancelled when the peer doesn't wait any longer or the link
     ends; 1024 calls of a peer may wait for their answers, more are answered by the code ``busy``.
 
-    One that handles a one-way message returns nothing. If it raises, that is logged, and, unless it is ``async``, the
-    link is closed. While 256 ``async`` ones are at work for a peer, its link isn't read.
+    One that handles a one-way message returns nothing. If it raises, that is logged here and, in few words, at the
+    peer; the link goes on. A `CallFailed` is an answer there too: its code and message are logged at the peer. Only a
+    `RemoteProtocolError` ends the link, with its code. ``async`` or not is the same. While 256 ``async`` ones are at
+    work for a peer, its link isn't read.
     """
 
     def marked(method: Callable[[_S, _M, Peer], _R]) -> Callable[[_S, _M, Peer], _R]:
@@ -128,6 +138,9 @@ class Service:
         """
         Where the items of a stream end up; to be written by a service whose interface has streams. Called when a stream
         is opened on a link, and not again as long as a link of its sender is there.
+
+        If it raises `RefuseStream`, the sender is told so. If it raises anything else, that is logged, and the sender
+        tries again after 5 seconds. Nothing else on the link is touched by that.
         """
         raise NotImplementedError("the interface has no streams")
 
@@ -221,7 +234,11 @@ class ServiceApplication:
         if handler is None:
             self._of_a_stream(message)
             return
-        result = handler(self._service, message, self.peer)
+        try:
+            result = handler(self._service, message, self.peer)
+        except Exception:
+            self._not_handled(Failure(), message)
+            return
         if isinstance(result, Awaitable):
             self._run(result, message)
 
@@ -234,15 +251,18 @@ class ServiceApplication:
         """See `Application`."""
         return self._handlers[type(request)](self._service, request, self.peer)
 
-    def connection_lost(self, reason: str) -> None:
+    def link_ended(self, reason: str) -> None:
         """See `Application`."""
         self._ended = True
+        if self._outgoing is not None:
+            self._outgoing.link_lost(self.peer)
+
+    def connection_lost(self, reason: str) -> None:
+        """See `Application`."""
         for running in list(self._running):
             running.cancel()
         if self._incoming is not None:
             self._incoming.close()
-        if self._outgoing is not None:
-            self._outgoing.link_lost(self.peer)
         if self._service is not None:
             self._service.peer_lost(self.peer, reason)
 
@@ -259,17 +279,14 @@ class ServiceApplication:
         if isinstance(frame, FROM_SENDER):
             if self._incoming is not None:
                 self._incoming.received(frame)
+            elif isinstance(frame, StreamOpen):
+                self.peer.send(no_such_stream(frame))
         elif self._outgoing is not None:
             self._outgoing.received(self.peer, frame)
 
     def _run(self, work: Awaitable[Any], message: msgspec.Struct) -> None:
         async def wait() -> None:
             await work
-
-        def failed(failure: Failure) -> None:
-            if not (self._ended and failure.check(CancelledError)):
-                kind = type(message).__qualname__
-                self._log.failure("{peer}: handling {kind} failed", failure, peer=self.peer.info.name, kind=kind)
 
         def ended(_: object) -> None:
             self._running.discard(running)
@@ -278,9 +295,25 @@ class ServiceApplication:
 
         running = Deferred.fromCoroutine(wait())
         self._running.add(running)
-        running.addErrback(failed)
+        running.addErrback(self._not_handled, message)
         running.addBoth(ended)
         self._load.add(running)
+
+    def _not_handled(self, failure: Failure, message: msgspec.Struct) -> None:
+        """A handler of a one-way message has raised. The peer is told, and nothing else comes of it."""
+        if self._ended and failure.check(CancelledError, NotConnected):
+            return
+        error, tag = failure.value, tag_of(type(message))
+        if isinstance(error, RemoteProtocolError):
+            self.peer.close(error.code, error.reason)
+            return
+        code, words = str(Code.INTERNAL), "an error inside; see the log there"
+        if isinstance(error, CallFailed):
+            code, words = error.code, error.message
+            self._log.info("{peer}: {tag} is refused: {error}", peer=self.peer.info.name, tag=tag, error=error)
+        else:
+            self._log.failure("{peer}: handling {tag} failed", failure, peer=self.peer.info.name, tag=tag)
+        self.peer.complain(code, f"{tag}: {words}")
 
 
 class Listening:
@@ -394,9 +427,9 @@ class _ListeningApplication(ServiceApplication):
         super().__init__(service, peer, receivers, outgoing)
         self._listening = listening
 
-    def connection_lost(self, reason: str) -> None:
+    def link_ended(self, reason: str) -> None:
         self._listening.lost(self.peer)
-        super().connection_lost(reason)
+        super().link_ended(reason)
 
 
 async def listen(

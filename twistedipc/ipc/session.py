@@ -14,6 +14,7 @@ peer is alive, and ends with a reason. Its states, of which `TRANSITIONS` is the
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,13 +24,16 @@ import msgspec
 
 from twistedipc.ipc.errors import (
     BadKey,
+    BadReply,
     CallFailed,
     CallTimedOut,
     Code,
     LocalProtocolError,
     NotConnected,
     RemoteProtocolError,
+    TooManyCalls,
 )
+from twistedipc.ipc.finite import check_finite
 from twistedipc.ipc.framing import FrameTooLong, LineSplitter, longest_line
 from twistedipc.ipc.handshake import (
     VERSIONS,
@@ -50,6 +54,7 @@ from twistedipc.ipc.messages import (
     CallToSend,
     Drop,
     Error,
+    Misshapen,
     Ping,
     Pong,
     Reply,
@@ -61,12 +66,20 @@ from twistedipc.ipc.messages import (
     encode_lines,
     from_raw,
     tag_of,
-    to_raw,
+    to_json,
+    unsendable,
+    words,
 )
 
 #: Bytes of a frame, without its newline, once the peer is authenticated; and before.
 FRAME_LIMIT = 1 << 20
 HANDSHAKE_FRAME_LIMIT = 4096
+
+#: Calls that may be in flight each way.
+MAX_CALLS = 1024
+
+#: Whether there is a null in a buffer, from a place on. What isn't a number for JSON would be one.
+_NULL = re.compile(b"null").search
 
 #: Reasons and messages of ours are cut to this length, since they may quote the peer.
 _REASON_LIMIT = 512
@@ -133,7 +146,7 @@ class SessionSettings:
     dead_after: float = 24.0  # without received bytes, in whole heartbeats; never less than two of them
     handshake_timeout: float = 10.0  # for the peer to prove who it is
     frame_limit: int = FRAME_LIMIT  # of a message; the same on both sides
-    max_calls: int = 1024  # in flight, each way
+    max_calls: int = MAX_CALLS  # in flight, each way
     outbound_limit: int = 64 << 20  # what waits for a peer that doesn't read; over it the link is closed
     accept_peer: Callable[[PeerInfo], str | None] | None = None  # gives a reason to refuse, or None
     #: for how long, at most, the process looks for the next message instead of sleeping, after it has answered one. It
@@ -188,6 +201,12 @@ class ErrorReceived(msgspec.Struct, frozen=True, gc=False):
     message: str
 
 
+class MessageRefused(msgspec.Struct, frozen=True, gc=False):
+    """A message of the peer's wasn't understood, which it was told. To be logged."""
+
+    message: str
+
+
 class Closed(msgspec.Struct, frozen=True, gc=False):
     """
     The session is over: flush what there is to send, then close the connection. ``remote`` tells whose word the
@@ -203,7 +222,8 @@ class Closed(msgspec.Struct, frozen=True, gc=False):
         return f"{'the peer said: ' if self.remote else ''}{self.reason} [{self.code}]"
 
 
-#: `Ready`, `CallReceived`, `CallDropped`, `CallReplied`, `CallEnded`, `ErrorReceived`, `Closed`; or a message.
+#: `Ready`, `CallReceived`, `CallDropped`, `CallReplied`, `CallEnded`, `ErrorReceived`, `MessageRefused`, `Closed`; or
+#: a message.
 Event = msgspec.Struct
 
 
@@ -489,7 +509,7 @@ class Session:
                 if self.closed is not None:
                     return
 
-    def _take(self, frame: msgspec.Struct | UnknownType, events: list[Event]) -> None:
+    def _take(self, frame: msgspec.Struct | UnknownType | Misshapen, events: list[Event]) -> None:
         taken = _TAKEN.get(type(frame))
         if taken is None:
             events.append(cast("msgspec.Struct", frame))
@@ -516,8 +536,18 @@ class Session:
 
     def _on_reply(self, reply: Reply, events: list[Event]) -> None:
         call = self._end_outgoing(reply.id)
-        if call is not None:
+        if call is None:
+            return
+        try:
             events.append(CallReplied(reply.id, self._vocabulary.decode_reply(call[0], reply.reply)))
+        except RemoteProtocolError as error:
+            self._end_badly(reply.id, error.reason, events)
+
+    def _end_badly(self, id_: int, complaint: str, events: list[Event]) -> None:
+        """A call of ours was answered by something else than was declared. Both sides are told, and the link lives."""
+        complaint = complaint[:_REASON_LIMIT]
+        events.append(CallEnded(id_, CallFailed(Code.BAD_REPLY, complaint)))
+        self.complain(Code.BAD_REPLY, complaint)
 
     def _on_stray_reply(self, reply: CallReplied[msgspec.Struct], events: list[Event]) -> None:
         self._end_outgoing(reply.id)
@@ -527,8 +557,13 @@ class Session:
             code, message = error.code[:_REASON_LIMIT], error.message[:_REASON_LIMIT]
             events.append(ErrorReceived(_printable(code), _printable(message)))
         elif self._end_outgoing(error.id) is not None:
-            data = None if isinstance(error.data, msgspec.UnsetType) else from_raw(error.data, "the data of an error")
-            events.append(CallEnded(error.id, CallFailed(error.code, error.message, data)))
+            data, message = None, error.message
+            if not isinstance(error.data, msgspec.UnsetType):
+                try:
+                    data = from_raw(error.data)
+                except ValueError as wrong:
+                    message = f"{message} (its data can't be read: {wrong})"
+            events.append(CallEnded(error.id, CallFailed(error.code, message, data)))
 
     def _on_drop(self, drop: Drop, events: list[Event]) -> None:
         if drop.id in self._incoming and drop.id not in self._dropped:
@@ -542,7 +577,21 @@ class Session:
         """It was bytes, which is all that counts."""
 
     def _on_unknown(self, unknown: UnknownType, events: list[Event]) -> None:
-        self._queue(encode(Error(code=Code.UNKNOWN_TYPE, message=f"{unknown.name!r} is not received here")))
+        self._refuse_message(Code.UNKNOWN_TYPE, f"{unknown.name!r} is not received here", events)
+
+    def _on_misshapen(self, wrong: Misshapen, events: list[Event]) -> None:
+        if wrong.id is None:
+            self._refuse_message(Code.BAD_MESSAGE, wrong.complaint, events)
+        elif wrong.name == "call":
+            if wrong.id in self._incoming:
+                raise RemoteProtocolError(Code.BAD_MESSAGE, f"call {wrong.id} is in flight already")
+            self._refuse(wrong.id, Code.BAD_REQUEST, wrong.complaint)
+        elif (call := self._end_outgoing(wrong.id)) is not None:
+            self._end_badly(wrong.id, f"the {wrong.name} to {tag_of(call[0])}: {wrong.complaint}", events)
+
+    def _refuse_message(self, code: str, complaint: str, events: list[Event]) -> None:
+        self.complain(code, complaint)
+        events.append(MessageRefused(_printable(complaint[:_REASON_LIMIT])))
 
     def _end_outgoing(self, id_: int) -> _Outgoing | None:
         if id_ > self._last_id:
@@ -559,7 +608,7 @@ class Session:
         """A one-way message. `NotConnected` if the session is over, `LocalProtocolError` if it can't be sent."""
         if self.state is not _READY:
             self._refuse_to_send()
-        if type(message) not in self._vocabulary.sendable:
+        if type(message) not in self._vocabulary.exact:
             self._vocabulary.check_sendable(message)
         self._encode(message)
 
@@ -567,17 +616,29 @@ class Session:
         """The same as `send` for each; all or none."""
         if self.state is not _READY:
             self._refuse_to_send()
-        self._vocabulary.check_all_sendable(messages)
-        data = encode_lines(messages)
+        exact = self._vocabulary.exact.issuperset(map(type, messages))
+        if not exact:
+            self._vocabulary.check_all_sendable(messages)
+        try:
+            data = encode_lines(messages)
+        except Exception as error:
+            raise unsendable(error) from None
         limit = self.settings.frame_limit
         if len(data) > limit + 1 and longest_line(data) > limit:
             raise _too_long(longest_line(data), limit)
+        if not exact and data.find(b"null") >= 0:
+            check_finite(list(messages))
         self._queue(data)
+
+    def complain(self, code: str, message: str) -> None:
+        """Tell the peer that something that it said wasn't taken, which has no other answer. The link goes on."""
+        if self.state is _READY:
+            self._queue(encode(Error(code=words(code, _REASON_LIMIT), message=words(message, _REASON_LIMIT))))
 
     def call(self, request: msgspec.Struct, deadline: float) -> int:
         """
         Ask; the id that is returned comes back in one `CallReplied` or `CallEnded`, unless the session ends before.
-        `CallFailed` with the code ``busy`` if too many calls are in flight.
+        `TooManyCalls` if too many calls are in flight.
         """
         if self.state is not _READY:
             self._refuse_to_send()
@@ -588,7 +649,7 @@ class Session:
         outgoing = self._outgoing
         settings = self.settings
         if len(outgoing) >= settings.max_calls:
-            raise CallFailed(Code.BUSY, f"{settings.max_calls} calls are in flight")
+            raise TooManyCalls(f"{settings.max_calls} calls of this side are in flight, its own limit (max_calls)")
         id_ = self._last_id + 1
         # As `_encode` does it.
         out = self.out
@@ -597,9 +658,11 @@ class Session:
             encode_into(CallToSend(id_, request), out, before)
             if len(out) - before > settings.frame_limit:
                 raise _too_long(len(out) - before, settings.frame_limit)
-        except Exception:
+            if kind not in self._vocabulary.exact and _NULL(out, before):
+                check_finite(request)
+        except Exception as error:
             del out[before:]
-            raise
+            raise unsendable(error) from None
         out += b"\n"
         self._last_id = id_
         if reply is not self._awaited:
@@ -615,18 +678,33 @@ class Session:
             self._queue(encode(Drop(id=id_)))
 
     def answer(self, id_: int, reply: msgspec.Struct) -> None:
-        """Reply to a call. `LocalProtocolError` if it isn't of the declared type: then the call is still open."""
+        """
+        Reply to a call. `BadReply` if it can't be sent: it isn't what was declared, which its fields are looked at for,
+        or is over the frame limit. Then the call is still open.
+        """
         request = self._incoming.get(id_)
         if request is None or self.state is not _READY:
             return
-        if type(reply) is not self._vocabulary.answers[request]:
-            self._vocabulary.check_reply(request, reply)
-        before = len(self.out)
-        self._encode(ReplyToSend(id_, reply))
+        vocabulary, out = self._vocabulary, self.out
+        before = len(out)
+        try:
+            if type(reply) is not vocabulary.answers[request]:
+                vocabulary.check_reply(request, reply)
+            encode_into(ReplyToSend(id_, reply), out, before)
+            if len(out) - before > self.settings.frame_limit:
+                raise _ReplyTooLarge(len(out) - before, self.settings.frame_limit, request)
+            # As the caller will decode it: so what it would find wrong is found here, where it was made. If something
+            # else comes out, it may be because JSON doesn't have it.
+            if vocabulary.reply_checks[request](out[before:]).reply != reply:
+                check_finite(reply)
+        except Exception as error:
+            del out[before:]
+            raise _bad_reply(error, request, reply) from error
+        out += b"\n"
         del self._incoming[id_]
         if id_ in self._dropped:
             self._dropped.discard(id_)
-            del self.out[before:]
+            del out[before:]
 
     def refuse(self, id_: int, code: str, message: str, data: Any = None) -> None:
         """
@@ -655,11 +733,8 @@ class Session:
         self._queue(self._error(id_, code, message, None))
 
     def _error(self, id_: int, code: str, message: str, data: Any) -> bytes:
-        try:
-            raw = msgspec.UNSET if data is None else to_raw(data)
-            line = encode(Error(code=code, message=message[:_REASON_LIMIT], id=id_, data=raw))
-        except (TypeError, ValueError, RecursionError) as wrong:
-            raise LocalProtocolError(f"the data of an error can't be sent as JSON: {wrong}") from None
+        raw = msgspec.UNSET if data is None else msgspec.Raw(to_json(data))
+        line = encode(Error(code=words(code, _REASON_LIMIT), message=words(message, _REASON_LIMIT), id=id_, data=raw))
         if len(line) > self.settings.frame_limit + 1:
             raise _too_long(len(line) - 1, self.settings.frame_limit)
         return line
@@ -679,9 +754,11 @@ class Session:
             encode_into(message, out, before)
             if len(out) - before > limit:
                 raise _too_long(len(out) - before, limit)
-        except Exception:
+            if type(message) not in self._vocabulary.exact and _NULL(out, before):
+                check_finite(message)
+        except Exception as error:
             del out[before:]
-            raise
+            raise unsendable(error) from None
         out += b"\n"
 
     def _queue(self, data: bytes) -> None:
@@ -690,7 +767,7 @@ class Session:
     # -- states ------------------------------------------------------------------------------------------------------
 
     def _close(self, closed: Closed) -> None:
-        self._queue(encode(Bye(code=closed.code, reason=closed.reason)))
+        self._queue(encode(Bye(code=words(closed.code, 64), reason=words(closed.reason, _REASON_LIMIT))))
         self._end(closed)
 
     def _end(self, closed: Closed) -> None:
@@ -718,7 +795,27 @@ _TAKEN: dict[type, Callable[[Session, Any, list[Event]], None]] = {
     Pong: Session._on_pong,
     Bye: Session._on_bye,
     UnknownType: Session._on_unknown,
+    Misshapen: Session._on_misshapen,
 }
+
+
+class _ReplyTooLarge(BadReply):
+    """A reply over the frame limit, which is said to its caller as well."""
+
+    def __init__(self, size: int, limit: int, request: type[msgspec.Struct]) -> None:
+        said = f"the reply to {tag_of(request)} has {size} bytes, over the limit of {limit} (frame_limit)"
+        super().__init__(said, Code.TOO_LARGE, said)
+
+
+def _bad_reply(error: Exception, request: type[msgspec.Struct], reply: object) -> BadReply:
+    """A reply can't be sent: what its author is told, and what the caller is."""
+    if isinstance(error, BadReply):
+        return error
+    return BadReply(
+        f"the reply to {tag_of(request)}: {unsendable(error, reply)}",
+        Code.INTERNAL,
+        f"the reply to {tag_of(request)} isn't what was declared; see the log there",
+    )
 
 
 def _too_long(size: int, limit: int) -> LocalProtocolError:

@@ -95,7 +95,15 @@ def spawn(
     variables = dict(os.environ if environment is None else environment)
     program = _program(words[0], variables, folder)
     spawned = Spawned(
-        reactor, interface, service, unlinked, printed, grace, named=bool(name), frame_limit=settings.frame_limit
+        reactor,
+        interface,
+        service,
+        unlinked,
+        printed,
+        grace,
+        named=bool(name),
+        frame_limit=settings.frame_limit,
+        max_calls=settings.max_calls,
     )
     theirs_in, ours_out = os.pipe()
     ours_in, theirs_out = os.pipe()
@@ -137,8 +145,11 @@ class Spawned(Remote):
         *,
         named: bool,
         frame_limit: int,
+        max_calls: int,
     ) -> None:
-        super().__init__(reactor, interface, service, unlinked, named=named, frame_limit=frame_limit)
+        super().__init__(
+            reactor, interface, service, unlinked, named=named, frame_limit=frame_limit, max_calls=max_calls
+        )
         output = None if printed is None else lambda _, data: printed(data)
         self.child = Child(reactor, output, self._exited)
         self._grace = grace

@@ -31,7 +31,8 @@ from twistedipc.ipc.errors import Code, RemoteProtocolError
 from twistedipc.ipc.messages import Frame
 
 #: The numbers that JSON can carry between any two languages.
-Number = Annotated[int, msgspec.Meta(ge=1, le=2**53 - 1)]
+MAX_NUMBER = 2**53 - 1
+Number = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 #: Of the openings that a sender makes on a link each has another number; 0: it doesn't count them.
 Opening = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]

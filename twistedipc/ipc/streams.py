@@ -37,10 +37,13 @@ from twisted.python.failure import Failure
 from twistedipc.ipc.credit import CreditWindow
 from twistedipc.ipc.drains import Drains
 from twistedipc.ipc.errors import Code, LinkError, LocalProtocolError, NotConnected, RemoteProtocolError
+from twistedipc.ipc.finite import check_finite
 from twistedipc.ipc.load import Load
+from twistedipc.ipc.messages import encoder, unsendable, words
 from twistedipc.ipc.outbox import Outbox
 from twistedipc.ipc.peer import Peer
 from twistedipc.ipc.stream import (
+    MAX_NUMBER,
     Hole,
     ReceiveWindow,
     SendWindow,
@@ -68,8 +71,9 @@ RETRY_AFTER = 5.0
 #: that takes its time can't count on being told anything by the same link meanwhile.
 LINK_ALLOWANCE = 8 * CREDIT
 
-#: The least number of seconds after which a sender tries again, whatever the receiver has said.
+#: The least and the most seconds after which a sender tries again, whatever the receiver has said.
 LEAST_RETRY = 0.1
+MOST_RETRY = 3600.0
 
 #: How much of a refusal's words is kept, in characters.
 REASON_LIMIT = 512
@@ -83,15 +87,41 @@ MAX_STREAMS = 256
 #: Bytes of a frame that aren't its items, at most.
 _AROUND_ITEMS = 256
 
-_encoder = msgspec.json.Encoder()
+_log = Logger()
 
 
 class StreamFailed(LinkError):
-    """The receiver doesn't take the stream; ``code`` and ``str()`` say why. What is in the outbox stays there."""
+    """
+    The receiver doesn't take the stream; ``code`` and ``str()`` say why. What is in the outbox stays there.
 
-    def __init__(self, code: str, message: str) -> None:
+    :param retry_after: in how many seconds it is tried again; None: this is final
+    """
+
+    def __init__(self, code: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(f"{message} [{code}]")
         self.code = code
+        self.retry_after = retry_after
+
+
+class RefuseStream(LinkError):
+    """
+    Raised by `Service.receiver`, `Receiver.position` or `Receiver.take`: this stream isn't taken. Its sender hears of
+    it as `StreamFailed`, with the same code. Everything else on the link goes on.
+
+    :param code: for programs: which reason it is
+    :param message: for people
+    :param retry_after: seconds (up to an hour) after which the sender is to try again, from the position that it is
+        told then; None: never, the stream fails at its sender
+    :raises ValueError: ``retry_after`` is negative, or no number
+    """
+
+    def __init__(self, code: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{message} [{code}]")
+        if retry_after is not None and not retry_after >= 0:
+            raise ValueError(f"a stream can't be tried again after {retry_after} seconds")
+        self.code = code
+        self.message = message
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +154,8 @@ class Receiver(Protocol):
         """
         Keep these items, the first of which has the number ``first``: exactly the one that is next. When this returns
         they are acknowledged, and the sender forgets them; so they are durable then, and so is the position. If it
-        raises, that is logged, and the sender tries again after 5 seconds, from the position that is told then.
+        raises `RefuseStream`, the sender is told so: of these items none is kept. If it raises anything else, that is
+        logged, and the sender tries again after 5 seconds, from the position that is told then.
         """
 
 
@@ -147,8 +178,11 @@ class Stream:
         openings: Iterator[int],
     ) -> None:
         self.name = name
+        #: called with a `StreamFailed` each time that the receiver refuses the stream, for a while or for good; None
+        self.when_refused: Callable[[StreamFailed], None] | None = None
         self._when_closed = closed
         self._kind = kind
+        self._check_item = msgspec.json.Decoder(kind).decode
         self._clock = clock
         self._outbox = outbox
         self._item_limit = frame_limit - _AROUND_ITEMS
@@ -164,6 +198,7 @@ class Stream:
         self._turn_bytes = 0  # written since the last one
         self._retry: IDelayedCall | None = None
         self._failed: LinkError | None = None
+        self._refusal: StreamFailed | None = None
         self._closed = False
         self._room = Drains()  # who waits to write
         self._flushed: dict[Deferred[None], int] = {}  # below which number all is to be kept, in this order
@@ -183,6 +218,14 @@ class Stream:
         """All items below this number are kept at the other end."""
         return self._acknowledged
 
+    @property
+    def refusal(self) -> StreamFailed | None:
+        """
+        Why the receiver doesn't take the stream just now; None if it does, or hasn't been asked. While its
+        ``retry_after`` isn't None, items are kept in the outbox, and the stream is tried again.
+        """
+        return self._refusal
+
     async def write(self, item: msgspec.Struct) -> int:
         """
         Add an item: its number. It is in the outbox then, and will be sent as soon as that is possible. Waits while the
@@ -191,7 +234,8 @@ class Stream:
 
         :raises StreamFailed: the receiver doesn't take the stream
         :raises NotConnected: after `close`
-        :raises LocalProtocolError: it isn't of the stream's type, or is over the frame limit (1 MiB, less 256 bytes)
+        :raises LocalProtocolError: it isn't of the stream's type, its fields included; or can't be sent as JSON; or is
+            over the frame limit (1 MiB, less 256 bytes)
         :raises OSError: the outbox can't be written
         """
         line = self._encoded(item)
@@ -238,7 +282,14 @@ class Stream:
     def _encoded(self, item: msgspec.Struct) -> bytes:
         if not isinstance(item, self._kind):
             raise LocalProtocolError(f"{self.name} takes {self._kind.__qualname__}, not {type(item).__qualname__}")
-        line = _encoder.encode(item)
+        try:
+            line = encoder.encode(item)
+            # As the receiver will decode it: a wrong one, once in the outbox, would stop the stream for good. If
+            # something else comes out, it may be because JSON doesn't have it.
+            if self._check_item(line) != item:
+                check_finite(item)
+        except Exception as error:
+            raise LocalProtocolError(f"this is no item of {self.name}: {unsendable(error, item)}") from None
         if len(line) > self._item_limit:
             raise LocalProtocolError(f"an item of {len(line)} bytes is over the limit of {self._item_limit}")
         return line
@@ -278,6 +329,8 @@ class Stream:
         if self._peer is peer:
             self._peer = None
             self._ready = False
+            if self._failed is None:
+                self._refusal = None
             self._window.forget()
             self._cancel_retry()
 
@@ -291,6 +344,7 @@ class Stream:
             self._give_up(StreamFailed("position", f"the receiver wants item {position.next}; {kept}"))
             return
         credit = CreditWindow(position.credit)
+        self._refusal = None
         if self._ready:
             # Something is missing there. What came before it may not be kept yet.
             self._window.rewind(position.next, credit)
@@ -314,12 +368,21 @@ class Stream:
         if peer is None or self._retry is not None or not self._is_meant(refusal.opening):
             return  # it has said so
         self._log.error("the stream {name} is refused: {message!r}", name=self.name, message=message)
-        if not refusal.retry_after:
-            self._give_up(StreamFailed(refusal.code[:REASON_LIMIT], message))
-            return
-        self._window.forget()
-        self._ready = False
-        self._retry = self._clock.callLater(max(LEAST_RETRY, refusal.retry_after), self._try_again, peer)
+        code = refusal.code[:REASON_LIMIT]
+        if refusal.retry_after:
+            retry_after = max(LEAST_RETRY, refusal.retry_after)
+            self._window.forget()
+            self._ready = False
+            self._retry = self._clock.callLater(retry_after, self._try_again, peer)
+            self._refusal = StreamFailed(code, message, retry_after)
+        else:
+            self._refusal = StreamFailed(code, message)
+            self._give_up(self._refusal)
+        if self.when_refused is not None:
+            try:
+                self.when_refused(self._refusal)
+            except Exception:
+                self._log.failure("when_refused of the stream {name} failed", name=self.name)
 
     def _is_meant(self, opening: int) -> bool:
         """Whether an answer isn't one to an opening before, which has crossed with this one."""
@@ -553,16 +616,23 @@ class Incoming:
         before = self._streams.get(opening.id)
         if before is not None and not before.closed and not before.ending:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"the stream {opening.id} is open already")
-        if kind is None or (before is None and len(self._streams) >= MAX_STREAMS):
-            message = f"there is no stream {opening.stream}" if kind is None else f"{MAX_STREAMS} streams are open"
-            refusal = StreamRefused(id=opening.id, code="stream", message=message, opening=opening.opening)
-            self._peer.send(refusal)
+        if kind is None:
+            self._peer.send(no_such_stream(opening))
+            return
+        if before is None and len(self._streams) >= MAX_STREAMS:
+            message = f"{MAX_STREAMS} streams are open"
+            self._peer.send(StreamRefused(id=opening.id, code="stream", message=message, opening=opening.opening))
             return
         stream = StreamId(self._peer.info.name, opening.stream, opening.id)
         credit = CreditWindow(ALLOWANCE, self._all)
-        self._streams[opening.id] = _IncomingStream(
-            self._peer, self._receivers, stream, kind, opening, credit, self._weigh, self._over
-        )
+        try:
+            self._streams[opening.id] = _IncomingStream(
+                self._peer, self._receivers, stream, kind, opening, credit, self._weigh, self._over
+            )
+        except Exception:
+            # The service has no receiver for it just now. That is this stream's affair, and not the link's.
+            self._streams.pop(opening.id, None)
+            self._peer.send(_refusal_of(Failure(), stream, opening.opening))
 
     def _over(self, stream: _IncomingStream) -> None:
         """It was closed, and all of it that had come is taken: it has no place any more."""
@@ -629,8 +699,11 @@ class _IncomingStream:
         next = position if isinstance(position, int) else await position
         if self.closed:
             return
+        if not isinstance(next, int) or not 1 <= next <= MAX_NUMBER:
+            raise ValueError(f"a receiver's position is the number of an item, from 1 on, and not {next!r}")
         if next < first:
-            self._refuse("hole", f"items {next} to {first - 1} aren't here, and the sender hasn't kept them")
+            message = f"items {next} to {first - 1} aren't here, and the sender hasn't kept them"
+            self._refuse(StreamRefused(id=self.id, code="hole", message=message))
             return
         self._window = ReceiveWindow(next, self._credit)
         self._tell_position(next)
@@ -650,7 +723,11 @@ class _IncomingStream:
         try:
             found = self._decoder.decode(items.items)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {name}: {error}") from None
+            # The sender's program has another idea of what the stream carries. Trying again wouldn't change that.
+            reason = f"an item of {name}, from number {items.first} on: {error}"
+            self._log.warn("{peer}: {reason}", peer=self._stream.peer, reason=reason)
+            self._refuse(StreamRefused(id=self.id, code=Code.BAD_ITEM, message=words(reason, REASON_LIMIT)))
+            return
         end = items.first + len(found)
         try:
             skip = window.skip(items.first, end)
@@ -696,12 +773,8 @@ class _IncomingStream:
         if self.closed and not self._working:
             self._receivers.leave(self._stream)
 
-    def _refuse(self, code: str, message: str, retry_after: float = 0.0) -> None:
-        self._peer.send(
-            StreamRefused(
-                id=self._stream.id, code=code, message=message, retry_after=retry_after, opening=self._opening
-            )
-        )
+    def _refuse(self, refusal: StreamRefused) -> None:
+        self._peer.send(msgspec.structs.replace(refusal, opening=self._opening))
         self.close()
 
     def _work(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -719,9 +792,9 @@ class _IncomingStream:
         def failed(failure: Failure) -> None:
             if failure.check(NotConnected, CancelledError) and self.closed:
                 return
-            self._log.failure("the stream {name} of {peer}", failure, name=self._stream.stream, peer=self._stream.peer)
+            refusal = _refusal_of(failure, self._stream, self._opening)
             if not self.closed:
-                self._refuse(Code.INTERNAL, "an error inside; see the log there", RETRY_AFTER)
+                self._refuse(refusal)
 
         def ended(_: object) -> None:
             self._working = False
@@ -730,3 +803,23 @@ class _IncomingStream:
             self._end()
 
         Deferred.fromCoroutine(in_turn()).addErrback(failed).addBoth(ended)
+
+
+def no_such_stream(opening: StreamOpen) -> StreamRefused:
+    """What is told the sender of a stream that the interface here hasn't got."""
+    message = f"there is no stream {opening.stream}"
+    return StreamRefused(id=opening.id, code="stream", message=message, opening=opening.opening)
+
+
+def _refusal_of(failure: Failure, stream: StreamId, opening: int) -> StreamRefused:
+    """What a stream's sender is told of the exception that its receiver has raised, which is logged."""
+    error, retry_after = failure.value, RETRY_AFTER
+    code, message = str(Code.INTERNAL), "an error inside; see the log there"
+    if isinstance(error, RefuseStream):
+        code, message = words(error.code, REASON_LIMIT), words(error.message, REASON_LIMIT)
+        never = error.retry_after is None
+        retry_after = 0.0 if never else min(MOST_RETRY, max(LEAST_RETRY, error.retry_after or 0.0))
+        _log.info("the stream {name} of {peer} is refused: {error}", name=stream.stream, peer=stream.peer, error=error)
+    else:
+        _log.failure("the stream {name} of {peer}", failure, name=stream.stream, peer=stream.peer)
+    return StreamRefused(id=stream.id, code=code, message=message, retry_after=retry_after, opening=opening)

@@ -35,7 +35,7 @@ from twistedipc.ipc.peer import ApplicationFactory
 from twistedipc.ipc.protocol import JSONLineProtocol
 from twistedipc.ipc.remote import Remote, Unlinked
 from twistedipc.ipc.service import Limits, Listening, Service, side_settings
-from twistedipc.ipc.session import FRAME_LIMIT, SessionSettings, Side
+from twistedipc.ipc.session import FRAME_LIMIT, MAX_CALLS, SessionSettings, Side
 
 #: The key of the settings that `settings` makes.
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -318,9 +318,9 @@ class ServicePair:
         self.clock = clock or Clock()
         interface = service.interface
         calls: Interface | None = None if answers is None else answers.interface
-        frame_limit = limits.get("frame_limit", FRAME_LIMIT)
+        frame_limit, max_calls = limits.get("frame_limit", FRAME_LIMIT), limits.get("max_calls", MAX_CALLS)
         #: what `dial` would give
-        self.remote = Remote(self.clock, interface, answers, unlinked, frame_limit=frame_limit)
+        self.remote = Remote(self.clock, interface, answers, unlinked, frame_limit=frame_limit, max_calls=max_calls)
         #: what `listen` would give
         self.listening = Listening(self.clock, service, calls, frame_limit=frame_limit)
         #: the wire of now; None before the first link

@@ -1,0 +1,690 @@
+# mypy: disable-error-code="no-untyped-call"
+"""
+A fault costs what is at fault: a call, a message, a stream. What else is on the link goes on; and after a link has
+ended nothing that is said goes to it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from twistedipc.ipc import (
+    CallFailed,
+    CallTimedOut,
+    Interface,
+    LinkRefused,
+    LocalProtocolError,
+    Message,
+    NotConnected,
+    Peer,
+    RefuseStream,
+    RemoteProtocolError,
+    Request,
+    Service,
+    StreamFailed,
+    StreamId,
+    TooManyCalls,
+    Unlinked,
+    handles,
+)
+from twistedipc.ipc.session import Side
+from twistedipc.ipc.testing import ServicePair
+
+NAN = float("nan")
+
+
+class Inner(msgspec.Struct):
+    x: float = 0.0
+    note: str | None = None
+
+
+class Told(msgspec.Struct):
+    n: int = 0
+    x: float | None = None
+    s: str = ""
+    more: dict[str, Inner] = {}
+    any: Any = None
+
+
+class Ask(Request[Told]):
+    what: str = ""
+    x: float | None = None
+    any: Any = None
+
+
+class Note(Message):
+    text: str = ""
+    x: float | None = None
+    any: Any = None
+
+
+class Item(msgspec.Struct):
+    n: int
+    x: float | None = None
+
+
+ODD = Interface("odd", Ask, Note, streams={"items": Item, "others": Item})
+
+
+class Shelf:
+    """Takes items, and does as it is told before."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.first: Callable[[], object] = lambda: None  # at each `take`
+        self.asked: Callable[[], Any] = lambda: len(self.items) + 1
+
+    def position(self) -> Any:
+        return self.asked()
+
+    def take(self, first: int, items: Sequence[Item]) -> None:
+        self.first()
+        self.items += items
+
+
+class Odd(Service):
+    """Answers what ``answer`` gives, and receives into its shelves."""
+
+    interface = ODD
+
+    def __init__(self) -> None:
+        self.answer: Callable[[Ask], Any] = lambda request: Told(s=request.what)
+        self.handle: Callable[[Note], Any] = lambda message: self.heard.append(message.text)
+        self.make: Callable[[StreamId], Any] = lambda stream: self.shelves.setdefault(stream.stream, Shelf())
+        self.heard: list[str] = []
+        self.shelves: dict[str, Shelf] = {}
+        self.lost: list[str] = []
+
+    @handles(Ask)
+    def ask(self, request: Ask, peer: Peer) -> Told:
+        self.heard.append(f"call {request.what}")
+        told: Told = self.answer(request)
+        return told
+
+    @handles(Note)
+    def note(self, message: Note, peer: Peer) -> Any:
+        return self.handle(message)
+
+    def receiver(self, stream: StreamId) -> Shelf:
+        shelf: Shelf = self.make(stream)
+        return shelf
+
+    def peer_lost(self, peer: Peer, reason: str) -> None:
+        self.lost.append(reason)
+
+
+class World(SynchronousTestCase):
+    """One service, and who asks it."""
+
+    def setUp(self) -> None:
+        self.service = Odd()
+        self.pair = ServicePair(self.service)
+        self.remote = self.pair.remote
+
+    def assert_lives(self) -> None:
+        """The link is the first one still, and is answered."""
+        self.assertEqual(self.service.lost, [])
+        self.service.answer = lambda request: Told(7)
+        reply = self.remote.call(Ask())
+        self.pair.pump()
+        self.assertEqual(self.successResultOf(reply), Told(7))
+
+
+class AfterTheLink(World):
+    """
+    In ``except NotConnected:`` a second call failed at once, by the old reason, since the dead peer still stood for the
+    living one; and a loop that tried again never let the reactor turn.
+    """
+
+    def ends(self) -> dict[str, Callable[[], object]]:
+        """Ways for a link to end."""
+
+        def kill() -> None:
+            assert self.pair.wire is not None
+            self.pair.wire.kill(Side.LISTENER)
+
+        def garbage() -> None:
+            assert self.pair.wire is not None
+            self.pair.wire.wire(Side.LISTENER).write(b"no JSON\n")
+            self.pair.pump()
+
+        def goodbye() -> None:
+            (peer,) = self.pair.listening.peers
+            peer.close("tired", "that is all")
+            self.pair.pump()
+
+        def own() -> None:
+            assert self.remote.peer is not None
+            self.remote.peer.close("tired", "that is all")
+            self.pair.pump()
+
+        def silence() -> None:
+            assert self.pair.wire is not None
+            self.pair.wire.blackhole(*Side)
+            self.pair.advance(40)
+
+        return {each.__name__: each for each in (self.pair.cut, kill, garbage, goodbye, own, silence)}
+
+    def test_what_is_said_in_the_errback_waits_for_the_next_link(self) -> None:
+        for how in self.ends():
+            self.setUp()
+            later: list[Any] = []
+            self.service.answer = lambda request: Deferred()
+            self.service.heard.clear()
+
+            def again(failure: Failure, later: list[Any] = later) -> None:
+                failure.trap(NotConnected)
+                self.assertIsNone(self.remote.peer)
+                self.remote.send(Note("kept"))
+                later.append(self.remote.linked())
+                later.append(self.remote.call(Ask("again"), timeout=500))
+                later.append(Deferred.fromCoroutine(self.remote.drain()))
+                stream = self.remote.stream("items")
+                later.append(Deferred.fromCoroutine(stream.write(Item(1))))
+                later.append(stream.flushed())
+
+            lost = self.remote.call(Ask("lost"), timeout=500)
+            lost.addErrback(again)
+            self.pair.pump()
+            self.ends()[how]()
+            self.successResultOf(lost)
+            linked, reply, drained, written, flushed = later
+            for each in (linked, reply, drained, flushed):
+                self.assertNoResult(each)
+            self.assertEqual(self.successResultOf(written), 1)
+            self.service.answer = lambda request: Told(1)
+            self.pair.link()
+            self.pair.pump()
+            self.assertEqual(self.service.heard, ["call lost", "kept", "call again"], how)
+            self.assertEqual(self.successResultOf(reply), Told(1))
+            for each in (linked, drained, flushed):
+                self.successResultOf(each)
+
+    def test_a_reply_and_the_end_in_one_chunk(self) -> None:
+        """Who is answered by the last words of a link, and asks again, isn't referred to it."""
+        first = self.remote.call(Ask("first"))
+        second: list[Deferred[Told]] = []
+        first.addCallback(lambda told: second.append(self.remote.call(Ask("second"))))
+        assert self.pair.wire is not None
+        self.pair.wire.clock.advance(0)
+        self.pair.wire.carry(Side.DIALLER)
+        (peer,) = self.pair.listening.peers
+        peer.close("tired", "that is all")
+        self.pair.pump()
+        self.assertNoResult(second[0])
+        self.pair.link()
+        self.assertEqual(self.successResultOf(second[0]), Told(s="second"))
+
+    def test_a_loop_of_retries_lets_the_reactor_turn(self) -> None:
+        self.service.answer = lambda request: Deferred()
+
+        async def ask() -> Told:
+            while True:
+                try:
+                    return await self.remote.call(Ask("x"))
+                except NotConnected:
+                    continue
+
+        asking = Deferred.fromCoroutine(ask())
+        self.pair.pump()
+        self.pair.cut()
+        self.assertNoResult(asking)
+        self.service.answer = lambda request: Told(3)
+        self.pair.link()
+        self.assertEqual(self.successResultOf(asking), Told(3))
+
+    def test_even_where_calls_do_not_wait(self) -> None:
+        """And where there won't be a link again: a turn comes after a hundred failures."""
+        for end in (False, True):
+            pair = ServicePair(Odd(), unlinked=Unlinked(calls_wait=False), linked=False)
+            if end:
+                pair.remote.close()
+            count = [0]
+            stop: list[bool] = []
+
+            async def ask(pair: ServicePair = pair, count: list[int] = count, stop: list[bool] = stop) -> None:
+                while not stop:
+                    try:
+                        await pair.remote.call(Ask("x"))
+                    except NotConnected:
+                        count[0] += 1
+
+            asking = Deferred.fromCoroutine(ask())
+            self.assertLess(count[0], 101)
+            stop.append(True)
+            pair.pump()
+            self.successResultOf(asking)
+
+    def test_the_listening_side(self) -> None:
+        """Its peers are those that are linked, also for who hears of a failure."""
+        back = ServicePair(Odd(), answers=Odd())
+        (peer,) = back.listening.peers
+        seen: list[set[Peer]] = []
+        lost: Deferred[Any] = peer.call(Ask("x"))
+        back.remote._service.answer = lambda request: Deferred()  # type: ignore[union-attr]
+        lost.addErrback(lambda failure: seen.append(set(back.listening.peers)))
+        back.wire.wire(Side.LISTENER).buffer.clear()  # type: ignore[union-attr]
+        back.cut()
+        self.assertEqual(seen, [set()])
+
+
+class Order(World):
+    """Calls overtook messages, and messages calls, when they had waited for the link."""
+
+    @given(st.lists(st.sampled_from(["send", "call", "cancel", "late"]), max_size=12))
+    def test_as_it_was_said(self, said: list[str]) -> None:
+        self.service = Odd()
+        pair = ServicePair(self.service, linked=False)
+        expected: list[str] = []
+        replies: list[Deferred[Told]] = []
+        for number, what in enumerate(said):
+            match what:
+                case "send":
+                    pair.remote.send(Note(str(number)))
+                    expected.append(str(number))
+                case "call":
+                    replies.append(pair.remote.call(Ask(str(number))))
+                    expected.append(f"call {number}")
+                case "cancel":
+                    cancelled = pair.remote.call(Ask(str(number)))
+                    cancelled.cancel()
+                    self.failureResultOf(cancelled, CancelledError)
+                case "late":
+                    late = pair.remote.call(Ask(str(number)), timeout=0.5)
+                    pair.advance(1.0)
+                    self.failureResultOf(late, CallTimedOut)
+        # Who has waited for the link speaks after what was said before.
+        pair.remote.linked().addCallback(lambda _: pair.remote.send(Note("last")))
+        pair.link()
+        pair.pump()
+        self.assertEqual(self.service.heard, [*expected, "last"])
+        for reply in replies:
+            self.successResultOf(reply)
+
+    def test_what_is_said_meanwhile_comes_behind(self) -> None:
+        """By who hears of a failure while what has waited is being said."""
+        pair = ServicePair(self.service, linked=False)
+        changed = Ask("changed")
+        failing = pair.remote.call(changed)
+        pair.remote.send(Note("second"))
+        failing.addErrback(lambda _: pair.remote.send(Note("third")))
+        changed.any = NAN  # it could be sent when it was said
+        pair.link()
+        self.assertEqual(self.service.heard, ["second", "third"])
+
+    def test_the_limit_of_calls_is_this_sides_own(self) -> None:
+        """One more than may wait, or be in flight, isn't the service's ``busy``."""
+        for linked in (True, False):
+            pair = ServicePair(Odd(), linked=linked, max_calls=3)
+            calls = [pair.remote.call(Ask(str(n))) for n in range(4)]
+            error = self.failureResultOf(calls.pop(), TooManyCalls).value
+            self.assertEqual(error.code, "busy")
+            self.assertIn("its own limit (max_calls)", str(error))
+            if not linked:
+                pair.link()
+            pair.pump()
+            for call in calls:
+                self.successResultOf(call)
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+#: What is no `Told`, and what its author reads of it.
+BAD_REPLIES: dict[str, tuple[Any, str]] = {
+    "a string for a number": (Told("1"), "Expected `int`, got `str`"),  # type: ignore[arg-type]
+    "within": (Told(more={"a": Inner(x="1")}), "got `str` - at `$.reply.more"),  # type: ignore[arg-type]
+    "None": (None, "it must be Told, not NoneType"),
+    "a dict": ({"n": 1}, "it must be Told, not dict"),
+    "another struct": (Inner(), "it must be Told, not Inner"),
+    "NaN": (Told(x=NAN), "nan at $.x"),
+    "infinity, deep in": (Told(any=[{"a": (1, float("-inf"))}]), "-inf at $.any[0].a[1]"),
+    "NaN beside a number of more than 64 bits": (Told(2**70, x=NAN), "nan at $.x"),
+    "NaN in a struct of a dict": (Told(more={"k": Inner(NAN)}), "nan at $.more.k.x"),
+    "a lone surrogate": (Told(s="caf\udce9"), "lone surrogate"),
+    "no JSON": (Told(any=object()), "can't be sent as JSON"),
+}
+
+
+class Replies(World):
+    """A reply with a wrong field ended the link, with all calls in flight; its author heard nothing of it."""
+
+    def answered(self, answer: Callable[[Ask], Any]) -> CallFailed:
+        self.service.answer = answer
+        innocent: Deferred[Told] = Deferred()
+        self.service.answer = lambda request: innocent if request.what == "innocent" else answer(request)
+        other, reply = self.remote.call(Ask("innocent")), self.remote.call(Ask("x"))
+        self.pair.pump()
+        innocent.callback(Told(5))
+        self.pair.pump()
+        self.assertEqual(self.successResultOf(other), Told(5))
+        error = self.failureResultOf(reply, CallFailed).value
+        assert isinstance(error, CallFailed)
+        self.assert_lives()
+        return error
+
+    def test_its_author_gets_the_error(self) -> None:
+        for how in (succeed, lambda reply: reply):
+            for name, (reply, words) in BAD_REPLIES.items():
+                with self.subTest(name):
+                    error = self.answered(lambda request, r=reply, h=how: h(r))  # type: ignore[misc]
+                    self.assertEqual(error.code, "internal")
+                    self.assertEqual(error.message, "the reply to ask isn't what was declared; see the log there")
+                    (logged,) = self.flushLoggedErrors()
+                    self.assertIn(words, str(logged.value))
+
+    def test_good_ones_are_as_they_were(self) -> None:
+        for reply in (
+            Told(2**70, 1e300, "ü☃", {"k": Inner(note=None)}, [None, {"null": "null"}, -0.0, "\xcb\x7f"]),
+            Told(any={"a": float(2**1023)}),
+        ):
+            self.service.answer = lambda request, r=reply: r  # type: ignore[misc]
+            told = self.remote.call(Ask())
+            self.pair.pump()
+            self.assertEqual(self.successResultOf(told), reply)
+
+    def test_one_over_the_limit_says_so_at_both_sides(self) -> None:
+        error = self.answered(lambda request: Told(s="x" * (1 << 20)))
+        self.assertEqual(error.code, "too-large")
+        self.assertIn("over the limit of 1048576 (frame_limit)", error.message)
+        (logged,) = self.flushLoggedErrors()
+        self.assertIn("over the limit of 1048576", str(logged.value))
+
+    def test_errors_whose_words_cannot_be_sent(self) -> None:
+        """`CallFailed` with a surrogate, a code that is no string, or data that JSON can't hold."""
+        for data in ({"x": [NAN]}, "\ud800", object()):
+            error = self.answered(lambda request, d=data: self.fail_with(404, "caf\udce9 " + "x" * 5000, d))  # type: ignore[misc]
+            self.assertEqual((error.code, error.data), ("404", None))
+            self.assertIn("caf\\udce9 xxx", error.message)
+            (logged,) = self.flushLoggedErrors()
+            self.assertIn("JSON", str(logged.value))
+
+    def fail_with(self, code: Any, message: str, data: object) -> None:
+        raise CallFailed(code, message, data)
+
+    def test_from_an_older_program(self) -> None:
+        """It has sent what was right in its own version: only the caller can tell."""
+        reply = self.remote.call(Ask("x"))
+        other = self.remote.call(Ask("y"))
+        assert self.pair.wire is not None
+        self.pair.wire.clock.advance(0)
+        self.pair.wire.wire(Side.DIALLER).take()
+        answers = b'{"type":"reply","id":1,"reply":{"n":"1"}}\n{"type":"reply","id":2,"reply":{"n":2}}\n'
+        self.pair.wire.wire(Side.LISTENER).write(answers)
+        self.pair.pump()
+        error = self.failureResultOf(reply, CallFailed).value
+        self.assertEqual(error.code, "bad-reply")
+        self.assertEqual(self.successResultOf(other), Told(2))
+        self.assertEqual(self.service.lost, [])
+
+
+class WhereItIsSent(World):
+    """NaN became null in silence, and ended the link at the far end; a lone surrogate raised UnicodeEncodeError."""
+
+    def test_what_json_cannot_hold_is_refused_at_once(self) -> None:
+        for linked in (True, False):
+            remote = ServicePair(self.service, linked=linked).remote
+            for bad in (
+                Note(x=NAN),
+                Note(any=[NAN]),
+                Note("\ud800"),
+                Note(any=object()),
+                Note(any={1.5: float("inf")}),
+            ):
+                self.assertRaises(LocalProtocolError, remote.send, bad)
+            for bad_call in (Ask(x=NAN), Ask(any={"a": NAN}), Ask("\udcff"), Ask(any=object())):
+                self.assertRaises(LocalProtocolError, remote.call, bad_call)
+            stream = remote.stream("items")
+            for item in (Item(1, NAN), Item("1"), Item(None), Item(2, "\ud800")):  # type: ignore[arg-type]
+                self.failureResultOf(Deferred.fromCoroutine(stream.write(item)), LocalProtocolError)
+            self.assertEqual(stream.next, 1)
+        self.assert_lives()
+
+    def test_several_at_once(self) -> None:
+        assert self.remote.peer is not None
+        for bad in (Note(x=NAN), Note("\ud800"), Note(any=[float("inf")])):
+            self.assertRaises(LocalProtocolError, self.remote.peer.send_many, [Note("good"), bad])
+        self.remote.peer.send_many([Note("a"), Note("b", any=[None])])
+        self.pair.pump()
+        self.assertEqual(self.service.heard, ["a", "b"])
+
+
+class Messages(World):
+    """A one-way message with a wrong field, or whose handler raised, ended the link."""
+
+    def test_handlers_that_raise_are_alike(self) -> None:
+        """With ``async`` or without: logged, told, and the link goes on."""
+
+        def fail(error: Exception) -> None:
+            raise error
+
+        async def fail_later(error: Exception) -> None:
+            raise error
+
+        told: list[str] = []
+        for handler in (fail, fail_later):
+            self.service.handle = lambda message, h=handler: h(ZeroDivisionError("a secret"))  # type: ignore[misc]
+            told.append(self.say(Note("x")))
+            self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+            self.service.handle = lambda message, h=handler: h(CallFailed("full", "no \udce9 room"))  # type: ignore[misc]
+            told.append(self.say(Note("x")))
+        self.assertEqual(told[:2], told[2:])
+        self.assertIn('"code":"internal","message":"note: an error inside; see the log there"', told[0])
+        self.assertIn('"code":"full","message":"note: no', told[1])
+        self.assert_lives()
+        for handler in (fail, fail_later):
+            self.setUp()
+            self.service.handle = lambda message, h=handler: h(RemoteProtocolError("rude", "enough"))  # type: ignore[misc]
+            self.remote.send(Note("x"))
+            self.pair.pump()
+            self.assertEqual(self.service.lost, ["enough [rude]"])
+
+    def say(self, message: msgspec.Struct) -> str:
+        """Send this; what is said to it."""
+        assert self.pair.wire is not None
+        self.remote.send(message)
+        self.pair.wire.clock.advance(0)
+        self.pair.wire.carry(Side.DIALLER)
+        self.pair.wire.clock.advance(0)
+        said = self.pair.wire.wire(Side.LISTENER).take()
+        self.pair.wire.dialler.dataReceived(said)
+        return said.decode()
+
+    def test_one_of_another_version_costs_itself(self) -> None:
+        assert self.pair.wire is not None
+        call = self.remote.call(Ask("x"))
+        for line in (b'{"type":"note","text":7}', b'{"type":"fresh"}', b'{"type":"note","text":"good"}'):
+            self.pair.wire.wire(Side.DIALLER).write(line + b"\n")
+        self.pair.pump()
+        self.assertEqual(self.service.heard, ["good", "call x"])
+        self.successResultOf(call)
+        self.assert_lives()
+
+
+class Streams(World):
+    """A receiver that raised, or an item of another version, ended the link, and did it again on each next one."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.refusals: list[StreamFailed] = []
+        self.stream = self.remote.stream("items")
+        self.stream.when_refused = self.refusals.append
+        self.other = self.remote.stream("others")
+
+    def write(self, number: int) -> Deferred[None]:
+        """To both; the flushing of the first."""
+        for stream in (self.stream, self.other):
+            self.successResultOf(Deferred.fromCoroutine(stream.write(Item(number))))
+        return self.stream.flushed()
+
+    def raising(self, place: str, error: Exception | None) -> None:
+        """Have this place of the receiver raise that, or not."""
+        shelf = Shelf()
+
+        def fail() -> None:
+            if error is not None:
+                raise error
+
+        def make(stream: StreamId) -> Shelf:
+            if stream.stream == "items":
+                if place == "receiver":
+                    fail()
+                if place == "position":
+                    shelf.asked = lambda: fail() or len(shelf.items) + 1  # type: ignore[func-returns-value]
+                if place == "take":
+                    shelf.first = fail
+                return shelf
+            return self.service.shelves.setdefault(stream.stream, Shelf())
+
+        self.service.make = make
+        self.service.shelves["items"] = shelf
+
+    def test_refused_for_good(self) -> None:
+        for place in ("receiver", "position", "take"):
+            self.setUp()
+            self.raising(place, RefuseStream("forbidden", "not from you, \udce9"))
+            self.pair.cut()
+            flushed = self.write(1)
+            self.pair.link()
+            error = self.failureResultOf(flushed, StreamFailed).value
+            self.assertEqual((error.code, error.retry_after), ("forbidden", None), place)
+            self.assertIn("not from you", str(error))
+            self.failureResultOf(Deferred.fromCoroutine(self.stream.write(Item(2))), StreamFailed)
+            self.assertEqual(self.stream.refusal, error)
+            self.assertEqual(self.refusals, [error])
+            self.assertEqual(self.other.acknowledged, 2)
+            self.service.lost.clear()
+            self.assert_lives()
+            self.pair.cut()
+            self.pair.link()
+            self.assertEqual(len(self.refusals), 1)  # it isn't opened again
+
+    def test_refused_for_a_while(self) -> None:
+        for place in ("receiver", "position", "take"):
+            self.setUp()
+            self.raising(place, RefuseStream("full", "later", retry_after=30))
+            self.pair.cut()
+            self.pair.link()
+            flushed = self.write(1)
+            self.pair.advance(29)
+            self.assertEqual([(each.code, each.retry_after) for each in self.refusals], [("full", 30.0)], place)
+            self.assertEqual(self.stream.refusal, self.refusals[0])
+            self.assertEqual(self.other.acknowledged, 2)
+            self.raising("", None)
+            self.pair.advance(2)
+            self.successResultOf(flushed)
+            self.assertIsNone(self.stream.refusal)
+            self.assertEqual(self.service.shelves["items"].items, [Item(1)])
+
+    def test_any_other_error_is_logged_and_tried_again(self) -> None:
+        for place in ("receiver", "position", "take"):
+            self.setUp()
+            self.raising(place, OSError("database is locked"))
+            self.pair.cut()
+            self.pair.link()
+            self.service.lost.clear()
+            flushed = self.write(1)
+            self.pair.advance(4)
+            self.assertEqual([(each.code, each.retry_after) for each in self.refusals], [("internal", 5.0)], place)
+            self.assertNotIn("locked", str(self.refusals[0]))
+            (logged,) = self.flushLoggedErrors(OSError)
+            self.assertTrue(logged.getTraceback())
+            self.assert_lives()
+            self.raising("", None)
+            self.pair.advance(2)
+            self.successResultOf(flushed)
+
+    def test_receivers_that_are_none(self) -> None:
+        for wrong in (None, 7, "shelf"):
+            self.setUp()
+            self.service.make = lambda stream, w=wrong: w  # type: ignore[misc]
+            self.pair.cut()
+            self.pair.link()
+            self.service.lost.clear()
+            self.assertEqual([each.code for each in self.refusals], ["internal"])
+            self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 2)
+            self.assert_lives()
+
+    def test_positions_that_are_none(self) -> None:
+        for wrong in (0, -1, None, "1", 2**60):
+            self.setUp()
+            self.raising("", None)
+            self.service.shelves["items"].asked = lambda w=wrong: w  # type: ignore[misc]
+            self.pair.cut()
+            self.pair.link()
+            self.service.lost.clear()
+            self.assertEqual([each.code for each in self.refusals], ["internal"], wrong)
+            self.assertEqual(len(self.flushLoggedErrors(TypeError, ValueError)), 1)
+            self.assert_lives()
+
+    def test_a_callback_that_raises(self) -> None:
+        self.stream.when_refused = lambda refusal: 1 // 0  # type: ignore[assignment]
+        self.raising("take", RefuseStream("full", "later", retry_after=0))
+        self.pair.cut()
+        self.pair.link()
+        self.service.lost.clear()
+        self.write(1)
+        self.pair.pump()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assert_lives()
+
+    def test_items_of_an_older_program(self) -> None:
+        """A field too few: the stream fails at its sender, with the reason, instead of relinking for ever."""
+
+        class OldItem(msgspec.Struct):
+            x: float
+
+        old = Interface("odd", Ask, Note, streams={"items": OldItem, "others": Item})
+        remote = ServicePair(self.service).remote
+        pair = ServicePair(self.service, linked=False)
+        remote = pair.remote
+        remote._outgoing._kinds = old.streams
+        pair.link()
+        stream, other = remote.stream("items"), remote.stream("others")
+        Deferred.fromCoroutine(stream.write(OldItem(1.0)))
+        Deferred.fromCoroutine(other.write(Item(1)))
+        flushed = stream.flushed()
+        pair.pump()
+        error = self.failureResultOf(flushed, StreamFailed).value
+        self.assertEqual(error.code, "bad-item")
+        self.assertIn("an item of items, from number 1 on: Object missing required field `n`", str(error))
+        self.assertEqual(other.acknowledged, 2)
+        self.assertEqual(self.service.lost, [])
+
+
+@pytest.mark.parametrize("retry_after", [-1, NAN, float("-inf")])
+def test_refusals_that_cannot_be(retry_after: float) -> None:
+    with pytest.raises(ValueError, match="tried again"):
+        RefuseStream("x", "y", retry_after)
+
+
+class Refusals(World):
+    """With ``fail_on_refusal``: what waits fails as soon as it is known that people must set something right first."""
+
+    def test_what_waits_fails(self) -> None:
+        pair = ServicePair(self.service, linked=False)
+        remote = pair.remote
+        remote.send(Note("kept"))
+        call, linked = remote.call(Ask("x")), remote.linked()
+        remote.refused("unauthorized", "do both sides have the same key?")
+        for each in (call, linked, remote.call(Ask("y")), remote.linked()):
+            error = self.failureResultOf(each, LinkRefused).value
+            self.assertEqual((error.code, str(error)), ("unauthorized", "do both sides have the same key?"))
+        self.assertRaises(LinkRefused, remote.send, Note("not kept"))
+        # An attempt that ends otherwise: there may be a link soon.
+        remote.not_linked("connection refused")
+        call = remote.call(Ask("z"))
+        pair.link()
+        self.successResultOf(call)
+        self.assertEqual(self.service.heard, ["kept", "call z"])
