@@ -22,10 +22,11 @@ from tests.frames import read
 from tests.instant import InstantLedger
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Result
-from twistedipc.builds.logs import Annotation, Batch, Gap, Lines, LogDigest, Progress
+from twistedipc.builds.logs import Annotation, Batch, Gap, Lines, LogDigest, Progress, event_of, with_events
 from twistedipc.builds.states import AttemptState, ReleaseState
 from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo, RemoteProtocolError
 from twistedipc.ipc.load import MAX_RUNNING
+from twistedipc.ipc.messages import Misshapen
 from twistedipc.ipc.session import FRAME_LIMIT
 from twistedipc.publish.archive import create
 from twistedipc.publish.releases import ReleaseStore
@@ -539,7 +540,10 @@ class BuilderLinks(LinkCase):
         frame = '{"type":"log","attempt":"1-1","lease":"' + "ab" * 16 + '","batches":[' + batch + "]}\n"
         (message,) = VOCABULARY.decode_block((frame % good).encode())
         assert isinstance(message, m.Log)
-        self.assertEqual([Lines(1, 1, 0, [Progress(0.5, "half")])], message.batches)
+        self.assertEqual([Lines(1, 1, 0, [Progress(0.5, "half")])], list(map(with_events, message.batches)))
+        for nothing in ("7", "null", "[]"):
+            with self.assertRaises(RemoteProtocolError):
+                list(VOCABULARY.decode_block((frame % nothing).encode()))
         for bad in (
             '{"type":"progress","value":2}',
             '{"type":"progress","value":1.0}',
@@ -551,8 +555,39 @@ class BuilderLinks(LinkCase):
             '{"type":"summary","markdown":null}',
             '{"type":"mask","value":"hunter2"}',
         ):
-            with self.assertRaises(RemoteProtocolError):
-                list(VOCABULARY.decode_block((frame % bad).encode()))
+            # It may be a newer builder's: it is kept as it is, and says nothing.
+            (message,) = VOCABULARY.decode_block((frame % bad).encode())
+            assert isinstance(message, m.Log)
+            (lines,) = map(with_events, message.batches)
+            assert isinstance(lines, Lines)
+            self.assertEqual([msgspec.json.decode(bad)], lines.lines)
+            self.assertIsNone(event_of(lines.lines[0]))
+
+    def test_records_of_a_newer_builder(self) -> None:
+        """
+        They ended the link, again and again. They are kept: all numbers, and the digest, stay right, and what is known
+        of them counts.
+        """
+        builder, offer = self.running()
+        records: list[Any] = [
+            {"type": "step_started", "index": 0, "name": "greet", "command": "echo", "colour": "green"},
+            "hello",
+            {"type": "measure", "of": {"bytes": [1, 2.5, None]}, "\u00fc": "\u2603"},
+            {"type": "annotation", "level": "fatal", "message": "x"},
+            {"type": "annotation", "level": "error", "message": "y", "hint": "z"},
+            "goodbye",
+        ]
+        texts = [each if isinstance(each, str) else msgspec.json.encode(each).decode() for each in records]
+        sha256 = hashlib.sha256("".join(f"{text}\n" for text in texts).encode()).hexdigest()
+        builder.say(m.Log(attempt=offer.attempt, lease=offer.lease, batches=[Lines(1, 10, 0, records)]))
+        self.apiserver.clock.advance(COMMIT_INTERVAL)
+        self.assertEqual([], builder.closed)
+        self.assertEqual([m.Ack(attempt=offer.attempt, next=7)], builder.take(m.Ack))
+        ended = msgspec.structs.replace(result(), lines=6, sha256=sha256)
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=ended))
+        self.assertEqual(1, len(builder.take(m.FinalAck)))
+        row = self.apiserver.row(offer.attempt)
+        self.assertEqual((6, sha256, True), (row.lines, row.sha256, row.complete))
 
     def test_a_foreign_attempt_and_an_old_lease_are_stopped(self) -> None:
         builder, offer = self.running()
@@ -959,12 +994,13 @@ class Races(LinkCase):
                 m.Accept(**named),
                 m.Decline(**named, reason=""),
                 m.Started(**named, time=1),
-                m.Log(**named, batches=[BATCH]),
                 m.Final(**named, result=result(BATCH)),
             ):
-                with self.assertRaises(RemoteProtocolError) as caught:
-                    list(VOCABULARY.decode_block(msgspec.json.encode(message) + b"\n"))
-                self.assertEqual("bad-message", caught.exception.code)
+                (refused,) = VOCABULARY.decode_block(msgspec.json.encode(message) + b"\n")
+                self.assertIsInstance(refused, Misshapen)
+            with self.assertRaises(RemoteProtocolError) as caught:
+                list(VOCABULARY.decode_block(msgspec.json.encode(m.Log(**named, batches=[BATCH])) + b"\n"))
+            self.assertEqual("bad-message", caught.exception.code)
             for request in (
                 m.Sync(slots=1, attempts=[m.HeldAttempt(**named, phase="running", next=1)]),
                 m.WantPermit(**named, package=Package(file="f", name="n", version="1.0.0", integrity="i")),

@@ -21,7 +21,7 @@ All work is by the batch, in C: nothing here costs a Python call per line.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Protocol, TypeVar, overload
 
 import msgspec
 
@@ -114,7 +114,17 @@ class Group(msgspec.Struct, tag="group", tag_field="type", frozen=True, gc=False
 Said = Progress | Annotation | Summary | Group
 
 Event = StepStarted | StepEnded | Notice | Said
-Record = str | Event
+
+#: An event as it came, since it has a type, a field or a value that isn't known here: a newer program's. It has its
+#: number and its share in the digest as any record, and is passed on unchanged; `event_of` makes of it what it can.
+Unknown = dict[str, Any]
+
+Record = str | Event | Unknown
+
+if TYPE_CHECKING:
+    _ReadRecord = Record
+else:
+    _ReadRecord = str | Unknown  # what JSON becomes, before `with_events`
 
 
 class Lines(msgspec.Struct, tag="lines", tag_field="type", omit_defaults=True, gc=False):
@@ -123,7 +133,7 @@ class Lines(msgspec.Struct, tag="lines", tag_field="type", omit_defaults=True, g
     first: int  # the first record's number; the others follow without holes
     time: int  # when they were captured: milliseconds since 1970-01-01T00:00:00Z
     step: int  # the index of the step whose output they are; -1 before the first step
-    lines: list[Record]
+    lines: list[_ReadRecord]
     #: indexes into `lines` of fragments that the next record continues (the line had no end yet)
     more: list[int] = []
 
@@ -149,8 +159,50 @@ class Gap(msgspec.Struct, tag="gap", tag_field="type", frozen=True, gc=False, re
 Batch = Lines | Gap
 
 encoder = msgspec.json.Encoder()
-lines_decoder = msgspec.json.Decoder(Lines)
-batch_decoder: msgspec.json.Decoder[Batch] = msgspec.json.Decoder(Batch)
+
+_B = TypeVar("_B", Lines, Lines | Gap)
+
+
+class BatchDecoder(Generic[_B]):
+    """Decodes batches of one of these types. `msgspec.DecodeError` for what is none."""
+
+    def __init__(self, kind: Any) -> None:
+        self._decoder: msgspec.json.Decoder[_B] = msgspec.json.Decoder(kind)
+
+    def decode(self, data: bytes | str) -> _B:
+        """The batch, with its events."""
+        return with_events(self._decoder.decode(data))
+
+
+def with_events(batch: _B) -> _B:
+    """The same batch, just decoded, in which each event is one of `Event` that is known here as it stands."""
+    if isinstance(batch, Lines) and dict in set(map(type, batch.lines)):
+        batch.lines = [_as_event(record) if isinstance(record, dict) else record for record in batch.lines]
+    return batch
+
+
+def _as_event(record: Unknown) -> Record:
+    """What loses nothing by it is an `Event`."""
+    event = event_of(record)
+    return record if event is None or encoder.encode(event) != encoder.encode(record) else event
+
+
+def event_of(record: Record) -> Event | None:
+    """
+    What a record says, for who shows or counts it: fields that aren't known are left out. None for a line, and for an
+    event of a type, or with values, that aren't known here, which viewers skip.
+    """
+    if isinstance(record, dict):
+        try:
+            event: Event = msgspec.convert(record, Event)
+            return event
+        except msgspec.ValidationError:
+            return None
+    return None if isinstance(record, str) else record
+
+
+lines_decoder: BatchDecoder[Lines] = BatchDecoder(Lines)
+batch_decoder: BatchDecoder[Batch] = BatchDecoder(Batch)
 
 
 class Hash(Protocol):
@@ -247,6 +299,7 @@ def valid_shape(batch: Batch) -> bool:
         and batch.time >= 0
         and batch.step >= -1
         and len(batch.lines) > 0
+        and all(isinstance(record.get("type"), str) for record in batch.lines if isinstance(record, dict))
         and (not more or (more[0] >= 0 and more[-1] < len(batch.lines) and more == sorted(set(more))))
     )
 

@@ -34,7 +34,7 @@ class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_fie
     """The base of all messages: tagged by ``type``, immutable; unknown fields are ignored."""
 
 
-#: What a builder may name at all: anything else isn't looked up, but ends the link.
+#: What a builder may name at all: anything else isn't looked up, but refused with its message.
 AttemptName = Annotated[str, msgspec.Meta(pattern=rf"\A{names.ATTEMPT}\Z")]
 Lease = Annotated[str, msgspec.Meta(pattern=rf"\A{names.LEASE}\Z")]
 

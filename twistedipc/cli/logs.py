@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from twistedipc.builds.logs import Batch, Gap, Lines, LogDigest, trim
+from twistedipc.builds.logs import Batch, Gap, Lines, LogDigest, trim, with_events
 from twistedipc.cli.client import Client, Query, Silent, Unreachable, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.web.schemas import Alive, Closed, End, LogPage
@@ -53,12 +53,18 @@ def _decode(data: bytes) -> Message | None:
         if not _is_unknown(data):
             raise Failure(ExitCode.UNAVAILABLE, f"the server's log isn't understood: {error}") from error
         return None
-    if isinstance(message, Closed):
-        raise Failure(
-            ExitCode.NOT_ALLOWED,
-            f"{message.reason}: the log breaks off here, but the build goes on (`twistedipc login` keeps another)",
-        )
-    return None if isinstance(message, Alive) else message
+    match message:
+        case Closed():
+            raise Failure(
+                ExitCode.NOT_ALLOWED,
+                f"{message.reason}: the log breaks off here, but the build goes on (`twistedipc login` keeps another)",
+            )
+        case Alive():
+            return None
+        case Lines():
+            return with_events(message)
+        case _:
+            return message
 
 
 def _is_unknown(data: bytes) -> bool:
@@ -147,7 +153,7 @@ def read(client: Client, build: int, attempt: int, after: int) -> Iterator[Messa
     while True:
         query: Query = {"format": "json", "attempt": attempt, "after": after, "limit": PAGE}
         page = client.get(where, query).decode(LogPage)
-        yield from page.batches
+        yield from map(with_events, page.batches)
         if page.end is not None:
             yield page.end
             return

@@ -29,6 +29,7 @@ from twistedipc.builds.logs import (
     StepEnded,
     StepStarted,
     Summary,
+    event_of,
 )
 from twistedipc.cli import progress
 from twistedipc.cli.logs import Message
@@ -142,7 +143,9 @@ class LogPrinter:
                 continue
             self._output(text)
             text = []
-            self._event(record)
+            event = event_of(record)
+            if event is not None:  # else it is of a newer version
+                self._event(event)
         self._output(text)
 
     def _output(self, pieces: list[str]) -> None:

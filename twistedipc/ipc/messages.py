@@ -196,6 +196,7 @@ class Vocabulary:
     :param receives: the messages that may come one-way: a union of tagged structs, or a tuple of them
     :param answers: the requests that it answers, each with the type of its reply
     :param calls: the requests that it makes, each with the type of the reply that it expects
+    :param essential: those of the messages that it can't do without: one with the wrong fields ends the link
 
     A type that is in ``receives`` and in ``answers`` is a request, and is taken only as a call. `BadVocabulary` if
     two types have one tag, a type has none, or has one that is the link's own.
@@ -207,6 +208,7 @@ class Vocabulary:
         *,
         answers: Mapping[type[msgspec.Struct], type[msgspec.Struct]] | None = None,
         calls: Mapping[type[msgspec.Struct], type[msgspec.Struct]] | None = None,
+        essential: Iterable[type[msgspec.Struct]] = (),
     ) -> None:
         self.answers = dict(answers or {})
         self.calls = dict(calls or {})
@@ -215,7 +217,9 @@ class Vocabulary:
         self.messages = frozenset(messages)
         self._tags = _distinct(messages) | frozenset(RESERVED)
         #: Of those that cost no more than themselves if their fields are wrong: not the streams' own frames.
-        self._losable = frozenset(tag_of(kind) for kind in messages if not issubclass(kind, Frame))
+        self._losable = frozenset(
+            tag_of(kind) for kind in messages if not issubclass(kind, Frame) and kind not in set(essential)
+        )
         self._requests = _distinct(self.answers)
         _distinct(self.calls)
         #: The types that `check_sendable` has found good.

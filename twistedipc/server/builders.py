@@ -65,6 +65,8 @@ VOCABULARY = Vocabulary(
     receives=(m.Status, m.Accept, m.Decline, m.Started, m.Log, m.Final),
     answers={m.Sync: m.Orders, m.WantPermit: Permit, m.WantUpload: m.UploadGrant},
     calls={},
+    # Without its records the log would stand still: to ask for them again brings the same.
+    essential=(m.Log,),
 )
 
 

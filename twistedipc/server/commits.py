@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistedipc.builds.gist import Gist
-from twistedipc.builds.logs import Batch, Gap, Lines, StepEnded, StepStarted
+from twistedipc.builds.logs import Batch, Gap, Lines, StepEnded, StepStarted, event_of
 from twistedipc.server.logs import Entry, LiveLog
 from twistedipc.storage import logs
 from twistedipc.storage.errors import LogOrder
@@ -76,11 +76,12 @@ class _Pending:
         """Its events, which are kept beside the log as well."""
         gist = self.gist = self.gist or Gist()
         for record in batch.lines:
-            if isinstance(record, str):
+            event = None if isinstance(record, str) else event_of(record)
+            if event is None:
                 continue
-            gist.add(record)
-            if isinstance(record, StepStarted | StepEnded):
-                self.events.append((batch.time, record))
+            gist.add(event)
+            if isinstance(event, StepStarted | StepEnded):
+                self.events.append((batch.time, event))
 
     def follow(self, later: _Pending) -> None:
         """What came after this."""

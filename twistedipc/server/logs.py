@@ -25,7 +25,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twistedipc.builds.logs import Batch, LogDigest, batch_decoder, encoder, trim, valid_shape
+from twistedipc.builds.logs import Batch, LogDigest, batch_decoder, encoder, trim, valid_shape, with_events
 from twistedipc.builds.states import TERMINAL
 from twistedipc.ipc import CreditWindow
 from twistedipc.ipc.stream import ReceiveWindow
@@ -231,7 +231,7 @@ class LiveLog:
             raise BadBatch("the log has ended")
         added: list[tuple[Entry, Batch]] = []
         size, end = 0, self.window.next
-        for batch in batches:
+        for batch in map(with_events, batches):
             if not valid_shape(batch):
                 raise BadBatch(f"batch {batch.first} is not well formed")
             skip = self.window.skip(batch.first, batch.end, after=end)

@@ -22,6 +22,7 @@ from twistedipc.builds.logs import (
     StepStarted,
     Summary,
     encoder,
+    event_of,
 )
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.web import said, terminal
@@ -154,31 +155,31 @@ class TextForm:
                 parts.append(self._event(record))
         return "".join(parts)
 
-    def _event(self, event: Record) -> str:
-        match event:
-            case StepStarted():
+    def _event(self, record: Record) -> str:
+        match event_of(record):
+            case StepStarted() as event:
                 self._names[event.index] = event.name
                 self._progress.reset()
                 return self._heading(f"{event.name}: {event.command}" if event.command else event.name)
-            case StepEnded():
+            case StepEnded() as event:
                 name = self._names.get(event.index, f"step {event.index + 1}")
                 code = "" if event.exit_code in (None, 0) else f" (exit code {event.exit_code})"
                 return self._heading(f"{name} {event.outcome}{code} after {event.milliseconds / 1000:.1f} s")
-            case Notice():
+            case Notice() as event:
                 return self._heading(f"{event.level}: {event.message}")
-            case Annotation():
+            case Annotation() as event:
                 return self._heading(said.remark(event))
-            case Progress():
+            case Progress() as event:
                 # No line is broken for it: there is always more of it to come.
                 news = "" if self._open else self._progress.news(event)
                 return self._heading(news) if news else ""
-            case Group():
+            case Group() as event:
                 return self._heading(event.name) if event.name else ""
-            case Summary():
+            case Summary() as event:
                 self._summary = event.markdown
                 return ""
-            case str():
-                return event
+            case None:
+                return ""  # of a newer version
 
     def _last_words(self) -> str:
         """The summary, if there is one. It is of the whole, however early it came."""

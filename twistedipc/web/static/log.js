@@ -262,7 +262,16 @@ export class LogView {
     (this.#group ?? this.lines).append(element);
   }
 
+  /** An event of a newer version, whose fields are others than those known here, is skipped. */
   #event(event, number, time) {
+    try {
+      this.#known(event, number, time);
+    } catch (error) {
+      console.warn("an event that isn't known", event, error);
+    }
+  }
+
+  #known(event, number, time) {
     // These two are shown elsewhere: a line that has no end yet goes on behind them.
     if (event.type === "progress") this.#said.progress(event);
     else if (event.type === "summary") this.#said.summarised(event);

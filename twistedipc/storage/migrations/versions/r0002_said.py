@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from twistedipc.builds.gist import Gist
-from twistedipc.builds.logs import Lines, batch_decoder
+from twistedipc.builds.logs import Lines, batch_decoder, event_of
 
 revision = "0002"
 down_revision = "0001"
@@ -81,6 +81,6 @@ def _gist(connection: sa.Connection, build: int, number: int) -> Gist:
             batch = batch_decoder.decode(message)
             if isinstance(batch, Lines):
                 for record in batch.lines:
-                    if not isinstance(record, str):
-                        gist.add(record)
+                    if (event := event_of(record)) is not None:
+                        gist.add(event)
     return gist
