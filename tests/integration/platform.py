@@ -191,7 +191,9 @@ class Platform:
         api = {
             "data": "apiserver-data",
             "http": {"listen": f"tcp:{self.port}:interface=127.0.0.1", "local_repositories": True},
-            "releases": {"listen": f"tcp:{self.releases_port}:interface=127.0.0.1"},
+            "releases": {
+                "listen": [f"tcp:{self.releases_port}:interface={host}" for host in ("127.0.0.1", "127.0.0.2")]
+            },
             "link": apiserver_link or {"dial": ["unix:link.sock"]},
             "database": {"url": database},
         }

@@ -732,3 +732,44 @@ def test_any_summary_is_rendered_in_no_time(page: Page, platform: Platform) -> N
     print(f"the slowest of {len(texts)} summaries: {slowest[0]:.0f} ms ({slowest[2]!r})")
     assert slowest[0] < 500, slowest
     assert max(nodes for _, nodes, _ in found) < 10_000
+
+
+#: Fills the browser's store of cookies for its host, and sets the session's own, if it can.
+ATTACK = """<!doctype html><title>attack</title><script>
+for (let i = 0; i < 200; i++) document.cookie = `c${i}=filled; path=/; max-age=9999`;
+for (const domain of ["", "; domain=localhost", "; domain=127.0.0.1"])
+  document.cookie = "NAME=attacker; path=/" + domain;
+</script>"""
+
+
+def test_a_release_can_not_touch_the_session(page: Page, platform: Platform) -> None:
+    """
+    A release at another port of the page's host pushed the session out of the browser, or put the attacker's in its
+    place: then an admin did everything as somebody else.
+    """
+    signed_in(page, platform)
+    (cookie,) = page.context.cookies(platform.url)
+    files = {".twistedipc.toml": '[build]\nsteps = []\noutput = "site"\n'}
+    attack = ATTACK.replace("NAME", cookie["name"])  # even if it knew the name
+    platform.add_project("attack", platform.repository({**files, "site/index.html": attack}), default_ref="main")
+    build = platform.succeed(platform.build("attack"))
+    port = platform.releases_port
+    assert build["release_url"] == f"http://attack.localhost:{port}/"
+    for address in (build["release_url"], f"http://127.0.0.2:{port}/attack/"):
+        page.goto(address)
+        expect(page).to_have_title("attack")
+        assert len(page.evaluate("document.cookie")) > 1000, "it has filled its own store"
+        assert page.context.cookies(platform.url) == [cookie]
+    for host in ("127.0.0.1", "localhost"):
+        answer = page.goto(f"http://{host}:{port}/attack/")
+        assert answer is not None
+        assert answer.status == 421
+    page.goto(platform.url)
+    expect(page.locator("#who")).to_have_text("admin")
+    # A second session in the browser, however it came there, is no session; and both are forgotten.
+    page.context.add_cookies(
+        [{"name": cookie["name"], "value": "tipc_x", "domain": "127.0.0.1", "path": "/api", "httpOnly": True}]
+    )
+    page.goto(platform.url)
+    expect(page.locator("#token")).to_be_visible()
+    assert page.context.cookies(platform.url) == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import secrets
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
@@ -63,7 +64,7 @@ def serve_whole(request: BoundedRequest, clock: IReactorTime, path: Path, size: 
 
 def plain(request: BoundedRequest, status: int, text: str) -> bytes:
     """An answer that is a sentence, which must not be kept."""
-    request.setResponseCode(status)
+    request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     request.setHeader(b"Cache-Control", b"no-cache")
     request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
     body = f"{text}\n".encode()
