@@ -24,8 +24,9 @@ from twistedipc.builder import held as held_module
 from twistedipc.builder import service as service_module
 from twistedipc.builder.held import LAST_RETRY, PATIENCE, Settings, create_folder, spec_of
 from twistedipc.builder.link import VOCABULARY
-from twistedipc.builder.service import FINAL_INTERVAL, MAX_UPLOADS_REFUSED, UPLOAD_INTERVAL, BuilderService
-from twistedipc.builder.upload import NoArchive, UploadFailed, WrongArchive
+from twistedipc.builder.service import FINAL_INTERVAL, BuilderService
+from twistedipc.builder.upload import NoArchive, NotNow, UploadFailed, WrongArchive
+from twistedipc.builder.uploading import MAX_UPLOADS_REFUSED, UPLOAD_INTERVAL
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import (
     ArtifactFile,
@@ -1022,3 +1023,49 @@ class Uploads(BuilderCase):
         self.assertEqual(MAX_UPLOADS_REFUSED, self.tries)
         (final,) = self.apiserver.take(m.Final)
         self.assertEqual("failed", final.result.outcome)
+
+    def test_what_is_wrong_is_told_and_after_a_while_the_attempt_fails_with_it(self) -> None:
+        """It sat in `publishing` for ever, with an empty reason: only the builder's log had one."""
+        self.error = UploadFailed("http://api.example can't be reached: the connection was refused")
+        self.run_one().finish(artifact=self.ARTIFACT)
+        self.later(3)
+        self.assertEqual(["", str(self.error)], [want.trouble for want in self.apiserver.take(m.WantUpload)][:2])
+        self.assertEqual([], self.apiserver.take(m.Final))
+        for _ in range(700):
+            self.later()
+        final = self.apiserver.take(m.Final)[0]
+        self.assertEqual("failed", final.result.outcome)
+        self.assertEqual(f"what was built can't be stored: {self.error}; it was tried for 10 min", final.result.reason)
+        # Not as often as at first: what a proxy refuses may be large.
+        self.assertLess(self.tries, 30)
+
+    def test_an_apiserver_that_restarts_or_cannot_now_fails_nothing(self) -> None:
+        self.error = NotNow("the apiserver answered 503: the archive can't be stored now")
+        self.run_one().finish(artifact=self.ARTIFACT)
+        for _ in range(700):
+            self.later()
+        self.error = UploadFailed("http://api.example can't be reached: the connection was refused")
+        for _ in range(8):
+            for _ in range(60):
+                self.later()
+            self.pair.cut()
+            for _ in range(600):
+                self.reactor.advance(1)
+            self.link()
+        self.assertEqual([], self.apiserver.take(m.Final))
+        self.error = None
+        self.later(UPLOAD_INTERVAL + 1)
+        (final,) = self.apiserver.take(m.Final)
+        self.assertEqual("succeeded", final.result.outcome)
+
+    def test_what_gets_on_a_little_each_time_is_only_slow(self) -> None:
+        async def slow(*arguments: Any) -> None:
+            self.tries += 1
+            arguments[-1](self.tries)
+            raise UploadFailed("broken off")
+
+        self.patch(service_module, "upload", slow)
+        self.run_one().finish(artifact=self.ARTIFACT)
+        for _ in range(1500):
+            self.later()
+        self.assertEqual([], self.apiserver.take(m.Final))

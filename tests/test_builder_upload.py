@@ -65,6 +65,85 @@ class ToTheApi(World):
         await self._upload()
 
 
+class Before(Protocol):
+    """Something that isn't the apiserver: what it answers to each method is in its factory."""
+
+    factory: Any
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        answer = self.factory.answers.get(data.split(b" ")[0])
+        if answer:
+            transport.write(b"HTTP/1.1 " + answer + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        transport.loseConnection()
+
+
+class ToSomethingElse(TestCase):
+    """What isn't the apiserver is said to be that, in a sentence that says what to change."""
+
+    async def said(self, head: bytes, put: bytes = b"", size: int = 5 << 20) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "archive.tar.gz"
+            archive.write_bytes(bytes(size))
+            server: Any = Factory.forProtocol(Before)
+            server.answers = {b"HEAD": head, b"PUT": put}
+            port = reactor.listenTCP(0, server, interface="127.0.0.1")
+            self.site = f"http://127.0.0.1:{port.getHost().port}"
+            with self.assertRaises(UploadFailed) as caught:
+                await upload(Agent(reactor), reactor, f"{self.site}/api/v1/uploads/1-1", "tipu_x", archive, size)
+            await port.stopListening()
+        assert not isinstance(caught.exception, WrongArchive)
+        assert not caught.exception.passes
+        return str(caught.exception)
+
+    async def test_a_proxy_that_limits_the_body(self) -> None:
+        """Its 413 was taken for the apiserver's: the build failed at once, with a page of HTML for its reason."""
+        offset = b"204 No Content\r\nUpload-Offset: 0"
+        said = await self.said(offset, b"413 Request Entity Too Large\r\nContent-Type: text/html")
+        assert said == (
+            f"{self.site} answered 413 to 5.0 MiB: a proxy before the apiserver takes no requests of that size. "
+            "Raise its limit (nginx: client_max_body_size 0; in the location of the API)"
+        )
+
+    async def test_other_answers(self) -> None:
+        for head, wanted in (
+            (b"404 Not Found\r\nContent-Type: text/html", "answered 404, and not as an apiserver does"),
+            (b"200 OK\r\nContent-Type: text/html", "answered 200, and not as an apiserver does"),
+            (b"401 Unauthorized", "answered 401, and not as an apiserver does"),
+            (b"502 Bad Gateway", "answered 502: a proxy before the apiserver can't reach it"),
+            (b"301 Moved\r\nLocation: https://ci.example.org/x", "answered 301, and leads to https://ci.example.org"),
+            (b"401 No\r\nContent-Type: application/problem+json", "answered 401: it doesn't know this upload"),
+            (b"", "closed the connection in the middle of the upload"),
+        ):
+            said = await self.said(head)
+            assert wanted in said, said
+
+    async def test_a_good_answer_to_a_body_that_is_not_the_apiservers(self) -> None:
+        said = await self.said(b"204 No Content\r\nUpload-Offset: 0", b"200 OK\r\nContent-Type: text/html", size=10)
+        assert "answered 200, and not as an apiserver does" in said
+
+    async def test_no_answer(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "archive.tar.gz"
+            archive.write_bytes(b"12345")
+            port = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+            number = port.getHost().port
+            await port.stopListening()
+            for url, wanted in (
+                (
+                    f"http://127.0.0.1:{number}",
+                    f"http://127.0.0.1:{number} can't be reached: the connection was refused.",
+                ),
+                ("http://nowhere.invalid", "http://nowhere.invalid can't be reached: there is no such host."),
+                ("ftp://ci.example.org", "ftp://ci.example.org can't be reached: "),
+                ("http://b\u00fccher.example", "can't be reached: "),
+            ):
+                with self.assertRaises(UploadFailed) as caught:
+                    await upload(Agent(reactor), reactor, f"{url}/x", "tipu_x", archive, 5)
+                assert wanted in str(caught.exception), caught.exception
+                assert "http.public_url in apiserver.toml" in str(caught.exception)
+
+
 class Standing(Protocol):
     """An apiserver that reads ``pause`` seconds after it has read, and nothing beyond ``stands_at`` bytes."""
 
@@ -84,7 +163,8 @@ class Standing(Protocol):
             transport.write(b"HTTP/1.1 204 No Content\r\nUpload-Offset: 0\r\nConnection: close\r\n\r\n")
             transport.loseConnection()
         elif self.taken >= self.factory.answers_at:
-            transport.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+            offset = b"Upload-Offset: %d" % ToOneThatStandsStill.SIZE
+            transport.write(b"HTTP/1.1 204 No Content\r\n" + offset + b"\r\nConnection: close\r\n\r\n")
             transport.loseConnection()
         elif self.taken >= self.factory.stands_at:
             transport.pauseProducing()

@@ -800,6 +800,21 @@ class WhyItWaits(LinkCase):
         builder.run(self.offered(builder))
         self.assertEqual(("", ""), self.why(attempt))
 
+    def test_an_upload_that_does_not_get_through(self) -> None:
+        builder, offer = self.running()
+        want = m.WantUpload(attempt=offer.attempt, lease=offer.lease, size=5, sha256="a" * 64)
+        builder.call(want, m.UploadGrant)
+        self.assertEqual(("", ""), self.why(offer.attempt))
+        trouble = "http://api.example can't be reached: the connection was refused"
+        for _ in range(2):
+            builder.call(msgspec.structs.replace(want, trouble=trouble), m.UploadGrant)
+        self.assertEqual(("upload", trouble), self.why(offer.attempt))
+        row = self.apiserver.row(offer.attempt)
+        self.assertEqual((AttemptState.PUBLISHING, trouble), (row.state, row.reason))
+        self.assertEqual(1, [change.reason for change in self.apiserver.changes].count(trouble))
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result()))
+        self.assertEqual("", self.apiserver.row(offer.attempt).reason)
+
     def test_how_long_a_builder_has_been_away(self) -> None:
         builder, offer = self.running()
         builder.lose()

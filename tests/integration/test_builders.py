@@ -170,7 +170,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
             "tls": tls("builder"),
         },
         "environment": {"GREETING": "good day"},
-        "limits": {"timeout": 60.5, "idle_timeout": 30.5, "grace": 1.5, "reserve": "1 MiB"},
+        "limits": {"timeout": 60.5, "idle_timeout": 30.5, "grace": 1.5, "upload": 30.5, "reserve": "1 MiB"},
     }
     (tmp_path / "apiserver.toml").write_text(toml(apiserver))
     (tmp_path / "builder.toml").write_text(toml(builder))
@@ -181,3 +181,24 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
         assert found["attempts"][0]["builder"] == "every-key"
         assert platform.health() is not None
     assert (tmp_path / "elsewhere.sqlite").exists()
+
+
+def test_an_upload_that_reaches_nobody_is_said_and_ends_the_build(tmp_path: Path) -> None:
+    """It stayed `publishing` for ever, with an empty reason."""
+    platform = Platform(tmp_path, limits={"upload": 6.0})
+    file = tmp_path / "builder.toml"
+    site = f"http://127.0.0.1:{free_port()}"
+    file.write_text(f'apiserver_url = "{site}"\n{file.read_text()}')
+    with platform:
+        platform.add_project("short", platform.repository(SHORT))
+        build = platform.build("short")
+        waiting = wait_for(
+            "it says that nobody is there",
+            lambda: (platform.api("GET", f"/api/v1/builds/{build}")["waiting"] or {}).get("code") == "upload",
+        )
+        assert waiting
+        found = platform.wait(build)
+        assert found["state"] == "failed"
+        assert found["reason"].startswith(
+            f"what was built can't be stored: {site} can't be reached: the connection was refused. The address"
+        ), found["reason"]

@@ -28,6 +28,7 @@ from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
+from twistedipc.builder.uploading import UploadState
 from twistedipc.builds.attempt import (
     Cancel,
     Permit,
@@ -51,6 +52,9 @@ from twistedipc.runner.room import default_reserve
 
 #: Seconds for which it is tried again to read what a disk doesn't give; then that is lost, and said to be.
 PATIENCE = 30.0
+
+#: Seconds for which an upload is tried whose address doesn't answer as the apiserver does.
+UPLOAD_LIMIT = 600.0
 
 #: Seconds until the first of these tries, and the most between two of them.
 FIRST_RETRY = 0.5
@@ -78,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float  # the most that an attempt is granted, in seconds
     idle_timeout: float
     grace: float
+    upload: float = UPLOAD_LIMIT  # seconds for which an upload is tried that can't get through
     reserve: int | None = 0  # bytes of the disk that builds leave free; None is `room.default_reserve`
 
     def reserve_bytes(self) -> int:
@@ -189,7 +194,7 @@ class HeldAttempt:
 
     _log = Logger()
 
-    def __init__(self, folder: Path, spec: Spec, credit: CreditWindow) -> None:
+    def __init__(self, folder: Path, spec: Spec, credit: CreditWindow, *, upload_limit: float = UPLOAD_LIMIT) -> None:
         self.folder = folder
         self.spec = spec
         self.phase = Phase.ACCEPTED
@@ -197,9 +202,7 @@ class HeldAttempt:
         self.synced = False  # the apiserver has said what to do with it, on this link
         self.may_have_more = True  # the journal may have grown since it was read to its end
         self.final_sent: float | None = None  # when, on the reactor's clock
-        self.uploaded = False
-        self.uploads_refused = 0  # how often all of the archive had arrived and wasn't what it should be
-        self.retry_upload_at = 0.0  # on the reactor's clock
+        self.upload = UploadState(upload_limit)
         self.forgetting = False  # it is over for the apiserver: delete it once its runner is gone
         self.starting = False  # told to go, and not started yet: the disk had no room
         self.cancelling = ""  # why it is to end, until that is written down for its runner
@@ -388,6 +391,7 @@ class HeldAttempt:
         self._window.forget()
         self.synced = False
         self.final_sent = None
+        self.upload.interrupted()
 
     def read(self, limit: int, now: float) -> list[Batch]:
         """

@@ -19,14 +19,12 @@ from typing import Any, TypeVar
 import msgspec
 from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.error import ConnectError, ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web._newclient import RequestGenerationFailed, RequestNotSent
-from twisted.web.client import Agent, RequestTransmissionFailed, ResponseFailed, ResponseNeverReceived
+from twisted.web.client import Agent
 
 from twistedipc.builder.doorbell import listen
 from twistedipc.builder.forwarding import Forwarding
@@ -34,7 +32,7 @@ from twistedipc.builder.held import HeldAttempt, Phase, Settings, create_folder,
 from twistedipc.builder.link import ApiserverLink
 from twistedipc.builder.offers import sendable, why_failed, why_impossible
 from twistedipc.builder.reactor import BuilderReactor
-from twistedipc.builder.upload import NoArchive, UploadFailed, WrongArchive, upload
+from twistedipc.builder.upload import NoArchive, UploadFailed, upload
 from twistedipc.builds import messages as m
 from twistedipc.builds import names
 from twistedipc.builds.attempt import PASSING_ERRORS, Permit, Result, Spec, read_file, write_file
@@ -54,13 +52,6 @@ CALL_TIMEOUT = 30.0
 
 #: Seconds until a `Final` that wasn't acknowledged is sent again.
 FINAL_INTERVAL = 30.0
-
-#: Seconds until a broken-off upload is tried again.
-UPLOAD_INTERVAL = 2.0
-
-#: How often an archive is uploaded whole that the apiserver then finds to be another than was announced: it may have
-#: been changed on the way, but not for ever.
-MAX_UPLOADS_REFUSED = 3
 
 #: Bytes of unacknowledged records under way for all attempts of a link together.
 LINK_CREDIT = 8 << 20
@@ -210,12 +201,16 @@ class BuilderService(MultiService):
                 else:
                     names.attempt(spec.attempt)
                     names.lease(spec.lease)
-                    yield HeldAttempt(folder, spec, CreditWindow(self._credit, self._link_credit))
+                    yield self._held_in(folder, spec)
             except (OSError, msgspec.DecodeError, names.BadValue) as error:
                 self._log.error("{folder} is left alone: {error}", folder=str(folder), error=error)
 
     async def _sweep(self, folder: Path) -> None:
         await self._in_thread(HeldAttempt(folder, _NO_SPEC, CreditWindow(1)).remove)
+
+    def _held_in(self, folder: Path, spec: Spec) -> HeldAttempt:
+        credit = CreditWindow(self._credit, self._link_credit)
+        return HeldAttempt(folder, spec, credit, upload_limit=self._settings.upload)
 
     def _hold(self, held: HeldAttempt) -> None:
         self._held[held.name] = held
@@ -341,7 +336,7 @@ class BuilderService(MultiService):
             folder = await self._in_thread(create_folder, self._settings, spec)
             crash_point(CrashPoint.BUILDER_SPEC_WRITTEN)
             try:
-                held = HeldAttempt(folder, spec, CreditWindow(self._credit, self._link_credit))
+                held = self._held_in(folder, spec)
             except Exception:
                 await self._in_thread(remove_folder, folder)
                 raise
@@ -569,18 +564,22 @@ class BuilderService(MultiService):
     def _to_upload(self, held: HeldAttempt, now: float | None = None) -> bool:
         """Whether there is an archive to upload, and it is time to try."""
         result = held.result
-        if result is None or result.outcome != "succeeded" or result.artifact is None or held.uploaded:
+        if result is None or result.outcome != "succeeded" or result.artifact is None or held.upload.done:
             return False
-        return (self._reactor.seconds() if now is None else now) >= held.retry_upload_at
+        return (self._reactor.seconds() if now is None else now) >= held.upload.retry_at
 
     async def _upload(self, held: HeldAttempt) -> None:
         link, result = self._link, held.result
         if link is None or not held.synced or result is None or result.artifact is None:
             return
-        artifact = result.artifact
-        held.retry_upload_at = self._reactor.seconds() + UPLOAD_INTERVAL
+        artifact, state = result.artifact, held.upload
+        state.begins(self._reactor.seconds())
         want = m.WantUpload(
-            attempt=held.spec.attempt, lease=held.spec.lease, size=artifact.size, sha256=artifact.sha256
+            attempt=held.spec.attempt,
+            lease=held.spec.lease,
+            size=artifact.size,
+            sha256=artifact.sha256,
+            trouble=state.trouble,
         )
         try:
             grant = await link.peer.call(want, timeout=CALL_TIMEOUT)
@@ -588,29 +587,26 @@ class BuilderService(MultiService):
             if not grant.complete:
                 url = self._uploads.rstrip("/") + grant.path
                 archive = held.folder / "archive.tar.gz"
-                await upload(self._agent, self._reactor, url, grant.token, archive, artifact.size)
+                await upload(self._agent, self._reactor, url, grant.token, archive, artifact.size, state.arrived)
         except CallFailed as error:
             if error.code == "refused":
-                self._give_upload_up(held, result, error)
+                self._give_upload_up(held, result, str(error))
             else:
                 self._log.info("{name} can't be uploaded yet: {error}", name=held.name, error=error)
-            return
-        except WrongArchive as error:
-            held.uploads_refused += 1
-            if held.uploads_refused >= MAX_UPLOADS_REFUSED:
-                self._give_upload_up(held, result, error)
-            return
+        except (CallTimedOut, NotConnected) as error:
+            self._log.info("{name} can't be uploaded yet: {error}", name=held.name, error=error)
         except (NoArchive, FileNotFoundError) as error:
-            self._give_upload_up(held, result, error)
-            return
-        except (CallTimedOut, NotConnected, UploadFailed, *_HTTP_ERRORS) as error:
-            self._log.info("uploading {name} was broken off: {error}", name=held.name, error=error)
-            return
-        crash_point(CrashPoint.BUILDER_UPLOADED)
-        held.uploaded = True
-        self.pump()
+            self._give_upload_up(held, result, str(error))
+        except UploadFailed as error:
+            self._log.warn("uploading {name} was broken off: {error}", name=held.name, error=error)
+            if held.synced and self._link is link and (why := state.failed(self._reactor.seconds(), error)):
+                self._give_upload_up(held, result, why)
+        else:
+            crash_point(CrashPoint.BUILDER_UPLOADED)
+            state.done = True
+            self.pump()
 
-    def _give_upload_up(self, held: HeldAttempt, result: Result, why: Exception) -> None:
+    def _give_upload_up(self, held: HeldAttempt, result: Result, why: str) -> None:
         """It would fail again however often it is tried: so has the attempt."""
         held.ended(
             msgspec.structs.replace(
@@ -636,18 +632,6 @@ class BuilderService(MultiService):
     def _in_thread(self, function: Callable[..., _T], *args: object) -> Deferred[_T]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args)
 
-
-_HTTP_ERRORS = (
-    TimeoutError,
-    ConnectError,
-    ConnectionClosed,
-    ConnectionDone,
-    ResponseFailed,
-    ResponseNeverReceived,
-    RequestNotSent,
-    RequestGenerationFailed,
-    RequestTransmissionFailed,
-)
 
 _EMPTY_SHA256 = LogDigest().hexdigest()
 

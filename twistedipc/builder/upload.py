@@ -7,10 +7,20 @@ Uploads of what was built: from the attempt's folder to the apiserver's artifact
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from twisted.internet.defer import Deferred
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
+from twisted.internet.error import (
+    ConnectError,
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TCPTimedOutError,
+)
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
 from twisted.internet.task import CooperativeTask, Cooperator, TaskFinished, TaskStopped
 from twisted.python.failure import Failure
@@ -18,6 +28,8 @@ from twisted.web.client import Agent, readBody
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
+
+from twistedipc.runner.room import readable
 
 #: Seconds for an answer to a request without a body.
 ANSWER_TIMEOUT = 60.0
@@ -39,9 +51,17 @@ _CHUNK = 1 << 16
 class UploadFailed(Exception):
     """The upload was broken off; it can be tried again."""
 
+    passes = False  # whether it is the apiserver itself that says so, and will be able to take it
+
 
 class UploadRefused(UploadFailed):
-    """The token is not good (any more): ask for another."""
+    """The token is not good (any more): ask for another. Again and again it means that this is another apiserver."""
+
+
+class NotNow(UploadFailed):
+    """The apiserver can't take it now."""
+
+    passes = True
 
 
 class WrongArchive(UploadFailed):
@@ -105,17 +125,44 @@ class _FilePart:
                 pass
 
 
-async def upload(agent: Agent, clock: IReactorTime, url: str, token: str, archive: Path, size: int) -> None:
+async def upload(
+    agent: Agent,
+    clock: IReactorTime,
+    url: str,
+    token: str,
+    archive: Path,
+    size: int,
+    arrived: Callable[[int], None] = lambda offset: None,
+) -> None:
     """
-    Send ``archive`` (``size`` bytes) to ``url``, from where an earlier try was broken off. Raises `UploadRefused`,
-    `WrongArchive` or `UploadFailed`; `NoArchive` or FileNotFoundError if there is none.
+    Send ``archive`` (``size`` bytes) to ``url``, from where an earlier try was broken off; ``arrived`` is told where.
+    Raises `UploadRefused`, `NotNow`, `WrongArchive` or `UploadFailed`, whose text is for people; `NoArchive` or
+    FileNotFoundError if there is none.
     """
     _check(archive, size)
+    try:
+        await _send(agent, clock, url, token, archive, size, arrived)
+    except (UploadFailed, NoArchive, FileNotFoundError, CancelledError):
+        raise
+    except Exception as error:
+        raise UploadFailed(_unreachable(url, error)) from error
+
+
+async def _send(
+    agent: Agent,
+    clock: IReactorTime,
+    url: str,
+    token: str,
+    archive: Path,
+    size: int,
+    arrived: Callable[[int], None],
+) -> None:
     address = url.encode("ascii")
     headers = {b"authorization": [b"Bearer " + token.encode("ascii")]}
-    offset = await _offset(agent, clock, address, headers)
+    offset = await _offset(agent, clock, url, headers)
     if offset > size:
         raise UploadFailed(f"the apiserver says that it has {offset} of {size} bytes")
+    arrived(offset)
     part = _FilePart(archive, offset, size - offset)
     request = agent.request(
         b"PUT",
@@ -131,12 +178,90 @@ async def upload(agent: Agent, clock: IReactorTime, url: str, token: str, archiv
     )
     response = await _patiently(clock, request, part)
     body = await readBody(response).addTimeout(ANSWER_TIMEOUT, clock)
-    if response.code in (401, 403, 404):
-        raise UploadRefused(f"the apiserver answered {response.code}")
-    if response.code in (413, 422):
-        raise WrongArchive(f"the apiserver answered {response.code}: {body[:500].decode('utf-8', 'replace')}")
-    if response.code not in (200, 201, 204):
-        raise UploadFailed(f"the apiserver answered {response.code}: {body[:500].decode('utf-8', 'replace')}")
+    if _is_problem(response) and response.code in (413, 422):
+        raise WrongArchive(f"the apiserver answered {response.code}: {_detail(body)}")
+    have = _checked_offset(url, response, size - offset, body)
+    if have != size:
+        raise UploadFailed(f"the apiserver says that it has {have} of {size} bytes")
+
+
+def _checked_offset(url: str, response: IResponse, sent: int, body: bytes) -> int:
+    """How much the apiserver has, by its answer to a request with ``sent`` bytes. Raises `UploadFailed`."""
+    code = int(response.code)
+    if _is_problem(response):
+        if code in (401, 403, 404):
+            raise UploadRefused(f"the apiserver at {_site(url)} answered {code}: it doesn't know this upload. {_WHERE}")
+        raise NotNow(f"the apiserver answered {code}: {_detail(body)}")
+    value = (response.headers.getRawHeaders(b"upload-offset") or [b""])[0]
+    if code in (200, 201, 204) and value.isdigit():
+        return int(value)
+    raise UploadFailed(_foreign(url, response, sent))
+
+
+def _is_problem(response: IResponse) -> bool:
+    """Whether it is the apiserver that refuses: what is before it has no such type of content."""
+    kind: bytes = (response.headers.getRawHeaders(b"content-type") or [b""])[0]
+    return kind.split(b";")[0].strip().lower() == b"application/problem+json"
+
+
+def _detail(body: bytes) -> str:
+    """What a problem says. (RFC 9457)"""
+    try:
+        problem = msgspec.json.decode(body, type=_Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return (problem.detail or problem.title)[:500]
+
+
+class _Problem(msgspec.Struct):
+    title: str = ""
+    detail: str = ""
+
+
+_WHERE = "The address for uploads comes from http.public_url in apiserver.toml, or from apiserver_url in builder.toml"
+
+
+def _foreign(url: str, response: IResponse, sent: int) -> str:
+    """What to say of an answer that isn't the apiserver's."""
+    code, site = int(response.code), _site(url)
+    if code == 413:
+        return (
+            f"{site} answered 413 to {readable(sent)}: a proxy before the apiserver takes no requests of that size. "
+            "Raise its limit (nginx: client_max_body_size 0; in the location of the API)"
+        )
+    if code in (502, 503, 504):
+        return f"{site} answered {code}: a proxy before the apiserver can't reach it"
+    location = (response.headers.getRawHeaders(b"location") or [b""])[0]
+    if 300 <= code < 400 and location:
+        return f"{site} answered {code}, and leads to {_site(location.decode('ascii', 'replace'))}. {_WHERE}"
+    return f"{site} answered {code}, and not as an apiserver does. {_WHERE}"
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    """What to say where there is no answer at all."""
+    causes = getattr(error, "reasons", None)  # of Twisted's HTTP client: failures
+    if causes:
+        return _unreachable(url, causes[0].value)
+    match error:
+        case ConnectionRefusedError():
+            why = "the connection was refused"
+        case DNSLookupError():
+            why = "there is no such host"
+        case TimeoutError() | TCPTimedOutError():
+            why = "it doesn't answer"
+        case ConnectError():
+            why = str(error).strip() or "it can't be connected to"
+        case ConnectionDone() | ConnectionLost():
+            return f"{_site(url)} closed the connection in the middle of the upload"
+        case _:
+            why = f"{type(error).__name__}: {error}"
+    return f"{_site(url)} can't be reached: {why.rstrip('.')}. {_WHERE}"
+
+
+def _site(url: str) -> str:
+    """The scheme, host and port of an address."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else url[:200]
 
 
 async def _patiently(clock: IReactorTime, request: Deferred[IResponse], part: _FilePart) -> IResponse:
@@ -181,12 +306,7 @@ def _check(archive: Path, size: int) -> None:
         raise NoArchive(f"{archive.name} has {found} bytes instead of {size}")
 
 
-async def _offset(agent: Agent, clock: IReactorTime, address: bytes, headers: dict[bytes, list[bytes]]) -> int:
-    response = await agent.request(b"HEAD", address, Headers(headers)).addTimeout(ANSWER_TIMEOUT, clock)
-    await readBody(response).addTimeout(ANSWER_TIMEOUT, clock)
-    if response.code in (401, 403, 404):
-        raise UploadRefused(f"the apiserver answered {response.code}")
-    value = (response.headers.getRawHeaders(b"upload-offset") or [b""])[0]
-    if response.code not in (200, 204) or not value.isdigit():
-        raise UploadFailed(f"the apiserver answered {response.code}")
-    return int(value)
+async def _offset(agent: Agent, clock: IReactorTime, url: str, headers: dict[bytes, list[bytes]]) -> int:
+    response = await agent.request(b"HEAD", url.encode("ascii"), Headers(headers)).addTimeout(ANSWER_TIMEOUT, clock)
+    body = await readBody(response).addTimeout(ANSWER_TIMEOUT, clock)
+    return _checked_offset(url, response, 0, body)

@@ -124,12 +124,16 @@ class WantPermit(Message, frozen=True, kw_only=True, tag="want_permit"):
 
 
 class WantUpload(Message, frozen=True, kw_only=True, tag="want_upload"):
-    """A call: where may the archive be uploaded? Answered by `UploadGrant`. Asking again gives a new token."""
+    """
+    A call: where may the archive be uploaded? Answered by `UploadGrant`. Asking again gives a new token. ``trouble``
+    says, for people, why the last try failed, if one did.
+    """
 
     attempt: AttemptName
     lease: Lease
     size: int
     sha256: str
+    trouble: str = ""
 
 
 # -- the apiserver says ----------------------------------------------------------------------------------------------

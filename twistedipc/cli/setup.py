@@ -118,6 +118,8 @@ key = "link.key"
 # timeout = 3600.0
 # idle_timeout = 900.0
 # grace = 10.0
+# Seconds for which an upload is tried whose address doesn't answer as the apiserver does.
+# upload = 600.0
 # What builds leave free on the disk: with less, running ones wait and no others are taken. "" is 1 GiB, but a twentieth
 # of a file system that has less than 20 GiB; 0 is nothing.
 # reserve = ""

@@ -705,6 +705,13 @@ class BuilderLink:
             self._with.artifact_store.check(want.size, want.sha256)
         except ValueError as error:
             raise CallFailed("refused", str(error)) from error
+        if want.trouble:
+            said = await self._with.ledger.write(
+                attempts.note_trouble, want.attempt, want.lease, want.trouble[:REASON_LIMIT]
+            )
+            if said is not None:
+                self._log.info("{attempt} can't be uploaded: {reason}", attempt=row.name, reason=said.reason)
+                self._builders.announce(said)
         stored = await self._with.ledger.write(artifacts.begin, want.attempt, want.size, want.sha256, self._with.now())
         crash_point(CrashPoint.APISERVER_UPLOAD_GRANTED)
         path = f"/api/v1/uploads/{row.name}"

@@ -262,6 +262,20 @@ def publishing(connection: Connection, attempt: str, lease: str, now: int) -> At
     ) or _already(connection, attempt, lease, frozenset({_S.PUBLISHING}))
 
 
+def note_trouble(connection: Connection, attempt: str, lease: str, reason: str) -> AttemptRow | None:
+    """
+    While it publishes: say why it takes so long, or by "" that nothing is wrong any more. None if it says so already,
+    or doesn't publish under this lease.
+    """
+    wanted = text(reason)
+    changed = connection.execute(
+        update(attempts)
+        .where(*_is(attempt), attempts.c.lease == lease, attempts.c.state == _S.PUBLISHING, attempts.c.reason != wanted)
+        .values(reason=wanted)
+    )
+    return get(connection, attempt) if changed.rowcount else None
+
+
 def disconnected(connection: Connection, builder: str, now: int) -> list[AttemptRow]:
     """The link to ``builder`` is down: what it had accepted, was running or publishing → disconnected."""
     before = _PREDECESSORS[_S.DISCONNECTED]

@@ -87,6 +87,7 @@ def makeService(options: Options) -> IService:
         timeout=config.limits.timeout,
         idle_timeout=config.limits.idle_timeout,
         grace=config.limits.grace,
+        upload=config.limits.upload,
         reserve=None if config.limits.reserve is None else config.limits.reserve.bytes,
     )
     service = BuilderService(
