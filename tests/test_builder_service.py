@@ -565,7 +565,7 @@ class Trouble(BuilderCase):
     def test_a_builder_that_fails_at_an_offer_declines_it_and_says_why(self) -> None:
         """It said nothing: the attempt stayed `offered` until it expired, and the reason was in no one's sight."""
 
-        def broken(*_: object) -> None:
+        def broken(*_: object, **__: object) -> None:
             raise TypeError("Encoding objects of type Size is unsupported")
 
         def taken(*_: object) -> None:

@@ -677,6 +677,46 @@ class BuilderLinks(LinkCase):
         orders = builder.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=1))
         self.assertEqual(["stop"], [order.order for order in orders.orders])
 
+    def test_what_is_lost_is_run_again_if_its_project_wants_that(self) -> None:
+        """It ended for good, an hour later, and a person had to find that out."""
+        builder, offer = self.running()
+        self.ledger.now(projects.update, "hello", {"on_lost": "rerun"}, 2)
+        builder.lose()
+        self.away()
+        self.assertEqual(AttemptState.LOST, self.apiserver.state(offer.attempt))
+        again = self.apiserver.row("1-2")
+        self.assertEqual(AttemptState.QUEUED, again.state)
+        self.assertEqual([("lost", 1), ("queued", 2)], [(c.state, c.attempt) for c in self.apiserver.changes[-2:]])
+        # A builder that has it no more, and one whose runner died, are the same to the project.
+        two = Builder(self.apiserver, "two")
+        two.sync()
+        second = self.offered(two)
+        self.assertEqual("1-2", second.attempt)
+        two.run(second)
+        two.say(m.Final(attempt="1-2", lease=second.lease, result=result(outcome="lost", reason="its runner died")))
+        third = self.offered(two)
+        self.assertEqual("1-3", third.attempt)
+        two.run(third)
+        two.lose()
+        # But not for ever: it may be the build that ends builders.
+        Builder(self.apiserver, "two").sync()
+        self.assertEqual(AttemptState.LOST, self.apiserver.state("1-3"))
+        self.assertIsNone(self.ledger.now(attempts.get, "1-4"))
+
+    def test_what_is_lost_and_was_cancelled_is_not_run_again(self) -> None:
+        builder, offer = self.running()
+        self.ledger.now(projects.update, "hello", {"on_lost": "rerun"}, 2)
+        self.cancel(offer.attempt)
+        builder.lose()
+        self.away()
+        self.assertEqual(AttemptState.LOST, self.apiserver.state(offer.attempt))
+        self.assertIsNone(self.ledger.now(attempts.get, "1-2"))
+
+    def away(self) -> None:
+        """For as long as a builder may be."""
+        for _ in range(10):
+            self.apiserver.clock.advance(60)
+
     def test_an_apiserver_that_was_stopped_itself_waits_for_its_builders(self) -> None:
         builder, offer = self.running()
         builder.lose()
@@ -761,7 +801,10 @@ class WhyItWaits(LinkCase):
 
     def test_no_builder(self) -> None:
         attempt = self.ledger.queue()
-        self.assertEqual(("no_builder", "no builder is linked; position 1 in the queue"), self.why(attempt, 0))
+        self.assertEqual(
+            ("no_builder", "no builder is linked: start one (twistd buildipc); position 1 in the queue"),
+            self.why(attempt, 0),
+        )
         self.ledger.queue()
         builder = Builder(self.apiserver)
         self.assertEqual("no_builder", self.why(attempt, 0)[0])

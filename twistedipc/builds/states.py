@@ -8,6 +8,7 @@ The tables are data: the ledger's compare-and-set asks them, the tests walk them
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 
 class AttemptState(StrEnum):
@@ -35,6 +36,9 @@ class ReleaseState(StrEnum):
     SUPERSEDED = "superseded"
     ROLLED_BACK = "rolled_back"
 
+
+#: What becomes of a build whose attempt was lost, as its project says: it stays so, or is run again.
+OnLost = Literal["lost", "rerun"]
 
 _A = AttemptState
 

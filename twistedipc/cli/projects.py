@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from twistedipc.builds.attempt import Publish
+from twistedipc.builds.states import OnLost
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
@@ -26,6 +27,14 @@ def pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
             raise click.BadParameter(f"{value!r} isn't NAME=VALUE", param_hint=option)
         found[name] = content
     return found
+
+
+on_lost_option = click.option(
+    "--on-lost",
+    type=click.Choice(["lost", "rerun"]),
+    help="What becomes of a build whose builder is gone for good: it stays lost (unless this says otherwise), or is "
+    "run again by itself.",
+)
 
 
 @click.group()
@@ -46,6 +55,7 @@ def project() -> None:
 @click.option("--timeout", type=float, default=3600.0, show_default=True, help="Seconds for a whole attempt.")
 @click.option("--idle-timeout", type=float, default=900.0, show_default=True, help="Seconds without output.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable for all steps; may be repeated.")
+@on_lost_option
 @json_option
 def add(
     client: Client,
@@ -58,6 +68,7 @@ def add(
     timeout: float,
     idle_timeout: float,
     env: tuple[str, ...],
+    on_lost: OnLost | None,
     as_json: bool,
 ) -> None:
     """Add the project NAME, whose sources are in the git REPOSITORY."""
@@ -69,6 +80,7 @@ def add(
         environment=pairs(env, "--env"),
         timeout=timeout,
         idle_timeout=idle_timeout,
+        on_lost=UNSET if on_lost is None else on_lost,
     )
     answer = client.post(path("projects"), body)
     if as_json:
@@ -114,6 +126,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
             ("publishes", _publishes(found.publish)),
             ("release", found.release_url if found.publish.static else None),
             ("timeout", f"{found.timeout:g} s, {found.idle_timeout:g} s without output"),
+            ("when lost", "run again" if found.on_lost == "rerun" else "stays lost"),
             ("variables", " ".join(_variable(key, value) for key, value in sorted(found.environment.items()))),
             ("secrets", " ".join(found.secrets)),
             ("added", local_time(found.created)),
@@ -133,6 +146,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
 @click.option("--timeout", type=float, help="Seconds for a whole attempt.")
 @click.option("--idle-timeout", type=float, help="Seconds without output.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="All variables anew; may be repeated.")
+@on_lost_option
 def set_project(
     client: Client,
     name: str,
@@ -144,6 +158,7 @@ def set_project(
     timeout: float | None,
     idle_timeout: float | None,
     env: tuple[str, ...],
+    on_lost: OnLost | None,
 ) -> None:
     """Change a project; what isn't given stays as it is."""
     changes: dict[str, object] = {
@@ -152,6 +167,7 @@ def set_project(
         "timeout": timeout,
         "idle_timeout": idle_timeout,
         "environment": pairs(env, "--env") if env else None,
+        "on_lost": on_lost,
     }
     publish = {"npm": npm, "static": static, "registry": registry}
     if any(value is not None for value in publish.values()):

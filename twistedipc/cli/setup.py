@@ -64,7 +64,7 @@ listen = {releases_listen}
 # How this apiserver is called by its builders.
 # name = "apiserver"
 # Seconds that a builder may be away before its attempts are given up as lost.
-# lost_after = 3600.0
+# lost_after = 600.0
 # Builders are reached by dialling them, or by listening for those that dial. Endpoints are unix:PATH, tcp:HOST:PORT to
 # dial and tcp:PORT:interface=ADDRESS to listen (on this machine only), and likewise tls: for anything beyond it.
 dial = ["unix:link.sock"]

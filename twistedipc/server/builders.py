@@ -35,9 +35,9 @@ from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
 from twistedipc.server.states import change_of
 from twistedipc.server.uploads import UploadGrants
-from twistedipc.storage import artifacts, attempts, logs, projects
+from twistedipc.storage import artifacts, attempts, logs, projects, reruns
 from twistedipc.storage.artifacts import ArtifactStore
-from twistedipc.storage.columns import split_attempt
+from twistedipc.storage.columns import attempt_name, split_attempt
 from twistedipc.storage.errors import LogOrder, NotPossible
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import AttemptRow
@@ -253,11 +253,12 @@ class Builders:
     async def lose(self, row: AttemptRow, reason: str, still: Callable[[], bool] = lambda: True) -> None:
         """The same for an attempt of which nobody will tell any more how it ended."""
         ledger, now = self._with.ledger, self._with.now
-        lost = await self.insist(
-            lambda: ledger.write(attempts.lose, row.name, row.lease, reason, now()) if still() else _nothing()
+        rows = await self.insist(
+            lambda: ledger.write(reruns.lose, row.name, row.lease, reason, now()) if still() else _nothing()
         )
-        if lost is not None:
-            self.announce(lost)
+        for each in rows or ():
+            self.announce(each)
+        self.free()  # what is tried again is queued
 
     def lost_link(self, link: BuilderLink) -> None:
         """The link is gone."""
@@ -660,9 +661,19 @@ class BuilderLink:
                 self.stop(final.attempt, final.lease)
                 return
             self._builders.announce(finished)
+            if finished.state is AttemptState.LOST:
+                await self._tried_again(finished)
         self._send(m.FinalAck(attempt=final.attempt, lease=final.lease))
         crash_after_turn(self._with.clock, CrashPoint.APISERVER_FINAL_ACK_SENT)
         self._release(final.attempt, final.lease)
+
+    async def _tried_again(self, lost: AttemptRow) -> None:
+        """Tell of the attempt that was queued in the place of this one, if its project wants that."""
+        name = attempt_name(lost.build, lost.number + 1)
+        again = await self._builders.insist(lambda: self._with.ledger.read(attempts.get, name))
+        if again is not None:
+            self._builders.announce(again)
+            self._builders.free()
 
     async def _digest(self, live: LiveLog) -> str:
         if live.digest is not None:

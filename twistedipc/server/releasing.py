@@ -24,7 +24,7 @@ from twistedipc.publish.archive import BadArchive
 from twistedipc.publish.releases import NotUnpacked, ReleaseStore
 from twistedipc.server.boundaries import InThread
 from twistedipc.server.standing import standing
-from twistedipc.storage import artifacts, attempts, audit, builds, projects, releases
+from twistedipc.storage import artifacts, attempts, audit, builds, projects, releases, reruns
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
@@ -277,6 +277,8 @@ def _finish(
     before = attempts.get(connection, row.name)
     finished = attempts.finish(connection, row.name, lease, result, complete, now, resolved)
     ended_now = before is not None and before.state not in TERMINAL  # a repeated end must not switch again
+    if finished is not None and finished.state is AttemptState.LOST and ended_now:
+        reruns.rerun(connection, finished, now)
     if finished is None or release is None or not ended_now:
         return finished
     settled = releases.settle(connection, row.project, release.id, now)

@@ -53,7 +53,7 @@ class Reasons:
             text = (
                 f"{_named(ready)} takes nothing new, and no other builder is linked"
                 if ready
-                else "no builder is linked"
+                else "no builder is linked: start one (twistd buildipc)"
             )
             return Waiting(code=code, text=f"{text}; {place}", position=before + 1)
         rests = self._builders.resting.rests

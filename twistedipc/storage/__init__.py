@@ -5,7 +5,7 @@ The ledger: everything that must outlive a process, and the only place that know
 plain values and returns the frozen rows of ``rows``:
 
 - ``projects``, ``secrets`` (how their values are sealed), ``tokens``, ``audit``
-- ``builds`` (what people ask for), ``attempts`` (what dispatch does with it), ``logs``
+- ``builds`` (what people ask for), ``attempts`` (what dispatch does with it), ``reruns`` (of what is lost), ``logs``
 - ``artifacts`` (the archives on disk, and their rows), ``releases``
 
 ``tables`` is the schema as data, ``migrations`` how a database on disk comes to have it, ``errors`` what can go

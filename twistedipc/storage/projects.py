@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish
-from twistedipc.builds.states import TERMINAL
+from twistedipc.builds.states import TERMINAL, OnLost
 from twistedipc.storage.columns import from_json, to_json
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
 from twistedipc.storage.rows import Hold, ProjectRow
@@ -27,7 +27,7 @@ from twistedipc.storage.tables import builds, idempotency, projects, secrets, to
 SECRET_NAMES = frozenset({"npm_token"})
 
 #: What `update` may change.
-CHANGEABLE = frozenset({"repository", "default_ref", "publish", "environment", "timeout", "idle_timeout"})
+CHANGEABLE = frozenset({"repository", "default_ref", "publish", "environment", "timeout", "idle_timeout", "on_lost"})
 
 _STRUCTURES = frozenset({"publish", "environment"})
 
@@ -42,6 +42,7 @@ def create(
     environment: dict[str, str],
     timeout: float,
     idle_timeout: float,
+    on_lost: OnLost = "lost",
     now: int,
 ) -> ProjectRow:
     """Add a project. Raises `NameTaken`. The values have been checked by `builds.names`."""
@@ -55,6 +56,7 @@ def create(
                 environment=to_json(environment),
                 timeout=timeout,
                 idle_timeout=idle_timeout,
+                on_lost=on_lost,
                 created=now,
                 updated=now,
             )
@@ -210,6 +212,7 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
             environment=from_json(row.environment, dict[str, str]),
             timeout=row.timeout,
             idle_timeout=row.idle_timeout,
+            on_lost="rerun" if row.on_lost == "rerun" else "lost",
             secrets=kept.get(row.id, []),
             hold=None if row.hold is None else from_json(row.hold, Hold),
             created=row.created,

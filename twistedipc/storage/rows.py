@@ -10,7 +10,7 @@ import msgspec
 
 from twistedipc.builds.attempt import Publish, Published, StepResult
 from twistedipc.builds.logs import Progress
-from twistedipc.builds.states import AttemptState, ReleaseState
+from twistedipc.builds.states import AttemptState, OnLost, ReleaseState
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +43,7 @@ class ProjectRow(Row, frozen=True, kw_only=True):
     environment: dict[str, str]
     timeout: float  # seconds
     idle_timeout: float
+    on_lost: OnLost
     secrets: list[str]  # the names of the secrets that are set; their values are never in a row
     hold: Hold | None  # releases don't go live by themselves
     created: int

@@ -85,7 +85,7 @@ class ApiserverLink(_Link, frozen=True, kw_only=True):
     """``[link]`` of an apiserver: how it and its builders find one another."""
 
     name: str = "apiserver"
-    lost_after: Positive = 3600.0  # seconds that a builder may be away before its attempts are given up as lost
+    lost_after: Positive = 600.0  # seconds that a builder may be away before its attempts are given up as lost
 
 
 class BuilderLink(_Link, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, UnsetType
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish, Published, Registry
 from twistedipc.builds.logs import Batch
-from twistedipc.builds.states import AttemptState, ReleaseState
+from twistedipc.builds.states import AttemptState, OnLost, ReleaseState
 
 Scope = Literal["read", "build", "admin"]
 Seconds = Annotated[float, Meta(ge=1, le=86400)]
@@ -63,6 +63,7 @@ class NewProject(Request, frozen=True, kw_only=True):
     environment: Variables = {}
     timeout: Seconds = 3600.0
     idle_timeout: Seconds = 900.0
+    on_lost: OnLost | UnsetType = UNSET  # of a build whose builder is gone for good; "lost" if it isn't said
 
 
 class ProjectChange(Request, frozen=True, kw_only=True):
@@ -74,6 +75,7 @@ class ProjectChange(Request, frozen=True, kw_only=True):
     environment: Variables | UnsetType = UNSET
     timeout: Seconds | UnsetType = UNSET
     idle_timeout: Seconds | UnsetType = UNSET
+    on_lost: OnLost | UnsetType = UNSET
 
 
 class NewSecret(Request, frozen=True, kw_only=True):
@@ -132,6 +134,7 @@ class Project(Response, frozen=True, kw_only=True):
     environment: dict[str, str | None]  # the values are for the scope admin; for all others they are null
     timeout: float
     idle_timeout: float
+    on_lost: OnLost = "lost"
     secrets: list[str]  # names only
     release_url: str  # where its live release is served; it may have none yet
     created: datetime

@@ -45,6 +45,7 @@ async def add(call: Call[None, NewProject]) -> Reply:
             environment=dict(body.environment),
             timeout=body.timeout,
             idle_timeout=body.idle_timeout,
+            on_lost="lost" if body.on_lost is UNSET else body.on_lost,
             now=now,
         )
         call.audit(connection, "project.create", row.name, {"repository": body.repository})
@@ -118,7 +119,7 @@ def _difference(old: ProjectRow, new: ProjectRow) -> dict[str, str]:
 def _audited(row: ProjectRow) -> dict[str, str]:
     publish = {f"publish.{name}": str(value) for name, value in msgspec.structs.asdict(row.publish).items()}
     return publish | {
-        name: str(getattr(row, name)) for name in ("repository", "default_ref", "timeout", "idle_timeout")
+        name: str(getattr(row, name)) for name in ("repository", "default_ref", "timeout", "idle_timeout", "on_lost")
     }
 
 
@@ -200,6 +201,7 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
         environment={name: value if open_to_caller else None for name, value in row.environment.items()},
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
+        on_lost=row.on_lost,
         secrets=row.secrets,
         release_url=call.context.release_url(row.name),
         created=moment(row.created),

@@ -1,0 +1,20 @@
+"""
+What becomes of a project's builds whose builder is gone for good.
+
+Revision 0006b.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006b"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    """Add the column; whoever doesn't say has what was before: they stay lost."""
+    op.add_column(
+        "projects", sa.Column("on_lost", sa.Text(), comment='of a lost attempt: "rerun" it; null or "lost": do not')
+    )
