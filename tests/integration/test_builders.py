@@ -86,7 +86,7 @@ def test_a_queued_build_says_why_it_waits(tmp_path: Path) -> None:
         first = platform.build("slow", publish=False)
         platform.wait(first, {"running"})
         second = platform.build("slow", publish=False)
-        text = "all 1 slot of 1 builder are taken; position 1 in the queue"
+        text = "the only slot of the only builder is taken; position 1 in the queue"
         waiting = platform.api("GET", f"/api/v1/builds/{second}")["waiting"]
         assert waiting == {"code": "slots", "text": text, "position": 1, "until": None}
         assert text in platform.command("show", str(second)).stdout
@@ -140,6 +140,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
             "allowed_origins": ["https://console.example.org"],
             "local_repositories": True,
             "secure_cookies": True,
+            "trusted_proxies": ["127.0.0.2"],
         },
         "releases": {
             "listen": f"tcp:{platform.releases_port}:interface=127.0.0.1",

@@ -63,7 +63,8 @@ class Reasons:
             code, texts = "next", ["a builder has a free slot"]
         elif others:
             slots = sum(link.slots for link in others)
-            code, texts = "slots", [f"all {_many(slots, 'slot')} of {_many(len(others), 'builder')} are taken"]
+            all_slots = f"all {slots} slots of {_many(len(others), 'builder')} are taken"
+            code, texts = "slots", ["the only slot of the only builder is taken" if slots == 1 else all_slots]
         else:
             code, texts = "resting", []
         texts += [self._resting(link.peer.info.name, attempt) for link in resting[:NAMED]]
