@@ -41,7 +41,7 @@ from twistedipc.builds.attempt import (
     write_file,
 )
 from twistedipc.builds.logs import Gap, Lines
-from twistedipc.ipc import Peer
+from twistedipc.ipc import CallFailed, Peer
 from twistedipc.ipc.session import FRAME_LIMIT, Side
 from twistedipc.ipc.testing import ConnectedPair, connected_pair, settings
 from twistedipc.runner import journal as journal_module
@@ -161,6 +161,7 @@ class Apiserver:
         )
         self.next = 1
         self.permit = Permit(granted=True, token="t0ken")
+        self.asked: Callable[[], None] = lambda: None  # called when a permit is asked for
 
     def __call__(self, peer: Peer) -> Apiserver:
         """The link is ready."""
@@ -181,6 +182,7 @@ class Apiserver:
                     orders=[self.order(held) for held in request.attempts], credit=1 << 20, uploads="http://api.example"
                 )
             case m.WantPermit():
+                self.asked()
                 return self.permit
             case _:
                 return m.UploadGrant(path="/upload", token="tipu_x")
@@ -385,6 +387,45 @@ class Life(BuilderCase):
         self.later()
         self.assertEqual([], self.folders())
         self.assertEqual([], self.apiserver.take(m.Final))
+
+    def want(self, runner: Runner, name: str = "p") -> None:
+        """The runner asks to publish a package; or a build does, in its name."""
+        package = Package(file="p.tgz", name=name, version="1.0.0", integrity="sha512-x")
+        write_file(runner.folder / "permit.wanted", PermitWanted(package=package))
+
+    def test_who_asks_for_a_permit_too_early_asks_once_a_second(self) -> None:
+        """However often the runner rings meanwhile: each question costs the apiserver a look into its database."""
+        self.link()
+        runner = self.run_one()
+
+        def refuse() -> None:
+            raise CallFailed("not_yet", "the steps of the build aren't over")
+
+        self.apiserver.asked = refuse
+        self.want(runner)
+        for _ in range(20):
+            self.service.look()
+            self.later(0.1)
+        self.assertIn(len(self.apiserver.take(m.WantPermit)), (2, 3))
+        self.assertFalse((runner.folder / "permit").exists())
+        self.apiserver.asked = lambda: None
+        self.later(1.1)
+        self.assertTrue((runner.folder / "permit").exists())
+
+    def test_an_answer_to_another_question_is_dropped(self) -> None:
+        """A build asked, and before the answer came the runner did: it must not get the build's answer."""
+        self.link()
+        runner = self.run_one()
+        self.apiserver.asked = lambda: self.want(runner, "of-the-runner")
+        self.want(runner, "of-the-build")
+        self.service.look()
+        self.later(0.1)
+        self.assertFalse((runner.folder / "permit").exists())
+        self.later(1.1)
+        self.assertTrue((runner.folder / "permit").exists())
+        self.assertEqual(
+            ["of-the-build", "of-the-runner"], [want.package.name for want in self.apiserver.take(m.WantPermit)]
+        )
 
     def test_a_permit_is_asked_for_until_it_is_answered(self) -> None:
         self.link()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -22,7 +22,18 @@ from tests.frames import read
 from tests.instant import InstantLedger
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Result
-from twistedipc.builds.logs import Annotation, Batch, Gap, Lines, LogDigest, Progress, event_of, with_events
+from twistedipc.builds.logs import (
+    Annotation,
+    Batch,
+    Gap,
+    Lines,
+    LogDigest,
+    Progress,
+    StepEnded,
+    StepStarted,
+    event_of,
+    with_events,
+)
 from twistedipc.builds.states import AttemptState, ReleaseState
 from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo, RemoteProtocolError
 from twistedipc.ipc.load import MAX_RUNNING
@@ -1114,6 +1125,11 @@ class Races(LinkCase):
         self.successResultOf(stopped)
 
 
+def audit_lines(connection: Connection) -> int:
+    """How many lines the audit has."""
+    return len(connection.execute(select(audit)).all())
+
+
 class Publishing(LinkCase):
     """Permits, uploads and releases."""
 
@@ -1126,19 +1142,81 @@ class Publishing(LinkCase):
         builder.run(offer)
         return builder, offer
 
+    def want(self, offer: m.Offer, version: str = "1.0.0") -> m.WantPermit:
+        """What a builder asks for the runner."""
+        package = Package(file="p.tgz", name="p", version=version, integrity="sha512-x")
+        return m.WantPermit(attempt=offer.attempt, lease=offer.lease, package=package)
+
+    def packed(self, builder: Builder, offer: m.Offer) -> None:
+        """Its steps are over."""
+        builder.log(offer, Lines(1, 9, 0, [StepStarted(0, "pack", ""), StepEnded(0, "succeeded", 1, 0)]))
+
     def test_a_permit_needs_the_projects_token(self) -> None:
         builder, offer = self.publishing(Publish(npm=True))
-        package = Package(file="p.tgz", name="p", version="1.0.0", integrity="sha512-x")
-        want = m.WantPermit(attempt=offer.attempt, lease=offer.lease, package=package)
-        refused = builder.call(want, Permit)
+        self.packed(builder, offer)
+        refused = builder.call(self.want(offer), Permit)
         self.assertFalse(refused.granted)
         self.assertIn("npm_token", refused.reason)
+        self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
         sealed = self.apiserver.secret_box.seal("s3cret-token")
         self.ledger.now(projects.set_secret, "hello", "npm_token", sealed, 7)
-        self.assertEqual(Permit(granted=True, token="s3cret-token"), builder.call(want, Permit))
+        self.assertEqual(Permit(granted=True, token="s3cret-token"), builder.call(self.want(offer), Permit))
         self.assertEqual(AttemptState.PUBLISHING, self.apiserver.state(offer.attempt))
+        self.assertIn("1.0.0, and can have no other", builder.call(self.want(offer, "1.0.1"), Permit).reason)
         self.cancel(offer.attempt)
-        self.assertFalse(builder.call(want, Permit).granted)
+        self.assertFalse(builder.call(self.want(offer), Permit).granted)
+
+    def test_a_build_that_asks_in_the_runners_name_is_not_heard(self) -> None:
+        """In the midst of its steps, or asked for without publishing, a build was handed the registry's token."""
+        sealed = self.apiserver.secret_box.seal("s3cret-token")
+        builder, offer = self.publishing(Publish(npm=True))
+        self.ledger.now(projects.set_secret, "hello", "npm_token", sealed, 7)
+        with self.assertRaises(CallFailed) as early:
+            builder.call(self.want(offer), Permit)
+        self.assertEqual("not_yet", early.exception.code)
+        self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
+        builder.log(offer, Lines(1, 9, 0, [StepStarted(0, "build", "make")]))
+        with self.assertRaises(CallFailed):
+            builder.call(self.want(offer), Permit)
+        self.ledger.now(projects.update, "hello", {"publish": Publish(static=True)}, 9)
+        refused = builder.call(self.want(offer), Permit)
+        self.assertEqual((False, ""), (refused.granted, refused.token))
+        self.assertIn("publishes no npm package", refused.reason)
+
+    def test_asking_again_gives_the_same_permit_after_every_restart(self) -> None:
+        builder, offer = self.publishing(Publish(npm=True))
+        self.ledger.now(projects.set_secret, "hello", "npm_token", self.apiserver.secret_box.seal("t"), 7)
+        self.packed(builder, offer)
+        permit = builder.call(self.want(offer), Permit)
+        self.assertTrue(permit.granted)
+        writes = self.ledger.now(audit_lines)
+        self.restart()
+        again = Builder(self.apiserver, incarnation="i2")
+        again.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=3))
+        self.assertEqual(permit, again.call(self.want(offer), Permit))
+        self.assertEqual(writes, self.ledger.now(audit_lines))
+
+    def test_a_permit_is_decided_by_all_of_the_log_that_has_come(self) -> None:
+        """The steps' end is under way to the ledger when the question comes: it is waited for."""
+        builder, offer = self.publishing(Publish(npm=True))
+        self.ledger.now(projects.set_secret, "hello", "npm_token", self.apiserver.secret_box.seal("t"), 7)
+        batch = Lines(1, 9, 0, [StepStarted(0, "pack", ""), StepEnded(0, "succeeded", 1, 0)])
+        builder.say(m.Log(attempt=offer.attempt, lease=offer.lease, batches=[batch]))
+        answers: list[object] = []
+        Deferred.fromCoroutine(builder.link.call_received(self.want(offer))).addBoth(answers.append)
+        self.apiserver.clock.advance(COMMIT_INTERVAL)
+        self.assertEqual([Permit(granted=True, token="t")], answers)
+
+    def test_a_permit_for_a_void_lease_is_a_stop(self) -> None:
+        builder, offer = self.publishing(Publish(npm=True))
+        self.packed(builder, offer)
+        with self.ledger.engine.begin() as connection:
+            attempts.lose(connection, offer.attempt, offer.lease, "someone else said so", 9)
+        for lease in (offer.lease, "f" * 16):
+            want = msgspec.structs.replace(self.want(offer), lease=lease)
+            with self.assertRaises(CallFailed):
+                builder.call(want, Permit)
+            self.assertEqual([m.Stop(attempt=offer.attempt, lease=lease)], builder.take(m.Stop))
 
     def test_a_release_goes_live_with_the_attempts_end(self) -> None:
         builder, offer = self.publishing(Publish(static=True))

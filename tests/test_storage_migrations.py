@@ -158,5 +158,6 @@ def test_the_schema_is_postgresqls_as_well() -> None:
 
 
 def _without_what_came_later(connection: Connection) -> None:
+    connection.execute(text("DROP TABLE permits"))
     connection.execute(text("DROP TABLE owner"))
     connection.execute(text("ALTER TABLE projects DROP COLUMN on_lost"))

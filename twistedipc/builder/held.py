@@ -203,6 +203,7 @@ class HeldAttempt:
         self.may_have_more = True  # the journal may have grown since it was read to its end
         self.final_sent: float | None = None  # when, on the reactor's clock
         self.upload = UploadState(upload_limit)
+        self.retry_permit_at = 0.0  # on the reactor's clock
         self.forgetting = False  # it is over for the apiserver: delete it once its runner is gone
         self.starting = False  # told to go, and not started yet: the disk had no room
         self.cancelling = ""  # why it is to end, until that is written down for its runner

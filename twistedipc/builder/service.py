@@ -53,6 +53,9 @@ CALL_TIMEOUT = 30.0
 #: Seconds until a `Final` that wasn't acknowledged is sent again.
 FINAL_INTERVAL = 30.0
 
+#: Seconds until a permit is asked for again that couldn't be given yet.
+PERMIT_INTERVAL = 1.0
+
 #: Bytes of unacknowledged records under way for all attempts of a link together.
 LINK_CREDIT = 8 << 20
 
@@ -476,7 +479,7 @@ class BuilderService(MultiService):
             self.start(held)
         if held.may_conclude(self._reactor.seconds()) and held.look():
             self._once(held, "concluding", self._conclude(held))
-        if held.synced and "asking" not in held.busy and held.permit_wanted() is not None:
+        if held.synced and self._to_ask(held):
             self._once(held, "asking", self._ask_permit(held))
         if held.phase is Phase.ENDED and self._to_upload(held):
             self._once(held, "uploading", self._upload(held))
@@ -547,10 +550,17 @@ class BuilderService(MultiService):
 
     # -- publishing
 
+    def _to_ask(self, held: HeldAttempt) -> bool:
+        """Whether a permit is wanted, and it is time to ask for it."""
+        waits = "asking" in held.busy or self._reactor.seconds() < held.retry_permit_at
+        return not waits and held.permit_wanted() is not None
+
     async def _ask_permit(self, held: HeldAttempt) -> None:
         link, wanted = self._link, held.permit_wanted()
         if link is None or wanted is None:
             return
+        held.retry_permit_at = self._reactor.seconds() + PERMIT_INTERVAL
+        self.pump()  # the apiserver decides by what the log tells
         want = m.WantPermit(attempt=held.spec.attempt, lease=held.spec.lease, package=wanted.package)
         try:
             permit = await link.peer.call(want, timeout=CALL_TIMEOUT)
@@ -558,7 +568,7 @@ class BuilderService(MultiService):
             self._log.info("no permit for {name} yet: {error}", name=held.name, error=error)
             return
         assert isinstance(permit, Permit)
-        if held.permit_wanted() is not None:
+        if held.permit_wanted() == wanted:  # else it is the answer to another question
             held.permit(permit)
 
     def _to_upload(self, held: HeldAttempt, now: float | None = None) -> bool:

@@ -51,6 +51,17 @@ Registry = Annotated[
 ]
 
 
+#: As `names.packages` holds it to.
+Packages = Annotated[
+    list[
+        Annotated[
+            str,
+            Meta(extra_json_schema={"pattern": f"^(?:{names.PACKAGES})$", "maxLength": names.MAX_PACKAGE}),
+        ]
+    ],
+    Meta(extra_json_schema={"maxItems": names.MAX_PACKAGES}),
+]
+
 #: What a disk says that may have room, or be well, a little later: who writes to it waits, and tries again.
 PASSING_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
@@ -61,6 +72,7 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     static: bool = False  # the output folder, as a release served by the apiserver
     npm: bool = False  # the package, to an npm registry
     registry: Registry = ""  # the registry's address; "" is the one that npm is set up for
+    packages: Packages = []  # the names, or "@SCOPE/*", that may be published; none: the first that is becomes the one
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

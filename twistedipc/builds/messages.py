@@ -116,7 +116,10 @@ class Final(Message, frozen=True, kw_only=True, tag="final"):
 
 
 class WantPermit(Message, frozen=True, kw_only=True, tag="want_permit"):
-    """A call: may the package be published? Answered by `Permit`, the same however often it is asked."""
+    """
+    A call: may the package be published? Answered by `Permit`, the same however often it is asked; refused with
+    ``not_yet`` while the apiserver's record of the log doesn't show that all steps are over: ask again later.
+    """
 
     attempt: AttemptName
     lease: Lease

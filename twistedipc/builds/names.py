@@ -8,7 +8,7 @@ apiserver asks when a request comes in and the builder asks again when an offer 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
@@ -40,6 +40,10 @@ ADDRESS = rf"(?:{_SCP_LIKE}|{_URL}|{_LOCAL})"
 REGISTRY = rf"(?:https?://{_HOST}{_PORT}(?:/[!-\"$->@-\[\]-~]*)?)?"
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,127}"  # that it doesn't change how programs run is a rule beside it
 LINE = rf"[^{_HIDDEN}]+"
+_SCOPE = r"@[a-z0-9~][a-z0-9._~-]*/"
+_PACKAGE = r"[A-Za-z0-9~][A-Za-z0-9._~-]*"  # no name begins with "-": npm would take it for an option
+PACKAGE = rf"(?:{_SCOPE})?{_PACKAGE}"
+PACKAGES = rf"{_SCOPE}\*|{PACKAGE}"  # one, or all of a scope
 SECRET = r"[!-~]+"
 
 #: The greatest lengths, in characters: of a ref, of an address, and of a variable's value.
@@ -47,12 +51,18 @@ MAX_REF = 1024
 MAX_ADDRESS = 1024
 MAX_VALUE = 32 * 1024
 
+#: The most characters of a package's name, which is npm's rule, and the most entries of what a project may publish.
+MAX_PACKAGE = 214
+MAX_PACKAGES = 100
+
 _PROJECT = re.compile(PROJECT)
 _ATTEMPT = re.compile(ATTEMPT)
 _REF = re.compile(REF)
 _REPOSITORY = re.compile(ADDRESS)
 _REGISTRY = re.compile(REGISTRY)
 _LINE = re.compile(LINE)
+_PACKAGE_NAME = re.compile(PACKAGE)
+_PACKAGES = re.compile(PACKAGES)
 _SECRET = re.compile(SECRET)
 _ADDRESS = re.compile(rf"{_CHARACTER}+")
 _VARIABLE = re.compile(VARIABLE)
@@ -196,6 +206,21 @@ def registry(address: str) -> str:
             "characters, and can't hold spaces, credentials, a query or a fragment"
         )
     return address
+
+
+def is_package(name: str) -> bool:
+    """Whether npm takes this for the name of a package."""
+    return len(name) <= MAX_PACKAGE and _PACKAGE_NAME.fullmatch(name) is not None
+
+
+def packages(patterns: Sequence[str]) -> Sequence[str]:
+    """The packages that a project may publish: names, or ``@SCOPE/*``. None: the first that it publishes."""
+    if len(patterns) > MAX_PACKAGES:
+        raise BadValue(f"a project can have at most {MAX_PACKAGES} entries of packages")
+    for pattern in patterns:
+        if len(pattern) > MAX_PACKAGE or not _PACKAGES.fullmatch(pattern):
+            raise BadValue(f"{pattern[:100]!r} is neither the name of an npm package nor a scope like @acme/*")
+    return patterns
 
 
 def secret(value: str) -> str:

@@ -36,6 +36,8 @@ on_lost_option = click.option(
     "run again by itself.",
 )
 
+_PACKAGE_HELP = "An npm package that it may publish, or all of a scope (@acme/*); else the first one; may be repeated."
+
 
 @click.group()
 def project() -> None:
@@ -51,6 +53,7 @@ def project() -> None:
 )
 @click.option("--npm", is_flag=True, help="Publish the npm package (see `project secret` for the registry's token).")
 @click.option("--registry", default="", metavar="ADDRESS", help="The npm registry (else the one npm is set up for).")
+@click.option("--package", "packages", multiple=True, metavar="NAME", help=_PACKAGE_HELP)
 @click.option("--no-static", is_flag=True, help="Make no static release of the output folder.")
 @click.option("--timeout", type=float, default=3600.0, show_default=True, help="Seconds for a whole attempt.")
 @click.option("--idle-timeout", type=float, default=900.0, show_default=True, help="Seconds without output.")
@@ -64,6 +67,7 @@ def add(
     ref: str,
     npm: bool,
     registry: str,
+    packages: tuple[str, ...],
     no_static: bool,
     timeout: float,
     idle_timeout: float,
@@ -76,7 +80,7 @@ def add(
         name=name,
         repository=repository,
         default_ref=ref,
-        publish=Publish(static=not no_static, npm=npm, registry=registry),
+        publish=Publish(static=not no_static, npm=npm, registry=registry, packages=list(packages)),
         environment=pairs(env, "--env"),
         timeout=timeout,
         idle_timeout=idle_timeout,
@@ -124,6 +128,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
             ("repository", found.repository),
             ("default ref", found.default_ref),
             ("publishes", _publishes(found.publish)),
+            ("packages", _packages(found.publish)),
             ("release", found.release_url if found.publish.static else None),
             ("timeout", f"{found.timeout:g} s, {found.idle_timeout:g} s without output"),
             ("when lost", "run again" if found.on_lost == "rerun" else "stays lost"),
@@ -143,6 +148,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
 @click.option("--npm/--no-npm", default=None, help="Whether to publish the npm package.")
 @click.option("--static/--no-static", default=None, help="Whether to make a static release.")
 @click.option("--registry", metavar="ADDRESS", help='The npm registry; "" for the one npm is set up for.')
+@click.option("--package", "packages", multiple=True, metavar="NAME", help=_PACKAGE_HELP + ' All anew; "" for none.')
 @click.option("--timeout", type=float, help="Seconds for a whole attempt.")
 @click.option("--idle-timeout", type=float, help="Seconds without output.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="All variables anew; may be repeated.")
@@ -155,6 +161,7 @@ def set_project(
     npm: bool | None,
     static: bool | None,
     registry: str | None,
+    packages: tuple[str, ...],
     timeout: float | None,
     idle_timeout: float | None,
     env: tuple[str, ...],
@@ -169,7 +176,12 @@ def set_project(
         "environment": pairs(env, "--env") if env else None,
         "on_lost": on_lost,
     }
-    publish = {"npm": npm, "static": static, "registry": registry}
+    publish: dict[str, object] = {
+        "npm": npm,
+        "static": static,
+        "registry": registry,
+        "packages": [name for name in packages if name] if packages else None,
+    }
     if any(value is not None for value in publish.values()):
         now = client.get(path("projects", name)).decode(Project).publish
         given = {key: value for key, value in publish.items() if value is not None}
@@ -229,6 +241,12 @@ def _tell(project: Project) -> None:
     """What the server has to say of a change."""
     for notice in project.notices:
         note(f"note: {notice}")
+
+
+def _packages(publish: Publish) -> str | None:
+    if not publish.npm:
+        return None
+    return ", ".join(publish.packages) or "the first that it publishes"
 
 
 def _publishes(publish: Publish) -> str:

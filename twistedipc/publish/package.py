@@ -20,14 +20,13 @@ from typing import Any
 
 import msgspec
 
+from twistedipc.builds import names
 from twistedipc.publish.dependencies import find_uninstallable
 from twistedipc.publish.entry_points import find_missing, find_unmatched, is_empty
 
 _MAX_PACKAGE_JSON = 1024 * 1024
 _MAX_MEMBERS = 100_000
 
-# No name begins with "-": npm would take it for an option.
-_NAME = re.compile(r"(?:@[a-z0-9~-][a-z0-9._~-]*/)?[A-Za-z0-9~][A-Za-z0-9._~-]*\Z")
 _VERSION = re.compile(
     r"(0|[1-9][0-9]{0,15})\.(0|[1-9][0-9]{0,15})\.(0|[1-9][0-9]{0,15})"
     r"(?:-([0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*))?(?:\+[0-9A-Za-z-]+(?:\.[0-9A-Za-z-]+)*)?\Z"
@@ -143,7 +142,7 @@ def check_description(description: Description, registry: str = "") -> None:
     """Whether npm takes what package.json says of the package itself. Raises `BadPackage`."""
     if description.private:
         raise BadPackage('package.json says "private": true, so it isn\'t published')
-    if not _NAME.match(description.name) or len(description.name) > 214:
+    if not names.is_package(description.name):
         raise BadPackage("package.json needs a name that npm takes")
     version = _VERSION.match(description.version)
     if version is None:
@@ -219,9 +218,9 @@ def _joined(clauses: list[str]) -> str:
     return "; ".join(clauses[:_MOST_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _listed(names: list[str]) -> str:
-    more = len(names) - _MOST_SHOWN
-    shown = ", ".join(name[:100] for name in names[:_MOST_SHOWN])
+def _listed(paths: list[str]) -> str:
+    more = len(paths) - _MOST_SHOWN
+    shown = ", ".join(path[:100] for path in paths[:_MOST_SHOWN])
     return shown + (f" and {more} more" if more > 0 else "")
 
 

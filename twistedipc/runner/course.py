@@ -142,6 +142,7 @@ class Course:
             # What is packed holds still: nothing that the build has left running can change it.
             self._kill_all()
             self._forget("archive.tar.gz", "manifest.json", "artifact.json", "package.json")
+            self._control.forget_permit()  # what the build has asked for in our name
             self._step("pack", own="twistedipc.publish.pack", environment=self._base())
             self._kill_all()
             self._artifact = read_file(self._folder / "artifact.json", ArtifactFile)

@@ -31,14 +31,15 @@ from twistedipc.server.away import Away
 from twistedipc.server.boundaries import GistFeed, StateFeed
 from twistedipc.server.commits import LogCommits
 from twistedipc.server.logs import BadBatch, EndOfLog, LiveLog, LogStore
+from twistedipc.server.permits import Permits
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
 from twistedipc.server.states import change_of
 from twistedipc.server.uploads import UploadGrants
-from twistedipc.storage import artifacts, attempts, logs, projects, reruns
+from twistedipc.storage import artifacts, attempts, logs, reruns
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.columns import attempt_name, split_attempt
-from twistedipc.storage.errors import LogOrder, NotPossible
+from twistedipc.storage.errors import LogOrder
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import AttemptRow
 from twistedipc.storage.secrets import SecretBox
@@ -106,6 +107,7 @@ class Builders:
         self.resting = Resting(collaborators.clock, changed)
         self._writers: dict[LiveLog, BuilderLink] = {}
         self.commits = LogCommits(collaborators.clock, collaborators.ledger, self._committed, self._refused, self._said)
+        self.permits = Permits(collaborators.ledger, collaborators.secret_box, collaborators.now, self.announce)
         self._workflows: set[Deferred[None]] = set()
         self._stopping = False
 
@@ -699,16 +701,22 @@ class BuilderLink:
         return row
 
     async def _permit(self, want: m.WantPermit) -> Permit:
-        row = await self._row_of(want.attempt, want.lease)
-        if row.cancel_reason:
-            return Permit(granted=False, reason=row.cancel_reason)
+        known = self._logs.get(want.attempt)
+        if known is None or known[0] != want.lease:
+            self.stop(want.attempt, want.lease)
+            raise CallFailed("void", "this lease is not good any more")
+        live = known[1]
         try:
-            sealed = await self._with.ledger.read(projects.sealed_secret, row.project, "npm_token", row.target)
-        except NotPossible as error:
-            return Permit(granted=False, reason=str(error))
-        if sealed is None:
-            return Permit(granted=False, reason="the project has no npm_token: `twistedipc project secret` sets it")
-        return Permit(granted=True, token=self._with.secret_box.open(sealed))
+            # What has been said of its steps decides: all of it that has come.
+            await self._builders.commits.durable(live, live.next)
+        except LogOrder as error:
+            raise CallFailed("not_yet", str(error)) from error
+        try:
+            return await self._builders.permits.ask(want, self.peer.info.name)
+        except CallFailed as error:
+            if error.code == "void":
+                self.stop(want.attempt, want.lease)
+            raise
 
     async def _upload(self, want: m.WantUpload) -> m.UploadGrant:
         row = await self._row_of(want.attempt, want.lease)

@@ -24,7 +24,7 @@ from twistedipc.server.boundaries import StateFeed, Waiting
 from twistedipc.server.builders import BuilderLink, Builders
 from twistedipc.server.states import change_of
 from twistedipc.server.waiting import Reasons
-from twistedipc.storage import attempts, audit, builds, projects
+from twistedipc.storage import attempts, audit, builds, permits, projects
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import Actor, AttemptRow, OfferRow
 
@@ -144,7 +144,9 @@ class QueueDispatch:
         lease = secrets.token_hex(16)
         target = projects.target_of(queued.publish, queued.repository)
         try:
-            row = await self._ledger.write(attempts.offer, queued.name, lease, link.peer.info.name, self._now(), target)
+            row = await self._ledger.write(
+                permits.offer, queued.name, lease, link.peer.info.name, self._now(), target, queued.publish
+            )
         except LedgerUnavailable:
             await self._unsay(builders, queued.name, lease)
             raise

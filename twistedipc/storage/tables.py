@@ -145,6 +145,18 @@ attempts = Table(
     Index(None, "builder", "state"),
 )
 
+permits = Table(
+    "permits",
+    metadata,
+    Column("build_id", BigInteger, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("lease", Text, nullable=False, comment="the attempt's, when it was offered"),
+    Column("registry", Text, nullable=False, comment="to which it was offered to publish an npm package"),
+    Column("package", Text, comment="JSON: builds.attempt.Package; null: no permit yet"),
+    Column("given", BigInteger, comment="when it got its permit"),
+    ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
+)
+
 steps = Table(
     "steps",
     metadata,

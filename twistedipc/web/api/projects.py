@@ -187,6 +187,7 @@ def _check(
     names.ref(default_ref)
     names.environment(environment)
     names.registry(publish.registry)
+    names.packages(publish.packages)
 
 
 def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = None) -> Project:

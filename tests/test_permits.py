@@ -1,0 +1,266 @@
+"""Permits to publish: who gets one, by the apiserver's own record, and what is written down of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import Connection, select, text
+
+from tests.storage_fixtures import LEASE, NOW, add_build, add_project, database
+from twistedipc.builds.attempt import Package, Publish, StepResult
+from twistedipc.builds.logs import Lines, StepEnded, StepStarted, encoder
+from twistedipc.builds.permits import Decision, Granted, NotYet, Record, Refused, Void, decide
+from twistedipc.builds.states import TERMINAL, AttemptState
+from twistedipc.storage import attempts, builds, logs, permits, projects
+from twistedipc.storage.logs import ChunkItem
+from twistedipc.storage.migrations import upgrade
+from twistedipc.storage.tables import audit
+
+REGISTRY = "https://r.example/"
+PACKAGE = Package(file="package/x.tgz", name="@acme/ui", version="1.0.0", integrity="sha512-x", tag="next")
+
+
+def step(name: str, command: str = "", outcome: str = "succeeded") -> StepResult:
+    return StepResult(index=0, name=name, command=command, outcome=outcome, started=1, ended=2)
+
+
+BUILT = [step("checkout"), step("build", "npm run build"), step("pack")]
+GOOD = Record(
+    project="ui",
+    publish=Publish(npm=True, registry=REGISTRY, packages=["@acme/ui"]),
+    state=AttemptState.RUNNING,
+    lease=LEASE,
+    builder="one",
+    cancel_reason="",
+    steps=BUILT,
+    registry=REGISTRY,
+    given=None,
+    no_token="",
+)
+
+
+def decided(record: Record, package: Package = PACKAGE, lease: str = LEASE, builder: str = "one") -> Decision:
+    return decide(record, lease=lease, builder=builder, package=package)
+
+
+def test_an_attempt_that_was_asked_to_publish_and_has_built_may() -> None:
+    assert decided(GOOD) == Granted(new=True)
+    assert decided(replace(GOOD, given=PACKAGE, state=AttemptState.PUBLISHING)) == Granted()
+    # Where its tarball lies is no matter.
+    assert decided(replace(GOOD, given=replace(PACKAGE, file="elsewhere.tgz"))) == Granted()
+    first = replace(GOOD, publish=Publish(npm=True, registry=REGISTRY))
+    assert decided(first) == Granted(new=True, pin=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"cancel_reason": "ann has cancelled it"}, "ann has cancelled it"),
+        ({"publish": Publish(static=True)}, "project ui publishes no npm package"),
+        ({"registry": None}, "this build was not asked to publish"),
+        ({"registry": "https://other.example/"}, "has changed since this build began, from https://other.example/"),
+        ({"given": replace(PACKAGE, version="1.0.1")}, "has its permit for @acme/ui@1.0.1, and can have no other"),
+        ({"given": replace(PACKAGE, name="x")}, "can have no other"),
+        ({"given": replace(PACKAGE, integrity="sha512-y")}, "can have no other"),
+        ({"given": replace(PACKAGE, tag="latest")}, "can have no other"),
+        ({"steps": [step("build", "x", "failed"), step("pack")]}, "step build has not succeeded"),
+        ({"steps": [step("checkout"), step("pack", outcome="failed")]}, "step pack has not succeeded"),
+        (
+            {"publish": Publish(npm=True, registry=REGISTRY, packages=["a", "@acme/core"])},
+            "twistedipc project set ui --package 'a' --package '@acme/core' --package '@acme/ui'",
+        ),
+        ({"publish": Publish(npm=True, registry=REGISTRY, packages=["@acme/*x", "@acm/*"])}, "may publish"),
+        ({"no_token": "there is no token"}, "there is no token"),
+        ({"no_token": "there is no token", "given": PACKAGE}, "there is no token"),
+    ],
+)
+def test_who_may_not_is_told_why(change: dict[str, object], sentence: str) -> None:
+    refused = decided(replace(GOOD, **change))  # type: ignore[arg-type]
+    assert isinstance(refused, Refused)
+    assert sentence in refused.reason
+
+
+@pytest.mark.parametrize("name", ["", "-x", "../x", "a b", "@acme/", "@/x", "x" * 215])
+def test_what_is_no_name_is_no_package(name: str) -> None:
+    """Nor can it become the name of a project's package."""
+    first = replace(GOOD, publish=Publish(npm=True, registry=REGISTRY))
+    assert isinstance(decided(first, replace(PACKAGE, name=name)), Refused)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [],
+        [step("checkout")],
+        [step("checkout"), step("build", "npm run build", "running")],
+        [step("checkout"), step("build", "npm run build")],
+        [step("checkout"), step("build", "npm run build"), step("pack", outcome="running")],
+        [*BUILT, step("publish", outcome="running")],
+        # No step of a build can be called so; and if one were, it has a command.
+        [step("checkout"), step("pack", "echo I am the pack step")],
+    ],
+)
+def test_before_its_steps_are_over_there_is_none(steps: list[StepResult]) -> None:
+    """A build wrote `permit.wanted` into its folder in the midst of its steps, and was handed the registry's token."""
+    assert decided(replace(GOOD, steps=steps)) == NotYet("the steps of the build aren't over")
+
+
+def test_a_step_of_the_platforms_own_may_have_been_run_again() -> None:
+    again = [step("checkout", outcome="failed"), step("checkout"), step("pack", outcome="failed"), step("pack")]
+    assert decided(replace(GOOD, steps=again)) == Granted(new=True)
+
+
+def test_only_the_holder_of_the_lease_is_answered() -> None:
+    assert decided(GOOD, lease="f" * 16) == Void()
+    assert decided(GOOD, builder="two") == Void()
+    for state in TERMINAL:
+        assert decided(replace(GOOD, state=state)) == Void()
+
+
+@pytest.mark.parametrize(
+    ("patterns", "name", "allowed"),
+    [
+        (["@acme/*"], "@acme/ui", True),
+        (["@acme/*"], "@acme2/ui", False),
+        (["@acme/*"], "acme", False),
+        (["x", "@acme/*"], "x", True),
+        (["x"], "x-y", False),
+        (["x"], "X", False),
+    ],
+)
+def test_names_and_scopes(patterns: list[str], name: str, allowed: bool) -> None:
+    record = replace(GOOD, publish=Publish(npm=True, registry=REGISTRY, packages=patterns))
+    assert isinstance(decided(record, replace(PACKAGE, name=name)), Granted if allowed else Refused)
+
+
+# -- what is written down --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Connection]:
+    with database(tmp_path) as connection:
+        yield connection
+
+
+def built(connection: Connection, *, publish: bool = True, steps: bool = True, setting: Publish | None = None) -> str:
+    """An attempt of the project "ui" that runs and, if ``steps``, has packed."""
+    if projects.get(connection, "ui") is None:
+        add_project(connection, "ui", setting or Publish(npm=True, registry=REGISTRY))
+        projects.set_secret(connection, "ui", "npm_token", b"sealed", NOW)
+    attempt = f"{add_build(connection, 'ui', publish=publish).id}-1"
+    (queued,) = [one for one in attempts.next_queued(connection, 10, frozenset()) if one.name == attempt]
+    target = projects.target_of(queued.publish, queued.repository)
+    assert permits.offer(connection, attempt, LEASE, "one", NOW, target, queued.publish)
+    assert attempts.accept(connection, attempt, LEASE, NOW)
+    assert attempts.started(connection, attempt, LEASE, NOW, NOW)
+    if steps:
+        events = [StepStarted(0, "checkout", ""), StepEnded(0, "succeeded", 1, 0)]
+        events += [StepStarted(1, "pack", ""), StepEnded(1, "succeeded", 1, 0)]
+        data = encoder.encode(Lines(1, NOW, 0, list(events))) + b"\n"
+        item = ChunkItem(attempt=attempt, first=1, count=4, data=data, events=[(NOW, event) for event in events])
+        logs.append(connection, [item])
+    return attempt
+
+
+def audited(connection: Connection) -> list[tuple[str, str, str, dict[str, str]]]:
+    rows = connection.execute(select(audit).order_by(audit.c.id))
+    return [(row.who, row.action, row.subject, json.loads(row.detail)) for row in rows]
+
+
+def test_a_permit_is_written_down_and_audited_once(ledger: Connection) -> None:
+    attempt = built(ledger)
+    assert permits.look(ledger, attempt, LEASE, PACKAGE, "one") == Granted(new=True, pin=True)
+    assert audited(ledger) == []
+    first = permits.give(ledger, attempt, LEASE, PACKAGE, "one", NOW)
+    assert first.decision == Granted(new=True, pin=True)
+    assert first.sealed == b"sealed"
+    assert first.row is not None
+    assert first.row.state is AttemptState.PUBLISHING
+    expected = {
+        "attempt": attempt,
+        "package": "@acme/ui",
+        "version": "1.0.0",
+        "integrity": "sha512-x",
+        "tag": "next",
+        "registry": REGISTRY,
+    }
+    assert audited(ledger) == [
+        (
+            "apiserver",
+            "project.change",
+            "ui",
+            {"changed": "publish", "packages": "@acme/ui", "why": "the first package that it published"},
+        ),
+        ("one", "permit.give", "ui", expected),
+    ]
+    again = permits.give(ledger, attempt, LEASE, PACKAGE, "one", NOW + 5)
+    assert (again.decision, again.sealed) == (Granted(), b"sealed")
+    assert len(audited(ledger)) == 2
+
+
+def test_the_first_package_is_the_projects_until_an_admin_says_otherwise(ledger: Connection) -> None:
+    permits.give(ledger, built(ledger), LEASE, PACKAGE, "one", NOW)
+    project = projects.get(ledger, "ui")
+    assert project is not None
+    assert project.publish == Publish(npm=True, registry=REGISTRY, packages=["@acme/ui"])
+    other = replace(PACKAGE, name="lodash")
+    refused = permits.give(ledger, built(ledger), LEASE, other, "one", NOW).decision
+    assert isinstance(refused, Refused)
+    assert "may publish @acme/ui, and this package is lodash" in refused.reason
+    projects.update(ledger, "ui", {"publish": replace(project.publish, packages=["@acme/*", "lodash"])}, NOW)
+    assert permits.give(ledger, built(ledger), LEASE, other, "one", NOW).decision == Granted(new=True)
+
+
+def test_a_refused_attempt_gives_its_project_no_name(ledger: Connection) -> None:
+    for attempt in (built(ledger, publish=False), built(ledger, steps=False)):
+        assert not isinstance(permits.give(ledger, attempt, LEASE, PACKAGE, "one", NOW).decision, Granted)
+    project = projects.get(ledger, "ui")
+    assert project is not None
+    assert project.publish.packages == []
+    assert audited(ledger) == []
+
+
+def test_what_was_offered_counts_not_what_the_project_has_become(ledger: Connection) -> None:
+    """A registry that was changed meanwhile was given a token that was meant for the other one."""
+    attempt = built(ledger)
+    projects.update(ledger, "ui", {"publish": Publish(npm=True, registry="https://evil.example/")}, NOW)
+    refused = permits.give(ledger, attempt, LEASE, PACKAGE, "one", NOW).decision
+    assert isinstance(refused, Refused)
+    assert "build again" in refused.reason
+    quiet = built(ledger, publish=False)
+    assert permits.look(ledger, quiet, LEASE, PACKAGE, "one") == Refused(
+        "this build was not asked to publish a package"
+    )
+
+
+def test_an_attempt_that_is_offered_again_has_no_permit_of_before(ledger: Connection) -> None:
+    add_project(ledger, "ui", Publish(npm=True, registry=REGISTRY))
+    attempt = f"{add_build(ledger, 'ui').id}-1"
+    for lease in ("a" * 16, "b" * 16):
+        assert permits.offer(ledger, attempt, lease, "one", NOW, "x", Publish(npm=True, registry=REGISTRY))
+        attempts.requeue(ledger, attempt, lease, NOW)
+    assert permits.offer(ledger, attempt, "c" * 16, "one", NOW, "x", Publish())
+    assert isinstance(permits.look(ledger, attempt, "c" * 16, PACKAGE, "one"), Refused)
+
+
+def test_nothing_is_there(ledger: Connection) -> None:
+    assert permits.look(ledger, "99-1", LEASE, PACKAGE, "one") == Void()
+    assert permits.give(ledger, "99-1", LEASE, PACKAGE, "one", NOW).decision == Void()
+    attempt = built(ledger)
+    builds.request_cancel(ledger, int(attempt.split("-")[0]), "enough", NOW)
+    assert permits.look(ledger, attempt, LEASE, PACKAGE, "one") == Refused("enough")
+
+
+def test_what_is_under_way_when_the_table_comes_may_go_on(ledger: Connection) -> None:
+    """An update of the apiserver in the midst of a build."""
+    attempt = built(ledger)
+    quiet = built(ledger, publish=False)
+    ledger.execute(text("DROP TABLE permits"))
+    ledger.execute(text("UPDATE alembic_version SET version_num = '0006'"))
+    upgrade(ledger)
+    assert isinstance(permits.look(ledger, quiet, LEASE, PACKAGE, "one"), Refused)
+    assert permits.look(ledger, attempt, LEASE, PACKAGE, "one") == Granted(new=True, pin=True)

@@ -1,0 +1,64 @@
+"""
+The permits to publish that builders ask for on behalf of runners. Called by ``builders``; the rules are in
+`builds.permits`, what is written down in `storage.permits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+from twistedipc.builds.attempt import Permit
+from twistedipc.builds.messages import WantPermit
+from twistedipc.builds.permits import Granted, NotYet, Refused, Void
+from twistedipc.ipc import CallFailed
+from twistedipc.storage import permits
+from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.secrets import SecretBox
+
+
+class Permits:
+    """
+    Answers who asks.
+
+    :param announce: is told of the attempt's row once the permit is committed.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, ledger: Ledger, secret_box: SecretBox, now: Callable[[], int], announce: Callable[[AttemptRow], None]
+    ) -> None:
+        self._ledger = ledger
+        self._secret_box = secret_box
+        self._now = now
+        self._announce = announce
+
+    async def ask(self, want: WantPermit, builder: str) -> Permit:
+        """
+        The answer to ``builder``, the same however often it asks. Raises `CallFailed`: ``not_yet`` if it is to ask
+        again later, ``void`` if the lease isn't good. All that the attempt's log tells must have been committed.
+        """
+        asked = (want.attempt, want.lease, want.package, builder)
+        # Most who ask too early ask often: they cost no write.
+        decision = await self._ledger.read(permits.look, *asked)
+        sealed: bytes | None = None
+        if isinstance(decision, Granted):
+            answer = await self._ledger.write(permits.give, *asked, self._now())
+            decision, sealed = answer.decision, answer.sealed
+            if answer.row is not None:
+                self._announce(answer.row)
+        match decision:
+            case Void():
+                raise CallFailed("void", "this lease is not good any more")
+            case NotYet(reason):
+                raise CallFailed("not_yet", reason)
+            case Refused(reason):
+                self._log.info("no permit for {attempt}: {reason}", attempt=want.attempt, reason=reason)
+                return Permit(granted=False, reason=reason)
+            case Granted():
+                if sealed is None:
+                    return Permit(granted=False, reason="the project's npm_token was removed")
+                return Permit(granted=True, token=self._secret_box.open(sealed))
