@@ -79,7 +79,7 @@ def test_an_attempt_that_was_asked_to_publish_and_has_built_may() -> None:
     ],
 )
 def test_who_may_not_is_told_why(change: dict[str, object], sentence: str) -> None:
-    refused = decided(replace(GOOD, **change))  # type: ignore[arg-type]
+    refused = decided(replace(GOOD, **change))
     assert isinstance(refused, Refused)
     assert sentence in refused.reason
 
@@ -158,7 +158,7 @@ def built(connection: Connection, *, publish: bool = True, steps: bool = True, s
     assert attempts.accept(connection, attempt, LEASE, NOW)
     assert attempts.started(connection, attempt, LEASE, NOW, NOW)
     if steps:
-        events = [StepStarted(0, "checkout", ""), StepEnded(0, "succeeded", 1, 0)]
+        events: list[StepStarted | StepEnded] = [StepStarted(0, "checkout", ""), StepEnded(0, "succeeded", 1, 0)]
         events += [StepStarted(1, "pack", ""), StepEnded(1, "succeeded", 1, 0)]
         data = encoder.encode(Lines(1, NOW, 0, list(events))) + b"\n"
         item = ChunkItem(attempt=attempt, first=1, count=4, data=data, events=[(NOW, event) for event in events])
