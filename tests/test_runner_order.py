@@ -395,7 +395,7 @@ def test_process_send_is_as_it_is_elsewhere_in_node(tmp_path: Path) -> None:
           assert.throws(() => process.send({type: "group", name: 1n}), TypeError);
           assert.throws(() => process.send(undefined), {code: "ERR_MISSING_ARGS"});
           assert.throws(() => process.send(() => 1), {code: "ERR_INVALID_ARG_TYPE"});
-          spawnSync("sh", ["-c", "ls /proc/self/fd | wc -l"], {stdio: "inherit"});
+          spawnSync("sh", ["-c", "find /proc/self/fd -lname 'socket:*'"], {stdio: "inherit"}); // none of ours
           new Worker("if (process.send) throw 1", {eval: true}).on("exit", (code) => assert.strictEqual(code, 0));
           let now = true;
           process.send({type: "group", name: "2"}, (error) => {
@@ -422,7 +422,7 @@ def test_process_send_is_as_it_is_elsewhere_in_node(tmp_path: Path) -> None:
     assert [record for record in found if isinstance(record, Group)] == [
         Group(name) for name in ("1", "2", "3", "to the parent 4", "5")
     ]
-    assert [record for record in found if isinstance(record, str)] == ["4", '{"type":"ack","ack":"x"}']
+    assert [record for record in found if isinstance(record, str)] == ['{"type":"ack","ack":"x"}']
 
 
 def test_a_program_that_is_a_link(tmp_path: Path) -> None:
