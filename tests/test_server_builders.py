@@ -1306,13 +1306,14 @@ class Publishing(LinkCase):
         self.apiserver.time += 60_000
         ended = self.ends(builder, slow, "old", 115_000)
         self.assertEqual((AttemptState.SUCCEEDED, "new"), (ended.state, self.page()))
-        self.assertIn("release 2 isn't live: release 1 of build 2 is newer", ended.reason)
+        self.assertIn("release 2 didn't go live: release 1 of build 2 is newer", ended.reason)
         states = {row.id: row.state for row in self.ledger.now(releases.list_all, "hello")}
         self.assertEqual({1: ReleaseState.LIVE, 2: ReleaseState.SUPERSEDED}, states)
         # It is there, for who wants it all the same.
         activated = self.apiserver.releasing.activate("hello", 2, by=ADA, any_ref=False)
         self.successResultOf(Deferred.fromCoroutine(activated))
         self.assertEqual("old", self.page())
+        self.assertEqual("", self.apiserver.row(slow.attempt).reason, "it went on saying that it isn't live")
 
     def test_the_time_is_the_apiservers_however_long_the_end_waits(self) -> None:
         """While the ledger is away, an end grows no younger."""
@@ -1333,7 +1334,7 @@ class Publishing(LinkCase):
         """Then it counts when its builds were offered."""
         builder, slow, fast = self.two_at_once()
         self.ends(builder, fast, "new", None)
-        self.assertIn("isn't live", self.ends(builder, slow, "old", None).reason)
+        self.assertIn("didn't go live", self.ends(builder, slow, "old", None).reason)
         self.assertEqual("new", self.page())
 
     def test_the_same_end_said_again_changes_nothing(self) -> None:

@@ -318,6 +318,7 @@ class Builds(World):
         build = (await self.ask("GET", f"/api/v1/builds/{listed['releases'][0]['build']}")).json
         assert build["attempts"][0]["release_state"] == "packed"
         assert "twistedipc release resume shop" in build["attempts"][0]["release_why"]
+        assert build["release_url"] is None, "what is served isn't what this build has made"
         reader = await self.token("ron", "read")
         self.problem(await self.ask("POST", f"{at}/resume", token=reader), 403)
         resumed = await self.ask("POST", f"{at}/resume", token=await self.token("bo", "build"))

@@ -284,13 +284,15 @@ def _finish(
     settled = releases.settle(connection, row.project, release.id, now)
     about = standing(connection, row.project)
     if settled.state is not ReleaseState.LIVE and about is not None:
-        reason = f"release {settled.id} isn't live: {about.why_not_live(settled, now)}"
+        # Of the time of the end. What holds now is `Standing.why_not_live`, computed whenever it is shown.
+        reason = f"release {settled.id} didn't go live: {about.why_not_live(settled, now)}"
         attempts.note_release(connection, row.name, reason)
     return attempts.get(connection, row.name)
 
 
 def _activate(connection: Connection, project: str, release: int, now: int, by: Actor, any_ref: bool) -> ReleaseRow:
     row = releases.activate(connection, project, release, now, who=by.who, any_ref=any_ref)
+    attempts.note_release(connection, row.attempt, "")
     _record(connection, "release.activate", project, row, by, now)
     return row
 
@@ -299,6 +301,8 @@ def _resume(
     connection: Connection, project: str, now: int, gone: frozenset[int], by: Actor
 ) -> tuple[bool, ReleaseRow | None]:
     hold, row = releases.resume(connection, project, now, gone)
+    if row is not None:
+        attempts.note_release(connection, row.attempt, "")
     if hold is not None:
         _record(connection, "release.resume", project, row, by, now)
     return hold is not None, row

@@ -352,11 +352,9 @@ def finish(
 
 
 def note_release(connection: Connection, attempt: str, reason: str) -> None:
-    """Say of an attempt that has succeeded why its release isn't live."""
+    """Say of an attempt that has succeeded why its release didn't go live; "" once it has."""
     connection.execute(
-        update(attempts)
-        .where(*_is(attempt), attempts.c.state == _S.SUCCEEDED, attempts.c.reason == "")
-        .values(reason=text(reason))
+        update(attempts).where(*_is(attempt), attempts.c.state == _S.SUCCEEDED).values(reason=text(reason))
     )
 
 

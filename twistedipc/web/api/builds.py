@@ -192,7 +192,7 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
     return BuildDetail(
         **_fields(row),
         attempts=[_attempt(attempt, made, about, now) for attempt in attempts],
-        release_url=context.release_url(row.project) if made else None,
+        release_url=context.release_url(row.project) if any(each.activated is not None for each in made) else None,
         position=position,
         waiting=_waiting(context.dispatch.why_waiting(attempts[-1], position)) if attempts else None,
     )
