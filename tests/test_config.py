@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy import make_url
@@ -223,7 +224,10 @@ def test_the_address_told_from_where_it_listens(
     ],
 )
 def test_the_address_of_a_release(tmp_path: Path, url: str, expected: str) -> None:
-    assert apiserver(tmp_path, f'{APISERVER}releases.public_url = "{url}"').release_url("shop") == expected
+    config = apiserver(tmp_path, f'{APISERVER}releases.public_url = "{url}"')
+    assert config.release_url("shop") == expected
+    host = urlsplit(expected).netloc
+    assert config.hosts.project_of(host) == "shop" or config.hosts.has_paths(host), "nothing was served at it"
 
 
 @pytest.mark.parametrize(

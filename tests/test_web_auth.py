@@ -189,6 +189,24 @@ class Elsewhere(Signed):
         assert "environment.KEY" in changed
 
 
+class Public(Signed):
+    """A proxy speaks https for the API, but says so to nobody."""
+
+    api_url = "https://builds.test"
+
+    async def test_the_public_address_is_enough_to_know_of_https(self) -> None:
+        """Behind a proxy the cookie was one for http, unless two other keys of the configuration were set as well."""
+        for host in ("builds.test", "Builds.test:443"):
+            answer = await self.sign_in(Host=host, Origin="https://builds.test")
+            cookie = answer.headers["Set-Cookie"]
+            assert cookie.startswith("__Host-twistedipc_"), host
+            assert "; Secure" in cookie
+            assert await self.status(cookie.partition(";")[0], Host=host) == 200
+        for host in ("builds.test:8080", "127.0.0.1:8080"):
+            answer = await self.sign_in(Host=host, Origin=f"http://{host}")
+            assert "Secure" not in answer.headers["Set-Cookie"], f"{host} is reached by http, without the proxy"
+
+
 class Hosted(Signed):
     """The API on hosts of the releases'."""
 
@@ -236,6 +254,10 @@ class Projects(Signed):
         assert "set it again" in notice
         refused = await self.ask("PUT", f"{path}/secrets/npm_token", {"value": "s", "registry": old})
         self.problem(refused, 409, f"publishes to {new} now")
+        document = (await self.ask("GET", "/api/v1/openapi.json")).json["paths"]
+        for at, operations in document.items():
+            for method in operations.keys() & {"post", "put", "patch", "delete"}:
+                assert "409" in operations[method]["responses"], f"the document doesn't say that {method} {at} may"
 
     async def test_a_token_that_would_go_in_the_clear_is_said(self) -> None:
         made = await self.project(publish={"npm": True, "registry": "http://npm.example/"})

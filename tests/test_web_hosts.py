@@ -62,6 +62,21 @@ def test_a_host_of_the_api_is_never_one_of_the_releases() -> None:
     assert hosts.project_of("shop.example.org") == "shop"
 
 
+def test_a_release_is_where_the_public_address_says() -> None:
+    """With ``releases.public_url`` alone, the address that was printed for a release was answered with 421."""
+    hosts = Hosts(api=["builds.test"], template="{project}-Pages.test:8443")
+    assert hosts.project_of("shop-pages.test") == "shop"
+    assert hosts.project_of("SHOP-pages.test.:8443") == "shop"
+    assert hosts.project_of("shop.localhost:8081") == "shop"
+    assert not hosts.has_sessions("shop-pages.test")
+    for host in ("-pages.test", "pages.test", "builds.test", "shop-pages.test.evil.example"):
+        assert hosts.project_of(host) is None, host
+    both = Hosts(domain="pages.test", template="www-{project}.pages.test")
+    assert both.project_of("www-shop.pages.test") == "shop"
+    assert both.project_of("shop.pages.test") == "shop"
+    assert Hosts(api=["a.pages.test"], template="{project}.pages.test").project_of("a.pages.test") is None
+
+
 def test_the_api_has_no_sessions_where_releases_are() -> None:
     """A release at shop.localhost:8081 shares its cookies with the API at shop.localhost:8080."""
     hosts = Hosts(by_path=["pages.example.org"])
@@ -77,11 +92,15 @@ _HOST = st.sampled_from(
 
 
 @given(
-    api=st.lists(_HOST), domain=st.sampled_from(["localhost", "test", "a.test"]), by_path=st.lists(_HOST), host=_HOST
+    api=st.lists(_HOST),
+    domain=st.sampled_from(["localhost", "test", "a.test"]),
+    template=st.sampled_from(["", "{project}.test", "c.{project}.a.test", "{project}"]),
+    by_path=st.lists(_HOST),
+    host=_HOST,
 )
-def test_no_host_is_both(api: list[str], domain: str, by_path: list[str], host: str) -> None:
+def test_no_host_is_both(api: list[str], domain: str, template: str, by_path: list[str], host: str) -> None:
     for only_known in (True, False):
-        hosts = Hosts(api=api, domain=domain, by_path=by_path, only_known=only_known)
+        hosts = Hosts(api=api, domain=domain, template=template, by_path=by_path, only_known=only_known)
         assert not (hosts.has_sessions(host) and (hosts.has_paths(host) or hosts.project_of(host) is not None))
 
 

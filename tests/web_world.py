@@ -366,6 +366,7 @@ class World(TestCase):
     timeout = 60
     local_repositories = False
     hosts = Hosts()
+    api_url = ""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.folder = Path(tempfile.mkdtemp(prefix="twistedipc-test-"))
@@ -405,6 +406,7 @@ class World(TestCase):
             allowed_origins=frozenset({"https://console.example"}),
             local_repositories=self.local_repositories,
             hosts=self.hosts,
+            api_url=self.api_url,
         )
         self.site: ApiSite = api_site(self.context, reactor)
         listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")

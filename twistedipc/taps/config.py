@@ -200,14 +200,16 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
         """Which hosts are the API's and which are the releases'."""
         public, listening = self.http.public_url, interface_of(self.http.listen)
         api = [urlsplit(self.api_url).netloc, *([socket.gethostname()] if not listening else [_bracketed(listening)])]
-        by_path = [urlsplit(self.releases.public_url).netloc] if self.releases.public_url else []
+        releases = urlsplit(self.releases.public_url).netloc
+        by_path = [releases] if releases and "{project}" not in releases else []
         if listening:
             # Else the API is reached at all addresses of the machine.
             by_path += [_bracketed(host) for host in map(interface_of, self.releases.endpoints) if host]
         return Hosts(
             api=api,
             domain=self.releases.domain,
-            by_path=[host for host in by_path if "{project}" not in host],
+            template=releases,
+            by_path=by_path,
             only_known=not public and listening in LOOPBACK,
         )
 

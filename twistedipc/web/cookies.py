@@ -9,10 +9,12 @@ set (draft-ietf-httpbis-rfc6265bis, section 4.1.3.2); and of two cookies with th
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from werkzeug.http import parse_cookie
 
 from twistedipc.web.channel import CLEAR_COOKIES, BoundedRequest
-from twistedipc.web.hosts import Hosts
+from twistedipc.web.hosts import Hosts, authority_of
 
 
 class SeveralCookies(Exception):
@@ -20,12 +22,17 @@ class SeveralCookies(Exception):
 
 
 class SessionCookie:
-    """The cookie. ``key``: this installation's own; ``always_secure``: browsers reach it by https only."""
+    """
+    The cookie. ``key``: this installation's own; ``always_secure``: browsers reach it by https only; ``api_url``: where
+    they find the page. If that is https, the cookie is one for https at that host, whatever a proxy leaves out.
+    """
 
-    def __init__(self, key: str, hosts: Hosts, *, always_secure: bool = False) -> None:
+    def __init__(self, key: str, hosts: Hosts, *, always_secure: bool = False, api_url: str = "") -> None:
         self._name = f"twistedipc_{key}"
         self._hosts = hosts
         self._always_secure = always_secure
+        url = urlsplit(api_url)
+        self._secure_at = authority_of(url.netloc, 443) if url.scheme == "https" else None
 
     def possible(self, request: BoundedRequest) -> bool:
         """Whether there can be a session at the host that the request is to."""
@@ -62,4 +69,6 @@ class SessionCookie:
         return f"__Host-{self._name}" if self._secure(request) else self._name
 
     def _secure(self, request: BoundedRequest) -> bool:
-        return self._always_secure or bool(request.isSecure()) or request.remote.secure
+        if self._always_secure or bool(request.isSecure()) or request.remote.secure:
+            return True
+        return authority_of(request.getHeader("host") or "", 443) == self._secure_at

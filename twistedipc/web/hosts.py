@@ -30,6 +30,14 @@ def host_of(authority: str) -> str:
     return name if address is None else str(address)
 
 
+def authority_of(authority: str, default_port: int) -> tuple[str, int]:
+    """Host and port of a ``Host`` header or an address's authority. ("", 0) if it is neither."""
+    try:
+        return host_of(authority), urlsplit(f"//{authority}").port or default_port
+    except ValueError:
+        return "", 0
+
+
 def address_of(name: str) -> IPv4Address | IPv6Address | None:
     """The address that this is; None if it is a name. An IPv4 address written as an IPv6 one is the IPv4 address."""
     try:
@@ -48,8 +56,8 @@ def spare_loopback(name: str) -> bool:
 class Hosts:
     """
     The hosts of one apiserver. ``api``: those of the API, beside the loopback's; ``domain``: a project's release is at
-    PROJECT.DOMAIN; ``by_path``: hosts where a project's release is at /PROJECT/, unless they are the API's;
-    ``only_known``: browsers reach the API at its own hosts only.
+    PROJECT.DOMAIN; ``template``: it is also at this host, which has ``{project}`` in it; ``by_path``: hosts where it is
+    at /PROJECT/, unless they are the API's; ``only_known``: browsers reach the API at its own hosts only.
     """
 
     def __init__(
@@ -57,20 +65,27 @@ class Hosts:
         *,
         api: Iterable[str] = (),
         domain: str = "localhost",
+        template: str = "",
         by_path: Iterable[str] = (),
         only_known: bool = False,
     ) -> None:
         self._api = LOOPBACK | set(map(host_of, api))
-        self._suffix = "." + domain.lower().strip(".")
+        # What is before a project's name, and after it. The template's first: a domain may hold its names, too.
+        templates = [host_of(template)] if "{project}" in template else []
+        templates.append("{project}." + domain.lower().strip("."))
+        self._names = [(before, after) for before, _, after in (each.partition("{project}") for each in templates)]
         self._by_path = set(map(host_of, by_path)) - self._api
         self._only_known = only_known
 
     def project_of(self, host: str) -> str | None:
-        """The project that a ``Host`` header names as PROJECT.DOMAIN; None if it names none."""
+        """The project that a ``Host`` header names, as PROJECT.DOMAIN say; None if it names none."""
         name = host_of(host)
-        if name in self._api or not name.endswith(self._suffix):
+        if name in self._api:
             return None
-        return name.removesuffix(self._suffix)
+        for before, after in self._names:
+            if name.startswith(before) and name.endswith(after) and len(name) > len(before) + len(after):
+                return name[len(before) : len(name) - len(after)]
+        return None
 
     def has_paths(self, host: str) -> bool:
         """Whether releases are served below this host's path, as /PROJECT/."""

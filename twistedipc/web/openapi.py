@@ -74,6 +74,8 @@ def statuses(route: Route) -> frozenset[int]:
         found |= {401}
     if route.needs not in ("none", "upload"):
         found |= {403, 429}
+    if not route.safe:
+        found |= {409}  # also without a rule of its own: something else may be changed at the same moment
     if route.binding != "none" or "<" in route.rule:
         found |= {404}
     if route.query is not None:

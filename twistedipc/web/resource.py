@@ -63,7 +63,10 @@ class Api(Resource):
         super().__init__()
         self._context = context
         cookie = SessionCookie(
-            context.secret_box.name_for("session cookie"), context.hosts, always_secure=context.secure_cookies
+            context.secret_box.name_for("session cookie"),
+            context.hosts,
+            always_secure=context.secure_cookies,
+            api_url=context.api_url,
         )
         self._authentication = Authentication(context.clock, context.now, context.ledger, context.tickets, cookie)
         self._running: set[Deferred[None]] = set()

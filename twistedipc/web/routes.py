@@ -74,7 +74,6 @@ ROUTES: tuple[Route, ...] = (
         needs="admin",
         body=schemas.NewProject,
         responses={201: schemas.Project},
-        problems=frozenset({409}),
         function=projects.add,
     ),
     Route(
@@ -103,7 +102,6 @@ ROUTES: tuple[Route, ...] = (
         needs="admin",
         binding="project",
         responses={204: None},
-        problems=frozenset({409}),
         function=projects.remove,
     ),
     Route(
@@ -162,7 +160,6 @@ ROUTES: tuple[Route, ...] = (
         needs="build",
         binding="build",
         responses={202: schemas.BuildDetail},
-        problems=frozenset({409}),
         function=builds.cancel,
     ),
     Route(
@@ -172,7 +169,6 @@ ROUTES: tuple[Route, ...] = (
         needs="build",
         binding="build",
         responses={201: schemas.BuildDetail},
-        problems=frozenset({409}),
         function=builds.retry,
     ),
     Route(
