@@ -464,6 +464,26 @@ def test_project_set(server: Server) -> None:
     assert server.asked[-1].json == {"publish": {"static": True}}
 
 
+def test_the_packages_that_a_project_may_publish(server: Server) -> None:
+    server.on("POST /api/v1/projects", as_json(PROJECT, 201))
+    named = ["--package", "@acme/ui", "--package", "@acme/*"]
+    assert run(server, "project", "add", "ui", "https://example.org/ui.git", "--npm", *named).exit_code == 0
+    assert server.asked[-1].json["publish"] == {"static": True, "npm": True, "packages": ["@acme/ui", "@acme/*"]}
+    publish = {"npm": True, "packages": ["@acme/ui"]}
+    server.on("GET /api/v1/projects/shop", as_json({**PROJECT, "publish": publish}))
+    server.on("PATCH /api/v1/projects/shop", as_json(PROJECT))
+    assert "@acme/ui" in run(server, "project", "show", "shop").stdout
+    # What isn't given stays; what is given is all of them.
+    assert run(server, "project", "set", "shop", "--static").exit_code == 0
+    assert server.asked[-1].json == {"publish": {**publish, "static": True}}
+    assert run(server, "project", "set", "shop", "--package", "other").exit_code == 0
+    assert server.asked[-1].json == {"publish": {"npm": True, "packages": ["other"]}}
+    assert run(server, "project", "set", "shop", "--package", "").exit_code == 0
+    assert server.asked[-1].json == {"publish": {"npm": True}}
+    server.on("GET /api/v1/projects/shop", as_json({**PROJECT, "publish": {"npm": True}}))
+    assert "the first that it publishes" in run(server, "project", "show", "shop").stdout
+
+
 def test_what_a_change_makes_void_is_said(server: Server) -> None:
     notice = "the npm_token was for https://npm.example.org/ …, and is void: set it again"
     server.on("GET /api/v1/projects/shop", as_json(PROJECT))

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, select, text
 
 from tests.storage_fixtures import LEASE, NOW, add_build, add_project, database
+from twistedipc.builds import names
 from twistedipc.builds.attempt import Package, Publish, StepResult
 from twistedipc.builds.logs import Lines, StepEnded, StepStarted, encoder
 from twistedipc.builds.permits import Decision, Granted, NotYet, Record, Refused, Void, decide
@@ -135,6 +136,19 @@ def test_only_the_holder_of_the_lease_is_answered() -> None:
 def test_names_and_scopes(patterns: list[str], name: str, allowed: bool) -> None:
     record = replace(GOOD, publish=Publish(npm=True, registry=REGISTRY, packages=patterns))
     assert isinstance(decided(record, replace(PACKAGE, name=name)), Granted if allowed else Refused)
+
+
+@pytest.mark.parametrize("pattern", ["x", "X-1.y_z~", "@acme/ui", "@acme/*", "~x"])
+def test_packages_that_a_project_may_publish(pattern: str) -> None:
+    assert names.packages([pattern]) == [pattern]
+
+
+@pytest.mark.parametrize("pattern", ["", "*", "@acme", "@acme/", "@*/x", "@acme/u*", "-x", "@Acme/*", "a b", "x" * 215])
+def test_what_is_neither_a_package_nor_a_scope(pattern: str) -> None:
+    with pytest.raises(names.BadValue):
+        names.packages(["x", pattern])
+    with pytest.raises(names.BadValue):
+        names.packages(["x"] * 101)
 
 
 # -- what is written down --------------------------------------------------------------------------------------------

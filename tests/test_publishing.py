@@ -361,6 +361,21 @@ def test_what_was_taken_and_does_not_show(world: World) -> None:
     assert "doesn't show x@1.1.0 yet" in world.notice
 
 
+def test_a_registry_whose_answers_can_not_be_read(world: World) -> None:
+    """It takes uploads, and answers whoever reads by a page for signing in: nobody can install what is there."""
+    page = Ran(1, "", "npm error code FETCH_ERROR\nnpm error invalid json response")
+    world.registry.views = [failed("E404"), Ran(0, "{}"), page]
+    assert "can't be asked whether x@1.1.0 is there: npm says (FETCH_ERROR): invalid json" in world.publish()
+    assert world.registry.calls.count("publish") == 1
+    assert world.slept == 0
+
+
+def test_a_registry_that_can_not_be_reached_after_the_upload(world: World) -> None:
+    world.registry.views = [failed("E404"), Ran(0, "{}"), *[failed("ECONNRESET")] * 4]
+    assert world.publish() == "published"
+    assert "doesn't show x@1.1.0 yet" in world.notice
+
+
 def test_a_registry_that_can_not_be_asked(world: World) -> None:
     world.registry.views = [failed("ECONNREFUSED")] * 9
     assert "can't be asked whether x@1.1.0 is there: try again later" in world.publish()

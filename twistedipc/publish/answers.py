@@ -26,7 +26,7 @@ _NOTHING_SAID = re.compile(r"code \S+\Z|A complete log of this run|\d{3}\Z")
 # What may be different next time: the registry is busy, or can't be reached.
 _PASSING = re.compile(
     r"E(408|409|420|425|429|5\d\d)\Z|(ECONN\w*|ETIMEDOUT|ESOCKETTIMEDOUT|EIDLETIMEOUT|ERESPONSETIMEOUT|EAI_AGAIN|ENOTFOUND"
-    r"|EPIPE|ENETUNREACH|ENETDOWN|EHOSTUNREACH|EHOSTDOWN|ERR_SOCKET_TIMEOUT|ERR_STREAM_PREMATURE_CLOSE|FETCH_ERROR)\Z"
+    r"|EPIPE|ENETUNREACH|ENETDOWN|EHOSTUNREACH|EHOSTDOWN|ERR_SOCKET_TIMEOUT|ERR_STREAM_PREMATURE_CLOSE)\Z"
 )
 
 # After these an upload may have been taken all the same: an earlier one, or this one behind a proxy.
@@ -70,6 +70,8 @@ class Ran(msgspec.Struct, frozen=True):
         Whether it may go well next time. What npm refuses by itself (EUSAGE, or a sentence without a code), and what
         the registry forbids, stays as it is; an npm that died without a word may live.
         """
+        if self.error == "FETCH_ERROR":  # of a body that never came; or of one that is a page for signing in
+            return "invalid json" not in self.said
         return bool(_PASSING.match(self.error)) or (not self.error and not self.said)
 
     @property

@@ -29,6 +29,10 @@ class PublishFailed(Exception):
     """The package isn't published. ``str()`` of it is a sentence for the project's authors."""
 
 
+class CantAsk(PublishFailed):
+    """What the registry has can't be known now; later it may."""
+
+
 class Npm(Protocol):
     """npm, set up for one registry."""
 
@@ -102,16 +106,19 @@ class Publishing:
                 break
             self._sleep(pause)
         if seen is None:
-            raise PublishFailed(f"the registry can't be asked whether {self._name} is there: try again later")
+            raise CantAsk(f"the registry can't be asked whether {self._name} is there: try again later")
         return seen
 
     def _taken(self) -> Seen:
-        """What the registry has of what it has just taken. Raises `PublishFailed` if that is another content."""
+        """
+        What the registry has of what it has just taken. Raises `PublishFailed` if that is another content, or if what
+        it has can't be read at all: then nobody can install it either.
+        """
         try:
             seen = self._look_again()
-        except PublishFailed as error:
+        except CantAsk as error:
             print(error, flush=True)
-            return Seen()  # it may show only later, or not to us
+            return Seen()  # it may show only later
         if seen.dist is not None and compare(self._tarball, seen.dist) != "unknown":
             self._is_there(seen)
         return seen
