@@ -322,6 +322,28 @@ class Order(World):
         pair.link()
         self.assertEqual(self.service.heard, ["second", "third"])
 
+    def test_one_that_was_changed_meanwhile_costs_itself(self) -> None:
+        """All messages that waited with it were lost, too."""
+        pair = ServicePair(self.service, linked=False)
+        notes = [Note(str(n)) for n in range(3)]
+        for note in notes:
+            pair.remote.send(note)
+        notes[1].x = NAN
+        pair.link()
+        self.assertEqual(self.service.heard, ["0", "2"])
+        (logged,) = self.flushLoggedErrors(LocalProtocolError)
+        self.assertIn("nan at $.x", logged.getErrorMessage())
+
+    def test_a_link_that_ends_on_one_who_waited_is_not_given_to_the_next(self) -> None:
+        pair = ServicePair(self.service, linked=False)
+        first, second = pair.remote.linked(), pair.remote.linked()
+        first.addCallback(lambda peer: peer.close("tired", "that is all"))
+        pair.link()
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        pair.link()
+        self.assertIs(self.successResultOf(second), pair.remote.peer)
+
     def test_the_limit_of_calls_is_this_sides_own(self) -> None:
         """One more than may wait, or be in flight, isn't the service's ``busy``."""
         for linked in (True, False):
@@ -658,9 +680,57 @@ class Streams(World):
         pair.pump()
         error = self.failureResultOf(flushed, StreamFailed).value
         self.assertEqual(error.code, "bad-item")
-        self.assertIn("an item of items, from number 1 on: Object missing required field `n`", str(error))
+        self.assertIn("item 1 of items: Object missing required field `n`", str(error))
         self.assertEqual(other.acknowledged, 2)
         self.assertEqual(self.service.lost, [])
+
+    def test_the_good_items_before_a_wrong_one_are_taken(self) -> None:
+        """Which of them were depended on how they happened to come together."""
+
+        class AnyItem(msgspec.Struct):
+            n: Any
+
+        for slow in (False, True):
+            service = Odd()
+            pair = ServicePair(service, linked=False)
+            pair.remote._outgoing._kinds = Interface("odd", Ask, Note, streams={"items": AnyItem}).streams
+            stream = pair.remote.stream("items")
+            shelf = service.shelves["items"] = Shelf()
+            if slow:
+                taking: list[Deferred[None]] = []
+
+                async def take(first: int, items: Sequence[Item], taking: Any = taking, shelf: Shelf = shelf) -> None:
+                    taking.append(Deferred())
+                    await taking[-1]
+                    shelf.items += items
+
+                shelf.take = take  # type: ignore[assignment,method-assign]
+            for n in (1, 2, 3, "four", 5, "six"):
+                self.successResultOf(Deferred.fromCoroutine(stream.write(AnyItem(n))))
+            flushed = stream.flushed()
+            pair.link()
+            if slow:
+                self.assertNoResult(flushed)
+                taking.pop().callback(None)
+                pair.pump()
+            self.assertEqual(shelf.items, [Item(1), Item(2), Item(3)])
+            error = self.failureResultOf(flushed, StreamFailed).value
+            self.assertEqual(str(error), "item 4 of items: Expected `int`, got `str` - at `$.n` [bad-item]")
+            self.assertEqual(stream.acknowledged, 4)
+            self.assertEqual(service.lost, [])
+
+    def test_a_link_that_ends_while_items_are_taken(self) -> None:
+        """It was logged as the receiver's error."""
+        taking: Deferred[None] = Deferred()
+        shelf = self.service.shelves["items"] = Shelf()
+        shelf.take = lambda first, items: taking  # type: ignore[assignment,method-assign]
+        self.write(1)
+        self.pair.pump()
+        (peer,) = self.pair.listening.peers
+        peer.close("tired", "that is all")
+        taking.callback(None)
+        self.pair.pump()
+        self.assertEqual(self.refusals, [])
 
 
 @pytest.mark.parametrize("retry_after", [-1, NAN, float("-inf")])

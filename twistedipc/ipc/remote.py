@@ -184,10 +184,8 @@ class Remote:
         if not self._said.say_all(peer):
             return  # the link has ended already
         self._peer = peer
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            if not each.called:  # those before it may cancel it
-                each.callback(peer)
+        while self._waiting and self._peer is peer:  # one of them may end the link: the others wait for the next
+            self._waiting.pop(0).callback(peer)
 
     def start(self, links: DialService | OneLink) -> None:
         """Begin to dial. For who makes the links."""

@@ -117,11 +117,23 @@ class Said:
             self._to = None
             return
         except LocalProtocolError:
-            # They could be sent when they were said, and somebody has changed them since.
-            self._log.failure("{count} messages that have waited for a link can't be sent", count=len(run))
+            # They could be sent when they were said, and somebody has changed one of them since.
+            self._send_singly(run, peer)
         for each in run:
-            del self._row[each]
-            self.bytes -= each.size
+            if each in self._row:  # the link may have ended on it, and who heard of that may have dropped them
+                del self._row[each]
+                self.bytes -= each.size
+
+    def _send_singly(self, run: list[_Message], peer: Peer) -> None:
+        """One that can't be sent any more costs itself."""
+        for each in run:
+            try:
+                peer.send(each.message)
+            except NotConnected:
+                return
+            except LocalProtocolError:
+                kind = type(each.message).__qualname__
+                self._log.failure("a message ({kind}) that has waited for a link can't be sent", kind=kind)
 
     def _ask(self, call: _Call, peer: Peer) -> None:
         self._forget(call)

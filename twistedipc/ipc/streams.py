@@ -87,6 +87,9 @@ MAX_STREAMS = 256
 #: Bytes of a frame that aren't its items, at most.
 _AROUND_ITEMS = 256
 
+#: What decoding raises for what isn't items of a stream.
+_BAD_ITEMS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _log = Logger()
 
 
@@ -675,6 +678,7 @@ class _IncomingStream:
         self._window: ReceiveWindow | None = None  # None until the position is known
         self._waiting: list[Any] = []  # items that came and weren't taken
         self._working = False
+        self._wrong: StreamRefused | None = None  # what the sender is told when what came before it is taken
         self._opening = opening.opening
         self._work(lambda: self._begin(opening.first))
 
@@ -709,25 +713,25 @@ class _IncomingStream:
         self._tell_position(next)
 
     def _tell_position(self, next: int) -> None:
-        self._peer.send(StreamPosition(id=self._stream.id, next=next, credit=CREDIT, opening=self._opening))
+        self._say(StreamPosition(id=self._stream.id, next=next, credit=CREDIT, opening=self._opening))
+
+    def _say(self, frame: StreamPosition | StreamAck | StreamRefused) -> None:
+        """Tell the sender. If the link has just ended, so has the stream on it, and there is no one to tell."""
+        try:
+            self._peer.send(frame)
+        except NotConnected:
+            self.close()
 
     def came(self, items: StreamItems) -> None:
         """Items have come. Raises `RemoteProtocolError`."""
-        if self.closed:
+        if self.closed or self._wrong is not None:
             return  # they were under way when it was refused
         if self.ending:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {self._stream.stream} after its close")
         name, window = self._stream.stream, self._window
         if window is None:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {name} before their position was told")
-        try:
-            found = self._decoder.decode(items.items)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            # The sender's program has another idea of what the stream carries. Trying again wouldn't change that.
-            reason = f"an item of {name}, from number {items.first} on: {error}"
-            self._log.warn("{peer}: {reason}", peer=self._stream.peer, reason=reason)
-            self._refuse(StreamRefused(id=self.id, code=Code.BAD_ITEM, message=words(reason, REASON_LIMIT)))
-            return
+        found, complaint = self._items_of(items.items)
         end = items.first + len(found)
         try:
             skip = window.skip(items.first, end)
@@ -735,13 +739,32 @@ class _IncomingStream:
             if not hole.again:
                 self._tell_position(hole.next)
             return
-        if skip == len(found):
-            self._peer.send(StreamAck(id=self._stream.id, next=window.kept))
+        if complaint:
+            # The sender's program has another idea of what the stream carries. Trying again wouldn't change that.
+            reason = f"item {end} of {name}: {complaint}"
+            self._log.warn("{peer}: {reason}", peer=self._stream.peer, reason=reason)
+            self._wrong = StreamRefused(id=self.id, code=Code.BAD_ITEM, message=words(reason, REASON_LIMIT))
+        elif skip == len(found):
+            self._say(StreamAck(id=self._stream.id, next=window.kept))
             return
         window.take(end, memoryview(items.items).nbytes)
         self._waiting += found[skip:]
         if not self._working:
             self._work(lambda: self._take_all(window))
+
+    def _items_of(self, line: msgspec.Raw) -> tuple[list[Any], str]:
+        """The items, up to the first that isn't of the stream's type, and what is wrong with it ("": nothing)."""
+        try:
+            return self._decoder.decode(line), ""
+        except _BAD_ITEMS as error:
+            complaint = str(error)
+        found: list[Any] = []
+        try:
+            for each in msgspec.json.decode(line, type=list[msgspec.Raw]):
+                found += self._decoder.decode(b"[%b]" % bytes(each))
+        except _BAD_ITEMS as error:
+            complaint = str(error).replace("`$[0]", "`$")
+        return found, complaint
 
     async def _take_all(self, window: ReceiveWindow) -> None:
         while self._waiting and not self.closed:
@@ -753,7 +776,9 @@ class _IncomingStream:
             window.keep(end)
             self._weigh()
             if not self.closed:
-                self._peer.send(StreamAck(id=self._stream.id, next=end))
+                self._say(StreamAck(id=self._stream.id, next=end))
+        if self._wrong is not None and not self.closed:
+            self._refuse(self._wrong)
 
     def close(self) -> None:
         """
@@ -774,7 +799,7 @@ class _IncomingStream:
             self._receivers.leave(self._stream)
 
     def _refuse(self, refusal: StreamRefused) -> None:
-        self._peer.send(msgspec.structs.replace(refusal, opening=self._opening))
+        self._say(msgspec.structs.replace(refusal, opening=self._opening))
         self.close()
 
     def _work(self, work: Callable[[], Awaitable[None]]) -> None:
