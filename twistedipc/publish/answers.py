@@ -21,7 +21,7 @@ HASHES = ("sha512", "sha384", "sha256", "sha1")
 
 _CODE = re.compile(r"npm (?:ERR!|error) code (\S+)")
 _ERROR_LINE = re.compile(r"npm (?:ERR!|error) (?:(?:[A-Z_0-9]+|\d{3}) )*(?P<text>\S.*)")
-_NOTHING_SAID = re.compile(r"code \S+\Z|A complete log of this run|\d{3}\Z")
+_NOTHING_SAID = re.compile(r"(?:code|errno|syscall|type) \S+\Z|A complete log of this run|\d{3}\Z")
 
 # What may be different next time: the registry is busy, or can't be reached.
 _PASSING = re.compile(
