@@ -27,8 +27,9 @@ _ASSETS = frozenset(
     "mp4 webm ogg ogv mp3 wav m4a aac flac vtt glb gltf bin ktx2 hdr".split()
 )
 
-#: What bundlers put between the hash and the extension: ``2.4f2a9c1b.chunk.js``, ``about.md.BvJ3kT9a.lean.js``.
-_BETWEEN = frozenset("min chunk bundle lean iframe module esm js mjs cjs css".split())
+#: What bundlers put between the hash and the extension: ``2.4f2a9c1b.chunk.js``, ``about.md.BvJ3kT9a.lean.js``,
+#: ``p-4f2a9c1b.entry.js``.
+_BETWEEN = frozenset("min chunk bundle lean iframe async entry system module esm js mjs cjs css".split())
 
 #: Folders in which bundlers write nothing but hashed names (or data of one build): Astro, Next.js, Nuxt, SvelteKit.
 _BUNDLERS_FOLDERS = re.compile(r"(?:^|/)(?:_astro|_next/static|_nuxt|_app/immutable)/")
@@ -63,7 +64,7 @@ _ALPHABETS = [
 ]
 
 #: What is never a hash, however odd: numbers in several parts, words alone (capitalised or not), years and dates,
-#: sizes, rates, episodes.
+#: sizes, rates, episodes, times, versions.
 _NEVER = [
     re.compile(r"(?=.*[_-])[0-9_-]+\Z"),
     re.compile(r"[A-Za-z]?[a-z]+\Z"),
@@ -71,10 +72,24 @@ _NEVER = [
     re.compile(r".*[0-9]{2}x[0-9]{2}", re.IGNORECASE),
     re.compile(r".*[0-9](?:kbps|fps|khz|px|dpi|bit)", re.IGNORECASE),
     re.compile(r"s[0-9]{2}e[0-9]{2}", re.IGNORECASE),
+    re.compile(r"[0-9]{1,2}h[0-9]{2}m", re.IGNORECASE),
+    re.compile(r"v?[0-9]+(?:alpha|beta|rc|dev|pre|post|final|preview|canary|next)(?:[0-9]|\Z)", re.IGNORECASE),
 ]
 
-#: Numbers, alone or after one word. Some hashes are like that, but most such names are numbers of something.
-_DOUBTFUL = re.compile(r"(?=.{,15}\Z)[A-Za-z]*[0-9]{3,}\Z")
+#: What a few hashes are like, but most such names are something else.
+_DOUBTFUL = [
+    # Numbers, alone or after one word.
+    re.compile(r"(?=.{,15}\Z)[A-Za-z]*[0-9]{3,}\Z"),
+    # Names of products, licence plates, formulas. esbuild's capitals have no 0, 1, 8 or 9.
+    re.compile(r"(?=.{,15}\Z)(?=.*[A-Z])(?=.*[0189])[0-9A-Z]+\Z"),
+    # ``ipv6addr``: Bun's hashes have no i, l, o or u, and others' of 8 have capitals.
+    re.compile(r"(?=.{8}\Z)(?=.*[ilou])(?=.*[0-9])[0-9a-z]+\Z"),
+    # Hashes of 10 or 12 characters are hexadecimal digits, or of small letters and digits (.NET).
+    re.compile(r"(?=.*[A-Z])(?:.{10}|.{12})\Z"),
+]
+
+#: ``XboxOneX``, ``Html5Doc``: words in a row, perhaps with short numbers. Believed among others of the form only.
+_WORDS = re.compile(r"(?:[A-Z]?[a-z]{2,}|[A-Z]{2,})(?:[0-9]{,2}[A-Z][a-z]{2,})+[0-9A-Z]{,2}\Z")
 
 #: An id, of which the content can change.
 _UUID = re.compile(
@@ -192,10 +207,11 @@ def _dearer(token: str) -> float | None:
     """By how many bits a token is dearer as a name than as a hash; None if it can't be a hash."""
     if len(token) not in _LENGTHS or any(pattern.match(token) for pattern in _NEVER):
         return None
-    if _DOUBTFUL.match(token):
+    if any(pattern.match(token) for pattern in _DOUBTFUL):
         return _IN_DOUBT
     size = next(size for alphabet, size in _ALPHABETS if alphabet.fullmatch(token))
-    return _bits_as_name(token) - len(token) * math.log2(size)
+    bits = _bits_as_name(token) - len(token) * math.log2(size)
+    return min(bits, _ALONE - 1) if _WORDS.match(token) else bits
 
 
 def _bits_as_name(token: str) -> float:
