@@ -9,6 +9,7 @@ If-Unmodified-Since are ignored, as the RFC wants it (13.1.3, 13.1.4), and a dat
 from __future__ import annotations
 
 from twisted.web.http import Request
+from twisted.web.server import NOT_DONE_YET
 from werkzeug.datastructures import ETags
 from werkzeug.http import parse_etags, unquote_etag
 
@@ -27,6 +28,16 @@ def status_of_conditions(request: Request, etag: bytes) -> int | None:
     if known is not None and known.contains_weak(tag):
         return 304 if request.method in (b"GET", b"HEAD") else 412
     return None
+
+
+def send_not_modified(request: Request) -> int:
+    """
+    Answer with 304 and the headers that are set. Twisted would announce a body of no bytes, and a Content-Length here
+    may only be the one that a 200 would have had (RFC 9110, 8.6).
+    """
+    request.setResponseCode(304)
+    request.finish()
+    return NOT_DONE_YET
 
 
 def if_range_holds(request: Request, etag: bytes) -> bool:

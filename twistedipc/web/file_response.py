@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.server import NOT_DONE_YET
 
 from twistedipc.web.channel import BoundedRequest
-from twistedipc.web.conditional import if_range_holds, status_of_conditions
+from twistedipc.web.conditional import if_range_holds, send_not_modified, status_of_conditions
 from twistedipc.web.file_body import FileBody
 from twistedipc.web.media import content_type
 from twistedipc.web.ranges import satisfiable_ranges
@@ -39,8 +39,7 @@ def serve_file(request: BoundedRequest, clock: IReactorTime, file: ServedFile) -
     request.setHeader(b"Cache-Control", file.cache_control.encode())
     status = status_of_conditions(request, file.etag)
     if status == 304:
-        request.setResponseCode(304)
-        return b""
+        return send_not_modified(request)
     if status == 412:
         return plain(request, 412, "This file is another version than the one that the request names.")
     request.setHeader(b"Accept-Ranges", b"bytes")

@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 from twisted.web.resource import Resource
 
 from twistedipc.web.channel import BoundedRequest, send, set_common_headers
-from twistedipc.web.conditional import status_of_conditions
+from twistedipc.web.conditional import send_not_modified, status_of_conditions
 from twistedipc.web.media import content_type
 from twistedipc.web.problems import CONTENT_TYPE, ProblemError, not_found
 
@@ -56,7 +56,7 @@ class Page(Resource):
             send(request, problem.status, problem.body(), CONTENT_TYPE, problem.headers)
             return 1  # NOT_DONE_YET: it is done
 
-    def _render(self, request: BoundedRequest) -> bytes:
+    def _render(self, request: BoundedRequest) -> int | bytes:
         if request.method not in (b"GET", b"HEAD"):
             raise ProblemError(405, "this can only be read", headers={"Allow": "GET, HEAD"})
         name = INDEX if request.path == b"/" else request.path.removeprefix(b"/static/").decode("latin-1")
@@ -73,8 +73,7 @@ class Page(Resource):
         request.setHeader(b"ETag", file.etag)
         status = status_of_conditions(request, file.etag)
         if status == 304:
-            request.setResponseCode(304)
-            return b""
+            return send_not_modified(request)
         if status == 412:
             raise ProblemError(412, "this file is another version than the one that the request names")
         if request.method == b"HEAD":
