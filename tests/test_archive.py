@@ -94,6 +94,8 @@ def test_links_within_are_followed(tmp_path: Path) -> None:
     [
         ("/etc/passwd", "bad is a link that leaves the folder"),
         ("../outside", "bad is a link that leaves the folder"),
+        (".git", "bad is a link into .git"),  # a site showed the repository's address in /bad/config
+        (".git/config", "bad is a link into .git"),
         ("nothing", "bad is a link to nothing"),
         ("bad", "bad is a link that goes round in a circle"),
         (".", "is a link that goes round in a circle"),
@@ -101,7 +103,7 @@ def test_links_within_are_followed(tmp_path: Path) -> None:
 )
 def test_other_links_are_errors(tmp_path: Path, target: str, sentence: str) -> None:
     (tmp_path / "outside").write_text("secret")
-    source = tree(tmp_path / "source", {"file": b"x"})
+    source = tree(tmp_path / "source", {"file": b"x", ".git/config": b"x"})
     (source / "bad").symlink_to(target)
     with pytest.raises(CantPack, match=sentence):
         create(source, tmp_path / "a")

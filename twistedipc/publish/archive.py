@@ -180,6 +180,8 @@ def _follow(link: Path, path: str, root: Path) -> Path:
         raise CantPack(f"{path} is a link that goes round in a circle") from error
     if not real.is_relative_to(root):
         raise CantPack(f"{path} is a link that leaves the folder")
+    if real.relative_to(root).parts[:1] == (".git",):
+        raise CantPack(f"{path} is a link into .git, which git keeps to itself and no release may have")
     return real
 
 
