@@ -112,6 +112,12 @@ def test_the_folder_that_the_build_made(tmp_path: Path, tracked: list[str], buil
                 "public is tracked",
             ],
         ),
+        (
+            ["apps/web/package.json"],
+            ["apps/web/.next/server/app/index.html"],
+            ["apps/web/.next is a server's output; "],
+        ),
+        ([], ["packages/a/dist/server/entry.mjs"], ["packages/a/dist/server is a server's output; "]),
         ([], [".svelte-kit/output/prerendered/pages/index.html"], [".svelte-kit is a server's output; "]),
         ([], [".vercel/output/static/index.html"], [".vercel/output is a server's output; "]),
         ([], [".output/server/index.mjs", ".output/public/a.js"], [".output/server is", ".output/public has no index"]),
@@ -120,7 +126,7 @@ def test_the_folder_that_the_build_made(tmp_path: Path, tracked: list[str], buil
         ([], ["site/index.html", "site/a/index.html"], ['site has an index.html: set output = "site"']),
         ([], ["Dist/index.html"], ['Dist has an index.html: set output = "Dist"']),
         ([], ["apps/a/dist/index.html", "apps/b/dist/index.html"], ["apps/a/dist, apps/b/dist have an index.html"]),
-        ([], ["index.html"], ['the top of the repository has an index.html: set output = "."']),
+        ([], ["index.html"], ['The top of the repository has an index.html: set output = "."']),
         ([], ["dist/Index.html"], ["dist has no index.html at its top, but Index.html."]),
         ([], ["dist/index.html/x"], ["dist/index.html isn't a file."]),
         (
@@ -148,6 +154,16 @@ def test_nothing_at_all(tmp_path: Path) -> None:
     said = Copy(tmp_path, {"index.html": PAGE}).refused(remark="Nothing was built.")
     assert said.startswith("There is no site to release. Nothing was built. The build made none of dist, build, out,")
     assert '("." is the repository itself)' in said
+
+
+def test_one_server_s_output_is_named(tmp_path: Path) -> None:
+    """SvelteKit's build/server was said to be React Router's, after the right advice; packages' own were never seen."""
+    copy = Copy(tmp_path, {}).build(".svelte-kit/x", "build/server/index.js", "node_modules/a/dist/server/x.js")
+    said = copy.refused()
+    assert ".svelte-kit is a server's output" in said
+    assert "react-router" not in said
+    copy = Copy(tmp_path / "2", {}).build("node_modules/a/dist/server/x.js", "1/2/3/.next/x", "src/a")
+    assert "a server's output" not in copy.refused()
 
 
 def test_an_empty_index_is_no_site(tmp_path: Path) -> None:

@@ -22,6 +22,10 @@ from twistedipc.publish.archive import CantPack
 MAX_DEPTH = 5
 MAX_ENTRIES = 50_000
 
+#: How deep the packages of a repository are (``apps/web``), and at how many of them is looked for servers' outputs.
+PACKAGE_DEPTH = 2
+MAX_PACKAGES = 500
+
 #: The most folders that a sentence names.
 _NAMED = 3
 
@@ -134,9 +138,7 @@ def _explained(work: Path, plan: Plan, commit: Commit) -> Iterator[str]:
         yield plan.remark
     found = _found(work, "", commit)
     yield from found
-    for output in SERVER_OUTPUTS:
-        if (work / output.folder).is_dir() and not commit.has([output.folder]):
-            yield f"{output.folder} is a server's output; {output.advice}."
+    yield from _of_servers(work, commit)
     there = [folder for folder in OUTPUTS if os.path.lexists(work / folder)]
     for folder in there:
         yield _why_not_made(work, folder, plan.index, commit)
@@ -147,6 +149,25 @@ def _explained(work: Path, plan: Plan, commit: Commit) -> Iterator[str]:
             f'If the site is elsewhere, set output = "FOLDER" under [build] in {PLAN_FILE} '
             '("." is the repository itself).'
         )
+
+
+def _of_servers(work: Path, commit: Commit) -> Iterator[str]:
+    """A sentence on the first folder that a framework's own server needs, at the top or in a package below it."""
+    above = [""]
+    for _depth in range(PACKAGE_DEPTH + 1):
+        for prefix in above:
+            for output in SERVER_OUTPUTS:
+                folder = prefix + output.folder
+                if (work / folder).is_dir() and not commit.has([folder]):
+                    yield f"{folder} is a server's output; {output.advice}."
+                    return
+        above = [
+            f"{prefix}{entry.name}/"
+            for prefix in above
+            for entry in _entries(work / prefix)
+            if entry.is_dir(follow_symlinks=False) and _is_searched(entry.name) and not entry.name.startswith(".")
+        ]
+        above = sorted(above)[:MAX_PACKAGES]
 
 
 def _why_not_made(work: Path, folder: str, index: str, commit: Commit) -> str:
@@ -187,6 +208,7 @@ def _advice(folders: list[str]) -> list[str]:
     more = f" and {len(tops) - _NAMED} more" if len(tops) > _NAMED else ""
     have = "has" if len(tops) == 1 else "have"
     which = f'"{tops[0]}"' if len(tops) == 1 else f'"{tops[0]}", or another of them,'
+    named = named.replace("the top", "The top", 1) if tops[0] == "." else named
     return [f"{named}{more} {have} an {INDEX}: set output = {which} under [build] in {PLAN_FILE}."]
 
 
