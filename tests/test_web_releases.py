@@ -121,13 +121,13 @@ class Site(TestCase):
         for host in (
             "other.localhost",
             "a.b.localhost",
-            ".localhost",
             "-.localhost",
             "..localhost",
             "SH%4fP.localhost",
         ):
             answer = await self.get("/", host=host)
             assert (answer.status, answer.headers["Content-Type"]) == (404, "text/plain; charset=utf-8"), host
+        assert (await self.get("/", host=".localhost")).status == 421  # no project's host
 
     async def test_nothing_outside_the_release(self) -> None:
         (self.folder / "secret").write_text("secret")
