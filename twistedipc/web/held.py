@@ -1,7 +1,7 @@
 """
 All that a token holds open: one registry, so that nothing outlives its token. ``web`` layer; filled by ``auth``.
 
-Whoever is authenticated gets a `Holding`, and a response that lasts is given it when it takes the connection over
+An authenticated caller gets a `Holding`, and a response that lasts is given it when it takes the connection over
 (`call.Takeover`): a log that is followed, a WebSocket. When the token is revoked, or its parent is, or it expires, or a
 project that it is bound to is deleted, each of its holdings is told, and ends what it holds.
 """

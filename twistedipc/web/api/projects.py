@@ -103,7 +103,7 @@ def _open_road(row: ProjectRow) -> list[str]:
     """A warning if the registry's token would be sent for everybody to read."""
     if not (row.publish.npm and names.open_road(row.publish.registry)):
         return []
-    return [f"{row.publish.registry} isn't https: whoever is on the way can read the npm_token that is sent there"]
+    return [f"{row.publish.registry} isn't https: the npm_token that is sent there can be read by others on its way"]
 
 
 def _difference(old: ProjectRow, new: ProjectRow) -> dict[str, str]:
