@@ -183,11 +183,17 @@ def test_a_restart_of_the_database_ends_no_apiserver(server: PostgreSQL, owners:
     first.watch()
     assert first.lost == ""
     assert not is_free(url)
-    # Its connection alone.
+
+
+def test_one_whose_lock_was_ended_by_itself_ends(server: PostgreSQL, owners: Owners) -> None:
+    """The server runs on, and only the lock's connection is gone: it was taken again, as if nothing had been."""
+    server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    first, engine = owners.start(make_url(server.url))
     server.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
     first.watch()
-    assert first.lost == ""
-    assert not is_free(url)
+    assert first.lost == "PostgreSQL has ended the connection that held this database's lock, and runs on"
+    with pytest.raises(LedgerLost):
+        write(first, engine)
 
 
 def test_who_took_a_lost_lock_has_the_database(server: PostgreSQL, owners: Owners) -> None:

@@ -12,8 +12,8 @@ Two things together:
   transaction that writes looks whether the epoch is still its own. A session's lock alone wouldn't do: its connection
   can be lost without a word, and somebody else can have it meanwhile. The row also says who has the database.
 
-A holder that has lost the lock's connection, because the database was restarted, takes it again if nobody else has had
-it. Otherwise it must end: `Guard.lost` says why.
+A holder whose lock has gone because PostgreSQL was restarted takes it again, if nobody else has had it. In every other
+case it must end: `Guard.lost` says why.
 """
 
 from __future__ import annotations
@@ -124,11 +124,12 @@ class Guard:
         try:
             why = self._lock.why_lost()
             if not why and not self._lock.held():
-                if self._lock.try_lock():
+                if not self._lock.try_lock():
+                    why = self._who_has_it()  # it was got by another one meanwhile
+                else:
+                    why = self._lock.why_lost()
                     with self._engine.connect() as connection, connection.begin():
                         self.check(connection)
-                else:
-                    why = self._who_has_it()  # it was got by another one meanwhile
         except LedgerLost as error:
             why = str(error)
         except (DBAPIError, LedgerUnavailable):
@@ -255,6 +256,8 @@ class _SessionLock:
         engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT", connect_args=options)
         self._engine = engine
         self._connection: Connection | None = None
+        self._server = ""  # since when the server runs that gave us the lock
+        self._lost = ""
 
     def try_lock(self) -> bool:
         connection: Connection | None = self._engine.connect()
@@ -266,16 +269,21 @@ class _SessionLock:
             connection.exec_driver_sql(f"SET tcp_user_timeout = {1000 * _KEEPALIVE}")
             schema = connection.exec_driver_sql("SELECT current_schema()").scalar()
             number = int.from_bytes(hashlib.sha256(f"{_LOCK}{schema}".encode()).digest()[:8], "big", signed=True)
-            if connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar():
-                self._connection, connection = connection, None
-                return True
-            return False
+            if not connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({number})").scalar():
+                return False
+            server = str(connection.exec_driver_sql("SELECT pg_postmaster_start_time()").scalar())
+            if server == self._server:
+                # A server that was restarted has ended everybody's connections; this one has ended ours.
+                self._lost = "PostgreSQL has ended the connection that held this database's lock, and runs on"
+            self._server = server
+            self._connection, connection = connection, None
+            return True
         finally:
             if connection is not None:
                 connection.close()
 
     def why_lost(self) -> str:
-        return ""  # nobody is out of its reach for good, as long as there is a database
+        return self._lost
 
     def held(self) -> bool:
         connection = self._connection
