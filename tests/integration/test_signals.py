@@ -97,3 +97,19 @@ def test_a_terminal_that_is_closed_ends_nothing(tmp_path: Path, name: str) -> No
         finally:
             process.terminate()
             process.wait(60)
+
+
+@pytest.mark.parametrize("name", ["apiserver", "buildipc"])
+def test_a_start_is_not_ended_either(tmp_path: Path, name: str) -> None:
+    """While the service's modules were imported, a second or more, a SIGHUP ended the process."""
+    (tmp_path / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGHUP)\nOptions = str\n")
+    script = (
+        f"from twisted.plugins.twistedipc_plugins import {name} as it\n"
+        "it.module = 'slow'\n"
+        "print('goes on', it.options())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "goes on \n"), done.stderr
