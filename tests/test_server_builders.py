@@ -1368,6 +1368,7 @@ class Publishing(LinkCase):
         assert live is not None
         self.assertEqual((True, 3), (lifted, live.id))
         self.assertEqual("mended", self.page())
+        self.assertEqual("", self.apiserver.row(offer.attempt).reason, "it waits no longer")
         again = self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.resume("hello", by=BOB)))
         self.assertEqual((False, None), again)
         with self.ledger.engine.connect() as connection:
@@ -1376,6 +1377,25 @@ class Publishing(LinkCase):
             [("ada", "release.activate", '{"release":"1"}'), ("bob", "release.resume", '{"release":"3"}')],
             [tuple(line) for line in lines],
         )
+
+    def test_what_has_waited_says_what_became_of_it(self) -> None:
+        """A build's reason went on saying that its release waits, also when a newer one had gone live in its place."""
+        builder, first, second = self.two_at_once()
+        self.ends(builder, first, "good", 20)
+        self.ends(builder, second, "bad", 10)
+        releasing = self.apiserver.releasing
+        self.successResultOf(Deferred.fromCoroutine(releasing.activate("hello", 1, by=ADA, any_ref=False)))
+        offers = []
+        for text in ("passed over", "live"):
+            self.ledger.queue()
+            self.apiserver.dispatch.wake()
+            offers.append(self.offered(builder))
+            builder.run(offers[-1])
+            self.ends(builder, offers[-1], text, 0)
+        self.successResultOf(Deferred.fromCoroutine(releasing.activate("hello", 4, by=ADA, any_ref=False)))
+        older, newer = (self.apiserver.row(offer.attempt).reason for offer in offers)
+        self.assertIn("release 4 of build 4 is newer", older)
+        self.assertEqual("", newer)
 
     def test_what_waits_without_its_files_is_passed_over(self) -> None:
         builder, first, second = self.two_at_once()
@@ -1393,6 +1413,7 @@ class Publishing(LinkCase):
         self.apiserver.release_store.remove_old("hello", {1, 2, 3})
         self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.resume("hello", by=BOB)))
         self.assertEqual("mended", self.page())
+        self.assertNotIn("it waits", self.apiserver.row(offer.attempt).reason)
         self.flushLoggedErrors()
 
     def test_a_cancellation_and_its_line_in_the_audit_are_both_there_or_neither(self) -> None:

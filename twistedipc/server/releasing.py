@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from twistedipc.builds.attempt import ArtifactFile, Result
 from twistedipc.builds.crashpoints import CrashPoint, crash_point
-from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState
+from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.publish.archive import BadArchive
 from twistedipc.publish.releases import NotUnpacked, ReleaseStore
 from twistedipc.server.boundaries import InThread
@@ -281,18 +281,16 @@ def _finish(
         reruns.rerun(connection, finished, now)
     if finished is None or release is None or not ended_now:
         return finished
+    waiting = releases.waiting(connection, row.project)
     settled = releases.settle(connection, row.project, release.id, now)
-    about = standing(connection, row.project)
-    if settled.state is not ReleaseState.LIVE and about is not None:
-        # Of the time of the end. What holds now is `Standing.why_not_live`, computed whenever it is shown.
-        reason = f"release {settled.id} didn't go live: {about.why_not_live(settled, now)}"
-        attempts.note_release(connection, row.name, reason)
+    _note(connection, [settled, *waiting], now)
     return attempts.get(connection, row.name)
 
 
 def _activate(connection: Connection, project: str, release: int, now: int, by: Actor, any_ref: bool) -> ReleaseRow:
+    waiting = releases.waiting(connection, project)
     row = releases.activate(connection, project, release, now, who=by.who, any_ref=any_ref)
-    attempts.note_release(connection, row.attempt, "")
+    _note(connection, [row, *waiting], now)
     _record(connection, "release.activate", project, row, by, now)
     return row
 
@@ -300,12 +298,22 @@ def _activate(connection: Connection, project: str, release: int, now: int, by: 
 def _resume(
     connection: Connection, project: str, now: int, gone: frozenset[int], by: Actor
 ) -> tuple[bool, ReleaseRow | None]:
+    waiting = releases.waiting(connection, project)
     hold, row = releases.resume(connection, project, now, gone)
-    if row is not None:
-        attempts.note_release(connection, row.attempt, "")
+    _note(connection, waiting, now)
     if hold is not None:
         _record(connection, "release.resume", project, row, by, now)
     return hold is not None, row
+
+
+def _note(connection: Connection, changed: list[ReleaseRow], now: int) -> None:
+    """Have the builds of these releases say why theirs didn't go live, as it is now; nothing, once it has."""
+    for each in changed:
+        about, release = standing(connection, each.project), releases.get(connection, each.project, each.id)
+        if about is not None and release is not None:
+            why = about.why_not_live(release, now)
+            said = f"release {release.id} didn't go live: {why}" if why else ""
+            attempts.note_release(connection, release.attempt, said)
 
 
 def _record(connection: Connection, action: str, project: str, row: ReleaseRow | None, by: Actor, now: int) -> None:

@@ -43,7 +43,7 @@ class Standing(msgspec.Struct, frozen=True):
             )
         hold = self.project.hold
         if hold is None:
-            return f"its ref wasn't the project's own when its build ended; {make_live}"
+            return f"it could not go live by itself when its build ended; {make_live}"
         return (
             f"it waits: {hold.who} rolled {release.project} back to release {hold.release}; "
             f"`twistedipc release resume {release.project}` makes the newest one that waits live"
