@@ -374,7 +374,7 @@ def from_raw(raw: msgspec.Raw) -> Any:
 
 
 def unsendable(error: Exception, value: Any = None) -> LocalProtocolError:
-    """What encoding ``value``, or a check of what came of it, has raised, as the error of whoever wanted to send it."""
+    """What encoding ``value``, or a check of what came of it, has raised, as an error for its author."""
     if isinstance(error, LocalProtocolError):
         return error
     if isinstance(error, msgspec.ValidationError):
