@@ -201,6 +201,11 @@ def test_words_are_no_hashes_among_others_either() -> None:
     assert [word for word in words if is_hashed(f"assets/team-{word}.jpg", forms)] == []
 
 
+def test_the_example_of_the_docs() -> None:
+    assert not is_hashed("assets/index-DiwrgTda.js")
+    assert is_hashed("assets/index-DiwrgTda.js", frozenset({Form("-", 8)}))
+
+
 def test_forms_are_of_at_least_two_names() -> None:
     assert forms_among(["a-BvJ3kT9a.js", "b.js", "c.4f2a9c1b.css"]) == frozenset()
     assert forms_among(["a-BvJ3kT9a.js", "b-4f2a9c1b.css"]) == {Form("-", 8)}

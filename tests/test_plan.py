@@ -210,6 +210,7 @@ BUILDS = '"scripts": {"build": "vite build"}'
         ('"packageManager": "yarn@1.22.22"', {"yarn.lock"}, ["npx -y yarn@1.22.22 install --frozen-lockfile"]),
         ('"packageManager": "yarn@4.5.0"', {"yarn.lock"}, ["npx -y @yarnpkg/cli-dist@4.5.0 install --immutable"]),
         ('"packageManager": "yarn@https://example.org/y.tgz"', set(), ["npx -y yarn@1 install"]),
+        ('"packageManager": "@pnpm/exe@9.1.0"', set(), ['names "@pnpm/exe"', "what @pnpm/exe locks"]),
         ('"packageManager": "bun"', set(), ['names "bun"']),
         ('"packageManager": "vlt@1.0.0"', {"package-lock.json"}, ['names "vlt"', "Set build.steps"]),
         (

@@ -98,7 +98,9 @@ class PackageJson(msgspec.Struct, rename="camel"):
         found: list[tuple[str, str, str]] = []
         manager = _decoded(self.package_manager)
         if isinstance(manager, str) and manager.strip():
-            name, _, version = manager.strip().partition("@")
+            said = manager.strip()
+            at = said.find("@", 1)  # the first is a scope's
+            name, version = (said[:at], said[at + 1 :]) if at > 0 else (said, "")
             found.append(("packageManager", name, version.partition("+")[0]))
         engines = _decoded(self.dev_engines)
         wanted = engines.get("packageManager") if isinstance(engines, dict) else None

@@ -69,17 +69,19 @@ def _left_out(work: Path, commit: Commit) -> frozenset[str]:
 
 def _check(output: Path, name: str, manifest: Manifest) -> None:
     """Raise `CantPack` if what was packed can't be what its authors want to release."""
+    shown = "the repository" if name == "." else f"the output folder {name}"
     if not manifest.files:
-        raise CantPack(f"the output folder {name} is empty")
+        raise CantPack(f"{shown} is empty")
     if not manifest.size:
-        raise CantPack(f"the output folder {name} has only empty files in it")
+        raise CantPack(f"{shown} has only empty files in it")
     small = (file.path for file in manifest.files if file.size < MAX_POINTER)
     pointers = [path for path in small if is_pointer((output / path).read_bytes())]
     if pointers:
         named = ", ".join(pointers[:3]) + (f" and {len(pointers) - 3} more" if len(pointers) > 3 else "")
         raise CantPack(
-            f"{name} has Git LFS pointers in the place of files: {named}. Fetch the files before the build, "
+            f"{shown} has Git LFS pointers in the place of files: {named}. Fetch the files before the build, "
             'for example by a first step "git lfs pull" in build.steps (the builder needs git-lfs)'
+            + (', and set output = "."' if name == "." else "")
         )
 
 
