@@ -239,7 +239,9 @@ def test_the_address_of_a_release(tmp_path: Path, url: str, expected: str) -> No
         ('listen = "tcp:9000:interface=127.0.0.2"', ["http://127.0.0.2:9000/shop/"]),
         ('listen = "tcp:9000:127.0.0.2"', ["http://127.0.0.2:9000/shop/"]),
         ('listen = ["tcp:9000:interface=127.0.0.2"]', ["http://127.0.0.2:9000/shop/"]),
-        ('listen = "tcp:9000"', ["http://shop.localhost:9000/"]),
+        # It is there, too, and where names below localhost don't resolve it is the only address: so it is said.
+        ('listen = "tcp:9000"', ["http://shop.localhost:9000/", "http://127.0.0.2:9000/shop/"]),
+        ('listen = "tcp:9000"\ndomain = "pages.example.org"', ["http://shop.pages.example.org:9000/"]),
         (
             'listen = ["tcp:9001:interface=10.1.2.3", "tcp:9000:interface=127.0.0.1"]',
             ["http://shop.localhost:9000/", "http://10.1.2.3:9001/shop/"],

@@ -43,7 +43,8 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MAX_SOCKET_PATH = 107
 
 #: Where releases are by default: at their names below localhost, and by path on an address that the API hasn't.
-RELEASES_LISTEN = ("tcp:8081:interface=127.0.0.1", "tcp:8081:interface=127.0.0.2")
+SPARE = "127.0.0.2"
+RELEASES_LISTEN = ("tcp:8081:interface=127.0.0.1", f"tcp:8081:interface={SPARE}")
 
 Positive = Annotated[float, Meta(gt=0, le=86400)]
 
@@ -190,6 +191,8 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
                     by_path.append(f"{scheme}://{host}{suffix}/{{project}}")
             else:
                 names_first.append(f"{scheme}://{{project}}.{domain}{suffix}")
+                if f".{domain}".endswith(".localhost") and not interface_of(endpoint) and hosts.has_paths(SPARE):
+                    by_path.append(f"{scheme}://{SPARE}{suffix}/{{project}}")
         if not names_first and not by_path:
             scheme, _, port = _address(self.releases.endpoints[0])
             names_first.append(f"{scheme}://{{project}}.{domain}{_port_suffix(scheme, port)}")
