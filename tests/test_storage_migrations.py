@@ -16,8 +16,8 @@ from twistedipc.builds.logs import Annotation, Lines, Progress, Record, StepEnde
 from twistedipc.storage import attempts, builds, logs, projects
 from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.migrations import upgrade
-from twistedipc.storage.migrations.versions.r0003_newest import down_revision as BEFORE_0003
-from twistedipc.storage.migrations.versions.r0005_bound_secrets import down_revision as BEFORE_0005
+from twistedipc.storage.migrations.versions.r0003_bound_secrets import down_revision as BEFORE_0003
+from twistedipc.storage.migrations.versions.r0004_newest import down_revision as BEFORE_0004
 from twistedipc.storage.rows import SaidRow
 from twistedipc.storage.tables import metadata
 
@@ -78,8 +78,8 @@ def test_what_builds_have_said_is_read_from_their_logs(tmp_path: Path) -> None:
                 logs.append(connection, [ChunkItem(attempt=attempt, first=number, count=1, data=data)])
         connection.execute(text("DROP TABLE said"))
         _without_what_came_later(connection)
+        _without_columns_of_0004(connection)
         _without_columns_of_0003(connection)
-        _without_columns_of_0005(connection)
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         upgrade(connection)
         said = {
@@ -93,7 +93,7 @@ def test_what_builds_have_said_is_read_from_their_logs(tmp_path: Path) -> None:
         assert connection.execute(text("SELECT count(*) FROM said")).scalar_one() == 2
 
 
-def _without_columns_of_0005(connection: Connection) -> None:
+def _without_columns_of_0003(connection: Connection) -> None:
     for table, column in (("secrets", "bound_to"), ("attempts", "target"), ("audit", "address")):
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
 
@@ -103,10 +103,10 @@ def test_secrets_that_there_are_stay_good_for_what_their_projects_say(tmp_path: 
         add_project(connection)
         projects.set_secret(connection, "shop", "npm_token", b"sealed", NOW)
         _without_what_came_later(connection)
+        _without_columns_of_0004(connection)
         _without_columns_of_0003(connection)
-        _without_columns_of_0005(connection)
         before = connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar_one()
-        connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": BEFORE_0005})
+        connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": BEFORE_0003})
         upgrade(connection)
         assert connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar_one() == before
         assert projects.sealed_secret(connection, "shop", "npm_token") == b"sealed"
@@ -128,8 +128,8 @@ def test_when_refs_were_resolved_is_filled_in(tmp_path: Path) -> None:
             result = Result(outcome="failed", lines=0, sha256="", started=NOW, ended=NOW, commit=commit)
             assert attempts.finish(connection, name, name, result, True, NOW + 99)
         _without_what_came_later(connection)
-        _without_columns_of_0003(connection)
-        connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": BEFORE_0003})
+        _without_columns_of_0004(connection)
+        connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": BEFORE_0004})
         upgrade(connection)
         found = {row.name: row.resolved for build in (1, 2, 3) for row in builds.attempts(connection, build)}
         assert found == {"1-1": NOW + 11, "1-2": NOW + 11, "2-1": NOW + 21, "3-1": None}
@@ -140,7 +140,7 @@ def test_when_refs_were_resolved_is_filled_in(tmp_path: Path) -> None:
         assert build_row.live is False
 
 
-def _without_columns_of_0003(connection: Connection) -> None:
+def _without_columns_of_0004(connection: Connection) -> None:
     for column in ("projects.hold", "builds.live", "attempts.resolved", "attempts.live"):
         table, _, name = column.partition(".")
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {name}"))

@@ -140,7 +140,7 @@ attempts = Table(
     Column("sha256", Text, nullable=False, comment="from the end on: builds.logs.LogDigest of the log; empty: unknown"),
     Column("complete", Boolean, nullable=False, comment="the log was verified against lines and sha256"),
     Column("published", Text, nullable=False, comment="JSON: list of builds.attempt.Published"),
-    Column("target", Text, comment="projects.target_of what it was offered with; null: not offered, or before r0005"),
+    Column("target", Text, comment="projects.target_of what it was offered with; null: not offered, or before r0003"),
     Index(None, "state", "created", "build_id"),
     Index(None, "builder", "state"),
 )

@@ -1,7 +1,7 @@
 """
 Permits to publish: what each attempt was offered to publish, and what it got a permit for.
 
-Revision 0004. What is under way already was offered what its project publishes.
+Revision 0007. What is under way already was offered what its project publishes.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import msgspec
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0004"
-down_revision = "0006b"
+revision = "0007"
+down_revision = "0006"
 
 
 class _Publish(msgspec.Struct):

@@ -1,7 +1,7 @@
 """
 What becomes of a project's builds whose builder is gone for good.
 
-Revision 0006b.
+Revision 0006.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0006b"
-down_revision = "0006"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade() -> None:

@@ -2,7 +2,7 @@
 What decides which release is live: when each attempt's ref led to its commit, which builds may go live though they
 are of another ref, and whether a project's releases are held.
 
-Revision 0003.
+Revision 0004.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0005"
+revision = "0004"
+down_revision = "0003"
 
 #: Of the attempts that there are, the time is known only to have been after this: the first attempt that had this
 #: commit resolved the ref, and later ones repeat it.

@@ -1,7 +1,7 @@
 """
 Secrets are bound to where they may go, attempts know what they were offered with, and the audit has addresses.
 
-The secrets that there are were set for what their projects say now. Revision 0005.
+The secrets that there are were set for what their projects say now. Revision 0003.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from twistedipc.builds.attempt import Publish
 from twistedipc.storage.columns import from_json
 from twistedipc.storage.projects import target_of
 
-revision = "0005"
+revision = "0003"
 down_revision = "0002"
 
 
@@ -30,7 +30,7 @@ def upgrade() -> None:
         sa.Column(
             "target",
             sa.Text(),
-            comment="projects.target_of what it was offered with; null: not offered, or before r0005",
+            comment="projects.target_of what it was offered with; null: not offered, or before r0003",
         ),
     )
     op.add_column(
