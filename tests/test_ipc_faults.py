@@ -303,7 +303,7 @@ class Order(World):
                     late = pair.remote.call(Ask(str(number)), timeout=0.5)
                     pair.advance(1.0)
                     self.failureResultOf(late, CallTimedOut)
-        # Who has waited for the link speaks after what was said before.
+        # A caller that waits for the link speaks after what was said before.
         pair.remote.linked().addCallback(lambda _: pair.remote.send(Note("last")))
         pair.link()
         pair.pump()

@@ -362,7 +362,7 @@ def test_what_was_taken_and_does_not_show(world: World) -> None:
 
 
 def test_a_registry_whose_answers_can_not_be_read(world: World) -> None:
-    """It takes uploads, and answers whoever reads by a page for signing in: nobody can install what is there."""
+    """It takes uploads, and answers every GET with a page for signing in: nobody can install what is there."""
     page = Ran(1, "", "npm error code FETCH_ERROR\nnpm error errno FETCH_ERROR\nnpm error invalid json response")
     world.registry.views = [failed("E404"), Ran(0, "{}"), page]
     assert "can't be asked whether x@1.1.0 is there: npm says (FETCH_ERROR): invalid json" in world.publish()

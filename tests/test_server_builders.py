@@ -403,7 +403,7 @@ class BuilderLinks(LinkCase):
         self.assertEqual([2, 4, 8, 16, 32, 64], [after - before for before, after in itertools.pairwise(asked)])
 
     def test_a_builder_that_was_started_again_is_asked_at_once(self) -> None:
-        """Whoever mends it doesn't wait for the end of a pause."""
+        """The operator who mends it doesn't wait for the end of a pause."""
         other = Builder(self.apiserver, "other")
         other.sync(slots=1)
         self.ledger.queue()

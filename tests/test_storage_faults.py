@@ -1,4 +1,4 @@
-"""No error of a driver's gets through the ledger: each becomes what it means to whoever asked."""
+"""No error of a driver's gets through the ledger: each becomes what it means to the caller."""
 
 from __future__ import annotations
 

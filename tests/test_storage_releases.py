@@ -214,7 +214,7 @@ def test_another_ref_goes_live_when_it_was_asked_for_so(ledger: Connection) -> N
 
 
 def test_who_may_make_a_release_of_another_ref_live(ledger: Connection) -> None:
-    """Else whoever may build could build a branch and make it live by hand."""
+    """Else a token that may build could build a branch and make it live by hand."""
     built(ledger, 10)
     other = built(ledger, 20, "feature")
     with pytest.raises(NotOwnRef, match="scope admin"):

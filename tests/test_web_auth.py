@@ -78,7 +78,7 @@ class Kinds(Signed):
         session = await self.cookie()
         name, _, secret = session.partition("=")
         assert await self.status(session) == 200
-        assert await self.status(token=secret) == 401, "whoever finds a cookie has no token for the command"
+        assert await self.status(token=secret) == 401, "a cookie that is found is no token for the command"
         assert await self.status(f"{name}={self.admin}") == 401
         assert await self.status(session) == 200, "what was bad as a token is still good as a session"
         assert (await self.sign_in(secret)).status == 401
@@ -225,7 +225,7 @@ class Hosted(Signed):
 
 class Projects(Signed):
     async def test_variables_are_for_admins_to_see(self) -> None:
-        """Whoever could look at a build could read the project's passwords."""
+        """Every token that could look at a build could read the project's passwords."""
         await self.project(environment={"DB_PASSWORD": "s3cret"})
         for scope in ("read", "build"):
             token = await self.token(scope, scope)

@@ -40,13 +40,13 @@ def test_a_log_file_that_was_moved_away_is_opened_anew(tmp_path: Path) -> None:
             moved = file.rename(file.with_suffix(".1"))
             size = moved.stat().st_size
             os.kill(service.pid, signal.SIGHUP)
-            said(file, f"opened {file} anew")
+            said(file, f"reopened {file}")
             assert moved.stat().st_size == size
             # A folder that can't be written any more costs no line.
             old = file.rename(file.with_suffix(".2"))
             file.mkdir()
             os.kill(service.pid, signal.SIGHUP)
-            said(old, "can't be opened anew")
+            said(old, "can't be reopened")
             assert service.exited() is None
         platform.linked()
 

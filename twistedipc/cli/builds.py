@@ -227,7 +227,7 @@ def show_log(client: Client, build_id: int, attempt: int, after: int, *, live: b
 
 
 def _say_if_not_live(client: Client, build_id: int, attempt: int) -> None:
-    """A build that succeeded may have made a release that isn't live: whoever has waited for it wants to know."""
+    """A build that succeeded may have made a release that isn't live: the person who waited for it wants to know."""
     try:
         found = client.get(path("builds", build_id)).decode(schemas.BuildDetail)
     except Failure:

@@ -148,7 +148,13 @@ def show(client: Client, name: str, as_json: bool) -> None:
 @click.option("--npm/--no-npm", default=None, help="Whether to publish the npm package.")
 @click.option("--static/--no-static", default=None, help="Whether to make a static release.")
 @click.option("--registry", metavar="ADDRESS", help='The npm registry; "" for the one npm is set up for.')
-@click.option("--package", "packages", multiple=True, metavar="NAME", help=_PACKAGE_HELP + ' All anew; "" for none.')
+@click.option(
+    "--package",
+    "packages",
+    multiple=True,
+    metavar="NAME",
+    help=_PACKAGE_HELP + ' Replaces all that are set; "" for none.',
+)
 @click.option("--timeout", type=float, help="Seconds for a whole attempt.")
 @click.option("--idle-timeout", type=float, help="Seconds without output.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="All variables anew; may be repeated.")

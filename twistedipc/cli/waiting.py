@@ -58,7 +58,7 @@ class WaitingNotes:
             try:
                 found = self._client.get(path("builds", self._build)).decode(BuildDetail)
             except Failure:
-                continue  # whoever reads the log says so
+                continue  # the log's reader says so
             if found.state in TERMINAL:
                 return
             text = "" if found.waiting is None else found.waiting.text

@@ -58,7 +58,7 @@ class Said:
         self.calls = 0
         self._clock = clock
         self._row: dict[_Message | _Call, None] = {}
-        self._to: Peer | None = None  # to whom all is being said just now
+        self._to: Peer | None = None  # the peer that is being told everything just now
 
     def send(self, message: msgspec.Struct, size: int) -> None:
         """A message of ``size`` bytes waits."""

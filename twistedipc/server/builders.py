@@ -241,7 +241,7 @@ class Builders:
         """
         Void an offer, for a ``reason`` that people are to know, unless it was accepted or, when the ledger can take it,
         is ``still`` wanted no more; whether it was voided. For `launch` or a workflow: it must be announced even if
-        whoever found it is gone by then.
+        the link that found it is gone by then.
         """
         ledger, now = self._with.ledger, self._with.now
         back = await self.insist(

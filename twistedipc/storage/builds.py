@@ -163,7 +163,7 @@ def retry(connection: Connection, build: int, requested_by: str, now: int, *, li
     Queue another attempt, of the commit that the newest one had found (else of the ref). Raises `NotFound`, and
     `NotPossible` while the newest goes on.
 
-    :param live: whoever asks may have a release of another ref go live: the attempt may, if its build may.
+    :param live: the caller may have a release of another ref go live: then the attempt may, if its build may.
     """
     row = _existing(connection, build)
     if row.state not in TERMINAL:

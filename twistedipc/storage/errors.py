@@ -27,7 +27,7 @@ class LedgerConflict(Exception):
 
 class LedgerFault(Exception):
     """
-    The database can't do what it was asked: a mistake of this program, and no fault of whoever asked. Nothing of it was
+    The database can't do what it was asked: a mistake of this program, and no fault of the caller's. Nothing of it was
     done, and trying again won't help.
     """
 

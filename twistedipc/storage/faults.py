@@ -1,5 +1,5 @@
 """
-What a database's error means to whoever asked. Private to ``storage``: used by ``ledger`` for everything that its
+What a database's error means to the caller. Private to ``storage``: used by ``ledger`` for everything that its
 queries raise, so that no error of SQLAlchemy's or of a driver's gets any further.
 
 - `LedgerUnavailable`, `LedgerUnusable`: the database can't do it now, or not before somebody has mended it.

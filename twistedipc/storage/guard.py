@@ -37,7 +37,8 @@ from twistedipc.builds.attempt import PASSING_ERRORS
 from twistedipc.storage.errors import LedgerLost, LedgerTaken, LedgerUnavailable, LedgerUnusable
 from twistedipc.storage.tables import owner
 
-#: Seconds for which the lock is tried to be got: whoever is just ending, or asks whether it is free, has it no longer.
+#: Seconds for which to try to get the lock: a process that is just ending, or that asks whether it is free, has it no
+#: longer than that.
 PATIENCE = 3.0
 PAUSE = 0.1
 

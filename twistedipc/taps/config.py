@@ -52,7 +52,7 @@ Positive = Annotated[float, Meta(gt=0, le=86400)]
 class Size:
     """
     A number of bytes; in a file also a string with a unit. Not a subclass of `int`, which would be taken for one
-    everywhere and which the encoder of JSON refuses: whoever wants the number takes ``bytes``.
+    everywhere and which the encoder of JSON refuses: code that wants the number takes ``bytes``.
     """
 
     def __init__(self, bytes: int) -> None:

@@ -42,13 +42,13 @@ class Hangups(Service):
     def _reopen(self) -> None:
         for file in self._files:
             try:
-                # What can't be opened anew goes on being written where it is now.
+                # A file that can't be reopened goes on being written where it is now.
                 with open(file.path, "ab"):
                     pass
                 file.reopen()
             except OSError as error:
-                self._log.error("the log file {path} can't be opened anew: {error}", path=file.path, error=error)
+                self._log.error("the log file {path} can't be reopened: {error}", path=file.path, error=error)
             else:
-                self._log.info("SIGHUP: opened {path} anew", path=file.path)
+                self._log.info("SIGHUP: reopened {path}", path=file.path)
         if not self._files:
-            self._log.info("SIGHUP: there is no log file to be opened anew; the service goes on")
+            self._log.info("SIGHUP: there is no log file to reopen; the service goes on")

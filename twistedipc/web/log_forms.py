@@ -30,7 +30,7 @@ from twistedipc.web.schemas import Alive, Closed, End
 
 _ALIVE: Final = encoder.encode(Alive()) + b"\n"
 
-#: Said to whom a token is no good any more, as a WebSocket's close code and here.
+#: Said to a client whose token is no good any more, as a WebSocket's close code and here.
 UNAUTHORISED = 4401
 
 _decoder: msgspec.json.Decoder[Batch | End] = msgspec.json.Decoder(Batch | End)

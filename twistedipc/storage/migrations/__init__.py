@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 
 from twistedipc.storage.errors import SchemaTooNew
 
-#: Of PostgreSQL's advisory locks, which are numbers that programs agree upon: whoever holds this one migrates.
+#: Of PostgreSQL's advisory locks, which are numbers that programs agree upon: the process that holds this one migrates.
 _MIGRATING = 0x7477697374656469
 
 #: Milliseconds for another program to make its changes to the schema.

@@ -14,7 +14,7 @@ down_revision = "0005"
 
 
 def upgrade() -> None:
-    """Add the column; whoever doesn't say has what was before: they stay lost."""
+    """Add the column. Projects that don't set it keep what was before: their builds stay lost."""
     op.add_column(
         "projects", sa.Column("on_lost", sa.Text(), comment='of a lost attempt: "rerun" it; null or "lost": do not')
     )
