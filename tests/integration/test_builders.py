@@ -19,7 +19,7 @@ from twistedipc.taps.config import ApiserverConfig, BuilderConfig
 SHORT = {
     ".twistedipc.toml": """
         [build]
-        steps = [{name = "write", run = "mkdir -p dist && echo $GREETING > dist/index.html"}]
+        steps = [{name = "write", run = "mkdir -p dist && echo hello $GREETING > dist/index.html"}]
         output = "dist"
     """
 }
