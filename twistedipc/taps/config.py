@@ -23,18 +23,19 @@ import shutil
 import socket
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
 from twistedipc.builds import names
 from twistedipc.server.rounds import DEFAULT_SHARE
 from twistedipc.web.clients import Proxies
 from twistedipc.web.hosts import LOOPBACK, Hosts, host_of
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 #: PATH of the steps where the configuration gives none, after the folder in which Node was found.
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -143,6 +144,8 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
     @property
     def database_url(self) -> URL:
         """The ledger's address: the one configured, else SQLite in the data folder."""
+        from sqlalchemy import URL, make_url  # not above, since builders read this module too, and have no database
+
         if self.database.url:
             return make_url(self.database.url)
         # Made from its parts: in the text of an address, a path's "%" and "?" would mean something.
@@ -543,6 +546,9 @@ def _check_apart(config: ApiserverConfig) -> None:
 
 def _check_database(url: str) -> None:
     """An empty string, or an address of a kind of database that the ledger works with."""
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
     if not url:
         return
     try:
