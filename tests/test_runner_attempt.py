@@ -402,22 +402,26 @@ def test_what_is_hidden_is_hidden_in_all_that_leaves_the_runner(tmp_path: Path) 
     value = "q7Rk-41xZ&9"
     repository(
         tmp_path / "source",
-        {"say.py": SAY, ".twistedipc.toml": toml(f"{sys.executable} say.py", f"mkdir dist; ln -s /no 'dist/{value}'")},
+        {
+            "say.py": SAY,
+            ".twistedipc.toml": toml(
+                f"{sys.executable} say.py", f"mkdir dist; echo hi > dist/index.html; ln -s /no 'dist/{value}'"
+            ),
+        },
         message=f"use {value}",
     )
-    one = Attempt(tmp_path, tmp_path / "source")
+    one = Attempt(tmp_path, tmp_path / "source", publish=Publish(static=True))
     result = one.run()
     assert result.outcome == "failed"
     assert "***" in result.reason
     assert result.subject == "use ***"
-    assert result.steps[2].command == "mkdir dist; ln -s /no 'dist/***'"
+    command = "mkdir dist; echo hi > dist/index.html; ln -s /no 'dist/***'"
+    assert result.steps[2].command == command
     for name in ("result.json", "runner.err"):
         assert value not in (one.folder / name).read_text()
     told = [record for batch in one.batches() for record in batch.lines][-6:]
     assert value not in str(told)
-    assert StepStarted(2, "s1", "mkdir dist; ln -s /no 'dist/***'") in [
-        record for batch in one.batches() for record in batch.lines
-    ]
+    assert StepStarted(2, "s1", command) in [record for batch in one.batches() for record in batch.lines]
 
 
 def test_what_is_hidden_is_hidden_in_a_runner_s_last_words(tmp_path: Path) -> None:

@@ -77,7 +77,9 @@ def check_there_and_back(base: Path, path: str) -> None:
     assert (answer.status, answer.body) == (200, content)
 
 
-_segment = st.text(min_size=1, max_size=12).filter(lambda name: "/" not in name and "\0" not in name)
+_segment = st.text(min_size=1, max_size=12).filter(
+    lambda name: "/" not in name and "\0" not in name and name not in (".", "..")
+)
 
 
 @given(st.lists(_segment, min_size=1, max_size=3))
