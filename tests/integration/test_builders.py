@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -59,8 +60,9 @@ def test_a_broken_builder_keeps_no_build_from_the_one_that_works(
             builds = [platform.build("short", publish=False) for _ in range(6)]
 
             def said() -> str:
-                texts = [platform.api("GET", f"/api/v1/builds/{build}") for build in builds]
-                return next((each["reason"] for each in texts if "broken" in each["reason"]), "")
+                # The reason stands in the build only until another builder takes it: the log keeps it.
+                found = re.search(r"builder broken (declined|didn't answer) .*", platform.apiserver.text())
+                return found[0] if found else ""
 
             reason = wait_for("somebody sees who is at fault", said, 20)
             wait_for(
@@ -72,10 +74,10 @@ def test_a_broken_builder_keeps_no_build_from_the_one_that_works(
         finally:
             broken.kill()
         if breaks is decline_everything:
-            assert reason.startswith("builder broken declined it: the builder can't write the attempt down:"), reason
+            assert "-1: the builder can't write the attempt down:" in reason
             assert "Not a directory" in reason
         else:
-            assert reason == "builder broken didn't answer the offer within 10 s"
+            assert reason.startswith("builder broken didn't answer the offer within 10 s: ")
 
 
 def test_a_queued_build_says_why_it_waits(tmp_path: Path) -> None:
