@@ -4,8 +4,9 @@ The checkout step: ``python -m twistedipc.runner.checkout FOLDER``, started by `
 The repository's bare mirror, shared by all attempts, is brought up to date under a lock; the ref is resolved to a full
 commit id; a working copy that borrows the mirror's objects is made of that commit; checkout.json says what was found.
 
-Nothing in the mirror or in the repository can make git run anything: no hooks, no templates, a configuration that is
-written anew each time, and only protocols that ``names.repository`` allows.
+Nothing in the repository can make git run anything: no hooks, no templates, a configuration that is written each time,
+and only protocols that ``names.repository`` allows. That doesn't hold against other builds on this builder: they run as
+the same user, and can write into the mirror (docs/operating.md says what builds can reach).
 """
 
 from __future__ import annotations
