@@ -324,23 +324,23 @@ def in_order(found: list[object], rounds: int) -> None:
 @pytest.mark.parametrize("how", [0, 1, 2])
 def test_node(tmp_path: Path, module: str, how: int) -> None:
     """Groups came after the lines that belong to them: 9 builds of 9."""
-    text = NODE.replace("ROUNDS", "60").replace("PRINT", str(how))
+    text = NODE.replace("ROUNDS", "20").replace("PRINT", str(how))
     if module == "mjs":
         text = text.replace('const {writeSync} = require("fs")', 'import {writeSync} from "node:fs"')
     (tmp_path / f"say.{module}").write_text(text)
-    in_order(run(tmp_path, f"node say.{module}", node_path()), 60)
+    in_order(run(tmp_path, f"node say.{module}", node_path()), 20)
 
 
 @pytest.mark.usefixtures("busy")
 def test_python(tmp_path: Path) -> None:
-    (tmp_path / "say.py").write_text(PYTHON.replace("ROUNDS", "60"))
-    in_order(run(tmp_path, f"{sys.executable} say.py"), 60)
+    (tmp_path / "say.py").write_text(PYTHON.replace("ROUNDS", "20"))
+    in_order(run(tmp_path, f"{sys.executable} say.py"), 20)
 
 
 @pytest.mark.usefixtures("busy")
 def test_a_raw_socket_that_waits_for_its_answers(tmp_path: Path) -> None:
-    (tmp_path / "say.py").write_text(RAW.replace("ROUNDS", "60"))
-    in_order(run(tmp_path, f"{sys.executable} say.py"), 60)
+    (tmp_path / "say.py").write_text(RAW.replace("ROUNDS", "20"))
+    in_order(run(tmp_path, f"{sys.executable} say.py"), 20)
 
 
 @pytest.mark.usefixtures("busy")
