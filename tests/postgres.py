@@ -29,7 +29,7 @@ def _programs() -> Path | None:
 
 
 def _user() -> tuple[int, int] | None:
-    """As whom it runs, which may not be root."""
+    """The user that the server runs as: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
