@@ -187,14 +187,6 @@ def init(folder: Path, local_repositories: bool) -> None:
         if os.path.lexists(folder / name):
             raise Failure(ExitCode.USAGE, f"{folder / name} is there already; nothing was written")
     try:
-        parse_listened(f"unix:{folder / 'link.sock'}", has_key=True)
-    except BadEndpoint as error:
-        raise Failure(
-            ExitCode.USAGE,
-            f"the socket of the link can't be in {folder}: {error}; choose a folder with a shorter path (`data` in "
-            "both files may be anywhere). Nothing was written",
-        ) from error
-    try:
         path_of_steps = node_path(folder / "node")
         write_setup(folder, Setup(local_repositories=local_repositories, steps_path=path_of_steps or ""))
     except OSError as error:
@@ -219,6 +211,13 @@ Add a repository and build it:
   twistedipc project add NAME https://example.org/repository.git --ref main
   twistedipc build NAME --follow"""
     )
+    try:
+        parse_listened(f"unix:{folder / 'link.sock'}", has_key=True)
+    except BadEndpoint as error:
+        note(
+            f"\nThe socket of the link can't be in this folder: {error}. Before you start the services, write a shorter"
+            " path into link.dial of apiserver.toml and link.listen of builder.toml."
+        )
     if path_of_steps is None:
         note(
             "\nThere is no Node of version 20 or newer on PATH: projects with a package.json need one. Install it, or"
