@@ -11,8 +11,8 @@ from twisted.internet.testing import StringTransport
 
 from tests.web_world import Answer
 from twistedipc.publish.releases import ReleaseStore
-from twistedipc.web.channel import Channel
-from twistedipc.web.releases_site import releases_site
+from twistedipc.web.http.channel import Channel
+from twistedipc.web.releases.site import releases_site
 
 
 class Transport(StringTransport):

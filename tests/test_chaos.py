@@ -40,7 +40,7 @@ from twistedipc.cli.chaos.proxy import LinkProxy, ProxyReactor
 from twistedipc.cli.chaos.strangers import Answer
 from twistedipc.cli.chaos.workload import extra_starts
 from twistedipc.runner.journal import Journal, JournalReader
-from twistedipc.web.schemas import NewBuild
+from twistedipc.web.api.schemas import NewBuild
 
 
 def test_the_same_seed_injects_the_same_faults() -> None:

@@ -27,12 +27,12 @@ from twistedipc.builds.logs import (
     Summary,
     encoder,
 )
-from twistedipc.cli import progress
 from twistedipc.cli.client import Client
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.logs import LogCheck, Message, follow, read
 from twistedipc.cli.printer import LogPrinter, columns_of
-from twistedipc.web.schemas import End
+from twistedipc.terminal.bar import ERASE
+from twistedipc.web.api.schemas import End
 
 
 @pytest.fixture
@@ -454,7 +454,7 @@ def test_each_message_is_one_write() -> None:
         printer.show(batch(1, "a", Progress(0.1), "b", Notice("info", "c"), Progress(0.2), "d"))
         printer.show(batch(7, Progress(0.3)))
         assert len(screen.writes) == 2
-        assert progress.ERASE not in screen.writes[1].removesuffix(f"{progress.ERASE}\r"), "it is drawn over"
+        assert ERASE not in screen.writes[1].removesuffix(f"{ERASE}\r"), "it is drawn over"
         printer.show(batch(8, Progress(0.3)))
         assert len(screen.writes) == 2, "nothing is new"
 

@@ -22,8 +22,8 @@ from twistedipc.builds.logs import Lines
 from twistedipc.server.logs import LiveLog, LogStore
 from twistedipc.server.rounds import FULL_BLOCK, LONGEST_PAUSE, Rounds
 from twistedipc.server.states import Feed
-from twistedipc.web.followers import Crowds
-from twistedipc.web.websocket import LogConversation, ViewerFactory
+from twistedipc.web.live.followers import Crowds
+from twistedipc.web.live.websocket import LogConversation, ViewerFactory
 
 
 def calls_of(work: Callable[[], object]) -> int:

@@ -17,20 +17,22 @@ ALLOWED: dict[str, set[str]] = {
     "ipc": set(),
     "builds": set(),
     "runner": {"builds"},
+    "terminal": {"builds"},
     "storage": {"builds"},
     "publish": {"builds"},
     # The disk contract between the two is `builds`; of the runner, the builder reads journals and locks.
     "builder": {"ipc", "builds", "runner", "publish"},
     "server": {"ipc", "builds", "storage", "publish"},
-    "web": {"ipc", "builds", "storage", "publish", "server"},
+    "web": {"ipc", "builds", "terminal", "storage", "publish", "server"},
     "taps": {"ipc", "builds", "runner", "storage", "publish", "builder", "server", "web"},
     # Of the runner, the chaos command asks who holds an attempt's lock.
-    "cli": {"ipc", "builds", "runner", "storage", "publish", "web", "taps"},
+    "cli": {"ipc", "builds", "terminal", "runner", "storage", "publish", "web", "taps"},
 }
 
 #: Pure, or without Twisted by design: one process per attempt has no reactor.
 WITHOUT_TWISTED = [
     "builds",
+    "terminal",
     "runner",
     "ipc/framing.py",
     "ipc/messages.py",
@@ -44,8 +46,7 @@ WITHOUT_TWISTED = [
     "ipc/stream.py",
     "ipc/node_channel.py",
     "ipc/plain.py",
-    "web/schemas.py",
-    "web/terminal.py",
+    "web/api/schemas.py",
     "storage/rows.py",
     "publish/archive.py",
     "publish/npm.py",

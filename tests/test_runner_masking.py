@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from twistedipc.runner.masking import MASK, MAX_HELD, Masking
 from twistedipc.runner.spelling import spellings
-from twistedipc.web import terminal
+from twistedipc.terminal import escapes
 
 SECRET = "npm_aB3/x+Ü=9 tail"
 ODD = "q7Rk-41xZ_9pLm&<0\"'$\\>"
@@ -156,7 +156,7 @@ def test_a_code_after_each_character() -> None:
     assert mask("\0".join("hunter2!").encode() + b"\n", "hunter2!") == b"***" + bytes(7) + b"\n"
     coloured = b"".join(b"\x1b[3%dm%c" % (i, byte) for i, byte in enumerate(b"hunter2!"))
     assert mask(coloured + b"\x1b[0m\n", "hunter2!").startswith(b"\x1b[30m***\x1b[31m")
-    assert terminal.plain(mask(coloured + b"\x1b[0m\n", "hunter2!").decode()) == "***\n"
+    assert escapes.plain(mask(coloured + b"\x1b[0m\n", "hunter2!").decode()) == "***\n"
 
 
 def test_a_link_s_address_is_looked_at_too() -> None:
@@ -309,7 +309,7 @@ def test_no_codes_bring_it_back(secret: str, codes: list[str]) -> None:
         character + code for character, code in zip(secret, [*codes, ""], strict=False)
     )  # fmt: skip
     shown = mask(f"ab {text} ab\n".encode(), secret).decode()
-    assert terminal.plain(shown) == "ab *** ab\n"
+    assert escapes.plain(shown) == "ab *** ab\n"
 
 
 @given(st.lists(st.sampled_from([*"abcdefgh &;%\\\n", "\x1b[1m", "\x1b", "\0", "é", "%26", "&amp;"])), st.booleans())

@@ -19,7 +19,7 @@ from twistedipc.storage import attempts, logs, releases
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.logs import ChunkItem
 from twistedipc.web.api import builds
-from twistedipc.web.problems import not_found
+from twistedipc.web.http.problems import not_found
 
 
 class Projects(World):

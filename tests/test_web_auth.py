@@ -8,8 +8,8 @@ from sqlalchemy import select
 
 from tests.web_world import Answer, World, request_bytes, say
 from twistedipc.storage.tables import audit
-from twistedipc.web.clients import Proxies
-from twistedipc.web.hosts import Hosts
+from twistedipc.web.http.clients import Proxies
+from twistedipc.web.http.hosts import Hosts
 
 OWN_ORIGIN = {"Origin": "http://api.test"}
 

@@ -10,9 +10,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.resource import Resource
 
 from tests.web_world import Answer, World, connect, say
-from twistedipc.web import channel
-from twistedipc.web.channel import BodySink, BoundedRequest, BoundedSite, Channel, send
-from twistedipc.web.problems import ProblemError
+from twistedipc.web.http import channel
+from twistedipc.web.http.channel import BodySink, BoundedRequest, BoundedSite, Channel, send
+from twistedipc.web.http.problems import ProblemError
 
 _HEAD = "POST /api/v1/projects HTTP/1.1\r\nHost: api.test\r\nContent-Type: application/json\r\n"
 

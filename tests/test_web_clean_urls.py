@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.site_client import SiteClient
-from twistedipc.web.releases_site import Elsewhere, look_up
+from twistedipc.web.releases.site import Elsewhere, look_up
 
 FILES = (
     "index about docs docs/intro 404 deep/er/page blog/index v1.2 café [slug] both/index both only/x.y a.b/c".split()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.web.http_headers import Headers
 
-from twistedipc.web.clients import Client, Proxies
+from twistedipc.web.http.clients import Client, Proxies
 
 TRUSTED = ["127.0.0.1", "10.0.0.0/8", "2001:db8:1::/48", "::1"]
 

@@ -19,9 +19,9 @@ from twistedipc.server.gists import ROUND_INTERVAL, Gists
 from twistedipc.server.logs import LogStore
 from twistedipc.server.states import Feed
 from twistedipc.storage import attempts
-from twistedipc.web import websocket
-from twistedipc.web.followers import Crowds
-from twistedipc.web.websocket import CLOSE_TOO_SLOW, MAX_WAITING, LogConversation, StreamConversation
+from twistedipc.web.live import websocket
+from twistedipc.web.live.followers import Crowds
+from twistedipc.web.live.websocket import CLOSE_TOO_SLOW, MAX_WAITING, LogConversation, StreamConversation
 
 
 class Socket:

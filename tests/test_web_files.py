@@ -13,10 +13,10 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from tests.site_client import SiteClient, Transport
-from twistedipc.web.channel import Channel
-from twistedipc.web.file_body import BLOCK
-from twistedipc.web.ranges import MAX_RANGES, satisfiable_ranges
-from twistedipc.web.stall import STALL_LOOKS, STALL_SECONDS
+from twistedipc.web.http.channel import Channel
+from twistedipc.web.http.file_body import BLOCK
+from twistedipc.web.http.ranges import MAX_RANGES, satisfiable_ranges
+from twistedipc.web.http.stall import STALL_LOOKS, STALL_SECONDS
 
 TEN = b"0123456789"
 

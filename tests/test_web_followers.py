@@ -32,10 +32,10 @@ from twistedipc.server.gists import Gists
 from twistedipc.server.shared import LEAST_FILED, LEAST_SOCKETS
 from twistedipc.server.states import Feed
 from twistedipc.storage.rows import TokenRow
-from twistedipc.web import followers
-from twistedipc.web.followers import Crowds
-from twistedipc.web.held import HeldOpen
-from twistedipc.web.websocket import LogConversation, StreamConversation, ViewerFactory, ViewerProtocol
+from twistedipc.web.access.held import HeldOpen
+from twistedipc.web.live import followers
+from twistedipc.web.live.followers import Crowds
+from twistedipc.web.live.websocket import LogConversation, StreamConversation, ViewerFactory, ViewerProtocol
 
 FORMS = ("plain", "deflated", "tagged", "tagged deflated")
 

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from tests.web_world import Answer, World, connect, eventually, request_bytes
 from twistedipc.storage.rows import TokenRow
-from twistedipc.web.held import Ending, HeldOpen
+from twistedipc.web.access.held import Ending, HeldOpen
 
 reactor: Any = global_reactor
 

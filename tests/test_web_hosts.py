@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twistedipc.web.hosts import Hosts, host_of, spare_loopback
+from twistedipc.web.http.hosts import Hosts, host_of, spare_loopback
 
 
 @pytest.mark.parametrize(

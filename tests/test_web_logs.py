@@ -27,9 +27,10 @@ from twistedipc.builds.logs import (
     lines_decoder,
 )
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.web import log_stream, stall
-from twistedipc.web.log_forms import TextForm, message_part
-from twistedipc.web.schemas import End, LogPage
+from twistedipc.web.api.schemas import End, LogPage
+from twistedipc.web.http import stall
+from twistedipc.web.logs import stream
+from twistedipc.web.logs.forms import TextForm, message_part
 
 
 class Pages(World):
@@ -168,8 +169,8 @@ class Streams(World):
 
     async def test_a_followed_log_has_signs_of_life_while_nothing_comes(self) -> None:
         """A proxy cut it after a minute, and the command took a quiet build for a dead server."""
-        assert log_stream.ALIVE_SECONDS <= 15, "docs/protocol.md promises that"
-        self.patch(log_stream, "ALIVE_SECONDS", 0.02)
+        assert stream.ALIVE_SECONDS <= 15, "docs/protocol.md promises that"
+        self.patch(stream, "ALIVE_SECONDS", 0.02)
         client = await self._follow("follow=1")
         await client.until(b'{"type":"alive"}\n')
         self.log.add("one")
@@ -183,7 +184,7 @@ class Streams(World):
 
     async def test_signs_of_life_in_a_text(self) -> None:
         """They are headings there, on lines of their own."""
-        self.patch(log_stream, "ALIVE_SECONDS", 0.02)
+        self.patch(stream, "ALIVE_SECONDS", 0.02)
         client = await self._follow("follow=1&format=text")
         self.log.add("one", "tw", more=[1])
         await client.until(b"==> nothing new yet; the log goes on\n")
@@ -194,7 +195,7 @@ class Streams(World):
         assert [line for line in lines if not line.startswith("==> ")] == ["one", "tw", "o"]
 
     async def test_a_reader_that_has_not_asked_to_follow_gets_none(self) -> None:
-        self.patch(log_stream, "ALIVE_SECONDS", 0.0)
+        self.patch(stream, "ALIVE_SECONDS", 0.0)
         self.log.add("one")
         assert (await self.ask("GET", f"{self.path}?format=text")).body == b"one\n"
 

@@ -17,8 +17,8 @@ from twisted.trial.unittest import TestCase
 from tests.web_world import Answer, say
 from twistedipc.publish.archive import create
 from twistedipc.publish.releases import ReleaseStore
-from twistedipc.web.media import content_type
-from twistedipc.web.releases_site import Refused, releases_site, segments_of
+from twistedipc.web.http.media import content_type
+from twistedipc.web.releases.site import Refused, releases_site, segments_of
 
 reactor: Any = global_reactor
 

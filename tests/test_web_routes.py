@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.web_world import World
-from twistedipc.web.openapi import document, statuses
-from twistedipc.web.problems import ProblemError
-from twistedipc.web.route import PARAMETER_SCHEMAS, Route
-from twistedipc.web.routes import ROUTES, Match, Options, match
+from twistedipc.web.api.openapi import document, statuses
+from twistedipc.web.api.route import PARAMETER_SCHEMAS, Route
+from twistedipc.web.api.routes import ROUTES, Match, Options, match
+from twistedipc.web.http.problems import ProblemError
 
 _ROLES = ("read", "build", "admin")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.web_world import Answer, World, connect, eventually, request_bytes
 from twistedipc.storage import artifacts
-from twistedipc.web import uploads
+from twistedipc.web.api import uploads
 
 _DATA = bytes(range(256)) * 4096  # 1 MiB
 _SHA256 = hashlib.sha256(_DATA).hexdigest()

@@ -13,8 +13,8 @@ from twisted.internet.tcp import Server
 from tests.web_world import World, connect, eventually, forget_timers, reactor, request_bytes
 from twistedipc.server.gists import Gists
 from twistedipc.server.states import Feed
-from twistedipc.web import websocket
-from twistedipc.web.websocket import WebSockets
+from twistedipc.web.live import websocket
+from twistedipc.web.live.websocket import WebSockets
 
 
 def messages(received: bytes) -> list[object]:

@@ -39,10 +39,10 @@ from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
-from twistedipc.web.auth import Tickets
-from twistedipc.web.context import WebContext
-from twistedipc.web.held import Holding
-from twistedipc.web.hosts import Hosts
+from twistedipc.web.access.auth import Tickets
+from twistedipc.web.access.held import Holding
+from twistedipc.web.api.context import WebContext
+from twistedipc.web.http.hosts import Hosts
 from twistedipc.web.site import ApiSite, api_site
 
 _T = TypeVar("_T")

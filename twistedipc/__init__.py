@@ -5,6 +5,7 @@ The map, from the bottom up; imports point only downwards (``tests/test_layers.p
 
     taps   cli          twistd's two plugins; the command for people
     web                 HTTP API, WebSocket, the page
+    terminal            what a person sees in a terminal, for web and cli
     server   builder    `twistd apiserver`; `twistd buildipc`; they never import one another
     runner storage publish   one attempt's process; the ledger; packages and releases
     ipc   builds        the framework, which knows nothing of builds; the domain, which knows no I/O

@@ -21,8 +21,8 @@ from schemathesis.config import SchemathesisConfig
 
 from tests.integration.platform import Platform
 from twistedipc import __version__
-from twistedipc.web.openapi import document
-from twistedipc.web.routes import ROUTES
+from twistedipc.web.api.openapi import document
+from twistedipc.web.api.routes import ROUTES
 
 SEED = 7
 

@@ -71,8 +71,8 @@ def test_the_wheel_has_what_is_not_python(unpacked: Path) -> None:
     """The page, the migrations, the marker of types; and no cached list of plugins."""
     for name in (
         "twistedipc/py.typed",
-        "twistedipc/web/static/index.html",
-        "twistedipc/web/static/page.js",
+        "twistedipc/web/page/static/index.html",
+        "twistedipc/web/page/static/page.js",
         "twisted/plugins/twistedipc_plugins.py",
     ):
         assert (unpacked / name).is_file(), name

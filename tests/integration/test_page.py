@@ -26,7 +26,7 @@ from twistedipc.builds.logs import (
     Summary,
     encoder,
 )
-from twistedipc.web import terminal
+from twistedipc.terminal import escapes
 
 #: What a build may write: markup, and what a terminal would obey.
 OUTPUT = (
@@ -402,9 +402,9 @@ def test_output_is_cleaned_as_everywhere_else(page: Page, platform: Platform) ->
         }""",
         lines,
     )
-    assert shown == [terminal.plain(line) for line in lines]
+    assert shown == [escapes.plain(line) for line in lines]
     # Colours change nothing of what is shown.
-    assert shown == [re.sub(r"\x1b\[[0-9;:]*m", "", terminal.colours(line)) for line in lines]
+    assert shown == [re.sub(r"\x1b\[[0-9;:]*m", "", escapes.colours(line)) for line in lines]
 
 
 def test_its_digest_is_sha256(page: Page, platform: Platform) -> None:

@@ -29,7 +29,8 @@ from twistedipc.cli.output import (
 from twistedipc.cli.printer import LogPrinter, columns_of
 from twistedipc.cli.projects import pairs
 from twistedipc.cli.waiting import WaitingNotes
-from twistedipc.web import said, schemas
+from twistedipc.terminal import said
+from twistedipc.web.api import schemas
 
 build_argument = click.argument("build_id", metavar="BUILD", type=click.IntRange(min=1))
 follow_option = click.option("-f", "--follow", "follow_log", is_flag=True, help="Show the log live until the end.")

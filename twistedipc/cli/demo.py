@@ -36,7 +36,7 @@ from twistedipc.cli.setup import Setup, node_path, write_setup
 from twistedipc.cli.tokens import create_in_ledger
 from twistedipc.storage import tokens
 from twistedipc.taps.config import ConfigError, load_apiserver
-from twistedipc.web.schemas import Build, BuildDetail, Builds, Health, NewBuild, NewProject, NewToken, ProjectChange
+from twistedipc.web.api.schemas import Build, BuildDetail, Builds, Health, NewBuild, NewProject, NewToken, ProjectChange
 
 #: Seconds for the services to start and find one another, and for builds to end when the demo does.
 START_DEADLINE: Final = 30.0

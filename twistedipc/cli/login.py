@@ -15,7 +15,7 @@ from twistedipc.cli.access import (
 )
 from twistedipc.cli.client import path
 from twistedipc.cli.output import note
-from twistedipc.web.schemas import Identity
+from twistedipc.web.api.schemas import Identity
 
 
 @click.command()

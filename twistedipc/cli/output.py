@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from twistedipc.cli.client import Answer
-from twistedipc.web import terminal
+from twistedipc.terminal import escapes
 
 _STATE_STYLES = {
     "succeeded": "green",
@@ -46,7 +46,7 @@ def wants_colour(option: bool | None) -> bool:
 
 def note(message: str) -> None:
     """Something worth knowing that isn't what was asked for."""
-    click.echo(terminal.plain(message), err=True)
+    click.echo(escapes.plain(message), err=True)
 
 
 def print_json(answer: Answer) -> None:
@@ -57,7 +57,7 @@ def print_json(answer: Answer) -> None:
 def cell(value: object) -> Text:
     """A value in a table. It may come from a stranger: as text, without controls and without rich's markup."""
     text = "" if value is None else str(value)
-    return Text(terminal.plain(text).replace("\n", " "), style=_STATE_STYLES.get(text, ""))
+    return Text(escapes.plain(text).replace("\n", " "), style=_STATE_STYLES.get(text, ""))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:

@@ -31,11 +31,11 @@ from twistedipc.builds.logs import (
     Summary,
     event_of,
 )
-from twistedipc.cli import progress
 from twistedipc.cli.logs import Message
 from twistedipc.cli.output import duration
-from twistedipc.web import said, terminal
-from twistedipc.web.schemas import End
+from twistedipc.terminal import escapes, said
+from twistedipc.terminal.bar import ERASE, draw
+from twistedipc.web.api.schemas import End
 
 _SUCCEEDED = "succeeded"
 
@@ -75,7 +75,7 @@ class LogPrinter:
         self._colour = colour
         self._columns = columns
         self._bar = columns is not None and live
-        self._clean = terminal.colours if colour else terminal.plain
+        self._clean = escapes.colours if colour else escapes.plain
         self._names: dict[int, str] = {}  # the steps', by index
         self._unfinished = False  # the last thing written is a line that goes on
         self._text: list[str] = []  # what is to be written next
@@ -126,10 +126,10 @@ class LogPrinter:
         self._text.clear()
         bar = ""
         if self._progress is not None and self._columns is not None:
-            bar = progress.draw(self._progress, self._columns(), colour=self._colour, below=self._unfinished)
+            bar = draw(self._progress, self._columns(), colour=self._colour, below=self._unfinished)
         if text or bar != self._drawn:
             # A bar is drawn over the one before; text, or no bar any more, needs it to be erased.
-            erase = progress.ERASE if self._drawn and (text or not bar) else ""
+            erase = ERASE if self._drawn and (text or not bar) else ""
             self._drawn = bar
             self._out.write(erase + text + bar)
         self._out.flush()
@@ -154,7 +154,7 @@ class LogPrinter:
         if not text:
             return
         if "\x1b" in text:
-            text = text[:-1] + terminal.RESET + "\n" if text.endswith("\n") else text + terminal.RESET
+            text = text[:-1] + escapes.RESET + "\n" if text.endswith("\n") else text + escapes.RESET
         self._text.append(text)
         self._unfinished = not text.endswith("\n")
 
@@ -226,4 +226,4 @@ class LogPrinter:
 
     def _say(self, style: str, text: str) -> None:
         self._finish_line()
-        self._text.append(f"\x1b[{style}m{text}{terminal.RESET}\n" if self._colour else f"{text}\n")
+        self._text.append(f"\x1b[{style}m{text}{escapes.RESET}\n" if self._colour else f"{text}\n")

@@ -15,7 +15,7 @@ from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import json_option, local_time, note, print_fields, print_json, print_table
-from twistedipc.web.schemas import NewProject, NewSecret, Project, ProjectChange, Projects
+from twistedipc.web.api.schemas import NewProject, NewSecret, Project, ProjectChange, Projects
 
 
 def pairs(values: tuple[str, ...], option: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import json_option, local_time, note, print_json, print_table, size
-from twistedipc.web.schemas import Release, Releases, Resumed
+from twistedipc.web.api.schemas import Release, Releases, Resumed
 
 
 @click.command()

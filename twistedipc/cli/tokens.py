@@ -17,7 +17,7 @@ from twistedipc.cli.output import json_option, local_time, note, print_json, pri
 from twistedipc.storage import tokens
 from twistedipc.storage.rows import TokenRow
 from twistedipc.taps.config import ConfigError, load_apiserver
-from twistedipc.web.schemas import CreatedToken, NewToken, Scope, Tokens
+from twistedipc.web.api.schemas import CreatedToken, NewToken, Scope, Tokens
 
 SCOPES: tuple[Scope, ...] = ("read", "build", "admin")
 

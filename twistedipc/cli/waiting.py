@@ -14,7 +14,7 @@ from typing import Self
 from twistedipc.builds.states import TERMINAL
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import Failure
-from twistedipc.web.schemas import BuildDetail
+from twistedipc.web.api.schemas import BuildDetail
 
 #: Seconds before it is asked first, since most builds don't wait that long, and between two times.
 FIRST, INTERVAL = 1.5, 3.0

@@ -41,12 +41,12 @@ from twistedipc.taps.common import (
 )
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
 from twistedipc.taps.hangup import Hangups
-from twistedipc.web.auth import Tickets
-from twistedipc.web.clients import Proxies
-from twistedipc.web.context import WebContext
-from twistedipc.web.releases_site import releases_site
+from twistedipc.web.access.auth import Tickets
+from twistedipc.web.api.context import WebContext
+from twistedipc.web.http.clients import Proxies
+from twistedipc.web.live.websocket import WebSockets
+from twistedipc.web.releases.site import releases_site
 from twistedipc.web.site import api_site
-from twistedipc.web.websocket import WebSockets
 
 _T = TypeVar("_T")
 

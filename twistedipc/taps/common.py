@@ -37,7 +37,7 @@ from twistedipc.ipc import (
 )
 from twistedipc.storage.errors import LedgerTaken, LedgerUnusable, SchemaTooNew
 from twistedipc.taps.config import ApiserverLink, BuilderLink, ConfigError, interface_of
-from twistedipc.web.hosts import spare_loopback
+from twistedipc.web.http.hosts import spare_loopback
 
 _T = TypeVar("_T")
 

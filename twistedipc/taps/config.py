@@ -31,8 +31,8 @@ from msgspec import Meta
 
 from twistedipc.builds import names
 from twistedipc.server.rounds import DEFAULT_SHARE
-from twistedipc.web.clients import Proxies
-from twistedipc.web.hosts import LOOPBACK, Hosts, host_of
+from twistedipc.web.http.clients import Proxies
+from twistedipc.web.http.hosts import LOOPBACK, Hosts, host_of
 
 if TYPE_CHECKING:
     from sqlalchemy import URL

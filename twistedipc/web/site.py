@@ -7,11 +7,11 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
 
-from twistedipc.web.channel import BodySink, BoundedRequest, BoundedSite
-from twistedipc.web.clients import Proxies
-from twistedipc.web.context import WebContext
-from twistedipc.web.page import Page
-from twistedipc.web.resource import Api
+from twistedipc.web.api.context import WebContext
+from twistedipc.web.api.resource import Api
+from twistedipc.web.http.channel import BodySink, BoundedRequest, BoundedSite
+from twistedipc.web.http.clients import Proxies
+from twistedipc.web.page.resource import Page
 
 
 class _Root(Resource):

@@ -18,7 +18,7 @@ from twistedipc.cli.chaos.platform import Platform
 from twistedipc.cli.chaos.workload import Seen, Workload
 from twistedipc.cli.client import path
 from twistedipc.cli.output import note
-from twistedipc.web.schemas import Attempt, Build, BuildDetail, Builds
+from twistedipc.web.api.schemas import Attempt, Build, BuildDetail, Builds
 
 #: Seconds for the builder to have tidied up.
 TIDY_DEADLINE = 20.0

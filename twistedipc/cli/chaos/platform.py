@@ -26,7 +26,7 @@ from twistedipc.cli.services import Service, free_port
 from twistedipc.cli.setup import Setup, write_setup
 from twistedipc.cli.tokens import create_in_ledger
 from twistedipc.runner.liveness import lock_held, lock_owner
-from twistedipc.web.schemas import Builds, Health, NewToken
+from twistedipc.web.api.schemas import Builds, Health, NewToken
 
 #: Seconds for a second builder to be refused.
 REFUSAL_DEADLINE = 20.0

@@ -29,7 +29,7 @@ from twistedipc.cli.chaos.viewers import Viewer, ViewerReactor
 from twistedipc.cli.client import Unreachable, path
 from twistedipc.cli.failures import Failure
 from twistedipc.cli.output import note
-from twistedipc.web.schemas import Build, BuildDetail, NewBuild, NewProject
+from twistedipc.web.api.schemas import Build, BuildDetail, NewBuild, NewProject
 
 _T = TypeVar("_T")
 

@@ -20,13 +20,13 @@ from twistedipc.server.standing import Standing, standing
 from twistedipc.storage import builds, releases
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.rows import AttemptRow, BuildRow, ReleaseRow, SaidRow
-from twistedipc.web import schemas
-from twistedipc.web.auth import forbidden, may
-from twistedipc.web.call import Call, Reply, moment, moment_or_none
-from twistedipc.web.context import WebContext
-from twistedipc.web.problems import not_found
-from twistedipc.web.queries import ListBuilds
-from twistedipc.web.schemas import Annotations, Build, BuildDetail, Builds, NewBuild, Progress, Step
+from twistedipc.web.access.auth import forbidden, may
+from twistedipc.web.api import schemas
+from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
+from twistedipc.web.api.context import WebContext
+from twistedipc.web.api.queries import ListBuilds
+from twistedipc.web.api.schemas import Annotations, Build, BuildDetail, Builds, NewBuild, Progress, Step
+from twistedipc.web.http.problems import not_found
 
 #: Seconds that an answer waits for a release that is just going live.
 SWITCH_DEADLINE = 5.0

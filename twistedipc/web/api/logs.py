@@ -10,13 +10,13 @@ from twisted.web.resource import IResource
 
 from twistedipc.server.boundaries import Cursor
 from twistedipc.storage import attempts
-from twistedipc.web.call import Answer, Call, Reply
-from twistedipc.web.channel import BoundedRequest
-from twistedipc.web.held import Holding
-from twistedipc.web.log_forms import form_of, message_part
-from twistedipc.web.log_stream import TAKE_BYTES, LogStream, fetch
-from twistedipc.web.problems import not_found
-from twistedipc.web.queries import ReadLog, Stream, StreamLog
+from twistedipc.web.access.held import Holding
+from twistedipc.web.api.call import Answer, Call, Reply
+from twistedipc.web.api.queries import ReadLog, Stream, StreamLog
+from twistedipc.web.http.channel import BoundedRequest
+from twistedipc.web.http.problems import not_found
+from twistedipc.web.logs.forms import form_of, message_part
+from twistedipc.web.logs.stream import TAKE_BYTES, LogStream, fetch
 
 #: How many records a page has, if its reader doesn't say, and how many bytes at most (but one message, at least).
 PAGE_RECORDS = 1000

@@ -14,11 +14,11 @@ from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish
 from twistedipc.storage import projects
 from twistedipc.storage.rows import ProjectRow
-from twistedipc.web.auth import forbidden, may, may_see
-from twistedipc.web.call import Call, Reply, moment
-from twistedipc.web.context import WebContext
-from twistedipc.web.problems import not_found
-from twistedipc.web.schemas import NewProject, NewSecret, Project, ProjectChange, Projects
+from twistedipc.web.access.auth import forbidden, may, may_see
+from twistedipc.web.api.call import Call, Reply, moment
+from twistedipc.web.api.context import WebContext
+from twistedipc.web.api.schemas import NewProject, NewSecret, Project, ProjectChange, Projects
+from twistedipc.web.http.problems import not_found
 
 
 async def list_all(call: Call[None, None]) -> Reply:

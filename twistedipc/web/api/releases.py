@@ -9,10 +9,10 @@ from twistedipc.server.standing import Standing, standing
 from twistedipc.storage import releases
 from twistedipc.storage.errors import NotOwnRef
 from twistedipc.storage.rows import ReleaseRow
-from twistedipc.web.auth import forbidden, may
-from twistedipc.web.call import Call, Reply, moment, moment_or_none
-from twistedipc.web.problems import not_found
-from twistedipc.web.schemas import Hold, Release, Releases, Resumed
+from twistedipc.web.access.auth import forbidden, may
+from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
+from twistedipc.web.api.schemas import Hold, Release, Releases, Resumed
+from twistedipc.web.http.problems import not_found
 
 
 async def list_all(call: Call[None, None]) -> Reply:

@@ -6,8 +6,8 @@ from twisted.internet.defer import Deferred, TimeoutError
 
 from twistedipc.storage import tokens
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.web.call import Call, Reply
-from twistedipc.web.schemas import Health
+from twistedipc.web.api.call import Call, Reply
+from twistedipc.web.api.schemas import Health
 
 #: Seconds for the ledger to answer before it counts as failing.
 LEDGER_SECONDS = 3

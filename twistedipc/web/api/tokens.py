@@ -11,10 +11,10 @@ from twistedipc.builds import names
 from twistedipc.builds.names import BadValue
 from twistedipc.storage import tokens
 from twistedipc.storage.rows import TokenRow
-from twistedipc.web.auth import SESSION_SECONDS, TICKET_SECONDS, Credential, forbidden, unauthenticated
-from twistedipc.web.call import Call, Reply, moment, moment_or_none
-from twistedipc.web.problems import not_found
-from twistedipc.web.schemas import CreatedToken, Identity, NewToken, SignIn, Ticket, Token, Tokens
+from twistedipc.web.access.auth import SESSION_SECONDS, TICKET_SECONDS, Credential, forbidden, unauthenticated
+from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
+from twistedipc.web.api.schemas import CreatedToken, Identity, NewToken, SignIn, Ticket, Token, Tokens
+from twistedipc.web.http.problems import not_found
 
 #: The scopes in the order in which they are shown.
 _SCOPES = ("read", "build", "admin")

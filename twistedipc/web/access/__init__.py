@@ -1,0 +1,7 @@
+"""
+Who is calling, what they may do, and what their token holds open.
+
+- ``auth``: tokens, sessions and tickets; where requests may come from
+- ``cookies``: the cookie of a browser's session
+- ``held``: everything that a token holds open, which ends with the token
+"""

@@ -1,0 +1,341 @@
+"""
+Who is calling, and may they? ``web`` layer; used by ``resource`` for every route, and by ``websocket``.
+
+A caller shows a token in ``Authorization: Bearer``, or the page's cookie, or, for a WebSocket, a ticket. A token in
+the query is not looked at: addresses end up in logs. What a browser sends by itself, a cookie, counts only together
+with an Origin that may use it, unless it can change nothing. A session is good as a cookie only, and a token never is.
+
+Only failures are throttled. A good token is let in at once, however many bad ones have come from its address: behind a
+proxy or a firewall that is everybody's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Literal, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twistedipc.storage import tokens
+from twistedipc.storage.errors import LedgerUnavailable
+from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.rows import TokenRow
+from twistedipc.web.access.cookies import SessionCookie, SeveralCookies
+from twistedipc.web.access.held import HeldOpen, Holding
+from twistedipc.web.http.channel import BoundedRequest
+from twistedipc.web.http.clients import Client
+from twistedipc.web.http.problems import ProblemError, unavailable
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+#: Seconds that a browser's session lasts, and a ticket.
+SESSION_SECONDS = 12 * 3600
+TICKET_SECONDS = 30
+
+#: The most tickets at a time, all together and of one token.
+MAX_TICKETS = 10_000
+MAX_TICKETS_OF_TOKEN = 100
+
+#: Failed authentications that one address has in `FAILURE_WINDOW` seconds before the next ones are told to wait.
+MAX_FAILURES = 30
+FAILURE_WINDOW = 60.0
+
+#: Seconds for which a secret that is known to be bad isn't looked up again.
+BAD_SECONDS = 60.0
+
+_IMPLIED = {"read": frozenset({"read", "build", "admin"}), "build": frozenset({"build", "admin"})}
+
+CredentialKind = Literal["bearer", "cookie", "ticket"]
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """What the caller shows."""
+
+    kind: CredentialKind
+    secret: str
+
+
+def may(token: TokenRow, scope: str) -> bool:
+    """Whether the token has the scope, itself or by one that includes it."""
+    return not token.scopes.isdisjoint(_IMPLIED.get(scope, {scope}))
+
+
+def may_see(token: TokenRow, project: str) -> bool:
+    """Whether the token is good for the project."""
+    return token.projects is None or project in token.projects
+
+
+def bearer_of(request: BoundedRequest) -> str | None:
+    """The token in the Authorization header. Raises 401 if the header holds anything else."""
+    values = request.requestHeaders.getRawHeaders(b"authorization")
+    if not values:
+        return None
+    scheme, _, secret = values[0].strip().partition(b" ")
+    if len(values) > 1 or scheme.lower() != b"bearer" or not secret.strip():
+        raise unauthenticated("the Authorization header must be: Bearer TOKEN")
+    return secret.strip().decode("latin-1")
+
+
+def unauthenticated(detail: str, headers: dict[str, str] | None = None) -> ProblemError:
+    """401."""
+    return ProblemError(401, detail, name="unauthenticated", headers={"WWW-Authenticate": "Bearer"} | (headers or {}))
+
+
+def forbidden(detail: str) -> ProblemError:
+    """403."""
+    return ProblemError(403, detail, name="forbidden")
+
+
+# -- origins ---------------------------------------------------------------------------------------------------------
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin_allowed(origin: str, host: str, allowed: frozenset[str]) -> bool:
+    """
+    Whether a page from ``origin`` may use this API with a browser's cookie: it comes from the host that the request
+    is to, or from one that the operator has named. "null" is nobody. Behind a proxy that speaks TLS the scheme that
+    we are reached by is unknown, so only host and port are compared with our own.
+    """
+    if origin.rstrip("/") in allowed:
+        return True
+    try:
+        parts = urlsplit(origin)
+        default = _DEFAULT_PORTS.get(parts.scheme)
+        if default is None or not parts.hostname or parts.path or parts.query or parts.username is not None:
+            return False
+        mine = urlsplit(f"//{host}")
+        return (parts.hostname, parts.port or default) == (mine.hostname, mine.port or default)
+    except ValueError:
+        return False
+
+
+def check_origin(
+    request: BoundedRequest, credential: Credential | None, allowed: frozenset[str], websocket: bool
+) -> None:
+    """
+    Refuse (403) what another site makes a browser do: a foreign Origin, unless the caller shows a token in a header,
+    which no foreign page can; and none at all where a browser would have sent one.
+    """
+    if credential is not None and credential.kind == "bearer" and not websocket:
+        return
+    origin = request.getHeader("origin")
+    if origin is None:
+        if credential is not None and credential.kind != "bearer":
+            raise forbidden("a request with a cookie or a ticket needs an Origin header")
+        return
+    if not origin_allowed(origin, request.getHeader("host") or "", allowed):
+        raise forbidden(f"pages from {origin[:200]} may not use this API (see allowed_origins in the configuration)")
+
+
+# -- tickets ---------------------------------------------------------------------------------------------------------
+
+
+class Tickets:
+    """
+    One-use tickets, for browsers, which can't send a header with a WebSocket's handshake. In memory: a restart makes
+    them void, and the page asks for another.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._tickets: OrderedDict[str, tuple[float, TokenRow]] = OrderedDict()  # the oldest first
+        self._count: dict[int, int] = {}  # by token
+
+    def issue(self, token: TokenRow) -> str:
+        """A new ticket. Raises 429 or 503 when there are too many."""
+        self._forget_expired()
+        if self._count.get(token.id, 0) >= MAX_TICKETS_OF_TOKEN:
+            raise ProblemError(
+                429,
+                f"this token has {MAX_TICKETS_OF_TOKEN} tickets that are not used yet",
+                headers={"Retry-After": str(TICKET_SECONDS)},
+            )
+        if len(self._tickets) >= MAX_TICKETS:
+            raise unavailable("there are too many unused tickets", retry_after=TICKET_SECONDS)
+        ticket = "tipk_" + secrets.token_urlsafe(32)
+        self._tickets[ticket] = (self._clock.seconds() + TICKET_SECONDS, token)
+        self._count[token.id] = self._count.get(token.id, 0) + 1
+        return ticket
+
+    def redeem(self, ticket: str) -> TokenRow | None:
+        """The token that the ticket stands for, once."""
+        self._forget_expired()
+        found = self._tickets.pop(ticket, None)
+        if found is None:
+            return None
+        self._uncount(found[1])
+        return found[1]
+
+    def forget(self, concerned: Callable[[TokenRow], bool]) -> None:
+        """Tickets of these tokens are good no more."""
+        for ticket, (_, token) in list(self._tickets.items()):
+            if concerned(token):
+                del self._tickets[ticket]
+                self._uncount(token)
+
+    def _forget_expired(self) -> None:
+        now = self._clock.seconds()
+        while self._tickets:
+            ticket, (expires, token) = next(iter(self._tickets.items()))
+            if expires > now:
+                return
+            del self._tickets[ticket]
+            self._uncount(token)
+
+    def _uncount(self, token: TokenRow) -> None:
+        left = self._count[token.id] - 1
+        if left:
+            self._count[token.id] = left
+        else:
+            del self._count[token.id]
+
+
+# -- authentication --------------------------------------------------------------------------------------------------
+
+
+class Failures:
+    """
+    Authentications that failed of late: how many from where, and which secrets they showed. Guessing a token is
+    hopeless; this says so to programs that go on with a bad one, and keeps what they show off the ledger.
+    """
+
+    _MOST = 10_000
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._bad: OrderedDict[bytes, float] = OrderedDict()
+
+    def is_bad(self, credential: Credential) -> bool:
+        """Whether the same was shown a moment ago, and was bad. What is bad never becomes good."""
+        return self._bad.get(_digest(credential), 0.0) > self._clock.seconds()
+
+    def failed(self, client: Client, credential: Credential) -> int:
+        """An authentication has failed: how many seconds this client should wait, 0 if it needn't."""
+        now, where = self._clock.seconds(), client.neighbourhood
+        since, count = self._failures.get(where, (now, 0))
+        if now - since >= FAILURE_WINDOW:
+            since, count = now, 0
+        self._remember(self._failures, where, (since, count + 1))
+        self._remember(self._bad, _digest(credential), now + BAD_SECONDS)
+        return int(since + FAILURE_WINDOW - now) + 1 if count >= MAX_FAILURES else 0
+
+    def _remember(self, table: OrderedDict[_K, _V], key: _K, value: _V) -> None:
+        table[key] = value
+        table.move_to_end(key)
+        if len(table) > self._MOST:
+            table.popitem(last=False)
+
+
+class Authentication:
+    """Finds the token of a request."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        now: Callable[[], int],
+        ledger: Ledger,
+        tickets: Tickets,
+        cookie: SessionCookie,
+    ) -> None:
+        self._now = now
+        self._ledger = ledger
+        self._tickets = tickets
+        self.cookie = cookie
+        self.held = HeldOpen(clock, now)
+        self._failures = Failures(clock)
+
+    def credential_of(self, request: BoundedRequest, ticket: str | None) -> Credential | None:
+        """What the caller shows, the header before the ticket before the cookie. Raises 401."""
+        if (secret := bearer_of(request)) is not None:
+            return Credential("bearer", secret)
+        if ticket is not None:
+            return Credential("ticket", ticket)
+        try:
+            secret = self.cookie.value(request)
+        except SeveralCookies:
+            raise unauthenticated(
+                "there are two sessions in the cookies, one of them set by a page elsewhere: sign in again",
+                self.cookie.clear_all(request),
+            ) from None
+        return None if secret is None else Credential("cookie", secret)
+
+    def revoked(self, token_id: int) -> None:
+        """The token is good no more: end all that it, and the sessions begun with it, have open."""
+        self._tickets.forget(lambda token: token_id in (token.id, token.parent))
+        self.held.revoked(token_id)
+
+    def project_gone(self, name: str) -> None:
+        """The project was deleted: end all that tokens which were bound to it have open."""
+        self._tickets.forget(lambda token: token.projects is not None and name in token.projects)
+        self.held.project_gone(name)
+
+    async def holding_of(self, request: BoundedRequest, credential: Credential | None) -> Holding:
+        """
+        What the caller's token holds from now on; who takes it must release it. Raises 401, 429; `LedgerUnavailable`.
+        """
+        if credential is None:
+            raise unauthenticated("a token is needed: Authorization: Bearer TOKEN")
+        row = await self.lookup(request, credential)
+        if row is None:
+            raise unauthenticated(
+                {
+                    "bearer": "this token is not good: it is unknown, expired or revoked",
+                    "cookie": "the session is over: sign in again",
+                    "ticket": "this ticket is not good: it is unknown, expired or was used before",
+                }[credential.kind],
+                self.cookie.clear(request) if credential.kind == "cookie" else {},
+            )
+        return self.held.hold(row)
+
+    async def lookup(self, request: BoundedRequest, credential: Credential) -> TokenRow | None:
+        """
+        The token of the credential, if it is good. Raises 429 for a token that isn't, if there have been too many; a
+        session that is over isn't held up, since the page must hear that it is. `LedgerUnavailable`.
+        """
+        row = None if self._failures.is_bad(credential) else await self._find(credential)
+        if row is None:
+            wait = self._failures.failed(request.remote, credential)
+            if wait and credential.kind == "bearer":
+                raise ProblemError(
+                    429,
+                    "this token is not good, and neither were too many before it from this address",
+                    name="too-many-failures",
+                    headers={"Retry-After": str(wait)},
+                )
+            return None
+        if row.last_used is None or self._now() - row.last_used >= 60_000:
+            self._ledger.write(tokens.touch, row.id, self._now()).addErrback(self._not_touched)
+        return row
+
+    async def _find(self, credential: Credential) -> TokenRow | None:
+        if credential.kind == "ticket":
+            return self._tickets.redeem(credential.secret)
+        if not tokens.well_formed(credential.secret):
+            return None
+        changes, row = -1, None
+        while changes != self.held.changes:  # else it may have been revoked while it was read
+            changes = self.held.changes
+            row = await self._ledger.read(tokens.authenticate, credential.secret, self._now())
+        is_session = row is not None and row.parent is not None
+        return row if is_session == (credential.kind == "cookie") else None
+
+    def _not_touched(self, failure: Failure) -> None:
+        # When a token was last used is worth no one's error; that the ledger can't be written shows elsewhere.
+        failure.trap(LedgerUnavailable)
+        self._log.debug("the last use of a token could not be noted: {error}", error=failure.value)
+
+
+def _digest(credential: Credential) -> bytes:
+    return hashlib.sha256(f"{credential.kind} {credential.secret}".encode("utf-8", "surrogatepass")).digest()

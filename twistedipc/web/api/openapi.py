@@ -1,0 +1,177 @@
+"""
+The OpenAPI 3.1 document, made from the table of routes. ``web`` layer; used by ``routes``.
+
+Every status that a route can answer with is in it: those that the table says, and those that follow from what a
+route needs and takes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from twistedipc.web.api.call import Reply
+from twistedipc.web.api.route import PARAMETER_SCHEMAS, Route
+from twistedipc.web.api.schemas import Problem
+from twistedipc.web.http.problems import CONTENT_TYPE
+
+_VARIABLE = re.compile(r"<(\w+):(\w+)>")
+_TEMPLATE = "#/components/schemas/{name}"
+
+
+@cache
+def reply(routes: tuple[Route, ...], version: str) -> Reply:
+    """The document as a response."""
+    return Reply(body=msgspec.json.encode(document(routes, version)))
+
+
+def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
+    """The document, as plain values."""
+    routes = tuple(routes)
+    types = list(dict.fromkeys(_types(routes)))
+    schemas, components = msgspec.json.schema_components(types, ref_template=_TEMPLATE)
+    by_type = dict(zip(types, schemas, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        path = _VARIABLE.sub(r"{\2}", route.rule)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, by_type, components)
+    for query in {route.query for route in routes if route.query is not None}:
+        components.pop(query.__name__, None)  # they are in the operations' parameters
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "twistedipc",
+            "version": version,
+            "description": "Builds and releases. Errors are problem details (RFC 9457).",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "description": "A token: read, build or admin."},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "twistedipc_SESSION",
+                    "description": "Set by signing in. Its name ends otherwise for each installation.",
+                },
+                "ticket": {"type": "apiKey", "in": "query", "name": "ticket"},
+                "upload": {"type": "http", "scheme": "bearer", "description": "The one-time token of an upload."},
+            },
+        },
+    }
+
+
+def statuses(route: Route) -> frozenset[int]:
+    """The statuses of problems that the route can answer with."""
+    found = {400, 408, 413, 500, 503} | route.problems
+    if route.needs != "none":
+        found |= {401}
+    if route.needs not in ("none", "upload"):
+        found |= {403, 429}
+    if not route.safe:
+        found |= {409}  # also without a rule of its own: something else may be changed at the same moment
+    if route.binding != "none" or "<" in route.rule:
+        found |= {404}
+    if route.query is not None:
+        found |= {422}
+    if route.body is not None:
+        found |= {415, 422}
+    return frozenset(found - route.responses.keys())
+
+
+def _types(routes: Iterable[Route]) -> Iterable[Any]:
+    yield Problem
+    for route in routes:
+        yield from (each for each in (route.query, route.body) if each is not None)
+        yield from (each for each in route.responses.values() if isinstance(each, type))
+
+
+def _operation(route: Route, schemas: dict[Any, Any], components: dict[str, Any]) -> dict[str, Any]:
+    summary, _, description = (route.function.__doc__ or "").strip().partition("\n\n")
+    operation: dict[str, Any] = {
+        "operationId": route.name,
+        "summary": " ".join(summary.split()),
+        "security": _security(route),
+        "x-needs": route.needs,
+        "responses": {
+            **{str(status): _response(status, kind, schemas) for status, kind in sorted(route.responses.items())},
+            **{str(status): _problem(status) for status in sorted(statuses(route))},
+        },
+    }
+    if description:
+        operation["description"] = " ".join(description.split())
+    parameters = [*_path_parameters(route), *_query_parameters(route, schemas, components), *_headers(route)]
+    if parameters:
+        operation["parameters"] = parameters
+    if route.body is not None:
+        operation["requestBody"] = {
+            "required": not route.body_optional,
+            "content": {"application/json": {"schema": schemas[route.body]}},
+        }
+    elif route.needs == "upload" and route.method == "PUT":
+        operation["requestBody"] = {
+            "required": False,
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    return operation
+
+
+def _security(route: Route) -> list[dict[str, list[str]]]:
+    match route.needs:
+        case "none":
+            return []
+        case "upload":
+            return [{"upload": []}]
+        case _:
+            return [{"bearer": []}, {"session": []}, *([{"ticket": list[str]()}] if route.websocket else [])]
+
+
+def _response(status: int, kind: Any, schemas: dict[Any, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if isinstance(kind, str):
+        described["content"] = {kind: {}}
+    elif kind is not None:
+        described["content"] = {"application/json": {"schema": schemas[kind]}}
+        if kind.__name__ == "LogPage":
+            described["content"] |= {
+                "application/x-ndjson": {"schema": {"type": "string"}},
+                "text/plain": {"schema": {"type": "string"}},
+            }
+    return described
+
+
+def _problem(status: int) -> dict[str, Any]:
+    schema = {"$ref": _TEMPLATE.format(name="Problem")}
+    return {"description": HTTPStatus(status).phrase, "content": {CONTENT_TYPE: {"schema": schema}}}
+
+
+def _path_parameters(route: Route) -> Iterable[dict[str, Any]]:
+    for converter, name in _VARIABLE.findall(route.rule):
+        yield {"name": name, "in": "path", "required": True, "schema": PARAMETER_SCHEMAS[converter]}
+
+
+def _query_parameters(route: Route, schemas: dict[Any, Any], components: dict[str, Any]) -> Iterable[dict[str, Any]]:
+    if route.query is None:
+        return
+    schema = components[route.query.__name__]
+    for name, described in schema["properties"].items():
+        if route.websocket and name == "ticket":
+            continue  # it is a way to authenticate
+        yield {"name": name, "in": "query", "required": name in schema["required"], "schema": described}
+
+
+def _headers(route: Route) -> Iterable[dict[str, Any]]:
+    for header in route.headers:
+        yield {
+            "name": header.name,
+            "in": "header",
+            "description": header.description,
+            "required": header.required,
+            "schema": header.schema,
+        }

@@ -1,0 +1,363 @@
+"""
+The API as one leaf resource: method and path → route → caller → query and body → the route's function → response.
+``web`` layer; put into a `BoundedSite` by ``site``.
+
+A request that reads is given up when its caller goes away. One that changes something is not: the change may be
+committed already, and what follows a commit (telling the builders, say) must happen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from twistedipc.builds.names import BadValue
+from twistedipc.storage import builds, projects
+from twistedipc.storage.errors import (
+    IdempotencyConflict,
+    LedgerConflict,
+    LedgerUnavailable,
+    NameTaken,
+    NotFound,
+    NotPossible,
+)
+from twistedipc.storage.rows import BuildRow, ProjectRow, TokenRow
+from twistedipc.web.access.auth import Authentication, check_origin, forbidden, may, may_see
+from twistedipc.web.access.cookies import SessionCookie
+from twistedipc.web.access.held import Holding
+from twistedipc.web.api.call import Call, Reply, Takeover
+from twistedipc.web.api.context import WebContext
+from twistedipc.web.api.queries import convert
+from twistedipc.web.api.route import Route
+from twistedipc.web.api.routes import Match, Options, match
+from twistedipc.web.api.uploads import Upload
+from twistedipc.web.http.channel import BodySink, BoundedRequest, send
+from twistedipc.web.http.problems import CONTENT_TYPE, ProblemError, conflict, invalid, not_found, unavailable
+from twistedipc.web.logs.stream import LogStreams
+
+#: Seconds for a route's function. (A stream and an upload's verification are not held to it.)
+ANSWER_SECONDS = 60
+
+#: Seconds after which who asks a service that is stopping may find it started again.
+DRAINING_SECONDS = 2
+
+#: The most parameters of a query.
+MAX_PARAMETERS = 50
+
+
+class Api(Resource):
+    """All routes. Implements `channel.Front`."""
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(self, context: WebContext) -> None:
+        super().__init__()
+        self._context = context
+        cookie = SessionCookie(
+            context.secret_box.name_for("session cookie"),
+            context.hosts,
+            always_secure=context.secure_cookies,
+            api_url=context.api_url,
+        )
+        self._authentication = Authentication(context.clock, context.now, context.ledger, context.tickets, cookie)
+        self._running: set[Deferred[None]] = set()
+        self.streams = LogStreams()
+
+    async def stop(self) -> None:
+        """Break streams off, and wait for what is being changed."""
+        self.streams.stop()
+        await DeferredList([_followed(running) for running in self._running])
+
+    def head_received(self, request: BoundedRequest) -> BodySink | None:
+        """See `channel.Front`."""
+        try:
+            found: Match | Options | None = match(request.method.decode("latin-1"), request.path)
+        except ProblemError:
+            found = None  # `render` says it, when the body is there
+        if self._context.draining() and not (isinstance(found, Match) and found.route.name == "show_health"):
+            raise unavailable("the service is stopping; ask again", retry_after=DRAINING_SECONDS)
+        if isinstance(found, Match) and found.route.name == "upload":
+            return Upload.begin(self._context, request, found.path["attempt"])
+        return None
+
+    def render(self, request: BoundedRequest) -> int:
+        """Twisted calls this when the request is there."""
+        answering = _Answering(self, request)
+        running = answering.begin()
+        self._running.add(running)
+        running.addBoth(lambda _: self._running.discard(running))
+        return NOT_DONE_YET
+
+    # -- the way of a request
+
+    async def admit(self, request: BoundedRequest, body: bytes, found: Match | Options) -> Holding | None:
+        """What the caller's token holds while it is answered; None where none is needed. Raises `ProblemError`."""
+        if isinstance(found, Options):
+            return None
+        _check_upgrade(found.route, request)
+        _check_content(found.route, request, body)
+        return await self._caller(found.route, request)
+
+    async def answer(
+        self, request: BoundedRequest, body: bytes, found: Match | Options, holding: Holding | None
+    ) -> Reply | Takeover:
+        """
+        The route's answer. Raises `ProblemError`, and whatever the route's function does.
+
+        :param body: the request's, which the request itself has only until its client goes away.
+        :param holding: what the caller's token holds, as `admit` has given it.
+        """
+        if isinstance(found, Options):
+            return Reply(status=204, headers={"Allow": found.allow})
+        route = found.route
+        token = None if holding is None else holding.token
+        if token is not None and not may(token, route.needs):
+            raise forbidden(f"this needs a token with the scope {route.needs}")
+        project, build = await self._bound(found, token)
+        call: Call[Any, Any] = Call(
+            context=self._context,
+            request=request,
+            streams=self.streams,
+            authentication=self._authentication,
+            address=request.remote.address,
+            path=found.path,
+            query=_query(route, request),
+            body=_body(route, body),
+            caller=token,
+            bound_project=project,
+            bound_build=build,
+        )
+        return await route.function(call)
+
+    async def _caller(self, route: Route, request: BoundedRequest) -> Holding | None:
+        context = self._context
+        if route.needs == "upload":
+            return None  # it has a token of its own, which its function asks for
+        if route.needs == "none":
+            if not route.safe:
+                check_origin(request, None, context.allowed_origins, websocket=False)
+            return None
+        credential = self._authentication.credential_of(request, _ticket(request) if route.websocket else None)
+        if route.websocket or not route.safe:
+            check_origin(request, credential, context.allowed_origins, route.websocket)
+        return await self._authentication.holding_of(request, credential)
+
+    async def _bound(self, found: Match, token: TokenRow | None) -> tuple[ProjectRow | None, BuildRow | None]:
+        """The path's project or build; 404 alike if it doesn't exist and if it isn't the caller's."""
+        if found.route.binding == "none" or token is None:
+            return None, None
+        if found.route.binding == "project":
+            name = found.path["project"]
+            project = await self._context.ledger.read(projects.get, name)
+            if project is None or not may_see(token, name):
+                raise not_found(f"there is no project {name}")
+            return project, None
+        number = found.path["build"]
+        build = await self._context.ledger.read(builds.get, number)
+        if build is None or not may_see(token, build.project):
+            raise not_found(f"there is no build {number}")
+        return None, build
+
+
+class _Answering:
+    """One request while it is answered: exactly one response, whatever happens."""
+
+    def __init__(self, api: Api, request: BoundedRequest) -> None:
+        self._api = api
+        self._request = request
+        self._body = request.body.getvalue()
+        self._answered = False
+        self._timer: IDelayedCall | None = None
+        self._running: Deferred[None] | None = None
+        self._route: Route | None = None
+
+    def begin(self) -> Deferred[None]:
+        self._timer = self._api._context.clock.callLater(ANSWER_SECONDS, self._too_late)
+        self._request.notifyFinish().addErrback(self._gone)
+        self._running = running = Deferred.fromCoroutine(self._run())
+        return running
+
+    async def _run(self) -> None:
+        request = self._request
+        holding: Holding | None = None
+        try:
+            found = match(request.method.decode("latin-1"), request.path)
+            if isinstance(found, Match):
+                self._route = found.route
+                if found.route.needs == "upload":
+                    self._stop_timer()  # verifying an archive takes as long as it is
+            holding = await self._api.admit(request, self._body, found)
+            answer = await self._api.answer(request, self._body, found, holding)
+            if not isinstance(answer, Reply) and holding is not None and not self._answered:
+                self._answered = True
+                taken, holding = holding, None  # it is the response's from now on
+                answer.take_over(request, taken)
+                return
+        except CancelledError:
+            return
+        except Exception:
+            problem = _problem(Failure())
+            if problem is None:
+                self._api._log.failure(
+                    "request {id} failed: {method} {path}",
+                    id=request.id,
+                    method=request.method.decode("latin-1"),
+                    path=request.path.decode("latin-1"),
+                )
+                problem = ProblemError(500, f"this went wrong here, not with you (incident {request.id})")
+            self._send(problem.status, problem.body(), CONTENT_TYPE, problem.headers)
+            return
+        finally:
+            self._stop_timer()
+            if holding is not None:
+                holding.release()
+        if isinstance(answer, Reply):
+            body = answer.body
+            encoded = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
+            self._send(answer.status, encoded, answer.content_type, dict(answer.headers))
+
+    def _send(self, status: int, body: bytes, content_type: str, headers: dict[str, str]) -> None:
+        if not self._answered:
+            self._answered = True
+            if not self._request.gone:
+                send(self._request, status, body, content_type, headers)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+
+    def _too_late(self) -> None:
+        problem = unavailable(f"there was no answer within {ANSWER_SECONDS} seconds; what was asked may still be done")
+        self._send(problem.status, problem.body(), CONTENT_TYPE, problem.headers)
+        self._give_up()
+
+    def _gone(self, _: Failure) -> None:
+        self._answered = True
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._route is not None and self._route.safe and self._running is not None:
+            self._running.cancel()
+
+
+def _problem(failure: Failure) -> ProblemError | None:
+    """What the caller is to be told of this error; None if it is ours alone."""
+    match failure.value:
+        case ProblemError() as problem:
+            return problem
+        case BadValue() as error:
+            return invalid(str(error))
+        case IdempotencyConflict() as error:
+            return invalid(str(error), name="idempotency-conflict")
+        case NotFound() as error:
+            return not_found(str(error))
+        case NotPossible() as error:
+            return conflict(str(error), name="not-possible")
+        case NameTaken() as error:
+            return conflict(str(error), name="name-taken")
+        case LedgerConflict():
+            return conflict("something else was changed at the same moment: look again, and try again")
+        case LedgerUnavailable() as error:
+            return unavailable(str(error))
+        case _:
+            return None
+
+
+def _followed(running: Deferred[None]) -> Deferred[None]:
+    """Fires after ``running``, whose result stays its own."""
+    done: Deferred[None] = Deferred()
+
+    def tell(result: Failure | None) -> Failure | None:
+        done.callback(None)
+        return result
+
+    running.addBoth(tell)
+    return done
+
+
+# -- decoding --------------------------------------------------------------------------------------------------------
+
+
+def _check_upgrade(route: Route, request: BoundedRequest) -> None:
+    if route.websocket and (
+        request.method != b"GET" or (request.getHeader("upgrade") or "").strip().lower() != "websocket"
+    ):
+        raise ProblemError(
+            426, "this is a WebSocket: ask for it with Upgrade: websocket", headers={"Upgrade": "websocket"}
+        )
+
+
+def _check_content(route: Route, request: BoundedRequest, body: bytes) -> None:
+    encoding = request.getHeader("content-encoding")
+    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
+        raise ProblemError(415, "a body can't be compressed here", name="unsupported-encoding")
+    if route.body is None or (route.body_optional and not body):
+        return
+    content_type = (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise ProblemError(415, "the body must be JSON (Content-Type: application/json)", name="unsupported-type")
+
+
+def _body(route: Route, data: bytes) -> Any:
+    if route.body is None:
+        return None
+    if not data and route.body_optional:
+        data = b"{}"
+    try:
+        return msgspec.json.decode(data, type=route.body)
+    except msgspec.ValidationError as error:
+        raise invalid(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProblemError(400, f"the body isn't JSON: {error}", name="malformed") from error
+    except RecursionError as error:
+        raise ProblemError(400, "the body is nested too deeply", name="malformed") from error
+
+
+def _pairs(request: BoundedRequest) -> list[tuple[str, str]]:
+    query = request.uri.partition(b"?")[2]
+    if not query:
+        return []
+    try:
+        return parse_qsl(
+            query.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=MAX_PARAMETERS,
+        )
+    except ValueError as error:
+        raise ProblemError(400, "the query isn't well formed", name="malformed") from error
+
+
+def _ticket(request: BoundedRequest) -> str | None:
+    tickets = [value for name, value in _pairs(request) if name == "ticket"]
+    return tickets[0] if len(tickets) == 1 else None
+
+
+def _query(route: Route, request: BoundedRequest) -> Any:
+    if route.query is None:
+        return None  # what comes in it is nobody's
+    repeatable = {
+        field.encode_name for field in msgspec.structs.fields(route.query) if isinstance(field.default_factory, type)
+    }
+    values: dict[str, Any] = {}
+    for name, value in _pairs(request):
+        if name in repeatable:
+            values.setdefault(name, []).append(value)
+        elif name in values:
+            raise invalid(f"the query has {name[:100]} more than once")
+        else:
+            values[name] = value
+    try:
+        return convert(values, route.query)
+    except msgspec.ValidationError as error:
+        raise invalid(f"the query: {error}") from error

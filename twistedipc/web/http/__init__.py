@@ -1,0 +1,10 @@
+"""
+HTTP as every site here needs it, and the lowest room of ``web``: it imports none of the others.
+
+- ``channel``: connections, requests and sites, with a bound on everything
+- ``clients``: the client behind a proxy; ``hosts``: which site a host name belongs to
+- ``problems``: errors, after RFC 9457
+- ``file_response``: a file as a response, with ``conditional`` and ``ranges`` (what to send of it), ``media`` (its
+  type) and ``file_body`` (sending it)
+- ``stall``: gives a client up that takes nothing
+"""

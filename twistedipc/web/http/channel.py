@@ -1,0 +1,421 @@
+"""
+HTTP connections that bear strangers: Twisted's channel, request and site with a bound on everything. ``web`` layer,
+under ``site`` (the API and the page) and ``releases_site``.
+
+What Twisted bounds already: the size and the number of headers, the idle time of a connection, pipelining. Added:
+
+- A request must have arrived, head and body, `REQUEST_SECONDS` after its first byte, at whatever pace it comes. A
+  body that goes into a `BodySink` (an upload) is held to the idle time instead.
+- A body has a largest size, told by the `Front` when the head is there, and all bodies that wait in memory have one
+  together. Who sends more is answered at once; then the connection reads on, to the body's end or for
+  `LINGER_SECONDS`, and throws away what comes: closing it earlier may take the answer from a client that is sending.
+- So many connections at a time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import secrets
+import sys
+import termios
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web import http
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from twistedipc.web.http.clients import UNIX, Client, Proxies
+from twistedipc.web.http.problems import CONTENT_TYPE, ProblemError, unavailable
+
+#: Seconds for a request to arrive, and for a connection to say anything.
+REQUEST_SECONDS = 30
+
+#: Seconds that a connection reads on after a request was refused in the middle.
+LINGER_SECONDS = 3
+
+#: The largest body of JSON, and how many bytes of them may be in memory at a time.
+MAX_BODY = 1 << 20
+MAX_BODIES = 64 << 20
+
+#: How many connections a site has at a time.
+MAX_CONNECTIONS = 4096
+
+#: Makes a browser forget all cookies of this host, wherever it trusts the connection (https, or the loopback).
+CLEAR_COOKIES = {"Clear-Site-Data": '"cookies"'}
+
+#: Cookies of more bytes than this aren't ours: a page at the same host has set them.
+MAX_COOKIES = 4096
+
+#: A Content-Length with more digits than this can't be meant (and int() may refuse it).
+_MAX_LENGTH_DIGITS = 18
+
+
+class BodySink(Protocol):
+    """Takes a body as it arrives."""
+
+    @property
+    def limit(self) -> int:
+        """How many bytes it takes."""
+
+    def write(self, data: bytes) -> None:
+        """The next bytes."""
+
+    def abandon(self) -> None:
+        """The connection is lost, or the request was refused: no more will come. Idempotent."""
+
+
+class Front(Protocol):
+    """What a site serves. It is asked about each request when its head is there."""
+
+    def head_received(self, request: BoundedRequest) -> BodySink | None:
+        """Where the body goes; None: into memory. Raises `ProblemError` to refuse it."""
+
+
+class BoundedRequest(Request):
+    """A request whose body is bounded. ``gone``: the connection is lost. ``id`` names it in answers and logs."""
+
+    defaultContentType = None
+    channel: Channel
+
+    def __init__(self, channel: Channel, *args: object, **keywords: object) -> None:
+        super().__init__(channel, *args, **keywords)
+        self.id = secrets.token_hex(8)
+        self.gone = False
+        self.refused = False
+        self.sink: BodySink | None = None
+        self._received = 0
+        self.body = io.BytesIO()  # what arrived, unless there is a sink
+        self._held = 0  # bytes of the site's budget
+        self._remote: Client | None = None
+        self._proxies = channel.site.proxies  # kept: when the client has gone there is no channel any more
+
+    @property
+    def remote(self) -> Client:
+        """Who asks, also where trusted proxies are between. To be asked when all headers are there."""
+        if self._remote is None:
+            peer = getattr(self.client, "host", UNIX)
+            self._remote = self._proxies.client_of(peer, self.requestHeaders)
+        return self._remote
+
+    def begin(self, method: bytes, uri: bytes, version: bytes) -> None:
+        """The request's line, which `gotLength` needs and Twisted gives only after the body."""
+        self.method, self.uri, self.clientproto = method, uri, version
+        self.path = uri.partition(b"?")[0]
+
+    def gotLength(self, length: int | None) -> None:
+        """All headers are there. ``length`` None: the body is chunked."""
+        self.content = self.body = io.BytesIO()
+        try:
+            self.sink = self.channel.site.front.head_received(self)
+            if length is not None and length > self._limit:
+                raise self._too_large()
+        except ProblemError as problem:
+            self.refuse(problem)
+            return
+        if self.sink is not None:
+            self.channel.body_is_streamed()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Some of the body."""
+        if self.refused or self.gone:
+            return
+        self._received += len(data)
+        if self._received > self._limit:
+            self.refuse(self._too_large())
+        elif self.sink is not None:
+            self.sink.write(data)
+        elif not self.channel.site.hold(len(data)):
+            self.refuse(unavailable("too many requests are arriving at the same time"))
+        else:
+            self._held += len(data)
+            self.body.write(data)
+
+    def refuse(self, problem: ProblemError) -> None:
+        """Answer before the body has come, and close the connection."""
+        self.refused = True
+        self.requestHeaders.removeHeader(b"expect")  # what was asked with it is answered now
+        if self.sink is not None:
+            self.sink.abandon()
+        self.channel.linger()
+        self.setHeader(b"Connection", b"close")
+        send(self, problem.status, problem.body(), CONTENT_TYPE, problem.headers)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The client has gone, or we closed the connection."""
+        self.gone = True
+        self._release()
+        if self.sink is not None:
+            self.sink.abandon()
+        super().connectionLost(reason)
+
+    def finish(self) -> None:
+        """The response is complete."""
+        self._release()
+        super().finish()
+
+    def pause(self) -> None:
+        """Read no more of the body for now."""
+        if not self.gone:
+            self.channel.transport.pauseProducing()
+
+    def resume(self) -> None:
+        """Read on."""
+        if not self.gone and not self.refused:
+            self.channel.transport.resumeProducing()
+
+    def abort(self) -> None:
+        """Close the connection at once, with what isn't sent yet."""
+        if not self.gone:
+            self.channel.transport.abortConnection()
+
+    def release_connection(self) -> None:
+        """A WebSocket takes the connection over, and counts it from now on."""
+        self._release()
+        self.channel.uncount()
+
+    @property
+    def _limit(self) -> int:
+        return MAX_BODY if self.sink is None else self.sink.limit
+
+    def _too_large(self) -> ProblemError:
+        return ProblemError(413, f"the body can have at most {self._limit} bytes", name="too-large")
+
+    def _release(self) -> None:
+        self.channel.site.hold(-self._held)
+        self._held = 0
+
+
+class Channel(http.HTTPChannel):
+    """One connection."""
+
+    site: BoundedSite
+    transport: Any  # a stream transport, plain or TLS
+    requests: list[BoundedRequest]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._deadline: IDelayedCall | None = None
+        self._linger: IDelayedCall | None = None
+        self._lingering = False
+        self._closed = False  # nothing that comes matters any more
+        self._streaming = False
+        self._counted = False
+        self._cookies = 0  # bytes of them in the head that is coming
+
+    def connectionMade(self) -> None:
+        """Twisted calls this once."""
+        self._counted = True
+        self.site.connections += 1
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpKeepAlive(True)
+        super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes from the client."""
+        if self._closed:
+            return
+        if self._deadline is None and not (self._handlingRequest or self._streaming or self._lingering):
+            self._deadline = self.callLater(REQUEST_SECONDS, self._too_slow)
+        super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """A line of a head."""
+        self._count_cookies(line)
+        super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """A line that no head may have. (Twisted would close without a word.)"""
+        self._count_cookies(line)
+        self._respondToBadRequestAndDisconnect()
+
+    def _count_cookies(self, line: bytes) -> None:
+        if line[:7].lower() == b"cookie:":
+            self._cookies += len(line)
+
+    def headerReceived(self, line: bytes) -> bool:
+        """One header."""
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-length" and len(value.strip()) > _MAX_LENGTH_DIGITS:
+            self._respondToBadRequestAndDisconnect()
+            return False
+        return bool(super().headerReceived(line))
+
+    def allHeadersReceived(self) -> None:
+        """The head is complete."""
+        self._cookies = 0
+        self.requests[-1].begin(self._command, self._path, self._version)
+        super().allHeadersReceived()
+
+    def allContentReceived(self) -> None:
+        """The body is complete."""
+        self._streaming = False
+        if self._lingering:
+            self._close()
+        else:
+            self._cancel_deadline()
+            super().allContentReceived()
+
+    def body_is_streamed(self) -> None:
+        """The body is as long as it is; only silence ends it."""
+        self._streaming = True
+        self._cancel_deadline()
+
+    def linger(self) -> None:
+        """The request was answered before its end: read on for a while, throw it away, then close."""
+        self._cancel_deadline()
+        self._lingering = True
+        self.persistent = 0
+
+    def loseConnection(self) -> None:
+        """Close, when everything is written (and a client that is still sending could read it)."""
+        if not self._lingering:
+            super().loseConnection()
+        elif self._linger is None:
+            self._linger = self.callLater(LINGER_SECONDS, self._close)
+
+    def _close(self) -> None:
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()
+        self._closed = True
+        super().loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is closed."""
+        self.uncount()
+        self._cancel_deadline()
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()
+        super().connectionLost(reason)
+
+    def uncount(self) -> None:
+        """This connection is no longer the site's."""
+        if self._counted:
+            self._counted = False
+            self.site.connections -= 1
+
+    def _cancel_deadline(self) -> None:
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        self._answer_and_close(ProblemError(408, f"the request was not complete after {REQUEST_SECONDS} seconds"))
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        # Twisted calls this for whatever isn't HTTP; its own answer has no body.
+        problem = ProblemError(400, "this is not a well-formed HTTP request, or its head is too large")
+        if self._cookies > MAX_COOKIES:
+            # Else the browser that has them could ask for nothing here ever again.
+            problem = ProblemError(400, "the cookies are too large; they are cleared", headers=dict(CLEAR_COOKIES))
+        self._answer_and_close(problem)
+
+    def _answer_and_close(self, problem: ProblemError) -> None:
+        if self._lingering:
+            self._close()  # it was answered
+            return
+        body = problem.body()
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\nContent-Type: %b\r\nContent-Length: %d\r\n%bConnection: close\r\n\r\n%b"
+            % (
+                problem.status,
+                problem.problem.title.encode(),
+                CONTENT_TYPE.encode(),
+                len(body),
+                b"".join(f"{name}: {value}\r\n".encode() for name, value in problem.headers.items()),
+                body,
+            )
+        )
+        self.loseConnection()
+
+
+class BoundedSite(Site):
+    """A site of such connections, whose root resource is also its `Front`."""
+
+    protocol = Channel  # type: ignore[assignment]  # not behind Twisted's proxy, which is there for HTTP/2
+    requestFactory = BoundedRequest
+    _requests = Logger()
+
+    def __init__(
+        self, front: Front, resource: IResource, reactor: IReactorTime, proxies: Proxies | None = None
+    ) -> None:
+        super().__init__(resource, timeout=REQUEST_SECONDS, reactor=reactor, parsePOSTFormSubmission=False)
+        self.front = front
+        self.proxies = proxies or Proxies()
+        self.connections = 0
+        self._bodies = 0
+
+    def buildProtocol(self, addr: IAddress | None) -> Channel | None:  # type: ignore[override]
+        """A channel for a new connection; None, which closes it, when there are too many."""
+        if self.connections >= MAX_CONNECTIONS:
+            return None
+        channel = super().buildProtocol(addr)
+        assert isinstance(channel, Channel)
+        return channel
+
+    def hold(self, size: int) -> bool:
+        """Take so many bytes from the budget of bodies in memory (give them back, if negative)."""
+        if size > 0 and self._bodies + size > MAX_BODIES:
+            return False
+        self._bodies += size
+        return True
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What TLS may agree on: the bounds above are on HTTP/1.1."""
+        return [b"http/1.1"]
+
+    def log(self, request: http.Request) -> None:
+        """One line for each request, without its query, which may hold a ticket."""
+        assert isinstance(request, BoundedRequest)
+        self._requests.debug(
+            "{address} {method} {path} {code} {size}",
+            address=request.remote.address,
+            method=request.method.decode("latin-1"),
+            path=request.path.decode("latin-1"),
+            code=request.code,
+            size=request.sentLength,
+        )
+
+
+def leaving(transport: Any) -> tuple[int, int]:
+    """
+    How many bytes wait in the transport (if it can be told), and in the kernel, unacknowledged. While we write nothing,
+    both only change when the client takes something.
+    """
+    waiting = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
+    try:
+        queued = fcntl.ioctl(transport.fileno(), termios.TIOCOUTQ, bytes(4))
+    except (AttributeError, OSError):
+        return waiting, 0  # not a plain socket
+    return waiting, int.from_bytes(queued, sys.byteorder)
+
+
+def set_common_headers(request: BoundedRequest) -> None:
+    """What every response of ours has."""
+    request.setHeader(b"Server", b"twistedipc")
+    request.setHeader(b"X-Content-Type-Options", b"nosniff")
+    request.setHeader(b"Referrer-Policy", b"no-referrer")
+    request.setHeader(b"X-Request-Id", request.id.encode())
+
+
+def send(
+    request: BoundedRequest, status: int, body: bytes, content_type: str, headers: dict[str, str] | None = None
+) -> None:
+    """Write a whole response of the API, which nobody may store or put into a frame, and finish the request."""
+    set_common_headers(request)
+    request.setHeader(b"Cache-Control", b"no-store")
+    request.setHeader(b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'")
+    request.setHeader(b"Cross-Origin-Resource-Policy", b"same-origin")
+    request.setResponseCode(status)
+    for name, value in (headers or {}).items():
+        request.setHeader(name.encode(), value.encode("latin-1", "replace"))
+    if status != 204:
+        request.setHeader(b"Content-Type", content_type.encode())
+        request.setHeader(b"Content-Length", b"%d" % len(body))
+    request.write(body)
+    request.finish()

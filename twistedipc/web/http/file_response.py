@@ -1,0 +1,109 @@
+"""
+A file as a response: conditions, ranges, the body. ``web`` layer; used by ``releases_site``.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.server import NOT_DONE_YET
+
+from twistedipc.web.http.channel import BoundedRequest
+from twistedipc.web.http.conditional import if_range_holds, send_not_modified, status_of_conditions
+from twistedipc.web.http.file_body import FileBody
+from twistedipc.web.http.media import content_type
+from twistedipc.web.http.ranges import satisfiable_ranges
+
+
+@dataclass(frozen=True)
+class ServedFile:
+    """A regular file, as it was found. It never changes under this ``etag``, which is a strong one."""
+
+    path: Path
+    size: int
+    etag: bytes
+    cache_control: str
+
+
+def serve_file(request: BoundedRequest, clock: IReactorTime, file: ServedFile) -> int | bytes:
+    """
+    Answer a GET or HEAD with the file: 200, 206, 304, 412 or 416 (RFC 9110, 13.2.2 and 14.2). Raises OSError if it
+    can't be opened; nothing is written then.
+    """
+    request.setHeader(b"ETag", file.etag)
+    request.setHeader(b"Cache-Control", file.cache_control.encode())
+    status = status_of_conditions(request, file.etag)
+    if status == 304:
+        return send_not_modified(request)
+    if status == 412:
+        return plain(request, 412, "This file is another version than the one that the request names.")
+    request.setHeader(b"Accept-Ranges", b"bytes")
+    ranges = _ranges(request, file)
+    if ranges is None:
+        return serve_whole(request, clock, file.path, file.size)
+    if not ranges:
+        request.setHeader(b"Content-Range", b"bytes */%d" % file.size)
+        return plain(request, 416, f"This file has {file.size} bytes, and none of those that the request names.")
+    request.setResponseCode(206)
+    if len(ranges) == 1:
+        request.setHeader(b"Content-Range", _content_range(ranges[0], file.size))
+        return _send(request, clock, file.path, content_type(file.path.name), [ranges[0]])
+    return _serve_parts(request, clock, file, ranges)
+
+
+def serve_whole(request: BoundedRequest, clock: IReactorTime, path: Path, size: int) -> int | bytes:
+    """Answer with all of the file, under the status that the request has by now. Raises OSError as `serve_file`."""
+    return _send(request, clock, path, content_type(path.name), [range(size)])
+
+
+def plain(request: BoundedRequest, status: int, text: str) -> bytes:
+    """An answer that is a sentence, which must not be kept."""
+    request.setResponseCode(status, HTTPStatus(status).phrase.encode())
+    request.setHeader(b"Cache-Control", b"no-cache")
+    request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
+    body = f"{text}\n".encode()
+    request.setHeader(b"Content-Length", b"%d" % len(body))
+    return body
+
+
+def _ranges(request: BoundedRequest, file: ServedFile) -> list[range] | None:
+    """The ranges to answer with; None: the whole file."""
+    fields = request.requestHeaders.getRawHeaders(b"range")
+    # Only of a GET has Range a meaning (14.2); a second line makes no list of it, but two contradictory requests.
+    if fields is None or len(fields) > 1 or request.method != b"GET" or not if_range_holds(request, file.etag):
+        return None
+    return satisfiable_ranges(fields[0].decode("latin-1"), file.size)
+
+
+def _serve_parts(request: BoundedRequest, clock: IReactorTime, file: ServedFile, ranges: list[range]) -> int | bytes:
+    """Several ranges as multipart/byteranges (14.6)."""
+    boundary = secrets.token_hex(16)
+    kind = content_type(file.path.name).encode()
+    pieces: list[bytes | range] = []
+    for each in ranges:
+        head = b"\r\n--%b\r\nContent-Type: %b\r\nContent-Range: %b\r\n\r\n"
+        pieces += [head % (boundary.encode(), kind, _content_range(each, file.size)), each]
+    pieces.append(b"\r\n--%b--\r\n" % boundary.encode())
+    return _send(request, clock, file.path, f"multipart/byteranges; boundary={boundary}", pieces)
+
+
+def _content_range(part: range, size: int) -> bytes:
+    return b"bytes %d-%d/%d" % (part.start, part.stop - 1, size)
+
+
+def _send(
+    request: BoundedRequest, clock: IReactorTime, path: Path, kind: str, pieces: list[bytes | range]
+) -> int | bytes:
+    request.setHeader(b"Content-Type", kind.encode())
+    request.setHeader(b"Content-Length", b"%d" % sum(map(len, pieces)))
+    if request.method == b"HEAD":
+        return b""
+    # Not through a link, and not waiting for what only looks like a file.
+    opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    FileBody(clock, request, opened, pieces).start()
+    return NOT_DONE_YET

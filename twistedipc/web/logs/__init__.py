@@ -1,0 +1,6 @@
+"""
+A log as one HTTP response.
+
+- ``stream``: the response, which may last as long as the build
+- ``forms``: the forms of its body: messages, text, text with colours
+"""

@@ -1,0 +1,198 @@
+"""
+The forms in which a log is given out over HTTP: as messages, and as text with and without colours. ``web`` layer;
+pure, used by ``log_stream`` and ``api.logs``.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import msgspec
+
+from twistedipc.builds.logs import (
+    Annotation,
+    Batch,
+    Gap,
+    Group,
+    Lines,
+    Notice,
+    Progress,
+    Record,
+    StepEnded,
+    StepStarted,
+    Summary,
+    encoder,
+    event_of,
+)
+from twistedipc.server.boundaries import LogEntry
+from twistedipc.terminal import escapes, said
+from twistedipc.web.api.schemas import Alive, Closed, End
+
+_ALIVE: Final = encoder.encode(Alive()) + b"\n"
+
+#: Said to a client whose token is no good any more, as a WebSocket's close code and here.
+UNAUTHORISED = 4401
+
+_decoder: msgspec.json.Decoder[Batch | End] = msgspec.json.Decoder(Batch | End)
+
+
+def message_part(entry: LogEntry, count: int) -> tuple[bytes, int]:
+    """The entry's message cut to its first ``count`` records (only lines can be), and the number after the last."""
+    if entry.final or entry.end - entry.first <= count:
+        return entry.message, entry.end
+    message = _decoder.decode(entry.message)
+    if not isinstance(message, Lines):
+        return entry.message, entry.end
+    part = Lines(
+        first=message.first,
+        time=message.time,
+        step=message.step,
+        lines=message.lines[:count],
+        more=[index for index in message.more if index < count],
+    )
+    return encoder.encode(part), part.end
+
+
+class LogForm(Protocol):
+    """How messages of a log become the bytes of a response. One object renders one response."""
+
+    @property
+    def content_type(self) -> str:
+        """The response's Content-Type."""
+
+    def render(self, message: bytes) -> bytes:
+        """The next message."""
+
+    def alive(self) -> bytes:
+        """What tells the reader, and the proxies on the way, that the log goes on though nothing comes. Not empty."""
+
+    def closed(self, reason: str) -> bytes:
+        """What comes last when the response is broken off because the reader's token is over."""
+
+    def finish(self) -> bytes:
+        """What comes after the last message."""
+
+
+class MessagesForm:
+    """One message on each line: `lines`, `gap`, `end`, as on the WebSocket."""
+
+    content_type = "application/x-ndjson"
+
+    def render(self, message: bytes) -> bytes:
+        """See `LogForm`."""
+        return message + b"\n"
+
+    def alive(self) -> bytes:
+        """See `LogForm`."""
+        return _ALIVE
+
+    def closed(self, reason: str) -> bytes:
+        """See `LogForm`."""
+        return encoder.encode(Closed(code=UNAUTHORISED, reason=reason)) + b"\n"
+
+    def finish(self) -> bytes:
+        """See `LogForm`."""
+        return b""
+
+
+class TextForm:
+    """
+    Lines for people, safe for their terminals (`web.terminal`); steps, gaps, the end and what the build says of itself
+    as headings: progress by quarters, the summary once, at the end. Fragments of a long line are joined again.
+    """
+
+    content_type = "text/plain; charset=utf-8"
+
+    def __init__(self, colour: bool) -> None:
+        self._clean = escapes.colours if colour else escapes.plain
+        self._colour = colour
+        self._names: dict[int, str] = {}
+        self._open = False  # the last line has no end yet
+        self._progress = said.Quarters()
+        self._summary = ""
+
+    def render(self, message: bytes) -> bytes:
+        """See `LogForm`."""
+        match _decoder.decode(message):
+            case Lines() as batch:
+                return self._lines(batch).encode("utf-8", "replace")
+            case Gap() as gap:
+                text = self._heading(f"records {gap.first} to {gap.to} are missing: {gap.reason}")
+            case End() as end:
+                verified = "complete" if end.complete else "NOT complete"
+                text = self._last_words()
+                text += self._heading(f"{end.state}: {end.lines} records, {verified}, sha256 {end.sha256 or 'unknown'}")
+        return text.encode("utf-8", "replace")
+
+    def alive(self) -> bytes:
+        """See `LogForm`. It is a heading: text has no byte that every reader takes for nothing."""
+        return self._heading("nothing new yet; the log goes on").encode()
+
+    def closed(self, reason: str) -> bytes:
+        """See `LogForm`."""
+        return self._heading(f"{reason}: the log breaks off here, and this is not all of it").encode()
+
+    def finish(self) -> bytes:
+        """See `LogForm`."""
+        end = self._last_words() + (escapes.RESET if self._colour else "")
+        if self._open:
+            end += "\n"
+        self._open = False
+        return end.encode("utf-8", "replace")
+
+    def _lines(self, batch: Lines) -> str:
+        lines = batch.lines
+        if not batch.more and all(type(record) is str for record in lines):
+            self._open = False
+            return self._clean("\n".join(lines)) + "\n"  # type: ignore[arg-type]  # all are strings
+        more = set(batch.more)
+        parts = []
+        for index, record in enumerate(lines):
+            if isinstance(record, str):
+                self._open = index in more
+                parts.append(self._clean(record) + ("" if self._open else "\n"))
+            else:
+                parts.append(self._event(record))
+        return "".join(parts)
+
+    def _event(self, record: Record) -> str:
+        match event_of(record):
+            case StepStarted() as event:
+                self._names[event.index] = event.name
+                self._progress.reset()
+                return self._heading(f"{event.name}: {event.command}" if event.command else event.name)
+            case StepEnded() as event:
+                name = self._names.get(event.index, f"step {event.index + 1}")
+                code = "" if event.exit_code in (None, 0) else f" (exit code {event.exit_code})"
+                return self._heading(f"{name} {event.outcome}{code} after {event.milliseconds / 1000:.1f} s")
+            case Notice() as event:
+                return self._heading(f"{event.level}: {event.message}")
+            case Annotation() as event:
+                return self._heading(said.remark(event))
+            case Progress() as event:
+                # No line is broken for it: there is always more of it to come.
+                news = "" if self._open else self._progress.news(event)
+                return self._heading(news) if news else ""
+            case Group() as event:
+                return self._heading(event.name) if event.name else ""
+            case Summary() as event:
+                self._summary = event.markdown
+                return ""
+            case None:
+                return ""  # of a newer version
+
+    def _last_words(self) -> str:
+        """The summary, if there is one. It is of the whole, however early it came."""
+        text, self._summary = said.summary(self._summary), ""
+        return self._heading("summary") + text + "\n" if text else ""
+
+    def _heading(self, text: str) -> str:
+        before = "\n" if self._open else ""
+        self._open = False
+        text = "==> " + escapes.plain(text).replace("\n", " ")
+        return f"{before}{escapes.RESET}\x1b[1m{text}{escapes.RESET}\n" if self._colour else f"{before}{text}\n"
+
+
+def form_of(name: str) -> LogForm:
+    """The form for the query's ``format``: json, text or ansi."""
+    return MessagesForm() if name == "json" else TextForm(colour=name == "ansi")

@@ -1,0 +1,284 @@
+"""
+A log as one long response, which may last as long as the build. ``web`` layer; made by ``api.logs``.
+
+The stream pulls from its cursor only while the connection takes more (it is the connection's push producer), so a
+reader that stands still costs a cursor and nothing else; it is cut off when nothing has left for it for
+`stall.STALL_SECONDS`, which a slow one isn't. A response that is broken off, by the ledger or by our stopping, ends
+without its last chunk: an HTTP client sees that it isn't whole, and asks again with ``after``.
+
+While a followed log has nothing new, the response has a sign of life every `ALIVE_SECONDS`: a proxy cuts a response
+that is silent for a minute (nginx's default), and a client can tell a quiet build from a dead connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twistedipc.server.boundaries import Cursor, LogEntry, LogRun, Logs
+from twistedipc.storage.errors import LedgerUnavailable
+from twistedipc.web.access.held import Ending, Holding
+from twistedipc.web.http.channel import BoundedRequest, set_common_headers
+from twistedipc.web.http.stall import StallWatch
+from twistedipc.web.logs.forms import LogForm, message_part
+
+#: How many bytes are taken from a cursor at a time.
+TAKE_BYTES = 1 << 16
+
+#: Seconds after which a followed log that has nothing new says so. docs/protocol.md promises one every 15.
+ALIVE_SECONDS = 10
+
+#: Seconds that a reader has to take the last words when its token is over.
+GOODBYE_SECONDS = 0.5
+
+
+def fetch(cursor: Cursor) -> Deferred[None]:
+    """
+    `Cursor.fetch`, which goes on when the Deferred is cancelled: it may be what other viewers of the log wait for.
+    """
+
+    async def fetching() -> None:
+        await cursor.fetch()
+
+    waiting: Deferred[None] = Deferred()
+    Deferred.fromCoroutine(fetching()).addBoth(waiting.callback)
+    return waiting
+
+
+class Stoppable(Protocol):
+    """A stream that can be ended from outside."""
+
+    def stop(self) -> None:
+        """Break it off."""
+
+
+class LogStreams:
+    """The streams that go on now, so that they can be ended when the service stops."""
+
+    def __init__(self) -> None:
+        self._streams: set[Stoppable] = set()
+
+    def add(self, stream: Stoppable) -> None:
+        """A stream began."""
+        self._streams.add(stream)
+
+    def discard(self, stream: Stoppable) -> None:
+        """A stream has ended."""
+        self._streams.discard(stream)
+
+    def stop(self) -> None:
+        """Break all off."""
+        for stream in list(self._streams):
+            stream.stop()
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+
+@implementer(IPushProducer)
+class LogStream:
+    """One response with a log. ``limit``: at most so many records; not ``follow``: only what there is now."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        streams: LogStreams,
+        logs: Logs,
+        attempt: str,
+        after: int,
+        form: LogForm,
+        *,
+        follow: bool,
+        limit: int | None,
+    ) -> None:
+        self._clock = clock
+        self._streams = streams
+        self._form = form
+        self._follow = follow
+        self._left = limit
+        self._cursor: Cursor = logs.cursor(attempt, after, self._pump)
+        self._ready: list[LogEntry] = []  # taken by `prepare`
+        self._request: BoundedRequest | None = None
+        self._paused = False
+        self._fetching: Deferred[None] | None = None
+        self._stall: StallWatch | None = None
+        self._quiet: IDelayedCall | None = None  # until the next sign of life
+        self._holding: Holding | None = None
+
+    async def prepare(self) -> None:
+        """
+        Get the beginning, so that what is wrong can still be said by a status. Raises `LedgerUnavailable`.
+        """
+        try:
+            entries = self._cursor.take(TAKE_BYTES)
+            if entries is None:
+                await fetch(self._cursor)
+        except BaseException:
+            self._cursor.close()
+            raise
+        self._ready.extend(entries or ())
+
+    def take_over(self, request: BoundedRequest, holding: Holding) -> None:
+        """See `call.Takeover`."""
+        self._request = request
+        self._holding = holding
+        self._stall = StallWatch(self._clock, request, self._cut_off)
+        set_common_headers(request)
+        request.setHeader(b"Cache-Control", b"no-store")
+        request.setHeader(b"Content-Type", self._form.content_type.encode())
+        request.setHeader(b"X-Accel-Buffering", b"no")  # a proxy that would hold lines back
+        request.notifyFinish().addErrback(self._lost)
+        self._streams.add(self)
+        if request.method == b"HEAD":
+            self._end()
+            return
+        request.registerProducer(self, True)
+        request.write(b"")  # the head goes out now, however long the first line takes
+        holding.on_end(self._token_over)
+        if holding.ended is not None:
+            return
+        if self._follow:
+            self._quiet = self._clock.callLater(ALIVE_SECONDS, self._say_alive)
+        self._pump()
+
+    # -- IPushProducer
+
+    def pauseProducing(self) -> None:
+        """The connection has enough."""
+        self._paused = True
+        if self._request is not None and self._stall is not None:
+            self._stall.begin()
+
+    def resumeProducing(self) -> None:
+        """The connection takes more."""
+        self._paused = False
+        self._unstall()
+        self._pump()
+
+    def stopProducing(self) -> None:
+        """The connection is lost; `notifyFinish` says it as well."""
+        self._paused = True
+
+    def stop(self) -> None:
+        """Break the response off, so that it shows."""
+        request = self._request
+        if request is not None:
+            self._close()
+            request.unregisterProducer()
+            request.loseConnection()
+
+    def _token_over(self, why: Ending) -> None:
+        """Say so, if the reader reads, and break the response off, so that nobody takes it for the whole log."""
+        request = self._request
+        if request is None:
+            return
+        if self._paused:
+            self._cut_off()
+            return
+        if why.token_is_over:
+            request.write(self._form.closed(why.value))
+        self.stop()
+        # What is written is a few bytes. A reader that doesn't take even these isn't waited for.
+        aborting = self._clock.callLater(GOODBYE_SECONDS, request.abort)
+        request.notifyFinish().addBoth(lambda _: aborting.cancel() if aborting.active() else None)
+
+    def _cut_off(self) -> None:
+        # The reader takes nothing, so what is written to it would never let the connection close.
+        request = self._request
+        if request is not None:
+            self._close()
+            request.unregisterProducer()
+            request.abort()
+
+    # -- from the cursor to the connection
+
+    def _pump(self) -> None:
+        while self._request is not None and not self._paused and self._fetching is None:
+            entries: list[LogEntry] | LogRun | None = self._ready or self._cursor.take(TAKE_BYTES)
+            self._ready = []
+            if entries is None:
+                self._fetch()
+            elif entries:
+                self._write(entries)
+            elif self._follow:
+                return  # the cursor will wake us
+            else:
+                self._end()
+
+    def _write(self, entries: Iterable[LogEntry]) -> None:
+        request = self._request
+        assert request is not None
+        written = []
+        ended = False
+        for entry in entries:
+            message = entry.message
+            if self._left is not None and not entry.final:
+                if self._left <= 0:
+                    ended = True
+                    break
+                message, after = message_part(entry, self._left)
+                self._left -= after - entry.first
+            written.append(self._form.render(message))
+            ended = ended or entry.final
+        request.write(b"".join(written))
+        if self._quiet is not None:
+            self._quiet.reset(ALIVE_SECONDS)
+        if ended or (self._left is not None and self._left <= 0):
+            self._end()
+
+    def _say_alive(self) -> None:
+        request = self._request
+        assert request is not None
+        self._quiet = self._clock.callLater(ALIVE_SECONDS, self._say_alive)
+        if not self._paused:  # else there is something on its way to the reader already
+            request.write(self._form.alive())
+
+    def _fetch(self) -> None:
+        self._fetching = fetching = fetch(self._cursor)
+        fetching.addCallbacks(self._fetched, self._failed)
+
+    def _fetched(self, _: None) -> None:
+        self._fetching = None
+        self._pump()
+
+    def _failed(self, failure: Failure) -> None:
+        self._fetching = None
+        if failure.check(LedgerUnavailable):
+            self._log.warn("a log could not be read on: {error}", error=failure.value)
+        else:
+            self._log.failure("reading a log failed", failure)
+        self.stop()
+
+    def _end(self) -> None:
+        request = self._request
+        assert request is not None
+        self._close()
+        request.write(self._form.finish())
+        request.unregisterProducer()
+        request.finish()
+
+    def _lost(self, _: Failure) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        self._request = None
+        if self._holding is not None:
+            self._holding.release()
+        self._streams.discard(self)
+        self._cursor.close()
+        self._unstall()
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = None
+
+    def _unstall(self) -> None:
+        if self._stall is not None:
+            self._stall.end()

@@ -1,0 +1,3 @@
+"""
+The page: ``resource`` serves the files of the folder ``static``.
+"""

@@ -1,0 +1,100 @@
+"""
+The page: its files, from the package, at ``/`` and ``/static/``. ``web`` layer; used by ``site``.
+
+It needs no token: it holds nothing but code, and asks the API for everything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+from twisted.web.resource import Resource
+
+from twistedipc.web.http.channel import BoundedRequest, send, set_common_headers
+from twistedipc.web.http.conditional import send_not_modified, status_of_conditions
+from twistedipc.web.http.media import content_type
+from twistedipc.web.http.problems import CONTENT_TYPE, ProblemError, not_found
+
+INDEX = "index.html"
+
+#: Nothing but our own files; no frame, no plugin, no base; the API and its WebSockets are 'self'.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+@dataclass(frozen=True)
+class _File:
+    body: bytes
+    content_type: str
+    etag: bytes
+
+
+class Page(Resource):
+    """The page's files, read once."""
+
+    isLeaf = True
+
+    def __init__(self, folder: Traversable | None = None) -> None:
+        super().__init__()
+        self._files = dict(_read(files("twistedipc.web.page") / "static" if folder is None else folder, ""))
+
+    @staticmethod
+    def serves(path: bytes) -> bool:
+        """Whether this path is the page's."""
+        return path == b"/" or path.startswith(b"/static/")
+
+    def render(self, request: BoundedRequest) -> int | bytes:
+        """Twisted calls this when the request is there."""
+        try:
+            return self._render(request)
+        except ProblemError as problem:
+            send(request, problem.status, problem.body(), CONTENT_TYPE, problem.headers)
+            return 1  # NOT_DONE_YET: it is done
+
+    def _render(self, request: BoundedRequest) -> int | bytes:
+        if request.method not in (b"GET", b"HEAD"):
+            raise ProblemError(405, "this can only be read", headers={"Allow": "GET, HEAD"})
+        name = INDEX if request.path == b"/" else request.path.removeprefix(b"/static/").decode("latin-1")
+        file = self._files.get(name)
+        if file is None:
+            raise not_found()
+        set_common_headers(request)
+        request.setHeader(b"Cache-Control", b"no-cache")
+        request.setHeader(b"Content-Security-Policy", _POLICY.encode())
+        request.setHeader(b"Content-Type", file.content_type.encode())
+        request.setHeader(b"X-Frame-Options", b"DENY")
+        request.setHeader(b"Cross-Origin-Opener-Policy", b"same-origin")
+        request.setHeader(b"Cross-Origin-Resource-Policy", b"same-origin")
+        request.setHeader(b"ETag", file.etag)
+        status = status_of_conditions(request, file.etag)
+        if status == 304:
+            return send_not_modified(request)
+        if status == 412:
+            raise ProblemError(412, "this file is another version than the one that the request names")
+        if request.method == b"HEAD":
+            request.setHeader(b"Content-Length", b"%d" % len(file.body))
+            return b""
+        return file.body
+
+
+def _read(folder: Traversable, prefix: str) -> list[tuple[str, _File]]:
+    found: list[tuple[str, _File]] = []
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            found += _read(entry, f"{prefix}{entry.name}/")
+            continue
+        body = entry.read_bytes()
+        found.append(
+            (
+                prefix + entry.name,
+                _File(body, content_type(entry.name), b'"%b"' % hashlib.sha256(body).hexdigest()[:32].encode()),
+            )
+        )
+    return found

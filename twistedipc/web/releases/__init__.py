@@ -1,0 +1,3 @@
+"""
+The releases: ``site`` serves them on a port of their own.
+"""

@@ -1,0 +1,280 @@
+"""
+The releases, on a port of their own: what was built, as static sites. ``web`` layer; called by the taps.
+
+Their scripts are strangers' scripts, so they are served from another origin than the API and the page, without
+cookies. A project is named by the host, ``PROJECT.DOMAIN``, an origin for each; or, where a host name can't be had, by
+the first segment of the path, where all projects share an origin. The latter is done only on hosts that the API
+doesn't have (see ``hosts``): ports share cookies.
+
+Only regular files of the live release are served. A missing file is a 404, never index.html; but an asset whose name
+has its hash in it is looked for in the newest other releases too, since a page that is still open may ask for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from stat import S_ISREG
+from urllib.parse import quote, unquote_to_bytes
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.web.resource import Resource
+
+from twistedipc.builds import names
+from twistedipc.builds.names import BadValue
+from twistedipc.publish.hashed_names import Form, could_be_hashed, forms_among, is_hashed, may_be_hashed
+from twistedipc.publish.releases import ReleaseStore
+from twistedipc.publish.site_paths import is_hidden, problem_of_segment
+from twistedipc.web.http.channel import BodySink, BoundedRequest, BoundedSite, set_common_headers
+from twistedipc.web.http.clients import Proxies
+from twistedipc.web.http.file_response import ServedFile, plain, serve_file, serve_whole
+from twistedipc.web.http.hosts import Hosts
+
+#: In how many other releases an old asset is looked for.
+OLD_RELEASES = 3
+
+#: At how many names of a folder is looked, to see how a bundler has named its files.
+MAX_LOOKED_AT = 2000
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+
+#: What a query may hold beside letters, digits and "-._~" (RFC 3986, 3.4); all else in it is encoded in a Location.
+_QUERY = "!$&'()*+,;=:@/?%"
+
+
+class Refused(Exception):
+    """A path that names nothing that is served."""
+
+
+def segments_of(path: bytes) -> list[str]:
+    """
+    The segments of a request's path, decoded once; a final "" stands for the slash at the end. Raises `Refused` for
+    what isn't a path downwards.
+    """
+    if not path.startswith(b"/"):
+        raise Refused
+    segments: list[str] = []
+    for raw in path[1:].split(b"/"):
+        try:
+            segment = unquote_to_bytes(raw).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Refused from error
+        if segment and problem_of_segment(segment):
+            raise Refused
+        segments.append(segment)
+    if "" in segments[:-1]:
+        raise Refused
+    return segments
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file or folder of a release."""
+
+    path: Path
+    stat: os.stat_result
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What was asked for is at another path of the same site."""
+
+    segments: list[str]
+
+
+def find(release: Path, segments: list[str]) -> Found | None:
+    """
+    The file or folder in the release, which no symbolic link leads out of. None if there is none.
+    """
+    path = release.joinpath(*segments) if segments else release
+    try:
+        if os.path.realpath(path) != os.path.join(os.path.realpath(release), *segments):
+            return None
+        return Found(path, os.stat(path, follow_symlinks=False))
+    except (OSError, ValueError):
+        return None
+
+
+def regular(release: Path, segments: list[str]) -> Found | None:
+    """The regular file in the release; None if there is none."""
+    found = find(release, segments)
+    return found if found is not None and S_ISREG(found.stat.st_mode) else None
+
+
+def look_up(release: Path, segments: list[str]) -> Found | Elsewhere | None:
+    """
+    The regular file that answers for a path, which ends in "" if it ends in a slash; or where that is; or None.
+
+    What static exporters write counts on this: ``/about`` is ``about.html``. A folder with an index.html goes before
+    that, since its page has the slash in its own links. ``/about/`` leads to ``/about`` if that is a page and no folder
+    with an index.html, so the links in ``about.html`` mean the same however it was reached. Nothing leads back.
+    """
+    *above, last = segments
+    if last == "":
+        index = regular(release, [*above, "index.html"])
+        if index is None and above and _page(release, above) is not None:
+            return Elsewhere(above)
+        return index
+    found = find(release, segments)
+    if found is not None and S_ISREG(found.stat.st_mode):
+        return found
+    if regular(release, [*segments, "index.html"]) is not None:
+        return Elsewhere([*segments, ""])
+    return _page(release, segments)
+
+
+@lru_cache(maxsize=1024)
+def forms_of_folder(release: Path, folder: tuple[str, ...]) -> frozenset[Form]:
+    """The forms of hashed names in a folder of a release, which never changes."""
+    try:
+        with os.scandir(release.joinpath(*folder)) as entries:
+            names_there = [entry.name for entry in islice(entries, MAX_LOOKED_AT)]
+    except OSError:
+        return frozenset()
+    return forms_among("/".join([*folder, name]) for name in names_there)
+
+
+def _page(release: Path, segments: list[str]) -> Found | None:
+    """The page whose address is without its ".html"."""
+    *above, last = segments
+    return regular(release, [*above, f"{last}.html"])
+
+
+class Releases(Resource):
+    """All projects' live releases. Implements `channel.Front`."""
+
+    isLeaf = True
+    _log = Logger()
+
+    def __init__(
+        self, store: ReleaseStore, hosts: Hosts, addresses_of: Callable[[str], list[str]], clock: IReactorTime
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._hosts = hosts
+        self._addresses_of = addresses_of
+        self._clock = clock
+
+    def head_received(self, request: BoundedRequest) -> BodySink | None:
+        """See `channel.Front`."""
+        return None
+
+    def render(self, request: BoundedRequest) -> int | bytes:
+        """Twisted calls this when the request is there."""
+        set_common_headers(request)
+        request.setHeader(b"Cache-Control", b"no-cache")
+        if request.method not in (b"GET", b"HEAD"):
+            request.setHeader(b"Allow", b"GET, HEAD")
+            return plain(request, 405, "This can only be read.")
+        try:
+            return self._render(request)
+        except (Refused, BadValue):
+            return self._missing(request, None)
+        except OSError as error:
+            self._log.error("a release's file can't be read: {error}", error=error)
+            request.responseHeaders.removeHeader(b"ETag")
+            return plain(request, 503, "This can't be read now.")
+
+    def _render(self, request: BoundedRequest) -> int | bytes:
+        segments = segments_of(request.path)
+        host = request.getHeader("host") or ""
+        project = self._hosts.project_of(host)
+        prefix = ""
+        if project is None:
+            if not self._hosts.has_paths(host):
+                return self._elsewhere(request, segments[0])
+            project, segments = segments[0], segments[1:]
+            prefix = "/" + _quote(project)
+            if not project:
+                return self._missing(request, None)
+        release = self._store.live(names.project(project))
+        if release is None:
+            return self._missing(request, None)
+        if not segments:
+            return self._redirect(request, prefix + "/")
+        if is_hidden(segments):
+            return self._missing(request, release)
+        found = look_up(release, segments)
+        if isinstance(found, Elsewhere):
+            return self._redirect(request, "/".join([prefix, *map(_quote, found.segments)]))
+        if found is not None:
+            return serve_file(request, self._clock, self._served(project, release, found))
+        old = self._old_asset(project, segments)
+        return self._missing(request, release) if old is None else serve_file(request, self._clock, old)
+
+    def _elsewhere(self, request: BoundedRequest, name: str) -> bytes:
+        """421: the request is to a host that has no releases. No redirect, which could lead back to here."""
+        addresses = self._addresses_of(names.project(name)) if name else []
+        where = f"The release of {name} is at {' or at '.join(addresses)}\n" if addresses else ""
+        return plain(
+            request,
+            421,
+            f"No release is served at this host. {where}"
+            "An address with the project in its path needs a host that the API doesn't have, since a browser keeps one "
+            "set of cookies for all ports of a host: see releases.public_url in the configuration.",
+        )
+
+    def _old_asset(self, project: str, segments: list[str]) -> ServedFile | None:
+        """What an open page of a release that was live asks for: never a page or a document, only what is hashed."""
+        path = "/".join(segments)
+        if not could_be_hashed(path) or self._store.history(project).has_changed(path):
+            return None
+        for release in self._store.once_live(project)[:OLD_RELEASES]:
+            found = regular(release, segments)
+            if found is not None and may_be_hashed(path, forms_of_folder(release, tuple(segments[:-1]))):
+                return self._served(project, release, found)
+        return None
+
+    def _served(self, project: str, release: Path, found: Found) -> ServedFile:
+        # A release never changes, so its number, and what tells its files apart, is a strong validator. The time is
+        # none: archives are deterministic, hence all their times may be the same.
+        stat = found.stat
+        etag = f'"{release.name}-{stat.st_ino:x}-{stat.st_size:x}-{stat.st_mtime_ns:x}"'.encode()
+        path = found.path.relative_to(release)
+        immutable = (
+            could_be_hashed(path.as_posix())
+            and is_hashed(path.as_posix(), forms_of_folder(release, path.parent.parts))
+            and not self._store.history(project).has_changed(path.as_posix())
+        )
+        return ServedFile(found.path, stat.st_size, etag, IMMUTABLE if immutable else "no-cache")
+
+    def _missing(self, request: BoundedRequest, release: Path | None) -> int | bytes:
+        """404, with the release's own page for it, if it has one."""
+        page = None if release is None else regular(release, ["404.html"])
+        if release is None or page is None:
+            return plain(request, 404, "There is nothing here.")
+        request.setResponseCode(404)
+        return serve_whole(request, self._clock, page.path, page.stat.st_size)
+
+    def _redirect(self, request: BoundedRequest, path: str) -> bytes:
+        query = request.uri.partition(b"?")[2]
+        location = path.encode() + (b"?" + quote(query, safe=_QUERY).encode() if query else b"")
+        request.setHeader(b"Location", location)
+        return plain(request, 302, "It is there.")
+
+
+def _quote(segment: str) -> str:
+    """A segment of a Location. With all its slashes of either kind encoded, no path begins with two."""
+    return quote(segment, safe="")
+
+
+def releases_site(
+    store: ReleaseStore,
+    reactor: IReactorTime,
+    *,
+    hosts: Hosts | None = None,
+    addresses_of: Callable[[str], list[str]] = lambda project: [],
+    proxies: Proxies | None = None,
+) -> BoundedSite:
+    """
+    The site; ``reactor`` for its deadlines, ``hosts`` where it is served (by default below ``localhost``),
+    ``addresses_of`` where a project's release is, for those who look for it at another host; ``proxies`` whose word on
+    the client is taken, for the log.
+    """
+    root = Releases(store, hosts or Hosts(), addresses_of, reactor)
+    return BoundedSite(root, root, reactor, proxies)
