@@ -176,6 +176,10 @@ def _backslashed(character: str) -> Iterable[bytes]:
     if code > 127:
         escapes.add("".join(f"\\x{byte:02x}" for byte in plain))
     escapes |= {escape.upper().replace("U", "u").replace("X", "x") for escape in escapes}
+    if code > 127:
+        escapes.add("".join(f"\\{byte:03o}" for byte in plain))  # as git shows the names of files
+    if code > 0xFFFF:
+        escapes |= {f"\\U{code:08x}", f"\\U{code:08X}"}  # as Python does
     if character in _ESCAPED:
         escapes.add("\\" + _ESCAPED[character])
     for escape in escapes:
