@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -236,6 +237,44 @@ def test_refused_before_anyone_is_asked(tmp_path: Path, registry: Registry) -> N
     assert not (one.folder / "permit.wanted").exists()
     _one, result = publishing(tmp_path, registry, "1-2", publishConfig={"registry": "https://evil.example/"})
     assert "this project publishes to" in result.reason
+
+
+SAY = """
+import json, os, socket
+with socket.socket(socket.AF_UNIX) as channel:
+    channel.connect(os.environ["TWISTEDIPC_CHANNEL"])
+    channel.sendall(json.dumps({"type": "mask", "value": "q7rk-41xz-9"}).encode() + b"\\n")
+"""
+
+
+@npm
+@pytest.mark.parametrize(
+    ("what", "package"),
+    [
+        ("the package", {"name": "@team/q7rk-41xz-9"}),
+        ("the package", {"version": "1.0.0-q7rk-41xz-9", "publishConfig": {"tag": "next"}}),
+        ("the package", {"publishConfig": {"tag": "q7rk-41xz-9"}}),
+        ("a file of the package", {}),
+    ],
+)
+def test_what_is_hidden_is_in_no_name_of_what_is_published(
+    tmp_path: Path, registry: Registry, what: str, package: dict[str, object]
+) -> None:
+    """The apiserver, and then everybody, was told of a package by a name with the value in it."""
+    one, result = publishing(
+        tmp_path,
+        registry,
+        sources={
+            "say.py": SAY,
+            "of-q7rk-41xz-9.js" if not package else "other.js": "",
+            ".twistedipc.toml": toml(f"{sys.executable} say.py"),
+            "package.json": json.dumps({"name": "@team/widget", "version": "1.0.0", **package}),
+        },
+    )
+    assert result.outcome == "failed"
+    assert result.reason.startswith(f"{what} has a value in its name that the build hides")
+    assert not (one.folder / "permit.wanted").exists()
+    assert "q7rk" not in (one.folder / "result.json").read_text()
 
 
 @npm

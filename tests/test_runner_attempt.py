@@ -424,6 +424,45 @@ def test_what_is_hidden_is_hidden_in_all_that_leaves_the_runner(tmp_path: Path) 
     assert StepStarted(2, "s1", command) in [record for batch in one.batches() for record in batch.lines]
 
 
+@pytest.mark.parametrize(
+    ("name", "static"),
+    [
+        ("assets/{value}/index.js", True),
+        ("{value}.js", False),  # packed too, since somebody may want to look at it
+        ("q7Rk-41xZ%269.css", True),
+        ("cTdSay00MXhaJjk.png", True),
+        ("x/7137526B2D3431785A2639", True),
+        ("q7Rk-4/1xZ&9.js", None),  # with something in between it is another value
+    ],
+)
+def test_what_is_hidden_is_in_no_name_of_what_is_released(tmp_path: Path, name: str, static: bool | None) -> None:
+    """The file was at a public address with the value in it, and the apiserver's sentences quoted the name."""
+    value = "q7Rk-41xZ&9"
+    path = "work/dist/" + name.format(value=value)
+    repository(
+        tmp_path / "source",
+        {
+            "say.py": SAY,
+            "make.py": f"import pathlib\nfile = pathlib.Path({path!r}[5:])\nfile.parent.mkdir(parents=True)\n"
+            "file.write_text('x')\npathlib.Path('dist/index.html').write_text('hi')\n",
+            ".twistedipc.toml": toml(f"{sys.executable} say.py", f"{sys.executable} make.py"),
+        },
+    )
+    one = Attempt(tmp_path, tmp_path / "source", publish=Publish(static=static is not False))
+    result = one.run()
+    if static is None:
+        assert result.outcome == "succeeded", result.reason
+        assert result.artifact is not None
+        return
+    assert result.outcome == "failed"
+    assert result.reason.startswith("a file of the site has a value in its name that the build hides")
+    assert "***" in result.reason
+    assert result.reason in one.notices()
+    assert result.artifact is None
+    assert not (one.folder / "archive.tar.gz").exists()
+    assert value not in (one.folder / "result.json").read_text()
+
+
 def test_what_is_hidden_is_hidden_in_a_runner_s_last_words(tmp_path: Path) -> None:
     """The builder makes the reason of a lost attempt of these."""
     value = "q7Rk-41xZ&9"

@@ -214,6 +214,25 @@ def test_texts_that_are_no_output() -> None:
     assert Masking().hide("hunter2!") == "hunter2!"
 
 
+def test_which_of_many_texts_has_a_secret() -> None:
+    masking = Masking(["q7Rk-41xZ/9", "of two\nlines here"])
+    harmless = [f"assets/{number}.js" for number in range(3)]
+    assert masking.first_with_secret(harmless) is None
+    assert masking.first_with_secret([]) is None
+    for hidden in (
+        "assets/q7Rk-41xZ/9.js",
+        "q7Rk-41xZ%2F9",
+        "a/cTdSay00MXhaLzk=.css",
+        b"q7Rk-41xZ/9".hex() + ".txt",
+        "lines here.html",
+    ):
+        assert masking.first_with_secret([*harmless, hidden, "q7Rk-41xZ/9"]) == hidden
+    assert Masking().first_with_secret(["q7Rk-41xZ/9"]) is None
+    # What a secret is replaced by is no sign of one.
+    assert Masking(["a***"]).first_with_secret(["***", "b***"]) is None
+    assert Masking(["***a"]).first_with_secret(["", "***aa"]) == "***aa"
+
+
 # Few letters, so that secrets overlap, repeat, and begin with one another.
 _secrets = st.lists(st.text("abc&\n", min_size=1, max_size=9), min_size=1, max_size=4)
 _piece = st.one_of(
@@ -262,6 +281,8 @@ _TOOLS: list[Callable[[str], str]] = [
     lambda text: text.encode().hex().upper(),
     lambda text: shlex.quote("'" + text)[6:-1],
     lambda text: re.sub(r"([^\w\n])", r"\\\1", text, flags=re.A),
+    lambda text: ascii("'\"" + text)[4:-1],
+    lambda text: "".join(f"\\{byte:03o}" if byte > 127 else chr(byte) for byte in text.encode()),
 ]
 
 

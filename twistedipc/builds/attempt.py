@@ -21,6 +21,7 @@ lost without harm.
     plan.json      builds.plan.Plan, by the runner after the checkout
     package.json   Package, by the pack step (if there is a package to publish)
     archive.tar.gz manifest.json artifact.json    by the pack step: what was built (publish/archive.py); ArtifactFile
+    public-names.json  PublicNames, by the pack step: what strangers could read in what is packed, without opening it
     published.json list of Published, by the publish step
     failure.json   Failure, by a step of the platform's own that failed: why, in a sentence
     result.json    Result, by the runner as its last act (or by the builder in the name of a runner that died)
@@ -168,6 +169,15 @@ class ArtifactFile(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     files: int  # how many files it holds
     unpacked: int  # their bytes
+
+
+class PublicNames(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The names that become public when what was packed is released or published. Each list has the names of one kind of
+    thing; its key says what kind, to begin a sentence with: "a file of the site".
+    """
+
+    names: dict[str, list[str]]
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):

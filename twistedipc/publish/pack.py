@@ -16,7 +16,16 @@ from pathlib import Path
 
 import msgspec
 
-from twistedipc.builds.attempt import ArtifactFile, Checkout, Package, Spec, read_file, step_failed, write_file
+from twistedipc.builds.attempt import (
+    ArtifactFile,
+    Checkout,
+    Package,
+    PublicNames,
+    Spec,
+    read_file,
+    step_failed,
+    write_file,
+)
 from twistedipc.builds.lfs import MAX_POINTER, is_pointer
 from twistedipc.builds.plan import Plan
 from twistedipc.publish.archive import CantPack, Manifest, create
@@ -30,7 +39,7 @@ PACKAGE_FOLDER = "package"
 SHOWN_HIDDEN = 10
 
 
-def pack_output(folder: Path, name: str, commit: Commit) -> ArtifactFile:
+def pack_output(folder: Path, name: str, commit: Commit) -> tuple[ArtifactFile, Manifest]:
     """Make the archive in the attempt's folder of the output folder with this name. Raises `CantPack`."""
     archive = folder / "archive.tar.gz"
     output = folder / "work" / name
@@ -52,7 +61,7 @@ def pack_output(folder: Path, name: str, commit: Commit) -> ArtifactFile:
     artifact = ArtifactFile(size=size, sha256=digest, files=len(manifest.files), unpacked=manifest.size)
     write_file(folder / "manifest.json", manifest)
     write_file(folder / "artifact.json", artifact)
-    return artifact
+    return artifact, manifest
 
 
 def _some_of(paths: list[str]) -> str:
@@ -85,10 +94,10 @@ def _check(output: Path, name: str, manifest: Manifest) -> None:
         )
 
 
-def pack_static(folder: Path, spec: Spec, plan: Plan) -> None:
+def pack_static(folder: Path, spec: Spec, plan: Plan) -> list[str]:
     """
-    Pack the site that the build made, if there is one. Raises `CantPack` if there must be one: other projects may
-    build what they like.
+    Pack the site that the build made, if there is one: the paths of its files. Raises `CantPack` if there must be a
+    site: other projects may build what they like.
     """
     checkout = read_file(folder / "checkout.json", Checkout)
     if checkout is None:
@@ -99,19 +108,20 @@ def pack_static(folder: Path, spec: Spec, plan: Plan) -> None:
         plan = msgspec.structs.replace(plan, index="")  # it needn't be a site
     try:
         name = find_output(folder / "work", plan, commit)
-        artifact = pack_output(folder, name, commit)
+        artifact, manifest = pack_output(folder, name, commit)
     except CantPack as error:
         if required:
             raise
         if plan.output or not isinstance(error, NoOutput):
             print(f"No folder is packed: {error}")
-        return
+        return []
     shown = "the repository itself" if name == "." else name
     print(f"Packed {shown}: {artifact.files} files, {artifact.unpacked} bytes")
+    return [file.path for file in manifest.files]
 
 
-def pack_package(folder: Path, registry: str) -> Package:
-    """Make the package's tarball in the attempt's folder. Raises `BadPackage`."""
+def pack_package(folder: Path, registry: str) -> tuple[Package, list[str]]:
+    """Make the package's tarball in the attempt's folder: it, and the paths in it. Raises `BadPackage`."""
     target = folder / PACKAGE_FOLDER
     target.mkdir()
     command = ["npm", "pack", "--ignore-scripts", "--loglevel=error", "--pack-destination", str(target)]
@@ -128,13 +138,14 @@ def pack_package(folder: Path, registry: str) -> Package:
     for entry in find_unmatched(tarball.manifest, tarball.files):
         print(f"warning: `files` in package.json names {entry}, and there is no such file in the package")
     description = tarball.description
-    return Package(
+    package = Package(
         file=f"{PACKAGE_FOLDER}/{tarballs[0].name}",
         name=description.name,
         version=description.version,
         integrity=integrity(tarballs[0]),
         tag=description.tag,
     )
+    return package, sorted(tarball.files)
 
 
 def run(folder: Path) -> None:
@@ -143,11 +154,13 @@ def run(folder: Path) -> None:
     plan = read_file(folder / "plan.json", Plan)
     if spec is None or plan is None:
         raise CantPack("the attempt's folder has no spec.json or no plan.json")
-    pack_static(folder, spec, plan)
+    names = {"a file of the site": pack_static(folder, spec, plan)}
     if spec.publish.npm:
-        package = pack_package(folder, spec.publish.registry)
+        package, names["a file of the package"] = pack_package(folder, spec.publish.registry)
+        names["the package"] = [package.name, package.version, package.tag]
         write_file(folder / "package.json", package)
         print(f"Packed {package.name} {package.version}: {package.integrity}")
+    write_file(folder / "public-names.json", PublicNames(names=names))
 
 
 def main(folder: Path) -> int:

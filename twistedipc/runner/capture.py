@@ -53,6 +53,10 @@ class Capture:
         """A text that isn't of the output, without the secrets."""
         return self._masking.hide(text)
 
+    def first_with_secret(self, texts: Sequence[str]) -> str | None:
+        """The first of these texts that has a secret in it; None if none has."""
+        return self._masking.first_with_secret(texts)
+
     @property
     def pending(self) -> bool:
         """Whether there is a partial line that `flush_partial` would show."""

@@ -25,6 +25,7 @@ from twistedipc.builds.attempt import (
     Outcome,
     Package,
     PermitWanted,
+    PublicNames,
     Published,
     Result,
     Spec,
@@ -64,6 +65,10 @@ _SOME_ROOM = 4 << 20
 
 #: Seconds after which a process that can't be killed (it hangs in the kernel) is given up.
 _GIVE_UP = 30.0
+
+
+# What the pack step makes.
+_PACKED = ("archive.tar.gz", "manifest.json", "artifact.json", "package.json", "public-names.json")
 
 
 class _End(Exception):
@@ -141,10 +146,11 @@ class Course:
         if required or plan.output or any((self._work / o).is_dir() for o in plan.outputs):
             # What is packed holds still: nothing that the build has left running can change it.
             self._kill_all()
-            self._forget("archive.tar.gz", "manifest.json", "artifact.json", "package.json")
+            self._forget(*_PACKED)
             self._control.forget_permit()  # what the build has asked for in our name
             self._step("pack", own="twistedipc.publish.pack", environment=self._base())
             self._kill_all()
+            self._check_names()
             self._artifact = read_file(self._folder / "artifact.json", ArtifactFile)
         if publish.npm:
             self._publish()
@@ -180,6 +186,23 @@ class Course:
         limits = self._steps.limits
         limits.timeout = min(limits.timeout, plan.timeout or limits.timeout)
         limits.idle_timeout = min(limits.idle_timeout, plan.idle_timeout or limits.idle_timeout)
+
+    def _check_names(self) -> None:
+        """
+        Refuse what was packed if there is something hidden in a name that would be public: the address of a file says
+        it to everybody, and so do the sentences that others make with the name.
+        """
+        packed = read_file(self._folder / "public-names.json", PublicNames)
+        for what, names in (packed.names if packed else {}).items():
+            name = self._steps.first_with_secret(names)
+            if name is not None:
+                self._forget(*_PACKED)
+                reason = (
+                    f"{what} has a value in its name that the build hides, and the name would be public: "
+                    f"{self.hide(name)}. Rename it, or don't hide that value"
+                )
+                self._steps.note("error", reason)
+                raise _End("failed", reason)
 
     def _publish(self) -> None:
         package = read_file(self._folder / "package.json", Package)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from twistedipc.runner.spelling import SHORT, Spelling, spellings
 
@@ -109,6 +109,16 @@ class Masking:
             return text
         hidden = self._find().mask(text.encode("utf-8", "replace")).decode("utf-8", "replace")
         return hidden[: len(text)]
+
+    def first_with_secret(self, texts: Sequence[str]) -> str | None:
+        """The first of these texts that has a secret in it; None if none has."""
+        if not self._spellings or not self._has_secret("\n".join(texts)):
+            return None
+        return next((text for text in texts if self._has_secret(text)), None)
+
+    def _has_secret(self, text: str) -> bool:
+        data = text.encode("utf-8", "replace")
+        return self._find().mask(data) != data
 
     def feed(self, data: bytes) -> bytes:
         """The next bytes to show: whole lines, and the beginning of one that gets long."""

@@ -141,6 +141,10 @@ class Steps:
         """A text that goes elsewhere than into the log, without what is hidden there."""
         return self._capture.hide(text)
 
+    def first_with_secret(self, texts: Sequence[str]) -> str | None:
+        """The first of these texts that has something in it which is hidden; None if none has."""
+        return self._capture.first_with_secret(texts)
+
     def settle(self) -> None:
         """
         Wait until all of the log is durable. Only a full disk makes this long; then only SIGTERM ends it, by raising
