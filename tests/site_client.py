@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from tests.web_world import Answer
-from twistedipc.publish.releases import ReleaseStore
+from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.web.http.channel import Channel
 from twistedipc.web.releases.site import releases_site
 

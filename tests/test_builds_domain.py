@@ -62,7 +62,8 @@ from twistedipc.builds.states import (
     check_attempt,
     check_release,
 )
-from twistedipc.publish import npm, pack
+from twistedipc.publish import pack
+from twistedipc.publish.targets.npm import deliver as npm
 from twistedipc.runner import checkout
 
 # -- states ----------------------------------------------------------------------------------------------------------

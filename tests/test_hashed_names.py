@@ -7,7 +7,7 @@ import string
 
 import pytest
 
-from twistedipc.publish.hashed_names import Form, could_be_hashed, forms_among, is_hashed, may_be_hashed
+from twistedipc.publish.targets.static.hashed_names import Form, could_be_hashed, forms_among, is_hashed, may_be_hashed
 
 #: As Vite, Rollup, webpack, esbuild, Angular, Next.js, Nuxt, Astro, SvelteKit, VitePress, Parcel and others write them.
 HASHED = [

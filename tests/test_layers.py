@@ -49,9 +49,9 @@ WITHOUT_TWISTED = [
     "web/api/schemas.py",
     "storage/rows.py",
     "publish/archive.py",
-    "publish/npm.py",
-    "publish/hashed_names.py",
-    "publish/history.py",
+    "publish/targets/npm/deliver.py",
+    "publish/targets/static/hashed_names.py",
+    "publish/targets/static/history.py",
     "publish/pack.py",
     "publish/site_paths.py",
 ]

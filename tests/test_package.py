@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twistedipc.publish.dependencies import find_uninstallable
-from twistedipc.publish.entry_points import find_missing, find_unmatched
-from twistedipc.publish.package import (
+from twistedipc.publish.targets.npm.dependencies import find_uninstallable
+from twistedipc.publish.targets.npm.entry_points import find_missing, find_unmatched
+from twistedipc.publish.targets.npm.package import (
     BadPackage,
     Description,
     Tarball,

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from twistedipc.builds.attempt import Package
-from twistedipc.publish.answers import Dist, Ran, Seen, compare, explain, read_tags, read_view
-from twistedipc.publish.publishing import PublishFailed, Publishing
+from twistedipc.publish.targets.npm.answers import Dist, Ran, Seen, compare, explain, read_tags, read_view
+from twistedipc.publish.targets.npm.publishing import PublishFailed, Publishing
 
 CONTENT = b"a tarball"
 

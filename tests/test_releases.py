@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from twistedipc.builds.names import BadValue
-from twistedipc.publish import archive, history
+from twistedipc.publish import archive
 from twistedipc.publish.archive import BadArchive
-from twistedipc.publish.releases import NotUnpacked, ReleaseStore
+from twistedipc.publish.targets.static import history
+from twistedipc.publish.targets.static.releases import NotUnpacked, ReleaseStore
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_killed_in_the_middle_of_a_switch(store: ReleaseStore, tmp_path: Path, m
     program = f"""
         import os, signal, sys
         from pathlib import Path
-        from twistedipc.publish import releases
+        from twistedipc.publish.targets.static import releases
         def deadly(step):
             def then_die(*args):
                 step(*args)

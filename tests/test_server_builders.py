@@ -40,7 +40,7 @@ from twistedipc.ipc.load import MAX_RUNNING
 from twistedipc.ipc.messages import Misshapen
 from twistedipc.ipc.session import FRAME_LIMIT
 from twistedipc.publish.archive import create
-from twistedipc.publish.releases import ReleaseStore
+from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server import releasing
 from twistedipc.server.boundaries import AnnotationCounts, GistChange, GistRound, ProgressShown, StateChange
 from twistedipc.server.builders import MAX_WORKFLOWS, RETRY_INTERVAL, VOCABULARY, Builders, Collaborators

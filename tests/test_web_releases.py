@@ -16,7 +16,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.web_world import Answer, say
 from twistedipc.publish.archive import create
-from twistedipc.publish.releases import ReleaseStore
+from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.web.http.media import content_type
 from twistedipc.web.releases.site import Refused, releases_site, segments_of
 

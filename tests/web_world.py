@@ -27,7 +27,7 @@ from twisted.trial.unittest import TestCase
 from twisted.web.resource import IResource, Resource
 
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
-from twistedipc.publish.releases import ReleaseStore
+from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.boundaries import LogEntry, StateChange, Waiting
 from twistedipc.server.dispatch import cancel
 from twistedipc.server.frames import deflated_frame, text_frame

@@ -29,9 +29,9 @@ from twistedipc.builds.attempt import (
 from twistedipc.builds.lfs import MAX_POINTER, is_pointer
 from twistedipc.builds.plan import Plan
 from twistedipc.publish.archive import CantPack, Manifest, create
-from twistedipc.publish.entry_points import find_unmatched
 from twistedipc.publish.output import Commit, NoOutput, find_output
-from twistedipc.publish.package import BadPackage, check, integrity, read_tarball
+from twistedipc.publish.targets.npm.entry_points import find_unmatched
+from twistedipc.publish.targets.npm.package import BadPackage, check, integrity, read_tarball
 
 PACKAGE_FOLDER = "package"
 

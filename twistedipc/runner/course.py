@@ -220,7 +220,7 @@ class Course:
         self._steps.mask(permit.token)
         # Nothing of the project's own is in this environment: it is the only one with the registry's token.
         environment = {**self._base(), "NODE_AUTH_TOKEN": permit.token}
-        self._step("publish", own="twistedipc.publish.npm", environment=environment)
+        self._step("publish", own="twistedipc.publish.targets.npm.deliver", environment=environment)
         self._published = read_file(self._folder / "published.json", list[Published]) or []
         for published in self._published:
             if published.notice:

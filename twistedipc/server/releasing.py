@@ -21,7 +21,7 @@ from twistedipc.builds.attempt import ArtifactFile, Result
 from twistedipc.builds.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.publish.archive import BadArchive
-from twistedipc.publish.releases import NotUnpacked, ReleaseStore
+from twistedipc.publish.targets.static.releases import NotUnpacked, ReleaseStore
 from twistedipc.server.boundaries import InThread
 from twistedipc.server.standing import standing
 from twistedipc.storage import artifacts, attempts, audit, builds, projects, releases, reruns

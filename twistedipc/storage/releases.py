@@ -1,6 +1,7 @@
 """
 The ledger's releases: which there are of a project, and which one is live. Functions for `Ledger.read` and
-`Ledger.write`; ``storage`` layer. What is on disk is ``publish.releases``; the ledger is right where they differ.
+`Ledger.write`; ``storage`` layer. What is on disk is ``publish.targets.static.releases``;
+the ledger is right where they differ.
 
 **What goes live by itself** (`settle`): a release of the project's own ref, or one that was asked for to go live; if it
 is newer than the live one; and unless the project is held. What is newer is decided by *when the ref led to the

@@ -18,7 +18,7 @@ from twisted.web.server import Site
 
 from twistedipc import __version__
 from twistedipc.ipc import LinkReactor
-from twistedipc.publish.releases import ReleaseStore
+from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.builders import VOCABULARY, Builders, Collaborators
 from twistedipc.server.dispatch import QueueDispatch
 from twistedipc.server.gists import Gists

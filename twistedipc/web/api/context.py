@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
-from twistedipc.publish.releases import ReleaseStore
+from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.boundaries import Dispatch, InThread, Logs, StateFeed
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger

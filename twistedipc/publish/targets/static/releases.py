@@ -25,7 +25,7 @@ import msgspec
 from twistedipc.builds import names
 from twistedipc.builds.attempt import sync_folder
 from twistedipc.publish.archive import BadArchive, Manifest, read_manifest, unpack
-from twistedipc.publish.history import History, HistoryFile, changed_paths
+from twistedipc.publish.targets.static.history import History, HistoryFile, changed_paths
 
 _ID = re.compile(r"[1-9][0-9]{0,17}\Z")
 

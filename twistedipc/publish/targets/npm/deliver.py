@@ -1,6 +1,6 @@
 """
-The publish step: ``python -m twistedipc.publish.npm FOLDER``, started by the runner once publishing was permitted, and
-the only step that has the registry's token (``NODE_AUTH_TOKEN``). Its output is the log.
+The publish step: ``python -m twistedipc.publish.targets.npm.deliver FOLDER``, started by the runner once publishing
+was permitted, and the only step that has the registry's token (``NODE_AUTH_TOKEN``). Its output is the log.
 
 npm publishes exactly the tarball that was packed, runs none of its scripts, and reads no setting of the repository's or
 of the build's: it works in a folder of its own, with a home, a cache, a user configuration and a global configuration
@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from twistedipc.builds.attempt import Package, Published, Spec, read_file, step_failed, write_file
-from twistedipc.publish.answers import Ran
-from twistedipc.publish.package import BadPackage, Tarball, check, integrity, read_tarball
-from twistedipc.publish.publishing import PublishFailed, Publishing
+from twistedipc.publish.targets.npm.answers import Ran
+from twistedipc.publish.targets.npm.package import BadPackage, Tarball, check, integrity, read_tarball
+from twistedipc.publish.targets.npm.publishing import PublishFailed, Publishing
 
 #: Seconds after which one call of npm is given up.
 DEADLINE = 600.0

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from twistedipc.builds.attempt import read_file, write_file
-from twistedipc.publish.hashed_names import could_be_hashed
+from twistedipc.publish.targets.static.hashed_names import could_be_hashed
 
 _FILE = "history.json"
 

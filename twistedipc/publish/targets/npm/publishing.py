@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from twistedipc.builds.attempt import Package
-from twistedipc.publish.answers import Ran, Seen, compare, explain, read_tags, read_view
-from twistedipc.publish.package import older
+from twistedipc.publish.targets.npm.answers import Ran, Seen, compare, explain, read_tags, read_view
+from twistedipc.publish.targets.npm.package import older
 
 #: Seconds between looks at the registry after an error: an upload may show only a little later.
 BACKOFF = (1.0, 2.0, 4.0, 8.0)

@@ -21,8 +21,8 @@ from typing import Any
 import msgspec
 
 from twistedipc.builds import names
-from twistedipc.publish.dependencies import find_uninstallable
-from twistedipc.publish.entry_points import find_missing, find_unmatched, is_empty
+from twistedipc.publish.targets.npm.dependencies import find_uninstallable
+from twistedipc.publish.targets.npm.entry_points import find_missing, find_unmatched, is_empty
 
 _MAX_PACKAGE_JSON = 1024 * 1024
 _MAX_MEMBERS = 100_000
