@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 
-from twistedipc.ipc.errors import CallFailed
-from twistedipc.ipc.messages import Vocabulary
-from twistedipc.ipc.peer import Application, Peer
-from twistedipc.ipc.session import SessionSettings
+from twistedipc.ipc.connections.peer import Application, Peer
 from twistedipc.ipc.testing import settings
+from twistedipc.ipc.wire.errors import CallFailed
+from twistedipc.ipc.wire.messages import Vocabulary
+from twistedipc.ipc.wire.session import SessionSettings
 
 
 class Note(msgspec.Struct, frozen=True, tag="note", tag_field="type"):

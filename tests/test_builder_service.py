@@ -42,8 +42,8 @@ from twistedipc.builds.attempt import (
 )
 from twistedipc.builds.logs import Gap, Lines
 from twistedipc.ipc import CallFailed, Peer
-from twistedipc.ipc.session import FRAME_LIMIT, Side
 from twistedipc.ipc.testing import ConnectedPair, connected_pair, settings
+from twistedipc.ipc.wire.session import FRAME_LIMIT, Side
 from twistedipc.runner import journal as journal_module
 from twistedipc.runner.journal import Journal
 from twistedipc.runner.liveness import lock_held

@@ -21,7 +21,7 @@ from twistedipc.cli.main import commands
 from twistedipc.cli.sample import make_sample
 from twistedipc.cli.services import Service, check_alive, free_port
 from twistedipc.cli.setup import APISERVER_TOML, BUILDER_TOML, Setup, node_path, write_setup
-from twistedipc.ipc.keys import read_key
+from twistedipc.ipc.places.keys import read_key
 from twistedipc.storage import tokens
 from twistedipc.taps.config import ApiserverConfig, BuilderConfig, Section, load_apiserver, load_builder
 from twistedipc.taps.nodejs import find_node, link_wheel_node

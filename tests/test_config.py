@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import make_url
 from twisted.python.usage import UsageError
 
-from twistedipc.ipc.endpoints import parse_listened
+from twistedipc.ipc.places.endpoints import parse_listened
 from twistedipc.taps.builder import HANDOVER, Options
 from twistedipc.taps.config import (
     DEFAULT_PATH,

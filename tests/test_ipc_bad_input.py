@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twistedipc.ipc import CallFailed, Interface, Message, NotConnected, Peer, Request, Service, StreamId, handles
-from twistedipc.ipc.session import Side
 from twistedipc.ipc.testing import ConnectedPair, ServicePair
+from twistedipc.ipc.wire.session import Side
 
 
 class Told(msgspec.Struct):

@@ -17,10 +17,10 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from twistedipc.ipc import CallFailed, Interface, Message, Request, Service, StreamFailed, StreamId, handles
-from twistedipc.ipc.interface import reply_of
 from twistedipc.ipc.remote import Remote
 from twistedipc.ipc.service import side_settings
 from twistedipc.ipc.testing import KEY, ServicePair
+from twistedipc.ipc.wire.interface import reply_of
 
 _TEXT = (Path(__file__).parent.parent / "docs" / "ipc.md").read_text("utf-8")
 

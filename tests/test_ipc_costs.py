@@ -14,9 +14,9 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ipc_example import Ask, Note, Recorder, Told, apiserver, builder
-from twistedipc.ipc.peer import Peer
-from twistedipc.ipc.session import Side
+from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.testing import ConnectedPair, connected_pair
+from twistedipc.ipc.wire.session import Side
 
 MANY = 1000
 

@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from twistedipc.ipc import NotConnected
-from twistedipc.ipc.drains import Drains
+from twistedipc.ipc.connections.drains import Drains
 
 
 def _cancel(_: object, other: Deferred[None]) -> None:

@@ -1,4 +1,4 @@
-"""`twistedipc.ipc.endpoints` and `twistedipc.ipc.keys`."""
+"""`twistedipc.ipc.places.endpoints` and `twistedipc.ipc.places.keys`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from twistedipc.ipc.endpoints import Address, TLSFiles, parse_dialled, parse_listened, server_endpoint
-from twistedipc.ipc.errors import BadEndpoint, BadKey
-from twistedipc.ipc.keys import make_key, read_key, write_key
+from twistedipc.ipc.places.endpoints import Address, TLSFiles, parse_dialled, parse_listened, server_endpoint
+from twistedipc.ipc.places.keys import make_key, read_key, write_key
+from twistedipc.ipc.wire.errors import BadEndpoint, BadKey
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ from twistedipc.ipc import (
     Unlinked,
     handles,
 )
-from twistedipc.ipc.session import Side
 from twistedipc.ipc.testing import ServicePair
+from twistedipc.ipc.wire.session import Side
 
 NAN = float("nan")
 

@@ -40,11 +40,11 @@ from twistedipc.ipc import (
     dial,
     handles,
     listen,
-    streams,
 )
-from twistedipc.ipc.endpoints import LinkReactor
+from twistedipc.ipc.places.endpoints import LinkReactor
 from twistedipc.ipc.service import side_settings
-from twistedipc.ipc.session import Session, Side, State
+from twistedipc.ipc.streams import streams
+from twistedipc.ipc.wire.session import Session, Side, State
 
 reactor = cast(LinkReactor, global_reactor)
 

@@ -1,4 +1,4 @@
-"""`twistedipc.ipc.framing` and `twistedipc.ipc.credit`."""
+"""`twistedipc.ipc.wire.framing` and `twistedipc.ipc.wire.credit`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twistedipc.ipc.credit import CreditWindow
-from twistedipc.ipc.framing import FrameTooLong, LineSplitter, longest_line
+from twistedipc.ipc.wire.credit import CreditWindow
+from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter, longest_line
 
 LIMIT = 8
 

@@ -1,6 +1,6 @@
 # Much of trial has no annotations.
 # mypy: disable-error-code="no-untyped-call"
-"""`twistedipc.ipc.inherited`: links at descriptors that this process was given, connected or listening."""
+"""`twistedipc.ipc.places.inherited`: links at descriptors that this process was given, connected or listening."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ from twistedipc.ipc import (
     handles,
     listen,
 )
-from twistedipc.ipc.endpoints import Address
-from twistedipc.ipc.inherited import InheritedPlace, inherited_connection
+from twistedipc.ipc.places.endpoints import Address
+from twistedipc.ipc.places.inherited import InheritedPlace, inherited_connection
 
 reactor = cast(LinkReactor, global_reactor)
 
@@ -256,7 +256,7 @@ class ListeningTests(InheritedTestCase):
         for number, server in enumerate(servers, first):
             os.dup2(server.fileno(), number)
             self.addCleanup(os.close, number)
-        self.patch(import_module("twistedipc.ipc.inherited"), "_SYSTEMD_FIRST", first)
+        self.patch(import_module("twistedipc.ipc.places.inherited"), "_SYSTEMD_FIRST", first)
         environment = {"LISTEN_PID": str(os.getpid() if pid is None else pid), "LISTEN_FDS": str(len(servers))}
         return environment | ({"LISTEN_FDNAMES": names} if names else {})
 
@@ -321,7 +321,7 @@ class ListeningTests(InheritedTestCase):
         listening = await self.listening(f"fd:{os.dup(server.fileno())}")
         port = cast(Any, listening._links)._port
         await deferLater(reactor, 0)  # the reactor has its own descriptors
-        self.patch(import_module("twistedipc.ipc.inherited"), "_ACCEPT_AGAIN", 0.1)
+        self.patch(import_module("twistedipc.ipc.places.inherited"), "_ACCEPT_AGAIN", 0.1)
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         client = socket.socket(socket.AF_UNIX)
         self.addCleanup(client.close)

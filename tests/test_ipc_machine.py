@@ -22,12 +22,12 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from tests.ipc_example import Ask, Note, Told, apiserver, builder
-from twistedipc.ipc import protocol
-from twistedipc.ipc.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
-from twistedipc.ipc.messages import CallReplied
-from twistedipc.ipc.peer import Peer
-from twistedipc.ipc.session import TRANSITIONS, CallEnded, Side, State
+from twistedipc.ipc.connections import link as protocol
+from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.testing import ConnectedPair
+from twistedipc.ipc.wire.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
+from twistedipc.ipc.wire.messages import CallReplied
+from twistedipc.ipc.wire.session import TRANSITIONS, CallEnded, Side, State
 
 FRAME_LIMIT = 4096
 HIGH_WATER = 1000

@@ -1,4 +1,4 @@
-"""`twistedipc.ipc.messages`."""
+"""`twistedipc.ipc.wire.messages`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.ipc_example import VOCABULARY, Ask, Note, Told
-from twistedipc.ipc.errors import BadVocabulary, LocalProtocolError, RemoteProtocolError
-from twistedipc.ipc.messages import Call, Misshapen, Ping, UnknownType, Vocabulary, encode, encode_lines
+from twistedipc.ipc.wire.errors import BadVocabulary, LocalProtocolError, RemoteProtocolError
+from twistedipc.ipc.wire.messages import Call, Misshapen, Ping, UnknownType, Vocabulary, encode, encode_lines
 
 GOOD = b'{"type":"note","n":1}\n'
 

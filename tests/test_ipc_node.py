@@ -18,8 +18,6 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.node import need_node
-from twistedipc.ipc.child import ChildExit
-from twistedipc.ipc.errors import LocalProtocolError, NotConnected
 from twistedipc.ipc.node import (
     NodePeer,
     NodeProcess,
@@ -28,6 +26,8 @@ from twistedipc.ipc.node import (
     parent_channel,
     spawn_node,
 )
+from twistedipc.ipc.places.child import ChildExit
+from twistedipc.ipc.wire.errors import LocalProtocolError, NotConnected
 
 reactor = cast(NodeReactor, global_reactor)
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twistedipc.ipc.errors import LocalProtocolError
-from twistedipc.ipc.node_channel import BadLine, Event, NodeChannel, Overlong, Received
+from twistedipc.ipc.wire.errors import LocalProtocolError
+from twistedipc.ipc.wire.node_channel import BadLine, Event, NodeChannel, Overlong, Received
 
 # Characters of their own kind are lone surrogates: JavaScript's strings may have them.
 TEXT = st.text(st.characters(exclude_categories=()))

@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from twistedipc.ipc.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
+from twistedipc.ipc.streams.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
 
 ITEM = st.integers(0, 60).map(lambda size: b'"' + b"x" * size + b'"')
 

@@ -21,8 +21,8 @@ from twisted.internet.defer import (
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from twistedipc.ipc import pending
-from twistedipc.ipc.pending import PendingReply
+from twistedipc.ipc.connections import pending
+from twistedipc.ipc.connections.pending import PendingReply
 
 Made = Callable[[Callable[[Deferred[Any]], None]], Deferred[Any]]
 

@@ -46,9 +46,9 @@ from twistedipc.ipc import (
     handles,
     listen_plain,
 )
-from twistedipc.ipc.endpoints import client_endpoint, parse_dialled
 from twistedipc.ipc.listen_plain import LAST_ANSWERS, LINE_TIMEOUT, MAX_ASKED, PlainProtocol, _PlainFactory
-from twistedipc.ipc.plain import Asked, Ended, PlainConversation, Refused
+from twistedipc.ipc.places.endpoints import client_endpoint, parse_dialled
+from twistedipc.ipc.wire.plain import Asked, Ended, PlainConversation, Refused
 
 reactor = cast(LinkReactor, global_reactor)
 

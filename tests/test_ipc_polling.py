@@ -10,10 +10,10 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ipc_example import Ask, Note, Recorder, apiserver, builder
-from twistedipc.ipc.peer import Peer
-from twistedipc.ipc.polling import FEWEST, MOST, Polling
-from twistedipc.ipc.session import Side
+from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.connections.polling import FEWEST, MOST, Polling
 from twistedipc.ipc.testing import connected_pair
+from twistedipc.ipc.wire.session import Side
 
 BOUND = 0.0002
 STEP = 0.00001

@@ -1,6 +1,6 @@
 # Much of trial has no annotations.
 # mypy: disable-error-code="no-untyped-call"
-"""`twistedipc.ipc.protocol` over a wire in memory, on a clock."""
+"""`twistedipc.ipc.connections.link` over a wire in memory, on a clock."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ipc_example import VOCABULARY, Ask, Note, Recorder, Recorders, Told, apiserver, builder
-from twistedipc.ipc.eager import send_at_once
-from twistedipc.ipc.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
-from twistedipc.ipc.peer import Peer
-from twistedipc.ipc.protocol import LINGER, JSONLineProtocol
-from twistedipc.ipc.session import SessionSettings, Side
+from twistedipc.ipc.connections.eager import send_at_once
+from twistedipc.ipc.connections.link import LINGER, JSONLineProtocol
+from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.testing import ConnectedPair, connected_pair
+from twistedipc.ipc.wire.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
+from twistedipc.ipc.wire.session import SessionSettings, Side
 
 
 def linked(

@@ -33,10 +33,10 @@ from twistedipc.ipc import (
     handles,
     listen,
 )
-from twistedipc.ipc.endpoints import LinkReactor
-from twistedipc.ipc.load import MAX_RUNNING
-from twistedipc.ipc.session import Side
+from twistedipc.ipc.connections.load import MAX_RUNNING
+from twistedipc.ipc.places.endpoints import LinkReactor
 from twistedipc.ipc.testing import ServicePair
+from twistedipc.ipc.wire.session import Side
 
 
 class Sum(msgspec.Struct):

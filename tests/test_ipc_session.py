@@ -1,4 +1,4 @@
-"""`twistedipc.ipc.session` and `twistedipc.ipc.handshake`: two sessions back to back, and one against an enemy."""
+"""`twistedipc.ipc.wire.session` and ``wire.handshake``: two sessions back to back, and one against an enemy."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from tests.ipc_example import Ask, Note, Told, apiserver, builder
 from tests.test_ipc_messages import BAD
-from twistedipc.ipc import handshake
-from twistedipc.ipc.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
-from twistedipc.ipc.messages import CallReceived, CallReplied, Vocabulary
-from twistedipc.ipc.session import (
+from twistedipc.ipc.wire import handshake
+from twistedipc.ipc.wire.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
+from twistedipc.ipc.wire.messages import CallReceived, CallReplied, Vocabulary
+from twistedipc.ipc.wire.session import (
     TRANSITIONS,
     CallDropped,
     CallEnded,

@@ -32,13 +32,20 @@ from zope.interface import implementer
 
 from tests.ipc_example import Ask, Note, Recorder, Told, apiserver, builder
 from twistedipc.ipc import Interface, LinkRefused, Request, Service, dial, handles, listen
-from twistedipc.ipc.dial import LASTING, LONGEST_DELAY, LONGEST_LOCAL_DELAY, VAIN_LOCAL_DELAY, DialService, dial_links
-from twistedipc.ipc.eager import send_at_once
-from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
-from twistedipc.ipc.errors import BadEndpoint, NotConnected
-from twistedipc.ipc.listen import ListenService, listen_for_links
-from twistedipc.ipc.peer import Application, Peer
-from twistedipc.ipc.session import SessionSettings
+from twistedipc.ipc.connections.eager import send_at_once
+from twistedipc.ipc.connections.peer import Application, Peer
+from twistedipc.ipc.links.dial import (
+    LASTING,
+    LONGEST_DELAY,
+    LONGEST_LOCAL_DELAY,
+    VAIN_LOCAL_DELAY,
+    DialService,
+    dial_links,
+)
+from twistedipc.ipc.links.listen import ListenService, listen_for_links
+from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
+from twistedipc.ipc.wire.errors import BadEndpoint, NotConnected
+from twistedipc.ipc.wire.session import SessionSettings
 
 reactor = cast(LinkReactor, global_reactor)
 

@@ -66,7 +66,9 @@ import os, subprocess, sys, time
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater, react
-from twistedipc.ipc import CallFailed, MemoryOutbox, Service, dial, handles, listen
+from twistedipc.ipc import CallFailed, MemoryOutbox, Service, handles
+from twistedipc.ipc import dial
+from twistedipc.ipc import listen
 from declared import *
 
 class Child(Service):

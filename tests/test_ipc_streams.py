@@ -34,10 +34,20 @@ from twistedipc.ipc import (
     StreamFailed,
     StreamId,
 )
-from twistedipc.ipc.credit import CreditWindow
-from twistedipc.ipc.errors import RemoteProtocolError
-from twistedipc.ipc.session import Side
-from twistedipc.ipc.stream import (
+from twistedipc.ipc.streams.streams import (
+    CREDIT,
+    LEAST_RETRY,
+    LINK_ALLOWANCE,
+    MAX_STREAMS,
+    RETRY_AFTER,
+    TURN_BYTES,
+    _IncomingStream,
+)
+from twistedipc.ipc.testing import ServicePair
+from twistedipc.ipc.wire.credit import CreditWindow
+from twistedipc.ipc.wire.errors import RemoteProtocolError
+from twistedipc.ipc.wire.session import Side
+from twistedipc.ipc.wire.windows import (
     Hole,
     ReceiveWindow,
     SendWindow,
@@ -48,16 +58,6 @@ from twistedipc.ipc.stream import (
     StreamPosition,
     StreamRefused,
 )
-from twistedipc.ipc.streams import (
-    CREDIT,
-    LEAST_RETRY,
-    LINK_ALLOWANCE,
-    MAX_STREAMS,
-    RETRY_AFTER,
-    TURN_BYTES,
-    _IncomingStream,
-)
-from twistedipc.ipc.testing import ServicePair
 
 
 class Item(msgspec.Struct):

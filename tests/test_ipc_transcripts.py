@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.ipc_example import Ask, Note, Told, apiserver, builder
-from twistedipc.ipc.session import Session, Side, State
+from twistedipc.ipc.wire.session import Session, Side, State
 
 _DOCS = Path(__file__).parent.parent / "docs"
 _TRANSCRIPT = re.compile(r"^```transcript (key|after)=(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

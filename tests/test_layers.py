@@ -29,23 +29,24 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {"ipc", "builds", "terminal", "runner", "storage", "publish", "web", "taps"},
 }
 
+#: room of ``ipc`` -> the other rooms that it may import; the files at its root are its face, which may import them all
+ROOMS_OF_IPC: dict[str, set[str]] = {
+    "wire": set(),
+    "places": {"wire"},
+    "connections": {"wire", "places"},
+    "links": {"wire", "places", "connections"},
+    "streams": {"wire", "connections"},
+}
+
 #: Pure, or without Twisted by design: one process per attempt has no reactor.
 WITHOUT_TWISTED = [
     "builds",
     "terminal",
     "runner",
-    "ipc/framing.py",
-    "ipc/messages.py",
-    "ipc/session.py",
-    "ipc/handshake.py",
-    "ipc/credit.py",
-    "ipc/keys.py",
-    "ipc/errors.py",
-    "ipc/interface.py",
-    "ipc/outbox.py",
-    "ipc/stream.py",
-    "ipc/node_channel.py",
-    "ipc/plain.py",
+    "ipc/wire",
+    "ipc/places/keys.py",
+    "ipc/places/credentials.py",
+    "ipc/streams/outbox.py",
     "web/api/schemas.py",
     "storage/rows.py",
     "publish/archive.py",
@@ -105,6 +106,26 @@ def test_the_map_has_no_circle() -> None:
         free = [part for part in ALLOWED if part not in order and ALLOWED[part] <= set(order)]
         assert free, f"a circle among {set(ALLOWED) - set(order)}"
         order += free
+
+
+def test_every_room_of_ipc_is_on_the_map() -> None:
+    folders = {
+        path.relative_to(PACKAGE / "ipc").parts[0] for path in modules(PACKAGE / "ipc") if path.parent.name != "ipc"
+    }
+    assert folders == set(ROOMS_OF_IPC)
+
+
+@pytest.mark.parametrize("room", ROOMS_OF_IPC)
+def test_imports_inside_ipc_point_down(room: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {room} imports {name}"
+        for path in modules(PACKAGE / "ipc" / room)
+        for line, name in imports(path)
+        if name.startswith("twistedipc.ipc.")
+        and (other := name.split(".")[2]) != room
+        and other not in ROOMS_OF_IPC[room]
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("place", WITHOUT_TWISTED)

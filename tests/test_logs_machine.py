@@ -43,8 +43,8 @@ from twistedipc.builder.service import BuilderService
 from twistedipc.builds.attempt import Cancel, Result, Spec, read_file, write_file
 from twistedipc.builds.logs import Lines
 from twistedipc.builds.states import TERMINAL, AttemptState
-from twistedipc.ipc.session import Side
 from twistedipc.ipc.testing import ConnectedPair, settings
+from twistedipc.ipc.wire.session import Side
 from twistedipc.runner.journal import Journal, segments
 from twistedipc.server import builders as server_builders
 from twistedipc.server import logs as server_logs

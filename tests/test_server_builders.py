@@ -36,9 +36,9 @@ from twistedipc.builds.logs import (
 )
 from twistedipc.builds.states import AttemptState, ReleaseState
 from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo, RemoteProtocolError
-from twistedipc.ipc.load import MAX_RUNNING
-from twistedipc.ipc.messages import Misshapen
-from twistedipc.ipc.session import FRAME_LIMIT
+from twistedipc.ipc.connections.load import MAX_RUNNING
+from twistedipc.ipc.wire.messages import Misshapen
+from twistedipc.ipc.wire.session import FRAME_LIMIT
 from twistedipc.publish.archive import create
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server import releasing

@@ -28,7 +28,7 @@ from twistedipc.builds.logs import (
     Summary,
     batch_decoder,
 )
-from twistedipc.ipc.stream import Hole
+from twistedipc.ipc.wire.windows import Hole
 from twistedipc.server import logs as server_logs
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.server.commits import CHUNK_BYTES, COMMIT_INTERVAL, NEARLY, RETRY_INTERVAL, LogCommits

@@ -44,7 +44,7 @@ from twistedipc.builds.logs import Batch
 from twistedipc.builds.messages import Final, Offer
 from twistedipc.builds.messages import HeldAttempt as HeldAttemptMessage
 from twistedipc.ipc import CreditWindow
-from twistedipc.ipc.stream import SendWindow
+from twistedipc.ipc.wire.windows import SendWindow
 from twistedipc.runner.journal import SHORTAGES, JournalReader, repair
 from twistedipc.runner.liveness import lock_held, take_lock
 from twistedipc.runner.processes import kill_remains

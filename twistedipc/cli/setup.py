@@ -15,9 +15,9 @@ import click
 
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import note
-from twistedipc.ipc.endpoints import parse_listened
-from twistedipc.ipc.errors import BadEndpoint
-from twistedipc.ipc.keys import write_key
+from twistedipc.ipc.places.endpoints import parse_listened
+from twistedipc.ipc.places.keys import write_key
+from twistedipc.ipc.wire.errors import BadEndpoint
 from twistedipc.taps.config import DEFAULT_PATH
 from twistedipc.taps.nodejs import find_node, link_wheel_node
 

@@ -6,36 +6,33 @@ A connection, from the wire up::
 
     socket ⇄ transport            Twisted's TCP, UNIX or TLS
                ⇅ chunks
-             JSONLineProtocol     protocol.py   corks output, pauses and resumes, has the timers
+             JSONLineProtocol     connections/link.py   corks output, pauses and resumes, has the timers
                ⇅ chunks, events
-             Session              session.py    handshake, calls, heartbeat: a state machine without I/O
+             Session              wire/session.py       handshake, calls, heartbeat: a state machine without I/O
                ⇅ blocks of lines, typed frames
-             LineSplitter         framing.py    complete lines, bounded
-             Vocabulary           messages.py   msgspec structs ⇄ JSON
+             LineSplitter         wire/framing.py       complete lines, bounded
+             Vocabulary           wire/messages.py      msgspec structs ⇄ JSON
                ⇅
-             Peer ⇄ Application   peer.py       what you talk to; what you write
+             Peer ⇄ Application   connections/peer.py   what you talk to; what you write
 
-    interface.py   what two sides say to one another, declared once       handshake.py    who are you, can you prove it
-    service.py     `listen`: the side that answers                         credit.py       how much may be under way
-    remote.py      `dial`: the side that asks                              keys.py         key files
-    spawn.py       `spawn`: a child, by its stdin and stdout               child.py        how a child ends
-    inherited.py   fd:, stdio: and systemd:                                pipes.py        two descriptors, as one
-    once.py        a link that doesn't come back                           plain.py        newline-JSON, no session
-    listen_plain.py   `listen_plain`: the server for that
-    streams.py     reliable streams, by the rules of stream.py             outbox.py       what isn't acknowledged yet
-    dial.py        keeps one connection to an endpoint                     errors.py       exceptions, codes on the wire
-    listen.py      accepts connections, bounded                            credentials.py  who is at a UNIX socket
-    endpoints.py   tcp:, unix: and tls: strings                            testing.py      links in memory, for tests
-    load.py        what messages have set going, bounded                   tap.py         paused by the transport
-    node.py        Node's own `process.send()` channel, on node_channel.py eager.py        writing to a socket at once
-    drains.py      who waits until there is room again                     pending.py     the Deferred of a call
-    polling.py     not to sleep while the next message is about to come
-    said.py        what waits for a link, in order                         finite.py       NaN, which JSON doesn't have
+The rooms, each of which imports only those above it (each has its own map)::
 
-``errors``, ``framing``, ``messages``, ``interface``, ``handshake``, ``session``, ``credit``, ``stream``, ``outbox``,
-``plain`` and ``node_channel`` import no Twisted and know no clock. ``docs/ipc.md`` is the tutorial,
-``docs/ipc-reference.md`` is drawn from the docstrings of the names below, ``docs/protocol.md`` describes the link for
-other languages.
+    wire/          what goes over a wire, and its rules: no Twisted, no clock
+    places/        endpoints, descriptors, children, keys: where the other side is
+    connections/   one connection on a transport, in each of its formats
+    links/         how a link comes to be: dialled, accepted, given
+    streams/       what outlives a connection: reliable streams, messages that wait
+
+and the face, which stands on all of them::
+
+    service.py        `listen`: the side that answers          remote.py    `dial`: the side that asks
+    listen_plain.py   `listen_plain`: for tools without a session
+    spawn.py          `spawn`: a child, by its stdin and stdout
+    node.py           `spawn_node`, `parent_channel`: Node's own channel
+    testing.py        links in memory, for tests
+
+``docs/ipc.md`` is the tutorial, ``docs/ipc-reference.md`` is drawn from the docstrings of the names below, and
+``docs/protocol.md`` describes the link for other languages.
 
 A service, whole::
 
@@ -63,11 +60,29 @@ and in another process::
     total = await calculator.call(Add(a=2, b=3), timeout=5)
 """
 
-from twistedipc.ipc.child import ChildExit
-from twistedipc.ipc.credit import CreditWindow
-from twistedipc.ipc.dial import DialService, dial_links
-from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
-from twistedipc.ipc.errors import (
+from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
+from twistedipc.ipc.links.dial import DialService, dial_links
+from twistedipc.ipc.links.listen import ListenService, listen_for_links
+from twistedipc.ipc.listen_plain import listen_plain
+from twistedipc.ipc.node import (
+    NodeApplication,
+    NodeApplicationFactory,
+    NodePeer,
+    NodeProcess,
+    NoParentChannel,
+    parent_channel,
+    spawn_node,
+)
+from twistedipc.ipc.places.child import ChildExit
+from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
+from twistedipc.ipc.places.keys import make_key, read_key, write_key
+from twistedipc.ipc.remote import Remote, Unlinked, dial
+from twistedipc.ipc.service import Listening, Service, handles, listen
+from twistedipc.ipc.spawn import Spawned, spawn
+from twistedipc.ipc.streams.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
+from twistedipc.ipc.streams.streams import Receiver, RefuseStream, Stream, StreamFailed, StreamId
+from twistedipc.ipc.wire.credit import CreditWindow
+from twistedipc.ipc.wire.errors import (
     BadEndpoint,
     BadKey,
     BadService,
@@ -83,27 +98,9 @@ from twistedipc.ipc.errors import (
     RemoteProtocolError,
     TooManyCalls,
 )
-from twistedipc.ipc.interface import Interface, Message, Request
-from twistedipc.ipc.keys import make_key, read_key, write_key
-from twistedipc.ipc.listen import ListenService, listen_for_links
-from twistedipc.ipc.listen_plain import listen_plain
-from twistedipc.ipc.messages import Vocabulary
-from twistedipc.ipc.node import (
-    NodeApplication,
-    NodeApplicationFactory,
-    NodePeer,
-    NodeProcess,
-    NoParentChannel,
-    parent_channel,
-    spawn_node,
-)
-from twistedipc.ipc.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
-from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
-from twistedipc.ipc.remote import Remote, Unlinked, dial
-from twistedipc.ipc.service import Listening, Service, handles, listen
-from twistedipc.ipc.session import PeerInfo, SessionSettings
-from twistedipc.ipc.spawn import Spawned, spawn
-from twistedipc.ipc.streams import Receiver, RefuseStream, Stream, StreamFailed, StreamId
+from twistedipc.ipc.wire.interface import Interface, Message, Request
+from twistedipc.ipc.wire.messages import Vocabulary
+from twistedipc.ipc.wire.session import PeerInfo, SessionSettings
 
 __all__ = [
     "Application",

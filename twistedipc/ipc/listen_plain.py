@@ -34,17 +34,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistedipc.ipc.drains import Drains
-from twistedipc.ipc.eager import send_at_once
-from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
-from twistedipc.ipc.errors import BadEndpoint, BadReply, CallFailed, Code, LocalProtocolError, NotConnected
-from twistedipc.ipc.listen import CONNECTIONS, Connection, Connections, ListenService, place_of
-from twistedipc.ipc.peer import Peer
-from twistedipc.ipc.plain import LINE_LIMIT, Asked, Ended, Event, PlainConversation, Refused
-from twistedipc.ipc.protocol import LINGER, LinkTransport
+from twistedipc.ipc.connections.drains import Drains
+from twistedipc.ipc.connections.eager import send_at_once
+from twistedipc.ipc.connections.link import LINGER, LinkTransport
+from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.connections.tap import Tap
+from twistedipc.ipc.links.listen import CONNECTIONS, Connection, Connections, ListenService, place_of
+from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.service import Listening, Service, ServiceApplication
-from twistedipc.ipc.session import PeerInfo
-from twistedipc.ipc.tap import Tap
+from twistedipc.ipc.wire.errors import BadEndpoint, BadReply, CallFailed, Code, LocalProtocolError, NotConnected
+from twistedipc.ipc.wire.plain import LINE_LIMIT, Asked, Ended, Event, PlainConversation, Refused
+from twistedipc.ipc.wire.session import PeerInfo
 
 #: Requests of one connection that may be at work at a time: for more, it isn't read.
 MAX_ASKED = 256

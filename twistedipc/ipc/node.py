@@ -9,7 +9,7 @@ In a Node script the channel is ``process.send(message)`` and ``process.on('mess
 sends along are refused: closed, and acknowledged, so that nothing waits for them; the message that they came with
 arrives.
 
-`twistedipc.ipc.node_channel` has the format; what is here is processes, descriptors, and the reactor.
+`twistedipc.ipc.wire.node_channel` has the format; what is here is processes, descriptors, and the reactor.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistedipc.ipc.child import Child, ChildExit
-from twistedipc.ipc.drains import Drains
-from twistedipc.ipc.eager import send_at_once
-from twistedipc.ipc.errors import LinkError, LocalProtocolError, NotConnected
-from twistedipc.ipc.node_channel import MESSAGE_LIMIT, BadLine, NodeChannel, Overlong, Received
-from twistedipc.ipc.protocol import LinkTransport
-from twistedipc.ipc.tap import Tap
+from twistedipc.ipc.connections.drains import Drains
+from twistedipc.ipc.connections.eager import send_at_once
+from twistedipc.ipc.connections.link import LinkTransport
+from twistedipc.ipc.connections.tap import Tap
+from twistedipc.ipc.places.child import Child, ChildExit
+from twistedipc.ipc.wire.errors import LinkError, LocalProtocolError, NotConnected
+from twistedipc.ipc.wire.node_channel import MESSAGE_LIMIT, BadLine, NodeChannel, Overlong, Received
 
 #: Bytes that may wait for a peer that doesn't read, before `NodePeer.send` refuses more.
 OUTBOUND_LIMIT = 64 << 20

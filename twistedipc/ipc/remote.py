@@ -25,20 +25,20 @@ import msgspec
 from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IReactorTime
 
-from twistedipc.ipc.dial import DialService, dial_links
-from twistedipc.ipc.endpoints import LinkReactor, TLSFiles, parse_dialled
-from twistedipc.ipc.errors import LinkRefused, LocalProtocolError, NotConnected, QueueFull, TooManyCalls
-from twistedipc.ipc.inherited import inherited_connection
-from twistedipc.ipc.interface import Interface, Request
-from twistedipc.ipc.messages import to_json
-from twistedipc.ipc.once import OneLink
-from twistedipc.ipc.outbox import MemoryOutbox, Outbox
-from twistedipc.ipc.peer import Peer
-from twistedipc.ipc.pending import Failing
-from twistedipc.ipc.said import Said
+from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.connections.pending import Failing
+from twistedipc.ipc.links.dial import DialService, dial_links
+from twistedipc.ipc.links.once import OneLink
+from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, parse_dialled
+from twistedipc.ipc.places.inherited import inherited_connection
 from twistedipc.ipc.service import Limits, Service, ServiceApplication, check_named, side_settings
-from twistedipc.ipc.session import FRAME_LIMIT, MAX_CALLS, Side
-from twistedipc.ipc.streams import Outgoing, Receivers, Stream
+from twistedipc.ipc.streams.outbox import MemoryOutbox, Outbox
+from twistedipc.ipc.streams.said import Said
+from twistedipc.ipc.streams.streams import Outgoing, Receivers, Stream
+from twistedipc.ipc.wire.errors import LinkRefused, LocalProtocolError, NotConnected, QueueFull, TooManyCalls
+from twistedipc.ipc.wire.interface import Interface, Request
+from twistedipc.ipc.wire.messages import to_json
+from twistedipc.ipc.wire.session import FRAME_LIMIT, MAX_CALLS, Side
 
 R = TypeVar("R", bound=msgspec.Struct)
 

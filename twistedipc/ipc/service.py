@@ -36,8 +36,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twistedipc.ipc.endpoints import LinkReactor, TLSFiles
-from twistedipc.ipc.errors import (
+from twistedipc.ipc.connections.load import Load
+from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.links.listen import ListenService, listen_for_links
+from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
+from twistedipc.ipc.streams.outbox import FileOutbox, MemoryOutbox, Outbox
+from twistedipc.ipc.streams.streams import Incoming, Outgoing, Receiver, Receivers, Stream, StreamId, no_such_stream
+from twistedipc.ipc.wire.errors import (
     BadService,
     CallFailed,
     Code,
@@ -45,15 +50,10 @@ from twistedipc.ipc.errors import (
     NotConnected,
     RemoteProtocolError,
 )
-from twistedipc.ipc.interface import Interface, vocabulary
-from twistedipc.ipc.listen import ListenService, listen_for_links
-from twistedipc.ipc.load import Load
-from twistedipc.ipc.messages import tag_of
-from twistedipc.ipc.outbox import FileOutbox, MemoryOutbox, Outbox
-from twistedipc.ipc.peer import Peer
-from twistedipc.ipc.session import FRAME_LIMIT, SessionSettings
-from twistedipc.ipc.stream import FROM_SENDER, StreamOpen
-from twistedipc.ipc.streams import Incoming, Outgoing, Receiver, Receivers, Stream, StreamId, no_such_stream
+from twistedipc.ipc.wire.interface import Interface, vocabulary
+from twistedipc.ipc.wire.messages import tag_of
+from twistedipc.ipc.wire.session import FRAME_LIMIT, SessionSettings
+from twistedipc.ipc.wire.windows import FROM_SENDER, StreamOpen
 
 _S = TypeVar("_S")
 _M = TypeVar("_M", bound=msgspec.Struct)

@@ -32,15 +32,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorProcess
 from twisted.internet.protocol import Protocol
 
-from twistedipc.ipc.child import Child, ChildExit
-from twistedipc.ipc.endpoints import LinkReactor
-from twistedipc.ipc.errors import Code
-from twistedipc.ipc.interface import Interface
-from twistedipc.ipc.once import OneLink
-from twistedipc.ipc.pipes import DRAIN, PipeTransport
+from twistedipc.ipc.links.once import OneLink
+from twistedipc.ipc.places.child import Child, ChildExit
+from twistedipc.ipc.places.endpoints import LinkReactor
+from twistedipc.ipc.places.pipes import DRAIN, PipeTransport
 from twistedipc.ipc.remote import Remote, Unlinked
 from twistedipc.ipc.service import Limits, Service, side_settings
-from twistedipc.ipc.session import SessionSettings, Side
+from twistedipc.ipc.wire.errors import Code
+from twistedipc.ipc.wire.interface import Interface
+from twistedipc.ipc.wire.session import SessionSettings, Side
 
 #: Seconds that a child has to exit once its link has ended, before it gets a SIGTERM; and from that to a SIGKILL.
 GRACE = 5.0

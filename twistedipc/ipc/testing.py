@@ -29,13 +29,13 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistedipc.ipc.interface import Interface
-from twistedipc.ipc.messages import Vocabulary
-from twistedipc.ipc.peer import ApplicationFactory
-from twistedipc.ipc.protocol import JSONLineProtocol
+from twistedipc.ipc.connections.link import JSONLineProtocol
+from twistedipc.ipc.connections.peer import ApplicationFactory
 from twistedipc.ipc.remote import Remote, Unlinked
 from twistedipc.ipc.service import Limits, Listening, Service, side_settings
-from twistedipc.ipc.session import FRAME_LIMIT, MAX_CALLS, SessionSettings, Side
+from twistedipc.ipc.wire.interface import Interface
+from twistedipc.ipc.wire.messages import Vocabulary
+from twistedipc.ipc.wire.session import FRAME_LIMIT, MAX_CALLS, SessionSettings, Side
 
 #: The key of the settings that `settings` makes.
 KEY = b"0123456789abcdef0123456789abcdef"

@@ -25,8 +25,8 @@ from twistedipc.builds.attempt import Permit
 from twistedipc.builds.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.ipc import CallFailed, NotConnected, Peer, PeerInfo, Vocabulary
-from twistedipc.ipc.load import Load
-from twistedipc.ipc.stream import Hole
+from twistedipc.ipc.connections.load import Load
+from twistedipc.ipc.wire.windows import Hole
 from twistedipc.server.away import Away
 from twistedipc.server.boundaries import GistFeed, StateFeed
 from twistedipc.server.commits import LogCommits

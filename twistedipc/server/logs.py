@@ -28,7 +28,7 @@ from twisted.python.failure import Failure
 from twistedipc.builds.logs import Batch, LogDigest, batch_decoder, encoder, trim, valid_shape, with_events
 from twistedipc.builds.states import TERMINAL
 from twistedipc.ipc import CreditWindow
-from twistedipc.ipc.stream import ReceiveWindow
+from twistedipc.ipc.wire.windows import ReceiveWindow
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.server.frames import deflated_frame, text_frame
 from twistedipc.server.rounds import DEFAULT_SHARE, Rounds

@@ -26,7 +26,7 @@ from twisted.logger import Logger
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from twistedipc.ipc.eager import send_at_once
+from twistedipc.ipc.connections.eager import send_at_once
 from twistedipc.server.boundaries import GistFeed, GistNews, GistRound, Logs, StateChange, StateFeed
 from twistedipc.server.frames import text_frame
 from twistedipc.server.states import change_of

@@ -1,6 +1,6 @@
 """
 A link as an application sees it: `Peer` is what it talks to, `Application` is what it is. The seam between
-`twistedipc.ipc` and whoever builds on it; `protocol` implements the other side of it.
+`twistedipc.ipc` and whoever builds on it; ``link`` implements the other side of it.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeVar, overload
 import msgspec
 from twisted.internet.defer import Deferred
 
-from twistedipc.ipc.interface import Request
-from twistedipc.ipc.session import PeerInfo
+from twistedipc.ipc.wire.interface import Request
+from twistedipc.ipc.wire.session import PeerInfo
 
 R = TypeVar("R", bound=msgspec.Struct)
 

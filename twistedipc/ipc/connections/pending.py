@@ -1,4 +1,4 @@
-"""The Deferreds of calls: of one that waits for its reply, and of one that fails at once. Used by ``protocol``."""
+"""The Deferreds of calls: of one that waits for its reply, and of one that fails at once. Used by ``link``."""
 
 from __future__ import annotations
 

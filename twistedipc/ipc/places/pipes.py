@@ -29,7 +29,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistedipc.ipc.endpoints import LinkReactor
+from twistedipc.ipc.places.endpoints import LinkReactor
 
 #: Seconds to read what is left, once the peer reads no more or has exited. Time in which reading is paused doesn't
 #: count. Only something else that has inherited the pipe can keep it open longer.

@@ -26,15 +26,16 @@ from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
-from twistedipc.ipc.drains import Drains
-from twistedipc.ipc.eager import send_at_once
-from twistedipc.ipc.endpoints import is_refused_by_tls, why_lost
-from twistedipc.ipc.errors import BadReply, CallFailed, Code, LocalProtocolError, NotConnected, RemoteProtocolError
-from twistedipc.ipc.messages import CallReceived, CallReplied
-from twistedipc.ipc.peer import Application, ApplicationFactory, Peer
-from twistedipc.ipc.pending import Failing, PendingReply
-from twistedipc.ipc.polling import Polling
-from twistedipc.ipc.session import (
+from twistedipc.ipc.connections.drains import Drains
+from twistedipc.ipc.connections.eager import send_at_once
+from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
+from twistedipc.ipc.connections.pending import Failing, PendingReply
+from twistedipc.ipc.connections.polling import Polling
+from twistedipc.ipc.connections.tap import Tap
+from twistedipc.ipc.places.endpoints import is_refused_by_tls, why_lost
+from twistedipc.ipc.wire.errors import BadReply, CallFailed, Code, LocalProtocolError, NotConnected, RemoteProtocolError
+from twistedipc.ipc.wire.messages import CallReceived, CallReplied
+from twistedipc.ipc.wire.session import (
     CallDropped,
     CallEnded,
     Closed,
@@ -46,7 +47,6 @@ from twistedipc.ipc.session import (
     SessionSettings,
     Side,
 )
-from twistedipc.ipc.tap import Tap
 
 #: The ends of a handshake that will come again until somebody changes something.
 _REFUSALS = frozenset({Code.VERSION, Code.UNAUTHORIZED, Code.REFUSED, Code.BAD_HANDSHAKE})

@@ -11,7 +11,7 @@ import secrets
 import stat
 from pathlib import Path
 
-from twistedipc.ipc.errors import BadKey
+from twistedipc.ipc.wire.errors import BadKey
 
 KEY_BYTES = 32
 _KEY_TEXT = re.compile(rb"[0-9a-fA-F]{64}\s*\Z")

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from twistedipc.ipc.peer import Peer
+from twistedipc.ipc.connections.peer import Peer
 
 #: How much work that one peer's messages have begun may be under way.
 MAX_RUNNING = 256

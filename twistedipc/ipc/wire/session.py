@@ -1,6 +1,6 @@
 """
 One connection's conversation, without the connection: bytes in, events out, and the other way round. Sans-IO: no
-socket, no clock, no Twisted. Used by `twistedipc.ipc.protocol`, which gives it bytes and the time.
+socket, no clock, no Twisted. Used by `twistedipc.ipc.connections.link`, which gives it bytes and the time.
 
 A session authenticates the peer (``handshake``), then carries an application's messages and calls, watches whether the
 peer is alive, and ends with a reason. Its states, of which `TRANSITIONS` is the table::
@@ -22,7 +22,7 @@ from typing import Any, NoReturn, cast
 
 import msgspec
 
-from twistedipc.ipc.errors import (
+from twistedipc.ipc.wire.errors import (
     BadKey,
     BadReply,
     CallFailed,
@@ -33,9 +33,9 @@ from twistedipc.ipc.errors import (
     RemoteProtocolError,
     TooManyCalls,
 )
-from twistedipc.ipc.finite import check_finite
-from twistedipc.ipc.framing import FrameTooLong, LineSplitter, longest_line
-from twistedipc.ipc.handshake import (
+from twistedipc.ipc.wire.finite import check_finite
+from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter, longest_line
+from twistedipc.ipc.wire.handshake import (
     VERSIONS,
     Challenge,
     Hello,
@@ -46,7 +46,7 @@ from twistedipc.ipc.handshake import (
     same_mac,
     welcome_mac,
 )
-from twistedipc.ipc.messages import (
+from twistedipc.ipc.wire.messages import (
     Bye,
     Call,
     CallReceived,

@@ -1,5 +1,5 @@
 """
-Not to sleep while the next message is about to come. Used by ``protocol``.
+Not to sleep while the next message is about to come. Used by ``link``.
 
 To be woken takes most of a round trip's time. Where two processes talk in turns without a pause, each of them had
 better look for the other's next word than sleep: as KVM's halt polling does, for a bounded time, and only while recent

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.python.failure import Failure
 
-from twistedipc.ipc.pipes import DRAIN
+from twistedipc.ipc.places.pipes import DRAIN
 
 
 @dataclass(frozen=True, slots=True)

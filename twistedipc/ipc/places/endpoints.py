@@ -59,7 +59,7 @@ from twisted.internet.ssl import (
 )
 from twisted.python.failure import Failure
 
-from twistedipc.ipc.errors import BadEndpoint
+from twistedipc.ipc.wire.errors import BadEndpoint
 
 #: Seconds for a connection to be made.
 CONNECT_TIMEOUT = 10.0

@@ -1,4 +1,4 @@
-"""Who waits until there is room again. Used by ``protocol``, ``node`` and ``listen_plain``, and by ``streams``."""
+"""Who waits until there is room again. Used by ``link``, ``node`` and ``plain``, and by ``streams``."""
 
 from __future__ import annotations
 

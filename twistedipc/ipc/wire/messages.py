@@ -1,5 +1,5 @@
 """
-Typed messages <-> lines of JSON. Sans-IO; used by `twistedipc.ipc.session`.
+Typed messages <-> lines of JSON. Sans-IO; used by `twistedipc.ipc.wire.session`.
 
 One line is one object with a ``type``. An application's messages are tagged `msgspec.Struct` classes, sent as they
 are; the session's own frames, below, wrap its calls and keep the link alive. A `Vocabulary` is declared once and says
@@ -21,8 +21,8 @@ from typing import Annotated, Any, Generic, TypeVar, Union
 
 import msgspec
 
-from twistedipc.ipc.errors import BadVocabulary, Code, LocalProtocolError, RemoteProtocolError
-from twistedipc.ipc.finite import check_finite, is_exact
+from twistedipc.ipc.wire.errors import BadVocabulary, Code, LocalProtocolError, RemoteProtocolError
+from twistedipc.ipc.wire.finite import check_finite, is_exact
 
 # -- the session's own frames ----------------------------------------------------------------------------------------
 

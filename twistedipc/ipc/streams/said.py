@@ -15,9 +15,9 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from twistedipc.ipc.errors import CallTimedOut, LocalProtocolError, NotConnected
-from twistedipc.ipc.interface import Request
-from twistedipc.ipc.peer import Peer
+from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.wire.errors import CallTimedOut, LocalProtocolError, NotConnected
+from twistedipc.ipc.wire.interface import Request
 
 R = TypeVar("R", bound=msgspec.Struct)
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect
 
-from twistedipc.ipc.errors import LocalProtocolError
+from twistedipc.ipc.wire.errors import LocalProtocolError
 
 _packer = msgspec.msgpack.Encoder()
 

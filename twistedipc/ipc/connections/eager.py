@@ -1,4 +1,4 @@
-"""Writing to a socket now, not at the reactor's next turn. For ``protocol``, and for whoever writes to many sockets."""
+"""Writing to a socket now, not at the reactor's next turn. For ``link``, and for whoever writes to many sockets."""
 
 from __future__ import annotations
 

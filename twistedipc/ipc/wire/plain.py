@@ -1,6 +1,6 @@
 """
 The plain profile: newline-JSON without a session, for tools that only know ``net.connect`` and
-``JSON.stringify(m) + '\\n'``. Sans-IO; used by `twistedipc.ipc.listen_plain`.
+``JSON.stringify(m) + '\\n'``. Sans-IO; used by ``connections/plain.py``.
 
 A line is a message of the interface, as on a link; a request has its fields in the line itself, and beside them an
 optional ``id``, which its answer has as well::
@@ -21,10 +21,10 @@ from typing import Any, Union
 
 import msgspec
 
-from twistedipc.ipc.errors import BadReply, BadVocabulary, Code, LocalProtocolError
-from twistedipc.ipc.framing import FrameTooLong, LineSplitter
-from twistedipc.ipc.interface import Interface
-from twistedipc.ipc.messages import Bye, encode, tag_of, to_json, unsendable, words
+from twistedipc.ipc.wire.errors import BadReply, BadVocabulary, Code, LocalProtocolError
+from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
+from twistedipc.ipc.wire.interface import Interface
+from twistedipc.ipc.wire.messages import Bye, encode, tag_of, to_json, unsendable, words
 
 #: Bytes of a line, either way, without its newline.
 LINE_LIMIT = 1 << 20

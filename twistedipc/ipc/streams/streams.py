@@ -1,7 +1,7 @@
 # Much of Twisted has no annotations.
 # mypy: disable-error-code="no-untyped-call"
 """
-Reliable streams on links: `Stream` is the sender's end, a `Receiver` is what you write at the other. ``stream`` has the
+Reliable streams on links: `Stream` is the sender's end, a `Receiver` is what you write at the other. ``wire/windows.py`` has the
 rules, ``outbox`` keeps what isn't acknowledged; made by ``remote`` and ``service``.
 
 ::
@@ -34,15 +34,15 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twistedipc.ipc.credit import CreditWindow
-from twistedipc.ipc.drains import Drains
-from twistedipc.ipc.errors import Code, LinkError, LocalProtocolError, NotConnected, RemoteProtocolError
-from twistedipc.ipc.finite import check_finite
-from twistedipc.ipc.load import Load
-from twistedipc.ipc.messages import encoder, unsendable, words
-from twistedipc.ipc.outbox import Outbox
-from twistedipc.ipc.peer import Peer
-from twistedipc.ipc.stream import (
+from twistedipc.ipc.connections.drains import Drains
+from twistedipc.ipc.connections.load import Load
+from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.streams.outbox import Outbox
+from twistedipc.ipc.wire.credit import CreditWindow
+from twistedipc.ipc.wire.errors import Code, LinkError, LocalProtocolError, NotConnected, RemoteProtocolError
+from twistedipc.ipc.wire.finite import check_finite
+from twistedipc.ipc.wire.messages import encoder, unsendable, words
+from twistedipc.ipc.wire.windows import (
     MAX_NUMBER,
     Hole,
     ReceiveWindow,

@@ -1,5 +1,5 @@
 """
-Bytes in, blocks of complete lines out: the framing of a link. Sans-IO; used by `twistedipc.ipc.session`.
+Bytes in, blocks of complete lines out: the framing of a link. Sans-IO; used by `twistedipc.ipc.wire.session`.
 
 A frame is one line ended by ``\\n``. Lines aren't split apart here, since whoever decodes them wants them by the
 block: one search for the last newline is all that a chunk of any size costs.

@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from twistedipc.ipc.errors import LocalProtocolError
-from twistedipc.ipc.framing import FrameTooLong, LineSplitter
+from twistedipc.ipc.wire.errors import LocalProtocolError
+from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
 
 #: Bytes of a message, either way. Node itself knows no limit.
 MESSAGE_LIMIT = 64 << 20

@@ -29,9 +29,9 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from twistedipc.ipc.errors import BadVocabulary
-from twistedipc.ipc.messages import Vocabulary, tag_of
-from twistedipc.ipc.stream import FROM_RECEIVER, FROM_SENDER
+from twistedipc.ipc.wire.errors import BadVocabulary
+from twistedipc.ipc.wire.messages import Vocabulary, tag_of
+from twistedipc.ipc.wire.windows import FROM_RECEIVER, FROM_SENDER
 
 R = TypeVar("R", bound=msgspec.Struct)
 

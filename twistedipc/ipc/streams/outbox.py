@@ -19,7 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
-from twistedipc.ipc.errors import LinkError
+from twistedipc.ipc.wire.errors import LinkError
 
 #: Bytes of items that an outbox keeps, unless told otherwise.
 OUTBOX_LIMIT = 64 << 20

@@ -24,13 +24,13 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twistedipc.ipc.credentials import refuse_strangers
-from twistedipc.ipc.endpoints import LinkReactor, TLSFiles, parse_listened, server_endpoint
-from twistedipc.ipc.errors import BadEndpoint, Code
-from twistedipc.ipc.inherited import InheritedPlace
-from twistedipc.ipc.peer import ApplicationFactory
-from twistedipc.ipc.protocol import JSONLineProtocol
-from twistedipc.ipc.session import SessionSettings, Side
+from twistedipc.ipc.connections.link import JSONLineProtocol
+from twistedipc.ipc.connections.peer import ApplicationFactory
+from twistedipc.ipc.places.credentials import refuse_strangers
+from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, parse_listened, server_endpoint
+from twistedipc.ipc.places.inherited import InheritedPlace
+from twistedipc.ipc.wire.errors import BadEndpoint, Code
+from twistedipc.ipc.wire.session import SessionSettings, Side
 
 #: What a connection is told for which there is no room.
 TOO_MANY = "there are too many connections"
@@ -144,7 +144,7 @@ class ListenService(Service):
         return self._port.getHost()
 
     def stopService(self) -> Deferred[None]:
-        """Say goodbye to all, and wait until all connections are closed: at most `protocol.LINGER` seconds."""
+        """Say goodbye to all, and wait until all connections are closed: at most `LINGER` seconds."""
         super().stopService()
         port, self._port = self._port, None
         return Deferred.fromCoroutine(self._stop(port))

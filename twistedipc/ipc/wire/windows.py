@@ -1,6 +1,6 @@
 """
 Reliable streams: numbered items that arrive once each, in order, over one link after another. Sans-IO; used by
-`twistedipc.ipc.streams`; its windows also by whoever forwards a numbered log in messages of his own.
+`twistedipc.ipc.streams.streams`; its windows also by whoever forwards a numbered log in messages of his own.
 
 The sender numbers its items from 1 and keeps each (in an *outbox*) until it is acknowledged. On each new link it opens
 the stream, and the receiver says how far it has got; the sender goes on from there. So nothing is remembered of the
@@ -26,9 +26,9 @@ from typing import Annotated
 
 import msgspec
 
-from twistedipc.ipc.credit import CreditWindow
-from twistedipc.ipc.errors import Code, RemoteProtocolError
-from twistedipc.ipc.messages import Frame
+from twistedipc.ipc.wire.credit import CreditWindow
+from twistedipc.ipc.wire.errors import Code, RemoteProtocolError
+from twistedipc.ipc.wire.messages import Frame
 
 #: The numbers that JSON can carry between any two languages.
 MAX_NUMBER = 2**53 - 1

@@ -15,10 +15,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 
-from twistedipc.ipc.errors import Code
-from twistedipc.ipc.peer import ApplicationFactory
-from twistedipc.ipc.protocol import JSONLineProtocol
-from twistedipc.ipc.session import SessionSettings, Side
+from twistedipc.ipc.connections.link import JSONLineProtocol
+from twistedipc.ipc.connections.peer import ApplicationFactory
+from twistedipc.ipc.wire.errors import Code
+from twistedipc.ipc.wire.session import SessionSettings, Side
 
 
 class OneLink(Service):
@@ -57,7 +57,7 @@ class OneLink(Service):
             self._connect(self.link)
 
     def stopService(self) -> Deferred[None]:
-        """Say goodbye, and wait until the connection is closed; that takes at most `protocol.LINGER` seconds."""
+        """Say goodbye, and wait until the connection is closed; that takes at most `LINGER` seconds."""
         super().stopService()
         if self.is_over or not self._is_connected:
             return succeed(None)

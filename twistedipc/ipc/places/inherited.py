@@ -43,9 +43,9 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistedipc.ipc.endpoints import Address, LinkReactor, TLSFiles, server_options
-from twistedipc.ipc.errors import BadEndpoint
-from twistedipc.ipc.pipes import PipeTransport
+from twistedipc.ipc.places.endpoints import Address, LinkReactor, TLSFiles, server_options
+from twistedipc.ipc.places.pipes import PipeTransport
+from twistedipc.ipc.wire.errors import BadEndpoint
 
 #: Gives a protocol its connection.
 Connect = Callable[[Protocol], None]

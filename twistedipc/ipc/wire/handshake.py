@@ -1,5 +1,5 @@
 """
-The handshake: its three frames, and what is authenticated by them. Sans-IO; used by `twistedipc.ipc.session`.
+The handshake: its three frames, and what is authenticated by them. Sans-IO; used by `twistedipc.ipc.wire.session`.
 
 ::
 

@@ -28,12 +28,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistedipc.ipc.credentials import refuse_strangers
-from twistedipc.ipc.endpoints import LinkReactor, TLSFiles, client_endpoint, parse_dialled
-from twistedipc.ipc.errors import BadEndpoint, Code
-from twistedipc.ipc.peer import ApplicationFactory
-from twistedipc.ipc.protocol import JSONLineProtocol
-from twistedipc.ipc.session import SessionSettings, Side
+from twistedipc.ipc.connections.link import JSONLineProtocol
+from twistedipc.ipc.connections.peer import ApplicationFactory
+from twistedipc.ipc.places.credentials import refuse_strangers
+from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, client_endpoint, parse_dialled
+from twistedipc.ipc.wire.errors import BadEndpoint, Code
+from twistedipc.ipc.wire.session import SessionSettings, Side
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30
@@ -100,7 +100,7 @@ class DialService(Service):
         self._factory.start()
 
     def stopService(self) -> Deferred[None]:
-        """Say goodbye, and wait until the connection is closed; that takes at most `protocol.LINGER` seconds."""
+        """Say goodbye, and wait until the connection is closed; that takes at most `LINGER` seconds."""
         super().stopService()
         return self._factory.stop()
 

@@ -1,0 +1,12 @@
+"""
+One connection on a Twisted transport, in each of its formats, and what the formats share.
+
+    peer.py          the seam to what is built on a link: `Peer`, `Application`
+    link.py          a session on a transport: `JSONLineProtocol`
+    drains.py        the Deferreds of `drain`: fired when there is room again
+    load.py          what a peer's messages have set going, bounded
+    tap.py           what a transport pauses and resumes
+    eager.py         writing to a socket at once
+    polling.py       staying awake while the next message is about to come
+    pending.py       the Deferred of a call
+"""

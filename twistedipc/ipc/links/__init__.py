@@ -1,0 +1,7 @@
+"""
+How a link comes to be, and who owns its connection.
+
+    dial.py          keeps one connection to an endpoint: `DialService`
+    listen.py        accepts connections, bounded: `ListenService`
+    once.py          a link that doesn't come back: `OneLink`
+"""

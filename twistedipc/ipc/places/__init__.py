@@ -1,0 +1,11 @@
+"""
+Where the other side is: endpoints, descriptors, child processes, and what proves who is there. Stands on ``wire`` for
+its errors only.
+
+    endpoints.py     ``tcp:``, ``unix:`` and ``tls:`` strings
+    inherited.py     ``fd:``, ``stdio:`` and ``systemd:``: descriptors that this process was given
+    pipes.py         two descriptors as one transport
+    child.py         a child process, and how it ends
+    credentials.py   the user at the other end of a UNIX socket, as the kernel knows it
+    keys.py          key files
+"""

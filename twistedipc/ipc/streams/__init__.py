@@ -1,0 +1,7 @@
+"""
+What outlives a connection: reliable streams, and messages that wait for a link.
+
+    streams.py       both ends of reliable streams, by the rules of ``wire/windows.py``
+    outbox.py        the items that aren't acknowledged yet, in memory or in a file
+    said.py          what waits for a link, in order
+"""

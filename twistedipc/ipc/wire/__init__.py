@@ -1,0 +1,16 @@
+"""
+What goes over a wire, and the rules for it. No Twisted, no clock, no socket: bytes, messages and the time go in; bytes,
+messages and deadlines come out.
+
+    framing.py       complete lines out of chunks, bounded
+    messages.py      msgspec structs <-> lines of JSON: `Vocabulary`
+    interface.py     what two sides say to one another, declared once: `Interface`, `Message`, `Request`
+    handshake.py     the first three frames, and what they prove
+    session.py       one link: handshake, messages, calls, heartbeat, its end
+    windows.py       the rules of reliable streams: numbers, acknowledgements, windows
+    credit.py        how much may be under way
+    plain.py         the plain profile: lines of JSON without a session
+    node_channel.py  Node's own `process.send()` channel
+    finite.py        finds NaN and infinity, which JSON doesn't have
+    errors.py        the exceptions of the whole library, and the codes on the wire
+"""
