@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from twistedipc.attempts.journal import JournalReader
 from twistedipc.builds.attempt import Publish, Result, Spec, read_file, write_file
 from twistedipc.builds.logs import Event, Lines, Notice, StepEnded, StepStarted
-from twistedipc.runner.journal import JournalReader
 
 ROOT = Path(__file__).resolve().parent.parent
 GIT = {

@@ -20,6 +20,9 @@ from twisted.logger import formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from twistedipc.attempts import journal as journal_module
+from twistedipc.attempts.journal import Journal
+from twistedipc.attempts.liveness import lock_held
 from twistedipc.builder import held as held_module
 from twistedipc.builder import service as service_module
 from twistedipc.builder.held import LAST_RETRY, PATIENCE, Settings, create_folder, spec_of
@@ -44,9 +47,6 @@ from twistedipc.builds.logs import Gap, Lines
 from twistedipc.ipc import CallFailed, Peer
 from twistedipc.ipc.testing import ConnectedPair, connected_pair, settings
 from twistedipc.ipc.wire.session import FRAME_LIMIT, Side
-from twistedipc.runner import journal as journal_module
-from twistedipc.runner.journal import Journal
-from twistedipc.runner.liveness import lock_held
 from twistedipc.server.builders import VOCABULARY as APISERVER_VOCABULARY
 
 LEASE = "0123456789abcdef0123456789abcdef"

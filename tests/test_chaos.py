@@ -27,6 +27,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint, UNIXServerEndpoint, c
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
+from twistedipc.attempts.journal import Journal, JournalReader
 from twistedipc.builds.attempt import Result, write_file
 from twistedipc.builds.logs import Annotation, Batch, Gap, Lines, LogDigest, Progress, StepStarted, Summary, encoder
 from twistedipc.cli.chaos import strangers
@@ -39,7 +40,6 @@ from twistedipc.cli.chaos.platform import Platform
 from twistedipc.cli.chaos.proxy import LinkProxy, ProxyReactor
 from twistedipc.cli.chaos.strangers import Answer
 from twistedipc.cli.chaos.workload import extra_starts
-from twistedipc.runner.journal import Journal, JournalReader
 from twistedipc.web.api.schemas import NewBuild
 
 

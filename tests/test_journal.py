@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from twistedipc.attempts.journal import Journal, JournalExists, JournalReader, Repaired, repair, scan, segments
+from twistedipc.attempts.sha256 import sha256
 from twistedipc.builds.attempt import journal_line, segment_name
 from twistedipc.builds.logs import MAX_RECORD, Batch, Gap, Lines, LogDigest, Notice, Record, encoder, valid_shape
-from twistedipc.runner.journal import Journal, JournalExists, JournalReader, Repaired, repair, scan, segments
-from twistedipc.runner.sha256 import sha256
 
 
 def batch(first: int, count: int = 3, size: int = 10) -> Lines:
@@ -358,8 +358,8 @@ UNREAD = "the journal is damaged: a part of it can't be read (Input/output error
 @pytest.fixture
 def bad_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BadDisk:
     disk = BadDisk(tmp_path)
-    monkeypatch.setattr("twistedipc.runner.journal.os.pread", disk)
-    monkeypatch.setattr("twistedipc.runner.journal._PAGE", PAGE)
+    monkeypatch.setattr("twistedipc.attempts.journal.os.pread", disk)
+    monkeypatch.setattr("twistedipc.attempts.journal._PAGE", PAGE)
     return disk
 
 
@@ -527,7 +527,7 @@ def test_a_big_damage_is_searched_in_small_pieces(
         looked_at[-1] += len(block)
         return block
 
-    monkeypatch.setattr("twistedipc.runner.journal.os.pread", counted)
+    monkeypatch.setattr("twistedipc.attempts.journal.os.pread", counted)
     reader = JournalReader(tmp_path)
     found: list[Batch] = []
     while reader.next < 403:
@@ -569,7 +569,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     batches = [batch(1 + 3 * i) for i in range(10)]
     journal = Journal(tmp_path, nobody, segment_bytes=300)
     disk = FullDisk(room, error)
-    monkeypatch.setattr("twistedipc.runner.journal.os.write", disk)
+    monkeypatch.setattr("twistedipc.attempts.journal.os.write", disk)
     for one in batches:
         journal.append(one)
     assert journal.blocked == os.strerror(error)
@@ -588,7 +588,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_another_error_isn_t_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path, nobody)
-    monkeypatch.setattr("twistedipc.runner.journal.os.write", FullDisk(0, errno.EROFS))
+    monkeypatch.setattr("twistedipc.attempts.journal.os.write", FullDisk(0, errno.EROFS))
     with pytest.raises(OSError, match="Read-only"):
         journal.append(batch(1))
 

@@ -35,6 +35,7 @@ from twisted.python.failure import Failure
 from tests.instant import InstantLedger
 from tests.test_builder_service import Port, Reactor
 from tests.test_server_builders import Apiserver
+from twistedipc.attempts.journal import Journal, segments
 from twistedipc.builder import forwarding, service
 from twistedipc.builder.doorbell import Doorbell
 from twistedipc.builder.held import HeldAttempt, Settings
@@ -45,7 +46,6 @@ from twistedipc.builds.logs import Lines
 from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.ipc.testing import ConnectedPair, settings
 from twistedipc.ipc.wire.session import Side
-from twistedipc.runner.journal import Journal, segments
 from twistedipc.server import builders as server_builders
 from twistedipc.server import logs as server_logs
 from twistedipc.server.boundaries import LogEntry

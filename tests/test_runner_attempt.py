@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.attempt_folder import Attempt, alive, git, repository, toml, until
+from twistedipc.attempts.journal import JournalReader, repair, scan
+from twistedipc.attempts.liveness import lock_held, lock_owner, take_lock
+from twistedipc.attempts.processes import kill_remains
 from twistedipc.builds.attempt import Cancel, Publish, write_file
 from twistedipc.builds.logs import Lines, StepEnded, StepStarted
 from twistedipc.runner.course import MAX_SAID_NO_ROOM
-from twistedipc.runner.journal import JournalReader, repair, scan
-from twistedipc.runner.liveness import lock_held, lock_owner, take_lock
-from twistedipc.runner.processes import kill_remains
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has child subreapers and /proc")
 

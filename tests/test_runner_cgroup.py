@@ -12,8 +12,8 @@ import pytest
 
 from tests.attempt_folder import Attempt, alive, repository, toml, until
 from tests.conftest import NOT_ON_THIS_MACHINE
-from twistedipc.runner import cgroup
-from twistedipc.runner.processes import kill_remains
+from twistedipc.attempts import cgroup
+from twistedipc.attempts.processes import kill_remains
 
 UNIFIED = "29 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 HYBRID = (

@@ -22,12 +22,12 @@ import pytest
 from tests.attempt_folder import Attempt, alive, repository, toml, until
 from tests.node import node_path
 from tests.test_runner_steps import Disk, Free, records, steps
+from twistedipc.attempts.journal import scan
+from twistedipc.attempts.processes import kill_remains
 from twistedipc.builds.attempt import Cancel, write_file
 from twistedipc.builds.logs import Annotation, Group, Notice, Progress, StepEnded, Summary
 from twistedipc.runner.channel import MAX_CONNECTIONS, Channel, Words
-from twistedipc.runner.journal import scan
 from twistedipc.runner.node import install
-from twistedipc.runner.processes import kill_remains
 from twistedipc.runner.speech import MAX_REMARKS, Complaint, Message
 from twistedipc.runner.steps import Command, Steps
 

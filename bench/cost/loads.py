@@ -19,7 +19,7 @@ from bench.path.ways import platform, project
 from bench.recovery.builds import SteadyBuilds
 from bench.recovery.memory import MIB, resident, shares
 from tests.integration.platform import wait_for
-from twistedipc.runner.liveness import lock_owner
+from twistedipc.attempts.liveness import lock_owner
 
 #: Figures of a measurement: processor time in milliseconds, and what was done for it.
 APISERVER, BUILDER, RUNNERS = "apiserver, CPU ms", "builder, CPU ms", "runners, CPU ms"

@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from twistedipc.builds import crashpoints
+from twistedipc.attempts import crashpoints
 
 #: Seconds for anything that should come at once, on a machine that may be busy.
 DEADLINE = 60.0

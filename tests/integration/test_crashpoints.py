@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.integration.platform import Platform, wait_for
-from twistedipc.builds.crashpoints import CrashPoint
+from twistedipc.attempts.crashpoints import CrashPoint
 from twistedipc.builds.logs import LogDigest, lines_decoder
 
 #: Between the durable mark and what it marks: whether a runner was spawned nobody can know, so it never is again.

@@ -19,8 +19,8 @@ from tests.attempt_folder import alive
 from tests.conftest import NOT_ON_THIS_MACHINE
 from tests.integration.platform import Platform, Problem, free_port, git, wait_for
 from tests.node import need_node, node_path
+from twistedipc.attempts.cgroup import NoCgroup, find_parent, group_of
 from twistedipc.builds.logs import LogDigest, lines_decoder
-from twistedipc.runner.cgroup import NoCgroup, find_parent, group_of
 
 GREETING = {
     ".twistedipc.toml": """

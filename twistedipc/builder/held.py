@@ -28,6 +28,11 @@ from twisted.internet.interfaces import IReactorProcess
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 
+from twistedipc.attempts.crashpoints import CrashPoint, crash_point
+from twistedipc.attempts.journal import SHORTAGES, JournalReader, repair
+from twistedipc.attempts.liveness import lock_held, take_lock
+from twistedipc.attempts.processes import kill_remains
+from twistedipc.attempts.room import default_reserve
 from twistedipc.builder.uploading import UploadState
 from twistedipc.builds.attempt import (
     Cancel,
@@ -39,16 +44,11 @@ from twistedipc.builds.attempt import (
     sync_folder,
     write_file,
 )
-from twistedipc.builds.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.logs import Batch
 from twistedipc.builds.messages import Final, Offer
 from twistedipc.builds.messages import HeldAttempt as HeldAttemptMessage
 from twistedipc.ipc import CreditWindow
 from twistedipc.ipc.wire.windows import SendWindow
-from twistedipc.runner.journal import SHORTAGES, JournalReader, repair
-from twistedipc.runner.liveness import lock_held, take_lock
-from twistedipc.runner.processes import kill_remains
-from twistedipc.runner.room import default_reserve
 
 #: Seconds for which it is tried again to read what a disk doesn't give; then that is lost, and said to be.
 PATIENCE = 30.0

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit
-from twistedipc.builds.crashpoints import CrashPoint, crash_point
 from twistedipc.ipc import CallFailed, NotConnected, Peer, Vocabulary
 
 if TYPE_CHECKING:

@@ -26,6 +26,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import Agent
 
+from twistedipc.attempts.cgroup import NoCgroup, sweep
+from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
+from twistedipc.attempts.room import free_bytes, readable
 from twistedipc.builder.doorbell import listen
 from twistedipc.builder.forwarding import Forwarding
 from twistedipc.builder.held import HeldAttempt, Phase, Settings, create_folder, remove_folder, spec_of
@@ -36,11 +39,8 @@ from twistedipc.builder.upload import NoArchive, UploadFailed, upload
 from twistedipc.builds import messages as m
 from twistedipc.builds import names
 from twistedipc.builds.attempt import PASSING_ERRORS, Permit, Result, Spec, read_file, write_file
-from twistedipc.builds.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds.logs import LogDigest
 from twistedipc.ipc import CallFailed, CallTimedOut, CreditWindow, NotConnected, Peer, PeerInfo
-from twistedipc.runner.cgroup import NoCgroup, sweep
-from twistedipc.runner.room import free_bytes, readable
 
 _T = TypeVar("_T")
 
@@ -85,7 +85,7 @@ class BuilderService(MultiService):
         self._settings = settings
         self._slots = slots
         self._now = now
-        self._find_cgroups = find_cgroups  # as `runner.cgroup.find_parent`
+        self._find_cgroups = find_cgroups  # as `attempts.cgroup.find_parent`
         self._cgroups = ""  # the folder below which attempts' control groups are made; "" where there are none
         self._apiserver_url = apiserver_url
         self._wait = wait  # when told to stop, let the builds end first, for so many seconds at most; None: don't

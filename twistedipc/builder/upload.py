@@ -29,7 +29,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
-from twistedipc.runner.room import readable
+from twistedipc.attempts.room import readable
 
 #: Seconds for an answer to a request without a body.
 ANSWER_TIMEOUT = 60.0

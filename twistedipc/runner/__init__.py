@@ -5,16 +5,10 @@ apiserver, so that neither half's death is its own.
 ``python -m twistedipc.runner FOLDER [LOCKFD]`` works in the attempt's folder (``builds/attempt.py`` says what is in
 it) and exits when ``result.json`` is there. The modules, from the bottom up::
 
-    liveness    the lock that says "this attempt's runner lives"
     spelling    how a secret can stand in output: plain, and as tools write it     (no I/O)
     masking     bytes -> the same bytes without secrets, over every split          (no I/O)
     capture     bytes -> numbered records in batches                               (no I/O)
-    sha256      the digest of what the journal holds, without OpenSSL
-    journal     batches -> disk, and back: the writer, the reader, the repair
     control     the builder's words: a FIFO, `cancel`, `permit`; the bell back to it
-    cgroup      the control group that an attempt is in, where one can be had
-    processes   fork, process groups, and the death of whole trees
-    room        how much the disk has left, and the reserve that a build leaves there
     order       which place in its output a message of a step has                  (no I/O)
     speech      what a build says on its channel: bytes -> messages -> records     (no I/O)
     channel     the UNIX socket on which it says it
@@ -25,6 +19,5 @@ it) and exits when ``result.json`` is there. The modules, from the bottom up::
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
     checkout    a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step
 
-The builder uses `liveness`, `journal.JournalReader`, `journal.repair`, `journal.scan`, `processes.kill_remains`,
-`cgroup.find_parent`, `cgroup.sweep` and `room`; nothing else here is for others.
+The folder and its rules (files, journal, lock, control group, room) are ``twistedipc.attempts``.
 """

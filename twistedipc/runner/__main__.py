@@ -19,13 +19,13 @@ from typing import TypeVar
 
 import msgspec
 
+from twistedipc.attempts import cgroup
+from twistedipc.attempts.journal import JournalExists
+from twistedipc.attempts.liveness import adopt_lock, own_lock, take_lock
+from twistedipc.attempts.processes import become_reaper
 from twistedipc.builds.attempt import PASSING_ERRORS, Spec, read_file
-from twistedipc.runner import cgroup
 from twistedipc.runner.control import Control
 from twistedipc.runner.course import Course
-from twistedipc.runner.journal import JournalExists
-from twistedipc.runner.liveness import adopt_lock, own_lock, take_lock
-from twistedipc.runner.processes import become_reaper
 from twistedipc.runner.steps import RETRY_EVERY, NoRoom
 
 _T = TypeVar("_T")

@@ -17,6 +17,9 @@ import msgspec
 from msgspec.structs import replace
 
 import twistedipc
+from twistedipc.attempts.journal import Journal
+from twistedipc.attempts.processes import kill_descendants
+from twistedipc.attempts.room import Room
 from twistedipc.builds.attempt import (
     PASSING_ERRORS,
     ArtifactFile,
@@ -46,10 +49,7 @@ from twistedipc.builds.plan import (
 from twistedipc.runner.aliases import without_colon
 from twistedipc.runner.capture import Capture
 from twistedipc.runner.control import Control, Doorbell
-from twistedipc.runner.journal import Journal
 from twistedipc.runner.node import install
-from twistedipc.runner.processes import kill_descendants
-from twistedipc.runner.room import Room
 from twistedipc.runner.steps import Command, Limits, Steps
 
 # The platform's own steps run isolated from the environment and from the folder that they work in: nothing in either

@@ -28,15 +28,15 @@ from typing import Literal
 
 import msgspec
 
+from twistedipc.attempts.journal import Journal
+from twistedipc.attempts.processes import exit_code, group_alive, reap, signal_group, spawn
+from twistedipc.attempts.room import Room, readable
 from twistedipc.builds.attempt import Permit, StepResult
 from twistedipc.builds.logs import Event, Lines, Notice, StepEnded, StepStarted
 from twistedipc.runner.capture import BLOCK_BYTES, Capture
 from twistedipc.runner.channel import available
 from twistedipc.runner.control import LOOK_EVERY, Control
 from twistedipc.runner.conversation import Conversation
-from twistedipc.runner.journal import Journal
-from twistedipc.runner.processes import exit_code, group_alive, reap, signal_group, spawn
-from twistedipc.runner.room import Room, readable
 
 #: Seconds that a step's output may go on after its process has exited.
 DRAIN = 0.5

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from twistedipc.builds.crashpoints import CrashPoint, crash_after_turn, crash_point
+from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds.messages import Offer
 from twistedipc.builds.states import LEASED, AttemptState
 from twistedipc.ipc import LocalProtocolError

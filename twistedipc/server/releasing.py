@@ -17,8 +17,8 @@ from sqlalchemy import Connection
 from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 from twisted.logger import Logger
 
+from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.attempt import ArtifactFile, Result
-from twistedipc.builds.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.publish.archive import BadArchive
 from twistedipc.publish.targets.static.releases import NotUnpacked, ReleaseStore

@@ -8,12 +8,12 @@ from typing import ClassVar, cast
 from twisted.application.service import IService
 from twisted.python.usage import UsageError
 
+from twistedipc.attempts.cgroup import find_parent
 from twistedipc.builder.held import Settings
 from twistedipc.builder.link import VOCABULARY
 from twistedipc.builder.reactor import BuilderReactor
 from twistedipc.builder.service import BuilderService, DataFolderInUse
 from twistedipc.ipc import LinkReactor
-from twistedipc.runner.cgroup import find_parent
 from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
 from twistedipc.taps.config import BuilderConfig, ConfigError, load_builder
 from twistedipc.taps.hangup import Hangups

@@ -20,10 +20,10 @@ from pathlib import Path
 
 import msgspec
 
+from twistedipc.attempts.journal import JOURNAL, segments
+from twistedipc.attempts.liveness import lock_held, lock_owner
 from twistedipc.builds.attempt import BadJournalLine, Result, parse_journal_line, read_file
 from twistedipc.cli.chaos.oracle import Damage
-from twistedipc.runner.journal import JOURNAL, segments
-from twistedipc.runner.liveness import lock_held, lock_owner
 
 #: How many lines no builder has read before one of them is damaged: the first isn't, so that two damages never touch.
 _FRESH = 3

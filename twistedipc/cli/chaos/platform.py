@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+from twistedipc.attempts.liveness import lock_held, lock_owner
 from twistedipc.builds.states import AttemptState
 from twistedipc.cli.chaos import oracle
 from twistedipc.cli.chaos.disk import SmallDisk
@@ -25,7 +26,6 @@ from twistedipc.cli.sample import make_repository
 from twistedipc.cli.services import Service, free_port
 from twistedipc.cli.setup import Setup, write_setup
 from twistedipc.cli.tokens import create_in_ledger
-from twistedipc.runner.liveness import lock_held, lock_owner
 from twistedipc.web.api.schemas import Builds, Health, NewToken
 
 #: Seconds for a second builder to be refused.

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import msgspec
 
+from twistedipc.attempts.sha256 import sha256
 from twistedipc.builds.attempt import (
     JOURNAL_LINE_HEAD,
     PASSING_ERRORS,
@@ -37,7 +38,6 @@ from twistedipc.builds.attempt import (
     sync_folder,
 )
 from twistedipc.builds.logs import MAX_RECORD, Batch, Gap, Lines, LogDigest, encoder, trim, valid_shape
-from twistedipc.runner.sha256 import sha256
 
 JOURNAL = "journal"
 SEGMENT_BYTES = 16 * 1024 * 1024

@@ -16,8 +16,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from twistedipc.runner import cgroup
-from twistedipc.runner.liveness import lock_owner
+from twistedipc.attempts import cgroup
+from twistedipc.attempts.liveness import lock_owner
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36

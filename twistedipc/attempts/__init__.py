@@ -1,0 +1,16 @@
+"""
+The folder of one attempt on disk, and the rules for it. Used by the builder, which makes it; by the runner, which works
+in it; and by the chaos tests, which damage it.
+
+``builds.attempt`` has the files' contents. The modules, from the bottom up::
+
+    sha256        the digest of a journal's records, without OpenSSL
+    journal       the log: batches -> disk and back; the writer, the reader, the repair
+    liveness      the lock that the attempt's runner holds while it lives
+    cgroup        the control group of an attempt, where the system has them
+    processes     fork, process groups, and the death of whole trees
+    room          how much the disk has left, and the reserve that a build leaves there
+    crashpoints   the places on an attempt's way at which a test can kill a process
+
+No Twisted: the runner has none.
+"""
