@@ -18,8 +18,8 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.node import need_node
+from twistedipc.ipc.connections.node import NodePeer
 from twistedipc.ipc.node import (
-    NodePeer,
     NodeProcess,
     NodeReactor,
     NoParentChannel,

@@ -46,7 +46,8 @@ from twistedipc.ipc import (
     handles,
     listen_plain,
 )
-from twistedipc.ipc.listen_plain import LAST_ANSWERS, LINE_TIMEOUT, MAX_ASKED, PlainProtocol, _PlainFactory
+from twistedipc.ipc.connections.plain import LAST_ANSWERS, LINE_TIMEOUT, MAX_ASKED, PlainProtocol
+from twistedipc.ipc.listen_plain import _PlainFactory
 from twistedipc.ipc.places.endpoints import client_endpoint, parse_dialled
 from twistedipc.ipc.wire.plain import Asked, Ended, PlainConversation, Refused
 
@@ -361,7 +362,7 @@ class ProtocolTests(SynchronousTestCase):
 
     def test_what_waits_for_who_does_not_read_is_bounded(self) -> None:
         world = World()
-        self.patch(import_module("twistedipc.ipc.listen_plain"), "OUTBOUND_LIMIT", 10_000)
+        self.patch(import_module("twistedipc.ipc.connections.plain"), "OUTBOUND_LIMIT", 10_000)
         world.protocol.pause_writing()
         with self.assertRaises(NotConnected):
             for n in range(1000):

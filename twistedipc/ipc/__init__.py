@@ -60,19 +60,12 @@ and in another process::
     total = await calculator.call(Add(a=2, b=3), timeout=5)
 """
 
+from twistedipc.ipc.connections.node import NodeApplication, NodeApplicationFactory, NodePeer
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.links.dial import DialService, dial_links
 from twistedipc.ipc.links.listen import ListenService, listen_for_links
 from twistedipc.ipc.listen_plain import listen_plain
-from twistedipc.ipc.node import (
-    NodeApplication,
-    NodeApplicationFactory,
-    NodePeer,
-    NodeProcess,
-    NoParentChannel,
-    parent_channel,
-    spawn_node,
-)
+from twistedipc.ipc.node import NodeProcess, NoParentChannel, parent_channel, spawn_node
 from twistedipc.ipc.places.child import ChildExit
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.places.keys import make_key, read_key, write_key

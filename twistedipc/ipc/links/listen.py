@@ -68,7 +68,7 @@ def listen_for_links(
     return ListenService(place, factory)
 
 
-class Connection(TypingProtocol):
+class Accepted(TypingProtocol):
     """What this module needs of a connection that was accepted."""
 
     @property
@@ -88,7 +88,7 @@ class Place:
     uids: frozenset[int] | None = None
     has_credentials: bool = False  # the kernel tells who connects
 
-    def check(self, connection: Connection) -> str | None:
+    def check(self, connection: Accepted) -> str | None:
         """A reason to refuse a connection, or None."""
         return refuse_strangers(connection.transport, self.uids) if self.has_credentials else None
 
@@ -187,13 +187,13 @@ class Connections(Factory):
     _log = Logger()
     noisy = False
 
-    def __init__(self, connections: int, check: Callable[[Connection], str | None]) -> None:
+    def __init__(self, connections: int, check: Callable[[Accepted], str | None]) -> None:
         #: told why the one connection has ended that there was
         self.over: Callable[[str], None] | None = None
         self._limit = connections
         self._check = check
-        self._connections: set[Connection] = set()
-        self._stopping: list[tuple[set[Connection], Deferred[None]]] = []
+        self._connections: set[Accepted] = set()
+        self._stopping: list[tuple[set[Accepted], Deferred[None]]] = []
 
     def close_all(self) -> Deferred[None]:
         """Close what there is now. Fires when none of that is left; what is accepted later is another matter."""
@@ -210,7 +210,7 @@ class Connections(Factory):
         for each in gone:
             each.callback(None)
 
-    def made(self, connection: Connection) -> str | None:
+    def made(self, connection: Accepted) -> str | None:
         """There is a connection. A reason to refuse it, or None."""
         self._connections.add(connection)
         return TOO_MANY if self.is_full else self._check(connection)
@@ -220,7 +220,7 @@ class Connections(Factory):
         """Whether there are more connections than there may be."""
         return len(self._connections) > self._limit
 
-    def lost(self, connection: Connection, reason: str) -> None:
+    def lost(self, connection: Accepted, reason: str) -> None:
         """A connection is gone."""
         self._connections.discard(connection)
         self._log.info("a link was lost: {reason}", reason=reason)
@@ -239,7 +239,7 @@ class _LinkFactory(Connections):
         application_factory: ApplicationFactory,
         unauthenticated: int,
         connections: int,
-        check: Callable[[Connection], str | None],
+        check: Callable[[Accepted], str | None],
     ) -> None:
         super().__init__(connections, check)
         self._clock = clock

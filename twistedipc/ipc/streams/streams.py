@@ -1,8 +1,8 @@
 # Much of Twisted has no annotations.
 # mypy: disable-error-code="no-untyped-call"
 """
-Reliable streams on links: `Stream` is the sender's end, a `Receiver` is what you write at the other. ``wire/windows.py`` has the
-rules, ``outbox`` keeps what isn't acknowledged; made by ``remote`` and ``service``.
+Reliable streams on links: `Stream` is the sender's end, a `Receiver` is what you write at the other.
+``wire/windows.py`` has the rules, ``outbox`` keeps what isn't acknowledged; made by ``remote`` and ``service``.
 
 ::
 
