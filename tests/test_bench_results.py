@@ -135,7 +135,7 @@ class Bill(SynchronousTestCase):
 
 
 class Profiles(SynchronousTestCase):
-    ours = (str(found.ROOT / "twistedipc" / "web" / "websocket.py"), "step")
+    ours = (str(found.ROOT / "twistedipc" / "web" / "live" / "websocket.py"), "step")
     send = ("", "<method 'send' of '_socket.socket' objects>")
     poll = ("", "<method 'poll' of 'select.epoll' objects>")
 

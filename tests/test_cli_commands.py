@@ -39,7 +39,7 @@ from twistedipc.cli.client import Client
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.main import COMMANDS, commands
 from twistedipc.cli.waiting import WaitingNotes
-from twistedipc.web.api.schemas import End
+from twistedipc.web.logs.messages import End
 
 
 @pytest.fixture

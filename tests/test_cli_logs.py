@@ -32,7 +32,7 @@ from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.logs import LogCheck, Message, follow, read
 from twistedipc.cli.printer import LogPrinter, columns_of
 from twistedipc.terminal.bar import ERASE
-from twistedipc.web.api.schemas import End
+from twistedipc.web.logs.messages import End
 
 
 @pytest.fixture

@@ -28,13 +28,25 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {"ipc", "builds", "attempts", "terminal", "storage", "publish", "web", "taps"},
 }
 
-#: room of ``ipc`` -> the other rooms that it may import; the files at its root are its face, which may import them all
-ROOMS_OF_IPC: dict[str, set[str]] = {
-    "wire": set(),
-    "places": {"wire"},
-    "connections": {"wire", "places"},
-    "links": {"wire", "places", "connections"},
-    "streams": {"wire", "connections"},
+#: folder with rooms -> room -> the other rooms of the folder that it may import. The modules beside the rooms (ipc's
+#: face, web's root) may import them all.
+ROOMS: dict[str, dict[str, set[str]]] = {
+    "ipc": {
+        "wire": set(),
+        "places": {"wire"},
+        "connections": {"wire", "places"},
+        "links": {"wire", "places", "connections"},
+        "streams": {"wire", "connections"},
+    },
+    "web": {
+        "http": set(),
+        "access": {"http"},
+        "logs": {"http", "access"},
+        "live": {"http", "access"},
+        "page": {"http"},
+        "releases": {"http"},
+        "api": {"http", "access", "logs"},
+    },
 }
 
 #: Pure, or without Twisted by design: one process per attempt has no reactor.
@@ -48,6 +60,8 @@ WITHOUT_TWISTED = [
     "ipc/places/credentials.py",
     "ipc/streams/outbox.py",
     "web/api/schemas.py",
+    "web/http/problems.py",
+    "web/logs/messages.py",
     "storage/rows.py",
     "publish/archive.py",
     "publish/targets/npm/deliver.py",
@@ -108,24 +122,31 @@ def test_the_map_has_no_circle() -> None:
         order += free
 
 
-def test_every_room_of_ipc_is_on_the_map() -> None:
-    folders = {
-        path.relative_to(PACKAGE / "ipc").parts[0] for path in modules(PACKAGE / "ipc") if path.parent.name != "ipc"
-    }
-    assert folders == set(ROOMS_OF_IPC)
+@pytest.mark.parametrize("part", ROOMS)
+def test_every_room_is_on_the_map(part: str) -> None:
+    rooms = {path.parent.relative_to(PACKAGE / part).parts[0] for path in (PACKAGE / part).glob("*/**/*.py")}
+    assert rooms - {"__pycache__"} == set(ROOMS[part])
 
 
-@pytest.mark.parametrize("room", ROOMS_OF_IPC)
-def test_imports_inside_ipc_point_down(room: str) -> None:
+@pytest.mark.parametrize(("part", "room"), [(part, room) for part in ROOMS for room in ROOMS[part]])
+def test_imports_inside_a_folder_point_down(part: str, room: str) -> None:
+    allowed = {room, *ROOMS[part][room]}
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {room} imports {name}"
-        for path in modules(PACKAGE / "ipc" / room)
+        for path in modules(PACKAGE / part / room)
         for line, name in imports(path)
-        if name.startswith("twistedipc.ipc.")
-        and (other := name.split(".")[2]) != room
-        and other not in ROOMS_OF_IPC[room]
+        if name.startswith(f"twistedipc.{part}.") and name.split(".")[2] not in allowed
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize("part", ROOMS)
+def test_the_map_of_rooms_has_no_circle(part: str) -> None:
+    order: list[str] = []
+    while len(order) < len(ROOMS[part]):
+        free = [room for room in ROOMS[part] if room not in order and ROOMS[part][room] <= set(order)]
+        assert free, f"a circle among {set(ROOMS[part]) - set(order)}"
+        order += free
 
 
 @pytest.mark.parametrize("place", WITHOUT_TWISTED)

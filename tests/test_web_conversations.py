@@ -19,9 +19,10 @@ from twistedipc.server.gists import ROUND_INTERVAL, Gists
 from twistedipc.server.logs import LogStore
 from twistedipc.server.states import Feed
 from twistedipc.storage import attempts
+from twistedipc.web.http.closing import CloseCode
 from twistedipc.web.live import websocket
 from twistedipc.web.live.followers import Crowds
-from twistedipc.web.live.websocket import CLOSE_TOO_SLOW, MAX_WAITING, LogConversation, StreamConversation
+from twistedipc.web.live.websocket import MAX_WAITING, LogConversation, StreamConversation
 
 
 class Socket:
@@ -260,7 +261,7 @@ class Sayings(Conversations):
         self.assertEqual([], self.socket.goodbyes)
         self.say(self.other, 0.5)
         self.later()
-        self.assertEqual([CLOSE_TOO_SLOW], self.socket.goodbyes)
+        self.assertEqual([CloseCode.TOO_SLOW], self.socket.goodbyes)
         conversation.closed()
 
     def test_a_socket_that_is_closed_listens_no_more(self) -> None:

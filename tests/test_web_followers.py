@@ -33,6 +33,7 @@ from twistedipc.server.shared import LEAST_FILED, LEAST_SOCKETS
 from twistedipc.server.states import Feed
 from twistedipc.storage.rows import TokenRow
 from twistedipc.web.access.held import HeldOpen
+from twistedipc.web.http.closing import CloseCode
 from twistedipc.web.live import followers
 from twistedipc.web.live.followers import Crowds
 from twistedipc.web.live.websocket import LogConversation, StreamConversation, ViewerFactory, ViewerProtocol
@@ -382,7 +383,7 @@ def test_who_is_closed_while_others_are_written_to_is_gone(room: Room) -> None:
 
     def close_the_other(data: bytes) -> None:
         write(data)
-        two.protocol.say_goodbye(1000, "it is enough")
+        two.protocol.say_goodbye(CloseCode.NORMAL, "it is enough")
 
     one.protocol.write_frames = close_the_other  # type: ignore[method-assign]
     room.send(1)

@@ -27,10 +27,11 @@ from twistedipc.builds.logs import (
     lines_decoder,
 )
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.web.api.schemas import End, LogPage
+from twistedipc.web.api.schemas import LogPage
 from twistedipc.web.http import stall
 from twistedipc.web.logs import stream
 from twistedipc.web.logs.forms import TextForm, message_part
+from twistedipc.web.logs.messages import End
 
 
 class Pages(World):

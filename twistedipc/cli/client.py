@@ -20,7 +20,7 @@ import msgspec
 
 from twistedipc import __version__
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.web.api.schemas import Problem
+from twistedipc.web.http.problems import Problem
 
 _T = TypeVar("_T")
 

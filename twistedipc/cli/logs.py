@@ -16,7 +16,8 @@ import msgspec
 from twistedipc.builds.logs import Batch, Gap, Lines, LogDigest, trim, with_events
 from twistedipc.cli.client import Client, Query, Silent, Unreachable, path
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.web.api.schemas import Alive, Closed, End, LogPage
+from twistedipc.web.api.schemas import LogPage
+from twistedipc.web.logs.messages import Alive, Closed, End
 
 #: How many records a page of a log is asked to have.
 PAGE = 10_000

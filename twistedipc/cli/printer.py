@@ -35,7 +35,7 @@ from twistedipc.cli.logs import Message
 from twistedipc.cli.output import duration
 from twistedipc.terminal import escapes, said
 from twistedipc.terminal.bar import ERASE, draw
-from twistedipc.web.api.schemas import End
+from twistedipc.web.logs.messages import End
 
 _SUCCEEDED = "succeeded"
 

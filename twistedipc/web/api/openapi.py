@@ -17,8 +17,7 @@ import msgspec
 
 from twistedipc.web.api.call import Reply
 from twistedipc.web.api.route import PARAMETER_SCHEMAS, Route
-from twistedipc.web.api.schemas import Problem
-from twistedipc.web.http.problems import CONTENT_TYPE
+from twistedipc.web.http.problems import CONTENT_TYPE, Problem
 
 _VARIABLE = re.compile(r"<(\w+):(\w+)>")
 _TEMPLATE = "#/components/schemas/{name}"

@@ -9,7 +9,6 @@ committed already, and what follows a commit (telling the builders, say) must ha
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -35,12 +34,13 @@ from twistedipc.web.access.cookies import SessionCookie
 from twistedipc.web.access.held import Holding
 from twistedipc.web.api.call import Call, Reply, Takeover
 from twistedipc.web.api.context import WebContext
-from twistedipc.web.api.queries import convert
 from twistedipc.web.api.route import Route
 from twistedipc.web.api.routes import Match, Options, match
 from twistedipc.web.api.uploads import Upload
+from twistedipc.web.http.bodies import body_of, check_json, check_uncompressed
 from twistedipc.web.http.channel import BodySink, BoundedRequest, send
 from twistedipc.web.http.problems import CONTENT_TYPE, ProblemError, conflict, invalid, not_found, unavailable
+from twistedipc.web.http.queries import pairs_of, query_of
 from twistedipc.web.logs.stream import LogStreams
 
 #: Seconds for a route's function. (A stream and an upload's verification are not held to it.)
@@ -48,9 +48,6 @@ ANSWER_SECONDS = 60
 
 #: Seconds after which who asks a service that is stopping may find it started again.
 DRAINING_SECONDS = 2
-
-#: The most parameters of a query.
-MAX_PARAMETERS = 50
 
 
 class Api(Resource):
@@ -297,67 +294,21 @@ def _check_upgrade(route: Route, request: BoundedRequest) -> None:
 
 
 def _check_content(route: Route, request: BoundedRequest, body: bytes) -> None:
-    encoding = request.getHeader("content-encoding")
-    if encoding is not None and encoding.strip().lower() not in ("", "identity"):
-        raise ProblemError(415, "a body can't be compressed here", name="unsupported-encoding")
-    if route.body is None or (route.body_optional and not body):
-        return
-    content_type = (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
-    if content_type != "application/json":
-        raise ProblemError(415, "the body must be JSON (Content-Type: application/json)", name="unsupported-type")
+    check_uncompressed(request)
+    if route.body is not None and (body or not route.body_optional):
+        check_json(request)
 
 
 def _body(route: Route, data: bytes) -> Any:
     if route.body is None:
         return None
-    if not data and route.body_optional:
-        data = b"{}"
-    try:
-        return msgspec.json.decode(data, type=route.body)
-    except msgspec.ValidationError as error:
-        raise invalid(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ProblemError(400, f"the body isn't JSON: {error}", name="malformed") from error
-    except RecursionError as error:
-        raise ProblemError(400, "the body is nested too deeply", name="malformed") from error
-
-
-def _pairs(request: BoundedRequest) -> list[tuple[str, str]]:
-    query = request.uri.partition(b"?")[2]
-    if not query:
-        return []
-    try:
-        return parse_qsl(
-            query.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=True,
-            errors="strict",
-            max_num_fields=MAX_PARAMETERS,
-        )
-    except ValueError as error:
-        raise ProblemError(400, "the query isn't well formed", name="malformed") from error
+    return body_of(data or b"{}" if route.body_optional else data, route.body)
 
 
 def _ticket(request: BoundedRequest) -> str | None:
-    tickets = [value for name, value in _pairs(request) if name == "ticket"]
+    tickets = [value for name, value in pairs_of(request.uri) if name == "ticket"]
     return tickets[0] if len(tickets) == 1 else None
 
 
 def _query(route: Route, request: BoundedRequest) -> Any:
-    if route.query is None:
-        return None  # what comes in it is nobody's
-    repeatable = {
-        field.encode_name for field in msgspec.structs.fields(route.query) if isinstance(field.default_factory, type)
-    }
-    values: dict[str, Any] = {}
-    for name, value in _pairs(request):
-        if name in repeatable:
-            values.setdefault(name, []).append(value)
-        elif name in values:
-            raise invalid(f"the query has {name[:100]} more than once")
-        else:
-            values[name] = value
-    try:
-        return convert(values, route.query)
-    except msgspec.ValidationError as error:
-        raise invalid(f"the query: {error}") from error
+    return None if route.query is None else query_of(request.uri, route.query)  # without one, what comes is ignored

@@ -14,7 +14,7 @@ from werkzeug.routing import BaseConverter
 from twistedipc.builds import names
 from twistedipc.storage.projects import SECRET_NAMES
 from twistedipc.web.api.call import Answer, Call
-from twistedipc.web.api.queries import Query
+from twistedipc.web.http.queries import Query
 
 #: What a route needs: nothing, a token with this scope, or the one-time token of an upload.
 Need = Literal["none", "read", "build", "admin", "upload"]

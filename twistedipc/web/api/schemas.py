@@ -18,6 +18,7 @@ from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish, Published, Registry
 from twistedipc.builds.logs import Batch
 from twistedipc.builds.states import AttemptState, OnLost, ReleaseState
+from twistedipc.web.logs.messages import End
 
 Scope = Literal["read", "build", "admin"]
 Seconds = Annotated[float, Meta(ge=1, le=86400)]
@@ -258,26 +259,6 @@ class Builds(Response, frozen=True, kw_only=True):
     next: int | None
 
 
-class End(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
-    """A log has ended; ``complete``: the server has checked that it has all ``lines``."""
-
-    lines: int
-    sha256: str
-    state: str
-    complete: bool
-
-
-class Alive(msgspec.Struct, frozen=True, tag="alive", tag_field="type"):
-    """Nothing new has come for a while in a followed log, and the server is there."""
-
-
-class Closed(msgspec.Struct, frozen=True, tag="closed", tag_field="type"):
-    """The last message of a followed log that is broken off because its reader's token is over. It isn't the end."""
-
-    code: int  # as a WebSocket's close
-    reason: str
-
-
 class LogPage(Response, frozen=True, kw_only=True):
     """
     A part of a log. ``batches`` are messages as on the WebSocket, ``after`` is the last record's number in them,
@@ -369,13 +350,3 @@ class Ticket(Response, frozen=True, kw_only=True):
 
     ticket: str
     expires: datetime
-
-
-class Problem(Response, frozen=True, kw_only=True, omit_defaults=True):
-    """An error, after RFC 9457 (application/problem+json)."""
-
-    type: str  # "about:blank", or "urn:twistedipc:problem:NAME" where a program should be able to tell
-    title: str
-    status: int
-    detail: str
-    errors: list[str] = []

@@ -4,7 +4,8 @@ HTTP as every site here needs it, and the lowest room of ``web``: it imports non
 - ``channel``: connections, requests and sites, with a bound on everything
 - ``clients``: the client behind a proxy; ``hosts``: which site a host name belongs to
 - ``problems``: errors, after RFC 9457
+- ``queries`` and ``bodies``: what a request says, as types
 - ``file_response``: a file as a response, with ``conditional`` and ``ranges`` (what to send of it), ``media`` (its
   type) and ``file_body`` (sending it)
-- ``stall``: gives a client up that takes nothing
+- ``stall``: gives a client up that takes nothing; ``closing``: the codes that say why something was ended
 """

@@ -13,9 +13,17 @@ from http import HTTPStatus
 
 import msgspec
 
-from twistedipc.web.api.schemas import Problem
-
 CONTENT_TYPE = "application/problem+json"
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An error, after RFC 9457 (application/problem+json)."""
+
+    type: str  # "about:blank", or "urn:twistedipc:problem:NAME" where a program should be able to tell
+    title: str
+    status: int
+    detail: str
+    errors: list[str] = []
 
 
 class ProblemError(Exception):

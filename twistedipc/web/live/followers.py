@@ -22,12 +22,10 @@ from twisted.logger import Logger
 from twistedipc.server.boundaries import Cursor, LogRun, Logs
 from twistedipc.server.shared import NO_FILE, SharedBytes
 from twistedipc.storage.ledger import LedgerUnavailable
+from twistedipc.web.http.closing import CloseCode
 
 #: Bytes that a cursor gives at a time.
 TAKE_BYTES = 1 << 16
-
-#: The close code, beside RFC 6455's, of a socket whose log can't be read now.
-CLOSE_UNAVAILABLE = 4503
 
 _Frames = Callable[[LogRun], SharedBytes]
 
@@ -48,7 +46,7 @@ class Output(Protocol):
     def keep(self, data: bytes, sent: int) -> None:
         """``direct`` took only so many bytes of this: write the others when it takes more."""
 
-    def say_goodbye(self, code: int, reason: str) -> None:
+    def say_goodbye(self, code: CloseCode, reason: str) -> None:
         """Close the socket, after what was written."""
 
 
@@ -111,10 +109,10 @@ class Follower:
         try:
             await cursor.fetch()
         except LedgerUnavailable:
-            self.output.say_goodbye(CLOSE_UNAVAILABLE, "the log can't be read now; try again")
+            self.output.say_goodbye(CloseCode.UNAVAILABLE, "the log can't be read now; try again")
             return
         except Exception:
-            self.output.say_goodbye(1011, "the log can't be read")
+            self.output.say_goodbye(CloseCode.INTERNAL, "the log can't be read")
             raise
         finally:
             self._fetching = False
@@ -137,7 +135,7 @@ class Follower:
         """
         self._log.failure("a viewer of {attempt} failed", attempt=self.form.attempt)
         self.close()
-        self.output.say_goodbye(1011, "the log can't be sent")
+        self.output.say_goodbye(CloseCode.INTERNAL, "the log can't be sent")
 
     def close(self) -> None:
         """Leave the log. Idempotent."""

@@ -34,9 +34,9 @@ from twistedipc.storage import attempts, builds
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.web.access.held import Ending, Holding
 from twistedipc.web.http.channel import leaving
-from twistedipc.web.live.followers import CLOSE_UNAVAILABLE, Crowds, Follower, Output
+from twistedipc.web.http.closing import CloseCode
+from twistedipc.web.live.followers import Crowds, Follower, Output
 from twistedipc.web.live.lean import leaner, settle
-from twistedipc.web.logs.forms import UNAUTHORISED
 
 #: Subscriptions that one socket may have.
 MAX_SUBSCRIPTIONS = 100
@@ -63,13 +63,6 @@ FRAMES_PER_SECOND = 20.0
 
 #: In how many frames one message may come. (Of empty ones the largest message could have any number.)
 MAX_FRAGMENTS = 64
-
-#: "Service Restart", of IANA's registry: come again at once.
-CLOSE_AGAIN = 1012
-
-# Close codes of our own, beside RFC 6455's.
-CLOSE_UNAUTHORISED = UNAUTHORISED
-CLOSE_TOO_SLOW = 4408
 
 _encoder = msgspec.json.Encoder()
 
@@ -150,7 +143,7 @@ class _States:
         self._kept[key] = change
         if len(self._kept) > MAX_KEPT:
             self._kept.clear()
-            self._output.say_goodbye(CLOSE_TOO_SLOW, "too many changes were not read")
+            self._output.say_goodbye(CloseCode.TOO_SLOW, "too many changes were not read")
 
     def tell_all(self, news: Iterable[GistNews], frames: bytes) -> None:
         """All these have happened; ``frames`` are theirs, for one write."""
@@ -233,15 +226,15 @@ class LogConversation:
         try:
             row = await self._ledger.read(attempts.get, self._attempt)
         except LedgerUnavailable:
-            output.say_goodbye(CLOSE_UNAVAILABLE, "the log can't be read now; try again")
+            output.say_goodbye(CloseCode.UNAVAILABLE, "the log can't be read now; try again")
             return
         except Exception:
-            output.say_goodbye(1011, "the log can't be read")
+            output.say_goodbye(CloseCode.INTERNAL, "the log can't be read")
             raise
         if self._closed or self._states is None:
             return
         if row is None:  # it was there when the handshake began
-            output.say_goodbye(1011, "there is no such attempt any more")
+            output.say_goodbye(CloseCode.INTERNAL, "there is no such attempt any more")
             return
         if not self._told:  # else what was told meanwhile is newer
             self._states.tell(change_of(row, self._now()))
@@ -250,12 +243,12 @@ class LogConversation:
 
     def _ended(self) -> None:
         if self._output is not None:
-            self._output.say_goodbye(1000, "the log has ended")
+            self._output.say_goodbye(CloseCode.NORMAL, "the log has ended")
 
     def heard(self, payload: bytes, binary: bool) -> None:
         """See `Conversation`."""
         if self._output is not None:
-            self._output.say_goodbye(1008, "nothing is to be sent on this socket")
+            self._output.say_goodbye(CloseCode.POLICY, "nothing is to be sent on this socket")
 
     def pump(self) -> None:
         """See `Conversation`."""
@@ -311,11 +304,13 @@ class StreamConversation:
         output = self._output
         if output is None:
             return
-        if binary or len(self._waiting) >= MAX_WAITING:
-            output.say_goodbye(1003 if binary else 1008, "text messages only" if binary else "too many messages")
-            return
-        self._waiting.append(payload)
-        self._grant_on(output)
+        if binary:
+            output.say_goodbye(CloseCode.UNSUPPORTED, "text messages only")
+        elif len(self._waiting) >= MAX_WAITING:
+            output.say_goodbye(CloseCode.POLICY, "too many messages")
+        else:
+            self._waiting.append(payload)
+            self._grant_on(output)
 
     def pump(self) -> None:
         """See `Conversation`. In turn, so that one log doesn't starve the others."""
@@ -487,7 +482,7 @@ class ViewerProtocol(WebSocketServerProtocol):
         if self.paused or seen[2]:
             self._pinged = None
             if now - self._moved > PROGRESS_TIMEOUT:
-                self.say_goodbye(CLOSE_TOO_SLOW, "nothing was read for too long")
+                self.say_goodbye(CloseCode.TOO_SLOW, "nothing was read for too long")
         elif self._pinged is not None and self._heard < self._pinged:
             if now - self._pinged > PONG_TIMEOUT:
                 self.transport.abortConnection()
@@ -516,7 +511,7 @@ class ViewerProtocol(WebSocketServerProtocol):
         """Who sends more frames than anybody needs is not listened to any longer, and not waited for."""
         self._frames -= 1
         if self._frames < 0 or self._fragments > MAX_FRAGMENTS:
-            self.say_goodbye(1008, "too many frames")
+            self.say_goodbye(CloseCode.POLICY, "too many frames")
             self.dropConnection()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
@@ -588,7 +583,7 @@ class ViewerProtocol(WebSocketServerProtocol):
         self.direct = None
         super().sendData(*arguments, **more)
 
-    def say_goodbye(self, code: int, reason: str) -> None:
+    def say_goodbye(self, code: CloseCode, reason: str) -> None:
         """See `Output`."""
         if not self._over:
             self._end()
@@ -612,7 +607,7 @@ class ViewerProtocol(WebSocketServerProtocol):
 
     def _token_over(self, why: Ending) -> None:
         """A token ends on an open socket too."""
-        self.say_goodbye(CLOSE_UNAUTHORISED if why.token_is_over else CLOSE_AGAIN, why.value)
+        self.say_goodbye(CloseCode.UNAUTHORISED if why.token_is_over else CloseCode.AGAIN, why.value)
 
 
 class ViewerFactory(WebSocketServerFactory):
@@ -728,7 +723,7 @@ class WebSockets:
     def close_all(self) -> None:
         """The service restarts: viewers come back, and resume by their numbers."""
         for viewer in list(self._factory.viewers):
-            viewer.say_goodbye(CLOSE_AGAIN, "the service restarts")
+            viewer.say_goodbye(CloseCode.AGAIN, "the service restarts")
 
     def _resource(self, conversation: Conversation, holding: Holding, compress: bool) -> IResource:
         resource: IResource = WebSocketResource(_ForRequest(self._factory, conversation, holding, compress))

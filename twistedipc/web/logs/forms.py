@@ -26,12 +26,10 @@ from twistedipc.builds.logs import (
 )
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.terminal import escapes, said
-from twistedipc.web.api.schemas import Alive, Closed, End
+from twistedipc.web.http.closing import CloseCode
+from twistedipc.web.logs.messages import Alive, Closed, End
 
 _ALIVE: Final = encoder.encode(Alive()) + b"\n"
-
-#: Said to a client whose token is no good any more, as a WebSocket's close code and here.
-UNAUTHORISED = 4401
 
 _decoder: msgspec.json.Decoder[Batch | End] = msgspec.json.Decoder(Batch | End)
 
@@ -88,7 +86,7 @@ class MessagesForm:
 
     def closed(self, reason: str) -> bytes:
         """See `LogForm`."""
-        return encoder.encode(Closed(code=UNAUTHORISED, reason=reason)) + b"\n"
+        return encoder.encode(Closed(code=CloseCode.UNAUTHORISED, reason=reason)) + b"\n"
 
     def finish(self) -> bytes:
         """See `LogForm`."""
