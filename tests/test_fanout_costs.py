@@ -19,8 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.instant import InstantLedger
 from tests.web_world import forget_timers
 from twistedipc.builds.logs import Lines
-from twistedipc.server.logs import LiveLog, LogStore
-from twistedipc.server.rounds import FULL_BLOCK, LONGEST_PAUSE, Rounds
+from twistedipc.server.fanout.logs import LiveLog, LogStore
+from twistedipc.server.fanout.rounds import FULL_BLOCK, LONGEST_PAUSE, Rounds
 from twistedipc.server.states import Feed
 from twistedipc.web.live.followers import Crowds
 from twistedipc.web.live.websocket import LogConversation, ViewerFactory

@@ -47,10 +47,10 @@ from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.ipc.testing import ConnectedPair, settings
 from twistedipc.ipc.wire.session import Side
 from twistedipc.server import builders as server_builders
-from twistedipc.server import logs as server_logs
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.server.builders import VOCABULARY as APISERVER_VOCABULARY
-from twistedipc.server.logs import LogCursor, LogStore
+from twistedipc.server.fanout import logs as server_logs
+from twistedipc.server.fanout.logs import LogCursor, LogStore
 from twistedipc.storage import attempts, logs
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.rows import Actor, AttemptRow

@@ -44,10 +44,10 @@ from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server import releasing
 from twistedipc.server.boundaries import AnnotationCounts, GistChange, GistRound, ProgressShown, StateChange
 from twistedipc.server.builders import MAX_WORKFLOWS, RETRY_INTERVAL, VOCABULARY, Builders, Collaborators
-from twistedipc.server.commits import COMMIT_INTERVAL
 from twistedipc.server.dispatch import OFFER_EXPIRES, QueueDispatch
+from twistedipc.server.fanout.commits import COMMIT_INTERVAL
+from twistedipc.server.fanout.logs import LogStore
 from twistedipc.server.gists import ROUND_INTERVAL, Gists
-from twistedipc.server.logs import LogStore
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import DECLINED_PAUSE, LONGEST_PAUSE_ALONE
 from twistedipc.server.states import Feed

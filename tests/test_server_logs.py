@@ -29,10 +29,10 @@ from twistedipc.builds.logs import (
     batch_decoder,
 )
 from twistedipc.ipc.wire.windows import Hole
-from twistedipc.server import logs as server_logs
 from twistedipc.server.boundaries import LogEntry
-from twistedipc.server.commits import CHUNK_BYTES, COMMIT_INTERVAL, NEARLY, RETRY_INTERVAL, LogCommits
-from twistedipc.server.logs import BadBatch, EndOfLog, LiveLog, LogStore, UnknownAttempt
+from twistedipc.server.fanout import logs as server_logs
+from twistedipc.server.fanout.commits import CHUNK_BYTES, COMMIT_INTERVAL, NEARLY, RETRY_INTERVAL, LogCommits
+from twistedipc.server.fanout.logs import BadBatch, EndOfLog, LiveLog, LogStore, UnknownAttempt
 from twistedipc.storage import attempts, builds
 from twistedipc.storage import logs as storage_logs
 from twistedipc.storage.rows import SaidRow

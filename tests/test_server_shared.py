@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from twistedipc.server.shared import LEAST_FILED, LEAST_SOCKETS, MOST_FILES, NO_FILE, SharedBytes
+from twistedipc.server.fanout.shared import LEAST_FILED, LEAST_SOCKETS, MOST_FILES, NO_FILE, SharedBytes
 
 DATA = random.Random(1).randbytes(3 * LEAST_FILED)
 

@@ -26,10 +26,10 @@ from tests.frames import read
 from tests.test_fanout_costs import IdleReactor
 from tests.test_server_logs import Platform, batch
 from tests.web_world import forget_timers
-from twistedipc.server import logs as server_logs
-from twistedipc.server import shared as server_shared
+from twistedipc.server.fanout import logs as server_logs
+from twistedipc.server.fanout import shared as server_shared
+from twistedipc.server.fanout.shared import LEAST_FILED, LEAST_SOCKETS
 from twistedipc.server.gists import Gists
-from twistedipc.server.shared import LEAST_FILED, LEAST_SOCKETS
 from twistedipc.server.states import Feed
 from twistedipc.storage.rows import TokenRow
 from twistedipc.web.access.held import HeldOpen

@@ -30,8 +30,8 @@ from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.boundaries import LogEntry, StateChange, Waiting
 from twistedipc.server.dispatch import cancel
-from twistedipc.server.frames import deflated_frame, text_frame
-from twistedipc.server.logs import Run, run_of
+from twistedipc.server.fanout.frames import deflated_frame, text_frame
+from twistedipc.server.fanout.logs import Run, run_of
 from twistedipc.server.releasing import NoSuchRelease
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage import releases, tokens

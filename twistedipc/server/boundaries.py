@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 import msgspec
 from twisted.internet.defer import Deferred
 
-from twistedipc.server.shared import SharedBytes
+from twistedipc.server.fanout.shared import SharedBytes
 from twistedipc.storage.rows import Actor, AttemptRow
 
 _T = TypeVar("_T")

@@ -29,8 +29,8 @@ from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.wire.windows import Hole
 from twistedipc.server.away import Away
 from twistedipc.server.boundaries import GistFeed, StateFeed
-from twistedipc.server.commits import LogCommits
-from twistedipc.server.logs import BadBatch, EndOfLog, LiveLog, LogStore
+from twistedipc.server.fanout.commits import LogCommits
+from twistedipc.server.fanout.logs import BadBatch, EndOfLog, LiveLog, LogStore
 from twistedipc.server.permits import Permits
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting

@@ -25,7 +25,7 @@ from twisted.logger import Logger
 
 from twistedipc.builds.states import AttemptState
 from twistedipc.server.boundaries import AnnotationCounts, GistChange, ProgressShown
-from twistedipc.server.frames import text_frame
+from twistedipc.server.fanout.frames import text_frame
 from twistedipc.storage import builds
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import BuildRow

@@ -21,8 +21,8 @@ from twistedipc.ipc import LinkReactor
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.builders import VOCABULARY, Builders, Collaborators
 from twistedipc.server.dispatch import QueueDispatch
+from twistedipc.server.fanout.logs import LogStore
 from twistedipc.server.gists import Gists
-from twistedipc.server.logs import LogStore
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.states import Feed
 from twistedipc.server.uploads import UploadGrants

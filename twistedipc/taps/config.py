@@ -30,7 +30,7 @@ import msgspec
 from msgspec import Meta
 
 from twistedipc.builds import names
-from twistedipc.server.rounds import DEFAULT_SHARE
+from twistedipc.server.fanout.rounds import DEFAULT_SHARE
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.hosts import LOOPBACK, Hosts, host_of
 

@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from twistedipc.server.boundaries import Cursor, LogRun, Logs
-from twistedipc.server.shared import NO_FILE, SharedBytes
+from twistedipc.server.fanout.shared import NO_FILE, SharedBytes
 from twistedipc.storage.ledger import LedgerUnavailable
 from twistedipc.web.http.closing import CloseCode
 

@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 from twistedipc.ipc.connections.eager import send_at_once
 from twistedipc.server.boundaries import GistFeed, GistNews, GistRound, Logs, StateChange, StateFeed
-from twistedipc.server.frames import text_frame
+from twistedipc.server.fanout.frames import text_frame
 from twistedipc.server.states import change_of
 from twistedipc.storage import attempts, builds
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable

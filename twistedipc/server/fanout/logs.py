@@ -30,9 +30,9 @@ from twistedipc.builds.states import TERMINAL
 from twistedipc.ipc import CreditWindow
 from twistedipc.ipc.wire.windows import ReceiveWindow
 from twistedipc.server.boundaries import LogEntry
-from twistedipc.server.frames import deflated_frame, text_frame
-from twistedipc.server.rounds import DEFAULT_SHARE, Rounds
-from twistedipc.server.shared import SharedBytes
+from twistedipc.server.fanout.frames import deflated_frame, text_frame
+from twistedipc.server.fanout.rounds import DEFAULT_SHARE, Rounds
+from twistedipc.server.fanout.shared import SharedBytes
 from twistedipc.storage import attempts, logs
 from twistedipc.storage.ledger import Ledger
 
