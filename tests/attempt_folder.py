@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from twistedipc.attempts.journal import JournalReader
-from twistedipc.builds.attempt import Publish, Result, Spec, read_file, write_file
-from twistedipc.builds.logs import Event, Lines, Notice, StepEnded, StepStarted
+from twistedipc.builds.attempt import Publish, Result, Spec
+from twistedipc.builds.logs import Event, Lines, LogDigest, Notice, StepEnded, StepStarted
+from twistedipc.disk.files import read_file, write_file
 
 ROOT = Path(__file__).resolve().parent.parent
 GIT = {
@@ -41,6 +42,21 @@ def git(folder: Path, *arguments: str) -> str:
     """Run git in a folder: what it prints."""
     done = subprocess.run(["git", "-C", str(folder), *arguments], env=GIT, check=True, capture_output=True, text=True)
     return done.stdout.strip()
+
+
+def scan(folder: Path) -> tuple[int, str]:
+    """
+    How many records the journal in an attempt's folder has, those in gaps counted, and their digest, which is "" if
+    there are gaps.
+    """
+    reader, digest = JournalReader(folder), LogDigest()
+    try:
+        while (batches := reader.read()) or reader.searching:
+            for batch, _size in batches:
+                digest.add(batch)
+    finally:
+        reader.close()
+    return digest.count, digest.hexdigest()
 
 
 def repository(folder: Path, files: Mapping[str, str], *, message: str = "first commit") -> str:

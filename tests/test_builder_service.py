@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twistedipc.attempts import journal as journal_module
 from twistedipc.attempts.journal import Journal
+from twistedipc.attempts.journal_format import journal_line
 from twistedipc.attempts.liveness import lock_held
 from twistedipc.builder import held as held_module
 from twistedipc.builder import service as service_module
@@ -31,19 +32,9 @@ from twistedipc.builder.service import FINAL_INTERVAL, BuilderService
 from twistedipc.builder.upload import NoArchive, NotNow, UploadFailed, WrongArchive
 from twistedipc.builder.uploading import MAX_UPLOADS_REFUSED, UPLOAD_INTERVAL
 from twistedipc.builds import messages as m
-from twistedipc.builds.attempt import (
-    ArtifactFile,
-    Cancel,
-    Package,
-    Permit,
-    PermitWanted,
-    Result,
-    Spec,
-    journal_line,
-    read_file,
-    write_file,
-)
+from twistedipc.builds.attempt import ArtifactFile, Cancel, Package, Permit, PermitWanted, Result, Spec
 from twistedipc.builds.logs import Gap, Lines
+from twistedipc.disk.files import read_file, write_file
 from twistedipc.ipc import CallFailed, Peer
 from twistedipc.ipc.testing import ConnectedPair, connected_pair, settings
 from twistedipc.ipc.wire.session import FRAME_LIMIT, Side

@@ -16,19 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from twistedipc.attempts.journal_format import BadJournalLine, journal_line, parse_journal_line, segment_name
 from twistedipc.builds import names
-from twistedipc.builds.attempt import (
-    BadJournalLine,
-    Cancel,
-    Failure,
-    Published,
-    Spec,
-    journal_line,
-    parse_journal_line,
-    read_file,
-    segment_name,
-    write_file,
-)
+from twistedipc.builds.attempt import Cancel, Failure, Published, Spec
 from twistedipc.builds.logs import (
     MAX_BATCH_BYTES,
     PROGRESS_DIGITS,
@@ -62,6 +52,7 @@ from twistedipc.builds.states import (
     check_attempt,
     check_release,
 )
+from twistedipc.disk.files import read_file, write_file
 from twistedipc.publish import pack
 from twistedipc.publish.targets.npm import deliver as npm
 from twistedipc.runner import checkout

@@ -28,7 +28,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
 from twistedipc.attempts.journal import Journal, JournalReader
-from twistedipc.builds.attempt import Result, write_file
+from twistedipc.builds.attempt import Result
 from twistedipc.builds.logs import Annotation, Batch, Gap, Lines, LogDigest, Progress, StepStarted, Summary, encoder
 from twistedipc.cli.chaos import strangers
 from twistedipc.cli.chaos.damage import Way, damage, written
@@ -40,6 +40,7 @@ from twistedipc.cli.chaos.platform import Platform
 from twistedipc.cli.chaos.proxy import LinkProxy, ProxyReactor
 from twistedipc.cli.chaos.strangers import Answer
 from twistedipc.cli.chaos.workload import extra_starts
+from twistedipc.disk.files import write_file
 from twistedipc.web.api.schemas import NewBuild
 
 

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twistedipc.attempts.journal import Journal, JournalExists, JournalReader, Repaired, repair, scan, segments
+from tests.attempt_folder import scan
+from twistedipc.attempts.journal import Journal, JournalExists, JournalReader, Repaired, repair, segments
+from twistedipc.attempts.journal_format import journal_line, segment_name
 from twistedipc.attempts.sha256 import sha256
-from twistedipc.builds.attempt import journal_line, segment_name
 from twistedipc.builds.logs import MAX_RECORD, Batch, Gap, Lines, LogDigest, Notice, Record, encoder, valid_shape
 
 

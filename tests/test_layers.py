@@ -16,16 +16,17 @@ PACKAGE = ROOT / "twistedipc"
 ALLOWED: dict[str, set[str]] = {
     "ipc": set(),
     "builds": set(),
-    "attempts": {"builds"},
-    "runner": {"builds", "attempts"},
+    "disk": set(),
+    "attempts": {"builds", "disk"},
+    "runner": {"builds", "disk", "attempts"},
     "terminal": {"builds"},
-    "storage": {"builds"},
-    "publish": {"builds"},
-    "builder": {"ipc", "builds", "attempts"},
+    "storage": {"builds", "disk"},
+    "publish": {"builds", "disk", "attempts"},
+    "builder": {"ipc", "builds", "disk", "attempts"},
     "server": {"ipc", "builds", "attempts", "storage", "publish"},
     "web": {"ipc", "builds", "terminal", "storage", "publish", "server"},
     "taps": {"ipc", "builds", "attempts", "storage", "publish", "builder", "server", "web"},
-    "cli": {"ipc", "builds", "attempts", "terminal", "storage", "publish", "web", "taps"},
+    "cli": {"ipc", "builds", "disk", "attempts", "terminal", "storage", "publish", "web", "taps"},
 }
 
 #: folder with rooms -> room -> the other rooms of the folder that it may import. The modules beside the rooms (ipc's
@@ -53,6 +54,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
 WITHOUT_TWISTED = [
     "builds",
     "terminal",
+    "disk",
     "attempts",
     "runner",
     "ipc/wire",
@@ -167,11 +169,69 @@ def test_the_runner_needs_little() -> None:
     heavy = {"sqlalchemy", "alembic", "werkzeug", "click", "rich", "asyncio", "urllib3", "http"}
     wrong = [
         f"{module.relative_to(ROOT)}:{line}: {name}"
-        for module in [*modules(PACKAGE / "runner"), *modules(PACKAGE / "attempts"), *modules(PACKAGE / "builds")]
+        for module in [path for part in ("builds", "disk", "attempts", "runner") for path in modules(PACKAGE / part)]
         for line, name in imports(module)
         if name.split(".")[0] in heavy
     ]
     assert wrong == []
+
+
+#: What the domain may use of Python: nothing of it opens, prints, waits, draws lots, or asks the system something.
+PURE_MODULES = {
+    "__future__",
+    "codecs",
+    "collections",
+    "enum",
+    "hashlib",
+    "ipaddress",
+    "msgspec",
+    "re",
+    "tomllib",
+    "typing",
+    "urllib.parse",
+}
+IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "compile", "__import__", "breakpoint"}
+
+
+def impurities(source: str, name: str = "") -> list[str]:
+    """What keeps a module's source from being pure, by line."""
+    found = []
+    for node in ast.walk(ast.parse(source, name)):
+        match node:
+            case ast.Import(names=aliases):
+                modules = [alias.name for alias in aliases]
+            case ast.ImportFrom(module=str(module)):
+                modules = [module]
+            case ast.Name(id=builtin) if builtin in IMPURE_BUILTINS:
+                found.append(f"{name}:{node.lineno}: {builtin}")
+                continue
+            case _:
+                continue
+        for module in modules:
+            if part_of(module) != "builds" and not {module, module.split(".")[0]} & PURE_MODULES:
+                found.append(f"{name}:{node.lineno}: {module}")
+    return found
+
+
+def test_the_domain_is_pure() -> None:
+    """No file, no output, no signal, no environment, no clock, no chance: `builds` runs the same everywhere."""
+    found = [what for path in modules(PACKAGE / "builds") for what in impurities(path.read_text(), path.name)]
+    assert found == []
+
+
+def test_what_is_impure_is_seen() -> None:
+    for source in (
+        "import os",
+        "def f():\n    from os.path import exists",
+        "import time",
+        "from pathlib import Path",
+        "import urllib.request",
+        "from twistedipc.disk.files import write_file",
+        "def f():\n    print(1)",
+        "read = open",
+    ):
+        assert impurities(source), source
+    assert impurities("from urllib.parse import urlsplit\nfrom twistedipc.builds import names\nimport re") == []
 
 
 def test_only_the_composition_roots_import_the_reactor() -> None:

@@ -41,9 +41,10 @@ from twistedipc.builder.doorbell import Doorbell
 from twistedipc.builder.held import HeldAttempt, Settings
 from twistedipc.builder.link import VOCABULARY as BUILDER_VOCABULARY
 from twistedipc.builder.service import BuilderService
-from twistedipc.builds.attempt import Cancel, Result, Spec, read_file, write_file
+from twistedipc.builds.attempt import Cancel, Result, Spec
 from twistedipc.builds.logs import Lines
 from twistedipc.builds.states import TERMINAL, AttemptState
+from twistedipc.disk.files import read_file, write_file
 from twistedipc.ipc.testing import ConnectedPair, settings
 from twistedipc.ipc.wire.session import Side
 from twistedipc.server import builders as server_builders

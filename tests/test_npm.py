@@ -18,7 +18,8 @@ import pytest
 
 from tests.attempt_folder import Attempt, repository, toml, until
 from tests.node import need_node, node_path
-from twistedipc.builds.attempt import Permit, PermitWanted, Publish, Result, read_file, write_file
+from twistedipc.builds.attempt import Permit, PermitWanted, Publish, Result
+from twistedipc.disk.files import read_file, write_file
 
 TOKEN = "npm_S3cretOfTheRegistry"
 

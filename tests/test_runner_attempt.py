@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.attempt_folder import Attempt, alive, git, repository, toml, until
-from twistedipc.attempts.journal import JournalReader, repair, scan
+from tests.attempt_folder import Attempt, alive, git, repository, scan, toml, until
+from twistedipc.attempts.journal import JournalReader, repair
 from twistedipc.attempts.liveness import lock_held, lock_owner, take_lock
 from twistedipc.attempts.processes import kill_remains
-from twistedipc.builds.attempt import Cancel, Publish, write_file
+from twistedipc.builds.attempt import Cancel, Publish
 from twistedipc.builds.logs import Lines, StepEnded, StepStarted
+from twistedipc.disk.files import write_file
 from twistedipc.runner.course import MAX_SAID_NO_ROOM
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has child subreapers and /proc")

@@ -19,13 +19,13 @@ from typing import cast
 
 import pytest
 
-from tests.attempt_folder import Attempt, alive, repository, toml, until
+from tests.attempt_folder import Attempt, alive, repository, scan, toml, until
 from tests.node import node_path
 from tests.test_runner_steps import Disk, Free, records, steps
-from twistedipc.attempts.journal import scan
 from twistedipc.attempts.processes import kill_remains
-from twistedipc.builds.attempt import Cancel, write_file
+from twistedipc.builds.attempt import Cancel
 from twistedipc.builds.logs import Annotation, Group, Notice, Progress, StepEnded, Summary
+from twistedipc.disk.files import write_file
 from twistedipc.runner.channel import MAX_CONNECTIONS, Channel, Words
 from twistedipc.runner.node import install
 from twistedipc.runner.speech import MAX_REMARKS, Complaint, Message

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.attempt_folder import Attempt, git, repository, toml, until
-from twistedipc.builds.attempt import Publish, write_file
+from twistedipc.builds.attempt import Publish
+from twistedipc.disk.files import write_file
 from twistedipc.runner import checkout
 
 SHOW = ".twistedipc.toml", toml("cat file; git rev-parse HEAD; git status --porcelain")

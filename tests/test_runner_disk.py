@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.attempt_folder import Attempt, alive, repository, toml, until
+from tests.attempt_folder import Attempt, alive, repository, scan, toml, until
 from tests.conftest import NOT_ON_THIS_MACHINE
-from twistedipc.attempts.journal import scan
 from twistedipc.attempts.room import free_bytes
-from twistedipc.builds.attempt import Cancel, write_file
+from twistedipc.builds.attempt import Cancel
 from twistedipc.builds.logs import Notice, StepStarted
 from twistedipc.cli.chaos.disk import SmallDisk
+from twistedipc.disk.files import write_file
 
 RESERVE = 16 << 20
 LOW = "the builder's disk is nearly full: the build waits until more than 16.0 MiB are free"

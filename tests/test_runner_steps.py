@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from tests.attempt_folder import scan
 from twistedipc.attempts import processes
-from twistedipc.attempts.journal import Journal, JournalReader, scan
+from twistedipc.attempts.journal import Journal, JournalReader
 from twistedipc.attempts.room import LOOK_BYTES, LOOK_SECONDS, Room, default_reserve, readable
-from twistedipc.builds.attempt import Cancel, write_file
+from twistedipc.builds.attempt import Cancel
 from twistedipc.builds.logs import Lines, Notice
+from twistedipc.disk.files import write_file
 from twistedipc.runner.capture import BLOCK_BYTES, Capture
 from twistedipc.runner.control import Control
 from twistedipc.runner.steps import DRAIN, RETRY_EVERY, Command, Limits, NoRoom, Steps

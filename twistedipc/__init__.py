@@ -9,7 +9,7 @@ The map, from the bottom up; imports point only downwards (``tests/test_layers.p
     server   builder    `twistd apiserver`; `twistd buildipc`; they never import one another
     runner storage publish   one attempt's process; the ledger; packages and releases
     attempts            an attempt's folder on disk, for runner and builder
-    ipc   builds        the framework, which knows nothing of builds; the domain, which knows no I/O
+    ipc   builds  disk  the framework, which knows nothing of builds; the domain, which knows no I/O; durable files
 """
 
 __version__ = "0.1.0"

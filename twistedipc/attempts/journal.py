@@ -1,9 +1,9 @@
 """
 The journal: an attempt's log on disk, which is also the spool between runner and builder.
 
-`Journal` writes (the runner), `JournalReader` follows it (the builder, while the runner may still be writing), `scan`
-counts and digests all of it, `repair` cuts off what a killed runner left half-written. The format is
-``builds.attempt.journal_line``: one batch a line, in segments named by their first record's number.
+`Journal` writes (the runner), `JournalReader` follows it (the builder, while the runner may still be writing), `repair`
+cuts off what a killed runner left half-written. ``journal_format`` is how it is written: one batch a line, in segments
+named by their first record's number.
 
 Damage costs what it hit and no more. A line that doesn't verify (its checksum, its shape, its number), a segment that
 is missing or short: the reader goes on behind it, at the next line that verifies, and the numbers between are one
@@ -26,18 +26,17 @@ from pathlib import Path
 
 import msgspec
 
-from twistedipc.attempts.sha256 import sha256
-from twistedipc.builds.attempt import (
+from twistedipc.attempts.journal_format import (
     JOURNAL_LINE_HEAD,
-    PASSING_ERRORS,
     SEGMENT_DIGITS,
     BadJournalLine,
     journal_line,
     parse_journal_line,
     segment_name,
-    sync_folder,
 )
+from twistedipc.attempts.sha256 import sha256
 from twistedipc.builds.logs import MAX_RECORD, Batch, Gap, Lines, LogDigest, encoder, trim, valid_shape
+from twistedipc.disk.files import PASSING_ERRORS, sync_folder
 
 JOURNAL = "journal"
 SEGMENT_BYTES = 16 * 1024 * 1024
@@ -467,15 +466,6 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
         for name in names
         if name.endswith(".log") and len(name) == SEGMENT_DIGITS + 4 and name[:SEGMENT_DIGITS].isdecimal()
     ]
-
-
-def scan(folder: Path) -> tuple[int, str]:
-    """
-    How many records the journal in an attempt's folder has up to its last good line, those in gaps counted, and their
-    `LogDigest`, which is "" if there are gaps.
-    """
-    digest, _good = _scan(folder, give_up=False)
-    return digest.count, digest.hexdigest()
 
 
 def _scan(folder: Path, *, give_up: bool) -> tuple[LogDigest, tuple[Path, int] | None]:

@@ -1,7 +1,7 @@
 """
 One attempt that this builder holds: its folder, and how far it is. Made and owned by ``service``.
 
-The phase is read from the folder (``builds/attempt.py`` has the contract), so a builder that comes back knows as
+The phase is read from the folder (``attempts/folder.py`` has the contract), so a builder that comes back knows as
 much as one that never left::
 
     ACCEPTED   spec.json is there; no runner was ever started
@@ -34,19 +34,11 @@ from twistedipc.attempts.liveness import lock_held, take_lock
 from twistedipc.attempts.processes import kill_remains
 from twistedipc.attempts.room import default_reserve
 from twistedipc.builder.uploading import UploadState
-from twistedipc.builds.attempt import (
-    Cancel,
-    Permit,
-    PermitWanted,
-    Result,
-    Spec,
-    read_file,
-    sync_folder,
-    write_file,
-)
+from twistedipc.builds.attempt import Cancel, Permit, PermitWanted, Result, Spec
 from twistedipc.builds.logs import Batch
 from twistedipc.builds.messages import Final, Offer
 from twistedipc.builds.messages import HeldAttempt as HeldAttemptMessage
+from twistedipc.disk.files import read_file, sync_folder, write_file
 from twistedipc.ipc import CreditWindow
 from twistedipc.ipc.wire.windows import SendWindow
 

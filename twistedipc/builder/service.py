@@ -38,8 +38,9 @@ from twistedipc.builder.reactor import BuilderReactor
 from twistedipc.builder.upload import NoArchive, UploadFailed, upload
 from twistedipc.builds import messages as m
 from twistedipc.builds import names
-from twistedipc.builds.attempt import PASSING_ERRORS, Permit, Result, Spec, read_file, write_file
+from twistedipc.builds.attempt import Permit, Result, Spec
 from twistedipc.builds.logs import LogDigest
+from twistedipc.disk.files import PASSING_ERRORS, read_file, write_file
 from twistedipc.ipc import CallFailed, CallTimedOut, CreditWindow, NotConnected, Peer, PeerInfo
 
 _T = TypeVar("_T")

@@ -1,9 +1,18 @@
 """
-The domain, pure: what a build is, said once for every process.
+The domain, pure: what a build is, said once for every process. The modules, from the bottom up::
 
-``states`` (which transitions exist), ``logs`` (records, batches, digests), ``attempt`` (the contract on disk
-between builder and runner), ``plan`` (a checked-out project → its steps), ``messages`` (what builder and
-apiserver say to one another), ``names`` (the rules for names, refs and addresses that come from outside).
+    names       the rules for names, refs and addresses that come from outside
+    states      the states of attempts and releases, and which transitions exist
+    logs        records, batches, digests
+    gist        what a log says of its build in a few words
+    attempt     what is to be done in an attempt, what was found, how it ended
+    permits     whether an attempt may publish a package
+    messages    what builder and apiserver say to one another
+    outputs     the folders that builds write
+    managers    package.json and lock files -> the commands that build
+    plan        a checked-out project -> its steps
+    lfs         what a pointer to a large file looks like
 
-No I/O, no Twisted, no clock: everything here runs in the runner, the builder and the apiserver alike.
+No file, no output, no clock, no environment, no Twisted: everything here runs in the runner, the builder and the
+apiserver alike, and gives the same for the same arguments.
 """

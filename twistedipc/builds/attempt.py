@@ -1,50 +1,18 @@
 """
-One attempt's folder: the contract on disk between the builder and the runner. Bottom layer.
+What builder, runner and apiserver say of one attempt: what is to be done, what was found, how it ended.
 
-The builder makes ``attempts/ATTEMPT-LEASE/`` and the runner works in it. Neither needs the other to be alive:
-what they say to one another are files, written by `write_file` (whole or not at all), and two bells that may be
-lost without harm.
-
-::
-
-    spec.json      Spec, by the builder: what to do. Written before `accept` is sent.
-    starting       by the builder, empty: written before the runner is spawned; a runner is spawned once or never
-    lock           flock'ed exclusively by the runner (inherited from the builder, so there is no moment
-                   without it): held = the runner lives
-    runner.err     the runner's own stderr; empty unless it broke
-    journal/       NNNNNNNNNNNN.log, named by their first record's number (`journal_line`)
-    control        a FIFO that the runner reads: any byte means "look at the files"
-    cancel         Cancel, by the builder
-    permit         Permit, by the builder, after the runner asked: read by the runner, then deleted by it
-    permit.wanted  PermitWanted, by the runner: it waits for `permit`
-    checkout.json  Checkout, by the checkout step
-    plan.json      builds.plan.Plan, by the runner after the checkout
-    package.json   Package, by the pack step (if there is a package to publish)
-    archive.tar.gz manifest.json artifact.json    by the pack step: what was built (publish/archive.py); ArtifactFile
-    public-names.json  PublicNames, by the pack step: what strangers could read in what is packed, without opening it
-    published.json list of Published, by the publish step
-    failure.json   Failure, by a step of the platform's own that failed: why, in a sentence
-    result.json    Result, by the runner as its last act (or by the builder in the name of a runner that died)
-    work/          the working copy        home/ tmp/    HOME and TMPDIR of the steps
-    bin/           the `node` and the `twistedipc-say` that the build's steps find first
-    channel        the UNIX socket on which the step that runs can say something
-
-The runner's bell to the builder is a datagram to the UNIX socket `Spec.doorbell`, sent after each append.
+These are the contents of the files in an attempt's folder (``attempts.folder`` says which file holds which), and parts
+of the link's messages.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import zlib
-from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from twistedipc.builds import names
-from twistedipc.builds.logs import Lines, encoder, lines_decoder
 
 #: What `names.registry` holds it to is said here for the API's document only.
 Registry = Annotated[
@@ -62,9 +30,6 @@ Packages = Annotated[
     ],
     Meta(extra_json_schema={"maxItems": names.MAX_PACKAGES}),
 ]
-
-#: What a disk says that may have room, or be well, a little later: who writes to it waits, and tries again.
-PASSING_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
 class Publish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -210,95 +175,3 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: list[StepResult] = []
     artifact: ArtifactFile | None = None
     published: list[Published] = []
-
-
-_T = TypeVar("_T")
-
-
-def write_file(path: Path, value: msgspec.Struct, *, mode: int = 0o644) -> None:
-    """
-    Write ``value`` as JSON to ``path``: whole or not at all, and durably (write, fsync, rename, fsync the folder).
-    """
-    temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    try:
-        data = memoryview(encoder.encode(value))
-        while data:
-            data = data[os.write(descriptor, data) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    os.replace(temporary, path)
-    sync_folder(path.parent)
-
-
-def step_failed(folder: Path, error: Exception) -> int:
-    """
-    What a step of the platform's own does when it has failed: says why, in the log and in failure.json, for the people
-    who read it. Its exit code. On a disk that takes nothing the log alone has it.
-    """
-    print(error, flush=True)
-    try:
-        write_file(folder / "failure.json", Failure(reason=str(error)))
-    except OSError as unwritten:
-        print(f"failure.json can't be written: {unwritten.strerror}", flush=True)
-    return 1
-
-
-def sync_folder(path: Path) -> None:
-    """Make the folder's entries durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def read_file(path: Path, kind: type[_T]) -> _T | None:
-    """The value in ``path``, or None if there is no such file. Raises `msgspec.DecodeError` if it isn't a ``kind``."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except UnicodeDecodeError as error:  # msgspec lets it through as it is
-        raise msgspec.DecodeError(str(error)) from error
-
-
-# -- the journal's lines ---------------------------------------------------------------------------------------------
-
-SEGMENT_DIGITS = 12
-
-#: How every journal line goes on after its checksum. It can't be within one: there, quotes are escaped.
-JOURNAL_LINE_HEAD = b' {"type":"lines","first":'
-
-
-def segment_name(first: int) -> str:
-    """The file name of the journal segment whose first record has the number ``first``."""
-    return f"{first:0{SEGMENT_DIGITS}d}.log"
-
-
-class BadJournalLine(Exception):
-    """A journal line that doesn't verify: cut short, or changed."""
-
-
-def journal_line(batch: Lines) -> bytes:
-    """
-    A batch as one line of a journal: eight hexadecimal digits of the CRC-32 of what follows the space, the space,
-    the batch's JSON (which holds no raw newline), a newline.
-    """
-    body = encoder.encode(batch)
-    return b"%08x %b\n" % (zlib.crc32(body), body)
-
-
-def parse_journal_line(line: bytes) -> Lines:
-    """The batch of one journal line, given without its newline. Raises `BadJournalLine`."""
-    body = line[9:]
-    # Compared as it is written: `int` would take other spellings of the same number for unchanged.
-    if line[:9] != b"%08x " % zlib.crc32(body):
-        raise BadJournalLine("the checksum doesn't match")
-    try:
-        return lines_decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadJournalLine("it isn't a batch") from error

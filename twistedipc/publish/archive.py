@@ -28,7 +28,7 @@ from typing import Protocol
 
 import msgspec
 
-from twistedipc.builds.attempt import sync_folder
+from twistedipc.disk.files import sync_folder
 from twistedipc.publish.site_paths import MAX_PATH, is_hidden, problem_of_segment
 
 FORMAT = 1

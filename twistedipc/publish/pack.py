@@ -16,18 +16,11 @@ from pathlib import Path
 
 import msgspec
 
-from twistedipc.builds.attempt import (
-    ArtifactFile,
-    Checkout,
-    Package,
-    PublicNames,
-    Spec,
-    read_file,
-    step_failed,
-    write_file,
-)
+from twistedipc.attempts.folder import step_failed
+from twistedipc.builds.attempt import ArtifactFile, Checkout, Package, PublicNames, Spec
 from twistedipc.builds.lfs import MAX_POINTER, is_pointer
 from twistedipc.builds.plan import Plan
+from twistedipc.disk.files import read_file, write_file
 from twistedipc.publish.archive import CantPack, Manifest, create
 from twistedipc.publish.output import Commit, NoOutput, find_output
 from twistedipc.publish.targets.npm.entry_points import find_unmatched

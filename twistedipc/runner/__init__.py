@@ -2,8 +2,8 @@
 The runner: one attempt of a build, as a process of its own. Spawned by ``builder``; knows no Twisted, no link, no
 apiserver, so that neither half's death is its own.
 
-``python -m twistedipc.runner FOLDER [LOCKFD]`` works in the attempt's folder (``builds/attempt.py`` says what is in
-it) and exits when ``result.json`` is there. The modules, from the bottom up::
+``python -m twistedipc.runner FOLDER [LOCKFD]`` works in the attempt's folder (``attempts/folder.py`` says what is
+in it) and exits when ``result.json`` is there. The modules, from the bottom up::
 
     spelling    how a secret can stand in output: plain, and as tools write it     (no I/O)
     masking     bytes -> the same bytes without secrets, over every split          (no I/O)

@@ -23,7 +23,8 @@ from twistedipc.attempts import cgroup
 from twistedipc.attempts.journal import JournalExists
 from twistedipc.attempts.liveness import adopt_lock, own_lock, take_lock
 from twistedipc.attempts.processes import become_reaper
-from twistedipc.builds.attempt import PASSING_ERRORS, Spec, read_file
+from twistedipc.builds.attempt import Spec
+from twistedipc.disk.files import PASSING_ERRORS, read_file
 from twistedipc.runner.control import Control
 from twistedipc.runner.course import Course
 from twistedipc.runner.steps import RETRY_EVERY, NoRoom

@@ -24,8 +24,10 @@ from pathlib import Path
 
 import msgspec
 
-from twistedipc.builds.attempt import Checkout, Spec, read_file, step_failed, write_file
+from twistedipc.attempts.folder import step_failed
+from twistedipc.builds.attempt import Checkout, Spec
 from twistedipc.builds.lfs import MAX_POINTER, is_pointer
+from twistedipc.disk.files import read_file, write_file
 
 _FULL_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 _SHORT_ID = re.compile(r"[0-9a-f]{7,64}\Z")

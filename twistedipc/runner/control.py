@@ -17,7 +17,8 @@ from types import FrameType
 
 import msgspec
 
-from twistedipc.builds.attempt import Cancel, Permit, read_file
+from twistedipc.builds.attempt import Cancel, Permit
+from twistedipc.disk.files import read_file
 
 #: Seconds after which the files are looked at although no bell rang.
 LOOK_EVERY = 1.0

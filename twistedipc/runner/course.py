@@ -21,7 +21,6 @@ from twistedipc.attempts.journal import Journal
 from twistedipc.attempts.processes import kill_descendants
 from twistedipc.attempts.room import Room
 from twistedipc.builds.attempt import (
-    PASSING_ERRORS,
     ArtifactFile,
     Checkout,
     Failure,
@@ -32,8 +31,6 @@ from twistedipc.builds.attempt import (
     Published,
     Result,
     Spec,
-    read_file,
-    write_file,
 )
 from twistedipc.builds.plan import (
     AFTER_PACKING,
@@ -46,6 +43,7 @@ from twistedipc.builds.plan import (
     make_plan,
     package_scripts,
 )
+from twistedipc.disk.files import PASSING_ERRORS, read_file, write_file
 from twistedipc.runner.aliases import without_colon
 from twistedipc.runner.capture import Capture
 from twistedipc.runner.control import Control, Doorbell

@@ -23,7 +23,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import sync_folder
+from twistedipc.disk.files import sync_folder
 from twistedipc.storage.columns import attempt_name, split_attempt
 from twistedipc.storage.errors import NotFound, NotPossible
 from twistedipc.storage.rows import ArtifactRow

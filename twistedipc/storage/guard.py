@@ -33,7 +33,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, insert, select, u
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
-from twistedipc.builds.attempt import PASSING_ERRORS
+from twistedipc.disk.files import PASSING_ERRORS
 from twistedipc.storage.errors import LedgerLost, LedgerTaken, LedgerUnavailable, LedgerUnusable
 from twistedipc.storage.tables import owner
 

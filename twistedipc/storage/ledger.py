@@ -38,7 +38,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
-from twistedipc.builds.attempt import PASSING_ERRORS
+from twistedipc.disk.files import PASSING_ERRORS
 from twistedipc.storage.errors import LedgerTaken, LedgerUnavailable, LedgerUnusable, SchemaTooNew
 from twistedipc.storage.faults import translated
 from twistedipc.storage.guard import WATCH_INTERVAL, Guard, is_free

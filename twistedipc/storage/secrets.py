@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
 
-from twistedipc.builds.attempt import sync_folder
+from twistedipc.disk.files import sync_folder
 
 
 class SecretUnreadable(Exception):

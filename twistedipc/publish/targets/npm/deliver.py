@@ -24,7 +24,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from twistedipc.builds.attempt import Package, Published, Spec, read_file, step_failed, write_file
+from twistedipc.attempts.folder import step_failed
+from twistedipc.builds.attempt import Package, Published, Spec
+from twistedipc.disk.files import read_file, write_file
 from twistedipc.publish.targets.npm.answers import Ran
 from twistedipc.publish.targets.npm.package import BadPackage, Tarball, check, integrity, read_tarball
 from twistedipc.publish.targets.npm.publishing import PublishFailed, Publishing

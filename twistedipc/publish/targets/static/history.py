@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from twistedipc.builds.attempt import read_file, write_file
+from twistedipc.disk.files import read_file, write_file
 from twistedipc.publish.targets.static.hashed_names import could_be_hashed
 
 _FILE = "history.json"

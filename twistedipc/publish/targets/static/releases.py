@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import sync_folder
+from twistedipc.disk.files import sync_folder
 from twistedipc.publish.archive import BadArchive, Manifest, read_manifest, unpack
 from twistedipc.publish.targets.static.history import History, HistoryFile, changed_paths
 

@@ -1,0 +1,5 @@
+"""
+What every process of the platform asks of its disk. Bottom layer; imports nothing of the package.
+
+``files`` (a file is there whole or not at all, and survives a power cut).
+"""

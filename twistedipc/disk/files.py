@@ -1,0 +1,58 @@
+"""
+Files that are there whole or not at all, and survive a power cut. Called by everything that keeps something on disk:
+attempts, releases, artifacts, secrets.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+#: What a disk says that may have room, or be well, a little later: who writes to it waits, and tries again.
+PASSING_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+
+_encoder = msgspec.json.Encoder()
+
+_T = TypeVar("_T")
+
+
+def write_file(path: Path, value: msgspec.Struct, *, mode: int = 0o644) -> None:
+    """
+    Write ``value`` as JSON to ``path``: whole or not at all, and durably (write, fsync, rename, fsync the folder).
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    try:
+        data = memoryview(_encoder.encode(value))
+        while data:
+            data = data[os.write(descriptor, data) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the folder's entries durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_file(path: Path, kind: type[_T]) -> _T | None:
+    """The value in ``path``, or None if there is no such file. Raises `msgspec.DecodeError` if it isn't a ``kind``."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except UnicodeDecodeError as error:  # msgspec lets it through as it is
+        raise msgspec.DecodeError(str(error)) from error
