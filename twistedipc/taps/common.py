@@ -116,6 +116,7 @@ def links(
             vocabulary=vocabulary,
             accept_peer=refuse,
             max_calls=MAX_CALLS,
+            busy_poll=0.0,  # no side of the platform's links calls in turns, so there is nothing to stay awake for
         )
         tls = TLSFiles(certificate=config.tls.certificate, key=config.tls.private_key, authority=config.tls.authority)
         return [

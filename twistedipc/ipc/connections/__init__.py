@@ -10,5 +10,5 @@ One connection on a Twisted transport, in each of its formats, and what the form
     tap.py           what a transport pauses and resumes
     eager.py         writing to a socket at once
     polling.py       staying awake while the next message is about to come
-    pending.py       the Deferred of a call
+    failing.py       calls that fail at once, as there is no link
 """

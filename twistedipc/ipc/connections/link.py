@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 from twistedipc.ipc.connections.drains import Drains
 from twistedipc.ipc.connections.eager import send_at_once
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
-from twistedipc.ipc.connections.pending import Failing, PendingReply
+from twistedipc.ipc.connections.failing import Failing
 from twistedipc.ipc.connections.polling import Polling
 from twistedipc.ipc.connections.tap import Tap
 from twistedipc.ipc.places.endpoints import is_refused_by_tls, why_lost
@@ -246,7 +246,7 @@ class JSONLineProtocol(LineReceiver):
             id_ = session.call(request, self._seconds() + timeout)
         except (NotConnected, CallFailed) as error:
             return self._failing.fail(error)
-        reply = PendingReply(self._drop)
+        reply: Deferred[Any] = Deferred(self._drop)
         self._waiting[id_] = reply
         if len(session.out) >= self._enough:
             self._collected()
