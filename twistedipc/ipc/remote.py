@@ -25,8 +25,8 @@ import msgspec
 from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.internet.interfaces import IReactorTime
 
-from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.connections.failing import Failing
+from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.links.dial import DialService, dial_links
 from twistedipc.ipc.links.once import OneLink
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, parse_dialled

@@ -28,8 +28,8 @@ from twisted.python.failure import Failure
 
 from twistedipc.ipc.connections.drains import Drains
 from twistedipc.ipc.connections.eager import send_at_once
-from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.connections.failing import Failing
+from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.connections.polling import Polling
 from twistedipc.ipc.connections.tap import Tap
 from twistedipc.ipc.places.endpoints import is_refused_by_tls, why_lost
