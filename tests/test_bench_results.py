@@ -135,7 +135,7 @@ class Bill(SynchronousTestCase):
 
 
 class Profiles(SynchronousTestCase):
-    ours = (str(found.ROOT / "twistedipc" / "web" / "live" / "websocket.py"), "step")
+    ours = (str(found.ROOT / "twistedipc" / "web" / "live" / "viewers.py"), "step")
     send = ("", "<method 'send' of '_socket.socket' objects>")
     poll = ("", "<method 'poll' of 'select.epoll' objects>")
 
@@ -149,7 +149,7 @@ class Profiles(SynchronousTestCase):
         self.assertEqual(
             told.note,
             "75.0%          5 calls  method 'send' of '_socket.socket' objects\n"
-            "25.0%         20 calls  twistedipc/web/live/websocket.py: step",
+            "25.0%         20 calls  twistedipc/web/live/viewers.py: step",
         )
 
     def test_what_only_waits_has_no_profile(self) -> None:

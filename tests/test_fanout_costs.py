@@ -21,9 +21,15 @@ from tests.web_world import forget_timers
 from twistedipc.builds.logs import Lines
 from twistedipc.server.fanout.logs import LiveLog, LogStore
 from twistedipc.server.fanout.rounds import FULL_BLOCK, LONGEST_PAUSE, Rounds
+from twistedipc.server.gists import Gists
 from twistedipc.server.states import Feed
+from twistedipc.storage.rows import TokenRow
+from twistedipc.web.access.held import HeldOpen
+from twistedipc.web.live.conversation import Sources
 from twistedipc.web.live.followers import Crowds
-from twistedipc.web.live.websocket import LogConversation, ViewerFactory
+from twistedipc.web.live.limits import Limits
+from twistedipc.web.live.one_log import LogConversation
+from twistedipc.web.live.viewers import ViewerFactory
 
 
 def calls_of(work: Callable[[], object]) -> int:
@@ -54,6 +60,19 @@ class IdleReactor(Clock):
     def removeWriter(self, writer: object) -> None: ...
 
 
+TOKEN = TokenRow(
+    id=1,
+    name="t",
+    scopes=frozenset({"read"}),
+    projects=None,
+    created=0,
+    expires=None,
+    revoked=None,
+    last_used=None,
+    parent=None,
+)
+
+
 class Costs(SynchronousTestCase):
     """Real sockets and the real way to them, from the records' arrival to the write."""
 
@@ -65,8 +84,10 @@ class Costs(SynchronousTestCase):
         self.live = self.store.live(self.attempt)
         self.live.active = True
         assert Deferred.fromCoroutine(self.store.load(self.live)).called
-        self.crowds = Crowds(self.store)
-        self.factory = ViewerFactory(self.clock, 1000)
+        ledger = self.ledger.as_ledger()
+        self.sources = Sources(ledger, Crowds(self.store), Feed(), Gists(self.clock, ledger), lambda: 0)
+        self.factory = ViewerFactory(self.clock, 1000, Limits())
+        self.held = HeldOpen(self.clock, lambda: 0)
         self.ends: list[socket.socket] = []
 
     def viewer(self) -> None:
@@ -76,14 +97,11 @@ class Costs(SynchronousTestCase):
         self.addCleanup(theirs.close)
         for each in (ours, theirs):
             each.setblocking(False)
-        protocol = self.factory.buildProtocol(None)
+        protocol = self.factory.viewer(self.held.hold(TOKEN))
         protocol.factory = self.factory
         protocol.transport = Server(ours, protocol, ("", 0), None, 0, self.clock)  # type: ignore[arg-type]
         build, attempt = map(int, self.attempt.split("-"))
-        protocol.conversation = LogConversation(
-            self.ledger.as_ledger(), self.crowds, Feed(), lambda: 0, build, attempt, self.live.next - 1
-        )
-        protocol.conversation.opened(protocol)
+        protocol.converse(LogConversation(self.sources, protocol, build, attempt, self.live.next - 1))
         self.ends.append(theirs)
         self.read_all()
 

@@ -28,7 +28,7 @@ from twistedipc.server.fanout.frames import LEAST_DEFLATED, deflated_frame
 from twistedipc.server.fanout.logs import LiveLog
 from twistedipc.server.gists import Gists
 from twistedipc.server.states import Feed
-from twistedipc.web.live.websocket import WebSockets
+from twistedipc.web.live.sockets import WebSockets
 
 LONG = "built in 12 ms, 34 modules; " * 100
 

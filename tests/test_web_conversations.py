@@ -20,9 +20,11 @@ from twistedipc.server.gists import ROUND_INTERVAL, Gists
 from twistedipc.server.states import Feed
 from twistedipc.storage import attempts
 from twistedipc.web.http.closing import CloseCode
-from twistedipc.web.live import websocket
+from twistedipc.web.live.conversation import Sources
 from twistedipc.web.live.followers import Crowds
-from twistedipc.web.live.websocket import MAX_WAITING, LogConversation, StreamConversation
+from twistedipc.web.live.news import MAX_KEPT
+from twistedipc.web.live.one_log import LogConversation
+from twistedipc.web.live.subscriptions import MAX_WAITING, StreamConversation
 
 
 class Socket:
@@ -68,12 +70,17 @@ class Conversations(SynchronousTestCase):
         self.feed = Feed()
         self.socket = Socket()
 
-    def stream(self, ledger: InstantLedger, projects: frozenset[str] | None = None) -> StreamConversation:
+    def sources(self, ledger: InstantLedger) -> Sources:
         self.clock = Clock()
         self.gists = Gists(self.clock, ledger.as_ledger())
         self.logs = LogStore(Clock(), ledger.as_ledger())
-        conversation = StreamConversation(ledger.as_ledger(), Crowds(self.logs), self.feed, self.gists, projects)
-        conversation.opened(self.socket)
+        return Sources(ledger.as_ledger(), Crowds(self.logs), self.feed, self.gists, lambda: 7)
+
+    def stream(
+        self, ledger: InstantLedger, projects: frozenset[str] | None = None, *, max_kept: int = MAX_KEPT
+    ) -> StreamConversation:
+        conversation = StreamConversation(self.sources(ledger), self.socket, projects, max_kept=max_kept)
+        conversation.begin()
         return conversation
 
     def test_who_does_not_read_the_answers_gets_no_more(self) -> None:
@@ -94,9 +101,9 @@ class Conversations(SynchronousTestCase):
         conversation.heard(b'{"type":"subscribe","topic":"log","build":%d}' % int(attempt.split("-")[0]), False)
         self.assertEqual(b"", self.socket.written)
         self.socket.paused = False
-        conversation.pump()
+        conversation.write_on()
         self.assertEqual(2, self.socket.written.count(b'"subscribed"'))
-        conversation.closed()
+        conversation.close()
 
     def test_tagged_messages_are_deflated_for_a_socket_that_takes_them(self) -> None:
         long = "built in 12 ms, 34 modules; " * 100
@@ -121,9 +128,8 @@ class Conversations(SynchronousTestCase):
     def test_an_old_state_is_not_told_after_a_newer_one(self) -> None:
         ledger = SlowLedger()
         attempt = ledger.queue()
-        logs = LogStore(Clock(), ledger.as_ledger())
-        conversation = LogConversation(ledger.as_ledger(), Crowds(logs), self.feed, lambda: 7, 1, 1, 0)
-        conversation.opened(self.socket)
+        conversation = LogConversation(self.sources(ledger), self.socket, 1, 1, 0)
+        conversation.begin()
         row = ledger.now(attempts.cancel_queued, attempt, "no more", 9)
         assert row is not None
         self.feed.publish(
@@ -132,13 +138,12 @@ class Conversations(SynchronousTestCase):
         ledger.reads.pop(0).callback(None)
         self.assertEqual(1, self.socket.written.count(b'"state":'))
         self.assertIn(b'"state":"cancelled"', self.socket.written)
-        conversation.closed()
+        conversation.close()
 
     def test_an_attempt_that_is_gone_ends_the_conversation(self) -> None:
         ledger = InstantLedger()
-        logs = LogStore(Clock(), ledger.as_ledger())
-        conversation = LogConversation(ledger.as_ledger(), Crowds(logs), self.feed, lambda: 7, 99, 1, 0)
-        conversation.opened(self.socket)
+        conversation = LogConversation(self.sources(ledger), self.socket, 99, 1, 0)
+        conversation.begin()
         self.assertEqual([1011], self.socket.goodbyes)
 
 
@@ -181,7 +186,7 @@ class Sayings(Conversations):
         self.ask(conversation)
         self.later()
         self.assertEqual([{"type": "subscribed", "topic": "builds"}, others, told(self.build, 0.5)], self.heard())
-        conversation.closed()
+        conversation.close()
 
     def test_nothing_for_who_has_not_the_topic(self) -> None:
         conversation = self.stream(self.ledger)
@@ -206,7 +211,7 @@ class Sayings(Conversations):
         self.say(self.other, 0.7)
         self.later()
         self.assertEqual(([], reads), (self.heard(), self.ledger.reads))
-        conversation.closed()
+        conversation.close()
 
     def test_nobody_is_told_of_what_they_may_not_see(self) -> None:
         conversation = self.stream(self.ledger, frozenset({"other"}))
@@ -223,7 +228,7 @@ class Sayings(Conversations):
         self.say(self.other, 0.6)
         self.later()
         self.assertEqual([told(self.other, 0.6, project="other")], self.heard())
-        conversation.closed()
+        conversation.close()
 
     def test_of_what_is_said_the_newest_is_kept_for_who_does_not_read(self) -> None:
         conversation = self.stream(self.ledger)
@@ -241,16 +246,15 @@ class Sayings(Conversations):
         self.later()
         self.assertEqual(b"", self.socket.written)
         self.socket.paused = False
-        conversation.pump()
+        conversation.write_on()
         self.assertIn(b'"state":"publishing"', self.socket.written, "beside it")
         self.assertEqual([told(self.build, 0.6), told(self.other, 0.1, project="other")], self.heard())
-        conversation.pump()
+        conversation.write_on()
         self.assertEqual([], self.heard())
-        conversation.closed()
+        conversation.close()
 
     def test_what_is_kept_is_bounded(self) -> None:
-        self.patch(websocket, "MAX_KEPT", 3)
-        conversation = self.stream(self.ledger)
+        conversation = self.stream(self.ledger, max_kept=3)
         self.ask(conversation)
         self.later()
         self.socket.paused = True
@@ -262,14 +266,14 @@ class Sayings(Conversations):
         self.say(self.other, 0.5)
         self.later()
         self.assertEqual([CloseCode.TOO_SLOW], self.socket.goodbyes)
-        conversation.closed()
+        conversation.close()
 
     def test_a_socket_that_is_closed_listens_no_more(self) -> None:
         conversation = self.stream(self.ledger)
         self.ask(conversation)
         self.later()
         self.heard()
-        conversation.closed()
+        conversation.close()
         self.say(self.build, 0.5)
         self.later()
         self.assertEqual(([], []), (self.heard(), self.clock.getDelayedCalls()))

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.frames import read
-from tests.test_fanout_costs import IdleReactor
+from tests.test_fanout_costs import TOKEN, IdleReactor
 from tests.test_server_logs import Platform, batch
 from tests.web_world import forget_timers
 from twistedipc.server.fanout import logs as server_logs
@@ -31,12 +31,15 @@ from twistedipc.server.fanout import shared as server_shared
 from twistedipc.server.fanout.shared import LEAST_FILED, LEAST_SOCKETS
 from twistedipc.server.gists import Gists
 from twistedipc.server.states import Feed
-from twistedipc.storage.rows import TokenRow
 from twistedipc.web.access.held import HeldOpen
 from twistedipc.web.http.closing import CloseCode
 from twistedipc.web.live import followers
+from twistedipc.web.live.conversation import Sources
 from twistedipc.web.live.followers import Crowds
-from twistedipc.web.live.websocket import LogConversation, StreamConversation, ViewerFactory, ViewerProtocol
+from twistedipc.web.live.limits import Limits
+from twistedipc.web.live.one_log import LogConversation
+from twistedipc.web.live.subscriptions import StreamConversation
+from twistedipc.web.live.viewers import ViewerFactory, ViewerProtocol
 
 FORMS = ("plain", "deflated", "tagged", "tagged deflated")
 
@@ -58,27 +61,22 @@ class Viewer:
             each.setblocking(False)
         if buffer is not None:
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
-        self.protocol: ViewerProtocol = room.factory.buildProtocol(None)
+        self.protocol: ViewerProtocol = room.factory.viewer(room.held.hold(TOKEN))
         self.protocol.factory = room.factory
         self.transport: Any = Server(ours, self.protocol, ("", 0), None, 0, room.clock)  # type: ignore[arg-type]
         self.protocol.transport = self.transport
         self.protocol.state = ViewerProtocol.STATE_OPEN
-        self.protocol.holding = room.held.hold(TOKEN)
         self.protocol.deflates = "deflated" in form
         self.transport.registerProducer(self.protocol, True)
-        ledger = room.platform.ledger.as_ledger()
         build, attempt = map(int, room.platform.attempt.split("-"))
         self.tagged = form.startswith("tagged")
         if self.tagged:
-            self.protocol.conversation = StreamConversation(
-                ledger, room.crowds, Feed(), Gists(room.clock, ledger), None
-            )
-            self.protocol.conversation.opened(self.protocol)
+            conversation = StreamConversation(room.sources, self.protocol, None)
+            self.protocol.converse(conversation)
             wish = {"type": "subscribe", "topic": "log", "build": build, "attempt": attempt, "after": after}
-            self.protocol.conversation.heard(json.dumps(wish).encode(), False)
+            conversation.heard(json.dumps(wish).encode(), False)
         else:
-            self.protocol.conversation = LogConversation(ledger, room.crowds, Feed(), lambda: 0, build, attempt, after)
-            self.protocol.conversation.opened(self.protocol)
+            self.protocol.converse(LogConversation(room.sources, self.protocol, build, attempt, after))
 
     def lose(self) -> None:
         """Its connection is lost."""
@@ -135,19 +133,6 @@ class Viewer:
         assert ended == self.room.platform.live.ended
 
 
-TOKEN = TokenRow(
-    id=1,
-    name="t",
-    scopes=frozenset({"read"}),
-    projects=None,
-    created=0,
-    expires=None,
-    revoked=None,
-    last_used=None,
-    parent=None,
-)
-
-
 class Room:
     """One log, and its viewers."""
 
@@ -155,7 +140,9 @@ class Room:
         self.clock = IdleReactor()
         self.platform = Platform(self.clock)
         self.crowds = Crowds(self.platform.store)
-        self.factory = ViewerFactory(self.clock, 1000)
+        ledger = self.platform.ledger.as_ledger()
+        self.sources = Sources(ledger, self.crowds, Feed(), Gists(self.clock, ledger), lambda: 0)
+        self.factory = ViewerFactory(self.clock, 1000, Limits())
         self.held = HeldOpen(self.clock, lambda: 0)
         self.viewers: list[Viewer] = []
         self.stack = ExitStack()
@@ -345,7 +332,7 @@ def test_who_cannot_be_written_to_is_closed_and_harms_nobody(room: Room, failure
         bad.protocol.direct = None
         bad.protocol.write_frames = fail  # type: ignore[method-assign, assignment]
     if when == "alone":
-        bad.protocol.conversation.pump()
+        bad.protocol.resumeProducing()
     room.send(1)
     assert len(failures) == 1
     assert bad.protocol._over

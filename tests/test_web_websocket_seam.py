@@ -13,8 +13,8 @@ from twisted.internet.tcp import Server
 from tests.web_world import World, connect, eventually, forget_timers, reactor, request_bytes
 from twistedipc.server.gists import Gists
 from twistedipc.server.states import Feed
-from twistedipc.web.live import websocket
-from twistedipc.web.live.websocket import WebSockets
+from twistedipc.web.live.limits import Limits
+from twistedipc.web.live.sockets import WebSockets
 
 
 def messages(received: bytes) -> list[object]:
@@ -32,10 +32,15 @@ class Seam(World):
     async def prepare(self) -> None:
         await self.project()
         self.number = await self.build()
-        self.real = real = WebSockets(reactor, self.now, self.ledger, self.logs, Feed(), Gists(reactor, self.ledger))
         self.addCleanup(forget_timers)
+        self.serve(Limits())
+
+    def serve(self, limits: Limits) -> None:
+        """Have WebSockets with these limits."""
+        gists = Gists(reactor, self.ledger)
+        self.real = WebSockets(reactor, self.now, self.ledger, self.logs, Feed(), gists, limits=limits)
         # The context is frozen, so that nobody does this by accident.
-        object.__setattr__(self.context, "websockets", real)
+        object.__setattr__(self.context, "websockets", self.real)
 
     async def _open(self, path: str, token: str | None = None) -> Any:
         client = await connect(self.port)
@@ -121,8 +126,7 @@ class Seam(World):
         await self._over(clients[1])
 
     async def test_a_client_that_reads_nothing_is_closed(self) -> None:
-        self.patch(websocket, "LOOK_INTERVAL", 0.02)
-        self.patch(websocket, "PROGRESS_TIMEOUT", 0.3)
+        self.serve(Limits(look_interval=0.02, progress_timeout=0.3))
         log = self.logs.of(f"{self.number}-1")
         client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
         client.transport.pauseProducing()
@@ -132,8 +136,7 @@ class Seam(World):
         await self._over(client)
 
     async def test_a_client_that_reads_slowly_is_not(self) -> None:
-        self.patch(websocket, "LOOK_INTERVAL", 0.02)
-        self.patch(websocket, "PROGRESS_TIMEOUT", 0.5)
+        self.serve(Limits(look_interval=0.02, progress_timeout=0.5))
         log = self.logs.of(f"{self.number}-1")
         client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
         client.transport.pauseProducing()
@@ -149,18 +152,14 @@ class Seam(World):
         await self._over(client)
 
     async def test_a_client_that_gives_no_sign_of_life(self) -> None:
-        self.patch(websocket, "LOOK_INTERVAL", 0.02)
-        self.patch(websocket, "PING_INTERVAL", 0.1)
-        self.patch(websocket, "PONG_TIMEOUT", 0.2)
+        self.serve(Limits(look_interval=0.02, ping_interval=0.1, pong_timeout=0.2))
         client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
         await client.closed
         assert b"\x89\x00" in client.received, "it was asked"
         await eventually(lambda: not any(isinstance(each, Server) for each in reactor.getReaders()))
 
     async def test_a_client_that_answers_stays(self) -> None:
-        self.patch(websocket, "LOOK_INTERVAL", 0.02)
-        self.patch(websocket, "PING_INTERVAL", 0.1)
-        self.patch(websocket, "PONG_TIMEOUT", 1.0)
+        self.serve(Limits(look_interval=0.02, ping_interval=0.1, pong_timeout=1.0))
         client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
         answered = 0
 

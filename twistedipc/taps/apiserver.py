@@ -44,7 +44,7 @@ from twistedipc.taps.hangup import Hangups
 from twistedipc.web.access.auth import Tickets
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.http.clients import Proxies
-from twistedipc.web.live.websocket import WebSockets
+from twistedipc.web.live.sockets import WebSockets
 from twistedipc.web.releases.site import releases_site
 from twistedipc.web.site import api_site
 

@@ -1,5 +1,5 @@
 """
-Logs on sockets. Used by ``websocket``, whose conversations say which log goes where.
+Logs on sockets. ``web.live``; used by the conversations, which say which log goes where.
 
 A follower pulls its own cursor while its socket takes more. One that has all there is joins the crowd of those who are
 at the same place of the same log and want it in the same form: a crowd has one cursor for all, and what comes is
@@ -13,8 +13,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from operator import attrgetter
-from socket import socket
-from typing import Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -23,6 +21,7 @@ from twistedipc.server.boundaries import Cursor, LogRun, Logs
 from twistedipc.server.fanout.shared import NO_FILE, SharedBytes
 from twistedipc.storage.ledger import LedgerUnavailable
 from twistedipc.web.http.closing import CloseCode
+from twistedipc.web.live.output import Output
 
 #: Bytes that a cursor gives at a time.
 TAKE_BYTES = 1 << 16
@@ -31,23 +30,6 @@ _Frames = Callable[[LogRun], SharedBytes]
 
 _frames: _Frames = attrgetter("frames")
 _deflated_frames: _Frames = attrgetter("deflated_frames")
-
-
-class Output(Protocol):
-    """Where frames are written: the socket's protocol."""
-
-    paused: bool
-    deflates: bool  # it may be given deflated frames
-    direct: socket | None  # the socket itself, while nothing waits that would be overtaken by what is sent on it
-
-    def write_frames(self, data: bytes) -> None:
-        """Write what already are frames, at once or after what waits."""
-
-    def keep(self, data: bytes, sent: int) -> None:
-        """``direct`` took only so many bytes of this: write the others when it takes more."""
-
-    def say_goodbye(self, code: CloseCode, reason: str) -> None:
-        """Close the socket, after what was written."""
 
 
 class Follower:

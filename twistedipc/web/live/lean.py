@@ -1,5 +1,5 @@
 """
-An open WebSocket in little memory. ``web`` layer; used by ``websocket`` once a handshake is done.
+An open WebSocket in little memory. ``web`` layer; used by ``viewers`` once a handshake is done.
 
 Autobahn's protocol has some hundred attributes. Most of an idle viewer's memory was what only the handshake needs (the
 request, in three forms), options copied from the factory, and flags about an end that has not come. Here what is alike

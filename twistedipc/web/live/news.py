@@ -1,0 +1,57 @@
+"""
+Builds' states, and what builds say in brief, on one socket: at once, or the newest of each build once the socket takes
+more. ``web.live``; used by the conversations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twistedipc.server.boundaries import GistNews, StateChange
+from twistedipc.web.http.closing import CloseCode
+from twistedipc.web.live.messages import frame_of
+from twistedipc.web.live.output import Output
+
+#: How many changes are kept for a socket that takes nothing.
+MAX_KEPT = 10_000
+
+
+class News:
+    """What one socket is told of builds. Bounded by `MAX_KEPT`: a socket that lets more come is closed."""
+
+    __slots__ = ("_kept", "_max_kept", "_output")
+
+    def __init__(self, output: Output, max_kept: int = MAX_KEPT) -> None:
+        self._output = output
+        self._max_kept = max_kept
+        self._kept: dict[tuple[type, int], StateChange | GistNews] = {}
+
+    def tell(self, change: StateChange | GistNews) -> None:
+        """Write this change, or keep it in place of an older one of the same build."""
+        if not self._output.paused:
+            self._output.write_frames(_frame(change))
+            return
+        key = (type(change), change.build)
+        self._kept.pop(key, None)
+        self._kept[key] = change
+        if len(self._kept) > self._max_kept:
+            self._kept.clear()
+            self._output.say_goodbye(CloseCode.TOO_SLOW, "too many changes were not read")
+
+    def tell_all(self, news: Iterable[GistNews], frames: bytes) -> None:
+        """Write all these; ``frames`` are theirs, for one write."""
+        if not self._output.paused:
+            self._output.write_frames(frames)
+            return
+        for each in news:
+            self.tell(each)
+
+    def write_kept(self) -> None:
+        """Write what was kept, if the socket takes it."""
+        if self._kept and not self._output.paused:
+            kept, self._kept = self._kept, {}
+            self._output.write_frames(b"".join(map(_frame, kept.values())))
+
+
+def _frame(change: StateChange | GistNews) -> bytes:
+    return frame_of(change) if isinstance(change, StateChange) else change.frame

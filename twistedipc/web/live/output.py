@@ -1,0 +1,28 @@
+"""
+What a conversation writes to: the seam between what is said on a socket and how its bytes go out. ``web.live``;
+`viewers.ViewerProtocol` implements it.
+"""
+
+from __future__ import annotations
+
+from socket import socket
+from typing import Protocol
+
+from twistedipc.web.http.closing import CloseCode
+
+
+class Output(Protocol):
+    """A socket, as far as those who write to it see it."""
+
+    paused: bool
+    deflates: bool  # it may be given deflated frames
+    direct: socket | None  # the socket itself, while nothing waits that would be overtaken by what is sent on it
+
+    def write_frames(self, data: bytes) -> None:
+        """Write what already are frames, at once or after what waits."""
+
+    def keep(self, data: bytes, sent: int) -> None:
+        """``direct`` took only so many bytes of this: write the others when it takes more."""
+
+    def say_goodbye(self, code: CloseCode, reason: str) -> None:
+        """Close the socket, after what was written."""
