@@ -41,13 +41,14 @@ from twistedipc.builds.logs import (
     valid_shape,
 )
 from twistedipc.builds.states import (
-    ATTEMPT_TRANSITIONS,
     LEASED,
-    OUTCOMES,
-    RELEASE_TRANSITIONS,
+    RELEASE_STATES,
+    STATES,
     TERMINAL,
     AttemptState,
+    Cancellation,
     IllegalTransition,
+    Lease,
     ReleaseState,
     check_attempt,
     check_release,
@@ -61,8 +62,8 @@ from twistedipc.runner import checkout
 
 
 def test_tables_are_complete() -> None:
-    assert set(ATTEMPT_TRANSITIONS) == set(AttemptState)
-    assert set(RELEASE_TRANSITIONS) == set(ReleaseState)
+    assert list(STATES) == list(AttemptState)
+    assert list(RELEASE_STATES) == list(ReleaseState)
 
 
 def test_terminal_states_never_change() -> None:
@@ -70,20 +71,20 @@ def test_terminal_states_never_change() -> None:
         for after in AttemptState:
             with pytest.raises(IllegalTransition):
                 check_attempt(before, after)
-    assert {state for state, after in ATTEMPT_TRANSITIONS.items() if not after} == TERMINAL == OUTCOMES
+    assert {state for state, info in STATES.items() if not info.then} == TERMINAL
 
 
 def test_each_pair_is_as_the_table_says() -> None:
     for before in AttemptState:
         for after in AttemptState:
-            if after in ATTEMPT_TRANSITIONS[before]:
+            if after in STATES[before].then:
                 check_attempt(before, after)
             else:
                 with pytest.raises(IllegalTransition):
                     check_attempt(before, after)
     for one in ReleaseState:
         for other in ReleaseState:
-            if other in RELEASE_TRANSITIONS[one]:
+            if other in RELEASE_STATES[one].then:
                 check_release(one, other)
             else:
                 with pytest.raises(IllegalTransition):
@@ -93,10 +94,25 @@ def test_each_pair_is_as_the_table_says() -> None:
 def test_every_state_can_be_reached_and_left_for_an_end() -> None:
     reached = {AttemptState.QUEUED}
     for _ in AttemptState:
-        reached |= {after for state in reached for after in ATTEMPT_TRANSITIONS[state]}
+        reached |= {after for state in reached for after in STATES[state].then}
     assert reached == set(AttemptState)
-    for state in LEASED:
-        assert AttemptState.CANCELLED in ATTEMPT_TRANSITIONS[state]
+
+
+@pytest.mark.parametrize("state", list(AttemptState))
+def test_each_row_makes_sense(state: AttemptState) -> None:
+    info = STATES[state]
+    if not info.ended:
+        assert AttemptState.CANCELLED in info.then, "whatever goes on can be cancelled"
+    if info.cancel is Cancellation.BY_BUILDER:
+        assert info.lease is not Lease.NONE, "a builder is asked only if one has it"
+    if info.lease is Lease.HELD:
+        assert {AttemptState.LOST, AttemptState.DISCONNECTED} - {state} <= info.then, "its builder may go away"
+    if info.offerable:
+        assert AttemptState.OFFERED in info.then
+        assert info.cancel is Cancellation.AT_ONCE
+    if info.reached is not None:
+        assert info.lease is Lease.HELD
+    assert (state in TERMINAL, state in LEASED) == (info.ended, info.lease is not Lease.NONE)
 
 
 # -- records ---------------------------------------------------------------------------------------------------------

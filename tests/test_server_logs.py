@@ -243,7 +243,7 @@ class Cursors(SynchronousTestCase):
     def test_an_attempt_cancelled_in_the_queue_has_an_empty_complete_log(self) -> None:
         platform = Platform()
         other = platform.ledger.queue()
-        platform.ledger.now(attempts.cancel_queued, other, "no more", 9)
+        platform.ledger.now(attempts.cancel_at_once, other, "no more", 9)
         viewer = Viewer(platform.store, other)
         viewer.take_all()
         end = msgspec.json.decode(viewer.entries[-1].message)

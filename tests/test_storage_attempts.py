@@ -15,7 +15,7 @@ from tests.storage_fixtures import LEASE, NOW, add_build, add_project, database,
 from twistedipc.builds.attempt import Publish, Published, Result, StepResult
 from twistedipc.builds.logs import StepStarted
 from twistedipc.builds.names import BadValue
-from twistedipc.builds.states import ATTEMPT_TRANSITIONS, LEASED, TERMINAL, AttemptState
+from twistedipc.builds.states import LEASED, STATES, TERMINAL, AttemptState
 from twistedipc.storage import attempts, builds, logs
 from twistedipc.storage.rows import AttemptRow
 
@@ -107,7 +107,7 @@ def test_each_change_from_each_state(ledger: Connection, name: str, before: Atte
     if before in changes:
         assert after is not None
         assert after.state is changes[before]
-        assert after.state in ATTEMPT_TRANSITIONS[before]
+        assert after.state in STATES[before].then
         assert stored == after
     else:
         assert stored == row
@@ -340,7 +340,7 @@ def test_in_whatever_order_no_attempt_leaves_the_table(ledger: Connection, story
                     CHANGES[name][0](ledger, newest.name, lease)
             now = builds.attempts(ledger, build)
             for before, after in zip(seen, now, strict=False):
-                assert after.state is before.state or after.state in ATTEMPT_TRANSITIONS[before.state]
+                assert after.state is before.state or after.state in STATES[before.state].then
                 if before.state in TERMINAL:
                     assert after == before
             row = builds.get(ledger, build)

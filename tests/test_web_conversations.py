@@ -130,10 +130,19 @@ class Conversations(SynchronousTestCase):
         attempt = ledger.queue()
         conversation = LogConversation(self.sources(ledger), self.socket, 1, 1, 0)
         conversation.begin()
-        row = ledger.now(attempts.cancel_queued, attempt, "no more", 9)
+        row = ledger.now(attempts.cancel_at_once, attempt, "no more", 9)
         assert row is not None
         self.feed.publish(
-            StateChange(build=1, attempt=1, project="hello", state=row.state.value, reason=row.reason, time=9)
+            StateChange(
+                build=1,
+                attempt=1,
+                project="hello",
+                state=row.state.value,
+                ended=True,
+                tone="warning",
+                reason=row.reason,
+                time=9,
+            )
         )
         ledger.reads.pop(0).callback(None)
         self.assertEqual(1, self.socket.written.count(b'"state":'))
@@ -240,7 +249,16 @@ class Sayings(Conversations):
             self.say(self.build, value)
             self.later()
         self.feed.publish(
-            StateChange(build=self.build, attempt=1, project="hello", state="publishing", reason="", time=9)
+            StateChange(
+                build=self.build,
+                attempt=1,
+                project="hello",
+                state="publishing",
+                ended=False,
+                tone="busy",
+                reason="",
+                time=9,
+            )
         )
         self.say(self.other, 0.1)
         self.later()

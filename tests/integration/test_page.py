@@ -244,7 +244,7 @@ def test_a_log_live_then_published_then_rolled_back(page: Page, platform: Platfo
     platform.succeed(platform.build("show"))
     page.goto(f"{platform.url}/#/projects/show")
     page.get_by_role("button", name="Make live").first.click()
-    expect(page.locator(".state.rolled_back")).to_be_visible()
+    expect(page.locator(".state", has_text="rolled back")).to_be_visible()
     expect(page.locator(".held")).to_contain_text("No release goes live by itself: admin rolled back to release")
     found = platform.succeed(platform.build("show"))
     page.goto(f"{platform.url}/#/builds/{found['id']}")
@@ -252,7 +252,7 @@ def test_a_log_live_then_published_then_rolled_back(page: Page, platform: Platfo
     page.goto(f"{platform.url}/#/projects/show")
     page.get_by_role("button", name="Resume").click()
     expect(page.locator(".held")).to_have_count(0)
-    expect(page.locator(".state.live")).to_have_count(1)
+    expect(page.locator(".state", has_text="live")).to_have_count(1)
 
 
 def test_it_goes_on_where_it_broke_off(page: Page, platform: Platform) -> None:

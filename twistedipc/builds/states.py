@@ -1,14 +1,19 @@
 """
-The states of a build attempt and of a release, and which may follow which. Bottom layer; used by everyone.
+The states of a build attempt and of a release: one total table of each. Bottom layer, pure; used by everyone.
 
-The tables are data: the ledger's compare-and-set asks them, the tests walk them, and the diagrams in
-``docs/states.md`` are drawn from them.
+Whatever depends on a state asks its row: which state may follow, whether a builder has the lease, how a cancellation
+works, how a person is shown it. So a state is added here, and the functions that lead into it and out of it in
+``server.lifecycle``; the type checker and ``tests/every_state.py`` name any place that doesn't follow the tables. The
+page ``docs/states.md`` is drawn from them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from types import MappingProxyType
+from typing import Final, Literal
 
 
 class AttemptState(StrEnum):
@@ -28,10 +33,9 @@ class AttemptState(StrEnum):
 
 
 class ReleaseState(StrEnum):
-    """Where one release of a project is; at most one release of a project is live."""
+    """Where one release of a project is. At most one release of a project is live."""
 
     PACKED = "packed"
-    UPLOADING = "uploading"
     LIVE = "live"
     SUPERSEDED = "superseded"
     ROLLED_BACK = "rolled_back"
@@ -40,41 +44,214 @@ class ReleaseState(StrEnum):
 #: What becomes of a build whose attempt was lost, as its project says: it stays so, or is run again.
 OnLost = Literal["lost", "rerun"]
 
-_A = AttemptState
 
-#: How an attempt's run can end: what a runner may report, and a builder on behalf of a runner that died.
-OUTCOMES = frozenset({_A.SUCCEEDED, _A.FAILED, _A.CANCELLED, _A.TIMED_OUT, _A.LOST})
+class Tone(StrEnum):
+    """How a state is shown: the page and the command have a colour for each tone, and none for a state."""
+
+    WAITING = "waiting"
+    BUSY = "busy"
+    GOOD = "good"
+    BAD = "bad"
+    WARNING = "warning"
+
+
+class Lease(StrEnum):
+    """What a builder has of an attempt."""
+
+    NONE = "none"
+    OFFERED = "offered"  # the lease, if it accepts: the offer can be taken back
+    HELD = "held"  # the lease: only this builder can tell how the attempt ends
+
+
+class Cancellation(StrEnum):
+    """What a request to cancel does."""
+
+    AT_ONCE = "at once"  # nothing runs: the attempt is cancelled in the same transaction
+    BY_BUILDER = "by the builder"  # the request is noted; the attempt ends when the builder has killed its processes
+    TOO_LATE = "too late"  # refused: the attempt has ended
+
+
+class Waits(StrEnum):
+    """What an attempt in this state may be waiting for. ``server.waiting`` has the sentence."""
+
+    FOR_BUILDER = "for a builder"
+    FOR_ANSWER = "for an answer"
+    FOR_LINK = "for its builder's link"
+    FOR_UPLOAD = "for its upload"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateInfo:
+    """
+    What is true of every attempt in a state.
+
+    ``reached`` orders what a builder may report when it links again, so that no report takes an attempt back.
+    ``talks`` is true if the build may have said something about its progress that still holds.
+    """
+
+    then: frozenset[AttemptState]  # may follow directly
+    description: str
+    tone: Tone
+    cancel: Cancellation
+    lease: Lease = Lease.NONE
+    offerable: bool = False  # the dispatch may offer it to a builder
+    talks: bool = False
+    reached: int | None = None
+    waits: Waits | None = None
+
+    @property
+    def ended(self) -> bool:
+        """True if the state is terminal: it never changes. Running the build again makes a new attempt."""
+        return self.cancel is Cancellation.TOO_LATE
+
+
+_A = AttemptState
+_ENDS: Final = frozenset({_A.SUCCEEDED, _A.FAILED, _A.CANCELLED, _A.TIMED_OUT, _A.LOST})
+
+#: Every state of an attempt.
+STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
+    {
+        _A.QUEUED: StateInfo(
+            then=frozenset({_A.OFFERED, _A.CANCELLED}),
+            description="waits in the queue for a builder with a free slot",
+            tone=Tone.WAITING,
+            cancel=Cancellation.AT_ONCE,
+            offerable=True,
+            waits=Waits.FOR_BUILDER,
+        ),
+        _A.OFFERED: StateInfo(
+            # An offer that is declined, or expires, returns the attempt to the queue.
+            then=frozenset({_A.QUEUED, _A.ACCEPTED, _A.CANCELLED}),
+            description="a builder is being asked to take it",
+            tone=Tone.WAITING,
+            cancel=Cancellation.BY_BUILDER,
+            lease=Lease.OFFERED,
+            waits=Waits.FOR_ANSWER,
+        ),
+        _A.ACCEPTED: StateInfo(
+            then=frozenset({_A.RUNNING, _A.PUBLISHING, _A.DISCONNECTED}) | _ENDS,
+            description="its builder prepares it",
+            tone=Tone.BUSY,
+            cancel=Cancellation.BY_BUILDER,
+            lease=Lease.HELD,
+            reached=0,
+        ),
+        _A.RUNNING: StateInfo(
+            then=frozenset({_A.PUBLISHING, _A.DISCONNECTED}) | _ENDS,
+            description="its steps run",
+            tone=Tone.BUSY,
+            cancel=Cancellation.BY_BUILDER,
+            lease=Lease.HELD,
+            talks=True,
+            reached=1,
+        ),
+        _A.DISCONNECTED: StateInfo(
+            then=frozenset({_A.ACCEPTED, _A.RUNNING, _A.PUBLISHING}) | _ENDS,
+            description="goes on at its builder, whose link is lost",
+            tone=Tone.WARNING,
+            cancel=Cancellation.BY_BUILDER,
+            lease=Lease.HELD,
+            talks=True,
+            waits=Waits.FOR_LINK,
+        ),
+        _A.PUBLISHING: StateInfo(
+            then=frozenset({_A.DISCONNECTED}) | _ENDS,
+            description="what it built is uploaded or published",
+            tone=Tone.BUSY,
+            cancel=Cancellation.BY_BUILDER,
+            lease=Lease.HELD,
+            talks=True,
+            reached=2,
+            waits=Waits.FOR_UPLOAD,
+        ),
+        _A.SUCCEEDED: StateInfo(
+            then=frozenset(),
+            description="every step succeeded, and what it built is published",
+            tone=Tone.GOOD,
+            cancel=Cancellation.TOO_LATE,
+        ),
+        _A.FAILED: StateInfo(
+            then=frozenset(),
+            description="a step failed, or its result could not be published",
+            tone=Tone.BAD,
+            cancel=Cancellation.TOO_LATE,
+        ),
+        _A.CANCELLED: StateInfo(
+            then=frozenset(),
+            description="was cancelled, and its processes are gone",
+            tone=Tone.WARNING,
+            cancel=Cancellation.TOO_LATE,
+        ),
+        _A.TIMED_OUT: StateInfo(
+            then=frozenset(),
+            description="ran, or was silent, for longer than its project allows",
+            tone=Tone.BAD,
+            cancel=Cancellation.TOO_LATE,
+        ),
+        _A.LOST: StateInfo(
+            then=frozenset(),
+            description="its builder or runner is gone, and nothing can tell how it ended",
+            tone=Tone.BAD,
+            cancel=Cancellation.TOO_LATE,
+        ),
+    }
+)
+
+
+def states_where(holds: Callable[[StateInfo], bool]) -> frozenset[AttemptState]:
+    """Return the states of whose row this holds."""
+    return frozenset(state for state, info in STATES.items() if holds(info))
+
+
+def states_before(state: AttemptState) -> frozenset[AttemptState]:
+    """Return the states that ``state`` may directly follow."""
+    return states_where(lambda info: state in info.then)
+
 
 #: Terminal states never change; running an attempt again is a new attempt.
-TERMINAL = OUTCOMES
+TERMINAL: Final = states_where(lambda info: info.ended)
 
-#: States in which a builder holds the attempt's lease.
-LEASED = frozenset({_A.OFFERED, _A.ACCEPTED, _A.RUNNING, _A.DISCONNECTED, _A.PUBLISHING})
+#: States in which a builder has the attempt's lease.
+LEASED: Final = states_where(lambda info: info.lease is not Lease.NONE)
 
-#: state -> the states that may follow it directly.
-ATTEMPT_TRANSITIONS: dict[AttemptState, frozenset[AttemptState]] = {
-    # Cancelling what no builder has seen needs no process to die first.
-    _A.QUEUED: frozenset({_A.OFFERED, _A.CANCELLED}),
-    # An offer expires or is declined back into the queue.
-    _A.OFFERED: frozenset({_A.QUEUED, _A.ACCEPTED, _A.CANCELLED}),
-    _A.ACCEPTED: frozenset({_A.RUNNING, _A.PUBLISHING, _A.DISCONNECTED}) | OUTCOMES,
-    _A.RUNNING: frozenset({_A.PUBLISHING, _A.DISCONNECTED}) | OUTCOMES,
-    _A.DISCONNECTED: frozenset({_A.ACCEPTED, _A.RUNNING, _A.PUBLISHING}) | OUTCOMES,
-    _A.PUBLISHING: frozenset({_A.DISCONNECTED}) | OUTCOMES,
-    **{state: frozenset() for state in TERMINAL},
-}
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseInfo:
+    """What is true of every release in a state."""
+
+    then: frozenset[ReleaseState]  # may follow directly
+    description: str
+    tone: Tone
+
 
 _R = ReleaseState
 
-#: state -> the states that may follow it directly. A release that was live can be made live again.
-RELEASE_TRANSITIONS: dict[ReleaseState, frozenset[ReleaseState]] = {
-    # Superseded at once: when its build ended, something newer was live.
-    _R.PACKED: frozenset({_R.UPLOADING, _R.SUPERSEDED}),
-    _R.UPLOADING: frozenset({_R.LIVE}),
-    _R.LIVE: frozenset({_R.SUPERSEDED, _R.ROLLED_BACK}),
-    _R.SUPERSEDED: frozenset({_R.LIVE}),
-    _R.ROLLED_BACK: frozenset({_R.LIVE}),
-}
+#: Every state of a release. A release that was live can be made live again.
+RELEASE_STATES: Final[Mapping[ReleaseState, ReleaseInfo]] = MappingProxyType(
+    {
+        _R.PACKED: ReleaseInfo(
+            # Superseded at once: when its build ended, something newer was live.
+            then=frozenset({_R.LIVE, _R.SUPERSEDED}),
+            description="is unpacked, and not live",
+            tone=Tone.WAITING,
+        ),
+        _R.LIVE: ReleaseInfo(
+            then=frozenset({_R.SUPERSEDED, _R.ROLLED_BACK}),
+            description="is what the project serves",
+            tone=Tone.GOOD,
+        ),
+        _R.SUPERSEDED: ReleaseInfo(
+            then=frozenset({_R.LIVE}),
+            description="something newer is live, or was when its build ended",
+            tone=Tone.WAITING,
+        ),
+        _R.ROLLED_BACK: ReleaseInfo(
+            then=frozenset({_R.LIVE}),
+            description="an older release was made live in its place",
+            tone=Tone.WAITING,
+        ),
+    }
+)
 
 
 class IllegalTransition(Exception):
@@ -88,11 +265,11 @@ class IllegalTransition(Exception):
 
 def check_attempt(before: AttemptState, after: AttemptState) -> None:
     """Raise `IllegalTransition` unless an attempt may go from ``before`` to ``after``."""
-    if after not in ATTEMPT_TRANSITIONS[before]:
+    if after not in STATES[before].then:
         raise IllegalTransition(before, after)
 
 
 def check_release(before: ReleaseState, after: ReleaseState) -> None:
     """Raise `IllegalTransition` unless a release may go from ``before`` to ``after``."""
-    if after not in RELEASE_TRANSITIONS[before]:
+    if after not in RELEASE_STATES[before].then:
         raise IllegalTransition(before, after)

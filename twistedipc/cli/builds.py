@@ -10,12 +10,13 @@ import uuid
 import click
 
 from twistedipc.builds.attempt import Published
-from twistedipc.builds.states import TERMINAL, AttemptState
+from twistedipc.builds.states import STATES, AttemptState
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.logs import LogCheck, follow, read
 from twistedipc.cli.output import (
+    Toned,
     between,
     color_option,
     json_option,
@@ -113,9 +114,9 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
         [
             ("build", found.id),
             ("project", found.project),
-            ("state", found.state.value),
+            ("state", Toned(found.state, found.tone)),
             ("reason", found.reason),
-            ("cancel", "requested" if found.cancel_requested and found.state not in TERMINAL else None),
+            ("cancel", "requested" if found.cancel_requested and found.ended is None else None),
             ("waiting", found.waiting.text if found.waiting is not None else None),
             ("ref", found.ref),
             ("commit", f"{found.commit[:12]} {found.subject}".strip()),
@@ -130,7 +131,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
         print_fields(
             [
                 ("attempt", attempt.number),
-                ("state", attempt.state.value),
+                ("state", Toned(attempt.state, attempt.tone)),
                 ("reason", attempt.reason),
                 ("builder", attempt.builder),
                 ("started", local_time(attempt.started)),
@@ -145,7 +146,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
         if attempt.steps:
             print_table(
                 ("STEP", "OUTCOME", "EXIT", "TOOK", "DETAIL"),
-                [(s.name, s.outcome, s.exit_code, between(s.started, s.ended), s.command) for s in attempt.steps],
+                [_step_row(step) for step in attempt.steps],
                 empty="",
             )
         if summary := said.summary(attempt.summary):
@@ -247,7 +248,7 @@ def _row(build: schemas.Build) -> list[object]:
     return [
         build.id,
         build.project,
-        build.state.value,
+        Toned(build.state, build.tone),
         build.ref,
         build.commit[:12],
         local_time(build.created),
@@ -264,6 +265,12 @@ def _progress(progress: schemas.Progress | None) -> str:
 
 def _remarks(annotations: schemas.Annotations) -> str:
     return said.remarks(errors=annotations.errors, warnings=annotations.warnings, notices=annotations.notices)
+
+
+def _step_row(step: schemas.Step) -> list[object]:
+    # A step's outcome has the name of an attempt's state, and is shown like that state.
+    outcome = Toned(step.outcome, STATES[AttemptState(step.outcome)].tone)
+    return [step.name, outcome, step.exit_code, between(step.started, step.ended), step.command]
 
 
 def _published(published: Published) -> str:

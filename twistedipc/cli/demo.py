@@ -24,7 +24,6 @@ from urllib.parse import urlsplit
 import click
 
 from twistedipc.builds.attempt import Publish
-from twistedipc.builds.states import TERMINAL
 from twistedipc.cli.builds import show_log
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
@@ -267,7 +266,7 @@ def _end_builds(client: Client) -> None:
     try:
         while time.monotonic() < deadline:
             found = client.get(path("builds"), {"limit": 50}).decode(Builds).builds
-            going = [build.id for build in found if build.state not in TERMINAL]
+            going = [build.id for build in found if build.ended is None]
             if not going:
                 return
             for build_id in going:

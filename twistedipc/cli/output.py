@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import click
@@ -16,19 +17,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from twistedipc.builds.states import Tone
 from twistedipc.cli.client import Answer
 from twistedipc.terminal import escapes
 
-_STATE_STYLES = {
-    "succeeded": "green",
-    "live": "green",
-    "failed": "red",
-    "lost": "red",
-    "timed_out": "red",
-    "cancelled": "yellow",
-    "running": "cyan",
-    "publishing": "cyan",
-    "disconnected": "magenta",
+_STYLES: dict[Tone, str] = {
+    Tone.WAITING: "",
+    Tone.BUSY: "cyan",
+    Tone.GOOD: "green",
+    Tone.BAD: "red",
+    Tone.WARNING: "yellow",
 }
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's JSON, exactly.")
@@ -54,10 +52,20 @@ def print_json(answer: Answer) -> None:
     click.echo(answer.body.rstrip(b"\n"))
 
 
+@dataclass(frozen=True)
+class Toned:
+    """A state, in the colour of its tone."""
+
+    state: str
+    tone: Tone
+
+
 def cell(value: object) -> Text:
     """A value in a table. It may come from a stranger: as text, without controls and without rich's markup."""
+    if isinstance(value, Toned):
+        return Text(value.state, style=_STYLES[value.tone])
     text = "" if value is None else str(value)
-    return Text(escapes.plain(text).replace("\n", " "), style=_STATE_STYLES.get(text, ""))
+    return Text(escapes.plain(text).replace("\n", " "))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:

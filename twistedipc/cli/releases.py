@@ -8,7 +8,7 @@ from twistedipc.builds.states import ReleaseState
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.cli.output import json_option, local_time, note, print_json, print_table, size
+from twistedipc.cli.output import Toned, json_option, local_time, note, print_json, print_table, size
 from twistedipc.web.api.schemas import Release, Releases, Resumed
 
 
@@ -104,7 +104,7 @@ def _say_if_held(project: str, found: Releases) -> None:
 def _row(release: Release) -> list[object]:
     return [
         release.id,
-        release.state.value,
+        Toned(release.state, release.tone),
         release.build,
         release.ref,
         release.commit[:12],

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from twistedipc.builds.states import TERMINAL
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import Failure
 from twistedipc.web.api.schemas import BuildDetail
@@ -59,7 +58,7 @@ class WaitingNotes:
                 found = self._client.get(path("builds", self._build)).decode(BuildDetail)
             except Failure:
                 continue  # the log's reader says so
-            if found.state in TERMINAL:
+            if found.ended is not None:
                 return
             text = "" if found.waiting is None else found.waiting.text
             reason = _TIMES.sub("", text)

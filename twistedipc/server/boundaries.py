@@ -133,6 +133,8 @@ class StateChange(msgspec.Struct, frozen=True, kw_only=True, tag="state", tag_fi
     attempt: int
     project: str
     state: str
+    ended: bool  # the state is terminal
+    tone: str  # how the state is shown: `builds.states.Tone`
     reason: str
     time: int  # milliseconds since the epoch
 

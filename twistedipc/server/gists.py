@@ -23,7 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from twistedipc.builds.states import AttemptState
+from twistedipc.builds.states import states_where
 from twistedipc.server.boundaries import AnnotationCounts, GistChange, ProgressShown
 from twistedipc.server.fanout.frames import text_frame
 from twistedipc.storage import builds
@@ -39,8 +39,7 @@ MAX_CHANGED = 1000
 #: Of how many builds that go on, the newest, somebody is told who has just come.
 MAX_GOING_ON = 1000
 
-#: States in which a build may have said something that holds.
-_TALKING: Final = frozenset({AttemptState.RUNNING, AttemptState.PUBLISHING, AttemptState.DISCONNECTED})
+_TALKING: Final = states_where(lambda info: info.talks)
 
 _encoder = msgspec.json.Encoder()
 

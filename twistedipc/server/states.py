@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
+from twistedipc.builds.states import STATES
 from twistedipc.server.boundaries import StateChange
 from twistedipc.storage.rows import AttemptRow
 
@@ -44,6 +45,8 @@ def change_of(row: AttemptRow, now: int) -> StateChange:
         attempt=row.number,
         project=row.project,
         state=row.state.value,
+        ended=STATES[row.state].ended,
+        tone=STATES[row.state].tone.value,
         reason=row.reason,
         time=now,
     )

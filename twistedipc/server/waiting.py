@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import assert_never
 
 from twisted.internet.interfaces import IReactorTime
 
-from twistedipc.builds.states import AttemptState
+from twistedipc.builds.states import STATES, Waits
 from twistedipc.server.boundaries import Waiting
 from twistedipc.server.builders import BuilderLink, Builders
 from twistedipc.storage.rows import AttemptRow
@@ -32,17 +33,19 @@ class Reasons:
         Why this attempt doesn't go on now; None if it does, or has ended. ``before``: how many attempts are queued
         before it.
         """
-        match row.state:
-            case AttemptState.QUEUED:
+        match STATES[row.state].waits:
+            case Waits.FOR_BUILDER:
                 return self._queued(row.name, before or 0)
-            case AttemptState.OFFERED:
+            case Waits.FOR_ANSWER:
                 return Waiting(code="offered", text=f"builder {row.builder} is being asked to take it")
-            case AttemptState.DISCONNECTED:
+            case Waits.FOR_LINK:
                 return self._disconnected(row)
-            case AttemptState.PUBLISHING if row.reason:
-                return Waiting(code="upload", text=row.reason)
-            case _:
+            case Waits.FOR_UPLOAD:
+                return Waiting(code="upload", text=row.reason) if row.reason else None
+            case None:
                 return None
+            case never:
+                assert_never(never)
 
     def _queued(self, attempt: str, before: int) -> Waiting:
         place = f"position {before + 1} in the queue"

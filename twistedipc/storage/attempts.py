@@ -13,10 +13,20 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, tuple_, update
 
 from twistedipc.builds.attempt import Publish, Published, Result, StepResult
-from twistedipc.builds.states import ATTEMPT_TRANSITIONS, LEASED, TERMINAL, AttemptState, check_attempt
+from twistedipc.builds.states import (
+    LEASED,
+    STATES,
+    TERMINAL,
+    AttemptState,
+    Cancellation,
+    Lease,
+    check_attempt,
+    states_before,
+    states_where,
+)
 from twistedipc.storage.columns import (
     SAID,
     attempt_name,
@@ -33,16 +43,9 @@ from twistedipc.storage.tables import attempts, builds, projects, said, steps
 
 _S = AttemptState
 
-#: The states in which a builder is at it: beyond the offer.
-_HELD = LEASED - {_S.OFFERED}
-
-#: state -> the states that it may directly follow
-_PREDECESSORS = {
-    after: frozenset(before for before, followers in ATTEMPT_TRANSITIONS.items() if after in followers) for after in _S
-}
-
-#: How far a builder may have come with an attempt that it has. What isn't here isn't a builder's to report.
-_PROGRESS = {_S.ACCEPTED: 0, _S.RUNNING: 1, _S.PUBLISHING: 2}
+_HELD = states_where(lambda info: info.lease is Lease.HELD)
+_OFFERABLE = states_where(lambda info: info.offerable)
+_CANCELLED_AT_ONCE = states_where(lambda info: info.cancel is Cancellation.AT_ONCE)
 
 _NO_RECORDS = hashlib.sha256().hexdigest()
 
@@ -88,7 +91,7 @@ def next_queued(connection: Connection, limit: int, exclude: frozenset[str]) -> 
         )
         .join(builds, builds.c.id == attempts.c.build_id)
         .join(projects, projects.c.id == builds.c.project_id)
-        .where(attempts.c.state == _S.QUEUED)
+        .where(attempts.c.state.in_(sorted(_OFFERABLE)))
         .order_by(attempts.c.created, attempts.c.build_id)
         .limit(limit)
     )
@@ -155,13 +158,13 @@ def queue(
     )
 
 
-def cancel_queued(connection: Connection, attempt: str, reason: str, now: int) -> AttemptRow | None:
-    """queued → cancelled. Nothing has run, so nothing must die first."""
+def cancel_at_once(connection: Connection, attempt: str, reason: str, now: int) -> AttemptRow | None:
+    """→ cancelled, from a state in which nothing runs: no process must die first."""
     return _change(
         connection,
         attempt,
         lease=None,
-        before=frozenset({_S.QUEUED}),
+        before=_CANCELLED_AT_ONCE,
         after=_S.CANCELLED,
         cancel_reason=reason,
         reason=reason,
@@ -193,7 +196,7 @@ def offer(
         connection,
         attempt,
         lease=None,
-        before=frozenset({_S.QUEUED}),
+        before=_OFFERABLE,
         after=_S.OFFERED,
         set_lease=lease,
         builder=builder,
@@ -257,7 +260,7 @@ def publishing(connection: Connection, attempt: str, lease: str, now: int) -> At
         connection,
         attempt,
         lease=lease,
-        before=_PREDECESSORS[_S.PUBLISHING],
+        before=states_before(_S.PUBLISHING),
         after=_S.PUBLISHING,
     ) or _already(connection, attempt, lease, frozenset({_S.PUBLISHING}))
 
@@ -278,7 +281,7 @@ def note_trouble(connection: Connection, attempt: str, lease: str, reason: str) 
 
 def disconnected(connection: Connection, builder: str, now: int) -> list[AttemptRow]:
     """The link to ``builder`` is down: what it had accepted, was running or publishing → disconnected."""
-    before = _PREDECESSORS[_S.DISCONNECTED]
+    before = states_before(_S.DISCONNECTED)
     changed = [
         _change(connection, held.name, lease=held.lease, before=before, after=_S.DISCONNECTED)
         for held in leased(connection, builder)
@@ -292,19 +295,20 @@ def reconnected(connection: Connection, attempt: str, lease: str, phase: Attempt
     The builder is linked again and says that it has the attempt in ``phase`` (accepted, running or publishing;
     else `ValueError`). If it is known to be further, its row as it is: no attempt goes back.
     """
-    if phase not in _PROGRESS:
+    reached = STATES[phase].reached
+    if reached is None:
         raise ValueError(f"{phase} isn't a phase in which a builder has an attempt")
     return _change(
         connection,
         attempt,
         lease=lease,
-        before=_PREDECESSORS[phase] & LEASED,
+        before=states_before(phase) & LEASED,
         after=phase,
     ) or _already(
         connection,
         attempt,
         lease,
-        frozenset(state for state, progress in _PROGRESS.items() if progress >= _PROGRESS[phase]),
+        states_where(lambda info: info.reached is not None and info.reached >= reached),
     )
 
 
@@ -343,7 +347,7 @@ def finish(
         said = None if resolved is None else min(integer(resolved), now)
         known = since if said is None else case((since > said, since), else_=said)
         values["resolved"] = func.coalesce(attempts.c.resolved, known)
-    row = _change(connection, attempt, lease=lease, before=_PREDECESSORS[outcome] & _HELD, after=outcome, **values)
+    row = _change(connection, attempt, lease=lease, before=states_before(outcome) & _HELD, after=outcome, **values)
     if row is None:
         return _already(connection, attempt, lease, TERMINAL)
     _replace_steps(connection, attempt, result.steps)
@@ -364,7 +368,7 @@ def lose(connection: Connection, attempt: str, lease: str, reason: str, now: int
         connection,
         attempt,
         lease=lease,
-        before=_PREDECESSORS[_S.LOST] & _HELD,
+        before=states_before(_S.LOST) & _HELD,
         after=_S.LOST,
         reason=text(reason),
         ended=now,
@@ -422,13 +426,13 @@ def _already(connection: Connection, attempt: str, lease: str, states: frozenset
 
 
 def _unfinished(now: int) -> dict[str, Any]:
-    """The end of an attempt that never ran: its log is whole, with nothing in it."""
+    """The end of an attempt of which nothing runs: an empty log is whole; what isn't empty is what is known of it."""
     empty = attempts.c.next_record == 1
     return {
         "ended": now,
         "lines": attempts.c.next_record - 1,
-        "sha256": case((empty, _NO_RECORDS), else_=""),
-        "complete": empty,
+        "sha256": case((empty, _NO_RECORDS), else_=attempts.c.sha256),
+        "complete": or_(empty, attempts.c.complete),
     }
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from itertools import product
-from typing import Any
+from typing import Any, assert_never
 
 import msgspec
 from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
-from twistedipc.builds.states import TERMINAL, AttemptState
+from twistedipc.builds.states import STATES, TERMINAL, AttemptState, Cancellation, states_where
 from twistedipc.storage import attempts as attempt_queries
 from twistedipc.storage.columns import SAID, attempt_name, from_json, integer, said_row, text, to_json
 from twistedipc.storage.errors import IdempotencyConflict, NotFound, NotPossible
@@ -37,6 +37,8 @@ __all__ = [
     "retry",
     "some",
 ]
+
+_OFFERABLE = states_where(lambda info: info.offerable)
 
 #: How long an Idempotency-Key is remembered: milliseconds.
 _KEEP_KEYS = 7 * 86_400_000
@@ -141,10 +143,10 @@ def attempts(connection: Connection, build: int) -> list[AttemptRow]:
 
 
 def position(connection: Connection, build: int) -> int | None:
-    """How many attempts are queued before this build's; None if it isn't queued."""
+    """Return how many attempts are offered before this build's; None if it isn't to be offered."""
     a = attempts_table
     mine = connection.execute(
-        select(a.c.created).where(a.c.build_id == integer(build), a.c.state == AttemptState.QUEUED)
+        select(a.c.created).where(a.c.build_id == integer(build), a.c.state.in_(sorted(_OFFERABLE)))
     ).scalar()
     if mine is None:
         return None
@@ -152,7 +154,7 @@ def position(connection: Connection, build: int) -> int | None:
         select(func.count())
         .select_from(a)
         .where(
-            a.c.state == AttemptState.QUEUED,
+            a.c.state.in_(sorted(_OFFERABLE)),
             or_(a.c.created < mine, and_(a.c.created == mine, a.c.build_id < build)),
         )
     ).scalar_one()
@@ -196,15 +198,21 @@ def retry(connection: Connection, build: int, requested_by: str, now: int, *, li
 
 def request_cancel(connection: Connection, build: int, reason: str, now: int) -> AttemptRow:
     """
-    Note that the newest attempt is to be cancelled, durably; what no builder has is cancelled with that. The first
-    reason stays. Raises `NotFound`, and `NotPossible` if the build has ended.
+    Note durably that the newest attempt is to be cancelled, or cancel it if nothing runs. The first reason stays.
+    Raises `NotFound`, and `NotPossible` if the build has ended.
     """
     row = _existing(connection, build)
     name = attempt_name(build, row.attempt)
     wanted = text(reason) or "cancelled"
-    attempt = attempt_queries.cancel_queued(connection, name, wanted, now)
-    if attempt is None:
-        attempt = attempt_queries.note_cancel(connection, name, wanted)
+    match STATES[row.state].cancel:
+        case Cancellation.AT_ONCE:
+            attempt = attempt_queries.cancel_at_once(connection, name, wanted, now)
+        case Cancellation.BY_BUILDER:
+            attempt = attempt_queries.note_cancel(connection, name, wanted)
+        case Cancellation.TOO_LATE:
+            attempt = None
+        case never:
+            assert_never(never)
     if attempt is None:
         raise NotPossible(f"build {build} has ended already: {row.state}")
     return attempt

@@ -29,14 +29,6 @@ from twistedipc.storage.projects import live_id
 from twistedipc.storage.rows import Hold, ProjectRow, ReleaseRow
 from twistedipc.storage.tables import attempts, builds, projects, releases
 
-#: What a release that isn't live yet goes through on its way there.
-_TO_LIVE: dict[ReleaseState, tuple[ReleaseState, ...]] = {
-    ReleaseState.PACKED: (ReleaseState.UPLOADING, ReleaseState.LIVE),
-    ReleaseState.UPLOADING: (ReleaseState.LIVE,),
-    ReleaseState.SUPERSEDED: (ReleaseState.LIVE,),
-    ReleaseState.ROLLED_BACK: (ReleaseState.LIVE,),
-}
-
 
 def create(
     connection: Connection,
@@ -175,10 +167,7 @@ def _go_live(connection: Connection, wanted: ReleaseRow, former: ReleaseRow | No
     if former is not None:
         replaced = newer(wanted, former, now)
         _step(connection, former.id, former.state, ReleaseState.SUPERSEDED if replaced else ReleaseState.ROLLED_BACK)
-    state: ReleaseState = wanted.state
-    for following in _TO_LIVE[state]:
-        _step(connection, wanted.id, state, following)
-        state = following
+    _step(connection, wanted.id, wanted.state, ReleaseState.LIVE)
     connection.execute(update(releases).where(releases.c.id == wanted.id).values(activated=now))
     for other in waiting(connection, wanted.project):
         if not newer(other, wanted, now):

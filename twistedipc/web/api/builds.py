@@ -14,7 +14,7 @@ from twisted.internet.defer import TimeoutError
 from twistedipc.builds import names
 from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.names import BadValue
-from twistedipc.builds.states import AttemptState
+from twistedipc.builds.states import STATES, AttemptState
 from twistedipc.server.boundaries import StateChange, Waiting
 from twistedipc.server.standing import Standing, standing
 from twistedipc.storage import builds, releases
@@ -135,6 +135,8 @@ def _queued(context: WebContext, build: int, attempt: int, project: str) -> None
             attempt=attempt,
             project=project,
             state=AttemptState.QUEUED.value,
+            ended=False,
+            tone=STATES[AttemptState.QUEUED].tone.value,
             reason="",
             time=context.now(),
         )
@@ -165,6 +167,7 @@ def _fields(row: BuildRow) -> dict[str, Any]:
         fields
         | _said(fields.pop("said"))
         | {
+            "tone": STATES[row.state].tone,
             "created": moment(row.created),
             "started": moment_or_none(row.started),
             "ended": moment_or_none(row.ended),
@@ -221,6 +224,7 @@ def _attempt(row: AttemptRow, made: list[ReleaseRow], about: Standing, now: int)
     return schemas.Attempt(
         number=row.number,
         state=row.state,
+        tone=STATES[row.state].tone,
         reason=row.reason,
         builder=row.builder,
         commit=row.commit,

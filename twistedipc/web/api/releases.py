@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
+from twistedipc.builds.states import RELEASE_STATES
 from twistedipc.server.releasing import NoSuchRelease
 from twistedipc.server.standing import Standing, standing
 from twistedipc.storage import releases
@@ -73,6 +74,7 @@ def _release(row: ReleaseRow, about: Standing, now: int) -> Release:
         build=row.build,
         attempt=row.number,
         state=row.state,
+        tone=RELEASE_STATES[row.state].tone,
         why=about.why_not_live(row, now),
         ref=row.ref,
         commit=row.commit,

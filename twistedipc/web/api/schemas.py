@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, UnsetType
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish, Published, Registry
 from twistedipc.builds.logs import Batch
-from twistedipc.builds.states import AttemptState, OnLost, ReleaseState
+from twistedipc.builds.states import AttemptState, OnLost, ReleaseState, Tone
 from twistedipc.web.logs.messages import End
 
 Scope = Literal["read", "build", "admin"]
@@ -181,13 +181,14 @@ class Attempt(Response, frozen=True, kw_only=True):
 
     number: int
     state: AttemptState
+    tone: Tone = Tone.WAITING  # how the state is shown; servers before 0.2 don't say
     reason: str
     builder: str
     commit: str
     created: datetime
     offered: datetime | None
     started: datetime | None
-    ended: datetime | None
+    ended: datetime | None  # null until it has ended
     lines: int | None
     sha256: str
     complete: bool
@@ -212,6 +213,7 @@ class Build(Response, frozen=True, kw_only=True):
     parameters: dict[str, str]
     requested_by: str
     state: AttemptState
+    tone: Tone = Tone.WAITING  # how the state is shown; servers before 0.2 don't say
     reason: str
     attempt: int
     commit: str
@@ -220,7 +222,7 @@ class Build(Response, frozen=True, kw_only=True):
     cancel_requested: bool
     created: datetime
     started: datetime | None
-    ended: datetime | None
+    ended: datetime | None  # null until it has ended
     progress: Progress | None  # of the newest attempt, while it runs
     annotations: Annotations  # likewise
 
@@ -278,6 +280,7 @@ class Release(Response, frozen=True, kw_only=True):
     build: int
     attempt: int
     state: ReleaseState
+    tone: Tone = Tone.WAITING  # how the state is shown; servers before 0.2 don't say
     why: str  # why it isn't live; "" if it is
     ref: str
     commit: str

@@ -33,7 +33,7 @@ export function ago(time) {
 }
 
 export const timeOf = (time) => el("time", { datetime: time, title: new Date(time).toLocaleString() }, ago(time));
-export const stateOf = (state) => el("span", { class: `state ${state}` }, words(state));
+export const stateOf = ({ state, tone }) => el("span", { class: `state ${tone}` }, words(state));
 /** How far a progress is. 100% only when it is. */
 export const percent = (value) => `${Math.floor(Math.round(value * 10_000) / 100)}%`;
 export const count = (number) => number.toLocaleString("en");

@@ -10,7 +10,6 @@ import { briefly } from "./said.js";
 import { clean } from "./terminal.js";
 
 const $ = (id) => document.getElementById(id);
-const TERMINAL = new Set(["succeeded", "failed", "cancelled", "timed_out", "lost"]);
 const WAITING_INTERVAL = 3_000; // milliseconds until it is asked again why a build waits
 
 /** Say what went wrong above the page, until the next thing goes well. */
@@ -93,7 +92,7 @@ function showBuilds(project) {
     const row = el("tr", {},
       el("td", { class: "tight" }, el("a", { href: `#/builds/${build.id}` }, `#${build.id}`)),
       el("td", { class: "tight" }, el("a", { href: `#/projects/${encodeURIComponent(build.project)}` }, build.project)),
-      el("td", { class: "tight" }, stateOf(build.state)),
+      el("td", { class: "tight" }, stateOf(build)),
       says,
       el("td", { class: "wide" }, el("code", {}, build.commit ? build.commit.slice(0, 8) : clean(build.ref)), ` ${clean(build.subject || build.reason)}`),
       el("td", { class: "tight" }, timeOf(build.created), ` by ${build.requested_by}`),
@@ -113,7 +112,7 @@ function showBuilds(project) {
   // tells of an end or of another attempt.
   let awaited = 0; // answers
   const meanwhile = new Map(); // id -> the newest that it said
-  const isNewer = (said, build) => said.attempt === build.attempt && !TERMINAL.has(build.state);
+  const isNewer = (said, build) => said.attempt === build.attempt && !build.ended;
 
   function heardSaying(message) {
     if (awaited) meanwhile.set(message.build, message);
@@ -170,7 +169,7 @@ function showBuilds(project) {
     const page = await load();
     const found = new Set(page?.builds.map((build) => build.id));
     for (const [id, { build }] of page ? rows : []) {
-      if (!found.has(id) && !TERMINAL.has(build.state)) refresh(id).catch(trouble);
+      if (!found.has(id) && !build.ended) refresh(id).catch(trouble);
     }
   }
 
@@ -234,7 +233,7 @@ function heldBack(at, held) {
 function releasesTable(name, at, releases) {
   return el("table", {}, el("tbody", {}, ...releases.map((release) => {
     const cells = el("tr", {},
-      el("td", { class: "tight" }, stateOf(release.state)),
+      el("td", { class: "tight" }, stateOf(release)),
       el("td", { class: "wide" }, el("code", {}, release.commit.slice(0, 8)), ` ${release.ref}, ${release.files} files`,
         release.why ? el("div", { class: "why" }, clean(release.why)) : null),
       el("td", { class: "tight" }, el("a", { href: `#/builds/${release.build}` }, `#${release.build}`)),
@@ -275,8 +274,8 @@ function showBuild(id, wanted) {
   function drawHead() {
     const attempt = build.attempts.find((each) => each.number === number) ?? build.attempts.at(-1);
     const newest = number === build.attempt;
-    const ended = TERMINAL.has(build.state);
-    const actions = el("div", { class: "row" }, el("h1", {}, `${build.project} #${build.id}`), stateOf(attempt.state));
+    const ended = Boolean(build.ended);
+    const actions = el("div", { class: "row" }, el("h1", {}, `${build.project} #${build.id}`), stateOf(attempt));
     if (build.release_url) actions.append(el("a", { href: build.release_url, rel: "noreferrer", target: "_blank" }, "Open the release"));
     if (may("build")) {
       const button = el("button", { class: "quiet", type: "button", disabled: !ended && build.cancel_requested },
@@ -305,7 +304,7 @@ function showBuild(id, wanted) {
     const reason = waiting?.text ?? (newest ? build.reason : attempt.reason);
     head.replaceChildren(actions, facts);
     if (waiting) head.append(el("p", { class: "reason", role: "status" }, `Waiting: ${clean(reason)}`));
-    else if (reason && attempt.state !== "succeeded") head.append(el("p", { class: "reason" }, clean(reason)));
+    else if (reason && attempt.tone !== "good") head.append(el("p", { class: "reason" }, clean(reason)));
     if (attempt.release_why) head.append(el("p", { class: "held" }, `Release ${attempt.release} isn't live: ${clean(attempt.release_why)}`));
     for (const step of attempt.steps) {
       known.set(step.index, { ...step, started: Date.parse(step.started), ended: step.ended ? Date.parse(step.ended) : null });
