@@ -34,7 +34,7 @@ SWITCH_DEADLINE = 5.0
 _KEY = re.compile(rb"[\x21-\x7e]{1,255}\Z")
 
 
-async def request(call: Call[None, NewBuild]) -> Reply:
+async def request(call: Call[None, NewBuild]) -> Reply[Build]:
     """
     Ask for a build. The answer comes after the commit: a 201 means that the build will be made. With an
     Idempotency-Key, asking again within seven days gives the build that there is already. Only a build of the project's
@@ -70,10 +70,10 @@ async def request(call: Call[None, NewBuild]) -> Reply:
         _queued(context, row.id, row.attempt, row.project)
     else:
         headers["Idempotent-Replayed"] = "true"
-    return Reply(status=201, body=_build(row), headers=headers)
+    return Reply(body=_build(row), headers=headers)
 
 
-async def list_page(call: Call[ListBuilds, None]) -> Reply:
+async def list_page(call: Call[ListBuilds, None]) -> Reply[Builds]:
     """Builds, newest first. ``next`` is the ``before`` of the next page."""
     query, visible = call.query, call.token.projects
     wanted = visible
@@ -94,21 +94,21 @@ async def list_page(call: Call[ListBuilds, None]) -> Reply:
     return Reply(body=Builds(builds=[_build(row) for row in rows], next=rows[-1].id if more else None))
 
 
-async def show(call: Call[None, None]) -> Reply:
+async def show(call: Call[None, None]) -> Reply[BuildDetail]:
     """One build: its states, steps with times, attempts, commit, what it says of itself, and who asked for it."""
     return Reply(body=await _detail(call.context, call.build.id))
 
 
-async def cancel(call: Call[None, None]) -> Reply:
+async def cancel(call: Call[None, None]) -> Reply[BuildDetail]:
     """
     Cancel the build. The wish is durable with the answer; the build is cancelled once its processes are gone.
     """
     context, build = call.context, call.build
     await context.dispatch.cancel(build.id, f"cancelled by {call.token.name}", call.actor)
-    return Reply(status=202, body=await _detail(context, build.id))
+    return Reply(body=await _detail(context, build.id))
 
 
-async def retry(call: Call[None, None]) -> Reply:
+async def retry(call: Call[None, None]) -> Reply[BuildDetail]:
     """
     Try a build that has ended again: a new attempt, of the same commit. Its release doesn't replace that of a newer
     commit. If the build was asked for with ``live``, that holds for the attempt only if the caller has the scope admin.
@@ -124,7 +124,7 @@ async def retry(call: Call[None, None]) -> Reply:
     attempt = await context.ledger.write(change, call.token.name, context.now())
     _queued(context, build.id, attempt.number, build.project)
     location = {"Location": f"/api/v1/builds/{build.id}"}
-    return Reply(status=201, body=await _detail(context, build.id), headers=location)
+    return Reply(body=await _detail(context, build.id), headers=location)
 
 
 def _queued(context: WebContext, build: int, attempt: int, project: str) -> None:

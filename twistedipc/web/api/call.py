@@ -4,13 +4,14 @@ What a route's function is given, and what it gives back. ``web`` layer; between
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
+from twisted.web.resource import IResource
 
 from twistedipc.storage import audit
 from twistedipc.storage.rows import Actor, BuildRow, ProjectRow, TokenRow
@@ -18,15 +19,20 @@ from twistedipc.web.access.auth import Authentication
 from twistedipc.web.access.held import Holding
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.http.channel import BoundedRequest
+from twistedipc.web.http.queries import Query
 from twistedipc.web.logs.stream import LogStreams
 
-Q_co = TypeVar("Q_co", covariant=True)
-B_co = TypeVar("B_co", covariant=True)
+Q_co = TypeVar("Q_co", bound=Query | None, covariant=True)
+B_co = TypeVar("B_co", bound=msgspec.Struct | None, covariant=True)
+A_co = TypeVar("A_co", bound=msgspec.Struct | bytes | None, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Call(Generic[Q_co, B_co]):
-    """One request, authenticated, authorised and decoded: ``query`` and ``body`` are what the route's table says."""
+    """
+    One request, authenticated, authorised and decoded. The types of ``query`` and ``body`` are what the route takes:
+    `route.route` reads them from the annotation of the route's function.
+    """
 
     context: WebContext
     request: BoundedRequest
@@ -83,13 +89,17 @@ class Call(Generic[Q_co, B_co]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reply:
-    """A whole response: a struct as JSON, or nothing."""
+class Reply(Generic[A_co]):
+    """A whole response: a struct as JSON (as bytes, if it is encoded already), or None: nothing."""
 
-    status: int = 200
-    body: msgspec.Struct | bytes | None = None
+    body: A_co | bytes
+    status: int | None = None  # None: the one that the table has for the route
     headers: Mapping[str, str] = field(default_factory=dict)
-    content_type: str = "application/json"
+
+    def encoded(self) -> bytes:
+        """The body's bytes."""
+        body = self.body
+        return body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
 
 
 class Takeover(Protocol):
@@ -102,7 +112,17 @@ class Takeover(Protocol):
         """
 
 
-Answer = Reply | Takeover
+class WebSocket:
+    """Hands the connection to the resource of a WebSocket. Implements `Takeover`."""
+
+    def __init__(self, resource: Callable[[Holding], IResource]) -> None:
+        self._resource = resource
+
+    def take_over(self, request: BoundedRequest, holding: Holding) -> None:
+        """See `Takeover`."""
+        request.release_connection()
+        request.body.seek(0)
+        self._resource(holding).render(request)
 
 
 def moment(milliseconds: int) -> datetime:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 from msgspec import UNSET, UnsetType
-from twisted.web.resource import IResource
 
 from twistedipc.server.boundaries import Cursor
 from twistedipc.storage import attempts
-from twistedipc.web.access.held import Holding
-from twistedipc.web.api.call import Answer, Call, Reply
+from twistedipc.web.api.call import Call, Reply, WebSocket
 from twistedipc.web.api.queries import ReadLog, Stream, StreamLog
-from twistedipc.web.http.channel import BoundedRequest
+from twistedipc.web.api.schemas import LogPage
 from twistedipc.web.http.problems import not_found
 from twistedipc.web.logs.forms import form_of, message_part
 from twistedipc.web.logs.stream import TAKE_BYTES, LogStream, fetch
@@ -23,7 +19,7 @@ PAGE_RECORDS = 1000
 PAGE_BYTES = 4 << 20
 
 
-async def read(call: Call[ReadLog, None]) -> Answer:
+async def read(call: Call[ReadLog, None]) -> Reply[LogPage] | LogStream:
     """
     The log. As JSON a page: ask again with its ``after`` until it has an ``end``. As text, or with ``follow=1``, one
     response of any length, for people and ``curl -N``; followed as JSON it has one message on each line
@@ -35,7 +31,8 @@ async def read(call: Call[ReadLog, None]) -> Answer:
     if query.format == "json" and query.follow == "0":
         cursor = call.context.logs.cursor(f"{call.build.id}-{number}", query.after, _not_waited_for)
         try:
-            return Reply(body=await _page(cursor, number, query.after, limit or PAGE_RECORDS))
+            page = await _page(cursor, number, query.after, limit or PAGE_RECORDS)
+            return Reply(body=msgspec.json.encode(page))
         finally:
             cursor.close()
     stream = LogStream(
@@ -52,33 +49,20 @@ async def read(call: Call[ReadLog, None]) -> Answer:
     return stream
 
 
-async def stream_log(call: Call[StreamLog, None]) -> Answer:
+async def stream_log(call: Call[StreamLog, None]) -> WebSocket:
     """The WebSocket of one log: see docs/protocol.md."""
     query = call.query
     number = await _attempt(call, query.attempt)
     compress = query.compress == "1"
     sockets = call.context.websockets
     build, after = call.build.id, query.after
-    return _WebSocket(lambda holding: sockets.log_resource(build, number, after, holding, compress=compress))
+    return WebSocket(lambda holding: sockets.log_resource(build, number, after, holding, compress=compress))
 
 
-async def stream(call: Call[Stream, None]) -> Answer:
+async def stream(call: Call[Stream, None]) -> WebSocket:
     """One WebSocket with many subscriptions: builds' states and what they say, and logs. See docs/protocol.md."""
     sockets, compress = call.context.websockets, call.query.compress == "1"
-    return _WebSocket(lambda holding: sockets.stream_resource(holding, compress=compress))
-
-
-class _WebSocket:
-    """Hands the connection to the WebSocket's resource."""
-
-    def __init__(self, resource: Callable[[Holding], IResource]) -> None:
-        self._resource = resource
-
-    def take_over(self, request: BoundedRequest, holding: Holding) -> None:
-        """See `call.Takeover`."""
-        request.release_connection()
-        request.body.seek(0)
-        self._resource(holding).render(request)
+    return WebSocket(lambda holding: sockets.stream_resource(holding, compress=compress))
 
 
 async def _attempt(call: Call[ReadLog, None] | Call[StreamLog, None], wanted: int | UnsetType) -> int:

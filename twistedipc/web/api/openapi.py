@@ -7,7 +7,6 @@ route needs and takes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from functools import cache
 from http import HTTPStatus
@@ -16,15 +15,14 @@ from typing import Any
 import msgspec
 
 from twistedipc.web.api.call import Reply
-from twistedipc.web.api.route import PARAMETER_SCHEMAS, Route
+from twistedipc.web.api.route import PARAMETER_SCHEMAS, VARIABLE, Route
 from twistedipc.web.http.problems import CONTENT_TYPE, Problem
 
-_VARIABLE = re.compile(r"<(\w+):(\w+)>")
 _TEMPLATE = "#/components/schemas/{name}"
 
 
 @cache
-def reply(routes: tuple[Route, ...], version: str) -> Reply:
+def reply(routes: tuple[Route, ...], version: str) -> Reply[bytes]:
     """The document as a response."""
     return Reply(body=msgspec.json.encode(document(routes, version)))
 
@@ -37,7 +35,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        path = _VARIABLE.sub(r"{\2}", route.rule)
+        path = VARIABLE.sub(r"{\2}", route.rule)
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, by_type, components)
     for query in {route.query for route in routes if route.query is not None}:
         components.pop(query.__name__, None)  # they are in the operations' parameters
@@ -71,8 +69,10 @@ def statuses(route: Route) -> frozenset[int]:
     found = {400, 408, 413, 500, 503} | route.problems
     if route.needs != "none":
         found |= {401}
-    if route.needs not in ("none", "upload"):
+    if route.scope is not None:
         found |= {403, 429}
+    if route.websocket:
+        found |= {426}
     if not route.safe:
         found |= {409}  # also without a rule of its own: something else may be changed at the same moment
     if route.binding != "none" or "<" in route.rule:
@@ -99,7 +99,7 @@ def _operation(route: Route, schemas: dict[Any, Any], components: dict[str, Any]
         "security": _security(route),
         "x-needs": route.needs,
         "responses": {
-            **{str(status): _response(status, kind, schemas) for status, kind in sorted(route.responses.items())},
+            **{str(status): _response(route, status, schemas) for status in sorted(route.responses)},
             **{str(status): _problem(status) for status in sorted(statuses(route))},
         },
     }
@@ -113,7 +113,7 @@ def _operation(route: Route, schemas: dict[Any, Any], components: dict[str, Any]
             "required": not route.body_optional,
             "content": {"application/json": {"schema": schemas[route.body]}},
         }
-    elif route.needs == "upload" and route.method == "PUT":
+    elif route.receive is not None:
         operation["requestBody"] = {
             "required": False,
             "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
@@ -131,17 +131,14 @@ def _security(route: Route) -> list[dict[str, list[str]]]:
             return [{"bearer": []}, {"session": []}, *([{"ticket": list[str]()}] if route.websocket else [])]
 
 
-def _response(status: int, kind: Any, schemas: dict[Any, Any]) -> dict[str, Any]:
+def _response(route: Route, status: int, schemas: dict[Any, Any]) -> dict[str, Any]:
     described: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    kind = route.responses[status]
     if isinstance(kind, str):
         described["content"] = {kind: {}}
     elif kind is not None:
         described["content"] = {"application/json": {"schema": schemas[kind]}}
-        if kind.__name__ == "LogPage":
-            described["content"] |= {
-                "application/x-ndjson": {"schema": {"type": "string"}},
-                "text/plain": {"schema": {"type": "string"}},
-            }
+        described["content"] |= {media_type: {"schema": {"type": "string"}} for media_type in route.more_types}
     return described
 
 
@@ -151,7 +148,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 def _path_parameters(route: Route) -> Iterable[dict[str, Any]]:
-    for converter, name in _VARIABLE.findall(route.rule):
+    for converter, name in VARIABLE.findall(route.rule):
         yield {"name": name, "in": "path", "required": True, "schema": PARAMETER_SCHEMAS[converter]}
 
 

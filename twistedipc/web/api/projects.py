@@ -21,13 +21,13 @@ from twistedipc.web.api.schemas import NewProject, NewSecret, Project, ProjectCh
 from twistedipc.web.http.problems import not_found
 
 
-async def list_all(call: Call[None, None]) -> Reply:
+async def list_all(call: Call[None, None]) -> Reply[Projects]:
     """All projects that the caller may see."""
     rows = await call.context.ledger.read(projects.list_all, call.token.projects)
     return Reply(body=Projects(projects=[_project(call, row) for row in rows]))
 
 
-async def add(call: Call[None, NewProject]) -> Reply:
+async def add(call: Call[None, NewProject]) -> Reply[Project]:
     """Add a project."""
     body, context = call.body, call.context
     names.project(body.name)
@@ -53,15 +53,15 @@ async def add(call: Call[None, NewProject]) -> Reply:
 
     row = await context.ledger.write(change, context.now())
     location = f"/api/v1/projects/{quote(row.name)}"
-    return Reply(status=201, body=_project(call, row, _open_road(row)), headers={"Location": location})
+    return Reply(body=_project(call, row, _open_road(row)), headers={"Location": location})
 
 
-async def show(call: Call[None, None]) -> Reply:
+async def show(call: Call[None, None]) -> Reply[Project]:
     """One project."""
     return Reply(body=_project(call, call.project))
 
 
-async def change(call: Call[None, ProjectChange]) -> Reply:
+async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     """
     Change what is given; what is left out stays. A secret is for the registry and the repository that the project had
     when it was set: a change of either makes it void, which the answer's ``notices`` say.
@@ -123,7 +123,7 @@ def _audited(row: ProjectRow) -> dict[str, str]:
     }
 
 
-async def remove(call: Call[None, None]) -> Reply:
+async def remove(call: Call[None, None]) -> Reply[None]:
     """Delete the project with its secrets and releases. Its builds must have ended."""
     context, name = call.context, call.project.name
 
@@ -136,10 +136,10 @@ async def remove(call: Call[None, None]) -> Reply:
     if not await context.releasing.delete_project(name, delete):
         raise not_found()
     call.authentication.project_gone(name)
-    return Reply(status=204)
+    return Reply(body=None)
 
 
-async def set_secret(call: Call[None, NewSecret]) -> Reply:
+async def set_secret(call: Call[None, NewSecret]) -> Reply[None]:
     """
     Set a secret. Its value is sealed, given to the one step that needs it, and never shown. It is for the registry and
     the repository that the project has now.
@@ -155,10 +155,10 @@ async def set_secret(call: Call[None, NewSecret]) -> Reply:
     context = call.context
     sealed = context.secret_box.seal(body.value)
     await context.ledger.write(change, call.project.name, sealed, context.now())
-    return Reply(status=204)
+    return Reply(body=None)
 
 
-async def remove_secret(call: Call[None, None]) -> Reply:
+async def remove_secret(call: Call[None, None]) -> Reply[None]:
     """Erase a secret."""
     secret = str(call.path["secret"])
 
@@ -170,7 +170,7 @@ async def remove_secret(call: Call[None, None]) -> Reply:
 
     if not await call.context.ledger.write(change, call.project.name):
         raise not_found(f"project {call.project.name} has no {secret}")
-    return Reply(status=204)
+    return Reply(body=None)
 
 
 def _check(

@@ -16,7 +16,7 @@ from twistedipc.web.api.schemas import Hold, Release, Releases, Resumed
 from twistedipc.web.http.problems import not_found
 
 
-async def list_all(call: Call[None, None]) -> Reply:
+async def list_all(call: Call[None, None]) -> Reply[Releases]:
     """The project's releases, newest first, and who holds them back, if somebody does."""
     context, project = call.context, call.project.name
 
@@ -36,7 +36,7 @@ async def list_all(call: Call[None, None]) -> Reply:
     )
 
 
-async def activate(call: Call[None, None]) -> Reply:
+async def activate(call: Call[None, None]) -> Reply[Release]:
     """
     Make a release the live one, by one atomic switch. One that is older than the live one rolls the project back: from
     then on its releases are held, until they are resumed. A release of another ref than the project's own, if it was
@@ -52,7 +52,7 @@ async def activate(call: Call[None, None]) -> Reply:
     return Reply(body=await _shown(call, row))
 
 
-async def resume(call: Call[None, None]) -> Reply:
+async def resume(call: Call[None, None]) -> Reply[Resumed]:
     """
     Let the project's releases go live by themselves again, after it was rolled back. The newest one that waits is live
     with the answer.

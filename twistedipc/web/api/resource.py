@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -36,15 +35,11 @@ from twistedipc.web.api.call import Call, Reply, Takeover
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.route import Route
 from twistedipc.web.api.routes import Match, Options, match
-from twistedipc.web.api.uploads import Upload
 from twistedipc.web.http.bodies import body_of, check_json, check_uncompressed
 from twistedipc.web.http.channel import BodySink, BoundedRequest, send
 from twistedipc.web.http.problems import CONTENT_TYPE, ProblemError, conflict, invalid, not_found, unavailable
 from twistedipc.web.http.queries import pairs_of, query_of
 from twistedipc.web.logs.stream import LogStreams
-
-#: Seconds for a route's function. (A stream and an upload's verification are not held to it.)
-ANSWER_SECONDS = 60
 
 #: Seconds after which who asks a service that is stopping may find it started again.
 DRAINING_SECONDS = 2
@@ -80,10 +75,10 @@ class Api(Resource):
             found: Match | Options | None = match(request.method.decode("latin-1"), request.path)
         except ProblemError:
             found = None  # `render` says it, when the body is there
-        if self._context.draining() and not (isinstance(found, Match) and found.route.name == "show_health"):
+        if self._context.draining() and not (isinstance(found, Match) and found.route.while_draining):
             raise unavailable("the service is stopping; ask again", retry_after=DRAINING_SECONDS)
-        if isinstance(found, Match) and found.route.name == "upload":
-            return Upload.begin(self._context, request, found.path["attempt"])
+        if isinstance(found, Match) and found.route.receive is not None:
+            return found.route.receive(self._context, request, found.path)
         return None
 
     def render(self, request: BoundedRequest) -> int:
@@ -106,7 +101,7 @@ class Api(Resource):
 
     async def answer(
         self, request: BoundedRequest, body: bytes, found: Match | Options, holding: Holding | None
-    ) -> Reply | Takeover:
+    ) -> Reply[Any] | Takeover:
         """
         The route's answer. Raises `ProblemError`, and whatever the route's function does.
 
@@ -114,11 +109,11 @@ class Api(Resource):
         :param holding: what the caller's token holds, as `admit` has given it.
         """
         if isinstance(found, Options):
-            return Reply(status=204, headers={"Allow": found.allow})
+            return Reply(body=None, headers={"Allow": found.allow})
         route = found.route
         token = None if holding is None else holding.token
-        if token is not None and not may(token, route.needs):
-            raise forbidden(f"this needs a token with the scope {route.needs}")
+        if token is not None and route.scope is not None and not may(token, route.scope):
+            raise forbidden(f"this needs a token with the scope {route.scope}")
         project, build = await self._bound(found, token)
         call: Call[Any, Any] = Call(
             context=self._context,
@@ -137,10 +132,8 @@ class Api(Resource):
 
     async def _caller(self, route: Route, request: BoundedRequest) -> Holding | None:
         context = self._context
-        if route.needs == "upload":
-            return None  # it has a token of its own, which its function asks for
-        if route.needs == "none":
-            if not route.safe:
+        if route.scope is None:
+            if route.for_browsers and not route.safe:
                 check_origin(request, None, context.allowed_origins, websocket=False)
             return None
         credential = self._authentication.credential_of(request, _ticket(request) if route.websocket else None)
@@ -178,7 +171,6 @@ class _Answering:
         self._route: Route | None = None
 
     def begin(self) -> Deferred[None]:
-        self._timer = self._api._context.clock.callLater(ANSWER_SECONDS, self._too_late)
         self._request.notifyFinish().addErrback(self._gone)
         self._running = running = Deferred.fromCoroutine(self._run())
         return running
@@ -190,8 +182,9 @@ class _Answering:
             found = match(request.method.decode("latin-1"), request.path)
             if isinstance(found, Match):
                 self._route = found.route
-                if found.route.needs == "upload":
-                    self._stop_timer()  # verifying an archive takes as long as it is
+                if found.route.seconds is not None:
+                    seconds = found.route.seconds
+                    self._timer = self._api._context.clock.callLater(seconds, self._too_late, seconds)
             holding = await self._api.admit(request, self._body, found)
             answer = await self._api.answer(request, self._body, found, holding)
             if not isinstance(answer, Reply) and holding is not None and not self._answered:
@@ -218,9 +211,8 @@ class _Answering:
             if holding is not None:
                 holding.release()
         if isinstance(answer, Reply):
-            body = answer.body
-            encoded = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
-            self._send(answer.status, encoded, answer.content_type, dict(answer.headers))
+            status = found.route.status if isinstance(found, Match) else 204
+            self._send(answer.status or status, answer.encoded(), "application/json", dict(answer.headers))
 
     def _send(self, status: int, body: bytes, content_type: str, headers: dict[str, str]) -> None:
         if not self._answered:
@@ -232,8 +224,8 @@ class _Answering:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
 
-    def _too_late(self) -> None:
-        problem = unavailable(f"there was no answer within {ANSWER_SECONDS} seconds; what was asked may still be done")
+    def _too_late(self, seconds: float) -> None:
+        problem = unavailable(f"there was no answer within {seconds:g} seconds; what was asked may still be done")
         self._send(problem.status, problem.body(), CONTENT_TYPE, problem.headers)
         self._give_up()
 

@@ -1,19 +1,25 @@
 """
-What a route is, as a type, with the kinds of variables that a path can have. ``web`` layer; `routes` is the table.
+What a route is, as a type, and `route`, which makes one: what a route takes and gives is read from the annotations of
+its function, where mypy holds the function to it, and nowhere said again. ``web.api``; ``routes`` is the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from werkzeug.routing import BaseConverter
 
 from twistedipc.builds import names
 from twistedipc.storage.projects import SECRET_NAMES
-from twistedipc.web.api.call import Answer, Call
+from twistedipc.web.api.call import Call, Reply, Takeover, WebSocket
+from twistedipc.web.api.context import WebContext
+from twistedipc.web.api.schemas import Scope
+from twistedipc.web.http.channel import BodySink, BoundedRequest
 from twistedipc.web.http.queries import Query
 
 #: What a route needs: nothing, a token with this scope, or the one-time token of an upload.
@@ -21,6 +27,15 @@ Need = Literal["none", "read", "build", "admin", "upload"]
 
 #: Whose a route's subject is. "project", "build": that of the path, which the caller's token must be good for.
 Binding = Literal["none", "project", "build"]
+
+#: Seconds for a route's function. (What lasts, a stream or a WebSocket, has been begun by then.)
+ANSWER_SECONDS = 60.0
+
+Function = Callable[[Call[Any, Any]], Awaitable[Reply[Any] | Takeover]]
+
+#: Makes what a request's body is given to as it arrives, when its head is there: of the request and the path's
+#: variables. Raises `ProblemError`.
+Receive = Callable[[WebContext, BoundedRequest, Mapping[str, Any]], BodySink]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,26 +50,124 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Route:
-    """One method of one path."""
+    """One method of one path. Made by `route`."""
 
+    name: str
     method: str
     rule: str  # as werkzeug has it, with the converters below
-    name: str
+    function: Function
     needs: Need
-    binding: Binding = "none"
-    query: type[Query] | None = None
-    body: type[msgspec.Struct] | None = None
-    body_optional: bool = False  # no body is the same as {}
-    responses: dict[int, type[msgspec.Struct] | str | None]  # a struct as JSON, a media type, or nothing
-    problems: frozenset[int] = frozenset()  # beside those that follow from the other fields
-    headers: tuple[Header, ...] = ()
-    websocket: bool = False
-    function: Callable[[Call[Any, Any]], Awaitable[Answer]]
+    binding: Binding
+    query: type[Query] | None
+    body: type[msgspec.Struct] | None
+    body_optional: bool  # no body is the same as {}
+    status: int  # of a reply that names none
+    responses: Mapping[int, type[msgspec.Struct] | str | None]  # a struct as JSON, a media type, or nothing
+    more_types: tuple[str, ...]  # media types that the success may come in instead
+    problems: frozenset[int]  # beside those that follow from the other fields
+    headers: tuple[Header, ...]
+    websocket: bool
+    receive: Receive | None  # None: the body is kept in memory until all of it is there
+    seconds: float | None  # for the function; None: as long as it takes
+    while_draining: bool  # it is answered also by a service that is about to stop
 
     @property
     def safe(self) -> bool:
         """It changes nothing, so that it may be given up when its caller has gone."""
         return self.method in ("GET", "HEAD")
+
+    @property
+    def scope(self) -> Scope | None:
+        """The scope that the caller's token must have; None: the caller needs none of the API's tokens."""
+        match self.needs:
+            case "none" | "upload":
+                return None
+            case scope:
+                return scope
+
+    @property
+    def for_browsers(self) -> bool:
+        """Whether pages may use it, so that it matters where they are from."""
+        return self.needs != "upload"
+
+
+_Q = TypeVar("_Q", bound=Query | None)
+_B = TypeVar("_B", bound=msgspec.Struct | None)
+_A = TypeVar("_A", bound=msgspec.Struct | bytes | None)
+
+
+def route(
+    name: str,
+    line: str,
+    function: Callable[[Call[_Q, _B]], Awaitable[Reply[_A] | Takeover]],
+    *,
+    needs: Need,
+    status: int | None = None,
+    other_statuses: frozenset[int] = frozenset(),
+    more_types: tuple[str, ...] = (),
+    problems: frozenset[int] = frozenset(),
+    headers: tuple[Header, ...] = (),
+    body_optional: bool = False,
+    receive: Receive | None = None,
+    seconds: float | None = ANSWER_SECONDS,
+    while_draining: bool = False,
+) -> Route:
+    """
+    A route from its ``function``, whose annotations say what it takes and gives. Raises `TypeError` if they don't.
+
+    :param line: method and path, with the variables that `CONVERTERS` knows. A path with a project or a build in it
+        binds the route to that.
+    :param status: of the function's replies; by default 200, or 204 if they have no body.
+    :param other_statuses: that the function gives replies of the same type.
+    """
+    method, _, rule = line.partition(" ")
+    query, body, answer, websocket = _annotated(function)
+    success = 101 if websocket else status or (204 if answer is None else 200)
+    kind = "application/json" if answer is bytes else answer
+    return Route(
+        name=name,
+        method=method,
+        rule=rule,
+        function=function,
+        needs=needs,
+        binding=_binding(rule),
+        query=query,
+        body=body,
+        body_optional=body_optional,
+        status=success,
+        responses=dict.fromkeys((success, *sorted(other_statuses)), kind),
+        more_types=more_types,
+        problems=problems,
+        headers=headers,
+        websocket=websocket,
+        receive=receive,
+        seconds=seconds,
+        while_draining=while_draining,
+    )
+
+
+def _annotated(function: Callable[..., Any]) -> tuple[Any, Any, Any, bool]:
+    """The types of the query, of the body and of the reply, each None if there is none; and is it a WebSocket?"""
+    hints = get_type_hints(function)
+    gives = hints.pop("return", None)
+    takes = list(hints.values())
+    if len(takes) != 1 or get_origin(takes[0]) is not Call:
+        raise TypeError(f"{function.__qualname__} must take one Call[…], annotated")
+    query, body = (None if kind is type(None) else kind for kind in get_args(takes[0]))
+    answers = get_args(gives) if get_origin(gives) in (Union, UnionType) else (gives,)
+    replies = [get_args(answer)[0] for answer in answers if get_origin(answer) is Reply]
+    websocket = WebSocket in answers
+    if len(replies) + websocket != 1:
+        raise TypeError(f"{function.__qualname__} must return a Reply[…] or a WebSocket, annotated")
+    reply = replies[0] if replies else None
+    return query, body, None if reply is type(None) else reply, websocket
+
+
+def _binding(rule: str) -> Binding:
+    found: set[str] = {variable for _, variable in VARIABLE.findall(rule)}
+    if "project" in found:
+        return "project"
+    return "build" if "build" in found else "none"
 
 
 # -- the variables of paths ------------------------------------------------------------------------------------------
@@ -78,6 +191,9 @@ class _Attempt(BaseConverter):
 class _Secret(BaseConverter):
     regex = "|".join(sorted(SECRET_NAMES))
 
+
+#: A variable of a path: its converter and its name.
+VARIABLE = re.compile(r"<(\w+):(\w+)>")
 
 #: The converters, and what OpenAPI is to say of them.
 CONVERTERS: dict[str, type[BaseConverter]] = {

@@ -15,14 +15,13 @@ from urllib.parse import unquote_to_bytes
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, RequestRedirect, Rule
 
-from twistedipc.web.api import builds, logs, openapi, projects, releases, schemas, service, tokens, uploads
-from twistedipc.web.api.call import Answer, Call
-from twistedipc.web.api.queries import ListBuilds, ReadLog, Stream, StreamLog
-from twistedipc.web.api.route import CONVERTERS, Header, Route
+from twistedipc.web.api import builds, logs, openapi, projects, releases, service, tokens, uploads
+from twistedipc.web.api.call import Call, Reply
+from twistedipc.web.api.route import CONVERTERS, Header, Route, route
 from twistedipc.web.http.problems import ProblemError, not_found
 
 
-async def _openapi(call: Call[None, None]) -> Answer:
+async def _openapi(call: Call[None, None]) -> Reply[bytes]:
     """This document."""
     return openapi.reply(ROUTES, call.context.version)
 
@@ -41,272 +40,79 @@ _UPLOAD_OFFSET = Header(
 _P = "/api/v1/projects/<project:project>"
 _B = "/api/v1/builds/<build:build>"
 
+_A = "/api/v1/uploads/<attempt:attempt>"
+
 ROUTES: tuple[Route, ...] = (
-    Route(
-        method="GET",
-        rule="/healthz",
-        name="show_health",
+    route(
+        "show_health",
+        "GET /healthz",
+        service.show_health,
         needs="none",
-        responses={200: schemas.Health, 503: schemas.Health},
-        function=service.show_health,
+        other_statuses=frozenset({503}),
+        while_draining=True,
     ),
-    Route(
-        method="GET",
-        rule="/api/v1/openapi.json",
-        name="show_openapi",
-        needs="none",
-        responses={200: "application/json"},
-        function=_openapi,
-    ),
-    Route(
-        method="GET",
-        rule="/api/v1/projects",
-        name="list_projects",
-        needs="read",
-        responses={200: schemas.Projects},
-        function=projects.list_all,
-    ),
-    Route(
-        method="POST",
-        rule="/api/v1/projects",
-        name="add_project",
-        needs="admin",
-        body=schemas.NewProject,
-        responses={201: schemas.Project},
-        function=projects.add,
-    ),
-    Route(
-        method="GET",
-        rule=_P,
-        name="show_project",
-        needs="read",
-        binding="project",
-        responses={200: schemas.Project},
-        function=projects.show,
-    ),
-    Route(
-        method="PATCH",
-        rule=_P,
-        name="change_project",
-        needs="admin",
-        binding="project",
-        body=schemas.ProjectChange,
-        responses={200: schemas.Project},
-        function=projects.change,
-    ),
-    Route(
-        method="DELETE",
-        rule=_P,
-        name="remove_project",
-        needs="admin",
-        binding="project",
-        responses={204: None},
-        function=projects.remove,
-    ),
-    Route(
-        method="PUT",
-        rule=_P + "/secrets/<secret:secret>",
-        name="set_secret",
-        needs="admin",
-        binding="project",
-        body=schemas.NewSecret,
-        responses={204: None},
-        function=projects.set_secret,
-    ),
-    Route(
-        method="DELETE",
-        rule=_P + "/secrets/<secret:secret>",
-        name="remove_secret",
-        needs="admin",
-        binding="project",
-        responses={204: None},
-        function=projects.remove_secret,
-    ),
-    Route(
-        method="POST",
-        rule=_P + "/builds",
-        name="request_build",
+    route("show_openapi", "GET /api/v1/openapi.json", _openapi, needs="none"),
+    # Projects.
+    route("list_projects", "GET /api/v1/projects", projects.list_all, needs="read"),
+    route("add_project", "POST /api/v1/projects", projects.add, needs="admin", status=201),
+    route("show_project", f"GET {_P}", projects.show, needs="read"),
+    route("change_project", f"PATCH {_P}", projects.change, needs="admin"),
+    route("remove_project", f"DELETE {_P}", projects.remove, needs="admin"),
+    route("set_secret", f"PUT {_P}/secrets/<secret:secret>", projects.set_secret, needs="admin"),
+    route("remove_secret", f"DELETE {_P}/secrets/<secret:secret>", projects.remove_secret, needs="admin"),
+    # Builds.
+    route(
+        "request_build",
+        f"POST {_P}/builds",
+        builds.request,
         needs="build",
-        binding="project",
-        body=schemas.NewBuild,
+        status=201,
         body_optional=True,
         headers=(_IDEMPOTENCY_KEY,),
-        responses={201: schemas.Build},
-        function=builds.request,
     ),
-    Route(
-        method="GET",
-        rule="/api/v1/builds",
-        name="list_builds",
+    route("list_builds", "GET /api/v1/builds", builds.list_page, needs="read"),
+    route("show_build", f"GET {_B}", builds.show, needs="read"),
+    route("cancel_build", f"POST {_B}/cancel", builds.cancel, needs="build", status=202),
+    route("retry_build", f"POST {_B}/retry", builds.retry, needs="build", status=201),
+    # Logs, and what happens.
+    route(
+        "read_log",
+        f"GET {_B}/log",
+        logs.read,
         needs="read",
-        query=ListBuilds,
-        responses={200: schemas.Builds},
-        function=builds.list_page,
+        more_types=("application/x-ndjson", "text/plain"),
     ),
-    Route(
-        method="GET",
-        rule=_B,
-        name="show_build",
-        needs="read",
-        binding="build",
-        responses={200: schemas.BuildDetail},
-        function=builds.show,
-    ),
-    Route(
-        method="POST",
-        rule=_B + "/cancel",
-        name="cancel_build",
-        needs="build",
-        binding="build",
-        responses={202: schemas.BuildDetail},
-        function=builds.cancel,
-    ),
-    Route(
-        method="POST",
-        rule=_B + "/retry",
-        name="retry_build",
-        needs="build",
-        binding="build",
-        responses={201: schemas.BuildDetail},
-        function=builds.retry,
-    ),
-    Route(
-        method="GET",
-        rule=_B + "/log",
-        name="read_log",
-        needs="read",
-        binding="build",
-        query=ReadLog,
-        responses={200: schemas.LogPage},
-        function=logs.read,
-    ),
-    Route(
-        method="GET",
-        rule=_B + "/log/stream",
-        name="stream_log",
-        needs="read",
-        binding="build",
-        query=StreamLog,
-        responses={101: None},
-        problems=frozenset({426}),
-        websocket=True,
-        function=logs.stream_log,
-    ),
-    Route(
-        method="GET",
-        rule="/api/v1/stream",
-        name="stream",
-        needs="read",
-        query=Stream,
-        responses={101: None},
-        problems=frozenset({426}),
-        websocket=True,
-        function=logs.stream,
-    ),
-    Route(
-        method="GET",
-        rule=_P + "/releases",
-        name="list_releases",
-        needs="read",
-        binding="project",
-        responses={200: schemas.Releases},
-        function=releases.list_all,
-    ),
-    Route(
-        method="POST",
-        rule=_P + "/releases/<build:release>/activate",
-        name="activate_release",
-        needs="build",
-        binding="project",
-        responses={200: schemas.Release},
-        function=releases.activate,
-    ),
-    Route(
-        method="POST",
-        rule=_P + "/releases/resume",
-        name="resume_releases",
-        needs="build",
-        binding="project",
-        responses={200: schemas.Resumed},
-        function=releases.resume,
-    ),
-    Route(
-        method="GET",
-        rule="/api/v1/tokens",
-        name="list_tokens",
-        needs="admin",
-        responses={200: schemas.Tokens},
-        function=tokens.list_all,
-    ),
-    Route(
-        method="POST",
-        rule="/api/v1/tokens",
-        name="create_token",
-        needs="admin",
-        body=schemas.NewToken,
-        responses={201: schemas.CreatedToken},
-        function=tokens.create,
-    ),
-    Route(
-        method="DELETE",
-        rule="/api/v1/tokens/<build:token>",
-        name="revoke_token",
-        needs="admin",
-        responses={204: None},
-        problems=frozenset({404}),
-        function=tokens.revoke,
-    ),
-    Route(
-        method="POST",
-        rule="/api/v1/sessions",
-        name="sign_in",
+    route("stream_log", f"GET {_B}/log/stream", logs.stream_log, needs="read"),
+    route("stream", "GET /api/v1/stream", logs.stream, needs="read"),
+    # Releases.
+    route("list_releases", f"GET {_P}/releases", releases.list_all, needs="read"),
+    route("activate_release", f"POST {_P}/releases/<build:release>/activate", releases.activate, needs="build"),
+    route("resume_releases", f"POST {_P}/releases/resume", releases.resume, needs="build"),
+    # Tokens, sessions and tickets.
+    route("list_tokens", "GET /api/v1/tokens", tokens.list_all, needs="admin"),
+    route("create_token", "POST /api/v1/tokens", tokens.create, needs="admin", status=201),
+    route("revoke_token", "DELETE /api/v1/tokens/<build:token>", tokens.revoke, needs="admin"),
+    route(
+        "sign_in",
+        "POST /api/v1/sessions",
+        tokens.sign_in,
         needs="none",
-        body=schemas.SignIn,
-        responses={204: None},
         problems=frozenset({401, 403, 429}),
-        function=tokens.sign_in,
     ),
-    Route(
-        method="DELETE",
-        rule="/api/v1/sessions",
-        name="sign_out",
-        needs="read",
-        responses={204: None},
-        function=tokens.sign_out,
-    ),
-    Route(
-        method="GET",
-        rule="/api/v1/identity",
-        name="show_identity",
-        needs="read",
-        responses={200: schemas.Identity},
-        function=tokens.show_identity,
-    ),
-    Route(
-        method="POST",
-        rule="/api/v1/tickets",
-        name="issue_ticket",
-        needs="read",
-        responses={201: schemas.Ticket},
-        function=tokens.issue_ticket,
-    ),
-    Route(
-        method="HEAD",
-        rule="/api/v1/uploads/<attempt:attempt>",
-        name="show_upload",
-        needs="upload",
-        responses={204: None},
-        function=uploads.show,
-    ),
-    Route(
-        method="PUT",
-        rule="/api/v1/uploads/<attempt:attempt>",
-        name="upload",
+    route("sign_out", "DELETE /api/v1/sessions", tokens.sign_out, needs="read"),
+    route("show_identity", "GET /api/v1/identity", tokens.show_identity, needs="read"),
+    route("issue_ticket", "POST /api/v1/tickets", tokens.issue_ticket, needs="read", status=201),
+    # Uploads, by builders.
+    route("show_upload", f"HEAD {_A}", uploads.show, needs="upload", seconds=None),
+    route(
+        "upload",
+        f"PUT {_A}",
+        uploads.put,
         needs="upload",
         headers=(_UPLOAD_OFFSET,),
-        responses={204: None},
         problems=frozenset({400, 409, 413, 422}),
-        function=uploads.put,
+        receive=uploads.receive,
+        seconds=None,  # verifying an archive takes as long as it is
     ),
 )
 
@@ -349,7 +155,7 @@ def match(method: str, path: bytes) -> Match | Options:
         raise not_found()
     text = b"/".join(segments).decode("ascii")
     try:
-        route, variables = _ADAPTER.match(text, method=method)
+        found, variables = _ADAPTER.match(text, method=method)
     except MethodNotAllowed as error:
         allow = ", ".join(sorted({*(error.valid_methods or ()), "OPTIONS"}))
         if method == "OPTIONS":
@@ -359,4 +165,4 @@ def match(method: str, path: bytes) -> Match | Options:
         ) from error
     except (NotFound, RequestRedirect) as error:
         raise not_found() from error
-    return Match(route, dict(variables))
+    return Match(found, dict(variables))

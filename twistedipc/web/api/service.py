@@ -13,7 +13,7 @@ from twistedipc.web.api.schemas import Health
 LEDGER_SECONDS = 3
 
 
-async def show_health(call: Call[None, None]) -> Reply:
+async def show_health(call: Call[None, None]) -> Reply[Health]:
     """Whether the service can do its work; 503 if it can't."""
     context = call.context
     answered: Deferred[int] = context.ledger.read(tokens.count)

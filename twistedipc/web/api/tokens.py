@@ -20,14 +20,14 @@ from twistedipc.web.http.problems import not_found
 _SCOPES = ("read", "build", "admin")
 
 
-async def list_all(call: Call[None, None]) -> Reply:
+async def list_all(call: Call[None, None]) -> Reply[Tokens]:
     """All tokens that the caller may manage (a token that is bound to projects: those bound to no others)."""
     rows = await call.context.ledger.read(tokens.list_all)
     shown = [row for row in rows if row.parent is None and _within(row.projects, call.token.projects)]
     return Reply(body=Tokens(tokens=[Token(**_fields(row)) for row in shown]))
 
 
-async def create(call: Call[None, NewToken]) -> Reply:
+async def create(call: Call[None, NewToken]) -> Reply[CreatedToken]:
     """Make a token. Its secret is in this answer and nowhere else."""
     body, context = call.body, call.context
     names.line(body.name)
@@ -47,10 +47,10 @@ async def create(call: Call[None, NewToken]) -> Reply:
         return row, secret
 
     row, secret = await context.ledger.write(change, context.now())
-    return Reply(status=201, body=CreatedToken(**_fields(row), token=secret))
+    return Reply(body=CreatedToken(**_fields(row), token=secret))
 
 
-async def revoke(call: Call[None, None]) -> Reply:
+async def revoke(call: Call[None, None]) -> Reply[None]:
     """Make a token and its sessions bad for ever."""
     wanted, bound = int(call.path["token"]), call.token.projects
 
@@ -69,22 +69,22 @@ async def revoke(call: Call[None, None]) -> Reply:
     call.authentication.revoked(wanted)
     if not revoked:
         raise not_found(f"there is no token {wanted} that could be revoked")
-    return Reply(status=204)
+    return Reply(body=None)
 
 
-async def show_identity(call: Call[None, None]) -> Reply:
+async def show_identity(call: Call[None, None]) -> Reply[Identity]:
     """Who the caller is, and what they may do."""
     row = call.token
     return Reply(body=Identity(name=row.name, scopes=_scopes(row), projects=_projects(row)))
 
 
-async def issue_ticket(call: Call[None, None]) -> Reply:
+async def issue_ticket(call: Call[None, None]) -> Reply[Ticket]:
     """A ticket for one WebSocket, for browsers, which can't send a header with its handshake."""
     expires = datetime.fromtimestamp(call.context.now() / 1000, UTC) + timedelta(seconds=TICKET_SECONDS)
-    return Reply(status=201, body=Ticket(ticket=call.context.tickets.issue(call.token), expires=expires))
+    return Reply(body=Ticket(ticket=call.context.tickets.issue(call.token), expires=expires))
 
 
-async def sign_in(call: Call[None, SignIn]) -> Reply:
+async def sign_in(call: Call[None, SignIn]) -> Reply[None]:
     """Sign a browser in: the answer sets a cookie, which no script can read."""
     context, cookie = call.context, call.authentication.cookie
     if not cookie.possible(call.request):
@@ -113,10 +113,10 @@ async def sign_in(call: Call[None, SignIn]) -> Reply:
         return secret
 
     secret = await context.ledger.write(change, row, context.now())
-    return Reply(status=204, headers=cookie.set(call.request, secret, SESSION_SECONDS))
+    return Reply(body=None, headers=cookie.set(call.request, secret, SESSION_SECONDS))
 
 
-async def sign_out(call: Call[None, None]) -> Reply:
+async def sign_out(call: Call[None, None]) -> Reply[None]:
     """End the browser's session. (A token that isn't one stays as it is.)"""
 
     def change(connection: Connection, session: int, now: int) -> None:
@@ -126,7 +126,7 @@ async def sign_out(call: Call[None, None]) -> Reply:
     if call.token.parent is not None:
         await call.context.ledger.write(change, call.token.id, call.context.now())
         call.authentication.revoked(call.token.id)
-    return Reply(status=204, headers=call.authentication.cookie.clear_all(call.request, storage=True))
+    return Reply(body=None, headers=call.authentication.cookie.clear_all(call.request, storage=True))
 
 
 def _within(projects: frozenset[str] | None, bound: frozenset[str] | None) -> bool:

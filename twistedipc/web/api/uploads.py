@@ -10,6 +10,8 @@ last byte is there the archive is verified by its SHA-256, before the answer.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -143,12 +145,17 @@ class Upload:
             done.callback(None)
 
 
-async def show(call: Call[None, None]) -> Reply:
+def receive(context: WebContext, request: BoundedRequest, path: Mapping[str, Any]) -> Upload:
+    """Begin to receive the body of a request, whose head is there. Raises 400, 401, 409."""
+    return Upload.begin(context, request, path["attempt"])
+
+
+async def show(call: Call[None, None]) -> Reply[None]:
     """How many bytes have arrived (``Upload-Offset``)."""
     context = call.context
     target = target_of(context, call.request, str(call.path["attempt"]))
     have = await context.in_thread(_arrived, context.artifact_store, target)
-    return Reply(status=204, headers={"Upload-Offset": str(have)})
+    return Reply(body=None, headers={"Upload-Offset": str(have)})
 
 
 def _arrived(store: ArtifactStore, target: UploadTarget) -> int:
@@ -156,7 +163,7 @@ def _arrived(store: ArtifactStore, target: UploadTarget) -> int:
     return target.size if store.path(target.sha256).exists() else store.offset(target.attempt)
 
 
-async def put(call: Call[None, None]) -> Reply:
+async def put(call: Call[None, None]) -> Reply[None]:
     """The archive, or its part from ``Upload-Offset`` on. With the last byte it is verified by its SHA-256."""
     context, upload = call.context, call.request.sink
     assert isinstance(upload, Upload), "the sink was made when the head came"
@@ -164,7 +171,7 @@ async def put(call: Call[None, None]) -> Reply:
     try:
         await upload.written()
         if upload.offset < target.size:
-            return Reply(status=204, headers={"Upload-Offset": str(upload.offset)})
+            return Reply(body=None, headers={"Upload-Offset": str(upload.offset)})
         await context.in_thread(context.artifact_store.complete, target.attempt, target.size, target.sha256)
     except WrongOffset as error:
         raise wrong_offset(error.have) from error
@@ -177,4 +184,4 @@ async def put(call: Call[None, None]) -> Reply:
         raise unavailable("the archive can't be stored now") from error
     await context.ledger.write(artifacts.mark_complete, target.attempt, target.sha256, context.now())
     context.uploads.revoke(target.attempt)
-    return Reply(status=204, headers={"Upload-Offset": str(target.size)})
+    return Reply(body=None, headers={"Upload-Offset": str(target.size)})
