@@ -5,6 +5,7 @@ back a cost per message is seen at once, on any machine.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -30,11 +31,13 @@ def python_calls(work: Callable[[], object]) -> int:
         count += event == "call"
 
     before = sys.getprofile()
+    gc.disable()  # what another test has left behind isn't part of the work
     sys.setprofile(entered)
     try:
         work()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return count
 
 

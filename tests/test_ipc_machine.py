@@ -22,7 +22,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from tests.ipc_example import Ask, Note, Told, apiserver, builder
-from twistedipc.ipc.connections import link as protocol
+from twistedipc.ipc.connections import cork
 from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.testing import ConnectedPair
 from twistedipc.ipc.wire.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
@@ -255,9 +255,8 @@ class Connection:
         assert after in _reachable(before), (before, after)
         self.states[side] = after
         link, wire = self.protocol(side), self.pair.wire(side)
-        assert link._held_bytes <= OUTBOUND_LIMIT
-        assert sum(map(len, link._held)) == link._held_bytes
-        assert len(link._session.out) <= CORK + FRAME_LIMIT
+        assert link._cork.waiting - len(link._cork.collected) <= OUTBOUND_LIMIT
+        assert len(link._cork.collected) <= CORK + FRAME_LIMIT
         assert len(wire.buffer) <= HIGH_WATER + CORK + FRAME_LIMIT + OUTBOUND_LIMIT  # the last: handed over at the end
         assert link._session._lines.pending <= FRAME_LIMIT
         assert len(link._session._outgoing) <= MAX_CALLS
@@ -349,7 +348,7 @@ class LinkMachine(RuleBasedStateMachine):
         self.calm = 0
         self.failures: list[object] = []
         globalLogPublisher.addObserver(cast(Any, self._logged))
-        self.patch = patch.object(protocol, "_CORK", CORK)
+        self.patch = patch.object(cork, "TURN", CORK)
         self.patch.start()
 
     def _logged(self, event: LogEvent) -> None:

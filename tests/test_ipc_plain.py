@@ -10,7 +10,6 @@ import socket
 import tempfile
 import tracemalloc
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -362,7 +361,8 @@ class ProtocolTests(SynchronousTestCase):
 
     def test_what_waits_for_who_does_not_read_is_bounded(self) -> None:
         world = World()
-        self.patch(import_module("twistedipc.ipc.connections.plain"), "OUTBOUND_LIMIT", 10_000)
+        cast(Any, world.protocol)._cork._limit = 10_000
+        cast(Any, world.protocol)._outbound_limit = 10_000
         world.protocol.pause_writing()
         with self.assertRaises(NotConnected):
             for n in range(1000):

@@ -18,9 +18,11 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.ipc_example import VOCABULARY, Ask, Note, Recorder, Recorders, Told, apiserver, builder
+from twistedipc.ipc.connections.connection import LINGER
 from twistedipc.ipc.connections.eager import send_at_once
-from twistedipc.ipc.connections.link import LINGER, JSONLineProtocol
+from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import Peer
+from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.testing import ConnectedPair, connected_pair
 from twistedipc.ipc.wire.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
 from twistedipc.ipc.wire.session import SessionSettings, Side
@@ -199,7 +201,7 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(pair.reason(Side.DIALLER), "the peer said: builder-1 is linked already [refused]")
 
     def test_nothing_can_be_sent_without_a_connection(self) -> None:
-        link = JSONLineProtocol(Side.DIALLER, builder(), Recorders(), Clock(), _Nobody())
+        link = JSONLineProtocol(Side.DIALLER, builder(), Recorders(), Clock(), _Nobody(), make_nonce())
         self.assertRaises(LocalProtocolError, link.send, Note(1))
 
 
@@ -516,7 +518,7 @@ class TimeTests(SynchronousTestCase):
     def test_silence_before_authentication(self) -> None:
         clock = Clock()
         owner = _Nobody()
-        link = JSONLineProtocol(Side.LISTENER, apiserver(), Recorders(), clock, owner)
+        link = JSONLineProtocol(Side.LISTENER, apiserver(), Recorders(), clock, owner, make_nonce())
         transport = StringTransport()
         link.makeConnection(transport)
         for _ in range(9):

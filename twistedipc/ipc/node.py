@@ -35,7 +35,7 @@ from twisted.internet.protocol import ServerFactory
 from twistedipc.ipc.connections.node import NodeApplicationFactory, NodeConnection, NodePeer
 from twistedipc.ipc.places.child import Child, ChildExit
 from twistedipc.ipc.wire.errors import LinkError
-from twistedipc.ipc.wire.node_channel import MESSAGE_LIMIT, NodeChannel
+from twistedipc.ipc.wire.node_channel import MESSAGE_LIMIT
 
 _CHANNEL = "NODE_CHANNEL_FD"
 _MODE = "NODE_CHANNEL_SERIALIZATION_MODE"
@@ -172,7 +172,7 @@ class _OneChannel(ServerFactory[StreamProtocol]):
 def _adopt(
     reactor: NodeReactor, descriptor: int, application_factory: NodeApplicationFactory, who: str, message_limit: int
 ) -> NodeConnection:
-    channel = NodeConnection(reactor, application_factory, who, NodeChannel(message_limit=message_limit))
+    channel = NodeConnection(reactor, application_factory, who, message_limit)
     factory = cast(Any, _OneChannel(channel))  # the interface wants a protocol that knows its factory
     reactor.adoptStreamConnection(descriptor, socket.AF_UNIX, factory)
     return channel

@@ -31,6 +31,7 @@ from zope.interface import implementer
 
 from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import ApplicationFactory
+from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.remote import Remote, Unlinked
 from twistedipc.ipc.service import Limits, Listening, Service, side_settings
 from twistedipc.ipc.wire.interface import Interface
@@ -177,8 +178,10 @@ class ConnectedPair:
         self._split = split
         self._under_way: dict[Side, deque[tuple[float, bytes]]] = {side: deque() for side in Side}
         self._owners = {side: _Owner() for side in Side}
-        self.dialler = JSONLineProtocol(Side.DIALLER, *dialler, clock, self._owners[Side.DIALLER])
-        self.listener = JSONLineProtocol(Side.LISTENER, *listener, self._clocks[-1], self._owners[Side.LISTENER])
+        self.dialler = JSONLineProtocol(Side.DIALLER, *dialler, clock, self._owners[Side.DIALLER], make_nonce())
+        self.listener = JSONLineProtocol(
+            Side.LISTENER, *listener, self._clocks[-1], self._owners[Side.LISTENER], make_nonce()
+        )
         self._wires = {
             Side.DIALLER: MemoryTransport(self.dialler, high_water),
             Side.LISTENER: MemoryTransport(self.listener, high_water),

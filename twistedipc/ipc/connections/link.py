@@ -1,39 +1,28 @@
 """
 A session on a Twisted transport: `JSONLineProtocol`. Made by ``dial`` and ``listen``, and by ``testing``.
 
-How bytes move. A chunk read goes through the session as one block. What is sent meanwhile is collected, and written
-at the chunk's end, or as soon as it is worth a write, so that the peer has work while this side is busy; what is sent
-at any other time is written once at the end of the reactor's turn. A write goes straight to the socket where that is
-possible (`send_at_once`), and otherwise to the transport, until the transport says that it has enough: from then on
-bytes wait here, where they are counted and bounded.
+A chunk that is read goes through the session as one block, and is handed on as one list where that is possible.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from enum import Enum, auto
-from typing import Any, Protocol, cast
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
 
 import msgspec
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
-from twisted.internet.protocol import connectionDone
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.protocols.basic import LineReceiver
 from twisted.python.failure import Failure
 
-from twistedipc.ipc.connections.drains import Drains
-from twistedipc.ipc.connections.eager import send_at_once
-from twistedipc.ipc.connections.failing import Failing
+from twistedipc.ipc.connections.answering import Answering
+from twistedipc.ipc.connections.connection import Connection, Life
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.connections.polling import Polling
-from twistedipc.ipc.connections.tap import Tap
-from twistedipc.ipc.places.endpoints import is_refused_by_tls, why_lost
-from twistedipc.ipc.wire.errors import BadReply, CallFailed, Code, LocalProtocolError, NotConnected, RemoteProtocolError
+from twistedipc.ipc.places.endpoints import is_refused_by_tls
+from twistedipc.ipc.wire.errors import CallFailed, Code, NotConnected, RemoteProtocolError
 from twistedipc.ipc.wire.messages import CallReceived, CallReplied
 from twistedipc.ipc.wire.session import (
     CallDropped,
@@ -51,34 +40,13 @@ from twistedipc.ipc.wire.session import (
 #: The ends of a handshake that will come again until somebody changes something.
 _REFUSALS = frozenset({Code.VERSION, Code.UNAUTHORIZED, Code.REFUSED, Code.BAD_HANDSHAKE})
 
-#: Seconds between our last word and an abort, for a peer that doesn't read it.
-LINGER = 5.0
-
-#: How often it is logged that one side didn't understand the other: a peer that goes on for ever shall not fill the
-#: disk.
+#: How often it is logged, for each link, that one side didn't understand the other.
 _ERRORS_LOGGED = 100
 
-#: Bytes collected in one turn that are written without waiting for its end; and in one chunk.
-_CORK = 128 * 1024
-_CHUNK_CORK = 4096
+# To look a member up in its enumeration costs as much as an encoding.
+_OPEN = Life.OPEN
 
-
-class LinkTransport(Protocol):
-    """What a link needs of its transport: what Twisted's TCP, UNIX and TLS transports all have."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def loseConnection(self) -> None: ...
-
-    def abortConnection(self) -> None: ...
-
-    def registerProducer(self, producer: IPushProducer, streaming: bool) -> None: ...
-
-    def unregisterProducer(self) -> None: ...
-
-    def pauseProducing(self) -> None: ...
-
-    def resumeProducing(self) -> None: ...
+CallIn = CallReceived[msgspec.Struct]
 
 
 class LinkOwner(Protocol):
@@ -94,27 +62,20 @@ class LinkOwner(Protocol):
         """It is gone: the transport is closed."""
 
 
-class _Life(Enum):
-    """How far a connection has come to its end."""
-
-    OPEN = auto()
-    CLOSING = auto()  # the application knows; what is left to write is being written
-    LOST = auto()
-
-
-# To look a member up in its enumeration costs as much as an encoding.
-_OPEN = _Life.OPEN
-
-
-class JSONLineProtocol(LineReceiver):
+class JSONLineProtocol(Connection, LineReceiver):
     """
     One connection of a link.
 
+    The base `LineReceiver` is for what Twisted's own code and its users know a protocol of lines by; of its methods
+    none is used: to find the lines of a chunk one by one, in Python, would cost more than all the rest.
+
     :param owner: told of the connection's life; it holds connections, so that services can wait for their end
+    :param nonce: for the handshake: what no connection had before, as `make_nonce` gives it
     """
 
     _log = Logger()
     delimiter = b"\n"
+    _session: Session  # from `connectionMade` on
 
     def __init__(
         self,
@@ -123,207 +84,128 @@ class JSONLineProtocol(LineReceiver):
         application_factory: ApplicationFactory,
         clock: IReactorTime,
         owner: LinkOwner,
+        nonce: str,
     ) -> None:
-        self._side = side
+        super().__init__(clock, settings.outbound_limit)
+        self._begin = partial(Session, side, settings, nonce=nonce)
         self._settings = settings
         self._application_factory = application_factory
-        self._clock = clock
         self._seconds = clock.seconds
         self._owner = owner
-        self._session: Session | None = None
         self._application: Application | None = None
-        self._life = _Life.OPEN
-        self._reason = ""
         #: the code, once the connection is lost, if one side has refused the other before there was a link
         self.refusal: str | None = None
-        self._timer: IDelayedCall | None = None
-        # Reading.
-        self.paused = False  # an instance's own is found faster than the class's
-        self._backlog: deque[Iterator[Event]] = deque()  # what each chunk brought and hasn't been delivered
-        self._delivering = False
-        self._wire_is_paused = False
-        self._messages_received: Callable[[list[Any]], None] | None = None
-        # Writing.
-        self.writing_is_paused = False  # as the application knows it
-        self._wire_is_full = False
-        self._enough = 0  # bytes collected at which something is done about them, see `_collected`
-        self._turn_end: IDelayedCall | None = None
-        self._wrote = False  # since the last bytes came
         self._polling = Polling(clock, settings.busy_poll) if settings.busy_poll else None
-        self._held: deque[bytes] = deque()
-        self._held_bytes = 0
-        self._drains = Drains()
-        # Calls: ours, and those that the application is answering.
-        self._waiting: dict[int, Deferred[Any]] = {}
-        self._answering: dict[int, Deferred[Any]] = {}
-        self._failing = Failing(clock)
-        self._misunderstandings = 0
+        self._messages_received: Callable[[list[Any]], None] | None = None
         self._link_ended: Callable[[str], None] | None = None  # to be told once, when the session is over
+        self._waiting: dict[int, Deferred[Any]] = {}  # calls of this side's
+        self._answering: Answering[CallIn] = Answering(self._name, self._answer, self._refuse, self._is_closing)
+        self._misunderstood = _Misunderstandings(self._name)
 
     # -- the connection ----------------------------------------------------------------------------------------------
 
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        peer = self.transport.getPeer()
-        if isinstance(peer, IPv4Address | IPv6Address):
-            address = f"{peer.host}:{peer.port}"
-            if ITCPTransport.providedBy(self.transport):
-                self.transport.setTcpNoDelay(True)
-        else:
-            address = "unix"
-        self._session = Session(
-            self._side,
-            self._settings,
-            nonce=secrets.token_hex(32),
-            now=self._clock.seconds(),
-            address=address,
-        )
-        self._wire.registerProducer(Tap(self), True)
+    def _made(self, address: str) -> None:
+        self._session = session = self._begin(now=self._seconds(), address=address or "unix")
+        self._cork.collected = session.out
         refusal = self._owner.link_made(self)
         if refusal is not None:
-            self._session.close(Code.REFUSED, refusal)
+            session.close(Code.REFUSED, refusal)
         self._flush()
 
     def dataReceived(self, data: bytes) -> None:
-        session = self._session
-        if session is None or self._life is not _OPEN:
+        if self.life is not _OPEN:
             return
+        session, cork, polling = self._session, self._cork, self._polling
         now = self._seconds()
-        polling = self._polling
         if polling is not None:
             polling.arrived(now)
-            self._wrote = False
-        self._enough = _CHUNK_CORK
+        cork.begin_chunk()
         self._backlog.append(iter(session.receive(data, now)))
         if session.closed is not None:
             self._detach()
-        self._deliver()
+        self._hand_on()
         self._flush()
-        if polling is not None and self._wrote and self._life is _OPEN:
+        if polling is not None and cork.has_written and self.life is _OPEN:
             polling.begin(self._seconds())
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._reason == "":
-            if isinstance(reason.value, ConnectionDone):
-                self._reason = "the peer closed the connection"
-            else:
-                self._reason = why_lost(reason)
-                if is_refused_by_tls(reason):
-                    self.refusal = Code.UNAUTHORIZED
-        closed = self._session.closed if self._session is not None else None
+    def _why_lost(self, failure: Failure) -> str:
+        if is_refused_by_tls(failure):
+            self.refusal = Code.UNAUTHORIZED
+        return super()._why_lost(failure)
+
+    def _gone(self) -> None:
+        closed = self._session.closed
         if self._application is None and closed is not None and closed.code in _REFUSALS:
             self.refusal = closed.code
-        self._end()
-        self._life = _Life.LOST
-        for call in (self._timer, self._turn_end):
-            if call is not None and call.active():
-                call.cancel()
-        self._timer = self._turn_end = None
-        self._owner.link_lost(self, self._reason)
+        self._owner.link_lost(self, self.reason)
 
     # -- for Peer and the services -----------------------------------------------------------------------------------
 
     def send(self, message: msgspec.Struct) -> None:
         """See `Peer.send`."""
+        if self.life is not _OPEN:
+            self._check_open()
         session = self._session
-        if session is None or self._life is not _OPEN:
-            session = self._open_session()
         session.send(message)
-        if len(session.out) >= self._enough:
-            self._collected()
+        if len(session.out) >= self._cork.enough:
+            self._cork.look()
 
     def send_many(self, messages: Sequence[msgspec.Struct]) -> None:
         """See `Peer.send_many`."""
-        self._open_session().send_many(messages)
-        self._collected()
+        self._check_open()
+        self._session.send_many(messages)
+        self._cork.look()
 
     def call(self, request: msgspec.Struct, timeout: float) -> Deferred[Any]:
         """See `Peer.call`."""
-        session = self._session
         try:
-            if session is None or self._life is not _OPEN:
-                session = self._open_session()
+            if self.life is not _OPEN:
+                self._check_open()
+            session = self._session
             id_ = session.call(request, self._seconds() + timeout)
         except (NotConnected, CallFailed) as error:
             return self._failing.fail(error)
         reply: Deferred[Any] = Deferred(self._drop)
         self._waiting[id_] = reply
-        if len(session.out) >= self._enough:
-            self._collected()
+        if len(session.out) >= self._cork.enough:
+            self._cork.look()
         return reply
 
     def complain(self, code: str, message: str) -> None:
         """See `Peer.complain`."""
-        if self._session is not None:
+        if self.life is _OPEN:
             self._session.complain(code, message)
-            self._collected()
-
-    def drain(self) -> Deferred[None]:
-        """See `Peer.drain`."""
-        if self._life is not _Life.OPEN:
-            return self._failing.fail(NotConnected(self._reason))
-        if not self.writing_is_paused:
-            return succeed(None)
-        return self._drains.wait()
+            self._cork.look()
 
     def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
         """End the link. The application hears of it at the end of the turn, not from within this call."""
-        if self._session is not None and self._life is _Life.OPEN:
+        if self.life is _OPEN:
             # Even if the peer's own end has come already, in the same chunk: what lies before it isn't wanted.
             self._backlog.clear()
             self._session.close(code, reason, abrupt=abrupt)
             self._detach()
-            self._flush_at_turn_end()
+            self._cork.wait_for_turn()
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def pauseProducing(self) -> None:
-        """Stop reading; what has been read and not been delivered waits. Idempotent."""
-        if self.paused or self._session is None or self._life is not _OPEN:
-            return
-        self.paused = True
-        self._session.pause_reading()
-        if not self._wire_is_paused:
-            self._wire_is_paused = True
-            self._wire.pauseProducing()
+        """See `Connection.pauseProducing`. Silence is no sign of a dead peer from now on."""
+        if not self.paused and self.life is _OPEN:
+            self._session.pause_reading()
+        super().pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Read again. What waits is delivered first, and not from within this call. Idempotent."""
-        if not self.paused or self._session is None or self._life is not _OPEN:
-            return
-        self.paused = False
-        self._session.resume_reading(self._clock.seconds())
-        self._flush_at_turn_end()
+        """See `Connection.resumeProducing`."""
+        if self.paused and self.life is _OPEN:
+            self._session.resume_reading(self._seconds())
+        super().resumeProducing()
 
-    def _resume_wire(self) -> None:
-        """
-        Read from the transport again: not before what waits is delivered, for what it has may be the connection's end.
-        """
-        if self._wire_is_paused and not self.paused and self._life is _OPEN:
-            self._wire_is_paused = False
-            self._wire.resumeProducing()
+    def _hand_on_events(self) -> None:
+        while self._backlog and not self.paused:
+            if self._messages_received is None or not self._hand_on_at_once(self._messages_received):
+                self._hand_on_singly()
 
-    def _deliver(self) -> None:
-        """Hand events on, until there are none or the application wants no more for now."""
-        if self._delivering:
-            return
-        self._delivering = True
-        try:
-            while self._backlog and not self.paused:
-                if self._messages_received is None or not self._deliver_at_once(self._messages_received):
-                    self._deliver_singly()
-        except Exception as error:
-            if isinstance(error, NotConnected) and self._is_closing():
-                # It wanted to send on a link whose end has come with the same bytes: it will hear of that.
-                self._backlog.clear()
-            elif isinstance(error, RemoteProtocolError):
-                self.close(error.code, error.reason)
-            else:
-                self._broken("while a message was received")
-        finally:
-            self._delivering = False
-
-    def _deliver_at_once(self, messages_received: Callable[[list[Any]], None]) -> bool:
+    def _hand_on_at_once(self, messages_received: Callable[[list[Any]], None]) -> bool:
         """Hand on what a chunk brought as one list, if it is all messages."""
         events = list(self._backlog[0])
         if not self._settings.vocabulary.messages.issuperset(map(type, events)):
@@ -334,7 +216,7 @@ class JSONLineProtocol(LineReceiver):
             messages_received(events)
         return True
 
-    def _deliver_singly(self) -> None:
+    def _hand_on_singly(self) -> None:
         """Hand on what a chunk brought, until the application pauses, or closes the link and so clears the backlog."""
         backlog = self._backlog
         event: Any
@@ -355,6 +237,17 @@ class JSONLineProtocol(LineReceiver):
                 return
         backlog.popleft()
 
+    def _application_failed(self, error: Exception) -> None:
+        if isinstance(error, NotConnected) and self._is_closing():
+            # It wanted to send on a link whose end has come with the same bytes: it will hear of that.
+            self._backlog.clear()
+        elif isinstance(error, RemoteProtocolError):
+            self.close(error.code, error.reason)
+        else:
+            self._broken("while a message was received")
+
+    # -- what the session tells --------------------------------------------------------------------------------------
+
     def _ready(self, ready: Ready) -> None:
         self._application = application = self._application_factory(Peer(ready.peer, self))
         self._messages_received = getattr(application, "messages_received", None)
@@ -365,27 +258,35 @@ class JSONLineProtocol(LineReceiver):
         elif (link_ready := getattr(application, "link_ready", None)) is not None:
             link_ready()
 
+    def _call_received(self, call: CallIn) -> None:
+        assert self._application is not None
+        try:
+            answer = self._application.call_received(call.request)
+            if isinstance(answer, msgspec.Struct) or not isinstance(answer, Awaitable):
+                # Known at once, as most are: what it takes to wait for it costs more than all the rest.
+                session = self._session
+                session.answer(call.id, answer)
+                if len(session.out) >= self._cork.enough:
+                    self._look()
+                return
+        except Exception:
+            self._answering.failed(Failure(), call)
+            return
+        self._answering.wait(call.id, call, answer)
+
     def _call_ended(self, ended: CallEnded) -> None:
         reply = self._waiting.pop(ended.id, None)
         if reply is not None:
             reply.errback(ended.error)
 
     def _call_dropped(self, dropped: CallDropped) -> None:
-        answering = self._answering.get(dropped.id)
-        if answering is not None:
-            answering.cancel()
+        self._answering.cancel(dropped.id)
 
     def _error_received(self, error: ErrorReceived) -> None:
-        self._misunderstood("{peer} didn't understand: {message!r} [{code!r}]", error.message, error.code)
+        self._misunderstood.add("{peer} didn't understand: {message!r} [{code!r}]", error.message, error.code)
 
     def _message_refused(self, refused: MessageRefused) -> None:
-        self._misunderstood("a message of {peer} was refused: {message!r}", refused.message)
-
-    def _misunderstood(self, what: str, message: str, code: str = "") -> None:
-        self._misunderstandings += 1
-        if self._misunderstandings <= _ERRORS_LOGGED:
-            last = "; no more of this is logged" if self._misunderstandings == _ERRORS_LOGGED else ""
-            self._log.warn(what + "{last}", peer=self._name(), message=message, code=code, last=last)
+        self._misunderstood.add("a message of {peer} was refused: {message!r}", refused.message)
 
     def _session_closed(self, closed: Closed) -> None:
         # The session is closing, which `_flush` acts on: after all that came before has been delivered, unless the
@@ -395,211 +296,76 @@ class JSONLineProtocol(LineReceiver):
     # -- calls -------------------------------------------------------------------------------------------------------
 
     def _drop(self, reply: Deferred[Any]) -> None:
-        """A call of ours was cancelled. To look for it is cheaper than to remember with each call which one it is."""
+        """A call of this side's was cancelled. To look for it costs less than to remember it with each call."""
         id_ = next((id_ for id_, each in self._waiting.items() if each is reply), None)
-        if id_ is not None and self._session is not None:
+        if id_ is not None:
             del self._waiting[id_]
             self._session.drop(id_)
-            self._collected()
+            self._look()
 
-    def _answer(self, call: CallReceived[msgspec.Struct]) -> None:
-        assert self._application is not None
-        try:
-            answer = self._application.call_received(call.request)
-            if isinstance(answer, msgspec.Struct) or not isinstance(answer, Awaitable):
-                # Known at once, as most are: what it takes to wait for it costs more than all the rest.
-                session = self._session
-                assert session is not None
-                session.answer(call.id, answer)
-                if len(session.out) >= self._enough:
-                    self._collected()
-                return
-        except Exception:
-            self._not_answered(Failure(), call)
-            return
+    def _answer(self, call: CallIn, reply: msgspec.Struct) -> None:
+        self._session.answer(call.id, reply)
+        self._look()
 
-        async def reply() -> msgspec.Struct:
-            return await answer
+    def _refuse(self, call: CallIn, code: str, message: str, data: Any) -> None:
+        self._session.refuse(call.id, code, message, data)
+        self._look()
 
-        answering = Deferred.fromCoroutine(reply())
-        self._answering[call.id] = answering
-        answering.addCallback(self._answered, call.id)
-        answering.addErrback(self._not_answered, call)
-        answering.addBoth(self._forget_answering, call.id)
-
-    def _answered(self, reply: msgspec.Struct, id_: int) -> None:
-        assert self._session is not None
-        self._session.answer(id_, reply)
-        self._collected()
-
-    def _forget_answering(self, _: object, id_: int) -> None:
-        del self._answering[id_]
-
-    def _not_answered(self, failure: Failure, call: CallReceived[msgspec.Struct]) -> None:
-        assert self._session is not None
-        error = failure.value
-        data = None
-        if isinstance(error, CallFailed):
-            code, message, data = error.code, error.message, error.data
-        elif isinstance(error, BadReply):
-            self._log.failure("{peer}: a reply can't be sent", failure, peer=self._name())
-            code, message = error.code, error.message
-        elif isinstance(error, CancelledError) or self._is_closing():
-            code, message = Code.CLOSED, "the call was cancelled"
-        else:
-            request = type(call.request).__qualname__
-            self._log.failure("{peer}: {request} wasn't answered", failure, peer=self._name(), request=request)
-            code, message = Code.INTERNAL, "an error inside; see the log there"
-        try:
-            self._session.refuse(call.id, code, message, data)
-        except LocalProtocolError:
-            self._log.failure("{peer}: an error's data was left out", peer=self._name())
-            self._session.refuse(call.id, code, message)
-        self._collected()
+    def _look(self) -> None:
+        """Something may have been collected, if the link hasn't ended."""
+        if self.life is _OPEN:
+            self._cork.look()
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
-    def pause_writing(self) -> None:
-        """The transport has enough. It may say so several times."""
-        self._wire_is_full = True
-        if self.writing_is_paused:
-            return
-        self.writing_is_paused = True
-        if self._application is not None and self._life is _OPEN:
+    def _writing_paused(self) -> None:
+        if self._application is not None and self.life is _OPEN:
             self._tell(self._application.writing_paused, "writing_paused")
 
-    def resume_writing(self) -> None:
-        """The transport has room."""
-        self._wire_is_full = False
-        self._write_held()
-        if self._wire_is_full or not self.writing_is_paused:
-            return
-        self.writing_is_paused = False
-        if self._application is not None and self._life is _OPEN:
+    def _writing_resumed(self) -> None:
+        if self._application is not None and self.life is _OPEN:
             self._tell(self._application.writing_resumed, "writing_resumed")
-            self._flush_at_turn_end()
-        self._drains.release()
-
-    def _collected(self) -> None:
-        """
-        Something may be there to be sent: write it if it is enough for that. Until then the end of the chunk, or of
-        the turn, is waited for; where none is coming, as ``_enough`` tells by 0, it is made to come.
-        """
-        session = self._session
-        if session is None or self._life is not _OPEN:
-            return
-        if self._enough == 0:
-            self._flush_at_turn_end()
-        if len(session.out) >= self._enough:
-            self._write(session.data_to_send())
-
-    def _flush_at_turn_end(self) -> None:
-        if self._turn_end is None and self._life is _OPEN:
-            self._turn_end = self._clock.callLater(0, self._at_turn_end)
-            self._enough = self._enough or _CORK
-
-    def _at_turn_end(self) -> None:
-        self._turn_end = None
-        self._enough = _CHUNK_CORK
-        self._deliver()
-        self._flush()
-        self._resume_wire()
+            self._cork.wait_for_turn()
 
     def _flush(self) -> None:
         """A chunk or a turn ends: write what was collected, and act on the session's end if it has come."""
-        self._enough = 0 if self._turn_end is None else _CORK
+        self._cork.end_chunk()
+        if self.life is not _OPEN:
+            return
         session = self._session
-        if session is None or self._life is not _OPEN:
-            return
-        data = session.data_to_send()
-        if data:
-            self._write(data)
-        if session.closed is not None:
-            self._close_transport(session.closed)
+        if session.closed is None:
+            self._timer.set(session.next_deadline())
         else:
-            self._set_timer(session)
+            self.reason = str(session.closed)
+            self._end()
+            self._close_transport(abrupt=session.closed.abrupt)
 
-    def _write(self, data: bytes) -> None:
-        self._wrote = True
-        if not self._held and not self._wire_is_full:
-            sent = send_at_once(self.transport, data)
-            if sent < len(data):
-                self._wire.write(data[sent:] if sent else data)
-            return
-        self._held.append(data)
-        self._held_bytes += len(data)
+    def _overflowed(self) -> None:
         limit = self._settings.outbound_limit
-        if self._held_bytes > limit:
-            self._held.clear()
-            self._held_bytes = 0
-            self.close(Code.OVERFLOW, f"more than {limit} bytes wait for the peer to read them", abrupt=True)
-
-    def _write_held(self) -> None:
-        while self._held and not self._wire_is_full:
-            data = self._held.popleft()
-            self._held_bytes -= len(data)
-            self._wire.write(data)
+        self.close(Code.OVERFLOW, f"more than {limit} bytes wait for the peer to read them", abrupt=True)
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _detach(self) -> None:
         """
-        Nothing can be said any more. The application hears of that before anything fails for it: or who hears of a
-        failure, and tries again, would be referred to this link still.
+        Nothing can be said any more. The application hears of that before anything fails for it: a caller that hears
+        of a failure, and tries again, would be referred to this link still.
         """
         told, self._link_ended = self._link_ended, None
-        if told is None:
-            return
-        closed = self._session.closed if self._session is not None else None
-        try:
-            told(self._reason or str(closed))
-        except Exception:
-            self._log.failure("{peer}: link_ended failed", peer=self._name())
+        if told is not None:
+            self._guard(told, "link_ended", self._name(), self.reason or str(self._session.closed))
 
-    def _close_transport(self, closed: Closed) -> None:
-        self._reason = str(closed)
-        self._end()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        if closed.abrupt:
-            self._wire.abortConnection()
-            return
-        # Everything goes to the transport, which closes once it is written; a producer would keep it from that.
-        self._wire.unregisterProducer()
-        self._wire_is_full = False
-        self._write_held()
-        if self._wire_is_paused:
-            # What the peer still sends must be read: unread bytes would make the kernel reset the connection, and
-            # the peer would never see the reason.
-            self.paused = self._wire_is_paused = False
-            self._wire.resumeProducing()
-        self._timer = self._clock.callLater(LINGER, self._wire.abortConnection)
-        self._wire.loseConnection()
-
-    def _end(self) -> None:
-        """The application's part is over. Once."""
-        if self._life is not _OPEN:
-            return
-        self._life = _Life.CLOSING
-        self._backlog.clear()
+    def _tell_the_end(self) -> None:
         if self._polling is not None:
             self._polling.end()
-        if self._session is not None:
-            # Nothing more is said; whoever still answers a call, answers nobody.
-            self._session.close(Code.CLOSED, self._reason)
-        self._detach()
+        self._session.close(Code.CLOSED, self.reason)  # what is still being answered is answered to nobody
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
-            if not each.called:  # whoever hears of the end of one may cancel another
-                each.errback(NotConnected(self._reason))
-        self._drains.fail(NotConnected(self._reason))
-        for answering in list(self._answering.values()):
-            answering.cancel()
+            if not each.called:  # a caller that hears of the end of one may cancel another
+                each.errback(NotConnected(self.reason))
+        self._answering.end()
         if self._application is not None:
-            try:
-                self._application.connection_lost(self._reason)
-            except Exception:
-                self._log.failure("{peer}: connection_lost failed", peer=self._name())
+            self._guard(self._application.connection_lost, "connection_lost", self._name(), self.reason)
 
     def _broken(self, when: str) -> None:
         """The application raised: its view of the link can't be trusted any longer."""
@@ -614,22 +380,10 @@ class JSONLineProtocol(LineReceiver):
 
     # -- time --------------------------------------------------------------------------------------------------------
 
-    def _set_timer(self, session: Session) -> None:
-        """Be called when the session wants it. A timer that is too early is left: it will look again."""
-        due = session.next_deadline()
-        if self._timer is not None and self._timer.active():
-            if due is None or self._timer.getTime() <= due:
-                return
-            self._timer.cancel()
-        if due is not None:
-            self._timer = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._tick)
-
-    def _tick(self) -> None:
-        if self._session is None:
-            return
-        self._enough = _CHUNK_CORK
+    def _time_came(self) -> None:
+        self._cork.begin_chunk()
         later: list[Event] = []
-        events = self._session.tick(self._clock.seconds())
+        events = self._session.tick(self._seconds())
         if self._is_closing():
             self._detach()
         for event in events:
@@ -638,35 +392,44 @@ class JSONLineProtocol(LineReceiver):
             else:
                 later.append(event)
         self._backlog.append(iter(later))
-        self._deliver()
+        self._hand_on()
         self._flush()
 
     # -- small things ------------------------------------------------------------------------------------------------
 
-    @property
-    def _wire(self) -> LinkTransport:
-        return cast(LinkTransport, self.transport)
-
     def _is_closing(self) -> bool:
-        return self._session is None or self._session.closed is not None
-
-    def _open_session(self) -> Session:
-        if self._session is None:
-            raise LocalProtocolError("there is no connection yet")
-        if self._life is not _OPEN:
-            raise NotConnected(self._reason)
-        return self._session
+        return self._session.closed is not None
 
     def _name(self) -> str:
-        peer = self._session.peer if self._session is not None else None
+        peer = self._session.peer
         return peer.name if peer is not None else "a peer"
+
+
+class _Misunderstandings:
+    """
+    Logs that one side of a link didn't understand the other: `_ERRORS_LOGGED` times, as a peer that goes on for ever
+    must not fill the disk.
+    """
+
+    _log = Logger(JSONLineProtocol.__module__)
+
+    def __init__(self, peer: Callable[[], str]) -> None:
+        self._peer = peer
+        self._count = 0
+
+    def add(self, what: str, message: str, code: str = "") -> None:
+        """One more."""
+        self._count += 1
+        if self._count <= _ERRORS_LOGGED:
+            last = "; no more of this is logged" if self._count == _ERRORS_LOGGED else ""
+            self._log.warn(what + "{last}", peer=self._peer(), message=message, code=code, last=last)
 
 
 #: What is done about each event of the session; all others are the application's messages. By the exact type, which
 #: costs less than `isinstance`.
 _HAPPENED: dict[type, Callable[[JSONLineProtocol, Any], None]] = {
     Ready: JSONLineProtocol._ready,
-    CallReceived: JSONLineProtocol._answer,
+    CallReceived: JSONLineProtocol._call_received,
     CallDropped: JSONLineProtocol._call_dropped,
     CallEnded: JSONLineProtocol._call_ended,
     ErrorReceived: JSONLineProtocol._error_received,

@@ -8,30 +8,22 @@ face's; ``wire/node_channel.py`` has the format.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IDelayedCall, IFileDescriptorReceiver, IReactorTime, ITransport
-from twisted.internet.protocol import Protocol as StreamProtocol
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IFileDescriptorReceiver, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twistedipc.ipc.connections.drains import Drains
-from twistedipc.ipc.connections.eager import send_at_once
-from twistedipc.ipc.connections.link import LinkTransport
-from twistedipc.ipc.connections.tap import Tap
-from twistedipc.ipc.wire.errors import LocalProtocolError, NotConnected
+from twistedipc.ipc.connections.connection import Connection, Life
+from twistedipc.ipc.wire.errors import LocalProtocolError
 from twistedipc.ipc.wire.node_channel import BadLine, NodeChannel, Overlong, Received
 
 #: Bytes that may wait for a peer that doesn't read, before `NodePeer.send` refuses more.
 OUTBOUND_LIMIT = 64 << 20
-
-#: Seconds to write what is left when the channel is closed, to a peer that doesn't read it.
-LINGER = 5.0
 
 
 class NodeApplication(Protocol):
@@ -56,17 +48,17 @@ class NodePeer:
     @property
     def connected(self) -> bool:
         """Whether messages can be sent."""
-        return self._channel.open
+        return self._channel.life is Life.OPEN
 
     @property
     def paused(self) -> bool:
         """Whether the peer doesn't keep up: `drain` waits until it does."""
-        return self._channel.full
+        return self._channel.writing_is_paused
 
     def send(self, message: Any) -> None:
         """
         Send a message: what `json.dumps` takes, and msgspec's structs and dataclasses. It leaves at the end of this
-        turn of the reactor, with all others.
+        turn of the reactor at the latest, with all others.
 
         :raises NotConnected: the channel is closed
         :raises LocalProtocolError: it can't be JSON, is too long, is an object that Node keeps for itself (its ``cmd``
@@ -80,11 +72,11 @@ class NodePeer:
 
     def pause_reading(self) -> None:
         """Receive nothing more for now: in time, the peer's `process.send` returns false."""
-        self._channel.pause_reading()
+        self._channel.pauseProducing()
 
     def resume_reading(self) -> None:
         """Receive again."""
-        self._channel.resume_reading()
+        self._channel.resumeProducing()
 
     def disconnect(self) -> Deferred[None]:
         """
@@ -98,38 +90,31 @@ NodeApplicationFactory = Callable[[NodePeer], NodeApplication]
 
 
 @implementer(IFileDescriptorReceiver)
-class NodeConnection(StreamProtocol):
-    """A `NodeChannel` on a transport."""
+class NodeConnection(Connection):
+    """
+    A `NodeChannel` on a transport.
+
+    :param who: the other end, for people
+    :param message_limit: bytes of a message, either way
+    """
 
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, application_factory: NodeApplicationFactory, who: str, channel: NodeChannel
+        self, clock: IReactorTime, application_factory: NodeApplicationFactory, who: str, message_limit: int
     ) -> None:
+        # Beyond what `send` lets wait there can be one message, and acknowledgements of what Node sends along.
+        super().__init__(clock, OUTBOUND_LIMIT + 2 * message_limit)
         self.peer = NodePeer(self)
-        self.open = False
-        self.full = False  # the transport takes no more for now
-        self.is_over = False
-        self._clock = clock
         self._application_factory = application_factory
         self._application: NodeApplication | None = None
         self._who = who
-        self._channel = channel
-        self._reason = f"{who} has closed the channel"
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._turn_end: IDelayedCall | None = None
-        self._linger: IDelayedCall | None = None
-        self._events: deque[Received | BadLine | Overlong] = deque()
-        self._reading = True
-        self._drains = Drains()
+        self._channel = NodeChannel(message_limit=message_limit)
         self._closing: list[Deferred[None]] = []
 
     # -- the transport's
 
-    def connectionMade(self) -> None:
-        self.open = True
-        self._wire.registerProducer(Tap(self), True)
+    def _made(self, address: str) -> None:
         self._application = self._application_factory(self.peer)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
@@ -138,27 +123,23 @@ class NodeConnection(StreamProtocol):
         self._channel.handle_received()
 
     def dataReceived(self, data: bytes) -> None:
-        self._events.extend(self._channel.receive(data))
+        self._cork.begin_chunk()
+        self._backlog.append(iter(self._channel.receive(data)))
         answers = self._channel.answers()
-        if answers and self.open:
-            self._queue(answers)
-        self._deliver()
+        if answers and self.life is Life.OPEN:
+            self._cork.add(answers)
+        self._hand_on()
+        self._flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.open = False
-        self._reading = True
-        self._deliver()  # what has arrived was sent before the end
-        self.is_over = True
-        for call in (self._turn_end, self._linger):
-            if call is not None and call.active():
-                call.cancel()
-        self._out.clear()
-        self._drains.fail(NotConnected(self._reason))
-        if self._application is not None:
-            try:
-                self._application.channel_closed(self._reason)
-            except Exception:
-                self._log.failure("{who}: channel_closed failed", who=self._who)
+        if self.life is Life.OPEN:
+            self.reason = f"{self._who} has closed the channel"
+            self.life = Life.LEAVING
+        self.paused = False
+        self._hand_on()  # what has arrived was sent before the end
+        super().connectionLost(reason)
+
+    def _gone(self) -> None:
         closing, self._closing = self._closing, []
         for each in closing:
             each.callback(None)
@@ -167,108 +148,58 @@ class NodeConnection(StreamProtocol):
 
     @property
     def reading_is_paused(self) -> bool:
-        return not self._reading
+        """Whether what has come isn't wanted for now."""
+        return self.paused
 
-    def pause_reading(self) -> None:
-        if self.open and self._reading:
-            self._reading = False
-            self._wire.pauseProducing()
+    def _may_hand_on(self) -> bool:
+        return not self.paused and self.life is not Life.LOST
 
-    def resume_reading(self) -> None:
-        if self.open and not self._reading:
-            self._reading = True
-            self._wire.resumeProducing()
-            self._at_turn_end()
+    def _take(self, event: Received | BadLine | Overlong) -> None:
+        match event:
+            case Received(message=message, handle_refused=refused):
+                if refused:
+                    self._log.warn("{who} sent a socket or a server along, which was refused", who=self._who)
+                assert self._application is not None
+                self._application.message_received(message)
+            case BadLine(reason=reason):
+                self._log.warn("{who} sent a line that is no message: {reason}", who=self._who, reason=reason)
+            case Overlong(reason=reason):
+                self.abort(reason)
 
-    def _deliver(self) -> None:
-        while self._events and self._reading and not self.is_over:
-            match self._events.popleft():
-                case Received(message=message, handle_refused=refused):
-                    if refused:
-                        self._log.warn("{who} sent a socket or a server along, which was refused", who=self._who)
-                    self._tell(message)
-                case BadLine(reason=reason):
-                    self._log.warn("{who} sent a line that is no message: {reason}", who=self._who, reason=reason)
-                case Overlong(reason=reason):
-                    self.abort(reason)
-
-    def _tell(self, message: Any) -> None:
-        assert self._application is not None
-        try:
-            self._application.message_received(message)
-        except Exception:
-            self._log.failure("{who}: the application failed while a message was received", who=self._who)
-            self._events.clear()
-            self.abort("an error inside")
+    def _application_failed(self, error: Exception) -> None:
+        self._log.failure("{who}: the application failed while a message was received", who=self._who)
+        self._backlog.clear()
+        self.abort("an error inside")
 
     # -- writing
 
     def send(self, message: Any) -> None:
-        if not self.open:
-            raise NotConnected(self._reason)
-        if self._out_bytes > OUTBOUND_LIMIT:
-            raise LocalProtocolError(f"{self._out_bytes} bytes wait for {self._who} to read them: mind `paused`")
-        self._queue(self._channel.encode(message))
+        """See `NodePeer.send`."""
+        self._check_open()
+        if self._cork.waiting > OUTBOUND_LIMIT:
+            raise LocalProtocolError(f"{self._cork.waiting} bytes wait for {self._who} to read them: mind `paused`")
+        self._cork.add(self._channel.encode(message))
 
-    def drain(self) -> Deferred[None]:
-        if not self.open:
-            return fail(NotConnected(self._reason))
-        if not self.full:
-            return succeed(None)
-        return self._drains.wait()
-
-    def pause_writing(self) -> None:
-        self.full = True
-
-    def resume_writing(self) -> None:
-        self.full = False
-        self._write()
-        if not self.full:
-            self._drains.release()
-
-    def _queue(self, line: bytes) -> None:
-        self._out.append(line)
-        self._out_bytes += len(line)
-        self._at_turn_end()
-
-    def _at_turn_end(self) -> None:
-        if self._turn_end is None:
-            self._turn_end = self._clock.callLater(0, self._end_turn)
-
-    def _end_turn(self) -> None:
-        self._turn_end = None
-        self._deliver()
-        self._write()
-
-    def _write(self) -> None:
-        if self._out and not self.full:
-            data = b"".join(self._out)
-            self._out.clear()
-            self._out_bytes = 0
-            sent = send_at_once(self.transport, data)
-            if sent < len(data):
-                self._wire.write(data[sent:] if sent else data)
+    def _overflowed(self) -> None:
+        self.abort("more waits than the other end reads")
 
     # -- the end
 
     def disconnect(self) -> Deferred[None]:
-        if self.open:
-            self.open = False
-            self._reason = "the channel was closed here"
-            self._wire.unregisterProducer()  # it would keep the transport from closing
-            self.full = False
-            self._write()
-            self._wire.loseConnection()
-            self._linger = self._clock.callLater(LINGER, self._wire.abortConnection)
+        """See `NodePeer.disconnect`."""
+        if self.life is Life.OPEN:
+            self.life = Life.LEAVING
+            self.reason = "the channel was closed here"
+            self._close_transport()
         return self.closed()
 
     def abort(self, reason: str) -> None:
-        """Close it at once, whatever waits."""
-        if not self.is_over and self._wire is not None:
-            if self.open:
-                self._reason = reason
-            self.open = False
-            self._wire.abortConnection()
+        """Close the channel at once, whatever waits."""
+        if self.life in (Life.OPEN, Life.LEAVING):
+            if self.life is Life.OPEN:
+                self.reason = reason
+            self.life = Life.LEAVING
+            self._close_transport(abrupt=True)
 
     def closed(self) -> Deferred[None]:
         """Fires when nothing comes any more."""
@@ -279,5 +210,13 @@ class NodeConnection(StreamProtocol):
         return closing
 
     @property
-    def _wire(self) -> LinkTransport:
-        return cast(LinkTransport, cast(ITransport, self.transport))
+    def is_over(self) -> bool:
+        """Whether nothing comes any more."""
+        return self.life is Life.LOST
+
+    def _detach(self) -> None:
+        """An application of a channel is told of one end only."""
+
+    def _tell_the_end(self) -> None:
+        if self._application is not None:
+            self._guard(self._application.channel_closed, "channel_closed", self._who, self.reason)

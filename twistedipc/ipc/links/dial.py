@@ -32,6 +32,7 @@ from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import ApplicationFactory
 from twistedipc.ipc.places.credentials import refuse_strangers
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, client_endpoint, parse_dialled
+from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.wire.errors import BadEndpoint, Code
 from twistedipc.ipc.wire.session import SessionSettings, Side
 
@@ -159,7 +160,9 @@ class _LinkFactory(ReconnectingClientFactory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
         if self._link is not None or not self.continueTrying:
             return None  # an attempt that was given up has reached somebody after all
-        self._link = JSONLineProtocol(Side.DIALLER, self._settings, self._application_factory, self._reactor, self)
+        self._link = JSONLineProtocol(
+            Side.DIALLER, self._settings, self._application_factory, self._reactor, self, make_nonce()
+        )
         return self._link
 
     def start(self) -> None:

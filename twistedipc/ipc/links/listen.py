@@ -29,6 +29,7 @@ from twistedipc.ipc.connections.peer import ApplicationFactory
 from twistedipc.ipc.places.credentials import refuse_strangers
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, parse_listened, server_endpoint
 from twistedipc.ipc.places.inherited import InheritedPlace
+from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.wire.errors import BadEndpoint, Code
 from twistedipc.ipc.wire.session import SessionSettings, Side
 
@@ -51,6 +52,7 @@ def listen_for_links(
     unauthenticated: int = UNAUTHENTICATED,
     connections: int = CONNECTIONS,
     over: Callable[[str], None] | None = None,
+    nonce: Callable[[], str] = make_nonce,
 ) -> ListenService:
     """
     A service that accepts links at ``endpoint``.
@@ -60,10 +62,11 @@ def listen_for_links(
     :param unauthenticated: how many connections may not have authenticated yet
     :param connections: how many connections there may be
     :param over: where there is one connection and no other will come (``fd:``, ``stdio:``): told why it has ended
+    :param nonce: gives the nonce of a connection's handshake: one that no connection had before
     :raises BadEndpoint: the endpoint can't be listened at
     """
     place = place_of(reactor, endpoint, has_key=settings.key is not None, tls=tls, uids=uids)
-    factory = _LinkFactory(reactor, settings, application_factory, unauthenticated, connections, place.check)
+    factory = _LinkFactory(reactor, settings, application_factory, unauthenticated, connections, place.check, nonce)
     factory.over = over if place.is_single else None
     return ListenService(place, factory)
 
@@ -240,8 +243,10 @@ class _LinkFactory(Connections):
         unauthenticated: int,
         connections: int,
         check: Callable[[Accepted], str | None],
+        nonce: Callable[[], str],
     ) -> None:
         super().__init__(connections, check)
+        self._nonce = nonce
         self._clock = clock
         self._settings = settings
         self._application_factory = application_factory
@@ -250,7 +255,9 @@ class _LinkFactory(Connections):
         self._unauthenticated: dict[JSONLineProtocol, None] = {}
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
-        return JSONLineProtocol(Side.LISTENER, self._settings, self._application_factory, self._clock, self)
+        return JSONLineProtocol(
+            Side.LISTENER, self._settings, self._application_factory, self._clock, self, self._nonce()
+        )
 
     # -- as the connections' owner
 

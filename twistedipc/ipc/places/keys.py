@@ -22,6 +22,11 @@ def make_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
 
+def make_nonce() -> str:
+    """A new nonce for a handshake: 32 random bytes, in hexadecimal."""
+    return secrets.token_hex(KEY_BYTES)
+
+
 def write_key(path: str | Path) -> bytes:
     """
     Make a new key and write it, in hexadecimal, to a new file with mode 0600.
