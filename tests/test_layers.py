@@ -50,6 +50,9 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
 }
 
+#: part -> the modules of it by which other parts, but for the composition roots, may reach it
+DOORS: dict[str, set[str]] = {"server": {"twistedipc.server.boundaries"}}
+
 #: Pure, or without Twisted by design: one process per attempt has no reactor.
 WITHOUT_TWISTED = [
     "builds",
@@ -112,6 +115,18 @@ def test_imports_point_down(part: str) -> None:
         for path in modules(PACKAGE / part)
         for line, name in imports(path)
         if (other := part_of(name)) is not None and other != part and other not in ALLOWED[part]
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("part", DOORS)
+def test_a_part_is_reached_by_its_door(part: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in modules(PACKAGE)
+        if path.relative_to(PACKAGE).parts[0] not in (part, "taps")
+        for line, name in imports(path)
+        if part_of(name) == part and name.rpartition(".")[0] not in DOORS[part]
     ]
     assert wrong == []
 
@@ -187,10 +202,12 @@ PURE_MODULES = {
     "ipaddress",
     "msgspec",
     "re",
+    "struct",
     "tomllib",
     "types",
     "typing",
     "urllib.parse",
+    "zlib",
 }
 IMPURE_BUILTINS = {"open", "print", "input", "exec", "eval", "compile", "__import__", "breakpoint"}
 

@@ -20,6 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.frames import read
 from tests.instant import InstantLedger
+from twistedipc.builds import gist
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Result
 from twistedipc.builds.logs import (
@@ -42,7 +43,7 @@ from twistedipc.ipc.wire.session import FRAME_LIMIT
 from twistedipc.publish.archive import create
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server import releasing
-from twistedipc.server.boundaries import AnnotationCounts, GistChange, GistRound, ProgressShown, StateChange
+from twistedipc.server.boundaries import GistChange, GistRound, StateChange
 from twistedipc.server.builders import MAX_WORKFLOWS, RETRY_INTERVAL, VOCABULARY, Builders, Collaborators
 from twistedipc.server.dispatch import OFFER_EXPIRES, QueueDispatch
 from twistedipc.server.fanout.commits import COMMIT_INTERVAL
@@ -286,15 +287,15 @@ class BuilderLinks(LinkCase):
             build=1,
             attempt=1,
             project="hello",
-            progress=ProgressShown(0.5, "half"),
-            annotations=AnnotationCounts(1, 0, 0),
+            progress=gist.Progress(0.5, "half"),
+            annotations=gist.Annotations(1, 0, 0),
         )
         self.assertEqual([half], told[1:])
         self.ledger.unheard = 1
         builder.log(offer, batches[1])
         self.apiserver.clock.advance(2 * ROUND_INTERVAL)
         self.assertEqual(["log_order"], builder.closed)
-        self.assertEqual([ProgressShown(1.0, "")], [each.progress for each in told[2:]])
+        self.assertEqual([gist.Progress(1.0, "")], [each.progress for each in told[2:]])
         again = Builder(self.apiserver)
         again.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=4))
         again.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(*batches)))

@@ -7,7 +7,8 @@ import random
 
 import pytest
 
-from twistedipc.server.fanout.shared import LEAST_FILED, LEAST_SOCKETS, MOST_FILES, NO_FILE, SharedBytes
+from twistedipc.server.boundaries import NO_FILE
+from twistedipc.server.fanout.shared import LEAST_FILED, LEAST_SOCKETS, MOST_FILES, SharedBytes
 
 DATA = random.Random(1).randbytes(3 * LEAST_FILED)
 

@@ -23,8 +23,8 @@ from websockets.uri import parse_uri
 
 from tests.frames import read
 from tests.web_world import World, connect, eventually, forget_timers, reactor
+from twistedipc.builds.frames import LEAST_DEFLATED, deflated_frame
 from twistedipc.builds.logs import Gap, Lines
-from twistedipc.server.fanout.frames import LEAST_DEFLATED, deflated_frame
 from twistedipc.server.fanout.logs import LiveLog
 from twistedipc.server.gists import Gists
 from twistedipc.server.states import Feed

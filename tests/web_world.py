@@ -26,16 +26,16 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import IResource, Resource
 
+from twistedipc.builds.frames import deflated_frame, text_frame
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.boundaries import LogEntry, StateChange, Waiting
 from twistedipc.server.dispatch import cancel
-from twistedipc.server.fanout.frames import deflated_frame, text_frame
 from twistedipc.server.fanout.logs import Run, run_of
-from twistedipc.server.releasing import NoSuchRelease
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage import releases, tokens
 from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.errors import NoSuchRelease
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
 from twistedipc.storage.secrets import SecretBox

@@ -5,6 +5,7 @@ The domain, pure: what a build is, said once for every process. The modules, fro
     states      the states of attempts and releases, and which transitions exist
     logs        records, batches, digests
     gist        what a log says of its build in a few words
+    frames      messages as WebSocket frames, for server and web
     attempt     what is to be done in an attempt, what was found, how it ended
     permits     whether an attempt may publish a package
     messages    what builder and apiserver say to one another

@@ -11,13 +11,29 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from twistedipc.builds.logs import Annotation, Event, Progress, StepEnded, StepStarted, Summary
+from twistedipc.builds import logs
+from twistedipc.builds.logs import Annotation, Event, StepEnded, StepStarted, Summary
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far the step is that runs, by the build's own word."""
+
+    value: float  # 0 to 1
+    label: str  # what it is at, a stranger's text; may be empty
+
+
+class Annotations(msgspec.Struct, frozen=True):
+    """How many remarks on the sources the build has made. They are in its log."""
+
+    errors: int
+    warnings: int
+    notices: int
 
 
 class Gist(msgspec.Struct, kw_only=True):
     """What some consecutive records say. UNSET: nothing, what was said before them holds."""
 
-    progress: Progress | UnsetType | None = UNSET  # None: no more, its step is over
+    progress: logs.Progress | UnsetType | None = UNSET  # None: no more, its step is over
     summary: str | UnsetType = UNSET  # Markdown
     errors: int = 0  # annotations of this level
     warnings: int = 0
@@ -26,7 +42,7 @@ class Gist(msgspec.Struct, kw_only=True):
     def add(self, event: Event) -> None:
         """The next event."""
         match event:
-            case Progress():
+            case logs.Progress():
                 self.progress = event
             case StepStarted() | StepEnded():
                 self.progress = None

@@ -9,6 +9,7 @@ import uuid
 
 import click
 
+from twistedipc.builds import gist
 from twistedipc.builds.attempt import Published
 from twistedipc.builds.states import STATES, AttemptState
 from twistedipc.cli.access import with_client
@@ -259,11 +260,11 @@ def _row(build: schemas.Build) -> list[object]:
     ]
 
 
-def _progress(progress: schemas.Progress | None) -> str:
+def _progress(progress: gist.Progress | None) -> str:
     return "" if progress is None else said.progress(progress.value, progress.label)
 
 
-def _remarks(annotations: schemas.Annotations) -> str:
+def _remarks(annotations: gist.Annotations) -> str:
     return said.remarks(errors=annotations.errors, warnings=annotations.warnings, notices=annotations.notices)
 
 

@@ -5,12 +5,13 @@ The seams of the server: Protocols without logic, which ``web`` is written again
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
 
-from twistedipc.server.fanout.shared import SharedBytes
+from twistedipc.builds.gist import Annotations, Progress
+from twistedipc.builds.states import STATES
 from twistedipc.storage.rows import Actor, AttemptRow
 
 _T = TypeVar("_T")
@@ -21,6 +22,24 @@ class InThread(Protocol):
 
     def __call__(self, function: Callable[..., _T], /, *args: object) -> Deferred[_T]:
         """Fires in the reactor's thread."""
+
+
+#: In place of a file's descriptor: there is none.
+NO_FILE: Final = -1
+
+
+class SharedFrames(Protocol):
+    """The same frames for many sockets."""
+
+    @property
+    def data(self) -> bytes:
+        """The frames."""
+
+    def file_for(self, sockets: int) -> int:
+        """
+        The descriptor of a file that has the frames too, if it's worth having for so many; else `NO_FILE`. It is closed
+        with the last reference to this.
+        """
 
 
 class LogEntry(Protocol):
@@ -69,17 +88,17 @@ class LogRun(Protocol):
         """Whether the last entry is the `end`."""
 
     @property
-    def frames(self) -> SharedBytes:
+    def frames(self) -> SharedFrames:
         """All entries' frames."""
 
-    def tagged_frames(self, build: int, attempt: int) -> SharedBytes:
+    def tagged_frames(self, build: int, attempt: int) -> SharedFrames:
         """All entries' tagged frames."""
 
     @property
-    def deflated_frames(self) -> SharedBytes:
+    def deflated_frames(self) -> SharedFrames:
         """All entries' deflated frames."""
 
-    def deflated_tagged_frames(self, build: int, attempt: int) -> SharedBytes:
+    def deflated_tagged_frames(self, build: int, attempt: int) -> SharedFrames:
         """All entries' deflated tagged frames."""
 
     def __iter__(self) -> Iterator[LogEntry]: ...
@@ -138,6 +157,20 @@ class StateChange(msgspec.Struct, frozen=True, kw_only=True, tag="state", tag_fi
     reason: str
     time: int  # milliseconds since the epoch
 
+    @classmethod
+    def of(cls, row: AttemptRow, now: int) -> StateChange:
+        """The change that an attempt's new row stands for. ``now``: milliseconds since the epoch."""
+        return cls(
+            build=row.build,
+            attempt=row.number,
+            project=row.project,
+            state=row.state.value,
+            ended=STATES[row.state].ended,
+            tone=STATES[row.state].tone.value,
+            reason=row.reason,
+            time=now,
+        )
+
 
 class StateFeed(Protocol):
     """Tells whoever listens about every committed change of state, in order."""
@@ -149,29 +182,14 @@ class StateFeed(Protocol):
         """Tell all listeners. Only after the commit."""
 
 
-class ProgressShown(msgspec.Struct, frozen=True):
-    """How far a build is, by its own word."""
-
-    value: float  # 0 to 1
-    label: str  # what it is at, a stranger's text; may be empty
-
-
-class AnnotationCounts(msgspec.Struct, frozen=True):
-    """How many remarks a build has made."""
-
-    errors: int
-    warnings: int
-    notices: int
-
-
 class GistChange(msgspec.Struct, frozen=True, kw_only=True, tag="said", tag_field="type"):
     """What a build says in brief, by its newest attempt. This is the WebSocket's ``said`` message."""
 
     build: int
     attempt: int
     project: str
-    progress: ProgressShown | None  # None: nothing runs of which it was said
-    annotations: AnnotationCounts
+    progress: Progress | None  # None: nothing runs of which it was said
+    annotations: Annotations
 
 
 class GistNews(Protocol):

@@ -28,13 +28,12 @@ from twistedipc.ipc import CallFailed, NotConnected, Peer, PeerInfo, Vocabulary
 from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.wire.windows import Hole
 from twistedipc.server.away import Away
-from twistedipc.server.boundaries import GistFeed, StateFeed
+from twistedipc.server.boundaries import GistFeed, StateChange, StateFeed
 from twistedipc.server.fanout.commits import LogCommits
 from twistedipc.server.fanout.logs import BadBatch, EndOfLog, LiveLog, LogStore
 from twistedipc.server.permits import Permits
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
-from twistedipc.server.states import change_of
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage import artifacts, attempts, logs, reruns
 from twistedipc.storage.artifacts import ArtifactStore
@@ -217,7 +216,7 @@ class Builders:
 
     def announce(self, row: AttemptRow) -> None:
         """A committed change of state: to whoever listens, and to the log's readers if it is the end."""
-        self._with.feed.publish(change_of(row, self._with.now()))
+        self._with.feed.publish(StateChange.of(row, self._with.now()))
         if row.state in TERMINAL:
             self.resting.forget_attempt(row.name)
             self._with.gists.changed(row.build)  # what has ended isn't on its way any more

@@ -20,9 +20,8 @@ from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_
 from twistedipc.builds.messages import Offer
 from twistedipc.builds.states import LEASED, AttemptState
 from twistedipc.ipc import LocalProtocolError
-from twistedipc.server.boundaries import StateFeed, Waiting
+from twistedipc.server.boundaries import StateChange, StateFeed, Waiting
 from twistedipc.server.builders import BuilderLink, Builders
-from twistedipc.server.states import change_of
 from twistedipc.server.waiting import Reasons
 from twistedipc.storage import attempts, audit, builds, permits, projects
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
@@ -153,7 +152,7 @@ class QueueDispatch:
         if row is None:
             return False  # it was cancelled, or someone else was faster
         crash_point(CrashPoint.APISERVER_OFFER_COMMITTED)
-        self._feed.publish(change_of(row, self._now()))
+        self._feed.publish(StateChange.of(row, self._now()))
         if not link.synced:
             await builders.take_back(row)
             return True

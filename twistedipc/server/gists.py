@@ -23,9 +23,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from twistedipc.builds.frames import text_frame
+from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.states import states_where
-from twistedipc.server.boundaries import AnnotationCounts, GistChange, ProgressShown
-from twistedipc.server.fanout.frames import text_frame
+from twistedipc.server.boundaries import GistChange
 from twistedipc.storage import builds
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import BuildRow
@@ -171,8 +172,8 @@ def change_of(row: BuildRow) -> GistChange:
         build=row.id,
         attempt=row.attempt,
         project=row.project,
-        progress=None if said.progress is None else ProgressShown(said.progress.value, said.progress.label),
-        annotations=AnnotationCounts(said.errors, said.warnings, said.notices),
+        progress=None if said.progress is None else Progress(said.progress.value, said.progress.label),
+        annotations=Annotations(said.errors, said.warnings, said.notices),
     )
 
 

@@ -23,18 +23,15 @@ from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.publish.archive import BadArchive
 from twistedipc.publish.targets.static.releases import NotUnpacked, ReleaseStore
 from twistedipc.server.boundaries import InThread
-from twistedipc.server.standing import standing
 from twistedipc.storage import artifacts, attempts, audit, builds, projects, releases, reruns
 from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.errors import NoSuchRelease
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
+from twistedipc.storage.standing import standing
 
 #: How many releases of a project are kept on disk, of each kind that `releases.to_keep` knows.
 KEPT_RELEASES = 10
-
-
-class NoSuchRelease(Exception):
-    """The project has no release with this id, or its files are gone."""
 
 
 class Releasing:

@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-from twistedipc.builds.states import STATES
 from twistedipc.server.boundaries import StateChange
-from twistedipc.storage.rows import AttemptRow
 
 
 class Feed:
@@ -36,17 +34,3 @@ class Feed:
                 heard(change)
             except Exception:
                 self._log.failure("a listener of state changes failed")
-
-
-def change_of(row: AttemptRow, now: int) -> StateChange:
-    """The change that an attempt's new row stands for."""
-    return StateChange(
-        build=row.build,
-        attempt=row.number,
-        project=row.project,
-        state=row.state.value,
-        ended=STATES[row.state].ended,
-        tone=STATES[row.state].tone.value,
-        reason=row.reason,
-        time=now,
-    )

@@ -56,6 +56,10 @@ class NotOwnRef(Exception):
     """The release is of another ref than the project's own, and the caller may not make such a one live."""
 
 
+class NoSuchRelease(Exception):
+    """The project has no release with this id, or its files are gone."""
+
+
 class NameTaken(Exception):
     """Another project has this name."""
 

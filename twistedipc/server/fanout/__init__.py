@@ -4,5 +4,5 @@ From a builder's records to every viewer of a log. ``builders`` puts records in,
 - ``logs``: the live log, the cursor, and the store behind both
 - ``commits``: records become durable, in groups
 - ``rounds``: when viewers are woken, and how much time that may take
-- ``frames``: messages as WebSocket frames; ``shared``: the same bytes for many sockets
+- ``shared``: the same bytes for many sockets
 """

@@ -25,12 +25,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twistedipc.builds.frames import deflated_frame, text_frame
 from twistedipc.builds.logs import Batch, LogDigest, batch_decoder, encoder, trim, valid_shape, with_events
 from twistedipc.builds.states import TERMINAL
 from twistedipc.ipc import CreditWindow
 from twistedipc.ipc.wire.windows import ReceiveWindow
 from twistedipc.server.boundaries import LogEntry
-from twistedipc.server.fanout.frames import deflated_frame, text_frame
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE, Rounds
 from twistedipc.server.fanout.shared import SharedBytes
 from twistedipc.storage import attempts, logs

@@ -9,10 +9,8 @@ is in memory once.
 from __future__ import annotations
 
 import os
-from typing import Final
 
-#: In place of a file's descriptor: there is none.
-NO_FILE: Final = -1
+from twistedipc.server.boundaries import NO_FILE
 
 #: Bytes and sockets from which on a file is worth making: below, its pages cost as much as the copies.
 LEAST_FILED = 24 << 10

@@ -13,19 +13,20 @@ from twisted.internet.defer import TimeoutError
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import StepResult
+from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.states import STATES, AttemptState
 from twistedipc.server.boundaries import StateChange, Waiting
-from twistedipc.server.standing import Standing, standing
 from twistedipc.storage import builds, releases
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.rows import AttemptRow, BuildRow, ReleaseRow, SaidRow
+from twistedipc.storage.standing import Standing, standing
 from twistedipc.web.access.auth import forbidden, may
 from twistedipc.web.api import schemas
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.queries import ListBuilds
-from twistedipc.web.api.schemas import Annotations, Build, BuildDetail, Builds, NewBuild, Progress, Step
+from twistedipc.web.api.schemas import Build, BuildDetail, Builds, NewBuild, Step
 from twistedipc.web.http.problems import not_found
 
 #: Seconds that an answer waits for a release that is just going live.

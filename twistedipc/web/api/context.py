@@ -61,7 +61,7 @@ class ReleaseSwitch(Protocol):
     def activate(self, project: str, release: int, *, by: Actor, any_ref: bool) -> Awaitable[ReleaseRow]:
         """
         ``by`` makes the release live, with its record in the audit. ``any_ref``: they may, though it is of another ref
-        than the project's. Raises `server.releasing.NoSuchRelease`, `NotOwnRef`, `LedgerUnavailable`.
+        than the project's. Raises `NoSuchRelease`, `NotOwnRef`, `LedgerUnavailable`.
         """
 
     def resume(self, project: str, *, by: Actor) -> Awaitable[tuple[bool, ReleaseRow | None]]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from twistedipc.builds.states import RELEASE_STATES
-from twistedipc.server.releasing import NoSuchRelease
-from twistedipc.server.standing import Standing, standing
 from twistedipc.storage import releases
-from twistedipc.storage.errors import NotOwnRef
+from twistedipc.storage.errors import NoSuchRelease, NotOwnRef
 from twistedipc.storage.rows import ReleaseRow
+from twistedipc.storage.standing import Standing, standing
 from twistedipc.web.access.auth import forbidden, may
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.schemas import Hold, Release, Releases, Resumed

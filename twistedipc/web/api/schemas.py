@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish, Published, Registry
+from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.logs import Batch
 from twistedipc.builds.states import AttemptState, OnLost, ReleaseState, Tone
 from twistedipc.web.logs.messages import End
@@ -159,21 +160,6 @@ class Step(Response, frozen=True, kw_only=True):
     exit_code: int | None
     started: datetime
     ended: datetime | None
-
-
-class Progress(Response, frozen=True, kw_only=True):
-    """How far the step is that runs, by the build's own word."""
-
-    value: float  # 0 to 1
-    label: str  # what it is at; may be empty
-
-
-class Annotations(Response, frozen=True, kw_only=True):
-    """How many remarks on the sources the build has made. They are in its log."""
-
-    errors: int
-    warnings: int
-    notices: int
 
 
 class Attempt(Response, frozen=True, kw_only=True):

@@ -17,8 +17,7 @@ from operator import attrgetter
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from twistedipc.server.boundaries import Cursor, LogRun, Logs
-from twistedipc.server.fanout.shared import NO_FILE, SharedBytes
+from twistedipc.server.boundaries import NO_FILE, Cursor, LogRun, Logs, SharedFrames
 from twistedipc.storage.ledger import LedgerUnavailable
 from twistedipc.web.http.closing import CloseCode
 from twistedipc.web.live.output import Output
@@ -26,7 +25,7 @@ from twistedipc.web.live.output import Output
 #: Bytes that a cursor gives at a time.
 TAKE_BYTES = 1 << 16
 
-_Frames = Callable[[LogRun], SharedBytes]
+_Frames = Callable[[LogRun], SharedFrames]
 
 _frames: _Frames = attrgetter("frames")
 _deflated_frames: _Frames = attrgetter("deflated_frames")

@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from twistedipc.server.fanout.frames import text_frame
+from twistedipc.builds.frames import text_frame
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe", tag_field="type"):

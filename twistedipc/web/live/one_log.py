@@ -8,7 +8,6 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from twistedipc.server.boundaries import StateChange
-from twistedipc.server.states import change_of
 from twistedipc.storage import attempts
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.web.http.closing import CloseCode
@@ -73,7 +72,7 @@ class LogConversation:
             self._output.say_goodbye(CloseCode.INTERNAL, "there is no such attempt any more")
             return
         if not self._told:  # else what was told meanwhile is newer
-            self._news.tell(change_of(row, self._sources.now()))
+            self._news.tell(StateChange.of(row, self._sources.now()))
         self._follower = self._sources.crowds.follow(self._output, self._attempt, self._after, self._ended)
         self._follower.pump()
 

@@ -1,6 +1,6 @@
 """
-Messages as WebSocket frames, made once for all viewers: plain, and deflated for those who asked for it. Pure; used by
-``logs``, and by ``web`` for what it says itself.
+Messages as WebSocket frames, made once for all viewers: plain, and deflated for those that asked for it. Used by
+``server`` for logs and news, and by ``web`` for what it says itself.
 
 A deflated frame is one message that was compressed by itself (RFC 7692 without context takeover), so that the same
 bytes are good for every viewer, whatever it has seen before.

@@ -1,5 +1,5 @@
 """
-Why a release isn't live, as a sentence for people. Used by ``releasing`` (at a build's end) and by ``web``.
+Why a release isn't live, as a sentence for people. Used by ``server`` (at a build's end) and by ``web``.
 """
 
 from __future__ import annotations
