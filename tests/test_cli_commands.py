@@ -25,6 +25,7 @@ from click.testing import CliRunner, Result
 from tests.cli_server import Say, Server, as_json, problem, serving
 from twistedipc.builds.logs import (
     Annotation,
+    End,
     Lines,
     LogDigest,
     Progress,
@@ -39,7 +40,6 @@ from twistedipc.cli.client import Client
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.main import COMMANDS, commands
 from twistedipc.cli.waiting import WaitingNotes
-from twistedipc.web.logs.messages import End
 
 
 @pytest.fixture

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from tests.cli_server import Asked, Say, Server, problem, serving
 from twistedipc.builds.logs import (
     Annotation,
+    End,
     Gap,
     Group,
     Lines,
     LogDigest,
+    Message,
     Notice,
     Progress,
     Record,
@@ -29,10 +31,9 @@ from twistedipc.builds.logs import (
 )
 from twistedipc.cli.client import Client
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.cli.logs import LogCheck, Message, follow, read
-from twistedipc.cli.printer import LogPrinter, columns_of
+from twistedipc.cli.logs import LogCheck, follow, read
 from twistedipc.terminal.bar import ERASE
-from twistedipc.web.logs.messages import End
+from twistedipc.terminal.printer import LogPrinter, columns_of
 
 
 @pytest.fixture

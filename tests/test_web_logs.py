@@ -14,6 +14,7 @@ from twisted.internet.task import deferLater
 from tests.web_world import Answer, TwinEntry, World, connect, eventually, reactor, request_bytes
 from twistedipc.builds.logs import (
     Annotation,
+    End,
     Gap,
     Group,
     Lines,
@@ -31,7 +32,6 @@ from twistedipc.web.api.schemas import LogPage
 from twistedipc.web.http import stall
 from twistedipc.web.logs import stream
 from twistedipc.web.logs.forms import TextForm, message_part
-from twistedipc.web.logs.messages import End
 
 
 class Pages(World):

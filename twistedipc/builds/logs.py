@@ -158,6 +158,19 @@ class Gap(msgspec.Struct, tag="gap", tag_field="type", frozen=True, gc=False, re
 
 Batch = Lines | Gap
 
+
+class End(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
+    """A log has ended; ``complete``: the server has checked that it has all ``lines``."""
+
+    lines: int
+    sha256: str
+    state: str
+    complete: bool
+
+
+#: What a log is told in, from its first record to its end.
+Message = Batch | End
+
 encoder = msgspec.json.Encoder()
 
 _B = TypeVar("_B", Lines, Lines | Gap)

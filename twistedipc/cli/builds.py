@@ -28,10 +28,10 @@ from twistedipc.cli.output import (
     print_table,
     wants_colour,
 )
-from twistedipc.cli.printer import LogPrinter, columns_of
 from twistedipc.cli.projects import pairs
 from twistedipc.cli.waiting import WaitingNotes
 from twistedipc.terminal import said
+from twistedipc.terminal.printer import LogPrinter, columns_of
 from twistedipc.web.api import schemas
 
 build_argument = click.argument("build_id", metavar="BUILD", type=click.IntRange(min=1))

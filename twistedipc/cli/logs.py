@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from twistedipc.builds.logs import Batch, Gap, Lines, LogDigest, trim, with_events
+from twistedipc.builds.logs import End, Gap, Lines, LogDigest, Message, trim, with_events
 from twistedipc.cli.client import Client, Query, Silent, Unreachable, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.web.api.schemas import LogPage
-from twistedipc.web.logs.messages import Alive, Closed, End
+from twistedipc.web.logs.messages import Alive, Closed
 
 #: How many records a page of a log is asked to have.
 PAGE = 10_000
@@ -28,9 +28,6 @@ SAY_EVERY = 60.0
 
 #: How long an interruption may last without being worth a word: seconds. A restart of the server takes one or two.
 HARMLESS = 3.0
-
-
-Message = Batch | End
 
 
 class _AnyMessage(msgspec.Struct):

@@ -20,6 +20,7 @@ from rich.text import Text
 from twistedipc.builds.states import Tone
 from twistedipc.cli.client import Answer
 from twistedipc.terminal import escapes
+from twistedipc.terminal.amounts import duration
 
 _STYLES: dict[Tone, str] = {
     Tone.WAITING: "",
@@ -106,23 +107,3 @@ def local_time(value: datetime | None) -> str:
 def between(start: datetime | None, end: datetime | None) -> str:
     """How long it took, if it has begun and ended."""
     return "" if start is None or end is None else duration((end - start).total_seconds())
-
-
-def duration(seconds: float) -> str:
-    """1.2 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 59.95:
-        return f"{max(seconds, 0.0):.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def size(count: int) -> str:
-    """Bytes for people, by powers of 1024."""
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    raise AssertionError("unreachable: the last unit takes all")

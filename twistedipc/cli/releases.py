@@ -8,7 +8,8 @@ from twistedipc.builds.states import ReleaseState
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
-from twistedipc.cli.output import Toned, json_option, local_time, note, print_json, print_table, size
+from twistedipc.cli.output import Toned, json_option, local_time, note, print_json, print_table
+from twistedipc.terminal.amounts import size
 from twistedipc.web.api.schemas import Release, Releases, Resumed
 
 

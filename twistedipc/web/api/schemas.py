@@ -17,9 +17,8 @@ from msgspec import UNSET, Meta, UnsetType
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish, Published, Registry
 from twistedipc.builds.gist import Annotations, Progress
-from twistedipc.builds.logs import Batch
+from twistedipc.builds.logs import Batch, End
 from twistedipc.builds.states import AttemptState, OnLost, ReleaseState, Tone
-from twistedipc.web.logs.messages import End
 
 Scope = Literal["read", "build", "admin"]
 Seconds = Annotated[float, Meta(ge=1, le=86400)]

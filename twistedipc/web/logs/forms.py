@@ -12,6 +12,7 @@ import msgspec
 from twistedipc.builds.logs import (
     Annotation,
     Batch,
+    End,
     Gap,
     Group,
     Lines,
@@ -27,7 +28,7 @@ from twistedipc.builds.logs import (
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.terminal import escapes, said
 from twistedipc.web.http.closing import CloseCode
-from twistedipc.web.logs.messages import Alive, Closed, End
+from twistedipc.web.logs.messages import Alive, Closed
 
 _ALIVE: Final = encoder.encode(Alive()) + b"\n"
 

@@ -1,20 +1,10 @@
 """
-The messages of a log that aren't part of the build's own log: its end, and what is said while it is followed. Without
-Twisted, since ``cli`` reads them. docs/protocol.md describes them.
+What a followed log says beside the log itself. Without Twisted, since ``cli`` reads it. docs/protocol.md describes it.
 """
 
 from __future__ import annotations
 
 import msgspec
-
-
-class End(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
-    """A log has ended; ``complete``: the server has checked that it has all ``lines``."""
-
-    lines: int
-    sha256: str
-    state: str
-    complete: bool
 
 
 class Alive(msgspec.Struct, frozen=True, tag="alive", tag_field="type"):

@@ -20,10 +20,12 @@ from rich.markdown import Markdown
 
 from twistedipc.builds.logs import (
     Annotation,
+    End,
     Event,
     Gap,
     Group,
     Lines,
+    Message,
     Notice,
     Progress,
     StepEnded,
@@ -31,11 +33,9 @@ from twistedipc.builds.logs import (
     Summary,
     event_of,
 )
-from twistedipc.cli.logs import Message
-from twistedipc.cli.output import duration
 from twistedipc.terminal import escapes, said
+from twistedipc.terminal.amounts import duration
 from twistedipc.terminal.bar import ERASE, draw
-from twistedipc.web.logs.messages import End
 
 _SUCCEEDED = "succeeded"
 
