@@ -9,10 +9,12 @@ from typing import Any
 
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import Server
+from twisted.logger import capturedLogs
 
 from tests.web_world import World, connect, eventually, forget_timers, reactor, request_bytes
 from twistedipc.server.gists import Gists
 from twistedipc.server.states import Feed
+from twistedipc.web.live import lean
 from twistedipc.web.live.limits import Limits
 from twistedipc.web.live.sockets import WebSockets
 
@@ -124,6 +126,18 @@ class Seam(World):
         clients[0].abort()
         await clients[0].closed
         await self._over(clients[1])
+
+    async def test_another_autobahn_costs_memory_and_nothing_else(self) -> None:
+        self.patch(lean, "HANDSHAKE", (*lean.HANDSHAKE, "renamed_since"))
+        with capturedLogs() as said:
+            for client in [await self._open(f"/api/v1/builds/{self.number}/log/stream") for _ in range(2)]:
+                await client.until(b'"state"')
+                client.transport.write(b"\x89\x82" + bytes(4) + b"hi")  # a ping, masked
+                await client.until(b"\x8a\x02hi")
+                client.abort()
+                await client.closed
+        assert [event["names"] for event in said if "names" in event] == ["renamed_since"]
+        await self._over(client)
 
     async def test_a_client_that_reads_nothing_is_closed(self) -> None:
         self.serve(Limits(look_interval=0.02, progress_timeout=0.3))

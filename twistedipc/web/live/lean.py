@@ -1,9 +1,13 @@
 """
-An open WebSocket in little memory. ``web`` layer; used by ``viewers`` once a handshake is done.
+An open WebSocket in little memory, and all that is known here of Autobahn's private names. ``web.live``; used by
+``viewers``.
 
 Autobahn's protocol has some hundred attributes. Most of an idle viewer's memory was what only the handshake needs (the
 request, in three forms), options copied from the factory, and flags about an end that has not come. Here what is alike
 for all open sockets becomes the class's, and an instance keeps what differs.
+
+The names are those of Autobahn 26 (pyproject.toml has no later one). Should they be others all the same, the first open
+socket shows it: a line in the log says so, and sockets stay as Autobahn makes them.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from typing import Any, TypeVar
 
 from autobahn.twisted.websocket import WebSocketServerFactory
 from autobahn.websocket.protocol import TrafficStats
+from twisted.logger import Logger
 
 #: What the handshake leaves behind and nothing reads afterwards.
 HANDSHAKE = (
@@ -32,6 +37,9 @@ HANDSHAKE = (
     "websocket_origin",
     "websocket_protocols",
 )
+
+#: What open sockets share: a buffer that isn't used, and counters that nobody reads.
+REPLACED = ("send_queue", "trafficStats")
 
 #: What an open socket has on which nothing has happened yet. Setting one of these gives an instance its own.
 AT_REST: dict[str, Any] = {
@@ -74,23 +82,51 @@ AT_REST: dict[str, Any] = {
 _P = TypeVar("_P", bound=type)
 
 
-def leaner(protocol: _P, factory: WebSocketServerFactory) -> _P:
-    """
-    The protocol's class with the factory's options, which Autobahn then neither copies to each connection nor lists for
-    its debugging messages (0.14 ms each time), and with the values of `AT_REST`.
-    """
-    options = {name: getattr(factory, name) for name in protocol.CONFIG_ATTRS}  # type: ignore[attr-defined]
-    options = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
-    shared = {**AT_REST, **options, "CONFIG_ATTRS": (), "trafficStats": TrafficStats()}  # counters that nobody reads
-    return type(protocol.__name__, (protocol,), shared)  # type: ignore[return-value]
+class Lean:
+    """Makes the sockets of one factory lean, if Autobahn is as it is known here."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._known: bool | None = None  # not before the first socket is open
+
+    @staticmethod
+    def class_of(protocol: _P, factory: WebSocketServerFactory) -> _P:
+        """
+        The protocol's class with the factory's options, which Autobahn then neither copies to each connection nor lists
+        for its debugging messages (0.14 ms each time), and with the values of `AT_REST`.
+        """
+        options = {name: getattr(factory, name) for name in getattr(protocol, "CONFIG_ATTRS", ())}
+        options = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
+        shared = {**AT_REST, **options, "CONFIG_ATTRS": (), "trafficStats": TrafficStats()}
+        return type(protocol.__name__, (protocol,), shared)  # type: ignore[return-value]
+
+    def settle(self, protocol: Any) -> None:
+        """Let go of what the class has alike. The handshake is done."""
+        if self._known is None:
+            unknown = sorted({*HANDSHAKE, *REPLACED} - vars(protocol).keys())
+            self._known = not unknown
+            if unknown:
+                self._log.warn("WebSockets take more memory: Autobahn has no {names}", names=", ".join(unknown))
+        if not self._known:
+            return
+        alike = vars(type(protocol))
+        gone = {*HANDSHAKE, *REPLACED, "perMessageCompressionAccept"}
+        protocol.__dict__ = {
+            name: value
+            for name, value in vars(protocol).items()
+            if name not in gone and (name not in alike or alike[name] is not value)
+        }
 
 
-def settle(protocol: Any) -> None:
-    """Let go of what the class has alike. The handshake is done."""
-    alike = vars(type(protocol))
-    gone = {*HANDSHAKE, "perMessageCompressionAccept", "send_queue", "trafficStats"}
-    protocol.__dict__ = {
-        name: value
-        for name, value in vars(protocol).items()
-        if name not in gone and (name not in alike or alike[name] is not value)
-    }
+def deflates(protocol: Any) -> bool:
+    """Return whether permessage-deflate was agreed on in the protocol's handshake, which is done."""
+    return getattr(protocol, "_perMessageCompress", None) is not None
+
+
+def forget_inflater(protocol: Any) -> None:
+    """
+    Let go of what inflates a client's messages: it holds a window of 32 KiB, and each message is compressed by itself,
+    so that Autobahn makes another for the next one anyway.
+    """
+    protocol._perMessageCompress._decompressor = None

@@ -16,7 +16,10 @@ class Output(Protocol):
 
     paused: bool
     deflates: bool  # it may be given deflated frames
-    direct: socket | None  # the socket itself, while nothing waits that would be overtaken by what is sent on it
+    #: The socket below Twisted's transport, while nothing waits in the transport that would be overtaken by what is
+    #: sent on it; None while something does, or where the transport isn't a plain one (`send_at_once` tells). A crowd
+    #: is written to on these, since `ITransport.write` has the reactor watch each socket, and waits for its next turn.
+    direct: socket | None
 
     def write_frames(self, data: bytes) -> None:
         """Write what already are frames, at once or after what waits."""

@@ -20,7 +20,7 @@ from twistedipc.web.http.channel import leaving
 from twistedipc.web.http.closing import CloseCode
 from twistedipc.web.live.conversation import Conversation, Opening
 from twistedipc.web.live.deflate import accept_deflate
-from twistedipc.web.live.lean import leaner, settle
+from twistedipc.web.live.lean import Lean, deflates, forget_inflater
 from twistedipc.web.live.limits import FrameBudget, Limits, Pulse, Sign
 
 
@@ -45,7 +45,7 @@ class ViewerProtocol(WebSocketServerProtocol):
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
         self.factory.viewers.add(self)
-        if self._perMessageCompress is not None:
+        if deflates(self):
             self.deflates = True
         self.factory.watch()
         opening = self.opening
@@ -66,7 +66,7 @@ class ViewerProtocol(WebSocketServerProtocol):
         super().dataReceived(data)
         if not self._settled and self.state == self.STATE_OPEN:
             self._settled = True
-            settle(self)
+            self.factory.lean.settle(self)
 
     def look(self, now: float) -> None:
         """Ping the client, or give it up, if it is time to."""
@@ -113,8 +113,7 @@ class ViewerProtocol(WebSocketServerProtocol):
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """A whole message of the client."""
         if self.deflates:
-            # Its inflater holds a window of 32 KiB, and each message is compressed by itself anyway.
-            self._perMessageCompress._decompressor = None
+            forget_inflater(self)
         if not self._over and self.conversation is not None:
             self.conversation.heard(payload, isBinary)
 
@@ -223,7 +222,8 @@ class ViewerFactory(WebSocketServerFactory):
             failByDrop=False,
             tcpNoDelay=True,
         )
-        self.protocol = leaner(ViewerProtocol, self)
+        self.lean = Lean()
+        self.protocol = self.lean.class_of(ViewerProtocol, self)
 
     def viewer(self, holding: Holding) -> ViewerProtocol:
         """A protocol for one connection, on which ``holding`` stays open as long as the connection does."""
