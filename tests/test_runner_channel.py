@@ -223,7 +223,7 @@ send(b"bad\\n" * 50_000)
 
 
 def test_the_last_progress_comes_through_while_nothing_else_does(tmp_path: Path) -> None:
-    made, _journal, control = steps(tmp_path)
+    made, journal, control = steps(tmp_path)
     control.listen_to_signals()
     script = """
 send({"type": "progress", "value": 0.1})
@@ -233,14 +233,14 @@ send({"type": "progress", "value": 0.3})
 deadline = time.monotonic() + 20
 while not os.path.exists("seen") and time.monotonic() < deadline: time.sleep(0.01)
 """
-    append = made._journal.append
+    append = journal.append
 
     def seen(batch: object) -> None:
         append(batch)  # type: ignore[arg-type]
         if Progress(0.3) in batch.lines:  # type: ignore[attr-defined]
             (tmp_path / "seen").touch()
 
-    made._journal.append = seen  # type: ignore[method-assign]
+    journal.append = seen  # type: ignore[method-assign]
     found = speak(made, tmp_path, script)
     assert (tmp_path / "seen").exists()
     assert [record for record in found if isinstance(record, Progress)][-1] == Progress(0.3)

@@ -7,9 +7,11 @@ import os
 import stat
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.attempt_folder import scan
 from twistedipc.attempts import processes
@@ -18,9 +20,13 @@ from twistedipc.attempts.room import LOOK_BYTES, LOOK_SECONDS, Room, default_res
 from twistedipc.builds.attempt import Cancel
 from twistedipc.builds.logs import Lines, Notice
 from twistedipc.disk.files import write_file
+from twistedipc.runner.__main__ import OUTSIDE
+from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import BLOCK_BYTES, Capture
 from twistedipc.runner.control import Control
-from twistedipc.runner.steps import DRAIN, RETRY_EVERY, Command, Limits, NoRoom, Steps
+from twistedipc.runner.ports import Outside
+from twistedipc.runner.stepclock import DRAIN, RETRY_EVERY
+from twistedipc.runner.steps import Command, Limits, NoRoom, Steps
 
 
 class Disk:
@@ -55,21 +61,38 @@ class Free:
 
 
 def steps(
-    folder: Path, *, timeout: float = 30.0, idle_timeout: float = 30.0, free: Free | None = None
+    folder: Path,
+    *,
+    timeout: float = 30.0,
+    idle_timeout: float = 30.0,
+    free: Free | None = None,
+    outside: Outside = OUTSIDE,
 ) -> tuple[Steps, Journal, Control]:
-    control = Control(folder)
-    journal = Journal(folder, lambda: None)
-    limits = Limits(timeout=timeout, idle_timeout=idle_timeout, grace=0.3)
-    made = Steps(
-        journal=journal,
-        capture=Capture(),
-        control=control,
-        room=Room(folder, 1000 if free else 0, clock=time.monotonic, free=free or Free(0)),
-        limits=limits,
-        now=lambda: time.time_ns() // 1_000_000,
-        clock=time.monotonic,
+    made, _log, journal, control = steps_and_log(
+        folder, timeout=timeout, idle_timeout=idle_timeout, free=free, outside=outside
     )
     return made, journal, control
+
+
+def steps_and_log(
+    folder: Path,
+    *,
+    timeout: float = 30.0,
+    idle_timeout: float = 30.0,
+    free: Free | None = None,
+    outside: Outside = OUTSIDE,
+) -> tuple[Steps, AttemptLog, Journal, Control]:
+    control = Control(folder)
+    journal = Journal(folder, lambda: None)
+    log = AttemptLog(
+        journal=journal,
+        capture=Capture(),
+        room=Room(folder, 1000 if free else 0, clock=outside.clock, free=free or Free(0)),
+        now=outside.now,
+        clock=outside.clock,
+    )
+    limits = Limits(timeout=timeout, idle_timeout=idle_timeout, grace=0.3)
+    return Steps(log=log, control=control, limits=limits, outside=outside), log, journal, control
 
 
 def command(folder: Path, script: str) -> Command:
@@ -125,8 +148,6 @@ def test_the_build_waits_for_room_and_loses_nothing(tmp_path: Path, monkeypatch:
 
 def test_what_is_in_the_pipe_is_read_whatever_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also by a runner that was stopped, or got no turn, for longer than output may go on after the exit."""
-    made, _journal, control = steps(tmp_path, timeout=1e6, idle_timeout=1e6)
-    control.listen_to_signals()
     away = [0.0]
     read = os.read
 
@@ -141,9 +162,14 @@ def test_what_is_in_the_pipe_is_read_whatever_the_time(tmp_path: Path, monkeypat
         os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
         return process
 
-    monkeypatch.setattr("twistedipc.runner.steps.spawn", spawn)
+    outside = replace(
+        OUTSIDE,
+        clock=lambda: time.monotonic() + away[0],
+        processes=SimpleNamespace(**{**vars(processes), "spawn": spawn}),
+    )
+    made, _journal, control = steps(tmp_path, timeout=1e6, idle_timeout=1e6, outside=outside)
+    control.listen_to_signals()
     monkeypatch.setattr(os, "read", slow)
-    made._clock = lambda: time.monotonic() + away[0]
     # More than is read at a time, and as much as a pipe holds: the process ends before any of it is read.
     result = made.run(command(tmp_path, "seq 12000"))
     assert result.outcome == "succeeded"
@@ -167,9 +193,9 @@ def test_output_is_read_to_its_end_when_the_disk_has_room_again_and_is_nearly_fu
 def test_a_full_disk_is_tried_now_and_then_also_when_the_step_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made, _journal, control = steps(tmp_path)
+    made, log, _journal, control = steps_and_log(tmp_path)
     control.listen_to_signals()
-    made.note("info", "the journal is there")
+    log.note("info", "the journal is there")
     disk = Disk(200, refusals=4)
     monkeypatch.setattr(os, "write", disk)
     began = time.monotonic()
@@ -194,10 +220,10 @@ def test_a_cancel_is_heard_while_the_disk_is_full(tmp_path: Path, monkeypatch: p
 
 
 def test_told_to_stop_while_the_disk_is_full_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, _journal, control = steps(tmp_path)
+    made, log, _journal, control = steps_and_log(tmp_path)
     control.told_to_stop = True
     monkeypatch.setattr(os, "write", Disk(0, refusals=-1))
-    made.note("info", "nobody will read this")
+    log.note("info", "nobody will read this")
     with pytest.raises(NoRoom):
         made.settle()
     control.close()

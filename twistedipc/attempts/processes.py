@@ -100,6 +100,12 @@ def signal_group(group: int, number: signal.Signals) -> None:
         pass
 
 
+def kill(process: int) -> None:
+    """Kill a step's process that nobody has waited for, and its group, which it may have left."""
+    signal_group(process, signal.SIGKILL)
+    os.kill(process, signal.SIGKILL)
+
+
 def group_alive(group: int) -> bool:
     """Whether anything of the process group is left."""
     try:

@@ -13,9 +13,12 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     speech      what a build says on its channel: bytes -> messages -> records     (no I/O)
     channel     the UNIX socket on which it says it
     conversation  a step's output and messages, in their order
+    ports       what a runner takes from outside, as types                         (no I/O)
+    attempt_log what is captured, into the journal, and the wait for a full disk
+    stepclock   what is to be done next for a step, and when                       (no I/O)
     node        `node` for builds, whose `process.send()` is that channel (with `ordered.cjs`)
     say         `twistedipc-say` for builds, and the module for their Python programs
-    steps       one step: a command's process, its output, its deadlines, its end
+    steps       one step: a command's process, its output, its end, as ``stepclock`` says
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
     checkout    a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step
 

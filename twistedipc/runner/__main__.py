@@ -8,18 +8,19 @@ stop while the disk took no result.
 
 from __future__ import annotations
 
+import math
 import os
+import select
 import signal
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from twistedipc.attempts import cgroup
+from twistedipc.attempts import cgroup, processes
 from twistedipc.attempts.journal import JournalExists
 from twistedipc.attempts.liveness import adopt_lock, own_lock, take_lock
 from twistedipc.attempts.processes import become_reaper
@@ -27,11 +28,30 @@ from twistedipc.builds.attempt import Spec
 from twistedipc.disk.files import PASSING_ERRORS, read_file
 from twistedipc.runner.control import Control
 from twistedipc.runner.course import Course
-from twistedipc.runner.steps import RETRY_EVERY, NoRoom
+from twistedipc.runner.ports import Outside
+from twistedipc.runner.stepclock import RETRY_EVERY
+from twistedipc.runner.steps import NoRoom
 
 _T = TypeVar("_T")
 
 BAD_FOLDER, NOT_MINE, NO_ROOM = 2, 3, 4
+
+
+def _poll(descriptors: Sequence[int], seconds: float) -> dict[int, int]:
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return dict(poll.poll(math.ceil(seconds * 1000)))
+
+
+#: The real things.
+OUTSIDE = Outside(
+    now=lambda: time.time_ns() // 1_000_000,
+    clock=time.monotonic,
+    random=os.urandom,
+    poll=_poll,
+    processes=processes,
+)
 
 
 def _refuse(code: int, message: str) -> int:
@@ -98,9 +118,8 @@ def main(arguments: list[str]) -> int:
             print(f"runner: it has no control group of its own: {error}", file=sys.stderr)
     control = _with_room(deadline, Control, folder)
     control.listen_to_signals()
-    course = partial(Course, now=lambda: time.time_ns() // 1_000_000, clock=time.monotonic)
     try:
-        attempt = _with_room(deadline, course, folder, spec, control)
+        attempt = _with_room(deadline, Course, folder, spec, control, OUTSIDE)
     except JournalExists as error:
         return _refuse(NOT_MINE, str(error))
     try:

@@ -40,6 +40,27 @@ class Words:
 _MAX_ADDRESS = 107
 
 
+class NoChannel:
+    """What a step has that has no channel: nothing comes."""
+
+    address = ""
+    descriptors: Sequence[int] = ()
+
+    def receive(self) -> list[Words]:
+        """All that has been sent: nothing."""
+        return []
+
+    def rest(self) -> Iterator[list[Words]]:
+        """What was sent before the step was over: nothing."""
+        return iter(())
+
+    def answer(self, source: int, ack: int | str) -> None:
+        """Answer nobody."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
 class Channel:
     """A step's channel. ``folder`` is the attempt's, which only its user can write to. Raises OSError."""
 

@@ -20,10 +20,6 @@ import msgspec
 from twistedipc.builds.attempt import Cancel, Permit
 from twistedipc.disk.files import read_file
 
-#: Seconds after which the files are looked at although no bell rang.
-LOOK_EVERY = 1.0
-
-
 _SignalHandler = Callable[[int, FrameType | None], object] | int | signal.Handlers | None
 
 

@@ -8,12 +8,12 @@ gets it when it has its place: what its sender writes after that comes after the
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 from twistedipc.builds.logs import Event
-from twistedipc.runner.channel import Channel, Words
+from twistedipc.runner.channel import Channel, NoChannel, Words
 from twistedipc.runner.order import Order, Part
 from twistedipc.runner.speech import Heard, Speech
 
@@ -28,23 +28,24 @@ _GATHER = 0.005
 
 class Conversation:
     """
-    One step's. ``feed`` takes the next bytes of output, ``say`` the next records. ``folder`` is the channel's; raises
-    OSError if there can be no channel.
+    One step's. ``feed`` takes the next bytes of output, ``say`` the next records. ``token`` is what the step's marks
+    are known by.
     """
 
     def __init__(
         self,
-        folder: Path,
+        channel: Channel | NoChannel,
         *,
+        token: str,
         mask: Callable[[Iterable[str]], list[str]],
         feed: Callable[[bytes], None],
         say: Callable[[Sequence[Event]], None],
         clock: Callable[[], float],
     ) -> None:
-        self._channel = Channel(folder)
+        self._channel = channel
         self._speech = Speech(mask=mask)
-        self._token = os.urandom(8).hex()
-        self._order: Order[tuple[int, Heard]] = Order(self._token)
+        self._token = token
+        self._order: Order[tuple[int, Heard]] = Order(token)
         self._feed = feed
         self._say = say
         self._clock = clock
@@ -53,6 +54,8 @@ class Conversation:
 
     def environment(self, pipe: int) -> dict[str, str]:
         """What the step's programs are to know. ``pipe`` is an end of its output's."""
+        if not self._channel.address:
+            return {}
         status = os.fstat(pipe)
         return {
             "TWISTEDIPC_CHANNEL": self._channel.address,
@@ -69,24 +72,25 @@ class Conversation:
         """Whether `release` would show something."""
         return self._order.holds
 
-    def descriptors(self, now: float) -> list[int]:
+    def descriptors(self, now: float) -> Sequence[int]:
         """What becomes readable when it is time to `listen`."""
-        return self._channel.descriptors if now >= self._listen_at else []
+        return self._channel.descriptors if now >= self._listen_at else ()
 
     def wants(self, now: float) -> bool:
         """Whether it is time to `listen`, although nothing became readable."""
         return self._order.waiting and (self._urgent or now >= self._listen_at)
 
-    def due(self, now: float) -> float | None:
-        """When to look at this again: to `listen`, or to `catch_up`."""
+    def listen_at(self, now: float) -> float:
+        """When it is time to `listen`, although nothing may have become readable; infinite if it isn't known."""
         if self._order.waiting and self._urgent:
             return now
-        times = [self._listen_at if now < self._listen_at else None, self._speech.due, self._order.due]
-        return min((time for time in times if time is not None), default=None)
+        return self._listen_at if now < self._listen_at else math.inf
 
-    def overdue(self, now: float) -> bool:
-        """Whether it is time to `catch_up`."""
-        return any(time is not None and now >= time for time in (self._speech.due, self._order.due))
+    @property
+    def catch_up_at(self) -> float:
+        """When it is time to `catch_up`; infinite if there is nothing to say."""
+        spoken, ordered = self._speech.due, self._order.due
+        return min(math.inf if spoken is None else spoken, math.inf if ordered is None else ordered)
 
     def catch_up(self, now: float) -> None:
         """Say what was held back, and let messages go without their marks that have waited for long enough."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,6 @@ from msgspec.structs import replace
 
 import twistedipc
 from twistedipc.attempts.journal import Journal
-from twistedipc.attempts.processes import kill_descendants
 from twistedipc.attempts.room import Room
 from twistedipc.builds.attempt import (
     ArtifactFile,
@@ -45,9 +44,11 @@ from twistedipc.builds.plan import (
 )
 from twistedipc.disk.files import PASSING_ERRORS, read_file, write_file
 from twistedipc.runner.aliases import without_colon
+from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import Capture
 from twistedipc.runner.control import Control, Doorbell
 from twistedipc.runner.node import install
+from twistedipc.runner.ports import Outside
 from twistedipc.runner.steps import Command, Limits, Steps
 
 # The platform's own steps run isolated from the environment and from the folder that they work in: nothing in either
@@ -81,26 +82,28 @@ class _End(Exception):
 class Course:
     """One attempt, once."""
 
-    def __init__(
-        self, folder: Path, spec: Spec, control: Control, *, now: Callable[[], int], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, folder: Path, spec: Spec, control: Control, outside: Outside) -> None:
         self._folder = folder
         self._said_no_room = 0  # how often a step of ours has said so, and failed
         self._work = folder / "work"
         self._spec = spec
         self._control = control
-        self._now = now
-        self._started = now()
+        self._outside = outside
+        self._started = outside.now()
         self._bell = Doorbell(spec.doorbell, folder)
         self._journal = Journal(folder, self._bell.ring)
-        self._steps = Steps(
+        self._log = AttemptLog(
             journal=self._journal,
             capture=Capture(),
+            room=Room(folder, spec.reserve, clock=outside.clock),
+            now=outside.now,
+            clock=outside.clock,
+        )
+        self._steps = Steps(
+            log=self._log,
             control=control,
-            room=Room(folder, spec.reserve, clock=clock),
             limits=Limits(timeout=spec.timeout, idle_timeout=spec.idle_timeout, grace=spec.grace),
-            now=now,
-            clock=clock,
+            outside=outside,
         )
         # What the platform's own steps found, read as soon as each has ended: what lies in the folder before may be
         # the build's.
@@ -161,21 +164,21 @@ class Course:
         try:
             scripts = package_scripts(_read_small(self._work / "package.json"))
         except BadPlan as error:
-            self._steps.note("error", str(error))
+            self._log.note("error", str(error))
             raise _End("failed", str(error)) from error
         for name in BEFORE_PACKING:
             if name in scripts:
                 self._step(name, shell=f"npm run {name}", environment=environment)
         never = [name for name in AFTER_PACKING if name in scripts]
         if never:
-            self._steps.note("info", f"not run, since the package is published as it was packed: {', '.join(never)}")
+            self._log.note("info", f"not run, since the package is published as it was packed: {', '.join(never)}")
 
     def _plan(self) -> Plan:
         try:
             present = {name for name in LOOKED_AT if os.path.lexists(self._work / name)}
             plan = make_plan(_read_small(self._work / PLAN_FILE), _read_small(self._work / "package.json"), present)
         except BadPlan as error:
-            self._steps.note("error", str(error))
+            self._log.note("error", str(error))
             raise _End("failed", str(error)) from error
         self._steps.persist(lambda: _try_write(self._folder / "plan.json", plan))
         return plan
@@ -192,14 +195,14 @@ class Course:
         """
         packed = read_file(self._folder / "public-names.json", PublicNames)
         for what, names in (packed.names if packed else {}).items():
-            name = self._steps.first_with_secret(names)
+            name = self._log.first_with_secret(names)
             if name is not None:
                 self._forget(*_PACKED)
                 reason = (
                     f"{what} has a value in its name that the build hides, and the name would be public: "
                     f"{self.hide(name)}. Rename it, or don't hide that value"
                 )
-                self._steps.note("error", reason)
+                self._log.note("error", reason)
                 raise _End("failed", reason)
 
     def _publish(self) -> None:
@@ -215,14 +218,14 @@ class Course:
         assert permit is not None  # or it was stopped
         if not permit.granted:
             raise _End("failed", f"publishing wasn't permitted: {permit.reason or 'no reason was given'}")
-        self._steps.mask(permit.token)
+        self._log.mask(permit.token)
         # Nothing of the project's own is in this environment: it is the only one with the registry's token.
         environment = {**self._base(), "NODE_AUTH_TOKEN": permit.token}
         self._step("publish", own="twistedipc.publish.targets.npm.deliver", environment=environment)
         self._published = read_file(self._folder / "published.json", list[Published]) or []
         for published in self._published:
             if published.notice:
-                self._steps.note("warning", published.notice)
+                self._log.note("warning", published.notice)
 
     def _make_folders(self) -> bool:
         try:
@@ -269,7 +272,7 @@ class Course:
         self._check_stopped()
         if result.outcome != "succeeded" and own and self._had_no_room():
             # A build that fills the disk fails; but what we do for it ourselves waits, as the journal does.
-            self._steps.note("warning", f"the builder's disk was full: {name} is tried again when there is room")
+            self._log.note("warning", f"the builder's disk was full: {name} is tried again when there is room")
             self._steps.wait_until(lambda: _has_room(self._folder))
             self._check_stopped()
             self._step(name, environment=environment, own=own)
@@ -279,7 +282,7 @@ class Course:
 
     def _had_no_room(self) -> bool:
         """Whether a step of ours may have failed since the disk was full, if only for a moment."""
-        if self._steps.short_of_room or not _has_room(self._folder):
+        if self._log.short_of_room or not _has_room(self._folder):
             return True
         # Said by what it ran: of another machine's disk, maybe. So not for ever.
         self._said_no_room += self._steps.said_no_room
@@ -313,15 +316,15 @@ class Course:
         }
 
     def _kill_all(self) -> None:
-        killed, none_left = kill_descendants(_GIVE_UP)
+        killed, none_left = self._outside.processes.kill_descendants(_GIVE_UP)
         if killed:
-            self._steps.note("warning", f"processes that the build had left running were stopped: {len(killed)}")
+            self._log.note("warning", f"processes that the build had left running were stopped: {len(killed)}")
         if not none_left:
-            self._steps.note("error", "a process of the build can't be killed: it hangs in the kernel")
+            self._log.note("error", "a process of the build can't be killed: it hangs in the kernel")
 
     def hide(self, text: str) -> str:
         """A text that leaves the runner by another way than the log, without what is hidden there."""
-        return self._steps.hide(text)
+        return self._log.hide(text)
 
     def _result(self, outcome: Outcome, reason: str) -> Result:
         checkout = self._checkout
@@ -332,7 +335,7 @@ class Course:
             lines=self._journal.count,
             sha256=self._journal.hexdigest(),
             started=self._started,
-            ended=max(self._now(), self._started),
+            ended=max(self._outside.now(), self._started),
             commit=checkout.commit if checkout else "",
             resolved=checkout.resolved if checkout else 0,
             subject=hide(checkout.subject) if checkout else "",

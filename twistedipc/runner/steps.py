@@ -1,56 +1,38 @@
 """
-One step at a time: a command's process, its output and what it says on its channel into the journal, its deadlines, its
+One step at a time: a command's process, its output and what it says on its channel into the log, its deadlines, its
 end. Used by ``course``.
 
-A step ends when its process has exited and its output has ended, or `DRAIN` seconds later, since something that it left
-running may hold the pipe for ever. Its process group is killed then. When the attempt is to end (it was cancelled, its
-time is up, it has been silent for too long), the group gets SIGTERM, and after the grace SIGKILL.
+When what is done is ``stepclock``'s to say; this module does it. When a step has ended, its process group is killed.
+When the attempt is to end (it was cancelled, its time is up, it has been silent for too long), the group gets SIGTERM,
+and after the grace SIGKILL.
 
-Output and channel are two ways, so what comes on them has no order of its own. ``order`` gives it one, by way of
-``conversation``.
-
-While the disk takes no more of the journal, or has less room than the reserve, no step is begun, and the output of a
-running one, and its channel, aren't read: the build waits, and the clock for silence stands. Of the reserve, only the
-build has nothing: events are written, and a process that is to end, or has ended, is seen to its end.
+While the log waits for the disk, no step is begun, and the output of a running one, and its channel, aren't read: the
+build waits, and the clock for silence stands. A process that is to end, or has ended, is seen to its end all the same.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import math
 import os
 import select
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, assert_never
 
 import msgspec
 
-from twistedipc.attempts.journal import Journal
-from twistedipc.attempts.processes import exit_code, group_alive, reap, signal_group, spawn
-from twistedipc.attempts.room import Room, readable
+from twistedipc.attempts.processes import exit_code
 from twistedipc.builds.attempt import Permit, StepResult
-from twistedipc.builds.logs import Event, Lines, Notice, StepEnded, StepStarted
-from twistedipc.runner.capture import BLOCK_BYTES, Capture
-from twistedipc.runner.channel import available
-from twistedipc.runner.control import LOOK_EVERY, Control
+from twistedipc.builds.logs import StepEnded, StepStarted
+from twistedipc.runner.attempt_log import AttemptLog
+from twistedipc.runner.capture import BLOCK_BYTES
+from twistedipc.runner.channel import Channel, NoChannel, available
+from twistedipc.runner.control import Control
 from twistedipc.runner.conversation import Conversation
-
-#: Seconds that a step's output may go on after its process has exited.
-DRAIN = 0.5
-#: Seconds after which a partial line is shown.
-FLUSH_AFTER = 0.5
-#: Seconds between two attempts to write to a full disk.
-RETRY_EVERY = 0.5
-
-# Output that trickles is read this many seconds after the last time, so that a build which prints line by line costs
-# two hundred appends a second and not ten thousand. Where that filled a whole block, output is read as it comes for a
-# while, so that the build isn't held up.
-_GATHER = 0.005
-_BUSY = 0.1
-
+from twistedipc.runner.ports import Outside
+from twistedipc.runner.stepclock import LOOK_EVERY, RETRY_EVERY, Do, Facts, Phase, StepClock, Wait
 
 # What programs say then, in the locale that our own steps have.
 _NO_ROOM = os.strerror(errno.ENOSPC).encode()
@@ -87,143 +69,63 @@ class Limits(msgspec.Struct, kw_only=True):
 
 
 class Steps:
-    """The steps of one attempt, and the log that they write."""
+    """The steps of one attempt."""
 
-    def __init__(
-        self,
-        *,
-        journal: Journal,
-        capture: Capture,
-        control: Control,
-        room: Room,
-        limits: Limits,
-        now: Callable[[], int],
-        clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, *, log: AttemptLog, control: Control, limits: Limits, outside: Outside) -> None:
         self.limits = limits
         self.results: list[StepResult] = []
-        self._journal = journal
-        self._capture = capture
+        self._log = log
         self._control = control
-        self._room = room
-        self._now = now  # milliseconds since the epoch
-        self._clock = clock  # seconds, monotonic
-        self._began = clock()
-        self._index = -1
-        self._low = False  # less is free than the reserve
-        self._waiting_since: float | None = None  # for the disk, on the clock
-        self._waiting_why = ""
-        #: whether the disk was full, or nearly, while the last step ran
-        self.short_of_room = False
+        self._outside = outside
+        self._began = outside.clock()
         #: whether the last step has said that its disk is full, which may have been over before anybody looked
         self.said_no_room = False
         #: why the attempt is to end early, once it is
         self.stopped: Stop | None = None
-
-    # -- the log --
-
-    def event(self, event: Event) -> None:
-        """Put an event into the log, after all that was read so far."""
-        self._append(self._capture.event(event, self._now(), self._index))
-
-    def _say(self, events: Sequence[Event]) -> None:
-        self._append(self._capture.events(events, self._now(), self._index))
-
-    def note(self, level: Literal["info", "warning", "error"], message: str) -> None:
-        """Say something in the log."""
-        self.event(Notice(level, message))
-
-    def mask(self, secret: str) -> None:
-        """Hide a secret from now on."""
-        self._capture.mask([secret])
-
-    def hide(self, text: str) -> str:
-        """A text that goes elsewhere than into the log, without what is hidden there."""
-        return self._capture.hide(text)
-
-    def first_with_secret(self, texts: Sequence[str]) -> str | None:
-        """The first of these texts that has something in it which is hidden; None if none has."""
-        return self._capture.first_with_secret(texts)
 
     def settle(self) -> None:
         """
         Wait until all of the log is durable. Only a full disk makes this long; then only SIGTERM ends it, by raising
         `NoRoom`.
         """
-        self.persist(self._journal.sync)
+        self.persist(self._log.sync)
 
     def persist(self, write: Callable[[], bool]) -> None:
         """Try ``write``, with all of the log before it, until the disk takes it. Raises `NoRoom` after a SIGTERM."""
         give_up: float | None = None
         while True:
-            self._retry()
-            if not self._journal.blocked and write():
+            self._log.retry()
+            if not self._log.blocked and write():
                 return
             if self._control.told_to_stop:
-                give_up = give_up or self._clock() + self.limits.grace
-                if self._clock() >= give_up:
+                now = self._outside.clock()
+                give_up = give_up or now + self.limits.grace
+                if now >= give_up:
                     raise NoRoom("told to stop while the disk took nothing")
             self._wait((), RETRY_EVERY)
 
-    def _append(self, batches: list[Lines]) -> None:
-        for batch in batches:
-            self._journal.append(batch)
-        if self._journal.blocked:
-            self._begin_to_wait(f"the builder's disk took no more ({self._journal.blocked})")
-
-    def _begin_to_wait(self, why: str) -> None:
-        self.short_of_room = True
-        if self._waiting_since is None:
-            self._waiting_since = self._clock()
-            self._waiting_why = why
-
-    def _look_at_room(self) -> None:
-        """Let the build wait while less is free than the reserve, and say so."""
-        was, self._low = self._low, self._room.low()
-        if self._low and not was:
-            self._begin_to_wait("the builder's disk was nearly full")
-            size = readable(self._room.reserve)
-            self.note("warning", f"the builder's disk is nearly full: the build waits until more than {size} are free")
-
-    def _retry(self) -> float:
-        """If the build waits for the disk, try again: for how many seconds it has waited, if it no longer does."""
-        since = self._waiting_since
-        if since is None or (self._journal.blocked and not self._journal.retry()) or self._low:
-            return 0.0
-        self._waiting_since = None
-        seconds = self._clock() - since
-        self.note("warning", f"{self._waiting_why}: the build waited for {seconds:.1f} s")
-        return seconds
-
-    def _may_go_on(self) -> bool:
-        self._look_at_room()
-        self._retry()
-        return self._waiting_since is None
-
-    # -- steps --
-
     def run(self, command: Command) -> StepResult:
         """Run a step to its end, whatever that is. Why the attempt is to end early is in `stopped` afterwards."""
-        self._index += 1
+        log, clock = self._log, self._outside.clock
+        log.step += 1
         self.said_no_room = False
-        started, began = self._now(), self._clock()
-        self.event(StepStarted(self._index, command.name, command.command))
+        started, began = self._outside.now(), clock()
+        log.event(StepStarted(log.step, command.name, command.command))
         code: int | None = None
-        self.wait_until(self._may_go_on)
-        self.short_of_room = False
-        if not self._stop_now(None):
+        self.wait_until(log.takes_more)
+        log.short_of_room = False
+        if not self._is_to_end():
             code = self._run_process(command)
         outcome = self.stopped.outcome if self.stopped else "succeeded" if code == 0 else "failed"
-        milliseconds = round((self._clock() - began) * 1000)
-        self.event(StepEnded(self._index, outcome, milliseconds, code))
+        log.event(StepEnded(log.step, outcome, round((clock() - began) * 1000), code))
         self.settle()
         result = StepResult(
-            index=self._index,
+            index=log.step,
             name=command.name,
             command=command.command,
             outcome=outcome,
             started=started,
-            ended=max(self._now(), started),
+            ended=max(self._outside.now(), started),
             exit_code=code,
         )
         self.results.append(result)
@@ -231,205 +133,198 @@ class Steps:
 
     def wait_until(self, there: Callable[[], bool]) -> None:
         """Wait for it, or until the attempt is to end. This isn't silence: no process runs."""
-        while not self._stop_now(None) and not there():
-            self._wait((), min(RETRY_EVERY, max(0.0, self._deadline - self._clock())))
+        while not self._is_to_end() and not there():
+            self._wait((), min(RETRY_EVERY, max(0.0, self._deadline - self._outside.clock())))
 
     def wait_for_permit(self) -> Permit | None:
         """The answer to `PermitWanted`; None if the attempt is to end first. This isn't silence: no process runs."""
-        while not self._stop_now(None):
+        while not self._is_to_end():
             permit = self._control.take_permit()
             if permit is not None:
                 return permit
-            self._wait((), min(LOOK_EVERY, max(0.0, self._deadline - self._clock())))
+            self._wait((), min(LOOK_EVERY, max(0.0, self._deadline - self._outside.clock())))
         return None
+
+    # -- the attempt's early end --
 
     @property
     def _deadline(self) -> float:
         return self._began + self.limits.timeout
 
-    def _stop_now(self, last_output: float | None) -> bool:
-        """Whether the attempt is to end: says so in the log, once."""
-        if self.stopped is None:
-            cancel = self._control.cancelled()
-            now = self._clock()
-            if cancel is not None:
-                self.stopped = Stop("cancelled", cancel.reason)
-                self.note("warning", f"cancelled: {cancel.reason}")
-            elif now >= self._deadline:
-                self.stopped = Stop("timed_out", f"it took longer than {self.limits.timeout:g} seconds")
-                self.note("error", self.stopped.reason)
-            elif last_output is not None and now >= last_output + self.limits.idle_timeout:
-                self.stopped = Stop("timed_out", f"nothing was printed for {self.limits.idle_timeout:g} seconds")
-                self.note("error", self.stopped.reason)
+    def _is_to_end(self) -> bool:
+        """Whether the attempt is to end, while no process runs."""
+        if self.stopped is None and not self._is_cancelled() and self._outside.clock() >= self._deadline:
+            self._stop_late()
         return self.stopped is not None
 
+    def _is_cancelled(self) -> bool:
+        """Whether the attempt is to end early for what somebody said. The log says so, once."""
+        cancel = self._control.cancelled()
+        if cancel is None:
+            return False
+        if self.stopped is None:
+            self.stopped = Stop("cancelled", cancel.reason)
+            self._log.note("warning", f"cancelled: {cancel.reason}")
+        return True
+
+    def _stop_late(self) -> None:
+        self._stop(f"it took longer than {self.limits.timeout:g} seconds")
+
+    def _stop_silent(self) -> None:
+        self._stop(f"nothing was printed for {self.limits.idle_timeout:g} seconds")
+
+    def _stop(self, reason: str) -> None:
+        self.stopped = Stop("timed_out", reason)
+        self._log.note("error", reason)
+
+    # -- a step's process --
+
     def _run_process(self, command: Command) -> int:
+        processes = self._outside.processes
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        talk = self._open_channel(command)
-        environment = command.environment
+        talk = self._converse(command)
         try:
             os.set_blocking(reading, False)
+            environment = {**command.environment, **talk.environment(reading)}
             try:
-                if talk is not None:
-                    environment = {**environment, **talk.environment(reading)}
-                process = spawn(command.argv, environment=environment, folder=command.folder, output=writing)
+                process = processes.spawn(command.argv, environment=environment, folder=command.folder, output=writing)
             finally:
                 os.close(writing)
             code, ended = self._follow(process, reading, talk)
-            say_rest = None if talk is None else talk.end_output()
-            self._append(self._capture.end_output(self._now(), self._index))
-            if talk is not None and say_rest is not None:
-                say_rest()
-                talk.rest(lambda: self.persist(lambda: True))
+            say_rest = talk.end_output()
+            self._log.end_output()
+            say_rest()
+            talk.rest(lambda: self.persist(lambda: True))
         finally:
             os.close(reading)
-            if talk is not None:
-                talk.close()
-        if self.stopped is None and (not ended or group_alive(process)):
-            self.note("warning", "something that this step had left running was stopped")
-        signal_group(process, signal.SIGKILL)
+            talk.close()
+        if self.stopped is None and (not ended or processes.group_alive(process)):
+            self._log.note("warning", "something that this step had left running was stopped")
+        processes.signal_group(process, signal.SIGKILL)
         return code
 
-    def _open_channel(self, command: Command) -> Conversation | None:
-        if command.channel is None:
-            return None
-        try:
-            return Conversation(
-                command.channel,
-                mask=self._capture.mask_within_bounds,
-                feed=self._feed,
-                say=self._say,
-                clock=self._clock,
-            )
-        except OSError as error:
-            self.note("warning", f"this step has no channel: {error.strerror}")
-            return None
+    def _converse(self, command: Command) -> Conversation:
+        channel: Channel | NoChannel = NoChannel()
+        if command.channel is not None:
+            try:
+                channel = Channel(command.channel)
+            except OSError as error:
+                self._log.note("warning", f"this step has no channel: {error.strerror}")
+        return Conversation(
+            channel,
+            token=self._outside.random(8).hex(),
+            mask=self._log.mask_within_bounds,
+            feed=self._log.feed,
+            say=self._log.events,
+            clock=self._outside.clock,
+        )
 
-    def _feed(self, data: bytes) -> None:
-        self._append(self._capture.feed(data, self._now(), self._index))
-
-    def _follow(self, process: int, pipe: int, talk: Conversation | None) -> tuple[int, bool]:
+    def _follow(self, process: int, pipe: int, talk: Conversation) -> tuple[int, bool]:
         """
         Read a process's output and its channel until it has ended: its exit code, and whether its output ended too.
-
-        In each turn, first the bytes are counted that are in the pipe, then all is read that is on the channel, then
-        those bytes are read, which may take several turns.
         """
-        code: int | None = None
-        at_end = False  # of the output
-        rang = True  # something may have happened: a signal, a bell
-        last_output = alive = self._clock()
-        read_at = busy_until = look_at = drain_until = 0.0
-        kill_at: float | None = None
-        # What the process had written when it exited is still in the pipe, which holds no more than this; or less than
-        # that, once there was nothing to read. However long we were kept from reading, it is read.
-        left = _capacity(pipe)
+        code = -1
+        clock = StepClock(
+            self._outside.clock(),
+            deadline=self._deadline,
+            idle_timeout=self.limits.idle_timeout,
+            grace=self.limits.grace,
+            capacity=_capacity(pipe),
+        )
+        self._look_at_disk(clock)
         while True:
-            now = self._clock()
-            if code is None:
-                self._look_at_room()
-            waited = self._retry()
-            last_output += waited
-            alive += waited
-            if rang or now >= look_at or now >= alive + self.limits.idle_timeout:
-                if code is None and (status := reap().get(process)) is not None:
-                    code = exit_code(status)
-                    drain_until = now + DRAIN
-                silent_since = alive if self._waiting_since is None else None
-                if code is None and self.stopped is None and self._stop_now(silent_since):
-                    signal_group(process, signal.SIGTERM)
-                    kill_at = now + self.limits.grace
-                look_at = now + LOOK_EVERY
-                if code is None and self.stopped is None:
-                    look_at = min(look_at, self._deadline)
-            if code is None and kill_at is not None and now >= kill_at:
-                signal_group(process, signal.SIGKILL)
-                os.kill(process, signal.SIGKILL)  # it may have left its group
-                kill_at = None
-            # What a process has left in the pipe when it ended is little enough for the reserve.
-            waits = bool(self._journal.blocked) or (self._low and code is None)
-            if code is not None and waits:
-                drain_until = now + DRAIN  # this isn't the time that it is given to end its output
-            elif code is not None and (at_end or (left <= 0 and now >= drain_until)):
-                return code, at_end
-            pending = self._capture.pending or (talk is not None and talk.holds)
-            if pending and now >= last_output + FLUSH_AFTER and not waits and not available(pipe):
-                if talk is not None:
+            now = self._outside.clock()
+            match clock.next(now, self._facts(pipe, talk, now)):
+                case Wait() as wait:
+                    self._listen(wait, clock, pipe, talk)
+                    self._look_at_disk(clock)
+                case Do.LOOK:
+                    status = self._outside.processes.reap().get(process)
+                    if status is not None:
+                        code = exit_code(status)
+                        clock.exited(now)
+                    elif clock.phase is Phase.RUNNING and self._is_cancelled():
+                        self._tell_to_end(process, clock, now)
+                    clock.looked(now)
+                case Do.STOP_LATE:
+                    self._stop_late()
+                    self._tell_to_end(process, clock, now)
+                case Do.STOP_SILENT:
+                    self._stop_silent()
+                    self._tell_to_end(process, clock, now)
+                case Do.KILL:
+                    self._outside.processes.kill(process)
+                case Do.SHOW:
                     talk.release()
-                self._append(self._capture.flush_partial(self._now(), self._index))
-                continue
-            if talk is not None and not waits and talk.overdue(now):
-                talk.catch_up(now)
-                continue
+                    self._log.show_partial()
+                case Do.CATCH_UP:
+                    talk.catch_up(now)
+                case Do.END:
+                    return code, clock.output_ended
+                case never:
+                    assert_never(never)
 
-            due = [look_at]
-            sources: list[int] = []
-            if waits:
-                due.append(now + RETRY_EVERY)
-            else:
-                if now < read_at:
-                    due.append(read_at)
-                elif not at_end:
-                    sources.append(pipe)
-                if pending:
-                    due.append(last_output + FLUSH_AFTER)
-                if talk is not None:
-                    sources += talk.descriptors(now)
-                    if (talk_at := talk.due(now)) is not None:
-                        due.append(talk_at)
-            if code is not None:
-                if not waits:  # else it is over only when there is room
-                    due.append(drain_until)
-            else:
-                if kill_at is not None:
-                    due.append(kill_at)
-                if self.stopped is None and not waits:
-                    due.append(alive + self.limits.idle_timeout)
-            ready, rang = self._wait(sources, max(0.0, min(due) - now))
-            if code is not None and pipe in sources and pipe not in ready:
-                left = 0
-            now = self._clock()
-            if waits or (not ready and (talk is None or not talk.wants(now))):
-                continue
-            if talk is None:
-                owed = available(pipe)
-            else:
-                if talk.owed == 0 and talk.listen(0 if at_end else available(pipe), now):
-                    alive = now
-                owed = talk.owed
-            if owed == 0:
-                # There are no more bytes, and nobody who could write any.
-                at_end = at_end or bool(ready.get(pipe, 0) & select.POLLHUP)
-                continue
-            data = _read(pipe, min(owed, BLOCK_BYTES))
-            if data is None:
-                if talk is not None:
-                    talk.vanished()
-                continue
-            if code is not None:
-                left -= len(data)
-            self.said_no_room = self.said_no_room or _NO_ROOM in data
-            last_output = alive = self._clock()
-            if len(data) == BLOCK_BYTES:
-                busy_until = last_output + _BUSY
-            read_at = last_output if last_output < busy_until else last_output + _GATHER
-            if talk is None:
-                self._feed(data)
-            else:
-                talk.read(data)
-            self._room.written(len(data))
+    def _tell_to_end(self, process: int, clock: StepClock, now: float) -> None:
+        self._outside.processes.signal_group(process, signal.SIGTERM)
+        clock.told_to_end(now)
+
+    def _look_at_disk(self, clock: StepClock) -> None:
+        if clock.phase is not Phase.EXITED:
+            self._log.look_at_room()
+        clock.waited(self._log.retry())
+
+    def _facts(self, pipe: int, talk: Conversation, now: float) -> Facts:
+        held = self._log.pending or talk.holds
+        return Facts(
+            blocked=self._log.blocked,
+            low=self._log.low,
+            held=held,
+            unread=held and available(pipe) > 0,
+            listen_at=talk.listen_at(now),
+            catch_up_at=talk.catch_up_at,
+        )
+
+    def _listen(self, wait: Wait, clock: StepClock, pipe: int, talk: Conversation) -> None:
+        """
+        Wait, and read what has come. That output and messages get their order (``order``) depends on the order in
+        which this is done:
+
+        1. The bytes are counted that are in the pipe.
+        2. All is read that was sent on the channel by then.
+        3. The bytes that were counted are read, and no more. While some of them are left, 1 and 2 aren't done again.
+        """
+        began = self._outside.clock()
+        sources = [*([pipe] if wait.output else ()), *(talk.descriptors(began) if wait.channel else ())]
+        ready, rang = self._wait(sources, wait.seconds)
+        if rang:
+            clock.rang()
+        if wait.output and pipe not in ready:
+            clock.found_nothing()
+        now = self._outside.clock()
+        if not wait.channel or (not ready and not talk.wants(now)):
+            return
+        if talk.owed == 0 and talk.listen(0 if clock.output_ended else available(pipe), now):
+            clock.heard(now)
+        if talk.owed == 0:
+            if ready.get(pipe, 0) & select.POLLHUP:
+                clock.end_output()
+            return
+        data = _read(pipe, min(talk.owed, BLOCK_BYTES))
+        if data is None:
+            talk.vanished()
+            return
+        self.said_no_room = self.said_no_room or _NO_ROOM in data
+        clock.read(self._outside.clock(), len(data))
+        talk.read(data)
 
     def _wait(self, more: Sequence[int], seconds: float) -> tuple[dict[int, int], bool]:
         """Wait for something to read, or a bell: what of ``more`` is readable, with its events; whether one rang."""
-        poll = select.poll()
-        for descriptor in (*self._control.descriptors, *more):
-            poll.register(descriptor, select.POLLIN)
-        ready = dict(poll.poll(math.ceil(seconds * 1000)))
-        bells = [ready.pop(descriptor, None) for descriptor in self._control.descriptors]
-        rang = any(bells)
-        if rang:
+        bells = self._control.descriptors
+        ready = self._outside.poll((*bells, *more), seconds)
+        rung = [bell for bell in bells if ready.pop(bell, 0)]
+        if rung:
             self._control.quieten()
-        return ready, rang
+        return ready, bool(rung)
 
 
 def _read(pipe: int, size: int) -> bytes | None:

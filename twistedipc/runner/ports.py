@@ -1,0 +1,45 @@
+"""
+What a runner takes from outside, as types. ``__main__`` puts the real things together; a simulation can give others.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+
+class Processes(Protocol):
+    """Processes of the system. The module ``processes`` is one."""
+
+    def spawn(self, argv: Sequence[str], *, environment: Mapping[str, str], folder: Path, output: int) -> int:
+        """Start a command in a process group of its own: its process id."""
+
+    def reap(self) -> dict[int, int]:
+        """The children that have died since, each with its wait status."""
+
+    def signal_group(self, group: int, number: signal.Signals) -> None:
+        """Send a signal to all of a process group that are left."""
+
+    def kill(self, process: int) -> None:
+        """Kill a step's process that nobody has waited for, and its group."""
+
+    def group_alive(self, group: int) -> bool:
+        """Whether anything of the process group is left."""
+
+    def kill_descendants(self, deadline: float) -> tuple[set[int], bool]:
+        """Kill all descendants, and wait for them so many seconds: those that were killed, whether none is left."""
+
+
+class Outside(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it."""
+
+    now: Callable[[], int]  # milliseconds since the epoch
+    clock: Callable[[], float]  # seconds, of a clock that never goes back
+    random: Callable[[int], bytes]  # so many bytes that nobody can guess
+    #: waits until one of these descriptors is readable, at most so many seconds: those that are, with poll's events
+    poll: Callable[[Sequence[int], float], dict[int, int]]
+    processes: Processes
