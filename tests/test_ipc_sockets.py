@@ -38,7 +38,8 @@ from twistedipc.ipc.links.dial import (
     LASTING,
     LONGEST_DELAY,
     LONGEST_LOCAL_DELAY,
-    VAIN_LOCAL_DELAY,
+    UNREACHED_LOCAL_DELAY,
+    Delays,
     DialService,
     dial_links,
 )
@@ -121,6 +122,7 @@ class SocketTestCase(TestCase):
     def setUp(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="ipc"))  # short, for UNIX sockets
         self.here, self.there = Arrivals(), Arrivals()
+        self.failures: list[str] = []  # why attempts have failed and links have ended
 
     def tearDown(self) -> None:
         for path in self.folder.iterdir():
@@ -139,7 +141,15 @@ class SocketTestCase(TestCase):
 
     def dialling(self, endpoint: str, settings: SessionSettings | None = None, **options: Any) -> DialService:
         # Scattered to a hundredth: reconnecting in milliseconds.
-        service = dial_links(reactor, endpoint, settings or builder(), self.here, random=lambda: 0.01, **options)
+        service = dial_links(
+            reactor,
+            endpoint,
+            settings or builder(),
+            self.here,
+            random=lambda: 0.01,
+            failed=self.failures.append,
+            **options,
+        )
         service.startService()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.stop(service)))
         return service
@@ -247,8 +257,8 @@ class UNIXTests(SocketTestCase):
         self.assertIn(b"isn't allowed at this socket", stranger.received)
         await self.stop(service)
         self.listening(self.endpoint)
-        dialling = self.dialling(self.endpoint, uids=nobody)
-        await until(lambda: dialling._factory.retries >= 2)
+        self.dialling(self.endpoint, uids=nobody)
+        await until(lambda: len(self.failures) >= 2)
         self.assertEqual((self.here.all, self.there.all), ([], []))
 
     async def test_a_slow_reader(self) -> None:
@@ -293,10 +303,11 @@ class TCPTests(SocketTestCase):
 
     async def test_the_wrong_key_is_tried_again_later_and_later(self) -> None:
         service = self.listening("tcp:0", apiserver(key=b"another key, also 32 bytes long!"))
-        dialling = self.dialling(f"tcp:127.0.0.1:{self.port(service)}")
-        await until(lambda: dialling._factory.retries >= 4)
+        began = time.monotonic()
+        self.dialling(f"tcp:127.0.0.1:{self.port(service)}")
+        await until(lambda: len(self.failures) >= 4)
         self.assertEqual((self.here.all, self.there.all), ([], []))
-        self.assertGreaterEqual(dialling._factory.delay, 0.5 * 2**4)
+        self.assertGreaterEqual(time.monotonic() - began, 0.01 * (0.5 + 1 + 2))
 
     async def stranger(self, service: ListenService, data: bytes) -> Stranger:
         stranger = Stranger()
@@ -376,30 +387,32 @@ class TLSTests(SocketTestCase):
 
     async def test_who_cant_show_a_certificate_stays_out(self) -> None:
         service = self.listening("tls:0:interface=127.0.0.1", tls=self.files)
-        told: list[str] = []
-        dialling = self.dialling(
-            f"tls:localhost:{self.port(service)}", tls=TLSFiles(authority=self.files.authority), failed=told.append
-        )
-        await until(lambda: dialling._factory.retries >= 2)
+        self.dialling(f"tls:localhost:{self.port(service)}", tls=TLSFiles(authority=self.files.authority))
+        await until(lambda: len(self.failures) >= 2)
         self.assertEqual((self.here.all, self.there.all), ([], []))
-        self.assertTrue(any("TLS: " in reason and "certificate required" in reason for reason in told), told)
+        self.assertTrue(
+            any("TLS: " in reason and "certificate required" in reason for reason in self.failures), self.failures
+        )
 
     async def test_a_listener_by_another_authority_isnt_believed(self) -> None:
         service = self.listening("tls:0:interface=127.0.0.1", tls=self.certificate("localhost", trustme.CA()))
-        told: list[str] = []
-        dialling = self.dialling(f"tls:localhost:{self.port(service)}", tls=self.files, failed=told.append)
-        await until(lambda: dialling._factory.retries >= 2)
+        self.dialling(f"tls:localhost:{self.port(service)}", tls=self.files)
+        await until(lambda: len(self.failures) >= 2)
         self.assertEqual((self.here.all, self.there.all), ([], []))
-        self.assertTrue(any("TLS: " in reason and "certificate verify failed" in reason for reason in told), told)
+        self.assertTrue(
+            any("TLS: " in reason and "certificate verify failed" in reason for reason in self.failures), self.failures
+        )
 
     async def test_a_listener_of_another_name_isnt_believed(self) -> None:
         service = self.listening("tls:0:interface=127.0.0.1", tls=self.certificate("elsewhere.example", self.authority))
-        told: list[str] = []
-        dialling = self.dialling(f"tls:localhost:{self.port(service)}", tls=self.files, failed=told.append)
-        await until(lambda: dialling._factory.retries >= 2)
+        self.dialling(f"tls:localhost:{self.port(service)}", tls=self.files)
+        await until(lambda: len(self.failures) >= 2)
         self.assertEqual(self.here.all, [])
         self.assertTrue(
-            any("TLS: " in reason and "the peer's certificate is for another host" in reason for reason in told), told
+            any(
+                "TLS: " in reason and "the peer's certificate is for another host" in reason for reason in self.failures
+            ),
+            self.failures,
         )
 
     async def test_plain_text_at_a_tls_port(self) -> None:
@@ -486,10 +499,10 @@ class RefusalTests(SocketTestCase):
         refused = Refused()
         full = listen_for_links(reactor, "tcp:0", apiserver(), self.there, connections=0)
         full.startService()
-        dialling = self.dialling(f"tcp:127.0.0.1:{cast(Any, full.host).port}", refused=refused)
-        await until(lambda: dialling._factory.retries >= 2)
+        self.dialling(f"tcp:127.0.0.1:{cast(Any, full.host).port}", refused=refused)
+        await until(lambda: len(self.failures) >= 2)
         await full.stopService()
-        await until(lambda: dialling._factory.retries >= 4)
+        await until(lambda: len(self.failures) >= 4)
         self.assertEqual(refused.codes, [])
 
     async def test_by_the_interface(self) -> None:
@@ -592,55 +605,74 @@ class ListenAgainTests(TestCase):
         await dialling.stopService()
 
 
-class BackoffTests(SynchronousTestCase):
-    """The times between tries, on a clock, against an endpoint that refuses."""
+class Dialled:
+    """A dialling service on a reactor in memory, whose attempts end as the test says."""
 
-    def delays(self, random: Callable[[], float], count: int, *, local: bool = False) -> list[float]:
-        memory = MemoryReactorClock()
-        service = dial_links(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=random)
-        if not local:  # only the connector is of the machine: the row is the one for all
-            service._factory.maxDelay = LONGEST_DELAY
-            service._factory.vain_delay = None
-        service.startService()
+    def __init__(self, endpoint: str) -> None:
+        self.memory = MemoryReactorClock()
+        self.service = dial_links(cast(LinkReactor, self.memory), endpoint, builder(), Arrivals(), random=lambda: 1.0)
+        self.service.startService()
+
+    def attempts(self) -> list[Any]:
+        """The factory of each attempt."""
+        return [each[1] for each in self.memory.unixClients] + [each[2] for each in self.memory.tcpClients]
+
+    def fail(self, reason: str = "refused") -> None:
+        """The attempt reaches nobody."""
+        self.attempts()[-1].clientConnectionFailed(None, Failure(ConnectError(string=reason)))
+
+    def reach(self, *, ready: bool = False) -> Any:
+        """The attempt makes a connection."""
+        link = self.attempts()[-1].buildProtocol(None)
+        link.makeConnection(StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 1)))
+        if ready:
+            self.service.link_ready(link._wrappedProtocol)
+        return link
+
+    def delay(self) -> float:
+        """Seconds until the next attempt, which is made then."""
+        (call,) = self.memory.getDelayedCalls()
+        delay = call.getTime() - self.memory.seconds()
+        self.memory.advance(delay)
+        return delay
+
+
+class BackoffTests(SynchronousTestCase):
+    """The times between attempts, on a clock."""
+
+    def delays(self, random: Callable[[], float], count: int) -> list[float]:
+        """Those between attempts of which none reaches anybody."""
+        clock = Clock()
+        row = Delays(clock, random, longest=LONGEST_DELAY, unreached=None)
         delays: list[float] = []
         for _ in range(count):
-            connector = memory.unixClients[-1][1]
-            connector.clientConnectionFailed(None, Failure(ConnectionRefusedError("refused")))
-            (call,) = memory.getDelayedCalls()
-            delays.append(call.getTime() - memory.seconds())
-            memory.advance(delays[-1])
-        self.assertEqual(len(memory.unixClients), count + 1)
-        self.successResultOf(service.stopService())
-        self.assertEqual(memory.getDelayedCalls(), [])
+            row.wait(lambda: None, reached=False)
+            (call,) = clock.getDelayedCalls()
+            delays.append(call.getTime() - clock.seconds())
+            clock.advance(delays[-1])
+        row.wait(lambda: None, reached=False)
+        row.wait_no_longer()
+        self.assertEqual(clock.getDelayedCalls(), [])
         return delays
 
     def test_it_doubles_up_to_half_a_minute(self) -> None:
         self.assertEqual(self.delays(lambda: 1.0, 9), [0.5, 1, 2, 4, 8, 16, 30, 30, 30])
 
-    def test_on_one_machine_whoever_isnt_there_is_soon_tried_again(self) -> None:
-        self.assertEqual(self.delays(lambda: 1.0, 5, local=True), [VAIN_LOCAL_DELAY] * 5)
-        memory = cast(LinkReactor, MemoryReactorClock())
-        for endpoint, longest, vain in (
-            ("unix:/nowhere", LONGEST_LOCAL_DELAY, VAIN_LOCAL_DELAY),
-            ("tcp:127.0.0.1:1", LONGEST_DELAY, None),
-        ):
-            factory = dial_links(memory, endpoint, builder(), Arrivals())._factory
-            self.assertEqual((factory.maxDelay, factory.vain_delay), (longest, vain))
+    def test_on_one_machine_a_peer_that_isnt_there_is_soon_tried_again(self) -> None:
+        dialled = Dialled("unix:/nowhere")
+        for _ in range(5):
+            dialled.fail()
+            self.assertEqual(dialled.delay(), UNREACHED_LOCAL_DELAY)
 
-    def test_on_one_machine_whoever_throws_out_is_tried_less_and_less(self) -> None:
+    def test_on_one_machine_a_peer_that_throws_out_is_tried_less_and_less(self) -> None:
         """Also if it can't be reached in between."""
-        memory = MemoryReactorClock()
-        service = dial_links(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
-        factory = service._factory
-        service.startService()
-        for lost, delay in ((1, 0.5), (1, 1), (0, VAIN_LOCAL_DELAY), (1, 2), (1, 2)):
+        dialled = Dialled("unix:/nowhere")
+        for lost, delay in ((1, 0.5), (1, 1), (0, UNREACHED_LOCAL_DELAY), (1, 2), (1, LONGEST_LOCAL_DELAY)):
             if lost:
-                factory.link_lost(cast(Any, factory.buildProtocol(None)), "refused")
+                dialled.reach().connectionLost(Failure(ConnectionDone()))
             else:
-                memory.unixClients[-1][1].clientConnectionFailed(None, Failure(ConnectionRefusedError("refused")))
-            (call,) = memory.getDelayedCalls()
-            self.assertEqual(call.getTime() - memory.seconds(), delay)
-            memory.advance(delay)
+                dialled.fail()
+            self.assertEqual(dialled.delay(), delay)
 
     def test_that_nobody_is_there_is_said_once(self) -> None:
         said: list[str] = []
@@ -653,36 +685,25 @@ class BackoffTests(SynchronousTestCase):
 
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)
-        memory = MemoryReactorClock()
-        service = dial_links(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
-        service.startService()
+        dialled = Dialled("unix:/nowhere")
         for reason in ("no", "no", "none", "linked", "none", "none"):
             if reason == "linked":
-                link = cast(Any, service._factory.buildProtocol(None))
-                service._factory.link_ready(link)
-                service._factory.link_lost(link, "gone")
+                dialled.reach(ready=True).connectionLost(Failure(ConnectionDone()))
             else:
-                memory.unixClients[-1][1].clientConnectionFailed(None, Failure(ConnectError(string=reason)))
-            memory.advance(1.0)
+                dialled.fail(reason)
+            dialled.memory.advance(40.0)
         self.assertEqual([text.rstrip(".") for text in said], ["no", "none", "none"])
 
     def test_it_is_scattered_over_the_whole_delay(self) -> None:
         self.assertEqual(self.delays(lambda: 0.25, 4), [0.125, 0.25, 0.5, 1])
 
     def test_only_a_link_that_lasts_starts_afresh(self) -> None:
-        memory = MemoryReactorClock()
-        service = dial_links(cast(LinkReactor, memory), "unix:/nowhere", builder(), Arrivals(), random=lambda: 1.0)
-        factory = service._factory
-        service.startService()
+        dialled = Dialled("tcp:127.0.0.1:1")
         for lasted, delay in ((LASTING - 1, 0.5), (LASTING - 1, 1.0), (LASTING, 0.5)):
-            link = cast(Any, factory.buildProtocol(None))
-            factory.link_ready(link)
-            memory.advance(lasted)
-            factory.link_lost(link, "gone")
-            (call,) = memory.getDelayedCalls()
-            self.assertEqual(call.getTime() - memory.seconds(), delay)
-            memory.advance(delay)
-        self.assertIsInstance(memory, Clock)
+            link = dialled.reach(ready=True)
+            dialled.memory.advance(lasted)
+            link.connectionLost(Failure(ConnectionDone()))
+            self.assertEqual(dialled.delay(), delay)
 
     def test_what_cant_be_dialled_is_said_at_once(self) -> None:
         memory = cast(LinkReactor, MemoryReactorClock())

@@ -142,7 +142,8 @@ class Connection(Protocol, ABC):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self.reason == "":
             self.reason = self._why_lost(reason)
-        self._end()
+        if self.life is not Life.NEW:
+            self._end()
         self.life = Life.LOST
         self._timer.cancel()
         self._cork.stop()

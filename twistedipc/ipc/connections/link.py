@@ -134,9 +134,6 @@ class JSONLineProtocol(Connection, LineReceiver):
         return super()._why_lost(failure)
 
     def _gone(self) -> None:
-        closed = self._session.closed
-        if self._application is None and closed is not None and closed.code in _REFUSALS:
-            self.refusal = closed.code
         self._owner.link_lost(self, self.reason)
 
     # -- for Peer and the services -----------------------------------------------------------------------------------
@@ -358,6 +355,9 @@ class JSONLineProtocol(Connection, LineReceiver):
     def _tell_the_end(self) -> None:
         if self._polling is not None:
             self._polling.end()
+        closed = self._session.closed
+        if self._application is None and closed is not None and closed.code in _REFUSALS:
+            self.refusal = closed.code
         self._session.close(Code.CLOSED, self.reason)  # what is still being answered is answered to nobody
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():

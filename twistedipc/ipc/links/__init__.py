@@ -2,6 +2,7 @@
 How a link comes to be, and who owns its connection.
 
     dial.py          keeps one connection to an endpoint: `DialService`
+    dialling.py      the states of that, as a table
     listen.py        accepts connections, bounded: `ListenService`
     once.py          a link that doesn't come back: `OneLink`
 """

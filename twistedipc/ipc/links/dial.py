@@ -3,8 +3,8 @@
 """
 The dialling side of a link: a service that keeps one connection to an endpoint. Used by composition roots.
 
-Twisted's `ReconnectingClientFactory` decides when to try again. It was made for the old connectors; an endpoint
-doesn't tell its factory that a connection was lost or couldn't be made, so a small connector stands between the two.
+``dialling`` has the states and what happens in each; here is what acts. Twisted's `ReconnectingClientFactory` gives the
+delays.
 """
 
 from __future__ import annotations
@@ -14,22 +14,16 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ConnectError, NotConnectingError
-from twisted.internet.interfaces import (
-    IAddress,
-    IConnector,
-    IDelayedCall,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
-from twisted.internet.protocol import Protocol, ReconnectingClientFactory
+from twisted.internet.defer import Deferred
+from twisted.internet.error import NotConnectingError
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
+from twisted.internet.protocol import ClientFactory, Protocol, ReconnectingClientFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import ApplicationFactory
+from twistedipc.ipc.links.dialling import STEPS, Act, Input, State
 from twistedipc.ipc.places.credentials import refuse_strangers
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, client_endpoint, parse_dialled
 from twistedipc.ipc.places.keys import make_nonce
@@ -38,10 +32,11 @@ from twistedipc.ipc.wire.session import SessionSettings, Side
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30
-#: On one machine there is no crowd, and whoever restarts the peer waits for it. To find that nobody is there costs
-#: nothing, so the row doesn't apply to that.
+#: UNIX sockets reconnect fast: only processes of this machine do so, and connect() to a socket that isn't there is
+#: nearly free. An attempt that fails is made again after `UNREACHED_LOCAL_DELAY`; only links that were made and lost
+#: back off.
 LONGEST_LOCAL_DELAY = 2
-VAIN_LOCAL_DELAY = 0.25
+UNREACHED_LOCAL_DELAY = 0.25
 
 #: Seconds that a link must have been ready for, before the next delay is the first one again: a peer that welcomes
 #: and then throws out must not be hammered.
@@ -57,6 +52,7 @@ def dial_links(
     tls: TLSFiles | None = None,
     uids: frozenset[int] | None = None,
     random: Callable[[], float] = random_module.random,
+    nonce: Callable[[], str] = make_nonce,
     failed: Callable[[str], None] | None = None,
     refused: Callable[[str, str], None] | None = None,
 ) -> DialService:
@@ -66,6 +62,7 @@ def dial_links(
     :param tls: for ``tls:`` endpoints
     :param uids: for ``unix:`` endpoints: whose listener may answer; None is this process's own user, and root
     :param random: gives numbers from 0 to 1, by which the delays are scattered
+    :param nonce: gives the nonce of a connection's handshake: one that no connection had before
     :param failed: told why, for people, each time that an attempt has failed or a link has ended
     :param refused: told the code and the reason as well if it was one of those that only people can set right: the two
         sides have met, and one has refused the other before there was a link
@@ -74,17 +71,89 @@ def dial_links(
     address = parse_dialled(endpoint, has_key=settings.key is not None)
     if address.is_inherited:
         raise BadEndpoint(f"{endpoint!r}: it is one connection, which can't be made again when it is lost")
-    connecting = client_endpoint(reactor, address, tls)
+    is_local = address.kind == "unix"
 
     def check(link: JSONLineProtocol) -> str | None:
-        return refuse_strangers(link.transport, uids) if address.kind == "unix" else None
+        return refuse_strangers(link.transport, uids) if is_local else None
 
-    factory = _LinkFactory(reactor, endpoint, settings, application_factory, check, random, failed, refused)
-    if address.kind == "unix":
-        factory.maxDelay = LONGEST_LOCAL_DELAY
-        factory.vain_delay = VAIN_LOCAL_DELAY
-    factory.connector = _Connector(connecting, factory)
-    return DialService(factory)
+    def make_link(owner: DialService) -> JSONLineProtocol:
+        return JSONLineProtocol(Side.DIALLER, settings, application_factory, reactor, owner, nonce())
+
+    delays = Delays(
+        reactor,
+        random,
+        longest=LONGEST_LOCAL_DELAY if is_local else LONGEST_DELAY,
+        unreached=UNREACHED_LOCAL_DELAY if is_local else None,
+    )
+    return DialService(
+        reactor, endpoint, client_endpoint(reactor, address, tls), make_link, delays, check, failed, refused
+    )
+
+
+class Delays(ReconnectingClientFactory):
+    """
+    The delays between one service's attempts.
+
+    The base `ReconnectingClientFactory` is what Twisted's users look for where something reconnects, and it has the row
+    of delays. It was made for the old connectors: an endpoint doesn't tell a factory that a connection failed or was
+    lost, so the states are `DialService`'s.
+
+    :param random: gives numbers from 0 to 1: a delay is anything from nothing to the whole of it. The base's own jitter
+        is a few percent, which keeps a herd together.
+    :param longest: seconds that the row of delays goes up to
+    :param unreached: the delay after an attempt that has reached nobody, if the row isn't for those
+    """
+
+    noisy = False
+    initialDelay = FIRST_DELAY
+    factor = 2.0
+    jitter = 0
+
+    def __init__(
+        self, clock: IReactorTime, random: Callable[[], float], *, longest: float, unreached: float | None
+    ) -> None:
+        self.clock = cast(Any, clock)
+        self.delay = self.initialDelay
+        self.maxDelay = cast(Any, longest)
+        self._random = random
+        self._unreached = unreached
+
+    def wait(self, due: Callable[[], None], *, reached: bool) -> None:
+        """Call ``due`` after the next delay. ``reached`` is whether there was a link at all."""
+        row = self.delay
+        out_of_row = None if reached else self._unreached
+        self.delay = (row if out_of_row is None else out_of_row) * self._random()
+        self.retry(_Due(due))
+        self.delay = row if out_of_row is not None else min(row * self.factor, self.maxDelay)
+
+    def wait_no_longer(self) -> None:
+        """Don't call it."""
+        self.stopTrying()
+        self.continueTrying = 1
+
+
+class _Due:
+    """What `ReconnectingClientFactory` takes for a connector."""
+
+    def __init__(self, due: Callable[[], None]) -> None:
+        self.connect = due
+
+    def stopConnecting(self) -> None:
+        """See `IConnector`. It isn't called while an attempt is under way."""
+        raise NotConnectingError()
+
+
+class _Attempt(ClientFactory):
+    """One attempt to connect. A connection that it makes after it was given up is refused."""
+
+    noisy = False
+
+    def __init__(self, reached: Callable[[_Attempt], Protocol | None]) -> None:
+        self._reached = reached
+        self.connecting: Deferred[Any]
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        return self._reached(self)
 
 
 class DialService(Service):
@@ -93,112 +162,117 @@ class DialService(Service):
     again at any time: it dials then as soon as the connection of before is closed, and what waits for that hears of it.
     """
 
-    def __init__(self, factory: _LinkFactory) -> None:
-        self._factory = factory
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        text: str,
+        endpoint: IStreamClientEndpoint,
+        make_link: Callable[[DialService], JSONLineProtocol],
+        delays: Delays,
+        check: Callable[[JSONLineProtocol], str | None],
+        failed: Callable[[str], None] | None,
+        refused: Callable[[str, str], None] | None,
+    ) -> None:
+        self._clock = clock
+        self._text = text  # the endpoint, for people
+        self._endpoint = endpoint
+        self._make_link = make_link
+        self._delays = delays
+        self._check = check
+        self._failed = failed
+        self._refused = refused
+        self._state = State.IDLE
+        self._attempt: _Attempt | None = None
+        self._link: JSONLineProtocol | None = None
+        self._lasting: IDelayedCall | None = None
+        self._stopping: list[Deferred[None]] = []  # to be fired when there is no link any more
+        self._unreachable = ""  # why nobody was reached, the last time that it was logged
 
     def startService(self) -> None:
         super().startService()
-        self._factory.start()
+        self._handle(Input.START)
 
     def stopService(self) -> Deferred[None]:
         """Say goodbye, and wait until the connection is closed; that takes at most `LINGER` seconds."""
         super().stopService()
-        return self._factory.stop()
-
-
-class _ScatteredClock:
-    """
-    What the factory schedules its retries with: full jitter, anything from nothing to the whole delay. Its own jitter
-    is a few percent, which keeps a herd together.
-    """
-
-    def __init__(self, clock: IReactorTime, random: Callable[[], float]) -> None:
-        self._clock = clock
-        self._random = random
-
-    def callLater(self, delay: float, function: Callable[[], Any]) -> IDelayedCall:
-        return self._clock.callLater(delay * self._random(), function)
-
-
-class _LinkFactory(ReconnectingClientFactory):
-    """Makes the connections of one `DialService`, one after the other, and owns them."""
-
-    _log = Logger()
-    noisy = False
-    initialDelay = FIRST_DELAY
-    maxDelay = LONGEST_DELAY
-    delay = FIRST_DELAY
-    factor = 2.0
-    jitter = 0
-    vain_delay: float | None = None  # after a try that reached nobody, if the row of delays isn't for that
-
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        endpoint: str,
-        settings: SessionSettings,
-        application_factory: ApplicationFactory,
-        check: Callable[[JSONLineProtocol], str | None],
-        random: Callable[[], float],
-        failed: Callable[[str], None] | None,
-        refused: Callable[[str, str], None] | None,
-    ) -> None:
-        self.clock = cast(Any, _ScatteredClock(reactor, random))
-        self._reactor = reactor
-        self._endpoint = endpoint
-        self._settings = settings
-        self._application_factory = application_factory
-        self._check = check
-        self._failed = failed
-        self._refused = refused
-        self._link: JSONLineProtocol | None = None
-        self._lasting: IDelayedCall | None = None
-        self._stopping: list[Deferred[None]] = []  # to be fired when there is no link any more
-        self.connector: _Connector
-        self._unreachable = ""  # why nobody was reached, the last time that it was said
-
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
-        if self._link is not None or not self.continueTrying:
-            return None  # an attempt that was given up has reached somebody after all
-        self._link = JSONLineProtocol(
-            Side.DIALLER, self._settings, self._application_factory, self._reactor, self, make_nonce()
-        )
-        return self._link
-
-    def start(self) -> None:
-        """Dial; or, if there is still a link that is being closed, dial when it is."""
-        if self._callID is not None:
-            self._callID.cancel()
-        self.resetDelay()
-        if self._link is None and not self.connector.is_connecting:
-            self.connector.connect()
-
-    def stop(self) -> Deferred[None]:
-        """Dial no more, and close what there is."""
-        self.stopTrying()
-        if self._link is None:
-            return succeed(None)
         stopping: Deferred[None] = Deferred()
         self._stopping.append(stopping)
-        self._link.close(Code.CLOSED, "the peer is stopping")
+        self._handle(Input.STOP)
         return stopping
 
-    # -- as the connector's factory
+    def _handle(self, what: Input, *tell: Callable[[], None]) -> None:
+        """
+        Go to the next state, do what is to be done for that, and then ``tell``: what hears of it may start and stop
+        this again. Each stop is ended for the link that it has closed.
+        """
+        self._state, acts = STEPS[self._state][what]
+        ended: list[Deferred[None]] = []
+        for act in acts:
+            if act is Act.END_STOPS:
+                ended, self._stopping = self._stopping, []
+            else:
+                _ACTS[act](self)
+        for each in tell:
+            each()
+        for stopping in ended:
+            stopping.callback(None)
 
-    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        self._link = None
-        why = reason.getErrorMessage()
-        if self._failed is not None:
-            self._failed(why)
-        if self.continueTrying and why != self._unreachable:
-            self._unreachable = why
-            self._log.info("{endpoint} can't be reached: {reason}", endpoint=self._endpoint, reason=why)
-        delay = self.delay
-        if self.vain_delay is not None:
-            self.delay = self.vain_delay
-        super().clientConnectionFailed(connector, reason)
-        if self.vain_delay is not None:
-            self.delay = delay
+    # -- what is done
+
+    def _connect(self) -> None:
+        self._attempt = attempt = _Attempt(self._reached)
+        attempt.connecting = self._endpoint.connect(attempt)
+        attempt.connecting.addErrback(self._attempt_failed, attempt)
+
+    def _give_up(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.connecting.cancel()
+
+    def _retry(self) -> None:
+        self._delays.wait(self._due, reached=True)
+
+    def _retry_unreached(self) -> None:
+        self._delays.wait(self._due, reached=False)
+
+    def _wait_no_longer(self) -> None:
+        self._delays.wait_no_longer()
+
+    def _start_afresh(self) -> None:
+        self._delays.resetDelay()
+
+    def _close(self) -> None:
+        assert self._link is not None
+        self._link.close(Code.CLOSED, "the peer is stopping")
+
+    # -- what happens
+
+    def _due(self) -> None:
+        self._handle(Input.DUE)
+
+    def _reached(self, attempt: _Attempt) -> JSONLineProtocol | None:
+        if attempt is not self._attempt or self._state is not State.CONNECTING:
+            return None  # an attempt that was given up has reached somebody after all
+        self._link = self._make_link(self)
+        self._handle(Input.REACHED)
+        return self._link
+
+    def _attempt_failed(self, failure: Failure, attempt: _Attempt) -> None:
+        if attempt is not self._attempt:
+            return
+        self._attempt = self._link = None
+        why = failure.getErrorMessage()
+
+        def tell() -> None:
+            if why != self._unreachable:
+                self._unreachable = why
+                self._log.info("{endpoint} can't be reached: {reason}", endpoint=self._text, reason=why)
+            if self._failed is not None:
+                self._failed(why)
+
+        self._handle(Input.FAILED, tell)
 
     # -- as the connection's owner
 
@@ -207,67 +281,37 @@ class _LinkFactory(ReconnectingClientFactory):
 
     def link_ready(self, link: JSONLineProtocol) -> None:
         self._unreachable = ""
-        self._log.info("{endpoint}: linked", endpoint=self._endpoint)
-        self._lasting = self._reactor.callLater(LASTING, self._lasted)
+        self._log.info("{endpoint}: linked", endpoint=self._text)
+        self._lasting = self._clock.callLater(LASTING, self._lasted)
 
     def _lasted(self) -> None:
         self._lasting = None
-        if self.continueTrying:
-            self.resetDelay()
+        self._delays.resetDelay()
 
     def link_lost(self, link: JSONLineProtocol, reason: str) -> None:
         if self._link is not link:
             return
-        self._link = None
-        # What hears of it may start and stop this again: each of these is told of the link that it has closed.
-        stopping, self._stopping = self._stopping, []
+        self._attempt = self._link = None
         if self._lasting is not None:
             self._lasting.cancel()
             self._lasting = None
-        self._log.info("{endpoint}: the link was lost: {reason}", endpoint=self._endpoint, reason=reason)
-        if self._failed is not None:
-            self._failed(reason)
-        if link.refusal is not None and self._refused is not None:
-            self._refused(link.refusal, reason)
-        if stopping and self.continueTrying:
-            self.connector.connect()  # it was started again meanwhile
-        else:
-            self.clientConnectionLost(self.connector, Failure(ConnectError(string=reason)))
-        for each in stopping:
-            each.callback(None)
+
+        def tell() -> None:
+            self._log.info("{endpoint}: the link was lost: {reason}", endpoint=self._text, reason=reason)
+            if self._failed is not None:
+                self._failed(reason)
+            if link.refusal is not None and self._refused is not None:
+                self._refused(link.refusal, reason)
+
+        self._handle(Input.LOST, tell)
 
 
-@implementer(IConnector)
-class _Connector:
-    """Drives an endpoint for a `ReconnectingClientFactory`, and tells it what became of that."""
-
-    def __init__(self, endpoint: IStreamClientEndpoint, factory: _LinkFactory) -> None:
-        self._endpoint = endpoint
-        self._factory = factory
-        self._connecting: Deferred[Any] | None = None
-
-    @property
-    def is_connecting(self) -> bool:
-        """Whether an attempt is under way."""
-        return self._connecting is not None
-
-    def connect(self) -> None:
-        connecting = self._endpoint.connect(self._factory)
-        self._connecting = connecting
-        connecting.addBoth(self._connected)
-
-    def _connected(self, result: object) -> None:
-        self._connecting = None
-        if isinstance(result, Failure):
-            self._factory.clientConnectionFailed(self, result)
-
-    def stopConnecting(self) -> None:
-        if self._connecting is None:
-            raise NotConnectingError()
-        self._connecting.cancel()
-
-    def disconnect(self) -> None:
-        self._factory.stop()
-
-    def getDestination(self) -> Any:
-        return self._endpoint
+_ACTS: dict[Act, Callable[[DialService], None]] = {
+    Act.CONNECT: DialService._connect,
+    Act.GIVE_UP: DialService._give_up,
+    Act.RETRY: DialService._retry,
+    Act.RETRY_UNREACHED: DialService._retry_unreached,
+    Act.WAIT_NO_LONGER: DialService._wait_no_longer,
+    Act.START_AFRESH: DialService._start_afresh,
+    Act.CLOSE: DialService._close,
+}
