@@ -33,7 +33,7 @@ class SiteClient:
         self.clock = Clock()
         self.store = ReleaseStore(folder)
         self._folder = folder
-        self._site = releases_site(self.store, self.clock)
+        self._site = releases_site(self.store, self.clock, os.urandom)
 
     def release(self, number: int, files: dict[str, bytes], project: str = "shop") -> Path:
         """Put these files where an unpacked release has them, and make it live."""

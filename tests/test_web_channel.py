@@ -130,7 +130,7 @@ class OverTime(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.front = _Front()
-        self.site = BoundedSite(self.front, _Plain(), self.clock)
+        self.site = BoundedSite(self.front, _Plain(), self.clock, lambda size: bytes([7]) * size)
         built = self.site.buildProtocol(None)
         assert isinstance(built, Channel)
         self.channel = built
@@ -183,6 +183,10 @@ class OverTime(SynchronousTestCase):
         self.channel.dataReceived(b"PUT /refused HTTP/1.1\r\n\r\n")
         assert self.transport.value().startswith(b"HTTP/1.1 401 ")
         assert self.transport.value().count(b"HTTP/1.1") == 1
+
+    def test_a_request_is_named_by_the_randomness_that_the_site_was_given(self) -> None:
+        self.channel.dataReceived(b"PUT /refused HTTP/1.1\r\n\r\n")
+        assert b"\r\nX-Request-Id: " + b"07" * 8 + b"\r\n" in self.transport.value()
 
     def test_a_sink_that_has_enough(self) -> None:
         self.front.sink = sink = _Sink()

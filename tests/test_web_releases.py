@@ -31,7 +31,7 @@ class Site(TestCase):
         self.addCleanup(shutil.rmtree, self.folder)
         self.store = ReleaseStore(self.folder / "releases")
         self.site = releases_site(
-            self.store, reactor, addresses_of=lambda project: [f"http://{project}.localhost:8081/"]
+            self.store, reactor, os.urandom, addresses_of=lambda project: [f"http://{project}.localhost:8081/"]
         )
         listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")
         self.addCleanup(listening.stopListening)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -388,6 +389,7 @@ class World(TestCase):
         self.context = WebContext(
             clock=reactor,
             now=self.now,
+            random=os.urandom,
             in_thread=self.in_thread,
             ledger=self.ledger,
             dispatch=self.dispatch,
@@ -399,7 +401,7 @@ class World(TestCase):
             artifact_store=self.artifacts,
             uploads=self.uploads,
             websockets=self.websockets,
-            tickets=Tickets(reactor),
+            tickets=Tickets(reactor, os.urandom),
             version="1.2.3",
             release_url=lambda project: f"http://{project}.localhost:8081/",
             draining=lambda: self.draining,
@@ -408,7 +410,7 @@ class World(TestCase):
             hosts=self.hosts,
             api_url=self.api_url,
         )
-        self.site: ApiSite = api_site(self.context, reactor)
+        self.site: ApiSite = api_site(self.context)
         listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")
         self.addCleanup(listening.stopListening)
         self.addCleanup(lambda: Deferred.fromCoroutine(self.site.stop()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
@@ -124,6 +125,7 @@ class ApiService(MultiService):
         context = WebContext(
             clock=reactor,
             now=now,
+            random=os.urandom,
             in_thread=self._in_thread,
             ledger=self._ledger,
             dispatch=self._dispatch,
@@ -135,7 +137,7 @@ class ApiService(MultiService):
             release_store=release_store,
             uploads=grants,
             websockets=self._websockets,
-            tickets=Tickets(reactor),
+            tickets=Tickets(reactor, os.urandom),
             version=__version__,
             release_url=config.release_url,
             draining=lambda: self._draining,
@@ -146,10 +148,11 @@ class ApiService(MultiService):
             api_url=config.api_url,
             proxies=Proxies(config.http.trusted_proxies),
         )
-        self._api_site = api_site(context, reactor)
+        self._api_site = api_site(context)
         releases = releases_site(
             release_store,
             reactor,
+            os.urandom,
             hosts=config.hosts,
             addresses_of=config.release_urls,
             proxies=context.proxies,

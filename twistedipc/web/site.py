@@ -4,13 +4,11 @@ The site of the API: its routes, its WebSockets and the page, on one port. ``web
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
 
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.resource import Api
 from twistedipc.web.http.channel import BodySink, BoundedRequest, BoundedSite
-from twistedipc.web.http.clients import Proxies
 from twistedipc.web.page.resource import Page
 
 
@@ -36,9 +34,9 @@ class _Root(Resource):
 class ApiSite(BoundedSite):
     """What listens on the API's port."""
 
-    def __init__(self, api: Api, page: Page, reactor: IReactorTime, proxies: Proxies) -> None:
+    def __init__(self, api: Api, page: Page, context: WebContext) -> None:
         root = _Root(api, page)
-        super().__init__(root, root, reactor, proxies)
+        super().__init__(root, root, context.clock, context.random, context.proxies)
         self._api = api
 
     async def stop(self) -> None:
@@ -46,6 +44,6 @@ class ApiSite(BoundedSite):
         await self._api.stop()
 
 
-def api_site(context: WebContext, reactor: IReactorTime) -> ApiSite:
-    """The site; ``reactor`` for its deadlines."""
-    return ApiSite(Api(context), Page(), reactor, context.proxies)
+def api_site(context: WebContext) -> ApiSite:
+    """The site of this API."""
+    return ApiSite(Api(context), Page(), context)

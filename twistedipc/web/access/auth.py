@@ -11,8 +11,8 @@ proxy or a firewall that is everybody's.
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Literal, TypeVar
@@ -29,7 +29,7 @@ from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import TokenRow
 from twistedipc.web.access.cookies import SessionCookie, SeveralCookies
 from twistedipc.web.access.held import HeldOpen, Holding
-from twistedipc.web.http.channel import BoundedRequest
+from twistedipc.web.http.channel import BoundedRequest, RandomBytes
 from twistedipc.web.http.clients import Client
 from twistedipc.web.http.problems import ProblemError, unavailable
 
@@ -145,8 +145,9 @@ class Tickets:
     them void, and the page asks for another.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, random: RandomBytes) -> None:
         self._clock = clock
+        self._random = random
         self._tickets: OrderedDict[str, tuple[float, TokenRow]] = OrderedDict()  # the oldest first
         self._count: dict[int, int] = {}  # by token
 
@@ -161,7 +162,7 @@ class Tickets:
             )
         if len(self._tickets) >= MAX_TICKETS:
             raise unavailable("there are too many unused tickets", retry_after=TICKET_SECONDS)
-        ticket = "tipk_" + secrets.token_urlsafe(32)
+        ticket = "tipk_" + base64.urlsafe_b64encode(self._random(32)).decode().rstrip("=")
         self._tickets[ticket] = (self._clock.seconds() + TICKET_SECONDS, token)
         self._count[token.id] = self._count.get(token.id, 0) + 1
         return ticket

@@ -22,6 +22,7 @@ from twistedipc.storage.rows import Actor, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.web.access.auth import Tickets
 from twistedipc.web.access.held import Holding
+from twistedipc.web.http.channel import RandomBytes
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.hosts import Hosts
 
@@ -96,6 +97,7 @@ class WebContext:
 
     clock: IReactorTime
     now: Callable[[], int]  # milliseconds since the epoch
+    random: RandomBytes
     in_thread: InThread
     ledger: Ledger
     dispatch: Dispatch

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import fcntl
 import io
-import secrets
 import sys
 import termios
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
@@ -55,6 +55,10 @@ MAX_COOKIES = 4096
 _MAX_LENGTH_DIGITS = 18
 
 
+#: As `os.urandom`: so many bytes that nobody can guess.
+RandomBytes = Callable[[int], bytes]
+
+
 class BodySink(Protocol):
     """Takes a body as it arrives."""
 
@@ -84,7 +88,7 @@ class BoundedRequest(Request):
 
     def __init__(self, channel: Channel, *args: object, **keywords: object) -> None:
         super().__init__(channel, *args, **keywords)
-        self.id = secrets.token_hex(8)
+        self.id = channel.site.random(8).hex()
         self.gone = False
         self.refused = False
         self.sink: BodySink | None = None
@@ -342,10 +346,16 @@ class BoundedSite(Site):
     _requests = Logger()
 
     def __init__(
-        self, front: Front, resource: IResource, reactor: IReactorTime, proxies: Proxies | None = None
+        self,
+        front: Front,
+        resource: IResource,
+        reactor: IReactorTime,
+        random: RandomBytes,
+        proxies: Proxies | None = None,
     ) -> None:
         super().__init__(resource, timeout=REQUEST_SECONDS, reactor=reactor, parsePOSTFormSubmission=False)
         self.front = front
+        self.random = random
         self.proxies = proxies or Proxies()
         self.connections = 0
         self._bodies = 0

@@ -5,7 +5,6 @@ A file as a response: conditions, ranges, the body. ``web`` layer; used by ``rel
 from __future__ import annotations
 
 import os
-import secrets
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -82,7 +81,7 @@ def _ranges(request: BoundedRequest, file: ServedFile) -> list[range] | None:
 
 def _serve_parts(request: BoundedRequest, clock: IReactorTime, file: ServedFile, ranges: list[range]) -> int | bytes:
     """Several ranges as multipart/byteranges (14.6)."""
-    boundary = secrets.token_hex(16)
+    boundary = request.channel.site.random(16).hex()
     kind = content_type(file.path.name).encode()
     pieces: list[bytes | range] = []
     for each in ranges:
