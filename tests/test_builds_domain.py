@@ -8,8 +8,9 @@ import json
 import os
 import subprocess
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import msgspec
 import pytest
@@ -54,8 +55,7 @@ from twistedipc.builds.states import (
     check_release,
 )
 from twistedipc.disk.files import read_file, write_file
-from twistedipc.publish import pack
-from twistedipc.publish.targets.npm import deliver as npm
+from twistedipc.publish import deliver, pack
 from twistedipc.runner import checkout
 
 # -- states ----------------------------------------------------------------------------------------------------------
@@ -419,20 +419,20 @@ def test_names(check: object, good: list[str], bad: list[str]) -> None:
             check(name)
 
 
-@pytest.mark.parametrize("step", [checkout, pack, npm])
+@pytest.mark.parametrize("step", [checkout.main, pack.main, partial(deliver.main, name="npm")])
 def test_a_step_of_ours_that_fails_on_a_full_disk_says_so_in_a_sentence(
-    step: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    step: Callable[[Path], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(descriptor: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "write", full)
-    assert step.main(tmp_path) == 1
+    assert step(tmp_path) == 1
     said = capsys.readouterr().out.splitlines()
     assert "spec.json" in said[0] or "package.json" in said[0], said
     assert said[1:] == ["failure.json can't be written: No space left on device"]
     monkeypatch.undo()
-    assert step.main(tmp_path) == 1
+    assert step(tmp_path) == 1
     failure = read_file(tmp_path / "failure.json", Failure)
     assert failure is not None
     assert failure.reason == said[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import subprocess
 import sys
 import tarfile
 import threading
@@ -16,9 +17,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from tests.attempt_folder import Attempt, repository, toml, until
+from tests.attempt_folder import ROOT, Attempt, repository, toml, until
 from tests.node import need_node, node_path
-from twistedipc.builds.attempt import Permit, PermitWanted, Publish, Result
+from twistedipc.builds.attempt import Package, Permit, PermitWanted, Publish, Published, Result
 from twistedipc.disk.files import read_file, write_file
 
 TOKEN = "npm_S3cretOfTheRegistry"
@@ -213,6 +214,26 @@ def test_published_then_already_published_then_a_conflict(tmp_path: Path, regist
     assert other.outcome == "failed"
     assert other.reason.startswith("conflict: the registry has @team/widget@1.0.0 with another content")
     assert registry.uploads == 1
+
+
+@npm
+def test_a_runner_of_the_version_before_finds_the_steps_by_the_names_that_it_knows(
+    tmp_path: Path, registry: Registry
+) -> None:
+    """It goes on when the builder's program is replaced, and starts its steps from what is installed then."""
+    one, result = publishing(tmp_path, registry)
+    assert result.outcome == "succeeded"
+    for name in ("package.json", "published.json"):
+        (one.folder / name).unlink()
+    environment = {"PATH": one.spec.path, "HOME": str(one.folder / "home"), "NODE_AUTH_TOKEN": TOKEN}
+    for step in ("twistedipc.publish.pack", "twistedipc.publish.npm"):
+        subprocess.run([sys.executable, "-m", step, str(one.folder)], cwd=ROOT, env=environment, check=True)
+    package = read_file(one.folder / "package.json", Package)
+    assert package is not None
+    assert package.integrity == result.published[0].integrity
+    published = read_file(one.folder / "published.json", list[Published])
+    assert published is not None
+    assert [each.status for each in published] == ["already-published"]
 
 
 @npm

@@ -160,10 +160,10 @@ def test_old_ones_go_and_the_live_one_stays(store: ReleaseStore, tmp_path: Path)
     add(store, tmp_path, 1, 2, 3, 9, 10)
     store.activate("shop", 2)
     assert [path.name for path in store.kept("shop")] == ["10", "9", "3", "2", "1"]
-    assert store.remove_old("shop", keep={10, 9}) == [3, 1]
+    assert store.retire("shop", keep={10, 9}) == [3, 1]
     assert [path.name for path in store.kept("shop")] == ["10", "9", "2"]
     assert page(store) == "r2"
-    assert store.remove_old("shop", keep={10, 9}) == []
+    assert store.retire("shop", keep={10, 9}) == []
     assert sorted(entry.name for entry in (tmp_path / "releases" / "shop" / "releases").iterdir()) == ["10", "2", "9"]
 
 
@@ -175,7 +175,7 @@ def test_what_is_half_there_is_no_release_and_goes(store: ReleaseStore, tmp_path
         (releases / name / "rest").write_text("x")
     assert [path.name for path in store.kept("shop")] == ["1"]
     # The second may be a release that is being unpacked right now; only at a start it isn't.
-    store.remove_old("shop", keep={1})
+    store.retire("shop", keep={1})
     assert sorted(os.listdir(releases)) == [".8.x.new", "1"]
     store.reconcile("shop", 1)
     assert os.listdir(releases) == ["1"]
@@ -258,7 +258,7 @@ def test_only_what_was_live_is_once_live(store: ReleaseStore, tmp_path: Path) ->
     assert [path.name for path in store.once_live("shop")] == ["1"]
     store.activate("shop", 1)
     assert [path.name for path in store.once_live("shop")] == ["3"]
-    store.remove_old("shop", keep=())
+    store.retire("shop", keep=())
     add(store, tmp_path, 4)
     assert store.history("shop").live == {1}
 
@@ -287,4 +287,4 @@ def test_names_that_lead_elsewhere(store: ReleaseStore) -> None:
             with pytest.raises(BadValue):
                 use(name)
         with pytest.raises(BadValue):
-            store.remove_old(name, ())
+            store.retire(name, ())

@@ -1273,7 +1273,7 @@ class Publishing(LinkCase):
         do()
         self.successResultOf(switched)
         self.assertIsNotNone(self.apiserver.release_store.live("hello"))
-        self.assertEqual(["remove_old"], [name for name, _ in asked], "that isn't waited for")
+        self.assertEqual(["retire"], [name for name, _ in asked], "that isn't waited for")
         asked.pop()[1]()
         self.successResultOf(self.apiserver.releasing.switched([offer.build]))
 
@@ -1411,7 +1411,7 @@ class Publishing(LinkCase):
             offer = self.offered(builder)
             builder.run(offer)
             self.ends(builder, offer, text, 0)
-        self.apiserver.release_store.remove_old("hello", {1, 2, 3})
+        self.apiserver.release_store.retire("hello", {1, 2, 3})
         self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.resume("hello", by=BOB)))
         self.assertEqual("mended", self.page())
         self.assertNotIn("it waits", self.apiserver.row(offer.attempt).reason)
@@ -1452,7 +1452,7 @@ class Publishing(LinkCase):
             order.append(name)
             do()
         self.assertEqual(old, self.successResultOf(activated).id)
-        self.assertEqual(["has", "reconcile", "remove_old", "unpack", "reconcile", "remove_old"], order)
+        self.assertEqual(["has", "reconcile", "retire", "unpack", "reconcile", "retire"], order)
         row = self.ledger.now(releases.live, "hello")
         assert row is not None
         self.assertEqual(row.id, self.apiserver.release_store.live_id("hello"))

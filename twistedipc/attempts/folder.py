@@ -19,7 +19,8 @@ be lost without harm.
     permit.wanted  PermitWanted, by the runner: it waits for `permit`
     checkout.json  Checkout, by the checkout step
     plan.json      builds.plan.Plan, by the runner after the checkout
-    package.json   Package, by the pack step (if there is a package to publish)
+    package.json   Package, by the pack step, for the target npm (if there is a package to publish); for each other
+                   target `package_file`
     archive.tar.gz manifest.json artifact.json    by the pack step: what was built (publish/archive.py); ArtifactFile
     public-names.json  PublicNames, by the pack step: what strangers could read in what is packed, without opening it
     published.json list of Published, by the publish step
@@ -36,8 +37,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from twistedipc.builds.attempt import Failure
+from twistedipc.builds.attempt import NPM, Failure
 from twistedipc.disk.files import write_file
+
+
+def package_file(target: str) -> str:
+    """The name of the file with the `Package` for a target."""
+    return "package.json" if target == NPM else f"package.{target}.json"
 
 
 def step_failed(folder: Path, error: Exception) -> int:

@@ -7,7 +7,7 @@ of the link's messages.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -32,8 +32,15 @@ Packages = Annotated[
 ]
 
 
+#: The target of what names none: it comes from a time when there was one that a runner delivers to.
+NPM = "npm"
+
+
 class Publish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is to be published when the build has succeeded."""
+    """
+    What is to be published when the build has succeeded, in the flat form that knows two targets. Older versions say
+    it so on links, and callers of the API may; `publish.targets.registry` reads and writes it.
+    """
 
     static: bool = False  # the output folder, as a release served by the apiserver
     npm: bool = False  # the package, to an npm registry
@@ -51,7 +58,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     repository: str  # an address for git, checked by `names.repository`
     ref: str  # a branch, tag, full ref or commit id, checked by `names.ref`
     commit: str = ""  # the full id, where it is known already (an attempt that repeats another)
-    publish: Publish = Publish()
+    publish: Publish = Publish()  # if ``targets`` is None, which an older builder leaves out
+    targets: list[dict[str, Any]] | None = None  # where it is to be published: see `publish.targets.registry`
     site: bool = False  # what is packed must be a site: the project releases it, even if this build is not released
     parameters: dict[str, str] = {}  # given to the steps as environment variables
     environment: dict[str, str] = {}  # the operator's values, for all steps
@@ -79,13 +87,13 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Package(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The npm package that the pack step made of the working copy."""
+    """What the pack step made of the working copy for one target: what that is to deliver."""
 
-    file: str  # the tarball, relative to the attempt's folder
+    file: str  # the npm tarball, or another file, relative to the attempt's folder
     name: str
     version: str
-    integrity: str  # "sha512-…", as npm has it
-    tag: str = ""  # the dist-tag; "" is npm's default
+    integrity: str  # of the file: "sha512-…", as npm has it
+    tag: str = ""  # the dist-tag; "" is the target's default
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,14 +106,16 @@ class PermitWanted(msgspec.Struct, frozen=True, kw_only=True):
     """The runner has built and packed, no process of the build is alive, and it asks to publish."""
 
     package: Package
+    target: str = NPM
 
 
 class Permit(msgspec.Struct, frozen=True, kw_only=True):
-    """The apiserver's answer: publish with this secret, or don't."""
+    """The apiserver's answer: publish with these secrets, or don't."""
 
     granted: bool
     reason: str = ""  # if not
-    token: str = ""  # the registry's
+    token: str = ""  # the target's first secret: for npm the registry's token
+    secrets: dict[str, str] = {}  # the target's other secrets, by name
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,13 +156,14 @@ class PublicNames(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """An npm package that is in the registry now. ``status`` is "published" or "already-published"."""
+    """A package that is where its target publishes now. ``status`` is "published" or "already-published"."""
 
     name: str
     version: str
     integrity: str
     status: Literal["published", "already-published"]
-    registry: str = ""
+    registry: str = ""  # where that is: for npm, the registry
+    target: str = NPM
     notice: str = ""  # for people: what isn't as it should be, above all the dist-tag; "": all is
 
 

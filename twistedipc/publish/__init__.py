@@ -1,8 +1,8 @@
 """
-What happens to what was built. Packing and the npm target are processes of an attempt, started by the runner; releases
-belong to the apiserver.
+What happens to what was built.
 
-``archive`` (a folder <-> one deterministic archive with a manifest), ``output`` (which folder that is), ``pack`` (the
-step that makes the archive and the npm package), ``site_paths`` (which names the files of a site can have), ``targets``
-(the places to publish to).
+``targets`` (the places to publish to: what a target is, which there are, and a folder for each), ``pack`` and
+``deliver`` (the steps that make what is to be published, and publish it: processes of an attempt, which its runner
+starts by ``__main__``), ``archive`` (a folder <-> one deterministic archive with a manifest), ``output`` (which folder
+that is), ``site_paths`` (which names the files of a site can have), ``npm`` (a name for runners of version 0.1).
 """

@@ -30,6 +30,7 @@ import msgspec
 
 from twistedipc.disk.files import sync_folder
 from twistedipc.publish.site_paths import MAX_PATH, is_hidden, problem_of_segment
+from twistedipc.publish.targets.target import CantPrepare
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -46,7 +47,7 @@ class BadArchive(Exception):
     """Not an archive that `create` could have made. ``str()`` of it is a sentence."""
 
 
-class CantPack(Exception):
+class CantPack(CantPrepare):
     """The folder can't be an archive. ``str()`` of it is a sentence for the project's authors."""
 
 

@@ -1,32 +1,29 @@
 """
-The pack step: ``python -m twistedipc.publish.pack FOLDER``, started by the runner; its output is the log.
+The pack step, started by the runner (see ``__main__``); its output is the log.
 
-Makes archive.tar.gz, manifest.json and artifact.json of the output folder, if there is one (``output`` finds it); and,
-if a package is to be published, its tarball and package.json. No process of the build is alive meanwhile, and none of
-its scripts is run: what is to be run before a package is packed were steps of the build (`runner.course`). The tarball
-is checked.
+It makes archive.tar.gz, manifest.json and artifact.json of the output folder, if there is one (``output`` finds it).
+Then each of the project's targets prepares what it is to deliver (`Target.prepare`). No process of the build is alive
+meanwhile, and none of its scripts is run.
 """
 
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import sys
 from pathlib import Path
 
 import msgspec
 
-from twistedipc.attempts.folder import step_failed
-from twistedipc.builds.attempt import ArtifactFile, Checkout, Package, PublicNames, Spec
+from twistedipc.attempts.folder import package_file, step_failed
+from twistedipc.builds.attempt import ArtifactFile, Checkout, PublicNames, Spec
 from twistedipc.builds.lfs import MAX_POINTER, is_pointer
+from twistedipc.builds.names import BadValue
 from twistedipc.builds.plan import Plan
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.publish.archive import CantPack, Manifest, create
 from twistedipc.publish.output import Commit, NoOutput, find_output
-from twistedipc.publish.targets.npm.entry_points import find_unmatched
-from twistedipc.publish.targets.npm.package import BadPackage, check, integrity, read_tarball
-
-PACKAGE_FOLDER = "package"
+from twistedipc.publish.targets.registry import TARGETS, offered
+from twistedipc.publish.targets.target import Built, CantPrepare
 
 #: How many of the names that are left out are listed in the log.
 SHOWN_HIDDEN = 10
@@ -87,16 +84,15 @@ def _check(output: Path, name: str, manifest: Manifest) -> None:
         )
 
 
-def pack_static(folder: Path, spec: Spec, plan: Plan) -> list[str]:
+def pack_site(folder: Path, spec: Spec, plan: Plan, *, required: bool) -> tuple[ArtifactFile | None, list[str]]:
     """
-    Pack the site that the build made, if there is one: the paths of its files. Raises `CantPack` if there must be a
-    site: other projects may build what they like.
+    Pack the site that the build made, if there is one: its archive, and the paths of its files. Raises `CantPack` if
+    there is none though it is ``required``: other projects may build what they like.
     """
     checkout = read_file(folder / "checkout.json", Checkout)
     if checkout is None:
         raise CantPack("the attempt's folder has no checkout.json")
     commit = Commit(checkout.mirror or spec.mirror, checkout.commit)
-    required = spec.publish.static or spec.site
     if not required:
         plan = msgspec.structs.replace(plan, index="")  # it needn't be a site
     try:
@@ -107,63 +103,45 @@ def pack_static(folder: Path, spec: Spec, plan: Plan) -> list[str]:
             raise
         if plan.output or not isinstance(error, NoOutput):
             print(f"No folder is packed: {error}")
-        return []
+        return None, []
     shown = "the repository itself" if name == "." else name
     print(f"Packed {shown}: {artifact.files} files, {artifact.unpacked} bytes")
-    return [file.path for file in manifest.files]
-
-
-def pack_package(folder: Path, registry: str) -> tuple[Package, list[str]]:
-    """Make the package's tarball in the attempt's folder: it, and the paths in it. Raises `BadPackage`."""
-    target = folder / PACKAGE_FOLDER
-    target.mkdir()
-    command = ["npm", "pack", "--ignore-scripts", "--loglevel=error", "--pack-destination", str(target)]
-    sys.stdout.flush()
-    try:
-        done = subprocess.run(command, cwd=folder / "work", stdin=subprocess.DEVNULL, check=False)
-    except FileNotFoundError as error:
-        raise BadPackage("the builder has no npm on its PATH") from error
-    tarballs = list(target.glob("*.tgz"))
-    if done.returncode != 0 or len(tarballs) != 1:
-        raise BadPackage(f"npm pack ended with exit code {done.returncode}")
-    tarball = read_tarball(tarballs[0])
-    check(tarball, registry)
-    for entry in find_unmatched(tarball.manifest, tarball.files):
-        print(f"warning: `files` in package.json names {entry}, and there is no such file in the package")
-    description = tarball.description
-    package = Package(
-        file=f"{PACKAGE_FOLDER}/{tarballs[0].name}",
-        name=description.name,
-        version=description.version,
-        integrity=integrity(tarballs[0]),
-        tag=description.tag,
-    )
-    return package, sorted(tarball.files)
+    return artifact, [file.path for file in manifest.files]
 
 
 def run(folder: Path) -> None:
-    """Pack what is to be packed. Raises `CantPack`, `BadPackage`, or OSError of the disk."""
+    """Pack what is to be packed. Raises `CantPrepare`, or OSError of the disk."""
     spec = read_file(folder / "spec.json", Spec)
     plan = read_file(folder / "plan.json", Plan)
     if spec is None or plan is None:
         raise CantPack("the attempt's folder has no spec.json or no plan.json")
-    names = {"a file of the site": pack_static(folder, spec, plan)}
-    if spec.publish.npm:
-        package, names["a file of the package"] = pack_package(folder, spec.publish.registry)
-        names["the package"] = [package.name, package.version, package.tag]
-        write_file(folder / "package.json", package)
-        print(f"Packed {package.name} {package.version}: {package.integrity}")
-    write_file(folder / "public-names.json", PublicNames(names=names))
+    targets = TARGETS.active(offered(spec.targets, spec.publish))
+    artifact, files = pack_site(folder, spec, plan, required=spec.site or TARGETS.need_site(targets))
+    public = {"a file of the site": files}
+    built = Built(folder=folder, spec=spec, artifact=artifact)
+    for settings in targets:
+        target = TARGETS.of(settings)
+        prepared = target.prepare(settings, built)
+        if prepared is not None:
+            package = prepared.package
+            write_file(folder / package_file(target.name), package)
+            print(f"Packed {package.name} {package.version}: {package.integrity}")
+            for what, names in [
+                *prepared.public.items(),
+                ("the package", [package.name, package.version, package.tag]),
+            ]:
+                public.setdefault(what, []).extend(names)
+    write_file(folder / "public-names.json", PublicNames(names=public))
 
 
 def main(folder: Path) -> int:
     """The step: its exit code."""
     try:
         run(folder)
-    except (CantPack, BadPackage, OSError, msgspec.DecodeError) as error:
+    except (CantPrepare, OSError, BadValue, msgspec.DecodeError) as error:
         return step_failed(folder, error)
     return 0
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # so a runner of version 0.1 starts it, which may live through an upgrade
     sys.exit(main(Path(sys.argv[1])))

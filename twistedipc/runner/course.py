@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
-import twistedipc
+from twistedipc import publish
+from twistedipc.attempts.folder import package_file
 from twistedipc.attempts.journal import Journal
 from twistedipc.attempts.room import Room
 from twistedipc.builds.attempt import (
@@ -31,18 +32,11 @@ from twistedipc.builds.attempt import (
     Result,
     Spec,
 )
-from twistedipc.builds.plan import (
-    AFTER_PACKING,
-    BEFORE_PACKING,
-    LOOKED_AT,
-    MAX_FILE,
-    PLAN_FILE,
-    BadPlan,
-    Plan,
-    make_plan,
-    package_scripts,
-)
+from twistedipc.builds.names import BadValue
+from twistedipc.builds.plan import LOOKED_AT, MAX_FILE, PLAN_FILE, BadPlan, Plan, make_plan
 from twistedipc.disk.files import PASSING_ERRORS, read_file, write_file
+from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, offered
+from twistedipc.publish.targets.target import Settings
 from twistedipc.runner.aliases import without_colon
 from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import Capture
@@ -52,9 +46,10 @@ from twistedipc.runner.ports import Outside
 from twistedipc.runner.steps import Command, Limits, Steps
 
 # The platform's own steps run isolated from the environment and from the folder that they work in: nothing in either
-# can put another module in their place.
-_START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
-_ROOT = str(Path(twistedipc.__file__).parent.parent)
+# can put another module in their place. They import from where the runner does.
+_START = """import runpy, sys
+sys.path += [path for path in sys.argv.pop(1).split('\\n') if path and path not in sys.path]
+runpy.run_module(sys.argv.pop(1), run_name='__main__')"""
 
 #: How often a step of ours is tried again because what it ran said that a disk is full, though ours has room.
 MAX_SAID_NO_ROOM = 5
@@ -67,7 +62,7 @@ _GIVE_UP = 30.0
 
 
 # What the pack step makes.
-_PACKED = ("archive.tar.gz", "manifest.json", "artifact.json", "package.json", "public-names.json")
+_PACKED = ("archive.tar.gz", "manifest.json", "artifact.json", "public-names.json")
 
 
 class _End(Exception):
@@ -130,7 +125,7 @@ class Course:
 
     def _go(self) -> None:
         self._steps.persist(self._make_folders)
-        self._step("checkout", own="twistedipc.runner.checkout", environment=self._base())
+        self._step("checkout", own=["twistedipc.runner.checkout", str(self._folder)], environment=self._base())
         self._checkout = read_file(self._folder / "checkout.json", Checkout)
         if self._checkout is None:
             raise _End("failed", "the checkout found no commit")
@@ -140,38 +135,40 @@ class Course:
         self._steps.persist(lambda: self._commands_installed(environment))
         for step in plan.steps:
             self._step(step.name, shell=step.run, environment=environment)
-        publish = self._spec.publish
-        if publish.npm:
-            self._run_package_scripts(environment)
-        required = publish.static or publish.npm or self._spec.site
+        targets = self._targets()
+        for settings in targets:
+            self._before_packing(settings, environment)
+        required = targets or self._spec.site
         if required or plan.output or any((self._work / o).is_dir() for o in plan.outputs):
             # What is packed holds still: nothing that the build has left running can change it.
             self._kill_all()
-            self._forget(*_PACKED)
+            self._forget_packed(targets)
             self._control.forget_permit()  # what the build has asked for in our name
-            self._step("pack", own="twistedipc.publish.pack", environment=self._base())
+            self._step("pack", own=_publish_step("pack", [str(self._folder)], targets), environment=self._base())
             self._kill_all()
-            self._check_names()
+            self._check_names(targets)
             self._artifact = read_file(self._folder / "artifact.json", ArtifactFile)
-        if publish.npm:
-            self._publish()
+        for settings in TARGETS.delivered_by_runner(targets):
+            self._deliver(settings)
 
-    def _run_package_scripts(self, environment: Mapping[str, str]) -> None:
-        """
-        Run what package.json wants to be run before it is packed, in npm's order for a publication, as steps of the
-        build: the package is then packed and published without any script, so none is near the registry's token.
-        """
+    def _targets(self) -> ProjectTargets:
+        """The targets to which what is built is to be published."""
         try:
-            scripts = package_scripts(_read_small(self._work / "package.json"))
+            return TARGETS.active(offered(self._spec.targets, self._spec.publish))
+        except BadValue as error:
+            raise _End("failed", str(error)) from error
+
+    def _before_packing(self, settings: Settings, environment: Mapping[str, str]) -> None:
+        """Run what the target wants to be run before anything is packed, as steps of the build."""
+        try:
+            before = TARGETS.of(settings).before_packing(_read_small(self._work / "package.json"))
         except BadPlan as error:
             self._log.note("error", str(error))
             raise _End("failed", str(error)) from error
-        for name in BEFORE_PACKING:
-            if name in scripts:
-                self._step(name, shell=f"npm run {name}", environment=environment)
-        never = [name for name in AFTER_PACKING if name in scripts]
-        if never:
-            self._log.note("info", f"not run, since the package is published as it was packed: {', '.join(never)}")
+        for step in before.steps:
+            self._step(step.name, shell=step.run, environment=environment)
+        if before.remark:
+            self._log.note("info", before.remark)
 
     def _plan(self) -> Plan:
         try:
@@ -188,7 +185,7 @@ class Course:
         limits.timeout = min(limits.timeout, plan.timeout or limits.timeout)
         limits.idle_timeout = min(limits.idle_timeout, plan.idle_timeout or limits.idle_timeout)
 
-    def _check_names(self) -> None:
+    def _check_names(self, targets: ProjectTargets) -> None:
         """
         Refuse what was packed if there is something hidden in a name that would be public: the address of a file says
         it to everybody, and so do the sentences that others make with the name.
@@ -197,7 +194,7 @@ class Course:
         for what, names in (packed.names if packed else {}).items():
             name = self._log.first_with_secret(names)
             if name is not None:
-                self._forget(*_PACKED)
+                self._forget_packed(targets)
                 reason = (
                     f"{what} has a value in its name that the build hides, and the name would be public: "
                     f"{self.hide(name)}. Rename it, or don't hide that value"
@@ -205,27 +202,34 @@ class Course:
                 self._log.note("error", reason)
                 raise _End("failed", reason)
 
-    def _publish(self) -> None:
-        package = read_file(self._folder / "package.json", Package)
+    def _deliver(self, settings: Settings) -> None:
+        """Ask for the permit to publish what was prepared for a target, and have it delivered."""
+        target = TARGETS.of(settings)
+        package = read_file(self._folder / package_file(target.name), Package)
         if package is None:
             raise _End("failed", "the pack step made no package")
         self._control.forget_permit()
         self._forget("published.json")
-        self._steps.persist(lambda: _try_write(self._folder / "permit.wanted", PermitWanted(package=package)))
+        wanted = PermitWanted(package=package, target=target.name)
+        self._steps.persist(lambda: _try_write(self._folder / "permit.wanted", wanted))
         self._bell.ring()
         permit = self._steps.wait_for_permit()
         self._check_stopped()
         assert permit is not None  # or it was stopped
         if not permit.granted:
             raise _End("failed", f"publishing wasn't permitted: {permit.reason or 'no reason was given'}")
-        self._log.mask(permit.token)
-        # Nothing of the project's own is in this environment: it is the only one with the registry's token.
-        environment = {**self._base(), "NODE_AUTH_TOKEN": permit.token}
-        self._step("publish", own="twistedipc.publish.targets.npm.deliver", environment=environment)
-        self._published = read_file(self._folder / "published.json", list[Published]) or []
-        for published in self._published:
-            if published.notice:
-                self._log.note("warning", published.notice)
+        secrets = target.secrets_of(permit)
+        for value in secrets.values():
+            self._log.mask(value)
+        # Nothing of the project's own is in this environment: it is the only one with the target's secrets.
+        environment = self._base() | {secret.variable: secrets.get(secret.name, "") for secret in target.secrets}
+        own = _publish_step("deliver", [target.name, str(self._folder)], [settings])
+        self._step("publish", own=own, environment=environment)
+        published = read_file(self._folder / "published.json", list[Published]) or []
+        self._published += published
+        for each in published:
+            if each.notice:
+                self._log.note("warning", each.notice)
 
     def _make_folders(self) -> bool:
         try:
@@ -251,20 +255,22 @@ class Course:
             environment["PATH"] = f"{folder / self._work.name / 'node_modules' / '.bin'}:{environment['PATH']}"
         return True
 
+    def _forget_packed(self, targets: ProjectTargets) -> None:
+        self._forget(*_PACKED, *(package_file(name_of(settings)) for settings in targets))
+
     def _forget(self, *names: str) -> None:
         for name in names:
             (self._folder / name).unlink(missing_ok=True)
 
-    def _step(self, name: str, *, environment: Mapping[str, str], shell: str = "", own: str = "") -> None:
-        """Run a step, a command line or a module of ours, and raise `_End` unless it succeeds."""
+    def _step(self, name: str, *, environment: Mapping[str, str], shell: str = "", own: Sequence[str] = ()) -> None:
+        """
+        Run a step, a command line or one of our own (a module and its arguments), and raise `_End` unless it succeeds.
+        """
         channel: Path | None = None
         if shell:
             argv, folder, channel = ["sh", "-c", shell], self._work, self._folder
         else:
-            argv, folder = (
-                [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, own, str(self._folder)],
-                self._folder,
-            )
+            argv, folder = [sys.executable, "-I", "-X", "utf8", "-c", _START, "\n".join(sys.path), *own], self._folder
         self._forget("failure.json")
         result = self._steps.run(
             Command(name=name, command=shell, argv=argv, environment=environment, folder=folder, channel=channel)
@@ -350,6 +356,11 @@ class Course:
 
     def _written(self, result: Result) -> bool:
         return self._journal.sync() and _try_write(self._folder / "result.json", result)
+
+
+def _publish_step(verb: str, arguments: Sequence[str], targets: Iterable[Settings]) -> list[str]:
+    """The module that packs or delivers for these targets, and its arguments: see `publish.__main__`."""
+    return [publish.__name__, verb, *arguments, *sorted({type(TARGETS.of(each)).__module__ for each in targets})]
 
 
 def _try_write(path: Path, value: msgspec.Struct) -> bool:

@@ -226,7 +226,7 @@ class Releasing:
         """Delete the releases that are too many; whoever calls is alone with the project."""
         try:
             keep = await self._ledger.read(releases.to_keep, project, KEPT_RELEASES)
-            await self._in_thread(self._release_store.remove_old, project, keep)
+            await self._in_thread(self._release_store.retire, project, keep)
         except (OSError, NotUnpacked) as error:
             self._log.error(
                 "old releases of {project} can't be deleted (they will be with the next): {error}",

@@ -1,6 +1,6 @@
 """
-The publish step: ``python -m twistedipc.publish.targets.npm.deliver FOLDER``, started by the runner once publishing
-was permitted, and the only step that has the registry's token (``NODE_AUTH_TOKEN``). Its output is the log.
+Publishing an npm package: the step that delivers it, see `Target.deliver`. It is the only step that has the registry's
+token (``NODE_AUTH_TOKEN``).
 
 npm publishes exactly the tarball that was packed, runs none of its scripts, and reads no setting of the repository's or
 of the build's: it works in a folder of its own, with a home, a cache, a user configuration and a global configuration
@@ -22,14 +22,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import msgspec
-
-from twistedipc.attempts.folder import step_failed
-from twistedipc.builds.attempt import Package, Published, Spec
-from twistedipc.disk.files import read_file, write_file
+from twistedipc.builds.attempt import Package, Published
 from twistedipc.publish.targets.npm.answers import Ran
-from twistedipc.publish.targets.npm.package import BadPackage, Tarball, check, integrity, read_tarball
+from twistedipc.publish.targets.npm.package import Tarball, check, integrity, read_tarball
 from twistedipc.publish.targets.npm.publishing import PublishFailed, Publishing
+from twistedipc.publish.targets.target import Delivery
 
 #: Seconds after which one call of npm is given up.
 DEADLINE = 600.0
@@ -113,9 +110,8 @@ class Npm:
         return {**os.environ, "HOME": str(self._home), "TMPDIR": str(self._home), "FORCE_COLOR": "0"}
 
 
-def registry_of(spec: Spec, scope: str, npm: Npm) -> str:
+def registry_of(registry: str, scope: str, npm: Npm) -> str:
     """The registry that the token is for: the project's, or the one that npm is set up for here."""
-    registry = spec.publish.registry
     for setting in (f"{scope}:registry", "registry") if scope else ("registry",):
         if registry:
             break
@@ -137,18 +133,16 @@ def _checked(folder: Path, package: Package) -> tuple[Path, Tarball]:
     return tarball, found
 
 
-def run(folder: Path) -> Published:
-    """Publish the attempt's package. Raises `PublishFailed`, `BadPackage`, or OSError."""
-    spec = read_file(folder / "spec.json", Spec)
-    package = read_file(folder / "package.json", Package)
-    if spec is None or package is None:
-        raise PublishFailed("the attempt's folder has no spec.json or no package.json")
-    if not os.environ.get("NODE_AUTH_TOKEN"):
-        raise PublishFailed("the project has no token for the registry (its secret npm_token)")
+def deliver(registry: str, delivery: Delivery) -> Published:
+    """
+    Publish the attempt's package to the registry; "": the one that npm is set up for. The token is in the environment.
+    Raises `PublishFailed`, `BadPackage`, or OSError.
+    """
+    folder, package = delivery.folder, delivery.package
     path, tarball = _checked(folder, package)
     scope = tarball.description.scope
     with tempfile.TemporaryDirectory(prefix="publish-", dir=folder) as asking:
-        registry = registry_of(spec, scope, Npm(Path(asking), "", ""))
+        registry = registry_of(registry, scope, Npm(Path(asking), "", ""))
     check(tarball, registry)
     print(f"Publishing {package.name} {package.version} to {registry} as {package.tag or 'latest'} …", flush=True)
     with tempfile.TemporaryDirectory(prefix="publish-", dir=folder) as home:
@@ -162,24 +156,3 @@ def run(folder: Path) -> Published:
         registry=registry,
         notice=publishing.notice,
     )
-
-
-class _All(msgspec.Struct, array_like=True):
-    """The file's form: a list of `Published`."""
-
-    package: Published
-
-
-def main(folder: Path) -> int:
-    """The step: its exit code."""
-    try:
-        published = run(folder)
-        write_file(folder / "published.json", _All(published))
-    except (PublishFailed, BadPackage, OSError, msgspec.DecodeError) as error:
-        return step_failed(folder, error)
-    print(f"{published.name} {published.version}: {published.status}", flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))

@@ -23,6 +23,7 @@ import msgspec
 from twistedipc.builds import names
 from twistedipc.publish.targets.npm.dependencies import find_uninstallable
 from twistedipc.publish.targets.npm.entry_points import find_missing, find_unmatched, is_empty
+from twistedipc.publish.targets.target import CantPrepare
 
 _MAX_PACKAGE_JSON = 1024 * 1024
 _MAX_MEMBERS = 100_000
@@ -50,7 +51,7 @@ _SCOPED_REGISTRY = re.compile(r"@[^/:]+:registry\Z")
 _MOST_SHOWN = 5
 
 
-class BadPackage(Exception):
+class BadPackage(CantPrepare):
     """The package can't be published as it is. ``str()`` of it is a sentence for its authors."""
 
 

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 from twistedipc.builds.attempt import Package
 from twistedipc.publish.targets.npm.answers import Ran, Seen, compare, explain, read_tags, read_view
 from twistedipc.publish.targets.npm.package import older
+from twistedipc.publish.targets.target import CantDeliver
 
 #: Seconds between looks at the registry after an error: an upload may show only a little later.
 BACKOFF = (1.0, 2.0, 4.0, 8.0)
@@ -25,7 +26,7 @@ BACKOFF = (1.0, 2.0, 4.0, 8.0)
 TRIES = 3
 
 
-class PublishFailed(Exception):
+class PublishFailed(CantDeliver):
     """The package isn't published. ``str()`` of it is a sentence for the project's authors."""
 
 

@@ -1,6 +1,6 @@
 """
 A static release: what was built, served by the apiserver.
 
-``releases`` (unpack, switch, roll back), ``history`` (which names have changed, and which releases were live),
-``hashed_names`` (which names have a hash of the content in them).
+``target`` (what it is for the platform), ``releases`` (unpack, switch, roll back), ``history`` (which names have
+changed, and which releases were live), ``hashed_names`` (which names have a hash of the content in them).
 """

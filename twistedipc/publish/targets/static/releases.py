@@ -43,7 +43,7 @@ class NotUnpacked(Exception):
 
 class ReleaseStore:
     """
-    The releases in ``folder``. All methods do disk work at once; `unpack`, `remove_old` and `remove_project` much
+    The releases in ``folder``. All methods do disk work at once; `unpack`, `retire` and `remove_project` much
     of it, so that they belong in a thread. One thread at a time may change one project.
     """
 
@@ -123,7 +123,7 @@ class ReleaseStore:
         file = self._histories.setdefault(project, HistoryFile(self._project(project)))
         return file.read() or History(live=frozenset(self._ids(project)))
 
-    def remove_old(self, project: str, keep: Collection[int]) -> list[int]:
+    def retire(self, project: str, keep: Collection[int]) -> list[int]:
         """Delete all releases but those of ``keep``; never the live one. The ids of those deleted."""
         live = self.live_id(project)
         old = [release_id for release_id in self._ids(project) if release_id != live and release_id not in keep]
@@ -137,7 +137,7 @@ class ReleaseStore:
         """Delete all releases of a project that is no more: its name may become another's."""
         folder = self._project(project)
         (folder / _LINK).unlink(missing_ok=True)
-        self.remove_old(project, keep=())
+        self.retire(project, keep=())
         shutil.rmtree(folder, ignore_errors=True)
         self._histories.pop(project, None)
 

@@ -1,0 +1,53 @@
+"""
+The publish step, started by the runner once publishing was permitted (see ``__main__``); its output is the log. It is
+the only step of an attempt that has a target's secrets, in its environment.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from twistedipc.attempts.folder import package_file, step_failed
+from twistedipc.builds.attempt import Package, Published, Spec
+from twistedipc.builds.names import BadValue
+from twistedipc.disk.files import read_file, write_file
+from twistedipc.publish.targets.registry import TARGETS, find, offered
+from twistedipc.publish.targets.target import CantDeliver, CantPrepare, Delivery
+
+
+def run(folder: Path, name: str) -> Published:
+    """Deliver what the target of this name has prepared. Raises `CantDeliver`, `CantPrepare`, or OSError."""
+    spec = read_file(folder / "spec.json", Spec)
+    package = read_file(folder / package_file(name), Package)
+    if spec is None or package is None:
+        raise CantDeliver(f"the attempt's folder has no spec.json or no {package_file(name)}")
+    settings = find(offered(spec.targets, spec.publish), name)
+    if settings is None:
+        raise CantDeliver(f"the attempt isn't to be published to {name}")
+    target = TARGETS.of(settings)
+    secrets = {secret.name: os.environ.get(secret.variable, "") for secret in target.secrets}
+    for secret in target.secrets:
+        if not secrets[secret.name]:
+            raise CantDeliver(f"the project has no {secret.name} ({secret.help})")
+    published = target.deliver(settings, Delivery(folder=folder, package=package, secrets=secrets))
+    return msgspec.structs.replace(published, target=name)
+
+
+class _All(msgspec.Struct, array_like=True):
+    """The file's form: a list of `Published`."""
+
+    package: Published
+
+
+def main(folder: Path, name: str) -> int:
+    """The step: its exit code."""
+    try:
+        published = run(folder, name)
+        write_file(folder / "published.json", _All(published))
+    except (CantDeliver, CantPrepare, OSError, BadValue, msgspec.DecodeError) as error:
+        return step_failed(folder, error)
+    print(f"{published.name} {published.version}: {published.status}", flush=True)
+    return 0

@@ -1,0 +1,149 @@
+"""The target ``npm``: what it is for the rest of the platform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec.structs import replace
+
+from twistedipc.builds import names
+from twistedipc.builds.attempt import Package, Packages, Published, Registry
+from twistedipc.builds.plan import AFTER_PACKING, BEFORE_PACKING, PlannedStep, package_scripts
+from twistedipc.publish.targets.target import (
+    Before,
+    Built,
+    Delivery,
+    NotAllowed,
+    Prepared,
+    Secret,
+    Settings,
+    Target,
+    option,
+)
+
+
+class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="npm"):
+    """The npm package of the repository, in a registry."""
+
+    registry: Annotated[
+        Registry,
+        option(
+            "The npm registry (else the one npm is set up for).",
+            flag="--registry",
+            metavar="ADDRESS",
+            unset="for the one npm is set up for",
+        ),
+    ] = ""
+    packages: Annotated[
+        Packages,
+        option(
+            "An npm package that it may publish, or all of a scope (@acme/*); else the first one; may be repeated.",
+            flag="--package",
+            metavar="NAME",
+            unset="for none",
+        ),
+    ] = msgspec.field(default_factory=list)
+
+
+class Npm(Target[NpmSettings]):
+    """The package of the repository, published by npm to a registry."""
+
+    name = "npm"
+    what = "npm package"
+    settings = NpmSettings
+    secrets = (Secret(name="npm_token", variable="NODE_AUTH_TOKEN", help="the npm registry's token"),)
+
+    # -- settings
+
+    def check(self, settings: NpmSettings) -> None:
+        """Whether the registry and the packages can be."""
+        names.registry(settings.registry)
+        names.packages(settings.packages)
+
+    def place(self, settings: NpmSettings) -> str:
+        """The registry."""
+        return names.place(settings.registry)
+
+    def place_name(self, settings: NpmSettings) -> str:
+        """The registry, for people."""
+        return settings.registry or "the registry that npm is set up for"
+
+    def notices(self, settings: NpmSettings) -> Sequence[str]:
+        """A warning if the token would be sent for everybody to read."""
+        if settings.paused or not names.open_road(settings.registry):
+            return ()
+        return (f"{settings.registry} isn't https: the npm_token that is sent there can be read by others on its way",)
+
+    def describe(self, settings: NpmSettings) -> str:
+        """What is published, and to which registry."""
+        return self.what + (f" to {settings.registry}" if settings.registry else "")
+
+    def details(self, settings: NpmSettings) -> Mapping[str, str]:
+        """The packages that it may publish."""
+        return {"packages": ", ".join(settings.packages) or "the first that it publishes"}
+
+    def address(self, settings: NpmSettings, project: str, site: Callable[[str], str]) -> str:
+        """The registry, if it is known here."""
+        return settings.registry
+
+    # -- permits
+
+    def moved(self, offered: NpmSettings, now: NpmSettings, project: str) -> str:
+        """Whether the registry is still the one to which the attempt was to publish."""
+        if offered.registry == now.registry:
+            return ""
+        return (
+            f"the registry of project {project} has changed since this build began, from "
+            f"{offered.registry or 'the default'} to {now.registry or 'the default'}: build again"
+        )
+
+    def allow(self, settings: NpmSettings, package: Package, project: str) -> NpmSettings:
+        """
+        Whether the package has a name that npm takes and that the project may publish. Where an admin has named no
+        package, the first one becomes the only one.
+        """
+        if not names.is_package(package.name):
+            raise NotAllowed("the package has no name that npm takes")
+        allowed = settings.packages
+        if not allowed:
+            return replace(settings, packages=[package.name])
+        if any(_means(pattern, package.name) for pattern in allowed):
+            return settings
+        raise NotAllowed(
+            f"project {project} may publish {', '.join(allowed)}, and this package is {package.name}. To allow "
+            f"it, an admin runs: twistedipc project set {project} "
+            + " ".join(f"--package '{name}'" for name in (*allowed, package.name))
+        )
+
+    # -- the runner
+
+    def before_packing(self, package_json: bytes | None) -> Before:
+        """
+        The scripts that npm runs before it packs, in its order for a publication, as steps of the build: the package is
+        then packed and published without any script, so none is near the registry's token.
+        """
+        scripts = package_scripts(package_json)
+        never = [name for name in AFTER_PACKING if name in scripts]
+        return Before(
+            steps=[PlannedStep(name=name, run=f"npm run {name}") for name in BEFORE_PACKING if name in scripts],
+            remark=f"not run, since the package is published as it was packed: {', '.join(never)}" if never else "",
+        )
+
+    def prepare(self, settings: NpmSettings, built: Built) -> Prepared:
+        """Pack the package by npm, and check it."""
+        from twistedipc.publish.targets.npm.pack import pack
+
+        return pack(built.folder, settings.registry)
+
+    def deliver(self, settings: NpmSettings, delivery: Delivery) -> Published:
+        """Publish the tarball that was packed."""
+        from twistedipc.publish.targets.npm.deliver import deliver
+
+        return deliver(settings.registry, delivery)
+
+
+def _means(pattern: str, name: str) -> bool:
+    """Whether an entry of a project's packages, NAME or @SCOPE/*, means this name."""
+    return name.startswith(pattern[:-1]) if pattern.endswith("/*") else name == pattern

@@ -1,0 +1,176 @@
+"""
+The targets that there are, and the settings of a project's targets read and written by them. Used by every part of the
+platform that publishes, or that shows what is published.
+
+`TARGETS` is the one registry. To add a target: write its folder, and add it at the end of this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+import msgspec
+
+from twistedipc.builds.attempt import Publish
+from twistedipc.builds.names import BadValue
+from twistedipc.publish.targets.npm.target import Npm
+from twistedipc.publish.targets.static.target import Static
+from twistedipc.publish.targets.target import Option, Secret, Settings, Target
+
+#: All targets of a project, at most one of each, in the registry's order.
+ProjectTargets = tuple[Settings, ...]
+
+
+class Targets:
+    """Targets by their names."""
+
+    def __init__(self) -> None:
+        self._targets: dict[str, Target[Any]] = {}
+
+    def __iter__(self) -> Iterator[Target[Any]]:
+        return iter(self._targets.values())
+
+    def add(self, target: Target[Any]) -> None:
+        """Add a target. Raises `ValueError` if a name of it is taken."""
+        if target.settings.__struct_config__.tag != target.name:
+            raise ValueError(f"the settings of {target.name} need the tag {target.name!r}")
+        taken = self._targets.keys() & {target.name}, self.secrets.keys() & {secret.name for secret in target.secrets}
+        if any(taken):
+            raise ValueError(f"taken by another target: {taken}")
+        self._targets[target.name] = target
+
+    def remove(self, name: str) -> None:
+        """Take a target out again."""
+        del self._targets[name]
+
+    def get(self, name: str) -> Target[Any] | None:
+        """The target of this name."""
+        return self._targets.get(name)
+
+    def of(self, settings: Settings) -> Target[Any]:
+        """The target of which these are the settings."""
+        return self._targets[name_of(settings)]
+
+    @property
+    def secrets(self) -> dict[str, tuple[Target[Any], Secret]]:
+        """All secrets that a project can have, by name."""
+        return {secret.name: (target, secret) for target in self for secret in target.secrets}
+
+    @property
+    def default(self) -> ProjectTargets:
+        """What a project has that says nothing of its targets."""
+        return tuple(target.settings() for target in self if target.default)
+
+    @property
+    def union(self) -> Any:
+        """The type of one target's settings, as msgspec reads it: any of them, told apart by the tag."""
+        return reduce(or_, (target.settings for target in self))
+
+    def ordered(self, targets: Iterable[Settings]) -> ProjectTargets:
+        """These settings in the registry's order. Raises `BadValue` if there are two of one target."""
+        by_name: dict[str, Settings] = {}
+        for settings in targets:
+            if by_name.setdefault(name_of(settings), settings) is not settings:
+                raise BadValue(f"targets: {name_of(settings)} is there twice")
+        return tuple(by_name[target.name] for target in self if target.name in by_name)
+
+    def read(self, listed: Sequence[object]) -> ProjectTargets:
+        """
+        Settings as a link, a file or the ledger has them: fields that aren't known are ignored. Raises `BadValue`,
+        above all for a target that isn't known here.
+        """
+        try:
+            return self.ordered(msgspec.convert(each, self.union) for each in listed)
+        except msgspec.ValidationError as error:
+            raise BadValue(f"targets: {error}") from error
+
+    def write(self, targets: ProjectTargets) -> list[dict[str, Any]]:
+        """Settings as `read` takes them."""
+        return [msgspec.to_builtins(settings) for settings in targets]
+
+    def check(self, targets: ProjectTargets) -> None:
+        """Raise `BadValue` if one of these settings can't be."""
+        for settings in targets:
+            self.of(settings).check(settings)
+
+    # -- what a project's targets say together
+
+    def active(self, targets: ProjectTargets) -> ProjectTargets:
+        """Those that aren't paused."""
+        return tuple(settings for settings in targets if not settings.paused)
+
+    def need_site(self, targets: ProjectTargets) -> bool:
+        """Whether what is built must be a site, for one of those that aren't paused."""
+        return any(self.of(settings).needs_site for settings in self.active(targets))
+
+    def delivered_by_apiserver(self, targets: ProjectTargets) -> bool:
+        """Whether what is built becomes a release of the apiserver's."""
+        return any(self.of(settings).delivered_by == "apiserver" for settings in self.active(targets))
+
+    def delivered_by_runner(self, targets: ProjectTargets) -> ProjectTargets:
+        """Those that aren't paused and that a runner delivers to."""
+        return tuple(settings for settings in self.active(targets) if self.of(settings).delivered_by == "runner")
+
+
+def name_of(settings: Settings) -> str:
+    """The name of the target of which these are the settings."""
+    return str(settings.__struct_config__.tag)
+
+
+def find(targets: ProjectTargets, name: str) -> Settings | None:
+    """The settings of the target of this name, paused or not."""
+    return next((settings for settings in targets if name_of(settings) == name), None)
+
+
+def replaced(targets: ProjectTargets, new: Settings) -> ProjectTargets:
+    """These settings with ``new`` in the place of those of the same target, or beside them."""
+    others = [settings for settings in targets if name_of(settings) != name_of(new)]
+    return TARGETS.ordered([*others, new])
+
+
+def options_of(target: Target[Any]) -> dict[str, tuple[Option, bool]]:
+    """The options of the command by the fields of a target's settings, and whether an option can be given often."""
+    found: dict[str, tuple[Option, bool]] = {}
+    for each in msgspec.inspect.type_info(target.settings).fields:  # type: ignore[attr-defined]
+        kind, noted = each.type, None
+        while isinstance(kind, msgspec.inspect.Metadata):
+            noted = noted or (kind.extra or {}).get("option")
+            kind = kind.type
+        if noted is not None:
+            found[each.name] = noted, isinstance(kind, msgspec.inspect.ListType)
+    return found
+
+
+TARGETS = Targets()
+TARGETS.add(Static())
+TARGETS.add(Npm())
+
+
+# -- the flat form, which has no target but these two: links to older peers, and callers of the API, still use it
+
+
+def offered(targets: Sequence[object] | None, publish: Publish) -> ProjectTargets:
+    """What an offer or an attempt's spec says is to be published; None: it is by an older version, in the flat form."""
+    return from_flat(publish) if targets is None else TARGETS.read(targets)
+
+
+def from_flat(publish: Publish) -> ProjectTargets:
+    """The targets that the flat form says."""
+    npm = Npm.settings(paused=not publish.npm, registry=publish.registry, packages=publish.packages)
+    static = [Static.settings()] if publish.static else []
+    return (*static, *([] if npm == Npm.settings(paused=True) else [npm]))
+
+
+def to_flat(targets: ProjectTargets) -> Publish:
+    """What the flat form can say of these targets."""
+    static, npm = find(targets, Static.name), find(targets, Npm.name)
+    said = npm if isinstance(npm, Npm.settings) else Npm.settings(paused=True)
+    return Publish(
+        static=static is not None and not static.paused,
+        npm=not said.paused,
+        registry=said.registry,
+        packages=said.packages,
+    )

@@ -1,0 +1,242 @@
+"""
+What a target is: the seam between the platform and a place to which projects publish. No logic but defaults.
+
+Each target is a folder beside this module, with a class that derives from `Target`, and a line in ``registry``. All
+else is made from that: what a project may say of it in the API, the options of the command, the names of the project's
+secrets, its permits, its steps in the runner.
+
+This module and a target's own are imported by the runner, which is to start fast: what only the step processes need
+(tar files, npm, clients for other services) is imported by the methods that run there, `Target.prepare` and
+`Target.deliver`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, TypeVar
+
+import msgspec
+
+from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Published, Spec
+from twistedipc.builds.plan import PlannedStep
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
+    """
+    What a project says of one of its targets. The tag of a derived class is its target's name. As JSON::
+
+        {"type": "npm", "registry": "https://npm.example.org/"}
+
+    Each field becomes an option of ``twistedipc project add`` and ``set``; `option` says which.
+    """
+
+    paused: bool = False  # nothing is published there now, but its settings and secrets stay
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """How a field of a target's settings is an option of the command."""
+
+    flag: str  # "--registry"
+    metavar: str
+    help: str
+    unset: str  # what "" does, for ``set``
+
+
+def option(help: str, *, flag: str, metavar: str = "TEXT", unset: str = "") -> msgspec.Meta:
+    """The note on a field of a target's settings that says which option of the command it is."""
+    return msgspec.Meta(extra={"option": Option(flag=flag, metavar=metavar, help=help, unset=unset)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Secret:
+    """
+    A secret that a project may have for a target. It is sealed in the ledger, bound to the place for which it was set
+    (`Target.place`) and to the repository, and handed out by a permit to the step that delivers, alone.
+    """
+
+    name: str  # "npm_token"
+    variable: str  # the environment variable in which that step finds it
+    help: str  # "the npm registry's token"
+
+
+class CantPrepare(Exception):
+    """What was built can't be published as it is. ``str()`` of it is a sentence for the project's authors."""
+
+
+class CantDeliver(Exception):
+    """What was packed isn't published. ``str()`` of it is a sentence for the project's authors."""
+
+
+class NotAllowed(Exception):
+    """A project may not publish a package. ``str()`` of it is a sentence for the project's authors and admins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """What a target wants to be run before anything is packed."""
+
+    steps: Sequence[PlannedStep] = ()  # steps of the build, with the build's environment
+    remark: str = ""  # a sentence for the log; "": none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """What `Target.prepare` works on. No process of the build is alive any more."""
+
+    folder: Path  # the attempt's; the working copy is ``work`` in it
+    spec: Spec
+    artifact: ArtifactFile | None  # of ``archive.tar.gz`` in the folder: what was built, if the build left an output
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What `Target.prepare` has made."""
+
+    package: Package
+    public: Mapping[str, list[str]] = field(default_factory=dict)
+    """The names in it that become public: see `PublicNames`. Those of the package itself needn't be here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """What `Target.deliver` is to publish, once that was permitted."""
+
+    folder: Path  # the attempt's
+    package: Package  # as `Target.prepare` made it
+    secrets: Mapping[str, str]  # all of `Target.secrets`, by name
+
+
+class Releases(Protocol):
+    """
+    What a target keeps on the apiserver, of which one release is live: it can be rolled back. The ledger says which
+    release is live; the target follows it. All methods do disk work at once, so they belong in a thread.
+    """
+
+    def unpack(self, project: str, release_id: int, archive: Path) -> object:
+        """Put a release beside the others, unless it is there. Raises `archive.BadArchive`, OSError."""
+
+    def has(self, project: str, release_id: int) -> bool:
+        """Whether this release is there, so that it can be made live."""
+
+    def live_id(self, project: str) -> int | None:
+        """Which release is live."""
+
+    def activate(self, project: str, release_id: int) -> None:
+        """Make this release the live one, by one atomic and durable switch."""
+
+    def retire(self, project: str, keep: Collection[int]) -> list[int]:
+        """Delete all releases but those of ``keep`` and the live one: the ids of those deleted."""
+
+    def reconcile(self, project: str, live_id: int | None) -> None:
+        """Make what is live agree with the ledger, and delete what a crash has left."""
+
+    def projects(self) -> list[str]:
+        """The projects that have anything here."""
+
+    def remove_project(self, project: str) -> None:
+        """Delete all releases of a project that is no more."""
+
+
+S = TypeVar("S", bound=Settings)
+
+
+class Target(Protocol[S]):
+    """A place to which projects publish."""
+
+    name: str  # of one word: the tag of its settings, the step's, the option's
+    what: str  # what is published there, after "no" or "an": "npm package"
+    settings: type[S]
+    secrets: Sequence[Secret] = ()  # all of them are needed to deliver
+    default: bool = False  # whether a project that says nothing of its targets has it
+    needs_site: bool = False  # whether what was built must be a site, of which an archive is packed
+    delivered_by: Literal["runner", "apiserver"] = "runner"
+    """
+    ``runner``: by `deliver`, in a step process of the attempt, with a permit. ``apiserver``: from the archive of what
+    was built, which is uploaded there, as a release of `releases`.
+    """
+
+    # -- in the apiserver: a project's settings
+
+    def check(self, settings: S) -> None:
+        """Raise `names.BadValue` if these settings can't be."""
+        return
+
+    def place(self, settings: S) -> str:
+        """Where the secrets go. Equal exactly if the same place is meant: they are void when it becomes another."""
+        return ""
+
+    def place_name(self, settings: S) -> str:
+        """The same for people."""
+        return self.place(settings)
+
+    def notices(self, settings: S) -> Sequence[str]:
+        """What an admin who has just set this should know, a sentence each."""
+        return ()
+
+    def describe(self, settings: S) -> str:
+        """What is published, and where, in a few words."""
+        return self.what
+
+    def details(self, settings: S) -> Mapping[str, str]:
+        """More about that for people, by name."""
+        return {}
+
+    def address(self, settings: S, project: str, site: Callable[[str], str]) -> str:
+        """
+        Where people find what the project publishes; "" if that can't be said. ``site``: a project's address on the
+        apiserver's site of releases.
+        """
+        return ""
+
+    # -- in the apiserver: permits
+
+    def moved(self, offered: S, now: S, project: str) -> str:
+        """
+        Why what an attempt was offered to publish isn't what its project means any more; "" if it is. The project's
+        settings may have been changed while it was built.
+        """
+        place, new = self.place(offered), self.place(now)
+        return "" if place == new else f"project {project} publishes to another place than when this build began"
+
+    def allow(self, settings: S, package: Package, project: str) -> S:
+        """
+        Whether the project may publish this package: its settings from now on, which this package may have made
+        narrower. Raises `NotAllowed`.
+        """
+        return settings
+
+    # -- in the apiserver: what is kept there
+
+    def releases(self, folder: Path) -> Releases | None:
+        """What is kept in this folder of the apiserver; None for a target that can't be rolled back."""
+        return None
+
+    # -- in the runner, and in its step processes
+
+    def before_packing(self, package_json: bytes | None) -> Before:
+        """
+        What is to be run before anything is packed, by the package.json of the working copy (None: there is none).
+        Raises `plan.BadPlan`.
+        """
+        return Before()
+
+    def prepare(self, settings: S, built: Built) -> Prepared | None:
+        """
+        Pack and check what is to be delivered, before a permit is asked for: a part of the pack step, in its process,
+        which runs nothing of the build's. None: the archive of what was built is all. Raises `CantPrepare`, OSError.
+        """
+        return None
+
+    def deliver(self, settings: S, delivery: Delivery) -> Published:
+        """
+        Publish what was prepared: a step of its own, in its own process, with the secrets. It must be asked twice
+        without harm: an attempt may be run again. Raises `CantPrepare`, `CantDeliver`, OSError.
+        """
+        raise CantDeliver(f"{self.name} has nothing to deliver")
+
+    def secrets_of(self, permit: Permit) -> dict[str, str]:
+        """The secrets that a permit hands out, by name."""
+        return {**{secret.name: permit.token for secret in self.secrets[:1]}, **permit.secrets}
