@@ -137,15 +137,13 @@ def _check_npm(named: list[tuple[str, str, str]], present: Collection[str], buil
     Raise `Unsupported` unless npm is the project's manager. What package.json says comes first: if it names npm, and
     npm's lock file is there, another manager's beside it does no harm.
     """
-    locks = {manager.name: [lock for lock in manager.locks if lock in present] for manager in MANAGERS}
-    foreign = {name: found for name, found in locks.items() if name != NPM.name and found}
-    if locks[NPM.name] or named or len(foreign) > 1:
-        foreign.pop(_DENO.name, None)
     says_npm = any(name == NPM.name for _key, name, _version in named)
     if named and not says_npm:
         key, name, version = named[0]
         raise Unsupported(_unsupported(f'{key} in package.json names "{name[:60]}"', name, version, present, build))
-    if not foreign or (says_npm and locks[NPM.name]):
+    ours = _locks_of(NPM, present)
+    foreign = _foreign_locks(present, other_signs=bool(ours or named))
+    if not foreign or (says_npm and ours):
         return
     name, found = next(iter(foreign.items()))
     if says_npm:
@@ -153,13 +151,26 @@ def _check_npm(named: list[tuple[str, str, str]], present: Collection[str], buil
             f"package.json names npm as its manager, but the lock file {found[0]} is {name}'s: npm would ignore it. "
             f"Delete {found[0]} and commit npm's package-lock.json, or set {_STEPS}"
         )
-    if locks[NPM.name] or len(foreign) > 1:
-        names = [*locks[NPM.name], *(lock for locked in foreign.values() for lock in locked)]
+    if ours or len(foreign) > 1:
+        names = sum(foreign.values(), ours)
         raise Unsupported(
             f"there are lock files of several package managers, {' and '.join(names)}, and nothing says which one "
             f"counts: delete those that don't, or name the manager as packageManager in package.json, or set {_STEPS}"
         )
     raise Unsupported(_unsupported(f"{found[0]} is a lock file of {name}", name, "", present, build))
+
+
+def _locks_of(manager: Manager, present: Collection[str]) -> list[str]:
+    return [lock for lock in manager.locks if lock in present]
+
+
+def _foreign_locks(present: Collection[str], *, other_signs: bool) -> dict[str, list[str]]:
+    """The lock files of other managers than npm, by their names. Deno's counts only where there is no other sign."""
+    locks = {manager.name: _locks_of(manager, present) for manager in MANAGERS if manager is not NPM}
+    foreign = {name: found for name, found in locks.items() if found}
+    if other_signs or len(foreign) > 1:
+        foreign.pop(_DENO.name, None)
+    return foreign
 
 
 def _unsupported(sign: str, name: str, version: str, present: Collection[str], build: bool) -> str:
