@@ -38,7 +38,7 @@ from twistedipc.disk.files import read_file, write_file
 from twistedipc.ipc import CallFailed, Peer
 from twistedipc.ipc.testing import ConnectedPair, connected_pair, settings
 from twistedipc.ipc.wire.session import FRAME_LIMIT, Side
-from twistedipc.server.builders import VOCABULARY as APISERVER_VOCABULARY
+from twistedipc.server.builder_link import VOCABULARY as APISERVER_VOCABULARY
 
 LEASE = "0123456789abcdef0123456789abcdef"
 OTHER_LEASE = "fedcba9876543210fedcba9876543210"

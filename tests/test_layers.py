@@ -296,3 +296,80 @@ def test_no_test_of_properties_has_a_deadline() -> None:
         for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "settings":
                 assert not [keyword for keyword in node.keywords if keyword.arg == "deadline"], path
+
+
+# -- who writes attempts ---------------------------------------------------------------------------------------------
+
+#: The only writer of attempts.
+LIFECYCLE = "twistedipc/server/lifecycle.py"
+
+#: (module, function): what beside it may write something of an attempt that is no state of it.
+ALSO_WRITTEN = {
+    ("twistedipc/server/releasing.py", "standing.note_standing"),  # why its release isn't live
+}
+
+
+def aliases(tree: ast.Module) -> dict[str, str]:
+    """What a module calls other modules of the storage, and functions of theirs: name -> "module" or "module.name"."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("twistedipc.storage"):
+            inside = node.module.removeprefix("twistedipc.storage").lstrip(".")
+            for alias in node.names:
+                found[alias.asname or alias.name] = f"{inside}.{alias.name}" if inside else alias.name
+    return found
+
+
+def names_in(node: ast.AST, known: dict[str, str]) -> Iterator[str]:
+    """The full names, as ``module.name``, of what is mentioned of the storage."""
+    for each in ast.walk(node):
+        if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name) and each.value.id in known:
+            yield f"{known[each.value.id]}.{each.attr}"
+        elif isinstance(each, ast.Name) and each.id in known:
+            yield known[each.id]
+
+
+def writers_of_attempts() -> set[str]:
+    """The functions of the storage that write the table, by themselves or by one that they mention."""
+    mentions: dict[str, set[str]] = {}
+    writers: set[str] = set()
+    for path in modules(PACKAGE / "storage"):
+        tree = ast.parse(path.read_bytes())
+        functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+        known = aliases(tree) | {function.name: f"{path.stem}.{function.name}" for function in functions}
+        for function in functions:
+            name = f"{path.stem}.{function.name}"
+            mentions[name] = set(names_in(function, known)) - {name}
+            for call in ast.walk(function):
+                writes = isinstance(call, ast.Call) and getattr(call.func, "id", "") in ("insert", "update", "delete")
+                if writes and "tables.attempts" in names_in(call, known):
+                    writers.add(name)
+    while more := {name for name, mentioned in mentions.items() if mentioned & writers} - writers:
+        writers |= more
+    return writers
+
+
+def test_the_ledger_functions_that_write_attempts_are_found() -> None:
+    assert writers_of_attempts() >= {
+        "attempts.accept",
+        "attempts.finish",
+        "attempts.note_cancel",
+        "attempts.queue",
+        "builds.create",
+        "builds.request_cancel",
+        "permits.give",
+        "reruns.lose",
+    }
+
+
+def test_only_the_lifecycle_writes_attempts() -> None:
+    writers = writers_of_attempts()
+    found = {
+        (str(path.relative_to(ROOT)), name)
+        for path in modules(PACKAGE)
+        if path.parent != PACKAGE / "storage" and str(path.relative_to(ROOT)) != LIFECYCLE
+        for tree in [ast.parse(path.read_bytes())]
+        for name in names_in(tree, aliases(tree))
+        if name in writers
+    }
+    assert found == ALSO_WRITTEN

@@ -32,9 +32,9 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
+from tests.apiserver_world import Apiserver
 from tests.instant import InstantLedger
 from tests.test_builder_service import Port, Reactor
-from tests.test_server_builders import Apiserver
 from twistedipc.attempts.journal import Journal, segments
 from twistedipc.builder import forwarding, service
 from twistedipc.builder.doorbell import Doorbell
@@ -47,9 +47,9 @@ from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.ipc.testing import ConnectedPair, settings
 from twistedipc.ipc.wire.session import Side
-from twistedipc.server import builders as server_builders
+from twistedipc.server import builder_link
 from twistedipc.server.boundaries import LogEntry
-from twistedipc.server.builders import VOCABULARY as APISERVER_VOCABULARY
+from twistedipc.server.builder_link import VOCABULARY as APISERVER_VOCABULARY
 from twistedipc.server.fanout import logs as server_logs
 from twistedipc.server.fanout.logs import LogCursor, LogStore
 from twistedipc.storage import attempts, logs
@@ -362,7 +362,7 @@ class LogsMachine(RuleBasedStateMachine):
         super().__init__()
         self.stack = ExitStack()
         for module, name, value in (
-            (server_builders, "CREDIT", CREDIT),
+            (builder_link, "CREDIT", CREDIT),
             (server_logs, "OVERDRAFT", OVERDRAFT),
             (server_logs, "TAIL_BYTES", TAIL_BYTES),
             (server_logs, "FETCH_BYTES", FETCH_BYTES),
@@ -742,7 +742,7 @@ class LogsMachine(RuleBasedStateMachine):
             story.cancelled = True
 
         asked = Deferred.fromCoroutine(
-            self.apiserver.dispatch.cancel(int(attempt.split("-")[0]), "not wanted", Actor(who="ada"))
+            self.apiserver.lifecycle.cancel_build(int(attempt.split("-")[0]), "not wanted", Actor(who="ada"))
         )
         asked.addCallbacks(noted, lambda _: None)  # it has ended, or the database can't be used: he is told
         self.turn()

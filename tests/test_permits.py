@@ -166,7 +166,7 @@ def built(connection: Connection, *, publish: bool = True, steps: bool = True, s
         add_project(connection, "ui", setting or Publish(npm=True, registry=REGISTRY))
         projects.set_secret(connection, "ui", "npm_token", b"sealed", NOW)
     attempt = f"{add_build(connection, 'ui', publish=publish).id}-1"
-    (queued,) = [one for one in attempts.next_queued(connection, 10, frozenset()) if one.name == attempt]
+    (queued,) = [one for one in attempts.next_queued(connection, 10) if one.name == attempt]
     target = projects.target_of(queued.publish, queued.repository)
     assert permits.offer(connection, attempt, LEASE, "one", NOW, target, queued.publish)
     assert attempts.accept(connection, attempt, LEASE, NOW)

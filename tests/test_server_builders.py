@@ -14,10 +14,11 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 from sqlalchemy import Connection, select
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.apiserver_world import Apiserver
 from tests.frames import read
 from tests.instant import InstantLedger
 from twistedipc.builds import gist
@@ -37,92 +38,25 @@ from twistedipc.builds.logs import (
 )
 from twistedipc.builds.states import AttemptState, ReleaseState
 from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo, RemoteProtocolError
-from twistedipc.ipc.connections.load import MAX_RUNNING
 from twistedipc.ipc.wire.messages import Misshapen
 from twistedipc.ipc.wire.session import FRAME_LIMIT
 from twistedipc.publish.archive import create
-from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server import releasing
-from twistedipc.server.boundaries import GistChange, GistRound, StateChange
-from twistedipc.server.builders import MAX_WORKFLOWS, RETRY_INTERVAL, VOCABULARY, Builders, Collaborators
-from twistedipc.server.dispatch import OFFER_EXPIRES, QueueDispatch
+from twistedipc.server.boundaries import GistChange, GistRound
+from twistedipc.server.builder_link import VOCABULARY
+from twistedipc.server.dispatch import OFFER_EXPIRES
 from twistedipc.server.fanout.commits import COMMIT_INTERVAL
-from twistedipc.server.fanout.logs import LogStore
-from twistedipc.server.gists import ROUND_INTERVAL, Gists
-from twistedipc.server.releasing import Releasing
+from twistedipc.server.gists import ROUND_INTERVAL
 from twistedipc.server.resting import DECLINED_PAUSE, LONGEST_PAUSE_ALONE
-from twistedipc.server.states import Feed
-from twistedipc.server.uploads import UploadGrants
+from twistedipc.server.workflows import RETRY_INTERVAL
 from twistedipc.storage import artifacts, attempts, projects, releases
-from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.rows import Actor, AttemptRow
-from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.tables import audit
 
 _T = TypeVar("_T")
 
 ADA, BOB = Actor(who="ada", address="127.0.0.1"), Actor(who="bob")
-
-
-class Apiserver:
-    """Everything of an apiserver but its sockets and threads."""
-
-    def __init__(self, folder: Path, ledger: InstantLedger, clock: Clock) -> None:
-        self.ledger = ledger
-        self.clock = clock
-        self.time = 1000
-        self.changes: list[StateChange] = []
-        feed, self.gists = Feed(), Gists(clock, ledger.as_ledger())
-        feed.listen(self.changes.append)
-        self.logs = LogStore(clock, ledger.as_ledger())
-        self.artifacts = ArtifactStore(folder / "artifacts")
-        self.release_store = ReleaseStore(folder / "releases")
-        self.secret_box = SecretBox(folder / "secret.key")
-        self.grants = UploadGrants()
-        self.dispatch = QueueDispatch(clock, self.now, ledger.as_ledger(), feed)
-        self.releasing = Releasing(
-            lambda function, *args: succeed(function(*args)),
-            self.now,
-            ledger.as_ledger(),
-            self.artifacts,
-            self.release_store,
-        )
-        self.builders = Builders(
-            Collaborators(
-                clock=clock,
-                now=self.now,
-                ledger=ledger.as_ledger(),
-                logs=self.logs,
-                feed=feed,
-                gists=self.gists,
-                grants=self.grants,
-                artifact_store=self.artifacts,
-                releasing=self.releasing,
-                secret_box=self.secret_box,
-                uploads_url="http://api.example",
-                lost_after=600.0,
-            ),
-            self.dispatch.wake,
-        )
-        recovered = Deferred.fromCoroutine(self.builders.recover())
-        assert recovered.called
-        self.dispatch.serve(self.builders)
-
-    def now(self) -> int:
-        """A time that always goes on."""
-        self.time += 1
-        return self.time
-
-    def state(self, attempt: str) -> AttemptState:
-        """The attempt's state in the ledger."""
-        return self.row(attempt).state
-
-    def row(self, attempt: str) -> AttemptRow:
-        """The attempt's row."""
-        row = self.ledger.now(attempts.get, attempt)
-        assert row is not None
-        return row
 
 
 class Builder:
@@ -212,6 +146,9 @@ def result(*batches: Batch, outcome: Any = "succeeded", **more: Any) -> Result:
     return Result(outcome=outcome, lines=digest.count, sha256=digest.hexdigest(), started=5, ended=9, **more)
 
 
+#: Limits for tests that reach them.
+MAX_RUNNING, MAX_WORKFLOWS = 8, 50
+
 BATCH = Lines(1, 10, 0, ["one", "two"])
 
 
@@ -247,7 +184,7 @@ class LinkCase(SynchronousTestCase):
     def cancel(self, attempt: str) -> None:
         """Cancel its build."""
         build = int(attempt.split("-")[0])
-        self.successResultOf(Deferred.fromCoroutine(self.apiserver.dispatch.cancel(build, "not wanted", ADA)))
+        self.successResultOf(Deferred.fromCoroutine(self.apiserver.lifecycle.cancel_build(build, "not wanted", ADA)))
 
 
 class BuilderLinks(LinkCase):
@@ -932,13 +869,13 @@ class Races(LinkCase):
         two.log(offer, BATCH)
         self.assertEqual([m.Ack(attempt=offer.attempt, next=3)], two.take(m.Ack))
         self.assertEqual([], one.take(m.Go))
-        self.assertEqual({two.link}, set(self.apiserver.builders._writers.values()))
+        self.assertIs(two.link, self.apiserver.writers.writer_of(self.apiserver.logs.live(offer.attempt)))
 
     def test_a_log_that_has_ended_is_let_go(self) -> None:
         builder, offer = self.running()
         builder.log(offer, BATCH)
         builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(BATCH)))
-        self.assertEqual({}, self.apiserver.builders._writers)
+        self.assertEqual(0, len(self.apiserver.writers))
 
     def test_a_cancellation_during_a_sync_is_in_the_orders(self) -> None:
         builder, offer = self.running()
@@ -949,7 +886,9 @@ class Races(LinkCase):
         held = m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=1)
         sync = m.Sync(slots=2, attempts=[held])
         Deferred.fromCoroutine(again.link.call_received(sync)).addBoth(replies.append)
-        Deferred.fromCoroutine(self.apiserver.dispatch.cancel(int(offer.attempt.split("-")[0]), "not wanted", ADA))
+        Deferred.fromCoroutine(
+            self.apiserver.lifecycle.cancel_build(int(offer.attempt.split("-")[0]), "not wanted", ADA)
+        )
         # Both are committed now; the cancellation first, which finds a link that has not synced.
         self.ledger.held.reverse()
         self.ledger.let_go()
@@ -1011,6 +950,7 @@ class Races(LinkCase):
         self.assertEqual([other], [offer.attempt for offer in builder.take(m.Offer)])
 
     def test_a_flood_of_what_the_ledger_must_know_waits_at_the_builder(self) -> None:
+        self.apiserver = Apiserver(self.folder, self.ledger, Clock(), max_running=MAX_RUNNING)
         builder, offer = self.running()
         lease, own = "ff" * 16, {"attempt": offer.attempt, "lease": offer.lease}
         floods: list[Callable[[int], msgspec.Struct]] = [
@@ -1030,15 +970,18 @@ class Races(LinkCase):
                     builder.say(flood(said))
                     said += 1
                 self.assertEqual(MAX_RUNNING, said)
-                self.assertLessEqual(len(self.apiserver.builders._workflows), MAX_RUNNING)
+                self.assertLessEqual(len(self.apiserver.workflows), MAX_RUNNING)
                 self.ledger.available = True
                 self.apiserver.clock.advance(1.0)
                 self.assertTrue(builder.reading)
-                self.assertLessEqual(len(self.apiserver.builders._workflows), 1)
+                self.assertLessEqual(len(self.apiserver.workflows), 1)
                 self.assertLessEqual(len(self.apiserver.clock.getDelayedCalls()), timers + 2)
         self.assertEqual([], builder.closed)
 
-    def test_who_links_again_and_again_leaves_no_more_behind(self) -> None:
+    def test_a_builder_that_links_again_and_again_leaves_no_more_behind(self) -> None:
+        self.apiserver = Apiserver(
+            self.folder, self.ledger, Clock(), max_running=MAX_RUNNING, max_workflows=MAX_WORKFLOWS
+        )
         self.ledger.available = False
         links = 0
         builder = Builder(self.apiserver)
@@ -1052,7 +995,7 @@ class Races(LinkCase):
             if builder.refused is None:
                 builder = Builder(self.apiserver)
         self.assertIn("wait for the ledger", str(builder.refused))
-        self.assertLessEqual(len(self.apiserver.builders._workflows), MAX_WORKFLOWS + MAX_RUNNING)
+        self.assertLessEqual(len(self.apiserver.workflows), MAX_WORKFLOWS + MAX_RUNNING)
         self.ledger.available = True
         self.apiserver.clock.advance(1.0)
         self.assertIsNone(Builder(self.apiserver).refused)
@@ -1109,7 +1052,7 @@ class Races(LinkCase):
         with self.ledger.engine.begin() as connection:
             attempts.lose(connection, offer.attempt, offer.lease, "someone else said so", 9)
         waiting = self.ledger.queue()
-        builder.link.slots = 1
+        builder.say(m.Status(slots=1, draining=False))
         with self.assertRaises(CallFailed):
             builder.call(m.WantUpload(attempt=offer.attempt, lease=offer.lease, size=1, sha256="a" * 64), m.UploadGrant)
         self.assertEqual([m.Stop(attempt=offer.attempt, lease=offer.lease)], builder.take(m.Stop))
@@ -1421,7 +1364,9 @@ class Publishing(LinkCase):
         """The line was a second transaction: a crash between them lost it."""
         _builder, offer = self.running()
         self.ledger.available = False
-        self.failureResultOf(Deferred.fromCoroutine(self.apiserver.dispatch.cancel(1, "no", ADA)), LedgerUnavailable)
+        self.failureResultOf(
+            Deferred.fromCoroutine(self.apiserver.lifecycle.cancel_build(1, "no", ADA)), LedgerUnavailable
+        )
         self.ledger.available = True
         self.assertEqual("", self.apiserver.row(offer.attempt).cancel_reason)
         writes = self.ledger.writes

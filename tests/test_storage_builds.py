@@ -146,7 +146,7 @@ def test_pages_are_found_by_index(ledger: Connection) -> None:
 def test_position_in_the_queue(ledger: Connection) -> None:
     ids = [add_build(ledger, now=NOW + when).id for when in (0, 5, 5, 3)]
     assert [builds.position(ledger, build) for build in ids] == [0, 2, 3, 1]
-    order = [offer.build for offer in attempts.next_queued(ledger, 10, frozenset())]
+    order = [offer.build for offer in attempts.next_queued(ledger, 10)]
     assert order == [ids[0], ids[3], ids[1], ids[2]]
     run(ledger, f"{ids[0]}-1")
     assert [builds.position(ledger, build) for build in ids] == [None, 1, 2, 0]
@@ -161,7 +161,7 @@ def test_retrying_is_a_new_attempt_of_the_same_commit(ledger: Connection) -> Non
     attempt = builds.retry(ledger, build.id, "bob", NOW + 20)
     assert (attempt.name, attempt.number, attempt.state) == (f"{build.id}-2", 2, AttemptState.QUEUED)
     assert (attempt.commit, attempt.created, attempt.lines) == ("c" * 40, NOW + 20, None)
-    (offer,) = attempts.next_queued(ledger, 10, frozenset())
+    (offer,) = attempts.next_queued(ledger, 10)
     assert (offer.name, offer.commit) == (attempt.name, "c" * 40)
     row = builds.get(ledger, build.id)
     assert row is not None
@@ -177,7 +177,7 @@ def test_cancelling_what_is_queued_ends_it(ledger: Connection) -> None:
     assert (attempt.state, attempt.reason, attempt.ended) == (AttemptState.CANCELLED, "not needed", NOW + 4)
     # Its log is empty, and that is all of it.
     assert (attempt.lines, attempt.sha256, attempt.complete) == (0, hashlib.sha256().hexdigest(), True)
-    assert attempts.next_queued(ledger, 10, frozenset()) == []
+    assert attempts.next_queued(ledger, 10) == []
     with pytest.raises(NotPossible, match="cancelled"):
         builds.request_cancel(ledger, build.id, "again", NOW)
 

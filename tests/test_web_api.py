@@ -149,8 +149,8 @@ class Builds(World):
         assert answer.status == 201
         assert answer.headers["Location"] == f"/api/v1/builds/{answer.json['id']}"
         assert (answer.json["state"], answer.json["ref"], answer.json["requested_by"]) == ("queued", "main", "ada")
-        assert self.dispatch.woken == 1
-        (change,) = self.feed.published
+        assert self.rung == 1
+        (change,) = self.published
         assert (change.build, change.attempt, change.state) == (answer.json["id"], 1, "queued")
         shown = await self.ask("GET", answer.headers["Location"])
         assert shown.json["parameters"] == {"A": "b"}
@@ -193,7 +193,7 @@ class Builds(World):
         answers = await gatherResults([post() for _ in range(40)])
         assert {answer.status for answer in answers} == {201}
         assert len({answer.json["id"] for answer in answers}) == 1
-        assert self.dispatch.woken == 1
+        assert self.rung == 1
 
     async def test_list_by_cursor(self) -> None:
         numbers = [await self.build() for _ in range(5)]
@@ -289,7 +289,7 @@ class Builds(World):
         retried = await self.ask("POST", f"/api/v1/builds/{number}/retry")
         assert retried.status == 201
         assert (retried.json["attempt"], retried.json["state"]) == (2, "queued")
-        assert self.feed.published[-1].attempt == 2
+        assert self.published[-1].attempt == 2
 
     async def test_releases(self) -> None:
         made = [await self._released() for _ in range(2)]
@@ -660,7 +660,7 @@ class Service(World):
         for gate in held:
             gate.callback(None)
         await stopping
-        assert self.dispatch.woken == 1
+        assert self.rung == 1
 
     async def test_a_client_that_hangs_up_is_no_error_whenever_it_does(self) -> None:
         """

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,18 +32,16 @@ from twistedipc.builds.frames import deflated_frame, text_frame
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.boundaries import LogEntry, StateChange, Waiting
-from twistedipc.server.dispatch import cancel
+from twistedipc.server.compose import Outside, Settings, compose
 from twistedipc.server.fanout.logs import Run, run_of
-from twistedipc.server.uploads import UploadGrants
 from twistedipc.storage import releases, tokens
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.errors import NoSuchRelease
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
-from twistedipc.web.access.auth import Tickets
+from twistedipc.taps.compose import web_context
 from twistedipc.web.access.held import Holding
-from twistedipc.web.api.context import WebContext
 from twistedipc.web.http.hosts import Hosts
 from twistedipc.web.site import ApiSite, api_site
 
@@ -269,33 +268,12 @@ class TwinLogs:
 class TwinDispatch:
     """See `boundaries.Dispatch`."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self) -> None:
         self.linked = 2
-        self.woken = 0
         self.waiting: Waiting | None = None
 
     def why_waiting(self, row: AttemptRow, before: int | None) -> Waiting | None:
         return self.waiting
-
-    def wake(self) -> None:
-        self.woken += 1
-
-    async def cancel(self, build: int, reason: str, by: Actor) -> None:
-        await self._world.ledger.write(cancel, build, reason, by, self._world.now())
-
-
-class TwinFeed:
-    """See `boundaries.StateFeed`."""
-
-    def __init__(self) -> None:
-        self.published: list[StateChange] = []
-
-    def listen(self, heard: Callable[[StateChange], None]) -> Callable[[], None]:
-        raise NotImplementedError("the routes only publish")
-
-    def publish(self, change: StateChange) -> None:
-        self.published.append(change)
 
 
 class TwinReleasing:
@@ -379,29 +357,33 @@ class World(TestCase):
         self.ledger = Ledger(reactor, f"sqlite:///{self.folder / 'ledger.sqlite'}", now=self.now)
         await self.ledger.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.ledger.close()))
-        self.logs, self.feed, self.dispatch = TwinLogs(), TwinFeed(), TwinDispatch(self)
-        self.uploads = UploadGrants()
-        self.websockets = TwinWebSockets()
         self.artifacts = ArtifactStore(self.folder / "artifacts")
         self.release_store = ReleaseStore(self.folder / "releases")
-        self.draining = False
+        self.server = compose(
+            Outside(
+                clock=reactor,
+                now=self.now,
+                spent=reactor.seconds,
+                random=os.urandom,
+                in_thread=self.in_thread,
+                ledger=self.ledger,
+                artifact_store=self.artifacts,
+                release_store=self.release_store,
+                secret_box=SecretBox(self.folder / "secret.key"),
+            ),
+            Settings(uploads_url=self.api_url, lost_after=600.0),
+        )
+        self.feed, self.uploads = self.server.feed, self.server.grants
+        self.published: list[StateChange] = []
+        self.feed.listen(self.published.append)
+        self.rung = 0  # how often the dispatch was woken
+        self.server.bell.listen(self._rung)
+        self.logs, self.dispatch, self.websockets = TwinLogs(), TwinDispatch(), TwinWebSockets()
         self.releasing = TwinReleasing(self)
-        self.context = WebContext(
-            clock=reactor,
-            now=self.now,
-            random=os.urandom,
-            in_thread=self.in_thread,
-            ledger=self.ledger,
-            dispatch=self.dispatch,
-            states=self.feed,
-            logs=self.logs,
-            secret_box=SecretBox(self.folder / "secret.key"),
-            releasing=self.releasing,
-            release_store=self.release_store,
-            artifact_store=self.artifacts,
-            uploads=self.uploads,
+        self.draining = False
+        context = web_context(
+            self.server,
             websockets=self.websockets,
-            tickets=Tickets(reactor, os.urandom),
             version="1.2.3",
             release_url=lambda project: f"http://{project}.localhost:8081/",
             draining=lambda: self.draining,
@@ -410,6 +392,7 @@ class World(TestCase):
             hosts=self.hosts,
             api_url=self.api_url,
         )
+        self.context = replace(context, dispatch=self.dispatch, logs=self.logs, releasing=self.releasing)
         self.site: ApiSite = api_site(self.context)
         listening = reactor.listenTCP(0, self.site, interface="127.0.0.1")
         self.addCleanup(listening.stopListening)
@@ -423,6 +406,9 @@ class World(TestCase):
 
     def now(self) -> int:
         return self.time
+
+    def _rung(self) -> None:
+        self.rung += 1
 
     def in_thread(self, function: Callable[..., _T], /, *args: object) -> Deferred[_T]:
         return deferToThreadPool(reactor, self.threads, function, *args)

@@ -1,1 +1,15 @@
+"""
+`twistd apiserver` without its HTTP: an attempt's life, the builders' links, the queue, the logs, the releases. On
+``storage`` and ``ipc``; ``web`` stands on it, by the seams of ``boundaries``. From the bottom up:
 
+- ``boundaries``: Protocols without logic; ``bell``: what wakes the dispatch; ``states``: the feed of changed states;
+  ``workflows``: work that outlives a link; ``uploads``: tokens for uploads
+- ``fanout``: from a builder's records to every viewer of a log; ``gists``: what builds say in brief
+- ``resting``: builders that have declined; ``away``: builders that are gone; ``linked``: builders that are here
+- ``releasing``: releases on disk, as the ledger says
+- ``lifecycle``: every transition of an attempt, and the only writer of attempts
+- ``permits``: permits to publish; ``writers``: which link writes which log; ``slots``: what fills a builder's slots
+- ``builder_link``: one builder's link; ``builders``: builders that come and go
+- ``waiting``: why a build waits; ``dispatch``: from the queue to a builder
+- ``compose``: all of it, wired
+"""

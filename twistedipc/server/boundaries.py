@@ -12,9 +12,13 @@ from twisted.internet.defer import Deferred
 
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.states import STATES
-from twistedipc.storage.rows import Actor, AttemptRow
+from twistedipc.storage.builds import Idempotency
+from twistedipc.storage.rows import Actor, AttemptRow, BuildRow
 
 _T = TypeVar("_T")
+
+#: Gives so many random bytes: `os.urandom`, but for tests.
+RandomBytes = Callable[[int], bytes]
 
 
 class InThread(Protocol):
@@ -242,7 +246,7 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dispatch(Protocol):
-    """The part of the server that hands attempts to builders."""
+    """The part of the server that hands attempts to builders, as far as people ask about it."""
 
     @property
     def linked(self) -> int:
@@ -254,11 +258,31 @@ class Dispatch(Protocol):
         before it.
         """
 
-    def wake(self) -> None:
-        """Something was queued: look whether a builder is free. Returns at once."""
 
-    def cancel(self, build: int, reason: str, by: Actor) -> Awaitable[None]:
+class BuildRequests(Protocol):
+    """What people ask of builds. Implemented by `lifecycle.Lifecycle`. All of them raise `LedgerUnavailable`."""
+
+    def request_build(
+        self,
+        *,
+        project: str,
+        ref: str,
+        publish: bool,
+        live: bool,
+        parameters: dict[str, str],
+        by: Actor,
+        idempotency: Idempotency | None,
+    ) -> Awaitable[tuple[BuildRow, bool]]:
         """
-        Make the cancellation ``by`` somebody durable, in one transaction with its record in the audit, and tell the
-        builder if one is at work. Raises `storage.builds.NotPossible` if the build has ended already.
+        Queue a new build's first attempt. Return the build, and whether it is new: it isn't, if the same request was
+        made before. Raises as `storage.builds.create`.
+        """
+
+    def retry_build(self, build: int, by: Actor, *, live: bool) -> Awaitable[AttemptRow]:
+        """Queue another attempt of a build that has ended. Raises as `storage.builds.retry`, which says of ``live``."""
+
+    def cancel_build(self, build: int, reason: str, by: Actor) -> Awaitable[None]:
+        """
+        Make the cancellation durable, in one transaction with its record in the audit, and tell the builder if one is
+        at work. Raises `storage.builds.NotPossible` if the build has ended already.
         """

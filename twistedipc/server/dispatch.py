@@ -1,6 +1,6 @@
 """
-The dispatch: from the queue in the ledger to a builder with a free slot. Called when something was queued, when a
-builder came, and when a slot became free; implements `boundaries.Dispatch`.
+The dispatch: from the queue in the ledger to a builder with a free slot. Woken by the ``bell``; implements
+`boundaries.Dispatch`.
 
 An offer is committed with a new lease before it is sent, and expires if it isn't accepted in time. A late
 acceptance names a lease that is void by then, and is answered with `Stop`.
@@ -8,33 +8,28 @@ acceptance names a lease that is void by then, and is answered with `Stop`.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable
-from functools import partial
-
-from sqlalchemy import Connection
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
+from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn
 from twistedipc.builds.messages import Offer
-from twistedipc.builds.states import LEASED, AttemptState
 from twistedipc.ipc import LocalProtocolError
-from twistedipc.server.boundaries import StateChange, StateFeed, Waiting
-from twistedipc.server.builders import BuilderLink, Builders
+from twistedipc.server.bell import Bell
+from twistedipc.server.boundaries import RandomBytes, Waiting
+from twistedipc.server.lifecycle import Lifecycle
+from twistedipc.server.linked import Link, LinkedBuilders
+from twistedipc.server.resting import Resting
 from twistedipc.server.waiting import Reasons
-from twistedipc.storage import attempts, audit, builds, permits, projects
+from twistedipc.server.workflows import RETRY_INTERVAL, Workflows
+from twistedipc.storage import attempts
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
-from twistedipc.storage.rows import Actor, AttemptRow, OfferRow
+from twistedipc.storage.rows import AttemptRow, OfferRow
 
 #: Seconds for a builder to accept an offer: it has one small file to write.
 OFFER_EXPIRES = 10.0
 
 #: The most of the queue that is looked at in one go.
 MAX_LOOKED_AT = 1000
-
-#: Seconds until the queue is looked at again when the ledger couldn't be read.
-RETRY_INTERVAL = 1.0
 
 
 class QueueDispatch:
@@ -45,23 +40,35 @@ class QueueDispatch:
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, now: Callable[[], int], ledger: Ledger, feed: StateFeed) -> None:
+    def __init__(
+        self,
+        *,
+        clock: IReactorTime,
+        random: RandomBytes,
+        ledger: Ledger,
+        lifecycle: Lifecycle,
+        workflows: Workflows,
+        linked: LinkedBuilders,
+        resting: Resting,
+        reasons: Reasons,
+    ) -> None:
         self._clock = clock
-        self._now = now
+        self._random = random
         self._ledger = ledger
-        self._feed = feed
-        self._builders: Builders | None = None
-        self._reasons: Reasons | None = None
+        self._lifecycle = lifecycle
+        self._workflows = workflows
+        self._linked = linked
+        self._resting = resting
+        self._reasons = reasons
         self._looking = False
         self._again = False
         self._retry: IDelayedCall | None = None
         self._expiring: dict[str, IDelayedCall] = {}
         self._stopped = False
 
-    def serve(self, builders: Builders) -> None:
-        """Begin to hand attempts to these builders."""
-        self._builders = builders
-        self._reasons = Reasons(self._clock, self._now, builders)
+    def start(self, bell: Bell) -> None:
+        """Begin to hand attempts to builders, whenever the bell is rung."""
+        bell.listen(self.wake)
 
     def stop(self) -> None:
         """Offer nothing more."""
@@ -74,41 +81,27 @@ class QueueDispatch:
     @property
     def linked(self) -> int:
         """See `boundaries.Dispatch`."""
-        return len(self._builders.ready()) if self._builders is not None else 0
+        return len(self._linked.ready())
 
     def why_waiting(self, row: AttemptRow, before: int | None) -> Waiting | None:
         """See `boundaries.Dispatch`."""
-        return self._reasons.of(row, before) if self._reasons is not None else None
+        return self._reasons.of(row, before)
 
     def wake(self) -> None:
-        """See `boundaries.Dispatch`."""
-        builders = self._builders
-        if self._stopped or builders is None:
+        """Look at the queue, now or once more after the look that is under way."""
+        if self._stopped:
             return
         if self._looking:
             self._again = True
             return
         self._looking = True
-        builders.launch(self._look(builders), "looking at the queue")
+        self._workflows.launch(self._look(), "looking at the queue")
 
-    async def cancel(self, build: int, reason: str, by: Actor) -> None:
-        """See `boundaries.Dispatch`."""
-        row = await self._ledger.write(cancel, build, reason, by, self._now())
-        builders = self._builders
-        if builders is None:
-            return
-        if row.state is AttemptState.CANCELLED:
-            builders.announce(row)
-        elif row.state in LEASED:
-            link = builders.link_of(row.builder)
-            if link is not None:
-                link.cancel(row)
-
-    async def _look(self, builders: Builders) -> None:
+    async def _look(self) -> None:
         try:
             while not self._stopped:
                 self._again = False
-                offered = await self._offer_some(builders)
+                offered = await self._offer_some()
                 if not offered and not self._again:
                     return
         except LedgerUnavailable:
@@ -117,101 +110,68 @@ class QueueDispatch:
         finally:
             self._looking = False
 
-    async def _offer_some(self, builders: Builders) -> bool:
+    async def _offer_some(self) -> bool:
         """Offer as much as there are free slots; whether anything was offered."""
-        free = sum(link.free_slots for link in builders.ready())
+        free = sum(link.free_slots for link in self._linked.ready())
         if not free:
             return False
         # More than can be offered, by as many as may have to be passed over.
-        wanted = min(free + builders.resting.attempts, MAX_LOOKED_AT)
-        queue = await self._ledger.read(attempts.next_queued, wanted, frozenset())
+        wanted = min(free + self._resting.attempts, MAX_LOOKED_AT)
+        queue = await self._ledger.read(attempts.next_queued, wanted)
         offered = False
-        for choose in (_best, _not_answering):
+        for choose in (self._best, self._not_answering):
             for queued in queue:
-                links = [link for link in builders.ready() if link.free_slots]
+                links = [link for link in self._linked.ready() if link.free_slots]
                 if not links or self._stopped:
                     return offered
-                link = choose(builders, links, queued.name)
-                if link is not None and await self._offer(builders, link, queued):
+                link = choose(links, queued.name)
+                if link is not None and await self._offer(link, queued):
                     offered = True
             if offered:
                 break
         return offered
 
-    async def _offer(self, builders: Builders, link: BuilderLink, queued: OfferRow) -> bool:
+    async def _offer(self, link: Link, queued: OfferRow) -> bool:
         """Offer this attempt there; whether it isn't queued any more, or might be offered again."""
-        lease = secrets.token_hex(16)
-        target = projects.target_of(queued.publish, queued.repository)
-        try:
-            row = await self._ledger.write(
-                permits.offer, queued.name, lease, link.peer.info.name, self._now(), target, queued.publish
-            )
-        except LedgerUnavailable:
-            await self._unsay(builders, queued.name, lease)
-            raise
+        lease = self._random(16).hex()
+        row = await self._lifecycle.offer(queued, lease, link.peer.info.name)
         if row is None:
-            return False  # it was cancelled, or someone else was faster
-        crash_point(CrashPoint.APISERVER_OFFER_COMMITTED)
-        self._feed.publish(StateChange.of(row, self._now()))
+            return False  # it was cancelled, or another was faster
         if not link.synced:
-            await builders.take_back(row)
+            await self._lifecycle.return_to_queue(row.name, row.lease)
             return True
         try:
             link.offer(_message(queued, lease))
             crash_after_turn(self._clock, CrashPoint.APISERVER_OFFER_SENT)
         except LocalProtocolError as error:
-            # It can't be sent, to nobody and never: it must not come back to the head of the queue.
             self._log.error("{attempt} can't be offered: {error}", attempt=row.name, error=error)
-            reason = f"it can't be offered to a builder: {error}"
-            await builders.insist(partial(self._ledger.write, attempts.note_cancel, row.name, reason))
-            await builders.take_back(row)
+            await self._lifecycle.cancel_offer(row, f"it can't be offered to a builder: {error}")
             return True
-        self._expiring[row.lease] = self._clock.callLater(OFFER_EXPIRES, self._expire, builders, link, row)
+        self._expiring[row.lease] = self._clock.callLater(OFFER_EXPIRES, self._expire, link, row)
         return True
 
-    async def _unsay(self, builders: Builders, attempt: str, lease: str) -> None:
-        """
-        An offer couldn't be committed; or it was, and only the answer was lost, as with the connection to a database.
-        Nobody would ever offer it again.
-        """
-        back = await builders.insist(lambda: self._ledger.write(attempts.requeue, attempt, lease, self._now()))
-        if back is not None:
-            builders.announce(back)
-
-    def _expire(self, builders: Builders, link: BuilderLink, row: AttemptRow) -> None:
+    def _expire(self, link: Link, row: AttemptRow) -> None:
         del self._expiring[row.lease]
-        builders.launch(link.expire(row, OFFER_EXPIRES), "an offer's expiry")
+        self._workflows.launch(_expired(link, row), "an offer's expiry")
+
+    def _best(self, links: list[Link], attempt: str) -> Link | None:
+        """
+        The one of these links to offer the attempt to: of those that may be asked, one whose last answer was good, with
+        the most free slots.
+        """
+        resting = self._resting
+        asked = [link for link in links if not resting.rests(link.peer.info.name, attempt)]
+        return max(
+            asked, key=lambda link: (resting.trouble(link.peer.info.name) is None, link.free_slots), default=None
+        )
+
+    def _not_answering(self, links: list[Link], attempt: str) -> Link | None:
+        """One of these links that didn't answer when the attempt was offered to it, and is asked all the same."""
+        return next((link for link in links if self._resting.put_aside(link.peer.info.name, attempt)), None)
 
 
-def cancel(connection: Connection, build: int, reason: str, by: Actor, now: int) -> AttemptRow:
-    """A cancellation and its record in the audit: both or neither. Raises as `builds.request_cancel` does."""
-    row = builds.request_cancel(connection, build, reason, now)
-    detail = {"build": str(row.build), "attempt": str(row.number)}
-    audit.record(
-        connection,
-        who=by.who,
-        address=by.address,
-        action="build.cancel",
-        subject=row.project,
-        detail=detail,
-        now=now,
-    )
-    return row
-
-
-def _best(builders: Builders, links: list[BuilderLink], attempt: str) -> BuilderLink | None:
-    """
-    The one of these links to offer the attempt to: of those that may be asked, one whose last answer was good, with the
-    most free slots.
-    """
-    resting = builders.resting
-    asked = [link for link in links if not resting.rests(link.peer.info.name, attempt)]
-    return max(asked, key=lambda link: (resting.trouble(link.peer.info.name) is None, link.free_slots), default=None)
-
-
-def _not_answering(builders: Builders, links: list[BuilderLink], attempt: str) -> BuilderLink | None:
-    """One of these links that didn't answer when the attempt was offered to it, and is asked all the same."""
-    return next((link for link in links if builders.resting.put_aside(link.peer.info.name, attempt)), None)
+async def _expired(link: Link, row: AttemptRow) -> None:
+    await link.expire_offer(row, OFFER_EXPIRES)
 
 
 def _message(queued: OfferRow, lease: str) -> Offer:

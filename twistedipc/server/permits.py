@@ -5,17 +5,15 @@ The permits to publish that builders ask for on behalf of runners. Called by ``b
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.logger import Logger
 
 from twistedipc.builds.attempt import Permit
 from twistedipc.builds.messages import WantPermit
 from twistedipc.builds.permits import Granted, NotYet, Refused, Void
 from twistedipc.ipc import CallFailed
+from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.storage import permits
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.rows import AttemptRow
 from twistedipc.storage.secrets import SecretBox
 
 
@@ -23,18 +21,15 @@ class Permits:
     """
     Answers who asks.
 
-    :param announce: is told of the attempt's row once the permit is committed.
+    :param lifecycle: writes what is granted.
     """
 
     _log = Logger()
 
-    def __init__(
-        self, ledger: Ledger, secret_box: SecretBox, now: Callable[[], int], announce: Callable[[AttemptRow], None]
-    ) -> None:
+    def __init__(self, ledger: Ledger, secret_box: SecretBox, lifecycle: Lifecycle) -> None:
         self._ledger = ledger
         self._secret_box = secret_box
-        self._now = now
-        self._announce = announce
+        self._lifecycle = lifecycle
 
     async def ask(self, want: WantPermit, builder: str) -> Permit:
         """
@@ -46,10 +41,8 @@ class Permits:
         decision = await self._ledger.read(permits.look, *asked)
         sealed: bytes | None = None
         if isinstance(decision, Granted):
-            answer = await self._ledger.write(permits.give, *asked, self._now())
+            answer = await self._lifecycle.give_permit(want, builder)
             decision, sealed = answer.decision, answer.sealed
-            if answer.row is not None:
-                self._announce(answer.row)
         match decision:
             case Void():
                 raise CallFailed("void", "this lease is not good any more")

@@ -1,6 +1,6 @@
 """
-Ending an attempt, with its release: unpack beside the live one, commit, one atomic switch. Called by ``builders``
-at an attempt's end and by ``web`` when someone rolls back.
+Releases: unpack beside the live one, commit, one atomic switch. Called by ``lifecycle`` at an attempt's end and by
+``web`` when someone rolls back.
 
 The ledger says which release is live; the link on disk follows it. A crash between the commit and the switch is
 mended at the next start (`reconcile`), so a release is never half there and never forgotten. Which release goes live by
@@ -9,7 +9,7 @@ itself is decided by ``storage.releases``, in the transaction that ends the atte
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -19,23 +19,27 @@ from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.attempt import ArtifactFile, Result
-from twistedipc.builds.states import TERMINAL, AttemptState
+from twistedipc.builds.states import AttemptState
 from twistedipc.publish.archive import BadArchive
 from twistedipc.publish.targets.static.releases import NotUnpacked, ReleaseStore
 from twistedipc.server.boundaries import InThread
-from twistedipc.storage import artifacts, attempts, audit, builds, projects, releases, reruns
+from twistedipc.storage import artifacts, audit, builds, projects, releases
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.errors import NoSuchRelease
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
-from twistedipc.storage.standing import standing
+from twistedipc.storage.standing import note_standing
 
 #: How many releases of a project are kept on disk, of each kind that `releases.to_keep` knows.
 KEPT_RELEASES = 10
 
 
+#: Commits an attempt's end, by this result and with this release: the attempt's row, or None if the lease isn't good.
+Commit = Callable[[Result, ReleaseRow | None], Awaitable[AttemptRow | None]]
+
+
 class Releasing:
-    """Ends attempts and switches releases."""
+    """Unpacks releases and switches them."""
 
     _log = Logger()
 
@@ -56,14 +60,11 @@ class Releasing:
         # The builds whose end is being committed and whose release isn't live yet, and who waits for that.
         self._switching: dict[int, list[Deferred[None]]] = {}
 
-    async def finish(
-        self, row: AttemptRow, lease: str, result: Result, complete: bool, resolved: int | None
-    ) -> AttemptRow | None:
+    async def release_with(self, row: AttemptRow, result: Result, commit: Commit) -> AttemptRow | None:
         """
-        Commit the attempt's end, and make its release live if it has one to make that may go live by itself. None: the
-        lease is not good. Raises `LedgerUnavailable`; asking again goes on where it stopped.
-
-        :param resolved: when the ref led to the commit, in milliseconds since the epoch, as far as it is known.
+        Unpack the attempt's release if it has one to make, ``commit`` the attempt's end with it, and make the switch
+        that the ledger says by then. What ``commit`` returned, None if the lease is not good. Raises what ``commit``
+        does; asking again goes on where it stopped.
         """
         release: ReleaseRow | None = None
         if result.outcome == "succeeded" and result.artifact is not None and await self._to_be_released(row):
@@ -76,7 +77,7 @@ class Releasing:
         if release is not None:
             self._switching.setdefault(row.build, [])
         try:
-            finished = await self._ledger.write(_finish, row, lease, result, complete, resolved, release, self._now())
+            finished = await commit(result, release)
             crash_point(CrashPoint.APISERVER_END_COMMITTED)
             if finished is not None and release is not None:
                 if finished.state is AttemptState.SUCCEEDED and finished.reason:
@@ -260,34 +261,10 @@ def _create(
     )
 
 
-def _finish(
-    connection: Connection,
-    row: AttemptRow,
-    lease: str,
-    result: Result,
-    complete: bool,
-    resolved: int | None,
-    release: ReleaseRow | None,
-    now: int,
-) -> AttemptRow | None:
-    """The end and the release's going live are one transaction: neither is there without the other."""
-    before = attempts.get(connection, row.name)
-    finished = attempts.finish(connection, row.name, lease, result, complete, now, resolved)
-    ended_now = before is not None and before.state not in TERMINAL  # a repeated end must not switch again
-    if finished is not None and finished.state is AttemptState.LOST and ended_now:
-        reruns.rerun(connection, finished, now)
-    if finished is None or release is None or not ended_now:
-        return finished
-    waiting = releases.waiting(connection, row.project)
-    settled = releases.settle(connection, row.project, release.id, now)
-    _note(connection, [settled, *waiting], now)
-    return attempts.get(connection, row.name)
-
-
 def _activate(connection: Connection, project: str, release: int, now: int, by: Actor, any_ref: bool) -> ReleaseRow:
     waiting = releases.waiting(connection, project)
     row = releases.activate(connection, project, release, now, who=by.who, any_ref=any_ref)
-    _note(connection, [row, *waiting], now)
+    note_standing(connection, [row, *waiting], now)
     _record(connection, "release.activate", project, row, by, now)
     return row
 
@@ -297,20 +274,10 @@ def _resume(
 ) -> tuple[bool, ReleaseRow | None]:
     waiting = releases.waiting(connection, project)
     hold, row = releases.resume(connection, project, now, gone)
-    _note(connection, waiting, now)
+    note_standing(connection, waiting, now)
     if hold is not None:
         _record(connection, "release.resume", project, row, by, now)
     return hold is not None, row
-
-
-def _note(connection: Connection, changed: list[ReleaseRow], now: int) -> None:
-    """Have the builds of these releases say why theirs didn't go live, as it is now; nothing, once it has."""
-    for each in changed:
-        about, release = standing(connection, each.project), releases.get(connection, each.project, each.id)
-        if about is not None and release is not None:
-            why = about.why_not_live(release, now)
-            said = f"release {release.id} didn't go live: {why}" if why else ""
-            attempts.note_release(connection, release.attempt, said)
 
 
 def _record(connection: Connection, action: str, project: str, row: ReleaseRow | None, by: Actor, now: int) -> None:

@@ -7,11 +7,13 @@ what has arrived is on disk, and the upload goes on from its offset.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
-import secrets
 
 import msgspec
+
+from twistedipc.server.boundaries import RandomBytes
 
 
 class UploadTarget(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,12 +27,13 @@ class UploadTarget(msgspec.Struct, frozen=True, kw_only=True):
 class UploadGrants:
     """The tokens that are good now: at most one for each attempt that a builder holds."""
 
-    def __init__(self) -> None:
+    def __init__(self, random: RandomBytes) -> None:
+        self._random = random
         self._grants: dict[str, tuple[bytes, UploadTarget]] = {}
 
     def grant(self, attempt: str, size: int, sha256: str) -> str:
         """A new token for the attempt; an earlier one is void."""
-        token = "tipu_" + secrets.token_urlsafe(32)
+        token = "tipu_" + base64.urlsafe_b64encode(self._random(32)).decode().rstrip("=")
         self._grants[attempt] = (_digest(token), UploadTarget(attempt=attempt, size=size, sha256=sha256))
         return token
 

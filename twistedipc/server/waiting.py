@@ -12,8 +12,10 @@ from typing import assert_never
 from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.builds.states import STATES, Waits
+from twistedipc.server.away import Away
 from twistedipc.server.boundaries import Waiting
-from twistedipc.server.builders import BuilderLink, Builders
+from twistedipc.server.linked import Link, LinkedBuilders
+from twistedipc.server.resting import Resting
 from twistedipc.storage.rows import AttemptRow
 
 #: How many builders are named at most.
@@ -23,10 +25,14 @@ NAMED = 3
 class Reasons:
     """``now``: milliseconds since the epoch."""
 
-    def __init__(self, clock: IReactorTime, now: Callable[[], int], builders: Builders) -> None:
+    def __init__(
+        self, clock: IReactorTime, now: Callable[[], int], linked: LinkedBuilders, trouble: Resting, away: Away
+    ) -> None:
         self._clock = clock
         self._now = now
-        self._builders = builders
+        self._linked = linked
+        self._trouble = trouble
+        self._away = away
 
     def of(self, row: AttemptRow, before: int | None) -> Waiting | None:
         """
@@ -49,7 +55,7 @@ class Reasons:
 
     def _queued(self, attempt: str, before: int) -> Waiting:
         place = f"position {before + 1} in the queue"
-        ready = self._builders.ready()
+        ready = self._linked.ready()
         links = [link for link in ready if not link.draining]
         if not links:
             code = "draining" if ready else "no_builder"
@@ -59,7 +65,7 @@ class Reasons:
                 else "no builder is linked: start one (twistd buildipc)"
             )
             return Waiting(code=code, text=f"{text}; {place}", position=before + 1)
-        rests = self._builders.resting.rests
+        rests = self._trouble.rests
         resting = [link for link in links if rests(link.peer.info.name) or rests(link.peer.info.name, attempt)]
         others = [link for link in links if link not in resting]
         if any(link.free_slots for link in others):
@@ -74,7 +80,7 @@ class Reasons:
         return Waiting(code=code, text="; ".join([*texts, place]), position=before + 1)
 
     def _resting(self, builder: str, attempt: str) -> str:
-        resting = self._builders.resting
+        resting = self._trouble
         # What the builder itself rests for is over first, and counts alone where there is no other builder.
         trouble = resting.trouble(builder) if resting.rests(builder) else resting.trouble(builder, attempt)
         assert trouble is not None, "it rests"
@@ -82,10 +88,10 @@ class Reasons:
         return f"builder {builder} {trouble.said}; it is asked again in {_time(left)}"
 
     def _disconnected(self, row: AttemptRow) -> Waiting:
-        since = self._builders.away.since(row.builder)
+        since = self._away.since(row.builder)
         if since is None:
             return Waiting(code="syncing", text=f"builder {row.builder} is back, and hasn't said yet how far it is")
-        left, now = self._builders.away.left(row.builder), self._now()
+        left, now = self._away.left(row.builder), self._now()
         until = now + round(1000 * left)
         clock = datetime.fromtimestamp(until / 1000, UTC).strftime("%H:%M")
         return Waiting(
@@ -96,7 +102,7 @@ class Reasons:
         )
 
 
-def _named(links: Sequence[BuilderLink]) -> str:
+def _named(links: Sequence[Link]) -> str:
     names = [link.peer.info.name for link in links]
     if len(names) == 1:
         return f"builder {names[0]}"

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, update
 
 from twistedipc.builds.attempt import Publish, Published, Result, StepResult
 from twistedipc.builds.states import (
@@ -72,8 +72,8 @@ def leased(connection: Connection, builder: str | None) -> list[AttemptRow]:
     return _rows(connection, query)
 
 
-def next_queued(connection: Connection, limit: int, exclude: frozenset[str]) -> list[OfferRow]:
-    """Up to ``limit`` queued attempts, oldest first, without those whose names are in ``exclude``."""
+def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
+    """Return up to ``limit`` attempts that may be offered, oldest first."""
     query = (
         select(
             attempts.c.build_id,
@@ -95,10 +95,6 @@ def next_queued(connection: Connection, limit: int, exclude: frozenset[str]) -> 
         .order_by(attempts.c.created, attempts.c.build_id)
         .limit(limit)
     )
-    if exclude:
-        query = query.where(
-            tuple_(attempts.c.build_id, attempts.c.number).not_in([split_attempt(name) for name in sorted(exclude)])
-        )
     return [
         OfferRow(
             name=attempt_name(row.build_id, row.number),

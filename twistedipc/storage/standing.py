@@ -1,14 +1,17 @@
 """
-Why a release isn't live, as a sentence for people. Used by ``server`` (at a build's end) and by ``web``.
+Why a release isn't live, as a sentence for people. Used by ``server`` (at a build's end) and by ``web``. On top of
+``projects``, ``releases`` and ``attempts``; ``storage`` layer.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import msgspec
 from sqlalchemy import Connection
 
 from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState
-from twistedipc.storage import projects, releases
+from twistedipc.storage import attempts, projects, releases
 from twistedipc.storage.rows import ProjectRow, ReleaseRow
 
 _ENDS = {AttemptState.TIMED_OUT: "timed out", AttemptState.CANCELLED: "was cancelled", AttemptState.LOST: "was lost"}
@@ -58,3 +61,14 @@ def standing(connection: Connection, project: str) -> Standing | None:
     """What decides about the project's releases; None if there is no such project. For `Ledger.read` and others."""
     about = projects.get(connection, project)
     return None if about is None else Standing(about, releases.live(connection, project))
+
+
+def note_standing(connection: Connection, changed: Iterable[ReleaseRow], now: int) -> None:
+    """Have the attempts of these releases say why theirs isn't live now; nothing, once it is."""
+    for each in changed:
+        about, release = standing(connection, each.project), releases.get(connection, each.project, each.id)
+        if about is not None and release is not None:
+            why = about.why_not_live(release, now)
+            attempts.note_release(
+                connection, release.attempt, f"release {release.id} didn't go live: {why}" if why else ""
+            )

@@ -20,13 +20,8 @@ from twisted.web.server import Site
 from twistedipc import __version__
 from twistedipc.ipc import LinkReactor
 from twistedipc.publish.targets.static.releases import ReleaseStore
-from twistedipc.server.builders import VOCABULARY, Builders, Collaborators
-from twistedipc.server.dispatch import QueueDispatch
-from twistedipc.server.fanout.logs import LogStore
-from twistedipc.server.gists import Gists
-from twistedipc.server.releasing import Releasing
-from twistedipc.server.states import Feed
-from twistedipc.server.uploads import UploadGrants
+from twistedipc.server.builder_link import VOCABULARY
+from twistedipc.server.compose import Outside, Settings, compose
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.guard import FolderLock
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable, LedgerUnusable
@@ -40,10 +35,9 @@ from twistedipc.taps.common import (
     now,
     start_or_exit,
 )
+from twistedipc.taps.compose import web_context
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
 from twistedipc.taps.hangup import Hangups
-from twistedipc.web.access.auth import Tickets
-from twistedipc.web.api.context import WebContext
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.live.sockets import WebSockets
 from twistedipc.web.releases.site import releases_site
@@ -95,49 +89,25 @@ class ApiService(MultiService):
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ledger = Ledger(reactor, config.database_url, now=now, lost=self._has_lost)
         self._folder_lock = FolderLock(config.data)
-        self._feed = Feed()
-        self._gists = Gists(reactor, self._ledger)
-        self._logs = LogStore(reactor, self._ledger, share=config.viewers.share, spent=time.thread_time)
-        artifact_store = ArtifactStore(config.artifacts)
         release_store = ReleaseStore(config.releases_folder)
-        secret_box = SecretBox(config.secret_key)
-        grants = UploadGrants()
-        self._releasing = Releasing(self._in_thread, now, self._ledger, artifact_store, release_store)
-        self._dispatch = QueueDispatch(reactor, now, self._ledger, self._feed)
-        self._builders = Builders(
-            Collaborators(
+        self._server = server = compose(
+            Outside(
                 clock=reactor,
                 now=now,
+                spent=time.thread_time,
+                random=os.urandom,
+                in_thread=self._in_thread,
                 ledger=self._ledger,
-                logs=self._logs,
-                feed=self._feed,
-                gists=self._gists,
-                grants=grants,
-                artifact_store=artifact_store,
-                releasing=self._releasing,
-                secret_box=secret_box,
-                uploads_url=config.api_url,
-                lost_after=config.link.lost_after,
+                artifact_store=ArtifactStore(config.artifacts),
+                release_store=release_store,
+                secret_box=SecretBox(config.secret_key),
             ),
-            self._dispatch.wake,
+            Settings(uploads_url=config.api_url, lost_after=config.link.lost_after, share=config.viewers.share),
         )
-        self._websockets = WebSockets(reactor, now, self._ledger, self._logs, self._feed, self._gists)
-        context = WebContext(
-            clock=reactor,
-            now=now,
-            random=os.urandom,
-            in_thread=self._in_thread,
-            ledger=self._ledger,
-            dispatch=self._dispatch,
-            states=self._feed,
-            logs=self._logs,
-            secret_box=secret_box,
-            releasing=self._releasing,
-            artifact_store=artifact_store,
-            release_store=release_store,
-            uploads=grants,
+        self._websockets = WebSockets(reactor, now, self._ledger, server.logs, server.feed, server.gists)
+        context = web_context(
+            server,
             websockets=self._websockets,
-            tickets=Tickets(reactor, os.urandom),
             version=__version__,
             release_url=config.release_url,
             draining=lambda: self._draining,
@@ -168,8 +138,8 @@ class ApiService(MultiService):
             role="apiserver",
             peer_role="builder",
             vocabulary=VOCABULARY,
-            application=self._builders.application,
-            refuse=self._builders.refuse,
+            application=server.builders.application,
+            refuse=server.builders.refuse,
         ):
             link.setServiceParent(self)
 
@@ -183,9 +153,9 @@ class ApiService(MultiService):
     async def _start(self) -> None:
         await self._patiently(self._ledger.open)
         await self._in_thread(self._folder_lock.acquire)
-        for step in (self._builders.recover, self._releasing.reconcile):
+        for step in (self._server.builders.recover, self._server.releasing.reconcile):
             await self._patiently(step)
-        self._dispatch.serve(self._builders)
+        self._server.start()
         for endpoints, site in self._sites:
             await listen_at(self._reactor, endpoints, site, self._ports, self._log)
         super().startService()
@@ -226,20 +196,20 @@ class ApiService(MultiService):
             # Else what is still starting would open ports and links behind our back.
             self._starting.cancel()
             await self._starting
-        self._dispatch.stop()
+        self._server.dispatch.stop()
         self._websockets.close_all()
         await self._api_site.stop()
         self._websockets.close_all()  # and those whose handshake was under way
         closed = super().stopService()
         if isinstance(closed, Deferred):
             await closed
-        await self._builders.stop()
+        await self._server.builders.stop()
         # Until here whoever asks is told to ask again, which a port that is closed can't say.
         for port in self._ports:
             stopped = port.stopListening()
             if isinstance(stopped, Deferred):
                 await stopped
-        await self._gists.stop()
+        await self._server.gists.stop()
         await self._ledger.close()
         self._folder_lock.release()
         self._threads.stop()

@@ -15,8 +15,8 @@ from twistedipc.builds import names
 from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.names import BadValue
-from twistedipc.builds.states import STATES, AttemptState
-from twistedipc.server.boundaries import StateChange, Waiting
+from twistedipc.builds.states import STATES
+from twistedipc.server.boundaries import Waiting
 from twistedipc.storage import builds, releases
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.rows import AttemptRow, BuildRow, ReleaseRow, SaidRow
@@ -46,30 +46,17 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
         raise forbidden("a build with `live` goes live whatever its ref: that needs a token with the scope admin")
     ref = names.ref(project.default_ref if body.ref is None else body.ref)
     names.environment(body.parameters)
-    idempotency = _idempotency(call)
-
-    def change(connection: Connection, who: str, now: int) -> tuple[BuildRow, bool]:
-        made, new = builds.create(
-            connection,
-            project=project.name,
-            ref=ref,
-            publish=body.publish,
-            live=body.live,
-            parameters=dict(body.parameters),
-            requested_by=who,
-            now=now,
-            idempotency=idempotency,
-        )
-        if new and made.live:
-            detail = {"build": str(made.id), "ref": made.ref}
-            call.audit(connection, "build.live", made.project, detail)
-        return made, new
-
-    row, created = await context.ledger.write(change, call.token.name, context.now())
+    row, created = await context.requests.request_build(
+        project=project.name,
+        ref=ref,
+        publish=body.publish,
+        live=body.live,
+        parameters=dict(body.parameters),
+        by=call.actor,
+        idempotency=_idempotency(call),
+    )
     headers = {"Location": f"/api/v1/builds/{row.id}"}
-    if created:
-        _queued(context, row.id, row.attempt, row.project)
-    else:
+    if not created:
         headers["Idempotent-Replayed"] = "true"
     return Reply(body=_build(row), headers=headers)
 
@@ -105,7 +92,7 @@ async def cancel(call: Call[None, None]) -> Reply[BuildDetail]:
     Cancel the build. The wish is durable with the answer; the build is cancelled once its processes are gone.
     """
     context, build = call.context, call.build
-    await context.dispatch.cancel(build.id, f"cancelled by {call.token.name}", call.actor)
+    await context.requests.cancel_build(build.id, f"cancelled by {call.token.name}", call.actor)
     return Reply(body=await _detail(context, build.id))
 
 
@@ -115,34 +102,9 @@ async def retry(call: Call[None, None]) -> Reply[BuildDetail]:
     commit. If the build was asked for with ``live``, that holds for the attempt only if the caller has the scope admin.
     """
     context, build, live = call.context, call.build, may(call.token, "admin")
-
-    def change(connection: Connection, who: str, now: int) -> AttemptRow:
-        attempt = builds.retry(connection, build.id, who, now, live=live)
-        detail = {"build": str(build.id), "attempt": str(attempt.number)}
-        call.audit(connection, "build.retry", build.project, detail)
-        return attempt
-
-    attempt = await context.ledger.write(change, call.token.name, context.now())
-    _queued(context, build.id, attempt.number, build.project)
+    await context.requests.retry_build(build.id, call.actor, live=live)
     location = {"Location": f"/api/v1/builds/{build.id}"}
     return Reply(body=await _detail(context, build.id), headers=location)
-
-
-def _queued(context: WebContext, build: int, attempt: int, project: str) -> None:
-    """An attempt was queued, and that is committed."""
-    context.states.publish(
-        StateChange(
-            build=build,
-            attempt=attempt,
-            project=project,
-            state=AttemptState.QUEUED.value,
-            ended=False,
-            tone=STATES[AttemptState.QUEUED].tone.value,
-            reason="",
-            time=context.now(),
-        )
-    )
-    context.dispatch.wake()
 
 
 def _idempotency(call: Call[Any, NewBuild]) -> Idempotency | None:

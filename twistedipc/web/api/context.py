@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
 from twistedipc.publish.targets.static.releases import ReleaseStore
-from twistedipc.server.boundaries import Dispatch, InThread, Logs, StateFeed
+from twistedipc.server.boundaries import BuildRequests, Dispatch, InThread, Logs
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, ReleaseRow
@@ -101,7 +101,7 @@ class WebContext:
     in_thread: InThread
     ledger: Ledger
     dispatch: Dispatch
-    states: StateFeed
+    requests: BuildRequests
     logs: Logs
     secret_box: SecretBox
     releasing: ReleaseSwitch

@@ -1,0 +1,84 @@
+"""An apiserver in memory: `server.compose` over a `Clock`, an instant ledger and a temporary folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+
+from tests.instant import InstantLedger
+from twistedipc.builds.states import AttemptState
+from twistedipc.ipc.connections.load import MAX_RUNNING
+from twistedipc.publish.targets.static.releases import ReleaseStore
+from twistedipc.server.boundaries import StateChange
+from twistedipc.server.compose import Outside, Settings, compose
+from twistedipc.server.workflows import MAX_WORKFLOWS
+from twistedipc.storage import attempts
+from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.secrets import SecretBox
+
+
+class Apiserver:
+    """Everything of an apiserver but its sockets and threads."""
+
+    def __init__(
+        self,
+        folder: Path,
+        ledger: InstantLedger,
+        clock: Clock,
+        *,
+        max_workflows: int = MAX_WORKFLOWS,
+        max_running: int = MAX_RUNNING,
+    ) -> None:
+        self.ledger = ledger
+        self.clock = clock
+        self.time = 1000
+        self.changes: list[StateChange] = []
+        self.artifacts = ArtifactStore(folder / "artifacts")
+        self.release_store = ReleaseStore(folder / "releases")
+        self.secret_box = SecretBox(folder / "secret.key")
+        server = compose(
+            Outside(
+                clock=clock,
+                now=self.now,
+                spent=clock.seconds,
+                random=os.urandom,
+                in_thread=lambda function, *args: succeed(function(*args)),
+                ledger=ledger.as_ledger(),
+                artifact_store=self.artifacts,
+                release_store=self.release_store,
+                secret_box=self.secret_box,
+            ),
+            Settings(
+                uploads_url="http://api.example",
+                lost_after=600.0,
+                max_workflows=max_workflows,
+                max_running=max_running,
+            ),
+        )
+        self.server = server
+        server.feed.listen(self.changes.append)
+        self.gists, self.logs, self.grants = server.gists, server.logs, server.grants
+        self.builders, self.dispatch, self.releasing = server.builders, server.dispatch, server.releasing
+        self.lifecycle, self.workflows, self.writers = server.lifecycle, server.workflows, server.writers
+        recovered = Deferred.fromCoroutine(self.builders.recover())
+        assert recovered.called
+        server.start()
+
+    def now(self) -> int:
+        """A time that always goes on."""
+        self.time += 1
+        return self.time
+
+    def state(self, attempt: str) -> AttemptState:
+        """The attempt's state in the ledger."""
+        return self.row(attempt).state
+
+    def row(self, attempt: str) -> AttemptRow:
+        """The attempt's row."""
+        row = self.ledger.now(attempts.get, attempt)
+        assert row is not None
+        return row

@@ -1,0 +1,486 @@
+"""
+The apiserver's end of one builder's link: what the builder says becomes transitions (``lifecycle``) and commits of log
+records (``writers``), and what they answer is what the builder is told. Made by ``builders`` for each connection.
+
+The rule for every message: check it against the ledger by attempt *and lease* (compare-and-set), commit, then
+answer. A message about a lease that is no longer good is answered with `Stop`, so the builder kills what it runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
+from twistedipc.builds import messages as m
+from twistedipc.builds.attempt import Permit
+from twistedipc.builds.states import STATES, AttemptState, Lease
+from twistedipc.ipc import CallFailed, NotConnected, Peer, Vocabulary
+from twistedipc.ipc.connections.load import Load
+from twistedipc.ipc.wire.windows import Hole
+from twistedipc.server.bell import Bell
+from twistedipc.server.fanout.logs import BadBatch, LiveLog, LogStore
+from twistedipc.server.lifecycle import Lifecycle
+from twistedipc.server.linked import LinkedBuilders
+from twistedipc.server.permits import Permits
+from twistedipc.server.resting import Resting
+from twistedipc.server.slots import Slots
+from twistedipc.server.uploads import UploadGrants
+from twistedipc.server.workflows import Workflows
+from twistedipc.server.writers import LogWriters
+from twistedipc.storage import artifacts, attempts, logs
+from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.errors import LogOrder
+from twistedipc.storage.ledger import Ledger, LedgerUnavailable
+from twistedipc.storage.rows import AttemptRow
+
+#: Bytes of unacknowledged records that a builder may have under way for one attempt; see `logs.OVERDRAFT`.
+CREDIT = 1 << 20
+
+#: How much of a builder's reason is logged, in characters.
+REASON_LIMIT = 500
+
+#: Seconds for a builder that has linked to sync: one that doesn't would keep its attempts from being given up.
+SYNC_DEADLINE = 60.0
+
+VOCABULARY = Vocabulary(
+    receives=(m.Status, m.Accept, m.Decline, m.Started, m.Log, m.Final),
+    answers={m.Sync: m.Orders, m.WantPermit: Permit, m.WantUpload: m.UploadGrant},
+    calls={},
+    # Without its records the log would stand still: to ask for them again brings the same.
+    essential=(m.Log,),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collaborators:
+    """What every builder's link works with."""
+
+    clock: IReactorTime
+    now: Callable[[], int]  # milliseconds since the epoch
+    ledger: Ledger
+    logs: LogStore
+    lifecycle: Lifecycle
+    workflows: Workflows
+    writers: LogWriters
+    linked: LinkedBuilders
+    resting: Resting
+    bell: Bell
+    permits: Permits
+    grants: UploadGrants
+    artifact_store: ArtifactStore
+    uploads_url: str  # where builders upload to
+    max_running: int  # of the workflows that one link has begun; beyond, it isn't read
+
+
+class Phase(Enum):
+    """Where a link is."""
+
+    LINKED = "linked"
+    SYNCING = "syncing"
+    SYNCED = "synced"
+    LOST = "lost"
+
+
+class BuilderLink:
+    """One connection of one builder. The framework's application."""
+
+    _log = Logger()
+
+    def __init__(self, collaborators: Collaborators, peer: Peer, lost: Callable[[BuilderLink], None]) -> None:
+        self.peer = peer
+        self.superseded = False
+        self._with = collaborators
+        self._lost = lost
+        self._phase = Phase.LINKED
+        self._slots = Slots()
+        self._logs: dict[str, tuple[str, LiveLog]] = {}  # attempt -> its lease and its log, as synced or accepted
+        self._finishing: set[str] = set()
+        self._cancelled: dict[str, str] = {}  # attempt -> reason: cancelled before the link had synced
+        self._load = Load(peer, collaborators.max_running)
+        self._deadline = collaborators.clock.callLater(SYNC_DEADLINE, self._sync_is_late)
+
+    # -- what others ask: see `linked.Link`
+
+    @property
+    def synced(self) -> bool:
+        """See `linked.Link`."""
+        return self._phase is Phase.SYNCED
+
+    @property
+    def draining(self) -> bool:
+        """See `linked.Link`."""
+        return self._slots.draining
+
+    @property
+    def slots(self) -> int:
+        """See `linked.Link`."""
+        return self._slots.total
+
+    @property
+    def free_slots(self) -> int:
+        """See `linked.Link`."""
+        resting, name = self._with.resting, self.peer.info.name
+        if self._phase is Phase.LOST or resting.rests(name):
+            return 0
+        return self._slots.free(in_trouble=resting.trouble(name) is not None)
+
+    def offer(self, offer: m.Offer) -> None:
+        """See `linked.Link`."""
+        self._send(offer)
+        self._slots.offer(offer.attempt, offer.lease)
+
+    async def expire_offer(self, row: AttemptRow, seconds: float) -> None:
+        """See `linked.Link`."""
+        if not self._slots.awaits_answer(row.name, row.lease):
+            return
+        info = self.peer.info
+        reason = f"builder {info.name} didn't answer the offer within {seconds:.0f} s"
+
+        def note_silence() -> None:
+            self._with.resting.silent(info, row.name, seconds, alone=self._is_alone())
+            self._log.warn("{reason}: {attempt}", reason=reason, attempt=row.name)
+            self.stop_attempt(row.name, row.lease)
+
+        await self._with.lifecycle.return_to_queue(row.name, row.lease, reason, first=note_silence)
+
+    def cancel_attempt(self, row: AttemptRow) -> None:
+        """See `linked.Link`."""
+        if self.synced:
+            self._send(m.CancelAttempt(attempt=row.name, lease=row.lease, reason=row.cancel_reason))
+        else:
+            self._cancelled[row.name] = row.cancel_reason  # the order in the sync's answer says it
+
+    def stop_attempt(self, attempt: str, lease: str) -> None:
+        """The lease is not good (any more): the offer has expired, or the builder speaks of what isn't its own."""
+        self._send(m.Stop(attempt=attempt, lease=lease))
+        self._release(attempt, lease)
+
+    def acknowledge(self, live: LiveLog) -> None:
+        """See `writers.LogWriter`."""
+        crash_point(CrashPoint.APISERVER_LOG_COMMITTED)
+        self._send(m.Ack(attempt=live.attempt, next=live.committed))
+        crash_after_turn(self._with.clock, CrashPoint.APISERVER_ACK_SENT)
+
+    # -- the framework's side
+
+    def message_received(self, message: msgspec.Struct) -> None:
+        """One-way messages, in their order."""
+        match message:
+            case m.Log():
+                self._log_received(message)
+            case m.Accept():
+                crash_point(CrashPoint.APISERVER_ACCEPT_RECEIVED)
+                self._launch(self._accepted(message), "an acceptance")
+            case m.Decline():
+                self._launch(self._declined(message), "a declined offer")
+            case m.Started():
+                self._launch(self._started(message), "a start")
+            case m.Final():
+                # The time counts from here: what follows may wait for the ledger.
+                ago, now = message.resolved_ago, self._with.now()
+                self._launch(self._final(message, None if ago is None else now - ago), "an attempt's end")
+            case m.Status():
+                self._slots.resize(message.slots, message.draining)
+                self._with.bell.ring()
+            case _:
+                raise AssertionError(f"not in the vocabulary: {message!r}")
+
+    def _launch(self, work: Coroutine[Deferred[Any], Any, None], about: str) -> None:
+        """Run a workflow of the service: it outlives this link, which isn't read while too many are under way."""
+        self._load.add(self._with.workflows.launch(work, about))
+
+    async def call_received(self, request: msgspec.Struct) -> msgspec.Struct:
+        """Calls; each waits for the ledger."""
+        try:
+            match request:
+                case m.Sync():
+                    return await self._sync_once(request)
+                case m.WantPermit():
+                    return await self._permit(request)
+                case m.WantUpload():
+                    return await self._upload(request)
+                case _:
+                    raise AssertionError(f"not in the vocabulary: {request!r}")
+        except LedgerUnavailable as error:
+            raise CallFailed("unavailable", str(error)) from error
+
+    def connection_lost(self, reason: str) -> None:
+        """The link is gone; what the builder runs goes on there."""
+        self._phase = Phase.LOST
+        if not self.superseded:
+            for attempt in self._slots.unanswered:
+                self._with.resting.left(self.peer.info, attempt, alone=self._is_alone())
+        if self._deadline.active():
+            self._deadline.cancel()
+        self._log.info("the link to builder {name} is lost: {reason}", name=self.peer.info.name, reason=reason)
+        self._lost(self)
+
+    def writing_paused(self) -> None:
+        """Acknowledgements and orders are small and bounded by what the builder sent: nothing to stop."""
+
+    def writing_resumed(self) -> None:
+        """See `writing_paused`."""
+
+    # -- sync
+
+    def _sync_is_late(self) -> None:
+        self.peer.close("no_sync", f"no sync within {SYNC_DEADLINE:.0f} s")
+
+    async def _sync_once(self, sync: m.Sync) -> m.Orders:
+        if self._phase is not Phase.LINKED:
+            raise CallFailed("synced", "this link has synced already")
+        self._phase = Phase.SYNCING
+        try:
+            return await self._sync(sync)
+        finally:
+            if self._phase is Phase.SYNCING:
+                self._phase = Phase.LINKED  # it failed, and may be tried again
+
+    async def _sync(self, sync: m.Sync) -> m.Orders:
+        ledger, lifecycle, name = self._with.ledger, self._with.lifecycle, self.peer.info.name
+        held = {(attempt.attempt, attempt.lease) for attempt in sync.attempts}
+        orders = [await self._order(attempt) for attempt in sync.attempts]
+        for row in await ledger.read(attempts.leased, name):
+            if (row.name, row.lease) in held:
+                continue
+            # Workflows of the service: this call is cancelled if the link is lost, and what is committed must be told.
+            if STATES[row.state].lease is Lease.OFFERED:
+                self._with.workflows.launch(self._return_offer(row), "taking an offer back")
+            else:
+                reason = f"builder {name} no longer has it"
+                self._with.workflows.launch(lifecycle.lose(row, reason), "noting a lost attempt")
+        if self._phase is Phase.LOST:
+            raise CallFailed("gone", "the link was lost during the sync")
+        orders = [
+            msgspec.structs.replace(order, cancel=order.cancel or self._cancelled.get(order.attempt, ""))
+            for order in orders
+        ]
+        self._slots.resize(sync.slots, sync.draining)
+        self._phase = Phase.SYNCED
+        if self._deadline.active():
+            self._deadline.cancel()
+        self._with.bell.ring()
+        return m.Orders(orders=orders, credit=CREDIT, uploads=self._with.uploads_url)
+
+    async def _return_offer(self, row: AttemptRow) -> None:
+        await self._with.lifecycle.return_to_queue(row.name, row.lease)
+
+    async def _order(self, held: m.HeldAttempt) -> m.Order:
+        row = await self._with.ledger.read(attempts.get, held.attempt)
+        stop = m.Order(attempt=held.attempt, lease=held.lease, order="stop")
+        if row is None or row.lease != held.lease:
+            return stop
+        if STATES[row.state].ended:
+            return msgspec.structs.replace(stop, order="forget") if held.phase == "ended" else stop
+        phase = AttemptState.ACCEPTED if held.phase == "accepted" else AttemptState.RUNNING
+        back = await self._with.lifecycle.reconnect(row, held.lease, phase)
+        if back is None:  # it was given up at the same time
+            return stop
+        live = await self._adopt_log(held.attempt, held.lease)
+        self._slots.hold(held.attempt, held.lease)
+        return m.Order(
+            attempt=held.attempt,
+            lease=held.lease,
+            order="go" if held.phase == "accepted" else "continue",
+            next=live.window.position(),
+            cancel=back.cancel_reason,
+        )
+
+    async def _adopt_log(self, attempt: str, lease: str) -> LiveLog:
+        """From now on this link writes this log."""
+        live = self._with.logs.live(attempt)
+        self._with.writers.begin(live, self)
+        await self._with.logs.load(live)
+        self._logs[attempt] = (lease, live)
+        return live
+
+    # -- an attempt's life
+
+    async def _accepted(self, accept: m.Accept) -> None:
+        row = await self._with.lifecycle.accept(accept.attempt, accept.lease)
+        if row is None:
+            self.stop_attempt(accept.attempt, accept.lease)
+            return
+        self._slots.accept(accept.attempt, accept.lease)
+        self._with.resting.took(self.peer.info.name, accept.attempt)
+        self._with.bell.ring()  # it may be offered more than one at a time now
+        if self._phase is Phase.LOST:
+            return  # the log is the next link's to write, which says `go` in its sync
+        await self._with.workflows.retry_until_available(lambda: self._adopt_log(accept.attempt, accept.lease))
+        self._send(m.Go(attempt=accept.attempt, lease=accept.lease))
+        crash_after_turn(self._with.clock, CrashPoint.APISERVER_GO_SENT)
+        if row.cancel_reason:
+            self.cancel_attempt(row)
+
+    async def _declined(self, decline: m.Decline) -> None:
+        info = self.peer.info
+        reason = decline.reason[:REASON_LIMIT]
+        self._log.info(
+            "builder {name} declined {attempt}: {reason}", name=info.name, attempt=decline.attempt, reason=reason
+        )
+        if self._slots.release(decline.attempt, decline.lease):
+            # Only of what it was offered on this link: else any number of attempts would be remembered.
+            self._with.resting.declined(info, decline.attempt, reason, alone=self._is_alone())
+        said = f"builder {info.name} declined it: {reason}"
+        await self._with.lifecycle.return_to_queue(decline.attempt, decline.lease, said)
+        self._with.bell.ring()
+
+    async def _started(self, started: m.Started) -> None:
+        await self._with.lifecycle.start(started.attempt, started.lease, started.time)
+
+    def _is_alone(self) -> bool:
+        """True if no other builder could take what this one doesn't."""
+        return not self._with.linked.others_could(self.peer.info.name)
+
+    def _log_received(self, log: m.Log) -> None:
+        known = self._logs.get(log.attempt)
+        if known is None or known[0] != log.lease:
+            self.stop_attempt(log.attempt, log.lease)
+            return
+        live = known[1]
+        crash_point(CrashPoint.APISERVER_LOG_RECEIVED)
+        try:
+            added = live.append(log.batches)
+        except Hole as hole:
+            if not hole.again:
+                self._send(m.Resend(attempt=log.attempt, next=hole.next))
+            return
+        except BadBatch as error:
+            self._log.error(
+                "builder {name} sent what can't be of {attempt}: {error}",
+                name=self.peer.info.name,
+                attempt=log.attempt,
+                error=error,
+            )
+            self.peer.close("bad_log", str(error))
+            return
+        if not added:
+            self.acknowledge(live)
+            return
+        # In this order, so that viewers have what is new before a commit that is due at once competes with them.
+        self._with.logs.changed(live)
+        self._with.writers.commits.add(live, added)
+
+    async def _final(self, final: m.Final, resolved: int | None) -> None:
+        if final.attempt in self._finishing:
+            return
+        self._finishing.add(final.attempt)
+        try:
+            await self._finish(final, resolved)
+        finally:
+            self._finishing.discard(final.attempt)
+
+    async def _finish(self, final: m.Final, resolved: int | None) -> None:
+        ledger, result = self._with.ledger, final.result
+        crash_point(CrashPoint.APISERVER_FINAL_RECEIVED)
+        row = await self._with.workflows.retry_until_available(lambda: ledger.read(attempts.get, final.attempt))
+        known = self._logs.get(final.attempt)
+        if row is None or row.lease != final.lease:
+            self.stop_attempt(final.attempt, final.lease)
+            return
+        if not STATES[row.state].ended:
+            if known is None or known[0] != final.lease:
+                self.stop_attempt(final.attempt, final.lease)
+                return
+            live = known[1]
+            if live.next <= result.lines:
+                self._send(m.Resend(attempt=final.attempt, next=live.window.position()))
+                return
+            try:
+                await self._with.writers.commits.durable(live, live.next)
+            except LogOrder:
+                return  # the link is being closed: the next sync begins anew
+            if live.next > result.lines + 1:
+                # The builder's disk has lost since what is here: the log has all records that its viewers have seen.
+                result = msgspec.structs.replace(result, lines=live.next - 1, sha256="")
+            complete = bool(result.sha256) and await self._digest(live) == result.sha256
+            if not complete:
+                self._log.error("the log of {attempt} is not what its runner wrote", attempt=final.attempt)
+            finished = await self._with.lifecycle.finish(row, final.lease, result, complete, resolved)
+            if finished is None:
+                self.stop_attempt(final.attempt, final.lease)
+                return
+        self._send(m.FinalAck(attempt=final.attempt, lease=final.lease))
+        crash_after_turn(self._with.clock, CrashPoint.APISERVER_FINAL_ACK_SENT)
+        self._release(final.attempt, final.lease)
+
+    async def _digest(self, live: LiveLog) -> str:
+        if live.digest is not None:
+            return live.digest.hexdigest()
+        _count, sha256 = await self._with.workflows.retry_until_available(
+            lambda: self._with.ledger.read(logs.verify, live.attempt)
+        )
+        return str(sha256)
+
+    # -- publishing
+
+    async def _publishing(self, attempt: str, lease: str) -> AttemptRow:
+        """The attempt's row, marked as publishing; `CallFailed` unless this lease is good."""
+        row = await self._with.ledger.read(attempts.get, attempt)
+        if row is None or row.lease != lease or STATES[row.state].ended:
+            self.stop_attempt(attempt, lease)
+            raise CallFailed("void", "this lease is not good any more")
+        if row.state is AttemptState.PUBLISHING:
+            return row
+        publishing = await self._with.lifecycle.start_publishing(attempt, lease)
+        if publishing is None:
+            raise CallFailed("void", "this attempt can't publish now")
+        return publishing
+
+    async def _permit(self, want: m.WantPermit) -> Permit:
+        known = self._logs.get(want.attempt)
+        if known is None or known[0] != want.lease:
+            self.stop_attempt(want.attempt, want.lease)
+            raise CallFailed("void", "this lease is not good any more")
+        live = known[1]
+        try:
+            # What has been said of its steps decides: all of it that has come.
+            await self._with.writers.commits.durable(live, live.next)
+        except LogOrder as error:
+            raise CallFailed("not_yet", str(error)) from error
+        try:
+            return await self._with.permits.ask(want, self.peer.info.name)
+        except CallFailed as error:
+            if error.code == "void":
+                self.stop_attempt(want.attempt, want.lease)
+            raise
+
+    async def _upload(self, want: m.WantUpload) -> m.UploadGrant:
+        row = await self._publishing(want.attempt, want.lease)
+        try:
+            self._with.artifact_store.check(want.size, want.sha256)
+        except ValueError as error:
+            raise CallFailed("refused", str(error)) from error
+        if want.trouble:
+            said = await self._with.lifecycle.note_upload_trouble(want.attempt, want.lease, want.trouble[:REASON_LIMIT])
+            if said is not None:
+                self._log.info("{attempt} can't be uploaded: {reason}", attempt=row.name, reason=said.reason)
+        stored = await self._with.ledger.write(artifacts.begin, want.attempt, want.size, want.sha256, self._with.now())
+        crash_point(CrashPoint.APISERVER_UPLOAD_GRANTED)
+        path = f"/api/v1/uploads/{row.name}"
+        if stored.complete:
+            return m.UploadGrant(path=path, token="", complete=True)
+        return m.UploadGrant(path=path, token=self._with.grants.grant(want.attempt, want.size, want.sha256))
+
+    def _release(self, attempt: str, lease: str) -> None:
+        """Nothing of this lease fills a slot, or writes a log, any more."""
+        known = self._logs.get(attempt)
+        if known is not None and known[0] == lease:
+            del self._logs[attempt]
+            self._with.writers.end(known[1])
+        if self._slots.release(attempt, lease):
+            self._with.bell.ring()
+
+    def _send(self, message: msgspec.Struct) -> None:
+        """Say it, unless the link has gone meanwhile: then the next sync says it."""
+        with contextlib.suppress(NotConnected):
+            self.peer.send(message)

@@ -1,0 +1,155 @@
+"""
+The server's composition: every object of it, wired. Used by ``taps`` with the real outside, and by tests with a clock
+of their own and a ledger in memory. Nothing here opens, starts, or waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.interfaces import IReactorTime
+
+from twistedipc.ipc.connections.load import MAX_RUNNING
+from twistedipc.publish.targets.static.releases import ReleaseStore
+from twistedipc.server.bell import Bell
+from twistedipc.server.boundaries import InThread, RandomBytes
+from twistedipc.server.builder_link import Collaborators
+from twistedipc.server.builders import Builders
+from twistedipc.server.dispatch import QueueDispatch
+from twistedipc.server.fanout.logs import LogStore
+from twistedipc.server.fanout.rounds import DEFAULT_SHARE
+from twistedipc.server.gists import Gists
+from twistedipc.server.lifecycle import Lifecycle
+from twistedipc.server.linked import LinkedBuilders
+from twistedipc.server.permits import Permits
+from twistedipc.server.releasing import Releasing
+from twistedipc.server.resting import Resting
+from twistedipc.server.states import Feed
+from twistedipc.server.uploads import UploadGrants
+from twistedipc.server.waiting import Reasons
+from twistedipc.server.workflows import MAX_WORKFLOWS, Workflows
+from twistedipc.server.writers import LogWriters
+from twistedipc.storage.artifacts import ArtifactStore
+from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.secrets import SecretBox
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """All that the server takes from outside."""
+
+    clock: IReactorTime
+    now: Callable[[], int]  # milliseconds since the epoch
+    spent: Callable[[], float]  # seconds of processor time; see `fanout.rounds.Rounds`
+    random: RandomBytes
+    in_thread: InThread
+    ledger: Ledger
+    artifact_store: ArtifactStore
+    release_store: ReleaseStore
+    secret_box: SecretBox
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the operator decides, and what tests make small."""
+
+    uploads_url: str  # where builders upload to
+    lost_after: float  # seconds that a builder may be away before its attempts are lost
+    share: float = DEFAULT_SHARE  # of the reactor's time, for viewers
+    max_workflows: int = MAX_WORKFLOWS
+    max_running: int = MAX_RUNNING  # of each link's workflows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """The server, composed."""
+
+    outside: Outside
+    feed: Feed
+    gists: Gists
+    logs: LogStore
+    grants: UploadGrants
+    releasing: Releasing
+    lifecycle: Lifecycle
+    workflows: Workflows
+    writers: LogWriters
+    builders: Builders
+    dispatch: QueueDispatch
+    bell: Bell
+
+    def start(self) -> None:
+        """Begin to offer attempts. The ledger is open by then, and `Builders.recover` has ended."""
+        self.dispatch.start(self.bell)
+
+
+def compose(outside: Outside, settings: Settings) -> Server:
+    """Make every object of the server, each with what it works with."""
+    clock, now, ledger = outside.clock, outside.now, outside.ledger
+    bell = Bell()
+    workflows = Workflows(clock, most=settings.max_workflows)
+    feed = Feed()
+    gists = Gists(clock, ledger)
+    logs = LogStore(clock, ledger, share=settings.share, spent=outside.spent)
+    grants = UploadGrants(outside.random)
+    resting = Resting(clock, bell.ring)
+    linked = LinkedBuilders(resting)
+    releasing = Releasing(outside.in_thread, now, ledger, outside.artifact_store, outside.release_store)
+    lifecycle = Lifecycle(
+        now=now,
+        ledger=ledger,
+        workflows=workflows,
+        bell=bell,
+        linked=linked,
+        resting=resting,
+        releasing=releasing,
+        feed=feed,
+        gists=gists,
+        logs=logs,
+        grants=grants,
+    )
+    writers = LogWriters(clock, ledger, logs, gists)
+    builders = Builders(
+        Collaborators(
+            clock=clock,
+            now=now,
+            ledger=ledger,
+            logs=logs,
+            lifecycle=lifecycle,
+            workflows=workflows,
+            writers=writers,
+            linked=linked,
+            resting=resting,
+            bell=bell,
+            permits=Permits(ledger, outside.secret_box, lifecycle),
+            grants=grants,
+            artifact_store=outside.artifact_store,
+            uploads_url=settings.uploads_url,
+            max_running=settings.max_running,
+        ),
+        settings.lost_after,
+    )
+    dispatch = QueueDispatch(
+        clock=clock,
+        random=outside.random,
+        ledger=ledger,
+        lifecycle=lifecycle,
+        workflows=workflows,
+        linked=linked,
+        resting=resting,
+        reasons=Reasons(clock, now, linked, resting, builders.away),
+    )
+    return Server(
+        outside=outside,
+        feed=feed,
+        gists=gists,
+        logs=logs,
+        grants=grants,
+        releasing=releasing,
+        lifecycle=lifecycle,
+        workflows=workflows,
+        writers=writers,
+        builders=builders,
+        dispatch=dispatch,
+        bell=bell,
+    )

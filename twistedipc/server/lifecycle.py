@@ -1,0 +1,374 @@
+"""
+An attempt's life: every change of an attempt's state is one function here, and nothing else in the server writes
+attempts (``tests/test_layers.py`` holds it to that). Called by ``web`` (people ask), ``dispatch`` (the queue moves),
+``builder_link`` (a builder's word) and ``builders`` (links come and go).
+
+Each function is the whole transition: the compare-and-set in the ledger, the retry, the announcement to all who
+listen, and what follows from it (the queue is looked at, a log ends, a builder is told). The table in
+``builds.states`` says which states may follow which, and what is true in them. Each function returns the new row, or
+None if the compare-and-set missed: then something else happened first.
+
+What follows from a builder's message, or from a lost link, is retried until the ledger takes it. Where somebody waits
+for the answer, `LedgerUnavailable` is raised instead; the docstring says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar, assert_never
+
+from sqlalchemy import Connection
+from twisted.internet.defer import Deferred
+
+from twistedipc.attempts.crashpoints import CrashPoint, crash_point
+from twistedipc.builds.attempt import Result
+from twistedipc.builds.messages import WantPermit
+from twistedipc.builds.states import STATES, AttemptState, Cancellation, Lease
+from twistedipc.server.bell import Bell
+from twistedipc.server.boundaries import GistFeed, StateChange, StateFeed
+from twistedipc.server.fanout.logs import EndOfLog, LogStore
+from twistedipc.server.linked import LinkedBuilders
+from twistedipc.server.releasing import Releasing
+from twistedipc.server.resting import Resting
+from twistedipc.server.uploads import UploadGrants
+from twistedipc.server.workflows import Workflows
+from twistedipc.storage import attempts, audit, builds, permits, projects, releases, reruns
+from twistedipc.storage.builds import Idempotency
+from twistedipc.storage.columns import attempt_name
+from twistedipc.storage.ledger import Ledger, LedgerUnavailable
+from twistedipc.storage.rows import Actor, AttemptRow, BuildRow, OfferRow, ReleaseRow
+from twistedipc.storage.standing import note_standing
+
+_T = TypeVar("_T")
+
+
+def _always() -> bool:
+    return True
+
+
+def _nothing() -> None:
+    """See `Lifecycle.return_to_queue`."""
+
+
+class Lifecycle:
+    """The only writer of attempts. ``now``: milliseconds since the epoch."""
+
+    def __init__(
+        self,
+        *,
+        now: Callable[[], int],
+        ledger: Ledger,
+        workflows: Workflows,
+        bell: Bell,
+        linked: LinkedBuilders,
+        resting: Resting,
+        releasing: Releasing,
+        feed: StateFeed,
+        gists: GistFeed,
+        logs: LogStore,
+        grants: UploadGrants,
+    ) -> None:
+        self._now = now
+        self._ledger = ledger
+        self._retry = workflows.retry_until_available
+        self._bell = bell
+        self._linked = linked
+        self._resting = resting
+        self._releasing = releasing
+        self._feed = feed
+        self._gists = gists
+        self._logs = logs
+        self._grants = grants
+
+    # -- people ask. All of these raise `LedgerUnavailable`.
+
+    async def request_build(
+        self,
+        *,
+        project: str,
+        ref: str,
+        publish: bool,
+        live: bool,
+        parameters: dict[str, str],
+        by: Actor,
+        idempotency: Idempotency | None,
+    ) -> tuple[BuildRow, bool]:
+        """→ queued, as a new build's first attempt. The build, and whether it is new; raises as `builds.create`."""
+
+        def create(connection: Connection, now: int) -> tuple[BuildRow, AttemptRow | None]:
+            made, new = builds.create(
+                connection,
+                project=project,
+                ref=ref,
+                publish=publish,
+                live=live,
+                parameters=parameters,
+                requested_by=by.who,
+                now=now,
+                idempotency=idempotency,
+            )
+            if new and made.live:
+                _record(connection, "build.live", made.project, {"build": str(made.id), "ref": made.ref}, by, now)
+            return made, attempts.get(connection, attempt_name(made.id, made.attempt)) if new else None
+
+        build, queued = await self._ledger.write(create, self._now())
+        if queued is not None:
+            self._announce(queued)
+        return build, queued is not None
+
+    async def retry_build(self, build: int, by: Actor, *, live: bool) -> AttemptRow:
+        """→ queued, as another attempt of a build that has ended. Raises as `builds.retry`, which says of ``live``."""
+
+        def retry(connection: Connection, now: int) -> AttemptRow:
+            attempt = builds.retry(connection, build, by.who, now, live=live)
+            detail = {"build": str(build), "attempt": str(attempt.number)}
+            _record(connection, "build.retry", attempt.project, detail, by, now)
+            return attempt
+
+        row = await self._ledger.write(retry, self._now())
+        self._announce(row)
+        return row
+
+    async def cancel_build(self, build: int, reason: str, by: Actor) -> None:
+        """
+        → cancelled, if nothing runs; else note durably that it is wanted, and tell the builder. Raises as
+        `builds.request_cancel`.
+        """
+
+        def cancel(connection: Connection, now: int) -> AttemptRow:
+            row = builds.request_cancel(connection, build, reason, now)
+            detail = {"build": str(row.build), "attempt": str(row.number)}
+            _record(connection, "build.cancel", row.project, detail, by, now)
+            return row
+
+        row = await self._ledger.write(cancel, self._now())
+        match STATES[row.state].cancel:
+            case Cancellation.TOO_LATE:  # since this very write
+                self._announce(row)
+            case Cancellation.BY_BUILDER:
+                link = self._linked.link_of(row.builder)
+                if link is not None:
+                    link.cancel_attempt(row)
+            case Cancellation.AT_ONCE:
+                raise AssertionError(f"{row.name} is {row.state}: the ledger cancels it at once")
+            case never:
+                assert_never(never)
+
+    # -- the queue moves
+
+    async def offer(self, queued: OfferRow, lease: str, builder: str) -> AttemptRow | None:
+        """queued → offered, to be sent to ``builder``. Raises `LedgerUnavailable`: then it isn't offered."""
+        target = projects.target_of(queued.publish, queued.repository)
+        try:
+            row = await self._ledger.write(
+                permits.offer, queued.name, lease, builder, self._now(), target, queued.publish
+            )
+        except LedgerUnavailable:
+            # It may have been committed, and only the answer lost: then no one would ever offer it again.
+            await self.return_to_queue(queued.name, lease)
+            raise
+        if row is not None:
+            crash_point(CrashPoint.APISERVER_OFFER_COMMITTED)
+            self._announce(row)
+        return row
+
+    async def return_to_queue(
+        self,
+        attempt: str,
+        lease: str,
+        reason: str = "",
+        *,
+        still: Callable[[], bool] = _always,
+        first: Callable[[], None] = _nothing,
+    ) -> AttemptRow | None:
+        """
+        offered → queued, or → cancelled if that is wanted: the offer was declined, has expired, or was lost.
+
+        :param reason: a sentence for people, while it waits.
+        :param still: asked before each try; if it says False, nothing is done.
+        :param first: called once it is done, before the queue is looked at again.
+        """
+        row = await self._unless_moot(
+            still, lambda: self._ledger.write(attempts.requeue, attempt, lease, self._now(), reason)
+        )
+        if row is not None:
+            first()
+            self._announce(row)
+        return row
+
+    async def cancel_offer(self, row: AttemptRow, reason: str) -> None:
+        """offered → cancelled: it can't be sent to any builder, and must not return to the head of the queue."""
+        await self._retry(partial(self._ledger.write, attempts.note_cancel, row.name, reason))
+        await self.return_to_queue(row.name, row.lease)
+
+    # -- a builder's word
+
+    async def accept(self, attempt: str, lease: str) -> AttemptRow | None:
+        """offered → accepted. Once this has returned a row, the builder may be told to start it."""
+        row = await self._retry(lambda: self._ledger.write(attempts.accept, attempt, lease, self._now()))
+        if row is not None:
+            crash_point(CrashPoint.APISERVER_ACCEPT_COMMITTED)
+            self._announce(row)
+        return row
+
+    async def start(self, attempt: str, lease: str, time: int) -> AttemptRow | None:
+        """accepted or disconnected → running, since ``time`` by the builder's clock."""
+        row = await self._retry(lambda: self._ledger.write(attempts.started, attempt, lease, time, self._now()))
+        crash_point(CrashPoint.APISERVER_STARTED_COMMITTED)
+        if row is not None:
+            self._announce(row)
+        return row
+
+    async def reconnect(self, row: AttemptRow, lease: str, phase: AttemptState) -> AttemptRow | None:
+        """
+        offered or disconnected → accepted or running, as the builder says that has linked again; if the attempt is
+        known to be further, it stays there. Raises `LedgerUnavailable`.
+        """
+        if STATES[row.state].lease is Lease.OFFERED:
+            # Its acceptance was lost on the way; that the builder has the attempt says the same.
+            accepted = await self._ledger.write(attempts.accept, row.name, lease, self._now())
+            if accepted is None:
+                return None
+            self._announce(accepted)
+        back = await self._ledger.write(attempts.reconnected, row.name, lease, phase, self._now())
+        if back is not None:
+            self._announce(back)
+        return back
+
+    async def disconnect(self, builder: str, *, still: Callable[[], bool] = _always) -> None:
+        """
+        A builder's link is lost: offered → queued, and what it held → disconnected. ``still``: it hasn't linked again
+        meanwhile, whose sync would say more.
+        """
+        for row in await self._retry(partial(self._ledger.read, attempts.leased, builder)):
+            if STATES[row.state].lease is Lease.OFFERED:
+                await self.return_to_queue(row.name, row.lease, still=still)
+        gone = await self._unless_moot(still, lambda: self._ledger.write(attempts.disconnected, builder, self._now()))
+        for row in gone or ():
+            self._announce(row)
+        self._bell.ring()
+
+    async def recover(self) -> list[str]:
+        """
+        At start, when no builder is linked: offered → queued, and what is held → disconnected. The names of the
+        builders that hold something. Raises `LedgerUnavailable`; asking again goes on where it stopped.
+        """
+        holders: set[str] = set()
+        for row in await self._ledger.read(attempts.leased, None):
+            if STATES[row.state].lease is Lease.OFFERED:
+                returned = await self._ledger.write(attempts.requeue, row.name, row.lease, self._now())
+                if returned is not None:
+                    self._announce(returned)
+            else:
+                holders.add(row.builder)
+        for name in sorted(holders):
+            for row in await self._ledger.write(attempts.disconnected, name, self._now()):
+                self._announce(row)
+        return sorted(holders)
+
+    async def start_publishing(self, attempt: str, lease: str) -> AttemptRow | None:
+        """accepted, running or disconnected → publishing. Raises `LedgerUnavailable`."""
+        row = await self._ledger.write(attempts.publishing, attempt, lease, self._now())
+        if row is not None:
+            self._announce(row)
+        return row
+
+    async def note_upload_trouble(self, attempt: str, lease: str, reason: str) -> AttemptRow | None:
+        """Have a publishing attempt say why its upload takes so long. Raises `LedgerUnavailable`."""
+        row = await self._ledger.write(attempts.note_trouble, attempt, lease, reason)
+        if row is not None:
+            self._announce(row)
+        return row
+
+    async def give_permit(self, want: WantPermit, builder: str) -> permits.Answer:
+        """→ publishing, if the attempt may have the permit. Raises `LedgerUnavailable`."""
+        asked = (want.attempt, want.lease, want.package, builder)
+        answer = await self._ledger.write(permits.give, *asked, self._now())
+        if answer.row is not None:
+            self._announce(answer.row)
+        return answer
+
+    async def finish(
+        self, row: AttemptRow, lease: str, result: Result, complete: bool, resolved: int | None
+    ) -> AttemptRow | None:
+        """
+        → the result's outcome. Its release goes live before that is announced, if it is to go live by itself; what was
+        lost is queued again, if its project wants that.
+
+        :param complete: the stored log was verified against the result.
+        :param resolved: when the ref led to the commit, in milliseconds since the epoch, as far as it is known.
+        """
+
+        def commit(result: Result, release: ReleaseRow | None) -> Deferred[AttemptRow | None]:
+            return self._ledger.write(_finish, row, lease, result, complete, resolved, release, self._now())
+
+        finished = await self._retry(lambda: self._releasing.release_with(row, result, commit))
+        if finished is None:
+            return None
+        self._announce(finished)
+        if finished.state is AttemptState.LOST:
+            name = attempt_name(finished.build, finished.number + 1)
+            again = await self._retry(lambda: self._ledger.read(attempts.get, name))
+            if again is not None:
+                self._announce(again)
+        return finished
+
+    async def lose(self, row: AttemptRow, reason: str, *, still: Callable[[], bool] = _always) -> None:
+        """→ lost: nothing will tell how it ended. It is queued again, if its project wants that."""
+        rows = await self._unless_moot(
+            still, lambda: self._ledger.write(reruns.lose, row.name, row.lease, reason, self._now())
+        )
+        for each in rows or ():
+            self._announce(each)
+
+    # -- what follows
+
+    def _announce(self, row: AttemptRow) -> None:
+        """A change of state is committed: tell whoever listens, and do what follows from the state's row."""
+        info = STATES[row.state]
+        self._feed.publish(StateChange.of(row, self._now()))
+        if info.ended:
+            self._resting.forget_attempt(row.name)
+            self._gists.changed(row.build)  # its progress doesn't hold any more
+            self._grants.revoke(row.name)
+            self._logs.finish(row.name, EndOfLog(row.lines or 0, row.sha256, row.state.value, row.complete))
+        if info.offerable:
+            self._bell.ring()
+
+    async def _unless_moot(self, still: Callable[[], bool], write: Callable[[], Deferred[_T]]) -> _T | None:
+        """Write until the ledger takes it. Return None, without a write, once ``still`` is false before a try."""
+
+        async def attempt() -> _T | None:
+            return await write() if still() else None
+
+        return await self._retry(attempt)
+
+
+def _finish(
+    connection: Connection,
+    row: AttemptRow,
+    lease: str,
+    result: Result,
+    complete: bool,
+    resolved: int | None,
+    release: ReleaseRow | None,
+    now: int,
+) -> AttemptRow | None:
+    """The end and the release's going live are one transaction: neither is there without the other."""
+    before = attempts.get(connection, row.name)
+    finished = attempts.finish(connection, row.name, lease, result, complete, now, resolved)
+    ended_now = before is not None and not STATES[before.state].ended  # a repeated end must not switch again
+    if finished is not None and finished.state is AttemptState.LOST and ended_now:
+        reruns.rerun(connection, finished, now)
+    if finished is None or release is None or not ended_now:
+        return finished
+    waiting = releases.waiting(connection, row.project)
+    settled = releases.settle(connection, row.project, release.id, now)
+    note_standing(connection, [settled, *waiting], now)
+    return attempts.get(connection, row.name)
+
+
+def _record(connection: Connection, action: str, project: str, detail: dict[str, str], by: Actor, now: int) -> None:
+    """A line in the audit, in the same transaction as what it tells: both are there or neither."""
+    audit.record(connection, who=by.who, address=by.address, action=action, subject=project, detail=detail, now=now)

@@ -1,0 +1,82 @@
+"""
+The builders that are linked now, by name, and what everyone beside the link itself may ask of one. Written by
+``builders``; read by ``lifecycle``, ``dispatch`` and ``waiting``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from twistedipc.builds.messages import Offer
+from twistedipc.ipc import Peer
+from twistedipc.server.resting import Resting
+from twistedipc.storage.rows import AttemptRow
+
+
+class Link(Protocol):
+    """One builder's link. Implemented by `builder_link.BuilderLink`."""
+
+    peer: Peer
+    superseded: bool  # the same builder has linked again
+
+    @property
+    def synced(self) -> bool:
+        """True if the builder has said which attempts it has, and the link is not lost."""
+
+    @property
+    def draining(self) -> bool:
+        """True if the builder takes nothing new."""
+
+    @property
+    def slots(self) -> int:
+        """How many attempts the builder runs at a time."""
+
+    @property
+    def free_slots(self) -> int:
+        """How many more attempts it may be offered now."""
+
+    def offer(self, offer: Offer) -> None:
+        """Send an offer that is committed. Raises `LocalProtocolError` if it is too big for a message."""
+
+    def expire_offer(self, row: AttemptRow, seconds: float) -> Awaitable[None]:
+        """``row`` was offered so many seconds ago: unless that is answered, return it to the queue."""
+
+    def cancel_attempt(self, row: AttemptRow) -> None:
+        """Tell the builder that this attempt is to be cancelled, now or when it has synced."""
+
+
+class LinkedBuilders:
+    """The links. A builder has one at most: a newer one supersedes it."""
+
+    def __init__(self, resting: Resting) -> None:
+        self._resting = resting
+        self._links: dict[str, Link] = {}
+
+    def add(self, link: Link) -> Link | None:
+        """Add a builder's new link. Return the one that it takes the place of."""
+        name = link.peer.info.name
+        previous = self._links.get(name)
+        self._links[name] = link
+        return previous
+
+    def remove(self, link: Link) -> None:
+        """Remove a link that is lost, unless another has its place already."""
+        if self._links.get(link.peer.info.name) is link:
+            del self._links[link.peer.info.name]
+
+    def link_of(self, builder: str) -> Link | None:
+        """Return the link of the builder with this name."""
+        return self._links.get(builder)
+
+    def ready(self) -> list[Link]:
+        """Return the links that have synced."""
+        return [link for link in self._links.values() if link.synced]
+
+    def others_could(self, builder: str) -> bool:
+        """True if there is another builder that works: it may be asked now, or has its slots full."""
+        return any(
+            link.slots > 0 and not link.draining and not self._resting.rests(link.peer.info.name)
+            for link in self.ready()
+            if link.peer.info.name != builder
+        )
