@@ -709,12 +709,12 @@ class Service(World):
         await eventually(lambda: not self.site.connections)
         while held:
             held.pop(0).callback(None)
-        running = self.site._api._running
+        stopped = Deferred.fromCoroutine(self.site.stop())  # waits for what goes on
 
         def idle() -> bool:
             while held:
                 held.pop(0).callback(None)
-            return not running
+            return stopped.called
 
         await eventually(idle)
 

@@ -81,7 +81,7 @@ class OverTCP(World):
         self.problem(await self.ask("POST", "/api/v1/projects", b" " * 101, headers=json), 503)
         for _ in range(3):
             self.problem(await self.ask("POST", "/api/v1/projects", b" " * 99, headers=json), 400)
-        assert self.site._bodies == 0
+        assert self.site.hold(100), "nothing is left of them"
 
 
 class _Plain(Resource):
@@ -211,6 +211,6 @@ class OverTime(SynchronousTestCase):
             assert self.transport.value().count(b"HTTP/1.1 200 OK") == 2, cut
 
     def tearDown(self) -> None:
-        if self.channel._counted:
+        if self.site.connections:
             self.channel.connectionLost()
         assert not self.clock.getDelayedCalls()

@@ -228,7 +228,7 @@ class Agreement(World):
             connection.transport.write(self.frame(self.deflated(wish)))
         connection.transport.write(self.frame(wish, 0x81))
         await eventually(lambda: connection.received.count(b'"subscribed"') == 4)
-        (viewer,) = self.real._factory.viewers
+        (viewer,) = self.real.viewers
         assert viewer._perMessageCompress._decompressor is None, "its window isn't kept"
         await self.over(connection)
 

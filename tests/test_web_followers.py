@@ -306,7 +306,7 @@ def test_all_are_told_the_end(room: Room) -> None:
     room.settle()
     for viewer in room.viewers:
         viewer.check()
-        assert viewer.protocol._over != viewer.tagged, "a stream goes on"
+        assert viewer.protocol.over != viewer.tagged, "a stream goes on"
     assert (room.cursors, len(room.crowds)) == (0, 0)
 
 
@@ -335,7 +335,7 @@ def test_who_cannot_be_written_to_is_closed_and_harms_nobody(room: Room, failure
         bad.protocol.resumeProducing()
     room.send(1)
     assert len(failures) == 1
-    assert bad.protocol._over
+    assert bad.protocol.over
     room.send(1)
     assert len(failures) == 1, "it is told no more"
     assert room.cursors == 1
@@ -348,7 +348,7 @@ def test_frames_that_cannot_be_made_close_their_viewers(room: Room, failures: li
     one, two = room.open(), room.open("tagged")
     with patch.object(server_logs, "SharedBytes", side_effect=MemoryError):
         room.send(1)
-    assert (one.protocol._over, two.protocol._over, len(failures)) == (True, True, 2)
+    assert (one.protocol.over, two.protocol.over, len(failures)) == (True, True, 2)
     assert (room.cursors, len(room.crowds)) == (0, 0)
 
 

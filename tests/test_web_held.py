@@ -109,7 +109,7 @@ class Followed(World):
         self.number = await self.build()
         self.log = self.logs.of(f"{self.number}-1")
         self.log.add("first")
-        self.held = self.site._api._authentication.held
+        self.held = self.site.held
 
     async def follow(self, headers: dict[str, str], query: str = "") -> Any:
         client = await connect(self.port)

@@ -89,7 +89,7 @@ class Seam(World):
 
     async def test_nothing_follows_a_close(self) -> None:
         # The client doesn't answer the close. Autobahn's timers come up to a second early.
-        self.patch(self.real._factory.protocol, "closeHandshakeTimeout", 1.5)
+        self.serve(Limits(close_timeout=1.5))
         log = self.logs.of(f"{self.number}-1")
         client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
         await client.until(b'"state"')
@@ -112,7 +112,7 @@ class Seam(World):
         clients = [await self._open(path) for _ in range(2)]
         for client in clients:
             await client.until(b'"state"')
-        one, two = self.real._factory.viewers
+        one, two = self.real.viewers
         assert one.holding.token is two.holding.token
         for viewer in (one, two):
             kept = vars(viewer)

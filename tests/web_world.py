@@ -167,8 +167,10 @@ class TwinCursor:
 
     def __init__(self, log: TwinLog, after: int, wake: Callable[[], object]) -> None:
         self._log, self._after, self.wake = log, after, wake
-        self._index = next((i for i, each in enumerate(log.entries) if each.end > after + 1 or each.final), None)
-        self._index = len(log.entries) if self._index is None else self._index
+        #: How many of the log's entries are behind it.
+        self.taken = next(
+            (i for i, each in enumerate(log.entries) if each.end > after + 1 or each.final), len(log.entries)
+        )
         self._fetched = not log.stored
         self._waiting = False
         self.closed = False
@@ -176,14 +178,14 @@ class TwinCursor:
 
     @property
     def place(self) -> object:
-        return self._log, self._after, self._index, self._fetched
+        return self._log, self._after, self.taken, self._fetched
 
     def branch(self, place: object, wake: Callable[[], object]) -> TwinCursor:
         assert not self.closed
         assert isinstance(place, tuple)
         log, after, index, fetched = place
         cursor = TwinCursor(log, after, wake)
-        cursor._index, cursor._fetched = index, fetched
+        cursor.taken, cursor._fetched = index, fetched
         return cursor
 
     def take(self, limit: int) -> Run | None:
@@ -192,10 +194,10 @@ class TwinCursor:
             return None
         taken: list[LogEntry] = []
         size = 0
-        while self._index is not None and self._index < len(self._log.entries) and (size < limit or not taken):
-            taken.append(_behind(self._log.entries[self._index], self._after))
+        while self.taken < len(self._log.entries) and (size < limit or not taken):
+            taken.append(_behind(self._log.entries[self.taken], self._after))
             size += len(taken[-1].message)
-            self._index += 1
+            self.taken += 1
         self._waiting = not taken
         return run_of(taken, more=bool(taken))
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from twisted.web.resource import Resource
 
+from twistedipc.web.access.held import HeldOpen
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.resource import Api
 from twistedipc.web.http.channel import BodySink, BoundedRequest, BoundedSite
@@ -38,6 +39,11 @@ class ApiSite(BoundedSite):
         root = _Root(api, page)
         super().__init__(root, root, context.clock, context.random, context.proxies)
         self._api = api
+
+    @property
+    def held(self) -> HeldOpen:
+        """What tokens hold open now."""
+        return self._api.held
 
     async def stop(self) -> None:
         """Break off what streams, and wait for what is being changed. Nothing new begins while it is draining."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
@@ -30,7 +30,7 @@ from twistedipc.storage.errors import (
 from twistedipc.storage.rows import BuildRow, ProjectRow, TokenRow
 from twistedipc.web.access.auth import Authentication, check_origin, forbidden, may, may_see
 from twistedipc.web.access.cookies import SessionCookie
-from twistedipc.web.access.held import Holding
+from twistedipc.web.access.held import HeldOpen, Holding
 from twistedipc.web.api.call import Call, Reply, Takeover
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.route import Route
@@ -49,7 +49,6 @@ class Api(Resource):
     """All routes. Implements `channel.Front`."""
 
     isLeaf = True
-    _log = Logger()
 
     def __init__(self, context: WebContext) -> None:
         super().__init__()
@@ -63,6 +62,11 @@ class Api(Resource):
         self._authentication = Authentication(context.clock, context.now, context.ledger, context.tickets, cookie)
         self._running: set[Deferred[None]] = set()
         self.streams = LogStreams()
+
+    @property
+    def held(self) -> HeldOpen:
+        """What tokens hold open now."""
+        return self._authentication.held
 
     async def stop(self) -> None:
         """Break streams off, and wait for what is being changed."""
@@ -83,7 +87,7 @@ class Api(Resource):
 
     def render(self, request: BoundedRequest) -> int:
         """Twisted calls this when the request is there."""
-        answering = _Answering(self, request)
+        answering = _Answering(self, self._context.clock, request)
         running = answering.begin()
         self._running.add(running)
         running.addBoth(lambda _: self._running.discard(running))
@@ -161,8 +165,11 @@ class Api(Resource):
 class _Answering:
     """One request while it is answered: exactly one response, whatever happens."""
 
-    def __init__(self, api: Api, request: BoundedRequest) -> None:
+    _log = Logger()
+
+    def __init__(self, api: Api, clock: IReactorTime, request: BoundedRequest) -> None:
         self._api = api
+        self._clock = clock
         self._request = request
         self._body = request.body.getvalue()
         self._answered = False
@@ -184,7 +191,7 @@ class _Answering:
                 self._route = found.route
                 if found.route.seconds is not None:
                     seconds = found.route.seconds
-                    self._timer = self._api._context.clock.callLater(seconds, self._too_late, seconds)
+                    self._timer = self._clock.callLater(seconds, self._too_late, seconds)
             holding = await self._api.admit(request, self._body, found)
             answer = await self._api.answer(request, self._body, found, holding)
             if not isinstance(answer, Reply) and holding is not None and not self._answered:
@@ -197,7 +204,7 @@ class _Answering:
         except Exception:
             problem = _problem(Failure())
             if problem is None:
-                self._api._log.failure(
+                self._log.failure(
                     "request {id} failed: {method} {path}",
                     id=request.id,
                     method=request.method.decode("latin-1"),

@@ -19,6 +19,8 @@ class Limits:
     #: Of silence, until a client that has read everything is pinged; and until it has to answer.
     ping_interval: float = 25.0
     pong_timeout: float = 30.0
+    #: For a client to answer a close.
+    close_timeout: float = 5.0
     #: Frames that a client may send at once, and how many more each second: each costs us far more than the client.
     max_frames: int = 1000
     frames_per_second: float = 20.0

@@ -23,7 +23,7 @@ from twistedipc.web.live.followers import Crowds
 from twistedipc.web.live.limits import Limits
 from twistedipc.web.live.one_log import LogConversation
 from twistedipc.web.live.subscriptions import StreamConversation
-from twistedipc.web.live.viewers import ForRequest, ViewerFactory
+from twistedipc.web.live.viewers import ForRequest, ViewerFactory, ViewerProtocol
 
 
 class WebSockets:
@@ -60,9 +60,14 @@ class WebSockets:
         projects = holding.token.projects
         return self._resource(lambda output: StreamConversation(self._sources, output, projects), holding, compress)
 
+    @property
+    def viewers(self) -> frozenset[ViewerProtocol]:
+        """Those that are connected now."""
+        return frozenset(self._factory.viewers)
+
     def close_all(self) -> None:
         """The service restarts: viewers come back, and resume by their numbers."""
-        for viewer in list(self._factory.viewers):
+        for viewer in self.viewers:
             viewer.say_goodbye(CloseCode.AGAIN, "the service restarts")
 
     def _resource(self, opening: Opening, holding: Holding, compress: bool) -> IResource:

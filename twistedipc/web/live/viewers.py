@@ -36,7 +36,7 @@ class ViewerProtocol(WebSocketServerProtocol):
     direct: socket | None = None
     paused = False
     deflates = False
-    _over = False
+    over = False  # nothing may be written any more
     _settled = False  # the handshake's remains are gone
     _resumed = 0  # how often the socket took more again
 
@@ -114,7 +114,7 @@ class ViewerProtocol(WebSocketServerProtocol):
         """A whole message of the client."""
         if self.deflates:
             forget_inflater(self)
-        if not self._over and self.conversation is not None:
+        if not self.over and self.conversation is not None:
             self.conversation.heard(payload, isBinary)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
@@ -136,7 +136,7 @@ class ViewerProtocol(WebSocketServerProtocol):
         """The socket takes more."""
         self.paused = False
         self._resumed += 1
-        if not self._over and self.conversation is not None:
+        if not self.over and self.conversation is not None:
             self.conversation.write_on()
 
     def stopProducing(self) -> None:
@@ -153,7 +153,7 @@ class ViewerProtocol(WebSocketServerProtocol):
                 sent = direct.send(data)
             except OSError:  # it is full; or lost, which the transport will find out by itself
                 sent = 0
-        elif self._over:
+        elif self.over:
             return
         else:
             sent = send_at_once(self.transport, data)
@@ -174,7 +174,7 @@ class ViewerProtocol(WebSocketServerProtocol):
 
     def say_goodbye(self, code: CloseCode, reason: str) -> None:
         """See `Output`."""
-        if not self._over:
+        if not self.over:
             self._end()
             # Not `sendClose`, which knows no code of the protocol but 1000.
             self.sendCloseFrame(int(code), reason.encode()[:123])
@@ -185,8 +185,8 @@ class ViewerProtocol(WebSocketServerProtocol):
         super().sendCloseFrame(*arguments, **more)
 
     def _end(self) -> None:
-        if not self._over:
-            self._over = True
+        if not self.over:
+            self.over = True
             self.direct = None
             self.paused = True
             self.holding.release()
@@ -214,7 +214,7 @@ class ViewerFactory(WebSocketServerFactory):
             maxMessagePayloadSize=4096,
             autoPingInterval=0,  # `ViewerProtocol.look` does it better: it tells dead clients from slow ones
             openHandshakeTimeout=10,
-            closeHandshakeTimeout=5,
+            closeHandshakeTimeout=limits.close_timeout,
             maxConnections=max_viewers,
             # Who may connect from where was checked before the upgrade, with the list that the API has.
             allowedOrigins=["*"],
