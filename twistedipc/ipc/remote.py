@@ -31,6 +31,7 @@ from twistedipc.ipc.links.dial import DialService, dial_links
 from twistedipc.ipc.links.once import OneLink
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, parse_dialled
 from twistedipc.ipc.places.inherited import inherited_connection
+from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.service import Limits, Service, ServiceApplication, check_named, side_settings
 from twistedipc.ipc.streams.outbox import MemoryOutbox, Outbox
 from twistedipc.ipc.streams.said import Said
@@ -75,6 +76,7 @@ def dial(
     tls: TLSFiles | None = None,
     uids: frozenset[int] | None = None,
     random: Callable[[], float] = random_module.random,
+    nonce: Callable[[], str] = make_nonce,
     **limits: Unpack[Limits],
 ) -> Remote:
     """
@@ -101,13 +103,15 @@ def dial(
     :param uids: for ``unix:``, whose process may answer; by default this user's and root's
     :param random: gives numbers from 0 to 1, by which the delays between attempts (0.5 to 30 seconds; at most 2 at
         ``unix:``) are scattered
+    :param nonce: gives 64 random hexadecimal digits, others each time: for handshakes, and for what tells one start of
+        this side from the next
     :param limits: as for `listen`
     :raises BadEndpoint: it can't be dialled; ``str()`` says why. That nobody is there just now is no error
     :raises BadKey: the key is too short, or no bytes
     :raises ValueError: the name can't be one: 1 to 64 letters, digits and ``. _ -``
     """
     answered = None if service is None else service.interface
-    settings = side_settings(interface.peer_role, interface.role, answered, interface, key, name, limits)
+    settings = side_settings(interface.peer_role, interface.role, answered, interface, key, name, limits, nonce)
     remote = Remote(
         reactor,
         interface,
@@ -120,7 +124,9 @@ def dial(
     address = parse_dialled(endpoint, has_key=key is not None)
     if address.is_inherited:
         connect = inherited_connection(reactor, address)
-        remote.start(OneLink(reactor, endpoint, Side.DIALLER, settings, remote.application, connect, remote.over))
+        remote.start(
+            OneLink(reactor, endpoint, Side.DIALLER, settings, remote.application, connect, remote.over, nonce())
+        )
         return remote
     links = dial_links(
         reactor,
@@ -130,6 +136,7 @@ def dial(
         tls=tls,
         uids=uids,
         random=random,
+        nonce=nonce,
         failed=remote.not_linked,
         refused=remote.refused if fail_on_refusal else None,
     )

@@ -25,7 +25,6 @@ of them comes. See `twistedipc.ipc.remote` for the side that asks.
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar, ParamSpec, TypedDict, TypeVar, Unpack
 
@@ -40,6 +39,7 @@ from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.links.listen import ListenService, listen_for_links
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
+from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.streams.outbox import FileOutbox, MemoryOutbox, Outbox
 from twistedipc.ipc.streams.streams import Incoming, Outgoing, Receiver, Receivers, Stream, StreamId, no_such_stream
 from twistedipc.ipc.wire.errors import (
@@ -174,13 +174,14 @@ def side_settings(
     key: bytes | None,
     name: str,
     limits: Limits,
+    nonce: Callable[[], str] = make_nonce,
 ) -> SessionSettings:
     """What one side brings to its links."""
     return SessionSettings(
         name=name or f"{role}.{os.getpid()}",
         role=role,
         peer_role=peer_role,
-        incarnation=secrets.token_hex(8),
+        incarnation=nonce()[:16],
         key=key,
         vocabulary=vocabulary(answered, asked),
         **limits,
@@ -442,6 +443,7 @@ async def listen(
     name: str = "",
     tls: TLSFiles | None = None,
     uids: frozenset[int] | None = None,
+    nonce: Callable[[], str] = make_nonce,
     **limits: Unpack[Limits],
 ) -> Listening:
     """
@@ -459,6 +461,8 @@ async def listen(
         Receivers know a stream by it
     :param tls: certificates, for ``tls:``
     :param uids: for ``unix:``, whose processes may connect; by default this user's and root's
+    :param nonce: gives 64 random hexadecimal digits, others each time: for handshakes, and for what tells one start of
+        this side from the next
     :param limits: any of ``heartbeat``, ``dead_after``, ``handshake_timeout`` (seconds), ``frame_limit``,
         ``outbound_limit`` (bytes), ``max_calls`` and ``busy_poll``; `SessionSettings` has them, with their defaults
     :raises BadEndpoint: it can't be listened there; ``str()`` says why
@@ -466,9 +470,18 @@ async def listen(
     :raises ValueError: the name can't be one: 1 to 64 letters, digits and ``. _ -``
     """
     interface = service.interface
-    settings = side_settings(interface.role, interface.peer_role, interface, calls, key, name, limits)
+    settings = side_settings(interface.role, interface.peer_role, interface, calls, key, name, limits, nonce)
     listening = Listening(reactor, service, calls, named=bool(name), frame_limit=settings.frame_limit)
     listening.start(
-        listen_for_links(reactor, endpoint, settings, listening.application, tls=tls, uids=uids, over=listening.over)
+        listen_for_links(
+            reactor,
+            endpoint,
+            settings,
+            listening.application,
+            tls=tls,
+            uids=uids,
+            over=listening.over,
+            nonce=nonce,
+        )
     )
     return listening

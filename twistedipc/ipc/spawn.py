@@ -35,6 +35,7 @@ from twisted.internet.protocol import Protocol
 from twistedipc.ipc.links.once import OneLink
 from twistedipc.ipc.places.child import Child, ChildExit
 from twistedipc.ipc.places.endpoints import LinkReactor
+from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.places.pipes import DRAIN, PipeTransport
 from twistedipc.ipc.remote import Remote, Unlinked
 from twistedipc.ipc.service import Limits, Service, side_settings
@@ -65,6 +66,7 @@ def spawn(
     folder: str | Path | None = None,
     printed: Callable[[bytes], None] | None = None,
     grace: float = GRACE,
+    nonce: Callable[[], str] = make_nonce,
     **limits: Unpack[Limits],
 ) -> Spawned:
     """
@@ -79,6 +81,8 @@ def spawn(
     :param folder: the child's working directory; None is this process's
     :param printed: called with bytes of what it prints to standard error; None: they go where this process's go
     :param grace: seconds that it has to exit once the link has ended, before a SIGTERM, and again before a SIGKILL
+    :param nonce: gives 64 random hexadecimal digits, others each time: for handshakes, and for what tells one start of
+        this side from the next
     :raises OSError: the program isn't there, or no process can be made
     """
     if interface is not None:
@@ -90,7 +94,7 @@ def spawn(
     else:
         raise TypeError("an interface of the child's, or a service that answers it, is needed")
     limits.setdefault("handshake_timeout", START_TIMEOUT)
-    settings = side_settings(*roles, answered, interface, None, name, limits)
+    settings = side_settings(*roles, answered, interface, None, name, limits, nonce)
     words = [os.fspath(word) for word in command]
     variables = dict(os.environ if environment is None else environment)
     program = _program(words[0], variables, folder)
@@ -127,7 +131,7 @@ def spawn(
     def connect(protocol: Protocol) -> None:
         PipeTransport(reactor, protocol, ours_in, ours_out)
 
-    spawned.link(f"the child {os.path.basename(words[0])}", side, settings, connect)
+    spawned.link(f"the child {os.path.basename(words[0])}", side, settings, connect, nonce())
     return spawned
 
 
@@ -157,9 +161,11 @@ class Spawned(Remote):
         self._lost = ""  # why the link was lost, while it isn't known whether the child has exited
         self._timer: IDelayedCall | None = None
 
-    def link(self, what: str, side: Side, settings: SessionSettings, connect: Callable[[Protocol], None]) -> None:
+    def link(
+        self, what: str, side: Side, settings: SessionSettings, connect: Callable[[Protocol], None], nonce: str
+    ) -> None:
         """Link with the child. For who makes the links."""
-        self._link = OneLink(self._clock, what, side, settings, self.application, connect, self._link_lost)
+        self._link = OneLink(self._clock, what, side, settings, self.application, connect, self._link_lost, nonce)
         self.child.talked_to_by(self)
         self.start(self._link)
 

@@ -17,7 +17,6 @@ from twisted.logger import Logger
 
 from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import ApplicationFactory
-from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.wire.errors import Code
 from twistedipc.ipc.wire.session import SessionSettings, Side
 
@@ -29,7 +28,7 @@ class OneLink(Service):
     :param what: the other end, for logs
     :param connect: gives the link its connection
     :param over: told, once, why the link has ended
-    :param nonce: gives the nonce of the handshake
+    :param nonce: for the handshake: see `make_nonce`
     """
 
     _log = Logger()
@@ -43,9 +42,9 @@ class OneLink(Service):
         application_factory: ApplicationFactory,
         connect: Callable[[Protocol], None],
         over: Callable[[str], None],
-        nonce: Callable[[], str] = make_nonce,
+        nonce: str,
     ) -> None:
-        self.link = JSONLineProtocol(side, settings, application_factory, clock, self, nonce())
+        self.link = JSONLineProtocol(side, settings, application_factory, clock, self, nonce)
         self.is_over = False
         self._is_connected = False
         self._what = what

@@ -212,7 +212,9 @@ class _Reader(_Way):
 
 class _Writer(_Way):
     def write_now(self, data: bytes) -> None:
-        if self.connected and not (self.dataBuffer or self._tempDataBuffer or self.disconnecting):
+        # Twisted has no public name for what waits: where it has another, all goes the way of `write`.
+        waits = self.dataBuffer or getattr(self, "_tempDataBuffer", True)
+        if self.connected and not (waits or self.disconnecting):
             sent = self.writeSomeData(data)
             if isinstance(sent, int):
                 data = data[sent:]

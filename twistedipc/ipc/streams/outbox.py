@@ -15,6 +15,7 @@ import os
 import secrets
 import zlib
 from collections import deque
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -72,15 +73,21 @@ class Outbox(Protocol):
         """Let go of it. Idempotent."""
 
 
+def make_id() -> str:
+    """A new outbox's id: 16 random bytes, in hexadecimal."""
+    return secrets.token_hex(16)
+
+
 class MemoryOutbox:
     """
     An outbox that ends with the process.
 
     :param limit: bytes that it keeps; over it `Stream.write` waits
+    :param new_id: gives an id that no other outbox has
     """
 
-    def __init__(self, limit: int = OUTBOX_LIMIT) -> None:
-        self.id = secrets.token_hex(16)
+    def __init__(self, limit: int = OUTBOX_LIMIT, *, new_id: Callable[[], str] = make_id) -> None:
+        self.id = new_id()
         self.first = self.next = 1
         self._limit = limit
         self._items: deque[bytes] = deque()
@@ -133,12 +140,19 @@ class FileOutbox:
     :param durable: whether items are forced to the disk at the end of each turn of the reactor, so that they outlive
         the machine's crash and not only the process's
     :param segment_bytes: of one of its files; what is acknowledged is deleted by the file
+    :param new_id: gives an id that no other outbox has, for a folder that has none yet
     :raises BadOutbox: another process has it open, or it is damaged
     :raises OSError: the folder can't be used
     """
 
     def __init__(
-        self, folder: str | Path, *, limit: int = OUTBOX_LIMIT, durable: bool = True, segment_bytes: int = SEGMENT_BYTES
+        self,
+        folder: str | Path,
+        *,
+        limit: int = OUTBOX_LIMIT,
+        durable: bool = True,
+        segment_bytes: int = SEGMENT_BYTES,
+        new_id: Callable[[], str] = make_id,
     ) -> None:
         self._folder = Path(folder)
         self._limit = limit
@@ -154,7 +168,7 @@ class FileOutbox:
         self._unsynced = False
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.id = self._identity()
+            self.id = self._identity(new_id)
             self._open_segments()
         except BlockingIOError:
             self.close()
@@ -237,7 +251,7 @@ class FileOutbox:
     def _path(self, first: int) -> Path:
         return self._folder / f"{first:0{_DIGITS}d}.log"
 
-    def _identity(self) -> str:
+    def _identity(self, new_id: Callable[[], str]) -> str:
         path = self._folder / "id"
         try:
             found = path.read_text("ascii").strip()
@@ -246,7 +260,7 @@ class FileOutbox:
         if not found:
             if any(self._folder.glob("*.log")):
                 raise BadOutbox(f"{self._folder} has items, but its file `id` is missing")
-            found = secrets.token_hex(16)
+            found = new_id()
             temporary = self._folder / ".id"
             temporary.write_text(found + "\n", "ascii")
             os.replace(temporary, path)
