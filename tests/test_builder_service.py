@@ -80,7 +80,7 @@ class Runner:
 
     def __init__(self, protocol: ProcessProtocol, folder: Path, lock: int) -> None:
         self.folder = folder
-        self.journal = Journal(folder, lambda: None)
+        self.journal = Journal(folder, lambda: None, disk=os)
         self._protocol = protocol
         self._lock = os.dup(lock)
 

@@ -215,7 +215,7 @@ def test_a_damaged_journal_lacks_exactly_what_it_is_said_to(tmp_path: Path, way:
     for seed in range(20):
         folder = tmp_path / str(seed) / f"7-1-{'ab' * 16}"
         folder.mkdir(parents=True)
-        journal = Journal(folder, lambda: None)
+        journal = Journal(folder, lambda: None, disk=os)
         for first in range(1, 31, 3):
             journal.append(Lines(first, 1, 0, ["one", "two", "three"]))
         before = written(folder.parent)

@@ -30,7 +30,7 @@ def nobody() -> None:
 
 
 def write(folder: Path, batches: list[Lines], *, segment_bytes: int = 1 << 20) -> Journal:
-    journal = Journal(folder, nobody, segment_bytes=segment_bytes)
+    journal = Journal(folder, nobody, segment_bytes=segment_bytes, disk=os)
     for one in batches:
         journal.append(one)
     return journal
@@ -55,7 +55,7 @@ def gap(first: int, to: int) -> Gap:
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     rings: list[int] = []
-    journal = Journal(tmp_path, lambda: rings.append(1))
+    journal = Journal(tmp_path, lambda: rings.append(1), disk=os)
     batches = [batch(1), Lines(first=4, time=2, step=1, lines=[Notice("info", "ü\n")]), batch(5)]
     for one in batches:
         journal.append(one)
@@ -85,7 +85,7 @@ def test_segments_are_named_by_their_first_record(tmp_path: Path) -> None:
 def test_follows_a_journal_that_is_being_written(tmp_path: Path) -> None:
     reader = JournalReader(tmp_path)
     assert reader.read() == []
-    journal = Journal(tmp_path, nobody, segment_bytes=200)
+    journal = Journal(tmp_path, nobody, segment_bytes=200, disk=os)
     for i in range(12):
         one = batch(1 + 3 * i)
         journal.append(one)
@@ -96,7 +96,7 @@ def test_follows_a_journal_that_is_being_written(tmp_path: Path) -> None:
 def test_a_journal_starts_once(tmp_path: Path) -> None:
     write(tmp_path, [batch(1)])
     with pytest.raises(JournalExists):
-        Journal(tmp_path, nobody)
+        Journal(tmp_path, nobody, disk=os)
 
 
 def test_numbers_have_no_holes(tmp_path: Path) -> None:
@@ -568,7 +568,7 @@ class FullDisk:
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int, error: int) -> None:
     batches = [batch(1 + 3 * i) for i in range(10)]
-    journal = Journal(tmp_path, nobody, segment_bytes=300)
+    journal = Journal(tmp_path, nobody, segment_bytes=300, disk=os)
     disk = FullDisk(room, error)
     monkeypatch.setattr("twistedipc.attempts.journal.os.write", disk)
     for one in batches:
@@ -588,7 +588,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_another_error_isn_t_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = Journal(tmp_path, nobody)
+    journal = Journal(tmp_path, nobody, disk=os)
     monkeypatch.setattr("twistedipc.attempts.journal.os.write", FullDisk(0, errno.EROFS))
     with pytest.raises(OSError, match="Read-only"):
         journal.append(batch(1))

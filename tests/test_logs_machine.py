@@ -192,7 +192,7 @@ class Runner:
         self.ring: Callable[[str], None] = lambda name: None
         self._story = story
         self._lock = os.dup(lock)
-        self._journal = Journal(folder, lambda: self.ring(folder.name), segment_bytes=SEGMENT_BYTES)
+        self._journal = Journal(folder, lambda: self.ring(folder.name), disk=os, segment_bytes=SEGMENT_BYTES)
 
     def write(self, *sizes: int) -> None:
         """One batch of output."""

@@ -327,10 +327,9 @@ assert channel.recv(100)
     assert groups(found) == [str(i) for i in range(200)]
 
 
-def test_it_waits_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, journal, control = steps(tmp_path, idle_timeout=1.2)
+def test_it_waits_while_the_disk_is_full(tmp_path: Path) -> None:
+    made, journal, control = steps(tmp_path, idle_timeout=1.2, outside=Disk(20_000, refusals=4).outside())
     control.listen_to_signals()
-    monkeypatch.setattr(os, "write", Disk(20_000, refusals=4))
     script = "for i in range(9000):\n    group('x' * 180 + str(i))\n"
     (tmp_path / "script.py").write_text(PRELUDE + script)
     found = speak(made, tmp_path, script)

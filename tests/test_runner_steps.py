@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,22 +29,25 @@ from twistedipc.runner.steps import Command, Limits, NoRoom, Steps
 
 
 class Disk:
-    """`os.write` on a disk that takes ``room`` bytes, then refuses ``refusals`` times, then takes all."""
+    """`os.write` of a disk that takes ``room`` bytes, then refuses ``refusals`` times, then takes all."""
 
     def __init__(self, room: int, refusals: int) -> None:
         self.room = room
         self.refusals = refusals
-        self._write = os.write
 
-    def __call__(self, descriptor: int, data: bytes) -> int:
-        if self.refusals == 0 or not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return self._write(descriptor, data)
+    def write(self, descriptor: int, data: bytes | memoryview) -> int:
+        if self.refusals == 0:
+            return os.write(descriptor, data)
         if self.room == 0:
             self.refusals -= 1
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written = self._write(descriptor, data[: self.room])
+        written = os.write(descriptor, data[: self.room])
         self.room -= written
         return written
+
+    def outside(self) -> Outside:
+        """A runner's outside that has this disk."""
+        return replace(OUTSIDE, disk=SimpleNamespace(**{**vars(os), "write": self.write}))
 
 
 class Free:
@@ -83,7 +85,7 @@ def steps_and_log(
     outside: Outside = OUTSIDE,
 ) -> tuple[Steps, AttemptLog, Journal, Control]:
     control = Control(folder)
-    journal = Journal(folder, lambda: None)
+    journal = Journal(folder, lambda: None, disk=outside.disk)
     log = AttemptLog(
         journal=journal,
         capture=Capture(),
@@ -131,10 +133,10 @@ def text(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("room", [0, 100, 100_001])
-def test_the_build_waits_for_room_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
-    made, journal, control = steps(tmp_path, idle_timeout=0.9)  # shorter than the disk is full
+def test_the_build_waits_for_room_and_loses_nothing(tmp_path: Path, room: int) -> None:
+    outside = Disk(room, refusals=3).outside()
+    made, journal, control = steps(tmp_path, idle_timeout=0.9, outside=outside)  # shorter than the disk is full
     control.listen_to_signals()
-    monkeypatch.setattr(os, "write", Disk(room, refusals=3))
     result = made.run(command(tmp_path, "seq 100000"))
     assert result.outcome == "succeeded"
     found = records(tmp_path)
@@ -178,26 +180,21 @@ def test_what_is_in_the_pipe_is_read_whatever_the_time(tmp_path: Path, monkeypat
     control.close()
 
 
-def test_output_is_read_to_its_end_when_the_disk_has_room_again_and_is_nearly_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made, _journal, control = steps(tmp_path, free=Free(2000, 0))
+def test_output_is_read_to_its_end_when_the_disk_has_room_again_and_is_nearly_full(tmp_path: Path) -> None:
+    made, _journal, control = steps(tmp_path, free=Free(2000, 0), outside=Disk(300, refusals=6).outside())
     control.listen_to_signals()
-    monkeypatch.setattr(os, "write", Disk(300, refusals=6))
     made.run(command(tmp_path, f"seq 300; sleep {LOOK_SECONDS * 2}; seq 300"))
     found = [record for record in records(tmp_path) if isinstance(record, str)]
     assert found == [str(n) for n in range(1, 301)] * 2
     control.close()
 
 
-def test_a_full_disk_is_tried_now_and_then_also_when_the_step_has_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made, log, _journal, control = steps_and_log(tmp_path)
+def test_a_full_disk_is_tried_now_and_then_also_when_the_step_has_ended(tmp_path: Path) -> None:
+    disk = Disk(0, refusals=0)
+    made, log, _journal, control = steps_and_log(tmp_path, outside=disk.outside())
     control.listen_to_signals()
     log.note("info", "the journal is there")
-    disk = Disk(200, refusals=4)
-    monkeypatch.setattr(os, "write", disk)
+    disk.room, disk.refusals = 200, 4
     began = time.monotonic()
     made.run(command(tmp_path, "seq 100"))
     assert disk.refusals == 0
@@ -205,12 +202,11 @@ def test_a_full_disk_is_tried_now_and_then_also_when_the_step_has_ended(
     control.close()
 
 
-def test_a_cancel_is_heard_while_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, _journal, control = steps(tmp_path)
+def test_a_cancel_is_heard_while_the_disk_is_full(tmp_path: Path) -> None:
+    made, _journal, control = steps(tmp_path, outside=Disk(20_000, refusals=6).outside())
     control.listen_to_signals()
     write_file(tmp_path / "cancel", Cancel(reason="enough"))
     cancel = (tmp_path / "cancel").rename(tmp_path / "later")
-    monkeypatch.setattr(os, "write", Disk(20_000, refusals=6))
     script = f"mv '{cancel}' cancel; seq 100000; exec sleep 600"
     result = made.run(command(tmp_path, script))
     assert result.outcome == "cancelled"
@@ -219,10 +215,9 @@ def test_a_cancel_is_heard_while_the_disk_is_full(tmp_path: Path, monkeypatch: p
     control.close()
 
 
-def test_told_to_stop_while_the_disk_is_full_for_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, log, _journal, control = steps_and_log(tmp_path)
+def test_told_to_stop_while_the_disk_is_full_for_good(tmp_path: Path) -> None:
+    made, log, _journal, control = steps_and_log(tmp_path, outside=Disk(0, refusals=-1).outside())
     control.told_to_stop = True
-    monkeypatch.setattr(os, "write", Disk(0, refusals=-1))
     log.note("info", "nobody will read this")
     with pytest.raises(NoRoom):
         made.settle()

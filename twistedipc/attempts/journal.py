@@ -36,6 +36,7 @@ from twistedipc.attempts.journal_format import (
 )
 from twistedipc.attempts.sha256 import sha256
 from twistedipc.builds.logs import MAX_RECORD, Batch, Gap, Lines, LogDigest, encoder, trim, valid_shape
+from twistedipc.disk.calls import DiskCalls
 from twistedipc.disk.files import PASSING_ERRORS, sync_folder
 
 JOURNAL = "journal"
@@ -68,12 +69,15 @@ class Journal:
     appends must stop reading output (which bounds what waits) and call `retry` now and then.
     """
 
-    def __init__(self, folder: Path, ring: Callable[[], None], *, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self, folder: Path, ring: Callable[[], None], *, disk: DiskCalls, segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
         self._folder = folder / JOURNAL
         self._folder.mkdir(exist_ok=True)
         if any(self._folder.iterdir()):
             raise JournalExists(f"{self._folder} isn't empty")
         self._ring = ring
+        self._disk = disk
         self._segment_bytes = segment_bytes
         self._descriptor = -1
         self._offset = 0
@@ -123,7 +127,7 @@ class Journal:
             return False
         if self._unsynced:
             try:
-                os.fdatasync(self._descriptor)
+                self._disk.fdatasync(self._descriptor)
             except OSError as error:
                 if error.errno not in PASSING_ERRORS:
                     raise
@@ -134,7 +138,7 @@ class Journal:
     def close(self) -> None:
         """Close the file. Idempotent."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            self._disk.close(self._descriptor)
             self._descriptor = -1
 
     def _write(self, first: int, line: bytes) -> None:
@@ -144,24 +148,24 @@ class Journal:
         try:
             # One write, unless the disk ends in the middle of it: the second then says why.
             while written < len(line):
-                written += os.write(self._descriptor, line[written:] if written else line)
+                written += self._disk.write(self._descriptor, line[written:] if written else line)
         except OSError:
             if written:
-                os.ftruncate(self._descriptor, self._offset)
-                os.lseek(self._descriptor, self._offset, os.SEEK_SET)
+                self._disk.ftruncate(self._descriptor, self._offset)
+                self._disk.lseek(self._descriptor, self._offset, os.SEEK_SET)
             raise
         self._offset += written
         self._unsynced = True
 
     def _open_segment(self, first: int) -> None:
         if self._descriptor >= 0:
-            os.fdatasync(self._descriptor)
+            self._disk.fdatasync(self._descriptor)
         path = self._folder / segment_name(first)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = self._disk.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            sync_folder(self._folder)
+            sync_folder(self._folder, disk=self._disk)
         except OSError:
-            os.close(descriptor)
+            self._disk.close(descriptor)
             raise
         self.close()
         self._descriptor = descriptor

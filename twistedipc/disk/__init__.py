@@ -1,5 +1,6 @@
 """
 What every process of the platform asks of its disk. Bottom layer; imports nothing of the package.
 
-``files`` (a file is there whole or not at all, and survives a power cut).
+``calls`` (the system's calls by which files are written, as a type), ``files`` (a file is there whole or not at all,
+and survives a power cut).
 """

@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import msgspec
 
+from twistedipc.disk.calls import DiskCalls
+
 #: What a disk says that may have room, or be well, a little later: who writes to it waits, and tries again.
 PASSING_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
@@ -20,30 +22,30 @@ _encoder = msgspec.json.Encoder()
 _T = TypeVar("_T")
 
 
-def write_file(path: Path, value: msgspec.Struct, *, mode: int = 0o644) -> None:
+def write_file(path: Path, value: msgspec.Struct, *, mode: int = 0o644, disk: DiskCalls = os) -> None:
     """
     Write ``value`` as JSON to ``path``: whole or not at all, and durably (write, fsync, rename, fsync the folder).
     """
     temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    descriptor = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
         data = memoryview(_encoder.encode(value))
         while data:
-            data = data[os.write(descriptor, data) :]
-        os.fsync(descriptor)
+            data = data[disk.write(descriptor, data) :]
+        disk.fsync(descriptor)
     finally:
-        os.close(descriptor)
-    os.replace(temporary, path)
-    sync_folder(path.parent)
+        disk.close(descriptor)
+    disk.replace(temporary, path)
+    sync_folder(path.parent, disk=disk)
 
 
-def sync_folder(path: Path) -> None:
+def sync_folder(path: Path, *, disk: DiskCalls = os) -> None:
     """Make the folder's entries durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = disk.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        disk.fsync(descriptor)
     finally:
-        os.close(descriptor)
+        disk.close(descriptor)
 
 
 def read_file(path: Path, kind: type[_T]) -> _T | None:

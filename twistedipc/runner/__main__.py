@@ -24,9 +24,10 @@ from twistedipc.attempts import cgroup, processes
 from twistedipc.attempts.journal import JournalExists
 from twistedipc.attempts.liveness import adopt_lock, own_lock, take_lock
 from twistedipc.attempts.processes import become_reaper
+from twistedipc.attempts.room import free_bytes
 from twistedipc.builds.attempt import Spec
 from twistedipc.disk.files import PASSING_ERRORS, read_file
-from twistedipc.runner.control import Control
+from twistedipc.runner.control import Control, Doorbell
 from twistedipc.runner.course import Course
 from twistedipc.runner.ports import Outside
 from twistedipc.runner.stepclock import RETRY_EVERY
@@ -50,6 +51,8 @@ OUTSIDE = Outside(
     clock=time.monotonic,
     random=os.urandom,
     poll=_poll,
+    free=free_bytes,
+    disk=os,
     processes=processes,
 )
 
@@ -119,7 +122,7 @@ def main(arguments: list[str]) -> int:
     control = _with_room(deadline, Control, folder)
     control.listen_to_signals()
     try:
-        attempt = _with_room(deadline, Course, folder, spec, control, OUTSIDE)
+        attempt = _with_room(deadline, Course, folder, spec, control, Doorbell(spec.doorbell, folder).ring, OUTSIDE)
     except JournalExists as error:
         return _refuse(NOT_MINE, str(error))
     try:

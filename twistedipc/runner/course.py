@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -40,7 +40,7 @@ from twistedipc.publish.targets.target import Settings
 from twistedipc.runner.aliases import without_colon
 from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import Capture
-from twistedipc.runner.control import Control, Doorbell
+from twistedipc.runner.control import Control
 from twistedipc.runner.node import install
 from twistedipc.runner.ports import Outside
 from twistedipc.runner.steps import Command, Limits, Steps
@@ -77,7 +77,7 @@ class _End(Exception):
 class Course:
     """One attempt, once."""
 
-    def __init__(self, folder: Path, spec: Spec, control: Control, outside: Outside) -> None:
+    def __init__(self, folder: Path, spec: Spec, control: Control, ring: Callable[[], None], outside: Outside) -> None:
         self._folder = folder
         self._said_no_room = 0  # how often a step of ours has said so, and failed
         self._work = folder / "work"
@@ -85,12 +85,12 @@ class Course:
         self._control = control
         self._outside = outside
         self._started = outside.now()
-        self._bell = Doorbell(spec.doorbell, folder)
-        self._journal = Journal(folder, self._bell.ring)
+        self._ring = ring  # tells the builder that there is something new in the folder
+        self._journal = Journal(folder, ring, disk=outside.disk)
         self._log = AttemptLog(
             journal=self._journal,
             capture=Capture(),
-            room=Room(folder, spec.reserve, clock=outside.clock),
+            room=Room(folder, spec.reserve, clock=outside.clock, free=outside.free),
             now=outside.now,
             clock=outside.clock,
         )
@@ -120,7 +120,7 @@ class Course:
         self._steps.settle()
         result = self._result(outcome, reason)
         self._steps.persist(lambda: self._written(result))
-        self._bell.ring()
+        self._ring()
         return result
 
     def _go(self) -> None:
@@ -177,7 +177,7 @@ class Course:
         except BadPlan as error:
             self._log.note("error", str(error))
             raise _End("failed", str(error)) from error
-        self._steps.persist(lambda: _try_write(self._folder / "plan.json", plan))
+        self._steps.persist(lambda: self._try_write(self._folder / "plan.json", plan))
         return plan
 
     def _lower_limits(self, plan: Plan) -> None:
@@ -211,8 +211,8 @@ class Course:
         self._control.forget_permit()
         self._forget("published.json")
         wanted = PermitWanted(package=package, target=target.name)
-        self._steps.persist(lambda: _try_write(self._folder / "permit.wanted", wanted))
-        self._bell.ring()
+        self._steps.persist(lambda: self._try_write(self._folder / "permit.wanted", wanted))
+        self._ring()
         permit = self._steps.wait_for_permit()
         self._check_stopped()
         assert permit is not None  # or it was stopped
@@ -279,7 +279,7 @@ class Course:
         if result.outcome != "succeeded" and own and self._had_no_room():
             # A build that fills the disk fails; but what we do for it ourselves waits, as the journal does.
             self._log.note("warning", f"the builder's disk was full: {name} is tried again when there is room")
-            self._steps.wait_until(lambda: _has_room(self._folder))
+            self._steps.wait_until(self._has_room)
             self._check_stopped()
             self._step(name, environment=environment, own=own)
         elif result.outcome != "succeeded":
@@ -288,7 +288,7 @@ class Course:
 
     def _had_no_room(self) -> bool:
         """Whether a step of ours may have failed since the disk was full, if only for a moment."""
-        if self._log.short_of_room or not _has_room(self._folder):
+        if self._log.short_of_room or not self._has_room():
             return True
         # Said by what it ran: of another machine's disk, maybe. So not for ever.
         self._said_no_room += self._steps.said_no_room
@@ -354,30 +354,27 @@ class Course:
             ],
         )
 
+    def _try_write(self, path: Path, value: msgspec.Struct) -> bool:
+        """`write_file`: whether the disk had room for it."""
+        try:
+            write_file(path, value, disk=self._outside.disk)
+        except OSError as error:
+            if error.errno not in PASSING_ERRORS:
+                raise
+            return False
+        return True
+
+    def _has_room(self) -> bool:
+        """Whether the disk has room for a step to begin with."""
+        return self._outside.free(self._folder) >= _SOME_ROOM
+
     def _written(self, result: Result) -> bool:
-        return self._journal.sync() and _try_write(self._folder / "result.json", result)
+        return self._journal.sync() and self._try_write(self._folder / "result.json", result)
 
 
 def _publish_step(verb: str, arguments: Sequence[str], targets: Iterable[Settings]) -> list[str]:
     """The module that packs or delivers for these targets, and its arguments: see `publish.__main__`."""
     return [publish.__name__, verb, *arguments, *sorted({type(TARGETS.of(each)).__module__ for each in targets})]
-
-
-def _try_write(path: Path, value: msgspec.Struct) -> bool:
-    """`write_file`: whether the disk had room for it."""
-    try:
-        write_file(path, value)
-    except OSError as error:
-        if error.errno not in PASSING_ERRORS:
-            raise
-        return False
-    return True
-
-
-def _has_room(folder: Path) -> bool:
-    """Whether the disk has room for a step to begin with."""
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize >= _SOME_ROOM
 
 
 def _read_small(path: Path) -> bytes | None:

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import msgspec
 
+from twistedipc.disk.calls import DiskCalls
+
 
 class Processes(Protocol):
     """Processes of the system. The module ``processes`` is one."""
@@ -42,4 +44,6 @@ class Outside(msgspec.Struct, frozen=True, kw_only=True):
     random: Callable[[int], bytes]  # so many bytes that nobody can guess
     #: waits until one of these descriptors is readable, at most so many seconds: those that are, with poll's events
     poll: Callable[[Sequence[int], float], dict[int, int]]
+    free: Callable[[Path], int]  # how many bytes can still be written to the file system of a folder; raises OSError
+    disk: DiskCalls
     processes: Processes
