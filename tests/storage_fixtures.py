@@ -80,7 +80,7 @@ def add_build(
 def run(connection: Connection, attempt: str, lease: str = LEASE, builder: str = "one") -> AttemptRow:
     """Bring a queued attempt to running."""
     assert attempts.offer(connection, attempt, lease, builder, NOW)
-    assert attempts.accept(connection, attempt, lease, NOW)
-    row = attempts.started(connection, attempt, lease, NOW + 5, NOW)
+    assert attempts.accept(connection, attempt, lease)
+    row = attempts.started(connection, attempt, lease, NOW + 5)
     assert row is not None
     return row

@@ -169,8 +169,8 @@ def built(connection: Connection, *, publish: bool = True, steps: bool = True, s
     (queued,) = [one for one in attempts.next_queued(connection, 10) if one.name == attempt]
     target = projects.target_of(queued.publish, queued.repository)
     assert permits.offer(connection, attempt, LEASE, "one", NOW, target, queued.publish)
-    assert attempts.accept(connection, attempt, LEASE, NOW)
-    assert attempts.started(connection, attempt, LEASE, NOW, NOW)
+    assert attempts.accept(connection, attempt, LEASE)
+    assert attempts.started(connection, attempt, LEASE, NOW)
     if steps:
         events: list[StepStarted | StepEnded] = [StepStarted(0, "checkout", ""), StepEnded(0, "succeeded", 1, 0)]
         events += [StepStarted(1, "pack", ""), StepEnded(1, "succeeded", 1, 0)]

@@ -1488,6 +1488,6 @@ class Publishing(LinkCase):
         self.assertIsNone(self.apiserver.grants.grant_for(offer.attempt, grant.token + "x"))
         self.apiserver.artifacts.append(offer.attempt, 0, data)
         self.apiserver.artifacts.complete(offer.attempt, archive.size, archive.sha256)
-        self.ledger.now(artifacts.mark_complete, offer.attempt, archive.sha256, 8)
+        self.ledger.now(artifacts.mark_complete, offer.attempt, archive.sha256)
         self.assertTrue(builder.call(want, m.UploadGrant).complete)
         return archive

@@ -48,8 +48,8 @@ class TalkativeLedger(InstantLedger):
     def run(self, attempt: str) -> None:
         """Somebody takes it."""
         self.now(attempts.offer, attempt, LEASE, "builder", 2)
-        self.now(attempts.accept, attempt, LEASE, 3)
-        self.now(attempts.started, attempt, LEASE, 4, 4)
+        self.now(attempts.accept, attempt, LEASE)
+        self.now(attempts.started, attempt, LEASE, 4)
 
     def say(self, build: int, value: float | None, errors: int = 0) -> None:
         """The build says how far it is, and remarks on so many errors more."""

@@ -35,7 +35,7 @@ from twistedipc.server.fanout.commits import CHUNK_BYTES, COMMIT_INTERVAL, NEARL
 from twistedipc.server.fanout.logs import BadBatch, EndOfLog, LiveLog, LogStore, UnknownAttempt
 from twistedipc.storage import attempts, builds
 from twistedipc.storage import logs as storage_logs
-from twistedipc.storage.rows import SaidRow
+from twistedipc.storage.rows import GistRow
 
 
 def batch(first: int, count: int, size: int = 10) -> Lines:
@@ -83,7 +83,7 @@ class Platform:
         self.attempt = self.ledger.queue()
         self.lease = "ab" * 16
         self.ledger.now(attempts.offer, self.attempt, self.lease, "builder", 2)
-        self.ledger.now(attempts.accept, self.attempt, self.lease, 3)
+        self.ledger.now(attempts.accept, self.attempt, self.lease)
         self.live = self.store.live(self.attempt)
         self.live.active = True
         loaded = Deferred.fromCoroutine(self.store.load(self.live))
@@ -100,7 +100,7 @@ class Platform:
         """The log of a second attempt that is running."""
         name, lease = self.ledger.queue(), "cd" * 16
         self.ledger.now(attempts.offer, name, lease, "builder", 2)
-        self.ledger.now(attempts.accept, name, lease, 3)
+        self.ledger.now(attempts.accept, name, lease)
         live = self.store.live(name)
         loaded = Deferred.fromCoroutine(self.store.load(live))
         assert loaded.called
@@ -459,7 +459,7 @@ class Commits(SynchronousTestCase):
         self.assertEqual(sent, [each for batches in stored for each in batches])
         for chunk, batches in zip(chunks, stored, strict=True):
             self.assertEqual((chunk.first, chunk.first + chunk.count), (batches[0].first, batches[-1].end))
-        self.assertEqual(SaidRow(errors=50), self.said(platform))
+        self.assertEqual(GistRow(errors=50), self.gist(platform))
 
     def test_what_comes_during_a_commit_is_the_next_one_without_delay(self) -> None:
         platform = Platform()
@@ -551,7 +551,7 @@ class Commits(SynchronousTestCase):
         platform = Platform()
         platform.send(batch(1, 4), Lines(5, 1, 0, [StepStarted(0, "build", "make")]))
         platform.commit()
-        self.assertEqual(SaidRow(), self.said(platform))
+        self.assertEqual(GistRow(), self.gist(platform))
         half, remark = Progress(0.5, "half"), Annotation("warning", "unused")
         said = Lines(6, 1, 0, ["6 x", half, remark, remark, Annotation("error", "no"), Annotation("notice", "so")])
         platform.ledger.available = False
@@ -560,12 +560,12 @@ class Commits(SynchronousTestCase):
         platform.send(Lines(12, 1, 0, [Progress(1), Summary("**done**")]))
         platform.commit()
         platform.ledger.available = True
-        self.assertEqual(SaidRow(), self.said(platform))
+        self.assertEqual(GistRow(), self.gist(platform))
         self.assertEqual([], platform.talkers, "a build that says nothing has started a step")
         platform.clock.advance(RETRY_INTERVAL)
         self.assertEqual([platform.attempt], platform.talkers)
-        kept = SaidRow(progress=Progress(1), errors=1, warnings=2, notices=1)
-        self.assertEqual(kept, self.said(platform))
+        kept = GistRow(progress=Progress(1), errors=1, warnings=2, notices=1)
+        self.assertEqual(kept, self.gist(platform))
         platform.send(said)  # again
         platform.send(batch(14, 1))
         platform.commit()
@@ -573,7 +573,7 @@ class Commits(SynchronousTestCase):
         platform.send(Lines(15, 1, 0, [StepEnded(0, "succeeded", 1, 0)]), batch(16, 1))
         platform.commit()
         self.assertEqual([platform.attempt] * 2, platform.talkers)
-        self.assertEqual(msgspec.structs.replace(kept, progress=None), self.said(platform))
+        self.assertEqual(msgspec.structs.replace(kept, progress=None), self.gist(platform))
         row = platform.ledger.now(attempts.get, platform.attempt)
         assert row is not None
         self.assertEqual("**done**", row.summary)
@@ -597,16 +597,16 @@ class Commits(SynchronousTestCase):
         platform.send(Lines(1, 1, 0, [Progress(0.5, "half"), Annotation("error", "no")]))
         platform.commit()
         platform.ledger.now(attempts.lose, platform.attempt, platform.lease, "gone", 9)
-        self.assertEqual(SaidRow(errors=1), self.said(platform))
+        self.assertEqual(GistRow(errors=1), self.gist(platform))
 
-    def said(self, platform: Platform) -> SaidRow:
+    def gist(self, platform: Platform) -> GistRow:
         """By the attempt's row, which is what the build's row has."""
         row = platform.ledger.now(attempts.get, platform.attempt)
         assert row is not None
         build = platform.ledger.now(builds.get, row.build)
         assert build is not None
-        self.assertEqual(row.said, build.said)
-        return row.said
+        self.assertEqual(row.gist, build.gist)
+        return row.gist
 
     def test_what_waits_behind_a_commit_is_committed_before_the_stop(self) -> None:
         platform = Platform()

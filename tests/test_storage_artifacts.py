@@ -188,8 +188,8 @@ def test_an_announced_archive_and_its_completion(ledger: Connection) -> None:
     assert (row.attempt, row.project, row.size, row.sha256, row.complete) == ("1-1", "shop", 7, SHA256, False)
     assert artifacts.begin(ledger, "1-1", 7, SHA256, NOW + 1) == row
     with pytest.raises(NotFound):
-        artifacts.mark_complete(ledger, "1-1", "b" * 64, NOW)
-    done = artifacts.mark_complete(ledger, "1-1", SHA256, NOW)
+        artifacts.mark_complete(ledger, "1-1", "b" * 64)
+    done = artifacts.mark_complete(ledger, "1-1", SHA256)
     assert done.complete
     assert artifacts.get(ledger, "1-1") == done
     assert artifacts.begin(ledger, "1-1", 7, SHA256, NOW) == done

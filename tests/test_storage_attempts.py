@@ -51,34 +51,34 @@ def put(connection: Connection, attempt: str, state: AttemptState, lease: str = 
 
 #: change -> (the states it changes, to what) and the states in which it finds it done already
 CHANGES: dict[str, tuple[Change, dict[AttemptState, AttemptState], set[AttemptState]]] = {
-    "accept": (lambda c, a, lease: attempts.accept(c, a, lease, NOW), {S.OFFERED: S.ACCEPTED}, set()),
+    "accept": (lambda c, a, lease: attempts.accept(c, a, lease), {S.OFFERED: S.ACCEPTED}, set()),
     "requeue": (
         lambda c, a, lease: attempts.requeue(c, a, lease, NOW),
         {S.OFFERED: S.QUEUED},
         set(),
     ),
     "started": (
-        lambda c, a, lease: attempts.started(c, a, lease, NOW, NOW),
+        lambda c, a, lease: attempts.started(c, a, lease, NOW),
         {S.ACCEPTED: S.RUNNING, S.DISCONNECTED: S.RUNNING},
         {S.RUNNING, S.PUBLISHING},
     ),
     "publishing": (
-        lambda c, a, lease: attempts.publishing(c, a, lease, NOW),
+        lambda c, a, lease: attempts.publishing(c, a, lease),
         {S.ACCEPTED: S.PUBLISHING, S.RUNNING: S.PUBLISHING, S.DISCONNECTED: S.PUBLISHING},
         {S.PUBLISHING},
     ),
     "reconnected accepted": (
-        lambda c, a, lease: attempts.reconnected(c, a, lease, S.ACCEPTED, NOW),
+        lambda c, a, lease: attempts.reconnected(c, a, lease, S.ACCEPTED),
         {S.OFFERED: S.ACCEPTED, S.DISCONNECTED: S.ACCEPTED},
         {S.ACCEPTED, S.RUNNING, S.PUBLISHING},
     ),
     "reconnected running": (
-        lambda c, a, lease: attempts.reconnected(c, a, lease, S.RUNNING, NOW),
+        lambda c, a, lease: attempts.reconnected(c, a, lease, S.RUNNING),
         {S.ACCEPTED: S.RUNNING, S.DISCONNECTED: S.RUNNING},
         {S.RUNNING, S.PUBLISHING},
     ),
     "reconnected publishing": (
-        lambda c, a, lease: attempts.reconnected(c, a, lease, S.PUBLISHING, NOW),
+        lambda c, a, lease: attempts.reconnected(c, a, lease, S.PUBLISHING),
         {S.ACCEPTED: S.PUBLISHING, S.RUNNING: S.PUBLISHING, S.DISCONNECTED: S.PUBLISHING},
         {S.PUBLISHING},
     ),
@@ -170,7 +170,7 @@ def test_a_requeued_attempt_has_its_old_place(ledger: Connection) -> None:
     assert [offer.build for offer in attempts.next_queued(ledger, 10)] == [first.id, second.id]
     # The old lease is void, and so is the empty one.
     for lease in (LEASE, ""):
-        assert attempts.accept(ledger, f"{first.id}-1", lease, NOW) is None
+        assert attempts.accept(ledger, f"{first.id}-1", lease) is None
 
 
 def test_requeueing_what_is_to_be_cancelled_cancels_it(ledger: Connection) -> None:
@@ -185,7 +185,7 @@ def test_requeueing_what_is_to_be_cancelled_cancels_it(ledger: Connection) -> No
 def test_starting_twice_keeps_the_first_time(ledger: Connection) -> None:
     build = add_build(ledger)
     run(ledger, f"{build.id}-1")
-    row = attempts.started(ledger, f"{build.id}-1", LEASE, NOW + 500, NOW)
+    row = attempts.started(ledger, f"{build.id}-1", LEASE, NOW + 500)
     assert row is not None
     assert row.started == NOW + 5
 
@@ -198,10 +198,10 @@ def test_a_builder_goes_and_comes_back(ledger: Connection) -> None:
     run(ledger, other, "b" * 16, "two")
     assert [row.name for row in attempts.leased(ledger, "one")] == names[:4]
     assert [row.name for row in attempts.leased(ledger, None)] == [*names[:4], other]
-    gone = attempts.disconnected(ledger, "one", NOW)
+    gone = attempts.disconnected(ledger, "one")
     assert [(row.name, row.state) for row in gone] == [(name, S.DISCONNECTED) for name in names[1:4]]
-    assert attempts.disconnected(ledger, "one", NOW) == []
-    back = attempts.reconnected(ledger, names[2], LEASE, S.RUNNING, NOW)
+    assert attempts.disconnected(ledger, "one") == []
+    back = attempts.reconnected(ledger, names[2], LEASE, S.RUNNING)
     assert back is not None
     assert back.state is S.RUNNING
     row = attempts.get(ledger, other)
@@ -212,7 +212,7 @@ def test_a_builder_goes_and_comes_back(ledger: Connection) -> None:
 @pytest.mark.parametrize("phase", sorted(set(S) - {S.ACCEPTED, S.RUNNING, S.PUBLISHING}))
 def test_what_is_no_phase(ledger: Connection, phase: AttemptState) -> None:
     with pytest.raises(ValueError, match=phase):
-        attempts.reconnected(ledger, "1-1", LEASE, phase, NOW)
+        attempts.reconnected(ledger, "1-1", LEASE, phase)
 
 
 def test_the_end_tells_all(ledger: Connection) -> None:

@@ -18,7 +18,7 @@ from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.migrations import upgrade
 from twistedipc.storage.migrations.versions.r0003_bound_secrets import down_revision as BEFORE_0003
 from twistedipc.storage.migrations.versions.r0004_newest import down_revision as BEFORE_0004
-from twistedipc.storage.rows import SaidRow
+from twistedipc.storage.rows import GistRow
 from twistedipc.storage.tables import metadata
 
 
@@ -83,12 +83,12 @@ def test_what_builds_have_said_is_read_from_their_logs(tmp_path: Path) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
         upgrade(connection)
         said = {
-            row.name: (row.said, row.summary) for number in (1, 2, 3) for row in builds.attempts(connection, number)
+            row.name: (row.gist, row.summary) for number in (1, 2, 3) for row in builds.attempts(connection, number)
         }
         assert said == {
-            "1-1": (SaidRow(progress=Progress(0.5, "half\ufffd"), errors=1, warnings=1), "2"),
-            "2-1": (SaidRow(errors=1), ""),
-            "3-1": (SaidRow(), ""),
+            "1-1": (GistRow(progress=Progress(0.5, "half\ufffd"), errors=1, warnings=1), "2"),
+            "2-1": (GistRow(errors=1), ""),
+            "3-1": (GistRow(), ""),
         }
         assert connection.execute(text("SELECT count(*) FROM said")).scalar_one() == 2
 
@@ -124,7 +124,7 @@ def test_when_refs_were_resolved_is_filled_in(tmp_path: Path) -> None:
                 builds.retry(connection, int(build), "ann", NOW + 50)
             offered = NOW + int(build) * 10 + int(number)
             assert attempts.offer(connection, name, name, "one", offered)
-            assert attempts.accept(connection, name, name, NOW)
+            assert attempts.accept(connection, name, name)
             result = Result(outcome="failed", lines=0, sha256="", started=NOW, ended=NOW, commit=commit)
             assert attempts.finish(connection, name, name, result, True, NOW + 99)
         _without_what_came_later(connection)

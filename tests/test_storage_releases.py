@@ -112,7 +112,7 @@ LATER = NOW + 1_000_000
 def end(connection: Connection, attempt: str, resolved: int | None, now: int = LATER) -> ReleaseRow:
     """The attempt ends well, with a release; its ref led to its commit at NOW + ``resolved``."""
     assert attempts.offer(connection, attempt, LEASE, "one", NOW)
-    assert attempts.accept(connection, attempt, LEASE, NOW)
+    assert attempts.accept(connection, attempt, LEASE)
     release = add_release(connection, attempt=attempt)
     result = Result(outcome="succeeded", lines=0, sha256="", started=NOW, ended=NOW, commit="c" * 40)
     when = None if resolved is None else NOW + resolved

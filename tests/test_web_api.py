@@ -363,7 +363,7 @@ class Builds(World):
         number = asked.json["id"]
         name, lease = f"{number}-1", "ab" * 16
         await self.ledger.write(attempts.offer, name, lease, "b1", self.time)
-        await self.ledger.write(attempts.accept, name, lease, self.time)
+        await self.ledger.write(attempts.accept, name, lease)
         result = Result(outcome="succeeded", lines=0, sha256="", started=1, ended=2, commit="c" * 40)
         assert await self.ledger.write(attempts.finish, name, lease, result, True, self.time) is not None
 

@@ -11,16 +11,14 @@ import msgspec
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds import messages as m
-from twistedipc.builds.attempt import Permit
 from twistedipc.ipc import CallFailed, NotConnected, Peer, Vocabulary
 
 if TYPE_CHECKING:
     from twistedipc.builder.service import BuilderService
 
 VOCABULARY = Vocabulary(
-    receives=(m.Offer, m.Go, m.Stop, m.CancelAttempt, m.Ack, m.Resend, m.FinalAck),
-    answers={},
-    calls={m.Sync: m.Orders, m.WantPermit: Permit, m.WantUpload: m.UploadGrant},
+    receives=m.FROM_APISERVER,
+    calls=m.CALLS,
 )
 
 

@@ -2,7 +2,7 @@
 What builder and apiserver say to one another over the link. Bottom layer; ``docs/protocol.md`` has the transcripts.
 
 One class is one message; its docstring is its meaning, its fields are its grammar, ``tag`` is its ``type`` on the
-wire. `FROM_BUILDER` and `FROM_APISERVER` are the two directions; whatever is in neither is answered with an error.
+wire. `FROM_BUILDER` and `FROM_APISERVER` are the two directions. An end answers any other type with an error.
 
 The order of an attempt::
 
@@ -241,6 +241,7 @@ class UploadGrant(Message, frozen=True, kw_only=True, tag="upload_grant"):
     complete: bool = False
 
 
+# Both ends' vocabularies are made of these three.
 FROM_BUILDER = Sync | Status | Accept | Decline | Started | Log | Final | WantPermit | WantUpload
 FROM_APISERVER = Offer | Go | Stop | CancelAttempt | Ack | Resend | FinalAck
 

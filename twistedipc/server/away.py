@@ -40,7 +40,7 @@ class Away:
     def expect(self, builder: str) -> None:
         """It has gone, or this apiserver has just started: wait for it to come back, but not for ever."""
         if builder not in self._absences:
-            timer = self._clock.callLater(self._part, self._has_waited, builder)
+            timer = self._clock.callLater(self._part, self._absence_tick, builder)
             self._absences[builder] = _Absence(self._now(), timer, AWAY_PARTS - 1)
 
     def back(self, builder: str) -> None:
@@ -66,11 +66,11 @@ class Away:
         for builder in list(self._absences):
             self.back(builder)
 
-    def _has_waited(self, builder: str) -> None:
+    def _absence_tick(self, builder: str) -> None:
         absence = self._absences[builder]
         if absence.left:
             absence.left -= 1
-            absence.timer = self._clock.callLater(self._part, self._has_waited, builder)
+            absence.timer = self._clock.callLater(self._part, self._absence_tick, builder)
         else:
             del self._absences[builder]
             self._give_up(builder)

@@ -196,7 +196,7 @@ class GistChange(msgspec.Struct, frozen=True, kw_only=True, tag="said", tag_fiel
     annotations: Annotations
 
 
-class GistNews(Protocol):
+class EncodedGist(Protocol):
     """One `GistChange`, encoded once and shared by all who are told."""
 
     @property
@@ -219,7 +219,7 @@ class GistRound(Protocol):
     def frames(self) -> bytes:
         """All frames, joined once for all."""
 
-    def __iter__(self) -> Iterator[GistNews]: ...
+    def __iter__(self) -> Iterator[EncodedGist]: ...
 
 
 class GistFeed(Protocol):

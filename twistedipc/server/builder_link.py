@@ -52,9 +52,8 @@ REASON_LIMIT = 500
 SYNC_DEADLINE = 60.0
 
 VOCABULARY = Vocabulary(
-    receives=(m.Status, m.Accept, m.Decline, m.Started, m.Log, m.Final),
-    answers={m.Sync: m.Orders, m.WantPermit: Permit, m.WantUpload: m.UploadGrant},
-    calls={},
+    receives=m.FROM_BUILDER,
+    answers=m.CALLS,
     # Without its records the log would stand still: to ask for them again brings the same.
     essential=(m.Log,),
 )

@@ -45,8 +45,8 @@ _TALKING: Final = states_where(lambda info: info.talks)
 _encoder = msgspec.json.Encoder()
 
 
-class News:
-    """What one build says now, encoded once. See `boundaries.GistNews`."""
+class BuildGist:
+    """What one build says now, encoded once. See `boundaries.EncodedGist`."""
 
     __slots__ = ("build", "frame", "project")
 
@@ -56,7 +56,7 @@ class News:
         self.frame = text_frame(_encoder.encode(change_of(row)))
 
 
-class Round(tuple[News, ...]):
+class Round(tuple[BuildGist, ...]):
     """What is told at once. See `boundaries.GistRound`."""
 
     @cached_property
@@ -167,18 +167,18 @@ class Gists:
 
 def change_of(row: BuildRow) -> GistChange:
     """What is told of a build."""
-    said = row.said
+    gist = row.gist
     return GistChange(
         build=row.id,
         attempt=row.attempt,
         project=row.project,
-        progress=None if said.progress is None else Progress(said.progress.value, said.progress.label),
-        annotations=Annotations(said.errors, said.warnings, said.notices),
+        progress=None if gist.progress is None else Progress(gist.progress.value, gist.progress.label),
+        annotations=Annotations(gist.errors, gist.warnings, gist.notices),
     )
 
 
 def _round_of(rows: Iterable[BuildRow]) -> Round:
-    return Round(map(News, rows))
+    return Round(map(BuildGist, rows))
 
 
 def _look(connection: Connection, changed: tuple[int, ...], all_too: bool) -> tuple[list[BuildRow], list[BuildRow]]:

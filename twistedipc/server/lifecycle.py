@@ -206,7 +206,7 @@ class Lifecycle:
 
     async def accept(self, attempt: str, lease: str) -> AttemptRow | None:
         """offered → accepted. Once this has returned a row, the builder may be told to start it."""
-        row = await self._retry(lambda: self._ledger.write(attempts.accept, attempt, lease, self._now()))
+        row = await self._retry(lambda: self._ledger.write(attempts.accept, attempt, lease))
         if row is not None:
             crash_point(CrashPoint.APISERVER_ACCEPT_COMMITTED)
             self._announce(row)
@@ -214,7 +214,7 @@ class Lifecycle:
 
     async def start(self, attempt: str, lease: str, time: int) -> AttemptRow | None:
         """accepted or disconnected → running, since ``time`` by the builder's clock."""
-        row = await self._retry(lambda: self._ledger.write(attempts.started, attempt, lease, time, self._now()))
+        row = await self._retry(lambda: self._ledger.write(attempts.started, attempt, lease, time))
         crash_point(CrashPoint.APISERVER_STARTED_COMMITTED)
         if row is not None:
             self._announce(row)
@@ -227,11 +227,11 @@ class Lifecycle:
         """
         if STATES[row.state].lease is Lease.OFFERED:
             # Its acceptance was lost on the way; that the builder has the attempt says the same.
-            accepted = await self._ledger.write(attempts.accept, row.name, lease, self._now())
+            accepted = await self._ledger.write(attempts.accept, row.name, lease)
             if accepted is None:
                 return None
             self._announce(accepted)
-        back = await self._ledger.write(attempts.reconnected, row.name, lease, phase, self._now())
+        back = await self._ledger.write(attempts.reconnected, row.name, lease, phase)
         if back is not None:
             self._announce(back)
         return back
@@ -244,7 +244,7 @@ class Lifecycle:
         for row in await self._retry(partial(self._ledger.read, attempts.leased, builder)):
             if STATES[row.state].lease is Lease.OFFERED:
                 await self.return_to_queue(row.name, row.lease, still=still)
-        gone = await self._unless_moot(still, lambda: self._ledger.write(attempts.disconnected, builder, self._now()))
+        gone = await self._unless_moot(still, lambda: self._ledger.write(attempts.disconnected, builder))
         for row in gone or ():
             self._announce(row)
         self._bell.ring()
@@ -263,13 +263,13 @@ class Lifecycle:
             else:
                 holders.add(row.builder)
         for name in sorted(holders):
-            for row in await self._ledger.write(attempts.disconnected, name, self._now()):
+            for row in await self._ledger.write(attempts.disconnected, name):
                 self._announce(row)
         return sorted(holders)
 
     async def start_publishing(self, attempt: str, lease: str) -> AttemptRow | None:
         """accepted, running or disconnected → publishing. Raises `LedgerUnavailable`."""
-        row = await self._ledger.write(attempts.publishing, attempt, lease, self._now())
+        row = await self._ledger.write(attempts.publishing, attempt, lease)
         if row is not None:
             self._announce(row)
         return row

@@ -32,7 +32,7 @@ class LogWriters:
         self._logs = logs
         self._gists = gists
         self._writers: dict[LiveLog, LogWriter] = {}
-        self.commits = LogCommits(clock, ledger, self._committed, self._refused, self._said)
+        self.commits = LogCommits(clock, ledger, self._committed, self._refused, self._gist_changed)
 
     def __len__(self) -> int:
         return len(self._writers)
@@ -67,11 +67,11 @@ class LogWriters:
         """The ledger's log is another than ours: forget ours, so that builder and viewers begin again from there."""
         self._logs.changed(live)
         self._logs.release(live)
-        self._said(live)  # perhaps by a commit that was made, and said to have failed
+        self._gist_changed(live)  # perhaps by a commit that was made, and said to have failed
         link = self._writers.get(live)
         if link is not None:
             link.peer.close("log_order", f"the log of {live.attempt} is not what was expected")
 
-    def _said(self, live: LiveLog) -> None:
+    def _gist_changed(self, live: LiveLog) -> None:
         build, _number = split_attempt(live.attempt)
         self._gists.changed(build)

@@ -192,7 +192,7 @@ def begin(connection: Connection, attempt: str, size: int, sha256: str, now: int
     return row
 
 
-def mark_complete(connection: Connection, attempt: str, sha256: str, now: int) -> ArtifactRow:
+def mark_complete(connection: Connection, attempt: str, sha256: str) -> ArtifactRow:
     """Note that the archive is in the store, verified. Raises `NotFound` unless it was announced."""
     build, number = split_attempt(attempt)
     changed = connection.execute(

@@ -28,12 +28,14 @@ from twistedipc.builds.states import (
     states_where,
 )
 from twistedipc.storage.columns import (
-    SAID,
+    GIST,
     attempt_name,
+    columns_of,
     exit_code,
     from_json,
+    gist_row,
     integer,
-    said_row,
+    row_as,
     split_attempt,
     text,
     to_json,
@@ -233,12 +235,12 @@ def requeue(connection: Connection, attempt: str, lease: str, now: int, reason: 
     )
 
 
-def accept(connection: Connection, attempt: str, lease: str, now: int) -> AttemptRow | None:
+def accept(connection: Connection, attempt: str, lease: str) -> AttemptRow | None:
     """offered → accepted: once this is committed, the builder may be told to start it."""
     return _change(connection, attempt, lease=lease, before=frozenset({_S.OFFERED}), after=_S.ACCEPTED, reason="")
 
 
-def started(connection: Connection, attempt: str, lease: str, time: int, now: int) -> AttemptRow | None:
+def started(connection: Connection, attempt: str, lease: str, time: int) -> AttemptRow | None:
     """accepted or disconnected → running, since ``time``. If it runs or publishes already, its row."""
     return _change(
         connection,
@@ -250,7 +252,7 @@ def started(connection: Connection, attempt: str, lease: str, time: int, now: in
     ) or _already(connection, attempt, lease, frozenset({_S.RUNNING, _S.PUBLISHING}))
 
 
-def publishing(connection: Connection, attempt: str, lease: str, now: int) -> AttemptRow | None:
+def publishing(connection: Connection, attempt: str, lease: str) -> AttemptRow | None:
     """accepted, running or disconnected → publishing. If it publishes already, its row."""
     return _change(
         connection,
@@ -275,7 +277,7 @@ def note_trouble(connection: Connection, attempt: str, lease: str, reason: str) 
     return get(connection, attempt) if changed.rowcount else None
 
 
-def disconnected(connection: Connection, builder: str, now: int) -> list[AttemptRow]:
+def disconnected(connection: Connection, builder: str) -> list[AttemptRow]:
     """The link to ``builder`` is down: what it had accepted, was running or publishing → disconnected."""
     before = states_before(_S.DISCONNECTED)
     changed = [
@@ -286,7 +288,7 @@ def disconnected(connection: Connection, builder: str, now: int) -> list[Attempt
     return [row for row in changed if row is not None]
 
 
-def reconnected(connection: Connection, attempt: str, lease: str, phase: AttemptState, now: int) -> AttemptRow | None:
+def reconnected(connection: Connection, attempt: str, lease: str, phase: AttemptState) -> AttemptRow | None:
     """
     The builder is linked again and says that it has the attempt in ``phase`` (accepted, running or publishing;
     else `ValueError`). If it is known to be further, its row as it is: no attempt goes back.
@@ -491,7 +493,14 @@ def step_outcome(outcome: str) -> str:
 
 
 _SELECT = (
-    select(attempts, projects.c.name.label("project"), *SAID, said.c.summary)
+    select(
+        *columns_of(AttemptRow, attempts),
+        attempts.c.build_id.label("build"),
+        attempts.c.commit_id.label("commit"),
+        projects.c.name.label("project"),
+        func.coalesce(said.c.summary, "").label("summary"),
+        *GIST,
+    )
     .join(builds, builds.c.id == attempts.c.build_id)
     .join(projects, projects.c.id == builds.c.project_id)
     .outerjoin(said, and_(said.c.build_id == attempts.c.build_id, said.c.number == attempts.c.number))
@@ -500,8 +509,8 @@ _SELECT = (
 
 def _rows(connection: Connection, query: Any) -> list[AttemptRow]:
     found = connection.execute(query).all()
-    taken = _steps(connection, {(row.build_id, row.number) for row in found})
-    return [_row(row, taken.get((row.build_id, row.number), [])) for row in found]
+    taken = _steps(connection, {(row.build, row.number) for row in found})
+    return [_row(row, taken.get((row.build, row.number), [])) for row in found]
 
 
 def _steps(connection: Connection, keys: Iterable[tuple[int, int]]) -> dict[tuple[int, int], list[StepResult]]:
@@ -526,31 +535,12 @@ def _steps(connection: Connection, keys: Iterable[tuple[int, int]]) -> dict[tupl
 
 
 def _row(row: Row[Any], taken: list[StepResult]) -> AttemptRow:
-    return AttemptRow(
-        name=attempt_name(row.build_id, row.number),
-        build=row.build_id,
-        number=row.number,
-        project=row.project,
+    return row_as(
+        AttemptRow,
+        row,
+        name=attempt_name(row.build, row.number),
         state=AttemptState(row.state),
-        reason=row.reason,
-        lease=row.lease,
-        builder=row.builder,
-        cancel_reason=row.cancel_reason,
-        created=row.created,
-        offered=row.offered,
-        started=row.started,
-        ended=row.ended,
-        commit=row.commit_id,
-        resolved=row.resolved,
-        live=row.live,
-        subject=row.subject,
-        author=row.author,
-        lines=row.lines,
-        sha256=row.sha256,
-        complete=row.complete,
         published=from_json(row.published, list[Published]),
         steps=taken,
-        said=said_row(row),
-        summary=row.summary or "",
-        target=row.target,
+        gist=gist_row(row),
     )

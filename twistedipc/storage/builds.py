@@ -16,7 +16,17 @@ from sqlalchemy import Connection, and_, delete, func, insert, or_, select, upda
 
 from twistedipc.builds.states import STATES, TERMINAL, AttemptState, Cancellation, states_where
 from twistedipc.storage import attempts as attempt_queries
-from twistedipc.storage.columns import SAID, attempt_name, from_json, integer, said_row, text, to_json
+from twistedipc.storage.columns import (
+    GIST,
+    attempt_name,
+    columns_of,
+    from_json,
+    gist_row,
+    integer,
+    row_as,
+    text,
+    to_json,
+)
 from twistedipc.storage.errors import IdempotencyConflict, NotFound, NotPossible
 from twistedipc.storage.projects import live_id
 from twistedipc.storage.rows import AttemptRow, BuildRow
@@ -265,24 +275,11 @@ _LIVE = select(projects.c.id).where(projects.c.deleted.is_(None)).scalar_subquer
 
 _SELECT = (
     select(
-        builds.c.id,
+        *columns_of(BuildRow, builds, attempts_table),
         projects.c.name.label("project"),
-        builds.c.ref,
-        builds.c.publish,
-        builds.c.live,
-        builds.c.parameters,
-        builds.c.requested_by,
-        builds.c.created,
-        builds.c.state,
-        builds.c.attempt,
-        attempts_table.c.reason,
-        attempts_table.c.commit_id,
-        attempts_table.c.subject,
-        attempts_table.c.author,
-        attempts_table.c.started,
-        attempts_table.c.ended,
+        attempts_table.c.commit_id.label("commit"),
         attempts_table.c.cancel_reason,
-        *SAID,
+        *GIST,
     )
     .join(projects, projects.c.id == builds.c.project_id)
     .join(attempts_table, and_(attempts_table.c.build_id == builds.c.id, attempts_table.c.number == builds.c.attempt))
@@ -292,23 +289,11 @@ _SELECT = (
 
 
 def _row(row: Any) -> BuildRow:
-    return BuildRow(
-        id=row.id,
-        project=row.project,
-        ref=row.ref,
-        publish=row.publish,
-        live=row.live,
+    return row_as(
+        BuildRow,
+        row,
         parameters=from_json(row.parameters, dict[str, str]),
-        requested_by=row.requested_by,
-        created=row.created,
         state=AttemptState(row.state),
-        reason=row.reason,
-        attempt=row.attempt,
-        commit=row.commit_id,
-        subject=row.subject,
-        author=row.author,
-        started=row.started,
-        ended=row.ended,
         cancel_requested=bool(row.cancel_reason),
-        said=said_row(row),
+        gist=gist_row(row),
     )

@@ -10,14 +10,17 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import msgspec
+from sqlalchemy import Row as SqlRow
+from sqlalchemy import Table
 
 from twistedipc.builds import names
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.states import TERMINAL
-from twistedipc.storage.rows import SaidRow
+from twistedipc.storage.rows import GistRow, Row
 from twistedipc.storage.tables import said
 
 _T = TypeVar("_T")
+_R = TypeVar("_R", bound=Row)
 
 #: Beyond any real count or time in milliseconds, within every database's integers and JavaScript's.
 MAX_INTEGER = (1 << 53) - 1
@@ -25,8 +28,8 @@ MAX_INTEGER = (1 << 53) - 1
 MAX_TEXT = 4096
 
 
-#: What `said_row` takes from `tables.said`.
-SAID = (said.c.progress, said.c.label, said.c.errors, said.c.warnings, said.c.notices)
+#: What `gist_row` takes from `tables.said`.
+GIST = (said.c.progress, said.c.label, said.c.errors, said.c.warnings, said.c.notices)
 
 
 def to_json(value: object) -> str:
@@ -54,20 +57,35 @@ def text(value: str, limit: int = MAX_TEXT) -> str:
     return value[:limit].replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
-def said_row(row: Any) -> SaidRow:
+def gist_row(row: Any) -> GistRow:
     """
     What an attempt has said, of a row of `tables.said` with the attempt's state. Its columns are null if that is
     nothing. How far it is is nothing to say of what has ended, however it ended.
     """
     if row.errors is None:
-        return SaidRow()
+        return GistRow()
     over = row.progress is None or row.state in TERMINAL
-    return SaidRow(
+    return GistRow(
         progress=None if over else Progress(row.progress, row.label),
         errors=row.errors,
         warnings=row.warnings,
         notices=row.notices,
     )
+
+
+def columns_of(kind: type[msgspec.Struct], *tables: Table) -> list[Any]:
+    """
+    The columns that a query needs for `row_as` this kind: for each field, the column of its name in the first of the
+    tables that has one. Fields with another name in the tables are the caller's to select.
+    """
+    found = (next((table.c[name] for table in tables if name in table.c), None) for name in kind.__struct_fields__)
+    return [column for column in found if column is not None]
+
+
+def row_as(kind: type[_R], row: SqlRow[Any], **given: Any) -> _R:
+    """The ``kind`` that a query's row holds: each field is the column of its name, unless it is given."""
+    found = row._mapping
+    return kind(**({name: found[name] for name in kind.__struct_fields__ if name in found} | given))
 
 
 def split_attempt(name: str) -> tuple[int, int]:

@@ -80,13 +80,13 @@ def append(connection: Connection, items: list[ChunkItem]) -> set[str]:
     if _ADVANCE.run(connection, rows) != len(items):
         raise _refusal(connection, items)
     _INSERT.run(connection, rows)
-    said_more: set[str] = set()
+    changed: set[str] = set()
     for item in items:
         for time, event in item.events:
             _note(connection, *split_attempt(item.attempt), time, event)
         if item.gist is not None and keep_gist(connection, *split_attempt(item.attempt), item.gist):
-            said_more.add(item.attempt)
-    return said_more
+            changed.add(item.attempt)
+    return changed
 
 
 def keep_gist(connection: Connection, build: int, number: int, gist: Gist) -> bool:

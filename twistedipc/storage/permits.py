@@ -56,7 +56,7 @@ def give(connection: Connection, attempt: str, lease: str, package: Package, bui
     decision = Void() if record is None else decide(record, lease=lease, builder=builder, package=package)
     if record is None or not isinstance(decision, Granted):
         return Answer(decision=decision)
-    row = attempts.publishing(connection, attempt, lease, now)
+    row = attempts.publishing(connection, attempt, lease)
     if row is None:
         return Answer(decision=Void())
     if decision.pin:

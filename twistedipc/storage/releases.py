@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from twistedipc.builds import names
 from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState, check_release
-from twistedipc.storage.columns import attempt_name, integer, split_attempt, text, to_json
+from twistedipc.storage.columns import attempt_name, columns_of, integer, row_as, split_attempt, text, to_json
 from twistedipc.storage.errors import NotFound, NotOwnRef
 from twistedipc.storage.projects import get as get_project
 from twistedipc.storage.projects import live_id
@@ -254,8 +254,10 @@ def _step(connection: Connection, release_id: int, before: ReleaseState, after: 
 
 _SELECT = (
     select(
-        releases,
+        *columns_of(ReleaseRow, releases),
         projects.c.name.label("project"),
+        releases.c.build_id.label("build"),
+        releases.c.commit_id.label("commit"),
         builds.c.ref,
         attempts.c.live.label("may_go_live"),
         attempts.c.state.label("made_by"),
@@ -267,22 +269,11 @@ _SELECT = (
 )
 
 
-def _row(row: Row[Any]) -> ReleaseRow:
-    return ReleaseRow(
-        id=row.id,
-        project=row.project,
-        build=row.build_id,
-        number=row.number,
-        attempt=attempt_name(row.build_id, row.number),
-        ref=row.ref,
-        may_go_live=row.may_go_live,
+def _row(row: Any) -> ReleaseRow:
+    return row_as(
+        ReleaseRow,
+        row,
+        attempt=attempt_name(row.build, row.number),
         made_by=AttemptState(row.made_by),
-        resolved=row.resolved,
-        sha256=row.sha256,
-        files=row.files,
-        size=row.size,
-        commit=row.commit_id,
         state=ReleaseState(row.state),
-        created=row.created,
-        activated=row.activated,
     )

@@ -64,7 +64,7 @@ class TokenRow(Row, frozen=True, kw_only=True):
     parent: int | None
 
 
-class SaidRow(Row, frozen=True, kw_only=True):
+class GistRow(Row, frozen=True, kw_only=True):
     """What an attempt's log says in a few words: `builds.gist`."""
 
     progress: Progress | None = None  # None: nothing runs of which it was said
@@ -93,7 +93,7 @@ class BuildRow(Row, frozen=True, kw_only=True):
     started: int | None
     ended: int | None
     cancel_requested: bool
-    said: SaidRow  # by the newest attempt
+    gist: GistRow  # by the newest attempt
 
 
 class AttemptRow(Row, frozen=True, kw_only=True):
@@ -122,7 +122,7 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     complete: bool  # the log was verified complete
     published: list[Published]
     steps: list[StepResult]
-    said: SaidRow
+    gist: GistRow
     summary: str  # Markdown, a stranger's; "" if there is none
     target: str | None  # what it was offered with, by `projects.target_of`; None: not known
 

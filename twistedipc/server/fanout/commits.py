@@ -96,7 +96,7 @@ class _Pending:
 class LogCommits:
     """
     Commits records in groups and tells ``committed(live)`` after each commit that held some of that log, and then
-    ``said(live)`` if its gist may be another by that.
+    ``gist_changed(live)`` if its gist may be another by that.
     """
 
     _log = Logger()
@@ -107,13 +107,13 @@ class LogCommits:
         ledger: Ledger,
         committed: Callable[[LiveLog], None],
         refused: Callable[[LiveLog], None],
-        said: Callable[[LiveLog], None],
+        gist_changed: Callable[[LiveLog], None],
     ) -> None:
         self._clock = clock
         self._ledger = ledger
         self._committed = committed
         self._refused = refused  # the ledger has other records of this log, or its end: nothing is pending any more
-        self._said = said
+        self._gist_changed = gist_changed
         self._pending: dict[LiveLog, _Pending] = {}
         self._timer: IDelayedCall | None = None
         self._busy = False
@@ -194,7 +194,7 @@ class LogCommits:
                 live.commit(pending.entries[-1].end)
                 self._committed(live)
                 if live.attempt in result:
-                    self._said(live)
+                    self._gist_changed(live)
                 continue
             if result.check(LogOrder) is not None:
                 self._log.error("{error}", error=result.value)
@@ -220,7 +220,7 @@ class LogCommits:
         third of what they would cost one by one.
         """
         try:
-            said_more = await self._ledger.write(logs.append, [item for items in group for item in items])
+            changed = await self._ledger.write(logs.append, [item for items in group for item in items])
         except LedgerUnavailable:
             return [Failure()] * len(group)
         except Exception:
@@ -229,7 +229,7 @@ class LogCommits:
             # One log's trouble isn't another's.
             writes = [self._ledger.write(logs.append, items) for items in group]
             return [result for _succeeded, result in await DeferredList(writes, consumeErrors=True)]
-        return [said_more] * len(group)
+        return [changed] * len(group)
 
     def _drop(self, live: LiveLog, why: Failure) -> None:
         self._pending.pop(live, None)

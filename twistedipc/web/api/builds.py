@@ -19,7 +19,7 @@ from twistedipc.builds.states import STATES
 from twistedipc.server.boundaries import Waiting
 from twistedipc.storage import builds, releases
 from twistedipc.storage.builds import Idempotency
-from twistedipc.storage.rows import AttemptRow, BuildRow, ReleaseRow, SaidRow
+from twistedipc.storage.rows import AttemptRow, BuildRow, GistRow, ReleaseRow
 from twistedipc.storage.standing import Standing, standing
 from twistedipc.web.access.auth import forbidden, may
 from twistedipc.web.api import schemas
@@ -31,6 +31,9 @@ from twistedipc.web.http.problems import not_found
 
 #: Seconds that an answer waits for a release that is just going live.
 SWITCH_DEADLINE = 5.0
+
+#: Fields of answers that are times; the rows have them in milliseconds.
+_TIMES = ("created", "offered", "started", "ended")
 
 _KEY = re.compile(rb"[\x21-\x7e]{1,255}\Z")
 
@@ -121,21 +124,14 @@ def _idempotency(call: Call[Any, NewBuild]) -> Idempotency | None:
 
 
 def _build(row: BuildRow) -> Build:
-    return Build(**_fields(row))
+    return Build(**_fields(row, Build))
 
 
-def _fields(row: BuildRow) -> dict[str, Any]:
-    fields = msgspec.structs.asdict(row)
-    return (
-        fields
-        | _said(fields.pop("said"))
-        | {
-            "tone": STATES[row.state].tone,
-            "created": moment(row.created),
-            "started": moment_or_none(row.started),
-            "ended": moment_or_none(row.ended),
-        }
-    )
+def _fields(row: AttemptRow | BuildRow, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """What of an answer of this kind the row has, by the same names."""
+    fields = {name: getattr(row, name) for name in kind.__struct_fields__ if hasattr(row, name)}
+    times = {name: moment_or_none(fields[name]) for name in _TIMES if name in fields}
+    return fields | times | {"tone": STATES[row.state].tone} | _gist(row.gist)
 
 
 async def _detail(context: WebContext, build: int) -> BuildDetail:
@@ -156,7 +152,7 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
     now = context.now()
     await _served(context, [build])
     return BuildDetail(
-        **_fields(row),
+        **_fields(row, Build),
         attempts=[_attempt(attempt, made, about, now) for attempt in attempts],
         release_url=context.release_url(row.project) if any(each.activated is not None for each in made) else None,
         position=position,
@@ -184,31 +180,16 @@ async def _served(context: WebContext, builds: list[int]) -> None:
 
 def _attempt(row: AttemptRow, made: list[ReleaseRow], about: Standing, now: int) -> schemas.Attempt:
     release = next((release for release in made if release.attempt == row.name), None)
-    return schemas.Attempt(
-        number=row.number,
-        state=row.state,
-        tone=STATES[row.state].tone,
-        reason=row.reason,
-        builder=row.builder,
-        commit=row.commit,
-        created=moment(row.created),
-        offered=moment_or_none(row.offered),
-        started=moment_or_none(row.started),
-        ended=moment_or_none(row.ended),
-        lines=row.lines,
-        sha256=row.sha256,
-        complete=row.complete,
-        steps=[_step(step) for step in row.steps],
-        published=row.published,
-        release=None if release is None else release.id,
-        release_state=None if release is None else release.state,
-        release_why="" if release is None else about.why_not_live(release, now),
-        summary=row.summary,
-        **_said(row.said),
-    )
+    others = {
+        "steps": [_step(step) for step in row.steps],
+        "release": None if release is None else release.id,
+        "release_state": None if release is None else release.state,
+        "release_why": "" if release is None else about.why_not_live(release, now),
+    }
+    return schemas.Attempt(**(_fields(row, schemas.Attempt) | others))
 
 
-def _said(row: SaidRow) -> dict[str, Any]:
+def _gist(row: GistRow) -> dict[str, Any]:
     progress = row.progress
     return {
         "progress": None if progress is None else Progress(value=progress.value, label=progress.label),

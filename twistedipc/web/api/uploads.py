@@ -182,6 +182,6 @@ async def put(call: Call[None, None]) -> Reply[None]:
     except OSError as error:
         Upload._log.error("an upload can't be stored: {error}", error=error)
         raise unavailable("the archive can't be stored now") from error
-    await context.ledger.write(artifacts.mark_complete, target.attempt, target.sha256, context.now())
+    await context.ledger.write(artifacts.mark_complete, target.attempt, target.sha256)
     context.uploads.revoke(target.attempt)
     return Reply(body=None, headers={"Upload-Offset": str(target.size)})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from twistedipc.server.boundaries import GistNews, StateChange
+from twistedipc.server.boundaries import EncodedGist, StateChange
 from twistedipc.web.http.closing import CloseCode
 from twistedipc.web.live.messages import frame_of
 from twistedipc.web.live.output import Output
@@ -24,9 +24,9 @@ class News:
     def __init__(self, output: Output, max_kept: int = MAX_KEPT) -> None:
         self._output = output
         self._max_kept = max_kept
-        self._kept: dict[tuple[type, int], StateChange | GistNews] = {}
+        self._kept: dict[tuple[type, int], StateChange | EncodedGist] = {}
 
-    def tell(self, change: StateChange | GistNews) -> None:
+    def tell(self, change: StateChange | EncodedGist) -> None:
         """Write this change, or keep it in place of an older one of the same build."""
         if not self._output.paused:
             self._output.write_frames(_frame(change))
@@ -38,7 +38,7 @@ class News:
             self._kept.clear()
             self._output.say_goodbye(CloseCode.TOO_SLOW, "too many changes were not read")
 
-    def tell_all(self, news: Iterable[GistNews], frames: bytes) -> None:
+    def tell_all(self, news: Iterable[EncodedGist], frames: bytes) -> None:
         """Write all these; ``frames`` are theirs, for one write."""
         if not self._output.paused:
             self._output.write_frames(frames)
@@ -53,5 +53,5 @@ class News:
             self._output.write_frames(b"".join(map(_frame, kept.values())))
 
 
-def _frame(change: StateChange | GistNews) -> bytes:
+def _frame(change: StateChange | EncodedGist) -> bytes:
     return frame_of(change) if isinstance(change, StateChange) else change.frame
