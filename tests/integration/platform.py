@@ -12,11 +12,11 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.integration.forks import Forked, fork
 from twistedipc.attempts import crashpoints
 
 #: Seconds for anything that should come at once, on a machine that may be busy.
@@ -42,7 +43,7 @@ def wait_for(what: str, ask: Callable[[], Any], deadline: float = DEADLINE) -> A
             return answer
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline:.0f} s: {what}")
-        time.sleep(0.02)
+        time.sleep(0.05)  # each question costs the service some milliseconds of processor time
 
 
 def free_port() -> int:
@@ -112,23 +113,24 @@ class Service:
         self.name = name
         self.config = config
         self.log = config.with_suffix(".log")
-        self.program: Sequence[str] = ()  # another command that does what twistd does
+        self.program: Sequence[str] = ()  # another command that does what twistd does, started as a script
         self.crashes = False  # that it has ended by itself is expected
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
 
     def start(self, *options: str, crash_at: str = "") -> None:
         """Start it; it says in its log how it fares. With ``crash_at``, it dies at that point."""
         environment = dict(os.environ)
         if crash_at:
             environment[crashpoints.VARIABLE] = crash_at
+        arguments = ["-n", "--pidfile=", self.name, "--config", str(self.config), *options]
+        folder = self.config.parent
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*(self.program or [_twistd()]), "-n", "--pidfile=", self.name, "--config", str(self.config), *options],
-                stdout=log,
-                stderr=log,
-                cwd=self.config.parent,
-                env=environment,
-            )
+            if self.program:
+                self._process = subprocess.Popen(
+                    [*self.program, *arguments], stdout=log, stderr=log, cwd=folder, env=environment
+                )
+            else:
+                self._process = fork("twistd", arguments, cwd=folder, environment=environment, output=log)
 
     @property
     def pid(self) -> int:
@@ -273,15 +275,29 @@ class Platform:
             "TWISTEDIPC_URL": self.url,
             **({"TWISTEDIPC_TOKEN": self.token} if self.token else {}),
         }
-        return subprocess.run(
-            [sys.executable, "-m", "twistedipc.cli", *arguments],
-            env=environment,
-            cwd=self.folder,
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE * 3,
-        )
+        with (
+            tempfile.TemporaryFile() as output,
+            tempfile.TemporaryFile() as error,
+            tempfile.TemporaryFile() as given,
+        ):
+            given.write((text or "").encode())
+            given.seek(0)
+            process = fork(
+                "twistedipc",
+                arguments,
+                cwd=self.folder,
+                environment=environment,
+                output=output,
+                error=error,
+                stdin=given,
+            )
+            try:
+                code = process.wait(DEADLINE * 3)
+            finally:
+                process.kill()
+            output.seek(0)
+            error.seek(0)
+            return subprocess.CompletedProcess(arguments, code, output.read().decode(), error.read().decode())
 
     # -- the API
 
@@ -372,11 +388,3 @@ class Platform:
         assert found["state"] == "succeeded", f"{found['state']}: {found['reason']}\n{self.log(build)}"
         assert found["attempts"][-1]["complete"]
         return found
-
-
-def _twistd() -> str:
-    """The twistd of this environment."""
-    beside = Path(sys.executable).with_name("twistd")
-    found = str(beside) if beside.exists() else shutil.which("twistd")
-    assert found, "twistd is not installed"
-    return found
