@@ -1,15 +1,15 @@
 # Much of Twisted has no annotations.
 # mypy: disable-error-code="no-untyped-call"
 """
-The plain profile's server: `listen_plain` meets the same `Service` as ``listen``, for tools that have no session. See
-``plain`` for what goes over the wire.
+The plain profile's server: `listen_plain` serves the same `Service` as ``listen``, to tools that have no session. See
+``wire/plain.py`` for what goes over the wire.
 
 ::
 
     listening = await listen_plain(reactor, "tcp:8700", Calculator())
 
-Nobody authenticates: whoever can connect may ask. So it is there for UNIX sockets, whose other end the kernel knows,
-for this machine, and for holders of a certificate; and it is asked for by its own name.
+Peers don't authenticate: every process that can connect may ask. So the plain profile is for UNIX sockets, whose peers
+the kernel knows, for this machine, and for holders of a certificate; and it has a function of its own.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ async def listen_plain(
     """
     Listen at ``endpoint``, as `listen` does, for tools that speak the plain profile: a line of JSON for each message.
 
-    A handler's ``peer`` can be sent messages, and can't be called. Its name tells nothing: nobody has proven any.
+    A handler's ``peer`` can be sent messages, and can't be called. Its name proves nothing.
 
-    :param tls: certificates, for ``tls:``, with an ``authority``: without a key, the certificate is who a peer is
-    :param uids: for ``unix:``, whose processes may connect; by default this user's and root's
+    :param tls: certificates, for ``tls:``, with an ``authority``: without a key, only the certificate proves a peer
+    :param uids: for ``unix:``, the users whose processes may connect; by default this user and root
     :param idle_timeout: seconds without a line, either way, and without a request at work, after which a connection is
         closed; None: never
-    :param connections: how many there may be
+    :param connections: how many connections there may be
     :param line_limit: bytes of a line, either way
     :raises BadEndpoint: it can't be listened there
     :raises BadVocabulary: the service has streams, or a request with a field ``id``

@@ -69,11 +69,11 @@ def spawn_node(
     message_limit: int = MESSAGE_LIMIT,
 ) -> NodeProcess:
     """
-    Start a Node script that has a channel to us, as Node's ``fork()`` would.
+    Start a Node script with a channel to this process, as Node's ``fork()`` would.
 
     :param node: the program and its own options; anything that finds its channel by ``NODE_CHANNEL_FD`` will do
     :param environment: its environment; None is this process's
-    :param output: called with the descriptor (1 or 2) and bytes of its output; None: it has ours
+    :param output: called with the descriptor (1 or 2) and bytes of its output; None: it goes where this process's goes
     :raises OSError: the program isn't there, or no process can be made
     """
     command = [*node, str(script), *arguments]
@@ -107,15 +107,15 @@ class NodeProcess:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, while it lives."""
+        """The child's process id, while the child runs."""
         return self._process.pid
 
     def signal(self, number: int) -> None:
-        """Send it a signal. Nothing happens if it has ended."""
+        """Send the child a signal. Do nothing if the child has ended."""
         self._process.signal(number)
 
     def ended(self) -> Deferred[ChildExit]:
-        """Fires when it has exited and all that it sent and printed was delivered."""
+        """Return a Deferred that fires when the child has exited and all that it sent and printed was delivered."""
         return self._process.ended()
 
 
@@ -130,8 +130,8 @@ def parent_channel(
     message_limit: int = MESSAGE_LIMIT,
 ) -> NodePeer:
     """
-    The channel to the Node program that has forked this process. To be called once: the variables that tell of it are
-    taken out of ``environment``, and the descriptor isn't passed on to children.
+    Return the channel to the Node program that has forked this process. To be called once: the channel's variables are
+    taken out of ``environment``, and its descriptor isn't passed on to children.
 
     :raises NoParentChannel: there is none, or it speaks another format (``serialization: 'advanced'``)
     """
@@ -158,7 +158,7 @@ def parent_channel(
 
 
 class _OneChannel(ServerFactory[StreamProtocol]):
-    """`IReactorSocket` wants a factory; there is one channel."""
+    """The factory that `IReactorSocket` wants: of one channel."""
 
     noisy = False
 

@@ -46,7 +46,7 @@ _ROUNDS = 10_000
 
 
 def settings(vocabulary: Vocabulary, role: str, peer_role: str, **changes: Any) -> SessionSettings:
-    """Settings for one side of a pair, with what a test rarely cares about filled in."""
+    """Settings for one side of a pair, with defaults for what a test rarely cares about."""
     values: dict[str, Any] = {"name": f"{role}-1", "incarnation": f"{role}-run-1", "key": KEY}
     return SessionSettings(role=role, peer_role=peer_role, vocabulary=vocabulary, **(values | changes))
 
@@ -121,7 +121,7 @@ class MemoryTransport:
         return UNIXAddress(None)
 
     def lose(self, reason: Failure) -> None:
-        """The connection is gone."""
+        """Lose the connection."""
         if self.connected:
             self.connected = False
             self.protocol.connectionLost(reason)
@@ -221,7 +221,7 @@ class ConnectedPair:
             self.pump()
 
     def cut(self) -> None:
-        """The connection breaks: both sides see it at once, and what was under way is lost."""
+        """Break the connection: both sides see it at once, and what was under way is lost."""
         for side, wire in self._wires.items():
             wire.buffer.clear()
             self._under_way[side].clear()
@@ -230,7 +230,7 @@ class ConnectedPair:
         self.pump()
 
     def blackhole(self, *sides: Side) -> None:
-        """From now on what these sides write is lost, and nobody is told."""
+        """Lose what these sides write from now on, without an error at either side."""
         for side in sides:
             self._wires[side].blackholed = True
             self._wires[side].buffer.clear()
@@ -282,7 +282,7 @@ def connected_pair(
     split: Callable[[bytes], Iterable[bytes]] | None = None,
     high_water: int = 64 * 1024,
 ) -> ConnectedPair:
-    """A pair whose handshake is over (if it could succeed). Each side is its settings and its application's factory."""
+    """Make a pair and do its handshake. Each side is its settings and its application's factory."""
     pair = ConnectedPair(clock or Clock(), dialler, listener, split=split, high_water=high_water)
     pair.pump()
     return pair
@@ -350,7 +350,7 @@ class ServicePair:
         return self.wire
 
     def cut(self) -> None:
-        """The link breaks, and what was under way is lost."""
+        """Break the link: what was under way is lost."""
         if self.wire is not None:
             self.wire.cut()
 

@@ -1,4 +1,4 @@
-"""What an application answers later: `Answering`. Used by ``link`` and ``plain``."""
+"""Calls that an application answers later: `Answering`. Used by ``link`` and ``plain``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twistedipc.ipc.wire.errors import BadReply, CallFailed, Code, LocalProtocol
 
 
 class Asked(Protocol):
-    """A call that has come."""
+    """A received call."""
 
     @property
     def request(self) -> msgspec.Struct: ...
@@ -25,8 +25,8 @@ A = TypeVar("A", bound=Asked)
 
 class Answering(Generic[A]):
     """
-    The calls of one connection's peer that the application is answering: each is answered or refused in the end, and
-    all are cancelled when the connection ends.
+    The calls that one connection's application is answering. Each is answered or refused in the end; all are cancelled
+    when the connection ends.
 
     :param peer: gives the peer's name, for logs
     :param answer: sends the reply to a call
@@ -56,10 +56,10 @@ class Answering(Generic[A]):
 
     def wait(self, key: int, asked: A, answer: Awaitable[Any]) -> Deferred[None]:
         """
-        Send what ``answer`` gives, when it does.
+        Send the result of ``answer`` when there is one.
 
-        :param key: by which the call can be cancelled
-        :returns: fires when the answer was sent
+        :param key: identifies the call for `cancel`
+        :returns: fires when the call was answered or refused
         """
 
         async def reply() -> Any:
@@ -75,10 +75,10 @@ class Answering(Generic[A]):
         return answering.addBoth(forget)
 
     def failed(self, failure: Failure, asked: A) -> None:
-        """Refuse a call, as the application has failed to answer it."""
+        """Refuse a call that the application has failed to answer."""
         error = failure.value
         if self._is_over() and isinstance(error, CancelledError | NotConnected | CallFailed):
-            return  # there is nobody to be told, and nothing to be mended
+            return  # the peer is gone, and nothing is wrong with the application
         code, message, data = str(Code.INTERNAL), "an error inside; see the log there", None
         if isinstance(error, CallFailed):
             code, message, data = error.code, error.message, error.data
@@ -97,11 +97,11 @@ class Answering(Generic[A]):
             self._refuse(asked, code, message, None)
 
     def cancel(self, key: int) -> None:
-        """The peer doesn't wait for this call any longer."""
+        """Cancel the answer to this call, if it is still being answered."""
         if (answering := self._under_way.get(key)) is not None:
             answering.cancel()
 
     def end(self) -> None:
-        """The connection has ended: cancel all."""
+        """Cancel all answers: the connection has ended."""
         for answering in list(self._under_way.values()):
             answering.cancel()

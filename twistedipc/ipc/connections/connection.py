@@ -2,11 +2,10 @@
 # mypy: disable-error-code="no-untyped-call"
 """
 What the three formats of a connection share: `Connection`. ``link``, ``plain`` and ``node`` are the formats; they give
-it events and bytes, and say when which of them may be handed on.
+it events and bytes, and decide when an event may be handed on.
 
-How bytes move. What a chunk has brought is handed on event by event; what an application doesn't want for now waits
-here, and the transport isn't read meanwhile, so that it is at most what one chunk has brought. What is sent goes
-through a `Cork`.
+How bytes move. The events of a chunk are handed on one by one. Events that the application doesn't want yet wait here;
+meanwhile the transport isn't read, so at most one chunk's events wait. What is sent goes through a `Cork`.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ class Life(Enum):
 
     NEW = auto()  # it has no transport yet
     OPEN = auto()
-    LEAVING = auto()  # nothing is sent any more, but what the peer still sends is received (Node's channel)
-    CLOSING = auto()  # the application has been told of the end; what is left to write is being written
+    LEAVING = auto()  # nothing more is sent, but what the peer sends is still received (Node's channel)
+    CLOSING = auto()  # the application's part is over; what is left to write is being written
     LOST = auto()  # the transport is closed
 
 
@@ -93,15 +92,15 @@ class Connection(Protocol, ABC):
 
     @abstractmethod
     def _detach(self) -> None:
-        """Nothing can be sent any more: tell the application, before anything fails for it."""
+        """Tell the application that nothing can be sent any more, before any call fails for that."""
 
     @abstractmethod
     def _tell_the_end(self) -> None:
-        """The application's part is over: tell it."""
+        """Tell the application that the connection has ended."""
 
     @abstractmethod
     def _gone(self) -> None:
-        """The transport is closed: tell the owner."""
+        """Tell the owner that the transport is closed."""
 
     def _take(self, event: Any) -> None:
         """Hand one event on."""
@@ -232,7 +231,7 @@ class Connection(Protocol, ABC):
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        """The application's part is over. Once."""
+        """End the application's part, once."""
         if self.life in (Life.CLOSING, Life.LOST):
             return
         self.life = Life.CLOSING

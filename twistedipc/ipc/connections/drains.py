@@ -1,4 +1,4 @@
-"""Who waits until there is room again. Used by ``link``, ``node`` and ``plain``, and by ``streams``."""
+"""Waiting until there is room again. Used by ``link``, ``node`` and ``plain``, and by ``streams``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from twisted.internet.defer import Deferred
 
 class Drains:
     """
-    The Deferreds of one connection's ``drain``, or of whoever writes into one outbox. Whoever gives up waiting (a
+    The Deferreds of one connection's ``drain``, or of the writers into one outbox. A Deferred that is cancelled (by a
     timeout) is forgotten, so that waiting again and again for a peer that never reads costs nothing.
     """
 
@@ -15,20 +15,20 @@ class Drains:
         self._waiting: dict[Deferred[None], None] = {}  # in the order in which they came
 
     def wait(self) -> Deferred[None]:
-        """One more waits."""
+        """Return a Deferred that fires when there is room."""
         waiting: Deferred[None] = Deferred(self._forget)
         self._waiting[waiting] = None
         return waiting
 
     def release(self) -> None:
-        """There is room: all go on. Who waits again meanwhile waits for the next time."""
+        """Fire all Deferreds: there is room. A caller that waits again meanwhile waits for the next time."""
         waiting, self._waiting = self._waiting, {}
         for each in waiting:
             if not each.called:  # those before it may cancel it
                 each.callback(None)
 
     def fail(self, error: Exception) -> None:
-        """It never will: all fail with this."""
+        """Fail all Deferreds with ``error``: there will be no room any more."""
         waiting, self._waiting = self._waiting, {}
         for each in waiting:
             if not each.called:
@@ -38,5 +38,5 @@ class Drains:
         self._waiting.pop(waiting, None)
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Return the number of Deferreds that haven't fired."""
         return len(self._waiting)

@@ -1,4 +1,4 @@
-"""Writing to a socket now, not at the reactor's next turn. For ``link``, and for whoever writes to many sockets."""
+"""Writing to a socket now, not at the reactor's next turn. Used by ``cork``, and by what writes to many sockets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from twisted.internet import tcp
 
 def send_at_once(transport: object, data: bytes) -> int:
     """
-    How many bytes of ``data`` went straight into the socket; the rest is for ``transport.write``.
+    Write ``data`` straight into the socket as far as possible, and return the number of bytes written. The rest is for
+    ``transport.write``.
 
     `ITransport.write` waits for the reactor's next turn, which on a link with little traffic is most of the time that
     a message takes, and has the reactor watch the socket, which costs two more system calls. Only a plain TCP or UNIX

@@ -37,7 +37,7 @@ from twistedipc.ipc.wire.session import (
     Side,
 )
 
-#: The ends of a handshake that will come again until somebody changes something.
+#: The ends of a handshake that come again until people change something.
 _REFUSALS = frozenset({Code.VERSION, Code.UNAUTHORIZED, Code.REFUSED, Code.BAD_HANDSHAKE})
 
 #: How often it is logged, for each link, that one side didn't understand the other.
@@ -50,27 +50,27 @@ CallIn = CallReceived[msgspec.Struct]
 
 
 class LinkOwner(Protocol):
-    """Who made a connection: told of its life."""
+    """What has made a connection, and is called as its life goes on."""
 
     def link_made(self, link: JSONLineProtocol) -> str | None:
-        """It has a transport. A reason to refuse it, or None."""
+        """The link has a transport. Return a reason to refuse it, or None."""
 
     def link_ready(self, link: JSONLineProtocol) -> None:
         """The peer is authenticated."""
 
     def link_lost(self, link: JSONLineProtocol, reason: str) -> None:
-        """It is gone: the transport is closed."""
+        """The link is gone: its transport is closed."""
 
 
 class JSONLineProtocol(Connection, LineReceiver):
     """
     One connection of a link.
 
-    The base `LineReceiver` is for what Twisted's own code and its users know a protocol of lines by; of its methods
-    none is used: to find the lines of a chunk one by one, in Python, would cost more than all the rest.
+    The base `LineReceiver` is there because Twisted's code and users know a protocol of lines by it. None of its
+    methods is used: finding the lines of a chunk one by one, in Python, would cost more than everything else.
 
-    :param owner: told of the connection's life; it holds connections, so that services can wait for their end
-    :param nonce: for the handshake: what no connection had before, as `make_nonce` gives it
+    :param owner: called as the connection's life goes on; it holds connections, so that services can wait for their end
+    :param nonce: for the handshake; no other connection may have it: see `make_nonce`
     """
 
     _log = Logger()
@@ -97,7 +97,7 @@ class JSONLineProtocol(Connection, LineReceiver):
         self.refusal: str | None = None
         self._polling = Polling(clock, settings.busy_poll) if settings.busy_poll else None
         self._messages_received: Callable[[list[Any]], None] | None = None
-        self._link_ended: Callable[[str], None] | None = None  # to be told once, when the session is over
+        self._link_ended: Callable[[str], None] | None = None  # called once, when the session is over
         self._waiting: dict[int, Deferred[Any]] = {}  # calls of this side's
         self._answering: Answering[CallIn] = Answering(self._name, self._answer, self._refuse, self._is_closing)
         self._misunderstood = _Misunderstandings(self._name)
@@ -175,7 +175,7 @@ class JSONLineProtocol(Connection, LineReceiver):
             self._cork.look()
 
     def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
-        """End the link. The application hears of it at the end of the turn, not from within this call."""
+        """End the link. The application's `connection_lost` is called at the end of the turn."""
         if self.life is _OPEN:
             # Even if the peer's own end has come already, in the same chunk: what lies before it isn't wanted.
             self._backlog.clear()
@@ -236,7 +236,7 @@ class JSONLineProtocol(Connection, LineReceiver):
 
     def _application_failed(self, error: Exception) -> None:
         if isinstance(error, NotConnected) and self._is_closing():
-            # It wanted to send on a link whose end has come with the same bytes: it will hear of that.
+            # The application wanted to send on a link whose end has come with the same bytes: that is no error of it.
             self._backlog.clear()
         elif isinstance(error, RemoteProtocolError):
             self.close(error.code, error.reason)
@@ -293,7 +293,7 @@ class JSONLineProtocol(Connection, LineReceiver):
     # -- calls -------------------------------------------------------------------------------------------------------
 
     def _drop(self, reply: Deferred[Any]) -> None:
-        """A call of this side's was cancelled. To look for it costs less than to remember it with each call."""
+        """Drop a cancelled call of this side's. Looking for its id costs less than remembering it with each call."""
         id_ = next((id_ for id_, each in self._waiting.items() if each is reply), None)
         if id_ is not None:
             del self._waiting[id_]
@@ -309,7 +309,7 @@ class JSONLineProtocol(Connection, LineReceiver):
         self._look()
 
     def _look(self) -> None:
-        """Something may have been collected, if the link hasn't ended."""
+        """Write what was collected if it is enough, unless the link has ended."""
         if self.life is _OPEN:
             self._cork.look()
 
@@ -325,7 +325,7 @@ class JSONLineProtocol(Connection, LineReceiver):
             self._cork.wait_for_turn()
 
     def _flush(self) -> None:
-        """A chunk or a turn ends: write what was collected, and act on the session's end if it has come."""
+        """Write what was collected, at the end of a chunk or a turn, and act on the session's end if it has come."""
         self._cork.end_chunk()
         if self.life is not _OPEN:
             return
@@ -345,8 +345,8 @@ class JSONLineProtocol(Connection, LineReceiver):
 
     def _detach(self) -> None:
         """
-        Nothing can be said any more. The application hears of that before anything fails for it: a caller that hears
-        of a failure, and tries again, would be referred to this link still.
+        Call the application's ``link_ended``, as nothing can be sent any more. This comes before any call fails: a
+        caller that tries again at once must not be given this link.
         """
         told, self._link_ended = self._link_ended, None
         if told is not None:
@@ -358,7 +358,7 @@ class JSONLineProtocol(Connection, LineReceiver):
         closed = self._session.closed
         if self._application is None and closed is not None and closed.code in _REFUSALS:
             self.refusal = closed.code
-        self._session.close(Code.CLOSED, self.reason)  # what is still being answered is answered to nobody
+        self._session.close(Code.CLOSED, self.reason)  # answers that are still to come are dropped
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
             if not each.called:  # a caller that hears of the end of one may cancel another
@@ -368,7 +368,7 @@ class JSONLineProtocol(Connection, LineReceiver):
             self._guard(self._application.connection_lost, "connection_lost", self._name(), self.reason)
 
     def _broken(self, when: str) -> None:
-        """The application raised: its view of the link can't be trusted any longer."""
+        """Close the link, as the application raised: its view of the link can't be trusted any longer."""
         self._log.failure("{peer}: the application failed {when}", peer=self._name(), when=when)
         self.close(Code.INTERNAL, "an error inside; see the log there")
 
@@ -418,7 +418,7 @@ class _Misunderstandings:
         self._count = 0
 
     def add(self, what: str, message: str, code: str = "") -> None:
-        """One more."""
+        """Log one more, unless there were too many."""
         self._count += 1
         if self._count <= _ERRORS_LOGGED:
             last = "; no more of this is logged" if self._count == _ERRORS_LOGGED else ""

@@ -1,6 +1,6 @@
 """
-What a link's messages have set going on this side, bounded: while it is too much, the link isn't read, and so its peer
-waits in the end. Sans-IO but for the `Peer`; used by ``service``, and by whoever starts work at a message's word.
+The work that a link's messages have started on this side, bounded: while there is too much of it, the link isn't read,
+which in the end makes the peer wait. Used by ``service`` and ``streams``.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from twisted.internet.defer import Deferred
 
 from twistedipc.ipc.connections.peer import Peer
 
-#: How much work that one peer's messages have begun may be under way.
+#: The pieces of work under way, of one peer's messages, at which its link isn't read.
 MAX_RUNNING = 256
 
 
 class Load:
-    """One link's load. Reading goes on when nothing speaks against it any more."""
+    """One link's load. The link is read while there is no reason against it."""
 
     def __init__(self, peer: Peer, most: int = MAX_RUNNING) -> None:
         self._peer = peer
@@ -25,20 +25,20 @@ class Load:
         self._reasons: set[str] = set()
 
     def add(self, work: Deferred[Any]) -> None:
-        """This is under way until it has fired."""
+        """Count ``work`` as under way until it has fired."""
         self._running += 1
         if self._running >= self._most:
             self.hold("work")
         work.addBoth(self._ended)
 
     def hold(self, reason: str) -> None:
-        """Don't read, until this reason is gone. Idempotent."""
+        """Stop reading until ``release`` is called with the same reason. Idempotent."""
         if not self._reasons:
             self._peer.pause_reading()
         self._reasons.add(reason)
 
     def release(self, reason: str) -> None:
-        """This reason is gone. Idempotent."""
+        """Withdraw a reason, and read again if it was the last. Idempotent."""
         if reason in self._reasons:
             self._reasons.remove(reason)
             if not self._reasons:

@@ -40,7 +40,7 @@ class NodeApplication(Protocol):
 
 
 class NodePeer:
-    """The other end of a channel."""
+    """The peer at the other end of a channel."""
 
     def __init__(self, channel: NodeConnection) -> None:
         self._channel = channel
@@ -118,7 +118,7 @@ class NodeConnection(Connection):
         self._application = self._application_factory(self.peer)
 
     def fileDescriptorReceived(self, descriptor: int) -> None:
-        """A handle of Node's came along: it can't be used here, and mustn't leak."""
+        """Close a handle that Node has sent along: it can't be used here, and mustn't leak."""
         os.close(descriptor)
         self._channel.handle_received()
 
@@ -148,7 +148,7 @@ class NodeConnection(Connection):
 
     @property
     def reading_is_paused(self) -> bool:
-        """Whether what has come isn't wanted for now."""
+        """Whether this side has paused reading."""
         return self.paused
 
     def _may_hand_on(self) -> bool:
@@ -202,7 +202,7 @@ class NodeConnection(Connection):
             self._close_transport(abrupt=True)
 
     def closed(self) -> Deferred[None]:
-        """Fires when nothing comes any more."""
+        """Return a Deferred that fires when the channel is closed and all that came was delivered."""
         if self.is_over:
             return succeed(None)
         closing: Deferred[None] = Deferred()
@@ -211,11 +211,11 @@ class NodeConnection(Connection):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing comes any more."""
+        """Whether the channel is closed and all that came was delivered."""
         return self.life is Life.LOST
 
     def _detach(self) -> None:
-        """An application of a channel is told of one end only."""
+        """Do nothing: the application of a channel is called at its end only."""
 
     def _tell_the_end(self) -> None:
         if self._application is not None:

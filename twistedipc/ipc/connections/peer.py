@@ -1,6 +1,6 @@
 """
-A link as an application sees it: `Peer` is what it talks to, `Application` is what it is. The seam between
-`twistedipc.ipc` and whoever builds on it; ``link`` implements the other side of it.
+The seam between a link and what is built on it. An application implements `Application` and calls `Peer`; ``link`` has
+the other side of both.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Application(Protocol):
         """The peer doesn't keep up. What is sent nevertheless is kept, up to ``outbound_limit``."""
 
     def writing_resumed(self) -> None:
-        """It does again."""
+        """The peer keeps up again."""
 
 
 class Link(Protocol):
@@ -76,10 +76,10 @@ class Link(Protocol):
 
 
 class Peer:
-    """The authenticated other end of a ready link: what handlers are given, and who `Remote.linked` tells of."""
+    """The authenticated other end of a ready link: what handlers are given, and what `Remote.linked` gives."""
 
     def __init__(self, info: PeerInfo, link: Link) -> None:
-        #: who it is: a `PeerInfo`
+        #: the peer's name, role and address: a `PeerInfo`
         self.info = info
         self._link = link
 
@@ -94,8 +94,8 @@ class Peer:
     def send(self, message: msgspec.Struct) -> None:
         """
         Send a one-way message. It leaves at the end of this turn of the reactor at the latest, with all others. Never
-        waits: what the peer doesn't read is kept, and over 64 MiB of it (``outbound_limit``) the link is closed. Who
-        sends a lot awaits `drain` now and then.
+        waits: what the peer doesn't read is kept, and over 64 MiB of it (``outbound_limit``) the link is closed. A
+        caller that sends a lot awaits `drain` now and then.
 
         :raises NotConnected: the link has ended
         :raises LocalProtocolError: the message is over the frame limit, has no tag, or can't be sent as JSON (a number
@@ -104,7 +104,7 @@ class Peer:
         self._link.send(message)
 
     def send_many(self, messages: Sequence[msgspec.Struct]) -> None:
-        """The same for several messages, all or none, for the price of one. Raises as `send` does."""
+        """Send several messages, all or none, for the price of one. Raises as `send` does."""
         self._link.send_many(messages)
 
     @overload
@@ -138,8 +138,8 @@ class Peer:
 
     def drain(self) -> Deferred[None]:
         """
-        Fires when the peer keeps up with what it is sent (`paused` is false); at once, if it does. Whoever sends a lot
-        waits for this now and then. Fails with `NotConnected` if the link ends before.
+        Fires when the peer keeps up with what it is sent (`paused` is false); at once, if it does. A caller that sends
+        a lot waits for this now and then. Fails with `NotConnected` if the link ends before.
         """
         return self._link.drain()
 

@@ -23,7 +23,7 @@ from twistedipc.ipc.wire.errors import Code, LocalProtocolError
 from twistedipc.ipc.wire.plain import Asked, Ended, Event, PlainConversation, Refused
 from twistedipc.ipc.wire.session import PeerInfo
 
-#: Requests of one connection that may be at work at a time: for more, it isn't read.
+#: The requests of one connection at work at which it isn't read.
 MAX_ASKED = 256
 
 #: Seconds that a line may take from its first byte to its end.
@@ -37,7 +37,7 @@ OUTBOUND_LIMIT = 64 << 20
 
 
 class PlainApplication(Application, Protocol):
-    """What a connection of the plain profile needs of its application, beyond `Application`."""
+    """An `Application` with what a connection of the plain profile needs in addition."""
 
     #: called whenever nothing is at work any longer
     when_idle: Callable[[], None]
@@ -57,7 +57,7 @@ class PlainOwner(Protocol):
     idle_timeout: float | None
 
     def made(self, connection: PlainProtocol) -> str | None:
-        """There is a connection. A reason to refuse it, or None."""
+        """A connection was made. Return a reason to refuse it, or None."""
 
     def lost(self, connection: PlainProtocol, reason: str) -> None:
         """A connection is gone."""
@@ -71,7 +71,7 @@ class PlainProtocol(Connection):
     It isn't read while its peer doesn't read what it is sent, while `MAX_ASKED` requests are at work, or while one is
     that has no id: its answer could only be told by its place.
 
-    :param name: the peer's, for handlers and logs: nobody has proven any
+    :param name: the peer's, for handlers and logs; it proves nothing
     """
 
     _log = Logger()
@@ -128,7 +128,7 @@ class PlainProtocol(Connection):
         self._flush()
 
     def readConnectionLost(self) -> None:
-        """The peer asks no more, and may still wait for answers."""
+        """Take note that the peer asks no more. It may still wait for answers."""
         self._no_more = True
         self._wire_is_paused = False  # there is nothing to be read, so nothing to be paused or resumed
         self._line_began = None
@@ -136,7 +136,7 @@ class PlainProtocol(Connection):
         self._flush()
 
     def writeConnectionLost(self) -> None:
-        """Only this side ends that."""
+        """Do nothing: only this side ends its writing."""
 
     def _gone(self) -> None:
         self._owner.lost(self, self.reason)
@@ -274,7 +274,7 @@ class PlainProtocol(Connection):
     # -- time
 
     def _due(self) -> float | None:
-        """When the peer's time is up, if nothing happens until then."""
+        """Return the time when the peer's time is up, if nothing happens until then."""
         times = []
         if self._no_more:
             times.append(self._last_line + LAST_ANSWERS)

@@ -1,9 +1,9 @@
 """
-Not to sleep while the next message is about to come. Used by ``link``.
+Staying awake while the next message is about to come. Used by ``link``.
 
-To be woken takes most of a round trip's time. Where two processes talk in turns without a pause, each of them had
-better look for the other's next word than sleep: as KVM's halt polling does, for a bounded time, and only while recent
-waits were so short that it pays. Whoever is silent, slow, or only listens is never waited for in this way.
+Being woken takes most of a round trip's time. Where two processes talk in turns without a pause, it is faster to look
+for the next message than to sleep: as KVM's halt polling does, for a bounded time, and only while recent waits were so
+short that it pays. A link whose peer is silent or slow, or that only receives, is never polled.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Polling:
     The waits of one link: a wait begins when this side has answered something, and ends when bytes come.
 
     Polling begins after some short waits in a row, `FEWEST` at first; a wait is short that isn't longer than the bound.
-    When it was in vain, which takes no longer than the bound either, twice as many must come before it is tried again;
-    when it has paid that often, half as many.
+    When polling didn't pay, which takes no longer than the bound either, twice as many short waits must come before it
+    is tried again; when it has paid that often, half as many.
 
     :param bound: in seconds
     """
@@ -39,14 +39,14 @@ class Polling:
         self._paid = 0
 
     def begin(self, now: float) -> None:
-        """Something was answered: from now on the next bytes are waited for."""
+        """Begin to wait for the next bytes: something was answered."""
         self._since = now
         self._polled = self._short >= self._wanted
         if self._polled:
             self._awake.wait(self, now, now + self._bound)
 
     def arrived(self, now: float) -> None:
-        """Bytes have come."""
+        """End the wait: bytes have come."""
         if self._since is None:
             return
         short = now - self._since <= self._bound
@@ -61,7 +61,7 @@ class Polling:
             self._learn(short)
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """Stop: nothing more will come."""
         self._since = None
         self._awake.forget(self)
         self._awake.rest()
@@ -85,13 +85,13 @@ class Awake:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._for: Polling | None = None  # whoever has begun to wait last
+        self._for: Polling | None = None  # the link that has begun to wait last
         self._until = 0.0
         self._seen = 0.0
         self._round: IDelayedCall | None = None
 
     def wait(self, polling: Polling, now: float, until: float) -> None:
-        """Stay awake until then. Who has begun to wait last is heeded alone: it waits the longest."""
+        """Stay awake until then. Only the link that has begun to wait last is heeded: it waits the longest."""
         self._for = polling
         self._seen = now
         self._until = until
@@ -104,7 +104,7 @@ class Awake:
             self._for = None
 
     def rest(self) -> None:
-        """If nobody waits, begin no round."""
+        """Begin no further round if no link waits."""
         if self._for is None and self._round is not None:
             self._round.cancel()
             self._round = None
@@ -112,7 +112,7 @@ class Awake:
     def _go_round(self) -> None:
         self._round = None
         now = self._clock.seconds()
-        # A clock that stands still is a test's, and one that goes back was set: they'd be waited for in vain.
+        # A clock that stands still is a test's, and one that goes back was set: waiting for them would never end.
         if self._for is not None and self._seen < now < self._until:
             self._seen = now
             _offer_the_processor()

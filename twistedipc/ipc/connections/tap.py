@@ -1,4 +1,4 @@
-"""What a transport turns on and off when it is full, and when it no longer is. Used by this package's protocols."""
+"""What a transport pauses when it has enough, and resumes when it has room. Used by ``connection``."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from zope.interface import implementer
 
 
 class Pausable(Protocol):
-    """A protocol that can hold back what it writes."""
+    """A connection that can hold back what it writes."""
 
     def pause_writing(self) -> None:
         """The transport takes no more for now."""
 
     def resume_writing(self) -> None:
-        """It takes more."""
+        """The transport takes more."""
 
 
 @implementer(IPushProducer)
 class Tap:
     """
-    The producer that a protocol registers with its transport. Not the protocol itself: a `LineReceiver` produces
-    what it *reads*.
+    The producer that a connection registers with its transport. It isn't the connection itself: a `LineReceiver`
+    produces what it *reads*.
     """
 
     def __init__(self, protocol: Pausable) -> None:
@@ -37,4 +37,4 @@ class Tap:
         self._protocol.resume_writing()
 
     def stopProducing(self) -> None:
-        """The connection is lost, which the protocol is told by `connectionLost`."""
+        """Do nothing: `connectionLost` is called as well."""

@@ -1,5 +1,5 @@
 """
-How a link comes to be, and who owns its connection.
+How a link is made, and what owns its connection.
 
     dial.py          keeps one connection to an endpoint: `DialService`
     dialling.py      the states of that, as a table

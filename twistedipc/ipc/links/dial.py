@@ -3,8 +3,8 @@
 """
 The dialling side of a link: a service that keeps one connection to an endpoint. Used by composition roots.
 
-``dialling`` has the states and what happens in each; here is what acts. Twisted's `ReconnectingClientFactory` gives the
-delays.
+``dialling`` has the states as a table; this module does what the table says. Twisted's `ReconnectingClientFactory`
+gives the delays.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ LONGEST_DELAY = 30
 LONGEST_LOCAL_DELAY = 2
 UNREACHED_LOCAL_DELAY = 0.25
 
-#: Seconds that a link must have been ready for, before the next delay is the first one again: a peer that welcomes
-#: and then throws out must not be hammered.
+#: Seconds that a link must have been ready for, before the next delay is the first one again: a peer that
+#: accepts links and drops them at once must not be hammered.
 LASTING = 5.0
 
 
@@ -57,15 +57,15 @@ def dial_links(
     refused: Callable[[str, str], None] | None = None,
 ) -> DialService:
     """
-    A service that dials ``endpoint`` and, whenever the connection is lost, dials again.
+    Make a service that dials ``endpoint`` and, whenever the connection is lost, dials again.
 
     :param tls: for ``tls:`` endpoints
-    :param uids: for ``unix:`` endpoints: whose listener may answer; None is this process's own user, and root
+    :param uids: for ``unix:`` endpoints: the users whose listener may answer; None means this process's user and root
     :param random: gives numbers from 0 to 1, by which the delays are scattered
     :param nonce: gives the nonce of a connection's handshake: one that no connection had before
-    :param failed: told why, for people, each time that an attempt has failed or a link has ended
-    :param refused: told the code and the reason as well if it was one of those that only people can set right: the two
-        sides have met, and one has refused the other before there was a link
+    :param failed: called with the reason, for people, each time that an attempt has failed or a link has ended
+    :param refused: called with the code and the reason if only people can change the outcome: the two sides have met,
+        and one has refused the other before there was a link
     :raises BadEndpoint: the endpoint can't be dialled, or only once: for those there is `OneLink`
     """
     address = parse_dialled(endpoint, has_key=settings.key is not None)
@@ -101,7 +101,7 @@ class Delays(ReconnectingClientFactory):
     :param random: gives numbers from 0 to 1: a delay is anything from nothing to the whole of it. The base's own jitter
         is a few percent, which keeps a herd together.
     :param longest: seconds that the row of delays goes up to
-    :param unreached: the delay after an attempt that has reached nobody, if the row isn't for those
+    :param unreached: the delay after an attempt that has made no connection, if it isn't the row's
     """
 
     noisy = False
@@ -127,7 +127,7 @@ class Delays(ReconnectingClientFactory):
         self.delay = row if out_of_row is not None else min(row * self.factor, self.maxDelay)
 
     def wait_no_longer(self) -> None:
-        """Don't call it."""
+        """Call ``due`` no more."""
         self.stopTrying()
         self.continueTrying = 1
 
@@ -159,7 +159,8 @@ class _Attempt(ClientFactory):
 class DialService(Service):
     """
     Keeps one connection, from `startService` until the Deferred that `stopService` returns has fired. May be started
-    again at any time: it dials then as soon as the connection of before is closed, and what waits for that hears of it.
+    again at any time: it then dials as soon as the previous connection is closed, when the Deferreds of earlier stops
+    fire.
     """
 
     _log = Logger()
@@ -188,7 +189,7 @@ class DialService(Service):
         self._link: JSONLineProtocol | None = None
         self._lasting: IDelayedCall | None = None
         self._stopping: list[Deferred[None]] = []  # to be fired when there is no link any more
-        self._unreachable = ""  # why nobody was reached, the last time that it was logged
+        self._unreachable = ""  # why the endpoint couldn't be reached, when that was logged last
 
     def startService(self) -> None:
         super().startService()
@@ -204,8 +205,8 @@ class DialService(Service):
 
     def _handle(self, what: Input, *tell: Callable[[], None]) -> None:
         """
-        Go to the next state, do what is to be done for that, and then ``tell``: what hears of it may start and stop
-        this again. Each stop is ended for the link that it has closed.
+        Go to the next state, do its acts, and then call ``tell``, from within which the service may be started and
+        stopped again. Last, fire the Deferreds of the stops that are over.
         """
         self._state, acts = STEPS[self._state][what]
         ended: list[Deferred[None]] = []
@@ -254,7 +255,7 @@ class DialService(Service):
 
     def _reached(self, attempt: _Attempt) -> JSONLineProtocol | None:
         if attempt is not self._attempt or self._state is not State.CONNECTING:
-            return None  # an attempt that was given up has reached somebody after all
+            return None  # an attempt that was given up has made a connection after all
         self._link = self._make_link(self)
         self._handle(Input.REACHED)
         return self._link

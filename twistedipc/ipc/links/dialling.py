@@ -1,5 +1,5 @@
 """
-How a dialling service goes from state to state: the whole table, and nothing that acts. Used by ``dial``.
+The states of a dialling service, and the table of its steps. Nothing here acts. Used by ``dial``.
 
     IDLE ──start──► CONNECTING ──reached──► LINKED
                      ▲   │ failed            │ lost     stop in LINKED ──► CLOSING ──lost──► IDLE
@@ -16,7 +16,7 @@ from enum import Enum, auto
 
 
 class State(Enum):
-    """What a dialling service is at."""
+    """The states of a dialling service."""
 
     IDLE = auto()  # stopped, or not started yet
     CONNECTING = auto()  # an attempt is under way
@@ -27,7 +27,7 @@ class State(Enum):
 
 
 class Input(Enum):
-    """What can happen to it."""
+    """What can happen to a dialling service."""
 
     START = auto()
     STOP = auto()
@@ -38,16 +38,16 @@ class Input(Enum):
 
 
 class Act(Enum):
-    """What it does about that, in the order of the table."""
+    """What a step makes the service do."""
 
     CONNECT = auto()  # begin an attempt
     GIVE_UP = auto()  # cancel the attempt
     RETRY = auto()  # wait for the next attempt, as a link was lost
-    RETRY_UNREACHED = auto()  # wait for the next attempt, as the last one has reached nobody
+    RETRY_UNREACHED = auto()  # wait for the next attempt, as the last one has made no connection
     WAIT_NO_LONGER = auto()
     START_AFRESH = auto()  # the next delay is the first one again
     CLOSE = auto()  # close the connection
-    END_STOPS = auto()  # those who have stopped the service are told that it is over
+    END_STOPS = auto()  # fire the Deferreds of the stops
 
 
 Step = tuple[State, tuple[Act, ...]]
@@ -56,7 +56,7 @@ S, I, A = State, Input, Act  # noqa: E741
 
 
 def _all_else(state: State, steps: dict[Input, Step]) -> dict[Input, Step]:
-    """The steps of a state; inputs that can't come in it, or come too late to matter, change nothing."""
+    """Return the steps of a state. Inputs that can't come in it, or come too late to matter, change nothing."""
     return {each: steps.get(each, (state, ())) for each in Input}
 
 

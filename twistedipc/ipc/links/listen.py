@@ -33,7 +33,7 @@ from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.wire.errors import BadEndpoint, Code
 from twistedipc.ipc.wire.session import SessionSettings, Side
 
-#: What a connection is told for which there is no room.
+#: The reason given to a connection for which there is no room.
 TOO_MANY = "there are too many connections"
 
 #: How many connections may be unauthenticated at a time, and how many there may be at all.
@@ -55,13 +55,14 @@ def listen_for_links(
     nonce: Callable[[], str] = make_nonce,
 ) -> ListenService:
     """
-    A service that accepts links at ``endpoint``.
+    Make a service that accepts links at ``endpoint``.
 
     :param tls: for ``tls:`` endpoints
-    :param uids: for ``unix:`` endpoints: who may connect; None is this process's own user, and root
+    :param uids: for ``unix:`` endpoints: the users that may connect; None means this process's own user and root
     :param unauthenticated: how many connections may not have authenticated yet
     :param connections: how many connections there may be
-    :param over: where there is one connection and no other will come (``fd:``, ``stdio:``): told why it has ended
+    :param over: where there is one connection and no other will come (``fd:``, ``stdio:``): called with the
+        reason when it has ended
     :param nonce: gives the nonce of a connection's handshake: one that no connection had before
     :raises BadEndpoint: the endpoint can't be listened at
     """
@@ -82,24 +83,24 @@ class Accepted(TypingProtocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where connections come in, and whose."""
+    """A place to listen at, and the users that may connect there."""
 
     text: str
     endpoint: IStreamServerEndpoint
     is_single: bool = False  # it is one connection, and no other will come
     path: str = ""  # of a UNIX socket that is made
     uids: frozenset[int] | None = None
-    has_credentials: bool = False  # the kernel tells who connects
+    has_credentials: bool = False  # the kernel knows the user of each peer
 
     def check(self, connection: Accepted) -> str | None:
-        """A reason to refuse a connection, or None."""
+        """Return a reason to refuse a connection, or None."""
         return refuse_strangers(connection.transport, self.uids) if self.has_credentials else None
 
 
 def place_of(
     reactor: LinkReactor, text: str, *, has_key: bool, tls: TLSFiles | None, uids: frozenset[int] | None
 ) -> Place:
-    """The place that an endpoint string is of. `BadEndpoint` if it can't be listened there."""
+    """Return the place that an endpoint string names. Raise `BadEndpoint` if it can't be listened at."""
     address = parse_listened(text, has_key=has_key)
     if address.is_inherited:
         inherited = InheritedPlace(reactor, address, has_key=has_key, tls=tls)
@@ -141,13 +142,13 @@ class ListenService(Service):
 
     @property
     def host(self) -> IAddress:
-        """Where it listens: tells the port that the system has chosen for port 0."""
+        """The address that the service listens at: with the port that the system has chosen for port 0."""
         if self._port is None:
             raise RuntimeError("the service isn't listening")
         return self._port.getHost()
 
     def stopService(self) -> Deferred[None]:
-        """Say goodbye to all, and wait until all connections are closed: at most `LINGER` seconds."""
+        """Say goodbye to all peers, and wait until all connections are closed: at most `LINGER` seconds."""
         super().stopService()
         port, self._port = self._port, None
         return Deferred.fromCoroutine(self._stop(port))
@@ -174,7 +175,7 @@ def _remove_stale_socket(text: str, path: str) -> None:
             os.unlink(path)
             return
         except BlockingIOError:
-            pass  # its queue is full: somebody is there
+            pass  # its queue is full: a process listens
         except OSError as error:
             raise BadEndpoint(f"{text!r}: can't tell whether somebody listens there: {error.strerror}") from None
     raise BadEndpoint(f"{text!r}: somebody listens there already")
@@ -191,7 +192,7 @@ class Connections(Factory):
     noisy = False
 
     def __init__(self, connections: int, check: Callable[[Accepted], str | None]) -> None:
-        #: told why the one connection has ended that there was
+        #: called with the reason when the only connection has ended
         self.over: Callable[[str], None] | None = None
         self._limit = connections
         self._check = check
@@ -199,7 +200,7 @@ class Connections(Factory):
         self._stopping: list[tuple[set[Accepted], Deferred[None]]] = []
 
     def close_all(self) -> Deferred[None]:
-        """Close what there is now. Fires when none of that is left; what is accepted later is another matter."""
+        """Close all connections of now. Fires when these are gone, whatever is accepted later."""
         gone: Deferred[None] = Deferred()
         self._stopping.append((set(self._connections), gone))
         for connection in list(self._connections):
@@ -214,7 +215,7 @@ class Connections(Factory):
             each.callback(None)
 
     def made(self, connection: Accepted) -> str | None:
-        """There is a connection. A reason to refuse it, or None."""
+        """Count a new connection. Return a reason to refuse it, or None."""
         self._connections.add(connection)
         return TOO_MANY if self.is_full else self._check(connection)
 
@@ -224,7 +225,7 @@ class Connections(Factory):
         return len(self._connections) > self._limit
 
     def lost(self, connection: Accepted, reason: str) -> None:
-        """A connection is gone."""
+        """Forget a connection that is gone."""
         self._connections.discard(connection)
         self._log.info("a link was lost: {reason}", reason=reason)
         if self.over is not None:

@@ -1,8 +1,8 @@
 # Much of Twisted has no annotations.
 # mypy: disable-error-code="no-untyped-call"
 """
-A link that doesn't come back: its connection was given to this process, or is to a process of its own. Used by
-``remote`` in place of ``dial``, and by ``spawn``.
+A link that doesn't come back: its connection was inherited, or leads to a child process. Used by ``remote`` in place of
+``dial``, and by ``spawn``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class OneLink(Service):
 
     :param what: the other end, for logs
     :param connect: gives the link its connection
-    :param over: told, once, why the link has ended
+    :param over: called once, with the reason, when the link has ended
     :param nonce: for the handshake: see `make_nonce`
     """
 

@@ -1,8 +1,8 @@
 # Much of Twisted has no annotations.
 # mypy: disable-error-code="no-untyped-call"
 """
-A child process that is talked to: how it ends, and when all that it sent and printed has arrived. Shared by ``spawn``
-and ``node``, which differ in what they talk by.
+A child process with a conversation: how the child ends, and when all that it sent and printed has arrived. Used by
+``spawn`` and ``node``, each with a conversation of its own.
 """
 
 from __future__ import annotations
@@ -39,27 +39,28 @@ class ChildExit:
 
 
 class Conversation(Protocol):
-    """What a child is talked to by."""
+    """The link or channel to a child."""
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing comes any more."""
+        """Whether the conversation has ended, and nothing more can come."""
 
     @property
     def reading_is_paused(self) -> bool:
-        """Whether what has come isn't wanted for now."""
+        """Whether this side has paused reading."""
 
     def closed(self) -> Deferred[Any]:
-        """Fires when nothing comes any more."""
+        """Return a Deferred that fires when the conversation has ended."""
 
     def abort(self, reason: str) -> None:
-        """Close it at once."""
+        """Close the conversation at once."""
 
 
 class Child(ProcessProtocol):
     """
-    Waits for three things: the exit, the end of the output, the end of the conversation. Where something else has
-    inherited the last two, no longer than `DRAIN` seconds after the first, apart from time in which reading is paused.
+    A child process. It has ended when three things have happened: the exit, the end of the output, and the end of the
+    conversation. If another process has inherited the child's output or conversation, the last two are waited for at
+    most `DRAIN` seconds after the exit, not counting time in which reading is paused.
 
     :param output: called with the descriptor and bytes of what the child prints
     :param exited: called at the exit, which may be before all has arrived
@@ -81,12 +82,12 @@ class Child(ProcessProtocol):
         self._deadline: IDelayedCall | None = None
 
     def talked_to_by(self, conversation: Conversation) -> None:
-        """The conversation whose end is waited for."""
+        """Set the conversation whose end belongs to the child's."""
         self._conversation = conversation
         conversation.closed().addCallback(lambda _: self._look())
 
     def ended(self) -> Deferred[ChildExit]:
-        """Fires when it has exited and all that it sent and printed was delivered."""
+        """Return a Deferred that fires when the child has exited and all that it sent and printed was delivered."""
         if self._is_over() and self.exit is not None:
             return succeed(self.exit)
         waiting: Deferred[ChildExit] = Deferred()
@@ -95,12 +96,12 @@ class Child(ProcessProtocol):
 
     @property
     def pid(self) -> int | None:
-        """Its process id, while it lives."""
+        """The child's process id, while the child runs."""
         pid: int | None = None if self.transport is None or self.exit is not None else self.transport.pid
         return pid
 
     def signal(self, number: int) -> None:
-        """Send it a signal. Nothing happens if it has ended."""
+        """Send the child a signal. Do nothing if the child has ended."""
         if (pid := self.pid) is not None:
             os.kill(pid, number)
 

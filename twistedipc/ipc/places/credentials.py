@@ -1,5 +1,5 @@
 """
-Who is at the other end of a UNIX socket, as the kernel says. Used by ``dial`` and ``listen``.
+The user at the other end of a UNIX socket, as the kernel knows it. Used by ``dial`` and ``listen``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ _UCRED = struct.Struct("3i")  # pid, uid, gid, as Linux has it
 
 def refuse_strangers(transport: object, uids: Collection[int] | None) -> str | None:
     """
-    A reason to refuse the peer of a UNIX transport, or None. ``uids`` are the users that it may belong to; None is
-    this process's own and root. The kernel gives the credentials of whoever called connect() or listen().
+    Return a reason to refuse the peer of a UNIX transport, or None. ``uids`` are the users whose processes are allowed;
+    None means this process's own user and root. The kernel gives the credentials of the process that called connect()
+    or listen().
     """
     connection = getattr(transport, "socket", None)
     if not isinstance(connection, socket.socket) or not hasattr(socket, "SO_PEERCRED"):

@@ -82,11 +82,11 @@ class TLSFiles:
     """
     PEM files of one side of a ``tls:`` link.
 
-    :param certificate: its certificate, and behind it the chain up to the authority, if there is one between. A
-        listener must have one; it is for the host that is dialled
+    :param certificate: this side's certificate, followed by the chain up to the authority, if there is one in between.
+        A listener must have a certificate, issued for the host name that is dialled
     :param key: the certificate's private key
-    :param authority: the certificates of the authority that the peer's is by. With one, the peer must have such a
-        certificate; without one, a dialler trusts the system's authorities, and a listener asks for none
+    :param authority: the certificates of the authority that has issued the peer's. If given, the peer must have a
+        certificate by it; if not, a dialler trusts the system's authorities, and a listener asks for no certificate
     """
 
     certificate: str | Path | None = None
@@ -107,12 +107,12 @@ class Address:
 
     @property
     def is_inherited(self) -> bool:
-        """Whether it was made by whoever started this process."""
+        """Whether the parent process, or systemd, has made the connection or socket."""
         return self.kind in ("fd", "stdio", "systemd")
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nothing but this machine can be at the other end."""
+        """Whether only processes of this machine can be at the other end."""
         if self.host == "localhost":
             return True
         try:
@@ -122,7 +122,7 @@ class Address:
 
 
 def parse_dialled(text: str, *, has_key: bool) -> Address:
-    """The address to dial; `BadEndpoint` if it can't be, or mustn't be without a key."""
+    """Parse the address to dial. Raise `BadEndpoint` if it can't be dialled, or not without a key."""
     kind, rest = _split(text)
     if kind == "unix":
         address = Address("unix", path=_path(text, rest))
@@ -141,7 +141,7 @@ def parse_dialled(text: str, *, has_key: bool) -> Address:
 
 
 def parse_listened(text: str, *, has_key: bool) -> Address:
-    """The address to listen at; `BadEndpoint` if it can't be, or mustn't be without a key."""
+    """Parse the address to listen at. Raise `BadEndpoint` if it can't be listened at, or not without a key."""
     kind, rest = _split(text)
     if kind == "unix":
         # A path may hold anything, so a mode is taken off its very end only.
@@ -194,7 +194,7 @@ def server_endpoint(reactor: LinkReactor, address: Address, tls: TLSFiles | None
 
 
 def server_options(files: TLSFiles) -> CertificateOptions:
-    """What a TLS server needs. `BadEndpoint` if there is no certificate."""
+    """Return the options of a TLS server. Raise `BadEndpoint` if there is no certificate."""
     certificate, chain = _own_certificate(files)
     if certificate is None:
         raise BadEndpoint("to listen at tls:, a certificate and its key are needed")
@@ -208,7 +208,7 @@ def server_options(files: TLSFiles) -> CertificateOptions:
 
 
 def why_lost(failure: Failure) -> str:
-    """Why a connection was lost, for people: what TLS says is made readable."""
+    """Say why a connection was lost, for people: errors of TLS in readable form."""
     match failure.value:
         case SSL.Error(args=([(*_, reason), *_],)):
             return f"TLS: {reason}"
@@ -242,7 +242,7 @@ def _split(text: str) -> tuple[Kind, str]:
 
 
 def _fields(rest: str) -> list[str]:
-    """Apart at the colons, but not at those in brackets."""
+    """Split an endpoint string at its colons, but not at those in brackets."""
     return re.split(r":(?![^\[]*\])", rest)
 
 

@@ -1,8 +1,8 @@
 # Much of Twisted has no annotations.
 # mypy: disable-error-code="no-untyped-call"
 """
-What this process was started with: descriptors that its parent has handed over, standard input and output, sockets by
-systemd. Used by ``dial``'s and ``listen``'s sides.
+Endpoints that this process has inherited: descriptors that its parent has handed over, standard input and output,
+sockets by systemd. Used by ``remote`` and ``listen``.
 
 - ``fd:3`` is descriptor 3, ``fd:$NAME`` the one whose number is in the environment variable ``NAME``: one end of a
   connection (of a `socket.socketpair`, say), or, to listen, a listening socket. The variable is taken out of the
@@ -66,7 +66,7 @@ _ACCEPT_AGAIN = 1.0
 def inherited_connection(
     reactor: LinkReactor, address: Address, *, environment: MutableMapping[str, str] = os.environ
 ) -> Connect:
-    """What connects a protocol to ``fd:`` or ``stdio:``. `BadEndpoint` if there is no connection."""
+    """Return what connects a protocol to ``fd:`` or ``stdio:``. Raise `BadEndpoint` if there is no connection."""
     if address.kind == "stdio":
         return _pipes(reactor)
     inherited = _descriptor(address.name, environment)
@@ -78,10 +78,10 @@ def inherited_connection(
 
 class InheritedPlace:
     """
-    Where to listen that was made by others.
+    An inherited place to listen at.
 
     :ivar is_single: it is one connection, and no other will come
-    :ivar has_credentials: it listens at a UNIX socket, so that the kernel tells who connects
+    :ivar has_credentials: the socket is a UNIX socket, so that the kernel knows the user of each peer
     :raises BadEndpoint: it can't be listened there, or mustn't be without a key, or without TLS
     """
 
@@ -183,7 +183,7 @@ def _descriptor(name: str, environment: MutableMapping[str, str]) -> socket.sock
 
 
 def _of_systemd(reactor: LinkReactor, name: str, environment: MutableMapping[str, str]) -> socket.socket:
-    """The socket of ``systemd:``. Systemd's own variables say for whom they are, so that they needn't be removed."""
+    """Return the socket of ``systemd:``. Systemd's variables name the process that they are for, so they stay."""
     text, count = f"systemd:{name}", environment.get("LISTEN_FDS", "")
     if environment.get("LISTEN_PID") == str(os.getpid()) and count.isascii() and count.isdecimal():
         numbers = range(_SYSTEMD_FIRST, _SYSTEMD_FIRST + min(int(count), _SYSTEMD_MOST))
@@ -204,8 +204,8 @@ def _of_systemd(reactor: LinkReactor, name: str, environment: MutableMapping[str
 
 def _twisted_has(reactor: LinkReactor) -> range:
     """
-    The descriptors of systemd's that Twisted has found in the environment. It looks when its endpoints are imported,
-    which is before anybody can ask here, and takes the variables away; only its own endpoints tell what they were.
+    Return the descriptors of systemd's that Twisted has found in the environment. Twisted looks when its endpoints are
+    imported, which is before this module can look, and removes the variables; only its own endpoints still know them.
     """
     for count in range(_SYSTEMD_MOST):
         try:
@@ -224,7 +224,7 @@ def _is_open(number: int) -> bool:
 
 
 def _socket(text: str, number: int) -> socket.socket:
-    """A duplicate, which isn't inherited. `BadEndpoint` unless it is a stream socket."""
+    """Duplicate a descriptor as a socket that isn't inherited. Raise `BadEndpoint` unless it is a stream socket."""
     try:
         if not stat.S_ISSOCK(os.fstat(number).st_mode):
             raise BadEndpoint(f"{text}: it isn't a socket")
@@ -293,7 +293,7 @@ def _connection(reactor: LinkReactor, inherited: socket.socket) -> Connect:
 
 @implementer(IStreamServerEndpoint)
 class _OneConnection:
-    """To listen at what is one connection."""
+    """An endpoint whose only connection is there already."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect: Connect | None = connect
@@ -309,13 +309,13 @@ class _OneConnection:
 
 @implementer(IListeningPort)
 class _NoPort:
-    """Nobody else comes."""
+    """The port of a single connection: nothing more is accepted."""
 
     def startListening(self) -> None:
-        """It is there."""
+        """Do nothing: the connection is there already."""
 
     def stopListening(self) -> None:
-        """The connection is its protocol's."""
+        """Do nothing: the connection belongs to its protocol."""
 
     def getHost(self) -> IAddress:
         return UNIXAddress(None)
@@ -323,7 +323,7 @@ class _NoPort:
 
 @implementer(IStreamServerEndpoint)
 class _Accepted:
-    """To listen at a socket that listens."""
+    """An endpoint at a socket that listens already."""
 
     def __init__(
         self,
@@ -347,8 +347,8 @@ class _Accepted:
 @implementer(IListeningPort)
 class _Port(FileDescriptor):
     """
-    Accepts at a socket that others have made. Not Twisted's own, which lets everybody connect to a UNIX socket that it
-    adopts (by chmod), and removes it at the end: neither is for us to do.
+    A port that accepts at an inherited socket. Twisted's own port would let every user connect to a UNIX socket that it
+    adopts (by chmod), and would remove the socket at the end.
     """
 
     _log = Logger()
@@ -401,7 +401,7 @@ class _Port(FileDescriptor):
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionError:
-                continue  # it was gone before it was here
+                continue  # the peer was gone before its connection was accepted
             except OSError as error:
                 self._log.warn("no connection can be accepted for now: {reason}", reason=error.strerror)
                 self.stopReading()

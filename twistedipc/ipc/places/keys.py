@@ -1,6 +1,6 @@
 """
-Keys of a link: 32 random bytes in a file that only its owner can read. Used by the commands that set a node up and by
-the composition roots, which hand the key to `SessionSettings`.
+Keys of a link: 32 random bytes in a file that only its owner can read. Used by the commands that set a
+machine up, and by composition roots, which pass the key to `SessionSettings`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ _KEY_TEXT = re.compile(rb"[0-9a-fA-F]{64}\s*\Z")
 
 
 def make_key() -> bytes:
-    """A new key: 32 random bytes."""
+    """Return a new key: 32 random bytes."""
     return secrets.token_bytes(KEY_BYTES)
 
 
 def make_nonce() -> str:
-    """A new nonce for a handshake: 32 random bytes, in hexadecimal."""
+    """Return a new nonce for a handshake: 32 random bytes, in hexadecimal."""
     return secrets.token_hex(KEY_BYTES)
 
 
 def write_key(path: str | Path) -> bytes:
     """
-    Make a new key and write it, in hexadecimal, to a new file with mode 0600.
+    Make a new key, and write it, in hexadecimal, to a new file with mode 0600.
 
     :raises FileExistsError: there is one: a key that is in use is never written over
     :raises OSError: it can't be written
@@ -45,7 +45,7 @@ def write_key(path: str | Path) -> bytes:
 
 def read_key(path: str | Path) -> bytes:
     """
-    The key in the file: 64 hexadecimal digits, as `write_key` writes them.
+    Read the key in a file: 64 hexadecimal digits, as `write_key` writes them.
 
     :raises BadKey: others could read the file, or it doesn't hold a key
     :raises OSError: it can't be read

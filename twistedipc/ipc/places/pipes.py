@@ -4,8 +4,8 @@
 Two descriptors, one to read from and one to write to, as one transport: what a link on standard input and output stands
 on, at both ends. Used by ``inherited`` (the child) and ``spawn`` (the parent).
 
-Unlike a socket's, the two ways end apart. When nobody reads what is written here any more, what the peer has written
-before is still read, to its end: a child that exits while it is being written to has lost nothing of what it sent.
+Unlike a socket's, the two directions end separately. When the peer has stopped reading, what it has written before is
+still read to the end: nothing is lost of what a child sent that exits while it is being written to.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _READ_SIZE = 64 * 1024
 @implementer(ITransport, IPushProducer)
 class PipeTransport:
     """
-    A transport of two descriptors, which it owns from now on. The protocol is connected at once.
+    A transport of two descriptors, which belong to it from now on. The protocol is connected at once.
 
     :param reading: what is read from: a pipe, or a socket
     :param writing: what is written to; another descriptor than ``reading``
@@ -64,7 +64,7 @@ class PipeTransport:
     # -- writing
 
     def write(self, data: bytes) -> None:
-        """Write now what can be, and the rest when there is room. What nobody would read goes nowhere."""
+        """Write what can be written now, and the rest when there is room. Drop it if the peer reads no more."""
         self._writer.write_now(data)
 
     def writeSequence(self, data: Iterable[bytes]) -> None:
@@ -100,7 +100,7 @@ class PipeTransport:
         return self._closing
 
     def loseConnection(self) -> None:
-        """Close both, once all is written. With a producer that is registered, when it is done."""
+        """Close both descriptors once everything is written; if a producer is registered, when it is done."""
         self._closing = True
         if self._writer.connected:
             self._writer.loseConnection()
@@ -109,12 +109,12 @@ class PipeTransport:
             self._clock.callLater(0, self._finish, Failure(ConnectionDone()))
 
     def abortConnection(self) -> None:
-        """Close both, whatever waits."""
+        """Close both descriptors, whatever waits."""
         self._closing = True
         self._clock.callLater(0, self._finish, Failure(ConnectionLost("it was closed here")))
 
     def drain(self) -> None:
-        """Nothing more is written at the other end: read what is left, for `DRAIN` seconds at most, and close."""
+        """Read what the peer has written last, for at most `DRAIN` seconds, and close."""
         if self._draining is None and not self._over:
             self._draining = self._clock.callLater(DRAIN, self._drained)
 
@@ -131,7 +131,7 @@ class PipeTransport:
     def getHost(self) -> IAddress:
         return UNIXAddress(None)
 
-    # -- what the two ways tell
+    # -- from the two directions
 
     def _received(self, data: bytes) -> None:
         self._protocol.dataReceived(data)
@@ -152,7 +152,7 @@ class PipeTransport:
             return
         self.drain()
         if self._producer is not None:
-            # Whoever waits for room would wait for ever, and perhaps not read meanwhile.
+            # A producer that waits for room would wait for ever, and its application perhaps not read meanwhile.
             self._producer.resumeProducing()
 
     def _finish(self, reason: Failure) -> None:
@@ -169,7 +169,7 @@ class PipeTransport:
 
 
 class _Way(FileDescriptor):
-    """One descriptor, of which the reactor tells what can be done."""
+    """One descriptor, watched by the reactor."""
 
     def __init__(self, reactor: LinkReactor, descriptor: int, lost: Callable[[Failure], None]) -> None:
         super().__init__(reactor)
@@ -218,7 +218,7 @@ class _Writer(_Way):
             sent = self.writeSomeData(data)
             if isinstance(sent, int):
                 data = data[sent:]
-            # If nobody reads any more, the reactor will say so when it looks at the descriptor.
+            # If the peer reads no more, the reactor finds that out when it looks at the descriptor.
         self.write(data)
 
     def writeSomeData(self, data: bytes) -> int | BaseException:
