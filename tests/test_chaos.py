@@ -30,16 +30,16 @@ from twisted.trial.unittest import TestCase
 from twistedipc.attempts.journal import Journal, JournalReader
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.logs import Annotation, Batch, Gap, Lines, LogDigest, Progress, StepStarted, Summary, encoder
-from twistedipc.cli.chaos import strangers
-from twistedipc.cli.chaos.damage import Way, damage, written
-from twistedipc.cli.chaos.disk import SmallDisk
-from twistedipc.cli.chaos.oracle import Damage, LogCheck, Wrong
-from twistedipc.cli.chaos.outcome import Options, Outcome
-from twistedipc.cli.chaos.plan import ALONE, BUSY_TIMEOUT, MOST_AT_ONCE, FaultKind, faults, volleys
-from twistedipc.cli.chaos.platform import Platform
-from twistedipc.cli.chaos.proxy import LinkProxy, ProxyReactor
-from twistedipc.cli.chaos.strangers import Answer
-from twistedipc.cli.chaos.workload import extra_starts
+from twistedipc.chaos import strangers
+from twistedipc.chaos.damage import Way, damage, written
+from twistedipc.chaos.disk import SmallDisk
+from twistedipc.chaos.oracle import Damage, LogCheck, Wrong
+from twistedipc.chaos.outcome import Options, Outcome
+from twistedipc.chaos.plan import ALONE, BUSY_TIMEOUT, MOST_AT_ONCE, FaultKind, faults, volleys
+from twistedipc.chaos.platform import Platform
+from twistedipc.chaos.proxy import LinkProxy, ProxyReactor
+from twistedipc.chaos.strangers import Answer
+from twistedipc.chaos.workload import extra_starts
 from twistedipc.disk.files import write_file
 from twistedipc.web.api.schemas import NewBuild
 

@@ -27,7 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "server": {"ipc", "builds", "attempts", "storage", "publish"},
     "web": {"ipc", "builds", "terminal", "storage", "publish", "server"},
     "taps": {"ipc", "builds", "attempts", "storage", "publish", "builder", "server", "web"},
-    "cli": {"ipc", "builds", "disk", "attempts", "terminal", "storage", "publish", "web", "taps"},
+    "cli": {"ipc", "builds", "terminal", "storage", "web", "taps"},
+    "chaos": {"builds", "disk", "attempts", "web", "taps", "cli"},
 }
 
 #: folder with rooms -> room -> the other rooms of the folder that it may import. The modules beside the rooms (ipc's

@@ -14,7 +14,7 @@ from tests.conftest import NOT_ON_THIS_MACHINE
 from twistedipc.attempts.room import free_bytes
 from twistedipc.builds.attempt import Cancel
 from twistedipc.builds.logs import Notice, StepStarted
-from twistedipc.cli.chaos.disk import SmallDisk
+from twistedipc.chaos.disk import SmallDisk
 from twistedipc.disk.files import write_file
 
 RESERVE = 16 << 20

@@ -3,6 +3,7 @@ twistedipc: a build-and-publish platform for front-end teams, and the IPC framew
 
 The map, from the bottom up; imports point only downwards (``tests/test_layers.py`` holds them to it)::
 
+    chaos               the proof that nothing is lost: faults in both services, and what viewers saw
     taps   cli          twistd's two plugins; the command for people
     web                 HTTP API, WebSocket, the page
     terminal            what a person sees in a terminal, for web and cli

@@ -19,7 +19,7 @@ from bench.recovery.crowd import Crowd, States, in_reactor, reactor
 from bench.recovery.memory import MIB, Watch, resident, shares
 from tests.integration.platform import DEADLINE, Platform, wait_for
 from twistedipc.attempts.liveness import lock_owner
-from twistedipc.cli.chaos.proxy import LinkProxy
+from twistedipc.chaos.proxy import LinkProxy
 
 #: Figures that have bars too.
 NOTICED_BY_BUILDER = "by the builder, s"

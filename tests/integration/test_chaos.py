@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from tests.integration.platform import DEADLINE
-from twistedipc.cli.chaos.plan import NEEDS_MOUNT, FaultKind
+from twistedipc.chaos.plan import NEEDS_MOUNT, FaultKind
 
 
 def test_every_kind_of_fault_once(tmp_path: Path) -> None:

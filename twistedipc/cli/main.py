@@ -18,21 +18,21 @@ from twistedipc.cli.failures import ExitCode
 
 #: command -> the module that it is in, and its name there
 COMMANDS = {
-    "demo": ("demo", "demo"),
-    "init": ("setup", "init"),
-    "login": ("login", "login"),
-    "token": ("tokens", "token"),
-    "project": ("projects", "project"),
-    "build": ("builds", "build"),
-    "builds": ("builds", "builds"),
-    "show": ("builds", "show"),
-    "logs": ("builds", "logs"),
-    "cancel": ("builds", "cancel"),
-    "retry": ("builds", "retry"),
-    "releases": ("releases", "releases"),
-    "rollback": ("releases", "rollback"),
-    "release": ("releases", "release"),
-    "chaos": ("chaos.command", "chaos"),
+    "demo": ("twistedipc.cli.demo", "demo"),
+    "init": ("twistedipc.cli.setup", "init"),
+    "login": ("twistedipc.cli.login", "login"),
+    "token": ("twistedipc.cli.tokens", "token"),
+    "project": ("twistedipc.cli.projects", "project"),
+    "build": ("twistedipc.cli.builds", "build"),
+    "builds": ("twistedipc.cli.builds", "builds"),
+    "show": ("twistedipc.cli.builds", "show"),
+    "logs": ("twistedipc.cli.builds", "logs"),
+    "cancel": ("twistedipc.cli.builds", "cancel"),
+    "retry": ("twistedipc.cli.builds", "retry"),
+    "releases": ("twistedipc.cli.releases", "releases"),
+    "rollback": ("twistedipc.cli.releases", "rollback"),
+    "release": ("twistedipc.cli.releases", "release"),
+    "chaos": ("twistedipc.chaos.command", "chaos"),
 }
 
 
@@ -52,7 +52,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, name = COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(f"twistedipc.cli.{module}"), name)
+        command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
         return command
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from twistedipc.attempts.liveness import lock_held, lock_owner
 from twistedipc.builds.states import AttemptState
-from twistedipc.cli.chaos import oracle
-from twistedipc.cli.chaos.disk import SmallDisk
-from twistedipc.cli.chaos.outcome import Memory, Options, Outcome
-from twistedipc.cli.chaos.plan import FaultKind
+from twistedipc.chaos import oracle
+from twistedipc.chaos.disk import SmallDisk
+from twistedipc.chaos.outcome import Memory, Options, Outcome
+from twistedipc.chaos.plan import FaultKind
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import note

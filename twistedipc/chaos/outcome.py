@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from twistedipc.cli.chaos.oracle import Wrong
-from twistedipc.cli.chaos.plan import FaultKind
+from twistedipc.chaos.oracle import Wrong
+from twistedipc.chaos.plan import FaultKind
 
 
 @dataclass(frozen=True, kw_only=True)

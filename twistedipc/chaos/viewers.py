@@ -13,7 +13,7 @@ from typing import Any
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
 
-from twistedipc.cli.chaos.oracle import LogCheck
+from twistedipc.chaos.oracle import LogCheck
 
 
 class ViewerReactor(IReactorTime, IReactorTCP):

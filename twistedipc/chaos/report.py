@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from twistedipc.cli.chaos.experiment import SEVERAL
-from twistedipc.cli.chaos.outcome import Outcome
+from twistedipc.chaos.experiment import SEVERAL
+from twistedipc.chaos.outcome import Outcome
 
 
 def as_json(outcome: Outcome) -> str:

@@ -24,7 +24,7 @@ from twistedipc.attempts.journal import JOURNAL, segments
 from twistedipc.attempts.journal_format import BadJournalLine, parse_journal_line
 from twistedipc.attempts.liveness import lock_held, lock_owner
 from twistedipc.builds.attempt import Result
-from twistedipc.cli.chaos.oracle import Damage
+from twistedipc.chaos.oracle import Damage
 from twistedipc.disk.files import read_file
 
 #: How many lines no builder has read before one of them is damaged: the first isn't, so that two damages never touch.

@@ -14,14 +14,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from twistedipc.cli.chaos import strangers
-from twistedipc.cli.chaos.damage import Way, damage, writing, written
-from twistedipc.cli.chaos.outcome import Outcome
-from twistedipc.cli.chaos.plan import Fault, FaultKind
-from twistedipc.cli.chaos.platform import Platform
-from twistedipc.cli.chaos.proxy import LinkProxy
-from twistedipc.cli.chaos.strangers import Answer
-from twistedipc.cli.chaos.workload import SHORT, Workload
+from twistedipc.chaos import strangers
+from twistedipc.chaos.damage import Way, damage, writing, written
+from twistedipc.chaos.outcome import Outcome
+from twistedipc.chaos.plan import Fault, FaultKind
+from twistedipc.chaos.platform import Platform
+from twistedipc.chaos.proxy import LinkProxy
+from twistedipc.chaos.strangers import Answer
+from twistedipc.chaos.workload import SHORT, Workload
 from twistedipc.cli.client import path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import note

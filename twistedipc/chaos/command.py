@@ -13,10 +13,10 @@ from rich.console import Console
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure as TwistedFailure
 
-from twistedipc.cli.chaos import report
-from twistedipc.cli.chaos.experiment import ChaosReactor, Experiment
-from twistedipc.cli.chaos.outcome import Options, Outcome
-from twistedipc.cli.chaos.plan import FaultKind
+from twistedipc.chaos import report
+from twistedipc.chaos.experiment import ChaosReactor, Experiment
+from twistedipc.chaos.outcome import Options, Outcome
+from twistedipc.chaos.plan import FaultKind
 from twistedipc.cli.failures import ExitCode
 from twistedipc.cli.output import note
 from twistedipc.taps.common import installed_reactor

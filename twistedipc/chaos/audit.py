@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from twistedipc.builds.states import TERMINAL
-from twistedipc.cli.chaos.oracle import LogCheck
-from twistedipc.cli.chaos.outcome import Outcome
-from twistedipc.cli.chaos.platform import Platform
-from twistedipc.cli.chaos.workload import Seen, Workload
+from twistedipc.chaos.oracle import LogCheck
+from twistedipc.chaos.outcome import Outcome
+from twistedipc.chaos.platform import Platform
+from twistedipc.chaos.workload import Seen, Workload
 from twistedipc.cli.client import path
 from twistedipc.cli.output import note
 from twistedipc.web.api.schemas import Attempt, Build, BuildDetail, Builds

@@ -21,11 +21,11 @@ from twisted.internet.threads import deferToThread
 
 from twistedipc.builds.attempt import Publish
 from twistedipc.builds.states import AttemptState
-from twistedipc.cli.chaos import oracle
-from twistedipc.cli.chaos.oracle import Damage, LogCheck
-from twistedipc.cli.chaos.outcome import Options, Outcome
-from twistedipc.cli.chaos.platform import Platform
-from twistedipc.cli.chaos.viewers import Viewer, ViewerReactor
+from twistedipc.chaos import oracle
+from twistedipc.chaos.oracle import Damage, LogCheck
+from twistedipc.chaos.outcome import Options, Outcome
+from twistedipc.chaos.platform import Platform
+from twistedipc.chaos.viewers import Viewer, ViewerReactor
 from twistedipc.cli.client import Unreachable, path
 from twistedipc.cli.failures import Failure
 from twistedipc.cli.output import note

@@ -16,13 +16,13 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure as TwistedFailure
 
-from twistedipc.cli.chaos.audit import audit
-from twistedipc.cli.chaos.injections import Injections
-from twistedipc.cli.chaos.outcome import Options, Outcome
-from twistedipc.cli.chaos.plan import TARGETS, Fault, Target, volleys
-from twistedipc.cli.chaos.platform import Platform
-from twistedipc.cli.chaos.proxy import LinkProxy, ProxyReactor
-from twistedipc.cli.chaos.workload import Workload, WorkloadReactor
+from twistedipc.chaos.audit import audit
+from twistedipc.chaos.injections import Injections
+from twistedipc.chaos.outcome import Options, Outcome
+from twistedipc.chaos.plan import TARGETS, Fault, Target, volleys
+from twistedipc.chaos.platform import Platform
+from twistedipc.chaos.proxy import LinkProxy, ProxyReactor
+from twistedipc.chaos.workload import Workload, WorkloadReactor
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import note
 
