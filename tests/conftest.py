@@ -4,7 +4,7 @@ makes a test that skips itself a failure: nothing is to go untested there withou
 installation can give (a kernel's permission) may be missing there too; its reason begins with `NOT_ON_THIS_MACHINE`.
 
 Hypothesis' deadline is off for all tests: it measures wall-clock time, which on a busy machine says nothing about the
-code.
+code. ``TWISTEDIPC_TESTS_EXAMPLES=10`` tries ten times as many examples (``make thorough``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from collections.abc import Generator
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("twistedipc", deadline=None)
+from tests.properties import examples
+
+hypothesis.settings.register_profile("twistedipc", deadline=None, max_examples=examples(100))
 hypothesis.settings.load_profile("twistedipc")
 
 NOT_ON_THIS_MACHINE = "not on this machine: "

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.properties import examples
 from twistedipc.attempts.journal_format import BadJournalLine, journal_line, parse_journal_line, segment_name
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Cancel, Failure, Published, Spec
@@ -355,7 +356,7 @@ def test_good_refs(ref: str) -> None:
 
 
 @given(st.text(st.sampled_from("a.b/@{}lock-~^:?*[\\ \t\x7f\x85ü'\u2028"), max_size=12) | st.text(max_size=5))
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_refs_are_what_git_takes(ref: str) -> None:
     try:
         good = names.ref(ref) == ref

@@ -22,6 +22,7 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
 from tests.ipc_example import Ask, Note, Told, apiserver, builder
+from tests.properties import examples
 from twistedipc.ipc.connections import cork
 from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.testing import ConnectedPair
@@ -573,6 +574,6 @@ TestLinks.settings = run_settings(
     database=None,
     report_multiple_bugs=False,
     phases=[Phase.generate, Phase.shrink],
-    max_examples=300,
+    max_examples=examples(150),
     stateful_step_count=40,
 )

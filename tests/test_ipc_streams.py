@@ -19,6 +19,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.properties import examples
 from twistedipc.ipc import (
     BadService,
     BadVocabulary,
@@ -934,4 +935,4 @@ class StreamMachine(RuleBasedStateMachine):
 
 
 TestStreamMachine = StreamMachine.TestCase
-TestStreamMachine.settings = settings(max_examples=60, stateful_step_count=30)
+TestStreamMachine.settings = settings(max_examples=examples(60), stateful_step_count=30)

@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 
 from tests.apiserver_world import Apiserver
 from tests.instant import InstantLedger
+from tests.properties import examples
 from tests.test_builder_service import Port, Reactor
 from twistedipc.attempts.journal import Journal, segments
 from twistedipc.builder import forwarding, service
@@ -925,6 +926,6 @@ TestLogs.settings = run_settings(
     database=None,
     report_multiple_bugs=False,
     phases=[Phase.generate, Phase.shrink],
-    max_examples=100,
+    max_examples=examples(30),
     stateful_step_count=50,
 )

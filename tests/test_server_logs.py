@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.instant import InstantLedger
+from tests.properties import examples
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.logs import (
     MAX_REASON,
@@ -332,7 +333,7 @@ class Cursors(SynchronousTestCase):
         platform.ledger.available = True
         self.assertEqual(list(range(1, 101)), Viewer(platform.store, platform.attempt).take_all())
 
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     @given(data=st.data())
     def test_every_viewer_sees_every_record_once_in_order(self, data: st.DataObject) -> None:
         """Whatever the order of sending, committing, taking little or much, joining late and coming back."""

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
+from tests.properties import examples
 from tests.storage_fixtures import NOW, add_build, add_project, database
 from twistedipc.builds.names import BadValue
 from twistedipc.storage import artifacts
@@ -42,7 +43,7 @@ def test_an_upload_in_parts(store: ArtifactStore) -> None:
     assert store.offset("1-1") == 0
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(cuts=st.lists(st.integers(0, len(DATA)), max_size=8), restart=st.booleans())
 def test_an_upload_cut_anywhere_and_resumed(
     tmp_path_factory: pytest.TempPathFactory, cuts: list[int], restart: bool

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
+from tests.properties import examples
 from tests.storage_fixtures import LEASE, NOW, add_build, add_project, database, run
 from twistedipc.builds.attempt import Publish, Published, Result, StepResult
 from twistedipc.builds.logs import StepStarted
@@ -315,7 +316,7 @@ def test_a_builders_nonsense_is_stored_as_well_as_can_be(ledger: Connection) -> 
     assert len(row.published) == 100
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 @given(st.lists(st.tuples(st.sampled_from([*CHANGES, "offer", "cancel", "retry"]), st.booleans()), max_size=25))
 def test_in_whatever_order_no_attempt_leaves_the_table(ledger: Connection, story: list[tuple[str, bool]]) -> None:
     """Leases old and new, cancellations and retries in between: each step is in the table, an end is an end."""

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
+from tests.properties import examples
 from tests.storage_fixtures import LEASE, NOW, add_build, add_project, database, run
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.states import AttemptState
@@ -99,7 +100,7 @@ def test_a_builds_number_is_never_given_twice(ledger: Connection) -> None:
     assert add_build(ledger).id > build.id
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(30))
 @given(st.data())
 def test_pages_are_what_a_plain_filter_gives(ledger: Connection, data: st.DataObject) -> None:
     with ledger.begin_nested() as savepoint:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
+from tests.properties import examples
 from tests.storage_fixtures import LEASE, NOW, add_build, add_project, database, run
 from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.logs import Gap, Lines, LogDigest, StepEnded, StepStarted
@@ -99,7 +100,7 @@ def test_what_is_not_there(ledger: Connection) -> None:
     assert logs.verify(ledger, "9-1") == (0, LogDigest().hexdigest())
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(50))
 @given(
     sends=st.lists(st.tuples(st.integers(1, 30), st.integers(1, 6)), max_size=40),
     reads=st.lists(st.tuples(st.integers(-1, 60), st.integers(1, 400)), max_size=10),

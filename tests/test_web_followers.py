@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.frames import read
+from tests.properties import examples
 from tests.test_fanout_costs import TOKEN, IdleReactor
 from tests.test_server_logs import Platform, batch
 from tests.web_world import forget_timers
@@ -445,7 +446,7 @@ def test_a_lost_connection_takes_nothing(room: Room) -> None:
     ),
     st.booleans(),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_nothing_is_lost_doubled_or_overtaken(steps: list[tuple[str, Any, Any]], ends: bool) -> None:
     """Whatever is written, however full the sockets are, whoever comes and goes, and whatever Autobahn writes."""
     room = Room()

@@ -8,8 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.integration.platform import DEADLINE
 from twistedipc.chaos.plan import NEEDS_MOUNT, FaultKind
+
+pytestmark = pytest.mark.long
 
 
 def test_every_kind_of_fault_once(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from tests.integration.node import node_environment, npm
 from tests.integration.platform import Platform, free_port, wait_for
 from tests.node import need_node, node_path
 
+pytestmark = pytest.mark.long
+
 VERDACCIO = "verdaccio@6"
 
 # webpack has no packages that exist for one kind of machine only, which not every registry's mirror has all of.

@@ -1,0 +1,13 @@
+"""How many examples the tests of properties try: few by default, ten times as many where they are to be thorough."""
+
+from __future__ import annotations
+
+import os
+
+#: `make thorough` sets it to 10; a whole night can take 1000.
+FACTOR = int(os.environ.get("TWISTEDIPC_TESTS_EXAMPLES", "1"))
+
+
+def examples(number: int) -> int:
+    """Return how many examples to try where ``number`` are enough for every day."""
+    return number * FACTOR
