@@ -341,9 +341,8 @@ def test_a_connection_that_never_had_a_transport(make: Callable[[Clock, Owner], 
 
 def test_a_node_program_that_sends_handles_and_reads_nothing_is_given_up() -> None:
     """Each is acknowledged; the acknowledgements that it doesn't read are bounded."""
-    world = World(a_channel)
+    world = World(lambda clock, owner: NodeConnection(clock, NodeEnd, "the parent", 256, outbound_limit=256))
     channel = cast(NodeConnection, world.connection)
-    cast(Any, channel)._cork._limit = 1000
     channel.pause_writing()
     for _ in range(100):
         channel.fileDescriptorReceived(os.open(os.devnull, os.O_RDONLY))

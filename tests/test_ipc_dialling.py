@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from tests.ipc_example import Recorder, builder
 from twistedipc.ipc.connections.connection import LINGER
-from twistedipc.ipc.links.dial import FIRST_DELAY, DialService, dial_links
+from twistedipc.ipc.links.dial import FIRST_DELAY, dial_links
 from twistedipc.ipc.links.dialling import STEPS, Act, Input, State
 from twistedipc.ipc.places.endpoints import LinkReactor
 
@@ -80,17 +80,13 @@ class World:
     def check(self, state: State) -> None:
         """What can be seen of the service in this state."""
         self.memory.advance(0)
-        assert state_of(self.service) is state
+        assert self.service.state is state
         assert self.retries() == (state is State.WAITING)
         assert len(self.wires) == (state in (State.LINKED, State.CLOSING, State.RESTARTING))
         if self.wires:
             assert self.wires[0][1].disconnecting == (state is not State.LINKED)
         waiting = sum(not stop.called for stop in self.stops)
         assert bool(waiting) == (state in (State.CLOSING, State.RESTARTING))
-
-
-def state_of(service: DialService) -> State:
-    return service._state
 
 
 #: How to get to each state from a new service.
@@ -157,7 +153,7 @@ def test_a_connection_that_is_lost_before_its_protocol_has_it() -> None:
     world = World()
     world.start()
     protocol = world.attempts[0].buildProtocol(None)
-    assert state_of(world.service) is State.LINKED
+    assert world.service.state is State.LINKED
     protocol.connectionLost(Failure(ConnectionDone()))
     world.check(State.WAITING)
 
@@ -176,7 +172,7 @@ def test_what_hears_of_an_end_may_start_and_stop(state: State, steps: list[Calla
 
     world.on_told = on_told
     (world.failed if state is State.CONNECTING else world.lost)()
-    world.check(state_of(world.service))
+    world.check(world.service.state)
     world.stop()
     assert all(stop.called for stop in world.stops)
     world.check(State.IDLE)

@@ -256,8 +256,7 @@ class Connection:
         assert after in _reachable(before), (before, after)
         self.states[side] = after
         link, wire = self.protocol(side), self.pair.wire(side)
-        assert link._cork.waiting - len(link._cork.collected) <= OUTBOUND_LIMIT
-        assert len(link._cork.collected) <= CORK + FRAME_LIMIT
+        assert link.waiting <= OUTBOUND_LIMIT + CORK + FRAME_LIMIT
         assert len(wire.buffer) <= HIGH_WATER + CORK + FRAME_LIMIT + OUTBOUND_LIMIT  # the last: handed over at the end
         assert link._session._lines.pending <= FRAME_LIMIT
         assert len(link._session._outgoing) <= MAX_CALLS

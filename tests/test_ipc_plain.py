@@ -253,7 +253,8 @@ class World:
         self.clock = Clock()
         self.service = Talk()
         listening = Listening(self.clock, self.service, None)
-        given: dict[str, Any] = {"idle_timeout": None, "line_limit": 1 << 20, "connections": 10} | changes
+        limits = {"line_limit": 1 << 20, "outbound_limit": 64 << 20, "connections": 10}
+        given: dict[str, Any] = {"idle_timeout": None} | limits | changes
         self.factory = _PlainFactory(self.clock, listening, self.service, check=lambda _: None, **given)
         self.protocol = cast(PlainProtocol, self.factory.buildProtocol(None))
         self.wire = StringTransport()
@@ -360,9 +361,7 @@ class ProtocolTests(SynchronousTestCase):
         assert world.wire.producerState == "producing"
 
     def test_what_waits_for_who_does_not_read_is_bounded(self) -> None:
-        world = World()
-        cast(Any, world.protocol)._cork._limit = 10_000
-        cast(Any, world.protocol)._outbound_limit = 10_000
+        world = World(outbound_limit=10_000)
         world.protocol.pause_writing()
         with self.assertRaises(NotConnected):
             for n in range(1000):

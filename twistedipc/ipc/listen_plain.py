@@ -19,7 +19,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Protocol
 
-from twistedipc.ipc.connections.plain import PlainProtocol
+from twistedipc.ipc.connections.plain import OUTBOUND_LIMIT, PlainProtocol
 from twistedipc.ipc.links.listen import CONNECTIONS, Accepted, Connections, ListenService, place_of
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.service import Listening, Service
@@ -37,6 +37,7 @@ async def listen_plain(
     idle_timeout: float | None = None,
     connections: int = CONNECTIONS,
     line_limit: int = LINE_LIMIT,
+    outbound_limit: int = OUTBOUND_LIMIT,
 ) -> Listening:
     """
     Listen at ``endpoint``, as `listen` does, for tools that speak the plain profile: a line of JSON for each message.
@@ -49,6 +50,7 @@ async def listen_plain(
         closed; None: never
     :param connections: how many connections there may be
     :param line_limit: bytes of a line, either way
+    :param outbound_limit: bytes that may wait for a peer that doesn't read; over it, its connection is closed
     :raises BadEndpoint: it can't be listened there
     :raises BadVocabulary: the service has streams, or a request with a field ``id``
     """
@@ -59,7 +61,16 @@ async def listen_plain(
     # Where others require a key this profile has none to offer; what else protects an endpoint stays as it is.
     place = place_of(reactor, endpoint, has_key=not endpoint.startswith("unix:"), tls=tls, uids=uids)
     listening = Listening(reactor, service, None)
-    factory = _PlainFactory(reactor, listening, service, idle_timeout, line_limit, connections, place.check)
+    factory = _PlainFactory(
+        reactor,
+        listening,
+        service,
+        idle_timeout=idle_timeout,
+        line_limit=line_limit,
+        outbound_limit=outbound_limit,
+        connections=connections,
+        check=place.check,
+    )
     factory.over = listening.over if place.is_single else None
     listening.start(ListenService(place, factory))
     return listening
@@ -73,8 +84,10 @@ class _PlainFactory(Connections):
         clock: IReactorTime,
         listening: Listening,
         service: Service,
+        *,
         idle_timeout: float | None,
         line_limit: int,
+        outbound_limit: int,
         connections: int,
         check: Callable[[Accepted], str | None],
     ) -> None:
@@ -84,9 +97,12 @@ class _PlainFactory(Connections):
         self._listening = listening
         self._service = service
         self._line_limit = line_limit
+        self._outbound_limit = outbound_limit
         self._count = 0
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         self._count += 1
         conversation = PlainConversation(self._service.interface, line_limit=self._line_limit)
-        return PlainProtocol(self, conversation, self._listening.application, f"plain-{self._count}")
+        name = f"plain-{self._count}"
+        application = self._listening.application
+        return PlainProtocol(self, conversation, application, name, outbound_limit=self._outbound_limit)

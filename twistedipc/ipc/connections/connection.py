@@ -197,6 +197,11 @@ class Connection(Protocol, ABC):
 
     # -- writing -----------------------------------------------------------------------------------------------------
 
+    @property
+    def waiting(self) -> int:
+        """How many bytes the transport hasn't been given yet."""
+        return self._cork.waiting
+
     def drain(self) -> Deferred[None]:
         """See `Peer.drain`."""
         if self.life is not _OPEN:

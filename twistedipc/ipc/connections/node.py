@@ -96,15 +96,23 @@ class NodeConnection(Connection):
 
     :param who: the other end, for people
     :param message_limit: bytes of a message, either way
+    :param outbound_limit: bytes that may wait for a peer that doesn't read, before `send` refuses more
     """
 
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, application_factory: NodeApplicationFactory, who: str, message_limit: int
+        self,
+        clock: IReactorTime,
+        application_factory: NodeApplicationFactory,
+        who: str,
+        message_limit: int,
+        *,
+        outbound_limit: int = OUTBOUND_LIMIT,
     ) -> None:
         # Beyond what `send` lets wait there can be one message, and acknowledgements of what Node sends along.
-        super().__init__(clock, OUTBOUND_LIMIT + 2 * message_limit)
+        super().__init__(clock, outbound_limit + 2 * message_limit)
+        self._outbound_limit = outbound_limit
         self.peer = NodePeer(self)
         self._application_factory = application_factory
         self._application: NodeApplication | None = None
@@ -176,8 +184,8 @@ class NodeConnection(Connection):
     def send(self, message: Any) -> None:
         """See `NodePeer.send`."""
         self._check_open()
-        if self._cork.waiting > OUTBOUND_LIMIT:
-            raise LocalProtocolError(f"{self._cork.waiting} bytes wait for {self._who} to read them: mind `paused`")
+        if self.waiting > self._outbound_limit:
+            raise LocalProtocolError(f"{self.waiting} bytes wait for {self._who} to read them: mind `paused`")
         self._cork.add(self._channel.encode(message))
 
     def _overflowed(self) -> None:

@@ -191,6 +191,11 @@ class DialService(Service):
         self._stopping: list[Deferred[None]] = []  # to be fired when there is no link any more
         self._unreachable = ""  # why the endpoint couldn't be reached, when that was logged last
 
+    @property
+    def state(self) -> State:
+        """What the service is doing now. For who makes the links."""
+        return self._state
+
     def startService(self) -> None:
         super().startService()
         self._handle(Input.START)
