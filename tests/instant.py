@@ -14,6 +14,7 @@ from sqlalchemy.pool import StaticPool
 from twisted.internet.defer import Deferred, fail, succeed
 
 from twistedipc.builds.attempt import Publish
+from twistedipc.publish.targets.registry import from_flat
 from twistedipc.storage import builds, projects
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.ledger import Ledger
@@ -87,7 +88,7 @@ class InstantLedger:
                 name=project,
                 repository="https://git.example/hello.git",
                 default_ref="main",
-                publish=publish or Publish(),
+                targets=from_flat(publish or Publish()),
                 environment={},
                 timeout=60.0,
                 idle_timeout=30.0,

@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine, event
+import msgspec
+from sqlalchemy import Connection, create_engine, event, text
 
 from twistedipc.builds.attempt import Publish
+from twistedipc.publish.targets.registry import TARGETS, from_flat, to_flat
 from twistedipc.storage import attempts, builds, projects
 from twistedipc.storage.migrations import upgrade
 from twistedipc.storage.rows import AttemptRow, BuildRow, ProjectRow
@@ -46,7 +48,7 @@ def add_project(connection: Connection, name: str = "shop", publish: Publish | N
         name=name,
         repository=f"https://example.org/{name}.git",
         default_ref="main",
-        publish=publish or Publish(static=True),
+        targets=from_flat(publish or Publish(static=True)),
         environment={"MODE": "live"},
         timeout=600.0,
         idle_timeout=60.0,
@@ -84,3 +86,29 @@ def run(connection: Connection, attempt: str, lease: str = LEASE, builder: str =
     row = attempts.started(connection, attempt, lease, NOW + 5)
     assert row is not None
     return row
+
+
+def as_of_0007(connection: Connection) -> None:
+    """Make the schema what it was before there were targets, with the same projects and permits in it."""
+    connection.execute(text("ALTER TABLE projects RENAME COLUMN targets TO publish"))
+    for project, targets in connection.execute(text("SELECT id, publish FROM projects")).all():
+        flat = msgspec.json.encode(to_flat(TARGETS.read(msgspec.json.decode(targets)))).decode()
+        connection.execute(text("UPDATE projects SET publish = :flat WHERE id = :id"), {"flat": flat, "id": project})
+    connection.execute(text("ALTER TABLE attempts ADD COLUMN target TEXT"))
+    connection.execute(
+        text(
+            "CREATE TABLE permits (build_id BIGINT NOT NULL, number INTEGER NOT NULL, lease TEXT NOT NULL,"
+            " registry TEXT NOT NULL, package TEXT, given BIGINT, PRIMARY KEY (build_id, number))"
+        )
+    )
+    for row in connection.execute(text("SELECT * FROM deliveries")).all():
+        values = dict(row._mapping)
+        values["registry"] = msgspec.json.decode(values["settings"]).get("registry", "")
+        connection.execute(
+            text("INSERT INTO permits VALUES (:build_id, :number, :lease, :registry, :package, :given)"), values
+        )
+        connection.execute(
+            text("UPDATE attempts SET target = :bound_to WHERE build_id = :build_id AND number = :number"), values
+        )
+    connection.execute(text("DROP TABLE deliveries"))
+    connection.execute(text("UPDATE alembic_version SET version_num = '0007'"))

@@ -10,18 +10,22 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import Connection, select, text
 
-from tests.storage_fixtures import LEASE, NOW, add_build, add_project, database
+from tests.storage_fixtures import LEASE, NOW, add_build, add_project, as_of_0007, database
 from twistedipc.builds import names
-from twistedipc.builds.attempt import Package, Publish, StepResult
+from twistedipc.builds.attempt import Package, StepResult
 from twistedipc.builds.logs import Lines, StepEnded, StepStarted, encoder
-from twistedipc.builds.permits import Decision, Granted, NotYet, Record, Refused, Void, decide
 from twistedipc.builds.states import TERMINAL, AttemptState
+from twistedipc.publish.permits import Decision, Granted, NotYet, Record, Refused, Void, decide
+from twistedipc.publish.targets.npm.target import Npm, NpmSettings
+from twistedipc.publish.targets.registry import to_flat
 from twistedipc.storage import attempts, builds, logs, permits, projects
 from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.migrations import upgrade
-from twistedipc.storage.tables import audit
+from twistedipc.storage.tables import audit, deliveries
 
 REGISTRY = "https://r.example/"
+UI = NpmSettings(registry=REGISTRY)
+PINNED = NpmSettings(registry=REGISTRY, packages=["@acme/ui"])
 PACKAGE = Package(file="package/x.tgz", name="@acme/ui", version="1.0.0", integrity="sha512-x", tag="next")
 
 
@@ -32,20 +36,20 @@ def step(name: str, command: str = "", outcome: str = "succeeded") -> StepResult
 BUILT = [step("checkout"), step("build", "npm run build"), step("pack")]
 GOOD = Record(
     project="ui",
-    publish=Publish(npm=True, registry=REGISTRY, packages=["@acme/ui"]),
+    settings=NpmSettings(registry=REGISTRY, packages=["@acme/ui"]),
     state=AttemptState.RUNNING,
     lease=LEASE,
     builder="one",
     cancel_reason="",
     steps=BUILT,
-    registry=REGISTRY,
+    offered=NpmSettings(registry=REGISTRY),
     given=None,
-    no_token="",
+    no_secret="",
 )
 
 
 def decided(record: Record, package: Package = PACKAGE, lease: str = LEASE, builder: str = "one") -> Decision:
-    return decide(record, lease=lease, builder=builder, package=package)
+    return decide(Npm(), record, lease=lease, builder=builder, package=package)
 
 
 def test_an_attempt_that_was_asked_to_publish_and_has_built_may() -> None:
@@ -53,17 +57,21 @@ def test_an_attempt_that_was_asked_to_publish_and_has_built_may() -> None:
     assert decided(replace(GOOD, given=PACKAGE, state=AttemptState.PUBLISHING)) == Granted()
     # Where its tarball lies is no matter.
     assert decided(replace(GOOD, given=replace(PACKAGE, file="elsewhere.tgz"))) == Granted()
-    first = replace(GOOD, publish=Publish(npm=True, registry=REGISTRY))
-    assert decided(first) == Granted(new=True, pin=True)
+    first = replace(GOOD, settings=NpmSettings(registry=REGISTRY))
+    assert decided(first) == Granted(new=True, pin=PINNED)
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"cancel_reason": "ann has cancelled it"}, "ann has cancelled it"),
-        ({"publish": Publish(static=True)}, "project ui publishes no npm package"),
-        ({"registry": None}, "this build was not asked to publish"),
-        ({"registry": "https://other.example/"}, "has changed since this build began, from https://other.example/"),
+        ({"settings": None}, "project ui publishes no npm package"),
+        ({"settings": NpmSettings(paused=True, registry=REGISTRY)}, "twistedipc project set ui --npm"),
+        ({"offered": None}, "this build was not asked to publish"),
+        (
+            {"offered": NpmSettings(registry="https://other.example/")},
+            "has changed since this build began, from https://other.example/",
+        ),
         ({"given": replace(PACKAGE, version="1.0.1")}, "has its permit for @acme/ui@1.0.1, and can have no other"),
         ({"given": replace(PACKAGE, name="x")}, "can have no other"),
         ({"given": replace(PACKAGE, integrity="sha512-y")}, "can have no other"),
@@ -71,12 +79,12 @@ def test_an_attempt_that_was_asked_to_publish_and_has_built_may() -> None:
         ({"steps": [step("build", "x", "failed"), step("pack")]}, "step build has not succeeded"),
         ({"steps": [step("checkout"), step("pack", outcome="failed")]}, "step pack has not succeeded"),
         (
-            {"publish": Publish(npm=True, registry=REGISTRY, packages=["a", "@acme/core"])},
+            {"settings": NpmSettings(registry=REGISTRY, packages=["a", "@acme/core"])},
             "twistedipc project set ui --package 'a' --package '@acme/core' --package '@acme/ui'",
         ),
-        ({"publish": Publish(npm=True, registry=REGISTRY, packages=["@acme/*x", "@acm/*"])}, "may publish"),
-        ({"no_token": "there is no token"}, "there is no token"),
-        ({"no_token": "there is no token", "given": PACKAGE}, "there is no token"),
+        ({"settings": NpmSettings(registry=REGISTRY, packages=["@acme/*x", "@acm/*"])}, "may publish"),
+        ({"no_secret": "there is no token"}, "there is no token"),
+        ({"no_secret": "there is no token", "given": PACKAGE}, "there is no token"),
     ],
 )
 def test_who_may_not_is_told_why(change: dict[str, object], sentence: str) -> None:
@@ -88,7 +96,7 @@ def test_who_may_not_is_told_why(change: dict[str, object], sentence: str) -> No
 @pytest.mark.parametrize("name", ["", "-x", "../x", "a b", "@acme/", "@/x", "x" * 215])
 def test_what_is_no_name_is_no_package(name: str) -> None:
     """Nor can it become the name of a project's package."""
-    first = replace(GOOD, publish=Publish(npm=True, registry=REGISTRY))
+    first = replace(GOOD, settings=NpmSettings(registry=REGISTRY))
     assert isinstance(decided(first, replace(PACKAGE, name=name)), Refused)
 
 
@@ -134,7 +142,7 @@ def test_only_the_holder_of_the_lease_is_answered() -> None:
     ],
 )
 def test_names_and_scopes(patterns: list[str], name: str, allowed: bool) -> None:
-    record = replace(GOOD, publish=Publish(npm=True, registry=REGISTRY, packages=patterns))
+    record = replace(GOOD, settings=NpmSettings(registry=REGISTRY, packages=patterns))
     assert isinstance(decided(record, replace(PACKAGE, name=name)), Granted if allowed else Refused)
 
 
@@ -160,15 +168,16 @@ def ledger(tmp_path: Path) -> Iterator[Connection]:
         yield connection
 
 
-def built(connection: Connection, *, publish: bool = True, steps: bool = True, setting: Publish | None = None) -> str:
+def built(
+    connection: Connection, *, publish: bool = True, steps: bool = True, setting: NpmSettings | None = None
+) -> str:
     """An attempt of the project "ui" that runs and, if ``steps``, has packed."""
     if projects.get(connection, "ui") is None:
-        add_project(connection, "ui", setting or Publish(npm=True, registry=REGISTRY))
+        add_project(connection, "ui", to_flat((setting or UI,)))
         projects.set_secret(connection, "ui", "npm_token", b"sealed", NOW)
     attempt = f"{add_build(connection, 'ui', publish=publish).id}-1"
     (queued,) = [one for one in attempts.next_queued(connection, 10) if one.name == attempt]
-    target = projects.target_of(queued.publish, queued.repository)
-    assert permits.offer(connection, attempt, LEASE, "one", NOW, target, queued.publish)
+    assert permits.offer(connection, attempt, LEASE, "one", NOW, queued.targets, queued.repository)
     assert attempts.accept(connection, attempt, LEASE)
     assert attempts.started(connection, attempt, LEASE, NOW)
     if steps:
@@ -187,11 +196,11 @@ def audited(connection: Connection) -> list[tuple[str, str, str, dict[str, str]]
 
 def test_a_permit_is_written_down_and_audited_once(ledger: Connection) -> None:
     attempt = built(ledger)
-    assert permits.look(ledger, attempt, LEASE, PACKAGE, "one") == Granted(new=True, pin=True)
+    assert permits.look(ledger, attempt, LEASE, "npm", PACKAGE, "one") == Granted(new=True, pin=PINNED)
     assert audited(ledger) == []
-    first = permits.give(ledger, attempt, LEASE, PACKAGE, "one", NOW)
-    assert first.decision == Granted(new=True, pin=True)
-    assert first.sealed == b"sealed"
+    first = permits.give(ledger, attempt, LEASE, "npm", PACKAGE, "one", NOW)
+    assert first.decision == Granted(new=True, pin=PINNED)
+    assert first.sealed == {"npm_token": b"sealed"}
     assert first.row is not None
     assert first.row.state is AttemptState.PUBLISHING
     expected = {
@@ -201,80 +210,115 @@ def test_a_permit_is_written_down_and_audited_once(ledger: Connection) -> None:
         "integrity": "sha512-x",
         "tag": "next",
         "registry": REGISTRY,
+        "target": "npm",
     }
     assert audited(ledger) == [
         (
             "apiserver",
             "project.change",
             "ui",
-            {"changed": "publish", "packages": "@acme/ui", "why": "the first package that it published"},
+            {
+                "changed": "targets",
+                "target": "npm",
+                "registry": REGISTRY,
+                "packages": "@acme/ui",
+                "why": "the first package that it published",
+            },
         ),
         ("one", "permit.give", "ui", expected),
     ]
-    again = permits.give(ledger, attempt, LEASE, PACKAGE, "one", NOW + 5)
-    assert (again.decision, again.sealed) == (Granted(), b"sealed")
+    again = permits.give(ledger, attempt, LEASE, "npm", PACKAGE, "one", NOW + 5)
+    assert (again.decision, again.sealed) == (Granted(), {"npm_token": b"sealed"})
     assert len(audited(ledger)) == 2
 
 
 def test_the_first_package_is_the_projects_until_an_admin_says_otherwise(ledger: Connection) -> None:
-    permits.give(ledger, built(ledger), LEASE, PACKAGE, "one", NOW)
+    permits.give(ledger, built(ledger), LEASE, "npm", PACKAGE, "one", NOW)
     project = projects.get(ledger, "ui")
     assert project is not None
-    assert project.publish == Publish(npm=True, registry=REGISTRY, packages=["@acme/ui"])
+    assert project.targets == (PINNED,)
     other = replace(PACKAGE, name="lodash")
-    refused = permits.give(ledger, built(ledger), LEASE, other, "one", NOW).decision
+    refused = permits.give(ledger, built(ledger), LEASE, "npm", other, "one", NOW).decision
     assert isinstance(refused, Refused)
     assert "may publish @acme/ui, and this package is lodash" in refused.reason
-    projects.update(ledger, "ui", {"publish": replace(project.publish, packages=["@acme/*", "lodash"])}, NOW)
-    assert permits.give(ledger, built(ledger), LEASE, other, "one", NOW).decision == Granted(new=True)
+    projects.update(ledger, "ui", {"targets": (replace(PINNED, packages=["@acme/*", "lodash"]),)}, NOW)
+    assert permits.give(ledger, built(ledger), LEASE, "npm", other, "one", NOW).decision == Granted(new=True)
 
 
 def test_a_refused_attempt_gives_its_project_no_name(ledger: Connection) -> None:
     for attempt in (built(ledger, publish=False), built(ledger, steps=False)):
-        assert not isinstance(permits.give(ledger, attempt, LEASE, PACKAGE, "one", NOW).decision, Granted)
+        assert not isinstance(permits.give(ledger, attempt, LEASE, "npm", PACKAGE, "one", NOW).decision, Granted)
     project = projects.get(ledger, "ui")
     assert project is not None
-    assert project.publish.packages == []
+    assert project.targets == (UI,)
     assert audited(ledger) == []
 
 
 def test_what_was_offered_counts_not_what_the_project_has_become(ledger: Connection) -> None:
     """A registry that was changed meanwhile was given a token that was meant for the other one."""
     attempt = built(ledger)
-    projects.update(ledger, "ui", {"publish": Publish(npm=True, registry="https://evil.example/")}, NOW)
-    refused = permits.give(ledger, attempt, LEASE, PACKAGE, "one", NOW).decision
+    projects.update(ledger, "ui", {"targets": (NpmSettings(registry="https://evil.example/"),)}, NOW)
+    refused = permits.give(ledger, attempt, LEASE, "npm", PACKAGE, "one", NOW).decision
     assert isinstance(refused, Refused)
     assert "build again" in refused.reason
     quiet = built(ledger, publish=False)
-    assert permits.look(ledger, quiet, LEASE, PACKAGE, "one") == Refused(
-        "this build was not asked to publish a package"
+    assert permits.look(ledger, quiet, LEASE, "npm", PACKAGE, "one") == Refused(
+        "this build was not asked to publish its npm package"
     )
 
 
 def test_an_attempt_that_is_offered_again_has_no_permit_of_before(ledger: Connection) -> None:
-    add_project(ledger, "ui", Publish(npm=True, registry=REGISTRY))
+    add_project(ledger, "ui", to_flat((UI,)))
     attempt = f"{add_build(ledger, 'ui').id}-1"
     for lease in ("a" * 16, "b" * 16):
-        assert permits.offer(ledger, attempt, lease, "one", NOW, "x", Publish(npm=True, registry=REGISTRY))
+        assert permits.offer(ledger, attempt, lease, "one", NOW, (UI,), "x")
         attempts.requeue(ledger, attempt, lease, NOW)
-    assert permits.offer(ledger, attempt, "c" * 16, "one", NOW, "x", Publish())
-    assert isinstance(permits.look(ledger, attempt, "c" * 16, PACKAGE, "one"), Refused)
+    assert permits.offer(ledger, attempt, "c" * 16, "one", NOW, (), "x")
+    assert isinstance(permits.look(ledger, attempt, "c" * 16, "npm", PACKAGE, "one"), Refused)
 
 
 def test_nothing_is_there(ledger: Connection) -> None:
-    assert permits.look(ledger, "99-1", LEASE, PACKAGE, "one") == Void()
-    assert permits.give(ledger, "99-1", LEASE, PACKAGE, "one", NOW).decision == Void()
+    assert permits.look(ledger, "99-1", LEASE, "npm", PACKAGE, "one") == Void()
+    assert permits.give(ledger, "99-1", LEASE, "npm", PACKAGE, "one", NOW).decision == Void()
     attempt = built(ledger)
     builds.request_cancel(ledger, int(attempt.split("-")[0]), "enough", NOW)
-    assert permits.look(ledger, attempt, LEASE, PACKAGE, "one") == Refused("enough")
+    assert permits.look(ledger, attempt, LEASE, "npm", PACKAGE, "one") == Refused("enough")
+
+
+def test_permits_stay_good_when_there_are_targets(ledger: Connection) -> None:
+    """An update of the apiserver in the midst of a publication, from the version that knew one target with permits."""
+    given, asked = built(ledger), built(ledger)
+    before = permits.give(ledger, given, LEASE, "npm", PACKAGE, "one", NOW)
+    assert before.sealed == {"npm_token": b"sealed"}
+    rows = ledger.execute(select(deliveries)).all()
+    as_of_0007(ledger)
+    upgrade(ledger)
+    assert ledger.execute(select(deliveries.c.bound_to, deliveries.c.package)).all() == [
+        (row.bound_to, row.package) for row in rows
+    ]
+    project = projects.get(ledger, "ui")
+    assert project is not None
+    assert (project.targets, project.secrets) == ((PINNED,), ["npm_token"])
+    again = permits.give(ledger, given, LEASE, "npm", PACKAGE, "one", NOW)
+    assert (again.decision, again.sealed) == (Granted(), {"npm_token": b"sealed"})
+    assert permits.look(ledger, asked, LEASE, "npm", PACKAGE, "one") == Granted(new=True)
+
+
+def test_each_target_has_its_own_permit(ledger: Connection) -> None:
+    """A permit for one target is none for another, and what no attempt was offered gets none."""
+    attempt = built(ledger)
+    for target in ("static", "s3", ""):
+        assert isinstance(permits.give(ledger, attempt, LEASE, target, PACKAGE, "one", NOW).decision, Refused)
+    assert audited(ledger) == []
 
 
 def test_what_is_under_way_when_the_table_comes_may_go_on(ledger: Connection) -> None:
     """An update of the apiserver in the midst of a build."""
     attempt = built(ledger)
     quiet = built(ledger, publish=False)
+    as_of_0007(ledger)
     ledger.execute(text("DROP TABLE permits"))
     ledger.execute(text("UPDATE alembic_version SET version_num = '0006'"))
     upgrade(ledger)
-    assert isinstance(permits.look(ledger, quiet, LEASE, PACKAGE, "one"), Refused)
-    assert permits.look(ledger, attempt, LEASE, PACKAGE, "one") == Granted(new=True, pin=True)
+    assert isinstance(permits.look(ledger, quiet, LEASE, "npm", PACKAGE, "one"), Refused)
+    assert permits.look(ledger, attempt, LEASE, "npm", PACKAGE, "one") == Granted(new=True, pin=PINNED)

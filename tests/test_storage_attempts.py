@@ -17,6 +17,7 @@ from twistedipc.builds.attempt import Publish, Published, Result, StepResult
 from twistedipc.builds.logs import StepStarted
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.states import LEASED, STATES, TERMINAL, AttemptState
+from twistedipc.publish.targets.registry import to_flat
 from twistedipc.storage import attempts, builds, logs
 from twistedipc.storage.rows import AttemptRow
 
@@ -157,7 +158,7 @@ def test_an_offer_has_all_that_a_builder_needs(ledger: Connection) -> None:
     assert (first.repository, first.commit) == ("https://example.org/shop.git", "")
     assert (first.parameters, first.environment) == ({"COLOUR": "blue"}, {"MODE": "live"})
     assert (first.timeout, first.idle_timeout) == (600.0, 60.0)
-    assert [offer.publish for offer in offers] == [Publish(static=True), Publish()]
+    assert [to_flat(offer.targets) for offer in offers] == [Publish(static=True), Publish()]
     assert attempts.next_queued(ledger, 1) == [first]
     assert [one.name for one in attempts.next_queued(ledger, 10)] == [first.name, f"{plain.id}-1"]
 

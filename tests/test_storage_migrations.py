@@ -10,7 +10,7 @@ from sqlalchemy import CheckConstraint, Connection, create_engine, inspect, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from tests.storage_fixtures import NOW, add_build, add_project, database, run
+from tests.storage_fixtures import NOW, add_build, add_project, as_of_0007, database, run
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.logs import Annotation, Lines, Progress, Record, StepEnded, StepStarted, Summary, encoder
 from twistedipc.storage import attempts, builds, logs, projects
@@ -102,10 +102,10 @@ def test_secrets_that_there_are_stay_good_for_what_their_projects_say(tmp_path: 
     with database(tmp_path) as connection:
         add_project(connection)
         projects.set_secret(connection, "shop", "npm_token", b"sealed", NOW)
+        before = connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar_one()
         _without_what_came_later(connection)
         _without_columns_of_0004(connection)
         _without_columns_of_0003(connection)
-        before = connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar_one()
         connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": BEFORE_0003})
         upgrade(connection)
         assert connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar_one() == before
@@ -158,6 +158,7 @@ def test_the_schema_is_postgresqls_as_well() -> None:
 
 
 def _without_what_came_later(connection: Connection) -> None:
+    as_of_0007(connection)
     connection.execute(text("DROP TABLE permits"))
     connection.execute(text("DROP TABLE owner"))
     connection.execute(text("ALTER TABLE projects DROP COLUMN on_lost"))

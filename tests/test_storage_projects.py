@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from tests.storage_fixtures import NOW, add_build, add_project, database
 from twistedipc.builds.attempt import Publish
+from twistedipc.publish.targets.registry import from_flat, to_flat
 from twistedipc.storage import audit, builds, projects, releases, tables, tokens
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
@@ -26,7 +27,12 @@ def test_a_project_comes_back_as_it_was_given(ledger: Connection) -> None:
     publish = Publish(npm=True, registry="https://registry.example/")
     made = add_project(ledger, publish=publish)
     assert projects.get(ledger, "shop") == made
-    assert (made.publish, made.environment, made.timeout, made.secrets) == (publish, {"MODE": "live"}, 600.0, [])
+    assert (to_flat(made.targets), made.environment, made.timeout, made.secrets) == (
+        publish,
+        {"MODE": "live"},
+        600.0,
+        [],
+    )
     assert (made.created, made.updated) == (NOW, NOW)
     assert projects.get(ledger, "other") is None
 
@@ -50,9 +56,16 @@ def test_listing_all_and_some(ledger: Connection) -> None:
 
 def test_changing(ledger: Connection) -> None:
     before = add_project(ledger)
-    after = projects.update(ledger, "shop", {"publish": Publish(npm=True), "environment": {}, "timeout": 5.0}, NOW + 1)
+    after = projects.update(
+        ledger, "shop", {"targets": from_flat(Publish(npm=True)), "environment": {}, "timeout": 5.0}, NOW + 1
+    )
     assert after is not None
-    assert (after.publish, after.environment, after.timeout, after.updated) == (Publish(npm=True), {}, 5.0, NOW + 1)
+    assert (to_flat(after.targets), after.environment, after.timeout, after.updated) == (
+        Publish(npm=True),
+        {},
+        5.0,
+        NOW + 1,
+    )
     assert (after.id, after.repository, after.created) == (before.id, before.repository, before.created)
     assert projects.update(ledger, "none", {"timeout": 5.0}, NOW) is None
     for column in ("name", "deleted", "id", "secrets"):
@@ -118,39 +131,39 @@ _OLD, _NEW = "https://npm.example.org/", "https://evil.example.org/"
 @pytest.mark.parametrize(
     ("changes", "void"),
     [
-        ({"publish": Publish(npm=True, registry=_NEW)}, True),
-        ({"publish": Publish(npm=True, registry="")}, True),
-        ({"publish": Publish(npm=True, registry="http://npm.example.org/")}, True),
-        ({"publish": Publish(npm=True, registry="https://npm.example.org:8443/")}, True),
-        ({"publish": Publish(npm=True, registry="https://npm.example.org/other/")}, True),
-        ({"publish": Publish(npm=True, registry="https://npm.example.org/Team")}, True),
+        ({"targets": from_flat(Publish(npm=True, registry=_NEW))}, True),
+        ({"targets": from_flat(Publish(npm=True, registry=""))}, True),
+        ({"targets": from_flat(Publish(npm=True, registry="http://npm.example.org/"))}, True),
+        ({"targets": from_flat(Publish(npm=True, registry="https://npm.example.org:8443/"))}, True),
+        ({"targets": from_flat(Publish(npm=True, registry="https://npm.example.org/other/"))}, True),
+        ({"targets": from_flat(Publish(npm=True, registry="https://npm.example.org/Team"))}, True),
         ({"repository": "https://git.example.org/other.git"}, True),
-        ({"publish": Publish(npm=True, registry="https://NPM.example.org:443"), "timeout": 5.0}, False),
-        ({"publish": Publish(npm=False, registry=_OLD)}, False),
-        ({"publish": Publish(static=True, npm=True, registry=_OLD), "environment": {"A": "b"}}, False),
+        ({"targets": from_flat(Publish(npm=True, registry="https://NPM.example.org:443")), "timeout": 5.0}, False),
+        ({"targets": from_flat(Publish(npm=False, registry=_OLD))}, False),
+        ({"targets": from_flat(Publish(static=True, npm=True, registry=_OLD)), "environment": {"A": "b"}}, False),
         ({"default_ref": "next"}, False),
     ],
 )
 def test_a_secret_is_bound_to_where_it_may_go(ledger: Connection, changes: dict[str, object], void: bool) -> None:
     """An admin of the project, who can't read its token, had it sent to their own server by changing the registry."""
     add_project(ledger)
-    projects.update(ledger, "shop", {"publish": Publish(npm=True, registry=_OLD)}, NOW)
+    projects.update(ledger, "shop", {"targets": from_flat(Publish(npm=True, registry=_OLD))}, NOW)
     projects.set_secret(ledger, "shop", "npm_token", b"sealed", NOW)
     row = projects.update(ledger, "shop", changes, NOW + 1)
     assert row is not None
     assert row.secrets == ([] if void else ["npm_token"])
     assert projects.sealed_secret(ledger, "shop", "npm_token") == (None if void else b"sealed")
     # Back again doesn't bring it back.
-    projects.update(ledger, "shop", {"publish": Publish(npm=True, registry=_OLD)}, NOW + 2)
+    projects.update(ledger, "shop", {"targets": from_flat(Publish(npm=True, registry=_OLD))}, NOW + 2)
     assert projects.sealed_secret(ledger, "shop", "npm_token") == (None if void else b"sealed")
 
 
 def test_a_secret_is_only_for_attempts_that_were_offered_with_its_place(ledger: Connection) -> None:
     """An attempt begun with another registry must not get the token that was set after the registry was mended."""
     project = add_project(ledger)
-    evil = projects.target_of(Publish(npm=True, registry=_NEW), project.repository)
-    good = projects.target_of(Publish(npm=True, registry=_OLD), project.repository)
-    projects.update(ledger, "shop", {"publish": Publish(npm=True, registry=_OLD)}, NOW)
+    evil = projects.binding_of(from_flat(Publish(npm=True, registry=_NEW))[0], project.repository)
+    good = projects.binding_of(from_flat(Publish(npm=True, registry=_OLD))[0], project.repository)
+    projects.update(ledger, "shop", {"targets": from_flat(Publish(npm=True, registry=_OLD))}, NOW)
     projects.set_secret(ledger, "shop", "npm_token", b"sealed", NOW)
     assert projects.sealed_secret(ledger, "shop", "npm_token", good) == b"sealed"
     with pytest.raises(NotPossible, match="another registry or repository"):
@@ -160,7 +173,7 @@ def test_a_secret_is_only_for_attempts_that_were_offered_with_its_place(ledger: 
 def test_a_secret_that_is_meant_for_another_registry_is_not_set(ledger: Connection) -> None:
     """Somebody changes the registry while an admin types the token."""
     add_project(ledger)
-    projects.update(ledger, "shop", {"publish": Publish(npm=True, registry=_NEW)}, NOW)
+    projects.update(ledger, "shop", {"targets": from_flat(Publish(npm=True, registry=_NEW))}, NOW)
     with pytest.raises(NotPossible, match="publishes to https://evil"):
         projects.set_secret(ledger, "shop", "npm_token", b"sealed", NOW, _OLD)
     assert projects.sealed_secret(ledger, "shop", "npm_token") is None

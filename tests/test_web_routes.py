@@ -9,7 +9,7 @@ import pytest
 
 from tests.web_world import World
 from twistedipc.web.api.openapi import document, statuses
-from twistedipc.web.api.route import PARAMETER_SCHEMAS, Route
+from twistedipc.web.api.route import CONVERTERS, Route, parameter_schema
 from twistedipc.web.api.routes import ROUTES, Match, Options, match
 from twistedipc.web.http.problems import ProblemError
 
@@ -142,7 +142,10 @@ def test_every_reference_of_the_document_resolves() -> None:
                 walk(each)
 
     walk(made)
-    assert set(PARAMETER_SCHEMAS) == {"project", "build", "attempt", "secret"}
+    assert {name: parameter_schema(name)["type"] for name in CONVERTERS} == {
+        "project": "string", "build": "integer", "attempt": "string", "secret": "string"
+    }  # fmt: skip
+    assert parameter_schema("secret")["enum"] == ["npm_token"]
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ def spec_of(offer: Offer, settings: Settings, cgroups: str = "") -> Spec:
         ref=offer.ref,
         commit=offer.commit,
         publish=offer.publish,
+        targets=offer.targets,
         site=offer.site,
         parameters=offer.parameters,
         environment=settings.environment,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from twistedipc.builds import names
 from twistedipc.builds.messages import Offer
+from twistedipc.publish.targets.registry import offered
 
 #: The most characters of a reason that is sent.
 REASON_LIMIT = 500
@@ -21,6 +22,7 @@ def why_impossible(offer: Offer) -> str:
         names.ref(offer.ref)
         names.environment(offer.environment)
         names.environment(offer.parameters)
+        offered(offer.targets, offer.publish)
     except names.BadValue as error:
         return str(error)
     return ""

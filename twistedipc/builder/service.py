@@ -562,7 +562,9 @@ class BuilderService(MultiService):
             return
         held.retry_permit_at = self._reactor.seconds() + PERMIT_INTERVAL
         self.pump()  # the apiserver decides by what the log tells
-        want = m.WantPermit(attempt=held.spec.attempt, lease=held.spec.lease, package=wanted.package)
+        want = m.WantPermit(
+            attempt=held.spec.attempt, lease=held.spec.lease, package=wanted.package, target=wanted.target
+        )
         try:
             permit = await link.peer.call(want, timeout=CALL_TIMEOUT)
         except (CallFailed, CallTimedOut, NotConnected) as error:

@@ -7,7 +7,6 @@ The domain, pure: what a build is, said once for every process. The modules, fro
     gist        what a log says of its build in a few words
     frames      messages as WebSocket frames, for server and web
     attempt     what is to be done in an attempt, what was found, how it ended
-    permits     whether an attempt may publish a package
     messages    what builder and apiserver say to one another
     outputs     the folders that builds write
     managers    package.json and lock files -> the commands that build

@@ -21,12 +21,12 @@ The order of an attempt::
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import Package, Permit, Publish, Result
+from twistedipc.builds.attempt import NPM, Package, Permit, Publish, Result
 from twistedipc.builds.logs import Batch
 
 
@@ -100,15 +100,6 @@ class Log(Message, frozen=True, kw_only=True, tag="log"):
     batches: list[Batch]
 
 
-class UnreadLog(Message, frozen=True, kw_only=True, tag="log"):
-    """A `Log` some of whose batches can't be read: of a kind that isn't known here, or none at all."""
-
-    attempt: AttemptName
-    lease: Lease
-    batches: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # UNSET: they can't even be told apart
-    complaint: str = ""  # what is wrong
-
-
 class Final(Message, frozen=True, kw_only=True, tag="final"):
     """
     The attempt has ended and all its records were sent. Answered by `FinalAck` once the apiserver has an equal,
@@ -126,13 +117,15 @@ class Final(Message, frozen=True, kw_only=True, tag="final"):
 
 class WantPermit(Message, frozen=True, kw_only=True, tag="want_permit"):
     """
-    A call: may the package be published? Answered by `Permit`, the same however often it is asked; refused with
-    ``not_yet`` while the apiserver's record of the log doesn't show that all steps are over: ask again later.
+    A call: may the package be published to the target? Answered by `Permit`, the same however often it is asked;
+    refused with ``not_yet`` while the apiserver's record of the log doesn't show that all steps are over: ask again
+    later.
     """
 
     attempt: AttemptName
     lease: Lease
     package: Package
+    target: str = NPM
 
 
 class WantUpload(Message, frozen=True, kw_only=True, tag="want_upload"):
@@ -186,7 +179,8 @@ class Offer(Message, frozen=True, kw_only=True, tag="offer"):
     repository: str
     ref: str
     commit: str = ""
-    publish: Publish = Publish()
+    publish: Publish = Publish()  # the same in the flat form, for older builders
+    targets: list[dict[str, Any]] | None = None  # see `publish.targets.registry`; None: by an older apiserver
     site: bool = False  # the project makes static releases: what is built must be one, released or not
     parameters: dict[str, str] = {}
     environment: dict[str, str] = {}

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn
 from twistedipc.builds.messages import Offer
 from twistedipc.ipc import LocalProtocolError
+from twistedipc.publish.targets.registry import TARGETS, to_flat
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import RandomBytes, Waiting
 from twistedipc.server.lifecycle import Lifecycle
@@ -183,7 +184,8 @@ def _message(queued: OfferRow, lease: str) -> Offer:
         repository=queued.repository,
         ref=queued.ref,
         commit=queued.commit,
-        publish=queued.publish,
+        publish=to_flat(queued.targets),
+        targets=TARGETS.write(queued.targets),
         site=queued.site,
         parameters=queued.parameters,
         environment=queued.environment,

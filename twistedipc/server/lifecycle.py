@@ -33,7 +33,7 @@ from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.server.workflows import Workflows
-from twistedipc.storage import attempts, audit, builds, permits, projects, releases, reruns
+from twistedipc.storage import attempts, audit, builds, permits, releases, reruns
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
@@ -159,10 +159,9 @@ class Lifecycle:
 
     async def offer(self, queued: OfferRow, lease: str, builder: str) -> AttemptRow | None:
         """queued → offered, to be sent to ``builder``. Raises `LedgerUnavailable`: then it isn't offered."""
-        target = projects.target_of(queued.publish, queued.repository)
         try:
             row = await self._ledger.write(
-                permits.offer, queued.name, lease, builder, self._now(), target, queued.publish
+                permits.offer, queued.name, lease, builder, self._now(), queued.targets, queued.repository
             )
         except LedgerUnavailable:
             # It may have been committed, and only the answer lost: then no one would ever offer it again.
@@ -283,7 +282,7 @@ class Lifecycle:
 
     async def give_permit(self, want: WantPermit, builder: str) -> permits.Answer:
         """→ publishing, if the attempt may have the permit. Raises `LedgerUnavailable`."""
-        asked = (want.attempt, want.lease, want.package, builder)
+        asked = (want.attempt, want.lease, want.target, want.package, builder)
         answer = await self._ledger.write(permits.give, *asked, self._now())
         if answer.row is not None:
             self._announce(answer.row)

@@ -1,6 +1,6 @@
 """
 The permits to publish that builders ask for on behalf of runners. Called by ``builders``; the rules are in
-`builds.permits`, what is written down in `storage.permits`.
+`publish.permits`, what is written down in `storage.permits`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from twisted.logger import Logger
 
 from twistedipc.builds.attempt import Permit
 from twistedipc.builds.messages import WantPermit
-from twistedipc.builds.permits import Granted, NotYet, Refused, Void
 from twistedipc.ipc import CallFailed
+from twistedipc.publish.permits import Granted, NotYet, Refused, Void
 from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.storage import permits
 from twistedipc.storage.ledger import Ledger
@@ -36,10 +36,10 @@ class Permits:
         The answer to ``builder``, the same however often it asks. Raises `CallFailed`: ``not_yet`` if it is to ask
         again later, ``void`` if the lease isn't good. All that the attempt's log tells must have been committed.
         """
-        asked = (want.attempt, want.lease, want.package, builder)
+        asked = (want.attempt, want.lease, want.target, want.package, builder)
         # Most who ask too early ask often: they cost no write.
         decision = await self._ledger.read(permits.look, *asked)
-        sealed: bytes | None = None
+        sealed: dict[str, bytes] = {}
         if isinstance(decision, Granted):
             answer = await self._lifecycle.give_permit(want, builder)
             decision, sealed = answer.decision, answer.sealed
@@ -52,6 +52,6 @@ class Permits:
                 self._log.info("no permit for {attempt}: {reason}", attempt=want.attempt, reason=reason)
                 return Permit(granted=False, reason=reason)
             case Granted():
-                if sealed is None:
-                    return Permit(granted=False, reason="the project's npm_token was removed")
-                return Permit(granted=True, token=self._secret_box.open(sealed))
+                secrets = {name: self._secret_box.open(value) for name, value in sealed.items()}
+                token = secrets.pop(next(iter(secrets), ""), "")
+                return Permit(granted=True, token=token, secrets=secrets)

@@ -21,6 +21,7 @@ from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.attempt import ArtifactFile, Result
 from twistedipc.builds.states import AttemptState
 from twistedipc.publish.archive import BadArchive
+from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.static.releases import NotUnpacked, ReleaseStore
 from twistedipc.server.boundaries import InThread
 from twistedipc.storage import artifacts, audit, builds, projects, releases
@@ -192,7 +193,9 @@ class Releasing:
     async def _to_be_released(self, row: AttemptRow) -> bool:
         build = await self._ledger.read(builds.get, row.build)
         project = await self._ledger.read(projects.get, row.project)
-        return build is not None and build.publish and project is not None and project.publish.static
+        if build is None or not build.publish or project is None:
+            return False
+        return TARGETS.delivered_by_apiserver(project.targets)
 
     async def _unpack(self, row: AttemptRow, result: Result, artifact: ArtifactFile) -> ReleaseRow:
         stored = await self._ledger.read(artifacts.get, row.name)

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, update
 
-from twistedipc.builds.attempt import Publish, Published, Result, StepResult
+from twistedipc.builds.attempt import Published, Result, StepResult
 from twistedipc.builds.states import (
     LEASED,
     STATES,
@@ -27,6 +27,7 @@ from twistedipc.builds.states import (
     states_before,
     states_where,
 )
+from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.storage.columns import (
     GIST,
     attempt_name,
@@ -86,7 +87,7 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
             builds.c.parameters,
             projects.c.name,
             projects.c.repository,
-            projects.c.publish,
+            projects.c.targets,
             projects.c.environment,
             projects.c.timeout,
             projects.c.idle_timeout,
@@ -105,14 +106,15 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
             repository=row.repository,
             ref=row.ref,
             commit=row.commit_id,
-            publish=from_json(row.publish, Publish) if row.wants_publish else Publish(),
-            site=from_json(row.publish, Publish).static,
+            targets=targets if row.wants_publish else (),
+            site=TARGETS.need_site(targets),
             parameters=from_json(row.parameters, dict[str, str]),
             environment=from_json(row.environment, dict[str, str]),
             timeout=row.timeout,
             idle_timeout=row.idle_timeout,
         )
         for row in connection.execute(query)
+        for targets in [TARGETS.active(TARGETS.read(from_json(row.targets, list[Any])))]
     ]
 
 
@@ -183,13 +185,8 @@ def note_cancel(connection: Connection, attempt: str, reason: str) -> AttemptRow
 # -- dispatch --------------------------------------------------------------------------------------------------------
 
 
-def offer(
-    connection: Connection, attempt: str, lease: str, builder: str, now: int, target: str | None = None
-) -> AttemptRow | None:
-    """
-    queued → offered: grant ``builder`` the lease, which no other attempt ever had. ``target``: `projects.target_of`
-    what the offer says, whatever becomes of the project meanwhile.
-    """
+def offer(connection: Connection, attempt: str, lease: str, builder: str, now: int) -> AttemptRow | None:
+    """queued → offered: grant ``builder`` the lease, which no other attempt ever had."""
     return _change(
         connection,
         attempt,
@@ -199,7 +196,6 @@ def offer(
         set_lease=lease,
         builder=builder,
         offered=now,
-        target=target,
     )
 
 
@@ -436,6 +432,7 @@ def _unfinished(now: int) -> dict[str, Any]:
 
 def _clean_published(published: Published) -> Published:
     return Published(
+        target=text(published.target),
         name=text(published.name),
         version=text(published.version),
         integrity=text(published.integrity),

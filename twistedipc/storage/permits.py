@@ -1,126 +1,177 @@
 """
-The ledger's permits to publish: what an attempt was offered to publish, and what it got a permit for. Functions for
-`Ledger.read` and `Ledger.write`; ``storage`` layer. The rules are in `builds.permits`.
+The ledger's permits to publish: what an attempt was offered to publish to which targets, and what it got a permit for.
+Functions for `Ledger.read` and `Ledger.write`; ``storage`` layer. The rules are in `publish.permits`.
 
-A permit, the name that it may give to its project, the state `publishing` and the line in the audit are one write.
+A permit, what it may change in its project, the state `publishing` and the line in the audit are one write.
 """
 
 from __future__ import annotations
 
-import msgspec
-from sqlalchemy import Connection, delete, insert, select, update
+from typing import Any
 
-from twistedipc.builds.attempt import Package, Publish
-from twistedipc.builds.permits import Decision, Granted, Record, Void, decide
+import msgspec
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
+
+from twistedipc.builds.attempt import Package
+from twistedipc.publish.permits import Decision, Granted, Record, Refused, Void, decide
+from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find, name_of, replaced
+from twistedipc.publish.targets.target import Settings, Target
 from twistedipc.storage import attempts, audit, projects
 from twistedipc.storage.columns import from_json, split_attempt, to_json
 from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.rows import AttemptRow
-from twistedipc.storage.tables import permits
-
-#: The secret that a permit hands out.
-TOKEN = "npm_token"
+from twistedipc.storage.tables import deliveries
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What was decided; if it was granted, the project's sealed token, and the attempt's row if its state changed."""
+    """
+    What was decided; if it was granted, the sealed secrets of the target by name, and the attempt's row if its state
+    changed.
+    """
 
     decision: Decision
     row: AttemptRow | None = None
-    sealed: bytes | None = None
+    sealed: dict[str, bytes] = {}
 
 
 def offer(
-    connection: Connection, attempt: str, lease: str, builder: str, now: int, target: str, publish: Publish
+    connection: Connection,
+    attempt: str,
+    lease: str,
+    builder: str,
+    now: int,
+    targets: ProjectTargets,
+    repository: str,
 ) -> AttemptRow | None:
-    """`attempts.offer`, and what the attempt is offered to ``publish`` under this lease."""
-    row = attempts.offer(connection, attempt, lease, builder, now, target)
+    """
+    `attempts.offer`, and what the attempt is offered to publish under this lease: to these ``targets``, built from this
+    ``repository``, whatever becomes of the project meanwhile.
+    """
+    row = attempts.offer(connection, attempt, lease, builder, now)
     if row is not None:
         build, number = split_attempt(attempt)
-        connection.execute(delete(permits).where(permits.c.build_id == build, permits.c.number == number))
-        if publish.npm:
-            values = {"build_id": build, "number": number, "lease": lease, "registry": publish.registry}
-            connection.execute(insert(permits).values(**values))
+        connection.execute(delete(deliveries).where(deliveries.c.build_id == build, deliveries.c.number == number))
+        for settings in TARGETS.delivered_by_runner(targets):
+            connection.execute(
+                insert(deliveries).values(
+                    build_id=build,
+                    number=number,
+                    target=name_of(settings),
+                    lease=lease,
+                    settings=to_json(TARGETS.write((settings,))[0]),
+                    bound_to=projects.binding_of(settings, repository),
+                )
+            )
     return row
 
 
-def look(connection: Connection, attempt: str, lease: str, package: Package, builder: str) -> Decision:
+def look(connection: Connection, attempt: str, lease: str, target: str, package: Package, builder: str) -> Decision:
     """What `give` would decide."""
-    record, _sealed = _record(connection, attempt)
-    return Void() if record is None else decide(record, lease=lease, builder=builder, package=package)
+    asked = TARGETS.get(target)
+    if asked is None:
+        return Refused(f"there is no target {target[:100]}")
+    record, _sealed = _record(connection, attempt, asked)
+    return Void() if record is None else decide(asked, record, lease=lease, builder=builder, package=package)
 
 
-def give(connection: Connection, attempt: str, lease: str, package: Package, builder: str, now: int) -> Answer:
+def give(
+    connection: Connection, attempt: str, lease: str, target: str, package: Package, builder: str, now: int
+) -> Answer:
     """Decide, and write down what was granted."""
-    record, sealed = _record(connection, attempt)
-    decision = Void() if record is None else decide(record, lease=lease, builder=builder, package=package)
-    if record is None or not isinstance(decision, Granted):
+    asked = TARGETS.get(target)
+    decision = look(connection, attempt, lease, target, package, builder)
+    if asked is None or not isinstance(decision, Granted):
         return Answer(decision=decision)
+    record, sealed = _record(connection, attempt, asked)
     row = attempts.publishing(connection, attempt, lease)
-    if row is None:
+    if record is None or record.offered is None or row is None:
         return Answer(decision=Void())
-    if decision.pin:
-        _pin(connection, record, package.name, now)
+    if decision.pin is not None:
+        _pin(connection, record, decision.pin, now)
     if decision.new:
-        build, number = split_attempt(attempt)
-        connection.execute(
-            update(permits)
-            .where(permits.c.build_id == build, permits.c.number == number)
-            .values(package=to_json(package), given=now)
-        )
+        connection.execute(update(deliveries).where(_is(row, asked)).values(package=to_json(package), given=now))
         detail = {
             "attempt": attempt,
+            "target": asked.name,
             "package": package.name,
             "version": package.version,
             "integrity": package.integrity,
             "tag": package.tag or "latest",
-            "registry": record.registry or "",
+            **_shown(record.offered),
         }
         audit.record(connection, who=builder, action="permit.give", subject=record.project, detail=detail, now=now)
     return Answer(decision=decision, row=None if row.state is record.state else row, sealed=sealed)
 
 
-def _record(connection: Connection, attempt: str) -> tuple[Record | None, bytes | None]:
-    """What is written down of an attempt (None if there is none, or its project was deleted), and the sealed token."""
+def _record(connection: Connection, attempt: str, target: Target[Any]) -> tuple[Record | None, dict[str, bytes]]:
+    """What is written down of an attempt (None: there is none, or its project was deleted), and the sealed secrets."""
     row = attempts.get(connection, attempt)
     project = None if row is None else projects.get(connection, row.project)
     if row is None or project is None:
-        return None, None
-    sealed, no_token = _token(connection, row)
+        return None, {}
     offered = connection.execute(
-        select(permits.c.registry, permits.c.package).where(
-            permits.c.build_id == row.build, permits.c.number == row.number, permits.c.lease == row.lease
-        )
+        select(deliveries.c.settings, deliveries.c.package, deliveries.c.bound_to).where(_is(row, target))
     ).first()
+    sealed, no_secret = _secrets(connection, row, target, None if offered is None else offered.bound_to)
     record = Record(
         project=row.project,
-        publish=project.publish,
+        settings=find(project.targets, target.name),
         state=row.state,
         lease=row.lease,
         builder=row.builder,
         cancel_reason=row.cancel_reason,
         steps=row.steps,
-        registry=None if offered is None else offered.registry,
+        offered=None if offered is None else TARGETS.read([from_json(offered.settings, Any)])[0],
         given=None if offered is None or offered.package is None else from_json(offered.package, Package),
-        no_token=no_token,
+        no_secret=no_secret,
     )
     return record, sealed
 
 
-def _token(connection: Connection, row: AttemptRow) -> tuple[bytes | None, str]:
-    """The sealed token for what an attempt was offered with; or why there is none."""
-    try:
-        sealed = projects.sealed_secret(connection, row.project, TOKEN, row.target)
-    except NotPossible as error:
-        return None, str(error)
-    if sealed is None:
-        return None, f"project {row.project} has no {TOKEN}: `twistedipc project secret {row.project} {TOKEN}` sets it"
-    return sealed, ""
+def _is(row: AttemptRow, target: Target[Any]) -> ColumnElement[bool]:
+    """The row of what this attempt was offered to publish to a target under its lease."""
+    return and_(
+        deliveries.c.build_id == row.build,
+        deliveries.c.number == row.number,
+        deliveries.c.target == target.name,
+        deliveries.c.lease == row.lease,
+    )
 
 
-def _pin(connection: Connection, record: Record, package: str, now: int) -> None:
-    """The first package that a project publishes becomes the only one, until an admin says otherwise."""
-    publish = msgspec.structs.replace(record.publish, packages=[package])
-    projects.update(connection, record.project, {"publish": publish}, now)
-    detail = {"changed": "publish", "packages": package, "why": "the first package that it published"}
+def _secrets(
+    connection: Connection, row: AttemptRow, target: Target[Any], binding: str | None
+) -> tuple[dict[str, bytes], str]:
+    """The sealed secrets for what an attempt was offered to publish; or why one of them isn't there."""
+    found: dict[str, bytes] = {}
+    for secret in target.secrets:
+        try:
+            sealed = projects.sealed_secret(connection, row.project, secret.name, binding)
+        except NotPossible as error:
+            return {}, str(error)
+        if sealed is None:
+            how = f"`twistedipc project secret {row.project} {secret.name}` sets it"
+            return {}, f"project {row.project} has no {secret.name}: {how}"
+        found[secret.name] = sealed
+    return found, ""
+
+
+def _pin(connection: Connection, record: Record, settings: Settings, now: int) -> None:
+    """Narrow the project's settings by the first package that it publishes, until an admin says otherwise."""
+    project = projects.get(connection, record.project)
+    if project is None:
+        return
+    projects.update(connection, record.project, {"targets": replaced(project.targets, settings)}, now)
+    detail = {
+        "changed": "targets",
+        "target": name_of(settings),
+        **_shown(settings),
+        "why": "the first package that it published",
+    }
     audit.record(connection, who="apiserver", action="project.change", subject=record.project, detail=detail, now=now)
+
+
+def _shown(settings: Settings) -> dict[str, str]:
+    """Settings for the audit."""
+    (fields,) = TARGETS.write((settings,))
+    del fields["type"]
+    return {name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in fields.items()}

@@ -7,7 +7,7 @@ releases any more, and its name is free for another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
@@ -16,20 +16,23 @@ from sqlalchemy import update as update_rows
 from sqlalchemy.exc import IntegrityError
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import Publish
 from twistedipc.builds.states import TERMINAL, OnLost
+from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find
+from twistedipc.publish.targets.target import Settings
 from twistedipc.storage.columns import from_json, to_json
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
 from twistedipc.storage.rows import Hold, ProjectRow
 from twistedipc.storage.tables import builds, idempotency, projects, secrets, token_projects
 
-#: The secrets that a project may have. Each is given to exactly one kind of step; see ``publish``.
-SECRET_NAMES = frozenset({"npm_token"})
-
 #: What `update` may change.
-CHANGEABLE = frozenset({"repository", "default_ref", "publish", "environment", "timeout", "idle_timeout", "on_lost"})
+CHANGEABLE = frozenset({"repository", "default_ref", "targets", "environment", "timeout", "idle_timeout", "on_lost"})
 
-_STRUCTURES = frozenset({"publish", "environment"})
+
+#: The columns that hold structures, and how they are written.
+_FORMS: dict[str, Callable[[Any], str]] = {
+    "targets": lambda targets: to_json(TARGETS.write(targets)),
+    "environment": to_json,
+}
 
 
 def create(
@@ -38,7 +41,7 @@ def create(
     name: str,
     repository: str,
     default_ref: str,
-    publish: Publish,
+    targets: ProjectTargets,
     environment: dict[str, str],
     timeout: float,
     idle_timeout: float,
@@ -52,7 +55,7 @@ def create(
                 name=name,
                 repository=repository,
                 default_ref=default_ref,
-                publish=to_json(publish),
+                targets=to_json(TARGETS.write(targets)),
                 environment=to_json(environment),
                 timeout=timeout,
                 idle_timeout=idle_timeout,
@@ -80,30 +83,43 @@ def list_all(connection: Connection, wanted: frozenset[str] | None) -> list[Proj
     return _rows(connection, connection.execute(query).all())
 
 
-def target_of(publish: Publish, repository: str) -> str:
+def binding_of(settings: Settings | None, repository: str) -> str:
     """
-    Where a project's secrets may go, and of what sources: they are set for both, and void when either becomes another.
-    Equal exactly if the same is meant.
+    Where the secrets for a target may go, and of what sources: they are set for both, and void when either becomes
+    another. Equal exactly if the same is meant.
+
+    :param settings: what the project says of the target; None: nothing, so that its secrets go nowhere yet.
     """
-    return f"{names.place(publish.registry)} {names.place(repository)}"
+    place = "" if settings is None else TARGETS.of(settings).place(settings)
+    return f"{place} {names.place(repository)}"
 
 
 def update(connection: Connection, name: str, changes: dict[str, object], now: int) -> ProjectRow | None:
     """
     Set the columns of ``changes`` (of `CHANGEABLE`, else `ValueError`). None if there is no such project. Secrets that
-    were set for another registry or repository are erased.
+    were set for another place or repository are erased.
     """
     if not changes.keys() <= CHANGEABLE:
         raise ValueError(f"these can't be changed: {', '.join(sorted(changes.keys() - CHANGEABLE))}")
-    values = {key: to_json(value) if key in _STRUCTURES else value for key, value in changes.items()}
+    values = {key: _FORMS[key](value) if key in _FORMS else value for key, value in changes.items()}
     changed = connection.execute(
         update_rows(projects).where(projects.c.name == name, projects.c.deleted.is_(None)).values(**values, updated=now)
     )
     if not changed.rowcount:
         return None
     row = _existing(connection, name)
-    void = (secrets.c.project_id == row.id) & (secrets.c.bound_to != target_of(row.publish, row.repository))
-    return _existing(connection, name) if connection.execute(delete_rows(secrets).where(void)).rowcount else row
+    gone = 0
+    for secret in row.secrets:
+        binding = binding_of(_settings_for(row, secret), row.repository)
+        void = (secrets.c.project_id == row.id) & (secrets.c.name == secret) & (secrets.c.bound_to != binding)
+        gone += connection.execute(delete_rows(secrets).where(void)).rowcount
+    return _existing(connection, name) if gone else row
+
+
+def _settings_for(project: ProjectRow, secret: str) -> Settings | None:
+    """What a project says of the target that has this secret."""
+    known = TARGETS.secrets.get(secret)
+    return None if known is None else find(project.targets, known[0].name)
 
 
 def delete(connection: Connection, name: str, now: int) -> bool:
@@ -127,27 +143,30 @@ def delete(connection: Connection, name: str, now: int) -> bool:
 
 
 def set_secret(
-    connection: Connection, name: str, secret_name: str, sealed: bytes, now: int, registry: str | None = None
+    connection: Connection, name: str, secret_name: str, sealed: bytes, now: int, place: str | None = None
 ) -> None:
     """
     Set a secret, sealed by `SecretBox.seal`, for what the project is built from and published to now. Raises
-    `NotFound`; `NotPossible` if that isn't the ``registry`` that the person meant; `ValueError` unless it is of
-    `SECRET_NAMES`.
+    `NotFound`; `NotPossible` if that isn't the ``place`` that the person meant; `ValueError` unless a target has it.
     """
-    if secret_name not in SECRET_NAMES:
-        raise ValueError(f"a project's secrets are: {', '.join(sorted(SECRET_NAMES))}")
+    if secret_name not in TARGETS.secrets:
+        raise ValueError(f"a project's secrets are: {', '.join(sorted(TARGETS.secrets))}")
     project = _existing(connection, name)
-    if registry is not None and names.place(registry) != names.place(project.publish.registry):
-        raise NotPossible(f"project {name} publishes to {registry_name(project.publish)} now: {secret_name} wasn't set")
-    values = {"sealed": sealed, "updated": now, "bound_to": target_of(project.publish, project.repository)}
+    settings = _settings_for(project, secret_name)
+    now_place = "" if settings is None else TARGETS.of(settings).place(settings)
+    if place is not None and now_place not in (place, names.place(place)):
+        where = place_name(project, secret_name)
+        raise NotPossible(f"project {name} publishes to {where} now: {secret_name} wasn't set")
+    values = {"sealed": sealed, "updated": now, "bound_to": binding_of(settings, project.repository)}
     which = (secrets.c.project_id == project.id) & (secrets.c.name == secret_name)
     if not connection.execute(update_rows(secrets).where(which).values(**values)).rowcount:
         connection.execute(insert(secrets).values(project_id=project.id, name=secret_name, **values))
 
 
-def registry_name(publish: Publish) -> str:
-    """The registry, for people."""
-    return publish.registry or "the registry that npm is set up for"
+def place_name(project: ProjectRow, secret_name: str) -> str:
+    """Where this secret of the project goes, for people."""
+    settings = _settings_for(project, secret_name)
+    return "nowhere" if settings is None else TARGETS.of(settings).place_name(settings)
 
 
 def delete_secret(connection: Connection, name: str, secret_name: str) -> bool:
@@ -158,10 +177,10 @@ def delete_secret(connection: Connection, name: str, secret_name: str) -> bool:
 
 
 def sealed_secret(
-    connection: Connection, project_name: str, secret_name: str, target: str | None = None
+    connection: Connection, project_name: str, secret_name: str, binding: str | None = None
 ) -> bytes | None:
     """
-    A secret, as `set_secret` was given it, for what an attempt was offered with (`target_of`; None: what the project
+    A secret, as `set_secret` was given it, for what an attempt was offered with (`binding_of`; None: what the project
     says now). Raises `NotPossible` if it was set for something else.
     """
     project = get(connection, project_name)
@@ -171,7 +190,7 @@ def sealed_secret(
     found = connection.execute(select(secrets.c.sealed, secrets.c.bound_to).where(which)).first()
     if found is None:
         return None
-    if found.bound_to != (target or target_of(project.publish, project.repository)):
+    if found.bound_to != (binding or binding_of(_settings_for(project, secret_name), project.repository)):
         raise NotPossible(
             f"the project's {secret_name} was set for another registry or repository than this attempt has: the "
             "project has been changed meanwhile. Try the build again"
@@ -208,7 +227,7 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
             name=row.name,
             repository=row.repository,
             default_ref=row.default_ref,
-            publish=from_json(row.publish, Publish),
+            targets=TARGETS.read(from_json(row.targets, list[Any])),
             environment=from_json(row.environment, dict[str, str]),
             timeout=row.timeout,
             idle_timeout=row.idle_timeout,

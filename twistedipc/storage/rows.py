@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
-from twistedipc.builds.attempt import Publish, Published, StepResult
+from twistedipc.builds.attempt import Published, StepResult
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.states import AttemptState, OnLost, ReleaseState
+from twistedipc.publish.targets.registry import ProjectTargets
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +40,7 @@ class ProjectRow(Row, frozen=True, kw_only=True):
     name: str
     repository: str
     default_ref: str
-    publish: Publish
+    targets: ProjectTargets
     environment: dict[str, str]
     timeout: float  # seconds
     idle_timeout: float
@@ -124,7 +125,6 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     steps: list[StepResult]
     gist: GistRow
     summary: str  # Markdown, a stranger's; "" if there is none
-    target: str | None  # what it was offered with, by `projects.target_of`; None: not known
 
 
 class OfferRow(Row, frozen=True, kw_only=True):
@@ -136,7 +136,7 @@ class OfferRow(Row, frozen=True, kw_only=True):
     repository: str
     ref: str
     commit: str
-    publish: Publish  # nothing, if the build asked not to publish
+    targets: ProjectTargets  # those that aren't paused; none, if the build asked not to publish
     site: bool  # whether the project makes static releases, even if this build makes none
     parameters: dict[str, str]
     environment: dict[str, str]

@@ -43,7 +43,7 @@ projects = Table(
     Column("name", Text, nullable=False, comment="one label of a host name; unique among those not deleted"),
     Column("repository", Text, nullable=False, comment="an address for git"),
     Column("default_ref", Text, nullable=False, comment="what is built if a request names no ref"),
-    Column("publish", Text, nullable=False, comment="JSON: builds.attempt.Publish"),
+    Column("targets", Text, nullable=False, comment="JSON: as publish.targets.registry writes the settings of them"),
     Column("environment", Text, nullable=False, comment="JSON: variable -> value, for the steps"),
     Column("timeout", Float, nullable=False, comment="seconds for an attempt"),
     Column("idle_timeout", Float, nullable=False, comment="seconds without output"),
@@ -66,9 +66,9 @@ secrets = Table(
     "secrets",
     metadata,
     Column("project_id", ForeignKey("projects.id"), primary_key=True),
-    Column("name", Text, primary_key=True, comment="one of projects.SECRET_NAMES"),
+    Column("name", Text, primary_key=True, comment="one of those that the targets have"),
     Column("sealed", LargeBinary, nullable=False, comment="encrypted by secrets.SecretBox, whose key isn't here"),
-    Column("bound_to", Text, comment="projects.target_of what it was set for: it is given out for nothing else"),
+    Column("bound_to", Text, comment="projects.binding_of what it was set for: it is given out for nothing else"),
     Column("updated", BigInteger, nullable=False),
 )
 
@@ -140,18 +140,19 @@ attempts = Table(
     Column("sha256", Text, nullable=False, comment="from the end on: builds.logs.LogDigest of the log; empty: unknown"),
     Column("complete", Boolean, nullable=False, comment="the log was verified against lines and sha256"),
     Column("published", Text, nullable=False, comment="JSON: list of builds.attempt.Published"),
-    Column("target", Text, comment="projects.target_of what it was offered with; null: not offered, or before r0003"),
     Index(None, "state", "created", "build_id"),
     Index(None, "builder", "state"),
 )
 
-permits = Table(
-    "permits",
+deliveries = Table(
+    "deliveries",
     metadata,
     Column("build_id", BigInteger, primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("target", Text, primary_key=True, comment="the name of one to which it was offered to publish"),
     Column("lease", Text, nullable=False, comment="the attempt's, when it was offered"),
-    Column("registry", Text, nullable=False, comment="to which it was offered to publish an npm package"),
+    Column("settings", Text, nullable=False, comment="JSON: what its project said of the target then"),
+    Column("bound_to", Text, comment="projects.binding_of that; null: not known"),
     Column("package", Text, comment="JSON: builds.attempt.Package; null: no permit yet"),
     Column("given", BigInteger, comment="when it got its permit"),
     ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),

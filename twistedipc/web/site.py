@@ -1,4 +1,6 @@
-"""The site of the API: its routes, its WebSockets and the page, on one port. Made by the composition root."""
+"""
+The site of the API: its routes, its WebSockets and the page, on one port. ``web`` layer; called by the taps.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from twistedipc.web.page.resource import Page
 
 
 class _Root(Resource):
-    """Leads the page's paths to the page, all others to the API."""
+    """The page's paths to the page, all others to the API."""
 
     isLeaf = True
 
@@ -22,7 +24,7 @@ class _Root(Resource):
         self._page = page
 
     def render(self, request: BoundedRequest) -> int | bytes:
-        """Twisted calls this when the request has arrived."""
+        """Twisted calls this when the request is there."""
         return (self._page if self._page.serves(request.path) else self._api).render(request)
 
     def head_received(self, request: BoundedRequest) -> BodySink | None:
@@ -31,7 +33,7 @@ class _Root(Resource):
 
 
 class ApiSite(BoundedSite):
-    """The site on the API's port."""
+    """What listens on the API's port."""
 
     def __init__(self, api: Api, page: Page, context: WebContext) -> None:
         root = _Root(api, page)
@@ -44,10 +46,10 @@ class ApiSite(BoundedSite):
         return self._api.held
 
     async def stop(self) -> None:
-        """Break off what streams, and wait for what is being changed. Requests that come meanwhile are refused."""
+        """Break off what streams, and wait for what is being changed. Nothing new begins while it is draining."""
         await self._api.stop()
 
 
 def api_site(context: WebContext) -> ApiSite:
-    """Return the site of this API."""
+    """The site of this API."""
     return ApiSite(Api(context), Page(), context)

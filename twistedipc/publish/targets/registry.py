@@ -7,7 +7,7 @@ platform that publishes, or that shows what is published.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -87,6 +87,23 @@ class Targets:
         except msgspec.ValidationError as error:
             raise BadValue(f"targets: {error}") from error
 
+    def read_request(self, listed: Sequence[Mapping[str, object]]) -> ProjectTargets:
+        """Settings as a person gives them: an unknown field may be misspelt, so it is an error. Raises `BadValue`."""
+        targets = self.read(listed)
+        for settings in targets:
+            given = next(each for each in listed if each.get("type") == name_of(settings))
+            unknown = given.keys() - {"type", *settings.__struct_fields__}
+            if unknown:
+                raise BadValue(f"targets: {name_of(settings)} has no {sorted(unknown)[0][:100]!r}")
+        return targets
+
+    def schemas(self, ref_template: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The JSON Schema of one target's settings in a request, and the schemas that it refers to."""
+        (schema,), components = msgspec.json.schema_components([self.union], ref_template=ref_template)
+        for component in components.values():
+            component["additionalProperties"] = False
+        return schema, components
+
     def write(self, targets: ProjectTargets) -> list[dict[str, Any]]:
         """Settings as `read` takes them."""
         return [msgspec.to_builtins(settings) for settings in targets]
@@ -162,6 +179,12 @@ def from_flat(publish: Publish) -> ProjectTargets:
     npm = Npm.settings(paused=not publish.npm, registry=publish.registry, packages=publish.packages)
     static = [Static.settings()] if publish.static else []
     return (*static, *([] if npm == Npm.settings(paused=True) else [npm]))
+
+
+def with_flat(targets: ProjectTargets, publish: Publish) -> ProjectTargets:
+    """These targets, with those that the flat form knows as it says."""
+    others = [settings for settings in targets if name_of(settings) not in (Static.name, Npm.name)]
+    return TARGETS.ordered([*others, *from_flat(publish)])
 
 
 def to_flat(targets: ProjectTargets) -> Publish:

@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
+from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.web.api.call import Reply
-from twistedipc.web.api.route import PARAMETER_SCHEMAS, VARIABLE, Route
+from twistedipc.web.api.route import VARIABLE, Route, parameter_schema
 from twistedipc.web.http.problems import CONTENT_TYPE, Problem
 
 _TEMPLATE = "#/components/schemas/{name}"
@@ -32,6 +33,11 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     routes = tuple(routes)
     types = list(dict.fromkeys(_types(routes)))
     schemas, components = msgspec.json.schema_components(types, ref_template=_TEMPLATE)
+    settings, of_settings = TARGETS.schemas(_TEMPLATE)
+    for component in components.values():
+        if "targets" in component.get("properties", {}):
+            component["properties"]["targets"]["items"] = settings
+    components |= of_settings
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -149,7 +155,7 @@ def _problem(status: int) -> dict[str, Any]:
 
 def _path_parameters(route: Route) -> Iterable[dict[str, Any]]:
     for converter, name in VARIABLE.findall(route.rule):
-        yield {"name": name, "in": "path", "required": True, "schema": PARAMETER_SCHEMAS[converter]}
+        yield {"name": name, "in": "path", "required": True, "schema": parameter_schema(converter)}
 
 
 def _query_parameters(route: Route, schemas: dict[Any, Any], components: dict[str, Any]) -> Iterable[dict[str, Any]]:

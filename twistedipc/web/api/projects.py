@@ -7,11 +7,11 @@ from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import Publish
+from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, to_flat, with_flat
 from twistedipc.storage import projects
 from twistedipc.storage.rows import ProjectRow
 from twistedipc.web.access.auth import forbidden, may, may_see
@@ -31,7 +31,10 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
     """Add a project."""
     body, context = call.body, call.context
     names.project(body.name)
-    _check(context, body.repository, body.default_ref, body.publish, body.environment)
+    targets = _targets(body, ())
+    if targets is None:
+        targets = TARGETS.default
+    _check(context, body.repository, body.default_ref, targets, body.environment)
     if not may_see(call.token, body.name):
         raise forbidden(f"this token isn't good for a project named {body.name}")
 
@@ -41,7 +44,7 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
             name=body.name,
             repository=body.repository,
             default_ref=body.default_ref,
-            publish=body.publish,
+            targets=targets,
             environment=dict(body.environment),
             timeout=body.timeout,
             idle_timeout=body.idle_timeout,
@@ -53,7 +56,7 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
 
     row = await context.ledger.write(change, context.now())
     location = f"/api/v1/projects/{quote(row.name)}"
-    return Reply(body=_project(call, row, _open_road(row)), headers={"Location": location})
+    return Reply(body=_project(call, row, _notices(row)), headers={"Location": location})
 
 
 async def show(call: Call[None, None]) -> Reply[Project]:
@@ -63,13 +66,18 @@ async def show(call: Call[None, None]) -> Reply[Project]:
 
 async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     """
-    Change what is given; what is left out stays. A secret is for the registry and the repository that the project had
-    when it was set: a change of either makes it void, which the answer's ``notices`` say.
+    Change what is given; what is left out stays. A secret is for the place to publish to (of npm the registry) and the
+    repository that the project had when it was set: a change of either makes it void, which the answer's ``notices``
+    say.
     """
     context, before = call.context, call.project
     changes = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not UNSET}
+    changes.pop("publish", None)
+    targets = _targets(call.body, before.targets)
+    if targets is not None:
+        changes["targets"] = targets
     after = msgspec.structs.replace(before, **changes)
-    _check(context, after.repository, after.default_ref, after.publish, after.environment, before)
+    _check(context, after.repository, after.default_ref, after.targets, after.environment, before)
 
     def change(connection: Connection, now: int) -> tuple[ProjectRow, ProjectRow] | None:
         old = projects.get(connection, before.name)
@@ -78,7 +86,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
             return None
         call.audit(connection, "project.change", row.name, _difference(old, row) | {"changed": ", ".join(changes)})
         for secret in _void(old, row):
-            detail = {"secret": secret, "registry": old.publish.registry, "repository": old.repository}
+            detail = {"secret": secret, "place": projects.place_name(old, secret), "repository": old.repository}
             call.audit(connection, "secret.void", row.name, detail)
         return old, row
 
@@ -87,11 +95,11 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
         raise not_found()
     old, row = changed
     notices = [
-        f"the {secret} was for {projects.registry_name(old.publish)} and the sources in {old.repository}, and is void: "
+        f"the {secret} was for {projects.place_name(old, secret)} and the sources in {old.repository}, and is void: "
         f"set it again (twistedipc project secret {row.name} {secret})"
         for secret in _void(old, row)
     ]
-    return Reply(body=_project(call, row, notices + (_open_road(row) if "publish" in changes else [])))
+    return Reply(body=_project(call, row, notices + (_notices(row) if targets is not None else [])))
 
 
 def _void(old: ProjectRow, new: ProjectRow) -> list[str]:
@@ -99,11 +107,18 @@ def _void(old: ProjectRow, new: ProjectRow) -> list[str]:
     return [secret for secret in old.secrets if secret not in new.secrets]
 
 
-def _open_road(row: ProjectRow) -> list[str]:
-    """A warning if the registry's token would be sent for everybody to read."""
-    if not (row.publish.npm and names.open_road(row.publish.registry)):
-        return []
-    return [f"{row.publish.registry} isn't https: the npm_token that is sent there can be read by others on its way"]
+def _notices(row: ProjectRow) -> list[str]:
+    """What an admin who has just set the project's targets should know."""
+    return [notice for settings in row.targets for notice in TARGETS.of(settings).notices(settings)]
+
+
+def _targets(body: NewProject | ProjectChange, before: ProjectTargets) -> ProjectTargets | None:
+    """The targets that a request says, in either form; None if it says nothing of them."""
+    if isinstance(body.targets, list):
+        if body.publish is not UNSET:
+            raise names.BadValue("`targets` and `publish` say the same: give one of them")
+        return TARGETS.read_request(body.targets)
+    return None if isinstance(body.publish, UnsetType) else with_flat(before, body.publish)
 
 
 def _difference(old: ProjectRow, new: ProjectRow) -> dict[str, str]:
@@ -117,8 +132,13 @@ def _difference(old: ProjectRow, new: ProjectRow) -> dict[str, str]:
 
 
 def _audited(row: ProjectRow) -> dict[str, str]:
-    publish = {f"publish.{name}": str(value) for name, value in msgspec.structs.asdict(row.publish).items()}
-    return publish | {
+    targets = {
+        f"targets.{target.name}.{field}": "—" for target in TARGETS for field in target.settings.__struct_fields__
+    }
+    for settings in row.targets:
+        for field, value in msgspec.structs.asdict(settings).items():
+            targets[f"targets.{name_of(settings)}.{field}"] = str(value)
+    return targets | {
         name: str(getattr(row, name)) for name in ("repository", "default_ref", "timeout", "idle_timeout", "on_lost")
     }
 
@@ -141,15 +161,15 @@ async def remove(call: Call[None, None]) -> Reply[None]:
 
 async def set_secret(call: Call[None, NewSecret]) -> Reply[None]:
     """
-    Set a secret. Its value is sealed, given to the one step that needs it, and never shown. It is for the registry and
-    the repository that the project has now.
+    Set a secret. Its value is sealed, given to the one step that needs it, and never shown. It is for the place to
+    publish to (of npm the registry) and the repository that the project has now.
     """
     body, secret = call.body, str(call.path["secret"])
     names.secret(body.value)
-    registry = names.registry(body.registry) if isinstance(body.registry, str) else None
+    place = body.registry if isinstance(body.registry, str) else None
 
     def change(connection: Connection, name: str, sealed: bytes, now: int) -> None:
-        projects.set_secret(connection, name, secret, sealed, now, registry)
+        projects.set_secret(connection, name, secret, sealed, now, place)
         call.audit(connection, "secret.set", name, {"secret": secret})
 
     context = call.context
@@ -177,7 +197,7 @@ def _check(
     context: WebContext,
     repository: str,
     default_ref: str,
-    publish: Publish,
+    targets: ProjectTargets,
     environment: dict[str, str],
     before: ProjectRow | None = None,
 ) -> None:
@@ -186,8 +206,16 @@ def _check(
         names.repository(repository, local=context.local_repositories)
     names.ref(default_ref)
     names.environment(environment)
-    names.registry(publish.registry)
-    names.packages(publish.packages)
+    TARGETS.check(targets)
+
+
+def _addresses(call: Call[Any, Any], row: ProjectRow) -> dict[str, str]:
+    """Where what the project publishes is found, by target."""
+    found = {
+        name_of(settings): TARGETS.of(settings).address(settings, row.name, call.context.release_url)
+        for settings in TARGETS.active(row.targets)
+    }
+    return {name: address for name, address in found.items() if address}
 
 
 def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = None) -> Project:
@@ -198,13 +226,15 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
         # An address from before queries were refused may have a token in its query.
         repository=row.repository if open_to_caller else re.split("[?#]", row.repository, maxsplit=1)[0],
         default_ref=row.default_ref,
-        publish=row.publish,
+        targets=TARGETS.write(row.targets),
+        publish=to_flat(row.targets),
         environment={name: value if open_to_caller else None for name, value in row.environment.items()},
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
         on_lost=row.on_lost,
         secrets=row.secrets,
         release_url=call.context.release_url(row.name),
+        addresses=_addresses(call, row),
         created=moment(row.created),
         updated=moment(row.updated),
         notices=notices or [],

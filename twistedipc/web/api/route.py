@@ -12,10 +12,10 @@ from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import BaseConverter, ValidationError
 
 from twistedipc.builds import names
-from twistedipc.storage.projects import SECRET_NAMES
+from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.web.api.call import Call, Reply, Takeover, WebSocket
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.schemas import Scope
@@ -189,22 +189,35 @@ class _Attempt(BaseConverter):
 
 
 class _Secret(BaseConverter):
-    regex = "|".join(sorted(SECRET_NAMES))
+    """The name of a secret that a target has."""
+
+    regex = "[a-z][a-z0-9_]*"
+
+    def to_python(self, value: str) -> str:
+        """The name. Raises `ValidationError` if no target has it: then nothing is there."""
+        if value not in TARGETS.secrets:
+            raise ValidationError(value)
+        return value
 
 
 #: A variable of a path: its converter and its name.
 VARIABLE = re.compile(r"<(\w+):(\w+)>")
 
-#: The converters, and what OpenAPI is to say of them.
+#: The converters of a path's variables.
 CONVERTERS: dict[str, type[BaseConverter]] = {
     "project": _Project,
     "build": _Number,
     "attempt": _Attempt,
     "secret": _Secret,
 }
-PARAMETER_SCHEMAS: dict[str, dict[str, Any]] = {
-    "project": {"type": "string", "pattern": f"^{_Project.regex}$"},
-    "build": {"type": "integer", "minimum": 1, "maximum": 10**18 - 1},
-    "attempt": {"type": "string", "pattern": f"^{_Attempt.regex}$"},
-    "secret": {"type": "string", "enum": sorted(SECRET_NAMES)},
-}
+
+
+def parameter_schema(converter: str) -> dict[str, Any]:
+    """What OpenAPI is to say of a variable of a path with this converter."""
+    match converter:
+        case "build":
+            return {"type": "integer", "minimum": 1, "maximum": 10**18 - 1}
+        case "secret":
+            return {"type": "string", "enum": sorted(TARGETS.secrets)}
+        case _:
+            return {"type": "string", "pattern": f"^{CONVERTERS[converter].regex}$"}

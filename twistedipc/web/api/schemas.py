@@ -9,13 +9,13 @@ forbidden one is an error and not a surprise.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import Publish, Published, Registry
+from twistedipc.builds.attempt import Publish, Published
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.logs import Batch, End
 from twistedipc.builds.states import AttemptState, OnLost, ReleaseState, Tone
@@ -43,6 +43,10 @@ Variables = Annotated[
 ]
 
 
+#: The settings of a project's targets, as `publish.targets.registry` reads them, which gives the document their schema.
+Targets = list[dict[str, Any]]
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The base of request bodies."""
 
@@ -60,7 +64,8 @@ class NewProject(Request, frozen=True, kw_only=True):
     name: ProjectName
     repository: Address
     default_ref: Ref = "main"
-    publish: Publish = Publish(static=True)
+    targets: Targets | UnsetType = UNSET  # a static release if neither they nor ``publish`` are given
+    publish: Publish | UnsetType = UNSET  # the same in its older form
     environment: Variables = {}
     timeout: Seconds = 3600.0
     idle_timeout: Seconds = 900.0
@@ -72,7 +77,8 @@ class ProjectChange(Request, frozen=True, kw_only=True):
 
     repository: Address | UnsetType = UNSET
     default_ref: Ref | UnsetType = UNSET
-    publish: Publish | UnsetType = UNSET
+    targets: Targets | UnsetType = UNSET  # all of them
+    publish: Publish | UnsetType = UNSET  # the same in its older form, which leaves targets alone that it doesn't know
     environment: Variables | UnsetType = UNSET
     timeout: Seconds | UnsetType = UNSET
     idle_timeout: Seconds | UnsetType = UNSET
@@ -81,12 +87,12 @@ class ProjectChange(Request, frozen=True, kw_only=True):
 
 class NewSecret(Request, frozen=True, kw_only=True):
     """
-    A secret's value. It is never shown again. ``registry``: where it is meant to be sent; it isn't set if that isn't
-    the project's registry any more.
+    A secret's value. It is never shown again. ``registry``: where it is meant to be sent, of an npm_token the address
+    of the registry; it isn't set if the project doesn't publish there any more.
     """
 
     value: Secret
-    registry: Registry | UnsetType = UNSET
+    registry: Annotated[str, Meta(max_length=names.MAX_ADDRESS)] | UnsetType = UNSET
 
 
 class NewBuild(Request, frozen=True, kw_only=True, omit_defaults=True):
@@ -131,13 +137,15 @@ class Project(Response, frozen=True, kw_only=True):
     name: str
     repository: str
     default_ref: str
-    publish: Publish
+    targets: Targets = []
+    publish: Publish  # what its older form can say of the targets
     environment: dict[str, str | None]  # the values are for the scope admin; for all others they are null
     timeout: float
     idle_timeout: float
     on_lost: OnLost = "lost"
     secrets: list[str]  # names only
     release_url: str  # where its live release is served; it may have none yet
+    addresses: dict[str, str] = {}  # target -> where what it publishes is found; not those that can't say
     created: datetime
     updated: datetime
     notices: list[str] = []  # what to know of the change that was just made: secrets that it made void, for one

@@ -1,4 +1,6 @@
-"""When to give up a client that takes nothing. ``web.http``; used by ``file_body`` and ``web.logs``."""
+"""
+A client that takes nothing: when to give it up. ``web`` layer; used by ``log_stream`` and ``file_body``.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twistedipc.web.http.channel import BoundedRequest, leaving
 
-#: Seconds that a client may take nothing while something waits for it, and how often its buffers are looked at in that
-#: time.
+#: Seconds that a client may take nothing while there is something, and how often in this time that is looked at.
 STALL_SECONDS = 300
 STALL_LOOKS = 10
 
@@ -17,8 +18,7 @@ STALL_LOOKS = 10
 class StallWatch:
     """
     Calls ``stalled`` once nothing has left for the client in `STALL_SECONDS` between `begin` and `end`. A slow client
-    isn't stalled: since the transport asks for more only when it has sent everything, its buffers are looked at in
-    between.
+    isn't stalled: the transport asks for more only when all of what it has is gone, so that is looked at as well.
     """
 
     def __init__(self, clock: IReactorTime, request: BoundedRequest, stalled: Callable[[], None]) -> None:
@@ -28,12 +28,12 @@ class StallWatch:
         self._next: IDelayedCall | None = None
 
     def begin(self) -> None:
-        """Start watching: the connection has enough for now. Idempotent."""
+        """The connection has enough for now. Idempotent."""
         if self._next is None:
             self._look_later(0, (0, 0))
 
     def end(self) -> None:
-        """Stop watching: the connection takes more, or the response is over. Idempotent."""
+        """It takes more, or all is over. Idempotent."""
         if self._next is not None:
             self._next.cancel()
         self._next = None
@@ -42,7 +42,7 @@ class StallWatch:
         self._next = self._clock.callLater(STALL_SECONDS / STALL_LOOKS, self._look, looks, before)
 
     def _look(self, looks: int, before: tuple[int, int]) -> None:
-        """Count the looks since something left, and give the client up after the last one."""
+        """Has anything left since the last look?"""
         self._next = None
         now = leaving(self._request.channel.transport)
         looks = looks + 1 if now == before else 0

@@ -1,9 +1,9 @@
 """
 The WebSockets of an apiserver: one log each, or many subscriptions on one socket. ``web.live``; the API's routes call
-it when the caller is known and allowed. Implements `web.api.context.WebSocketRoutes`.
+it once it is known who asks and that they may. Implements `web.api.context.WebSocketRoutes`.
 
-There is no queue per viewer. Logs wait until the socket takes more (``followers``), and of builds' states and gists
-only the newest are kept meanwhile (``changes``).
+There is no queue per viewer: logs wait until the socket takes more (``followers``), and of builds' states and what they
+say the newest is kept that comes meanwhile (``news``).
 """
 
 from __future__ import annotations
@@ -48,28 +48,25 @@ class WebSockets:
         self, build: int, attempt: int, after: int, holding: Holding, *, compress: bool = False
     ) -> IResource:
         """
-        Return a resource that upgrades one request to the stream of one log, from behind record ``after``.
-        ``compress``: long messages are to be deflated, if the client also offers the extension.
+        A resource that upgrades one request to the stream of one log, from behind record ``after``. ``compress``: its
+        client wants long messages deflated, if it also offers the extension.
         """
         return self._resource(
             lambda output: LogConversation(self._sources, output, build, attempt, after), holding, compress
         )
 
     def stream_resource(self, holding: Holding, *, compress: bool = False) -> IResource:
-        """
-        Return a resource that upgrades one request to a stream with many subscriptions. ``compress``: see
-        `log_resource`.
-        """
+        """A resource that upgrades one request to a stream with many subscriptions. ``compress``: as above."""
         projects = holding.token.projects
         return self._resource(lambda output: StreamConversation(self._sources, output, projects), holding, compress)
 
     @property
     def viewers(self) -> frozenset[ViewerProtocol]:
-        """The viewers that are connected now."""
+        """Those that are connected now."""
         return frozenset(self._factory.viewers)
 
     def close_all(self) -> None:
-        """Close all sockets, since the service restarts: viewers connect again, and resume by their numbers."""
+        """The service restarts: viewers come back, and resume by their numbers."""
         for viewer in self.viewers:
             viewer.say_goodbye(CloseCode.AGAIN, "the service restarts")
 

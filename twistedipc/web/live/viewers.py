@@ -1,8 +1,8 @@
 """
 Viewers' sockets: Autobahn's protocol as the output of a conversation. ``web.live``; made by ``sockets``.
 
-Autobahn speaks the protocol. The frames of logs are written straight to the transport (see ``followers``): they were
-encoded once for all viewers, and need nothing of Autobahn's sending (queue, compression, masking).
+Autobahn does the protocol. The frames of logs are written straight to the transport (see `followers`): they were
+encoded once, for all viewers, and nothing of Autobahn's sending (queue, compression, masking) applies to them.
 """
 
 from __future__ import annotations
@@ -32,19 +32,16 @@ class ViewerProtocol(WebSocketServerProtocol):
     holding: Holding
     pulse: Pulse
     budget: FrameBudget
-    conversation: Conversation | None = None  # None until the handshake is done
+    conversation: Conversation | None = None  # from the end of the handshake on
     direct: socket | None = None
     paused = False
     deflates = False
     over = False  # nothing may be written any more
-    _settled = False  # what only the handshake needs has been removed
+    _settled = False  # the handshake's remains are gone
     _resumed = 0  # how often the socket took more again
 
     def onOpen(self) -> None:
-        """
-        Begin the conversation: the handshake is done. The transport's producer is still the HTTP channel, which is
-        replaced.
-        """
+        """The handshake is done. The HTTP channel is still the transport's producer: take its place."""
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
         self.factory.viewers.add(self)
@@ -62,7 +59,7 @@ class ViewerProtocol(WebSocketServerProtocol):
         conversation.begin()
 
     def dataReceived(self, data: bytes) -> None:
-        """Twisted calls this with bytes of the client. Any bytes show that the client lives."""
+        """Whatever comes shows that the client lives."""
         now = self.factory.reactor.seconds()
         self.pulse.heard = now
         self.budget.refill(now, self.factory.limits)
@@ -88,51 +85,51 @@ class ViewerProtocol(WebSocketServerProtocol):
     # -- what comes
 
     def onMessageBegin(self, isBinary: bool) -> None:
-        """Autobahn calls this with the first frame of a message."""
+        """The first frame of a message."""
         self.budget.message_begins()
         super().onMessageBegin(isBinary)
 
     def onMessageFrameBegin(self, length: int) -> None:
-        """Autobahn calls this with each frame of a message."""
+        """A frame of a message."""
         super().onMessageFrameBegin(length)
         self._count_frame(fragment=True)
 
     def onPong(self, payload: bytes) -> None:
-        """Autobahn calls this with a pong; `dataReceived` has noted that the client lives."""
+        """A sign of life, which `dataReceived` has noted."""
         self._count_frame()
 
     def onPing(self, payload: bytes) -> None:
-        """Answer a ping, unless the client doesn't read: else the answers to a flood of pings would pile up here."""
+        """A pong, unless the client doesn't read: what it floods us with must not pile up here."""
         self._count_frame()
         if not self.paused:
             super().onPing(payload)
 
     def _count_frame(self, *, fragment: bool = False) -> None:
-        """Stop listening to a client, without waiting for its close, that sends more frames than it can need."""
+        """A client that sends more frames than it can need is not listened to any longer, and not waited for."""
         if not self.budget.spend(self.factory.limits, fragment=fragment):
             self.say_goodbye(CloseCode.POLICY, "too many frames")
             self.dropConnection()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Autobahn calls this with a whole message."""
+        """A whole message of the client."""
         if self.deflates:
             forget_inflater(self)
         if not self.over and self.conversation is not None:
             self.conversation.heard(payload, isBinary)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """Autobahn calls this when the connection is closed."""
+        """The connection is closed."""
         self._end()
 
     def connectionLost(self, reason: Any = None) -> None:
-        """Twisted calls this when the connection is lost."""
+        """The connection is lost, whatever Autobahn makes of it."""
         self._end()
         super().connectionLost(reason)
 
     # -- IPushProducer
 
     def pauseProducing(self) -> None:
-        """The socket is full. Called any number of times."""
+        """The socket takes no more. Called again and again."""
         self.paused = True
 
     def resumeProducing(self) -> None:
@@ -143,7 +140,7 @@ class ViewerProtocol(WebSocketServerProtocol):
             self.conversation.write_on()
 
     def stopProducing(self) -> None:
-        """The connection is lost."""
+        """The socket takes nothing ever again."""
         self.paused = True
 
     # -- Output
@@ -154,7 +151,7 @@ class ViewerProtocol(WebSocketServerProtocol):
         if direct is not None:
             try:
                 sent = direct.send(data)
-            except OSError:  # the socket is full; or lost, which the transport will find out by itself
+            except OSError:  # it is full; or lost, which the transport will find out by itself
                 sent = 0
         elif self.over:
             return
@@ -171,7 +168,7 @@ class ViewerProtocol(WebSocketServerProtocol):
         self.transport.write(data[sent:] if sent else data)
 
     def sendData(self, *arguments: Any, **more: Any) -> None:
-        """Autobahn writes with this (a ping, a pong, a close), which waits for the reactor's next turn."""
+        """What Autobahn writes itself (a ping, a pong, a close) waits for the reactor's next turn."""
         self.direct = None
         super().sendData(*arguments, **more)
 
@@ -179,11 +176,11 @@ class ViewerProtocol(WebSocketServerProtocol):
         """See `Output`."""
         if not self.over:
             self._end()
-            # `sendClose` would refuse all of the protocol's codes but 1000.
+            # Not `sendClose`, which knows no code of the protocol but 1000.
             self.sendCloseFrame(int(code), reason.encode()[:123])
 
     def sendCloseFrame(self, *arguments: Any, **more: Any) -> None:
-        """Autobahn closes with this too, when a client breaks the protocol. Nothing may follow (RFC 6455, 5.5.1)."""
+        """Autobahn closes too, when a client breaks the protocol: nothing may follow (RFC 6455, 5.5.1)."""
         self._end()
         super().sendCloseFrame(*arguments, **more)
 
@@ -199,12 +196,12 @@ class ViewerProtocol(WebSocketServerProtocol):
                 self.conversation.close()
 
     def _token_over(self, why: Ending) -> None:
-        """Close the socket: its token is over, or sees something else now."""
+        """A token ends on an open socket too."""
         self.say_goodbye(CloseCode.UNAUTHORISED if why.token_is_over else CloseCode.AGAIN, why.value)
 
 
 class ViewerFactory(WebSocketServerFactory):
-    """Makes viewers' protocols, with options of Autobahn that can face strangers."""
+    """Makes viewers' protocols, with Autobahn's defaults changed to ones that can face the world."""
 
     def __init__(self, reactor: IReactorTime, max_viewers: int, limits: Limits) -> None:
         super().__init__(reactor=reactor, server="twistedipc")
@@ -215,11 +212,11 @@ class ViewerFactory(WebSocketServerFactory):
             webStatus=False,
             maxFramePayloadSize=4096,
             maxMessagePayloadSize=4096,
-            autoPingInterval=0,  # `ViewerProtocol.look` pings, and tells dead clients from slow ones
+            autoPingInterval=0,  # `ViewerProtocol.look` does it better: it tells dead clients from slow ones
             openHandshakeTimeout=10,
             closeHandshakeTimeout=limits.close_timeout,
             maxConnections=max_viewers,
-            # The API has checked the Origin before the upgrade.
+            # Who may connect from where was checked before the upgrade, with the list that the API has.
             allowedOrigins=["*"],
             allowNullOrigin=True,
             failByDrop=False,
@@ -229,7 +226,7 @@ class ViewerFactory(WebSocketServerFactory):
         self.protocol = self.lean.class_of(ViewerProtocol, self)
 
     def viewer(self, holding: Holding) -> ViewerProtocol:
-        """Return a protocol for one connection. It releases ``holding`` when the connection ends."""
+        """A protocol for one connection, on which ``holding`` stays open as long as the connection does."""
         protocol: ViewerProtocol = self.buildProtocol(None)
         now = self.reactor.seconds()
         protocol.pulse = Pulse(now)
@@ -254,7 +251,7 @@ class ViewerFactory(WebSocketServerFactory):
 
 
 class ForRequest:
-    """Stands for the factory that Autobahn's resource takes: it makes the one protocol of one request."""
+    """What Autobahn's resource takes for a factory: it makes the one protocol of one request."""
 
     def __init__(self, factory: ViewerFactory, opening: Opening, holding: Holding, compress: bool) -> None:
         """

@@ -6,15 +6,23 @@ The secrets that there are were set for what their projects say now. Revision 00
 
 from __future__ import annotations
 
+import msgspec
 import sqlalchemy as sa
 from alembic import op
 
-from twistedipc.builds.attempt import Publish
-from twistedipc.storage.columns import from_json
-from twistedipc.storage.projects import target_of
+from twistedipc.builds import names
 
 revision = "0003"
 down_revision = "0002"
+
+
+class _Publish(msgspec.Struct):
+    registry: str = ""
+
+
+def _bound_to(publish: str, repository: str) -> str:
+    registry = msgspec.json.decode(publish, type=_Publish).registry
+    return f"{names.place(registry)} {names.place(repository)}"
 
 
 def upgrade() -> None:
@@ -43,5 +51,5 @@ def upgrade() -> None:
     ).all():
         connection.execute(
             sa.text("UPDATE secrets SET bound_to = :target WHERE project_id = :project"),
-            {"target": target_of(from_json(publish, Publish), repository), "project": project},
+            {"target": _bound_to(publish, repository), "project": project},
         )

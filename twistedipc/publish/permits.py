@@ -1,0 +1,122 @@
+"""
+Whether an attempt may publish a package to a target: decided from what the apiserver itself has written down, never
+from what a builder or a build says of itself. Pure; ``storage.permits`` reads the record and writes the decision.
+
+A build that writes ``permit.wanted`` into its folder asks as the runner does. It is answered by the same rules: before
+its steps are over there is no permit, and afterwards no process of it is alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from twistedipc.builds.attempt import Package, StepResult
+from twistedipc.builds.states import TERMINAL, AttemptState
+from twistedipc.publish.targets.target import NotAllowed, Settings, Target
+
+#: The last step before a publication, and the step that is one. The platform does them itself, so no step of a build
+#: has such a name and no command.
+PACK = "pack"
+PUBLISH = "publish"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What the apiserver has written down of an attempt that asks to publish to one target."""
+
+    project: str
+    settings: Settings | None  # what its project says of the target, now; None: nothing
+    state: AttemptState
+    lease: str
+    builder: str
+    cancel_reason: str
+    steps: Sequence[StepResult]  # as its log tells them
+    offered: Settings | None  # what it was offered to publish there; None: nothing
+    given: Package | None  # what it has a permit for
+    no_secret: str  # why a secret of the target isn't there; "": they all are
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """
+    It may. ``new``: it had no permit yet. ``pin``: by this permit the project's settings for the target become these.
+    """
+
+    new: bool = False
+    pin: Settings | None = None
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """It may not, and asking again is of no use. ``reason`` is a sentence for people."""
+
+    reason: str
+
+
+class NotYet(msgspec.Struct, frozen=True):
+    """It may not now: it has not got so far."""
+
+    reason: str
+
+
+class Void(msgspec.Struct, frozen=True):
+    """The lease isn't good (any more)."""
+
+
+Decision = Granted | Refused | NotYet | Void
+
+
+def decide(target: Target[Any], record: Record, *, lease: str, builder: str, package: Package) -> Decision:
+    """Whether this builder, under this lease, may publish this package to the target."""
+    if record.lease != lease or record.builder != builder or record.state in TERMINAL:
+        return Void()
+    if record.cancel_reason:
+        return Refused(record.cancel_reason)
+    settings, offered = record.settings, record.offered
+    if settings is None or settings.paused:
+        how = f"`twistedipc project set {record.project} --{target.name}`"
+        return Refused(f"project {record.project} publishes no {target.what} ({how})")
+    if offered is None:
+        return Refused(f"this build was not asked to publish its {target.what}")
+    moved = target.moved(offered, settings, record.project)
+    if moved:
+        return Refused(moved)
+    if record.given is not None:
+        if identity(record.given) != identity(package):
+            given = f"{record.given.name}@{record.given.version}"
+            return Refused(f"this attempt has its permit for {given}, and can have no other")
+        return Refused(record.no_secret) if record.no_secret else Granted()
+    waits = _not_ended(record.steps)
+    if waits is not None:
+        return waits
+    try:
+        pinned = target.allow(settings, package, record.project)
+    except NotAllowed as error:
+        return Refused(str(error))
+    if record.no_secret:
+        return Refused(record.no_secret)
+    return Granted(new=True, pin=None if pinned == settings else pinned)
+
+
+def identity(package: Package) -> tuple[str, str, str, str]:
+    """What a package is, wherever its file lies."""
+    return package.name, package.version, package.integrity, package.tag
+
+
+def _not_ended(steps: Sequence[StepResult]) -> NotYet | Refused | None:
+    """Why the record doesn't show that all steps are over and the package is packed; None if it does."""
+    steps = list(steps)
+    while steps and _is_own(steps[-1], PUBLISH) and steps[-1].outcome == "succeeded":
+        steps.pop()  # another target's
+    if not steps or not _is_own(steps[-1], PACK) or steps[-1].outcome == "running":
+        return NotYet("the steps of the build aren't over")
+    # A step of the platform's own may have failed for want of room on the disk, and been run again.
+    failed = [step for step in steps if step.outcome not in ("succeeded", "running") and step.command]
+    if steps[-1].outcome != "succeeded":
+        failed.append(steps[-1])
+    return Refused(f"step {failed[0].name} has not succeeded") if failed else None
+
+
+def _is_own(step: StepResult, name: str) -> bool:
+    """Whether this is the platform's own step of this name."""
+    return step.name == name and not step.command
