@@ -20,9 +20,9 @@ from twistedipc.server.gists import ROUND_INTERVAL, Gists
 from twistedipc.server.states import Feed
 from twistedipc.storage import attempts
 from twistedipc.web.http.closing import CloseCode
+from twistedipc.web.live.changes import MAX_KEPT
 from twistedipc.web.live.conversation import Sources
 from twistedipc.web.live.followers import Crowds
-from twistedipc.web.live.news import MAX_KEPT
 from twistedipc.web.live.one_log import LogConversation
 from twistedipc.web.live.subscriptions import MAX_WAITING, StreamConversation
 

@@ -30,7 +30,7 @@ from twistedipc.cli.output import (
 )
 from twistedipc.cli.projects import pairs
 from twistedipc.cli.waiting import WaitingNotes
-from twistedipc.terminal import said
+from twistedipc.terminal import wording
 from twistedipc.terminal.printer import LogPrinter, columns_of
 from twistedipc.web.api import schemas
 
@@ -150,7 +150,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
                 [_step_row(step) for step in attempt.steps],
                 empty="",
             )
-        if summary := said.summary(attempt.summary):
+        if summary := wording.summary(attempt.summary):
             click.echo(f"\n{summary}")
 
 
@@ -261,11 +261,11 @@ def _row(build: schemas.Build) -> list[object]:
 
 
 def _progress(progress: gist.Progress | None) -> str:
-    return "" if progress is None else said.progress(progress.value, progress.label)
+    return "" if progress is None else wording.progress(progress.value, progress.label)
 
 
 def _remarks(annotations: gist.Annotations) -> str:
-    return said.remarks(errors=annotations.errors, warnings=annotations.warnings, notices=annotations.notices)
+    return wording.remarks(errors=annotations.errors, warnings=annotations.warnings, notices=annotations.notices)
 
 
 def _step_row(step: schemas.Step) -> list[object]:

@@ -13,7 +13,7 @@ from typing import Final
 from rich.cells import cell_len, set_cell_size
 
 from twistedipc.builds.logs import Progress
-from twistedipc.terminal import escapes, said
+from twistedipc.terminal import escapes, wording
 
 #: From the cursor to the end of the screen.
 ERASE: Final = "\x1b[J"
@@ -37,7 +37,7 @@ def draw(event: Progress, columns: int, *, colour: bool, below: bool) -> str:
 
 def _line(event: Progress, columns: int, colour: bool) -> str:
     """One row at most, with its last column free: a terminal that is written to there may wrap."""
-    text = f" {said.percent(event.value):>4}"
+    text = f" {wording.percent(event.value):>4}"
     room = columns - 1 - len(text)
     if room < 0:
         return ""
@@ -47,7 +47,7 @@ def _line(event: Progress, columns: int, colour: bool) -> str:
         full, rest = "━" * done, "─" * (bar - done)
         text = f" \x1b[36m{full}\x1b[90m{rest}{escapes.RESET}{text}" if colour else f" {full}{rest}{text}"
         room -= bar + 1
-    label = said.one_line(event.label).replace("\t", " ")
+    label = wording.one_line(event.label).replace("\t", " ")
     if label and room > 2:
         shown = label if cell_len(label) < room else set_cell_size(label, room - 2) + "…"
         text += f" {shown}"

@@ -33,7 +33,7 @@ from twistedipc.builds.logs import (
     Summary,
     event_of,
 )
-from twistedipc.terminal import escapes, said
+from twistedipc.terminal import escapes, wording
 from twistedipc.terminal.amounts import duration
 from twistedipc.terminal.bar import ERASE, draw
 
@@ -79,7 +79,7 @@ class LogPrinter:
         self._names: dict[int, str] = {}  # the steps', by index
         self._unfinished = False  # the last thing written is a line that goes on
         self._text: list[str] = []  # what is to be written next
-        self._quarters = said.Quarters()
+        self._quarters = wording.Quarters()
         self._progress: Progress | None = None  # what the bar is to show
         self._drawn = ""  # what has drawn the bar that is seen now
         self._summary = ""
@@ -105,7 +105,7 @@ class LogPrinter:
             case Gap():
                 count = message.end - message.first
                 lost = "1 line is" if count == 1 else f"{count} lines are"
-                self._say("33", f"… {lost} missing here: {said.one_line(message.reason)}")
+                self._say("33", f"… {lost} missing here: {wording.one_line(message.reason)}")
             case End():
                 self._progress = None
                 self._last_words()
@@ -164,11 +164,11 @@ class LogPrinter:
                 self._step_over()
                 self._names[event.index] = event.name
                 # One line each: a command may have several, and both may hold whatever a project's author likes.
-                name, command = said.one_line(event.name), said.one_line(event.command)
+                name, command = wording.one_line(event.name), wording.one_line(event.command)
                 self._say("1;36", f"── {name}" + (f" $ {command}" if command and command != name else ""))
             case StepEnded():
                 self._step_over()
-                name = said.one_line(self._names.get(event.index, f"step {event.index + 1}"))
+                name = wording.one_line(self._names.get(event.index, f"step {event.index + 1}"))
                 took = duration(event.milliseconds / 1000)
                 if event.outcome == _SUCCEEDED:
                     self._say("32", f"✓ {name} {took}")
@@ -176,12 +176,12 @@ class LogPrinter:
                     code = "" if event.exit_code is None else f", exit code {event.exit_code}"
                     self._say("31", f"✗ {name} {event.outcome.replace('_', ' ')} after {took}{code}")
             case Notice():
-                self._say(_LEVELS.get(event.level, "0"), f"{event.level}: {said.one_line(event.message)}")
+                self._say(_LEVELS.get(event.level, "0"), f"{event.level}: {wording.one_line(event.message)}")
             case Annotation():
-                self._say(_LEVELS[event.level], said.remark(event))
+                self._say(_LEVELS[event.level], wording.remark(event))
             case Group():
                 if event.name:
-                    self._say("1", f"▸ {said.one_line(event.name)}")
+                    self._say("1", f"▸ {wording.one_line(event.name)}")
             case Progress():
                 if self._bar:
                     self._progress = event
@@ -198,7 +198,7 @@ class LogPrinter:
 
     def _last_words(self) -> None:
         self._finish_line()
-        text, self._summary = said.summary(self._summary), ""
+        text, self._summary = wording.summary(self._summary), ""
         if not text:
             return
         self._say("1;36", "── summary")

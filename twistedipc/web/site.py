@@ -1,6 +1,4 @@
-"""
-The site of the API: its routes, its WebSockets and the page, on one port. ``web`` layer; called by the taps.
-"""
+"""The site of the API: its routes, its WebSockets and the page, on one port. Made by the composition root."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from twistedipc.web.page.resource import Page
 
 
 class _Root(Resource):
-    """The page's paths to the page, all others to the API."""
+    """Leads the page's paths to the page, all others to the API."""
 
     isLeaf = True
 
@@ -24,7 +22,7 @@ class _Root(Resource):
         self._page = page
 
     def render(self, request: BoundedRequest) -> int | bytes:
-        """Twisted calls this when the request is there."""
+        """Twisted calls this when the request has arrived."""
         return (self._page if self._page.serves(request.path) else self._api).render(request)
 
     def head_received(self, request: BoundedRequest) -> BodySink | None:
@@ -33,7 +31,7 @@ class _Root(Resource):
 
 
 class ApiSite(BoundedSite):
-    """What listens on the API's port."""
+    """The site on the API's port."""
 
     def __init__(self, api: Api, page: Page, context: WebContext) -> None:
         root = _Root(api, page)
@@ -46,10 +44,10 @@ class ApiSite(BoundedSite):
         return self._api.held
 
     async def stop(self) -> None:
-        """Break off what streams, and wait for what is being changed. Nothing new begins while it is draining."""
+        """Break off what streams, and wait for what is being changed. Requests that come meanwhile are refused."""
         await self._api.stop()
 
 
 def api_site(context: WebContext) -> ApiSite:
-    """The site of this API."""
+    """Return the site of this API."""
     return ApiSite(Api(context), Page(), context)

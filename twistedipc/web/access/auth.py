@@ -1,12 +1,13 @@
 """
-Who is calling, and may they? ``web`` layer; used by ``resource`` for every route, and by ``websocket``.
+Authentication: who is calling, and may they? ``web.access``; ``web.api.resource`` asks for every route.
 
 A caller shows a token in ``Authorization: Bearer``, or the page's cookie, or, for a WebSocket, a ticket. A token in
-the query is not looked at: addresses end up in logs. What a browser sends by itself, a cookie, counts only together
-with an Origin that may use it, unless it can change nothing. A session is good as a cookie only, and a token never is.
+the query is ignored, since addresses end up in logs. Browsers send cookies without being asked, so a cookie counts
+only together with an allowed Origin, unless the request can change nothing. A session's secret works as a cookie only,
+and a token's never does.
 
-Only failures are throttled. A good token is let in at once, however many bad ones have come from its address: behind a
-proxy or a firewall that is everybody's.
+Only failures are throttled. A good token is accepted at once, however many bad ones have come from the same address,
+which may be a proxy's or a firewall's and so everybody's.
 """
 
 from __future__ import annotations
@@ -40,15 +41,15 @@ _V = TypeVar("_V")
 SESSION_SECONDS = 12 * 3600
 TICKET_SECONDS = 30
 
-#: The most tickets at a time, all together and of one token.
+#: The most unused tickets at a time, of all tokens and of one.
 MAX_TICKETS = 10_000
 MAX_TICKETS_OF_TOKEN = 100
 
-#: Failed authentications that one address has in `FAILURE_WINDOW` seconds before the next ones are told to wait.
+#: Failed authentications of one address in `FAILURE_WINDOW` seconds, after which it is told to wait.
 MAX_FAILURES = 30
 FAILURE_WINDOW = 60.0
 
-#: Seconds for which a secret that is known to be bad isn't looked up again.
+#: Seconds in which a secret that is known to be bad isn't looked up again.
 BAD_SECONDS = 60.0
 
 _IMPLIED = {"read": frozenset({"read", "build", "admin"}), "build": frozenset({"build", "admin"})}
@@ -57,24 +58,24 @@ CredentialKind = Literal["bearer", "cookie", "ticket"]
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """What the caller shows."""
+    """What the caller shows to prove who they are."""
 
     kind: CredentialKind
     secret: str
 
 
 def may(token: TokenRow, scope: str) -> bool:
-    """Whether the token has the scope, itself or by one that includes it."""
+    """Return whether the token has the scope, directly or through a scope that includes it."""
     return not token.scopes.isdisjoint(_IMPLIED.get(scope, {scope}))
 
 
 def may_see(token: TokenRow, project: str) -> bool:
-    """Whether the token is good for the project."""
+    """Return whether the token is good for the project."""
     return token.projects is None or project in token.projects
 
 
 def bearer_of(request: BoundedRequest) -> str | None:
-    """The token in the Authorization header. Raises 401 if the header holds anything else."""
+    """Return the token in the Authorization header. Raises 401 if the header holds anything else."""
     values = request.requestHeaders.getRawHeaders(b"authorization")
     if not values:
         return None
@@ -85,12 +86,12 @@ def bearer_of(request: BoundedRequest) -> str | None:
 
 
 def unauthenticated(detail: str, headers: dict[str, str] | None = None) -> ProblemError:
-    """401."""
+    """Return a 401."""
     return ProblemError(401, detail, name="unauthenticated", headers={"WWW-Authenticate": "Bearer"} | (headers or {}))
 
 
 def forbidden(detail: str) -> ProblemError:
-    """403."""
+    """Return a 403."""
     return ProblemError(403, detail, name="forbidden")
 
 
@@ -101,9 +102,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 def origin_allowed(origin: str, host: str, allowed: frozenset[str]) -> bool:
     """
-    Whether a page from ``origin`` may use this API with a browser's cookie: it comes from the host that the request
-    is to, or from one that the operator has named. "null" is nobody. Behind a proxy that speaks TLS the scheme that
-    we are reached by is unknown, so only host and port are compared with our own.
+    Return whether a page from ``origin`` may use this API with a browser's cookie: it comes from the host that the
+    request is to, or from one that the operator has named. The origin "null" never may. Behind a proxy that ends TLS
+    the scheme of the request is unknown, so only host and port are compared with the API's own.
     """
     if origin.rstrip("/") in allowed:
         return True
@@ -122,8 +123,8 @@ def check_origin(
     request: BoundedRequest, credential: Credential | None, allowed: frozenset[str], websocket: bool
 ) -> None:
     """
-    Refuse (403) what another site makes a browser do: a foreign Origin, unless the caller shows a token in a header,
-    which no foreign page can; and none at all where a browser would have sent one.
+    Refuse (403) what another site makes a browser do: a request with a foreign Origin, unless the caller shows a token
+    in a header, which no foreign page can do; and a request without an Origin where a browser would have sent one.
     """
     if credential is not None and credential.kind == "bearer" and not websocket:
         return
@@ -141,8 +142,8 @@ def check_origin(
 
 class Tickets:
     """
-    One-use tickets, for browsers, which can't send a header with a WebSocket's handshake. In memory: a restart makes
-    them void, and the page asks for another.
+    One-use tickets, for browsers, which can't send a header with a WebSocket's handshake. Kept in memory: a restart
+    makes them void, and the page asks for another.
     """
 
     def __init__(self, clock: IReactorTime, random: RandomBytes) -> None:
@@ -152,7 +153,7 @@ class Tickets:
         self._count: dict[int, int] = {}  # by token
 
     def issue(self, token: TokenRow) -> str:
-        """A new ticket. Raises 429 or 503 when there are too many."""
+        """Return a new ticket. Raises 429 or 503 when there are too many."""
         self._forget_expired()
         if self._count.get(token.id, 0) >= MAX_TICKETS_OF_TOKEN:
             raise ProblemError(
@@ -168,7 +169,7 @@ class Tickets:
         return ticket
 
     def redeem(self, ticket: str) -> TokenRow | None:
-        """The token that the ticket stands for, once."""
+        """Return the token that the ticket stands for, once."""
         self._forget_expired()
         found = self._tickets.pop(ticket, None)
         if found is None:
@@ -177,7 +178,7 @@ class Tickets:
         return found[1]
 
     def forget(self, concerned: Callable[[TokenRow], bool]) -> None:
-        """Tickets of these tokens are good no more."""
+        """Make the tickets of these tokens void."""
         for ticket, (_, token) in list(self._tickets.items()):
             if concerned(token):
                 del self._tickets[ticket]
@@ -205,8 +206,8 @@ class Tickets:
 
 class Failures:
     """
-    Authentications that failed of late: how many from where, and which secrets they showed. Guessing a token is
-    hopeless; this says so to programs that go on with a bad one, and keeps what they show off the ledger.
+    Recent failed authentications: how many came from where, and which secrets they showed. Guessing a token is
+    hopeless anyway; this tells programs that go on with a bad one, and spares the ledger the look-ups.
     """
 
     _MOST = 10_000
@@ -217,11 +218,11 @@ class Failures:
         self._bad: OrderedDict[bytes, float] = OrderedDict()
 
     def is_bad(self, credential: Credential) -> bool:
-        """Whether the same was shown a moment ago, and was bad. What is bad never becomes good."""
+        """Return whether the same secret was shown a moment ago and was bad. A bad secret never becomes good."""
         return self._bad.get(_digest(credential), 0.0) > self._clock.seconds()
 
     def failed(self, client: Client, credential: Credential) -> int:
-        """An authentication has failed: how many seconds this client should wait, 0 if it needn't."""
+        """Count a failure; return how many seconds this client should wait, 0 if it needn't."""
         now, where = self._clock.seconds(), client.neighbourhood
         since, count = self._failures.get(where, (now, 0))
         if now - since >= FAILURE_WINDOW:
@@ -258,7 +259,7 @@ class Authentication:
         self._failures = Failures(clock)
 
     def credential_of(self, request: BoundedRequest, ticket: str | None) -> Credential | None:
-        """What the caller shows, the header before the ticket before the cookie. Raises 401."""
+        """Return what the caller shows: the header goes before the ticket, the ticket before the cookie. Raises 401."""
         if (secret := bearer_of(request)) is not None:
             return Credential("bearer", secret)
         if ticket is not None:
@@ -273,18 +274,19 @@ class Authentication:
         return None if secret is None else Credential("cookie", secret)
 
     def revoked(self, token_id: int) -> None:
-        """The token is good no more: end all that it, and the sessions begun with it, have open."""
+        """End everything that the token, and the sessions begun with it, hold open: it was revoked."""
         self._tickets.forget(lambda token: token_id in (token.id, token.parent))
         self.held.revoked(token_id)
 
     def project_gone(self, name: str) -> None:
-        """The project was deleted: end all that tokens which were bound to it have open."""
+        """End everything that tokens bound to the project hold open: it was deleted."""
         self._tickets.forget(lambda token: token.projects is not None and name in token.projects)
         self.held.project_gone(name)
 
     async def holding_of(self, request: BoundedRequest, credential: Credential | None) -> Holding:
         """
-        What the caller's token holds from now on; who takes it must release it. Raises 401, 429; `LedgerUnavailable`.
+        Return what the caller's token holds from now on; the caller of this must release it. Raises 401, 429;
+        `LedgerUnavailable`.
         """
         if credential is None:
             raise unauthenticated("a token is needed: Authorization: Bearer TOKEN")
@@ -302,8 +304,8 @@ class Authentication:
 
     async def lookup(self, request: BoundedRequest, credential: Credential) -> TokenRow | None:
         """
-        The token of the credential, if it is good. Raises 429 for a token that isn't, if there have been too many; a
-        session that is over isn't held up, since the page must hear that it is. `LedgerUnavailable`.
+        Return the credential's token, if it is good. Raises 429 for a bad token after too many failures; a session
+        that has ended isn't delayed, since the page must learn of it. Raises `LedgerUnavailable`.
         """
         row = None if self._failures.is_bad(credential) else await self._find(credential)
         if row is None:
@@ -326,14 +328,14 @@ class Authentication:
         if not tokens.well_formed(credential.secret):
             return None
         changes, row = -1, None
-        while changes != self.held.changes:  # else it may have been revoked while it was read
+        while changes != self.held.changes:  # else it may have been revoked while it was being read
             changes = self.held.changes
             row = await self._ledger.read(tokens.authenticate, credential.secret, self._now())
         is_session = row is not None and row.parent is not None
         return row if is_session == (credential.kind == "cookie") else None
 
     def _not_touched(self, failure: Failure) -> None:
-        # When a token was last used is worth no one's error; that the ledger can't be written shows elsewhere.
+        # Failing to note when a token was last used is no reason to refuse the request.
         failure.trap(LedgerUnavailable)
         self._log.debug("the last use of a token could not be noted: {error}", error=failure.value)
 

@@ -1,10 +1,10 @@
 """
-The cookie of a browser's session: its name, and how it is read, set and cleared. ``web`` layer; used by ``auth`` and
-``api.tokens``.
+The cookie of a browser's session: its name, and how it is read, set and cleared. ``web.access``; used by ``auth`` and
+``web.api.tokens``.
 
-A page at another port of the same host, or at a name below or beside it, can set cookies here: any name that it knows.
-So the name is random for each installation; over https it begins with ``__Host-``, which a browser lets nobody else
-set (draft-ietf-httpbis-rfc6265bis, section 4.1.3.2); and of two cookies with this name neither is believed.
+A page at another port of the same host, or at a name below or beside it, can set cookies here, under any name that it
+knows. So the name is random for each installation; over https it begins with ``__Host-``, which a browser lets nobody
+else set (draft-ietf-httpbis-rfc6265bis, section 4.1.3.2); and if two cookies have this name, neither is believed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twistedipc.web.http.hosts import Hosts, authority_of
 
 
 class SeveralCookies(Exception):
-    """A browser has sent more than one session: somebody else has set one."""
+    """A browser has sent more than one session: another page has set one of them."""
 
 
 class SessionCookie:
@@ -35,11 +35,11 @@ class SessionCookie:
         self._secure_at = authority_of(url.netloc, 443) if url.scheme == "https" else None
 
     def possible(self, request: BoundedRequest) -> bool:
-        """Whether there can be a session at the host that the request is to."""
+        """Return whether there can be a session at the host that the request is to."""
         return self._hosts.has_sessions(request.getHeader("host") or "")
 
     def value(self, request: BoundedRequest) -> str | None:
-        """The session that the request shows. Raises `SeveralCookies`."""
+        """Return the session that the request shows. Raises `SeveralCookies`."""
         lines = request.requestHeaders.getRawHeaders(b"cookie")
         if not lines or not self.possible(request):
             return None
@@ -49,15 +49,17 @@ class SessionCookie:
         return values[0] or None if values else None
 
     def set(self, request: BoundedRequest, secret: str, seconds: int) -> dict[str, str]:
-        """The headers that begin a session."""
+        """Return the headers that begin a session."""
         return {"Set-Cookie": self._cookie(request, secret, seconds)}
 
     def clear(self, request: BoundedRequest) -> dict[str, str]:
-        """The headers that make a browser forget this cookie alone."""
+        """Return the headers that make a browser forget this cookie alone."""
         return {"Set-Cookie": self._cookie(request, "", 0)}
 
     def clear_all(self, request: BoundedRequest, *, storage: bool = False) -> dict[str, str]:
-        """The headers that make a browser forget all cookies of this host, and with ``storage`` what pages stored."""
+        """
+        Return the headers that make a browser forget all cookies of this host, and with ``storage`` what pages stored.
+        """
         cleared = {"Clear-Site-Data": CLEAR_COOKIES["Clear-Site-Data"] + (', "storage"' if storage else "")}
         return self.clear(request) | cleared
 

@@ -1,9 +1,9 @@
 """
-All that a token holds open: one registry, so that nothing outlives its token. ``web`` layer; filled by ``auth``.
+What tokens hold open: one registry, so that nothing outlives its token. ``web.access``; filled by ``auth``.
 
-An authenticated caller gets a `Holding`, and a response that lasts is given it when it takes the connection over
-(`call.Takeover`): a log that is followed, a WebSocket. When the token is revoked, or its parent is, or it expires, or a
-project that it is bound to is deleted, each of its holdings is told, and ends what it holds.
+An authenticated caller gets a `Holding`. A response that lasts (a followed log, a WebSocket) keeps it when it takes
+the connection over (`call.Takeover`). When the token or its parent is revoked, when it expires, or when a project that
+it is bound to is deleted, each of its holdings is told, and ends what it holds.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twistedipc.storage.rows import TokenRow
 
-#: Seconds between two looks at which tokens have expired. The time of day may be set, so no timer can wait for it.
+#: Seconds between two looks at which tokens have expired. (A clock may be set, so no timer can wait for a time of day.)
 LOOK_SECONDS = 0.5
 
 
 class Ending(Enum):
-    """Why what a token holds must end. The value is for people."""
+    """Why something that a token holds must end. The value is a sentence for people."""
 
     REVOKED = "the token was revoked"
     EXPIRED = "the token has expired"
-    CHANGED = "what the token may see has changed"  # it is still good: asking again is right
+    CHANGED = "what the token may see has changed"  # the token is still good, and the client should ask again
 
     @property
     def token_is_over(self) -> bool:
-        """Whether asking again with this token is of no use."""
+        """Whether it is useless to ask again with this token."""
         return self is not Ending.CHANGED
 
 
@@ -44,18 +44,18 @@ class Holding:
         self.ended: Ending | None = None
 
     def on_end(self, end: Callable[[Ending], object]) -> None:
-        """Call this when it must end; at once, if it must already."""
+        """Call ``end`` when this must end; at once, if it must already."""
         self._end = end
         if self.ended is not None:
             end(self.ended)
 
     def release(self) -> None:
-        """It is over. Idempotent."""
+        """Leave the registry: the response is over. Idempotent."""
         self._end = None
         self._held.released(self)
 
     def end(self, why: Ending) -> None:
-        """It must end now."""
+        """End what is held, now."""
         if self.ended is None:
             self.ended = why
             if self._end is not None:
@@ -70,13 +70,13 @@ class HeldOpen:
         self._now = now
         self._open: dict[int, set[Holding]] = {}  # by the token's id
         self._looking: IDelayedCall | None = None
-        self.changes = 0  # how often tokens were changed: what was read of them before may not hold any more
+        self.changes = 0  # counts changes of tokens: what was read before a change may not hold any more
 
     def hold(self, token: TokenRow) -> Holding:
-        """The token is good now, and something is begun with it."""
+        """Return a new holding of this token, which is good now."""
         holdings = self._open.setdefault(token.id, set())
         other = next(iter(holdings), None)
-        # One copy for all who come with it.
+        # All holdings of a token share one row.
         holding = Holding(self, other.token if other is not None and other.token == token else token)
         holdings.add(holding)
         self._watch()
@@ -92,11 +92,11 @@ class HeldOpen:
                 self._watch()
 
     def revoked(self, token_id: int) -> None:
-        """The token is good no more, nor are the sessions that were begun with it."""
+        """End what the token holds, and what the sessions begun with it hold."""
         self._end(Ending.REVOKED, lambda token: token_id in (token.id, token.parent))
 
     def project_gone(self, name: str) -> None:
-        """The project was deleted. Tokens that were bound to it aren't any more; its name may come to mean another."""
+        """End what tokens bound to the deleted project hold: its name may come to mean another project."""
         self._end(Ending.CHANGED, lambda token: token.projects is not None and name in token.projects)
 
     def __len__(self) -> int:
@@ -125,5 +125,5 @@ class HeldOpen:
         self._watch()
 
     def _tokens(self) -> list[TokenRow]:
-        """The tokens that hold something, each once."""
+        """Return the tokens that hold something, each once."""
         return [next(iter(holdings)).token for holdings in self._open.values()]

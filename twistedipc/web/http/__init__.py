@@ -7,5 +7,5 @@ HTTP as every site here needs it, and the lowest room of ``web``: it imports non
 - ``queries`` and ``bodies``: what a request says, as types
 - ``file_response``: a file as a response, with ``conditional`` and ``ranges`` (what to send of it), ``media`` (its
   type) and ``file_body`` (sending it)
-- ``stall``: gives a client up that takes nothing; ``closing``: the codes that say why something was ended
+- ``stall``: when to give up a client that takes nothing; ``closing``: close codes
 """

@@ -15,21 +15,23 @@ _B = TypeVar("_B", bound=msgspec.Struct)
 
 
 def check_uncompressed(request: BoundedRequest) -> None:
-    """Refuse a compressed body: nothing here bounds what it would become. Raises 415."""
+    """Refuse a compressed body, whose size once unpacked nothing would bound. Raises 415."""
     encoding = request.getHeader("content-encoding")
     if encoding is not None and encoding.strip().lower() not in ("", "identity"):
         raise ProblemError(415, "a body can't be compressed here", name="unsupported-encoding")
 
 
 def check_json(request: BoundedRequest) -> None:
-    """Refuse a body that isn't called JSON, which pages of other sites can't do unasked (CORS). Raises 415."""
+    """
+    Refuse a body that isn't declared as JSON, which pages of other origins can't do without asking (CORS). Raises 415.
+    """
     content_type = (request.getHeader("content-type") or "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise ProblemError(415, "the body must be JSON (Content-Type: application/json)", name="unsupported-type")
 
 
 def body_of(data: bytes, kind: type[_B]) -> _B:
-    """The body as a ``kind``. Raises 400 and 422."""
+    """Return the body as a ``kind``. Raises 400 and 422."""
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:

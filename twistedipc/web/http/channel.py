@@ -1,15 +1,16 @@
 """
-HTTP connections that bear strangers: Twisted's channel, request and site with a bound on everything. ``web`` layer,
-under ``site`` (the API and the page) and ``releases_site``.
+HTTP connections that face strangers: Twisted's channel, request and site with a bound on everything. ``web.http``; the
+sites of the API and of the releases are made of these.
 
-What Twisted bounds already: the size and the number of headers, the idle time of a connection, pipelining. Added:
+Twisted already bounds the size and the number of headers, the idle time of a connection, and pipelining. Added are:
 
-- A request must have arrived, head and body, `REQUEST_SECONDS` after its first byte, at whatever pace it comes. A
-  body that goes into a `BodySink` (an upload) is held to the idle time instead.
-- A body has a largest size, told by the `Front` when the head is there, and all bodies that wait in memory have one
-  together. Who sends more is answered at once; then the connection reads on, to the body's end or for
-  `LINGER_SECONDS`, and throws away what comes: closing it earlier may take the answer from a client that is sending.
-- So many connections at a time.
+- A deadline: a request must have arrived, head and body, `REQUEST_SECONDS` after its first byte. A body that goes into
+  a `BodySink` (an upload) is held to the idle time instead.
+- Sizes: the `Front` says how large a body may be when the head is there, and all bodies that wait in memory share one
+  budget. A request that is too large is answered at once. Then the connection reads on, to the body's end or for
+  `LINGER_SECONDS`, and discards what comes: if it closed earlier, a client that is still sending might never see the
+  answer.
+- A number of connections at a time.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from twistedipc.web.http.problems import CONTENT_TYPE, ProblemError, unavailable
 #: Seconds for a request to arrive, and for a connection to say anything.
 REQUEST_SECONDS = 30
 
-#: Seconds that a connection reads on after a request was refused in the middle.
+#: Seconds that a connection reads on after a request was refused before its end.
 LINGER_SECONDS = 3
 
 #: The largest body of JSON, and how many bytes of them may be in memory at a time.
@@ -48,40 +49,44 @@ MAX_CONNECTIONS = 4096
 #: Makes a browser forget all cookies of this host, wherever it trusts the connection (https, or the loopback).
 CLEAR_COOKIES = {"Clear-Site-Data": '"cookies"'}
 
-#: Cookies of more bytes than this aren't ours: a page at the same host has set them.
+#: Cookies of more bytes than this were set by another page of the same host, not by the API.
 MAX_COOKIES = 4096
 
-#: A Content-Length with more digits than this can't be meant (and int() may refuse it).
+#: A Content-Length with more digits is an error (and int() may refuse it).
 _MAX_LENGTH_DIGITS = 18
 
 
-#: As `os.urandom`: so many bytes that nobody can guess.
+#: Returns so many unpredictable bytes, as `os.urandom` does.
 RandomBytes = Callable[[int], bytes]
 
 
 class BodySink(Protocol):
-    """Takes a body as it arrives."""
+    """A consumer of a request's body, which gets it as it arrives."""
 
     @property
     def limit(self) -> int:
-        """How many bytes it takes."""
+        """The largest body in bytes."""
 
     def write(self, data: bytes) -> None:
-        """The next bytes."""
+        """Take the next bytes."""
 
     def abandon(self) -> None:
-        """The connection is lost, or the request was refused: no more will come. Idempotent."""
+        """Give up: the connection is lost, or the request was refused, and no more bytes will come. Idempotent."""
 
 
 class Front(Protocol):
-    """What a site serves. It is asked about each request when its head is there."""
+    """What a site serves, as far as it is asked about a request before the body has come."""
 
     def head_received(self, request: BoundedRequest) -> BodySink | None:
-        """Where the body goes; None: into memory. Raises `ProblemError` to refuse it."""
+        """
+        Return the sink for the body, or None to keep the body in memory. Raises `ProblemError` to refuse the request.
+        """
 
 
 class BoundedRequest(Request):
-    """A request whose body is bounded. ``gone``: the connection is lost. ``id`` names it in answers and logs."""
+    """
+    A request whose body is bounded. ``gone``: the connection is lost. ``id`` names the request in answers and logs.
+    """
 
     defaultContentType = None
     channel: Channel
@@ -96,23 +101,26 @@ class BoundedRequest(Request):
         self.body = io.BytesIO()  # what arrived, unless there is a sink
         self._held = 0  # bytes of the site's budget
         self._remote: Client | None = None
-        self._proxies = channel.site.proxies  # kept: when the client has gone there is no channel any more
+        self._proxies = channel.site.proxies  # kept here, since there is no channel any more once the client has gone
 
     @property
     def remote(self) -> Client:
-        """Who asks, also where trusted proxies are between. To be asked when all headers are there."""
+        """The client, also where trusted proxies are between. All headers must be there."""
         if self._remote is None:
             peer = getattr(self.client, "host", UNIX)
             self._remote = self._proxies.client_of(peer, self.requestHeaders)
         return self._remote
 
     def begin(self, method: bytes, uri: bytes, version: bytes) -> None:
-        """The request's line, which `gotLength` needs and Twisted gives only after the body."""
+        """
+        Take method and path from the request's line: `gotLength` needs them, and Twisted gives them only after the
+        body.
+        """
         self.method, self.uri, self.clientproto = method, uri, version
         self.path = uri.partition(b"?")[0]
 
     def gotLength(self, length: int | None) -> None:
-        """All headers are there. ``length`` None: the body is chunked."""
+        """Twisted calls this when all headers are there. ``length`` None: the body is chunked."""
         self.content = self.body = io.BytesIO()
         try:
             self.sink = self.channel.site.front.head_received(self)
@@ -125,7 +133,7 @@ class BoundedRequest(Request):
             self.channel.body_is_streamed()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Some of the body."""
+        """Twisted calls this with each part of the body."""
         if self.refused or self.gone:
             return
         self._received += len(data)
@@ -142,7 +150,7 @@ class BoundedRequest(Request):
     def refuse(self, problem: ProblemError) -> None:
         """Answer before the body has come, and close the connection."""
         self.refused = True
-        self.requestHeaders.removeHeader(b"expect")  # what was asked with it is answered now
+        self.requestHeaders.removeHeader(b"expect")  # the answer is final, so there is no "100 Continue" to send
         if self.sink is not None:
             self.sink.abandon()
         self.channel.linger()
@@ -150,7 +158,7 @@ class BoundedRequest(Request):
         send(self, problem.status, problem.body(), CONTENT_TYPE, problem.headers)
 
     def connectionLost(self, reason: Failure) -> None:
-        """The client has gone, or we closed the connection."""
+        """Twisted calls this when the connection is closed, by either side."""
         self.gone = True
         self._release()
         if self.sink is not None:
@@ -158,27 +166,27 @@ class BoundedRequest(Request):
         super().connectionLost(reason)
 
     def finish(self) -> None:
-        """The response is complete."""
+        """Complete the response."""
         self._release()
         super().finish()
 
     def pause(self) -> None:
-        """Read no more of the body for now."""
+        """Stop reading the body for now."""
         if not self.gone:
             self.channel.transport.pauseProducing()
 
     def resume(self) -> None:
-        """Read on."""
+        """Read the body again."""
         if not self.gone and not self.refused:
             self.channel.transport.resumeProducing()
 
     def abort(self) -> None:
-        """Close the connection at once, with what isn't sent yet."""
+        """Close the connection at once, without sending what still waits."""
         if not self.gone:
             self.channel.transport.abortConnection()
 
     def release_connection(self) -> None:
-        """A WebSocket takes the connection over, and counts it from now on."""
+        """Hand the connection over to a WebSocket, which counts it from now on."""
         self._release()
         self.channel.uncount()
 
@@ -195,7 +203,7 @@ class BoundedRequest(Request):
 
 
 class Channel(http.HTTPChannel):
-    """One connection."""
+    """One connection of a `BoundedSite`."""
 
     site: BoundedSite
     transport: Any  # a stream transport, plain or TLS
@@ -206,7 +214,7 @@ class Channel(http.HTTPChannel):
         self._deadline: IDelayedCall | None = None
         self._linger: IDelayedCall | None = None
         self._lingering = False
-        self._closed = False  # nothing that comes matters any more
+        self._closed = False  # what still arrives is discarded
         self._streaming = False
         self._counted = False
         self._cookies = 0  # bytes of them in the head that is coming
@@ -220,7 +228,7 @@ class Channel(http.HTTPChannel):
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes from the client."""
+        """Twisted calls this with bytes of the client."""
         if self._closed:
             return
         if self._deadline is None and not (self._handlingRequest or self._streaming or self._lingering):
@@ -228,12 +236,12 @@ class Channel(http.HTTPChannel):
         super().dataReceived(data)
 
     def lineReceived(self, line: bytes) -> None:
-        """A line of a head."""
+        """Twisted calls this with each line of a head."""
         self._count_cookies(line)
         super().lineReceived(line)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """A line that no head may have. (Twisted would close without a word.)"""
+        """Answer a line that is too long for any head. (Twisted would close without an answer.)"""
         self._count_cookies(line)
         self._respondToBadRequestAndDisconnect()
 
@@ -242,7 +250,7 @@ class Channel(http.HTTPChannel):
             self._cookies += len(line)
 
     def headerReceived(self, line: bytes) -> bool:
-        """One header."""
+        """Twisted calls this with each header."""
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"content-length" and len(value.strip()) > _MAX_LENGTH_DIGITS:
             self._respondToBadRequestAndDisconnect()
@@ -250,13 +258,13 @@ class Channel(http.HTTPChannel):
         return bool(super().headerReceived(line))
 
     def allHeadersReceived(self) -> None:
-        """The head is complete."""
+        """Twisted calls this when the head is complete."""
         self._cookies = 0
         self.requests[-1].begin(self._command, self._path, self._version)
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
-        """The body is complete."""
+        """Twisted calls this when the body is complete."""
         self._streaming = False
         if self._lingering:
             self._close()
@@ -265,18 +273,21 @@ class Channel(http.HTTPChannel):
             super().allContentReceived()
 
     def body_is_streamed(self) -> None:
-        """The body is as long as it is; only silence ends it."""
+        """Stop the deadline: a body that goes into a sink may take any time, as long as bytes come."""
         self._streaming = True
         self._cancel_deadline()
 
     def linger(self) -> None:
-        """The request was answered before its end: read on for a while, throw it away, then close."""
+        """Read on for a while and discard what comes, then close: the request was answered before its end."""
         self._cancel_deadline()
         self._lingering = True
         self.persistent = 0
 
     def loseConnection(self) -> None:
-        """Close, when everything is written (and a client that is still sending could read it)."""
+        """
+        Close when everything is written, and after a refusal only when a client that is still sending could read the
+        answer.
+        """
         if not self._lingering:
             super().loseConnection()
         elif self._linger is None:
@@ -297,7 +308,7 @@ class Channel(http.HTTPChannel):
         super().connectionLost(reason)
 
     def uncount(self) -> None:
-        """This connection is no longer the site's."""
+        """Give this connection's place back to the site. Idempotent."""
         if self._counted:
             self._counted = False
             self.site.connections -= 1
@@ -315,13 +326,13 @@ class Channel(http.HTTPChannel):
         # Twisted calls this for whatever isn't HTTP; its own answer has no body.
         problem = ProblemError(400, "this is not a well-formed HTTP request, or its head is too large")
         if self._cookies > MAX_COOKIES:
-            # Else the browser that has them could ask for nothing here ever again.
+            # Else every request of this browser would fail from now on.
             problem = ProblemError(400, "the cookies are too large; they are cleared", headers=dict(CLEAR_COOKIES))
         self._answer_and_close(problem)
 
     def _answer_and_close(self, problem: ProblemError) -> None:
         if self._lingering:
-            self._close()  # it was answered
+            self._close()  # the request has its answer already
             return
         body = problem.body()
         self.transport.write(
@@ -339,7 +350,7 @@ class Channel(http.HTTPChannel):
 
 
 class BoundedSite(Site):
-    """A site of such connections, whose root resource is also its `Front`."""
+    """A site of such connections. The root resource is also the site's `Front`."""
 
     protocol = Channel  # type: ignore[assignment]  # not behind Twisted's proxy, which is there for HTTP/2
     requestFactory = BoundedRequest
@@ -361,7 +372,7 @@ class BoundedSite(Site):
         self._bodies = 0
 
     def buildProtocol(self, addr: IAddress | None) -> Channel | None:  # type: ignore[override]
-        """A channel for a new connection; None, which closes it, when there are too many."""
+        """Return a channel for a new connection; None, which closes the connection, when there are too many."""
         if self.connections >= MAX_CONNECTIONS:
             return None
         channel = super().buildProtocol(addr)
@@ -369,18 +380,21 @@ class BoundedSite(Site):
         return channel
 
     def hold(self, size: int) -> bool:
-        """Take so many bytes from the budget of bodies in memory (give them back, if negative)."""
+        """
+        Take so many bytes from the budget of bodies in memory, or give them back if negative; return whether they were
+        left.
+        """
         if size > 0 and self._bodies + size > MAX_BODIES:
             return False
         self._bodies += size
         return True
 
     def acceptableProtocols(self) -> list[bytes]:
-        """What TLS may agree on: the bounds above are on HTTP/1.1."""
+        """The protocols that TLS may agree on: HTTP/1.1 alone, which is what the bounds are written for."""
         return [b"http/1.1"]
 
     def log(self, request: http.Request) -> None:
-        """One line for each request, without its query, which may hold a ticket."""
+        """Log one line for each request, without the query, which may hold a ticket."""
         assert isinstance(request, BoundedRequest)
         self._requests.debug(
             "{address} {method} {path} {code} {size}",
@@ -394,8 +408,8 @@ class BoundedSite(Site):
 
 def leaving(transport: Any) -> tuple[int, int]:
     """
-    How many bytes wait in the transport (if it can be told), and in the kernel, unacknowledged. While we write nothing,
-    both only change when the client takes something.
+    Return how many bytes wait in the transport (if it can be told), and unacknowledged in the kernel. While nothing is
+    written, both change only when the client takes something.
     """
     waiting = len(getattr(transport, "dataBuffer", b"")) - getattr(transport, "offset", 0)
     try:
@@ -406,7 +420,7 @@ def leaving(transport: Any) -> tuple[int, int]:
 
 
 def set_common_headers(request: BoundedRequest) -> None:
-    """What every response of ours has."""
+    """Set the headers of every response."""
     request.setHeader(b"Server", b"twistedipc")
     request.setHeader(b"X-Content-Type-Options", b"nosniff")
     request.setHeader(b"Referrer-Policy", b"no-referrer")
@@ -416,7 +430,7 @@ def set_common_headers(request: BoundedRequest) -> None:
 def send(
     request: BoundedRequest, status: int, body: bytes, content_type: str, headers: dict[str, str] | None = None
 ) -> None:
-    """Write a whole response of the API, which nobody may store or put into a frame, and finish the request."""
+    """Write a whole response of the API, which may not be stored or framed, and finish the request."""
     set_common_headers(request)
     request.setHeader(b"Cache-Control", b"no-store")
     request.setHeader(b"Content-Security-Policy", b"default-src 'none'; frame-ancestors 'none'")

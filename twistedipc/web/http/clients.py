@@ -1,9 +1,9 @@
 """
-Who is at the other end of a request, also behind proxies. ``web`` layer; asked by ``channel``, ``auth`` and the audit.
+The client of a request, also behind proxies. ``web.http``; asked by ``channel``, by ``web.access`` and for the audit.
 
-The peer's address is the client's, unless the peer is a proxy that the operator trusts (``http.trusted_proxies``). Then
-its word is taken, by ``Forwarded`` (RFC 7239) or ``X-Forwarded-For``: from the right, the first address that isn't
-itself a trusted proxy. What stands further left came from strangers, and is not looked at.
+The peer's address is the client's, unless the peer is a proxy that the operator trusts (``http.trusted_proxies``).
+Then ``Forwarded`` (RFC 7239) or ``X-Forwarded-For`` names the client: it is the first address from the right that
+isn't itself a trusted proxy's. What stands further left came from strangers and is ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from werkzeug.http import parse_list_header, parse_options_header
 
 from twistedipc.web.http.hosts import address_of
 
-#: In a list of trusted proxies: whatever connects to a UNIX socket.
+#: In a list of trusted proxies: every peer that connects to a UNIX socket.
 UNIX = "unix"
 
 _Network = IPv4Network | IPv6Network
@@ -34,7 +34,7 @@ class Client(msgspec.Struct, frozen=True):
 
     @property
     def neighbourhood(self) -> str:
-        """What failures are counted by: an IPv6 client has a whole /64 to choose addresses from."""
+        """The addresses that failures are counted for together: an IPv6 client can choose any address of a /64."""
         address = address_of(self.address)
         return str(ip_network((address, 64), strict=False)) if address and address.version == 6 else self.address
 
@@ -43,18 +43,18 @@ class Headers(Protocol):
     """The headers of a request, as Twisted has them."""
 
     def getRawHeaders(self, name: bytes) -> Sequence[bytes] | None:
-        """The values of a header, one for each line."""
+        """Return the values of a header, one for each line."""
 
 
 class Hop(msgspec.Struct, frozen=True):
-    """What one proxy says of its own peer."""
+    """What one proxy says about its own peer."""
 
     node: str
     proto: str
 
 
 def network_of(text: str) -> _Network | None:
-    """An entry of a list of trusted proxies; None is `UNIX`. Raises `ValueError`."""
+    """Return the network that an entry of a list of trusted proxies means; None for `UNIX`. Raises `ValueError`."""
     if text == UNIX:
         return None
     try:
@@ -66,7 +66,7 @@ def network_of(text: str) -> _Network | None:
 
 
 class Proxies:
-    """The proxies that are trusted. Raises `ValueError` for a list that `network_of` can't read."""
+    """The trusted proxies. Raises `ValueError` for a list that `network_of` can't read."""
 
     def __init__(self, trusted: Iterable[str] = ()) -> None:
         networks = [network_of(text) for text in trusted]
@@ -74,7 +74,7 @@ class Proxies:
         self._networks = [network for network in networks if network is not None]
 
     def client_of(self, peer: str, headers: Headers) -> Client:
-        """The client of a request; ``peer`` is the connection's other end: an address, or `UNIX`."""
+        """Return the client of a request. ``peer`` is the connection's other end: an address, or `UNIX`."""
         client = _plain(peer) or UNIX
         if not self._trusted(client):
             return Client(client)
@@ -99,7 +99,7 @@ class Proxies:
 
 
 def _plain(node: str) -> str | None:
-    """The address of a node, which may have a port: ``192.0.2.1:80``, ``[2001:db8::1]:80``, ``2001:db8::1``."""
+    """Return the address of a node, which may have a port: ``192.0.2.1:80``, ``[2001:db8::1]:80``, ``2001:db8::1``."""
     node = node.strip().strip('"')
     if node.startswith("["):
         host, bracket, port = node[1:].partition("]")
@@ -113,8 +113,8 @@ def _plain(node: str) -> str | None:
 
 def _hops(headers: Headers) -> list[Hop]:
     """
-    What the headers say, the nearest proxy last. Where both kinds are there and differ, one of them came from the
-    client itself, through a proxy that knows only the other kind: neither is believed.
+    Return what the headers say, the nearest proxy last. If both kinds are there and differ, the client itself has sent
+    one of them through a proxy that knows only the other kind: then neither is used.
     """
     protos = [proto.strip().lower() for proto in _joined(headers, b"x-forwarded-proto").split(",")]
     forwarded = [_forwarded(element, protos[-1]) for element in parse_list_header(_joined(headers, b"forwarded"))]
@@ -131,11 +131,13 @@ def _hops(headers: Headers) -> list[Hop]:
 
 
 def _forwarded(element: str, proto: str) -> Hop:
-    """An element of ``Forwarded``: pairs after RFC 7239, section 4. ``proto``: where it has none."""
+    """
+    Read an element of ``Forwarded``: pairs after RFC 7239, section 4. ``proto`` is used where the element has none.
+    """
     _, pairs = parse_options_header(f"forwarded;{element}")
     return Hop(pairs.get("for", ""), pairs.get("proto", proto).lower())
 
 
 def _joined(headers: Headers, name: bytes) -> str:
-    """The lines of a header that is a list, as one (RFC 9110, section 5.3)."""
+    """Join the lines of a header that is a list (RFC 9110, section 5.3)."""
     return ",".join(line.decode("latin-1") for line in headers.getRawHeaders(name) or ())

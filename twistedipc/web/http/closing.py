@@ -1,6 +1,6 @@
 """
-The codes with which what lasts is ended: a WebSocket by its close frame, a followed log by its last message.
-``web.http``; used by ``web.live`` and ``web.logs``. docs/protocol.md says of each what a client should do.
+Close codes: why a WebSocket is closed, or a followed log is broken off. ``web.http``; used by ``web.live`` and
+``web.logs``. docs/protocol.md says what a client should do on each.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class CloseCode(IntEnum):
-    """RFC 6455's codes (section 7.4.1) and IANA's registry up to 2999; our own from 4000 on."""
+    """RFC 6455's codes (section 7.4.1) and those of IANA's registry up to 2999; the API's own from 4000 on."""
 
     NORMAL = 1000
     UNSUPPORTED = 1003  # a binary message

@@ -1,8 +1,8 @@
 """
-Files as bodies of responses. ``web`` layer; used by ``file_response``.
+Files as bodies of responses. ``web.http``; used by ``file_response``.
 
-A body is the connection's push producer: it reads a block only while the connection takes more. So a client that is
-slow costs an open file and what the transport holds, and one that stands still is cut off (``stall``).
+A body is the connection's push producer: it reads a block only while the connection takes more. So a slow client costs
+an open file and what the transport holds, and a client that takes nothing is cut off (``stall``).
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from zope.interface import implementer
 from twistedipc.web.http.channel import BoundedRequest
 from twistedipc.web.http.stall import StallWatch
 
-#: How many bytes are read at a time. The transport holds at most two such blocks (and a few of ours about them).
+#: Bytes that are read at a time. The transport holds at most two such blocks, and the few bytes between ranges.
 BLOCK = 1 << 16
 
 
 class FileIsShort(Exception):
-    """The file has fewer bytes than it had when the response began."""
+    """The file has become shorter since the response began."""
 
 
 @implementer(IPushProducer)
 class FileBody:
     """
-    One body: ``pieces`` one after the other, each of them bytes, or a range of the open file. Writes all, finishes the
-    request, and closes the file, whatever happens. When the file can't be read, what was promised by Content-Length
-    can't be kept: the connection is closed, so that the client sees it.
+    One body: ``pieces`` one after the other, each of them bytes or a range of the open file. Writes all, finishes the
+    request, and closes the file in any case. If the file can't be read, the promised Content-Length can't be kept:
+    then the connection is closed, so that the client notices.
     """
 
     _log = Logger()
@@ -47,7 +47,7 @@ class FileBody:
         self._stall = StallWatch(clock, request, self._break_off)
 
     def start(self) -> None:
-        """Write as much as the connection takes, and go on as it takes more."""
+        """Write as much as the connection takes, and go on when it takes more."""
         request = self._request
         assert request is not None
         request.notifyFinish().addErrback(self._lost)
@@ -55,7 +55,7 @@ class FileBody:
         self.resumeProducing()
 
     def pauseProducing(self) -> None:
-        """The connection has enough."""
+        """The connection has enough for now."""
         self._paused = True
         if self._request is not None:
             self._stall.begin()
@@ -67,12 +67,12 @@ class FileBody:
         try:
             self._write_blocks()
         except Exception:
-            # It was called by the transport or by the resource: neither would close the connection of this request.
+            # The caller is the transport or the resource, and neither would close this connection.
             self._log.failure("a file can't be read to its end; the connection is closed")
             self._break_off()
 
     def stopProducing(self) -> None:
-        """The connection is lost; `notifyFinish` says it as well."""
+        """The connection is lost, which `notifyFinish` reports too."""
         self._close()
 
     def _write_blocks(self) -> None:

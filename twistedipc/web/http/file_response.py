@@ -1,6 +1,4 @@
-"""
-A file as a response: conditions, ranges, the body. ``web`` layer; used by ``releases_site``.
-"""
+"""A file as a response: conditions, ranges, the body. ``web.http``; used by ``web.releases``."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from twistedipc.web.http.ranges import satisfiable_ranges
 
 @dataclass(frozen=True)
 class ServedFile:
-    """A regular file, as it was found. It never changes under this ``etag``, which is a strong one."""
+    """A regular file, as it was found. Its content never changes under this ``etag``, which is a strong one."""
 
     path: Path
     size: int
@@ -56,12 +54,12 @@ def serve_file(request: BoundedRequest, clock: IReactorTime, file: ServedFile) -
 
 
 def serve_whole(request: BoundedRequest, clock: IReactorTime, path: Path, size: int) -> int | bytes:
-    """Answer with all of the file, under the status that the request has by now. Raises OSError as `serve_file`."""
+    """Answer with the whole file, under the status that the request has already. Raises OSError as `serve_file`."""
     return _send(request, clock, path, content_type(path.name), [range(size)])
 
 
 def plain(request: BoundedRequest, status: int, text: str) -> bytes:
-    """An answer that is a sentence, which must not be kept."""
+    """Set up a response that is one sentence and must not be stored, and return its body."""
     request.setResponseCode(status, HTTPStatus(status).phrase.encode())
     request.setHeader(b"Cache-Control", b"no-cache")
     request.setHeader(b"Content-Type", b"text/plain; charset=utf-8")
@@ -71,16 +69,16 @@ def plain(request: BoundedRequest, status: int, text: str) -> bytes:
 
 
 def _ranges(request: BoundedRequest, file: ServedFile) -> list[range] | None:
-    """The ranges to answer with; None: the whole file."""
+    """Return the ranges to answer with; None for the whole file."""
     fields = request.requestHeaders.getRawHeaders(b"range")
-    # Only of a GET has Range a meaning (14.2); a second line makes no list of it, but two contradictory requests.
+    # Range has a meaning for GET alone (14.2), and isn't a list: a second line would contradict the first.
     if fields is None or len(fields) > 1 or request.method != b"GET" or not if_range_holds(request, file.etag):
         return None
     return satisfiable_ranges(fields[0].decode("latin-1"), file.size)
 
 
 def _serve_parts(request: BoundedRequest, clock: IReactorTime, file: ServedFile, ranges: list[range]) -> int | bytes:
-    """Several ranges as multipart/byteranges (14.6)."""
+    """Answer with several ranges as multipart/byteranges (14.6)."""
     boundary = request.channel.site.random(16).hex()
     kind = content_type(file.path.name).encode()
     pieces: list[bytes | range] = []
@@ -102,7 +100,7 @@ def _send(
     request.setHeader(b"Content-Length", b"%d" % sum(map(len, pieces)))
     if request.method == b"HEAD":
         return b""
-    # Not through a link, and not waiting for what only looks like a file.
+    # Never through a symbolic link, and without blocking on a FIFO or a device.
     opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     FileBody(clock, request, opened, pieces).start()
     return NOT_DONE_YET

@@ -1,10 +1,10 @@
 """
-Which host names are the API's, and which are the releases'. ``web`` layer; pure, used by ``auth`` and
-``releases_site``, filled in by the taps.
+Which host names belong to the API, and which to the releases. ``web.http``; pure. The composition root makes the one
+`Hosts`, for ``web.access`` and ``web.releases``.
 
-A browser keeps one set of cookies for all ports of a host (RFC 6265, section 8.5). A release's script could set,
-overwrite or push out the API's session if both had a host in common. So no host is both: on a host of the API no
-release is served, and on a host of the releases the API neither makes nor takes a session.
+A browser keeps one set of cookies for all ports of a host (RFC 6265, section 8.5). If the API and a release had a host
+in common, the release's script could set, overwrite or push out the API's session. So no host is both: no release is
+served on a host of the API, and on a host of the releases the API neither makes nor takes a session.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 def host_of(authority: str) -> str:
     """
-    The host in a ``Host`` header or an address's authority, so that equal hosts are equal strings: in small letters,
-    without the port, an address in its shortest form. "" if there is none.
+    Return the host in a ``Host`` header or an address's authority, so that equal hosts are equal strings: in small
+    letters, without the port, an address in its shortest form. "" if there is none.
     """
     try:
         name = (urlsplit(f"//{authority}").hostname or "").removesuffix(".")
@@ -31,7 +31,7 @@ def host_of(authority: str) -> str:
 
 
 def authority_of(authority: str, default_port: int) -> tuple[str, int]:
-    """Host and port of a ``Host`` header or an address's authority. ("", 0) if it is neither."""
+    """Return host and port of a ``Host`` header or an address's authority. ("", 0) if it is neither."""
     try:
         return host_of(authority), urlsplit(f"//{authority}").port or default_port
     except ValueError:
@@ -39,7 +39,7 @@ def authority_of(authority: str, default_port: int) -> tuple[str, int]:
 
 
 def address_of(name: str) -> IPv4Address | IPv6Address | None:
-    """The address that this is; None if it is a name. An IPv4 address written as an IPv6 one is the IPv4 address."""
+    """Return the address that this is, or None if it is a name. An IPv4 address in IPv6 form is the IPv4 address."""
     try:
         address = ip_address(name)
     except ValueError:
@@ -48,7 +48,7 @@ def address_of(name: str) -> IPv4Address | IPv6Address | None:
 
 
 def spare_loopback(name: str) -> bool:
-    """Whether this is an address of the machine itself that the API hasn't by itself: 127.0.0.2, say."""
+    """Return whether this is an address of the machine itself that the API doesn't use by default: 127.0.0.2, say."""
     address = address_of(name)
     return isinstance(address, IPv4Address) and address.is_loopback and str(address) not in LOOPBACK
 
@@ -70,7 +70,7 @@ class Hosts:
         only_known: bool = False,
     ) -> None:
         self._api = LOOPBACK | set(map(host_of, api))
-        # What is before a project's name, and after it. The template's first: a domain may hold its names, too.
+        # The parts before and after a project's name. The template goes first, since its names may be below the domain.
         templates = [host_of(template)] if "{project}" in template else []
         templates.append("{project}." + domain.lower().strip("."))
         self._names = [(before, after) for before, _, after in (each.partition("{project}") for each in templates)]
@@ -78,7 +78,7 @@ class Hosts:
         self._only_known = only_known
 
     def project_of(self, host: str) -> str | None:
-        """The project that a ``Host`` header names, as PROJECT.DOMAIN say; None if it names none."""
+        """Return the project that a ``Host`` header names, as PROJECT.DOMAIN does; None if it names none."""
         name = host_of(host)
         if name in self._api:
             return None
@@ -88,12 +88,12 @@ class Hosts:
         return None
 
     def has_paths(self, host: str) -> bool:
-        """Whether releases are served below this host's path, as /PROJECT/."""
+        """Return whether releases are served below this host's path, as /PROJECT/."""
         name = host_of(host)
         return name in self._by_path or (spare_loopback(name) and name not in self._api)
 
     def has_sessions(self, host: str) -> bool:
-        """Whether the API may make a session for a browser at this host, and take one."""
+        """Return whether the API may make and take sessions of browsers at this host."""
         if host_of(host) in self._api:
             return True
         return not (self._only_known or self.has_paths(host) or self.project_of(host) is not None)

@@ -1,8 +1,8 @@
 """
-The media types of files that are served. ``web`` layer; pure, used by ``releases_site`` and ``page``.
+The media types of served files. ``web.http``; pure, used by ``web.releases`` and ``web.page``.
 
-What browsers insist on (scripts, styles, fonts, WebAssembly) is said here, since the machine's own table, which has
-the rest, differs from one machine to the next.
+The types that browsers insist on (scripts, styles, fonts, WebAssembly) are listed here, since the machine's own table,
+which has the rest, differs from one machine to the next.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ _TEXTUAL = frozenset({"application/json", "application/manifest+json", "applicat
 
 
 def content_type(name: str) -> str:
-    """The Content-Type of a file of this name. What is compressed is served as it is, not unpacked by browsers."""
+    """
+    Return the Content-Type for a file of this name. Compressed files are served as they are: browsers don't unpack
+    them.
+    """
     suffix = os.path.splitext(name)[1].lower()
     kind = _TYPES.get(suffix)
     if kind is None:

@@ -1,9 +1,9 @@
 """
-Errors as the API tells them: one JSON shape, after RFC 9457. ``web`` layer; raised by the routes' functions and
-everything under them, turned into a response by ``resource`` and ``channel``.
+Errors of the API: one JSON shape, after RFC 9457. ``web.http``; raised by routes and by everything below them, turned
+into responses by ``web.api.resource`` and by ``channel``.
 
-What a caller did wrong is 4xx and says what, in the caller's terms; what went wrong here is 5xx and says only how to
-find it in the log. No response ever holds a traceback.
+4xx means that the caller did something wrong, and says what in the caller's terms. 5xx means that the platform failed,
+and says only how to find the failure in the log. No response ever holds a traceback.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CONTENT_TYPE = "application/problem+json"
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An error, after RFC 9457 (application/problem+json)."""
 
-    type: str  # "about:blank", or "urn:twistedipc:problem:NAME" where a program should be able to tell
+    type: str  # "about:blank", or "urn:twistedipc:problem:NAME" for problems that a program may want to tell apart
     title: str
     status: int
     detail: str
@@ -50,25 +50,25 @@ class ProblemError(Exception):
         )
 
     def body(self) -> bytes:
-        """The problem as JSON."""
+        """Return the problem as JSON."""
         return msgspec.json.encode(self.problem)
 
 
 def not_found(detail: str = "there is nothing here (or it isn't yours to see)") -> ProblemError:
-    """404: the same for what doesn't exist and for what the caller may not know of."""
+    """Return a 404, which is the same for what doesn't exist and for what the caller may not know of."""
     return ProblemError(404, detail)
 
 
 def invalid(detail: str, *, name: str = "invalid") -> ProblemError:
-    """422: it is well formed, and it can't be meant."""
+    """Return a 422: the request is well formed, and its values make no sense."""
     return ProblemError(422, detail, name=name, errors=[detail])
 
 
 def unavailable(detail: str, *, retry_after: int = 5) -> ProblemError:
-    """503: it was not done, and trying again later is right. ``retry_after``: seconds."""
+    """Return a 503: nothing was done, and the caller should try again later. ``retry_after``: seconds."""
     return ProblemError(503, detail, name="unavailable", headers={"Retry-After": str(retry_after)})
 
 
 def conflict(detail: str, *, name: str = "conflict") -> ProblemError:
-    """409: it exists, and in its present state this can't be done to it."""
+    """Return a 409: the thing exists, and its state doesn't allow this."""
     return ProblemError(409, detail, name=name)

@@ -17,19 +17,19 @@ from twistedipc.web.http.problems import ProblemError, invalid
 #: The most parameters of a query.
 MAX_PARAMETERS = 50
 
-#: A whole number as JSON has it (RFC 8259, section 6), no longer than any that is taken.
+#: A whole number as JSON has it (RFC 8259, section 6), no longer than the largest that is accepted.
 _WHOLE_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,18})")
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The base of queries. A misspelt name is an error and not a surprise."""
+    """The base of queries. A misspelt name is an error instead of being ignored."""
 
 
 _Q = TypeVar("_Q", bound=Query)
 
 
 def pairs_of(uri: bytes) -> list[tuple[str, str]]:
-    """The names and values in the query of a request's ``uri``, in their order. Raises 400."""
+    """Return the names and values in the query of a request's ``uri``, in their order. Raises 400."""
     query = uri.partition(b"?")[2]
     if not query:
         return []
@@ -46,7 +46,7 @@ def pairs_of(uri: bytes) -> list[tuple[str, str]]:
 
 
 def query_of(uri: bytes, kind: type[_Q]) -> _Q:
-    """The query of a request's ``uri``. Raises 400 and 422."""
+    """Return the query of a request's ``uri`` as a ``kind``. Raises 400 and 422."""
     repeatable = _repeatable(kind)
     values: dict[str, str | list[str]] = {}
     for name, value in pairs_of(uri):
@@ -66,9 +66,9 @@ def query_of(uri: bytes, kind: type[_Q]) -> _Q:
 
 def _convert(values: Mapping[str, str | list[str]], kind: type[_Q]) -> _Q:
     """
-    A query of this ``kind`` from the text of each of its values. Raises `msgspec.ValidationError`.
+    Return a query of this ``kind``, from the text of each of its values. Raises `msgspec.ValidationError`.
 
-    Numbers are read here: msgspec, told to read them, takes "1e3" and "1.0" as well, which no client means.
+    Numbers are read here, since msgspec would take "1e3" and "1.0" for whole numbers as well.
     """
     read: dict[str, Any] = dict(values)
     for name in _numbers(kind) & read.keys():
@@ -79,7 +79,7 @@ def _convert(values: Mapping[str, str | list[str]], kind: type[_Q]) -> _Q:
 
 @cache
 def _repeatable(kind: type[Query]) -> frozenset[str]:
-    """The names that may come more than once: those of lists."""
+    """Return the names that may come more than once: those of lists."""
     return frozenset(
         field.encode_name for field in msgspec.structs.fields(kind) if isinstance(field.default_factory, type)
     )
@@ -87,7 +87,7 @@ def _repeatable(kind: type[Query]) -> frozenset[str]:
 
 @cache
 def _numbers(kind: type[Query]) -> frozenset[str]:
-    """The names of the values that are numbers."""
+    """Return the names of the values that are numbers."""
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
     return frozenset(field.encode_name for field in info.fields if _may_be_a_number(field.type))

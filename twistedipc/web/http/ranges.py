@@ -1,6 +1,4 @@
-"""
-Ranges of bytes (RFC 9110, section 14). ``web`` layer; pure, used by ``file_response``.
-"""
+"""Ranges of bytes (RFC 9110, section 14). ``web.http``; pure, used by ``file_response``."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import re
 
 from werkzeug.http import parse_range_header
 
-#: The most ranges of one request that are answered as such.
+#: The most ranges of one request; with more, the whole file is the answer.
 MAX_RANGES = 8
 
 #: A suffix of no bytes: well formed, but nothing satisfies it. (The parser calls it malformed.)
@@ -17,12 +15,12 @@ _NO_SUFFIX = re.compile(r"-0+\Z")
 
 def satisfiable_ranges(field: str, size: int) -> list[range] | None:
     """
-    What a Range field asks for, of a file with ``size`` bytes: ranges that don't overlap or touch, in the order of the
-    request. None if the field is to be ignored, so that the whole file is the answer; an empty list if nothing in it
-    can be satisfied, so that 416 is.
+    Return the ranges that a Range field asks for, of a file with ``size`` bytes: they don't overlap or touch, and have
+    the order of the request. None if the field is to be ignored, so that the whole file is the answer; an empty list
+    if nothing in it can be satisfied, so that 416 is the answer.
 
-    Each range is parsed by itself: their order is up to the client, which may want an end before a beginning. Ranges
-    that overlap or touch are made one (15.3.7.2), so that no answer has a byte of the file twice.
+    Each range is parsed by itself, since the client chooses their order and may want an end before a beginning. Ranges
+    that overlap or touch are merged (15.3.7.2), so that no answer has a byte of the file twice.
     """
     unit, _, listed = field.partition("=")
     wanted = [item for each in listed.split(",") if (item := each.strip(" \t"))]
@@ -45,7 +43,7 @@ def satisfiable_ranges(field: str, size: int) -> list[range] | None:
 
 
 def _add(found: list[range], new: range) -> None:
-    """Add a range at the end, or where the first of those stands that it overlaps or touches."""
+    """Append a range, or merge it into the first range that it overlaps or touches."""
     touched = [each for each in found if each.start <= new.stop and new.start <= each.stop]
     if not touched:
         found.append(new)

@@ -1,6 +1,4 @@
-"""
-A client that takes nothing: when to give it up. ``web`` layer; used by ``log_stream`` and ``file_body``.
-"""
+"""When to give up a client that takes nothing. ``web.http``; used by ``file_body`` and ``web.logs``."""
 
 from __future__ import annotations
 
@@ -10,7 +8,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twistedipc.web.http.channel import BoundedRequest, leaving
 
-#: Seconds that a client may take nothing while there is something, and how often in this time that is looked at.
+#: Seconds that a client may take nothing while something waits for it, and how often its buffers are looked at in that
+#: time.
 STALL_SECONDS = 300
 STALL_LOOKS = 10
 
@@ -18,7 +17,8 @@ STALL_LOOKS = 10
 class StallWatch:
     """
     Calls ``stalled`` once nothing has left for the client in `STALL_SECONDS` between `begin` and `end`. A slow client
-    isn't stalled: the transport asks for more only when all of what it has is gone, so that is looked at as well.
+    isn't stalled: since the transport asks for more only when it has sent everything, its buffers are looked at in
+    between.
     """
 
     def __init__(self, clock: IReactorTime, request: BoundedRequest, stalled: Callable[[], None]) -> None:
@@ -28,12 +28,12 @@ class StallWatch:
         self._next: IDelayedCall | None = None
 
     def begin(self) -> None:
-        """The connection has enough for now. Idempotent."""
+        """Start watching: the connection has enough for now. Idempotent."""
         if self._next is None:
             self._look_later(0, (0, 0))
 
     def end(self) -> None:
-        """It takes more, or all is over. Idempotent."""
+        """Stop watching: the connection takes more, or the response is over. Idempotent."""
         if self._next is not None:
             self._next.cancel()
         self._next = None
@@ -42,7 +42,7 @@ class StallWatch:
         self._next = self._clock.callLater(STALL_SECONDS / STALL_LOOKS, self._look, looks, before)
 
     def _look(self, looks: int, before: tuple[int, int]) -> None:
-        """Has anything left since the last look?"""
+        """Count the looks since something left, and give the client up after the last one."""
         self._next = None
         now = leaving(self._request.channel.transport)
         looks = looks + 1 if now == before else 0

@@ -22,7 +22,7 @@ class Conversation(Protocol):
     """
 
     def begin(self) -> None:
-        """Say the first things. Not called from within the constructor, so that the socket knows its conversation."""
+        """Start. (The constructor doesn't, since the socket must know its conversation first.)"""
 
     def heard(self, payload: bytes, binary: bool) -> None:
         """Take a message of the client."""
@@ -31,7 +31,7 @@ class Conversation(Protocol):
         """Write what has waited for the socket, which takes more now."""
 
     def close(self) -> None:
-        """Let go of everything: the socket takes nothing any more."""
+        """Let go of everything: nothing can be written any more."""
 
 
 #: Makes the conversation of a socket whose handshake is done.
@@ -50,4 +50,4 @@ class Sources:
 
 
 def stop_nothing() -> None:
-    """In place of a function that stops listening, while nothing is listened to."""
+    """Stands for a function that stops listening, while nothing is listened to."""

@@ -1,11 +1,11 @@
 """
-Logs on sockets. ``web.live``; used by the conversations, which say which log goes where.
+Logs on sockets. ``web.live``; the conversations say which log goes where.
 
-A follower pulls its own cursor while its socket takes more. One that has all there is joins the crowd of those who are
-at the same place of the same log and want it in the same form: a crowd has one cursor for all, and what comes is
-written to one socket after the other with nothing between but the system's call. Most viewers are in a crowd most of
-the time. Who can't take what comes leaves, with a cursor of its own at the place where it is, and comes back once it
-has caught up.
+A follower pulls its own cursor while its socket takes more. A follower that has written all there is joins the crowd
+of those that are at the same place of the same log and want it in the same form. A crowd has one cursor for all, and
+writes what comes to one socket after the other, with nothing between but the system's call. Most viewers are in a
+crowd most of the time. A follower whose socket can't take what comes leaves the crowd, with a cursor of its own at its
+place, and comes back once it has caught up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twistedipc.storage.ledger import LedgerUnavailable
 from twistedipc.web.http.closing import CloseCode
 from twistedipc.web.live.output import Output
 
-#: Bytes that a cursor gives at a time.
+#: Bytes that are taken from a cursor at a time.
 TAKE_BYTES = 1 << 16
 
 _Frames = Callable[[LogRun], SharedFrames]
@@ -49,16 +49,16 @@ class Follower:
 
     def wake(self) -> None:
         """
-        Something has come. It has for the crowd too, which takes it first, as it would in this round anyway: so that
-        both are at the same place afterwards.
+        The cursor calls this when records have come. They have come for the crowd too, which writes them first (as it
+        would in this round anyway), so that both are at the same place afterwards.
         """
-        self._crowds.pump(self.form)
-        self.pump()
+        self._crowds.write_to_crowd(self.form)
+        self.write_entries()
 
-    def pump(self, *, once: bool = False) -> bool:
+    def write_entries(self, *, once: bool = False) -> bool:
         """
-        Write all there is, as far as the socket takes it; or only some, ``once``. Returns whether there may be more
-        at once.
+        Write all entries there are, as far as the socket takes them; or only some, ``once``. Return whether there may
+        be more at once.
         """
         output = self.output
         while self._cursor is not None and not (self._fetching or output.paused):
@@ -97,22 +97,22 @@ class Follower:
             raise
         finally:
             self._fetching = False
-        self.pump()
+        self.write_entries()
 
     def leave(self, cursor: Cursor) -> None:
-        """The crowd goes on without it; this is its own cursor from now on."""
+        """Go on with this cursor instead of the crowd's."""
         self.crowd = None
         self._cursor = cursor
 
     def finish(self) -> None:
-        """The end was written."""
+        """The end was written: leave the log, and say so."""
         self.close()
         self._ended()
 
     def fail(self) -> None:
         """
-        What came couldn't be written to it, by the exception that is being handled: nothing may follow but a close. Its
-        client comes again, and goes on where it is.
+        Close the socket: writing to it raised the exception that is being handled, so that nothing may follow but a
+        close. Its client connects again, and resumes where it is.
         """
         self._log.failure("a viewer of {attempt} failed", attempt=self.form.attempt)
         self.close()
@@ -157,31 +157,31 @@ class Crowd:
         self._form = form
         self._cursor = cursor
         self._members: dict[Output, Follower] = {}
-        cursor.wake = self.pump
+        cursor.wake = self.write_entries
 
     @property
     def place(self) -> object:
-        """Where its cursor is."""
+        """The place of the crowd's cursor."""
         return self._cursor.place
 
     def add(self, follower: Follower) -> None:
-        """One more, who has seen what the others have."""
-        follower.form = self._form  # one for all
+        """Take in a follower, which is at the crowd's place."""
+        follower.form = self._form  # one object for all
         self._members[follower.output] = follower
 
     def lose(self, follower: Follower) -> None:
-        """One less."""
+        """Let a follower go."""
         if self._members.pop(follower.output, None) is not None and not self._members:
             self._dissolve()
 
-    def pump(self) -> None:
-        """Write all there is to all."""
+    def write_entries(self) -> None:
+        """Write all entries there are to all members."""
         while self._members:
             before = self._cursor.place
             run = self._cursor.take(TAKE_BYTES)
-            if run is None:  # the log is elsewhere now: each goes on by itself
+            if run is None:  # the rest must be fetched from the store: each goes on by itself
                 for follower in self._part(list(self._members.values()), before):
-                    follower.pump()
+                    follower.write_entries()
                 return
             if run:
                 self._part(self._write(run), before)
@@ -193,10 +193,10 @@ class Crowd:
                 return
 
     def _write(self, run: LogRun) -> list[Follower]:
-        """To all. Returns those who couldn't be written to at all, since what they have already isn't through."""
+        """Write to all. Return the followers that couldn't be written to at all, since their sockets are still full."""
         try:
             shared = self._form.frames(run)
-        except Exception:  # there is no memory
+        except Exception:  # out of memory
             for follower in list(self._members.values()):
                 self._alone(follower.fail)
             return []
@@ -210,7 +210,7 @@ class Crowd:
                 if direct is not None:
                     try:
                         sent = direct.send(data) if file == NO_FILE else os.sendfile(direct.fileno(), file, 0, size)
-                    except OSError:  # it is full; or lost, which its transport will find out by itself
+                    except OSError:  # the socket is full; or lost, which the transport will find out by itself
                         sent = 0
                     if sent < size:
                         output.keep(data, sent)
@@ -223,14 +223,14 @@ class Crowd:
         return late
 
     def _alone(self, call: Callable[[], None]) -> None:
-        """One viewer's trouble isn't another's."""
+        """Call this, and keep one viewer's trouble from the others."""
         try:
             call()
         except Exception:
             self._log.failure("a viewer of {attempt} failed", attempt=self._form.attempt)
 
     def _part(self, followers: list[Follower], place: object) -> list[Follower]:
-        """These leave at that place."""
+        """Have these followers go on from that place by themselves."""
         for follower in followers:
             if follower.crowd is self:  # else it was closed meanwhile
                 follower.leave(self._cursor.branch(place, follower.wake))
@@ -243,7 +243,7 @@ class Crowd:
 
 
 class Crowds:
-    """All logs, and all who follow them."""
+    """All crowds, and where followers are made."""
 
     def __init__(self, logs: Logs) -> None:
         self.logs = logs
@@ -253,19 +253,21 @@ class Crowds:
         self, output: Output, attempt: str, after: int, ended: Callable[[], None], tag: tuple[int, int] | None = None
     ) -> Follower:
         """
-        A follower of this attempt's log from behind record ``after`` on, to be pumped. ``ended`` is called after the
-        last message was written. ``tag``: build and attempt, to be in each message.
+        Return a follower of this attempt's log from behind record ``after``, to be told `Follower.write_entries`.
+        ``ended`` is called when the last message was written. ``tag``: build and attempt, to be put into each message.
         """
         return Follower(self, output, Form(attempt, tag, output.deflates), after, ended)
 
-    def pump(self, form: Form) -> None:
-        """Something has come for this crowd, if there is one."""
+    def write_to_crowd(self, form: Form) -> None:
+        """Have the crowd for this form, if there is one, write what has come."""
         crowd = self._crowds.get(form.key)
         if crowd is not None:
-            crowd.pump()
+            crowd.write_entries()
 
     def join(self, follower: Follower, cursor: Cursor) -> Crowd | None:
-        """The crowd that takes this follower in, and its cursor away; None if those are at another place."""
+        """
+        Return the crowd that takes in this follower, and takes over its cursor; None if the crowd is at another place.
+        """
         form = follower.form
         crowd = self._crowds.get(form.key)
         if crowd is None:
@@ -278,7 +280,7 @@ class Crowds:
         return crowd
 
     def forget(self, form: Form) -> None:
-        """The crowd has nobody any more."""
+        """Remove a crowd that has no members any more."""
         del self._crowds[form.key]
 
     def __len__(self) -> int:

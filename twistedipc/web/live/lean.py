@@ -1,13 +1,13 @@
 """
-An open WebSocket in little memory, and all that is known here of Autobahn's private names. ``web.live``; used by
-``viewers``.
+An open WebSocket in little memory, and everything in this package that depends on Autobahn's private names.
+``web.live``; used by ``viewers``.
 
 Autobahn's protocol has some hundred attributes. Most of an idle viewer's memory was what only the handshake needs (the
-request, in three forms), options copied from the factory, and flags about an end that has not come. Here what is alike
-for all open sockets becomes the class's, and an instance keeps what differs.
+request, in three forms), options copied from the factory, and flags about an end that has not come. Here the class
+gets what is alike for all open sockets, and an instance keeps what differs.
 
-The names are those of Autobahn 26 (pyproject.toml has no later one). Should they be others all the same, the first open
-socket shows it: a line in the log says so, and sockets stay as Autobahn makes them.
+The names are those of Autobahn 26, and pyproject.toml admits no later version. If the names differ all the same, the
+first open socket shows it: a warning is logged, and sockets stay as Autobahn makes them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory
 from autobahn.websocket.protocol import TrafficStats
 from twisted.logger import Logger
 
-#: What the handshake leaves behind and nothing reads afterwards.
+#: Attributes that the handshake leaves behind and nothing reads afterwards.
 HANDSHAKE = (
     "_transport_details",
     "_wskey",
@@ -38,10 +38,10 @@ HANDSHAKE = (
     "websocket_protocols",
 )
 
-#: What open sockets share: a buffer that isn't used, and counters that nobody reads.
+#: Attributes that open sockets share: a buffer that isn't used, and counters that nothing reads.
 REPLACED = ("send_queue", "trafficStats")
 
-#: What an open socket has on which nothing has happened yet. Setting one of these gives an instance its own.
+#: The attributes of an open socket on which nothing has happened yet. Setting one gives an instance its own.
 AT_REST: dict[str, Any] = {
     **dict.fromkeys(HANDSHAKE),
     "_perMessageCompress": None,
@@ -63,7 +63,7 @@ AT_REST: dict[str, Any] = {
     "openHandshakeTimeoutCall": None,
     "remoteCloseCode": None,
     "remoteCloseReason": None,
-    "send_queue": (),  # for writes in pieces, which we don't make; a tuple refuses them
+    "send_queue": (),  # for writes in pieces, which this package doesn't make; a tuple refuses them
     "send_state": 0,
     "trackedTimings": None,
     "triggered": False,
@@ -83,18 +83,18 @@ _P = TypeVar("_P", bound=type)
 
 
 class Lean:
-    """Makes the sockets of one factory lean, if Autobahn is as it is known here."""
+    """Makes the sockets of one factory lean, if Autobahn has the names that are known here."""
 
     _log = Logger()
 
     def __init__(self) -> None:
-        self._known: bool | None = None  # not before the first socket is open
+        self._known: bool | None = None  # None until the first socket is open
 
     @staticmethod
     def class_of(protocol: _P, factory: WebSocketServerFactory) -> _P:
         """
-        The protocol's class with the factory's options, which Autobahn then neither copies to each connection nor lists
-        for its debugging messages (0.14 ms each time), and with the values of `AT_REST`.
+        Return the protocol's class with the factory's options, which Autobahn then neither copies to each connection
+        nor lists for its debugging messages (0.14 ms each time), and with the values of `AT_REST`.
         """
         options = {name: getattr(factory, name) for name in getattr(protocol, "CONFIG_ATTRS", ())}
         options = {name: staticmethod(value) if callable(value) else value for name, value in options.items()}
@@ -102,7 +102,7 @@ class Lean:
         return type(protocol.__name__, (protocol,), shared)  # type: ignore[return-value]
 
     def settle(self, protocol: Any) -> None:
-        """Let go of what the class has alike. The handshake is done."""
+        """Remove from the protocol what its class has alike. To be called once, after the handshake."""
         if self._known is None:
             unknown = sorted({*HANDSHAKE, *REPLACED} - vars(protocol).keys())
             self._known = not unknown
@@ -120,13 +120,13 @@ class Lean:
 
 
 def deflates(protocol: Any) -> bool:
-    """Return whether permessage-deflate was agreed on in the protocol's handshake, which is done."""
+    """Return whether the protocol's handshake, which is done, agreed on permessage-deflate."""
     return getattr(protocol, "_perMessageCompress", None) is not None
 
 
 def forget_inflater(protocol: Any) -> None:
     """
-    Let go of what inflates a client's messages: it holds a window of 32 KiB, and each message is compressed by itself,
-    so that Autobahn makes another for the next one anyway.
+    Drop the object that inflates a client's messages, with its window of 32 KiB. Each message is compressed by itself,
+    so that Autobahn makes a new one for the next message anyway.
     """
     protocol._perMessageCompress._decompressor = None

@@ -1,6 +1,4 @@
-"""
-What a viewer may cost, and when one is given up: pure, on times that it is given. ``web.live``; used by ``viewers``.
-"""
+"""How much a viewer may cost, and when it is given up. Pure: time is an argument. ``web.live``; used by ``viewers``."""
 
 from __future__ import annotations
 
@@ -10,37 +8,37 @@ from enum import Enum
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Times are in seconds."""
+    """Bounds on one viewer. Times are in seconds."""
 
     #: Between two looks at all viewers.
     look_interval: float = 5.0
-    #: Without a byte leaving for a client that has not read everything, until it is closed.
+    #: Until a client is closed that has not read everything, and for which no byte leaves.
     progress_timeout: float = 60.0
-    #: Of silence, until a client that has read everything is pinged; and until it has to answer.
+    #: Of silence until a client that has read everything is pinged, and then until it must have answered.
     ping_interval: float = 25.0
     pong_timeout: float = 30.0
-    #: For a client to answer a close.
+    #: Until a client must have answered a close.
     close_timeout: float = 5.0
-    #: Frames that a client may send at once, and how many more each second: each costs us far more than the client.
+    #: Frames that a client may send at once, and how many more each second: each costs us more than the client.
     max_frames: int = 1000
     frames_per_second: float = 20.0
-    #: Frames of one message. (Of empty ones the largest message could have any number.)
+    #: Frames of one message. (A message could have any number of empty ones.)
     max_fragments: int = 64
 
 
 class Sign(Enum):
-    """What is to be done about a viewer after a look at it."""
+    """What to do about a viewer after a look at it."""
 
-    NOTHING = "it moves, or has nothing to do"
-    PING = "it is to be asked for a sign of life"
-    TOO_SLOW = "it has read nothing for too long"
-    DEAD = "it has not answered"
+    NOTHING = "nothing: it reads, or has nothing to read"
+    PING = "ping it"
+    TOO_SLOW = "close it: it has read nothing for too long"
+    DEAD = "drop it: it has not answered a ping"
 
 
 class Pulse:
     """
-    Whether a client lives. One that takes its time is waited for as long as bytes leave for it; only one to which
-    everything has gone is asked for a sign of life.
+    Decides whether a client lives. A slow client is waited for as long as bytes leave for it; only a client that has
+    got everything is pinged.
     """
 
     __slots__ = ("_moved", "_pinged", "_seen", "heard")
@@ -48,7 +46,7 @@ class Pulse:
     def __init__(self, now: float) -> None:
         self.heard = now  # when bytes last came
         self._moved = now  # when bytes last left
-        self._pinged: float | None = None  # since when a pong is awaited
+        self._pinged: float | None = None  # when the ping was sent that is not answered yet
         self._seen: tuple[int, ...] = ()
 
     def look(self, now: float, limits: Limits, seen: tuple[int, ...], waits: bool) -> Sign:
@@ -71,7 +69,7 @@ class Pulse:
 
 
 class FrameBudget:
-    """How many more frames a client may send: so many at once, so many more with time, so many of one message."""
+    """Counts the frames that a client may still send: some at once, more with time, and so many of one message."""
 
     __slots__ = ("_fragments", "_left", "_since")
 
@@ -81,17 +79,17 @@ class FrameBudget:
         self._fragments = 0
 
     def refill(self, now: float, limits: Limits) -> None:
-        """Time has passed."""
+        """Add what has become allowed since the last time."""
         more = (now - self._since) * limits.frames_per_second
         self._since = now
         self._left = min(float(limits.max_frames), self._left + more)
 
     def message_begins(self) -> None:
-        """The next frames are of another message."""
+        """Count the next frames for another message."""
         self._fragments = 0
 
     def spend(self, limits: Limits, *, fragment: bool) -> bool:
-        """Take a frame into account (``fragment``: it is of a message); return whether it may still come."""
+        """Count a frame (``fragment``: it is part of a message); return whether it was still allowed."""
         self._left -= 1
         self._fragments += fragment
         return self._left >= 0 and self._fragments <= limits.max_fragments

@@ -1,5 +1,5 @@
 """
-What client and server say to one another on a socket with many subscriptions, beside states, news and logs.
+What client and server say to one another on a socket with many subscriptions, beside states, gists and logs.
 ``web.live``; docs/protocol.md describes the messages.
 """
 
@@ -13,7 +13,7 @@ from twistedipc.builds.frames import text_frame
 
 
 class Subscribe(msgspec.Struct, frozen=True, tag="subscribe", tag_field="type"):
-    """A client asks for builds (of one project), which are their states and what they say, or for one log."""
+    """Asks for builds (of one project), which means their states and gists, or for one log."""
 
     topic: Literal["builds", "log"]
     project: str | None = None
@@ -23,7 +23,7 @@ class Subscribe(msgspec.Struct, frozen=True, tag="subscribe", tag_field="type"):
 
 
 class Unsubscribe(msgspec.Struct, frozen=True, tag="unsubscribe", tag_field="type"):
-    """A client takes a subscription back."""
+    """Ends a subscription."""
 
     topic: Literal["builds", "log"]
     project: str | None = None
@@ -40,7 +40,7 @@ class StreamError(msgspec.Struct, frozen=True, tag="error", tag_field="type", om
 
 
 class Subscribed(msgspec.Struct, frozen=True, tag="subscribed", tag_field="type", omit_defaults=True):
-    """A subscription was made; what it is about follows."""
+    """A subscription was made; what it is for follows."""
 
     topic: str
     project: str | None = None
@@ -48,12 +48,12 @@ class Subscribed(msgspec.Struct, frozen=True, tag="subscribed", tag_field="type"
     attempt: int | None = None
 
 
-#: Decodes what a client says.
+#: Decodes the messages of clients.
 requests: msgspec.json.Decoder[Subscribe | Unsubscribe] = msgspec.json.Decoder(Subscribe | Unsubscribe)
 
 _encoder = msgspec.json.Encoder()
 
 
 def frame_of(message: msgspec.Struct) -> bytes:
-    """``message`` as one WebSocket text frame."""
+    """Return ``message`` as one WebSocket text frame."""
     return text_frame(_encoder.encode(message))

@@ -11,9 +11,9 @@ from twistedipc.server.boundaries import StateChange
 from twistedipc.storage import attempts
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.web.http.closing import CloseCode
+from twistedipc.web.live.changes import Changes
 from twistedipc.web.live.conversation import Sources, stop_nothing
 from twistedipc.web.live.followers import Follower
-from twistedipc.web.live.news import News
 from twistedipc.web.live.output import Output
 
 
@@ -27,9 +27,9 @@ class LogConversation:
         "_after",
         "_attempt",
         "_build",
+        "_changes",
         "_closed",
         "_follower",
-        "_news",
         "_output",
         "_sources",
         "_stop_listening",
@@ -44,15 +44,15 @@ class LogConversation:
         self._build = build
         self._attempt = f"{build}-{attempt}"
         self._after = after
-        self._news = News(output)
+        self._changes = Changes(output)
         self._follower: Follower | None = None
-        self._told = False  # a change of this attempt's state
+        self._told = False  # whether a change of this attempt's state was told
         self._closed = False
         self._stop_listening: Callable[[], None] = stop_nothing
 
     def begin(self) -> None:
         """See `Conversation`."""
-        self._stop_listening = self._sources.states.listen(self._changed)
+        self._stop_listening = self._sources.states.listen(self._state_changed)
         beginning = Deferred.fromCoroutine(self._begin())
         beginning.addErrback(lambda failure: self._log.failure("a log's stream failed", failure))
 
@@ -68,13 +68,13 @@ class LogConversation:
             raise
         if self._closed:
             return
-        if row is None:  # it was there when the handshake began
+        if row is None:  # it was deleted since the handshake began
             self._output.say_goodbye(CloseCode.INTERNAL, "there is no such attempt any more")
             return
-        if not self._told:  # else what was told meanwhile is newer
-            self._news.tell(StateChange.of(row, self._sources.now()))
+        if not self._told:  # else a newer state was told meanwhile
+            self._changes.tell(StateChange.of(row, self._sources.now()))
         self._follower = self._sources.crowds.follow(self._output, self._attempt, self._after, self._ended)
-        self._follower.pump()
+        self._follower.write_entries()
 
     def _ended(self) -> None:
         self._output.say_goodbye(CloseCode.NORMAL, "the log has ended")
@@ -85,9 +85,9 @@ class LogConversation:
 
     def write_on(self) -> None:
         """See `Conversation`."""
-        self._news.write_kept()
+        self._changes.write_kept()
         if self._follower is not None:
-            self._follower.pump()
+            self._follower.write_entries()
 
     def close(self) -> None:
         """See `Conversation`."""
@@ -96,7 +96,7 @@ class LogConversation:
         if self._follower is not None:
             self._follower.close()
 
-    def _changed(self, change: StateChange) -> None:
+    def _state_changed(self, change: StateChange) -> None:
         if change.build == self._build:
             self._told = self._told or f"{change.build}-{change.attempt}" == self._attempt
-            self._news.tell(change)
+            self._changes.tell(change)

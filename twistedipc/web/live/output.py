@@ -12,20 +12,20 @@ from twistedipc.web.http.closing import CloseCode
 
 
 class Output(Protocol):
-    """A socket, as far as those who write to it see it."""
+    """A socket, as conversations, changes and followers see it."""
 
     paused: bool
-    deflates: bool  # it may be given deflated frames
+    deflates: bool  # whether it takes deflated frames
     #: The socket below Twisted's transport, while nothing waits in the transport that would be overtaken by what is
     #: sent on it; None while something does, or where the transport isn't a plain one (`send_at_once` tells). A crowd
     #: is written to on these, since `ITransport.write` has the reactor watch each socket, and waits for its next turn.
     direct: socket | None
 
     def write_frames(self, data: bytes) -> None:
-        """Write what already are frames, at once or after what waits."""
+        """Write these frames, at once or after what waits."""
 
     def keep(self, data: bytes, sent: int) -> None:
-        """``direct`` took only so many bytes of this: write the others when it takes more."""
+        """Write the rest of this when the socket takes more: ``direct`` took only ``sent`` bytes."""
 
     def say_goodbye(self, code: CloseCode, reason: str) -> None:
         """Close the socket, after what was written."""

@@ -1,9 +1,9 @@
 """
 The WebSockets of an apiserver: one log each, or many subscriptions on one socket. ``web.live``; the API's routes call
-it once it is known who asks and that they may. Implements `web.api.context.WebSocketRoutes`.
+it when the caller is known and allowed. Implements `web.api.context.WebSocketRoutes`.
 
-There is no queue per viewer: logs wait until the socket takes more (``followers``), and of builds' states and what they
-say the newest is kept that comes meanwhile (``news``).
+There is no queue per viewer. Logs wait until the socket takes more (``followers``), and of builds' states and gists
+only the newest are kept meanwhile (``changes``).
 """
 
 from __future__ import annotations
@@ -48,25 +48,28 @@ class WebSockets:
         self, build: int, attempt: int, after: int, holding: Holding, *, compress: bool = False
     ) -> IResource:
         """
-        A resource that upgrades one request to the stream of one log, from behind record ``after``. ``compress``: its
-        client wants long messages deflated, if it also offers the extension.
+        Return a resource that upgrades one request to the stream of one log, from behind record ``after``.
+        ``compress``: long messages are to be deflated, if the client also offers the extension.
         """
         return self._resource(
             lambda output: LogConversation(self._sources, output, build, attempt, after), holding, compress
         )
 
     def stream_resource(self, holding: Holding, *, compress: bool = False) -> IResource:
-        """A resource that upgrades one request to a stream with many subscriptions. ``compress``: as above."""
+        """
+        Return a resource that upgrades one request to a stream with many subscriptions. ``compress``: see
+        `log_resource`.
+        """
         projects = holding.token.projects
         return self._resource(lambda output: StreamConversation(self._sources, output, projects), holding, compress)
 
     @property
     def viewers(self) -> frozenset[ViewerProtocol]:
-        """Those that are connected now."""
+        """The viewers that are connected now."""
         return frozenset(self._factory.viewers)
 
     def close_all(self) -> None:
-        """The service restarts: viewers come back, and resume by their numbers."""
+        """Close all sockets, since the service restarts: viewers connect again, and resume by their numbers."""
         for viewer in self.viewers:
             viewer.say_goodbye(CloseCode.AGAIN, "the service restarts")
 

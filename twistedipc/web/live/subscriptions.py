@@ -1,5 +1,5 @@
 """
-Many subscriptions on one socket: builds' states, what builds say, and logs, as the client asks for them. ``web.live``;
+Many subscriptions on one socket: builds' states and gists, and logs, as the client asks for them. ``web.live``;
 docs/protocol.md describes the messages.
 """
 
@@ -16,21 +16,21 @@ from twistedipc.server.boundaries import GistRound, StateChange
 from twistedipc.storage import builds
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.web.http.closing import CloseCode
+from twistedipc.web.live.changes import MAX_KEPT, Changes
 from twistedipc.web.live.conversation import Sources, stop_nothing
 from twistedipc.web.live.followers import Follower
 from twistedipc.web.live.messages import StreamError, Subscribe, Subscribed, Unsubscribe, frame_of, requests
-from twistedipc.web.live.news import MAX_KEPT, News
 from twistedipc.web.live.output import Output
 
-#: Subscriptions that one socket may have.
+#: The most subscriptions of one socket.
 MAX_SUBSCRIPTIONS = 100
 
-#: Requests of a client that wait for their turn.
+#: The most requests of a client that wait for their turn.
 MAX_WAITING = 2 * MAX_SUBSCRIPTIONS
 
 
 class _Topics:
-    """Whose builds the client has subscribed to, and may see."""
+    """The projects whose builds the client has subscribed to, and may see."""
 
     __slots__ = ("_visible", "_wanted")
 
@@ -42,11 +42,11 @@ class _Topics:
         return len(self._wanted)
 
     def add(self, project: str | None) -> None:
-        """Subscribe to a project's builds; None: to those of all."""
+        """Subscribe to the builds of a project; None: of all projects."""
         self._wanted.add(project)
 
     def discard(self, project: str | None) -> None:
-        """Take that back."""
+        """End that subscription."""
         self._wanted.discard(project)
 
     def may_see(self, project: str) -> bool:
@@ -59,7 +59,7 @@ class _Topics:
 
     @property
     def want_all(self) -> bool:
-        """Whether the client is told of all builds there are."""
+        """Whether the client is told about all builds there are."""
         return None in self._wanted and self._visible is None
 
 
@@ -72,12 +72,12 @@ class StreamConversation:
         self, sources: Sources, output: Output, projects: frozenset[str] | None, *, max_kept: int = MAX_KEPT
     ) -> None:
         """
-        :param projects: what the caller may see; None: all.
-        :param max_kept: the most news for a socket that takes nothing.
+        :param projects: the projects that the caller may see; None: all.
+        :param max_kept: how many changes are kept for a socket that takes nothing.
         """
         self._sources = sources
         self._output = output
-        self._news = News(output, max_kept)
+        self._changes = Changes(output, max_kept)
         self._topics = _Topics(projects)
         self._followers: dict[tuple[int, int], Follower] = {}  # by build and attempt
         self._waiting: deque[bytes] = deque()  # requests
@@ -88,7 +88,7 @@ class StreamConversation:
 
     def begin(self) -> None:
         """See `Conversation`."""
-        self._stop_states = self._sources.states.listen(self._changed)
+        self._stop_states = self._sources.states.listen(self._state_changed)
 
     def heard(self, payload: bytes, binary: bool) -> None:
         """See `Conversation`."""
@@ -103,13 +103,13 @@ class StreamConversation:
     def write_on(self) -> None:
         """See `Conversation`. The logs take turns, so that none starves the others."""
         self._answer_next()
-        self._news.write_kept()
+        self._changes.write_kept()
         active = deque(self._followers.values())
         while active and not self._output.paused:
             follower = active.popleft()
-            if follower.pump(once=True):
+            if follower.write_entries(once=True):
                 active.append(follower)
-        # The log that came first this time comes last next time.
+        # The log that was first this time is last next time.
         for key in list(self._followers)[:1]:
             self._followers[key] = self._followers.pop(key)
 
@@ -132,7 +132,10 @@ class StreamConversation:
             answering.addErrback(lambda failure: self._log.failure("a subscription failed", failure))
 
     def _may_answer(self) -> bool:
-        """A client that doesn't read the answers gets no more of them: its requests wait, and those are bounded."""
+        """
+        Return whether the next request may be answered now. While the client doesn't read, its requests wait; they are
+        bounded.
+        """
         return bool(self._waiting) and not self._closed and not self._output.paused
 
     async def _answer_all(self) -> None:
@@ -172,9 +175,9 @@ class StreamConversation:
             self._say(StreamError("not_found", "there is no such project"))
             return
         self._topics.add(project)
-        # Listening begins again, so that what holds is told for this topic too; before the old listening ends, so that
-        # nothing is missed between.
-        stop, self._stop_gists = self._stop_gists, self._sources.gists.listen(self._said)
+        # A new listener is told the gists that hold now, which the client needs for this topic. It begins before the
+        # old one ends, so that nothing is missed in between.
+        stop, self._stop_gists = self._stop_gists, self._sources.gists.listen(self._gists_changed)
         stop()
         self._say(Subscribed("builds", project))
 
@@ -196,7 +199,7 @@ class StreamConversation:
         follower = self._followers[key] = self._sources.crowds.follow(
             self._output, f"{number}-{attempt}", request.after, lambda: self._forget(key), tag=key
         )
-        follower.pump()
+        follower.write_entries()
 
     def _forget(self, key: tuple[int, int]) -> None:
         self._followers.pop(key, None)
@@ -205,14 +208,14 @@ class StreamConversation:
         if not self._closed:
             self._output.write_frames(frame_of(message))
 
-    # -- news
+    # -- changes
 
-    def _changed(self, change: StateChange) -> None:
+    def _state_changed(self, change: StateChange) -> None:
         if self._topics.want(change.project):
-            self._news.tell(change)
+            self._changes.tell(change)
 
-    def _said(self, round: GistRound) -> None:
+    def _gists_changed(self, round: GistRound) -> None:
         if self._topics.want_all:
-            self._news.tell_all(round, round.frames)
-        elif wanted := [news for news in round if self._topics.want(news.project)]:
-            self._news.tell_all(wanted, b"".join([news.frame for news in wanted]))
+            self._changes.tell_all(round, round.frames)
+        elif wanted := [gist for gist in round if self._topics.want(gist.project)]:
+            self._changes.tell_all(wanted, b"".join([gist.frame for gist in wanted]))

@@ -1,8 +1,8 @@
 """
 Viewers' sockets: Autobahn's protocol as the output of a conversation. ``web.live``; made by ``sockets``.
 
-Autobahn does the protocol. The frames of logs are written straight to the transport (see `followers`): they were
-encoded once, for all viewers, and nothing of Autobahn's sending (queue, compression, masking) applies to them.
+Autobahn speaks the protocol. The frames of logs are written straight to the transport (see ``followers``): they were
+encoded once for all viewers, and need nothing of Autobahn's sending (queue, compression, masking).
 """
 
 from __future__ import annotations
@@ -32,16 +32,19 @@ class ViewerProtocol(WebSocketServerProtocol):
     holding: Holding
     pulse: Pulse
     budget: FrameBudget
-    conversation: Conversation | None = None  # from the end of the handshake on
+    conversation: Conversation | None = None  # None until the handshake is done
     direct: socket | None = None
     paused = False
     deflates = False
     over = False  # nothing may be written any more
-    _settled = False  # the handshake's remains are gone
+    _settled = False  # what only the handshake needs has been removed
     _resumed = 0  # how often the socket took more again
 
     def onOpen(self) -> None:
-        """The handshake is done. The HTTP channel is still the transport's producer: take its place."""
+        """
+        Begin the conversation: the handshake is done. The transport's producer is still the HTTP channel, which is
+        replaced.
+        """
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
         self.factory.viewers.add(self)
@@ -59,7 +62,7 @@ class ViewerProtocol(WebSocketServerProtocol):
         conversation.begin()
 
     def dataReceived(self, data: bytes) -> None:
-        """Whatever comes shows that the client lives."""
+        """Twisted calls this with bytes of the client. Any bytes show that the client lives."""
         now = self.factory.reactor.seconds()
         self.pulse.heard = now
         self.budget.refill(now, self.factory.limits)
@@ -85,51 +88,51 @@ class ViewerProtocol(WebSocketServerProtocol):
     # -- what comes
 
     def onMessageBegin(self, isBinary: bool) -> None:
-        """The first frame of a message."""
+        """Autobahn calls this with the first frame of a message."""
         self.budget.message_begins()
         super().onMessageBegin(isBinary)
 
     def onMessageFrameBegin(self, length: int) -> None:
-        """A frame of a message."""
+        """Autobahn calls this with each frame of a message."""
         super().onMessageFrameBegin(length)
         self._count_frame(fragment=True)
 
     def onPong(self, payload: bytes) -> None:
-        """A sign of life, which `dataReceived` has noted."""
+        """Autobahn calls this with a pong; `dataReceived` has noted that the client lives."""
         self._count_frame()
 
     def onPing(self, payload: bytes) -> None:
-        """A pong, unless the client doesn't read: what it floods us with must not pile up here."""
+        """Answer a ping, unless the client doesn't read: else the answers to a flood of pings would pile up here."""
         self._count_frame()
         if not self.paused:
             super().onPing(payload)
 
     def _count_frame(self, *, fragment: bool = False) -> None:
-        """A client that sends more frames than it can need is not listened to any longer, and not waited for."""
+        """Stop listening to a client, without waiting for its close, that sends more frames than it can need."""
         if not self.budget.spend(self.factory.limits, fragment=fragment):
             self.say_goodbye(CloseCode.POLICY, "too many frames")
             self.dropConnection()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """A whole message of the client."""
+        """Autobahn calls this with a whole message."""
         if self.deflates:
             forget_inflater(self)
         if not self.over and self.conversation is not None:
             self.conversation.heard(payload, isBinary)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """The connection is closed."""
+        """Autobahn calls this when the connection is closed."""
         self._end()
 
     def connectionLost(self, reason: Any = None) -> None:
-        """The connection is lost, whatever Autobahn makes of it."""
+        """Twisted calls this when the connection is lost."""
         self._end()
         super().connectionLost(reason)
 
     # -- IPushProducer
 
     def pauseProducing(self) -> None:
-        """The socket takes no more. Called again and again."""
+        """The socket is full. Called any number of times."""
         self.paused = True
 
     def resumeProducing(self) -> None:
@@ -140,7 +143,7 @@ class ViewerProtocol(WebSocketServerProtocol):
             self.conversation.write_on()
 
     def stopProducing(self) -> None:
-        """The socket takes nothing ever again."""
+        """The connection is lost."""
         self.paused = True
 
     # -- Output
@@ -151,7 +154,7 @@ class ViewerProtocol(WebSocketServerProtocol):
         if direct is not None:
             try:
                 sent = direct.send(data)
-            except OSError:  # it is full; or lost, which the transport will find out by itself
+            except OSError:  # the socket is full; or lost, which the transport will find out by itself
                 sent = 0
         elif self.over:
             return
@@ -168,7 +171,7 @@ class ViewerProtocol(WebSocketServerProtocol):
         self.transport.write(data[sent:] if sent else data)
 
     def sendData(self, *arguments: Any, **more: Any) -> None:
-        """What Autobahn writes itself (a ping, a pong, a close) waits for the reactor's next turn."""
+        """Autobahn writes with this (a ping, a pong, a close), which waits for the reactor's next turn."""
         self.direct = None
         super().sendData(*arguments, **more)
 
@@ -176,11 +179,11 @@ class ViewerProtocol(WebSocketServerProtocol):
         """See `Output`."""
         if not self.over:
             self._end()
-            # Not `sendClose`, which knows no code of the protocol but 1000.
+            # `sendClose` would refuse all of the protocol's codes but 1000.
             self.sendCloseFrame(int(code), reason.encode()[:123])
 
     def sendCloseFrame(self, *arguments: Any, **more: Any) -> None:
-        """Autobahn closes too, when a client breaks the protocol: nothing may follow (RFC 6455, 5.5.1)."""
+        """Autobahn closes with this too, when a client breaks the protocol. Nothing may follow (RFC 6455, 5.5.1)."""
         self._end()
         super().sendCloseFrame(*arguments, **more)
 
@@ -196,12 +199,12 @@ class ViewerProtocol(WebSocketServerProtocol):
                 self.conversation.close()
 
     def _token_over(self, why: Ending) -> None:
-        """A token ends on an open socket too."""
+        """Close the socket: its token is over, or sees something else now."""
         self.say_goodbye(CloseCode.UNAUTHORISED if why.token_is_over else CloseCode.AGAIN, why.value)
 
 
 class ViewerFactory(WebSocketServerFactory):
-    """Makes viewers' protocols, with Autobahn's defaults changed to ones that can face the world."""
+    """Makes viewers' protocols, with options of Autobahn that can face strangers."""
 
     def __init__(self, reactor: IReactorTime, max_viewers: int, limits: Limits) -> None:
         super().__init__(reactor=reactor, server="twistedipc")
@@ -212,11 +215,11 @@ class ViewerFactory(WebSocketServerFactory):
             webStatus=False,
             maxFramePayloadSize=4096,
             maxMessagePayloadSize=4096,
-            autoPingInterval=0,  # `ViewerProtocol.look` does it better: it tells dead clients from slow ones
+            autoPingInterval=0,  # `ViewerProtocol.look` pings, and tells dead clients from slow ones
             openHandshakeTimeout=10,
             closeHandshakeTimeout=limits.close_timeout,
             maxConnections=max_viewers,
-            # Who may connect from where was checked before the upgrade, with the list that the API has.
+            # The API has checked the Origin before the upgrade.
             allowedOrigins=["*"],
             allowNullOrigin=True,
             failByDrop=False,
@@ -226,7 +229,7 @@ class ViewerFactory(WebSocketServerFactory):
         self.protocol = self.lean.class_of(ViewerProtocol, self)
 
     def viewer(self, holding: Holding) -> ViewerProtocol:
-        """A protocol for one connection, on which ``holding`` stays open as long as the connection does."""
+        """Return a protocol for one connection. It releases ``holding`` when the connection ends."""
         protocol: ViewerProtocol = self.buildProtocol(None)
         now = self.reactor.seconds()
         protocol.pulse = Pulse(now)
@@ -251,7 +254,7 @@ class ViewerFactory(WebSocketServerFactory):
 
 
 class ForRequest:
-    """What Autobahn's resource takes for a factory: it makes the one protocol of one request."""
+    """Stands for the factory that Autobahn's resource takes: it makes the one protocol of one request."""
 
     def __init__(self, factory: ViewerFactory, opening: Opening, holding: Holding, compress: bool) -> None:
         """

@@ -1,6 +1,6 @@
 """
-The forms in which a log is given out over HTTP: as messages, and as text with and without colours. ``web`` layer;
-pure, used by ``log_stream`` and ``api.logs``.
+The forms in which HTTP gives out a log: as messages, or as text with and without colours. ``web.logs``; pure, used by
+``stream`` and ``web.api.logs``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from twistedipc.builds.logs import (
     event_of,
 )
 from twistedipc.server.boundaries import LogEntry
-from twistedipc.terminal import escapes, said
+from twistedipc.terminal import escapes, wording
 from twistedipc.web.http.closing import CloseCode
 from twistedipc.web.logs.messages import Alive, Closed
 
@@ -36,7 +36,10 @@ _decoder: msgspec.json.Decoder[Batch | End] = msgspec.json.Decoder(Batch | End)
 
 
 def message_part(entry: LogEntry, count: int) -> tuple[bytes, int]:
-    """The entry's message cut to its first ``count`` records (only lines can be), and the number after the last."""
+    """
+    Return the entry's message cut to its first ``count`` records (only lines can be cut), and the number after the
+    last.
+    """
     if entry.final or entry.end - entry.first <= count:
         return entry.message, entry.end
     message = _decoder.decode(entry.message)
@@ -53,23 +56,26 @@ def message_part(entry: LogEntry, count: int) -> tuple[bytes, int]:
 
 
 class LogForm(Protocol):
-    """How messages of a log become the bytes of a response. One object renders one response."""
+    """Turns messages of a log into the bytes of one response."""
 
     @property
     def content_type(self) -> str:
         """The response's Content-Type."""
 
     def render(self, message: bytes) -> bytes:
-        """The next message."""
+        """Return the bytes of the next message."""
 
     def alive(self) -> bytes:
-        """What tells the reader, and the proxies on the way, that the log goes on though nothing comes. Not empty."""
+        """
+        Return bytes (at least one) which show the reader, and proxies on the way, that the log goes on though nothing
+        comes.
+        """
 
     def closed(self, reason: str) -> bytes:
-        """What comes last when the response is broken off because the reader's token is over."""
+        """Return the last bytes of a response that is broken off because the reader's token is over."""
 
     def finish(self) -> bytes:
-        """What comes after the last message."""
+        """Return the bytes after the last message."""
 
 
 class MessagesForm:
@@ -96,8 +102,8 @@ class MessagesForm:
 
 class TextForm:
     """
-    Lines for people, safe for their terminals (`web.terminal`); steps, gaps, the end and what the build says of itself
-    as headings: progress by quarters, the summary once, at the end. Fragments of a long line are joined again.
+    Lines for people, safe for their terminals (`terminal.escapes`). Steps, gaps, the end and what the build says of
+    itself are headings: progress by quarters, the summary once, at the end. Fragments of a long line are joined again.
     """
 
     content_type = "text/plain; charset=utf-8"
@@ -106,8 +112,8 @@ class TextForm:
         self._clean = escapes.colours if colour else escapes.plain
         self._colour = colour
         self._names: dict[int, str] = {}
-        self._open = False  # the last line has no end yet
-        self._progress = said.Quarters()
+        self._open = False  # whether the last line goes on
+        self._progress = wording.Quarters()
         self._summary = ""
 
     def render(self, message: bytes) -> bytes:
@@ -124,7 +130,7 @@ class TextForm:
         return text.encode("utf-8", "replace")
 
     def alive(self) -> bytes:
-        """See `LogForm`. It is a heading: text has no byte that every reader takes for nothing."""
+        """See `LogForm`. It is a heading, since no byte of a text is ignored by every reader."""
         return self._heading("nothing new yet; the log goes on").encode()
 
     def closed(self, reason: str) -> bytes:
@@ -167,9 +173,9 @@ class TextForm:
             case Notice() as event:
                 return self._heading(f"{event.level}: {event.message}")
             case Annotation() as event:
-                return self._heading(said.remark(event))
+                return self._heading(wording.remark(event))
             case Progress() as event:
-                # No line is broken for it: there is always more of it to come.
+                # An unfinished line isn't broken for it: more progress will come.
                 news = "" if self._open else self._progress.news(event)
                 return self._heading(news) if news else ""
             case Group() as event:
@@ -178,11 +184,11 @@ class TextForm:
                 self._summary = event.markdown
                 return ""
             case None:
-                return ""  # of a newer version
+                return ""  # an event of a newer version
 
     def _last_words(self) -> str:
-        """The summary, if there is one. It is of the whole, however early it came."""
-        text, self._summary = said.summary(self._summary), ""
+        """Return the summary, if there is one. It is about the whole build, however early it came."""
+        text, self._summary = wording.summary(self._summary), ""
         return self._heading("summary") + text + "\n" if text else ""
 
     def _heading(self, text: str) -> str:
@@ -193,5 +199,5 @@ class TextForm:
 
 
 def form_of(name: str) -> LogForm:
-    """The form for the query's ``format``: json, text or ansi."""
+    """Return the form for the query's ``format``: json, text or ansi."""
     return MessagesForm() if name == "json" else TextForm(colour=name == "ansi")

@@ -1,13 +1,13 @@
 """
-A log as one long response, which may last as long as the build. ``web`` layer; made by ``api.logs``.
+A log as one long response, which may last as long as the build. ``web.logs``; made by ``web.api.logs``.
 
-The stream pulls from its cursor only while the connection takes more (it is the connection's push producer), so a
-reader that stands still costs a cursor and nothing else; it is cut off when nothing has left for it for
-`stall.STALL_SECONDS`, which a slow one isn't. A response that is broken off, by the ledger or by our stopping, ends
-without its last chunk: an HTTP client sees that it isn't whole, and asks again with ``after``.
+The stream is the connection's push producer: it takes from its cursor only while the connection takes more. So a
+reader that takes nothing costs a cursor and nothing else. It is cut off when nothing has left for it for
+`stall.STALL_SECONDS`; a slow reader isn't. A response that is broken off, by the ledger or by a stop of the service,
+ends without its last chunk: an HTTP client sees that it isn't whole, and asks again with ``after``.
 
-While a followed log has nothing new, the response has a sign of life every `ALIVE_SECONDS`: a proxy cuts a response
-that is silent for a minute (nginx's default), and a client can tell a quiet build from a dead connection.
+While a followed log has nothing new, a sign of life is sent every `ALIVE_SECONDS`. Proxies cut a response that is
+silent for a minute (nginx's default), and a client can tell a quiet build from a dead connection.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ TAKE_BYTES = 1 << 16
 #: Seconds after which a followed log that has nothing new says so. docs/protocol.md promises one every 15.
 ALIVE_SECONDS = 10
 
-#: Seconds that a reader has to take the last words when its token is over.
+#: Seconds that a reader has to take the last message when its token is over.
 GOODBYE_SECONDS = 0.5
 
 
 def fetch(cursor: Cursor) -> Deferred[None]:
     """
-    `Cursor.fetch`, which goes on when the Deferred is cancelled: it may be what other viewers of the log wait for.
+    Return a Deferred of `Cursor.fetch` that can be cancelled while the fetch goes on: other viewers of the log may
+    wait for it.
     """
 
     async def fetching() -> None:
@@ -65,15 +66,15 @@ class LogStreams:
         self._streams: set[Stoppable] = set()
 
     def add(self, stream: Stoppable) -> None:
-        """A stream began."""
+        """Add a stream that has begun."""
         self._streams.add(stream)
 
     def discard(self, stream: Stoppable) -> None:
-        """A stream has ended."""
+        """Remove a stream that has ended."""
         self._streams.discard(stream)
 
     def stop(self) -> None:
-        """Break all off."""
+        """Break all streams off."""
         for stream in list(self._streams):
             stream.stop()
 
@@ -104,7 +105,7 @@ class LogStream:
         self._form = form
         self._follow = follow
         self._left = limit
-        self._cursor: Cursor = logs.cursor(attempt, after, self._pump)
+        self._cursor: Cursor = logs.cursor(attempt, after, self._write_entries)
         self._ready: list[LogEntry] = []  # taken by `prepare`
         self._request: BoundedRequest | None = None
         self._paused = False
@@ -114,9 +115,7 @@ class LogStream:
         self._holding: Holding | None = None
 
     async def prepare(self) -> None:
-        """
-        Get the beginning, so that what is wrong can still be said by a status. Raises `LedgerUnavailable`.
-        """
+        """Take the beginning of the log, while an error can still be told by a status. Raises `LedgerUnavailable`."""
         try:
             entries = self._cursor.take(TAKE_BYTES)
             if entries is None:
@@ -134,7 +133,7 @@ class LogStream:
         set_common_headers(request)
         request.setHeader(b"Cache-Control", b"no-store")
         request.setHeader(b"Content-Type", self._form.content_type.encode())
-        request.setHeader(b"X-Accel-Buffering", b"no")  # a proxy that would hold lines back
+        request.setHeader(b"X-Accel-Buffering", b"no")  # else nginx would hold lines back
         request.notifyFinish().addErrback(self._lost)
         self._streams.add(self)
         if request.method == b"HEAD":
@@ -147,12 +146,12 @@ class LogStream:
             return
         if self._follow:
             self._quiet = self._clock.callLater(ALIVE_SECONDS, self._say_alive)
-        self._pump()
+        self._write_entries()
 
     # -- IPushProducer
 
     def pauseProducing(self) -> None:
-        """The connection has enough."""
+        """The connection has enough for now."""
         self._paused = True
         if self._request is not None and self._stall is not None:
             self._stall.begin()
@@ -161,14 +160,14 @@ class LogStream:
         """The connection takes more."""
         self._paused = False
         self._unstall()
-        self._pump()
+        self._write_entries()
 
     def stopProducing(self) -> None:
-        """The connection is lost; `notifyFinish` says it as well."""
+        """The connection is lost, which `notifyFinish` reports too."""
         self._paused = True
 
     def stop(self) -> None:
-        """Break the response off, so that it shows."""
+        """Break the response off in a way that the client notices."""
         request = self._request
         if request is not None:
             self._close()
@@ -176,7 +175,7 @@ class LogStream:
             request.loseConnection()
 
     def _token_over(self, why: Ending) -> None:
-        """Say so, if the reader reads, and break the response off, so that nobody takes it for the whole log."""
+        """Tell a reader that reads, and break the response off, so that it isn't taken for the whole log."""
         request = self._request
         if request is None:
             return
@@ -186,12 +185,12 @@ class LogStream:
         if why.token_is_over:
             request.write(self._form.closed(why.value))
         self.stop()
-        # What is written is a few bytes. A reader that doesn't take even these isn't waited for.
+        # A reader that doesn't take even these few bytes isn't waited for.
         aborting = self._clock.callLater(GOODBYE_SECONDS, request.abort)
         request.notifyFinish().addBoth(lambda _: aborting.cancel() if aborting.active() else None)
 
     def _cut_off(self) -> None:
-        # The reader takes nothing, so what is written to it would never let the connection close.
+        # The reader takes nothing, so the connection would never close while something waits to be written.
         request = self._request
         if request is not None:
             self._close()
@@ -200,7 +199,7 @@ class LogStream:
 
     # -- from the cursor to the connection
 
-    def _pump(self) -> None:
+    def _write_entries(self) -> None:
         while self._request is not None and not self._paused and self._fetching is None:
             entries: list[LogEntry] | LogRun | None = self._ready or self._cursor.take(TAKE_BYTES)
             self._ready = []
@@ -209,7 +208,7 @@ class LogStream:
             elif entries:
                 self._write(entries)
             elif self._follow:
-                return  # the cursor will wake us
+                return  # the cursor calls this again
             else:
                 self._end()
 
@@ -238,7 +237,7 @@ class LogStream:
         request = self._request
         assert request is not None
         self._quiet = self._clock.callLater(ALIVE_SECONDS, self._say_alive)
-        if not self._paused:  # else there is something on its way to the reader already
+        if not self._paused:  # else the reader has something to read already
             request.write(self._form.alive())
 
     def _fetch(self) -> None:
@@ -247,7 +246,7 @@ class LogStream:
 
     def _fetched(self, _: None) -> None:
         self._fetching = None
-        self._pump()
+        self._write_entries()
 
     def _failed(self, failure: Failure) -> None:
         self._fetching = None

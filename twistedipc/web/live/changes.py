@@ -1,5 +1,5 @@
 """
-Builds' states, and what builds say in brief, on one socket: at once, or the newest of each build once the socket takes
+Builds' states and gists on one socket: written at once, or kept, the newest of each build, until the socket takes
 more. ``web.live``; used by the conversations.
 """
 
@@ -16,8 +16,10 @@ from twistedipc.web.live.output import Output
 MAX_KEPT = 10_000
 
 
-class News:
-    """What one socket is told of builds. Bounded by `MAX_KEPT`: a socket that lets more come is closed."""
+class Changes:
+    """
+    What one socket is told about builds. Bounded: a socket for which more than ``max_kept`` would be kept is closed.
+    """
 
     __slots__ = ("_kept", "_max_kept", "_output")
 
@@ -38,16 +40,16 @@ class News:
             self._kept.clear()
             self._output.say_goodbye(CloseCode.TOO_SLOW, "too many changes were not read")
 
-    def tell_all(self, news: Iterable[EncodedGist], frames: bytes) -> None:
-        """Write all these; ``frames`` are theirs, for one write."""
+    def tell_all(self, gists: Iterable[EncodedGist], frames: bytes) -> None:
+        """Write all these gists; ``frames`` are theirs, for one write."""
         if not self._output.paused:
             self._output.write_frames(frames)
             return
-        for each in news:
+        for each in gists:
             self.tell(each)
 
     def write_kept(self) -> None:
-        """Write what was kept, if the socket takes it."""
+        """Write the changes that were kept, if the socket takes them."""
         if self._kept and not self._output.paused:
             kept, self._kept = self._kept, {}
             self._output.write_frames(b"".join(map(_frame, kept.values())))
