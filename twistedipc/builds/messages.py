@@ -100,6 +100,15 @@ class Log(Message, frozen=True, kw_only=True, tag="log"):
     batches: list[Batch]
 
 
+class UnreadLog(Message, frozen=True, kw_only=True, tag="log"):
+    """A `Log` some of whose batches can't be read: of a kind that isn't known here, or none at all."""
+
+    attempt: AttemptName
+    lease: Lease
+    batches: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # UNSET: they can't even be told apart
+    complaint: str = ""  # what is wrong
+
+
 class Final(Message, frozen=True, kw_only=True, tag="final"):
     """
     The attempt has ended and all its records were sent. Answered by `FinalAck` once the apiserver has an equal,

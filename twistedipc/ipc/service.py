@@ -53,7 +53,7 @@ from twistedipc.ipc.wire.errors import (
 from twistedipc.ipc.wire.interface import Interface, vocabulary
 from twistedipc.ipc.wire.messages import tag_of
 from twistedipc.ipc.wire.session import FRAME_LIMIT, SessionSettings
-from twistedipc.ipc.wire.windows import FROM_SENDER, StreamOpen
+from twistedipc.ipc.wire.windows import OF_SENDER, StreamOpen
 
 _S = TypeVar("_S")
 _M = TypeVar("_M", bound=msgspec.Struct)
@@ -277,7 +277,7 @@ class ServiceApplication:
 
     def _of_a_stream(self, frame: Any) -> None:
         # What else no handler is for was refused by the vocabulary, which is made of the same interfaces.
-        if isinstance(frame, FROM_SENDER):
+        if isinstance(frame, OF_SENDER):
             if self._incoming is not None:
                 self._incoming.received(frame)
             elif isinstance(frame, StreamOpen):

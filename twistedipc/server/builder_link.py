@@ -28,6 +28,7 @@ from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.wire.windows import Hole
 from twistedipc.server.bell import Bell
 from twistedipc.server.fanout.logs import BadBatch, LiveLog, LogStore
+from twistedipc.server.intake import LogIntake, Unreadable
 from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.server.linked import LinkedBuilders
 from twistedipc.server.permits import Permits
@@ -54,8 +55,7 @@ SYNC_DEADLINE = 60.0
 VOCABULARY = Vocabulary(
     receives=m.FROM_BUILDER,
     answers=m.CALLS,
-    # Without its records the log would stand still: to ask for them again brings the same.
-    essential=(m.Log,),
+    fallbacks={m.Log: m.UnreadLog},
 )
 
 
@@ -101,7 +101,7 @@ class BuilderLink:
         self._lost = lost
         self._phase = Phase.LINKED
         self._slots = Slots()
-        self._logs: dict[str, tuple[str, LiveLog]] = {}  # attempt -> its lease and its log, as synced or accepted
+        self._logs: dict[str, LogIntake] = {}  # by attempt, as synced or accepted
         self._finishing: set[str] = set()
         self._cancelled: dict[str, str] = {}  # attempt -> reason: cancelled before the link had synced
         self._load = Load(peer, collaborators.max_running)
@@ -174,7 +174,7 @@ class BuilderLink:
     def message_received(self, message: msgspec.Struct) -> None:
         """One-way messages, in their order."""
         match message:
-            case m.Log():
+            case m.Log() | m.UnreadLog():
                 self._log_received(message)
             case m.Accept():
                 crash_point(CrashPoint.APISERVER_ACCEPT_RECEIVED)
@@ -299,7 +299,7 @@ class BuilderLink:
         live = self._with.logs.live(attempt)
         self._with.writers.begin(live, self)
         await self._with.logs.load(live)
-        self._logs[attempt] = (lease, live)
+        self._logs[attempt] = LogIntake(lease, live)
         return live
 
     # -- an attempt's life
@@ -340,34 +340,49 @@ class BuilderLink:
         """True if no other builder could take what this one doesn't."""
         return not self._with.linked.others_could(self.peer.info.name)
 
-    def _log_received(self, log: m.Log) -> None:
-        known = self._logs.get(log.attempt)
-        if known is None or known[0] != log.lease:
+    def _log_received(self, log: m.Log | m.UnreadLog) -> None:
+        intake = self._logs.get(log.attempt)
+        if intake is None or intake.lease != log.lease:
             self.stop_attempt(log.attempt, log.lease)
             return
-        live = known[1]
+        live = intake.live
         crash_point(CrashPoint.APISERVER_LOG_RECEIVED)
         try:
-            added = live.append(log.batches)
+            added = intake.take(log)
         except Hole as hole:
             if not hole.again:
                 self._send(m.Resend(attempt=log.attempt, next=hole.next))
             return
-        except BadBatch as error:
+        except BadBatch:  # the attempt was ended by the apiserver meanwhile
+            self.stop_attempt(log.attempt, log.lease)
+            return
+        except Unreadable as error:
+            self._launch(self._give_up(log.attempt, log.lease, str(error)), "an unreadable log")
+            self.stop_attempt(log.attempt, log.lease)
+            return
+        if intake.complaint:
             self._log.error(
-                "builder {name} sent what can't be of {attempt}: {error}",
+                "builder {name} sent what can't be read of {attempt}: {complaint}",
                 name=self.peer.info.name,
                 attempt=log.attempt,
-                error=error,
+                complaint=intake.complaint,
             )
-            self.peer.close("bad_log", str(error))
-            return
+            self.peer.complain("bad_log", f"{log.attempt}: {intake.complaint}")
+            if not added:
+                return  # what can be read after it says how much that is
         if not added:
             self.acknowledge(live)
             return
         # In this order, so that viewers have what is new before a commit that is due at once competes with them.
         self._with.logs.changed(live)
         self._with.writers.commits.add(live, added)
+
+    async def _give_up(self, attempt: str, lease: str, reason: str) -> None:
+        """Nothing can be known of this attempt any more: it is lost."""
+        ledger = self._with.ledger
+        row = await self._with.workflows.retry_until_available(lambda: ledger.read(attempts.get, attempt))
+        if row is not None and row.lease == lease and not STATES[row.state].ended:
+            await self._with.lifecycle.lose(row, reason)
 
     async def _final(self, final: m.Final, resolved: int | None) -> None:
         if final.attempt in self._finishing:
@@ -387,10 +402,13 @@ class BuilderLink:
             self.stop_attempt(final.attempt, final.lease)
             return
         if not STATES[row.state].ended:
-            if known is None or known[0] != final.lease:
+            if known is None or known.lease != final.lease:
                 self.stop_attempt(final.attempt, final.lease)
                 return
-            live = known[1]
+            live = known.live
+            if added := known.conclude(result.lines):
+                self._with.logs.changed(live)
+                self._with.writers.commits.add(live, added)
             if live.next <= result.lines:
                 self._send(m.Resend(attempt=final.attempt, next=live.window.position()))
                 return
@@ -437,10 +455,10 @@ class BuilderLink:
 
     async def _permit(self, want: m.WantPermit) -> Permit:
         known = self._logs.get(want.attempt)
-        if known is None or known[0] != want.lease:
+        if known is None or known.lease != want.lease:
             self.stop_attempt(want.attempt, want.lease)
             raise CallFailed("void", "this lease is not good any more")
-        live = known[1]
+        live = known.live
         try:
             # What has been said of its steps decides: all of it that has come.
             await self._with.writers.commits.durable(live, live.next)
@@ -473,9 +491,9 @@ class BuilderLink:
     def _release(self, attempt: str, lease: str) -> None:
         """Nothing of this lease fills a slot, or writes a log, any more."""
         known = self._logs.get(attempt)
-        if known is not None and known[0] == lease:
+        if known is not None and known.lease == lease:
             del self._logs[attempt]
-            self._with.writers.end(known[1])
+            self._with.writers.end(known.live)
         if self._slots.release(attempt, lease):
             self._with.bell.ring()
 

@@ -40,7 +40,7 @@ from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.streams.outbox import Outbox
 from twistedipc.ipc.wire.credit import CreditWindow
 from twistedipc.ipc.wire.errors import Code, LinkError, LocalProtocolError, NotConnected, RemoteProtocolError
-from twistedipc.ipc.wire.finite import check_finite
+from twistedipc.ipc.wire.finite import check_finite, is_exact, one_line
 from twistedipc.ipc.wire.messages import encoder, unsendable, words
 from twistedipc.ipc.wire.windows import (
     MAX_NUMBER,
@@ -53,6 +53,7 @@ from twistedipc.ipc.wire.windows import (
     StreamOpen,
     StreamPosition,
     StreamRefused,
+    UnreadItems,
 )
 
 #: Bytes of unacknowledged items that a receiver allows of each stream.
@@ -186,6 +187,7 @@ class Stream:
         self._when_closed = closed
         self._kind = kind
         self._check_item = msgspec.json.Decoder(kind).decode
+        self._exact = is_exact(kind)
         self._clock = clock
         self._outbox = outbox
         self._item_limit = frame_limit - _AROUND_ITEMS
@@ -291,6 +293,8 @@ class Stream:
             # something else comes out, it may be because JSON doesn't have it.
             if self._check_item(line) != item:
                 check_finite(item)
+            if not self._exact:
+                line = one_line(line)
         except Exception as error:
             raise LocalProtocolError(f"this is no item of {self.name}: {unsendable(error, item)}") from None
         if len(line) > self._item_limit:
@@ -591,21 +595,26 @@ class Incoming:
         self._receivers = receivers
         self._streams: dict[str, _IncomingStream] = {}
 
-    def received(self, frame: StreamOpen | StreamItems | StreamClose) -> None:
+    def received(self, frame: StreamOpen | StreamItems | UnreadItems | StreamClose) -> None:
         """The sender says something of a stream. Raises `RemoteProtocolError`."""
         match frame:
             case StreamOpen():
                 self._opened(frame)
             case StreamItems():
-                stream = self._streams.get(frame.id)
-                if stream is None:
-                    raise RemoteProtocolError(Code.BAD_MESSAGE, f"the stream {frame.id} isn't open")
-                stream.came(frame)
+                self._open(frame.id).came(frame)
                 self._weigh()
+            case UnreadItems():
+                self._open(frame.id).unread(frame)
             case StreamClose():
                 stream = self._streams.get(frame.id)
                 if stream is not None:  # else it was refused, since there were too many
                     stream.end()
+
+    def _open(self, id_: str) -> _IncomingStream:
+        stream = self._streams.get(id_)
+        if stream is None:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, f"the stream {id_} isn't open")
+        return stream
 
     def _weigh(self) -> None:
         """More or less waits than before."""
@@ -722,15 +731,29 @@ class _IncomingStream:
         except NotConnected:
             self.close()
 
+    def unread(self, items: UnreadItems) -> None:
+        """
+        Items have come that can't be read: the stream is refused when what came before them is taken. Raises
+        `RemoteProtocolError`.
+        """
+        if self._ignores_items():
+            return
+        window = self._known_window()
+        self._fail(items.first, items.complaint)
+        if not self._working:
+            self._work(lambda: self._take_all(window))
+
+    def _fail(self, number: int, complaint: str) -> None:
+        """The sender's program has another idea of what the stream carries. Trying again wouldn't change that."""
+        reason = f"item {number} of {self._stream.stream}: {complaint}"
+        self._log.warn("{peer}: {reason}", peer=self._stream.peer, reason=reason)
+        self._wrong = StreamRefused(id=self.id, code=Code.BAD_ITEM, message=words(reason, REASON_LIMIT))
+
     def came(self, items: StreamItems) -> None:
         """Items have come. Raises `RemoteProtocolError`."""
-        if self.closed or self._wrong is not None:
-            return  # they were under way when it was refused
-        if self.ending:
-            raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {self._stream.stream} after its close")
-        name, window = self._stream.stream, self._window
-        if window is None:
-            raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {name} before their position was told")
+        if self._ignores_items():
+            return
+        window = self._known_window()
         found, complaint = self._items_of(items.items)
         end = items.first + len(found)
         try:
@@ -740,10 +763,7 @@ class _IncomingStream:
                 self._tell_position(hole.next)
             return
         if complaint:
-            # The sender's program has another idea of what the stream carries. Trying again wouldn't change that.
-            reason = f"item {end} of {name}: {complaint}"
-            self._log.warn("{peer}: {reason}", peer=self._stream.peer, reason=reason)
-            self._wrong = StreamRefused(id=self.id, code=Code.BAD_ITEM, message=words(reason, REASON_LIMIT))
+            self._fail(end, complaint)
         elif skip == len(found):
             self._say(StreamAck(id=self._stream.id, next=window.kept))
             return
@@ -751,6 +771,19 @@ class _IncomingStream:
         self._waiting += found[skip:]
         if not self._working:
             self._work(lambda: self._take_all(window))
+
+    def _ignores_items(self) -> bool:
+        """Whether they were under way when the stream was refused, or has gone to a newer link."""
+        return self.closed or self._wrong is not None
+
+    def _known_window(self) -> ReceiveWindow:
+        """The window, since items have come. Raises `RemoteProtocolError` if none could."""
+        name = self._stream.stream
+        if self.ending:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {name} after its close")
+        if self._window is None:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, f"items of {name} before their position was told")
+        return self._window
 
     def _items_of(self, line: msgspec.Raw) -> tuple[list[Any], str]:
         """The items, up to the first that isn't of the stream's type, and what is wrong with it ("": nothing)."""

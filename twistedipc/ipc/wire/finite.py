@@ -1,6 +1,7 @@
 """
-NaN and the infinite numbers, which JSON doesn't have: msgspec would make each of them a null, in silence. Sans-IO; used
-by ``messages``, ``session`` and ``streams``, which look for them where something is sent.
+What msgspec encodes and JSON doesn't have. NaN and the infinite numbers become a null each, in silence; and a
+`msgspec.Raw` becomes its bytes, whatever they are. Used by ``messages``, ``session`` and ``streams``, which look for
+both where something is sent.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from msgspec import inspect
 from twistedipc.ipc.wire.errors import LocalProtocolError
 
 _packer = msgspec.msgpack.Encoder()
+#: Takes any JSON, and looks at all of it.
+_whole = msgspec.json.Decoder(msgspec.Raw)
 
 #: What a double whose exponent is all ones begins with in MessagePack. Other bytes may look like it.
 _SUSPICIOUS = (b"\xcb\x7f", b"\xcb\xff")
@@ -35,39 +38,62 @@ _EXACT = (
     inspect.DecimalType,
     inspect.EnumType,
     inspect.LiteralType,
-    inspect.RawType,
 )
+
+#: Types that are encoded by msgspec itself, and so are JSON.
+_ENCODED = (*_EXACT, inspect.AnyType, inspect.FloatType)
 
 
 def is_exact(kind: type[msgspec.Struct]) -> bool:
-    """Whether no number in a message of this class can be NaN, by the types of its fields."""
+    """Whether a message of this class is JSON once it is encoded, by the types of its fields."""
+    return _is_made_of(kind, _EXACT)
+
+
+def has_raw(kind: type[msgspec.Struct]) -> bool:
+    """Whether a field of this class is declared as a `msgspec.Raw`, or as something of which that can't be told."""
+    return not _is_made_of(kind, _ENCODED)
+
+
+def one_line(encoded: bytes) -> bytes:
+    """
+    What was encoded, as JSON on one line, whatever a `msgspec.Raw` has brought into it: line breaks are taken out of
+    it, and ValueError or RecursionError is raised if it is no JSON.
+    """
+    encoded.decode("utf-8")
+    if b"\n" in encoded:
+        return msgspec.json.format(encoded, indent=-1)
+    _whole.decode(encoded)
+    return encoded
+
+
+def _is_made_of(kind: type[msgspec.Struct], leaves: tuple[Any, ...]) -> bool:
     try:
-        return _is_exact(inspect.type_info(kind), set())
+        return _all_are(inspect.type_info(kind), leaves, set())
     except Exception:
         return False  # its types can't be told: so it is looked at, each time
 
 
-def _is_exact(kind: inspect.Type, seen: set[Any]) -> bool:
+def _all_are(kind: inspect.Type, leaves: tuple[Any, ...], seen: set[Any]) -> bool:
     match kind:
         case inspect.StructType(cls=cls) | inspect.DataclassType(cls=cls) | inspect.NamedTupleType(cls=cls):
             if cls in seen:
                 return True  # it holds itself
             seen.add(cls)
-            return all(_is_exact(field.type, seen) for field in kind.fields)
+            return all(_all_are(field.type, leaves, seen) for field in kind.fields)
         case inspect.TypedDictType(fields=fields):
-            return all(_is_exact(field.type, seen) for field in fields)
+            return all(_all_are(field.type, leaves, seen) for field in fields)
         case inspect.UnionType(types=types):
-            return all(_is_exact(each, seen) for each in types)
+            return all(_all_are(each, leaves, seen) for each in types)
         case inspect.TupleType(item_types=types):
-            return all(_is_exact(each, seen) for each in types)
+            return all(_all_are(each, leaves, seen) for each in types)
         case inspect.DictType(key_type=key, value_type=value):
-            return _is_exact(key, seen) and _is_exact(value, seen)
+            return _all_are(key, leaves, seen) and _all_are(value, leaves, seen)
         case inspect.CollectionType(item_type=item):
-            return _is_exact(item, seen)
+            return _all_are(item, leaves, seen)
         case inspect.Metadata(type=inner):
-            return _is_exact(inner, seen)
+            return _all_are(inner, leaves, seen)
         case _:
-            return isinstance(kind, _EXACT)
+            return isinstance(kind, leaves)
 
 
 def check_finite(value: Any) -> None:
@@ -79,7 +105,10 @@ def check_finite(value: Any) -> None:
     else:
         if all(packed.find(each) < 0 for each in _SUSPICIOUS):
             return
-    found = _not_finite(msgspec.to_builtins(value), "$")
+    try:
+        found = _not_finite(msgspec.to_builtins(value), "$")
+    except RecursionError:
+        raise LocalProtocolError("this can't be sent as JSON: nested too deeply") from None
     if found:
         raise LocalProtocolError(f"this can't be sent as JSON: {found}, which JSON doesn't have")
 

@@ -31,7 +31,7 @@ import msgspec
 
 from twistedipc.ipc.wire.errors import BadVocabulary
 from twistedipc.ipc.wire.messages import Vocabulary, tag_of
-from twistedipc.ipc.wire.windows import FROM_RECEIVER, FROM_SENDER
+from twistedipc.ipc.wire.windows import FROM_RECEIVER, FROM_SENDER, StreamItems, UnreadItems
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -120,6 +120,7 @@ def vocabulary(answered: Interface | None, asked: Interface | None) -> Vocabular
         tuple(receives),
         answers={} if answered is None else answered.calls,
         calls={} if asked is None else asked.calls,
+        fallbacks={StreamItems: UnreadItems},
     )
 
 

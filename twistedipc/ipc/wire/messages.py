@@ -13,6 +13,7 @@ costs more. Only a block with a line that can't be decoded is gone through line 
 from __future__ import annotations
 
 import io
+import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from typing import Annotated, Any, Generic, TypeVar, Union
 import msgspec
 
 from twistedipc.ipc.wire.errors import BadVocabulary, Code, LocalProtocolError, RemoteProtocolError
-from twistedipc.ipc.wire.finite import check_finite, is_exact
+from twistedipc.ipc.wire.finite import check_finite, has_raw, is_exact, one_line
 
 # -- the session's own frames ----------------------------------------------------------------------------------------
 
@@ -152,9 +153,21 @@ class _TagAndId(msgspec.Struct):
 encoder = msgspec.json.Encoder()
 _tag_decoder = msgspec.json.Decoder(_Tag)
 _id_decoder = msgspec.json.Decoder(_TagAndId)
+_error_decoder = msgspec.json.Decoder(Error)
+
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+#: The members with which an object begins that are no objects or arrays themselves, each with its comma.
+_SCALARS = re.compile(
+    rb"\s*+\{((?:\s*+" + _STRING + rb"\s*+:\s*+(?:" + _STRING + rb"|[-+.\w]++)\s*+,)++)", re.DOTALL
+)
+#: How much of a line is looked through for them, in bytes.
+_BEGINNING = 4096
 
 #: The session's own frames in which a call can be recognised even if something else in them is wrong.
 _OF_A_CALL = frozenset({"call", "reply", "error"})
+
+#: Whether there is a null in a buffer, from a place on. What isn't a number for JSON would be one.
+_NULL = re.compile(b"null").search
 
 #: What decoding raises for what is not JSON, or not of the right shape.
 _BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -196,7 +209,9 @@ class Vocabulary:
     :param receives: the messages that may come one-way: a union of tagged structs, or a tuple of them
     :param answers: the requests that it answers, each with the type of its reply
     :param calls: the requests that it makes, each with the type of the reply that it expects
-    :param essential: those of the messages that it can't do without: one with the wrong fields ends the link
+    :param fallbacks: by message: the class, with the same tag, as which it comes if its fields are wrong, or if only
+        the beginning of its line can be read. It asks for less, and has a field ``complaint`` that is told what is
+        wrong. A message that isn't here, or isn't even that, is refused
 
     A type that is in ``receives`` and in ``answers`` is a request, and is taken only as a call. `BadVocabulary` if
     two types have one tag, a type has none, or has one that is the link's own.
@@ -208,7 +223,7 @@ class Vocabulary:
         *,
         answers: Mapping[type[msgspec.Struct], type[msgspec.Struct]] | None = None,
         calls: Mapping[type[msgspec.Struct], type[msgspec.Struct]] | None = None,
-        essential: Iterable[type[msgspec.Struct]] = (),
+        fallbacks: Mapping[type[msgspec.Struct], type[msgspec.Struct]] | None = None,
     ) -> None:
         self.answers = dict(answers or {})
         self.calls = dict(calls or {})
@@ -217,15 +232,20 @@ class Vocabulary:
         self.messages = frozenset(messages)
         self._tags = _distinct(messages) | frozenset(RESERVED)
         #: Of those that cost no more than themselves if their fields are wrong: not the streams' own frames.
-        self._losable = frozenset(
-            tag_of(kind) for kind in messages if not issubclass(kind, Frame) and kind not in set(essential)
-        )
+        self._losable = frozenset(tag_of(kind) for kind in messages if not issubclass(kind, Frame))
+        self._fallbacks = {
+            tag_of(kind): msgspec.json.Decoder(fallback) for kind, fallback in (fallbacks or {}).items()
+        }
         self._requests = _distinct(self.answers)
         _distinct(self.calls)
         #: The types that `check_sendable` has found good.
         self.sendable: set[type[msgspec.Struct]] = set()
-        #: Those of them, and of the requests that are made, in which no number can be NaN.
+        #: Those of them, and of the requests that are made, which are JSON once they are encoded.
         self.exact: set[type[msgspec.Struct]] = {kind for kind in self.calls if is_exact(kind)}
+        #: Those in which there may be a `msgspec.Raw`, by what is declared.
+        self.raw: set[type[msgspec.Struct]] = {kind for kind in self.calls if has_raw(kind)}
+        #: The requests whose replies `one_line` is to look at.
+        self.raw_replies = frozenset(request for request, reply in self.answers.items() if not is_exact(reply))
         own = typing.get_args(OwnFrame)
         self._frames: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_union([*messages, *own]))
         # Ping is no request: it makes a union of what may be one type, since a single type may come without its tag.
@@ -280,21 +300,44 @@ class Vocabulary:
             line.decode("utf-8")
             frame: msgspec.Struct = self._frames.decode(line)
             return frame
-        except msgspec.ValidationError as error:
-            return self._misshapen(line, str(error))
         except _BAD as error:
-            raise RemoteProtocolError(Code.BAD_MESSAGE, _in_words(error)) from None
+            return self._at_fault(line, error)
 
-    def _misshapen(self, line: bytes, complaint: str) -> UnknownType | Misshapen:
-        """What a line is that could be read and doesn't fit. `RemoteProtocolError` if it concerns the whole link."""
-        name = _name_in(line, Code.BAD_MESSAGE, complaint)
+    def _at_fault(self, line: bytes, error: Exception) -> msgspec.Struct | UnknownType | Misshapen:
+        """
+        What a line is of that can't be decoded: the message, the call, the stream's items that it costs.
+        `RemoteProtocolError` if that can't be told, or if the fault concerns the whole link. See "Messages and calls"
+        in docs/protocol.md.
+        """
+        complaint, readable = _in_words(error), line
+        try:
+            name: str = _tag_decoder.decode(line).type
+        except msgspec.ValidationError:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, complaint) from None
+        except _BAD as worse:
+            # It isn't JSON to its end, or is nested too deeply. What comes before that may say enough.
+            complaint, readable = _in_words(worse), _beginning(line)
+            try:
+                name = _tag_decoder.decode(readable).type
+            except _BAD:
+                raise RemoteProtocolError(Code.BAD_MESSAGE, complaint) from None
         if name not in self._tags:
             return UnknownType(name[:64])
+        if (fallback := self._fallbacks.get(name)) is not None:
+            try:
+                return msgspec.structs.replace(fallback.decode(readable), complaint=complaint)
+            except msgspec.ValidationError:
+                pass  # it isn't even that
         if name in self._losable:
             return Misshapen(name, f"{name}: {complaint}")
+        if name == "error" and readable is not line:
+            try:
+                return _error_decoder.decode(readable)  # only its data can't be read
+            except msgspec.ValidationError:
+                pass
         if name in _OF_A_CALL:
             try:
-                return Misshapen(name, complaint, _id_decoder.decode(line).id)
+                return Misshapen(name, complaint, _id_decoder.decode(readable).id)
             except msgspec.ValidationError:
                 pass  # nobody knows which call it is
         raise RemoteProtocolError(Code.BAD_MESSAGE, f"{name}: {complaint}")
@@ -311,7 +354,10 @@ class Vocabulary:
         try:
             request: msgspec.Struct = self._request.decode(raw)
         except msgspec.ValidationError as error:
-            name = _name_in(raw, Code.BAD_REQUEST, str(error))
+            try:
+                name = _tag_decoder.decode(raw).type
+            except _BAD:
+                raise RemoteProtocolError(Code.BAD_REQUEST, str(error)) from None
             if name in self._requests:
                 raise RemoteProtocolError(Code.BAD_REQUEST, f"{name}: {error}") from None
             return UnknownType(name[:64])
@@ -338,14 +384,34 @@ class Vocabulary:
             except BadVocabulary as error:
                 raise LocalProtocolError(str(error)) from None
             self.sendable.add(kind)
-            if is_exact(kind):
+            if is_exact(kind) or issubclass(kind, Frame):  # a frame's raw content was made here
                 self.exact.add(kind)
+            elif has_raw(kind):
+                self.raw.add(kind)
 
     def check_all_sendable(self, messages: Iterable[msgspec.Struct]) -> None:
         """The same for each."""
         if not self.sendable.issuperset(map(type, messages)):
             for message in messages:
                 self.check_sendable(message)
+
+    def check_encoded(self, message: msgspec.Struct, out: bytearray, start: int) -> None:
+        """
+        Check a message that isn't `exact` and was just encoded, without a newline, from ``start`` to the end of
+        ``out``. Raises what `unsendable` makes words of.
+        """
+        if _NULL(out, start):
+            check_finite(message)
+        if type(message) in self.raw or out.find(b"\n", start) >= 0:
+            out[start:] = one_line(out[start:])
+
+    def may_be_spoilt(self, messages: Sequence[msgspec.Struct], lines: bytes) -> bool:
+        """Whether one of these messages has to be looked at by itself, after they were encoded as these lines."""
+        return (
+            lines.find(b"null") >= 0
+            or lines.count(b"\n") != len(messages)
+            or not self.raw.isdisjoint(map(type, messages))
+        )
 
     def check_reply(self, request: type[msgspec.Struct], reply: object) -> None:
         """`LocalProtocolError` unless the reply is what was declared for this request."""
@@ -362,7 +428,10 @@ def to_json(data: Any) -> bytes:
         raise unsendable(error) from None
     if encoded.find(b"null") >= 0:
         check_finite(data)
-    return encoded
+    try:
+        return one_line(encoded)
+    except _BAD as error:
+        raise unsendable(error) from None
 
 
 def from_raw(raw: msgspec.Raw) -> Any:
@@ -383,6 +452,8 @@ def unsendable(error: Exception, value: Any = None) -> LocalProtocolError:
         except LocalProtocolError as better:
             return better
         return LocalProtocolError(str(error))
+    if isinstance(error, msgspec.DecodeError | UnicodeDecodeError):
+        return LocalProtocolError(f"this can't be sent as JSON: a msgspec.Raw in it is none: {error}")
     if isinstance(error, UnicodeEncodeError):
         return LocalProtocolError(f"this can't be sent as JSON: {_surrogate(error)}")
     return LocalProtocolError(f"this can't be sent as JSON: {_in_words(error)}")
@@ -428,15 +499,15 @@ def _union(kinds: Sequence[Any]) -> Any:
     return Union[tuple(kinds)]  # noqa: UP007  (made at run time)
 
 
-def _name_in(data: bytes | msgspec.Raw, code: Code, complaint: str) -> str:
-    """The type of what has the wrong fields. `RemoteProtocolError` if it has none."""
-    try:
-        return _tag_decoder.decode(data).type
-    except msgspec.ValidationError:
-        raise RemoteProtocolError(code, complaint) from None
-    except _BAD as error:
-        # It wasn't read to its end before: the type came first, and wasn't known.
-        raise RemoteProtocolError(code, _in_words(error)) from None
+def _beginning(line: bytes) -> bytes:
+    """
+    As an object, the strings, numbers and words with which a line begins that can't be read as a whole: malformed, or
+    nested too deeply. ``{}`` if it begins otherwise.
+    """
+    found = _SCALARS.match(line, 0, _BEGINNING)
+    members = found[1] if found is not None else b","
+    # Of two types none is the right one.
+    return b"{%b}" % members[:-1] if members.count(b'"type"') == 1 else b"{}"
 
 
 def _in_words(error: Exception) -> str:

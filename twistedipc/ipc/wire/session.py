@@ -14,7 +14,6 @@ peer is alive, and ends with a reason. Its states, of which `TRANSITIONS` is the
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,7 +32,7 @@ from twistedipc.ipc.wire.errors import (
     RemoteProtocolError,
     TooManyCalls,
 )
-from twistedipc.ipc.wire.finite import check_finite
+from twistedipc.ipc.wire.finite import check_finite, one_line
 from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter, longest_line
 from twistedipc.ipc.wire.handshake import (
     VERSIONS,
@@ -77,9 +76,6 @@ HANDSHAKE_FRAME_LIMIT = 4096
 
 #: Calls that may be in flight each way.
 MAX_CALLS = 1024
-
-#: Whether there is a null in a buffer, from a place on. What isn't a number for JSON would be one.
-_NULL = re.compile(b"null").search
 
 #: Reasons and messages of ours are cut to this length, since they may quote the peer.
 _REASON_LIMIT = 512
@@ -623,12 +619,23 @@ class Session:
             data = encode_lines(messages)
         except Exception as error:
             raise unsendable(error) from None
+        if not exact and self._vocabulary.may_be_spoilt(messages, data):
+            self._send_each(messages)
+            return
         limit = self.settings.frame_limit
         if len(data) > limit + 1 and longest_line(data) > limit:
             raise _too_long(longest_line(data), limit)
-        if not exact and data.find(b"null") >= 0:
-            check_finite(list(messages))
         self._queue(data)
+
+    def _send_each(self, messages: Sequence[msgspec.Struct]) -> None:
+        """Send them all, or none."""
+        before = len(self.out)
+        try:
+            for message in messages:
+                self._encode(message)
+        except Exception:
+            del self.out[before:]
+            raise
 
     def complain(self, code: str, message: str) -> None:
         """Tell the peer that something that it said wasn't taken, which has no other answer. The link goes on."""
@@ -658,8 +665,8 @@ class Session:
             encode_into(CallToSend(id_, request), out, before)
             if len(out) - before > settings.frame_limit:
                 raise _too_long(len(out) - before, settings.frame_limit)
-            if kind not in self._vocabulary.exact and _NULL(out, before):
-                check_finite(request)
+            if kind not in self._vocabulary.exact:
+                self._vocabulary.check_encoded(request, out, before)
         except Exception as error:
             del out[before:]
             raise unsendable(error) from None
@@ -697,6 +704,8 @@ class Session:
             # else comes out, it may be because JSON doesn't have it.
             if vocabulary.reply_checks[request](out[before:]).reply != reply:
                 check_finite(reply)
+            if request in vocabulary.raw_replies:
+                out[before:] = one_line(out[before:])
         except Exception as error:
             del out[before:]
             raise _bad_reply(error, request, reply) from error
@@ -754,8 +763,8 @@ class Session:
             encode_into(message, out, before)
             if len(out) - before > limit:
                 raise _too_long(len(out) - before, limit)
-            if type(message) not in self._vocabulary.exact and _NULL(out, before):
-                check_finite(message)
+            if type(message) not in self._vocabulary.exact:
+                self._vocabulary.check_encoded(message, out, before)
         except Exception as error:
             del out[before:]
             raise unsendable(error) from None

@@ -64,6 +64,14 @@ class StreamItems(Frame, frozen=True, kw_only=True, gc=False, tag="stream-items"
     items: msgspec.Raw
 
 
+class UnreadItems(Frame, frozen=True, kw_only=True, gc=False, tag="stream-items"):
+    """`StreamItems` of which only this can be read."""
+
+    id: Name
+    first: Number
+    complaint: str = ""  # why
+
+
 class StreamAck(Frame, frozen=True, kw_only=True, gc=False, tag="stream-ack"):
     """All items below ``next`` are kept by the receiver."""
 
@@ -91,6 +99,8 @@ class StreamClose(Frame, frozen=True, kw_only=True, gc=False, tag="stream-close"
 
 
 FROM_SENDER = (StreamOpen, StreamItems, StreamClose)
+#: What comes of them.
+OF_SENDER = (*FROM_SENDER, UnreadItems)
 FROM_RECEIVER = (StreamPosition, StreamAck, StreamRefused)
 
 
