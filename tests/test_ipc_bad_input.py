@@ -14,7 +14,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from twistedipc.ipc import CallFailed, Interface, Message, NotConnected, Peer, Request, Service, StreamId, handles
+from twistedipc.ipc import CallFailed, Interface, Message, Peer, Request, Service, StreamId, handles
 from twistedipc.ipc.testing import ConnectedPair, ServicePair
 from twistedipc.ipc.wire.session import Side
 
@@ -70,7 +70,7 @@ class Odd(Service):
         self.got += items
 
 
-#: Not JSON, or no JSON that may be: it ends the link wherever it is, also in what nobody asks for.
+#: Not JSON, or no JSON that may be, also in what nobody asks for. It costs what it is in, where that can be told.
 MALFORMED: dict[str, bytes] = {
     "100,000 levels": b'"q":' + b"[" * 100_000 + b"]" * 100_000,
     "100,000 levels without end": b'"q":' + b"[" * 100_000,
@@ -160,14 +160,40 @@ def closed_with(lines: list[bytes]) -> str:
     return said["code"] if said.get("type") == "bye" else ""
 
 
+#: Of what is malformed, in each place: what is said to it. Where that is a ``bye``, it can't be told what it is in, or
+#: the frame is the link's own.
+SAID_TO_IT: dict[str, tuple[str, str]] = {
+    "message": ("error", "bad-message"),
+    "message before its type": ("bye", "bad-message"),
+    "request": ("error", "bad-request"),
+    "items": ("stream-refused", "bad-item"),
+    "call": ("error", "bad-request"),
+    "unknown message": ("error", "unknown-type"),
+    "unknown request": ("error", "bad-request"),
+    "error about nothing": ("", ""),
+    "ping": ("bye", "bad-message"),
+    "drop": ("bye", "bad-message"),
+}
+
+#: What doesn't keep a reader that isn't strict from finding the type behind it.
+READABLE = {name for name in MALFORMED if name.endswith("UTF-8, ignored") or "UTF-8" in name or "in bytes" in name}
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("what", MALFORMED)
 def test_malformed(place: str, what: str) -> None:
     service = Odd()
     pair = ServicePair(service)
     lines = say(pair, Side.DIALLER, OPEN + PLACES[place] % MALFORMED[what])
-    assert closed_with(lines) == "bad-message"
+    said: list[Any] = [answer for line in lines if "code" in (answer := msgspec.json.decode(line))]
+    expected = SAID_TO_IT[place]
+    if place == "message before its type" and what in READABLE:
+        expected = ("error", "bad-message")
+    assert [(line["type"], line["code"]) for line in said] == ([expected] if expected[0] else [])
     assert service.got == []
+    if expected[0] != "bye":
+        assert say(pair, Side.DIALLER, b'{"type":"note","s":"alive"}\n') == []
+        assert service.got == [Note("alive")]
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -224,10 +250,13 @@ ANSWERS = {
 @pytest.mark.parametrize("place", ANSWERS)
 @pytest.mark.parametrize("what", MALFORMED)
 def test_malformed_answers(place: str, what: str) -> None:
-    _pair, lines, outcome = asked(ANSWERS[place] % MALFORMED[what])
-    assert closed_with(lines) == "bad-message"
+    """The call has failed: of an error, with what can be read of it."""
+    pair, lines, outcome = asked(ANSWERS[place] % MALFORMED[what])
     assert isinstance(outcome, Failure)
-    assert outcome.check(NotConnected)
+    assert isinstance(outcome.value, CallFailed)
+    assert outcome.value.code == {"reply": "bad-reply", "error": "c"}[place]
+    assert closed_with(lines) == ""
+    assert pair.remote.peer is not None
 
 
 @pytest.mark.parametrize("what", WRONG)
@@ -281,7 +310,6 @@ def test_numbers_that_cannot_be(frame: bytes, number: bytes) -> None:
         b'{"type":"stream-open","stream":"items","id":"","first":1}\n',
         b'{"type":"stream-open","stream":"items","id":"%b","first":1}\n' % (b"y" * 65),
         b'{"type":"stream-open","stream":"items","id":"y"}\n',
-        b'{"type":"stream-items","id":"x","first":1}\n',
         b'{"type":"call","request":{}}\n',
         b'{"type":"reply","id":1}\n',
         b'{"type":"bye"}\n',
@@ -309,12 +337,14 @@ def test_frames_that_cannot_be(frame: bytes) -> None:
     assert service.got == []
 
 
-@pytest.mark.parametrize("items", [b"{}", b"null", b'"[]"', b"[null]", b"[1]", b'[{"n":"1"},{}]'])
-def test_items_that_cannot_be(items: bytes) -> None:
+@pytest.mark.parametrize(
+    "items", ["", "{}", "null", '"[]"', "[null]", "[1]", '[{"n":"1"},{}]', "[{]}", "[" * 2000 + "]" * 2000]
+)
+def test_items_that_cannot_be(items: str) -> None:
     """The stream is refused for good, with the reason, and what else comes of it is ignored."""
     service = Odd()
     pair = ServicePair(service)
-    frame = b'{"type":"stream-items","id":"x","first":1,"items":%b}\n' % items
+    frame = b'{"type":"stream-items","id":"x","first":1%b}\n' % (items and f',"items":{items}').encode()
     said = [msgspec.json.decode(line) for line in say(pair, Side.DIALLER, OPEN + frame + frame)]
     assert [(line["type"], line.get("code"), line.get("retry_after")) for line in said] == [
         ("stream-position", None, None),

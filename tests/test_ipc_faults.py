@@ -482,6 +482,175 @@ class WhereItIsSent(World):
         self.assertEqual(self.service.heard, ["a", "b"])
 
 
+class Loose(Message):
+    """What may hold anything."""
+
+    any: Any = None
+    raw: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class LooseAsk(Request[Loose]):
+    any: Any = None
+    raw: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Whatever(Message):
+    any: Any = None
+
+
+class WhateverAsk(Request[Loose]):
+    any: Any = None
+
+
+class LooseItem(msgspec.Struct):
+    any: Any = None
+    raw: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class LooseService(Service):
+    interface = Interface("loose", Loose, LooseAsk, Whatever, WhateverAsk, streams={"items": LooseItem})
+
+    def __init__(self) -> None:
+        self.got: list[Any] = []
+        self.lost: list[str] = []
+        self.reply = Loose()
+
+    @handles(Loose)
+    def note(self, message: Loose, peer: Peer) -> None:
+        self.got.append(message)
+
+    @handles(Whatever)
+    def whatever(self, message: Whatever, peer: Peer) -> None:
+        self.got.append(message)
+
+    @handles(WhateverAsk)
+    def whatever_ask(self, request: WhateverAsk, peer: Peer) -> Loose:
+        self.got.append(request)
+        return self.reply
+
+    @handles(LooseAsk)
+    def ask(self, request: LooseAsk, peer: Peer) -> Loose:
+        self.got.append(request)
+        return self.reply
+
+    def receiver(self, stream: StreamId) -> LooseService:
+        return self
+
+    def position(self) -> int:
+        return 1
+
+    def take(self, first: int, items: Sequence[LooseItem]) -> None:
+        self.got += items
+
+    def peer_lost(self, peer: Peer, reason: str) -> None:
+        self.lost.append(reason)
+
+
+def nested(levels: int) -> Any:
+    value: Any = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def at_depth(frames: int, work: Callable[[], Any]) -> Any:
+    """Do it with so many more frames on the stack."""
+    return work() if frames == 0 else at_depth(frames - 1, work)
+
+
+class WhatIsInside(SynchronousTestCase):
+    """JSON that a `msgspec.Raw` brings, and what is nested as deeply as one side can just write, ended the link."""
+
+    def setUp(self) -> None:
+        self.service = LooseService()
+        self.pair = ServicePair(self.service)
+        self.remote = self.pair.remote
+
+    def assert_lives(self) -> None:
+        self.assertEqual(self.service.lost, [])
+        self.service.got.clear()
+        self.remote.send(Loose(1))
+        self.pair.pump()
+        self.assertEqual(self.service.got, [Loose(1)])
+
+    def test_raw_that_is_no_json_is_refused_where_it_is_sent(self) -> None:
+        stream, peer = self.remote.stream("items"), self.remote.peer
+        assert peer is not None
+        for bad in (b"", b"{", b"nul", b"1}", b'"\xff"', b'"\\ud800"', b"NaN", b"1 2", b"[" * 2000 + b"]" * 2000):
+            raw = msgspec.Raw(bad)
+            with self.subTest(bad[:20]):
+                for send in (
+                    lambda raw=raw: self.remote.send(Loose(raw=raw)),
+                    lambda raw=raw: peer.send_many([Loose(), Loose(raw=raw)]),
+                    lambda raw=raw: self.remote.call(LooseAsk(raw=raw)),
+                ):
+                    with self.assertRaisesRegex(LocalProtocolError, "JSON"):
+                        send()
+                written = Deferred.fromCoroutine(stream.write(LooseItem(raw=raw)))
+                self.failureResultOf(written, LocalProtocolError)
+                self.service.reply = Loose(raw=raw)
+                reply = self.remote.call(LooseAsk())
+                self.pair.pump()
+                self.assertEqual(self.failureResultOf(reply, CallFailed).value.code, "internal")
+                self.assertEqual(len(self.flushLoggedErrors()), 1)
+                self.assert_lives()
+
+    def test_raw_with_line_breaks_arrives(self) -> None:
+        raw = msgspec.Raw(b'{\r\n  "a": [1,\n 2.50, "\\n"]\n}\n')
+        self.service.reply = Loose(raw=raw)
+        self.remote.send(Loose({"x": [raw]}, raw))
+        assert self.remote.peer is not None
+        self.remote.peer.send_many([Loose(raw=raw)] * 2)
+        reply = self.remote.call(LooseAsk(raw=raw))
+        self.successResultOf(Deferred.fromCoroutine(self.remote.stream("items").write(LooseItem(raw=raw))))
+        self.pair.pump()
+        there = [*self.service.got, self.successResultOf(reply)]
+        self.assertEqual([bytes(each.raw) for each in there], [b'{"a":[1,2.50,"\\n"]}'] * 6)
+        self.assertEqual(self.service.got[0].any, {"x": [{"a": [1, 2.5, "\n"]}]})
+
+    def test_what_is_unsound_within_anything_costs_itself(self) -> None:
+        self.remote.send(Whatever([msgspec.Raw(b"{")]))
+        reply = self.remote.call(WhateverAsk([msgspec.Raw(b"{")]))
+        self.pair.pump()
+        self.assertEqual(self.failureResultOf(reply, CallFailed).value.code, "bad-request")
+        self.assertEqual(self.service.got, [])
+        self.assert_lives()
+
+    def test_nesting_that_one_side_can_just_write(self) -> None:
+        """For the other it may be too much, or not: it has other frames on its stack."""
+        stream = self.remote.stream("items")
+        there = 0
+        for levels in range(880, 1000, 3):
+            value = nested(levels)
+            for say in (
+                lambda value=value: self.remote.send(Loose(value)),
+                lambda value=value: self.remote.call(LooseAsk(value)).addErrback(lambda _: None),
+            ):
+                try:
+                    say()
+                except LocalProtocolError:
+                    continue
+                self.assertEqual(self.service.lost, [])
+            at_depth(60, self.pair.pump)
+            there += len(self.service.got)
+            self.assert_lives()
+        self.assertGreater(there, 0)
+        for levels in range(880, 1000, 3):
+            self.service.reply = Loose(nested(levels))
+            reply = self.remote.call(LooseAsk())
+            self.pair.pump()
+            assert reply.called
+            reply.addErrback(lambda failure: failure.trap(CallFailed))
+            self.assert_lives()
+        self.flushLoggedErrors()
+        for levels in range(880, 1000, 3):
+            Deferred.fromCoroutine(stream.write(LooseItem(nested(levels)))).addErrback(lambda _: None)
+            at_depth(60, self.pair.pump)
+            self.assertEqual(self.service.lost, [])
+        self.assertIsNotNone(stream.refusal)
+        self.assert_lives()
+
+
 class Messages(World):
     """A one-way message with a wrong field, or whose handler raised, ended the link."""
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.ipc_example import VOCABULARY, Ask, Note, Told
 from twistedipc.ipc.wire.errors import BadVocabulary, LocalProtocolError, RemoteProtocolError
-from twistedipc.ipc.wire.messages import Call, Misshapen, Ping, UnknownType, Vocabulary, encode, encode_lines
+from twistedipc.ipc.wire.messages import Call, Error, Misshapen, Ping, UnknownType, Vocabulary, encode, encode_lines
 
 GOOD = b'{"type":"note","n":1}\n'
 
@@ -57,6 +57,20 @@ BAD = [
     b'{"type":null}\n',
     b'{"type":["note"],"n":1}\n',
     b'{"n":1}\n',
+    b'{"type":"note","type":"ping","n":1}\n',
+    b'\xef\xbb\xbf{"type":"note","n":1}\n',
+    b"[" * 100_000 + b"\n",
+    b'{"type":"call","id":0,"request":{}}\n',
+    b'{"type":"call","id":9007199254740992,"request":{}}\n',
+    b'{"type":"hello"}\n',
+    b'{"type":"bye"}\n',
+    b"GET / HTTP/1.1\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\n",
+]
+
+
+#: Malformed, or nested too deeply, behind what says that it is a note.
+BAD_NOTES = [
     b'{"type":"note","n":NaN}\n',
     b'{"type":"note","n":1,"later":NaN}\n',
     b'{"type":"note","n":1,"text":"\x00"}\n',
@@ -66,20 +80,59 @@ BAD = [
     b'{"type":"note","n":1,"text":"\\ud800"}\n',  # a lone surrogate, escaped
     b'{"type":"note","n":1,"later":"\xff"}\n',
     b'{"type":"note","n":1,"later":"\xc0\xaf"}\n',
-    b'{"type":"note","type":"ping","n":1}\n',
     b'{"type":"note","n":1}\x00\n',
-    b'\xef\xbb\xbf{"type":"note","n":1}\n',
     b'{"type":"note","n":1}{"type":"note","n":2}\n',
-    b'{"type":"note",\n"n":1}\n',
     b'{"type":"note","n":1,"later":' + b"[" * 100_000 + b"}\n",
-    b"[" * 100_000 + b"\n",
-    b'{"type":"call","id":0,"request":{}}\n',
-    b'{"type":"call","id":9007199254740992,"request":{}}\n',
-    b'{"type":"hello"}\n',
-    b'{"type":"bye"}\n',
-    b"GET / HTTP/1.1\r\n",
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\n",
 ]
+
+
+@pytest.mark.parametrize("line", BAD_NOTES, ids=lambda line: repr(line[:40]))
+def test_a_line_that_cannot_be_read_costs_itself(line: bytes) -> None:
+    before, wrong, after = decoded(GOOD + line + GOOD)
+    assert (before, after) == (Note(1), Note(1))
+    assert isinstance(wrong, Misshapen)
+    assert (wrong.name, wrong.id) == ("note", None)
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (b'{"type":"later","x":[1,}', UnknownType("later")),
+        (b' { "id" : 7 , "type":"call", "request":[', Misshapen("call", "Input data was truncated", 7)),
+        (b'{"s":"a\\nb\\"","x":-1.5e3,"y":null,"z":true,"id":7,"type":"reply","q":{{}}}', 7),
+        (b'{"type":"error","code":"c","message":"\xc3\xbc","id":7,"data":\xff}', Error(code="c", message="ü", id=7)),
+        (b'{"type":"error","code":7,"message":"m","id":7,"data":nul}', 7),
+        # what would be read isn't all there is, or isn't good
+        (b'{"type":"call","request":[', None),
+        (b'{"type":"call","id":0,"request":[', None),
+        (b'{"type":"bye","code":"c","reason":"r","x":[', None),
+        (b'{"type":"note","type":"note","x":[', None),
+        (b'{"s":"\\ud800","type":"note","x":1}', None),
+        (b'{"s":"' + b"x" * 5000 + b'","type":"note","x":[', None),
+        (b'{"x":[[],"type":"note"}', None),
+    ],
+    ids=lambda value: repr(value)[:50],
+)
+def test_what_can_be_told_of_a_line(line: bytes, found: object) -> None:
+    if found is None:
+        with pytest.raises(RemoteProtocolError) as raised:
+            decoded(line + b"\n")
+        assert raised.value.code == "bad-message"
+        return
+    (frame,) = decoded(line + b"\n")
+    if isinstance(found, int):
+        assert isinstance(frame, Misshapen)
+        assert frame.id == found
+    else:
+        assert frame == found
+
+
+def test_a_line_that_is_broken_in_two() -> None:
+    """Its first half costs itself, and nobody knows what the other half is."""
+    frames = iter(VOCABULARY.decode_block(b'{"type":"note",\n"n":1}\n'))
+    assert isinstance(next(frames), Misshapen)
+    with pytest.raises(RemoteProtocolError):
+        next(frames)
 
 
 @pytest.mark.parametrize("line", BAD, ids=lambda line: repr(line[:40]))

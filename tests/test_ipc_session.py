@@ -463,7 +463,6 @@ def test_an_answer_that_crosses_with_the_drop() -> None:
     [
         b'{"type":"reply","id":7,"reply":{"answer":"x"}}\n',  # a call that was never made
         b'{"type":"error","id":7,"code":"x","message":"y"}\n',
-        b'{"type":"reply","id":1,"reply":{"answer":"\xff"}}\n',
     ],
 )
 def test_answers_that_make_no_sense(line: bytes) -> None:
@@ -477,6 +476,7 @@ def test_answers_that_make_no_sense(line: bytes) -> None:
     "line",
     [
         b'{"type":"reply","id":1,"reply":{"answer":7}}\n',
+        b'{"type":"reply","id":1,"reply":{"answer":"\xff"}}\n',
         b'{"type":"reply","id":1,"reply":null}\n',
         b'{"type":"reply","id":1}\n',
         b'{"type":"error","id":1,"code":404,"message":"y"}\n',

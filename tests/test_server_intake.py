@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,10 +73,7 @@ def test_what_is_just_missing_is_no_gap(first: int, known: bool) -> None:
     intake = LogIntake(LEASE, live)
     batch = encoder.encode(Lines(first, 5, 0, ["x"])) if known else b'{"type":"x","first":%d}' % first
     for again in (False, True):
-        try:
+        with pytest.raises(Hole) as raised:
             intake.take(message([batch], known))
-        except Hole as hole:
-            assert (hole.next, hole.again) == (1, again)
-        else:
-            raise AssertionError("a hole was not found")
+        assert (raised.value.next, raised.value.again) == (1, again)
     assert intake.conclude(first) == []

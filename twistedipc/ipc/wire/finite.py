@@ -54,16 +54,16 @@ def has_raw(kind: type[msgspec.Struct]) -> bool:
     return not _is_made_of(kind, _ENCODED)
 
 
-def one_line(encoded: bytes) -> bytes:
+def one_line(encoded: bytes | bytearray) -> bytes:
     """
     What was encoded, as JSON on one line, whatever a `msgspec.Raw` has brought into it: line breaks are taken out of
     it, and ValueError or RecursionError is raised if it is no JSON.
     """
     encoded.decode("utf-8")
     if b"\n" in encoded:
-        return msgspec.json.format(encoded, indent=-1)
+        return msgspec.json.format(bytes(encoded), indent=-1)
     _whole.decode(encoded)
-    return encoded
+    return bytes(encoded)
 
 
 def _is_made_of(kind: type[msgspec.Struct], leaves: tuple[Any, ...]) -> bool:

@@ -155,10 +155,10 @@ _tag_decoder = msgspec.json.Decoder(_Tag)
 _id_decoder = msgspec.json.Decoder(_TagAndId)
 _error_decoder = msgspec.json.Decoder(Error)
 
-_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_STRING = rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u(?![dD][89a-fA-F])[\da-fA-F]{4})[^"\\\x00-\x1f]*+)*+"'
 #: The members with which an object begins that are no objects or arrays themselves, each with its comma.
 _SCALARS = re.compile(
-    rb"\s*+\{((?:\s*+" + _STRING + rb"\s*+:\s*+(?:" + _STRING + rb"|[-+.\w]++)\s*+,)++)", re.DOTALL
+    rb"\s*+\{((?:\s*+" + _STRING + rb"\s*+:\s*+(?:" + _STRING + rb"|-?\d[-+.\deE]*+|true|false|null)\s*+,)++)"
 )
 #: How much of a line is looked through for them, in bytes.
 _BEGINNING = 4096
@@ -233,9 +233,7 @@ class Vocabulary:
         self._tags = _distinct(messages) | frozenset(RESERVED)
         #: Of those that cost no more than themselves if their fields are wrong: not the streams' own frames.
         self._losable = frozenset(tag_of(kind) for kind in messages if not issubclass(kind, Frame))
-        self._fallbacks = {
-            tag_of(kind): msgspec.json.Decoder(fallback) for kind, fallback in (fallbacks or {}).items()
-        }
+        self._fallbacks = {tag_of(kind): msgspec.json.Decoder(fallback) for kind, fallback in (fallbacks or {}).items()}
         self._requests = _distinct(self.answers)
         _distinct(self.calls)
         #: The types that `check_sendable` has found good.
@@ -330,9 +328,9 @@ class Vocabulary:
                 pass  # it isn't even that
         if name in self._losable:
             return Misshapen(name, f"{name}: {complaint}")
-        if name == "error" and readable is not line:
+        if name == "error" and not isinstance(error, msgspec.ValidationError):
             try:
-                return _error_decoder.decode(readable)  # only its data can't be read
+                return _error_decoder.decode(_beginning(line))  # only its data can't be read
             except msgspec.ValidationError:
                 pass
         if name in _OF_A_CALL:
@@ -504,7 +502,12 @@ def _beginning(line: bytes) -> bytes:
     As an object, the strings, numbers and words with which a line begins that can't be read as a whole: malformed, or
     nested too deeply. ``{}`` if it begins otherwise.
     """
-    found = _SCALARS.match(line, 0, _BEGINNING)
+    try:
+        line.decode("utf-8")
+        end = _BEGINNING
+    except UnicodeDecodeError as error:
+        end = min(error.start, _BEGINNING)
+    found = _SCALARS.match(line, 0, end)
     members = found[1] if found is not None else b","
     # Of two types none is the right one.
     return b"{%b}" % members[:-1] if members.count(b'"type"') == 1 else b"{}"
