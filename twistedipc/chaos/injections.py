@@ -8,6 +8,7 @@ import signal
 import uuid
 from collections.abc import Iterable
 from functools import partial
+from typing import assert_never
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -58,27 +59,20 @@ class Injections:
 
     async def do(self, fault: Fault) -> None:
         """One fault, until it is over."""
-        platform = self._platform
         match fault.kind:
-            case FaultKind.KILL_APISERVER:
-                await self._kill(["apiserver"], fault.seconds)
-            case FaultKind.KILL_BUILDER:
-                await self._kill(["builder"], fault.seconds)
-            case FaultKind.KILL_BOTH:
-                await self._kill(["apiserver", "builder"], fault.seconds)
-            case FaultKind.KILL_RUNNER:
-                self._kill_runner(fault.choice)
+            case FaultKind.KILL_APISERVER | FaultKind.KILL_BUILDER | FaultKind.KILL_BOTH | FaultKind.KILL_RUNNER:
+                await self._do_kill(fault)
             case FaultKind.STOP_APISERVER | FaultKind.STOP_BUILDER:
                 name = fault.kind.value.removeprefix("stop-")
-                platform.signal(name, signal.SIGSTOP)
+                self._platform.signal(name, signal.SIGSTOP)
                 await self._sleep(fault.seconds)
-                platform.signal(name, signal.SIGCONT)
+                self._platform.signal(name, signal.SIGCONT)
             case FaultKind.RESTART_APISERVER | FaultKind.RESTART_BUILDER:
                 name = fault.kind.value.removeprefix("restart-")
-                await deferToThread(platform.stop, name)
-                platform.start(name)
+                await deferToThread(self._platform.stop, name)
+                self._platform.start(name)
             case FaultKind.SECOND_BUILDER:
-                if not await deferToThread(platform.second_builder, bool(fault.choice % 2), fault.seconds):
+                if not await deferToThread(self._platform.second_builder, bool(fault.choice % 2), fault.seconds):
                     self._is_wrong("a second builder was not refused")
             case FaultKind.LINK_RESET | FaultKind.LINK_BLACKHOLE | FaultKind.LINK_ONE_WAY | FaultKind.LINK_SHREDDED:
                 await self._do_to_link(fault)
@@ -90,16 +84,12 @@ class Injections:
                 await self._cancel(fault)
             case FaultKind.POST_STORM:
                 await self._post_storm()
-            case FaultKind.DISK_FULL:
-                await deferToThread(platform.fill, fault.kind)
-                await self._sleep(fault.seconds)
-                await self._make_room(fault.kind)
+            case FaultKind.DISK_FULL | FaultKind.DATABASE_FULL | FaultKind.DATABASE_LOCKED:
+                await self._do_to_disk(fault)
             case FaultKind.DAMAGE_JOURNAL:
                 await self._damage_journal(fault.choice)
-            case FaultKind.DATABASE_FULL:
-                await self._database_full(fault)
-            case FaultKind.DATABASE_LOCKED:
-                await deferToThread(platform.lock_database, fault.seconds, bool(fault.choice % 2))
+            case never:
+                assert_never(never)
 
     async def _sleep(self, seconds: float) -> None:
         await deferLater(self._reactor, seconds)
@@ -109,6 +99,15 @@ class Injections:
         note(what)
 
     # -- processes
+
+    async def _do_kill(self, fault: Fault) -> None:
+        match fault.kind:
+            case FaultKind.KILL_RUNNER:
+                self._kill_runner(fault.choice)
+            case FaultKind.KILL_BOTH:
+                await self._kill(["apiserver", "builder"], fault.seconds)
+            case one:
+                await self._kill([one.value.removeprefix("kill-")], fault.seconds)
 
     async def _kill(self, names: Iterable[str], seconds: float) -> None:
         self._platform.kill(*names)
@@ -245,6 +244,17 @@ class Injections:
         build = await workload.ask_for_build(workload.project, SHORT, key)
         self._judge(answers, build)
         workload.watch_too(build)
+
+    async def _do_to_disk(self, fault: Fault) -> None:
+        match fault.kind:
+            case FaultKind.DATABASE_FULL:
+                await self._database_full(fault)
+            case FaultKind.DATABASE_LOCKED:
+                await deferToThread(self._platform.lock_database, fault.seconds, bool(fault.choice % 2))
+            case _:
+                await deferToThread(self._platform.fill, fault.kind)
+                await self._sleep(fault.seconds)
+                await self._make_room(fault.kind)
 
     async def _database_full(self, fault: Fault) -> None:
         """
