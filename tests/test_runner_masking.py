@@ -215,6 +215,16 @@ def test_texts_that_are_no_output() -> None:
     assert Masking().hide("hunter2!") == "hunter2!"
 
 
+def test_texts_that_were_cut() -> None:
+    """The name of a step is the beginning of its command, and ended within a value."""
+    masking = Masking(["hunter2!-and-more"])
+    assert masking.hide("login\nhunter2!-and-more hunter2!-an…") == "login\n*** ***…"
+    assert masking.hide("login aHVudGVyMiEtY…") == "login ***…"
+    assert masking.hide("login hun…") == "login hun…"  # too little to know
+    assert masking.hide("login hunter2!-and-or…") == "login hunter2!-and-or…"
+    assert masking.hide("hunter2!-and…") == "***…"
+
+
 def test_which_of_many_texts_has_a_secret() -> None:
     masking = Masking(["q7Rk-41xZ/9", "of two\nlines here"])
     harmless = [f"assets/{number}.js" for number in range(3)]

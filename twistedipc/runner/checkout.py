@@ -259,7 +259,11 @@ def check_out(folder: Path) -> Checkout:
     described = git.ask(*at, "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%an%n%s", commit)
     author, _, subject = (described or "").rstrip("\n").partition("\n")
     found = Checkout(
-        commit=commit, subject=subject[:500], author=author[:200], mirror=str(mirror.folder), resolved=resolved
+        commit=commit,
+        subject=_cut(subject, 500),
+        author=_cut(author, 200),
+        mirror=str(mirror.folder),
+        resolved=resolved,
     )
     print(f"Commit {commit}: {found.subject}", flush=True)
     if (work / ".gitmodules").exists():
@@ -273,6 +277,11 @@ def check_out(folder: Path) -> Checkout:
             flush=True,
         )
     return found
+
+
+def _cut(text: str, size: int) -> str:
+    """Its beginning, with the sign by which the runner sees that something hidden may have been cut in two."""
+    return text if len(text) <= size else text[: size - 1] + "…"
 
 
 def _lfs_pointers(git: _Git, work: Path) -> list[str]:

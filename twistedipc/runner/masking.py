@@ -24,6 +24,9 @@ from twistedipc.runner.spelling import SHORT, Spelling, spellings
 
 MASK = b"***"
 
+# What a text ends in that was cut.
+_CUT = "…".encode()
+
 #: The most bytes of a secret that a build may have hidden, and the most spellings of all that are hidden at its wish.
 #: Looking for them costs time: with so many, about a second for 20 megabytes of output.
 MAX_SECRET = 4096
@@ -104,11 +107,22 @@ class Masking:
         return refused
 
     def hide(self, text: str) -> str:
-        """A text that is no part of the stream, without the secrets. It never gets longer."""
+        """
+        A text that is no part of the stream, without the secrets; nor does one that was cut, and ends in "…", show the
+        beginning of one. It never gets longer.
+        """
         if not self._spellings:
             return text
-        hidden = self._find().mask(text.encode("utf-8", "replace")).decode("utf-8", "replace")
-        return hidden[: len(text)]
+        finder = self._find()
+        data = text.encode("utf-8", "replace")
+        rest = b""
+        if data.endswith(_CUT):
+            whole = data.removesuffix(_CUT)
+            line = whole.rfind(b"\n") + 1
+            safe = line + finder.safe(whole[line:])
+            if len(whole) - safe >= SHORT:  # fewer bytes are there by chance, and say little
+                data, rest = whole[:safe], MASK + _CUT
+        return (finder.mask(data) + rest).decode("utf-8", "replace")[: len(text)]
 
     def first_with_secret(self, texts: Sequence[str]) -> str | None:
         """The first of these texts that has a secret in it; None if none has."""
