@@ -1,6 +1,6 @@
 """
-Which apiserver a command talks to, and with which token: options first, then the environment, then what
-`twistedipc login` has kept. Used by the commands that talk HTTP.
+Which apiserver a command talks to, and with which token: options go first, then the environment, then what `twistedipc
+login` has kept. Used by the commands that talk HTTP.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def credentials_path() -> Path:
-    """Where they are kept, after the XDG base directory specification."""
+    """Return the path of the credentials, after the XDG base directory specification."""
     configured = os.environ.get("XDG_CONFIG_HOME", "")
-    # The specification has relative paths ignored.
+    # The specification ignores relative paths.
     base = Path(configured) if os.path.isabs(configured) else Path.home() / ".config"
     return base / "twistedipc" / "credentials.toml"
 
 
 def read_credentials() -> Credentials | None:
-    """What is kept, or None. Raises `Failure` if the file is there and no good."""
+    """Return what is kept, or None. Raises `Failure` if the file can't be read or is malformed."""
     path = credentials_path()
     try:
         return msgspec.convert(tomllib.loads(path.read_text("utf-8")), Credentials)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, msgspec.ValidationError) as error:
-        raise Failure(ExitCode.USAGE, f"{path} can't be used ({error}); `twistedipc login` writes it anew") from error
+        raise Failure(ExitCode.USAGE, f"{path} can't be used ({error}); `twistedipc login` writes a new one") from error
 
 
 def write_credentials(credentials: Credentials) -> Path:
-    """Keep them: in a file that nobody else can read, whole or not at all."""
+    """Write the credentials to a file that nobody else can read, whole or not at all."""
     path = credentials_path()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -66,9 +66,7 @@ def write_credentials(credentials: Credentials) -> Path:
 
 
 def client_for(url: str | None, token: str | None) -> Client:
-    """
-    The client for these options. A token that was kept is only ever sent to the server that it was kept for.
-    """
+    """Return the client for these options. A kept token is sent only to the server that it was kept for."""
     if url is None or token is None:
         kept = read_credentials()
         if url is None:
@@ -95,7 +93,7 @@ token_option = click.option(
 
 
 def with_client(command: Callable[Concatenate[Client, _P], None]) -> Callable[..., None]:
-    """Give a command the options --url and --token, and the client that they mean as its first argument."""
+    """Decorate a command: it gets the options --url and --token, and a client made from them as its first argument."""
 
     @url_option
     @token_option

@@ -63,7 +63,7 @@ def build(
     if live and no_publish:
         raise click.UsageError("--live and --no-publish contradict one another: what isn't published can't go live")
     body = schemas.NewBuild(ref=ref, publish=not no_publish, live=live, parameters=pairs(param, "--param"))
-    # The key makes it safe to ask again when the answer got lost: it is still one build.
+    # With the key the request can be repeated when its answer gets lost, and makes one build all the same.
     answer = client.post_once(path("projects", project, "builds"), body, uuid.uuid4().hex)
     made = answer.decode(schemas.Build)
     if as_json:
@@ -201,11 +201,11 @@ def retry(client: Client, build_id: int, follow_log: bool, colour: bool | None, 
 
 def show_log(client: Client, build_id: int, attempt: int, after: int, *, live: bool, colour: bool) -> ExitCode:
     """
-    Show an attempt's log on standard output, say on standard error whether it is complete and, if ``live``, how the
-    build ended; and tell what to exit with.
+    Show an attempt's log on standard output. Say on standard error whether it is complete and, if ``live``, how the
+    build ended. Return the exit code.
     """
     check = LogCheck(after)
-    alone = threading.Lock()  # what waits is said in a thread of its own
+    alone = threading.Lock()  # `WaitingNotes` calls it in a thread of its own
     with LogPrinter(sys.stdout, colour=colour, columns=columns_of(sys.stdout), live=live) as printer:
 
         def say(sentence: str) -> None:
@@ -269,7 +269,7 @@ def _remarks(annotations: gist.Annotations) -> str:
 
 
 def _step_row(step: schemas.Step) -> list[object]:
-    # A step's outcome has the name of an attempt's state, and is shown like that state.
+    # A step's outcome has the name of an attempt's state, and gets that state's colour.
     outcome = Toned(step.outcome, STATES[AttemptState(step.outcome)].tone)
     return [step.name, outcome, step.exit_code, between(step.started, step.ended), step.command]
 

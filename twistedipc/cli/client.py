@@ -1,8 +1,8 @@
 """
 HTTP to an apiserver, with the standard library. Used by the commands.
 
-Every wait has a deadline and every answer a largest size; whatever goes wrong is a `Failure` with the exit code that
-scripts expect, in the words of the server's problem report where there is one.
+Every wait has a deadline and every answer a largest size. Any error is a `Failure` with the exit code that scripts
+expect, in the words of the server's problem report if there is one.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ MAX_ANSWER = 64 << 20
 #: The longest message of a followed log, in bytes; batches are far below it (`builds.logs.MAX_BATCH_BYTES`).
 MAX_MESSAGE = 16 << 20
 
-#: How long a followed log may be silent before it is asked for again, in seconds. The server has a sign of life in it
-#: every 15 (docs/protocol.md), so the connection is dead, or the server is older than that.
+#: Seconds that a followed log may be silent before it is asked for again. The server sends a sign of life every 15
+#: (docs/protocol.md), so the connection is dead, or the server is too old to send them.
 SILENCE = 60.0
 
 #: Pauses between attempts at a request that may be repeated, in seconds.
@@ -40,7 +40,7 @@ PAUSES: Final = (0.5, 1.0, 2.0)
 
 
 class Unreachable(Failure):
-    """The server can't be reached, or broke off, or can't answer now; trying again may help."""
+    """The server can't be reached, broke off, or can't answer now. Trying again may help."""
 
     def __init__(self, message: str) -> None:
         super().__init__(ExitCode.UNAVAILABLE, message)
@@ -57,7 +57,7 @@ class Answer:
     body: bytes
 
     def decode(self, kind: type[_T]) -> _T:
-        """The body as a ``kind``. Raises `Failure` if it isn't one."""
+        """Return the body as a ``kind``. Raises `Failure` if it isn't one."""
         try:
             return msgspec.json.decode(self.body, type=kind)
         except msgspec.DecodeError as error:
@@ -65,12 +65,12 @@ class Answer:
 
 
 def path(*parts: str | int) -> str:
-    """A path of the API, each part escaped: ``path("projects", name)`` is "/api/v1/projects/NAME"."""
+    """Return a path of the API, each part escaped: ``path("projects", name)`` is "/api/v1/projects/NAME"."""
     return "/".join(["/api/v1", *(quote(str(part), safe="") for part in parts)])
 
 
 class Client:
-    """One apiserver, and the token by which it is asked."""
+    """One apiserver, and the token that is sent to it."""
 
     def __init__(
         self, url: str, token: str, *, timeout: float = 30.0, sleep: Callable[[float], None] = time.sleep
@@ -102,7 +102,7 @@ class Client:
         return self._request("POST", where, None, body, {})
 
     def post_once(self, where: str, body: msgspec.Struct, key: str) -> Answer:
-        """``POST`` with an Idempotency-Key: when its answer gets lost, it is repeated, and still done once."""
+        """``POST`` with an Idempotency-Key: if the answer gets lost, the request is repeated, and takes effect once."""
         headers = {"Idempotency-Key": key}
         for pause in PAUSES:
             try:
@@ -125,8 +125,8 @@ class Client:
 
     def stream(self, where: str, query: Query) -> Iterator[bytes]:
         """
-        The lines of an answer that the server ends when it sees fit, each without its newline. Raises `Unreachable`
-        when it breaks off in the middle of a line, and `Silent` when nothing comes for `SILENCE`.
+        Yield the lines of an answer whose length the server decides, without their newlines. Raises `Unreachable` if
+        it breaks off within a line, and `Silent` if nothing comes for `SILENCE`.
         """
         connection, response = self._open("GET", where, query, None, {}, timeout=SILENCE)
         with closing(connection), closing(response):
@@ -160,7 +160,10 @@ class Client:
         *,
         timeout: float,
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """Send a request; the connection and the response's beginning, if that is a success."""
+        """
+        Send a request, and return the connection and the beginning of the response. Raises `Failure` unless it is a
+        success.
+        """
         connection: http.client.HTTPConnection
         if self._secure:
             connection = http.client.HTTPSConnection(
@@ -207,11 +210,11 @@ class Client:
         return Unreachable(f"can't reach the server at {self.url}: {reason}")
 
     def _failure(self, status: int, body: bytes) -> Failure:
-        """The error that an unsuccessful answer means."""
+        """Return the error that an unsuccessful answer means."""
         try:
             problem = msgspec.json.decode(body, type=Problem)
             message = problem.detail or problem.title
-            # A detail that lists its errors already needs no second list of them.
+            # The detail may contain the errors already.
             message += "".join(f"\n  {one}" for one in problem.errors if one not in message)
         except msgspec.DecodeError:
             message = f"the server at {self.url} answered {status} {http.client.responses.get(status, '')}".rstrip()

@@ -1,8 +1,8 @@
 """
 `twistedipc demo`: both services, a sample project, a build of it with its log live, and its release, on one machine.
 
-Everything is in one folder; running it again on the same folder goes on with what is there. It does nothing that a
-person couldn't do with the other commands.
+Everything is in one folder, and running the demo again on the same folder continues with what is there. It does
+nothing that a person couldn't do with the other commands.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TOKEN_DAYS: Final = 30
 
 
 class Stopped(BaseException):
-    """Ctrl-C, or SIGTERM."""
+    """Ctrl-C or SIGTERM has ended the demo."""
 
 
 @click.command()
@@ -86,14 +86,14 @@ def demo(context: click.Context, data: Path, port: int | None, once: bool, colou
                     time.sleep(0.5)
     except Stopped:
         note("\nstopped")
-        # Being stopped is how a demo that is up ends.
+        # A demo that is up ends by being stopped.
         code = ExitCode.OK if up else ExitCode.INTERRUPTED
     context.exit(code)
 
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """While inside, the first SIGINT or SIGTERM raises `Stopped`; later ones don't disturb the cleaning up."""
+    """While inside, the first SIGINT or SIGTERM raises `Stopped`; later ones don't disturb the clean-up."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
@@ -110,7 +110,7 @@ def _stoppable() -> Iterator[None]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Make the folder, and hold it for this demo alone."""
+    """Make the folder, and lock it for this demo."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(folder / "demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -162,13 +162,13 @@ def _start(folder: Path, port: int | None, stack: ExitStack) -> tuple[Client, li
     services.append(Service("builder", "buildipc", folder / "builder.toml", folder / "builder.log"))
     client = Client(config.api_url, token)
     _wait_until_ready(client, services)
-    # Stacked above the services, so that it comes before they are stopped.
+    # Pushed after the services, so that it runs before they are stopped.
     stack.callback(_end_builds, client)
     return client, services
 
 
 def _token(folder: Path) -> str:
-    """A new token for this run. Those of earlier runs are revoked: nobody has a use for them."""
+    """Return a new token for this run. The tokens of earlier runs are revoked, since nothing uses them any more."""
     body = NewToken(name=TOKEN_NAME, scopes=["admin"], expires_in=TOKEN_DAYS * 86400)
     config = load_apiserver(folder / "apiserver.toml")
     now = milliseconds()
@@ -179,7 +179,7 @@ def _token(folder: Path) -> str:
 
 
 def _wait_until_ready(client: Client, services: list[Service]) -> None:
-    """Until the apiserver answers that a builder is linked."""
+    """Wait until the apiserver answers that a builder is linked."""
     deadline = time.monotonic() + START_DEADLINE
     why = ""
     while time.monotonic() < deadline:
@@ -199,7 +199,7 @@ def _wait_until_ready(client: Client, services: list[Service]) -> None:
 
 
 def _build(client: Client, folder: Path, *, colour: bool) -> tuple[ExitCode, list[str]]:
-    """Build and release the sample with its log live, and look at the release: how it went, and its addresses."""
+    """Build and release the sample with its log live, and fetch the release. Return how it went, and its addresses."""
     _add_project(client, (folder / "sample").as_uri())
     made = client.post_once(path("projects", NAME, "builds"), NewBuild(), uuid.uuid4().hex).decode(Build)
     note(f"build {made.id} of {NAME}\n")
@@ -228,7 +228,7 @@ def _add_project(client: Client, repository: str) -> None:
 
 
 def _answers(url: str) -> bool:
-    """Whether somebody listens there: not every machine has 127.0.0.2."""
+    """Return whether something listens there: not every machine has 127.0.0.2."""
     parts = urlsplit(url)
     try:
         socket.create_connection((parts.hostname, parts.port), timeout=5).close()
@@ -239,8 +239,8 @@ def _answers(url: str) -> bool:
 
 def _look_at_release(url: str) -> None:
     """
-    Fetch the release's page, as a browser would. Not every resolver knows that PROJECT.localhost is this machine, so
-    that is where we connect to.
+    Fetch the release's page as a browser would. Not every resolver knows that PROJECT.localhost is this machine, so
+    the connection is made to this machine's own address.
     """
     parts = urlsplit(url)
     connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=10)
@@ -258,8 +258,8 @@ def _look_at_release(url: str) -> None:
 
 def _end_builds(client: Client) -> None:
     """
-    Cancel what still runs. A builder that is stopped leaves its builds running, for the next one to find; after a
-    demo nothing is to be left.
+    Cancel the builds that still run. A builder that stops leaves its builds running, for the next builder to find;
+    after a demo nothing should be left.
     """
     deadline = time.monotonic() + STOP_DEADLINE
     asked: set[int] = set()
@@ -275,5 +275,5 @@ def _end_builds(client: Client) -> None:
                     client.post(path("builds", build_id, "cancel"))
             time.sleep(0.2)
     except Failure as error:
-        # It is about to end anyway; a build may also have ended by itself meanwhile.
+        # The demo ends anyway; and the build may have ended by itself meanwhile.
         note(f"not all builds could be cancelled: {error.message}")

@@ -1,7 +1,6 @@
 """
-What the command exits with, and the errors that end it. Used by all of ``cli``.
-
-The codes are for scripts and stay as they are; `README.md` lists them.
+The exit codes of the command, and the errors that end it. Used by all of ``cli``. Scripts rely on the codes, so they
+don't change; `README.md` lists them.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import click
 
 
 class ExitCode(IntEnum):
-    """What `twistedipc` exits with."""
+    """The exit codes of `twistedipc`."""
 
     OK = 0
     NOT_SUCCEEDED = 1  # the build that was followed failed, was cancelled, timed out or was lost

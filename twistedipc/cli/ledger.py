@@ -1,6 +1,6 @@
 """
-One piece of work on an apiserver's ledger by a process that runs no reactor. Used by ``token create --config`` and the
-demo, on the apiserver's own machine; the apiserver may be running meanwhile.
+One piece of work on an apiserver's ledger, by a process that runs no reactor. Used by ``token create --config`` and
+the demo, on the apiserver's own machine; the apiserver may be running.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ DEADLINE = 60.0
 
 @implementer(IReactorFromThreads)
 class Turns:
-    """The one thing of a reactor that a ledger needs: what its threads want called is called in this thread."""
+    """The one part of a reactor that a ledger needs: it calls in this thread what the ledger's threads want called."""
 
     def __init__(self) -> None:
         self._calls: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -83,14 +83,14 @@ def write_in_ledger(
 
 
 def milliseconds() -> int:
-    """The time now, in milliseconds since the epoch."""
+    """Return the time now, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
 def _check_owner(config: ApiserverConfig) -> None:
     """
-    Make the data folder if need be. One of another user is refused: files that we would make in it could not be
-    used by the apiserver.
+    Make the data folder if there is none. Refuse another user's folder, since the apiserver couldn't use the files
+    that are made in it here.
     """
     try:
         config.data.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -1,4 +1,4 @@
-"""`twistedipc login` keeps an address and a token."""
+"""`twistedipc login`: keeps an address and a token for the other commands."""
 
 from __future__ import annotations
 

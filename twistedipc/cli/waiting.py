@@ -1,6 +1,4 @@
-"""
-Saying why a build waits, while its log is followed: it has no lines meanwhile. Used by ``builds.show_log``.
-"""
+"""Tells why a build waits, while its log is followed: it has no lines meanwhile. Used by ``builds.show_log``."""
 
 from __future__ import annotations
 
@@ -15,15 +13,15 @@ from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import Failure
 from twistedipc.web.api.schemas import BuildDetail
 
-#: Seconds before it is asked first, since most builds don't wait that long, and between two times.
+#: Seconds before the first question, since most builds don't wait that long, and between two questions.
 FIRST, INTERVAL = 1.5, 3.0
 
-#: What changes each time that it is asked, and is no news.
+#: The part of a reason that changes all the time, and doesn't make it a new one.
 _TIMES = re.compile(r"\b[0-9]+ (?:s|min|h)\b")
 
 
 class WaitingNotes:
-    """A context in which each new reason that a build waits for is given to ``say``, which is called in a thread."""
+    """A context in which ``say`` is called, in a thread, with each new reason for which a build waits."""
 
     def __init__(
         self,
@@ -34,7 +32,7 @@ class WaitingNotes:
         first: float = FIRST,
         interval: float = INTERVAL,
     ) -> None:
-        # A client of its own: what it asks must not mix with what the log's is asked.
+        # A client of its own: the log's client is used in another thread.
         self._client = Client(client.url, client.token)
         self._build = build
         self._say = say
@@ -49,7 +47,7 @@ class WaitingNotes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._over.set()  # it is not waited for: a request may be under way, and nothing depends on its answer
+        self._over.set()  # the thread isn't waited for: a request may be under way, and nothing depends on its answer
 
     def _watch(self) -> None:
         said = ""
@@ -57,7 +55,7 @@ class WaitingNotes:
             try:
                 found = self._client.get(path("builds", self._build)).decode(BuildDetail)
             except Failure:
-                continue  # the log's reader says so
+                continue  # the reader of the log tells about it
             if found.ended is not None:
                 return
             text = "" if found.waiting is None else found.waiting.text

@@ -2,7 +2,7 @@
 What a person sees in a terminal: strangers' text made safe, and what a build says, in words. Without Twisted. Used by
 ``web`` (a log as text) and by ``cli``.
 
-- ``escapes``: removes what a terminal would obey, but for colours
-- ``said``: what a build says of itself, in words; ``amounts``: times and sizes
+- ``escapes``: removes everything that a terminal would obey, but for colours
+- ``wording``: what a build says of itself, in words; ``amounts``: times and sizes
 - ``printer``: writes a log to a terminal or a file, with a ``bar`` below it while it goes on
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """1.2 s, 3 min 20 s, 2 h 5 min."""
+    """Return seconds for people: "1.2 s", "3 min 20 s", "2 h 5 min"."""
     if seconds < 59.95:
         return f"{max(seconds, 0.0):.1f} s"
     whole = round(seconds)
@@ -14,7 +14,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes for people, by powers of 1024."""
+    """Return a number of bytes for people, by powers of 1024."""
     value = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024 or unit == "GiB":

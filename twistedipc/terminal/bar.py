@@ -1,9 +1,9 @@
 """
-A progress bar below what is written to a terminal. Pure: it makes strings, and `LogPrinter` writes each in one piece
-together with the text, so that nothing flickers.
+A progress bar below the text in a terminal. ``terminal``; pure: it makes strings, which `LogPrinter` writes in one
+piece with the text, so that nothing flickers.
 
-The cursor always stays where text goes on, and the bar is what is drawn behind or below it: to take it away, everything
-from the cursor on is erased. So a terminal that has another size since, or has scrolled, can't get it wrong.
+The cursor always stays where text goes on, and the bar is drawn behind or below it: to remove the bar, everything from
+the cursor on is erased. So it doesn't matter if the terminal has been resized or has scrolled meanwhile.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ ERASE: Final = "\x1b[J"
 _LONGEST: Final = 30  # columns of the bar itself
 _SHORTEST: Final = 5
 
-# One row is made sure of below the cursor, which keeps its column (index, reverse index); then the position is kept.
+# Makes sure of a row below the cursor, without changing its column (index, reverse index); then saves the position.
 _BELOW: Final = "\x1bD\x1bM\x1b7\r\n"
 _BACK: Final = "\x1b8"
 
 
 def draw(event: Progress, columns: int, *, colour: bool, below: bool) -> str:
     """
-    What draws the bar, over an earlier one, for a terminal with so many columns. ``below``: the cursor isn't at the
-    beginning of a line, so it goes below that line.
+    Return what draws the bar, over an earlier one, in a terminal with so many columns. ``below``: the cursor isn't at
+    the beginning of a line, so the bar goes below that line.
     """
     line = _line(event, columns, colour)
     return f"{_BELOW}{line}{ERASE}{_BACK}" if below else f"{line}{ERASE}\r"
 
 
 def _line(event: Progress, columns: int, colour: bool) -> str:
-    """One row at most, with its last column free: a terminal that is written to there may wrap."""
+    """Return the bar as one row at most, with the last column free: a terminal may wrap when that is written to."""
     text = f" {wording.percent(event.value):>4}"
     room = columns - 1 - len(text)
     if room < 0:

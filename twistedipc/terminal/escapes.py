@@ -1,11 +1,11 @@
 """
-Output of strangers made safe for a person's terminal. Pure; used by ``web`` (the log as text) and by ``cli``.
+Strangers' output made safe for a person's terminal. ``terminal``; pure.
 
-A build's output may hold sequences that clear the screen, set the clipboard (OSC 52), hide a link's target (OSC 8),
-or turn the order of letters around. `plain` leaves none; `colours` leaves those that set colours and styles (SGR).
-Both keep of a progress line, redrawn with ``\\r``, what was drawn last.
+A build's output may hold sequences that clear the screen, set the clipboard (OSC 52), hide a link's target (OSC 8), or
+turn the order of letters around. `plain` removes them all; `colours` keeps those that set colours and styles (SGR). Of
+a progress line that is redrawn with ``\r``, both keep what was drawn last.
 
-They take one line or several joined by newlines; what needs no cleaning costs one search in C.
+Both take one line, or several joined by newlines. Text that needs no cleaning costs one search in C.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _SEQUENCE = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f\n]*(?:\x07|\x1b\\|\x9c)"
     r"|\x1b[ -/]*[0-~]"
 )
-# What is left of them, and all other controls but \r and ESC, which come last.
+# Remains of sequences, and all other controls but \r and ESC, which are dealt with afterwards.
 _REST = re.compile(f"[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f{_BIDI}]")
 _SGR = re.compile(r"\x1b\[[0-9;:]{0,64}m")
 
 
 def plain(text: str) -> str:
-    """``text`` without any control: printable characters, tabs and newlines."""
+    """Return ``text`` without any control: printable characters, tabs and newlines."""
     if _SUSPECT.search(text) is None:
         return text
     text = _SEQUENCE.sub("", text)
@@ -43,12 +43,12 @@ def plain(text: str) -> str:
 
 
 def colours(text: str) -> str:
-    """``text`` without any control but the sequences that set colours and styles."""
+    """Return ``text`` without any control but the sequences that set colours and styles."""
     if _SUSPECT.search(text) is None:
         return text
     if "\x1b" in text or _C1.search(text) is not None:
-        # Removing something can bring the parts of a sequence together; so what is kept is found first, and the
-        # rest cleaned piece by piece.
+        # What is removed may have kept the parts of a sequence apart. So the sequences to keep are found first, and the
+        # rest is cleaned piece by piece.
         text = "".join(
             [
                 piece if index % 2 else _REST.sub("", piece).replace("\x1b", "")
@@ -64,7 +64,7 @@ _C1 = re.compile("[\x80-\x9f]")
 
 
 def _pieces(text: str) -> list[str]:
-    """Plain pieces and, between each two, the SGR sequence (or nothing) that stood there."""
+    """Return plain pieces and, between each two, the SGR sequence (or "") that stood there."""
     pieces = []
     position = 0
     for found in _SEQUENCE.finditer(text):
@@ -75,9 +75,9 @@ def _pieces(text: str) -> list[str]:
 
 
 def _drawn_last(line: str) -> str:
-    """What a progress line shows at its end, in the colours that were set before, and with those set after it."""
+    """Return what a progress line shows at its end, with the colours that were set before and after it."""
     parts = line.split("\r")
     last = len(parts) - 1
     while last > 0 and not _SGR.sub("", parts[last]):
-        last -= 1  # a return, and colours: nothing was drawn over yet
+        last -= 1  # only colours follow the return: nothing was drawn over yet
     return "".join([*_SGR.findall("".join(parts[:last])), *parts[last:]])

@@ -1,10 +1,10 @@
 """
-Showing a log in a terminal or a file: steps as headings, colours kept or taken out, everything else that a terminal
-would obey removed. Used by `twistedipc logs`, ``--follow`` and the demo.
+Shows a log in a terminal or a file: steps are headings, colours are kept or removed, and everything else that a
+terminal would obey is removed. ``terminal``; used by `twistedipc logs`, ``--follow`` and the demo.
 
-Of what a build says of itself, annotations are lines and groups are headings, always. In a terminal that follows a log
-progress is a bar below it, which leaves nothing behind; everywhere else it is said by quarters. The summary comes at
-the end: as the Markdown that it is in a terminal, as it was written everywhere else.
+Of what a build says of itself, annotations are lines and groups are headings. In a terminal that follows a log,
+progress is a bar below the text that leaves nothing behind; everywhere else it is told by quarters. The summary comes
+at the end: formatted in a terminal, as the Markdown that it is everywhere else.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from twistedipc.terminal.bar import ERASE, draw
 
 _SUCCEEDED = "succeeded"
 
-# What a program assumes of a terminal that doesn't say, and the most that a paragraph is set over.
+# The width of a terminal that doesn't tell its own, and the widest paragraph.
 _COLUMNS = 80
 _WIDEST = 100
 
@@ -47,7 +47,10 @@ _LEVELS = {"info": "36", "notice": "36", "warning": "33", "error": "31"}
 
 
 def columns_of(out: TextIO) -> Callable[[], int] | None:
-    """How to learn how wide the terminal is that ``out`` goes to; None if it goes to none that can move its cursor."""
+    """
+    Return a function that tells the width of the terminal that ``out`` goes to; None if that is no terminal that can
+    move its cursor.
+    """
     if not out.isatty() or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
         return None
     descriptor = out.fileno()
@@ -56,16 +59,16 @@ def columns_of(out: TextIO) -> Callable[[], int] | None:
         try:
             return os.get_terminal_size(descriptor).columns or _COLUMNS
         except OSError:
-            return _COLUMNS  # it has been closed: writing will say so
+            return _COLUMNS  # it has been closed, which shows when it is written to
 
     return columns
 
 
 class LogPrinter:
     """
-    Writes a log's messages to ``out`` as they come. ``columns`` tells the width of the terminal there (None: it is
-    none); ``live``: the messages come as they are made, so that a bar may show progress. A context manager: what is
-    left to be shown is shown at its end, and no bar is left behind.
+    Writes a log's messages to ``out`` as they come. A context manager: at its end it shows what is left, and removes
+    the bar. ``columns`` tells the width of the terminal (None: there is none); ``live``: the messages come as they are
+    made, so that a bar may show progress.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class LogPrinter:
         if kind is None:
             self._last_words()
         elif self._columns is not None:
-            self._finish_line()  # in a terminal, what is said of the error comes on a line of its own
+            self._finish_line()  # in a terminal, the error's message begins on a new line
         self._flush()
 
     def show(self, message: Message) -> None:
@@ -112,7 +115,7 @@ class LogPrinter:
         self._flush()
 
     def aside(self, say: Callable[[], None]) -> None:
-        """Have ``say`` write a line that isn't the log's, maybe to the same terminal: no bar is in its way there."""
+        """Have ``say`` write a line that isn't the log's, maybe to the same terminal, without a bar in its way."""
         progress, self._progress = self._progress, None
         if self._columns is not None:
             self._finish_line()
@@ -121,14 +124,14 @@ class LogPrinter:
         self._progress = progress
 
     def _flush(self) -> None:
-        """Write all at once, the bar with it: a terminal never shows a state between."""
+        """Write everything at once, with the bar, so that a terminal never shows a state in between."""
         text = "".join(self._text)
         self._text.clear()
         bar = ""
         if self._progress is not None and self._columns is not None:
             bar = draw(self._progress, self._columns(), colour=self._colour, below=self._unfinished)
         if text or bar != self._drawn:
-            # A bar is drawn over the one before; text, or no bar any more, needs it to be erased.
+            # A bar is drawn over the one before. Before text, or when the bar goes, it must be erased.
             erase = ERASE if self._drawn and (text or not bar) else ""
             self._drawn = bar
             self._out.write(erase + text + bar)
@@ -144,12 +147,14 @@ class LogPrinter:
             self._output(text)
             text = []
             event = event_of(record)
-            if event is not None:  # else it is of a newer version
+            if event is not None:  # else it is an event of a newer version
                 self._event(event)
         self._output(text)
 
     def _output(self, pieces: list[str]) -> None:
-        """Output of the build. It is cleaned in one piece, then colours are ended, so that none leak into headings."""
+        """
+        Add output of the build. It is cleaned as one piece; then colours are ended, so that none leak into headings.
+        """
         text = self._clean("".join(pieces))
         if not text:
             return
@@ -163,7 +168,7 @@ class LogPrinter:
             case StepStarted():
                 self._step_over()
                 self._names[event.index] = event.name
-                # One line each: a command may have several, and both may hold whatever a project's author likes.
+                # On one line each: a command may have several lines, and both are a stranger's text.
                 name, command = wording.one_line(event.name), wording.one_line(event.command)
                 self._say("1;36", f"── {name}" + (f" $ {command}" if command and command != name else ""))
             case StepEnded():
@@ -185,14 +190,14 @@ class LogPrinter:
             case Progress():
                 if self._bar:
                     self._progress = event
-                # Else no line is broken for it: there is always more of it to come.
+                # Else an unfinished line isn't broken for it: more progress will come.
                 elif not self._unfinished and (news := self._quarters.news(event)):
                     self._say("36", news)
             case Summary():
                 self._summary = event.markdown
 
     def _step_over(self) -> None:
-        """Progress is that of a step."""
+        """Forget the progress of the step that has ended."""
         self._progress = None
         self._quarters.reset()
 
@@ -215,7 +220,7 @@ class LogPrinter:
             markup=False,
             emoji=False,
         )
-        # Without hyperlinks: a link's address is shown, instead of hidden behind its text.
+        # Without hyperlinks, so that a link's address is seen and not hidden behind its text.
         console.print(Markdown(text, hyperlinks=False))
         self._text.append(shown.getvalue())
 

@@ -1,11 +1,14 @@
 """
 The HTTP API.
 
-The way of a request: ``resource`` (who asks, may they, is it well formed) → ``routes`` (the one table; ``route`` is
-its type) → the route's function, which takes a ``call.Call`` and returns a ``call.Reply``.
+The way of a request: ``resource`` (who calls, may they, is the request well formed) → ``routes`` (the one table;
+``route`` is its type) → the route's function, which takes a ``call.Call`` and returns a ``call.Reply``.
 
 - the functions of the routes, one module for each kind of thing: ``builds``, ``logs``, ``projects``, ``releases``,
   ``service``, ``tokens``, ``uploads``
-- ``schemas``, ``queries``: JSON and queries as types; ``openapi``: the document
+- ``schemas`` and ``queries``: JSON and queries as types; ``openapi``: the document
 - ``context``: what the functions work with
+
+To add a route: write its function, with ``Call[Query, Body]`` and ``Reply[Answer]`` as annotations (None for what it
+doesn't have), and give it a line in ``routes``. Validation, authorisation and the document follow from these.
 """

@@ -1,4 +1,4 @@
-"""Builds: asked for, listed, looked at, cancelled, tried again. ``web.api``; named in ``web.routes``."""
+"""Builds: asked for, listed, looked at, cancelled, tried again. ``web.api``; ``routes`` has these functions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from twistedipc.web.api.queries import ListBuilds
 from twistedipc.web.api.schemas import Build, BuildDetail, Builds, NewBuild, Step
 from twistedipc.web.http.problems import not_found
 
-#: Seconds that an answer waits for a release that is just going live.
+#: Seconds that an answer waits for a release that is about to go live.
 SWITCH_DEADLINE = 5.0
 
 #: Fields of answers that are times; the rows have them in milliseconds.
@@ -41,8 +41,9 @@ _KEY = re.compile(rb"[\x21-\x7e]{1,255}\Z")
 async def request(call: Call[None, NewBuild]) -> Reply[Build]:
     """
     Ask for a build. The answer comes after the commit: a 201 means that the build will be made. With an
-    Idempotency-Key, asking again within seven days gives the build that there is already. Only a build of the project's
-    own ref (``default_ref``) goes live by itself; with ``live``, which needs the scope admin, one of another ref does.
+    Idempotency-Key, asking again within seven days returns the build that was made the first time. Only a build of the
+    project's own ref (``default_ref``) goes live by itself; with ``live``, which needs the scope admin, a build of
+    another ref does too.
     """
     context, project, body = call.context, call.project, call.body
     if body.live and not may(call.token, "admin"):
@@ -65,7 +66,7 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
 
 
 async def list_page(call: Call[ListBuilds, None]) -> Reply[Builds]:
-    """Builds, newest first. ``next`` is the ``before`` of the next page."""
+    """List builds, newest first. ``next`` is the ``before`` of the next page."""
     query, visible = call.query, call.token.projects
     wanted = visible
     if isinstance(query.project, str):
@@ -86,13 +87,13 @@ async def list_page(call: Call[ListBuilds, None]) -> Reply[Builds]:
 
 
 async def show(call: Call[None, None]) -> Reply[BuildDetail]:
-    """One build: its states, steps with times, attempts, commit, what it says of itself, and who asked for it."""
+    """Show one build: its states, steps with times, attempts, commit, what it says of itself, and who asked for it."""
     return Reply(body=await _detail(call.context, call.build.id))
 
 
 async def cancel(call: Call[None, None]) -> Reply[BuildDetail]:
     """
-    Cancel the build. The wish is durable with the answer; the build is cancelled once its processes are gone.
+    Cancel the build. The request is durable with the answer; the build is cancelled once its processes have ended.
     """
     context, build = call.context, call.build
     await context.requests.cancel_build(build.id, f"cancelled by {call.token.name}", call.actor)
@@ -102,7 +103,8 @@ async def cancel(call: Call[None, None]) -> Reply[BuildDetail]:
 async def retry(call: Call[None, None]) -> Reply[BuildDetail]:
     """
     Try a build that has ended again: a new attempt, of the same commit. Its release doesn't replace that of a newer
-    commit. If the build was asked for with ``live``, that holds for the attempt only if the caller has the scope admin.
+    commit. If the build was asked for with ``live``, that holds for the new attempt only if the caller has the scope
+    admin.
     """
     context, build, live = call.context, call.build, may(call.token, "admin")
     await context.requests.retry_build(build.id, call.actor, live=live)
@@ -116,10 +118,10 @@ def _idempotency(call: Call[Any, NewBuild]) -> Idempotency | None:
         return None
     if len(values) > 1 or not _KEY.match(values[0]):
         raise BadValue("an Idempotency-Key is 1 to 255 printable ASCII characters without spaces")
-    # Of what was meant, not of how it was written: spaces and the order of members may differ.
+    # The digest is of the meaning: spaces and the order of members may differ.
     body = {**msgspec.structs.asdict(call.body), "parameters": sorted(call.body.parameters.items())}
     if not call.body.live:
-        del body["live"]  # a request of before there was this member is still the same request
+        del body["live"]  # requests without it keep the digest that they had before this member existed
     return Idempotency(values[0].decode(), call.token.id, hashlib.sha256(msgspec.json.encode(body)).hexdigest())
 
 
@@ -169,8 +171,8 @@ def _waiting(waiting: Waiting | None) -> schemas.Waiting | None:
 
 async def _served(context: WebContext, builds: list[int]) -> None:
     """
-    Whoever is told that a build has succeeded finds its release: it goes live some milliseconds after the end is
-    committed. What takes longer than that isn't waited for long; it goes live all the same.
+    Wait for the releases of builds that have succeeded, so that the caller of this answer finds them served: a release
+    goes live some milliseconds after the end is committed. A release that takes longer goes live all the same.
     """
     switched = context.releasing.switched(builds)
     if not switched.called:

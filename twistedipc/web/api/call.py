@@ -1,6 +1,4 @@
-"""
-What a route's function is given, and what it gives back. ``web`` layer; between ``resource`` and ``web.api``.
-"""
+"""What a route's function is given, and what it returns. ``web.api``; between ``resource`` and the functions."""
 
 from __future__ import annotations
 
@@ -42,29 +40,31 @@ class Call(Generic[Q_co, B_co]):
     path: Mapping[str, Any]  # the rule's variables, converted
     query: Q_co
     body: B_co
-    caller: TokenRow | None  # None only where the route needs no token
+    caller: TokenRow | None  # None where the route needs no token
     bound_project: ProjectRow | None = None  # the path's project, where the route is bound to one
     bound_build: BuildRow | None = None  # the path's build, where the route is bound to one
 
     @property
     def token(self) -> TokenRow:
-        """The caller's token. For routes that need one."""
+        """The caller's token, for routes that need one."""
         assert self.caller is not None, "the table says that this route needs a token"
         return self.caller
 
     @property
     def actor(self) -> Actor:
-        """The caller, for the audit of what is done elsewhere."""
+        """The caller, for records of the audit that are written elsewhere."""
         return Actor(who=self.token.name, address=self.address)
 
     def audit(self, connection: Connection, action: str, subject: str, detail: Mapping[str, str]) -> None:
-        """Record that the caller does this, in the same write as what is done. ``detail`` never holds a secret."""
+        """
+        Record that the caller does this, in the same transaction as what is done. ``detail`` never holds a secret.
+        """
         self.audit_as(self.token, connection, action, subject, detail)
 
     def audit_as(
         self, token: TokenRow, connection: Connection, action: str, subject: str, detail: Mapping[str, str]
     ) -> None:
-        """The same where the caller shows who they are only by what they ask for."""
+        """Record the same for a caller that proves its token in the body of the request."""
         audit.record(
             connection,
             who=token.name,
@@ -77,38 +77,38 @@ class Call(Generic[Q_co, B_co]):
 
     @property
     def project(self) -> ProjectRow:
-        """The path's project, which the caller may see. For routes that are bound to a project."""
+        """The path's project, which the caller may see, for routes that are bound to a project."""
         assert self.bound_project is not None, "the table says that this route is bound to a project"
         return self.bound_project
 
     @property
     def build(self) -> BuildRow:
-        """The path's build, which the caller may see. For routes that are bound to a build."""
+        """The path's build, which the caller may see, for routes that are bound to a build."""
         assert self.bound_build is not None, "the table says that this route is bound to a build"
         return self.bound_build
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply(Generic[A_co]):
-    """A whole response: a struct as JSON (as bytes, if it is encoded already), or None: nothing."""
+    """A whole response: a struct as JSON (as bytes, if it is encoded already), or None for no body."""
 
     body: A_co | bytes
-    status: int | None = None  # None: the one that the table has for the route
+    status: int | None = None  # None: the route's own
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def encoded(self) -> bytes:
-        """The body's bytes."""
+        """Return the body's bytes."""
         body = self.body
         return body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
 
 
 class Takeover(Protocol):
-    """A response that lasts, and is written by someone else from here on: a stream, a WebSocket."""
+    """A response that lasts and writes itself: a stream, a WebSocket."""
 
     def take_over(self, request: BoundedRequest, holding: Holding) -> None:
         """
-        Begin. The request is finished by this from now on. It ends when ``holding`` says so, and releases that at its
-        end.
+        Begin the response, and finish the request in the end. It must end when ``holding`` says so, and release it at
+        its end.
         """
 
 
@@ -126,10 +126,10 @@ class WebSocket:
 
 
 def moment(milliseconds: int) -> datetime:
-    """A time of the ledger as the API shows it."""
+    """Return a time of the ledger as the API shows it."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def moment_or_none(milliseconds: int | None) -> datetime | None:
-    """The same for a time that may not have come."""
+    """Return the same for a time that may not have come yet."""
     return None if milliseconds is None else moment(milliseconds)

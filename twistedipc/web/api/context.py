@@ -1,6 +1,6 @@
 """
-What the routes work with, as one frozen value that the composition root fills in, and the seams that ``web`` needs
-beside those of `server.boundaries`: Protocols without logic. ``web`` layer.
+What the routes work with, as one frozen value that the composition root fills in; and the seams that ``web`` needs
+beside those of `server.boundaries`. ``web.api``; no logic.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from twistedipc.web.http.hosts import Hosts
 
 
 class UploadTarget(Protocol):
-    """What an upload token allows: one archive of one attempt."""
+    """What an upload's token allows: one archive of one attempt."""
 
     @property
     def attempt(self) -> str:
@@ -47,28 +47,30 @@ class Uploads(Protocol):
     """The grants to upload. Implemented by `server.uploads.UploadGrants`."""
 
     def grant_for(self, attempt: str, token: str) -> UploadTarget | None:
-        """What ``token`` allows for ``attempt``; None if nothing."""
+        """Return what ``token`` allows for ``attempt``; None if nothing."""
 
     def revoke(self, attempt: str) -> None:
-        """The upload is over: its token is void."""
+        """Make the upload's token void: the upload is over."""
 
 
 class ReleaseSwitch(Protocol):
-    """Makes a release the live one, and no release any. Implemented by `server.releasing.Releasing`."""
+    """Makes a release the live one. Implemented by `server.releasing.Releasing`."""
 
     def switched(self, builds: Iterable[int]) -> Deferred[None]:
-        """Fires when each of these builds that has ended by now is served, if it is to be. At once, mostly."""
+        """
+        Fires when the releases of those of these builds that have ended are served, if they are to be; mostly at once.
+        """
 
     def activate(self, project: str, release: int, *, by: Actor, any_ref: bool) -> Awaitable[ReleaseRow]:
         """
-        ``by`` makes the release live, with its record in the audit. ``any_ref``: they may, though it is of another ref
-        than the project's. Raises `NoSuchRelease`, `NotOwnRef`, `LedgerUnavailable`.
+        Make the release live for ``by``, with its record in the audit. ``any_ref``: also a release of another ref than
+        the project's. Raises `NoSuchRelease`, `NotOwnRef`, `LedgerUnavailable`.
         """
 
     def resume(self, project: str, *, by: Actor) -> Awaitable[tuple[bool, ReleaseRow | None]]:
         """
-        ``by`` lets the project's releases go live by themselves again, with its record in the audit. Whether they were
-        held, and the release that is live by this. Raises `NotFound`, `LedgerUnavailable`.
+        Let the project's releases go live by themselves again, for ``by``, with its record in the audit. Return
+        whether they were held, and the release that has gone live now. Raises `NotFound`, `LedgerUnavailable`.
         """
 
     def delete_project(self, project: str, delete: Callable[[Connection], bool]) -> Awaitable[bool]:
@@ -77,23 +79,23 @@ class ReleaseSwitch(Protocol):
 
 class WebSocketRoutes(Protocol):
     """
-    The WebSockets. Their resources are rendered only after the caller was authenticated, the Origin checked and the
-    build found to be the caller's; they take the connection over.
+    The WebSockets, as resources that take over the connection. A resource is rendered only when the caller is known,
+    the Origin was checked, and the build is one that the caller may see.
     """
 
     def stream_resource(self, holding: Holding, *, compress: bool) -> IResource:
         """
-        One WebSocket with many subscriptions; the token of ``holding`` bounds what can be subscribed to. ``compress``:
-        its client wants what is long deflated.
+        Return the resource of one WebSocket with many subscriptions, to what the token of ``holding`` may see.
+        ``compress``: long messages are to be deflated.
         """
 
     def log_resource(self, build: int, attempt: int, after: int, holding: Holding, *, compress: bool) -> IResource:
-        """One log, from behind record ``after``. ``compress``: as above."""
+        """Return the resource of one log, from behind record ``after``. ``compress``: see `stream_resource`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WebContext:
-    """Everything that the API stands on."""
+    """Everything that the API works with."""
 
     clock: IReactorTime
     now: Callable[[], int]  # milliseconds since the epoch
@@ -115,7 +117,7 @@ class WebContext:
     draining: Callable[[], bool] = lambda: False  # the service is about to stop
     allowed_origins: frozenset[str] = frozenset()  # beside the API's own: "https://console.example.org"
     local_repositories: bool = False
-    secure_cookies: bool = False  # True where browsers reach it by https only
-    hosts: Hosts = field(default_factory=Hosts)  # where there can be sessions
+    secure_cookies: bool = False  # browsers reach the API by https only
+    hosts: Hosts = field(default_factory=Hosts)  # which are the API's, and so can have sessions
     api_url: str = ""  # where browsers find the page
-    proxies: Proxies = field(default_factory=Proxies)  # whose word on the client is taken
+    proxies: Proxies = field(default_factory=Proxies)  # that are trusted to name the client

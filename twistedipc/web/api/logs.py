@@ -1,4 +1,4 @@
-"""The log of a build: a page of it, or all of it as one stream. ``web.api``; named in ``web.routes``."""
+"""The log of a build: a page of it, or all of it as one stream. ``web.api``; ``routes`` has these functions."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from twistedipc.web.http.problems import not_found
 from twistedipc.web.logs.forms import form_of, message_part
 from twistedipc.web.logs.stream import TAKE_BYTES, LogStream, fetch
 
-#: How many records a page has, if its reader doesn't say, and how many bytes at most (but one message, at least).
+#: Records of a page, unless its reader says otherwise, and its most bytes (but it has one message, at least).
 PAGE_RECORDS = 1000
 PAGE_BYTES = 4 << 20
 
 
 async def read(call: Call[ReadLog, None]) -> Reply[LogPage] | LogStream:
     """
-    The log. As JSON a page: ask again with its ``after`` until it has an ``end``. As text, or with ``follow=1``, one
-    response of any length, for people and ``curl -N``; followed as JSON it has one message on each line
-    (``application/x-ndjson``). A response that is broken off has no end, or is seen by HTTP not to be whole.
+    Read the log. As JSON it is a page: ask again with its ``after`` until it has an ``end``. As text, or with
+    ``follow=1``, it is one response of any length, for people and ``curl -N``; followed as JSON it has one message on
+    each line (``application/x-ndjson``). A response that is broken off has no end, or HTTP shows that it isn't whole.
     """
     query = call.query
     number = await _attempt(call, query.attempt)
@@ -50,7 +50,7 @@ async def read(call: Call[ReadLog, None]) -> Reply[LogPage] | LogStream:
 
 
 async def stream_log(call: Call[StreamLog, None]) -> WebSocket:
-    """The WebSocket of one log: see docs/protocol.md."""
+    """Follow one log on a WebSocket: see docs/protocol.md."""
     query = call.query
     number = await _attempt(call, query.attempt)
     compress = query.compress == "1"
@@ -60,13 +60,13 @@ async def stream_log(call: Call[StreamLog, None]) -> WebSocket:
 
 
 async def stream(call: Call[Stream, None]) -> WebSocket:
-    """One WebSocket with many subscriptions: builds' states and what they say, and logs. See docs/protocol.md."""
+    """Subscribe to builds' states, to what builds say, and to logs, on one WebSocket: see docs/protocol.md."""
     sockets, compress = call.context.websockets, call.query.compress == "1"
     return WebSocket(lambda holding: sockets.stream_resource(holding, compress=compress))
 
 
 async def _attempt(call: Call[ReadLog, None] | Call[StreamLog, None], wanted: int | UnsetType) -> int:
-    """The number of the attempt that is meant, which exists."""
+    """Return the number of the attempt that is meant. Raises 404 if there is none."""
     newest = call.build.attempt
     if wanted is UNSET or wanted == newest:
         return newest
@@ -77,7 +77,7 @@ async def _attempt(call: Call[ReadLog, None] | Call[StreamLog, None], wanted: in
 
 
 class _EncodedPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A `LogPage` whose messages are JSON already: they go out as the store has them."""
+    """A `LogPage` whose messages are JSON already: they go out as they are stored."""
 
     attempt: int
     batches: list[msgspec.Raw]
@@ -109,4 +109,4 @@ async def _page(cursor: Cursor, attempt: int, after: int, limit: int) -> _Encode
 
 
 def _not_waited_for() -> None:
-    """A page takes what is there; nobody waits for more."""
+    """Stands for a cursor's ``wake``: a page has what is there now."""

@@ -1,8 +1,8 @@
 """
-The OpenAPI 3.1 document, made from the table of routes. ``web`` layer; used by ``routes``.
+The OpenAPI 3.1 document, made from the table of routes. ``web.api``; used by ``routes``.
 
-Every status that a route can answer with is in it: those that the table says, and those that follow from what a
-route needs and takes.
+It has every status that a route can answer with: those in the table, and those that follow from what a route needs and
+takes.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _TEMPLATE = "#/components/schemas/{name}"
 
 @cache
 def reply(routes: tuple[Route, ...], version: str) -> Reply[bytes]:
-    """The document as a response."""
+    """Return the document as a response."""
     return Reply(body=msgspec.json.encode(document(routes, version)))
 
 
 def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
-    """The document, as plain values."""
+    """Return the document as plain values."""
     routes = tuple(routes)
     types = list(dict.fromkeys(_types(routes)))
     schemas, components = msgspec.json.schema_components(types, ref_template=_TEMPLATE)
@@ -44,7 +44,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         path = VARIABLE.sub(r"{\2}", route.rule)
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, by_type, components)
     for query in {route.query for route in routes if route.query is not None}:
-        components.pop(query.__name__, None)  # they are in the operations' parameters
+        components.pop(query.__name__, None)  # each is in its operation's parameters
     return {
         "openapi": "3.1.0",
         "info": {
@@ -71,7 +71,7 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
 
 
 def statuses(route: Route) -> frozenset[int]:
-    """The statuses of problems that the route can answer with."""
+    """Return the statuses of problems that the route can answer with."""
     found = {400, 408, 413, 500, 503} | route.problems
     if route.needs != "none":
         found |= {401}
@@ -80,7 +80,7 @@ def statuses(route: Route) -> frozenset[int]:
     if route.websocket:
         found |= {426}
     if not route.safe:
-        found |= {409}  # also without a rule of its own: something else may be changed at the same moment
+        found |= {409}  # whatever is changed, another change may come first
     if route.binding != "none" or "<" in route.rule:
         found |= {404}
     if route.query is not None:
@@ -164,7 +164,7 @@ def _query_parameters(route: Route, schemas: dict[Any, Any], components: dict[st
     schema = components[route.query.__name__]
     for name, described in schema["properties"].items():
         if route.websocket and name == "ticket":
-            continue  # it is a way to authenticate
+            continue  # it is listed as a way to authenticate
         yield {"name": name, "in": "query", "required": name in schema["required"], "schema": described}
 
 

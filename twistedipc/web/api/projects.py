@@ -1,4 +1,4 @@
-"""Projects and their secrets. ``web.api``; the functions are named in ``web.routes``."""
+"""Projects and their secrets. ``web.api``; ``routes`` has these functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from twistedipc.web.http.problems import not_found
 
 
 async def list_all(call: Call[None, None]) -> Reply[Projects]:
-    """All projects that the caller may see."""
+    """List all projects that the caller may see."""
     rows = await call.context.ledger.read(projects.list_all, call.token.projects)
     return Reply(body=Projects(projects=[_project(call, row) for row in rows]))
 
@@ -60,15 +60,15 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
 
 
 async def show(call: Call[None, None]) -> Reply[Project]:
-    """One project."""
+    """Show one project."""
     return Reply(body=_project(call, call.project))
 
 
 async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     """
     Change what is given; what is left out stays. A secret is for the place to publish to (of npm the registry) and the
-    repository that the project had when it was set: a change of either makes it void, which the answer's ``notices``
-    say.
+    repository that the project had when the secret was set: a change of either makes it void, which the answer's
+    ``notices`` say.
     """
     context, before = call.context, call.project
     changes = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not UNSET}
@@ -201,7 +201,7 @@ def _check(
     environment: dict[str, str],
     before: ProjectRow | None = None,
 ) -> None:
-    # What doesn't change isn't held to a rule that may have become stricter since.
+    # A value that stays isn't checked again, since the rules may have become stricter.
     if before is None or repository != before.repository:
         names.repository(repository, local=context.local_repositories)
     names.ref(default_ref)

@@ -1,5 +1,5 @@
 """
-The queries of the routes, as types: decoding is validating. ``web`` layer; used by ``routes`` and ``web.api``.
+The queries of the routes, as types. ``web.api``; decoded by ``web.http.queries``.
 
 What is left out is UNSET and not None, since a query has no null.
 """
@@ -27,7 +27,7 @@ AttemptNumber = Annotated[int, Meta(ge=1, le=10**9 - 1)]
 
 
 class ListBuilds(Query, frozen=True, kw_only=True):
-    """Which builds."""
+    """Which builds to list."""
 
     project: ProjectName | UnsetType = UNSET
     state: Annotated[list[AttemptState], Meta(max_length=20)] = field(default_factory=list)
@@ -36,7 +36,7 @@ class ListBuilds(Query, frozen=True, kw_only=True):
 
 
 class ReadLog(Query, frozen=True, kw_only=True):
-    """Which part of a log, and how."""
+    """Which part of a log, and in which form."""
 
     after: After = 0  # only records with a larger number
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] | UnsetType = UNSET  # of records; for a page of JSON 1000
@@ -46,14 +46,14 @@ class ReadLog(Query, frozen=True, kw_only=True):
 
 
 class Stream(Query, frozen=True, kw_only=True):
-    """The WebSocket of many subscriptions."""
+    """The query of the WebSocket with many subscriptions."""
 
     ticket: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
     compress: Literal["0", "1"] = "0"  # 1: permessage-deflate, if the client offers it
 
 
 class StreamLog(Stream, frozen=True, kw_only=True):
-    """The WebSocket of one log."""
+    """The query of the WebSocket of one log."""
 
     after: After = 0
     attempt: AttemptNumber | UnsetType = UNSET  # the newest

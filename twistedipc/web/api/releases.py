@@ -1,4 +1,4 @@
-"""A project's static releases. ``web.api``; named in ``web.routes``."""
+"""A project's static releases. ``web.api``; ``routes`` has these functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from twistedipc.web.http.problems import not_found
 
 
 async def list_all(call: Call[None, None]) -> Reply[Releases]:
-    """The project's releases, newest first, and who holds them back, if somebody does."""
+    """List the project's releases, newest first, and who holds them back, if somebody does."""
     context, project = call.context, call.project.name
 
     def look(connection: Connection) -> tuple[Standing | None, list[ReleaseRow]]:
@@ -37,9 +37,9 @@ async def list_all(call: Call[None, None]) -> Reply[Releases]:
 
 async def activate(call: Call[None, None]) -> Reply[Release]:
     """
-    Make a release the live one, by one atomic switch. One that is older than the live one rolls the project back: from
-    then on its releases are held, until they are resumed. A release of another ref than the project's own, if it was
-    never live, needs the scope admin.
+    Make a release the live one, by one atomic switch. Making an older release than the live one live rolls the project
+    back: from then on its releases are held, until they are resumed. A release of another ref than the project's own
+    that was never live needs the scope admin.
     """
     context, project, release = call.context, call.project.name, int(call.path["release"])
     try:
@@ -53,8 +53,8 @@ async def activate(call: Call[None, None]) -> Reply[Release]:
 
 async def resume(call: Call[None, None]) -> Reply[Resumed]:
     """
-    Let the project's releases go live by themselves again, after it was rolled back. The newest one that waits is live
-    with the answer.
+    Let the project's releases go live by themselves again, after it was rolled back. The newest release that waits is
+    live with the answer.
     """
     was_held, row = await call.context.releasing.resume(call.project.name, by=call.actor)
     return Reply(body=Resumed(was_held=was_held, release=None if row is None else await _shown(call, row)))

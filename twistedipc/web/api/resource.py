@@ -1,9 +1,9 @@
 """
 The API as one leaf resource: method and path → route → caller → query and body → the route's function → response.
-``web`` layer; put into a `BoundedSite` by ``site``.
+``web.api``; ``web.site`` puts it on a port.
 
-A request that reads is given up when its caller goes away. One that changes something is not: the change may be
-committed already, and what follows a commit (telling the builders, say) must happen.
+A request that only reads is given up when its caller goes away. A request that changes something is not: the change
+may be committed already, and what follows a commit (telling the builders, say) must happen.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from twistedipc.web.http.problems import CONTENT_TYPE, ProblemError, conflict, i
 from twistedipc.web.http.queries import pairs_of, query_of
 from twistedipc.web.logs.stream import LogStreams
 
-#: Seconds after which who asks a service that is stopping may find it started again.
+#: Seconds after which a client of a service that is stopping should ask again.
 DRAINING_SECONDS = 2
 
 
@@ -78,7 +78,7 @@ class Api(Resource):
         try:
             found: Match | Options | None = match(request.method.decode("latin-1"), request.path)
         except ProblemError:
-            found = None  # `render` says it, when the body is there
+            found = None  # `render` answers with the problem, when the body has come
         if self._context.draining() and not (isinstance(found, Match) and found.route.while_draining):
             raise unavailable("the service is stopping; ask again", retry_after=DRAINING_SECONDS)
         if isinstance(found, Match) and found.route.receive is not None:
@@ -86,7 +86,7 @@ class Api(Resource):
         return None
 
     def render(self, request: BoundedRequest) -> int:
-        """Twisted calls this when the request is there."""
+        """Twisted calls this when the request has arrived."""
         answering = _Answering(self, self._context.clock, request)
         running = answering.begin()
         self._running.add(running)
@@ -96,7 +96,10 @@ class Api(Resource):
     # -- the way of a request
 
     async def admit(self, request: BoundedRequest, body: bytes, found: Match | Options) -> Holding | None:
-        """What the caller's token holds while it is answered; None where none is needed. Raises `ProblemError`."""
+        """
+        Return what the caller's token holds while the request is answered; None where no token is needed. Raises
+        `ProblemError`.
+        """
         if isinstance(found, Options):
             return None
         _check_upgrade(found.route, request)
@@ -107,10 +110,10 @@ class Api(Resource):
         self, request: BoundedRequest, body: bytes, found: Match | Options, holding: Holding | None
     ) -> Reply[Any] | Takeover:
         """
-        The route's answer. Raises `ProblemError`, and whatever the route's function does.
+        Return the route's answer. Raises `ProblemError`, and whatever the route's function raises.
 
-        :param body: the request's, which the request itself has only until its client goes away.
-        :param holding: what the caller's token holds, as `admit` has given it.
+        :param body: the request's body, which the request itself loses when its client goes away.
+        :param holding: what the caller's token holds, as `admit` returned it.
         """
         if isinstance(found, Options):
             return Reply(body=None, headers={"Allow": found.allow})
@@ -146,7 +149,7 @@ class Api(Resource):
         return await self._authentication.holding_of(request, credential)
 
     async def _bound(self, found: Match, token: TokenRow | None) -> tuple[ProjectRow | None, BuildRow | None]:
-        """The path's project or build; 404 alike if it doesn't exist and if it isn't the caller's."""
+        """Return the path's project or build. The 404 is the same if there is none and if the caller may not see it."""
         if found.route.binding == "none" or token is None:
             return None, None
         if found.route.binding == "project":
@@ -196,7 +199,7 @@ class _Answering:
             answer = await self._api.answer(request, self._body, found, holding)
             if not isinstance(answer, Reply) and holding is not None and not self._answered:
                 self._answered = True
-                taken, holding = holding, None  # it is the response's from now on
+                taken, holding = holding, None  # the response releases it
                 answer.take_over(request, taken)
                 return
         except CancelledError:
@@ -246,7 +249,7 @@ class _Answering:
 
 
 def _problem(failure: Failure) -> ProblemError | None:
-    """What the caller is to be told of this error; None if it is ours alone."""
+    """Return what the caller is told about this error; None if it is the platform's own fault."""
     match failure.value:
         case ProblemError() as problem:
             return problem
@@ -269,7 +272,7 @@ def _problem(failure: Failure) -> ProblemError | None:
 
 
 def _followed(running: Deferred[None]) -> Deferred[None]:
-    """Fires after ``running``, whose result stays its own."""
+    """Return a Deferred that fires after ``running``, whose result stays untouched."""
     done: Deferred[None] = Deferred()
 
     def tell(result: Failure | None) -> Failure | None:
@@ -310,4 +313,4 @@ def _ticket(request: BoundedRequest) -> str | None:
 
 
 def _query(route: Route, request: BoundedRequest) -> Any:
-    return None if route.query is None else query_of(request.uri, route.query)  # without one, what comes is ignored
+    return None if route.query is None else query_of(request.uri, route.query)  # without a type, the query is ignored

@@ -1,6 +1,6 @@
 """
-What a route is, as a type, and `route`, which makes one: what a route takes and gives is read from the annotations of
-its function, where mypy holds the function to it, and nowhere said again. ``web.api``; ``routes`` is the table.
+What a route is, as a type, and `route`, which makes one. What a route takes and gives is read from the annotations of
+its function, where mypy holds the function to it, and said nowhere else. ``web.api``; ``routes`` is the table.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from twistedipc.web.http.queries import Query
 #: What a route needs: nothing, a token with this scope, or the one-time token of an upload.
 Need = Literal["none", "read", "build", "admin", "upload"]
 
-#: Whose a route's subject is. "project", "build": that of the path, which the caller's token must be good for.
+#: What a route is bound to: the project or the build in its path, which the caller's token must be good for.
 Binding = Literal["none", "project", "build"]
 
-#: Seconds for a route's function. (What lasts, a stream or a WebSocket, has been begun by then.)
+#: Seconds for a route's function. (A stream or a WebSocket has only begun by then.)
 ANSWER_SECONDS = 60.0
 
 Function = Callable[[Call[Any, Any]], Awaitable[Reply[Any] | Takeover]]
 
-#: Makes what a request's body is given to as it arrives, when its head is there: of the request and the path's
-#: variables. Raises `ProblemError`.
+#: Makes the sink of a request's body when the head is there, from the request and the path's variables. Raises
+#: `ProblemError`.
 Receive = Callable[[WebContext, BoundedRequest, Mapping[str, Any]], BodySink]
 
 
@@ -54,14 +54,14 @@ class Route:
 
     name: str
     method: str
-    rule: str  # as werkzeug has it, with the converters below
+    rule: str  # in werkzeug's syntax, with the converters below
     function: Function
     needs: Need
     binding: Binding
     query: type[Query] | None
     body: type[msgspec.Struct] | None
     body_optional: bool  # no body is the same as {}
-    status: int  # of a reply that names none
+    status: int  # of replies that name none
     responses: Mapping[int, type[msgspec.Struct] | str | None]  # a struct as JSON, a media type, or nothing
     more_types: tuple[str, ...]  # media types that the success may come in instead
     problems: frozenset[int]  # beside those that follow from the other fields
@@ -69,11 +69,11 @@ class Route:
     websocket: bool
     receive: Receive | None  # None: the body is kept in memory until all of it is there
     seconds: float | None  # for the function; None: as long as it takes
-    while_draining: bool  # it is answered also by a service that is about to stop
+    while_draining: bool  # also a service that is about to stop answers it
 
     @property
     def safe(self) -> bool:
-        """It changes nothing, so that it may be given up when its caller has gone."""
+        """Whether it changes nothing, so that it may be given up when its caller has gone."""
         return self.method in ("GET", "HEAD")
 
     @property
@@ -113,12 +113,12 @@ def route(
     while_draining: bool = False,
 ) -> Route:
     """
-    A route from its ``function``, whose annotations say what it takes and gives. Raises `TypeError` if they don't.
+    Make a route of this ``function``, whose annotations say what it takes and gives. Raises `TypeError` if they don't.
 
-    :param line: method and path, with the variables that `CONVERTERS` knows. A path with a project or a build in it
-        binds the route to that.
+    :param line: method and path, with the variables that `CONVERTERS` knows. A project or a build in the path binds
+        the route to it.
     :param status: of the function's replies; by default 200, or 204 if they have no body.
-    :param other_statuses: that the function gives replies of the same type.
+    :param other_statuses: further statuses of replies of the same type.
     """
     method, _, rule = line.partition(" ")
     query, body, answer, websocket = _annotated(function)
@@ -147,7 +147,9 @@ def route(
 
 
 def _annotated(function: Callable[..., Any]) -> tuple[Any, Any, Any, bool]:
-    """The types of the query, of the body and of the reply, each None if there is none; and is it a WebSocket?"""
+    """
+    Return the types of the query, the body and the reply, each None if there is none, and whether it is a WebSocket.
+    """
     hints = get_type_hints(function)
     gives = hints.pop("return", None)
     takes = list(hints.values())

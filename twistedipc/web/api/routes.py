@@ -1,8 +1,8 @@
 """
-The API's one table: what there is, what it needs, what it takes and what it gives. ``web`` layer.
+The API's one table: which routes there are, and what each needs. ``web.api``.
 
-`ROUTES` gives routing (`match`), authorisation, validation (``resource``) and the OpenAPI document (``openapi``);
-nothing about a route is said anywhere else.
+`ROUTES` gives routing (`match`), authorisation, validation (``resource``) and the OpenAPI document (``openapi``). What
+a route takes and gives is in the annotations of its function.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from twistedipc.web.http.problems import ProblemError, not_found
 
 
 async def _openapi(call: Call[None, None]) -> Reply[bytes]:
-    """This document."""
+    """Return this document."""
     return openapi.reply(ROUTES, call.context.version)
 
 
 _IDEMPOTENCY_KEY = Header(
     name="Idempotency-Key",
-    description="Asking again with the same key and body gives the build that there is.",
+    description="Asking again with the same key and body returns the build that was made the first time.",
     schema={"type": "string", "pattern": "^[!-~]{1,255}$"},
 )
 _UPLOAD_OFFSET = Header(
     name="Upload-Offset",
-    description="The byte from which on this part is.",
+    description="The position of this part's first byte in the archive.",
     schema={"type": "string", "pattern": "^[0-9]{1,18}$"},
     required=True,
 )
@@ -112,7 +112,7 @@ ROUTES: tuple[Route, ...] = (
         headers=(_UPLOAD_OFFSET,),
         problems=frozenset({400, 409, 413, 422}),
         receive=uploads.receive,
-        seconds=None,  # verifying an archive takes as long as it is
+        seconds=None,  # a large archive takes long to verify
     ),
 )
 
@@ -129,7 +129,7 @@ _MAP = Map(
 )
 _ADAPTER = _MAP.bind("api")
 
-# Every byte that can be in a segment; what decodes to anything else names nothing.
+# The bytes of segments that can name something, once they are decoded.
 _SEGMENT = re.compile(rb"[^\x00-\x20/\\\x7f-\xff]*\Z")
 
 
@@ -143,13 +143,13 @@ class Match:
 
 @dataclass(frozen=True)
 class Options:
-    """A request for what a path allows (OPTIONS)."""
+    """A request for the methods that a path allows (OPTIONS)."""
 
     allow: str
 
 
 def match(method: str, path: bytes) -> Match | Options:
-    """What is meant by the request's line. Raises 404, or 405 with what is allowed."""
+    """Find the route for a request's line. Raises 404, or 405 with the methods that are allowed."""
     segments = [unquote_to_bytes(segment) for segment in path.split(b"/")]
     if not path.startswith(b"/") or not all(_SEGMENT.match(segment) for segment in segments):
         raise not_found()

@@ -1,4 +1,4 @@
-"""What the service says of itself. ``web.api``; named in ``web.routes``."""
+"""The service's own state. ``web.api``; ``routes`` has these functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEDGER_SECONDS = 3
 
 
 async def show_health(call: Call[None, None]) -> Reply[Health]:
-    """Whether the service can do its work; 503 if it can't."""
+    """Show whether the service can do its work; the status is 503 if it can't."""
     context = call.context
     answered: Deferred[int] = context.ledger.read(tokens.count)
     try:

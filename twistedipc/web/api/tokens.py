@@ -1,4 +1,4 @@
-"""Tokens, browsers' sessions, tickets, and who the caller is. ``web.api``; named in ``web.routes``."""
+"""Tokens, browsers' sessions, tickets, and who the caller is. ``web.api``; ``routes`` has these functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _SCOPES = ("read", "build", "admin")
 
 
 async def list_all(call: Call[None, None]) -> Reply[Tokens]:
-    """All tokens that the caller may manage (a token that is bound to projects: those bound to no others)."""
+    """
+    List the tokens that the caller may manage. (A token that is bound to projects may manage tokens bound to no
+    others.)
+    """
     rows = await call.context.ledger.read(tokens.list_all)
     shown = [row for row in rows if row.parent is None and _within(row.projects, call.token.projects)]
     return Reply(body=Tokens(tokens=[Token(**_fields(row)) for row in shown]))
@@ -51,7 +54,7 @@ async def create(call: Call[None, NewToken]) -> Reply[CreatedToken]:
 
 
 async def revoke(call: Call[None, None]) -> Reply[None]:
-    """Make a token and its sessions bad for ever."""
+    """Revoke a token and its sessions, for ever."""
     wanted, bound = int(call.path["token"]), call.token.projects
 
     def change(connection: Connection, now: int) -> bool:
@@ -73,13 +76,13 @@ async def revoke(call: Call[None, None]) -> Reply[None]:
 
 
 async def show_identity(call: Call[None, None]) -> Reply[Identity]:
-    """Who the caller is, and what they may do."""
+    """Show who the caller is, and what they may do."""
     row = call.token
     return Reply(body=Identity(name=row.name, scopes=_scopes(row), projects=_projects(row)))
 
 
 async def issue_ticket(call: Call[None, None]) -> Reply[Ticket]:
-    """A ticket for one WebSocket, for browsers, which can't send a header with its handshake."""
+    """Issue a ticket for one WebSocket, for browsers, which can't send a header with its handshake."""
     expires = datetime.fromtimestamp(call.context.now() / 1000, UTC) + timedelta(seconds=TICKET_SECONDS)
     return Reply(body=Ticket(ticket=call.context.tickets.issue(call.token), expires=expires))
 
@@ -117,7 +120,7 @@ async def sign_in(call: Call[None, SignIn]) -> Reply[None]:
 
 
 async def sign_out(call: Call[None, None]) -> Reply[None]:
-    """End the browser's session. (A token that isn't one stays as it is.)"""
+    """End the browser's session. (A token that isn't a session stays as it is.)"""
 
     def change(connection: Connection, session: int, now: int) -> None:
         tokens.revoke(connection, session, now)
@@ -130,7 +133,7 @@ async def sign_out(call: Call[None, None]) -> Reply[None]:
 
 
 def _within(projects: frozenset[str] | None, bound: frozenset[str] | None) -> bool:
-    """Whether what is good for ``projects`` is good for nothing beyond ``bound``."""
+    """Return whether everything that ``projects`` allows is within ``bound``."""
     return bound is None or (projects is not None and projects <= bound)
 
 

@@ -1,10 +1,10 @@
 """
-Uploads of what was built: from the connection to the artifact store as they arrive, never in memory as a whole.
-``web`` layer; ``resource`` asks it when the head of a request is there, `put` and `show` are routes.
+Uploads of archives: from the connection to the artifact store as they arrive, never in memory as a whole. ``web.api``;
+`receive` is asked when the head of a request is there, `put` and `show` are routes.
 
-A builder was given a one-time token for one archive of one attempt. ``HEAD`` tells how much has arrived; ``PUT`` with
-``Upload-Offset: N`` brings the part from byte N on. A connection that breaks loses nothing that was written. When the
-last byte is there the archive is verified by its SHA-256, before the answer.
+A builder has a one-time token for one archive of one attempt. ``HEAD`` tells how much has arrived; ``PUT`` with
+``Upload-Offset: N`` brings the part from byte N on. A connection that breaks loses nothing that was written. After the
+last byte, and before the answer, the archive is verified by its SHA-256.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from twistedipc.web.api.context import UploadTarget, WebContext
 from twistedipc.web.http.channel import BoundedRequest
 from twistedipc.web.http.problems import ProblemError, conflict, invalid, unavailable
 
-#: How many bytes wait in memory for the disk before the connection is paused, and how many are written at once.
+#: Bytes that may wait in memory for the disk before the connection is paused, and that are then written at once.
 HIGH_WATER = 1 << 20
 
 _OFFSET = re.compile(r"[0-9]{1,18}\Z")
 
 
 def target_of(context: WebContext, request: BoundedRequest, attempt: str) -> UploadTarget:
-    """What the request's token allows. Raises 401, the same for every attempt that it isn't good for."""
+    """Return what the request's token allows. Raises 401, the same for every attempt that the token isn't good for."""
     secret = bearer_of(request)
     target = None if secret is None else context.uploads.grant_for(attempt, secret)
     if target is None:
@@ -41,7 +41,7 @@ def target_of(context: WebContext, request: BoundedRequest, attempt: str) -> Upl
 
 
 def wrong_offset(have: int) -> ProblemError:
-    """409, with the offset at which the upload goes on."""
+    """Return a 409 with the offset at which the upload goes on."""
     problem = conflict(f"the upload goes on at byte {have}", name="wrong-offset")
     problem.headers["Upload-Offset"] = str(have)
     return problem
@@ -49,8 +49,8 @@ def wrong_offset(have: int) -> ProblemError:
 
 class Upload:
     """
-    One request's body on its way to the disk. Implements `channel.BodySink`: what arrives is written in a thread, a
-    piece at a time, while the next one gathers; the connection is paused when too much has.
+    One request's body on its way to the disk. Implements `channel.BodySink`: a thread writes what has arrived, while
+    more gathers; the connection is paused when too much has gathered.
     """
 
     _log = Logger()
@@ -71,7 +71,7 @@ class Upload:
 
     @classmethod
     def begin(cls, context: WebContext, request: BoundedRequest, attempt: str) -> Upload:
-        """The request's head is there. Raises 400, 401, 409."""
+        """Make the sink of a request whose head is there. Raises 400, 401, 409."""
         target = target_of(context, request, attempt)
         text = request.getHeader("upload-offset")
         if text is None or not _OFFSET.match(text):
@@ -100,7 +100,7 @@ class Upload:
         self._size = 0
 
     async def written(self) -> None:
-        """Wait until all of the body is with the disk. Raises what the store raised."""
+        """Wait until the whole body is written. Raises what the store raised."""
         if self._writing:
             self._done = Deferred()
             await self._done
@@ -128,7 +128,7 @@ class Upload:
         self._tell()
 
     def _failed(self, failure: Failure) -> None:
-        # The body goes on arriving, and is thrown away; the error is the answer, at its end.
+        # The rest of the body still arrives, and is discarded; the error is the answer when it ends.
         self._error = failure
         self._writing = False
         self._resume()
@@ -146,12 +146,12 @@ class Upload:
 
 
 def receive(context: WebContext, request: BoundedRequest, path: Mapping[str, Any]) -> Upload:
-    """Begin to receive the body of a request, whose head is there. Raises 400, 401, 409."""
+    """Make the sink of a request whose head is there. Raises 400, 401, 409."""
     return Upload.begin(context, request, path["attempt"])
 
 
 async def show(call: Call[None, None]) -> Reply[None]:
-    """How many bytes have arrived (``Upload-Offset``)."""
+    """Show how many bytes have arrived (``Upload-Offset``)."""
     context = call.context
     target = target_of(context, call.request, str(call.path["attempt"]))
     have = await context.in_thread(_arrived, context.artifact_store, target)
@@ -164,7 +164,7 @@ def _arrived(store: ArtifactStore, target: UploadTarget) -> int:
 
 
 async def put(call: Call[None, None]) -> Reply[None]:
-    """The archive, or its part from ``Upload-Offset`` on. With the last byte it is verified by its SHA-256."""
+    """Store the archive, or its part from ``Upload-Offset`` on. With the last byte it is verified by its SHA-256."""
     context, upload = call.context, call.request.sink
     assert isinstance(upload, Upload), "the sink was made when the head came"
     target = upload.target

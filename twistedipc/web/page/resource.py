@@ -1,7 +1,7 @@
 """
-The page: its files, from the package, at ``/`` and ``/static/``. ``web`` layer; used by ``site``.
+The page: its files, from the package, at ``/`` and ``/static/``. ``web.page``; used by ``web.site``.
 
-It needs no token: it holds nothing but code, and asks the API for everything else.
+The files need no token: they hold code alone, which asks the API for everything else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twistedipc.web.http.problems import CONTENT_TYPE, ProblemError, not_found
 
 INDEX = "index.html"
 
-#: Nothing but our own files; no frame, no plugin, no base; the API and its WebSockets are 'self'.
+#: The page's own files and the API ('self', which includes its WebSockets); no frame, no plugin, no base.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -35,7 +35,7 @@ class _File:
 
 
 class Page(Resource):
-    """The page's files, read once."""
+    """Serves the page's files, which are read once."""
 
     isLeaf = True
 
@@ -45,16 +45,16 @@ class Page(Resource):
 
     @staticmethod
     def serves(path: bytes) -> bool:
-        """Whether this path is the page's."""
+        """Return whether this path is the page's."""
         return path == b"/" or path.startswith(b"/static/")
 
     def render(self, request: BoundedRequest) -> int | bytes:
-        """Twisted calls this when the request is there."""
+        """Twisted calls this when the request has arrived."""
         try:
             return self._render(request)
         except ProblemError as problem:
             send(request, problem.status, problem.body(), CONTENT_TYPE, problem.headers)
-            return 1  # NOT_DONE_YET: it is done
+            return 1  # NOT_DONE_YET, since `send` has finished the request
 
     def _render(self, request: BoundedRequest) -> int | bytes:
         if request.method not in (b"GET", b"HEAD"):

@@ -1,13 +1,13 @@
 """
-The releases, on a port of their own: what was built, as static sites. ``web`` layer; called by the taps.
+The releases, on a port of their own: what was built, as static sites. ``web.releases``; made by the composition root.
 
-Their scripts are strangers' scripts, so they are served from another origin than the API and the page, without
-cookies. A project is named by the host, ``PROJECT.DOMAIN``, an origin for each; or, where a host name can't be had, by
-the first segment of the path, where all projects share an origin. The latter is done only on hosts that the API
-doesn't have (see ``hosts``): ports share cookies.
+Their scripts are strangers' scripts, so releases are served without cookies and from another origin than the API and
+the page. A project is named by the host, ``PROJECT.DOMAIN``, which gives each project an origin; or, where a host name
+can't be had, by the first segment of the path, where all projects share an origin. The latter is done only on hosts
+that aren't the API's (see ``web.http.hosts``), since cookies are shared by all ports of a host.
 
-Only regular files of the live release are served. A missing file is a 404, never index.html; but an asset whose name
-has its hash in it is looked for in the newest other releases too, since a page that is still open may ask for it.
+Only regular files of the live release are served. A missing file is a 404, never index.html. But an asset whose name
+contains its hash is also looked for in the newest other releases, since a page that is still open may ask for it.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.file_response import ServedFile, plain, serve_file, serve_whole
 from twistedipc.web.http.hosts import Hosts
 
-#: In how many other releases an old asset is looked for.
+#: The most other releases in which an old asset is looked for.
 OLD_RELEASES = 3
 
-#: At how many names of a folder is looked, to see how a bundler has named its files.
+#: The most names of a folder that are looked at to see how a bundler has named its files.
 MAX_LOOKED_AT = 2000
 
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -48,13 +48,13 @@ _QUERY = "!$&'()*+,;=:@/?%"
 
 
 class Refused(Exception):
-    """A path that names nothing that is served."""
+    """The path can't name anything that is served."""
 
 
 def segments_of(path: bytes) -> list[str]:
     """
-    The segments of a request's path, decoded once; a final "" stands for the slash at the end. Raises `Refused` for
-    what isn't a path downwards.
+    Return the segments of a request's path, decoded once; a final "" stands for the slash at the end. Raises `Refused`
+    for a path that leads anywhere but down.
     """
     if not path.startswith(b"/"):
         raise Refused
@@ -82,15 +82,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What was asked for is at another path of the same site."""
+    """The path, in the same site, at which the thing asked for really is."""
 
     segments: list[str]
 
 
 def find(release: Path, segments: list[str]) -> Found | None:
-    """
-    The file or folder in the release, which no symbolic link leads out of. None if there is none.
-    """
+    """Return the file or folder in the release, without following a symbolic link out of it. None if there is none."""
     path = release.joinpath(*segments) if segments else release
     try:
         if os.path.realpath(path) != os.path.join(os.path.realpath(release), *segments):
@@ -101,18 +99,19 @@ def find(release: Path, segments: list[str]) -> Found | None:
 
 
 def regular(release: Path, segments: list[str]) -> Found | None:
-    """The regular file in the release; None if there is none."""
+    """Return the regular file in the release; None if there is none."""
     found = find(release, segments)
     return found if found is not None and S_ISREG(found.stat.st_mode) else None
 
 
 def look_up(release: Path, segments: list[str]) -> Found | Elsewhere | None:
     """
-    The regular file that answers for a path, which ends in "" if it ends in a slash; or where that is; or None.
+    Return the regular file that answers for a path (which ends in "" if it ends in a slash), or where that file is, or
+    None.
 
-    What static exporters write counts on this: ``/about`` is ``about.html``. A folder with an index.html goes before
-    that, since its page has the slash in its own links. ``/about/`` leads to ``/about`` if that is a page and no folder
-    with an index.html, so the links in ``about.html`` mean the same however it was reached. Nothing leads back.
+    Static exporters count on this: ``/about`` is ``about.html``. A folder with an index.html goes before that, since
+    the links in its page count on the slash. ``/about/`` leads to ``/about`` if that is a page and there is no folder
+    with an index.html, so that the links in ``about.html`` mean the same either way. Nothing leads back.
     """
     *above, last = segments
     if last == "":
@@ -130,7 +129,7 @@ def look_up(release: Path, segments: list[str]) -> Found | Elsewhere | None:
 
 @lru_cache(maxsize=1024)
 def forms_of_folder(release: Path, folder: tuple[str, ...]) -> frozenset[Form]:
-    """The forms of hashed names in a folder of a release, which never changes."""
+    """Return the forms of hashed names in a folder of a release. A release never changes, so they are kept."""
     try:
         with os.scandir(release.joinpath(*folder)) as entries:
             names_there = [entry.name for entry in islice(entries, MAX_LOOKED_AT)]
@@ -140,13 +139,13 @@ def forms_of_folder(release: Path, folder: tuple[str, ...]) -> frozenset[Form]:
 
 
 def _page(release: Path, segments: list[str]) -> Found | None:
-    """The page whose address is without its ".html"."""
+    """Return the page whose address is its name without ".html"."""
     *above, last = segments
     return regular(release, [*above, f"{last}.html"])
 
 
 class Releases(Resource):
-    """All projects' live releases. Implements `channel.Front`."""
+    """Serves all projects' live releases. Implements `channel.Front`."""
 
     isLeaf = True
     _log = Logger()
@@ -165,7 +164,7 @@ class Releases(Resource):
         return None
 
     def render(self, request: BoundedRequest) -> int | bytes:
-        """Twisted calls this when the request is there."""
+        """Twisted calls this when the request has arrived."""
         set_common_headers(request)
         request.setHeader(b"Cache-Control", b"no-cache")
         if request.method not in (b"GET", b"HEAD"):
@@ -208,7 +207,7 @@ class Releases(Resource):
         return self._missing(request, release) if old is None else serve_file(request, self._clock, old)
 
     def _elsewhere(self, request: BoundedRequest, name: str) -> bytes:
-        """421: the request is to a host that has no releases. No redirect, which could lead back to here."""
+        """Answer with 421: the host that the request is to has no releases. A redirect could lead back here."""
         addresses = self._addresses_of(names.project(name)) if name else []
         where = f"The release of {name} is at {' or at '.join(addresses)}\n" if addresses else ""
         return plain(
@@ -220,7 +219,10 @@ class Releases(Resource):
         )
 
     def _old_asset(self, project: str, segments: list[str]) -> ServedFile | None:
-        """What an open page of a release that was live asks for: never a page or a document, only what is hashed."""
+        """
+        Return what an open page of an earlier release asks for: only a file with its hash in its name, never a page or
+        a document.
+        """
         path = "/".join(segments)
         if not could_be_hashed(path) or self._store.history(project).has_changed(path):
             return None
@@ -231,8 +233,8 @@ class Releases(Resource):
         return None
 
     def _served(self, project: str, release: Path, found: Found) -> ServedFile:
-        # A release never changes, so its number, and what tells its files apart, is a strong validator. The time is
-        # none: archives are deterministic, hence all their times may be the same.
+        # A release never changes, so its number, with what tells its files apart, is a strong validator. Times aren't:
+        # archives are deterministic, so that all their files may have the same.
         stat = found.stat
         etag = f'"{release.name}-{stat.st_ino:x}-{stat.st_size:x}-{stat.st_mtime_ns:x}"'.encode()
         path = found.path.relative_to(release)
@@ -244,7 +246,7 @@ class Releases(Resource):
         return ServedFile(found.path, stat.st_size, etag, IMMUTABLE if immutable else "no-cache")
 
     def _missing(self, request: BoundedRequest, release: Path | None) -> int | bytes:
-        """404, with the release's own page for it, if it has one."""
+        """Answer with 404, and with the release's own page for that, if it has one."""
         page = None if release is None else regular(release, ["404.html"])
         if release is None or page is None:
             return plain(request, 404, "There is nothing here.")
@@ -259,7 +261,9 @@ class Releases(Resource):
 
 
 def _quote(segment: str) -> str:
-    """A segment of a Location. With all its slashes of either kind encoded, no path begins with two."""
+    """
+    Encode a segment for a Location. All slashes of either kind in it are encoded, so that no path begins with two.
+    """
     return quote(segment, safe="")
 
 
@@ -273,9 +277,13 @@ def releases_site(
     proxies: Proxies | None = None,
 ) -> BoundedSite:
     """
-    The site; ``reactor`` for its deadlines, ``hosts`` where it is served (by default below ``localhost``),
-    ``addresses_of`` where a project's release is, for those who look for it at another host; ``proxies`` whose word on
-    the client is taken, for the log.
+    Return the site.
+
+    :param reactor: for deadlines.
+    :param random: for the names of requests.
+    :param hosts: where the site is served; by default below ``localhost``.
+    :param addresses_of: where a project's release is, for clients that look for it at another host.
+    :param proxies: the trusted ones, for the clients' addresses in the log.
     """
     root = Releases(store, hosts or Hosts(), addresses_of, reactor)
     return BoundedSite(root, root, reactor, random, proxies)
