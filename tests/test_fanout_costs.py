@@ -19,8 +19,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.instant import InstantLedger
 from tests.web_world import forget_timers
 from twistedipc.builds.logs import Lines
-from twistedipc.server.fanout.logs import LiveLog, LogStore
+from twistedipc.server.fanout.live import LiveLog
 from twistedipc.server.fanout.rounds import FULL_BLOCK, LONGEST_PAUSE, Rounds
+from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.gists import Gists
 from twistedipc.server.states import Feed
 from twistedipc.storage.rows import TokenRow

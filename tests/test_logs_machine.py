@@ -51,8 +51,10 @@ from twistedipc.ipc.wire.session import Side
 from twistedipc.server import builder_link
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.server.builder_link import VOCABULARY as APISERVER_VOCABULARY
-from twistedipc.server.fanout import logs as server_logs
-from twistedipc.server.fanout.logs import LogCursor, LogStore
+from twistedipc.server.fanout import live as server_live
+from twistedipc.server.fanout import store as server_store
+from twistedipc.server.fanout.cursor import LogCursor
+from twistedipc.server.fanout.store import LogStore
 from twistedipc.storage import attempts, logs
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.rows import Actor, AttemptRow
@@ -364,9 +366,9 @@ class LogsMachine(RuleBasedStateMachine):
         self.stack = ExitStack()
         for module, name, value in (
             (builder_link, "CREDIT", CREDIT),
-            (server_logs, "OVERDRAFT", OVERDRAFT),
-            (server_logs, "TAIL_BYTES", TAIL_BYTES),
-            (server_logs, "FETCH_BYTES", FETCH_BYTES),
+            (server_live, "OVERDRAFT", OVERDRAFT),
+            (server_live, "TAIL_BYTES", TAIL_BYTES),
+            (server_store, "FETCH_BYTES", FETCH_BYTES),
             (service, "LINK_CREDIT", LINK_CREDIT),
             (forwarding, "TURN_BYTES", TURN_BYTES),
         ):
@@ -835,8 +837,10 @@ class LogsMachine(RuleBasedStateMachine):
         if self.apiserver is None:
             return
         for live in self.apiserver.logs._live.values():
-            assert sum(len(entry.message) for entry in live._entries if not entry.final) == live._bytes
-            kept = [len(entry.message) for entry in live._entries if entry.end <= live.committed and not entry.final]
+            assert sum(len(entry.message) for entry in live.tail.entries if not entry.final) == live.tail.bytes
+            kept = [
+                len(entry.message) for entry in live.tail.entries if entry.end <= live.committed and not entry.final
+            ]
             assert sum(kept[1:]) <= TAIL_BYTES, f"{live.attempt}: {kept} are kept"
             assert live.window.waiting <= OVERDRAFT + BLOCK
 

@@ -13,7 +13,7 @@ from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit
 from twistedipc.builds.logs import Gap, Lines, LogDigest, batch_decoder, encoder, lines_decoder, valid_shape
 from twistedipc.server.boundaries import GistChange, StateChange
-from twistedipc.server.fanout.logs import EndOfLog
+from twistedipc.server.fanout.entries import EndOfLog
 
 _TEXT = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text("utf-8")
 

@@ -49,7 +49,7 @@ from twistedipc.server.boundaries import GistChange, GistRound
 from twistedipc.server.builder_link import VOCABULARY
 from twistedipc.server.dispatch import OFFER_EXPIRES
 from twistedipc.server.fanout.commits import COMMIT_INTERVAL
-from twistedipc.server.fanout.logs import EndOfLog
+from twistedipc.server.fanout.entries import EndOfLog
 from twistedipc.server.gists import ROUND_INTERVAL
 from twistedipc.server.intake import MAX_UNREAD
 from twistedipc.server.resting import DECLINED_PAUSE, LONGEST_PAUSE_ALONE

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from twistedipc.builds import messages as m
 from twistedipc.builds.logs import Batch, Gap, Lines, encoder
 from twistedipc.ipc.wire.windows import Hole
-from twistedipc.server.fanout.logs import LiveLog
+from twistedipc.server.fanout.live import LiveLog
 from twistedipc.server.intake import LogIntake
 
 LEASE = "ab" * 16

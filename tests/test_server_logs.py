@@ -31,9 +31,13 @@ from twistedipc.builds.logs import (
 )
 from twistedipc.ipc.wire.windows import Hole
 from twistedipc.server.boundaries import LogEntry
-from twistedipc.server.fanout import logs as server_logs
+from twistedipc.server.fanout import entries
+from twistedipc.server.fanout import live as server_live
+from twistedipc.server.fanout import store as server_store
 from twistedipc.server.fanout.commits import CHUNK_BYTES, COMMIT_INTERVAL, NEARLY, RETRY_INTERVAL, LogCommits
-from twistedipc.server.fanout.logs import BadBatch, EndOfLog, LiveLog, LogStore, UnknownAttempt
+from twistedipc.server.fanout.entries import EndOfLog
+from twistedipc.server.fanout.live import BadBatch, LiveLog
+from twistedipc.server.fanout.store import LogStore, UnknownAttempt
 from twistedipc.storage import attempts, builds
 from twistedipc.storage import logs as storage_logs
 from twistedipc.storage.rows import GistRow
@@ -284,7 +288,7 @@ class Cursors(SynchronousTestCase):
         platform = Platform()
         viewer = Viewer(platform.store, platform.attempt)
         self.assertEqual([], viewer.take_all())
-        chunk = server_logs.entry_of(batch(1, 2)).message + b"\n"
+        chunk = entries.entry_of(batch(1, 2), b"{").message + b"\n"
         item = storage_logs.ChunkItem(attempt=platform.attempt, first=1, count=2, data=chunk)
         platform.ledger.now(storage_logs.append, [item])  # a commit of which we were told that it failed
         platform.ledger.held = []
@@ -314,18 +318,18 @@ class Cursors(SynchronousTestCase):
         self.assertIsNot(platform.live, platform.store.live(platform.attempt))
 
     def test_memory_is_bounded_however_long_the_log(self) -> None:
-        self.patch(server_logs, "TAIL_BYTES", 10_000)
+        self.patch(server_live, "TAIL_BYTES", 10_000)
         platform = Platform()
         stuck = Viewer(platform.store, platform.attempt)
         for first in range(1, 2001, 10):
             platform.send(batch(first, 10, size=200))
             platform.commit()
-        held = sum(len(entry.message) for entry in platform.live._entries)
+        held = sum(len(entry.message) for entry in platform.live.tail.entries)
         self.assertLess(held, 13_000)
         self.assertEqual(list(range(1, 2001)), stuck.take_all())
 
     def test_uncommitted_records_stay_whatever_their_size(self) -> None:
-        self.patch(server_logs, "TAIL_BYTES", 1000)
+        self.patch(server_live, "TAIL_BYTES", 1000)
         platform = Platform()
         platform.ledger.available = False
         platform.send(*[batch(first, 10, size=200) for first in range(1, 101, 10)])
@@ -337,8 +341,8 @@ class Cursors(SynchronousTestCase):
     @given(data=st.data())
     def test_every_viewer_sees_every_record_once_in_order(self, data: st.DataObject) -> None:
         """Whatever the order of sending, committing, taking little or much, joining late and coming back."""
-        self.patch(server_logs, "TAIL_BYTES", 300)
-        self.patch(server_logs, "FETCH_BYTES", 200)
+        self.patch(server_live, "TAIL_BYTES", 300)
+        self.patch(server_store, "FETCH_BYTES", 200)
         platform = Platform()
         viewers = [(0, Viewer(platform.store, platform.attempt))]
         for _ in range(data.draw(st.integers(1, 40))):

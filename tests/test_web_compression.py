@@ -23,9 +23,9 @@ from websockets.uri import parse_uri
 
 from tests.frames import read
 from tests.web_world import World, connect, eventually, forget_timers, reactor
-from twistedipc.builds.frames import LEAST_DEFLATED, deflated_frame
+from twistedipc.builds.frames import LEAST_DEFLATED, Form, deflated_frame
 from twistedipc.builds.logs import Gap, Lines
-from twistedipc.server.fanout.logs import LiveLog
+from twistedipc.server.fanout.live import LiveLog
 from twistedipc.server.gists import Gists
 from twistedipc.server.states import Feed
 from twistedipc.web.live.sockets import WebSockets
@@ -49,11 +49,11 @@ def test_any_log_is_the_same_deflated(batches: list[list[str] | None], takeover:
                 else Lines(first=first, time=1, step=0, lines=list(batch))
             ]
         )
-    run = live.run(0, 1 << 30)
+    run = live.tail.run(0, 1 << 30)
     messages = [entry.message for entry in run]
-    assert read(run.deflated_frames.data, takeover=takeover) == messages == read(run.frames.data)
-    tagged = read(run.deflated_tagged_frames(7, 2).data, takeover=takeover)
-    assert tagged == read(run.tagged_frames(7, 2).data)
+    assert read(run.frames[Form.DEFLATED].data, takeover=takeover) == messages == read(run.frames[Form.PLAIN].data)
+    tagged = read(run.frames[Form.DEFLATED_TAGGED].data, takeover=takeover)
+    assert tagged == read(run.frames[Form.TAGGED].data)
     assert all(message.startswith(b'{"build":7,"attempt":2,"type"') for message in tagged)
 
 
@@ -61,11 +61,11 @@ def test_an_entry_is_deflated_once() -> None:
     live = LiveLog("7-2")
     live.restore(1, None)
     ((entry, _),) = live.append([Lines(first=1, time=1, step=0, lines=[LONG])])
-    run = live.run(0, 1 << 16)
-    assert entry.deflated_frame is entry.deflated_frame
-    assert run.deflated_frames is run.deflated_frames
-    assert run.deflated_tagged_frames(7, 2) is run.deflated_tagged_frames(7, 2)
-    assert len(run.deflated_frames.data) < len(run.frames.data) / 5
+    run = live.tail.run(0, 1 << 16)
+    assert entry.frame(Form.DEFLATED) is entry.frame(Form.DEFLATED)
+    assert run.frames[Form.DEFLATED] is run.frames[Form.DEFLATED]
+    assert run.frames[Form.DEFLATED_TAGGED] is run.frames[Form.DEFLATED_TAGGED]
+    assert len(run.frames[Form.DEFLATED].data) < len(run.frames[Form.PLAIN].data) / 5
 
 
 def test_what_is_short_or_does_not_shrink_goes_plain() -> None:
@@ -77,8 +77,8 @@ def test_what_is_short_or_does_not_shrink_goes_plain() -> None:
     live = LiveLog("7-2")
     live.restore(1, None)
     ((entry, _),) = live.append([Lines(first=1, time=1, step=0, lines=["short"])])
-    assert entry.deflated_frame is entry.frame
-    assert entry.deflated_tagged_frame(7, 2) is entry.tagged_frame(7, 2)
+    assert entry.frame(Form.DEFLATED) is entry.frame(Form.PLAIN)
+    assert entry.frame(Form.DEFLATED_TAGGED) is entry.frame(Form.TAGGED)
 
 
 class Agreement(World):

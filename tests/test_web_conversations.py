@@ -15,7 +15,7 @@ from tests.instant import InstantLedger
 from tests.test_server_gists import TalkativeLedger, told
 from twistedipc.builds.logs import Lines
 from twistedipc.server.boundaries import StateChange
-from twistedipc.server.fanout.logs import LogStore
+from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.gists import ROUND_INTERVAL, Gists
 from twistedipc.server.states import Feed
 from twistedipc.storage import attempts

@@ -27,8 +27,10 @@ from tests.properties import examples
 from tests.test_fanout_costs import TOKEN, IdleReactor
 from tests.test_server_logs import Platform, batch
 from tests.web_world import forget_timers
-from twistedipc.server.fanout import logs as server_logs
+from twistedipc.server.fanout import entries
+from twistedipc.server.fanout import live as server_live
 from twistedipc.server.fanout import shared as server_shared
+from twistedipc.server.fanout import store as server_store
 from twistedipc.server.fanout.shared import LEAST_FILED, LEAST_SOCKETS
 from twistedipc.server.gists import Gists
 from twistedipc.server.states import Feed
@@ -347,7 +349,7 @@ def test_who_cannot_be_written_to_is_closed_and_harms_nobody(room: Room, failure
 
 def test_frames_that_cannot_be_made_close_their_viewers(room: Room, failures: list[LogEvent]) -> None:
     one, two = room.open(), room.open("tagged")
-    with patch.object(server_logs, "SharedBytes", side_effect=MemoryError):
+    with patch.object(entries, "SharedBytes", side_effect=MemoryError):
         room.send(1)
     assert (one.protocol.over, two.protocol.over, len(failures)) == (True, True, 2)
     assert (room.cursors, len(room.crowds)) == (0, 0)
@@ -409,7 +411,7 @@ def test_many_bytes_for_many_sockets_go_by_a_file(room: Room, files: list[int]) 
     room.send(LEAST_FILED // 100, 120)
     assert len(files) == LEAST_SOCKETS
     assert len(set(files)) == 1
-    room.platform.live.runs.clear()
+    room.platform.live.tail.runs.clear()
     with pytest.raises(OSError, match="descriptor"):
         os.fstat(files[0])
     for viewer in viewers:
@@ -454,8 +456,8 @@ def test_nothing_is_lost_doubled_or_overtaken(steps: list[tuple[str, Any, Any]],
     with (
         room.stack,
         patch.object(followers, "TAKE_BYTES", TAKE_BYTES),
-        patch.object(server_logs, "TAIL_BYTES", TAIL_BYTES),
-        patch.object(server_logs, "FETCH_BYTES", FETCH_BYTES),
+        patch.object(server_live, "TAIL_BYTES", TAIL_BYTES),
+        patch.object(server_store, "FETCH_BYTES", FETCH_BYTES),
         patch.object(server_shared, "LEAST_FILED", 1000),
         patch.object(server_shared, "LEAST_SOCKETS", 2),
     ):

@@ -28,12 +28,11 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import IResource, Resource
 
-from twistedipc.builds.frames import deflated_frame, text_frame
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.boundaries import LogEntry, StateChange, Waiting
 from twistedipc.server.compose import Outside, Settings, compose
-from twistedipc.server.fanout.logs import Run, run_of
+from twistedipc.server.fanout.entries import Entry, Run, run_of, tag_of
 from twistedipc.storage import releases, tokens
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.errors import NoSuchRelease
@@ -139,18 +138,11 @@ def request_bytes(method: str, path: str, headers: dict[str, str], body: bytes) 
 # -- twins -----------------------------------------------------------------------------------------------------------
 
 
-class TwinEntry:
-    """See `boundaries.LogEntry`."""
+class TwinEntry(Entry):
+    """An entry as it is, of build 1's first attempt."""
 
     def __init__(self, first: int, end: int, message: bytes, final: bool = False) -> None:
-        self.first, self.end, self.message, self.final = first, end, message, final
-        self.frame = text_frame(message)
-        self.deflated_frame = deflated_frame(message) or self.frame
-
-    def tagged_frame(self, *_: object) -> bytes:
-        raise NotImplementedError("for WebSockets")
-
-    deflated_tagged_frame = tagged_frame
+        super().__init__(first, end, message, tag_of("1-1"), final=final)
 
 
 def _behind(entry: TwinEntry, after: int) -> TwinEntry:

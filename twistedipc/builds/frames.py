@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from enum import IntEnum
 
 #: Bytes of a message from which on it is worth the time to deflate it. Here a quarter is saved for 15 µs, once for all
 #: viewers, each of whom costs 5 µs; at 1 KiB it is more than a half.
@@ -23,6 +24,23 @@ _DEFLATED_TEXT = 0xC1  # with RSV1
 
 #: What ends a flushed block, and is not sent (RFC 7692, 7.2.1).
 _TAIL = b"\x00\x00\xff\xff"
+
+
+class Form(IntEnum):
+    """
+    The forms of one message of a log: deflated or not, and with build and attempt in it (tagged) or not. An IntEnum,
+    whose hash and index are C's.
+    """
+
+    PLAIN = 0
+    DEFLATED = 1
+    TAGGED = 2
+    DEFLATED_TAGGED = 3
+
+    @classmethod
+    def of(cls, *, tagged: bool, deflated: bool) -> Form:
+        """Return the form for a socket that carries several logs (tagged), or takes deflated frames."""
+        return cls(2 * tagged + deflated)
 
 
 def text_frame(message: bytes) -> bytes:

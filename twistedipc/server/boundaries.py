@@ -4,12 +4,13 @@ The seams of the server: Protocols without logic, which ``web`` is written again
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Final, Protocol, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
 
+from twistedipc.builds.frames import Form
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.states import STATES
 from twistedipc.storage.builds import Idempotency
@@ -61,19 +62,11 @@ class LogEntry(Protocol):
     def message(self) -> bytes:
         """Its JSON, without a newline."""
 
-    @property
-    def frame(self) -> bytes:
-        """The same as one unmasked WebSocket text frame."""
-
-    @property
-    def deflated_frame(self) -> bytes:
-        """The same for who takes permessage-deflate: compressed by itself, once for all, where that is worth it."""
-
-    def tagged_frame(self, build: int, attempt: int) -> bytes:
-        """The same with ``build`` and ``attempt`` in it, for a socket that carries several logs."""
-
-    def deflated_tagged_frame(self, build: int, attempt: int) -> bytes:
-        """The same for who takes permessage-deflate."""
+    def frame(self, form: Form) -> bytes:
+        """
+        The message as one unmasked WebSocket text frame, made once for all. Deflated by itself, where that is worth it;
+        tagged: with ``build`` and ``attempt`` in it.
+        """
 
     @property
     def final(self) -> bool:
@@ -92,18 +85,8 @@ class LogRun(Protocol):
         """Whether the last entry is the `end`."""
 
     @property
-    def frames(self) -> SharedFrames:
-        """All entries' frames."""
-
-    def tagged_frames(self, build: int, attempt: int) -> SharedFrames:
-        """All entries' tagged frames."""
-
-    @property
-    def deflated_frames(self) -> SharedFrames:
-        """All entries' deflated frames."""
-
-    def deflated_tagged_frames(self, build: int, attempt: int) -> SharedFrames:
-        """All entries' deflated tagged frames."""
+    def frames(self) -> Mapping[Form, SharedFrames]:
+        """All entries' frames in each form, joined once for all."""
 
     def __iter__(self) -> Iterator[LogEntry]: ...
 

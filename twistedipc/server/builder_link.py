@@ -27,7 +27,8 @@ from twistedipc.ipc import CallFailed, NotConnected, Peer, Vocabulary
 from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.wire.windows import Hole
 from twistedipc.server.bell import Bell
-from twistedipc.server.fanout.logs import BadBatch, LiveLog, LogStore
+from twistedipc.server.fanout.live import BadBatch, LiveLog
+from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.intake import LogIntake, Unreadable
 from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.server.linked import LinkedBuilders

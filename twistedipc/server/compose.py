@@ -17,8 +17,8 @@ from twistedipc.server.boundaries import InThread, RandomBytes
 from twistedipc.server.builder_link import Collaborators
 from twistedipc.server.builders import Builders
 from twistedipc.server.dispatch import QueueDispatch
-from twistedipc.server.fanout.logs import LogStore
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
+from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.gists import Gists
 from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.server.linked import LinkedBuilders

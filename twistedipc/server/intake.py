@@ -1,5 +1,5 @@
 """
-What comes of one attempt's log by one builder's link. Made by ``builders``; puts batches into a `LiveLog`. Sans-IO.
+What comes of one attempt's log by one builder's link. Made by ``builder_link``; puts batches into a `LiveLog`. Sans-IO.
 
 A batch may be of a kind that isn't known here (the builder is newer), or may be none at all. It costs its records, and
 nothing else: a gap takes their place, as soon as something else says how many they were. That is the number of the
@@ -15,7 +15,8 @@ import msgspec
 
 from twistedipc.builds import messages as m
 from twistedipc.builds.logs import MAX_REASON, MAX_RECORD, Batch, Gap, batch_decoder, valid_shape
-from twistedipc.server.fanout.logs import BadBatch, Entry, LiveLog
+from twistedipc.server.fanout.entries import Entry
+from twistedipc.server.fanout.live import BadBatch, LiveLog
 
 #: Messages in a row that may bring nothing that can be read or skipped. The credit is used up by some more.
 MAX_UNREAD = 8

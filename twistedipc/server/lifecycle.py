@@ -27,7 +27,8 @@ from twistedipc.builds.messages import WantPermit
 from twistedipc.builds.states import STATES, AttemptState, Cancellation, Lease
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import GistFeed, StateChange, StateFeed
-from twistedipc.server.fanout.logs import EndOfLog, LogStore
+from twistedipc.server.fanout.entries import EndOfLog
+from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.linked import LinkedBuilders
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting

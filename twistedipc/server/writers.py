@@ -11,7 +11,8 @@ from twisted.internet.interfaces import IReactorTime
 from twistedipc.ipc import Peer
 from twistedipc.server.boundaries import GistFeed
 from twistedipc.server.fanout.commits import LogCommits
-from twistedipc.server.fanout.logs import LiveLog, LogStore
+from twistedipc.server.fanout.live import LiveLog
+from twistedipc.server.fanout.store import LogStore
 from twistedipc.storage.columns import split_attempt
 from twistedipc.storage.ledger import Ledger
 

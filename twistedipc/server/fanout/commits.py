@@ -21,7 +21,8 @@ from twisted.python.failure import Failure
 
 from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import Batch, Gap, Lines, StepEnded, StepStarted, event_of
-from twistedipc.server.fanout.logs import Entry, LiveLog
+from twistedipc.server.fanout.entries import Entry
+from twistedipc.server.fanout.live import LiveLog
 from twistedipc.storage import logs
 from twistedipc.storage.errors import LogOrder
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from operator import attrgetter
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from twistedipc.server.boundaries import NO_FILE, Cursor, LogRun, Logs, SharedFrames
+from twistedipc.builds.frames import Form
+from twistedipc.server.boundaries import NO_FILE, Cursor, LogRun, Logs
 from twistedipc.storage.ledger import LedgerUnavailable
 from twistedipc.web.http.closing import CloseCode
 from twistedipc.web.live.output import Output
@@ -25,34 +26,38 @@ from twistedipc.web.live.output import Output
 #: Bytes that are taken from a cursor at a time.
 TAKE_BYTES = 1 << 16
 
-_Frames = Callable[[LogRun], SharedFrames]
 
-_frames: _Frames = attrgetter("frames")
-_deflated_frames: _Frames = attrgetter("deflated_frames")
+class Wanted(NamedTuple):
+    """Which attempt's log, and in which form."""
+
+    attempt: str
+    form: Form
 
 
 class Follower:
     """One log on one socket."""
 
-    __slots__ = ("_crowds", "_cursor", "_ended", "_fetching", "crowd", "form", "output")
+    __slots__ = ("_crowds", "_cursor", "_ended", "_fetching", "crowd", "output", "wanted")
 
     _log = Logger()
 
-    def __init__(self, crowds: Crowds, output: Output, form: Form, after: int, ended: Callable[[], None]) -> None:
+    def __init__(self, crowds: Crowds, output: Output, wanted: Wanted, after: int, ended: Callable[[], None]) -> None:
         self.output = output
-        self.form = form
+        self.wanted = wanted
         self.crowd: Crowd | None = None
         self._crowds = crowds
         self._ended = ended
         self._fetching = False
-        self._cursor: Cursor | None = crowds.logs.cursor(form.attempt, after, self.wake)  # None: in a crowd, or closed
+        self._cursor: Cursor | None = crowds.logs.cursor(
+            wanted.attempt, after, self.wake
+        )  # None: in a crowd, or closed
 
     def wake(self) -> None:
         """
         The cursor calls this when records have come. They have come for the crowd too, which writes them first (as it
         would in this round anyway), so that both are at the same place afterwards.
         """
-        self._crowds.write_to_crowd(self.form)
+        self._crowds.write_to_crowd(self.wanted)
         self.write_entries()
 
     def write_entries(self, *, once: bool = False) -> bool:
@@ -70,7 +75,7 @@ class Follower:
                 return False
             if run:
                 try:
-                    output.write_frames(self.form.frames(run).data)
+                    output.write_frames(run.frames[self.wanted.form].data)
                 except Exception:
                     self.fail()
                     return False
@@ -114,7 +119,7 @@ class Follower:
         Close the socket: writing to it raised the exception that is being handled, so that nothing may follow but a
         close. Its client connects again, and resumes where it is.
         """
-        self._log.failure("a viewer of {attempt} failed", attempt=self.form.attempt)
+        self._log.failure("a viewer of {attempt} failed", attempt=self.wanted.attempt)
         self.close()
         self.output.say_goodbye(CloseCode.INTERNAL, "the log can't be sent")
 
@@ -128,33 +133,16 @@ class Follower:
             self.crowd = None
 
 
-class Form:
-    """Of which attempt's log, and as which frames: ``tag`` has build and attempt if those are to be in each message."""
-
-    __slots__ = ("attempt", "frames", "key")
-
-    def __init__(self, attempt: str, tag: tuple[int, int] | None, deflated: bool) -> None:
-        self.attempt = attempt
-        self.key = (attempt, tag is not None, deflated)
-        self.frames = (_deflated_frames if deflated else _frames) if tag is None else _tagged(*tag, deflated)
-
-
-def _tagged(build: int, attempt: int, deflated: bool) -> _Frames:
-    if deflated:
-        return lambda run: run.deflated_tagged_frames(build, attempt)
-    return lambda run: run.tagged_frames(build, attempt)
-
-
 class Crowd:
     """Followers that are at the same place of the same log, and want it in the same form."""
 
-    __slots__ = ("_crowds", "_cursor", "_form", "_members")
+    __slots__ = ("_crowds", "_cursor", "_members", "_wanted")
 
     _log = Logger()
 
-    def __init__(self, crowds: Crowds, form: Form, cursor: Cursor) -> None:
+    def __init__(self, crowds: Crowds, wanted: Wanted, cursor: Cursor) -> None:
         self._crowds = crowds
-        self._form = form
+        self._wanted = wanted
         self._cursor = cursor
         self._members: dict[Output, Follower] = {}
         cursor.wake = self.write_entries
@@ -166,7 +154,7 @@ class Crowd:
 
     def add(self, follower: Follower) -> None:
         """Take in a follower, which is at the crowd's place."""
-        follower.form = self._form  # one object for all
+        follower.wanted = self._wanted  # one object for all
         self._members[follower.output] = follower
 
     def lose(self, follower: Follower) -> None:
@@ -195,7 +183,7 @@ class Crowd:
     def _write(self, run: LogRun) -> list[Follower]:
         """Write to all. Return the followers that couldn't be written to at all, since their sockets are still full."""
         try:
-            shared = self._form.frames(run)
+            shared = run.frames[self._wanted.form]
         except Exception:  # out of memory
             for follower in list(self._members.values()):
                 self._alone(follower.fail)
@@ -227,7 +215,7 @@ class Crowd:
         try:
             call()
         except Exception:
-            self._log.failure("a viewer of {attempt} failed", attempt=self._form.attempt)
+            self._log.failure("a viewer of {attempt} failed", attempt=self._wanted.attempt)
 
     def _part(self, followers: list[Follower], place: object) -> list[Follower]:
         """Have these followers go on from that place by themselves."""
@@ -238,7 +226,7 @@ class Crowd:
         return followers
 
     def _dissolve(self) -> None:
-        self._crowds.forget(self._form)
+        self._crowds.forget(self._wanted)
         self._cursor.close()
 
 
@@ -247,20 +235,21 @@ class Crowds:
 
     def __init__(self, logs: Logs) -> None:
         self.logs = logs
-        self._crowds: dict[tuple[str, bool, bool], Crowd] = {}
+        self._crowds: dict[Wanted, Crowd] = {}
 
     def follow(
-        self, output: Output, attempt: str, after: int, ended: Callable[[], None], tag: tuple[int, int] | None = None
+        self, output: Output, attempt: str, after: int, ended: Callable[[], None], *, tagged: bool = False
     ) -> Follower:
         """
         Return a follower of this attempt's log from behind record ``after``, to be told `Follower.write_entries`.
-        ``ended`` is called when the last message was written. ``tag``: build and attempt, to be put into each message.
+        ``ended`` is called when the last message was written. ``tagged``: build and attempt are to be in each message.
         """
-        return Follower(self, output, Form(attempt, tag, output.deflates), after, ended)
+        wanted = Wanted(attempt, Form.of(tagged=tagged, deflated=output.deflates))
+        return Follower(self, output, wanted, after, ended)
 
-    def write_to_crowd(self, form: Form) -> None:
-        """Have the crowd for this form, if there is one, write what has come."""
-        crowd = self._crowds.get(form.key)
+    def write_to_crowd(self, wanted: Wanted) -> None:
+        """Have the crowd that wants this, if there is one, write what has come."""
+        crowd = self._crowds.get(wanted)
         if crowd is not None:
             crowd.write_entries()
 
@@ -268,10 +257,10 @@ class Crowds:
         """
         Return the crowd that takes in this follower, and takes over its cursor; None if the crowd is at another place.
         """
-        form = follower.form
-        crowd = self._crowds.get(form.key)
+        wanted = follower.wanted
+        crowd = self._crowds.get(wanted)
         if crowd is None:
-            crowd = self._crowds[form.key] = Crowd(self, form, cursor)
+            crowd = self._crowds[wanted] = Crowd(self, wanted, cursor)
         elif crowd.place == cursor.place:
             cursor.close()
         else:
@@ -279,9 +268,9 @@ class Crowds:
         crowd.add(follower)
         return crowd
 
-    def forget(self, form: Form) -> None:
+    def forget(self, wanted: Wanted) -> None:
         """Remove a crowd that has no members any more."""
-        del self._crowds[form.key]
+        del self._crowds[wanted]
 
     def __len__(self) -> int:
         return len(self._crowds)

@@ -197,7 +197,7 @@ class StreamConversation:
             self._followers.pop(key).close()
         self._say(Subscribed("log", row.project, number, attempt))
         follower = self._followers[key] = self._sources.crowds.follow(
-            self._output, f"{number}-{attempt}", request.after, lambda: self._forget(key), tag=key
+            self._output, f"{number}-{attempt}", request.after, lambda: self._forget(key), tagged=True
         )
         follower.write_entries()
 
