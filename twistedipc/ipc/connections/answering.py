@@ -47,12 +47,9 @@ class Answering(Generic[A]):
         self._peer = peer
         self._answer = answer
         self._refuse = refuse
-        self._under_way: dict[int, Deferred[Any]] = {}
+        #: by their keys
+        self.under_way: dict[int, Deferred[Any]] = {}
         self._is_over = is_over
-
-    def __len__(self) -> int:
-        """How many calls are being answered."""
-        return len(self._under_way)
 
     def wait(self, key: int, asked: A, answer: Awaitable[Any]) -> Deferred[None]:
         """
@@ -66,10 +63,10 @@ class Answering(Generic[A]):
             return await answer
 
         def forget(_: object) -> None:
-            del self._under_way[key]
+            del self.under_way[key]
 
         answering = Deferred.fromCoroutine(reply())
-        self._under_way[key] = answering
+        self.under_way[key] = answering
         answering.addCallback(lambda result: self._answer(asked, result))
         answering.addErrback(self.failed, asked)
         return answering.addBoth(forget)
@@ -98,10 +95,10 @@ class Answering(Generic[A]):
 
     def cancel(self, key: int) -> None:
         """Cancel the answer to this call, if it is still being answered."""
-        if (answering := self._under_way.get(key)) is not None:
+        if (answering := self.under_way.get(key)) is not None:
             answering.cancel()
 
     def end(self) -> None:
         """Cancel all answers: the connection has ended."""
-        for answering in list(self._under_way.values()):
+        for answering in list(self.under_way.values()):
             answering.cancel()

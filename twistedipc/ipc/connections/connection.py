@@ -188,12 +188,12 @@ class Connection(Protocol, ABC):
 
     def _hand_on_events(self) -> None:
         backlog = self._backlog
-        while backlog and self._may_hand_on():
-            event = next(backlog[0], None)
-            if event is not None:
+        while backlog and not self.paused:
+            for event in backlog[0]:
                 self._take(event)
-            elif backlog:
-                backlog.popleft()
+                if self.paused or not backlog:
+                    return
+            backlog.popleft()
 
     # -- writing -----------------------------------------------------------------------------------------------------
 

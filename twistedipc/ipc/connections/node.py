@@ -26,6 +26,10 @@ from twistedipc.ipc.wire.node_channel import BadLine, NodeChannel, Overlong, Rec
 OUTBOUND_LIMIT = 64 << 20
 
 
+# To look a member up in its enumeration costs as much as an encoding.
+_OPEN = Life.OPEN
+
+
 class NodeApplication(Protocol):
     """
     What you write: one for each channel, made by a `NodeApplicationFactory`. All is called in the reactor's thread, in
@@ -48,7 +52,7 @@ class NodePeer:
     @property
     def connected(self) -> bool:
         """Whether messages can be sent."""
-        return self._channel.life is Life.OPEN
+        return self._channel.life is _OPEN
 
     @property
     def paused(self) -> bool:
@@ -134,13 +138,13 @@ class NodeConnection(Connection):
         self._cork.begin_chunk()
         self._backlog.append(iter(self._channel.receive(data)))
         answers = self._channel.answers()
-        if answers and self.life is Life.OPEN:
+        if answers and self.life is _OPEN:
             self._cork.add(answers)
         self._hand_on()
         self._flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.life is Life.OPEN:
+        if self.life is _OPEN:
             self.reason = f"{self._who} has closed the channel"
             self.life = Life.LEAVING
         self.paused = False
@@ -158,9 +162,6 @@ class NodeConnection(Connection):
     def reading_is_paused(self) -> bool:
         """Whether this side has paused reading."""
         return self.paused
-
-    def _may_hand_on(self) -> bool:
-        return not self.paused and self.life is not Life.LOST
 
     def _take(self, event: Received | BadLine | Overlong) -> None:
         match event:
@@ -183,8 +184,9 @@ class NodeConnection(Connection):
 
     def send(self, message: Any) -> None:
         """See `NodePeer.send`."""
-        self._check_open()
-        if self.waiting > self._outbound_limit:
+        if self.life is not _OPEN:
+            self._check_open()
+        if self.writing_is_paused and self.waiting > self._outbound_limit:
             raise LocalProtocolError(f"{self.waiting} bytes wait for {self._who} to read them: mind `paused`")
         self._cork.add(self._channel.encode(message))
 
@@ -195,7 +197,7 @@ class NodeConnection(Connection):
 
     def disconnect(self) -> Deferred[None]:
         """See `NodePeer.disconnect`."""
-        if self.life is Life.OPEN:
+        if self.life is _OPEN:
             self.life = Life.LEAVING
             self.reason = "the channel was closed here"
             self._close_transport()
@@ -204,7 +206,7 @@ class NodeConnection(Connection):
     def abort(self, reason: str) -> None:
         """Close the channel at once, whatever waits."""
         if self.life in (Life.OPEN, Life.LEAVING):
-            if self.life is Life.OPEN:
+            if self.life is _OPEN:
                 self.reason = reason
             self.life = Life.LEAVING
             self._close_transport(abrupt=True)

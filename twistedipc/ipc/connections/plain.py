@@ -36,6 +36,10 @@ LAST_ANSWERS = 30.0
 OUTBOUND_LIMIT = 64 << 20
 
 
+# To look a member up in its enumeration costs as much as an encoding.
+_OPEN = Life.OPEN
+
+
 class PlainApplication(Application, Protocol):
     """An `Application` with what a connection of the plain profile needs in addition."""
 
@@ -115,7 +119,7 @@ class PlainProtocol(Connection):
         self._flush()
 
     def dataReceived(self, data: bytes) -> None:
-        if self.life is not Life.OPEN:
+        if self.life is not _OPEN:
             return
         now = self._clock.seconds()
         self._cork.begin_chunk()
@@ -164,7 +168,7 @@ class PlainProtocol(Connection):
 
     def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
         """Say ``bye``, and close. Nothing is received from now on."""
-        if self.life is not Life.OPEN:
+        if self.life is not _OPEN:
             return
         self.reason = f"{reason} [{code}]"
         self._end()
@@ -175,12 +179,21 @@ class PlainProtocol(Connection):
 
     def _may_hand_on(self) -> bool:
         return (
-            self.life is Life.OPEN
+            self.life is _OPEN
             and not self.paused
             and not self.writing_is_paused
             and self._in_turn is None
-            and len(self._answering) < MAX_ASKED
+            and len(self._answering.under_way) < MAX_ASKED
         )
+
+    def _hand_on_events(self) -> None:
+        backlog = self._backlog
+        while backlog and self._may_hand_on():
+            for event in backlog[0]:
+                self._take(event)
+                if not self._may_hand_on():
+                    return
+            backlog.popleft()
 
     def _hand_on(self) -> None:
         super()._hand_on()
@@ -209,10 +222,10 @@ class PlainProtocol(Connection):
 
     @property
     def _is_at_work(self) -> bool:
-        return len(self._answering) > 0 or (self._application is not None and self._application.is_at_work)
+        return bool(self._answering.under_way) or (self._application is not None and self._application.is_at_work)
 
     def _look_for_the_end(self) -> None:
-        if self._no_more and self.life is Life.OPEN and not (self._backlog or self._is_at_work):
+        if self._no_more and self.life is _OPEN and not (self._backlog or self._is_at_work):
             self.reason = "the peer closed the connection"
             self._end()
             self._close_transport(LAST_ANSWERS)
@@ -223,8 +236,9 @@ class PlainProtocol(Connection):
         assert self._application is not None
         try:
             answer = self._application.call_received(asked.request)
-            if not isinstance(answer, Awaitable):
-                self._answer(asked, answer)
+            if isinstance(answer, msgspec.Struct) or not isinstance(answer, Awaitable):
+                # Known at once, as most are.
+                self._send(self._conversation.reply(asked, answer))
                 return
         except Exception:
             self._answering.failed(Failure(), asked)
@@ -248,13 +262,16 @@ class PlainProtocol(Connection):
         self._send(self._conversation.error(asked.id, code, message, data))
 
     def _is_over(self) -> bool:
-        return self.life is not Life.OPEN
+        return self.life is not _OPEN
 
     # -- writing
 
     def _send(self, line: bytes) -> None:
-        if self.life is Life.OPEN:
-            self._cork.add(line)
+        cork = self._cork
+        if self.life is _OPEN:
+            cork.collected += line
+            if len(cork.collected) >= cork.enough:
+                cork.look()
 
     def _overflowed(self) -> None:
         reason = f"more than {self._outbound_limit} bytes wait for the peer to read them"
@@ -268,7 +285,7 @@ class PlainProtocol(Connection):
 
     def _flush(self) -> None:
         super()._flush()
-        if self.life is Life.OPEN:
+        if self.life is _OPEN:
             self._timer.set(self._due())
 
     # -- time
