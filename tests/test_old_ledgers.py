@@ -1,0 +1,144 @@
+"""A ledger that a released version made is migrated, says the same as before, and goes on."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+
+from tests import make_ledger
+from tests.storage_fixtures import NOW, database
+from twistedipc.builds.attempt import Publish, Result
+from twistedipc.builds.logs import LogDigest
+from twistedipc.builds.states import AttemptState, ReleaseState
+from twistedipc.publish.permits import Granted, Refused
+from twistedipc.publish.targets.registry import from_flat
+from twistedipc.storage import artifacts, attempts, builds, logs, permits, projects, releases, tokens
+from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.tables import metadata
+
+DUMPS = sorted(make_ledger.FOLDER.glob("ledger-*.sql"))
+ALL_DUMPS = pytest.mark.parametrize("dump", DUMPS, ids=lambda dump: dump.stem.removeprefix("ledger-"))
+
+#: The states of 0.1.0, in each of which a build is in every dump.
+STATES = {
+    AttemptState(name)
+    for name in (
+        "queued",
+        "offered",
+        "accepted",
+        "running",
+        "disconnected",
+        "publishing",
+        "succeeded",
+        "failed",
+        "cancelled",
+        "timed_out",
+        "lost",
+    )
+}
+
+
+def restored(dump: Path, folder: Path) -> Path:
+    """The folder, with the ledger that the dump is of in it, as `database` finds it."""
+    with sqlite3.connect(folder / "ledger.sqlite") as made:
+        made.executescript(dump.read_text("utf-8"))
+    made.close()
+    return folder
+
+
+def every_attempt(connection: Connection) -> list[AttemptRow]:
+    page = builds.list_page(connection, projects=None, states=None, before=None, limit=1000)
+    return [attempt for build in page for attempt in builds.attempts(connection, build.id)]
+
+
+def test_there_are_some() -> None:
+    assert "ledger-0.1.0" in [dump.stem for dump in DUMPS]
+
+
+@ALL_DUMPS
+def test_it_becomes_what_the_tables_say(dump: Path, tmp_path: Path) -> None:
+    with database(restored(dump, tmp_path)) as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
+@ALL_DUMPS
+def test_all_that_was_in_it_is_read(dump: Path, tmp_path: Path) -> None:
+    with database(restored(dump, tmp_path)) as connection:
+        assert [project.name for project in projects.list_all(connection, None)] == ["both", "shop", "ui"]
+        shop, ui = projects.get(connection, "shop"), projects.get(connection, "ui")
+        assert shop is not None
+        assert shop.hold is not None
+        assert shop.targets == from_flat(Publish(static=True))
+        assert ui is not None
+        assert ui.targets == from_flat(Publish(npm=True, registry=make_ledger.REGISTRY, packages=["@team/*"]))
+        assert projects.sealed_secret(connection, "ui", "npm_token") is not None
+
+        found = every_attempt(connection)
+        assert {attempt.state for attempt in found} >= STATES
+        assert {attempt.reason for attempt in found} >= {"build: exit code 2", "cancelled by ann", "its runner died"}
+        (published,) = [attempt for attempt in found if attempt.published]
+        assert published.published[0].name == "@team/ui"
+
+        states = {release.id: release.state for release in releases.list_all(connection, "shop")}
+        assert states == {1: ReleaseState.SUPERSEDED, 2: ReleaseState.LIVE, 3: ReleaseState.ROLLED_BACK}
+        artifact = artifacts.get(connection, "1-1")
+        assert artifact is not None
+        assert artifact.complete
+        assert {token.name: token.scopes for token in tokens.list_all(connection)}["ci"] == {"build", "read"}
+
+
+@ALL_DUMPS
+def test_its_logs_are_verified(dump: Path, tmp_path: Path) -> None:
+    with database(restored(dump, tmp_path)) as connection:
+        ended = [attempt for attempt in every_attempt(connection) if attempt.sha256]
+        assert len([attempt for attempt in ended if attempt.lines]) >= 4
+        for attempt in ended:
+            assert logs.verify(connection, attempt.name) == (attempt.lines, attempt.sha256)
+        (failed,) = [attempt for attempt in ended if attempt.state is AttemptState.FAILED]
+        assert (failed.gist.errors, failed.gist.warnings) == (1, 1)
+        assert failed.summary.startswith("## Sizes")
+
+
+@ALL_DUMPS
+def test_builds_that_were_under_way_go_on(dump: Path, tmp_path: Path) -> None:
+    """Each to its end, under the lease that its builder has; what waits is offered."""
+    ends = Result(
+        outcome="failed", reason="no", lines=0, sha256=LogDigest().hexdigest(), started=NOW, ended=NOW, commit=""
+    )
+    with database(restored(dump, tmp_path)) as connection:
+        for attempt in attempts.leased(connection, None):
+            if attempt.state is AttemptState.OFFERED:
+                assert attempts.accept(connection, attempt.name, attempt.lease)
+            assert attempts.finish(connection, attempt.name, attempt.lease, ends, False, NOW + 1000), attempt.name
+        waiting = attempts.next_queued(connection, 10)
+        assert len(waiting) == 3
+        for offer in waiting:
+            assert attempts.offer(connection, offer.name, "new", "one", NOW + 1000)
+        assert not attempts.next_queued(connection, 10)
+
+
+@ALL_DUMPS
+def test_a_permit_that_was_given_is_good_for_the_same_package_alone(dump: Path, tmp_path: Path) -> None:
+    with database(restored(dump, tmp_path)) as connection:
+        asks = make_ledger.PUBLISHING, f"lease-{make_ledger.PUBLISHING}", "npm"
+        answer = permits.give(connection, *asks, make_ledger.PACKAGE, "one", NOW + 1000)
+        assert isinstance(answer.decision, Granted)
+        assert not answer.decision.new
+        assert answer.sealed
+        other = msgspec.structs.replace(make_ledger.PACKAGE, version="1.0.1")
+        assert isinstance(permits.look(connection, *asks, other, "one"), Refused)
+
+
+def test_this_version_can_add_its_own(tmp_path: Path) -> None:
+    make_ledger.make(tmp_path / "ledger.sql")
+    folder = tmp_path / "restored"
+    folder.mkdir()
+    with database(restored(tmp_path / "ledger.sql", folder)) as connection:
+        assert {attempt.state for attempt in every_attempt(connection)} >= STATES
