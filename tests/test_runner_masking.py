@@ -332,6 +332,83 @@ def test_any_secret_in_base64(secret: str, before: bytes, after: bytes, times: i
     assert MASK in mask(encoded, secret)
 
 
+def wrapped(digits: str, width: int, first: int = 0) -> str:
+    """Digits in lines, the first of which begins after so many others."""
+    cut = max(1, width - first)
+    return "\n".join([digits[:cut], *(digits[i : i + width] for i in range(cut, len(digits), width))])
+
+
+LONG = "npm_" + "".join(f"{i:x}Qz" for i in range(40))
+
+
+@pytest.mark.parametrize("secret", ["q7Rk-41xZ", LONG])
+@pytest.mark.parametrize(
+    "encode", [lambda data: base64.b64encode(data).decode(), bytes.hex, lambda data: data.hex().upper()]
+)
+@pytest.mark.parametrize("width", [40, 60, 64, 76])
+@pytest.mark.parametrize("before", ["", "user:", "x" * 50, "x" * 53, "y" * 55])
+def test_encoders_break_lines(secret: str, encode: Callable[[bytes], str], width: int, before: str) -> None:
+    whole = encode((before + secret + "!after").encode())
+    text = "a: " + wrapped(whole, width) + "\nz\n"
+    shown = mask(text.encode(), secret)
+    assert shown.count(b"\n") == text.count("\n")
+    left = shown.decode().removeprefix("a: ").removesuffix("\nz\n").replace("\n", "")
+    # But for the ends, which also hold the neighbours' bits, and where one piece of a long value follows another.
+    known = encode(secret.encode())[4:-4]
+    assert not any(known[i : i + 12] in left for i in range(len(known) - 11))
+    assert "***" in left
+
+
+def test_lines_that_may_go_on_are_not_held_for_long() -> None:
+    masking = Masking(["q7Rk-41xZ_9pLm770"])
+    digits = base64_of("q7Rk-41xZ_9pLm770")
+    for line in (b"short cTdSay00\n", b"0" * 40 + b" cTdSay00\n", b"0" * 40 + b"cTdSay00 \n", b"0" * 40 + b"\n"):
+        assert masking.feed(line) == line
+    start = b"0" * 40 + digits[:9].encode()
+    assert masking.feed(start + b"\n") == b"0" * 40
+    assert masking.flush() == b""
+    assert masking.feed(b"other\n") == digits[:9].encode() + b"\nother\n"
+    assert masking.feed(start + b"\n" + digits[9:15].encode()) == b"0" * 40
+    assert masking.feed(digits[15:].encode() + b" more\n") == b"***\n***A= more\n"
+    assert masking.feed(start + b"\n") == b"0" * 40
+    assert masking.finish() == digits[:9].encode() + b"\n"
+
+
+@given(
+    secrets=st.lists(st.text("abc", min_size=4, max_size=60), min_size=1, max_size=3),
+    pieces=st.lists(
+        st.tuples(st.integers(0, 2), st.binary(max_size=3), st.integers(0, 2), st.sampled_from([33, 34, 40, 50])),
+        max_size=5,
+    ),
+    between=st.sampled_from(["", "\n", " ", "abc\n", "\x1b[1m\n", "0" * 40 + "\n"]),
+    cuts=st.lists(st.tuples(st.integers(0, 500), st.booleans()), max_size=12),
+)
+def test_every_split_gives_the_same_where_lines_are_broken(
+    secrets: list[str],
+    pieces: list[tuple[int, bytes, int, int]],
+    between: str,
+    cuts: list[tuple[int, bool]],
+) -> None:
+    encoders: list[Callable[[bytes], str]] = [lambda data: base64.b64encode(data).decode(), bytes.hex, bytes.decode]
+    texts = []
+    for number, more, encoder, width in pieces:
+        value = secrets[number % len(secrets)].encode()
+        data = value + value if encoder == 2 else more + value + more
+        texts.append(wrapped(encoders[encoder](data), width))
+    data = between.join(texts).encode()
+    whole = mask(data, *secrets)
+    masking = Masking(secrets)
+    shown = b""
+    at = 0
+    for cut, flush in [*sorted(cuts), (len(data), False)]:
+        shown += masking.feed(data[at:cut])
+        if flush:
+            shown += masking.flush()
+        at = max(at, min(cut, len(data)))
+        assert whole.startswith(shown)
+    assert shown + masking.finish() == whole
+
+
 @given(
     secret=st.text("qwxyz0&", min_size=4, max_size=12),
     codes=st.lists(st.sampled_from(["\x1b[1m", "\x1b[0m", "\x1b]0;t\x07", "\0", ""]), min_size=11, max_size=11),

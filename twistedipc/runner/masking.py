@@ -9,9 +9,13 @@ A line is looked at as a whole, so how it was split over writes is nothing to it
 may be shown as no rest of the line can make part of a secret. The outcome is the same for every split, and no prefix of
 it ever shows what the whole would have hidden.
 
+Base64 and hexadecimal digits are also found where an encoder has broken them into lines, each of which ends in `WIDTH`
+of them at least. Where such a line's end may be the beginning of a secret, that stays back until the next line is
+there.
+
 Limits, chosen: a secret (or a line of one) shorter than `SHORT` bytes is looked for only as it is, since its encodings
-are too short to mean anything (lines that short aren't looked for). Base64 or hexadecimal digits that a program has
-broken into lines or groups aren't recognised, nor is what was compressed, encrypted, or turned round.
+are too short to mean anything (lines that short aren't looked for). Digits that a program has broken into shorter lines
+or into groups aren't recognised, nor is what was compressed, encrypted, or turned round.
 """
 
 from __future__ import annotations
@@ -34,6 +38,9 @@ MAX_SPELLINGS = 1500
 
 #: The most bytes of a line without an end that are kept back before those of it are shown that can be.
 MAX_HELD = 32 * 1024
+
+#: How many digits a line ends in at least that goes on in the next one. Encoders' lines have 60 or more.
+WIDTH = 32
 
 # An escape code that has no end within so many bytes is taken for text.
 _MAX_CODE = 4096
@@ -63,6 +70,9 @@ _BEGUN = re.compile(
     rb"|\x1b[ -/]*|\xc2|\xd8|\xe2[\x80\x81]?)\Z"
 )
 
+_DIGITS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
+_UNSEEN_OR_BREAK = re.compile(_UNSEEN.pattern + rb"|(?<=[A-Za-z0-9+/_-]{%d})\n" % WIDTH)
+
 _Span = tuple[int, int]
 
 
@@ -72,8 +82,9 @@ class Masking:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._spellings: set[Spelling] = set()
         self._finder: _Finder | None = None  # made when it is needed: many secrets may come at once
-        self._held: list[bytes] = []  # the line that has no end yet
+        self._held: list[bytes] = []  # the line that has no end yet; before it, lines that may end in half a secret
         self._size = 0  # its bytes
+        self._before = b""  # the digits at the end of what was shown of that line, or of the first of those
         #: whether something of it may be shown that isn't yet
         self.pending = False
         self.add(secrets)
@@ -119,7 +130,7 @@ class Masking:
         if data.endswith(_CUT):
             whole = data.removesuffix(_CUT)
             line = whole.rfind(b"\n") + 1
-            safe = line + finder.safe(whole[line:])
+            safe = line + finder.safe(whole[line:], b"")
             if len(whole) - safe >= SHORT:  # fewer bytes are there by chance, and say little
                 data, rest = whole[:safe], MASK + _CUT
         return (finder.mask(data) + rest).decode("utf-8", "replace")[: len(text)]
@@ -141,7 +152,8 @@ class Masking:
         end = data.rfind(b"\n") + 1
         shown = b""
         if end:
-            shown = self._find().mask(self._take() + data[:end])
+            lines = self._take() + data[:end]
+            shown = self._show(lines, self._find().safe_lines(lines, self._before))
             data = data[end:]
         if data:
             self._held.append(data)
@@ -151,21 +163,24 @@ class Masking:
 
     def flush(self) -> bytes:
         """What can be shown of a line that has no end yet; what may be the beginning of a secret stays back."""
-        self.pending = False
-        line = self._take()
-        if not line:
-            return b""
-        finder = self._find()
-        safe = finder.safe(line)
-        if safe < len(line):
-            self._held = [line[safe:]]
-            self._size = len(line) - safe
-        return finder.mask(line[:safe])
+        text = self._take()
+        return self._show(text, self._find().safe(text, self._before)) if text else b""
 
     def finish(self) -> bytes:
         """What was held back: the stream ends here."""
-        line = self._take()
-        return self._find().mask(line) if line else b""
+        text = self._take()
+        return self._show(text, len(text)) if text else b""
+
+    def _show(self, text: bytes, safe: int) -> bytes:
+        """So many bytes of what was held; the rest is held still."""
+        shown, rest = (text[:safe], text[safe:]) if safe < len(text) else (text, b"")
+        if rest:
+            self._held = [rest]
+            self._size = len(rest)
+        masked = self._find().mask(shown, self._before)
+        before = (self._before + shown).rpartition(b"\n")[2][-WIDTH:]
+        self._before = before[len(before.rstrip(_DIGITS)) :]
+        return masked
 
     def _take(self) -> bytes:
         line = b"".join(self._held)
@@ -189,31 +204,62 @@ class _Finder:
         # Almost all output has no secret in it. One look for a rare part of each is what it costs then.
         self._maybe = _compiled(one.anchor() for one in self._wanted)
         self._exactly: re.Pattern[bytes] | None = None
-        self._by_first: dict[int, list[Spelling]] | None = None
-        self._longest = max(one.longest for one in self._wanted)
+        self._beginnings = _Beginnings(self._wanted)
+        self._broken = _Broken([one for one in self._wanted if one.encoded])
 
-    def mask(self, data: bytes) -> bytes:
-        """``data``, whole lines, without any of them."""
+    def mask(self, data: bytes, before: bytes = b"") -> bytes:
+        """``data``, whole lines, without any of them; ``before`` are digits right before it."""
         maybe = self._maybe.search
         codes, seen = _seen(data)
-        if maybe(seen) is None and (not codes or maybe(data) is None):
+        # What stands in a line stands there too if the lines have no ends.
+        if maybe(seen.replace(b"\n", b"")) is None and (not codes or maybe(data) is None):
             return data
+        broken = self._broken.spans(data, before)
         lines = data.split(b"\n")
+        at = 0
         for index, line in enumerate(lines):
-            if maybe(line) is not None or (seen is not data and maybe(_UNSEEN.sub(b"", line)) is not None):
-                lines[index] = _masked(line, self._spans(line))
+            found = [(max(0, start - at), min(len(line), end - at)) for start, end in broken if start < at + len(line)]
+            found = [(start, end) for start, end in found if start < end]
+            if found or maybe(line) is not None or (seen is not data and maybe(_UNSEEN.sub(b"", line)) is not None):
+                lines[index] = _masked(line, _joined(found + self._spans(line)))
+            at += len(line) + 1
         return b"\n".join(lines)
 
-    def safe(self, line: bytes) -> int:
-        """How many bytes of a line without an end can be masked and shown, whatever follows."""
-        safe = self._begins(line)
+    def safe_lines(self, lines: bytes, before: bytes) -> int:
+        """How many bytes of whole lines can be masked and shown, whatever follows: mostly all."""
+        if not _goes_on(lines if len(lines) > WIDTH else before + lines, -1):
+            return len(lines)
+        return self._safe(lines, before, len(lines))
+
+    def safe(self, text: bytes, before: bytes) -> int:
+        """The same of a line without an end, and of lines before it that were held."""
+        last = text.rfind(b"\n") + 1
+        line = text[last:]
+        safe = self._beginnings.place(line)
         begun = next((match.start() for match in _from_last(line, _BEGUN)), len(line))
         seen, raw = _view(line[:begun])
-        safe = min(safe, begun, raw(self._begins(seen)))
-        for start, end in reversed(self._spans(line)):
-            if start < safe < end:
-                safe = start
-        return safe
+        safe = min(safe, begun, raw(self._beginnings.place(seen)))
+        return self._safe(text, before, last + safe)
+
+    def _safe(self, text: bytes, before: bytes, safe: int) -> int:
+        """The same of lines that may go on in the next one."""
+        first = max(0, self._broken.begin_of_lines(before + text) - len(before))
+        if first:
+            text, before = text[first:], b""
+        place = min(safe - first, self._broken.begin(text, before))
+        return first + self._outside(text, place, self._broken.spans(text, before))
+
+    def _outside(self, text: bytes, place: int, broken: list[_Span]) -> int:
+        """A place in a text, or before it, that isn't within one of them."""
+        while True:
+            start = text.rfind(b"\n", 0, place) + 1
+            end = text.find(b"\n", place)
+            line = text[start : end if end >= 0 else len(text)]
+            spans = [(start + first, start + last) for first, last in self._spans(line)] + broken
+            outside = min((first for first, last in spans if first < place < last), default=place)
+            if outside == place:
+                return place
+            place = outside
 
     def _spans(self, line: bytes) -> list[_Span]:
         """Where they stand in a line, in order; those that overlap or touch are one."""
@@ -226,19 +272,75 @@ class _Finder:
             spans = _joined(spans)
         return spans
 
-    def _begins(self, text: bytes) -> int:
-        """The first place whose rest may be the beginning of one (or of a longer one)."""
+
+class _Beginnings:
+    """Where the beginning of a spelling may stand at the end of a text."""
+
+    def __init__(self, wanted: Sequence[Spelling]) -> None:
+        self._wanted = wanted
+        #: the most bytes of one
+        self.longest = max((one.longest for one in wanted), default=0)
+        self._by_first: dict[int, list[Spelling]] | None = None
+
+    def place(self, text: bytes) -> int:
+        """The first place whose rest may be the beginning of one (or of a longer one); the text's length if none is."""
         if self._by_first is None:
             self._by_first = {}
             for one in self._wanted:
                 for first in {written[0] for written in one.characters[0]}:
                     self._by_first.setdefault(first, []).append(one)
-        for at in range(max(0, len(text) - self._longest + 1), len(text)):
+        for at in range(max(0, len(text) - self.longest + 1), len(text)):
             if (ones := self._by_first.get(text[at])) is not None:
                 rest = text[at:]
                 if any(one.may_go_on(rest) for one in ones):
                     return at
         return len(text)
+
+
+class _Broken:
+    """Where spellings stand that are broken into lines."""
+
+    def __init__(self, encoded: Sequence[Spelling]) -> None:
+        self._encoded = encoded
+        self._beginnings = _Beginnings(encoded)
+        self._maybe: re.Pattern[bytes] | None = None
+        self._exactly: re.Pattern[bytes] | None = None
+
+    def spans(self, text: bytes, before: bytes) -> list[_Span]:
+        """Where they stand in a text over the end of a line. ``before`` are the digits right before the text."""
+        if not self._encoded or b"\n" not in text:
+            return []
+        if self._maybe is None:
+            self._maybe = _compiled(one.anchor() for one in self._encoded)
+        if self._maybe.search(_UNSEEN.sub(b"", text).replace(b"\n", b"")) is None:
+            return []
+        if self._exactly is None:
+            # At every place, so that it doesn't matter where the search has begun.
+            self._exactly = re.compile(b"(?=(" + _either(one.pattern() for one in self._encoded) + b"))")
+        seen, raw = _view(before + text, _UNSEEN_OR_BREAK)
+        shift = len(before)
+        spans = [match.span(1) for match in self._exactly.finditer(seen, shift)]
+        found = [(raw(start) - shift, raw(end - 1) + 1 - shift) for start, end in spans]
+        return [(start, end) for start, end in found if b"\n" in text[start:end]]
+
+    def begin_of_lines(self, text: bytes) -> int:
+        """Where those of the last lines begin that go on in one another, as many as one of these can be long."""
+        start = text.rfind(b"\n", 0, max(0, len(text) - 1)) + 1
+        while start and len(text) - start < 3 * self._beginnings.longest and _goes_on(text, start - 1):
+            start = text.rfind(b"\n", 0, start - 1) + 1
+        return start
+
+    def begin(self, text: bytes, before: bytes) -> int:
+        """The first place in a text whose rest may be the beginning of one; the text's length if none is."""
+        seen, raw = _view(before + text, _UNSEEN_OR_BREAK)
+        return raw(len(before) + self._beginnings.place(seen[len(before) :])) - len(before)
+
+
+def _goes_on(text: bytes, end: int) -> bool:
+    """Whether the line with this end may go on in the next one."""
+    end %= len(text)
+    digits = text[max(0, end - WIDTH) : end]
+    return len(digits) == WIDTH and not digits.translate(None, _DIGITS)
 
 
 def _seen(data: bytes) -> tuple[bool, bytes]:
@@ -278,13 +380,13 @@ def _masked(line: bytes, spans: list[_Span]) -> bytes:
     return b"".join(shown)
 
 
-def _view(line: bytes) -> tuple[bytes, Callable[[int], int]]:
+def _view(line: bytes, unseen: re.Pattern[bytes] = _UNSEEN) -> tuple[bytes, Callable[[int], int]]:
     """What can be seen of a line, and a function from a place in that to the same place in the line."""
     starts = [0]  # in what is seen: of each piece
     shifts = [0]  # how much longer the line is by then
     pieces: list[bytes] = []
     position = size = 0
-    for match in _UNSEEN.finditer(line):
+    for match in unseen.finditer(line):
         start, end = match.span()
         pieces.append(line[position:start])
         size += start - position
@@ -302,14 +404,15 @@ def _from_last(line: bytes, begun: re.Pattern[bytes]) -> Iterable[re.Match[bytes
 
 
 def _compiled(ones: Iterable[Iterable[tuple[int, bytes]]]) -> re.Pattern[bytes]:
+    return re.compile(_either(ones))
+
+
+def _either(ones: Iterable[Iterable[tuple[int, bytes]]]) -> bytes:
     """One regular expression for all; by their first bytes, so that most places cost one look at a table."""
     by_first: dict[int, list[bytes]] = {}
     for one in ones:
         for first, rest in one:
             by_first.setdefault(first, []).append(rest)
-    return re.compile(
-        b"|".join(
-            re.escape(bytes([first])) + b"(?:" + b"|".join(dict.fromkeys(rests)) + b")"
-            for first, rests in by_first.items()
-        )
+    return b"|".join(
+        re.escape(bytes([first])) + b"(?:" + b"|".join(dict.fromkeys(rests)) + b")" for first, rests in by_first.items()
     )

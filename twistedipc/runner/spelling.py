@@ -37,14 +37,18 @@ _QUOTED = {"'": ("'\\''", "'\"'\"'")}  # within single quotes, as shells have it
 
 
 class Spelling:
-    """One way in which a secret may stand. ``characters`` has, for each character, what may stand for it."""
+    """
+    One way in which a secret may stand. ``characters`` has, for each character, what may stand for it. What is
+    ``encoded`` has no letter of the secret in it: programs break it into lines anywhere.
+    """
 
-    def __init__(self, characters: Sequence[tuple[bytes, ...]]) -> None:
+    def __init__(self, characters: Sequence[tuple[bytes, ...]], *, encoded: bool = False) -> None:
         self.characters = tuple(characters)
+        self.encoded = encoded
         self._pattern: list[tuple[int, bytes]] | None = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Spelling) and self.characters == other.characters
+        return isinstance(other, Spelling) and self.characters == other.characters and self.encoded == other.encoded
 
     def __hash__(self) -> int:
         return hash(self.characters)
@@ -120,13 +124,13 @@ def _spellings(text: str, *, twice: bool) -> Iterable[Spelling]:
     yield Spelling([written(character) for character in text])
     data = text.encode("utf-8", "surrogatepass")
     for digits in {data.hex(), data.hex().upper()}:
-        yield Spelling([(digit.encode(),) for digit in digits])
+        yield Spelling([(digit.encode(),) for digit in digits], encoded=True)
     for core in _base64(data):
-        yield Spelling([_in_base64(character) for character in core.decode()])
+        yield Spelling([_in_base64(character) for character in core.decode()], encoded=True)
         if twice and len(core) >= _INNER:
             for inner in {core, core.translate(_URL_SAFE)}:
                 for outer in _base64(inner):
-                    yield Spelling([_in_base64(character) for character in outer.decode()])
+                    yield Spelling([_in_base64(character) for character in outer.decode()], encoded=True)
 
 
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
