@@ -160,7 +160,7 @@ def queue(
 
 def cancel_at_once(connection: Connection, attempt: str, reason: str, now: int) -> AttemptRow | None:
     """→ cancelled, from a state in which nothing runs: no process must die first."""
-    return _change(
+    return change(
         connection,
         attempt,
         lease=None,
@@ -187,7 +187,7 @@ def note_cancel(connection: Connection, attempt: str, reason: str) -> AttemptRow
 
 def offer(connection: Connection, attempt: str, lease: str, builder: str, now: int) -> AttemptRow | None:
     """queued → offered: grant ``builder`` the lease, which no other attempt ever had."""
-    return _change(
+    return change(
         connection,
         attempt,
         lease=None,
@@ -206,7 +206,7 @@ def requeue(connection: Connection, attempt: str, lease: str, now: int, reason: 
     cancelled instead. Never from accepted: the builder may have been told to start it, and an attempt starts once.
     """
     before = frozenset({_S.OFFERED})
-    cancelled = _change(
+    cancelled = change(
         connection,
         attempt,
         lease=lease,
@@ -218,7 +218,7 @@ def requeue(connection: Connection, attempt: str, lease: str, now: int, reason: 
     )
     if cancelled is not None:
         return cancelled
-    return _change(
+    return change(
         connection,
         attempt,
         lease=lease,
@@ -233,12 +233,12 @@ def requeue(connection: Connection, attempt: str, lease: str, now: int, reason: 
 
 def accept(connection: Connection, attempt: str, lease: str) -> AttemptRow | None:
     """offered → accepted: once this is committed, the builder may be told to start it."""
-    return _change(connection, attempt, lease=lease, before=frozenset({_S.OFFERED}), after=_S.ACCEPTED, reason="")
+    return change(connection, attempt, lease=lease, before=frozenset({_S.OFFERED}), after=_S.ACCEPTED, reason="")
 
 
 def started(connection: Connection, attempt: str, lease: str, time: int) -> AttemptRow | None:
     """accepted or disconnected → running, since ``time``. If it runs or publishes already, its row."""
-    return _change(
+    return change(
         connection,
         attempt,
         lease=lease,
@@ -250,7 +250,7 @@ def started(connection: Connection, attempt: str, lease: str, time: int) -> Atte
 
 def publishing(connection: Connection, attempt: str, lease: str) -> AttemptRow | None:
     """accepted, running or disconnected → publishing. If it publishes already, its row."""
-    return _change(
+    return change(
         connection,
         attempt,
         lease=lease,
@@ -277,7 +277,7 @@ def disconnected(connection: Connection, builder: str) -> list[AttemptRow]:
     """The link to ``builder`` is down: what it had accepted, was running or publishing → disconnected."""
     before = states_before(_S.DISCONNECTED)
     changed = [
-        _change(connection, held.name, lease=held.lease, before=before, after=_S.DISCONNECTED)
+        change(connection, held.name, lease=held.lease, before=before, after=_S.DISCONNECTED)
         for held in leased(connection, builder)
         if held.state in before
     ]
@@ -292,7 +292,7 @@ def reconnected(connection: Connection, attempt: str, lease: str, phase: Attempt
     reached = STATES[phase].reached
     if reached is None:
         raise ValueError(f"{phase} isn't a phase in which a builder has an attempt")
-    return _change(
+    return change(
         connection,
         attempt,
         lease=lease,
@@ -341,7 +341,7 @@ def finish(
         said = None if resolved is None else min(integer(resolved), now)
         known = since if said is None else case((since > said, since), else_=said)
         values["resolved"] = func.coalesce(attempts.c.resolved, known)
-    row = _change(connection, attempt, lease=lease, before=states_before(outcome) & _HELD, after=outcome, **values)
+    row = change(connection, attempt, lease=lease, before=states_before(outcome) & _HELD, after=outcome, **values)
     if row is None:
         return _already(connection, attempt, lease, TERMINAL)
     _replace_steps(connection, attempt, result.steps)
@@ -358,7 +358,7 @@ def note_release(connection: Connection, attempt: str, reason: str) -> None:
 
 def lose(connection: Connection, attempt: str, lease: str, reason: str, now: int) -> AttemptRow | None:
     """→ lost: nobody will tell any more how it ended. Its log is what has arrived, and not complete."""
-    row = _change(
+    row = change(
         connection,
         attempt,
         lease=lease,
@@ -382,7 +382,7 @@ def _is(attempt: str) -> tuple[Any, Any]:
     return attempts.c.build_id == build, attempts.c.number == number
 
 
-def _change(
+def change(
     connection: Connection,
     attempt: str,
     *,
@@ -394,8 +394,9 @@ def _change(
     **values: Any,
 ) -> AttemptRow | None:
     """
-    Set ``after`` and ``values`` if the attempt's state is in ``before`` and it has the ``lease`` (None: whichever).
-    Raises `IllegalTransition` if ``before`` holds what the table doesn't: a bug of ours.
+    The compare-and-set itself: set ``after``, the new lease and the ``values`` of other columns, if the attempt's state
+    is in ``before`` and it has the ``lease`` (None: any). The new row, or None. Raises `IllegalTransition` if the table
+    doesn't have a transition from each of ``before``: a bug of ours.
     """
     for state in before:
         check_attempt(state, after)
