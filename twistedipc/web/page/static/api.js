@@ -2,7 +2,7 @@
 
 const LONGEST_PAUSE = 15_000; // milliseconds between two attempts to connect
 
-/** An answer that isn't a success, in the server's words; status 0: none came. */
+/** An unsuccessful answer, in the server's words; status 0: there was no answer. */
 export class Refused extends Error {
   constructor(status, message) {
     super(message);
@@ -10,7 +10,7 @@ export class Refused extends Error {
   }
 }
 
-/** Ask the API. Raises `Refused`. */
+/** Send a request to the API, and return its JSON. Throws `Refused`. */
 export async function api(method, path, body, headers = {}) {
   let response, text;
   try {
@@ -31,12 +31,12 @@ export async function api(method, path, body, headers = {}) {
     const problem = JSON.parse(text);
     message = problem.detail || problem.title || message;
   } catch {
-    // Not a problem report: a proxy's page, say.
+    // Not a problem report: the page of a proxy, say.
   }
   throw new Refused(response.status, message);
 }
 
-/** One WebSocket for all that the page follows. It comes back by itself, and so do the subscriptions. */
+/** One WebSocket for everything that the page follows. It reconnects by itself, and subscribes again. */
 export class Stream {
   #socket = null;
   #topics = new Set();
@@ -46,7 +46,7 @@ export class Stream {
   #refused;
   #tell;
 
-  /** `tell(state)`: "live", "reconnecting" or ""; `refused(error)`: whoever was signed in is no more. */
+  /** `tell(state)`: "live", "reconnecting" or ""; `refused(error)`: the person isn't signed in any more. */
   constructor(tell, refused) {
     this.#tell = tell;
     this.#refused = refused;
@@ -66,7 +66,7 @@ export class Stream {
     this.#tell("");
   }
 
-  /** `topic`: { request() → subscribe message, concerns(message), heard(message) }; it may hear `subscribed` again and again. */
+  /** `topic`: { request() → subscribe message, concerns(message), heard(message) }; it may hear `subscribed` more than once. */
   follow(topic) {
     this.#topics.add(topic);
     this.#send({ type: "subscribe", ...topic.request() });
@@ -89,7 +89,7 @@ export class Stream {
     }
     if (this.#stopped) return;
     const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    // Fewer bytes are worth a little of the server's time, unless it is this machine's own.
+    // Compression is worth a little of the server's time, unless the server is on this machine.
     const compress = /^(localhost|127\..*|\[::1\])$/.test(location.hostname) ? 0 : 1;
     const query = `ticket=${encodeURIComponent(ticket)}&compress=${compress}`;
     const socket = new WebSocket(`${scheme}//${location.host}/api/v1/stream?${query}`);
@@ -107,7 +107,7 @@ export class Stream {
     socket.onclose = () => {
       if (this.#socket !== socket) return;
       this.#socket = null;
-      // Only a connection that lasted earns a quick return.
+      // After a connection that didn't last, the pauses get longer.
       if (opened && Date.now() - opened > 5_000) this.#pause = 500;
       this.#again();
     };

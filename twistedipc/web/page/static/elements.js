@@ -1,6 +1,6 @@
-// Elements, and times and numbers for people.
+// Makes elements, and texts for times and numbers.
 
-/** An element with properties, listeners ("onclick") and children; strings become text. */
+/** Make an element with properties, listeners ("onclick") and children; strings become text. */
 export function el(name, properties = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
@@ -34,6 +34,6 @@ export function ago(time) {
 
 export const timeOf = (time) => el("time", { datetime: time, title: new Date(time).toLocaleString() }, ago(time));
 export const stateOf = ({ state, tone }) => el("span", { class: `state ${tone}` }, words(state));
-/** How far a progress is. 100% only when it is. */
+/** A progress in percent. It is 100% only when it is complete. */
 export const percent = (value) => `${Math.floor(Math.round(value * 10_000) / 100)}%`;
 export const count = (number) => number.toLocaleString("en");

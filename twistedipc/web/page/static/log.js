@@ -1,42 +1,42 @@
-// The log of one attempt: followed, shown, and checked for being all of it.
+// The log of one attempt: follows it, shows it, and checks that it is complete.
 
 import { count, duration, el, words } from "./elements.js";
 import { remarkNode, Said } from "./said.js";
 import { SHA256 } from "./sha256.js";
 import { clean, nodesOf, Style } from "./terminal.js";
 
-const MAX_ROWS = 200_000; // lines of one log that are kept in the page; the whole is a link away
+const MAX_ROWS = 200_000; // lines of one log that the page keeps; a link leads to the whole log
 const CHUNK_ROWS = 400; // lines of one piece of the log, which the browser lays out only when it is in view
 const LINE_HEIGHT = 20; // as in page.css
 const FRAME_BUDGET = 10; // milliseconds of work on the log between two frames
-const MAX_QUEUED = 50_000; // lines that wait to be shown; beyond that the log is left, and taken up again later
-const MAX_OPEN_LINE = 256 * 1024; // characters of a line that has no end yet
-const MAX_GROUPS = 1000; // groups of one log that can be folded; those after them are lines
+const MAX_QUEUED = 50_000; // lines that wait to be shown; with more, the log is unsubscribed, and resumed later
+const MAX_OPEN_LINE = 256 * 1024; // characters of a line that hasn't ended
+const MAX_GROUPS = 1000; // groups of one log that can be folded; further groups are plain lines
 
-/** The log of one attempt: follows it, shows it, and checks that it is all of it. */
+/** Follows the log of one attempt, shows it, and checks that it is complete. */
 export class LogView {
   #stream;
   #stepSeen;
-  #next = 1; // the number of the record that is to come
+  #next = 1; // the number of the next record
   #missing = 0;
   #digest = new SHA256();
   #encoder = new TextEncoder();
   #queue = [];
   #queued = 0; // lines in the queue
   #unschedule = null;
-  #away = false; // the queue was too long: not subscribed until it is worked off
+  #away = false; // the queue was too long: not subscribed until it is empty
   #end = null;
   #style = new Style();
   #names = new Map(); // step index -> name
-  #open = ""; // a line that has no end yet, and its first record's number
+  #open = ""; // a line that hasn't ended, and its first record's number
   #openNumber = 0;
   #openNodes = [];
   #said = new Said((number) => this.#toRecord(number));
   #group = null; // the group that is open
   #groups = 0;
-  #folded = false; // how a new group begins
+  #folded = false; // whether a new group begins folded
   #chunk = null; // where lines go now
-  #plain = ""; // text and numbers that are on their way into it
+  #plain = ""; // text and numbers that will be put into it
   #numbers = "";
   #rows = 0;
   #dropped = 0;
@@ -57,7 +57,7 @@ export class LogView {
     let top = 0;
     this.lines.addEventListener("scroll", () => {
       const { scrollTop, clientHeight, scrollHeight } = this.lines;
-      // Only a person scrolls up; that the end is far may be because lines have come.
+      // Only a person scrolls up. The end may also be out of view because lines have come.
       if (scrollHeight - scrollTop - clientHeight < 3 * LINE_HEIGHT) this.following = true;
       else if (scrollTop < top) this.following = false;
       top = scrollTop;
@@ -91,10 +91,10 @@ export class LogView {
       return;
     }
     if (message.type !== "lines" && message.type !== "gap" && message.type !== "end") return;
-    if (this.#away) return; // still under way when we left
+    if (this.#away) return; // sent before the server knew of the unsubscription
     const next = this.#next + this.#queued;
     if ((message.type === "lines" ? message.first : message.from) > next) {
-      // Something between was lost on the way to us, or this is left of an earlier subscription: ask for it anew.
+      // Records are missing in between, or this is left of an earlier subscription: subscribe again.
       this.#stream.leave(this.#topic);
       this.#stream.follow(this.#topic);
       return;
@@ -120,7 +120,7 @@ export class LogView {
     this.#schedule();
   }
 
-  /** Work on the queue with the next frame; a page in the background has none, and a slow timer must do. */
+  /** Show what is queued with the next frame, or by a timer in the background, where there are no frames. */
   #schedule() {
     if (this.#unschedule) return;
     const work = (budget) => {
@@ -193,7 +193,7 @@ export class LogView {
     this.#row(number, nodesOf(text, this.#style));
   }
 
-  /** A line that has no end yet is shown, and shown anew when more of it comes. */
+  /** Show a line that hasn't ended; it is replaced when more of it comes. */
   #showOpen() {
     this.#takeOpenAway();
     if (!this.#open) return;
@@ -216,7 +216,7 @@ export class LogView {
     chunk.rows += 1;
     this.#rows += 1;
     this.#numbers += `${number}\n`;
-    // Neighbours without colours become one text node: most logs are hardly more than those.
+    // Neighbouring lines without colours become one text node: most logs have hardly anything else.
     if (nodes.every((node) => node.nodeType === Node.TEXT_NODE)) {
       for (const node of nodes) this.#plain += node.data;
       this.#plain += "\n";
@@ -227,7 +227,7 @@ export class LogView {
     if (chunk.rows >= CHUNK_ROWS) this.#closeChunk();
   }
 
-  /** Put what was gathered into the chunk. */
+  /** Put the gathered text into the chunk. */
   #settle() {
     const chunk = this.#chunk;
     if (!chunk || !this.#numbers) return;
@@ -253,7 +253,7 @@ export class LogView {
     return this.#chunk;
   }
 
-  /** Something between the lines: an element of its own, which counts as a line. */
+  /** Put an element between the lines. It counts as a line. */
   #put(element) {
     this.#closeOpen();
     this.#closeChunk();
@@ -262,7 +262,7 @@ export class LogView {
     (this.#group ?? this.lines).append(element);
   }
 
-  /** An event of a newer version, whose fields are others than those known here, is skipped. */
+  /** Show an event. One of a newer version, with other fields than those known here, is skipped. */
   #event(event, number, time) {
     try {
       this.#known(event, number, time);
@@ -272,7 +272,7 @@ export class LogView {
   }
 
   #known(event, number, time) {
-    // These two are shown elsewhere: a line that has no end yet goes on behind them.
+    // These two are shown elsewhere, so a line that hasn't ended goes on after them.
     if (event.type === "progress") this.#said.progress(event);
     else if (event.type === "summary") this.#said.summarised(event);
     else if (event.type === "step_started") {
@@ -301,7 +301,7 @@ export class LogView {
     }
   }
 
-  /** What was a step's ends with it: progress and a group. */
+  /** End what belongs to a step: progress and a group. */
   #stepOver() {
     this.#said.stepOver();
     this.#endGroup();
@@ -313,7 +313,7 @@ export class LogView {
     this.#group = null;
   }
 
-  /** What follows can be folded under a heading; so many of them cost too much, and then it is a line. */
+  /** Begin a group, which can be folded under its heading; after `MAX_GROUPS` the heading is a plain line. */
   #beginGroup(name, number) {
     this.#endGroup();
     if (!name) return;
@@ -366,11 +366,11 @@ export class LogView {
     this.#row(this.#openNumber, nodesOf(text, this.#style));
   }
 
-  /** Let the oldest lines go. */
+  /** Remove the oldest lines. */
   #drop() {
     let oldest = this.lines.firstElementChild;
     if (oldest?.classList.contains("dropped")) oldest = oldest.nextElementSibling;
-    // Of a group first what is in it, then its heading.
+    // Of a group, its lines go first, and its heading last.
     if (oldest.classList.contains("group")) oldest = oldest.children[1] ?? oldest;
     const rows = oldest.rows?.rows ?? 0;
     this.#rows -= rows;

@@ -1,14 +1,13 @@
-// Markdown of strangers as elements. Only a part of it, made of nodes and never of markup: what isn't in that part
-// (HTML, images) stays text. Links lead to http: and https: alone, in a tab that doesn't know where it came from.
+// Strangers' Markdown as elements. A part of Markdown, made of nodes and never of markup: the rest (HTML, images) stays
+// text. Links lead to http: and https: alone, and open in a tab without a referrer or opener.
 //
-// Everything takes linear time, whatever is written: no pattern here can match one place in two ways, and what is open
-// at once is bounded.
+// Everything takes linear time for any input: no pattern can match one place in two ways, and nesting is bounded.
 
 import { el } from "./elements.js";
 import { clean } from "./terminal.js";
 
 const MAX_TEXT = 64 * 1024; // characters; the protocol allows half of it
-const MAX_NODES = 4000; // of one text; what is behind them is shown as it was written
+const MAX_NODES = 4000; // of one text; the rest is shown as it was written
 const MAX_DEPTH = 5; // lists and quotes within one another
 const MAX_OPEN = 8; // emphasis within emphasis
 const MAX_COLUMNS = 40;
@@ -63,7 +62,7 @@ function cellsOf(line) {
   return cells.map((cell) => cell.trim());
 }
 
-/** Whether a table begins here: a row, and as many cells of dashes below it. */
+/** Whether a table begins here: a row, and below it a row of as many cells of dashes. */
 function tableAt(lines, index) {
   const below = lines[index + 1];
   if (!lines[index].includes("|") || !below?.includes("-")) return false;
@@ -137,12 +136,12 @@ class Writer {
     return this.#el("pre", {}, this.#el("code", {}, lines.join("\n")));
   }
 
-  /** The page has its own first heading. */
+  /** The level of a heading: the page has its own first heading. */
   #heading(level, text) {
     return this.#el(`h${Math.min(6, level + 1)}`, {}, ...this.#inline(text.trim()));
   }
 
-  /** The list that begins at a line; returns where it ends. */
+  /** Add the list that begins at a line; return where it ends. */
   #list(lines, from, depth, nodes) {
     const kind = (marker) => (/[0-9]/.test(marker) ? marker.at(-1) : marker);
     const first = ITEM.exec(lines[from]);
@@ -173,7 +172,7 @@ class Writer {
         body.push(deep ? line.replace(/^(?:\t| +)/, (space) => (space === "\t" ? "" : space.slice(indent))) : line);
       }
       let content = this.blocks(body, depth + 1);
-      // Items without a blank line in them are no paragraphs.
+      // Items without a blank line in them don't become paragraphs.
       if (!loose) content = content.flatMap((node) => (node.nodeName === "P" ? [...node.childNodes] : [node]));
       list.append(this.#el("li", {}, ...content));
     }
@@ -212,7 +211,7 @@ class Writer {
       stack.at(-1).nodes.push(document.createTextNode(plain));
       plain = "";
     };
-    /** What was open is no emphasis: its mark is text. */
+    /** Make the marks of emphasis that nothing closes text. */
     const flatten = () => {
       settle();
       const { mark, nodes } = stack.pop();
@@ -220,7 +219,7 @@ class Writer {
       settle();
       for (const node of nodes) stack.at(-1).nodes.push(node);
     };
-    /** Text up to the next place that may mean something. */
+    /** Take text up to the next special character. */
     const skip = () => {
       SPECIAL.lastIndex = position;
       const found = SPECIAL.exec(text);
@@ -259,7 +258,7 @@ class Writer {
           position = end + mark.length;
         }
       } else if ((letter === "[" || letter === "!") && links && (found = matched(LINK))) {
-        // An image is a link to it: what is shown comes from here alone.
+        // An image becomes a link: the page shows nothing from elsewhere.
         const href = safe(found[2]);
         const inner = this.#inline(found[1] || found[2], false);
         if (href) push(this.#anchor(href, inner));
@@ -287,7 +286,7 @@ class Writer {
     return stack[0].nodes;
   }
 
-  /** Where as many backticks as opened some code close it; -1 if nowhere. */
+  /** Where as many backticks as have opened code close it; -1 if nowhere. */
   #closing(text, from, length) {
     for (let at = text.indexOf("`", from); at >= 0; ) {
       BACKTICKS.lastIndex = at;
@@ -302,7 +301,7 @@ class Writer {
     return this.#el("a", { href, rel: "noopener noreferrer nofollow", target: "_blank" }, ...children);
   }
 
-  /** A run of marks closes what it can, then opens; what does neither is text. Returns where it ends. */
+  /** Have a run of marks close what it can, then open; the rest of it is text. Return where it ends. */
   #emphasis(text, position, stack, { push, flatten, settle, literal }) {
     const letter = text[position];
     let end = position;
@@ -311,7 +310,7 @@ class Writer {
     let run = end - position;
     let closes = !/\s/.test(before), opens = !/\s/.test(after);
     if (letter === "_") {
-      // In the middle of a word it is a letter like any other.
+      // Within a word it is an ordinary character.
       if (WORD.test(after)) closes = false;
       if (WORD.test(before)) opens = false;
     }

@@ -1,7 +1,7 @@
-// The page: builds as they come and go, and one build's log live. Plain modern JavaScript: no framework, no build.
+// The page: lists of builds, kept up to date, and one build with its log live. Plain JavaScript: no framework, no build.
 //
-// What builds and strangers wrote becomes text nodes, never markup. Everything goes through the public API; states
-// and logs come over one WebSocket, which is taken up again where it broke off.
+// Strangers' text becomes text nodes, never markup. Everything goes through the public API; states and logs come over
+// one WebSocket, which resumes where it broke off.
 
 import { api, Refused, Stream } from "./api.js";
 import { duration, el, stateOf, timeOf, words } from "./elements.js";
@@ -10,9 +10,9 @@ import { briefly } from "./said.js";
 import { clean } from "./terminal.js";
 
 const $ = (id) => document.getElementById(id);
-const WAITING_INTERVAL = 3_000; // milliseconds until it is asked again why a build waits
+const WAITING_INTERVAL = 3_000; // milliseconds between two requests for why a build waits
 
-/** Say what went wrong above the page, until the next thing goes well. */
+/** Show an error above the page, until something succeeds. */
 function trouble(error) {
   if (error instanceof Refused && error.status === 401 && identity) {
     signedOut();
@@ -22,7 +22,7 @@ function trouble(error) {
   $("trouble").hidden = !error;
 }
 
-/** Run what a person asked for, with its button disabled meanwhile. */
+/** Run the action of a button, which is disabled meanwhile. */
 async function act(button, action) {
   button.disabled = true;
   try {
@@ -73,7 +73,7 @@ function showSignIn(message) {
   input.focus();
 }
 
-/** Whether a message says that a topic of builds begins: what happened before that is to be asked for. */
+/** Whether a message says that a topic of builds begins. What happened before it must be asked for. */
 const begins = ({ type, topic, project }, wanted) => type === "subscribed" && topic === "builds" && (project ?? null) === wanted;
 
 /** A list of builds, of one project or of all, kept up to date. */
@@ -108,16 +108,16 @@ function showBuilds(project) {
     empty.hidden = true;
   }
 
-  // What builds say comes by itself. What came while an answer was awaited may be newer than the answer is, unless that
-  // tells of an end or of another attempt.
+  // What builds say is sent unasked. What came while an answer was awaited may be newer than the answer, unless the
+  // answer has an end or another attempt.
   let awaited = 0; // answers
-  const meanwhile = new Map(); // id -> the newest that it said
+  const meanwhile = new Map(); // id -> what it said last
   const isNewer = (said, build) => said.attempt === build.attempt && !build.ended;
 
   function heardSaying(message) {
     if (awaited) meanwhile.set(message.build, message);
     const known = rows.get(message.build);
-    // The rest of a row stays as it is: somebody may be at its links.
+    // The rest of a row isn't replaced, since a link in it may have the focus.
     if (known && isNewer(message, known.build)) known.says.replaceChildren(briefly(message));
   }
 
@@ -147,13 +147,13 @@ function showBuilds(project) {
     if (!rows.size) {
       empty.hidden = false;
       empty.textContent = project
-        ? "Nothing was built yet."
-        : "Nothing was built yet. `twistedipc project add NAME REPOSITORY` adds a project, `twistedipc build NAME` builds it.";
+        ? "Nothing has been built yet."
+        : "Nothing has been built yet. `twistedipc project add NAME REPOSITORY` adds a project, `twistedipc build NAME` builds it.";
     }
     return page;
   }
 
-  // One look at a build that changes often is enough for all its changes until the answer.
+  // One request for a build that changes often covers all its changes until the answer.
   const looking = new Set();
   async function refresh(id) {
     if (looking.has(id)) return;
@@ -164,7 +164,7 @@ function showBuilds(project) {
     if (view === self) put(build);
   }
 
-  /** What happened before we are told of it. */
+  /** Ask for what happened before the subscription. */
   async function catchUp() {
     const page = await load();
     const found = new Set(page?.builds.map((build) => build.id));
@@ -192,7 +192,7 @@ function showBuilds(project) {
   if (project) showProject(project, head, self).catch(trouble);
 }
 
-/** What a project's page has more than a list of builds: publishing, and its releases. */
+/** The head of a project's page: publishing, and its releases. */
 async function showProject(name, head, self) {
   const at = `/projects/${encodeURIComponent(name)}`;
   const [project, listed] = await Promise.all([api("GET", at), api("GET", `${at}/releases`)]);
@@ -215,7 +215,7 @@ async function showProject(name, head, self) {
   if (listed.releases.length) $("main").append(releasesTable(name, at, listed.releases));
 }
 
-/** Says that no release goes live by itself, and offers to end that. */
+/** Tells that releases are held after a rollback, and offers to resume them. */
 function heldBack(at, held) {
   const said = el("p", { class: "held", role: "status" },
     `No release goes live by itself: ${held.by} rolled back to release ${held.release}, `, timeOf(held.since), ". ");
@@ -328,7 +328,7 @@ function showBuild(id, wanted) {
     }
     document.title = `${build.project} #${id} ${words(build.state)} · twistedipc`;
     drawHead();
-    // Why it waits changes without a word: another build has ended, a builder is asked again.
+    // The reason to wait changes without a message: another build has ended, say.
     clearTimeout(again);
     if (build.waiting) again = setTimeout(() => load().catch(trouble), WAITING_INTERVAL);
   }
@@ -350,11 +350,11 @@ function showBuild(id, wanted) {
   stream.follow(topic);
   load().catch((error) => {
     trouble(error);
-    if (error.status === 404) show("Not found", el("p", { class: "empty" }, "There is no such build, or it isn't yours to see."));
+    if (error.status === 404) show("Not found", el("p", { class: "empty" }, "There is no such build, or your token may not see it."));
   });
 }
 
-// -- where we are ----------------------------------------------------------------------------------------------------
+// -- addresses -------------------------------------------------------------------------------------------------------
 
 function route() {
   if (!identity) return;

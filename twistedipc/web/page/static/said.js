@@ -1,7 +1,7 @@
-// What a build says of itself: how far it is, its remarks on the sources, its summary. Shown above its log.
+// What a build says of itself: its progress, its remarks on the sources, its summary. Shown above its log.
 //
-// It comes from strangers and as often as they like: all of it is text, what is kept is bounded, and elements are made
-// once a frame, by `settle`.
+// All of it comes from strangers, at any rate: it becomes text, what is kept is bounded, and elements are made once a
+// frame, by `settle`.
 
 import { count, el, percent } from "./elements.js";
 import { markdown } from "./markdown.js";
@@ -14,7 +14,7 @@ const MAX_LISTED = 100; // remarks of a level that are listed; all are in the lo
 const placeOf = ({ file, line }) => (file ? clean(file) + (line ? `:${line}` : "") : "");
 const levelOf = ({ level }) => (LEVELS.includes(level) ? level : "notice");
 
-/** What the API says in brief of a build: a bar while it tells how far it is, and how many remarks there are. */
+/** The gist of a build in a list: a bar while there is progress, and how many remarks there are. */
 export function briefly({ progress, annotations }) {
   const said = el("span", { class: "said" });
   if (progress) {
@@ -43,7 +43,7 @@ export class Said {
   #step = null; // the newest progress
   #stepDrawn = null;
   #counts = { error: 0, warning: 0, notice: 0 };
-  #fresh = []; // remarks that aren't listed yet
+  #fresh = []; // remarks that have yet to be listed
   #countsDrawn = 0;
   #summary = null;
   #summaryDrawn = null;
@@ -53,7 +53,7 @@ export class Said {
     this.meter = el("progress", { max: "1", "aria-label": "Progress" });
     this.label = el("span", { class: "label" });
     this.share = el("span", { class: "share" });
-    /** For the head of the log; hidden while nothing is said of progress. */
+    /** For the head of the log; hidden while there is no progress. */
     this.bar = el("div", { class: "progress", hidden: true }, this.label, this.meter, this.share);
     this.counts = el("summary");
     this.lists = Object.fromEntries(LEVELS.map((level) => [level, el("ul", { "data-level": level, hidden: true })]));
@@ -67,7 +67,7 @@ export class Said {
     this.#step = event;
   }
 
-  /** The step is over: progress was that of the step. */
+  /** Forget the progress of the step, which has ended. */
   stepOver() {
     this.#step = null;
   }
@@ -82,7 +82,7 @@ export class Said {
     this.#summary = event.markdown;
   }
 
-  /** Show what is new. */
+  /** Show what has come since the last frame. */
   settle() {
     if (this.#step !== this.#stepDrawn) this.#drawProgress((this.#stepDrawn = this.#step));
     const total = LEVELS.reduce((sum, level) => sum + this.#counts[level], 0);

@@ -1,4 +1,4 @@
-// SHA-256 piece by piece (FIPS 180-4). The browser's own can't do that, and isn't there at all on plain http.
+// SHA-256, piece by piece (FIPS 180-4). The browser's own can't do that, and is missing on plain http.
 
 export class SHA256 {
   static #K = new Uint32Array(64);
@@ -31,7 +31,7 @@ export class SHA256 {
     }
   }
 
-  /** In hexadecimal. Nothing can be added afterwards. */
+  /** The digest in hexadecimal. Nothing can be added afterwards. */
   digest() {
     const bits = this.#length * 8;
     const padding = new Uint8Array(((this.#filled < 56 ? 56 : 120) - this.#filled) + 8);

@@ -1,7 +1,7 @@
-// Output of strangers for a page: lines of a terminal as text nodes and spans.
+// Strangers' output for a page: lines of a terminal as text nodes and spans.
 //
-// As in twistedipc/terminal/escapes.py: of what a terminal would obey, only colours and styles are kept; and characters
-// that turn the order of letters around are taken out.
+// As in twistedipc/terminal/escapes.py, everything that a terminal would obey is removed, but for colours and styles; so
+// are characters that turn the order of letters around.
 const SUSPECT = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/;
 const SEQUENCE = new RegExp(
   "\\x1b\\[([0-9;:]{0,64})m" +
@@ -75,7 +75,7 @@ export class Style {
     const span = document.createElement("span");
     span.textContent = text;
     span.classList.add(...this.flags);
-    // One of the sixteen is a class, so that it fits light and dark; any other is itself.
+    // One of the sixteen colours is a class, so that it fits light and dark; any other is used as it is.
     if (typeof this.front === "number") span.classList.add(`f${this.front}`);
     else if (this.front) span.style.color = this.front;
     if (typeof this.back === "number") span.classList.add(`g${this.back}`);
@@ -99,14 +99,14 @@ function palette(n) {
 /** A line as nodes, clean and in its colours; `style` goes on from line to line. */
 export function nodesOf(text, style) {
   if (!SUSPECT.test(text)) return text ? [style.node(text)] : [];
-  const pieces = []; // text, and between each two what sets a style (or undefined)
+  const pieces = []; // texts, and between each two the sequence that sets a style (or undefined)
   let position = 0;
   for (const found of text.matchAll(SEQUENCE)) {
     pieces.push(text.slice(position, found.index).replace(CONTROLS, ""), found[1]);
     position = found.index + found[0].length;
   }
   pieces.push(text.slice(position).replace(CONTROLS, ""));
-  // Of a progress line, what was drawn last is shown; colours that were set before go on.
+  // Of a progress line the last drawing is shown; colours that were set before stay.
   const drawn = pieces.filter((_, index) => index % 2 === 0).join("").replace(/\r+$/, "");
   const start = drawn.lastIndexOf("\r") + 1;
   const nodes = [];
