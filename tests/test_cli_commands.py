@@ -507,7 +507,7 @@ def test_project_secret(server: Server) -> None:
     assert result.exit_code == 0
     assert "npm_abc" not in result.output
     # Should somebody send it elsewhere meanwhile, the server won't take it.
-    assert server.asked[-1].json == {"value": "npm_abc", "registry": registry}
+    assert server.asked[-1].json == {"value": "npm_abc", "registry": "https://npm.example.org"}
     assert run(server, "project", "secret", "shop", "npm_token", given="").exit_code == 2
     assert run(server, "project", "secret", "shop", "other", given="x").exit_code == 2
     assert run(server, "project", "secret", "shop", "npm_token", "--remove").exit_code == 0

@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "server": {"ipc", "builds", "attempts", "storage", "publish"},
     "web": {"ipc", "builds", "terminal", "storage", "publish", "server"},
     "taps": {"ipc", "builds", "attempts", "storage", "publish", "builder", "server", "web"},
-    "cli": {"ipc", "builds", "terminal", "storage", "web", "taps"},
+    "cli": {"ipc", "builds", "terminal", "storage", "publish", "web", "taps"},
     "chaos": {"builds", "disk", "attempts", "web", "taps", "cli"},
 }
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import Any
 
 import click
-import msgspec
 from msgspec import UNSET
 
-from twistedipc.builds.attempt import Publish
 from twistedipc.builds.states import OnLost
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import json_option, local_time, note, print_fields, print_json, print_table
+from twistedipc.cli.targets import TargetsCommand, described, details_of, request_of, targets_of, with_options
+from twistedipc.publish.targets.registry import TARGETS, find
 from twistedipc.web.api.schemas import NewProject, NewSecret, Project, ProjectChange, Projects
 
 
@@ -36,7 +36,17 @@ on_lost_option = click.option(
     "run again by itself.",
 )
 
-_PACKAGE_HELP = "An npm package that it may publish, or all of a scope (@acme/*); else the first one; may be repeated."
+
+class SecretName(click.ParamType[str]):
+    """The name of a secret that a target has."""
+
+    name = "secret"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, if there is such a secret."""
+        if value not in TARGETS.secrets:
+            self.fail(f"{value!r} isn't one of {', '.join(sorted(TARGETS.secrets))}", param, ctx)
+        return value
 
 
 @click.group()
@@ -44,17 +54,13 @@ def project() -> None:
     """Add, show, change and remove projects."""
 
 
-@project.command()
+@project.command(cls=TargetsCommand)
 @with_client
 @click.argument("name")
 @click.argument("repository")
 @click.option(
     "--ref", default="main", show_default=True, help="Branch, tag, refs/… or commit that is built by default."
 )
-@click.option("--npm", is_flag=True, help="Publish the npm package (see `project secret` for the registry's token).")
-@click.option("--registry", default="", metavar="ADDRESS", help="The npm registry (else the one npm is set up for).")
-@click.option("--package", "packages", multiple=True, metavar="NAME", help=_PACKAGE_HELP)
-@click.option("--no-static", is_flag=True, help="Make no static release of the output folder.")
 @click.option("--timeout", type=float, default=3600.0, show_default=True, help="Seconds for a whole attempt.")
 @click.option("--idle-timeout", type=float, default=900.0, show_default=True, help="Seconds without output.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable for all steps; may be repeated.")
@@ -65,26 +71,23 @@ def add(
     name: str,
     repository: str,
     ref: str,
-    npm: bool,
-    registry: str,
-    packages: tuple[str, ...],
-    no_static: bool,
     timeout: float,
     idle_timeout: float,
     env: tuple[str, ...],
     on_lost: OnLost | None,
     as_json: bool,
+    said: dict[str, Any],
 ) -> None:
     """Add the project NAME, whose sources are in the git REPOSITORY."""
     body = NewProject(
         name=name,
         repository=repository,
         default_ref=ref,
-        publish=Publish(static=not no_static, npm=npm, registry=registry, packages=list(packages)),
         environment=pairs(env, "--env"),
         timeout=timeout,
         idle_timeout=idle_timeout,
         on_lost=UNSET if on_lost is None else on_lost,
+        **request_of(with_options(TARGETS.default, said)),
     )
     answer = client.post(path("projects"), body)
     if as_json:
@@ -106,7 +109,7 @@ def list_projects(client: Client, as_json: bool) -> None:
         return
     print_table(
         ("NAME", "REF", "PUBLISHES", "REPOSITORY"),
-        [(p.name, p.default_ref, _publishes(p.publish), p.repository) for p in answer.decode(Projects).projects],
+        [(p.name, p.default_ref, described(p), p.repository) for p in answer.decode(Projects).projects],
         empty="there are no projects; `twistedipc project add NAME REPOSITORY` adds one",
     )
 
@@ -127,9 +130,8 @@ def show(client: Client, name: str, as_json: bool) -> None:
             ("name", found.name),
             ("repository", found.repository),
             ("default ref", found.default_ref),
-            ("publishes", _publishes(found.publish)),
-            ("packages", _packages(found.publish)),
-            ("release", found.release_url if found.publish.static else None),
+            ("publishes", described(found)),
+            *details_of(found),
             ("timeout", f"{found.timeout:g} s, {found.idle_timeout:g} s without output"),
             ("when lost", "run again" if found.on_lost == "rerun" else "stays lost"),
             ("variables", " ".join(_variable(key, value) for key, value in sorted(found.environment.items()))),
@@ -140,21 +142,11 @@ def show(client: Client, name: str, as_json: bool) -> None:
     )
 
 
-@project.command("set")
+@project.command("set", cls=TargetsCommand)
 @with_client
 @click.argument("name")
 @click.option("--repository")
 @click.option("--ref", help="Branch, tag, refs/… or commit that is built by default.")
-@click.option("--npm/--no-npm", default=None, help="Whether to publish the npm package.")
-@click.option("--static/--no-static", default=None, help="Whether to make a static release.")
-@click.option("--registry", metavar="ADDRESS", help='The npm registry; "" for the one npm is set up for.')
-@click.option(
-    "--package",
-    "packages",
-    multiple=True,
-    metavar="NAME",
-    help=_PACKAGE_HELP + ' Replaces all that are set; "" for none.',
-)
 @click.option("--timeout", type=float, help="Seconds for a whole attempt.")
 @click.option("--idle-timeout", type=float, help="Seconds without output.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="Replace all variables; may be repeated.")
@@ -164,14 +156,11 @@ def set_project(
     name: str,
     repository: str | None,
     ref: str | None,
-    npm: bool | None,
-    static: bool | None,
-    registry: str | None,
-    packages: tuple[str, ...],
     timeout: float | None,
     idle_timeout: float | None,
     env: tuple[str, ...],
     on_lost: OnLost | None,
+    said: dict[str, Any],
 ) -> None:
     """Change a project; what isn't given stays as it is."""
     changes: dict[str, object] = {
@@ -182,16 +171,9 @@ def set_project(
         "environment": pairs(env, "--env") if env else None,
         "on_lost": on_lost,
     }
-    publish: dict[str, object] = {
-        "npm": npm,
-        "static": static,
-        "registry": registry,
-        "packages": [name for name in packages if name] if packages else None,
-    }
-    if any(value is not None for value in publish.values()):
-        now = client.get(path("projects", name)).decode(Project).publish
-        given = {key: value for key, value in publish.items() if value is not None}
-        changes["publish"] = msgspec.structs.replace(now, **given)
+    if any(value is not None and value != () for value in said.values()):
+        now = client.get(path("projects", name)).decode(Project)
+        changes |= request_of(with_options(targets_of(now), said), now)
     body = ProjectChange(**{key: UNSET if value is None else value for key, value in changes.items()})  # type: ignore[arg-type]
     changed = client.patch(path("projects", name), body).decode(Project)
     note(f"project {name} changed")
@@ -201,29 +183,32 @@ def set_project(
 @project.command()
 @with_client
 @click.argument("name")
-@click.argument("secret_name", metavar="SECRET", type=click.Choice(["npm_token"]))
+@click.argument("secret_name", metavar="SECRET", type=SecretName())
 @click.option("--remove", is_flag=True, help="Forget the secret.")
-def secret(client: Client, name: str, secret_name: Literal["npm_token"], remove: bool) -> None:
-    """Set a SECRET of the project NAME: npm_token, the npm registry's token.
+def secret(client: Client, name: str, secret_name: str, remove: bool) -> None:
+    """Set a SECRET of the project NAME, such as npm_token, the npm registry's token.
 
     Its value is asked for, or read from standard input if that is no terminal. Nobody can read it back. It is for the
-    registry and the repository that the project has now: when one of them is changed, it must be set again.
+    place to publish to (of npm the registry) and the repository that the project has now: when one of them is changed,
+    it must be set again.
     """
     where = path("projects", name, "secrets", secret_name)
     if remove:
         client.delete(where)
         note(f"{secret_name} of {name} is removed")
         return
-    # The registry goes along, so that the secret isn't set for another one that somebody sets meanwhile.
-    registry = client.get(path("projects", name)).decode(Project).publish.registry
+    # The place goes along, so that the secret isn't set for another one that somebody sets meanwhile.
+    target, _secret = TARGETS.secrets[secret_name]
+    settings = find(targets_of(client.get(path("projects", name)).decode(Project)), target.name)
+    place = "" if settings is None else target.place(settings)
     if sys.stdin.isatty():
-        where_to = registry or "the registry that npm is set up for"
+        where_to = f"no {target.what} yet" if settings is None else target.place_name(settings)
         value = str(click.prompt(f"Value of {secret_name}, for {where_to}", hide_input=True, err=True))
     else:
         value = sys.stdin.read(4097).strip()
     if not 0 < len(value) <= 4096:
         raise Failure(ExitCode.USAGE, "a secret has 1 to 4096 characters")
-    client.put(where, NewSecret(value=value, registry=registry))
+    client.put(where, NewSecret(value=value, registry=place))
     note(f"{secret_name} of {name} is set")
 
 
@@ -247,16 +232,3 @@ def _tell(project: Project) -> None:
     """What the server has to say of a change."""
     for notice in project.notices:
         note(f"note: {notice}")
-
-
-def _packages(publish: Publish) -> str | None:
-    if not publish.npm:
-        return None
-    return ", ".join(publish.packages) or "the first that it publishes"
-
-
-def _publishes(publish: Publish) -> str:
-    what = ["static release"] if publish.static else []
-    if publish.npm:
-        what.append("npm package" + (f" to {publish.registry}" if publish.registry else ""))
-    return ", ".join(what) or "nothing"

@@ -18,7 +18,7 @@ from twistedipc.builds.attempt import Publish
 from twistedipc.builds.names import BadValue
 from twistedipc.publish.targets.npm.target import Npm
 from twistedipc.publish.targets.static.target import Static
-from twistedipc.publish.targets.target import Option, Secret, Settings, Target
+from twistedipc.publish.targets.target import Secret, Settings, Target
 
 #: All targets of a project, at most one of each, in the registry's order.
 ProjectTargets = tuple[Settings, ...]
@@ -146,19 +146,6 @@ def replaced(targets: ProjectTargets, new: Settings) -> ProjectTargets:
     """These settings with ``new`` in the place of those of the same target, or beside them."""
     others = [settings for settings in targets if name_of(settings) != name_of(new)]
     return TARGETS.ordered([*others, new])
-
-
-def options_of(target: Target[Any]) -> dict[str, tuple[Option, bool]]:
-    """The options of the command by the fields of a target's settings, and whether an option can be given often."""
-    found: dict[str, tuple[Option, bool]] = {}
-    for each in msgspec.inspect.type_info(target.settings).fields:  # type: ignore[attr-defined]
-        kind, noted = each.type, None
-        while isinstance(kind, msgspec.inspect.Metadata):
-            noted = noted or (kind.extra or {}).get("option")
-            kind = kind.type
-        if noted is not None:
-            found[each.name] = noted, isinstance(kind, msgspec.inspect.ListType)
-    return found
 
 
 TARGETS = Targets()

@@ -294,7 +294,7 @@ function showBuild(id, wanted) {
       fact("asked for", timeOf(build.created), ` by ${build.requested_by}`),
       attempt.builder ? fact("on", attempt.builder) : null,
       attempt.started && attempt.ended ? fact("took", duration(Date.parse(attempt.ended) - Date.parse(attempt.started))) : null,
-      ...attempt.published.map((each) => fact("npm",
+      ...attempt.published.map((each) => fact(each.target,
         `${each.name}@${each.version} (${words(each.status)})${each.notice ? `: ${each.notice}` : ""}`)));
     if (build.attempts.length > 1) {
       facts.append(el("span", {}, "attempts ", ...build.attempts.flatMap((each) => [

@@ -1,0 +1,167 @@
+"""
+A project's targets on the command line: options made from the registry, and what an answer says of them. ``cli``; used
+by ``projects``.
+
+For each target there is a switch (``--npm``, ``--no-npm``) and an option for each field of its settings that has one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import msgspec
+import msgspec.inspect
+from msgspec.structs import replace
+
+from twistedipc.builds.names import BadValue
+from twistedipc.publish.targets.registry import (
+    TARGETS,
+    ProjectTargets,
+    find,
+    from_flat,
+    name_of,
+    replaced,
+    to_flat,
+)
+from twistedipc.publish.targets.target import Option, Settings, Target
+from twistedipc.web.api.schemas import Project
+
+
+class TargetsCommand(click.Command):
+    """A command with the targets' options; it gets them all as the argument ``said``, for `with_options`."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """The command's own parameters, and one for each option of a target."""
+        own = super().get_params(ctx)
+        return [*own[:-1], *(option for target in TARGETS for option in _options(target)), own[-1]]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call the command, with the targets' options in one dictionary."""
+        names = [option.name for target in TARGETS for option in _options(target)]
+        ctx.params["said"] = {name: ctx.params.pop(name) for name in names if name is not None}
+        return super().invoke(ctx)
+
+
+def with_options(targets: ProjectTargets, said: dict[str, Any]) -> ProjectTargets:
+    """These targets with what the options say. Raises `click.UsageError`."""
+    for target in TARGETS:
+        on = said[_switch(target)]
+        given = {
+            field: value for field in _fields(target) if (value := said[f"{target.name}_{field}"]) not in (None, ())
+        }
+        if on is None and not given:
+            continue
+        settings = _changed(target, find(targets, target.name), on, given)
+        if settings == _nothing(target):
+            targets = tuple(each for each in targets if name_of(each) != target.name)
+        else:
+            targets = replaced(targets, settings)
+    return targets
+
+
+def targets_of(project: Project) -> ProjectTargets:
+    """The targets in an answer, those that are known here; an older apiserver says them in the flat form."""
+    if not project.targets:
+        return from_flat(project.publish)
+    return TARGETS.read([each for each in project.targets if TARGETS.get(str(each.get("type"))) is not None])
+
+
+def request_of(targets: ProjectTargets, before: Project | None = None) -> dict[str, Any]:
+    """
+    What a request says of these targets: in the flat form if that can say it, which an older apiserver knows too. Else
+    with those of the project ``before`` that aren't known here.
+    """
+    flat = to_flat(targets)
+    if from_flat(flat) == targets:
+        return {"publish": flat}
+    unknown = [] if before is None else [each for each in before.targets if TARGETS.get(str(each.get("type"))) is None]
+    return {"targets": [*TARGETS.write(targets), *unknown]}
+
+
+def described(project: Project) -> str:
+    """What a project publishes."""
+    known = [TARGETS.of(settings).describe(settings) for settings in TARGETS.active(targets_of(project))]
+    unknown = [str(each["type"]) for each in project.targets if TARGETS.get(str(each.get("type"))) is None]
+    return ", ".join(known + unknown) or "nothing"
+
+
+def details_of(project: Project) -> list[tuple[str, object]]:
+    """More about what a project publishes, as fields: settings, and where it is found."""
+    fields: list[tuple[str, object]] = []
+    for settings in TARGETS.active(targets_of(project)):
+        target = TARGETS.of(settings)
+        fields += target.details(settings).items()
+        fields.append((target.what, target.address(settings, project.name, lambda _: project.release_url)))
+    return fields
+
+
+# -- the options
+
+
+def _switch(target: Target[Any]) -> str:
+    return f"target_{target.name}"
+
+
+def _options(target: Target[Any]) -> list[click.Option]:
+    secrets = ", ".join(secret.name for secret in target.secrets)
+    found = [
+        click.Option(
+            [_switch(target), f"--{target.name}/--no-{target.name}"],
+            default=None,
+            help=f"Whether to publish the {target.what}"
+            + (f" (see `project secret` for its {secrets})." if secrets else ".")
+            + (" A new project does." if target.default else ""),
+        )
+    ]
+    for field, (option, is_list) in _fields(target).items():
+        empty = f' "" {option.unset}.' if option.unset else ""
+        again = " Replaces all that are set." if is_list else ""
+        found.append(
+            click.Option(
+                [f"{target.name}_{field}", option.flag],
+                multiple=is_list,
+                metavar=option.metavar,
+                help=option.help + again + empty,
+            )
+        )
+    return found
+
+
+def _fields(target: Target[Any]) -> dict[str, tuple[Option, bool]]:
+    """The options by the fields of a target's settings, and whether an option can be given often."""
+    found: dict[str, tuple[Option, bool]] = {}
+    kind = msgspec.inspect.type_info(target.settings)
+    assert isinstance(kind, msgspec.inspect.StructType)
+    for each in kind.fields:
+        kind_of, noted = each.type, None
+        while isinstance(kind_of, msgspec.inspect.Metadata):
+            noted = noted or (kind_of.extra or {}).get("option")
+            kind_of = kind_of.type
+        if noted is not None:
+            found[each.name] = noted, isinstance(kind_of, msgspec.inspect.ListType)
+    return found
+
+
+def _changed(target: Target[Any], settings: Settings | None, on: bool | None, given: dict[str, Any]) -> Settings:
+    """The settings of a target with what was given. Without its switch, a target that isn't there is paused."""
+    fields = {
+        field: [each for each in value if each] if isinstance(value, tuple) else value for field, value in given.items()
+    }
+    paused = not on if on is not None else settings is None or settings.paused
+    before: dict[str, Any] = {"type": target.name} if settings is None else msgspec.to_builtins(settings)
+    try:
+        changed: Settings = msgspec.convert(before | fields, target.settings, strict=False)
+        target.check(changed)
+    except (msgspec.ValidationError, BadValue) as error:
+        raise click.UsageError(f"the target {target.name}: {error}") from error
+    return replace(changed, paused=paused)
+
+
+def _nothing(target: Target[Any]) -> Settings | None:
+    """The settings of a target that say nothing: it is paused, and has none of its own. None if it needs some."""
+    try:
+        nothing: Settings = target.settings(paused=True)
+    except TypeError:
+        return None
+    return nothing
