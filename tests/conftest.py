@@ -17,7 +17,7 @@ import pytest
 
 from tests.properties import examples
 
-hypothesis.settings.register_profile("twistedipc", deadline=None, max_examples=examples(100))
+hypothesis.settings.register_profile("twistedipc", deadline=None, max_examples=examples(50))
 hypothesis.settings.load_profile("twistedipc")
 
 NOT_ON_THIS_MACHINE = "not on this machine: "

@@ -298,7 +298,7 @@ _TOOLS: list[Callable[[str], str]] = [
 
 
 # Each example makes the patterns of a secret of all kinds of characters, which takes some milliseconds.
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 @given(
     secret=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=4, max_size=12),
     tool=st.sampled_from(_TOOLS),
@@ -316,7 +316,7 @@ def test_any_secret_by_any_tool(secret: str, tool: Callable[[str], str], cut: in
     assert shown + masking.feed(data[cut:]) == b"\x02***\x02\n"
 
 
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 @given(
     secret=st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=6, max_size=12),
     before=st.binary(max_size=5),

@@ -337,7 +337,7 @@ class Cursors(SynchronousTestCase):
         platform.ledger.available = True
         self.assertEqual(list(range(1, 101)), Viewer(platform.store, platform.attempt).take_all())
 
-    @settings(max_examples=examples(60))
+    @settings(max_examples=examples(30))
     @given(data=st.data())
     def test_every_viewer_sees_every_record_once_in_order(self, data: st.DataObject) -> None:
         """Whatever the order of sending, committing, taking little or much, joining late and coming back."""

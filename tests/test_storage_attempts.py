@@ -317,7 +317,7 @@ def test_a_builders_nonsense_is_stored_as_well_as_can_be(ledger: Connection) -> 
     assert len(row.published) == 100
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(30))
 @given(st.lists(st.tuples(st.sampled_from([*CHANGES, "offer", "cancel", "retry"]), st.booleans()), max_size=25))
 def test_in_whatever_order_no_attempt_leaves_the_table(ledger: Connection, story: list[tuple[str, bool]]) -> None:
     """Leases old and new, cancellations and retries in between: each step is in the table, an end is an end."""

@@ -448,7 +448,7 @@ def test_a_lost_connection_takes_nothing(room: Room) -> None:
     ),
     st.booleans(),
 )
-@settings(max_examples=examples(60))
+@settings(max_examples=examples(30))
 def test_nothing_is_lost_doubled_or_overtaken(steps: list[tuple[str, Any, Any]], ends: bool) -> None:
     """Whatever is written, however full the sockets are, whoever comes and goes, and whatever Autobahn writes."""
     room = Room()
