@@ -85,7 +85,8 @@ class NodePeer:
     def disconnect(self) -> Deferred[None]:
         """
         Close the channel, once everything is written: Node's ``'disconnect'`` event. Fires when it is closed, within
-        `LINGER` seconds. A program that ends after this has lost nothing of what it sent.
+        `LINGER` seconds. A program that ends after this has lost nothing of what it sent. What the peer still sends
+        until then is received, also if reading was paused.
         """
         return self._channel.disconnect()
 
