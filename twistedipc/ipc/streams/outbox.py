@@ -4,8 +4,8 @@ Blocks on the disk, for as long as an append to a file takes; no Twisted. Used b
 
 A folder holds ``id`` (the stream's identity), ``lock`` (held while an outbox is open), and segments, each named by the
 number of its first item and ``.log``. An item is a line: eight hexadecimal digits of the CRC-32 of its JSON, a space,
-the JSON. A line that was being written when the process died is cut off when the outbox is opened again: nobody was
-told its number.
+the JSON. A line that was being written when the process died is cut off when the outbox is opened again: its number
+was never given out.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _BLOCK = 1 << 18
 
 class OutboxFull(LinkError):
     """
-    There is no room for one more item in an outbox, until some are acknowledged. `Stream.write` waits instead.
+    An outbox has no room for one more item until some are acknowledged. `Stream.write` waits instead.
     """
 
 
@@ -55,22 +55,22 @@ class Outbox(Protocol):
 
     @property
     def room(self) -> bool:
-        """Whether one more item is taken. An item of any size is, if there is room at all."""
+        """Whether one more item is taken. If there is room at all, an item of any size is taken."""
 
     def append(self, item: bytes) -> int:
-        """Keep an item; its number. Raises `OutboxFull`, or OSError: then it isn't kept."""
+        """Keep an item, and return its number. Raises `OutboxFull` or OSError if it isn't kept."""
 
     def sync(self) -> None:
         """Make what was appended safe from the machine's crash too, as far as this outbox does that. Raises OSError."""
 
     def read(self, number: int, limit: int) -> list[bytes]:
-        """The items from ``number`` on, of about ``limit`` bytes; at least one, if there is one."""
+        """Return the items from ``number`` on, of about ``limit`` bytes; at least one, if there is one."""
 
     def trim(self, next: int) -> None:
-        """The items below ``next`` aren't needed any more. Some of them may be kept a while longer."""
+        """Drop the items below ``next``, sooner or later: they aren't needed any more."""
 
     def close(self) -> None:
-        """Let go of it. Idempotent."""
+        """Close the outbox. Idempotent."""
 
 
 def make_id() -> str:

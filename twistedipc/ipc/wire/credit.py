@@ -1,5 +1,5 @@
 """
-Credit: how much may be under way, unacknowledged. Sans-IO; used by whoever forwards a stream over a link.
+Credit: how much may be under way, unacknowledged. Used by what forwards a stream over a link.
 
 A window may have a parent (say, one for each log and one for the link), which is spent and given back along with it.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 class CreditWindow:
     """
-    At most ``limit`` units (bytes, say) under way.
+    A window of at most ``limit`` units (bytes, say) under way.
 
     :param limit: units, at least one
     :param parent: a window that is spent and given back along with this one, for several that share a link
@@ -27,12 +27,12 @@ class CreditWindow:
 
     @property
     def spent(self) -> int:
-        """How much is under way."""
+        """The number of units under way."""
         return self._spent
 
     @property
     def free(self) -> int:
-        """How much may be spent now, here and in every parent; never negative."""
+        """The number of units that may be spent now, here and in every parent; never negative."""
         own = max(0, self.limit - self._spent)
         return own if self.parent is None else min(own, self.parent.free)
 
@@ -57,5 +57,5 @@ class CreditWindow:
             window = window.parent
 
     def give_back_all(self) -> None:
-        """Nothing of this window is under way any more: the link is gone, or the stream has ended."""
+        """Give back everything: the link is gone, or the stream has ended."""
         self.give_back(self._spent)

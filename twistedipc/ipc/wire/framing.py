@@ -1,7 +1,7 @@
 """
-Bytes in, blocks of complete lines out: the framing of a link. Sans-IO; used by `twistedipc.ipc.wire.session`.
+The framing of a link: bytes in, blocks of complete lines out. Used by ``session`` and ``plain``.
 
-A frame is one line ended by ``\\n``. Lines aren't split apart here, since whoever decodes them wants them by the
+A frame is one line ended by ``\\n``. Lines aren't split apart here, since they are decoded by the
 block: one search for the last newline is all that a chunk of any size costs.
 """
 
@@ -22,7 +22,7 @@ class FrameTooLong(Exception):
 
 class LineSplitter:
     """
-    Keeps the beginning of a line whose end hasn't come yet; never more than ``limit`` bytes of it.
+    Finds complete lines, and keeps the beginning of a line whose end hasn't come yet: at most ``limit`` bytes of it.
 
     ``limit`` bounds a line without its ``\\n``, in bytes. It may be changed at any time, and holds from the next
     `feed` on.
@@ -36,11 +36,11 @@ class LineSplitter:
 
     @property
     def pending(self) -> int:
-        """How many bytes of an unfinished line are kept."""
+        """The number of bytes kept of an unfinished line."""
         return len(self._tail)
 
     def feed(self, data: bytes) -> bytes:
-        """The complete lines that ``data`` brings to an end, each with its ``\\n``; ``b""`` if there is none."""
+        """Return the lines that ``data`` completes, each with its ``\\n``; ``b""`` if there is none."""
         end = data.rfind(b"\n") + 1
         if end == 0:
             self._keep(data, b"")
@@ -73,5 +73,5 @@ class LineSplitter:
 
 
 def longest_line(block: bytes) -> int:
-    """The length of the longest line of a block, without its ``\\n``; for who checks what it is about to send."""
+    """Return the length of the longest line of a block, without its ``\\n``."""
     return max(map(len, block.split(b"\n")))

@@ -1,6 +1,6 @@
 """
 What two processes say to one another, declared once and imported by both: messages, requests with the type of their
-reply, and the `Interface` that holds them together. Sans-IO; used by ``service`` and ``remote``.
+reply, and the `Interface` that holds them together. Used by ``service``, ``remote`` and ``plain``.
 
 ::
 
@@ -16,8 +16,8 @@ reply, and the `Interface` that holds them together. Sans-IO; used by ``service`
 
     CALCULATOR = Interface("calculator", Add, Note)
 
-On the wire an `Add` is ``{"type":"add","a":2,"b":3}``: a class is told by its name in lower case, unless it has another
-``tag``. Fields may be added later with defaults; unknown ones are ignored.
+On the wire an `Add` is ``{"type":"add","a":2,"b":3}``: a class is known by its name in lower case, unless it has
+another ``tag``. Fields may be added later with defaults; unknown ones are ignored.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,23}")
 
 class Message(msgspec.Struct, tag_field="type", tag=str.lower):
     """
-    The base of one-way messages: a `msgspec.Struct`, whose fields are checked when it arrives. On the wire it is told
-    by its class's name in lower case, or by another ``tag``: ``class Note(Message, tag="remark")``. Fields that are
-    added later need defaults; unknown ones are ignored.
+    The base of one-way messages: a `msgspec.Struct`, whose fields are checked when it arrives. On the wire it is
+    known by its class's name in lower case, or by another ``tag``: ``class Note(Message, tag="remark")``. Fields that
+    are added later need defaults; unknown ones are ignored.
     """
 
 
 class Request(Message, Generic[R]):
     """
     The base of calls, and otherwise like a `Message`: ``class Add(Request[Sum])`` wants a ``Sum`` as its reply. A reply
-    is a ``msgspec.Struct`` too; it needs no base of ours and no tag.
+    is a ``msgspec.Struct`` too; it needs no special base and no tag.
     """
 
 
 class Interface:
     """
-    What a service understands. Both sides have it: the service answers, the other side asks.
+    The messages, calls and streams of a service. Both sides have it: the service answers, the other side asks.
 
     :param name: of the service, for the handshake: a side that wants another is refused. Lower-case letters, digits and
         ``-``, at most 24.
@@ -94,22 +94,22 @@ class Interface:
 
     @property
     def kinds(self) -> tuple[type[msgspec.Struct], ...]:
-        """All messages and requests."""
+        """The classes of all messages and requests."""
         return (*self.messages, *self.calls)
 
     @property
     def role(self) -> str:
-        """What the side that answers says that it is, in the handshake."""
+        """The role of the side that answers, in the handshake."""
         return f"{self.name}-server"
 
     @property
     def peer_role(self) -> str:
-        """The same of the side that asks."""
+        """The role of the side that asks, in the handshake."""
         return f"{self.name}-client"
 
 
 def vocabulary(answered: Interface | None, asked: Interface | None) -> Vocabulary:
-    """The vocabulary of a side that answers one interface and asks by another; either may be None."""
+    """Return the vocabulary of a side that answers one interface and asks by another; either may be None."""
     # Streams are understood even where there are none: so that one of another version's is refused, and doesn't wait.
     receives: list[type[msgspec.Struct]] = [*FROM_SENDER]
     if answered is not None:
@@ -125,7 +125,7 @@ def vocabulary(answered: Interface | None, asked: Interface | None) -> Vocabular
 
 
 def reply_of(kind: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """The type of the reply to a request's class. Raises `BadVocabulary` if it doesn't say."""
+    """Return the type of the reply to a request's class. Raise `BadVocabulary` if it doesn't say."""
     for base in kind.__mro__:
         for generic in getattr(base, "__orig_bases__", ()):
             if typing.get_origin(generic) is Request:

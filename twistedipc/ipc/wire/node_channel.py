@@ -1,6 +1,6 @@
 """
-Node's `process.send()` channel, without the channel: bytes in, messages out, and the other way round. Sans-IO; used by
-`twistedipc.ipc.node`.
+The format of Node's `process.send()` channel: bytes in, messages out, and the other way round. Used by
+``connections/node.py``.
 
 The format is that of Node's ``child_process`` module in its default mode, ``serialization: 'json'``: one
 ``JSON.stringify(message)`` and a newline for each message, both ways. There is no handshake and no limit in it. An
@@ -42,7 +42,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that no Node would send. The channel goes on behind it."""
+    """A line that isn't Node's. The channel goes on after it."""
 
     reason: str
 
@@ -72,11 +72,11 @@ class NodeChannel:
         self._over = False
 
     def handle_received(self) -> None:
-        """A descriptor has come, with the first byte of the message that it belongs to."""
+        """Note that a descriptor has come, with the first byte of the message that it belongs to."""
         self._handles += 1
 
     def receive(self, data: bytes) -> list[Event]:
-        """What the peer's bytes amount to. Never raises for anything that a peer can send."""
+        """Return the events of the peer's bytes. Never raises for anything that a peer can send."""
         if self._over:
             return []
         events: list[Event] = []
@@ -93,17 +93,17 @@ class NodeChannel:
         return events
 
     def answers(self) -> bytes:
-        """What is to be sent in answer to what was received, and forget it."""
+        """Return the bytes to be sent in answer to what was received, once."""
         data = b"".join(self._answers)
         self._answers.clear()
         return data
 
     def encode(self, message: Any) -> bytes:
         """
-        The line of a message: anything that `json.dumps` takes, and msgspec's structs and dataclasses. NaN and the
+        Encode a message as a line: anything that `json.dumps` takes, and msgspec's structs and dataclasses. NaN and the
         infinities become null, as in Node; lone surrogates are escaped.
 
-        :raises LocalProtocolError: it can't be JSON, is too long, or is one that Node would take for its own
+        :raises LocalProtocolError: the message can't be JSON, is too long, or is one that Node would take for its own
         """
         try:
             line = _encoder.encode(message)
