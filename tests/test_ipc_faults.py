@@ -6,6 +6,7 @@ ended nothing that is said goes to it.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,16 +19,19 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.ipc_example import apiserver, builder
 from twistedipc.ipc import (
     CallFailed,
     CallTimedOut,
     Interface,
     LinkRefused,
     LocalProtocolError,
+    MemoryOutbox,
     Message,
     NotConnected,
     Peer,
     RefuseStream,
+    Remote,
     RemoteProtocolError,
     Request,
     Service,
@@ -38,7 +42,9 @@ from twistedipc.ipc import (
     handles,
 )
 from twistedipc.ipc.testing import ServicePair
-from twistedipc.ipc.wire.session import Side
+from twistedipc.ipc.wire import handshake
+from twistedipc.ipc.wire.messages import encode
+from twistedipc.ipc.wire.session import Closed, Ready, Session, Side
 
 NAN = float("nan")
 
@@ -71,6 +77,7 @@ class Note(Message):
 class Item(msgspec.Struct):
     n: int
     x: float | None = None
+    text: str = ""
 
 
 ODD = Interface("odd", Ask, Note, streams={"items": Item, "others": Item})
@@ -649,6 +656,117 @@ class WhatIsInside(SynchronousTestCase):
             self.assertEqual(self.service.lost, [])
         self.assertIsNotNone(stream.refusal)
         self.assert_lives()
+
+
+class FrameLimits(SynchronousTestCase):
+    """A message that this side might send and the other wouldn't take ended the link."""
+
+    def pair(self, asks: int, answers: int) -> tuple[ServicePair, Remote, Odd]:
+        """The limit of the side that asks, and of the one that answers."""
+        service = Odd()
+        pair = ServicePair(service, linked=False)
+        for side, limit in (("_dialler", asks), ("_listener", answers)):
+            setattr(pair, side, dataclasses.replace(getattr(pair, side), frame_limit=limit))
+        pair.link()
+        return pair, pair.remote, service
+
+    def test_a_reply_is_checked_against_the_callers_limit(self) -> None:
+        for asks, answers in ((4096, 1 << 20), (1 << 20, 4096)):
+            pair, remote, service = self.pair(asks, answers)
+            assert remote.peer is not None
+            self.assertEqual(remote.peer.frame_limit, 4096)
+            service.answer = lambda request: Told(s="x" * int(request.what))
+            calls = [remote.call(Ask(str(size))) for size in (4000, 4200)]
+            pair.pump()
+            self.assertEqual(len(self.successResultOf(calls[0]).s), 4000)
+            error = self.failureResultOf(calls[1], CallFailed).value
+            assert isinstance(error, CallFailed)
+            self.assertEqual(error.code, "too-large")
+            self.assertIn("over the limit of 4096", error.message)
+            (logged,) = self.flushLoggedErrors()
+            self.assertIn("over the limit of 4096", str(logged.value))
+            self.assertEqual(service.lost, [])
+
+    def test_messages_and_requests_are_refused_where_they_are_sent(self) -> None:
+        for asks, answers in ((4096, 1 << 20), (1 << 20, 4096)):
+            pair, remote, service = self.pair(asks, answers)
+            peer = remote.peer
+            assert peer is not None
+            note = Note("x" * 4200)
+            with self.assertRaisesRegex(LocalProtocolError, "over the limit of 4096"):
+                remote.send(note)
+            with self.assertRaisesRegex(LocalProtocolError, "over the limit of 4096"):
+                peer.send_many([note])
+            with self.assertRaisesRegex(LocalProtocolError, "over the limit of 4096"):
+                remote.call(Ask(note.text))
+            pair.pump()
+            self.assertEqual(service.lost, [])
+
+    def test_what_was_said_before_there_was_a_link(self) -> None:
+        """It is checked again when the other side's limit is known: each costs itself."""
+        pair, remote, service = self.pair(1 << 20, 4096)
+        pair.cut()
+        remote.send(Note("x" * 4200))
+        remote.send(Note("short"))
+        call = remote.call(Ask("x" * 4200))
+        other = remote.call(Ask("short"))
+        pair.link()
+        pair.pump()
+        self.failureResultOf(call, LocalProtocolError)
+        self.assertEqual(self.successResultOf(other), Told(s="short"))
+        self.assertEqual(service.heard, ["short", "call short"])
+        self.assertEqual(len(self.flushLoggedErrors()), 1)
+        self.assertEqual(len(service.lost), 1)  # the first link, which was cut
+
+    def test_items_of_streams(self) -> None:
+        pair, remote, service = self.pair(1 << 20, 4096)
+        stream = remote.stream("items")
+        pair.pump()
+        written = Deferred.fromCoroutine(stream.write(Item(1, text="x" * 4200)))
+        self.assertIn("over the limit", str(self.failureResultOf(written, LocalProtocolError).value))
+        outbox = MemoryOutbox()
+        outbox.append(b'{"n":1,"text":"%b"}' % (b"x" * 4200))
+        refused = remote.stream("items", outbox).flushed()
+        pair.pump()
+        self.assertEqual(self.failureResultOf(refused, StreamFailed).value.code, "too-large")
+        self.assertEqual(service.lost, [])
+
+    def test_an_older_peer_says_no_limit(self) -> None:
+        """Then each side goes by its own, as it did before; and the codes are those of before."""
+        settings = builder(frame_limit=8192)
+        session = Session(Side.DIALLER, settings, nonce="d" * 64, now=0.0)
+        challenge = handshake.Challenge(versions=[1], role="apiserver", name="apiserver-1", nonce="a" * 64)
+        session.receive(encode(challenge), 0.0)
+        hello = msgspec.json.decode(session.data_to_send(), type=handshake.Hello)
+        self.assertIs(hello.frame_limit, msgspec.UNSET)
+        self.assertEqual(hello.mac, handshake.hello_mac(settings.key, challenge, hello))
+        welcome = handshake.Welcome(incarnation="x", heartbeat=8000, mac="")
+        mac = handshake.welcome_mac(settings.key, challenge, hello, welcome)
+        (ready,) = session.receive(encode(msgspec.structs.replace(welcome, mac=mac)), 0.0)
+        self.assertIsInstance(ready, Ready)
+        self.assertEqual(session.send_limit, 8192)
+        # And the other way round: an older dialler.
+        settings = apiserver(frame_limit=8192)
+        session = Session(Side.LISTENER, settings, nonce="a" * 64, now=0.0)
+        challenge = msgspec.json.decode(session.data_to_send(), type=handshake.Challenge)
+        self.assertEqual(challenge.frame_limit, 8192)
+        hello = handshake.Hello(version=1, role="builder", name="b", incarnation="i", nonce="d" * 64, mac="")
+        hello = msgspec.structs.replace(hello, mac=handshake.hello_mac(settings.key, challenge, hello))
+        (ready,) = session.receive(encode(hello), 0.0)
+        self.assertIsInstance(ready, Ready)
+        self.assertEqual(session.send_limit, 8192)
+
+    def test_a_limit_that_was_changed_on_the_way(self) -> None:
+        settings = apiserver()
+        session = Session(Side.LISTENER, settings, nonce="a" * 64, now=0.0)
+        challenge = msgspec.json.decode(session.data_to_send(), type=handshake.Challenge)
+        hello = handshake.Hello(
+            version=1, role="builder", name="b", incarnation="i", nonce="d" * 64, frame_limit=1 << 20, mac=""
+        )
+        mac = handshake.hello_mac(settings.key, challenge, hello)
+        (closed,) = session.receive(encode(msgspec.structs.replace(hello, mac=mac, frame_limit=4096)), 0.0)
+        assert isinstance(closed, Closed)
+        self.assertEqual(closed.code, "unauthorized")
 
 
 class Messages(World):

@@ -43,7 +43,7 @@ from twistedipc.ipc import (
 )
 from twistedipc.ipc.places.endpoints import LinkReactor
 from twistedipc.ipc.service import side_settings
-from twistedipc.ipc.streams import streams
+from twistedipc.ipc.streams import receiver
 from twistedipc.ipc.wire.session import Session, Side, State
 
 reactor = cast(LinkReactor, global_reactor)
@@ -426,7 +426,7 @@ class Floods(TestCase):
 
     async def flood(self, flood: Flood) -> None:
         """Flood, and look."""
-        self.patch(streams, "LINK_ALLOWANCE", LINK_ALLOWANCE)
+        self.patch(receiver, "LINK_ALLOWANCE", LINK_ALLOWANCE)
         await self.begin()
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)

@@ -217,6 +217,7 @@ def hello_to(challenge: dict[str, Any], **changes: Any) -> bytes:
         "name": "b",
         "incarnation": "i",
         "nonce": "2" * 64,
+        "frame_limit": 1 << 20,
         "mac": "",
     } | changes
     heard = msgspec.convert(challenge, handshake.Challenge)
@@ -245,6 +246,8 @@ def test_a_good_hello() -> None:
         ({"role": "Builder"}, "bad-handshake"),
         ({"role": "viewer"}, "refused"),
         ({"incarnation": "a b"}, "bad-handshake"),
+        ({"frame_limit": 4095}, "bad-handshake"),
+        ({"frame_limit": None}, "bad-handshake"),
         ({"nonce": "2" * 63}, "bad-handshake"),
         ({"nonce": "G" * 64}, "bad-handshake"),
         ({"mac": "0" * 64}, "unauthorized"),

@@ -73,7 +73,8 @@ from twistedipc.ipc.remote import Remote, Unlinked, dial
 from twistedipc.ipc.service import Listening, Service, handles, listen
 from twistedipc.ipc.spawn import Spawned, spawn
 from twistedipc.ipc.streams.outbox import BadOutbox, FileOutbox, MemoryOutbox, Outbox, OutboxFull
-from twistedipc.ipc.streams.streams import Receiver, RefuseStream, Stream, StreamFailed, StreamId
+from twistedipc.ipc.streams.receiver import Receiver, RefuseStream, StreamId
+from twistedipc.ipc.streams.sender import Stream, StreamFailed
 from twistedipc.ipc.wire.credit import CreditWindow
 from twistedipc.ipc.wire.errors import (
     BadEndpoint,

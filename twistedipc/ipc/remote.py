@@ -34,8 +34,9 @@ from twistedipc.ipc.places.inherited import inherited_connection
 from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.service import Limits, Service, ServiceApplication, check_named, side_settings
 from twistedipc.ipc.streams.outbox import MemoryOutbox, Outbox
+from twistedipc.ipc.streams.receiver import Receivers
 from twistedipc.ipc.streams.said import Said
-from twistedipc.ipc.streams.streams import Outgoing, Receivers, Stream
+from twistedipc.ipc.streams.sender import Outgoing, Stream
 from twistedipc.ipc.wire.errors import LinkRefused, LocalProtocolError, NotConnected, QueueFull, TooManyCalls
 from twistedipc.ipc.wire.interface import Interface, Request
 from twistedipc.ipc.wire.messages import to_json

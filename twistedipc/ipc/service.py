@@ -41,7 +41,8 @@ from twistedipc.ipc.links.listen import ListenService, listen_for_links
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.streams.outbox import FileOutbox, MemoryOutbox, Outbox
-from twistedipc.ipc.streams.streams import Incoming, Outgoing, Receiver, Receivers, Stream, StreamId, no_such_stream
+from twistedipc.ipc.streams.receiver import Incoming, Receiver, Receivers, StreamId, no_such_stream
+from twistedipc.ipc.streams.sender import Outgoing, Stream
 from twistedipc.ipc.wire.errors import (
     BadService,
     CallFailed,

@@ -168,6 +168,11 @@ class JSONLineProtocol(Connection, LineReceiver):
             self._cork.look()
         return reply
 
+    @property
+    def send_limit(self) -> int:
+        """See `Peer.frame_limit`."""
+        return self._session.send_limit
+
     def complain(self, code: str, message: str) -> None:
         """See `Peer.complain`."""
         if self.life is _OPEN:

@@ -58,6 +58,9 @@ class Link(Protocol):
 
     writing_is_paused: bool
 
+    @property
+    def send_limit(self) -> int: ...
+
     def send(self, message: msgspec.Struct) -> None: ...
 
     def send_many(self, messages: Sequence[msgspec.Struct]) -> None: ...
@@ -90,6 +93,11 @@ class Peer:
     def paused(self) -> bool:
         """Whether the peer doesn't keep up with what it is sent. `drain` waits until it does."""
         return self._link.writing_is_paused
+
+    @property
+    def frame_limit(self) -> int:
+        """The most bytes of a message that may be sent: the smaller of both sides' ``frame_limit``."""
+        return self._link.send_limit
 
     def send(self, message: msgspec.Struct) -> None:
         """

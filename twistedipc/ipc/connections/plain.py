@@ -147,6 +147,11 @@ class PlainProtocol(Connection):
 
     # -- for Peer
 
+    @property
+    def send_limit(self) -> int:
+        """See `Peer.frame_limit`."""
+        return self._conversation.limit
+
     def send(self, message: msgspec.Struct) -> None:
         """See `Peer.send`."""
         self._check_open()

@@ -1,7 +1,8 @@
 """
 What outlives a connection: reliable streams, and messages that wait for a link.
 
-    streams.py       both ends of reliable streams, by the rules of ``wire/windows.py``
+    sender.py        the sending end of reliable streams, by the rules of ``wire/windows.py``
+    receiver.py      the receiving end
     outbox.py        the items that aren't acknowledged yet, in memory or in a file
     said.py          what waits for a link, in order
 """

@@ -34,7 +34,7 @@ class Code(StrEnum):
     UNKNOWN_TYPE = "unknown-type"  # a type of message or request that this side doesn't receive
     BAD_REQUEST = "bad-request"  # a call's request has the wrong fields
     BAD_REPLY = "bad-reply"  # a reply has the wrong fields, as its caller finds
-    TOO_LARGE = "too-large"  # the reply is over the frame limit of the side that answers
+    TOO_LARGE = "too-large"  # the reply, or an item of a stream, is over the frame limit of one of the two sides
     # of a stream's refusal
     BAD_ITEM = "bad-item"  # an item has the wrong fields
     # of both

@@ -4,13 +4,14 @@ The handshake: its three frames, and what is authenticated by them. Sans-IO; use
 ::
 
     listener                               dialler
-    challenge  ──────────────────────────►           versions, role, name, nonce
-               ◄──────────────────────────  hello    version, role, name, incarnation, nonce, mac
+    challenge  ──────────────────────────►           versions, role, name, nonce, [frame_limit]
+               ◄──────────────────────────  hello    version, role, name, incarnation, nonce, [frame_limit], mac
     welcome    ──────────────────────────►           incarnation, heartbeat, mac
 
 Both codes are HMAC-SHA-256 under the shared key over everything that was said so far, each field behind its length.
 A label says whose code it is, so neither can be reflected; both nonces are in both, so neither can be replayed; the
-offered versions are in it, so nobody in between can talk the two down to an old one.
+offered versions are in it, so nobody in between can talk the two down to an old one. The frame limits are optional: a
+dialler says its own only to a listener that has said its own, so each end knows whether the codes are over them too.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ Role = Annotated[str, msgspec.Meta(pattern=ROLE_PATTERN)]
 Incarnation = Annotated[str, msgspec.Meta(pattern=INCARNATION_PATTERN)]
 Nonce = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 MAC = Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9a-f]{64})?\Z")]
+FrameLimit = Annotated[int, msgspec.Meta(ge=4096, le=2**53 - 1)]
 Version = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
@@ -49,6 +51,7 @@ class Challenge(HandshakeFrame, frozen=True, kw_only=True, tag="challenge"):
     role: Role
     name: Name
     nonce: Nonce
+    frame_limit: FrameLimit | msgspec.UnsetType = msgspec.UNSET
 
 
 class Hello(HandshakeFrame, frozen=True, kw_only=True, tag="hello"):
@@ -59,6 +62,7 @@ class Hello(HandshakeFrame, frozen=True, kw_only=True, tag="hello"):
     name: Name
     incarnation: Incarnation
     nonce: Nonce
+    frame_limit: FrameLimit | msgspec.UnsetType = msgspec.UNSET
     mac: MAC
 
 
@@ -103,6 +107,7 @@ def same_mac(expected: str, received: str) -> bool:
 
 
 def _said(challenge: Challenge, hello: Hello) -> list[str]:
+    limits = [] if hello.frame_limit is msgspec.UNSET else [str(challenge.frame_limit), str(hello.frame_limit)]
     return [
         ",".join(map(str, challenge.versions)),
         challenge.role,
@@ -113,6 +118,7 @@ def _said(challenge: Challenge, hello: Hello) -> list[str]:
         hello.name,
         hello.incarnation,
         hello.nonce,
+        *limits,
     ]
 
 

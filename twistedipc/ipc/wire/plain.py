@@ -102,7 +102,7 @@ class PlainConversation:
 
     def __init__(self, interface: Interface, *, line_limit: int = LINE_LIMIT) -> None:
         self._interface = interface
-        self._limit = line_limit
+        self.limit = line_limit  # bytes of a line, without its newline
         self._lines = LineSplitter(line_limit)
         self._decoder = decoder_of(interface)
         self._replies = {request: msgspec.json.Decoder(reply) for request, reply in interface.calls.items()}
@@ -184,8 +184,8 @@ class PlainConversation:
             said = f"the reply to {name} isn't what was declared; see the log there"
             raise BadReply(f"the reply to {name}: {unsendable(error, reply)}", Code.INTERNAL, said) from error
         line = encode(PlainReply(asked.id, msgspec.Raw(content)))
-        if len(line) > self._limit + 1:
-            said = f"the reply to {name} has {len(line) - 1} bytes, over the limit of {self._limit}"
+        if len(line) > self.limit + 1:
+            said = f"the reply to {name} has {len(line) - 1} bytes, over the limit of {self.limit}"
             raise BadReply(said, Code.TOO_LARGE, said)
         return line
 
@@ -200,8 +200,8 @@ class PlainConversation:
         return encode(Bye(code=words(code, _MESSAGE_LIMIT), reason=words(reason, _MESSAGE_LIMIT)))
 
     def _bounded(self, line: bytes) -> bytes:
-        if len(line) > self._limit + 1:
-            raise LocalProtocolError(f"a message of {len(line) - 1} bytes is over the limit of {self._limit}")
+        if len(line) > self.limit + 1:
+            raise LocalProtocolError(f"a message of {len(line) - 1} bytes is over the limit of {self.limit}")
         return line
 
 

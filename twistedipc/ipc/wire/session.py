@@ -141,7 +141,7 @@ class SessionSettings:
     heartbeat: float = 8.0  # between signs of life; the listener's counts, on both sides
     dead_after: float = 24.0  # without received bytes, in whole heartbeats; never less than two of them
     handshake_timeout: float = 10.0  # for the peer to prove who it is
-    frame_limit: int = FRAME_LIMIT  # of a message; the same on both sides
+    frame_limit: int = FRAME_LIMIT  # of a message that is taken; what is sent is bounded by the peer's as well
     max_calls: int = MAX_CALLS  # in flight, each way
     outbound_limit: int = 64 << 20  # what waits for a peer that doesn't read; over it the link is closed
     accept_peer: Callable[[PeerInfo], str | None] | None = None  # gives a reason to refuse, or None
@@ -247,6 +247,8 @@ class Session:
         self._vocabulary = settings.vocabulary
         self._lines = LineSplitter(HANDSHAKE_FRAME_LIMIT)
         self.out = bytearray()  # what `data_to_send` will give
+        #: bytes of a message that may be sent: the smaller one of both sides' limits, as far as they are known
+        self.send_limit = settings.frame_limit
         self._challenge: Challenge | None = None
         self._hello: Hello | None = None
         self._version = 0
@@ -267,7 +269,11 @@ class Session:
         self._dropped: set[int] = set()
         if side is Side.LISTENER:
             self._challenge = Challenge(
-                versions=list(VERSIONS), role=settings.role, name=settings.name, nonce=self._nonce
+                versions=list(VERSIONS),
+                role=settings.role,
+                name=settings.name,
+                nonce=self._nonce,
+                frame_limit=settings.frame_limit,
             )
             self._queue(encode(self._challenge))
             self._become(State.AUTHENTICATING)
@@ -411,6 +417,7 @@ class Session:
             name=settings.name,
             incarnation=settings.incarnation,
             nonce=self._nonce,
+            frame_limit=msgspec.UNSET if challenge.frame_limit is msgspec.UNSET else settings.frame_limit,
             mac="",
         )
         self._hello = msgspec.structs.replace(hello, mac=hello_mac(settings.key, challenge, hello))
@@ -432,7 +439,7 @@ class Session:
         welcome = Welcome(incarnation=settings.incarnation, heartbeat=max(10, round(settings.heartbeat * 1000)), mac="")
         welcome = msgspec.structs.replace(welcome, mac=welcome_mac(settings.key, challenge, hello, welcome))
         self._queue(encode(welcome))
-        self._be_ready(peer, events)
+        self._be_ready(peer, hello.frame_limit, events)
 
     def _on_welcome(self, welcome: Welcome, events: list[Event]) -> None:
         challenge, hello = self._challenge, self._hello
@@ -442,7 +449,7 @@ class Session:
         peer = PeerInfo(challenge.name, challenge.role, welcome.incarnation, hello.version, self._address)
         self._check_welcome(peer)
         self._heartbeat = welcome.heartbeat / 1000
-        self._be_ready(peer, events)
+        self._be_ready(peer, challenge.frame_limit, events)
 
     def _check_mac(self, expected: str, received: str) -> None:
         if same_mac(expected, received):
@@ -462,8 +469,10 @@ class Session:
         if reason is not None:
             raise RemoteProtocolError(Code.REFUSED, reason)
 
-    def _be_ready(self, peer: PeerInfo, events: list[Event]) -> None:
+    def _be_ready(self, peer: PeerInfo, frame_limit: int | msgspec.UnsetType, events: list[Event]) -> None:
         self.peer = peer
+        if isinstance(frame_limit, int):
+            self.send_limit = min(self.send_limit, frame_limit)
         self._lines.limit = self.settings.frame_limit
         self._become(State.READY)
         events.append(Ready(peer))
@@ -622,7 +631,7 @@ class Session:
         if not exact and self._vocabulary.may_be_spoilt(messages, data):
             self._send_each(messages)
             return
-        limit = self.settings.frame_limit
+        limit = self.send_limit
         if len(data) > limit + 1 and longest_line(data) > limit:
             raise _too_long(longest_line(data), limit)
         self._queue(data)
@@ -663,8 +672,8 @@ class Session:
         before = len(out)
         try:
             encode_into(CallToSend(id_, request), out, before)
-            if len(out) - before > settings.frame_limit:
-                raise _too_long(len(out) - before, settings.frame_limit)
+            if len(out) - before > self.send_limit:
+                raise _too_long(len(out) - before, self.send_limit)
             if kind not in self._vocabulary.exact:
                 self._vocabulary.check_encoded(request, out, before)
         except Exception as error:
@@ -698,8 +707,8 @@ class Session:
             if type(reply) is not vocabulary.answers[request]:
                 vocabulary.check_reply(request, reply)
             encode_into(ReplyToSend(id_, reply), out, before)
-            if len(out) - before > self.settings.frame_limit:
-                raise _ReplyTooLarge(len(out) - before, self.settings.frame_limit, request)
+            if len(out) - before > self.send_limit:
+                raise _ReplyTooLarge(len(out) - before, self.send_limit, request)
             # As the caller will decode it: so what it would find wrong is found here, where it was made. If something
             # else comes out, it may be because JSON doesn't have it.
             if vocabulary.reply_checks[request](out[before:]).reply != reply:
@@ -744,8 +753,8 @@ class Session:
     def _error(self, id_: int, code: str, message: str, data: Any) -> bytes:
         raw = msgspec.UNSET if data is None else msgspec.Raw(to_json(data))
         line = encode(Error(code=words(code, _REASON_LIMIT), message=words(message, _REASON_LIMIT), id=id_, data=raw))
-        if len(line) > self.settings.frame_limit + 1:
-            raise _too_long(len(line) - 1, self.settings.frame_limit)
+        if len(line) > self.send_limit + 1:
+            raise _too_long(len(line) - 1, self.send_limit)
         return line
 
     def _refuse_to_send(self) -> NoReturn:
@@ -758,7 +767,7 @@ class Session:
         """Put a message of the application behind what waits; or raise, and leave that as it was."""
         out = self.out
         before = len(out)
-        limit = self.settings.frame_limit
+        limit = self.send_limit
         try:
             encode_into(message, out, before)
             if len(out) - before > limit:
