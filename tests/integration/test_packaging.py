@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import release
 from tests.integration.platform import DEADLINE
 
-ROOT = Path(__file__).parents[2]
 TWISTD_HELP = "from twisted.scripts.twistd import run; import sys; sys.argv = ['twistd', '--help']; run()"
 
 
@@ -32,20 +33,42 @@ def run(code: str, folder: Path, **environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of these sources, unpacked."""
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        timeout=DEADLINE,
-    )
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
-    return folder / "site"
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The wheel and the source distribution of these sources."""
+    return release.build(tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture(scope="module")
+def unpacked(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, unpacked."""
+    folder = tmp_path_factory.mktemp("wheel") / "site"
+    with zipfile.ZipFile(built[0]) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_the_wheel_is_fit_to_be_published(built: tuple[Path, Path]) -> None:
+    release.check_wheel(built[0])
+
+
+def test_the_source_distribution_is_fit_to_be_published(built: tuple[Path, Path], tmp_path: Path) -> None:
+    wheel, sdist = built
+    release.check_sdist(sdist)
+    release.check_rebuilt(sdist, wheel, tmp_path)
+
+
+@pytest.mark.long
+def test_the_wheel_is_installed_and_runs(built: tuple[Path, Path], tmp_path: Path) -> None:
+    release.check_installed(built[0], tmp_path)
+
+
+def test_a_wheel_with_a_file_too_many_is_not_fit(built: tuple[Path, Path], tmp_path: Path) -> None:
+    wheel = tmp_path / built[0].name
+    shutil.copy(built[0], wheel)
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("twisted/plugins/dropin.cache", "")
+    with pytest.raises(release.NotFit, match=r"has what git doesn't have: twisted/plugins/dropin\.cache"):
+        release.check_wheel(wheel)
 
 
 def test_twistd_lists_both_plugins_as_installed_here(tmp_path: Path) -> None:
@@ -65,25 +88,6 @@ def test_twistd_lists_both_plugins_from_the_wheel(unpacked: Path, tmp_path: Path
     for plugin in ("apiserver", "buildipc"):
         help_text = run(TWISTD_HELP.replace("'--help'", f"'{plugin}', '--help'"), tmp_path, PYTHONPATH=str(unpacked))
         assert "--config=" in help_text
-
-
-def test_the_wheel_has_what_is_not_python(unpacked: Path) -> None:
-    """The page, the migrations, the marker of types; and no cached list of plugins."""
-    for name in (
-        "twistedipc/py.typed",
-        "twistedipc/web/page/static/index.html",
-        "twistedipc/web/page/static/page.js",
-        "twisted/plugins/twistedipc_plugins.py",
-    ):
-        assert (unpacked / name).is_file(), name
-    assert list((unpacked / "twistedipc/storage/migrations").rglob("*.py"))
-    (licence,) = unpacked.glob("twistedipc-*.dist-info/licenses/LICENSE")
-    assert licence.read_text() == (ROOT / "LICENSE").read_text()
-    (wheel,) = unpacked.parent.glob("*.whl")
-    # twistd itself writes one beside the plugins, when it is run.
-    assert not any("dropin.cache" in name for name in zipfile.ZipFile(wheel).namelist())
-    assert not (unpacked / "twisted/__init__.py").exists()
-    assert not (unpacked / "twisted/plugins/__init__.py").exists()
 
 
 @pytest.mark.parametrize("plugin", ["apiserver", "buildipc"])
