@@ -254,7 +254,7 @@ def publishing(connection: Connection, attempt: str, lease: str) -> AttemptRow |
         connection,
         attempt,
         lease=lease,
-        before=states_before(_S.PUBLISHING),
+        before=states_before(_S.PUBLISHING) & _HELD,
         after=_S.PUBLISHING,
     ) or _already(connection, attempt, lease, frozenset({_S.PUBLISHING}))
 
@@ -385,6 +385,7 @@ def _is(attempt: str) -> tuple[Any, Any]:
 def change(
     connection: Connection,
     attempt: str,
+    /,
     *,
     lease: str | None,
     before: frozenset[AttemptState],
