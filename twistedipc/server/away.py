@@ -1,5 +1,5 @@
 """
-Builders that are away: since when, and when what they had is given up. Used by ``builders`` and ``waiting``.
+Builders that are away: since when, and when their attempts are lost. Used by ``builders`` and ``waiting``.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-#: In how many parts the time is waited for that a builder may be away. What counts is how many have gone by: after this
-#: process itself was stopped for an hour, the builder has all but one of them left to come back.
+#: `lost_after` is counted in this many ticks. If this process itself was stopped for an hour, only one tick has passed,
+#: and the builder has all others left to come back.
 AWAY_PARTS = 10
 
 
@@ -38,31 +38,31 @@ class Away:
         self._absences: dict[str, _Absence] = {}
 
     def expect(self, builder: str) -> None:
-        """It has gone, or this apiserver has just started: wait for it to come back, but not for ever."""
+        """The builder has gone, or this apiserver has just started: wait for the builder, but not for ever."""
         if builder not in self._absences:
             timer = self._clock.callLater(self._part, self._absence_tick, builder)
             self._absences[builder] = _Absence(self._now(), timer, AWAY_PARTS - 1)
 
     def back(self, builder: str) -> None:
-        """It has come back, or nobody waits for it any more."""
+        """The builder has come back, or isn't waited for any more."""
         absence = self._absences.pop(builder, None)
         if absence is not None:
             absence.timer.cancel()
 
     def since(self, builder: str) -> int | None:
-        """Since when it is waited for (milliseconds since the epoch); None if it isn't."""
+        """Return since when the builder is waited for, in milliseconds since the epoch; None if it isn't."""
         absence = self._absences.get(builder)
         return None if absence is None else absence.since
 
     def left(self, builder: str) -> float:
-        """Seconds until what it had is given up; 0 if it isn't waited for."""
+        """Return the seconds until the builder's attempts are lost; 0 if it isn't waited for."""
         absence = self._absences.get(builder)
         if absence is None:
             return 0.0
         return absence.left * self._part + max(0.0, absence.timer.getTime() - self._clock.seconds())
 
     def stop(self) -> None:
-        """Wait for none any more."""
+        """Stop waiting for all builders."""
         for builder in list(self._absences):
             self.back(builder)
 

@@ -1,6 +1,6 @@
 """
-A bell that wakes the dispatch: something was queued, or a builder may have a free slot. It carries nothing; whoever
-hears it looks at the ledger. Rung by ``lifecycle``, ``resting`` and the builders' links.
+A bell that wakes the dispatch: something was queued, or a builder may have a free slot. It carries no data:
+a listener looks at the ledger. Rung by ``lifecycle``, ``resting`` and the builders' links.
 """
 
 from __future__ import annotations
@@ -19,6 +19,6 @@ class Bell:
         self._listeners.append(heard)
 
     def ring(self) -> None:
-        """Wake whoever listens."""
+        """Wake all listeners."""
         for heard in self._listeners:
             heard()

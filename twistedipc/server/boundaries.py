@@ -48,7 +48,7 @@ class SharedFrames(Protocol):
 
 
 class LogEntry(Protocol):
-    """One message of a log (`lines`, `gap`, `end`), encoded once and shared by all who read it."""
+    """One message of a log (`lines`, `gap`, `end`), encoded once and shared by all its readers."""
 
     @property
     def first(self) -> int:
@@ -74,7 +74,7 @@ class LogEntry(Protocol):
 
 
 class LogRun(Protocol):
-    """Consecutive entries of a log, shared by all who are at the same place: made once, joined once."""
+    """Consecutive entries of a log, shared by all cursors at the same place: made once, joined once."""
 
     @property
     def more(self) -> bool:
@@ -95,7 +95,7 @@ class LogRun(Protocol):
 
 class Cursor(Protocol):
     """
-    A place in one log, of one viewer, or of several who go on together. Viewers pull; there is no queue per viewer.
+    A place in one log, of one viewer, or of several that read together. Viewers pull; there is no queue per viewer.
     """
 
     #: Called, never from within `take`, when there is something to take after `take` had given all there was; also if
@@ -160,7 +160,7 @@ class StateChange(msgspec.Struct, frozen=True, kw_only=True, tag="state", tag_fi
 
 
 class StateFeed(Protocol):
-    """Tells whoever listens about every committed change of state, in order."""
+    """Tells all listeners about every committed change of state, in order."""
 
     def listen(self, heard: Callable[[StateChange], None]) -> Callable[[], None]:
         """Call ``heard`` with each change from now on, until the function that is returned has been called."""
@@ -180,7 +180,7 @@ class GistChange(msgspec.Struct, frozen=True, kw_only=True, tag="said", tag_fiel
 
 
 class EncodedGist(Protocol):
-    """One `GistChange`, encoded once and shared by all who are told."""
+    """One `GistChange`, encoded once and shared by all listeners."""
 
     @property
     def build(self) -> int:
@@ -206,17 +206,16 @@ class GistRound(Protocol):
 
 
 class GistFeed(Protocol):
-    """Tells whoever listens what builds say in brief, once that is committed: of each build once a second at most."""
+    """Tells all listeners the gists of builds, once they are committed: each build's once a second at most."""
 
     def listen(self, heard: Callable[[GistRound], None]) -> Callable[[], None]:
         """
-        Call ``heard`` soon with what each build says that goes on, and then with what has changed, until the function
-        that is returned has been called. What is told of a build is what holds then, and never older than what was told
-        before.
+        Call ``heard`` soon with the gist of each build that goes on, and then with the gists that have changed, until
+        the function that is returned has been called. A listener never hears an older gist after a newer one.
         """
 
     def changed(self, build: int) -> None:
-        """What this build says may be another now. Only after the commit."""
+        """This build's gist may have changed. Only after the commit."""
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):

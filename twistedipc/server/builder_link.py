@@ -44,7 +44,7 @@ from twistedipc.storage.errors import LogOrder
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import AttemptRow
 
-#: Bytes of unacknowledged records that a builder may have under way for one attempt; see `logs.OVERDRAFT`.
+#: Bytes of unacknowledged records that a builder may have under way for one attempt; see `fanout.live.OVERDRAFT`.
 CREDIT = 1 << 20
 
 #: How much of a builder's reason is logged, in characters.
@@ -296,7 +296,7 @@ class BuilderLink:
         )
 
     async def _adopt_log(self, attempt: str, lease: str) -> LiveLog:
-        """From now on this link writes this log."""
+        """Return the attempt's log, which this link writes from now on."""
         live = self._with.logs.live(attempt)
         self._with.writers.begin(live, self)
         await self._with.logs.load(live)
@@ -416,7 +416,7 @@ class BuilderLink:
             try:
                 await self._with.writers.commits.durable(live, live.next)
             except LogOrder:
-                return  # the link is being closed: the next sync begins anew
+                return  # the link is being closed: the next sync begins again from what the ledger has
             if live.next > result.lines + 1:
                 # The builder's disk has lost since what is here: the log has all records that its viewers have seen.
                 result = msgspec.structs.replace(result, lines=live.next - 1, sha256="")
@@ -490,7 +490,7 @@ class BuilderLink:
         return m.UploadGrant(path=path, token=self._with.grants.grant(want.attempt, want.size, want.sha256))
 
     def _release(self, attempt: str, lease: str) -> None:
-        """Nothing of this lease fills a slot, or writes a log, any more."""
+        """Free the slot of this lease, and end its log's writing."""
         known = self._logs.get(attempt)
         if known is not None and known.lease == lease:
             del self._logs[attempt]
@@ -499,6 +499,6 @@ class BuilderLink:
             self._with.bell.ring()
 
     def _send(self, message: msgspec.Struct) -> None:
-        """Say it, unless the link has gone meanwhile: then the next sync says it."""
+        """Send the message, unless the link is lost: then the next sync says the same."""
         with contextlib.suppress(NotConnected):
             self.peer.send(message)

@@ -1,6 +1,6 @@
 """
-The builders as they come and go: the framework's application factory, who is refused, and what becomes of the attempts
-of a builder that is away. Each link itself is ``builder_link``.
+The builders as they come and go: the framework's application factory, which links are refused, and what becomes of the
+attempts of a builder that is away. Each link itself is ``builder_link``.
 """
 
 from __future__ import annotations

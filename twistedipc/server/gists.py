@@ -1,13 +1,13 @@
 """
-The feed of what builds say in brief: who listens is told how far builds are and how many remarks they have made, soon
-after that is committed. Implements `boundaries.GistFeed`. Called by ``builders`` (it changed) and ``web`` (somebody
-wants to know); asks the ledger.
+The feed of gists: listeners are told how far builds are and how many remarks they have made, soon after that is
+committed. Implements `boundaries.GistFeed`. Called by ``writers`` and ``lifecycle`` (a gist may have changed) and
+``web`` (a viewer listens); asks the ledger.
 
-A build may say something a hundred times a second. So a change is only noted, and what holds then is read in rounds, a
-second apart: of all builds that have changed, in one question, and encoded once for all who listen. The first change
-after a pause is told at once. Who has just come is told of all builds that go on, in the same round. One round is under
-way at a time, so what is told of a build is never older than what was told before. While nobody listens nothing is
-noted and nothing asked.
+A build may change its gist a hundred times a second. So a change is only noted, and the gists of all builds that have
+changed are read in rounds, a second apart, by one query, and encoded once for all listeners. The first change after a
+pause is told at once. A new listener is told about all builds that go on, in the same round. One round is under way at
+a time, so a listener is never told an older gist after a newer one. Without listeners, nothing is noted and nothing
+read.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from twistedipc.storage.rows import BuildRow
 #: Seconds between the beginnings of two rounds.
 ROUND_INTERVAL = 1.0
 
-#: Of how many changed builds a round tells; more wait for the next one.
+#: How many changed builds a round tells about; more wait for the next one.
 MAX_CHANGED = 1000
 
-#: Of how many builds that go on, the newest, somebody is told who has just come.
+#: A new listener is told about so many builds that go on, the newest.
 MAX_GOING_ON = 1000
 
 _TALKING: Final = states_where(lambda info: info.talks)
@@ -46,7 +46,7 @@ _encoder = msgspec.json.Encoder()
 
 
 class BuildGist:
-    """What one build says now, encoded once. See `boundaries.EncodedGist`."""
+    """One build's gist, encoded once. See `boundaries.EncodedGist`."""
 
     __slots__ = ("build", "frame", "project")
 
@@ -57,7 +57,7 @@ class BuildGist:
 
 
 class Round(tuple[BuildGist, ...]):
-    """What is told at once. See `boundaries.GistRound`."""
+    """The gists of one round. See `boundaries.GistRound`."""
 
     @cached_property
     def frames(self) -> bytes:
@@ -66,7 +66,7 @@ class Round(tuple[BuildGist, ...]):
 
 
 class _Listener:
-    """Somebody who listens; ``new``: what holds must still be told."""
+    """A listener. While it is ``new``, it must still be told about all builds that go on."""
 
     __slots__ = ("heard", "new")
 
@@ -105,7 +105,7 @@ class Gists:
         return deafen
 
     def changed(self, build: int) -> None:
-        """What a build says may be another now, and that is committed."""
+        """A build's gist may have changed, and that is committed."""
         if self._listeners:
             self._changed[build] = None
             self._schedule()
@@ -131,7 +131,7 @@ class Gists:
         self._timer = None
         self._last = self._clock.seconds()
         running = self._running = Deferred.fromCoroutine(self._round())
-        running.addErrback(lambda failure: self._log.failure("telling what builds say failed", failure))
+        running.addErrback(lambda failure: self._log.failure("telling the gists of builds failed", failure))
         running.addCallback(self._ended)
 
     def _ended(self, _result: None) -> None:
@@ -155,18 +155,18 @@ class Gists:
         news = _round_of(found)
         everything = _round_of({row.id: row for row in [*going_on, *found]}.values()) if newcomers else news
         for key, listener in list(self._listeners.items()):
-            # Who came meanwhile hears all of it in the next round, but may be the successor of who heard until now.
+            # A listener that came during the query hears everything in the next round, and the changes in this one.
             told = everything if listener in newcomers else news
             if not told or key not in self._listeners:
                 continue
             try:
                 listener.heard(told)
             except Exception:
-                self._log.failure("a listener of what builds say failed")
+                self._log.failure("a listener of gists failed")
 
 
 def change_of(row: BuildRow) -> GistChange:
-    """What is told of a build."""
+    """Return what listeners are told about a build."""
     gist = row.gist
     return GistChange(
         build=row.id,
@@ -182,7 +182,7 @@ def _round_of(rows: Iterable[BuildRow]) -> Round:
 
 
 def _look(connection: Connection, changed: tuple[int, ...], all_too: bool) -> tuple[list[BuildRow], list[BuildRow]]:
-    """The builds that have changed, whatever became of them; and, if these are wanted, those that go on."""
+    """Return the builds that have changed, also if they have ended; and, if ``all_too``, those that go on."""
     found = builds.some(connection, changed) if changed else []
     if not all_too:
         return found, []

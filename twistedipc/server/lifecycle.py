@@ -3,13 +3,13 @@ An attempt's life: every change of an attempt's state is one function here, and 
 attempts (``tests/test_layers.py`` holds it to that). Called by ``web`` (people ask), ``dispatch`` (the queue moves),
 ``builder_link`` (a builder's word) and ``builders`` (links come and go).
 
-Each function is the whole transition: the compare-and-set in the ledger, the retry, the announcement to all who
-listen, and what follows from it (the queue is looked at, a log ends, a builder is told). The table in
+Each function is the whole transition: the compare-and-set in the ledger, the retry, the announcement to all
+listeners, and what follows from it (the queue is looked at, a log ends, a builder is told). The table in
 ``builds.states`` says which states may follow which, and what is true in them. Each function returns the new row, or
 None if the compare-and-set missed: then something else happened first.
 
-What follows from a builder's message, or from a lost link, is retried until the ledger takes it. Where somebody waits
-for the answer, `LedgerUnavailable` is raised instead; the docstring says so.
+What follows from a builder's message, or from a lost link, is retried until the ledger takes it. Where a caller
+waits for the answer, `LedgerUnavailable` is raised instead; the docstring says so.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Lifecycle:
                 permits.offer, queued.name, lease, builder, self._now(), queued.targets, queued.repository
             )
         except LedgerUnavailable:
-            # It may have been committed, and only the answer lost: then no one would ever offer it again.
+            # It may have been committed, and only the answer lost: then it would never be offered again.
             await self.return_to_queue(queued.name, lease)
             raise
         if row is not None:
@@ -325,7 +325,7 @@ class Lifecycle:
     # -- what follows
 
     def _announce(self, row: AttemptRow) -> None:
-        """A change of state is committed: tell whoever listens, and do what follows from the state's row."""
+        """A change of state is committed: tell all listeners, and do what follows from the state's row."""
         info = STATES[row.state]
         self._feed.publish(StateChange.of(row, self._now()))
         if info.ended:

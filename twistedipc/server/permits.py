@@ -19,7 +19,7 @@ from twistedipc.storage.secrets import SecretBox
 
 class Permits:
     """
-    Answers who asks.
+    Answers builders' requests for permits.
 
     :param lifecycle: writes what is granted.
     """
@@ -37,7 +37,7 @@ class Permits:
         again later, ``void`` if the lease isn't good. All that the attempt's log tells must have been committed.
         """
         asked = (want.attempt, want.lease, want.target, want.package, builder)
-        # Most who ask too early ask often: they cost no write.
+        # A builder that asks too early asks often: that costs no write.
         decision = await self._ledger.read(permits.look, *asked)
         sealed: dict[str, bytes] = {}
         if isinstance(decision, Granted):

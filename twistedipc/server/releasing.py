@@ -58,7 +58,7 @@ class Releasing:
         self._artifact_store = artifact_store
         self._release_store = release_store
         self._locks: dict[str, DeferredLock] = {}  # by project, see `_alone`
-        # The builds whose end is being committed and whose release isn't live yet, and who waits for that.
+        # The builds whose end is being committed and whose release isn't live yet -> the Deferreds that wait for that.
         self._switching: dict[int, list[Deferred[None]]] = {}
 
     async def release_with(self, row: AttemptRow, result: Result, commit: Commit) -> AttemptRow | None:
@@ -95,8 +95,8 @@ class Releasing:
 
     def switched(self, builds: Iterable[int]) -> Deferred[None]:
         """
-        Fires when the releases of those of these builds that have ended by now are live. The ledger knows of an end
-        before that: who has read of it there, and tells others, waits for this first.
+        Fires when the releases of those of these builds that have ended by now are live. The ledger has an end
+        before that: a caller that has read it there, and tells a client, waits for this first.
         """
         waiting: list[Deferred[None]] = []
         for build in builds:
@@ -178,7 +178,7 @@ class Releasing:
                 await self._remove(project)
 
     async def _remove(self, project: str) -> None:
-        """Delete the releases of what is no project any more; whoever calls is alone with it."""
+        """Delete the releases of a project that was deleted. The caller holds the project's lock (`_alone`)."""
         try:
             await self._in_thread(self._release_store.remove_project, project)
         except OSError as error:
@@ -213,7 +213,7 @@ class Releasing:
         return release
 
     async def _follow(self, project: str) -> bool:
-        """Make what is live be what the ledger says: whether it is. Whoever calls is alone with the project."""
+        """Make live what the ledger says. Return whether it is. The caller holds the project's lock (`_alone`)."""
         live = await self._ledger.read(releases.live, project)
         try:
             await self._in_thread(self._release_store.reconcile, project, None if live is None else live.id)
@@ -227,7 +227,7 @@ class Releasing:
         return True
 
     async def _remove_old(self, project: str) -> None:
-        """Delete the releases that are too many; whoever calls is alone with the project."""
+        """Delete the releases that are too many. The caller holds the project's lock (`_alone`)."""
         try:
             keep = await self._ledger.read(releases.to_keep, project, KEPT_RELEASES)
             await self._in_thread(self._release_store.retire, project, keep)
@@ -240,7 +240,7 @@ class Releasing:
 
     @asynccontextmanager
     async def _alone(self, project: str) -> AsyncIterator[None]:
-        """Nobody else changes the project's releases meanwhile."""
+        """Hold the project's lock: no other call changes the project's releases meanwhile."""
         lock = self._locks.setdefault(project, DeferredLock())
         await lock.acquire()
         try:

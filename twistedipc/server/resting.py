@@ -80,12 +80,12 @@ class Resting:
         return said
 
     def took(self, builder: str, attempt: str) -> None:
-        """It accepted the attempt: all is well with it."""
+        """The builder accepted the attempt: all is well with it."""
         self._builders.pop(builder, None)
         self.forget_attempt(attempt)
 
     def came(self, builder: str, incarnation: str) -> None:
-        """It has linked. If it was started again, whatever was wrong with it may be mended."""
+        """The builder has linked. If it was started again, what was wrong with it may be mended."""
         trouble = self._builders.get(builder)
         if trouble is None or not trouble.incarnation or trouble.incarnation == incarnation:
             return
@@ -110,23 +110,23 @@ class Resting:
         return self._builders.get(builder, pair)
 
     def rests(self, builder: str, attempt: str = "") -> bool:
-        """Whether it is not to be asked now: at all, or for this attempt."""
+        """Return whether the builder is not to be asked now: at all, or for this attempt."""
         trouble = self.trouble(builder, attempt)
         return trouble is not None and trouble.until > self._clock.seconds()
 
     @property
     def attempts(self) -> int:
-        """For how many attempts, at most, a builder with a free slot may not be asked."""
+        """The most attempts for which a builder with a free slot may not be asked."""
         return len(self._pairs)
 
     def stop(self) -> None:
-        """Wake nobody any more."""
+        """Stop the timer: `wake` isn't called any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def put_aside(self, builder: str, attempt: str) -> bool:
-        """Whether this attempt may be asked for all the same, if there is no other to ask for."""
+        """Return whether the builder may be asked for this attempt all the same, if there is no other to ask for."""
         pair = self._pairs.get((builder, attempt))
         return pair is not None and pair.aside and not self.rests(builder)
 

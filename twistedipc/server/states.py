@@ -1,4 +1,4 @@
-"""The feed of state changes: who listens hears each committed change, in order. Implements `boundaries.StateFeed`."""
+"""The feed of state changes: each listener hears each committed change, in order. See `boundaries.StateFeed`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """
-Why a build waits, in a sentence. Used by ``dispatch`` for people who ask; it changes nothing, and reads nothing but
-what is in memory.
+Why a build waits, in a sentence. Used by ``dispatch`` when a person asks. It changes nothing, and reads nothing
+but what is in memory.
 """
 
 from __future__ import annotations

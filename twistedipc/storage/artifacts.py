@@ -50,7 +50,7 @@ class TooLarge(Exception):
 
 
 class WrongContent(Exception):
-    """What was uploaded isn't what was announced. It has been deleted, so that it can be uploaded anew."""
+    """What was uploaded isn't what was announced. It has been deleted, so that it can be uploaded again."""
 
 
 class ArtifactStore:

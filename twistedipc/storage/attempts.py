@@ -357,7 +357,7 @@ def note_release(connection: Connection, attempt: str, reason: str) -> None:
 
 
 def lose(connection: Connection, attempt: str, lease: str, reason: str, now: int) -> AttemptRow | None:
-    """→ lost: nobody will tell any more how it ended. Its log is what has arrived, and not complete."""
+    """→ lost: nothing will tell any more how it ended. Its log is what has arrived, and not complete."""
     row = change(
         connection,
         attempt,

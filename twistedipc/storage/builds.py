@@ -2,7 +2,7 @@
 The ledger's builds, as people ask for them: made, looked at, retried, cancelled. Functions for `Ledger.read` and
 `Ledger.write`; ``storage`` layer. What dispatch does with their attempts is in ``attempts``.
 
-The builds of a deleted project are seen by nobody: its name may be another project's by now.
+The builds of a deleted project are not returned: its name may be another project's by now.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def retry(connection: Connection, build: int, requested_by: str, now: int, *, li
     if row.state not in TERMINAL:
         raise NotPossible(f"build {build} is {row.state}; only what has ended can be tried again")
     number = row.attempt + 1
-    # Compare-and-set: of two who retry at once, one finds that the other was first.
+    # Compare-and-set: of two retries at once, one finds that the other was first.
     changed = connection.execute(
         update(builds)
         .where(builds.c.id == build, builds.c.attempt == row.attempt)

@@ -15,7 +15,7 @@ class LedgerUnavailable(Exception):
 
 
 class LedgerUnusable(LedgerUnavailable):
-    """The same, and it won't pass: the database is damaged, is none, or can't be opened. Somebody must mend that."""
+    """The database is damaged, is none, or can't be opened. That won't pass: an operator must mend it."""
 
 
 class LedgerConflict(Exception):

@@ -2,7 +2,7 @@
 What a database's error means to the caller. Private to ``storage``: used by ``ledger`` for everything that its
 queries raise, so that no error of SQLAlchemy's or of a driver's gets any further.
 
-- `LedgerUnavailable`, `LedgerUnusable`: the database can't do it now, or not before somebody has mended it.
+- `LedgerUnavailable`, `LedgerUnusable`: the database can't do it now, or not before an operator has mended it.
 - `LedgerConflict`: it refused the change, since something else is there already, or isn't there any more.
 - `LedgerFault`: it can't do what it was asked. That is a mistake of this program.
 

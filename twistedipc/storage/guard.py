@@ -10,10 +10,10 @@ Two things together:
   that was killed starts at once.
 - **A row, with an epoch**, in the table ``owner``: each apiserver that gets the lock adds one, and on PostgreSQL every
   transaction that writes looks whether the epoch is still its own. A session's lock alone wouldn't do: its connection
-  can be lost without a word, and somebody else can have it meanwhile. The row also says who has the database.
+  can be lost silently, and another apiserver can have it meanwhile. The row also says who has the database.
 
-A holder whose lock has gone because PostgreSQL was restarted takes it again, if nobody else has had it. In every other
-case it must end: `Guard.lost` says why.
+A holder whose lock has gone because PostgreSQL was restarted takes it again, if no other apiserver has had it. In every
+other case it must end: `Guard.lost` says why.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WATCH_INTERVAL = 2.0
 #: Seconds until PostgreSQL takes a connection for dead whose other end doesn't answer any more.
 _KEEPALIVE = 20
 
-#: Of the advisory lock: a number that nobody else uses for something else, together with the schema's name.
+#: Of the advisory lock: a number that no other program uses, together with the schema's name.
 _LOCK = "twistedipc ledger "
 
 
@@ -56,7 +56,7 @@ class _Lock(Protocol):
     """What ends with its holder."""
 
     def try_lock(self) -> bool:
-        """Get it, unless somebody else has it. Raises `LedgerUnavailable`, and what the database's driver raises."""
+        """Get it, unless another apiserver has it. Raises `LedgerUnavailable`, and what the database driver raises."""
 
     def why_lost(self) -> str:
         """Why it can't be held any more; "" if it is held."""
@@ -109,8 +109,8 @@ class Guard:
 
     def check(self, connection: Connection) -> None:
         """
-        To be called in each transaction that writes, first: nobody can take the database over before that transaction
-        has ended. Raises `LedgerLost`.
+        To be called in each transaction that writes, first: no other apiserver can take the database over before that
+        transaction has ended. Raises `LedgerLost`.
         """
         if self.lost:
             raise LedgerLost(self.lost)
@@ -142,7 +142,7 @@ class Guard:
         self._lock.release()
 
     def _who_has_it(self, connection: Connection | None = None) -> str:
-        """The sentence for who is refused."""
+        """The message for the apiserver that is refused."""
         who = ""
         with contextlib.suppress(DBAPIError):  # a database of before this table
             with self._engine.connect() if connection is None else contextlib.nullcontext(connection) as asked:

@@ -74,7 +74,7 @@ _WAL_BYTES: Final = 64 << 20
 
 
 class _Call:
-    """One query to be run, and the Deferreds of its result: one for each who asked. ``key``: see `_Queue.put`."""
+    """One query to be run, and the Deferreds of its result: one for each caller. ``key``: see `_Queue.put`."""
 
     __slots__ = ("deferreds", "error", "key", "result", "run")
 
@@ -247,7 +247,7 @@ class Ledger:
             self._watching = None
         guard, self._guard = self._guard, None
         if guard is not None:
-            guard.release()  # last: until here nobody else may have the database
+            guard.release()  # last: until here no other apiserver may have the database
 
     def read(
         self, query: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs
@@ -416,7 +416,7 @@ class _Writer:
             if self._check is not None:
                 self._check(connection)
         except BaseException as error:
-            # Those who wait would wait for the same lock as long again, group after group, and fare no better.
+            # The writes that wait would wait for the same lock as long again, group after group, to no better end.
             while (call := self._waiting.take_now()) is not None:
                 group.append(call)
             self._give_up(group, error)
@@ -438,7 +438,7 @@ class _Writer:
         return group
 
     def _run(self, connection: Connection, call: _Call) -> None:
-        # Not `begin_nested`, which makes up a name for each and compiles its statements anew: many times as dear.
+        # Not `begin_nested`, which makes up a name for each and compiles its statements again: many times as dear.
         command(connection, "SAVEPOINT write")
         try:
             call.result = call.run(connection)

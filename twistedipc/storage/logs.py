@@ -4,7 +4,7 @@ for `Ledger.read` and `Ledger.write`; ``storage`` layer.
 
 A chunk is what was appended at once: some batches (`builds.logs.Batch`) as JSON, each ended by a newline. Nothing
 here decodes them but `verify`. The attempt's row knows what number comes next, and an append is a compare-and-set
-on that: chunks neither overlap nor leave holes, whoever sends what how often.
+on that: chunks neither overlap nor leave holes, whatever is sent how often.
 
 `verify` reads a whole log, which for a huge one takes its time on a reader's thread. Who appends batches has them
 decoded and can keep a `builds.logs.LogDigest` as he goes, and then needs `verify` only to start one again after a

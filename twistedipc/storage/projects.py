@@ -1,7 +1,7 @@
 """
 The ledger's projects and their sealed secrets. Functions for `Ledger.read` and `Ledger.write`; ``storage`` layer.
 
-A deleted project's row stays, since its builds and their audit refer to it, but nobody sees it, its builds or its
+A deleted project's row stays, since its builds and their audit refer to it, but no query returns it, its builds or its
 releases any more, and its name is free for another.
 """
 

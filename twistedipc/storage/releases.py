@@ -9,8 +9,8 @@ commit*, not by when a build was asked for or ended: a slow build of an old comm
 that is tried again counts as when it was first tried, and after a force push the commit that the ref leads to now is
 the newest, whatever its ancestors are.
 
-**A project is held** (`activate`) when somebody makes an older release live: they have seen something in the newer one.
-From then on releases wait, until somebody lifts the hold (`resume`).
+**A project is held** (`activate`) when a person makes an older release live: something may be wrong with the newer one.
+From then on releases wait, until a person lifts the hold (`resume`).
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def activate(
     connection: Connection, project: str, release_id: int, now: int, *, who: str, any_ref: bool = True
 ) -> ReleaseRow:
     """
-    Somebody makes the release live. The one that was live becomes superseded or, if it is the newer one, rolled back:
-    then the project is held from now on, in the name of ``who``. Nothing changes if it is live already.
+    Make the release live, for a person. The one that was live becomes superseded or, if it is newer, rolled back: then
+    the project is held from now on, in the name of ``who``. Nothing changes if it is live already.
 
     :param any_ref: they may do that with a release of another ref that was never live. Raises `NotOwnRef` if they
         may not, and `NotFound`.
@@ -214,7 +214,7 @@ def to_keep(connection: Connection, project: str, count: int) -> frozenset[int]:
     """
     Whose files are kept: the live release, and those whose attempt goes on; and the newest ``count`` each of those
     that were live once (to roll back to), that wait to go live, and of all others. So what is built often, of other
-    refs say, takes no place from what somebody may roll back to.
+    refs say, takes no place from what a person may roll back to.
     """
     about = get_project(connection, project)
     if about is None:

@@ -1,6 +1,6 @@
 """
-What becomes of a build whose attempt was lost: nobody will tell how it ended. Functions for `Ledger.write`; ``storage``
-layer. On top of ``attempts`` and ``builds``.
+What becomes of a build whose attempt was lost: nothing will tell how it ended. Functions for `Ledger.write`;
+``storage`` layer. On top of ``attempts`` and ``builds``.
 
 Its project says: it stays lost, for a person to look at; or it is run again by itself, as a new attempt that everyone
 can see. What an attempt had begun to publish isn't published blindly then: a package that is in the registry already is

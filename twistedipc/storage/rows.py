@@ -19,14 +19,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Actor(Row, frozen=True, kw_only=True):
-    """Who does something, for the audit."""
+    """The person or program that does something, for the audit."""
 
     who: str  # the token's name
     address: str | None = None  # from where; None where it isn't by HTTP
 
 
 class Hold(Row, frozen=True, kw_only=True):
-    """Somebody has rolled a project back: until it is lifted, no release goes live by itself."""
+    """A project was rolled back: until the hold is lifted, no release goes live by itself."""
 
     who: str  # the token's name
     time: int

@@ -2,7 +2,7 @@
 How secrets' values are sealed before they go into the ledger: Fernet (AES-128-CBC and HMAC-SHA-256), with a key
 that is in a file of its own. Used by ``server`` and ``web``; ``storage`` layer.
 
-Who has a copy of the database but not of the key file learns nothing.
+A copy of the database tells nothing without a copy of the key file.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def revoke(connection: Connection, token_id: int, now: int) -> bool:
 
 
 def count(connection: Connection) -> int:
-    """How many tokens of people aren't revoked: with 0, nobody can sign in."""
+    """Return how many tokens of people aren't revoked: with 0, no one can sign in."""
     return connection.execute(
         select(func.count()).select_from(tokens).where(tokens.c.revoked.is_(None), tokens.c.parent.is_(None))
     ).scalar_one()

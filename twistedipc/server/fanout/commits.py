@@ -33,7 +33,8 @@ COMMIT_INTERVAL = 0.015
 #: Seconds by which a commit may begin sooner.
 NEARLY = 0.003
 
-#: Bytes from which on a chunk is stored as it is, and the next one begun: who opens a log anywhere reads whole chunks.
+#: A chunk of so many bytes is stored as it is, and the next one begun. A viewer that begins anywhere in a log has the
+#: store read a whole chunk.
 CHUNK_BYTES = 1 << 16
 
 #: Seconds until a commit that failed is tried again.

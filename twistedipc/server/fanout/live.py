@@ -100,8 +100,8 @@ class Tail:
 
     def run(self, serial: int, limit: int) -> Run:
         """
-        The entries from this serial on, of about ``limit`` bytes at most, for all who come there (they look into `runs`
-        first). Raises IndexError if the tail has let go of the first.
+        Make the run of the entries from this serial on, of about ``limit`` bytes at most, for all cursors that come
+        there: they look into `runs` first. Raises IndexError if the tail has let go of the first.
         """
         run = self.runs[serial, limit] = self._make_run(serial, limit)
         if len(self.runs) > KEPT_RUNS:

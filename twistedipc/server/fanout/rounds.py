@@ -1,6 +1,6 @@
 """
 When viewers are told that logs have grown: in rounds, which take a share of the reactor's time at most. Used by
-``logs``.
+``store``.
 
 A round wakes all viewers of all logs that have changed, and its cost is mostly a write for each of them. It comes at
 the end of the reactor's turn, so that what came in one turn goes out together. After a round that was cheap the next
@@ -28,12 +28,12 @@ LONGEST_PAUSE = 0.5
 
 
 class Audience(Protocol):
-    """Something that grows, and those who wait for it."""
+    """Something that grows, and its readers that wait for that."""
 
     gathered: int  # bytes since the last `wake`
 
     def wake(self) -> None:
-        """Tell those who wait. Raises nothing."""
+        """Wake the readers that wait. Raise nothing."""
 
 
 _A = TypeVar("_A", bound=Audience)

@@ -1,5 +1,5 @@
 """
-The same bytes for many sockets. Used by ``logs``, whose runs are what many viewers are sent, and by ``web``.
+The same bytes for many sockets. Used by ``entries``, whose runs are sent to many viewers, and by ``web``.
 
 The kernel copies what it is told to send, once for each socket, unless it is in a file, whose pages it gives to all
 sockets as they are (``sendfile``). At 64 KiB that takes two thirds of the time, and what waits in the sockets' buffers

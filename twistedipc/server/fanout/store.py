@@ -46,7 +46,7 @@ class LogStore:
         self._rounds: Rounds[LiveLog] = Rounds(clock, share, spent or clock.seconds)
 
     def live(self, attempt: str) -> LiveLog:
-        """The attempt's log in memory, made if need be; `load` it before use, `release` it after."""
+        """Return the attempt's log in memory, made if there is none; `load` it before use, `release` it after."""
         live = self._live.get(attempt)
         if live is None or live.broken:
             live = self._live[attempt] = LiveLog(attempt)
@@ -63,7 +63,7 @@ class LogStore:
         """Make sure that the log knows what is stored. Raises `UnknownAttempt`, `LedgerUnavailable`."""
         if live.loaded:
             return
-        # Each waits for itself: whoever is cancelled (a link's call, when the link ends) leaves the others waiting.
+        # Each caller waits by itself: if one is cancelled (a link's call, when the link ends), the others wait on.
         waiting: Deferred[None] = Deferred()
         if live.loading is None:
             live.loading = [waiting]
@@ -108,7 +108,7 @@ class LogStore:
         return entries
 
     def finish(self, attempt: str, end: EndOfLog) -> None:
-        """The attempt has ended, and that is committed: whoever reads its log learns it."""
+        """The attempt has ended, and that is committed: tell the readers of its log."""
         live = self._live.get(attempt)
         if live is not None:
             live.active = False
@@ -124,7 +124,7 @@ class LogStore:
         self._rounds.changed(live)
 
     def release(self, live: LiveLog) -> None:
-        """Forget a log that nobody reads or writes any more; the store has it."""
+        """Forget a log that has no reader and no writer any more; the store has it."""
         unused = not live.cursors and not live.active and live.committed == live.next
         if (live.broken or unused) and self._live.get(live.attempt) is live:
             del self._live[live.attempt]
