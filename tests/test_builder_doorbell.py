@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorUNIXDatagram
 from twisted.trial.unittest import TestCase
 
 from twistedipc.builder.doorbell import listen
-from twistedipc.runner.control import Doorbell as Bell
+from twistedipc.runner.control import Ringer
 
 
 class DoorbellTests(TestCase):
@@ -30,7 +30,7 @@ class DoorbellTests(TestCase):
         for time in ("first", "second"):
             rung: Deferred[str] = Deferred()
             port = listen(cast(IReactorUNIXDatagram, reactor), self.data / "doorbell", rung.callback)
-            Bell(f"/proc/self/fd/{here}/doorbell", self.data / "attempts" / f"{time}-attempt").ring()
+            Ringer(f"/proc/self/fd/{here}/doorbell", self.data / "attempts" / f"{time}-attempt").ring()
             self.assertEqual(await rung, f"{time}-attempt")
             self.assertEqual((self.data / "doorbell").stat().st_mode & 0o777, 0o600)
             await maybeDeferred(port.stopListening)

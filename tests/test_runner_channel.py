@@ -26,7 +26,7 @@ from twistedipc.attempts.processes import kill_remains
 from twistedipc.builds.attempt import Cancel
 from twistedipc.builds.logs import Annotation, Group, Notice, Progress, StepEnded, Summary
 from twistedipc.disk.files import write_file
-from twistedipc.runner.channel import MAX_CONNECTIONS, Channel, Words
+from twistedipc.runner.channel import MAX_CONNECTIONS, Received, StepChannel
 from twistedipc.runner.node import install
 from twistedipc.runner.speech import MAX_REMARKS, Complaint, Message
 from twistedipc.runner.steps import Command, Steps
@@ -282,12 +282,12 @@ assert late.recv(100) == b'{{"cmd":"NODE_HANDLE_ACK"}}\\n'
     assert {"late", "handle"} < set(groups(found))
 
 
-def messages(words: list[Words]) -> list[Message | None]:
+def messages(words: list[Received]) -> list[Message | None]:
     return [heard.message for one in words for heard in one.heard]
 
 
 def test_who_can_t_be_let_in_is_let_in_later(tmp_path: Path) -> None:
-    channel = Channel(tmp_path)
+    channel = StepChannel(tmp_path)
     waiting = [socket.socket(socket.AF_UNIX) for _ in range(3)]
     for one in waiting:
         one.connect(channel.address)
@@ -412,7 +412,7 @@ while True: time.sleep(0.05)
 
 
 def test_the_socket_is_the_user_s_alone(tmp_path: Path) -> None:
-    channel = Channel(tmp_path)
+    channel = StepChannel(tmp_path)
     assert channel.address == str(tmp_path / "channel")
     mode = (tmp_path / "channel").stat().st_mode
     assert stat.S_ISSOCK(mode)
@@ -427,7 +427,7 @@ def test_a_folder_with_a_long_name(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 100) / ("y" * 100)
     folder.mkdir(parents=True)
     before = len(os.listdir("/proc/self/fd"))
-    channel = Channel(folder)
+    channel = StepChannel(folder)
     assert len(channel.address) < 50
     # From another process, in another folder.
     script = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect('{channel.address}'); s.sendall(b'bad\\n')"

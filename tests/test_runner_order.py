@@ -23,7 +23,7 @@ from tests.node import node_path
 from tests.test_runner_steps import records, steps
 from twistedipc.builds.logs import Annotation, Group, Notice
 from twistedipc.runner.node import install
-from twistedipc.runner.order import MAX_MARKED, MAX_NAME, PATIENCE, Order, mark
+from twistedipc.runner.order import MAX_MARKED, MAX_NAME, PATIENCE, OutputOrder, mark
 from twistedipc.runner.steps import Command
 
 TOKEN = "0123456789abcdef"
@@ -41,7 +41,7 @@ def plain(parts: list[bytes | list[str]]) -> list[str]:
 class World:
     """A pipe, some connections, and a reader that does what `conversation` does, one step at a time."""
 
-    order: Order[str] = field(default_factory=lambda: Order(TOKEN))
+    order: OutputOrder[str] = field(default_factory=lambda: OutputOrder(TOKEN))
     pipe: bytes = b""
     sockets: dict[int, deque[tuple[str, str, bool]]] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
@@ -149,7 +149,7 @@ def test_every_interleaving(scripts: list[tuple[str, str]], moves: list[int], si
 )
 def test_marks_are_taken_out_at_every_cut(pieces: list[bytes], size: int) -> None:
     data = b"".join(pieces)
-    order: Order[str] = Order(TOKEN)
+    order: OutputOrder[str] = OutputOrder(TOKEN)
     shown = b""
     for start in range(0, len(data), size):
         shown += b"".join(part for part in order.feed(data[start : start + size]) if isinstance(part, bytes))
@@ -157,7 +157,7 @@ def test_marks_are_taken_out_at_every_cut(pieces: list[bytes], size: int) -> Non
 
 
 def test_what_isn_t_a_mark_is_output() -> None:
-    order: Order[str] = Order(TOKEN)
+    order: OutputOrder[str] = OutputOrder(TOKEN)
     for data in (
         mark("another", "a"),
         b"\x1b_twistedipc;" + TOKEN.encode() + b";" + b"x" * 200 + b"\x1b\\",
@@ -174,7 +174,7 @@ def test_what_isn_t_a_mark_is_output() -> None:
 
 
 def test_a_lost_mark_holds_up_nothing_for_long() -> None:
-    order: Order[str] = Order(TOKEN)
+    order: OutputOrder[str] = OutputOrder(TOKEN)
     order.count(0)
     order.hear(1, [("one", "1")], 100.0)
     order.hear(2, [("two", "2")], 101.0)
@@ -193,7 +193,7 @@ def test_a_lost_mark_holds_up_nothing_for_long() -> None:
 
 
 def test_a_mark_that_comes_first() -> None:
-    order: Order[str] = Order(TOKEN)
+    order: OutputOrder[str] = OutputOrder(TOKEN)
     order.count(0)
     order.feed(mark(TOKEN, "1"))
     order.hear(1, [("one", "1")], 0.0)
@@ -205,14 +205,14 @@ def test_a_mark_that_comes_first() -> None:
 
 
 def test_a_flood_of_messages_without_their_marks() -> None:
-    order: Order[str] = Order(TOKEN)
+    order: OutputOrder[str] = OutputOrder(TOKEN)
     order.hear(1, [(str(number), f"m{number}") for number in range(MAX_MARKED + 5)], 0.0)
     assert order.count(0) == [[str(number) for number in range(5)]]
     assert order.finish() == (b"", [str(number) for number in range(5, MAX_MARKED + 5)])
 
 
 def test_output_that_somebody_else_has_read() -> None:
-    order: Order[str] = Order(TOKEN)
+    order: OutputOrder[str] = OutputOrder(TOKEN)
     order.hear(1, [("one", "")], 0.0)
     order.count(10)
     assert order.feed(b"abc") == [b"abc"]

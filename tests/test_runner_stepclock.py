@@ -19,9 +19,9 @@ from twistedipc.runner.stepclock import (
     TIMERS,
     Do,
     Facts,
-    Phase,
+    ProcessState,
     StepClock,
-    Timer,
+    StepTimer,
     Wait,
 )
 
@@ -37,16 +37,16 @@ def started(*, idle_timeout: float = IDLE, deadline: float = DEADLINE, capacity:
     return clock
 
 
-def in_phase(phase: Phase, *, capacity: int = 0) -> StepClock:
+def in_phase(phase: ProcessState, *, capacity: int = 0) -> StepClock:
     clock = started(capacity=capacity)
-    if phase in (Phase.ENDING, Phase.KILLED):
+    if phase in (ProcessState.ENDING, ProcessState.KILLED):
         clock.told_to_end(0.0)
-    if phase is Phase.KILLED:
+    if phase is ProcessState.KILLED:
         clock.looked(GRACE)
         assert clock.next(GRACE, Facts()) is Do.KILL
-    if phase is Phase.EXITED:
+    if phase is ProcessState.EXITED:
         clock.exited(0.0)
-    assert clock.phase is phase
+    assert clock.process is phase
     return clock
 
 
@@ -70,42 +70,44 @@ INPUTS: dict[str, Callable[[StepClock], None]] = {
     "end_output": StepClock.end_output,
 }
 CHANGES = {
-    (Phase.RUNNING, "told_to_end"): Phase.ENDING,
-    **{(phase, "exited"): Phase.EXITED for phase in Phase},
+    (ProcessState.RUNNING, "told_to_end"): ProcessState.ENDING,
+    **{(phase, "exited"): ProcessState.EXITED for phase in ProcessState},
 }
 
 
 def test_all_inputs_are_here() -> None:
     public = {name for name in vars(StepClock) if not name.startswith("_")}
     assert public - {"next"} == set(INPUTS)
-    assert list(TIMERS) == list(Timer)
+    assert list(TIMERS) == list(StepTimer)
 
 
-@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("phase", ProcessState)
 @pytest.mark.parametrize("name", INPUTS)
 @pytest.mark.parametrize("facts", [Facts(), Facts(held=True, listen_at=4.0, catch_up_at=5.0), *FULL])
-def test_all_inputs_in_all_phases(phase: Phase, name: str, facts: Facts) -> None:
+def test_all_inputs_in_all_phases(phase: ProcessState, name: str, facts: Facts) -> None:
     clock = in_phase(phase)
     INPUTS[name](clock)
-    assert clock.phase is CHANGES.get((phase, name), phase)
+    assert clock.process is CHANGES.get((phase, name), phase)
     found = clock.next(4.0, facts)
-    allowed = {Do.LOOK, Do.KILL} if phase is not Phase.EXITED and name != "exited" else {Do.SHOW, Do.CATCH_UP, Do.END}
+    allowed = (
+        {Do.LOOK, Do.KILL} if phase is not ProcessState.EXITED and name != "exited" else {Do.SHOW, Do.CATCH_UP, Do.END}
+    )
     assert isinstance(found, Wait) or found in allowed
     # Told to end once, it isn't told again, nor does a process that has exited exit again.
     clock.told_to_end(4.0)
     clock.exited(4.0)
     clock.told_to_end(4.0)
-    assert clock.phase is Phase.EXITED
+    assert clock.process is ProcessState.EXITED
 
 
-@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("phase", ProcessState)
 @pytest.mark.parametrize("facts", FULL)
-def test_while_the_disk_is_full_nothing_is_read_and_it_is_tried_again(phase: Phase, facts: Facts) -> None:
+def test_while_the_disk_is_full_nothing_is_read_and_it_is_tried_again(phase: ProcessState, facts: Facts) -> None:
     clock = in_phase(phase, capacity=1)
-    if phase is not Phase.EXITED:
+    if phase is not ProcessState.EXITED:
         clock.looked(2.0)
     wait = waits(clock, 2.0, facts)
-    if phase is Phase.EXITED and facts.low:
+    if phase is ProcessState.EXITED and facts.low:
         # What a process has left in the pipe when it ended is little enough for the reserve.
         assert wait.output
         return
@@ -147,7 +149,7 @@ def test_a_look_comes_before_the_process_is_told_to_end(idle: float, do: Do, end
     assert waits(clock, at).seconds == LOOK_EVERY
     clock.looked(at + GRACE)
     assert clock.next(at + GRACE, Facts()) is Do.KILL
-    assert clock.phase is Phase.KILLED
+    assert clock.process is ProcessState.KILLED
     waits(clock, at + GRACE)
 
 
@@ -212,7 +214,7 @@ def test_the_channel_has_its_times() -> None:
 
 
 def test_it_is_over_when_the_output_has_ended_or_has_had_its_time() -> None:
-    clock = in_phase(Phase.EXITED, capacity=20)
+    clock = in_phase(ProcessState.EXITED, capacity=20)
     assert waits(clock, 0.1).seconds == pytest.approx(DRAIN - 0.1)
     # There may be something left of what the process wrote.
     assert waits(clock, DRAIN) == Wait(0.0, True, True)
@@ -221,12 +223,12 @@ def test_it_is_over_when_the_output_has_ended_or_has_had_its_time() -> None:
     clock.read(DRAIN, 5)
     assert clock.next(DRAIN, Facts()) is Do.END
 
-    clock = in_phase(Phase.EXITED, capacity=20)
+    clock = in_phase(ProcessState.EXITED, capacity=20)
     waits(clock, DRAIN)
     clock.found_nothing()
     assert clock.next(DRAIN, Facts()) is Do.END
 
-    clock = in_phase(Phase.EXITED, capacity=20)
+    clock = in_phase(ProcessState.EXITED, capacity=20)
     clock.end_output()
     waits(clock, 0.0, FULL[0])
     assert clock.next(0.0, Facts()) is Do.END
@@ -327,7 +329,7 @@ class World:
                     self.full_for += self.now - waiting_since
                     waiting_since = None
             elif found is Do.END:
-                assert clock.phase is Phase.EXITED
+                assert clock.process is ProcessState.EXITED
                 return
             else:
                 self.obey(clock, found)
@@ -354,7 +356,7 @@ class World:
             case Do.LOOK:
                 if self.exited_at <= self.now:
                     clock.exited(self.now)
-                elif clock.phase is Phase.RUNNING and self.cancelled_at <= self.now:
+                elif clock.process is ProcessState.RUNNING and self.cancelled_at <= self.now:
                     self.tell(clock, "cancelled")
                 clock.looked(self.now)
             case Do.STOP_LATE | Do.STOP_SILENT:

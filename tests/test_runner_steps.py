@@ -25,7 +25,7 @@ from twistedipc.runner.capture import BLOCK_BYTES, Capture
 from twistedipc.runner.control import Control
 from twistedipc.runner.ports import Outside
 from twistedipc.runner.stepclock import DRAIN, RETRY_EVERY
-from twistedipc.runner.steps import Command, Limits, NoRoom, Steps
+from twistedipc.runner.steps import Command, NoRoom, Steps, TimeLimits
 
 
 class Disk:
@@ -93,7 +93,7 @@ def steps_and_log(
         now=outside.now,
         clock=outside.clock,
     )
-    limits = Limits(timeout=timeout, idle_timeout=idle_timeout, grace=0.3)
+    limits = TimeLimits(timeout=timeout, idle_timeout=idle_timeout, grace=0.3)
     return Steps(log=log, control=control, limits=limits, outside=outside), log, journal, control
 
 

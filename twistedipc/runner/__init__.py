@@ -1,6 +1,6 @@
 """
-The runner: one attempt of a build, as a process of its own. Spawned by ``builder``; knows no Twisted, no link, no
-apiserver, so that neither half's death is its own.
+The runner: one attempt of a build, as a process of its own. The builder spawns it. It knows no Twisted, no link and no
+apiserver, so that it outlives the death of either half.
 
 ``python -m twistedipc.runner FOLDER [LOCKFD]`` works in the attempt's folder (``attempts/folder.py`` says what is
 in it) and exits when ``result.json`` is there. The modules, from the bottom up::
@@ -8,14 +8,15 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     spelling    how a secret can stand in output: plain, and as tools write it     (no I/O)
     masking     bytes -> the same bytes without secrets, over every split          (no I/O)
     capture     bytes -> numbered records in batches                               (no I/O)
-    control     the builder's words: a FIFO, `cancel`, `permit`; the bell back to it
+    control     what the builder tells it: a FIFO, `cancel`, `permit`; the bell back to the builder
     order       which place in its output a message of a step has                  (no I/O)
-    speech      what a build says on its channel: bytes -> messages -> records     (no I/O)
-    channel     the UNIX socket on which it says it
-    conversation  a step's output and messages, in their order
+    speech      the messages on a step's channel: bytes -> messages -> records     (no I/O)
+    channel     the UNIX socket on which a step's programs send them
+    interleaving  a step's output and messages, in their order
     ports       what a runner takes from outside, as types                         (no I/O)
     attempt_log what is captured, into the journal, and the wait for a full disk
     stepclock   what is to be done next for a step, and when                       (no I/O)
+    aliases     another name for a folder whose own has a colon in it
     node        `node` for builds, whose `process.send()` is that channel (with `ordered.cjs`)
     say         `twistedipc-say` for builds, and the module for their Python programs
     steps       one step: a command's process, its output, its end, as ``stepclock`` says

@@ -27,7 +27,7 @@ from twistedipc.attempts.processes import become_reaper
 from twistedipc.attempts.room import free_bytes
 from twistedipc.builds.attempt import Spec
 from twistedipc.disk.files import PASSING_ERRORS, read_file
-from twistedipc.runner.control import Control, Doorbell
+from twistedipc.runner.control import Control, Ringer
 from twistedipc.runner.course import Course
 from twistedipc.runner.ports import Outside
 from twistedipc.runner.stepclock import RETRY_EVERY
@@ -64,8 +64,8 @@ def _refuse(code: int, message: str) -> int:
 
 def _with_room(deadline: float, make: Callable[..., _T], *arguments: object) -> _T:
     """
-    Do it once the disk has room for it: to have been started is a promise, also on a full disk. But not after the
-    attempt's own time is up.
+    Call ``make`` with these arguments, again and again until the disk has room for it: an attempt that was started
+    runs, also on a full disk. Raises OSError once the attempt's time is up.
     """
     while True:
         try:
@@ -77,7 +77,7 @@ def _with_room(deadline: float, make: Callable[..., _T], *arguments: object) -> 
 
 
 def _leave_the_parent() -> None:
-    """A session of its own, so that what ends the builder ends no build."""
+    """Begin a session of its own, so that what ends the builder ends no build."""
     try:
         os.setsid()
     except PermissionError:
@@ -89,7 +89,7 @@ def _leave_the_parent() -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """The runner: its exit code."""
+    """Run the attempt of this folder. Return the process's exit code."""
     if len(arguments) not in (1, 2) or not arguments[-1:] or (len(arguments) == 2 and not arguments[1].isdecimal()):
         return _refuse(BAD_FOLDER, "usage: python -m twistedipc.runner FOLDER [LOCKFD]")
     _leave_the_parent()
@@ -122,7 +122,7 @@ def main(arguments: list[str]) -> int:
     control = _with_room(deadline, Control, folder)
     control.listen_to_signals()
     try:
-        attempt = _with_room(deadline, Course, folder, spec, control, Doorbell(spec.doorbell, folder).ring, OUTSIDE)
+        attempt = _with_room(deadline, Course, folder, spec, control, Ringer(spec.doorbell, folder).ring, OUTSIDE)
     except JournalExists as error:
         return _refuse(NOT_MINE, str(error))
     try:

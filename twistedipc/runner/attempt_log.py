@@ -2,8 +2,8 @@
 The log that one attempt writes: what is captured, into the journal, and the wait for a disk that takes no more of it.
 Used by ``course`` and ``steps``.
 
-While the disk takes no more of the journal, or has less room than the reserve, the log is *waiting*, and then nothing
-new is read. Events are written all the same: of the reserve, only the build has nothing.
+While the disk takes no more of the journal, or has less room than the reserve, the log *waits*, and no output is read.
+Events are written all the same: the reserve is kept from builds, not from the platform.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from twistedipc.runner.capture import Capture
 
 
 class AttemptLog:
-    """``now`` gives milliseconds since the epoch; ``clock`` gives seconds, and never goes back."""
+    """
+    The log of one attempt. ``now`` gives milliseconds since the epoch; ``clock`` gives seconds, and never goes back.
+    """
 
     def __init__(
         self, *, journal: Journal, capture: Capture, room: Room, now: Callable[[], int], clock: Callable[[], float]
@@ -43,15 +45,15 @@ class AttemptLog:
         self._capture.mask([secret])
 
     def mask_within_bounds(self, secrets: Iterable[str]) -> list[str]:
-        """Hide the values that a build wants hidden, from now on: for each that can't be, a sentence that says why."""
+        """Hide values that a build wants hidden, from now on. Return a sentence for each that can't be: why not."""
         return self._capture.mask_within_bounds(secrets)
 
     def hide(self, text: str) -> str:
-        """A text that goes elsewhere than into the log, without what is hidden there."""
+        """Return a text that goes elsewhere than into the log, without what is hidden there."""
         return self._capture.hide(text)
 
     def first_with_secret(self, texts: Sequence[str]) -> str | None:
-        """The first of these texts that has something in it which is hidden; None if none has."""
+        """Return the first of these texts that has something in it which is hidden; None if none has."""
         return self._capture.first_with_secret(texts)
 
     # -- what is written --
@@ -61,11 +63,11 @@ class AttemptLog:
         self._append(self._capture.event(event, self._now(), self.step))
 
     def events(self, events: Sequence[Event]) -> None:
-        """Several events, alike."""
+        """Put several events into the log."""
         self._append(self._capture.events(events, self._now(), self.step))
 
     def note(self, level: Literal["info", "warning", "error"], message: str) -> None:
-        """Say something in the log."""
+        """Put a notice of the platform's own into the log."""
         self.event(Notice(level, message))
 
     def feed(self, data: bytes) -> None:
@@ -83,7 +85,7 @@ class AttemptLog:
         self._append(self._capture.flush_partial(self._now(), self.step))
 
     def end_output(self) -> None:
-        """A step's output has ended: what is left of it becomes a line."""
+        """Put what is left of a step's output into the log, as a line: the output has ended."""
         self._append(self._capture.end_output(self._now(), self.step))
 
     def _append(self, batches: list[Lines]) -> None:
@@ -100,11 +102,11 @@ class AttemptLog:
         return bool(self._journal.blocked)
 
     def sync(self) -> bool:
-        """Make all of the log durable: whether the disk took it."""
+        """Make all of the log durable. Return whether the disk took it."""
         return self._journal.sync()
 
     def look_at_room(self) -> None:
-        """Let the log wait while less is free than the reserve, and say so."""
+        """Let the log wait while less is free than the reserve, and put a notice into it."""
         was, self.low = self.low, self._room.low()
         if self.low and not was:
             self._begin_to_wait("the builder's disk was nearly full")
@@ -112,7 +114,7 @@ class AttemptLog:
             self.note("warning", f"the builder's disk is nearly full: the build waits until more than {size} are free")
 
     def retry(self) -> float:
-        """If the log waits for the disk, try again: for how many seconds it has waited, if it no longer does."""
+        """Try the disk again if the log waits for it. Return the seconds that it has waited, if the wait is over."""
         if self._waiting is None or (self._journal.blocked and not self._journal.retry()) or self.low:
             return 0.0
         since, why = self._waiting
@@ -122,7 +124,7 @@ class AttemptLog:
         return seconds
 
     def takes_more(self) -> bool:
-        """Whether the log doesn't wait for the disk, having looked, and tried again."""
+        """Look at the disk, and try it again. Return whether the log doesn't wait for it."""
         self.look_at_room()
         self.retry()
         return self._waiting is None

@@ -3,8 +3,8 @@ Output into records: bytes as they come from a pipe -> numbered lines in batches
 
 Lines end at ``\\n`` only (a ``\\r`` stays: progress is kept as it came). What isn't UTF-8 becomes U+FFFD, the same
 however the bytes were cut. A line of more than `max_line` bytes comes in fragments that never cut a character. A
-partial line that nothing follows for a while may be shown as a fragment (`flush_partial`); whoever joins fragments gets
-the line back.
+partial line that nothing follows for a while may be shown as a fragment (`flush_partial`). Fragments that are joined
+give the line back.
 
 All work is by the block, in C: on the common path no Python statement runs per line.
 """
@@ -22,7 +22,7 @@ from twistedipc.runner.masking import Masking
 #: As much as may be fed at once so that it fits one batch together with a waiting partial line.
 BLOCK_BYTES = MAX_BATCH_BYTES - MAX_LINE_BYTES
 
-# Fields of events that are one of a few words of ours.
+# Fields of events that hold one of a few fixed words.
 _WORDS = frozenset({"level", "outcome"})
 
 
@@ -46,15 +46,15 @@ class Capture:
         self._masking.add(secrets)
 
     def mask_within_bounds(self, secrets: Iterable[str]) -> list[str]:
-        """The same at a build's wish, of those that can be hidden: for each of the others, why not."""
+        """Hide those of these secrets that can be hidden. Return a sentence for each of the others: why not."""
         return self._masking.add_within_bounds(secrets)
 
     def hide(self, text: str) -> str:
-        """A text that isn't of the output, without the secrets."""
+        """Return a text that isn't of the output, without the secrets."""
         return self._masking.hide(text)
 
     def first_with_secret(self, texts: Sequence[str]) -> str | None:
-        """The first of these texts that has a secret in it; None if none has."""
+        """Return the first of these texts that has a secret in it; None if none has."""
         return self._masking.first_with_secret(texts)
 
     @property
@@ -63,7 +63,7 @@ class Capture:
         return self._size > 0 or self._masking.pending
 
     def feed(self, data: bytes, time_ms: int, step: int) -> list[Lines]:
-        """The batches that ``data`` completes: none, as long as there is no end of a line in it."""
+        """Take output; return the batches that it completes: none, as long as there is no end of a line in it."""
         return self._take(self._decoder.decode(self._masking.feed(data)), time_ms, step)
 
     def flush_partial(self, time_ms: int, step: int) -> list[Lines]:
@@ -75,25 +75,25 @@ class Capture:
         return batches + self._batches([self._partial()], [0], time_ms, step)
 
     def end_output(self, time_ms: int, step: int) -> list[Lines]:
-        """The output has ended: what is left becomes a line."""
+        """Return what is left as a line: the output has ended."""
         text = self._decoder.decode(self._masking.finish(), final=True)
         self._decoder.reset()
         return self._take(text, time_ms, step) + self._close_line(time_ms, step)
 
     def event(self, event: Event, time_ms: int, step: int) -> list[Lines]:
         """
-        An event as a batch of its own. It comes before a partial line that isn't shown yet; one that is in part ends
-        here, so that fragments stay together.
+        Return an event as a batch of its own. It comes before a partial line of which nothing is shown yet. A line
+        that is shown in part ends here, so that fragments stay together.
         """
         return self.events([event], time_ms, step)
 
     def events(self, events: Sequence[Event], time_ms: int, step: int) -> list[Lines]:
-        """Several events, alike."""
+        """Return several events in the same way."""
         before = self._close_line(time_ms, step) if self._open and events else []
         return before + self._batches([self._hidden(event) for event in events], [], time_ms, step)
 
     def _hidden(self, event: Event) -> Event:
-        """An event without the secrets in any of its texts."""
+        """Return an event without the secrets in any of its texts."""
         changed: dict[str, str] = {}
         for field in event.__struct_fields__:
             value = getattr(event, field)
@@ -129,8 +129,8 @@ class Capture:
 
     def _cut(self, lines: list[str]) -> tuple[list[str], list[int]]:
         """
-        The lines with the too long ones in fragments, and the indexes of those that go on. A last fragment may be as
-        long as a line may be, and is never empty.
+        Return the lines, those that are too long in fragments, and the indexes of the fragments that go on. A last
+        fragment may be as long as a line may be, and is never empty.
         """
         limit = self._max_line
         if max(map(len, lines)) * 4 <= limit:

@@ -1,10 +1,10 @@
 """
-The channel on which the programs of one step can say something: a UNIX socket in the attempt's folder, whose address
-they find in the environment variable `node.VARIABLE`. Used by ``conversation``; what comes is ``speech``'s.
+The channel by which the programs of one step send messages: a UNIX socket in the attempt's folder, whose address they
+find in the environment variable `node.VARIABLE`. Used by ``interleaving``; ``speech`` reads the messages.
 
-Nothing is answered but Node's handles, and what asks for an answer. A connection is closed when its program has closed
-it, or the step is over: what is wrong on it ends nothing, since a program may die of a closed channel. While nobody
-calls `receive`, programs that have much to say wait.
+Only Node's handles are answered, and messages that ask for an answer. A connection is closed when its program has
+closed it, or the step is over: bad input doesn't end it, since a program may die of a closed channel. While `receive`
+isn't called, programs that send much wait.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _BLOCK = 64 * 1024
 
 
 @dataclass(frozen=True)
-class Words:
-    """What one connection has brought, of late."""
+class Received:
+    """Messages that one connection has brought."""
 
     source: int  # names the connection
     heard: Sequence[Heard]
@@ -41,27 +41,27 @@ _MAX_ADDRESS = 107
 
 
 class NoChannel:
-    """What a step has that has no channel: nothing comes."""
+    """The channel of a step that has none: no message comes."""
 
     address = ""
     descriptors: Sequence[int] = ()
 
-    def receive(self) -> list[Words]:
-        """All that has been sent: nothing."""
+    def receive(self) -> list[Received]:
+        """Return what has been sent by now: nothing."""
         return []
 
-    def rest(self) -> Iterator[list[Words]]:
-        """What was sent before the step was over: nothing."""
+    def rest(self) -> Iterator[list[Received]]:
+        """Yield what was sent before the step was over: nothing."""
         return iter(())
 
     def answer(self, source: int, ack: int | str) -> None:
-        """Answer nobody."""
+        """Do nothing: there is no message to answer."""
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
-class Channel:
+class StepChannel:
     """A step's channel. ``folder`` is the attempt's, which only its user can write to. Raises OSError."""
 
     def __init__(self, folder: Path) -> None:
@@ -75,7 +75,7 @@ class Channel:
         self._accepts = True  # until there is one too many
         self._complained = False
         try:
-            #: where programs connect to, from wherever they are
+            #: where programs connect to, whatever their working folder is
             self.address = os.fspath(self._path)
             if len(os.fsencode(self._path)) > _MAX_ADDRESS:
                 # The same folder by a shorter name, for as long as this is open.
@@ -94,8 +94,8 @@ class Channel:
         """What becomes readable when there is something to `receive`."""
         return [*self._connections, *([self._listening.fileno()] if self._accepts else [])]
 
-    def receive(self) -> list[Words]:
-        """All that has been sent by now."""
+    def receive(self) -> list[Received]:
+        """Return all that has been sent by now."""
         found = self._accept()
         for number in list(self._connections):
             heard: list[Heard] = []
@@ -104,18 +104,18 @@ class Channel:
                 found.append(self._end(number, heard))
                 self._accepts = True
             elif heard:
-                found.append(Words(self._sources[number], heard))
+                found.append(Received(self._sources[number], heard))
         return found
 
-    def rest(self) -> Iterator[list[Words]]:
-        """The step is over: all that was sent before, also by those who are waiting to be let in."""
+    def rest(self) -> Iterator[list[Received]]:
+        """Yield all that was sent before the step was over, also on connections that wait to be accepted."""
         for _ in range(2):
-            # Who has been let in makes place for those who wait, of whom there aren't more than that.
+            # Connections that are closed here make place for those that wait, which aren't more than that.
             yield self.receive()
             yield [self._end(number, []) for number in list(self._connections)]
 
     def answer(self, source: int, ack: int | str) -> None:
-        """Answer a message of a connection. One that doesn't take its answers gets none."""
+        """Answer a message of a connection, unless its program doesn't read answers."""
         for number, known in self._sources.items():
             if known == source:
                 try:
@@ -136,7 +136,7 @@ class Channel:
             self._folder = -1
         self._path.unlink(missing_ok=True)
 
-    def _accept(self) -> list[Words]:
+    def _accept(self) -> list[Received]:
         self._accepts = True
         while True:
             if len(self._connections) >= MAX_CONNECTIONS:
@@ -152,16 +152,16 @@ class Channel:
             self._last_source += 1
             self._sources[connection.fileno()] = self._last_source
 
-    def _full(self, why: str) -> list[Words]:
-        # Nobody is woken for those who wait; they are looked at whenever something else comes.
+    def _full(self, why: str) -> list[Received]:
+        # Connections that wait wake nothing; they are accepted when something else comes.
         self._accepts = False
         if self._complained:
             return []
         self._complained = True
-        return [Words(0, [Heard(Complaint(why))])]
+        return [Received(0, [Heard(Complaint(why))])]
 
     def _read(self, number: int, found: list[Heard]) -> bool:
-        """Read what a connection has now: whether it goes on."""
+        """Read what a connection has now. Return whether the connection is still open."""
         connection, reader = self._connections[number]
         left = available(number)
         while True:
@@ -184,13 +184,13 @@ class Channel:
             if left <= 0:
                 return True
 
-    def _end(self, number: int, heard: list[Heard]) -> Words:
+    def _end(self, number: int, heard: list[Heard]) -> Received:
         connection, reader = self._connections.pop(number)
         connection.close()
-        return Words(self._sources.pop(number), [*heard, *reader.finish()], ended=True)
+        return Received(self._sources.pop(number), [*heard, *reader.finish()], ended=True)
 
 
 def available(descriptor: int) -> int:
-    """How many bytes can be read from a pipe or a socket now."""
+    """Return how many bytes can be read from a pipe or a socket now."""
     size = fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4))
     return int(struct.unpack("i", size)[0])

@@ -1,9 +1,9 @@
 """
-What builder and runner say to one another while the attempt runs. Used by ``steps`` and ``course``.
+The messages between builder and runner while the attempt runs. Used by ``steps``, ``course`` and ``__main__``.
 
 To the runner: the files ``cancel`` and ``permit``, with a byte into the FIFO ``control`` as the bell; and SIGTERM.
-From the runner: a datagram with the folder's name as the bell. Bells may be lost: the files count, so whoever waits
-looks at them now and then.
+From the runner: a datagram with the folder's name as the bell. Bells may be lost: the files count, so both sides look
+at them now and then.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SignalHandler = Callable[[int, FrameType | None], object] | int | signal.Handle
 
 
 class Control:
-    """The runner's ear. One for the process, since signals are its own."""
+    """What the runner is told. One for a process, since signals are the process's own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -46,7 +46,7 @@ class Control:
         return self._fifo, self._woken
 
     def listen_to_signals(self) -> None:
-        """SIGTERM is a cancellation by the platform; SIGCHLD only wakes."""
+        """Take SIGTERM for a cancellation by the platform, and let SIGCHLD wake the runner."""
         self._before = (
             signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False),
             signal.signal(signal.SIGCHLD, lambda _number, _frame: None),
@@ -63,7 +63,7 @@ class Control:
                 pass
 
     def cancelled(self) -> Cancel | None:
-        """Whether, and why, the attempt is to end."""
+        """Return why the attempt is to end; None if it isn't."""
         if self._cancel is None:
             try:
                 self._cancel = read_file(self._folder / "cancel", Cancel)
@@ -72,7 +72,7 @@ class Control:
         return self._cancel
 
     def take_permit(self) -> Permit | None:
-        """The answer to `PermitWanted`, once: the file is deleted, since it may hold a token."""
+        """Return the answer to `PermitWanted`, once, or None: the file is deleted, since it may hold a token."""
         path = self._folder / "permit"
         try:
             permit = read_file(path, Permit)
@@ -102,8 +102,8 @@ class Control:
         self._cancel = self._cancel or Cancel(reason="the runner was told to stop")
 
 
-class Doorbell:
-    """The runner's bell to the builder, which may be absent: that is no harm."""
+class Ringer:
+    """Rings at the builder. That the builder is absent does no harm."""
 
     def __init__(self, address: str, folder: Path) -> None:
         self._address = address
@@ -112,7 +112,7 @@ class Doorbell:
         self._socket.setblocking(False)
 
     def ring(self) -> None:
-        """Say that there is something new in the folder."""
+        """Tell the builder that there is something new in the folder."""
         try:
             self._socket.sendto(self._name, self._address)
         except OSError:

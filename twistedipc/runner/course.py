@@ -43,7 +43,7 @@ from twistedipc.runner.capture import Capture
 from twistedipc.runner.control import Control
 from twistedipc.runner.node import install
 from twistedipc.runner.ports import Outside
-from twistedipc.runner.steps import Command, Limits, Steps
+from twistedipc.runner.steps import Command, Steps, TimeLimits
 
 # The platform's own steps run isolated from the environment and from the folder that they work in: nothing in either
 # can put another module in their place. They import from where the runner does.
@@ -51,10 +51,11 @@ _START = """import runpy, sys
 sys.path += [path for path in sys.argv.pop(1).split('\\n') if path and path not in sys.path]
 runpy.run_module(sys.argv.pop(1), run_name='__main__')"""
 
-#: How often a step of ours is tried again because what it ran said that a disk is full, though ours has room.
+#: How often a step of the platform is tried again because what it ran printed that a disk is full, though the
+#: builder's disk has room.
 MAX_SAID_NO_ROOM = 5
 
-#: Bytes that must be free for a step of ours to be worth another try.
+#: Bytes that must be free before a step of the platform is tried again.
 _SOME_ROOM = 4 << 20
 
 #: Seconds after which a process that can't be killed (it hangs in the kernel) is given up.
@@ -66,7 +67,7 @@ _PACKED = ("archive.tar.gz", "manifest.json", "artifact.json", "public-names.jso
 
 
 class _End(Exception):
-    """The attempt ends here, and not well."""
+    """The attempt ends here without success."""
 
     def __init__(self, outcome: Outcome, reason: str) -> None:
         super().__init__(reason)
@@ -75,7 +76,7 @@ class _End(Exception):
 
 
 class Course:
-    """One attempt, once."""
+    """The course of one attempt. It runs once."""
 
     def __init__(self, folder: Path, spec: Spec, control: Control, ring: Callable[[], None], outside: Outside) -> None:
         self._folder = folder
@@ -97,7 +98,7 @@ class Course:
         self._steps = Steps(
             log=self._log,
             control=control,
-            limits=Limits(timeout=spec.timeout, idle_timeout=spec.idle_timeout, grace=spec.grace),
+            limits=TimeLimits(timeout=spec.timeout, idle_timeout=spec.idle_timeout, grace=spec.grace),
             outside=outside,
         )
         # What the platform's own steps found, read as soon as each has ended: what lies in the folder before may be
@@ -187,8 +188,8 @@ class Course:
 
     def _check_names(self, targets: ProjectTargets) -> None:
         """
-        Refuse what was packed if there is something hidden in a name that would be public: the address of a file says
-        it to everybody, and so do the sentences that others make with the name.
+        Raise `_End` if a name that would be public has a hidden value in it. The address of a file is public, and the
+        apiserver, which doesn't know what is hidden, quotes names in its messages.
         """
         packed = read_file(self._folder / "public-names.json", PublicNames)
         for what, names in (packed.names if packed else {}).items():
@@ -287,7 +288,7 @@ class Course:
             raise _End("failed", said.reason if said else f"step {name} ended with exit code {result.exit_code}")
 
     def _had_no_room(self) -> bool:
-        """Whether a step of ours may have failed since the disk was full, if only for a moment."""
+        """Return whether a step of the platform may have failed since the disk was full, if only for a moment."""
         if self._log.short_of_room or not self._has_room():
             return True
         # Said by what it ran: of another machine's disk, maybe. So not for ever.

@@ -77,7 +77,7 @@ _Span = tuple[int, int]
 
 
 class Masking:
-    """The stream's state: feed it bytes, and it gives back those that are safe to show."""
+    """The masking of one stream. `feed` takes its bytes, and returns those that are safe to show."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._spellings: set[Spelling] = set()
@@ -90,14 +90,17 @@ class Masking:
         self.add(secrets)
 
     def add(self, secrets: Iterable[str]) -> None:
-        """Hide these too, from now on."""
+        """Hide these secrets too, from now on."""
         found = self._spellings.union(*map(spellings, secrets))
         if len(found) > len(self._spellings):
             self._spellings = found
             self._finder = None
 
     def add_within_bounds(self, secrets: Iterable[str]) -> list[str]:
-        """Hide those of these that can be, from now on: for each of the others, a sentence that says why not."""
+        """
+        Hide those of these secrets that can be hidden, from now on. Return a sentence for each of the others, which
+        says why not.
+        """
         refused: list[str] = []
         known = set(self._spellings)
         for secret in secrets:
@@ -119,8 +122,8 @@ class Masking:
 
     def hide(self, text: str) -> str:
         """
-        A text that is no part of the stream, without the secrets; nor does one that was cut, and ends in "…", show the
-        beginning of one. It never gets longer.
+        Return a text that isn't of the stream, without the secrets. If the text was cut, and ends in "…", the beginning
+        of a secret before that is hidden too. The text never gets longer.
         """
         if not self._spellings:
             return text
@@ -136,7 +139,7 @@ class Masking:
         return (finder.mask(data) + rest).decode("utf-8", "replace")[: len(text)]
 
     def first_with_secret(self, texts: Sequence[str]) -> str | None:
-        """The first of these texts that has a secret in it; None if none has."""
+        """Return the first of these texts that has a secret in it; None if none has."""
         if not self._spellings or not self._has_secret("\n".join(texts)):
             return None
         return next((text for text in texts if self._has_secret(text)), None)
@@ -146,7 +149,7 @@ class Masking:
         return self._find().mask(data) != data
 
     def feed(self, data: bytes) -> bytes:
-        """The next bytes to show: whole lines, and the beginning of one that gets long."""
+        """Take the next bytes of the stream; return those to show: whole lines, and the beginning of a long one."""
         if not self._spellings:
             return data
         end = data.rfind(b"\n") + 1
@@ -162,17 +165,17 @@ class Masking:
         return shown + self.flush() if self._size > MAX_HELD else shown
 
     def flush(self) -> bytes:
-        """What can be shown of a line that has no end yet; what may be the beginning of a secret stays back."""
+        """Return what can be shown of a line that has no end yet. What may be the beginning of a secret stays back."""
         text = self._take()
         return self._show(text, self._find().safe(text, self._before)) if text else b""
 
     def finish(self) -> bytes:
-        """What was held back: the stream ends here."""
+        """Return what was held back: the stream ends here."""
         text = self._take()
         return self._show(text, len(text)) if text else b""
 
     def _show(self, text: bytes, safe: int) -> bytes:
-        """So many bytes of what was held; the rest is held still."""
+        """Mask the first ``safe`` bytes of what was held, and go on holding the rest."""
         shown, rest = (text[:safe], text[safe:]) if safe < len(text) else (text, b"")
         if rest:
             self._held = [rest]
@@ -196,7 +199,7 @@ class Masking:
 
 
 class _Finder:
-    """Where some spellings stand."""
+    """Finds some spellings in text."""
 
     def __init__(self, wanted: Iterable[Spelling]) -> None:
         # The longest first: where one begins with another, the longer is the one that is there.
@@ -208,7 +211,7 @@ class _Finder:
         self._broken = _Broken([one for one in self._wanted if one.encoded])
 
     def mask(self, data: bytes, before: bytes = b"") -> bytes:
-        """``data``, whole lines, without any of them; ``before`` are digits right before it."""
+        """Return ``data``, whole lines, without the spellings. ``before`` are the digits right before it."""
         maybe = self._maybe.search
         codes, seen = _seen(data)
         # What stands in a line stands there too if the lines have no ends.
@@ -226,13 +229,13 @@ class _Finder:
         return b"\n".join(lines)
 
     def safe_lines(self, lines: bytes, before: bytes) -> int:
-        """How many bytes of whole lines can be masked and shown, whatever follows: mostly all."""
+        """Return how many bytes of whole lines can be masked and shown, whatever follows: mostly all."""
         if not _goes_on(lines if len(lines) > WIDTH else before + lines, -1):
             return len(lines)
         return self._safe(lines, before, len(lines))
 
     def safe(self, text: bytes, before: bytes) -> int:
-        """The same of a line without an end, and of lines before it that were held."""
+        """Return the same for a line without an end, and lines before it that were held."""
         last = text.rfind(b"\n") + 1
         line = text[last:]
         safe = self._beginnings.place(line)
@@ -242,7 +245,7 @@ class _Finder:
         return self._safe(text, before, last + safe)
 
     def _safe(self, text: bytes, before: bytes, safe: int) -> int:
-        """The same of lines that may go on in the next one."""
+        """Return the same for lines that may go on in the next one; at most ``safe``."""
         first = max(0, self._broken.begin_of_lines(before + text) - len(before))
         if first:
             text, before = text[first:], b""
@@ -250,7 +253,7 @@ class _Finder:
         return first + self._outside(text, place, self._broken.spans(text, before))
 
     def _outside(self, text: bytes, place: int, broken: list[_Span]) -> int:
-        """A place in a text, or before it, that isn't within one of them."""
+        """Return ``place``, or the beginning of the span that it is within."""
         while True:
             start = text.rfind(b"\n", 0, place) + 1
             end = text.find(b"\n", place)
@@ -262,7 +265,7 @@ class _Finder:
             place = outside
 
     def _spans(self, line: bytes) -> list[_Span]:
-        """Where they stand in a line, in order; those that overlap or touch are one."""
+        """Return where the spellings stand in a line, in order; those that overlap are one span."""
         if self._exactly is None:
             self._exactly = _compiled(one.pattern() for one in self._wanted)
         spans = [match.span() for match in self._exactly.finditer(line)]
@@ -274,7 +277,7 @@ class _Finder:
 
 
 class _Beginnings:
-    """Where the beginning of a spelling may stand at the end of a text."""
+    """Finds what may be the beginning of a spelling at the end of a text."""
 
     def __init__(self, wanted: Sequence[Spelling]) -> None:
         self._wanted = wanted
@@ -283,7 +286,7 @@ class _Beginnings:
         self._by_first: dict[int, list[Spelling]] | None = None
 
     def place(self, text: bytes) -> int:
-        """The first place whose rest may be the beginning of one (or of a longer one); the text's length if none is."""
+        """Return the first place whose rest may be the beginning of a spelling; the text's length if there is none."""
         if self._by_first is None:
             self._by_first = {}
             for one in self._wanted:
@@ -298,7 +301,7 @@ class _Beginnings:
 
 
 class _Broken:
-    """Where spellings stand that are broken into lines."""
+    """Finds spellings that are broken into lines."""
 
     def __init__(self, encoded: Sequence[Spelling]) -> None:
         self._encoded = encoded
@@ -307,7 +310,7 @@ class _Broken:
         self._exactly: re.Pattern[bytes] | None = None
 
     def spans(self, text: bytes, before: bytes) -> list[_Span]:
-        """Where they stand in a text over the end of a line. ``before`` are the digits right before the text."""
+        """Return where they stand in a text over the end of a line. ``before`` are the digits right before it."""
         if not self._encoded or b"\n" not in text:
             return []
         if self._maybe is None:
@@ -324,14 +327,14 @@ class _Broken:
         return [(start, end) for start, end in found if b"\n" in text[start:end]]
 
     def begin_of_lines(self, text: bytes) -> int:
-        """Where those of the last lines begin that go on in one another, as many as one of these can be long."""
+        """Return where the last lines begin of which each goes on in the next; no further back than is of use."""
         start = text.rfind(b"\n", 0, max(0, len(text) - 1)) + 1
         while start and len(text) - start < 3 * self._beginnings.longest and _goes_on(text, start - 1):
             start = text.rfind(b"\n", 0, start - 1) + 1
         return start
 
     def begin(self, text: bytes, before: bytes) -> int:
-        """The first place in a text whose rest may be the beginning of one; the text's length if none is."""
+        """Return the first place whose rest may be the beginning of a spelling; the text's length if there is none."""
         seen, raw = _view(before + text, _UNSEEN_OR_BREAK)
         return raw(len(before) + self._beginnings.place(seen[len(before) :])) - len(before)
 
@@ -344,7 +347,7 @@ def _goes_on(text: bytes, end: int) -> bool:
 
 
 def _seen(data: bytes) -> tuple[bool, bytes]:
-    """What can be seen of ``data``, and whether something else than that may hold a text."""
+    """Return what can be seen of ``data``; and whether what can't be seen may hold a text of its own."""
     if len(data.translate(None, _CONTROLS)) < len(data) or (not data.isascii() and _NOT_ASCII.search(data)):
         return True, _UNSEEN.sub(b"", data)
     if b"\x1b" not in data:
@@ -381,7 +384,7 @@ def _masked(line: bytes, spans: list[_Span]) -> bytes:
 
 
 def _view(line: bytes, unseen: re.Pattern[bytes] = _UNSEEN) -> tuple[bytes, Callable[[int], int]]:
-    """What can be seen of a line, and a function from a place in that to the same place in the line."""
+    """Return what can be seen of a line, and a function from a place in that to the same place in the line."""
     starts = [0]  # in what is seen: of each piece
     shifts = [0]  # how much longer the line is by then
     pieces: list[bytes] = []
@@ -398,7 +401,7 @@ def _view(line: bytes, unseen: re.Pattern[bytes] = _UNSEEN) -> tuple[bytes, Call
 
 
 def _from_last(line: bytes, begun: re.Pattern[bytes]) -> Iterable[re.Match[bytes]]:
-    """The match that goes to the end of a line, if there is one."""
+    """Yield the match that goes to the end of a line, if there is one."""
     match = begun.search(line, max(0, len(line) - _MAX_CODE))
     return () if match is None else (match,)
 
@@ -408,7 +411,7 @@ def _compiled(ones: Iterable[Iterable[tuple[int, bytes]]]) -> re.Pattern[bytes]:
 
 
 def _either(ones: Iterable[Iterable[tuple[int, bytes]]]) -> bytes:
-    """One regular expression for all; by their first bytes, so that most places cost one look at a table."""
+    """Return one regular expression for all, by their first bytes, so that most places cost one look at a table."""
     by_first: dict[int, list[bytes]] = {}
     for one in ones:
         for first, rest in one:

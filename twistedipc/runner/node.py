@@ -1,6 +1,6 @@
 """
-What the programs of a build find of the platform's on their PATH: Node's own channel for Node programs, and
-`twistedipc-say` for all others. Used by ``course``; run by builds.
+The platform's own commands on the PATH of a build: `node`, which gives Node programs Node's own channel, and
+`twistedipc-say` for all other programs. Used by ``course``; run by builds.
 
 The command ``node`` connects to the step's channel, and becomes the real ``node``, the next one on PATH, which takes
 the connection for the one that ``child_process.fork()`` would have given it: `process.send()` is there, in each Node
@@ -41,9 +41,9 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 def install(folder: Path, path: str) -> dict[str, str]:
     """
-    Put the commands into ``folder``, for a build whose PATH is ``path``: the variables that let it find them. Without a
-    ``node`` on the PATH there is none; where no command of ours could be run, the PATH is the same as before. Raises
-    OSError.
+    Put the commands into ``folder``, for a build whose PATH is ``path``. Return the variables that let the build find
+    them. Without a ``node`` on the PATH there is none here either; where no such command could be run, the PATH stays
+    as it was. Raises OSError.
     """
     if ":" in str(folder):
         return {"PATH": path}
@@ -59,7 +59,7 @@ def install(folder: Path, path: str) -> dict[str, str]:
 
 
 def _command(command: Path, *words: str) -> Path:
-    """Make a command that runs a Python program of ours."""
+    """Make a command that runs a Python program of the platform."""
     quoted = " ".join("'" + word.replace("'", "'\\''") + "'" for word in (sys.executable, "-I", "-S", *words))
     command.write_text(f'#!/bin/sh\nexec {quoted} "$@"\n')
     command.chmod(0o755)
@@ -67,7 +67,7 @@ def _command(command: Path, *words: str) -> Path:
 
 
 def _find(path: str, but: str | None) -> str | None:
-    """The first ``node`` on a PATH that isn't the file ``but``."""
+    """Return the first ``node`` on a PATH that isn't the file ``but``."""
     for folder in path.split(":"):
         found = os.path.join(folder or ".", "node")
         try:
@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> int:
         return 127
     address = environment.get(VARIABLE, "")
     first: list[str] = []
-    # Whoever has a channel of its parent's keeps that.
+    # A program that has a channel of its parent's keeps that.
     if address and "NODE_CHANNEL_FD" not in environment and (connection := _connect(address)) is not None:
         connection.set_inheritable(True)
         environment["NODE_CHANNEL_FD"] = str(connection.detach())

@@ -1,15 +1,18 @@
 """
-Where in a step's output a message has its place. No I/O, no clock; used by ``conversation``.
+Where in a step's output a message has its place. No I/O, no clock; used by ``interleaving``.
 
-Output and messages come by two ways, a pipe and sockets, and two ways have no common order. There are three facts to
-make one from. What was written before a message was sent was in the pipe, or read from it, when the message was read;
-so a message that says nothing of its place comes after the bytes that are counted in the pipe once it has been read
-(`Order.count`). A sender that waits for its answer before it writes anything more makes this exact. And a sender that
-can write to the pipe itself puts a *mark* there, right after it has sent the message: that is the message's place.
+Output and messages come by two ways, a pipe and sockets, and two ways have no common order. Three facts give them one:
 
-The caller counts the bytes in the pipe, then reads all that was sent, then reads no more than those bytes. So no byte
-is read before a message (one that hides a value, say) that was sent before it was written, and no mark before its
-message. The states of a message, each left only to the right::
+1. What was written before a message was sent is in the pipe, or was read from it, when the message is read. So a
+   message that says nothing of its place comes after the bytes that are counted in the pipe once the message has been
+   read (`OutputOrder.count`).
+2. A sender that waits for the answer before it writes anything more makes this exact.
+3. A sender that can write to the pipe itself puts a *mark* there right after it has sent the message. That is the
+   message's place.
+
+The caller counts the bytes in the pipe, then reads all that was sent, then reads no more than those bytes. So a message
+(one that hides a value, say) is read before every byte that was written after it was sent, and before its mark. The
+states of a message, each left only to the right::
 
     heard ──► counted ──► placed      it says nothing of its place; after the bytes that were in the pipe
       ▲
@@ -48,7 +51,7 @@ Part = bytes | list[_T]
 
 
 def mark(token: str, name: str) -> bytes:
-    """The mark of this name in the output of the step that has the token. Terminals show nothing of it."""
+    """Return the mark of this name for the output of the step with this token. Terminals show nothing of it."""
     return f"\x1b_twistedipc;{token};{name}".encode() + _END
 
 
@@ -64,7 +67,7 @@ class _Entry(Generic[_T]):
         self.placed = False
 
 
-class Order(Generic[_T]):
+class OutputOrder(Generic[_T]):
     """The order of one step's output and messages."""
 
     def __init__(self, token: str) -> None:
@@ -95,7 +98,7 @@ class Order(Generic[_T]):
         return next(iter(self._marked)).deadline if self._marked else None
 
     def count(self, size: int) -> list[Part[_T]]:
-        """So many bytes are in the pipe, all that were counted before having been read: what has its place by now."""
+        """Note how many bytes are in the pipe, when all counted before are read. Return what has its place by now."""
         self.owed = size
         for entry in self._heard:
             entry.place = self._read + size
@@ -104,7 +107,7 @@ class Order(Generic[_T]):
         return self._until(b"", 0, 0, self._read) if size == 0 else []
 
     def hear(self, source: int, messages: Iterable[tuple[_T, str]], now: float) -> None:
-        """Messages that a connection has brought, each with the name of its mark, or ""."""
+        """Take the messages that a connection has brought, each with the name of its mark, or ""."""
         for message, name in messages:
             entry = _Entry(message, source, name, now + PATIENCE)
             if not name or name in self._passed:
@@ -117,7 +120,7 @@ class Order(Generic[_T]):
             self._lose(next(iter(self._marked)))
 
     def ended(self, source: int) -> None:
-        """A connection has ended."""
+        """Give up the marks of a connection that has ended."""
         for entry in [entry for entry in self._marked if entry.source == source]:
             self._lose(entry)
 
@@ -127,7 +130,7 @@ class Order(Generic[_T]):
             self._lose(entry)
 
     def feed(self, data: bytes) -> list[Part[_T]]:
-        """The next bytes of the pipe: output and messages in their order, the output without marks."""
+        """Take the next bytes of the pipe. Return output and messages in their order, the output without marks."""
         self.owed = max(0, self.owed - len(data))
         base = self._read - len(self._tail)
         self._read += len(data)
@@ -151,18 +154,18 @@ class Order(Generic[_T]):
         return parts + self._until(data, shown, whole, base)
 
     def release(self) -> bytes:
-        """What was held back since it might have been the beginning of a mark: nothing has followed it."""
+        """Return what was held back as the possible beginning of a mark: nothing has followed it."""
         tail, self._tail = self._tail, b""
         return tail
 
     def vanished(self) -> list[Part[_T]]:
-        """Somebody else has read what was counted."""
+        """Note that another process has read what was counted. Return what has its place by now."""
         self._read += self.owed
         self.owed = 0
         return self._until(b"", 0, 0, self._read)
 
     def finish(self) -> tuple[bytes, list[_T]]:
-        """Nothing more is read: the output that was held back, and the messages that have no place before its end."""
+        """Return the output that was held back, and the messages with no place before its end: nothing more is read."""
         rest = [*self._counted, *self._marked, *self._heard]
         self._counted.clear()
         self._marked.clear()
@@ -188,12 +191,12 @@ class Order(Generic[_T]):
         return [entry.message for entry in entries]
 
     def _whole(self, data: bytes, at: int) -> int:
-        """Where the beginning of a mark begins that ends with the data; its length if there is none."""
+        """Return where a mark begins that may go on after the data; the data's length if there is none."""
         start = data.rfind(b"\x1b", max(at, len(data) - len(self._prefix) + 1))
         return start if start >= 0 and self._prefix.startswith(data[start:]) else len(data)
 
     def _until(self, data: bytes, start: int, end: int, base: int) -> list[Part[_T]]:
-        """``data[start:end]``, with the messages whose place is in it, or before it. ``base`` is the data's own."""
+        """Return ``data[start:end]`` and the messages placed in or before it. ``base`` is the place of ``data[0]``."""
         parts: list[Part[_T]] = []
         while self._counted and self._counted[0].place <= base + end:
             entry = self._counted.popleft()

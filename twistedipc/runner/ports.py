@@ -37,7 +37,7 @@ class Processes(Protocol):
 
 
 class Outside(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it."""
+    """All that a runner takes from outside."""
 
     now: Callable[[], int]  # milliseconds since the epoch
     clock: Callable[[], float]  # seconds, of a clock that never goes back

@@ -1,5 +1,5 @@
 """
-For programs of a build that aren't Node's: say something in the build's log, where it belongs. The platform puts this
+Send a message to the build's log, for programs that aren't Node's. The platform puts this
 file into each build as the command `twistedipc-say`, and for Python programs as the module `twistedipc_say`, in the
 folder that the environment variable TWISTEDIPC_PYTHON names. It needs Python 3.6 and nothing else, and may be copied.
 
@@ -88,9 +88,9 @@ _channel = _Channel()
 
 def say(message: Mapping[str, Any]) -> bool:
     """
-    Say a message, a dictionary as docs/protocol.md has it ("What a build says"): whether it has its place in the log.
-    What this process has printed is flushed first. Never raises OSError; TypeError or ValueError if the message has no
-    JSON, or a longer one than there may be.
+    Send a message, a dictionary as docs/protocol.md has it ("What a build says"). Return whether it has its place in
+    the log. What this process has printed is flushed first. Never raises OSError. Raises TypeError or ValueError if the
+    message has no JSON, or if its JSON is too long.
     """
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -101,7 +101,7 @@ def say(message: Mapping[str, Any]) -> bool:
 
 
 def _messages(kind: str, words: Sequence[str]) -> list[dict[str, Any]]:
-    """The messages that some arguments make. Raises ValueError if they make none."""
+    """Return the messages that these arguments make. Raises ValueError if they make none."""
     if kind == "group":
         (name,) = words
         return [{"type": "group", "name": name}]
@@ -125,7 +125,7 @@ def _messages(kind: str, words: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command: its exit code."""
+    """Run the command. Return its exit code."""
     try:
         for message in _messages(arguments[0], arguments[1:]):
             say(message)

@@ -1,6 +1,6 @@
 """
-What a build says on its channel: bytes -> messages -> records of its log. No I/O; used by ``channel`` and
-``conversation``.
+The messages on a build's channel: bytes -> messages -> records of its log. No I/O; used by ``channel`` and
+``interleaving``.
 
 A message is one JSON object on a line, of at most `MESSAGE_LIMIT` bytes: one of `builds.logs.Said`, or `Mask`. It may
 have the name of its mark in the output (``order``), and ask for an answer (`Heard`). One JSON object on a line is also
@@ -9,8 +9,8 @@ apart; of those only ``NODE_HANDLE`` matters, which comes with a socket and must
 everything else until then.
 
 Whatever else comes is reported in the log, `MAX_REPORTS` times in each step, and does no harm. Of progress and
-summaries only the last one matters: so many a second go into the log as can be looked at, and always the last. Of
-annotations and groups all go in, up to `MAX_REMARKS`.
+summaries only the last one matters: a few a second go into the log, and always the last. All annotations and groups go
+in, up to `MAX_REMARKS`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SUMMARY_EVERY = 1.0
 
 
 def answer(ack: int | str) -> bytes:
-    """The answer to a message that wants one."""
+    """Return the answer to a message that asks for one."""
     return msgspec.json.encode({"type": "ack", "ack": ack}) + b"\n"
 
 
@@ -62,7 +62,7 @@ class Mask(msgspec.Struct, tag="mask", tag_field="type", frozen=True, gc=False):
 
 
 class _Progress(msgspec.Struct, tag="progress", tag_field="type", frozen=True, gc=False):
-    """As programs say it: any number in the range, however it is written."""
+    """Progress as programs send it: any number in the range, however it is written."""
 
     value: Annotated[float, msgspec.Meta(ge=0, le=1)]
     label: Annotated[str, msgspec.Meta(max_length=200)] = ""
@@ -78,7 +78,7 @@ Message = Said | Mask | Complaint
 
 
 class Heard(msgspec.Struct, frozen=True, gc=False):
-    """A message as it came. Where ``message`` is None nothing more becomes of it than its answer."""
+    """A message as it came. If ``message`` is None, it only gets its answer."""
 
     message: Message | None
     mark: str = ""  # the name of its mark
@@ -86,7 +86,7 @@ class Heard(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Wishes(msgspec.Struct, frozen=True, gc=False):
-    """What else a message may have."""
+    """What a message may have beside its content."""
 
     mark: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
     ack: Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)] | Annotated[str, msgspec.Meta(max_length=64)] | None = None
@@ -102,16 +102,16 @@ _ESCAPE = re.compile(rb"\\(?:u(?:[dD][89abAB]..\\u[dD][c-fC-F]..|(?P<single>[dD]
 
 
 class MessageReader:
-    """The bytes of one connection: its messages."""
+    """Reads the messages of one connection."""
 
     def __init__(self) -> None:
         self._partial = bytearray()
         self._skipping = False  # the rest of a line that is too long
-        #: how many of Node's handles came that are to be answered; whoever answers sets it back
+        #: how many of Node's handles came that are to be answered; the caller sets it back
         self.handles = 0
 
     def feed(self, data: bytes) -> list[Heard]:
-        """The messages that ``data`` completes. Never raises for anything that a program can send."""
+        """Return the messages that ``data`` completes. Nothing that a program can send raises an error."""
         found: list[Heard] = []
         lines = data.split(b"\n")
         rest = lines.pop()
@@ -133,7 +133,7 @@ class MessageReader:
         return found
 
     def finish(self) -> list[Heard]:
-        """The connection has ended. A last line may lack its end, if it is whole."""
+        """Return the message of a last line without a newline: the connection has ended."""
         found: list[Heard] = []
         self._take(bytes(self._partial), found)
         self._partial.clear()
@@ -182,7 +182,7 @@ def _decode(line: bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
 
 
 def _internal(line: bytes) -> dict[str, Any] | None:
-    """Node's own message that a line is, if it is one."""
+    """Return the line as one of Node's own messages; None if it isn't one."""
     try:
         message = _decode(line, _any_decoder)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -205,7 +205,7 @@ def _checked(decode: Callable[[], _Known]) -> Message:
 
 
 def _for_people(error: str) -> str:
-    """msgspec's "Expected `float`, got `str` - at `$.value`", with the field first."""
+    """Return msgspec's "Expected `float`, got `str` - at `$.value`" with the field first."""
     what, _, place = error.partition(" - at `$")
     field = place.strip(".`")
     if field == "type" and what.startswith("Invalid value"):
@@ -216,7 +216,7 @@ def _for_people(error: str) -> str:
 
 
 class _Latest:
-    """Records of which only the last matters: one goes out now and then, and in the end the last."""
+    """Records of which only the last matters: one is written now and then, and at the end the last."""
 
     def __init__(self, every: float) -> None:
         self._every = every  # seconds
@@ -246,10 +246,11 @@ class _Latest:
 
 class Speech:
     """
-    What one step says. ``mask`` hides what can be hidden, and says why the rest can't be; what is hidden is taken out
-    of the records where all records are written.
+    The messages of one step, on their way to records. ``mask`` hides values, and returns sentences that say why the
+    others can't be hidden; the records themselves are masked where all records are written.
 
-    What messages want hidden is hidden when they are heard. They become records when they have their place.
+    Values are hidden when the message comes that asks for it (`hear`). Messages become records when they have their
+    place (`say`).
     """
 
     def __init__(self, *, mask: Callable[[Iterable[str]], list[str]]) -> None:
@@ -261,11 +262,11 @@ class Speech:
 
     @property
     def due(self) -> float | None:
-        """When `held` will have something to say; None if it won't."""
+        """When `held` will return something; None if nothing is held back."""
         return min((due for due in (self._progress.due, self._summary.due) if due is not None), default=None)
 
     def hear(self, heard: Sequence[Heard]) -> tuple[list[Heard], bool]:
-        """What has come: what of it needs a place, and whether any of it could be used."""
+        """Take messages. Return those that need a place, and whether any of them was of use."""
         found: list[Heard] = []
         used = False
         for one in heard:
@@ -297,7 +298,7 @@ class Speech:
         return message if self._remarks <= MAX_REMARKS else None
 
     def say(self, heard: Iterable[Heard], now: float) -> list[Event]:
-        """The records of messages that have their place here."""
+        """Return the records of messages that have their place here."""
         events: list[Event] = []
         for one in heard:
             match one.message:
@@ -314,11 +315,11 @@ class Speech:
         return events
 
     def held(self, now: float) -> list[Event]:
-        """What was held back, and is due."""
+        """Return the records that were held back and are due."""
         return [*self._progress.take(now), *self._summary.take(now)]
 
     def end(self) -> list[Event]:
-        """All that is left."""
+        """Return all records that are left."""
         events = self.held(math.inf)
         if self._complaints > MAX_REPORTS:
             more = self._complaints - MAX_REPORTS

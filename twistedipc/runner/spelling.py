@@ -55,11 +55,11 @@ class Spelling:
 
     @property
     def longest(self) -> int:
-        """The most bytes of it."""
+        """The most bytes that it has."""
         return sum(max(map(len, written)) for written in self.characters)
 
     def anchor(self) -> list[tuple[int, bytes]]:
-        """The same as `pattern` for a part of it that isn't there by chance often."""
+        """Return what `pattern` does, for a part of the spelling that is seldom there by chance."""
         characters = self.characters
         at = 0
         known = [i for i, written in enumerate(characters) if len(written) == 1 and written[0] in _LETTERS]
@@ -70,13 +70,13 @@ class Spelling:
         return _pattern(characters[at : at + _ANCHOR])
 
     def pattern(self) -> list[tuple[int, bytes]]:
-        """Regular expressions of which one finds it: for each byte that it may begin with, what follows that."""
+        """Return, for each byte that the spelling may begin with, a regular expression for the rest."""
         if self._pattern is None:
             self._pattern = _pattern(self.characters)
         return self._pattern
 
     def may_go_on(self, text: bytes) -> bool:
-        """Whether ``text``, not empty, is a beginning of it, and not all of it."""
+        """Return whether ``text``, not empty, is a beginning of the spelling, and not all of it."""
         reached = {0}
         for written in self.characters:
             following: set[int] = set()
@@ -94,7 +94,7 @@ _LETTERS = frozenset(bytes([letter]) for letter in _RARE)
 
 
 def spellings(secret: str) -> set[Spelling]:
-    """All spellings of a secret; none if it is empty, or would be found in the masks."""
+    """Return all spellings of a secret; none if it is empty, or would be found in the masks."""
     whole = secret.encode("utf-8", "surrogatepass")
     lines = [line.strip("\r") for line in secret.split("\n")]
     if len(lines) == 1 and len(whole) < SHORT:
@@ -137,7 +137,7 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 def _base64(data: bytes) -> Iterable[bytes]:
-    """What is known of the base64 of a text with ``data`` in it, for each place that it may have in that text."""
+    """Yield what is known of the base64 of a text that holds ``data``, for each alignment of ``data`` in it."""
     for before in range(3):
         # The characters at both ends also hold bits of the neighbours: they aren't known.
         encoded = base64.b64encode(bytes(before) + data)
@@ -156,7 +156,7 @@ def _in_base64(character: str) -> tuple[bytes, ...]:
 
 @cache
 def written(character: str) -> tuple[bytes, ...]:
-    """What may stand for a character of a secret, the longest first. Nothing of it holds a newline."""
+    """Return what may stand for a character of a secret, the longest first. None of it holds a newline."""
     plain = character.encode("utf-8", "surrogatepass")
     if plain in _LETTERS:
         return (plain,)
@@ -168,7 +168,7 @@ def written(character: str) -> tuple[bytes, ...]:
 
 
 def _backslashed(character: str) -> Iterable[bytes]:
-    """In string literals and shells, also within one another: each level doubles the backslashes, and adds one."""
+    """Yield what string literals and shells write, also within one another: each level doubles the backslashes."""
     code = ord(character)
     plain = character.encode("utf-8", "surrogatepass")
     for count in (1, 2, 3, 7):
@@ -216,7 +216,7 @@ def _pattern(characters: Sequence[tuple[bytes, ...]]) -> list[tuple[int, bytes]]
 
 @cache
 def _any_of(words: tuple[bytes, ...]) -> bytes:
-    """A regular expression for one of these, the longest that goes on well."""
+    """Return a regular expression for one of these words, the longest that lets the rest match."""
     if len(words) == 1:
         return re.escape(words[0])
     # As a tree, in which no two ways begin alike.

@@ -1,9 +1,9 @@
 """
 The course of one step in time: what is to be done next, and when. No I/O, and no clock; used by ``steps``.
 
-`StepClock.next` is given the time and what is so at that moment, and returns one thing to do. The caller does it, tells
-what came of it (`looked`, `exited`, `told_to_end`, `read`, `heard` …), and asks again. The phases of the step's
-process, each left only to the right::
+`StepClock.next` is given the time and the facts of that moment, and returns one thing to do. The caller does it, tells
+the result (`looked`, `exited`, `told_to_end`, `read`, `heard` …), and asks again. The states of the step's process,
+each left only to the right::
 
     running ──► ending ──► killed ──► exited
        │          │                     ▲
@@ -42,7 +42,7 @@ _GATHER = 0.005
 _BUSY = 0.1
 
 
-class Phase(Enum):
+class ProcessState(Enum):
     """What has become of the step's process."""
 
     RUNNING = auto()
@@ -52,7 +52,7 @@ class Phase(Enum):
 
 
 class Do(Enum):
-    """What is to be done now."""
+    """A thing to do."""
 
     LOOK = auto()  # has the process exited, is the attempt cancelled? Answered by `looked`, after `exited` or the like
     STOP_LATE = auto()  # the attempt's time is up: tell the process to end. Answered by `told_to_end`
@@ -72,7 +72,7 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is so at a moment. Times are on the same clock as ``now``."""
+    """The facts of a moment. Times are on the same clock as ``now``."""
 
     blocked: bool = False  # the disk takes no more of the log
     low: bool = False  # the disk has less room than the reserve
@@ -82,7 +82,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     catch_up_at: float = math.inf  # when it is time for `Do.CATCH_UP`
 
 
-class Timer(IntEnum):
+class StepTimer(IntEnum):
     """What is waited for."""
 
     LOOK = 0
@@ -108,40 +108,40 @@ class WhileFull(Enum):
 class Rule(msgspec.Struct, frozen=True):
     """When a timer counts, and what it is for. One without ``do`` only ends a wait."""
 
-    phases: frozenset[Phase]
+    phases: frozenset[ProcessState]
     do: Do | None
     full: WhileFull
 
 
-_ALL = frozenset(Phase)
-_ALIVE = _ALL - {Phase.EXITED}
+_ALL = frozenset(ProcessState)
+_ALIVE = _ALL - {ProcessState.EXITED}
 
 #: The timers, in the order in which they are seen to when several are due.
 TIMERS = {
-    Timer.LOOK: Rule(_ALIVE, Do.LOOK, WhileFull.RUNS),
-    Timer.DEADLINE: Rule(frozenset({Phase.RUNNING}), Do.STOP_LATE, WhileFull.RUNS),
-    Timer.SILENCE: Rule(frozenset({Phase.RUNNING}), Do.STOP_SILENT, WhileFull.STANDS),
-    Timer.GRACE: Rule(frozenset({Phase.ENDING}), Do.KILL, WhileFull.RUNS),
-    Timer.DRAIN: Rule(frozenset({Phase.EXITED}), Do.END, WhileFull.STANDS),
-    Timer.SHOW: Rule(_ALL, Do.SHOW, WhileFull.STANDS),
-    Timer.CATCH_UP: Rule(_ALL, Do.CATCH_UP, WhileFull.STANDS),
-    Timer.LISTEN: Rule(_ALL, None, WhileFull.STANDS),
-    Timer.READ: Rule(_ALIVE, None, WhileFull.STANDS),
-    Timer.RETRY: Rule(_ALL, None, WhileFull.ALONE),
+    StepTimer.LOOK: Rule(_ALIVE, Do.LOOK, WhileFull.RUNS),
+    StepTimer.DEADLINE: Rule(frozenset({ProcessState.RUNNING}), Do.STOP_LATE, WhileFull.RUNS),
+    StepTimer.SILENCE: Rule(frozenset({ProcessState.RUNNING}), Do.STOP_SILENT, WhileFull.STANDS),
+    StepTimer.GRACE: Rule(frozenset({ProcessState.ENDING}), Do.KILL, WhileFull.RUNS),
+    StepTimer.DRAIN: Rule(frozenset({ProcessState.EXITED}), Do.END, WhileFull.STANDS),
+    StepTimer.SHOW: Rule(_ALL, Do.SHOW, WhileFull.STANDS),
+    StepTimer.CATCH_UP: Rule(_ALL, Do.CATCH_UP, WhileFull.STANDS),
+    StepTimer.LISTEN: Rule(_ALL, None, WhileFull.STANDS),
+    StepTimer.READ: Rule(_ALIVE, None, WhileFull.STANDS),
+    StepTimer.RETRY: Rule(_ALL, None, WhileFull.ALONE),
 }
 
 
-def _counting(phase: Phase, full: bool) -> tuple[Timer, ...]:
+def _counting(phase: ProcessState, full: bool) -> tuple[StepTimer, ...]:
     skipped = WhileFull.STANDS if full else WhileFull.ALONE
     return tuple(timer for timer, rule in TIMERS.items() if phase in rule.phases and rule.full is not skipped)
 
 
 # The timers that count while there is room, and while there is none. There are some turns for each few lines of output:
 # so these are known before, and names of members, which cost most of a turn, aren't looked up in it.
-_COUNTING = {phase: (_counting(phase, False), _counting(phase, True)) for phase in Phase}
-_EXITED = Phase.EXITED
+_COUNTING = {phase: (_counting(phase, False), _counting(phase, True)) for phase in ProcessState}
+_EXITED = ProcessState.EXITED
 _DRAIN, _SHOW, _CATCH_UP, _LISTEN, _READ, _RETRY = map(
-    int, (Timer.DRAIN, Timer.SHOW, Timer.CATCH_UP, Timer.LISTEN, Timer.READ, Timer.RETRY)
+    int, (StepTimer.DRAIN, StepTimer.SHOW, StepTimer.CATCH_UP, StepTimer.LISTEN, StepTimer.READ, StepTimer.RETRY)
 )
 
 
@@ -152,7 +152,7 @@ class StepClock:
     """
 
     def __init__(self, now: float, *, deadline: float, idle_timeout: float, grace: float, capacity: int) -> None:
-        self.phase = Phase.RUNNING
+        self.process = ProcessState.RUNNING
         #: whether the output has ended: nothing is left that could write any
         self.output_ended = False
         self._idle_timeout = idle_timeout
@@ -162,15 +162,15 @@ class StepClock:
         self._busy_until = now
         self._looked = False  # since the last wait
         self._show_at = math.inf
-        self._counting = _COUNTING[self.phase]
-        self._at = [math.inf] * len(Timer)
-        self._at[Timer.LOOK] = now
-        self._at[Timer.DEADLINE] = deadline
-        self._at[Timer.SILENCE] = now + idle_timeout
+        self._counting = _COUNTING[self.process]
+        self._at = [math.inf] * len(StepTimer)
+        self._at[StepTimer.LOOK] = now
+        self._at[StepTimer.DEADLINE] = deadline
+        self._at[StepTimer.SILENCE] = now + idle_timeout
 
     def next(self, now: float, facts: Facts) -> Do | Wait:
-        """What is to be done now."""
-        exited = self.phase is _EXITED
+        """Return what is to be done now."""
+        exited = self.process is _EXITED
         # What a process has left in the pipe when it ended is little enough for the reserve.
         full = facts.blocked or (facts.low and not exited)
         timers = self._at
@@ -198,32 +198,32 @@ class StepClock:
         gathers = timers[_READ] < math.inf and not exited
         return Wait(max(0.0, due - now), not (full or gathers or self.output_ended), not full)
 
-    # -- what came of it --
+    # -- results --
 
     def rang(self) -> None:
-        """A bell rang: something may have happened to the process, or somebody wants the attempt to end."""
-        self._at[Timer.LOOK] = -math.inf
+        """Note that a bell rang: the process may have exited, or the attempt may be cancelled."""
+        self._at[StepTimer.LOOK] = -math.inf
 
     def looked(self, now: float) -> None:
-        """`Do.LOOK` is done."""
+        """Note that `Do.LOOK` is done."""
         self._looked = True
-        self._at[Timer.LOOK] = now + LOOK_EVERY
+        self._at[StepTimer.LOOK] = now + LOOK_EVERY
 
     def told_to_end(self, now: float) -> None:
-        """The process was told to end."""
-        if self.phase is Phase.RUNNING:
-            self._enter(Phase.ENDING)
-            self._at[Timer.GRACE] = now + self._grace
+        """Note that the process was told to end."""
+        if self.process is ProcessState.RUNNING:
+            self._enter(ProcessState.ENDING)
+            self._at[StepTimer.GRACE] = now + self._grace
 
     def exited(self, now: float) -> None:
-        """The process has exited."""
-        if self.phase is not Phase.EXITED:
-            self._enter(Phase.EXITED)
-            self._at[Timer.DRAIN] = now + DRAIN
+        """Note that the process has exited."""
+        if self.process is not ProcessState.EXITED:
+            self._enter(ProcessState.EXITED)
+            self._at[StepTimer.DRAIN] = now + DRAIN
 
     def read(self, now: float, size: int) -> None:
-        """So many bytes of output were read."""
-        if self.phase is _EXITED:
+        """Note that so many bytes of output were read."""
+        if self.process is _EXITED:
             self._left -= size
         if size >= BLOCK_BYTES:
             self._busy_until = now + _BUSY
@@ -232,35 +232,35 @@ class StepClock:
         self.heard(now)
 
     def heard(self, now: float) -> None:
-        """The step has said something that is a sign of life."""
-        self._at[Timer.SILENCE] = now + self._idle_timeout
+        """Note that the step has given a sign of life."""
+        self._at[StepTimer.SILENCE] = now + self._idle_timeout
 
     def waited(self, seconds: float) -> None:
-        """A wait for the disk is over, which took so long. That was no silence."""
-        self._at[Timer.SILENCE] += seconds
+        """Note that a wait for the disk is over, which took so long. The wait was no silence."""
+        self._at[StepTimer.SILENCE] += seconds
         self._show_at += seconds
 
     def found_nothing(self) -> None:
-        """It was time to read output, and there was none."""
-        if self.phase is Phase.EXITED:
+        """Note that there was no output when it was time to read some."""
+        if self.process is ProcessState.EXITED:
             self._left = 0
 
     def end_output(self) -> None:
-        """There was no more output, and nothing is left that could write any."""
+        """Note that the output has ended: nothing is left that could write any."""
         self.output_ended = True
 
-    def _due(self, timer: Timer) -> Do | None:
-        """What is to be done since this timer is due; None if nothing is, or not yet."""
-        if timer in (Timer.DEADLINE, Timer.SILENCE) and not self._looked:
+    def _due(self, timer: StepTimer) -> Do | None:
+        """Return what is to be done since this timer is due; None if nothing is, or not yet."""
+        if timer in (StepTimer.DEADLINE, StepTimer.SILENCE) and not self._looked:
             return Do.LOOK  # the process may have exited, and a cancellation is the better reason
-        if timer is Timer.DRAIN and self._left > 0:
+        if timer is StepTimer.DRAIN and self._left > 0:
             return None  # there may be something to read, which is seen at once
-        if timer is Timer.GRACE:
-            self._enter(Phase.KILLED)
-        elif timer is Timer.SHOW:
+        if timer is StepTimer.GRACE:
+            self._enter(ProcessState.KILLED)
+        elif timer is StepTimer.SHOW:
             self._show_at = math.inf  # until something more was read
         return TIMERS[timer].do
 
-    def _enter(self, phase: Phase) -> None:
-        self.phase = phase
+    def _enter(self, phase: ProcessState) -> None:
+        self.process = phase
         self._counting = _COUNTING[phase]

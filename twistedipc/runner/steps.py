@@ -28,17 +28,17 @@ from twistedipc.builds.attempt import Permit, StepResult
 from twistedipc.builds.logs import StepEnded, StepStarted
 from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import BLOCK_BYTES
-from twistedipc.runner.channel import Channel, NoChannel, available
+from twistedipc.runner.channel import NoChannel, StepChannel, available
 from twistedipc.runner.control import Control
-from twistedipc.runner.conversation import Conversation
+from twistedipc.runner.interleaving import Interleaving
 from twistedipc.runner.ports import Outside
-from twistedipc.runner.stepclock import LOOK_EVERY, RETRY_EVERY, Do, Facts, Phase, StepClock, Wait
+from twistedipc.runner.stepclock import LOOK_EVERY, RETRY_EVERY, Do, Facts, ProcessState, StepClock, Wait
 
 # What programs say then, in the locale that our own steps have.
 _NO_ROOM = os.strerror(errno.ENOSPC).encode()
 
 
-class Stop(msgspec.Struct, frozen=True):
+class EarlyEnd(msgspec.Struct, frozen=True):
     """Why the attempt ends early."""
 
     outcome: Literal["cancelled", "timed_out"]
@@ -60,7 +60,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     channel: Path | None = None  # the folder for its channel's socket; None: it has nothing to say
 
 
-class Limits(msgspec.Struct, kw_only=True):
+class TimeLimits(msgspec.Struct, kw_only=True):
     """The attempt's deadlines, in seconds."""
 
     timeout: float
@@ -71,17 +71,17 @@ class Limits(msgspec.Struct, kw_only=True):
 class Steps:
     """The steps of one attempt."""
 
-    def __init__(self, *, log: AttemptLog, control: Control, limits: Limits, outside: Outside) -> None:
+    def __init__(self, *, log: AttemptLog, control: Control, limits: TimeLimits, outside: Outside) -> None:
         self.limits = limits
         self.results: list[StepResult] = []
         self._log = log
         self._control = control
         self._outside = outside
         self._began = outside.clock()
-        #: whether the last step has said that its disk is full, which may have been over before anybody looked
+        #: whether the last step has printed that its disk is full, which may have been over before the runner looked
         self.said_no_room = False
         #: why the attempt is to end early, once it is
-        self.stopped: Stop | None = None
+        self.stopped: EarlyEnd | None = None
 
     def settle(self) -> None:
         """
@@ -132,12 +132,12 @@ class Steps:
         return result
 
     def wait_until(self, there: Callable[[], bool]) -> None:
-        """Wait for it, or until the attempt is to end. This isn't silence: no process runs."""
+        """Wait until ``there`` returns true, or the attempt is to end. This isn't silence: no process runs."""
         while not self._is_to_end() and not there():
             self._wait((), min(RETRY_EVERY, max(0.0, self._deadline - self._outside.clock())))
 
     def wait_for_permit(self) -> Permit | None:
-        """The answer to `PermitWanted`; None if the attempt is to end first. This isn't silence: no process runs."""
+        """Wait for the answer to `PermitWanted`; None if the attempt is to end first. This isn't silence."""
         while not self._is_to_end():
             permit = self._control.take_permit()
             if permit is not None:
@@ -152,18 +152,18 @@ class Steps:
         return self._began + self.limits.timeout
 
     def _is_to_end(self) -> bool:
-        """Whether the attempt is to end, while no process runs."""
+        """Return whether the attempt is to end, while no process runs."""
         if self.stopped is None and not self._is_cancelled() and self._outside.clock() >= self._deadline:
             self._stop_late()
         return self.stopped is not None
 
     def _is_cancelled(self) -> bool:
-        """Whether the attempt is to end early for what somebody said. The log says so, once."""
+        """Return whether the attempt was cancelled. The log says so, once."""
         cancel = self._control.cancelled()
         if cancel is None:
             return False
         if self.stopped is None:
-            self.stopped = Stop("cancelled", cancel.reason)
+            self.stopped = EarlyEnd("cancelled", cancel.reason)
             self._log.note("warning", f"cancelled: {cancel.reason}")
         return True
 
@@ -174,7 +174,7 @@ class Steps:
         self._stop(f"nothing was printed for {self.limits.idle_timeout:g} seconds")
 
     def _stop(self, reason: str) -> None:
-        self.stopped = Stop("timed_out", reason)
+        self.stopped = EarlyEnd("timed_out", reason)
         self._log.note("error", reason)
 
     # -- a step's process --
@@ -182,35 +182,35 @@ class Steps:
     def _run_process(self, command: Command) -> int:
         processes = self._outside.processes
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        talk = self._converse(command)
+        interleaving = self._open_channel(command)
         try:
             os.set_blocking(reading, False)
-            environment = {**command.environment, **talk.environment(reading)}
+            environment = {**command.environment, **interleaving.environment(reading)}
             try:
                 process = processes.spawn(command.argv, environment=environment, folder=command.folder, output=writing)
             finally:
                 os.close(writing)
-            code, ended = self._follow(process, reading, talk)
-            say_rest = talk.end_output()
+            code, ended = self._follow(process, reading, interleaving)
+            say_rest = interleaving.end_output()
             self._log.end_output()
             say_rest()
-            talk.rest(lambda: self.persist(lambda: True))
+            interleaving.rest(lambda: self.persist(lambda: True))
         finally:
             os.close(reading)
-            talk.close()
+            interleaving.close()
         if self.stopped is None and (not ended or processes.group_alive(process)):
             self._log.note("warning", "something that this step had left running was stopped")
         processes.signal_group(process, signal.SIGKILL)
         return code
 
-    def _converse(self, command: Command) -> Conversation:
-        channel: Channel | NoChannel = NoChannel()
+    def _open_channel(self, command: Command) -> Interleaving:
+        channel: StepChannel | NoChannel = NoChannel()
         if command.channel is not None:
             try:
-                channel = Channel(command.channel)
+                channel = StepChannel(command.channel)
             except OSError as error:
                 self._log.note("warning", f"this step has no channel: {error.strerror}")
-        return Conversation(
+        return Interleaving(
             channel,
             token=self._outside.random(8).hex(),
             mask=self._log.mask_within_bounds,
@@ -219,9 +219,9 @@ class Steps:
             clock=self._outside.clock,
         )
 
-    def _follow(self, process: int, pipe: int, talk: Conversation) -> tuple[int, bool]:
+    def _follow(self, process: int, pipe: int, interleaving: Interleaving) -> tuple[int, bool]:
         """
-        Read a process's output and its channel until it has ended: its exit code, and whether its output ended too.
+        Read a process's output and its channel until it has ended. Return its exit code, and whether its output ended.
         """
         code = -1
         clock = StepClock(
@@ -234,16 +234,16 @@ class Steps:
         self._look_at_disk(clock)
         while True:
             now = self._outside.clock()
-            match clock.next(now, self._facts(pipe, talk, now)):
+            match clock.next(now, self._facts(pipe, interleaving, now)):
                 case Wait() as wait:
-                    self._listen(wait, clock, pipe, talk)
+                    self._listen(wait, clock, pipe, interleaving)
                     self._look_at_disk(clock)
                 case Do.LOOK:
                     status = self._outside.processes.reap().get(process)
                     if status is not None:
                         code = exit_code(status)
                         clock.exited(now)
-                    elif clock.phase is Phase.RUNNING and self._is_cancelled():
+                    elif clock.process is ProcessState.RUNNING and self._is_cancelled():
                         self._tell_to_end(process, clock, now)
                     clock.looked(now)
                 case Do.STOP_LATE:
@@ -255,10 +255,10 @@ class Steps:
                 case Do.KILL:
                     self._outside.processes.kill(process)
                 case Do.SHOW:
-                    talk.release()
+                    interleaving.release()
                     self._log.show_partial()
                 case Do.CATCH_UP:
-                    talk.catch_up(now)
+                    interleaving.catch_up(now)
                 case Do.END:
                     return code, clock.output_ended
                 case never:
@@ -269,22 +269,22 @@ class Steps:
         clock.told_to_end(now)
 
     def _look_at_disk(self, clock: StepClock) -> None:
-        if clock.phase is not Phase.EXITED:
+        if clock.process is not ProcessState.EXITED:
             self._log.look_at_room()
         clock.waited(self._log.retry())
 
-    def _facts(self, pipe: int, talk: Conversation, now: float) -> Facts:
-        held = self._log.pending or talk.holds
+    def _facts(self, pipe: int, interleaving: Interleaving, now: float) -> Facts:
+        held = self._log.pending or interleaving.holds
         return Facts(
             blocked=self._log.blocked,
             low=self._log.low,
             held=held,
             unread=held and available(pipe) > 0,
-            listen_at=talk.listen_at(now),
-            catch_up_at=talk.catch_up_at,
+            listen_at=interleaving.listen_at(now),
+            catch_up_at=interleaving.catch_up_at,
         )
 
-    def _listen(self, wait: Wait, clock: StepClock, pipe: int, talk: Conversation) -> None:
+    def _listen(self, wait: Wait, clock: StepClock, pipe: int, interleaving: Interleaving) -> None:
         """
         Wait, and read what has come. That output and messages get their order (``order``) depends on the order in
         which this is done:
@@ -294,31 +294,31 @@ class Steps:
         3. The bytes that were counted are read, and no more. While some of them are left, 1 and 2 aren't done again.
         """
         began = self._outside.clock()
-        sources = [*([pipe] if wait.output else ()), *(talk.descriptors(began) if wait.channel else ())]
+        sources = [*([pipe] if wait.output else ()), *(interleaving.descriptors(began) if wait.channel else ())]
         ready, rang = self._wait(sources, wait.seconds)
         if rang:
             clock.rang()
         if wait.output and pipe not in ready:
             clock.found_nothing()
         now = self._outside.clock()
-        if not wait.channel or (not ready and not talk.wants(now)):
+        if not wait.channel or (not ready and not interleaving.wants(now)):
             return
-        if talk.owed == 0 and talk.listen(0 if clock.output_ended else available(pipe), now):
+        if interleaving.owed == 0 and interleaving.listen(0 if clock.output_ended else available(pipe), now):
             clock.heard(now)
-        if talk.owed == 0:
+        if interleaving.owed == 0:
             if ready.get(pipe, 0) & select.POLLHUP:
                 clock.end_output()
             return
-        data = _read(pipe, min(talk.owed, BLOCK_BYTES))
+        data = _read(pipe, min(interleaving.owed, BLOCK_BYTES))
         if data is None:
-            talk.vanished()
+            interleaving.vanished()
             return
         self.said_no_room = self.said_no_room or _NO_ROOM in data
         clock.read(self._outside.clock(), len(data))
-        talk.read(data)
+        interleaving.read(data)
 
     def _wait(self, more: Sequence[int], seconds: float) -> tuple[dict[int, int], bool]:
-        """Wait for something to read, or a bell: what of ``more`` is readable, with its events; whether one rang."""
+        """Wait for something to read, or a bell. Return what is readable, with its events; and whether a bell rang."""
         bells = self._control.descriptors
         ready = self._outside.poll((*bells, *more), seconds)
         rung = [bell for bell in bells if ready.pop(bell, 0)]
@@ -328,7 +328,7 @@ class Steps:
 
 
 def _read(pipe: int, size: int) -> bytes | None:
-    """The next bytes of a pipe; None if there are none, since somebody else has read them."""
+    """Return the next bytes of a pipe; None if there are none, since another process has read them."""
     try:
         return os.read(pipe, size) or None
     except BlockingIOError:
@@ -336,7 +336,7 @@ def _read(pipe: int, size: int) -> bytes | None:
 
 
 def _capacity(pipe: int) -> int:
-    """The most bytes that a pipe holds."""
+    """Return the most bytes that a pipe holds."""
     try:
         return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
     except (AttributeError, OSError):  # not Linux

@@ -1,9 +1,8 @@
 """
-What one step says, beside and within what it prints: its channel's messages and its output, in their order. Used by
-``steps``, which reads the output.
+The output of one step and the messages of its channel, in their order. Used by ``steps``, which reads the output.
 
 What is read of either goes through ``order``, and comes out as output and records. A message that asks for an answer
-gets it when it has its place: what its sender writes after that comes after the message.
+gets it when it has its place: what its sender writes after the answer comes after the message.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from twistedipc.builds.logs import Event
-from twistedipc.runner.channel import Channel, NoChannel, Words
-from twistedipc.runner.order import Order, Part
+from twistedipc.runner.channel import NoChannel, Received, StepChannel
+from twistedipc.runner.order import OutputOrder, Part
 from twistedipc.runner.speech import Heard, Speech
 
 #: The environment variable that says how a mark in the output is made: ``TOKEN:DEVICE:INODE``, a token for the step,
@@ -26,15 +25,15 @@ MARKS = "TWISTEDIPC_MARKS"
 _GATHER = 0.005
 
 
-class Conversation:
+class Interleaving:
     """
-    One step's. ``feed`` takes the next bytes of output, ``say`` the next records. ``token`` is what the step's marks
-    are known by.
+    The interleaving of one step's output and messages. ``feed`` takes the next bytes of output, ``say`` the next
+    records. ``token`` is what the step's marks are known by.
     """
 
     def __init__(
         self,
-        channel: Channel | NoChannel,
+        channel: StepChannel | NoChannel,
         *,
         token: str,
         mask: Callable[[Iterable[str]], list[str]],
@@ -45,7 +44,7 @@ class Conversation:
         self._channel = channel
         self._speech = Speech(mask=mask)
         self._token = token
-        self._order: Order[tuple[int, Heard]] = Order(token)
+        self._order: OutputOrder[tuple[int, Heard]] = OutputOrder(token)
         self._feed = feed
         self._say = say
         self._clock = clock
@@ -53,7 +52,7 @@ class Conversation:
         self._listen_at = 0.0
 
     def environment(self, pipe: int) -> dict[str, str]:
-        """What the step's programs are to know. ``pipe`` is an end of its output's."""
+        """Return the variables for the step's programs. ``pipe`` is an end of the output's pipe."""
         if not self._channel.address:
             return {}
         status = os.fstat(pipe)
@@ -73,33 +72,33 @@ class Conversation:
         return self._order.holds
 
     def descriptors(self, now: float) -> Sequence[int]:
-        """What becomes readable when it is time to `listen`."""
+        """Return what becomes readable when it is time to `listen`."""
         return self._channel.descriptors if now >= self._listen_at else ()
 
     def wants(self, now: float) -> bool:
-        """Whether it is time to `listen`, although nothing became readable."""
+        """Return whether it is time to `listen`, although nothing became readable."""
         return self._order.waiting and (self._urgent or now >= self._listen_at)
 
     def listen_at(self, now: float) -> float:
-        """When it is time to `listen`, although nothing may have become readable; infinite if it isn't known."""
+        """Return when it is time to `listen`, although nothing may have become readable; infinite if never."""
         if self._order.waiting and self._urgent:
             return now
         return self._listen_at if now < self._listen_at else math.inf
 
     @property
     def catch_up_at(self) -> float:
-        """When it is time to `catch_up`; infinite if there is nothing to say."""
+        """When it is time to `catch_up`; infinite if nothing was held back."""
         spoken, ordered = self._speech.due, self._order.due
         return min(math.inf if spoken is None else spoken, math.inf if ordered is None else ordered)
 
     def catch_up(self, now: float) -> None:
-        """Say what was held back, and let messages go without their marks that have waited for long enough."""
+        """Write the records that were held back, and give up the marks that have been waited for long enough."""
         self._order.expire(now)
         self._urgent = self._urgent or self._order.waiting
         self._say(self._speech.held(now))
 
     def listen(self, size: int, now: float) -> bool:
-        """``size`` bytes of output are there to be read. Hear all that has been said: whether any of it is of use."""
+        """Take all messages, while ``size`` bytes of output can be read. Return whether a message was of use."""
         self._put(self._order.count(size))
         found = self._channel.receive()
         used, wants_answer = self._hear(found, now)
@@ -112,11 +111,11 @@ class Conversation:
         return used
 
     def read(self, data: bytes) -> None:
-        """The next bytes of output."""
+        """Take the next bytes of output."""
         self._put(self._order.feed(data))
 
     def vanished(self) -> None:
-        """The output that was there to be read isn't any more: a build can read its own."""
+        """Forget the output that could be read and can't any more: a build can read its own."""
         self._put(self._order.vanished())
 
     def release(self) -> None:
@@ -125,8 +124,8 @@ class Conversation:
 
     def end_output(self) -> Callable[[], None]:
         """
-        The output has ended, and all that hides something in it has been said before. To be called with the rest of it
-        in the log: what it returns says all that was said after that.
+        Take the last messages that hide something in the output, and then the end of the output. Return a function that
+        writes the messages that come after the output; it is to be called when all output is in the log.
         """
         self._hear(self._channel.receive(), self._clock())
         tail, rest = self._order.finish()
@@ -134,7 +133,7 @@ class Conversation:
         return lambda: self._put([rest])
 
     def rest(self, persist: Callable[[], None]) -> None:
-        """What was sent before the step's end goes into the log, however long that takes."""
+        """Write all that was sent before the step's end into the log, however long that takes."""
         for words in self._channel.rest():
             self._hear(words, self._clock())
             _tail, rest = self._order.finish()
@@ -146,7 +145,7 @@ class Conversation:
         """Close the channel."""
         self._channel.close()
 
-    def _hear(self, found: Sequence[Words], now: float) -> tuple[bool, bool]:
+    def _hear(self, found: Sequence[Received], now: float) -> tuple[bool, bool]:
         used = wants_answer = False
         for words in found:
             heard, of_use = self._speech.hear(words.heard)
