@@ -35,8 +35,8 @@ from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.service import Limits, Service, ServiceApplication, check_named, side_settings
 from twistedipc.ipc.streams.outbox import MemoryOutbox, Outbox
 from twistedipc.ipc.streams.receiver import Receivers
-from twistedipc.ipc.streams.said import Said
 from twistedipc.ipc.streams.sender import Outgoing, Stream
+from twistedipc.ipc.streams.unsent import Unsent
 from twistedipc.ipc.wire.errors import LinkRefused, LocalProtocolError, NotConnected, QueueFull, TooManyCalls
 from twistedipc.ipc.wire.interface import Interface, Request
 from twistedipc.ipc.wire.messages import to_json
@@ -51,8 +51,8 @@ _AROUND_REQUEST = 64
 @dataclass(frozen=True, slots=True)
 class Unlinked:
     """
-    What happens while there is no link. Whatever waits for the next one, calls and messages, is said on it in the order
-    in which it was said here.
+    What happens while there is no link. Calls and messages that wait for the next link are sent on it in the order in
+    which they were given.
 
     :param calls_wait: calls wait for one, within their timeout; else they fail at once with `NotConnected`
     :param queue: bytes of one-way messages, as JSON, that are kept for the next link; what goes over it, and all if it
@@ -178,7 +178,7 @@ class Remote:
         self._over = False  # there is no link, and there won't be one
         self._closing: list[Deferred[str]] = []
         self._waiting: list[Deferred[Peer]] = []
-        self._said = Said(clock)
+        self._unsent = Unsent(clock)
 
     # -- links
 
@@ -188,8 +188,8 @@ class Remote:
 
     def linked_with(self, peer: Peer) -> None:
         """There is a link. For who makes the links."""
-        # What fails on the way may make its caller say more: that comes behind what was said before it.
-        if not self._said.say_all(peer):
+        # A call that fails meanwhile may make its caller send more, which comes after what was there before.
+        if not self._unsent.send_all(peer):
             return  # the link has ended already
         self._peer = peer
         while self._waiting and self._peer is peer:  # one of them may end the link: the others wait for the next
@@ -202,7 +202,7 @@ class Remote:
 
     def lost(self, peer: Peer, reason: str) -> None:
         """The link with this peer has ended. For who makes the links."""
-        self._said.stop(peer)
+        self._unsent.stop(peer)
         if self._peer is peer:
             self._peer = None
             self.not_linked(reason)
@@ -211,7 +211,7 @@ class Remote:
         """Why there is no link just now, for those who wait for one. For who makes the links."""
         if self._peer is None and not self._closed:
             self._why = NotConnected(reason)
-            self._said.why = reason
+            self._unsent.why = reason
 
     def refused(self, code: str, reason: str) -> None:
         """
@@ -303,12 +303,12 @@ class Remote:
         self._closed = True
         self._why = NotConnected(why)
         self._outgoing.close()
-        self._said.drop_messages()
+        self._unsent.drop_messages()
         self._fail_waiting()
 
     def _fail_waiting(self) -> None:
         """Calls that wait for a link fail, and so does all else that waits for one."""
-        self._said.fail_calls(self._no_link_now)
+        self._unsent.fail_calls(self._no_link_now)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             if not each.called:
@@ -336,10 +336,10 @@ class Remote:
         self._check(request, self._frame_limit - _AROUND_REQUEST)
         if self._fails_now or not self._unlinked.calls_wait:
             return self._failing.fail(self._no_link_now())
-        if self._said.calls >= self._max_calls:
+        if self._unsent.calls >= self._max_calls:
             limit = f"{self._max_calls} calls of this side wait for a link, its own limit (max_calls)"
             return self._failing.fail(TooManyCalls(limit))
-        return self._said.call(request, timeout)
+        return self._unsent.call(request, timeout)
 
     def _check(self, said: msgspec.Struct, limit: int) -> int:
         """How many bytes it has as JSON. Raises `LocalProtocolError` now, and not when there is a link to send it."""
@@ -365,9 +365,9 @@ class Remote:
         size = self._check(message, self._frame_limit)
         if self._fails_now:
             raise self._no_link_now()
-        if self._said.bytes + size + 1 > self._unlinked.queue:
+        if self._unsent.bytes + size + 1 > self._unlinked.queue:
             raise QueueFull(f"there is no link ({self._why}), and the queue for the next one is full")
-        self._said.send(message, size + 1)
+        self._unsent.send(message, size + 1)
 
     def stream(self, name: str, outbox: Outbox | None = None) -> Stream:
         """

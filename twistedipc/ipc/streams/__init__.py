@@ -4,5 +4,5 @@ What outlives a connection: reliable streams, and messages that wait for a link.
     sender.py        the sending end of reliable streams, by the rules of ``wire/windows.py``
     receiver.py      the receiving end
     outbox.py        the items that aren't acknowledged yet, in memory or in a file
-    said.py          what waits for a link, in order
+    unsent.py        calls and messages that wait for a link, in order
 """

@@ -1,8 +1,8 @@
 # Much of Twisted has no annotations.
 # mypy: disable-error-code="no-untyped-call"
 """
-What is said while there is no link: calls and one-way messages in one row, so that they arrive in the order in which
-they were said. Used by ``remote``, which bounds it.
+Calls and one-way messages that wait for a link, in one queue, so that they arrive in the order in which they were
+given. Used by ``remote``, which bounds it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _Message:
 
 
 class _Call:
-    """A call that waits, and later stands for the one on the link."""
+    """A call that waits for a link, and later stands for the call on the link."""
 
     def __init__(self, request: msgspec.Struct, deadline: float, cancelled: Callable[[_Call], None]) -> None:
         self.request = request
@@ -41,13 +41,13 @@ class _Call:
         self.reply: Deferred[Any] = Deferred(lambda _: cancelled(self))
 
     def stop_waiting(self) -> None:
-        """It isn't the wait's end any more that ends it."""
+        """Cancel the timer of the wait."""
         if self.timer is not None and self.timer.active():
             self.timer.cancel()
 
 
-class Said:
-    """The row of what waits for a link."""
+class Unsent:
+    """The queue of what waits for a link."""
 
     _log = Logger()
 
@@ -57,27 +57,27 @@ class Said:
         self.bytes = 0  # of the messages, as JSON
         self.calls = 0
         self._clock = clock
-        self._row: dict[_Message | _Call, None] = {}
-        self._to: Peer | None = None  # the peer that is being told everything just now
+        self._queue: dict[_Message | _Call, None] = {}
+        self._to: Peer | None = None  # the peer that everything is being sent to
 
     def send(self, message: msgspec.Struct, size: int) -> None:
-        """A message of ``size`` bytes waits."""
-        self._row[_Message(message, size)] = None
+        """Let a message of ``size`` bytes wait."""
+        self._queue[_Message(message, size)] = None
         self.bytes += size
 
     def call(self, request: Request[R], timeout: float) -> Deferred[R]:
-        """A call waits, for at most ``timeout`` seconds."""
+        """Let a call wait, for at most ``timeout`` seconds."""
         call = _Call(request, self._clock.seconds() + timeout, self._cancelled)
         call.timer = self._clock.callLater(timeout, self._timed_out, call, timeout)
-        self._row[call] = None
+        self._queue[call] = None
         self.calls += 1
         return call.reply
 
-    def say_all(self, peer: Peer) -> bool:
-        """Say everything on a link, in order, and last what is said meanwhile. False if the link ends on it."""
+    def send_all(self, peer: Peer) -> bool:
+        """Send everything on a link, in order, and last what is added meanwhile. Return False if the link ends meanwhile."""
         self._to = peer
-        while self._row and self._to is peer:
-            first = next(iter(self._row))
+        while self._queue and self._to is peer:
+            first = next(iter(self._queue))
             if isinstance(first, _Call):
                 self._ask(first, peer)
             else:
@@ -87,27 +87,27 @@ class Said:
         return still
 
     def stop(self, peer: Peer) -> None:
-        """The link with this peer has ended: what hasn't been said on it waits for the next."""
+        """Stop sending to this peer: its link has ended, and what is left waits for the next."""
         if self._to is peer:
             self._to = None
 
     def fail_calls(self, why: Callable[[], NotConnected]) -> None:
-        """There won't be a link soon: the calls that wait now fail."""
-        calls = [each for each in self._row if isinstance(each, _Call)]
+        """Fail the calls that wait now: there won't be a link soon."""
+        calls = [each for each in self._queue if isinstance(each, _Call)]
         for call in calls:
-            if call in self._row:  # those before it may cancel it
+            if call in self._queue:  # those before it may cancel it
                 self._forget(call)
                 call.reply.errback(why())
 
     def drop_messages(self) -> None:
-        """There won't be a link."""
-        self._row = {each: None for each in self._row if isinstance(each, _Call)}
+        """Drop the messages: there won't be a link."""
+        self._queue = {each: None for each in self._queue if isinstance(each, _Call)}
         self.bytes = 0
 
     def _send_run(self, peer: Peer) -> None:
-        """The messages up to the next call, for the price of one."""
+        """Send the messages up to the next call, for the price of one."""
         run: list[_Message] = []
-        for each in self._row:
+        for each in self._queue:
             if isinstance(each, _Call):
                 break
             run.append(each)
@@ -117,15 +117,15 @@ class Said:
             self._to = None
             return
         except LocalProtocolError:
-            # They could be sent when they were said, and somebody has changed one of them since.
+            # All could be sent when they were added: one of them was changed since.
             self._send_singly(run, peer)
         for each in run:
-            if each in self._row:  # the link may have ended on it, and who heard of that may have dropped them
-                del self._row[each]
+            if each in self._queue:  # the link may have ended meanwhile, and its end have dropped them
+                del self._queue[each]
                 self.bytes -= each.size
 
     def _send_singly(self, run: list[_Message], peer: Peer) -> None:
-        """One that can't be sent any more costs itself."""
+        """Send messages one by one: one that can't be sent any more is dropped alone."""
         for each in run:
             try:
                 peer.send(each.message)
@@ -142,8 +142,8 @@ class Said:
         call.asked.chainDeferred(call.reply)
 
     def _forget(self, call: _Call) -> None:
-        if call in self._row:
-            del self._row[call]
+        if call in self._queue:
+            del self._queue[call]
             self.calls -= 1
         call.stop_waiting()
 
