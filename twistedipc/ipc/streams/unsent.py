@@ -74,7 +74,7 @@ class Unsent:
         return call.reply
 
     def send_all(self, peer: Peer) -> bool:
-        """Send everything on a link, in order, and last what is added meanwhile. Return False if the link ends meanwhile."""
+        """Send everything on a link, in order, and last what is added meanwhile. Return False if the link ends."""
         self._to = peer
         while self._queue and self._to is peer:
             first = next(iter(self._queue))
