@@ -54,7 +54,7 @@ THEMES: list[tuple[str, str, list[str]]] = [
     ("Testing", "In the module `twistedipc.ipc.testing`.", ["ServicePair", "ConnectedPair"]),
     (
         "Links without a service",
-        "What stands below `listen` and `dial`: for who gives links an application of another shape.",
+        "What stands below `listen` and `dial`: for links with an application of another shape.",
         [
             "SessionSettings",
             "Vocabulary",
@@ -74,7 +74,7 @@ THEMES: list[tuple[str, str, list[str]]] = [
 _OPAQUE = {"Vocabulary"}
 
 #: How a docstring says that a method is public for the framework's own modules only.
-_INSIDE = "For who makes the links."
+_INSIDE = "Internal to the library."
 
 _TEXT = """\
 # The library: reference

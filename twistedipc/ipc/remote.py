@@ -183,11 +183,11 @@ class Remote:
     # -- links
 
     def application(self, peer: Peer) -> ServiceApplication:
-        """The application factory of its links. For who makes the links."""
+        """Make the application of a new link: the application factory of the links. Internal to the library."""
         return _RemoteApplication(self._service, peer, self._receivers, self._outgoing, self)
 
     def linked_with(self, peer: Peer) -> None:
-        """There is a link. For who makes the links."""
+        """Take note of a new link. Internal to the library."""
         # A call that fails meanwhile may make its caller send more, which comes after what was there before.
         if not self._unsent.send_all(peer):
             return  # the link has ended already
@@ -196,19 +196,19 @@ class Remote:
             self._waiting.pop(0).callback(peer)
 
     def start(self, links: DialService | OneLink) -> None:
-        """Begin to dial. For who makes the links."""
+        """Begin to dial. Internal to the library."""
         self._links = links
         links.startService()
 
     def lost(self, peer: Peer, reason: str) -> None:
-        """The link with this peer has ended. For who makes the links."""
+        """Take note that the link with this peer has ended. Internal to the library."""
         self._unsent.stop(peer)
         if self._peer is peer:
             self._peer = None
             self.not_linked(reason)
 
     def not_linked(self, reason: str) -> None:
-        """Why there is no link just now, for those who wait for one. For who makes the links."""
+        """Take note why there is no link now, for what waits for one. Internal to the library."""
         if self._peer is None and not self._closed:
             self._why = NotConnected(reason)
             self._unsent.why = reason
@@ -288,7 +288,7 @@ class Remote:
         return closing
 
     def over(self, reason: str) -> None:
-        """There won't be another link. For who makes the links."""
+        """End: there won't be another link. Internal to the library."""
         self._end(reason)
         if not self._over:
             self._over = True

@@ -345,7 +345,7 @@ class Listening:
         self._closing: list[Deferred[str]] = []
 
     def application(self, peer: Peer) -> ServiceApplication:
-        """A peer has linked. The application factory of its links. For who makes the links."""
+        """Make the application of a new link: the application factory of the links. Internal to the library."""
         outgoing = self._outgoing.get(peer.info.name)
         application = _ListeningApplication(self._service, peer, self._receivers, outgoing, self)
         self.peers.add(peer)
@@ -356,7 +356,7 @@ class Listening:
         return application
 
     def lost(self, peer: Peer) -> None:
-        """The link with this peer has ended. For who makes the links."""
+        """Forget a peer whose link has ended. Internal to the library."""
         self.peers.discard(peer)
         self._applications.pop(peer, None)
 
@@ -375,7 +375,7 @@ class Listening:
         return outgoing.stream(name, MemoryOutbox() if outbox is None else outbox)
 
     def start(self, links: ListenService) -> None:
-        """Begin to listen. Raises `BadEndpoint`. For who makes the links."""
+        """Begin to listen. Raise `BadEndpoint` if it fails. Internal to the library."""
         links.startService()
         self._links = links
 
@@ -409,7 +409,7 @@ class Listening:
         return closing
 
     def over(self, reason: str) -> None:
-        """Nobody else will come. For who makes the links."""
+        """End: no other peer will come. Internal to the library."""
         if not self._why:
             self._why = reason
             closing, self._closing = self._closing, []

@@ -164,7 +164,7 @@ class Spawned(Remote):
     def link(
         self, what: str, side: Side, settings: SessionSettings, connect: Callable[[Protocol], None], nonce: str
     ) -> None:
-        """Link with the child. For who makes the links."""
+        """Link with the child. Internal to the library."""
         self._link = OneLink(self._clock, what, side, settings, self.application, connect, self._link_lost, nonce)
         self.child.talked_to_by(self)
         self.start(self._link)
@@ -199,16 +199,16 @@ class Spawned(Remote):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing comes from the child any more. For who makes the links."""
+        """Whether nothing comes from the child any more. Internal to the library."""
         return self._link is None or self._link.is_over
 
     @property
     def reading_is_paused(self) -> bool:
-        """Whether what the child has sent isn't wanted for now. For who makes the links."""
+        """Whether what the child has sent isn't wanted for now. Internal to the library."""
         return self._link is not None and self._link.link.paused
 
     def abort(self, reason: str) -> None:
-        """Close the link at once. For who makes the links."""
+        """Close the link at once. Internal to the library."""
         if self._link is not None:
             self._link.link.close(Code.CLOSED, reason, abrupt=True)
 

@@ -193,7 +193,7 @@ class DialService(Service):
 
     @property
     def state(self) -> State:
-        """What the service is doing now. For who makes the links."""
+        """What the service is doing now. Internal to the library."""
         return self._state
 
     def startService(self) -> None:
