@@ -11,9 +11,8 @@ import msgspec
 
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit
-from twistedipc.builds.logs import Gap, Lines, LogDigest, batch_decoder, encoder, lines_decoder, valid_shape
+from twistedipc.builds.logs import End, Gap, Lines, LogDigest, batch_decoder, encoder, lines_decoder, valid_shape
 from twistedipc.server.boundaries import GistChange, StateChange
-from twistedipc.server.fanout.entries import EndOfLog
 
 _TEXT = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text("utf-8")
 
@@ -74,7 +73,7 @@ def test_every_message_is_in_the_tables() -> None:
 def test_the_viewers_transcript_is_what_the_server_says() -> None:
     """The records are 1 to 4, once each, and their digest is the one in the end."""
     digest = LogDigest()
-    ends: list[EndOfLog] = []
+    ends: list[End] = []
     for line in fence("websocket"):
         if line.startswith("< {"):
             match json.loads(line[2:]):
@@ -86,5 +85,5 @@ def test_the_viewers_transcript_is_what_the_server_says() -> None:
                 case {"type": "state"}:
                     msgspec.json.decode(line[2:], type=StateChange)
                 case {"type": "end"}:
-                    ends.append(msgspec.json.decode(line[2:], type=EndOfLog))
+                    ends.append(msgspec.json.decode(line[2:], type=End))
     assert [(end.lines, end.sha256, end.complete) for end in ends] == [(4, digest.hexdigest(), True)]

@@ -27,6 +27,7 @@ from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Re
 from twistedipc.builds.logs import (
     Annotation,
     Batch,
+    End,
     Gap,
     Lines,
     LogDigest,
@@ -49,7 +50,6 @@ from twistedipc.server.boundaries import GistChange, GistRound
 from twistedipc.server.builder_link import VOCABULARY
 from twistedipc.server.dispatch import OFFER_EXPIRES
 from twistedipc.server.fanout.commits import COMMIT_INTERVAL
-from twistedipc.server.fanout.entries import EndOfLog
 from twistedipc.server.gists import ROUND_INTERVAL
 from twistedipc.server.intake import MAX_UNREAD
 from twistedipc.server.resting import DECLINED_PAUSE, LONGEST_PAUSE_ALONE
@@ -577,7 +577,7 @@ class BuilderLinks(LinkCase):
     def test_records_after_the_end_are_stopped(self) -> None:
         """The attempt was given up here, and the builder doesn't know yet."""
         builder, offer, other = self.two_running()
-        self.apiserver.logs.finish(offer.attempt, EndOfLog(0, "", "lost", False))
+        self.apiserver.logs.finish(offer.attempt, End(0, "", "lost", False))
         builder.log(offer, BATCH)
         self.assertEqual([m.Stop(attempt=offer.attempt, lease=offer.lease)], builder.take(m.Stop))
         self.assert_works(builder, other)

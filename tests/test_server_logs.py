@@ -20,6 +20,7 @@ from twistedipc.builds.logs import (
     MAX_RECORD,
     Annotation,
     Batch,
+    End,
     Gap,
     Lines,
     LogDigest,
@@ -35,7 +36,6 @@ from twistedipc.server.fanout import entries
 from twistedipc.server.fanout import live as server_live
 from twistedipc.server.fanout import store as server_store
 from twistedipc.server.fanout.commits import CHUNK_BYTES, COMMIT_INTERVAL, NEARLY, RETRY_INTERVAL, LogCommits
-from twistedipc.server.fanout.entries import EndOfLog
 from twistedipc.server.fanout.live import BadBatch, LiveLog
 from twistedipc.server.fanout.store import LogStore, UnknownAttempt
 from twistedipc.storage import attempts, builds
@@ -122,7 +122,7 @@ class Platform:
         result = Result(outcome="succeeded", lines=self.live.next - 1, sha256=sha256, started=4, ended=5)
         row = self.ledger.now(attempts.finish, self.attempt, self.lease, result, not self.live.digest.missing, 5)
         assert row is not None
-        self.store.finish(self.attempt, EndOfLog(row.lines or 0, row.sha256, row.state.value, row.complete))
+        self.store.finish(self.attempt, End(row.lines or 0, row.sha256, row.state.value, row.complete))
         self.clock.advance(0)
 
 
@@ -428,7 +428,7 @@ class Appending(SynchronousTestCase):
                 self.live.append([bad])
 
     def test_nothing_comes_after_the_end(self) -> None:
-        self.live.finish(EndOfLog(0, "", "succeeded", True))
+        self.live.finish(End(0, "", "succeeded", True))
         with self.assertRaises(BadBatch):
             self.live.append([batch(1, 1)])
 

@@ -160,7 +160,7 @@ Batch = Lines | Gap
 
 
 class End(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
-    """A log has ended; ``complete``: the server has checked that it has all ``lines``."""
+    """The last message of a log. ``complete``: the server has checked that it has all ``lines`` records."""
 
     lines: int
     sha256: str

@@ -23,11 +23,11 @@ from twisted.internet.defer import Deferred
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.attempt import Result
+from twistedipc.builds.logs import End
 from twistedipc.builds.messages import WantPermit
 from twistedipc.builds.states import STATES, AttemptState, Cancellation, Lease
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import GistFeed, StateChange, StateFeed
-from twistedipc.server.fanout.entries import EndOfLog
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.linked import LinkedBuilders
 from twistedipc.server.releasing import Releasing
@@ -332,7 +332,7 @@ class Lifecycle:
             self._resting.forget_attempt(row.name)
             self._gists.changed(row.build)  # its progress doesn't hold any more
             self._grants.revoke(row.name)
-            self._logs.finish(row.name, EndOfLog(row.lines or 0, row.sha256, row.state.value, row.complete))
+            self._logs.finish(row.name, End(row.lines or 0, row.sha256, row.state.value, row.complete))
         if info.offerable:
             self._bell.ring()
 

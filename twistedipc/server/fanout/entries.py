@@ -9,23 +9,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import assert_never
 
-import msgspec
-
 from twistedipc.builds.frames import Form, deflated_frame, text_frame
 from twistedipc.builds.logs import Batch, encoder
 from twistedipc.server.boundaries import LogEntry, SharedFrames
 from twistedipc.server.fanout.shared import SharedBytes
 
 _FORMS = len(Form)
-
-
-class EndOfLog(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
-    """The last message of a log: how many records it has, their digest, and whether all of them are here."""
-
-    lines: int
-    sha256: str
-    state: str
-    complete: bool
 
 
 class Entry:

@@ -16,10 +16,10 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from twistedipc.builds.logs import Batch, LogDigest, encoder, trim, valid_shape, with_events
+from twistedipc.builds.logs import Batch, End, LogDigest, encoder, trim, valid_shape, with_events
 from twistedipc.ipc import CreditWindow
 from twistedipc.ipc.wire.windows import ReceiveWindow
-from twistedipc.server.fanout.entries import NOTHING, EndOfLog, Entry, Run, entry_of, run_of, tag_of
+from twistedipc.server.fanout.entries import NOTHING, Entry, Run, entry_of, run_of, tag_of
 
 #: How many bytes of committed entries a live log keeps for its viewers.
 TAIL_BYTES = 1 << 19
@@ -140,7 +140,7 @@ class LiveLog:
         self.cursors: set[Reader] = set()
         self.waiting: dict[Reader, None] = {}  # those that have taken all there was, in this order
         self.loading: list[Deferred[None]] | None = None  # those that wait until it knows what is stored
-        self._end: EndOfLog | None = None  # that came before it knew what is stored
+        self._end: End | None = None  # that came before it knew what is stored
 
     # -- writing
 
@@ -154,7 +154,7 @@ class LiveLog:
         """All records below this number are durable."""
         return self.window.kept
 
-    def restore(self, next: int, end: EndOfLog | None) -> None:
+    def restore(self, next: int, end: End | None) -> None:
         """What the store knows of it: all records below ``next``, and its end if it has one."""
         self.loaded = True
         self.window = ReceiveWindow(next, CreditWindow(OVERDRAFT))
@@ -197,7 +197,7 @@ class LiveLog:
         self.window.keep(next)
         self.tail.let_go(self.window.kept)
 
-    def finish(self, end: EndOfLog) -> None:
+    def finish(self, end: End) -> None:
         """Nothing comes after this."""
         if not self.loaded:
             self._end = end  # it ended while we were asking the store

@@ -11,10 +11,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from twistedipc.builds.logs import LogDigest, batch_decoder, trim
+from twistedipc.builds.logs import End, LogDigest, batch_decoder, trim
 from twistedipc.builds.states import TERMINAL
 from twistedipc.server.fanout.cursor import LogCursor
-from twistedipc.server.fanout.entries import EndOfLog, Entry, entry_of, tag_of
+from twistedipc.server.fanout.entries import Entry, entry_of, tag_of
 from twistedipc.server.fanout.live import LiveLog
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE, Rounds
 from twistedipc.storage import attempts, logs
@@ -86,7 +86,7 @@ class LogStore:
         if row.state in TERMINAL:
             lines = next - 1 if row.lines is None else row.lines
             sha256 = row.sha256 or (EMPTY_SHA256 if lines == 0 else "")
-            end = EndOfLog(lines, sha256, row.state.value, row.complete or (lines == 0 and next == 1))
+            end = End(lines, sha256, row.state.value, row.complete or (lines == 0 and next == 1))
         live.restore(next, end)
 
     async def read(self, attempt: str, first: int) -> list[Entry]:
@@ -107,7 +107,7 @@ class LogStore:
                     entries.append(Entry(batch.first, batch.end, message, tag))
         return entries
 
-    def finish(self, attempt: str, end: EndOfLog) -> None:
+    def finish(self, attempt: str, end: End) -> None:
         """The attempt has ended, and that is committed: tell the readers of its log."""
         live = self._live.get(attempt)
         if live is not None:
