@@ -1,4 +1,3 @@
-# mypy: disable-error-code="no-untyped-call"
 """
 The table of docs/ipc.md on changing an interface: each row is tried with an old side and a new one, both ways round.
 """

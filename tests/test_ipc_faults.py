@@ -1,4 +1,3 @@
-# mypy: disable-error-code="no-untyped-call"
 """
 A fault costs what is at fault: a call, a message, a stream. What else is on the link goes on; and after a link has
 ended nothing that is said goes to it.

@@ -2,8 +2,6 @@
 What a peer may do to a listener without end, over real sockets: whatever it is, the process doesn't grow by it, the
 peer hears a code or nothing and never a traceback, and whoever else is linked is answered all the while.
 """
-# Much of trial has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 

@@ -1,5 +1,3 @@
-# Much of trial has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """`twistedipc.ipc.places.inherited`: links at descriptors that this process was given, connected or listening."""
 
 from __future__ import annotations

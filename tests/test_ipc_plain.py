@@ -1,5 +1,3 @@
-# Much of trial has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """The plain profile: what goes over the wire, without one and over real sockets, with a real Node at the other end."""
 
 from __future__ import annotations

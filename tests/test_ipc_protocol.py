@@ -1,5 +1,3 @@
-# Much of trial has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """`twistedipc.ipc.connections.link` over a wire in memory, on a clock."""
 
 from __future__ import annotations

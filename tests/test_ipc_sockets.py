@@ -1,6 +1,4 @@
 """`twistedipc.ipc.dial` and `twistedipc.ipc.listen` on real sockets: UNIX, TCP and TLS."""
-# Much of trial has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 

@@ -1,5 +1,3 @@
-# Much of trial has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """`twistedipc.ipc.spawn` with real children, which are Python programs that use ``stdio:`` (or don't, and should)."""
 
 from __future__ import annotations

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 The plain profile's server: `listen_plain` serves the same `Service` as ``listen``, to tools that have no session. See
 ``wire/plain.py`` for what goes over the wire.

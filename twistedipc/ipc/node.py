@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 Node's own `process.send()` channel, spoken by Python: as the parent of a Node script (`spawn_node`), and as a program
 that Node has forked (`parent_channel`). Neither side needs a library for it.

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 The side that asks: `dial` gives a `Remote`, which stands for a service whether it can be reached just now or not.
 

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 The side that answers: a `Service` is what you write, `listen` is where it is met.
 

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 A child process that is linked with by its standard input and output: `spawn`. The child, a program in any language that
 speaks the link, says `listen` or `dial` with ``stdio:``.

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 A link in memory, for tests of what stands on one: `ServicePair` for a `Service` and the `Remote` that asks it,
 `connected_pair` for what is below them. The protocols are the real ones; only the wire and the clock aren't.

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 What the three formats of a connection share: `Connection`. ``link``, ``plain`` and ``node`` are the formats; they give
 it events and bytes, and decide when an event may be handed on.

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 Node's own channel on a Twisted transport: `NodeConnection`, and the seam to what is built on it. Made by ``node``, the
 face's; ``wire/node_channel.py`` has the format.

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 The plain profile on a Twisted transport: `PlainProtocol`. Made by ``listen_plain``.
 """

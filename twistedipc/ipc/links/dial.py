@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 The dialling side of a link: a service that keeps one connection to an endpoint. Used by composition roots.
 

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 The listening side of a link: a service that accepts connections at an endpoint. Used by composition roots.
 

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 A link that doesn't come back: its connection was inherited, or leads to a child process. Used by ``remote`` in place of
 ``dial``, and by ``spawn``.

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 A child process with a conversation: how the child ends, and when all that it sent and printed has arrived. Used by
 ``spawn`` and ``node``, each with a conversation of its own.

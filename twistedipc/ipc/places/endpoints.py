@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 Endpoint strings: where to dial and where to listen, and what each kind of endpoint demands. Used by ``dial`` and
 ``listen``.

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 Endpoints that this process has inherited: descriptors that its parent has handed over, standard input and output,
 sockets by systemd. Used by ``remote`` and ``listen``.

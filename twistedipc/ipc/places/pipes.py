@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 Two descriptors, one to read from and one to write to, as one transport: what a link on standard input and output stands
 on, at both ends. Used by ``inherited`` (the child) and ``spawn`` (the parent).

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 The receiving end of reliable streams: a `Receiver` is what you write. ``wire/windows.py`` has the rules. Made by
 ``remote`` and ``service``.

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 The sending end of reliable streams: `Stream`, on whatever link there is. ``wire/windows.py`` has the rules, ``outbox``
 keeps what isn't acknowledged. Made by ``remote`` and ``service``.

@@ -1,5 +1,3 @@
-# Much of Twisted has no annotations.
-# mypy: disable-error-code="no-untyped-call"
 """
 Calls and one-way messages that wait for a link, in one queue, so that they arrive in the order in which they were
 given. Used by ``remote``, which bounds it.
