@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,15 +21,24 @@ from twisted.logger import formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from twistedipc.attempts import folder as folder_module
 from twistedipc.attempts import journal as journal_module
+from twistedipc.attempts.cgroup import NoCgroup
+from twistedipc.attempts.folder import AttemptFolder
 from twistedipc.attempts.journal import Journal
 from twistedipc.attempts.journal_format import journal_line
 from twistedipc.attempts.liveness import lock_held
-from twistedipc.builder import held as held_module
-from twistedipc.builder import service as service_module
-from twistedipc.builder.held import LAST_RETRY, PATIENCE, Settings, create_folder, spec_of
+from twistedipc.attempts.room import free_bytes
+from twistedipc.builder import duties as duties_module
+from twistedipc.builder.compose import builder, real_outside
+from twistedipc.builder.data import DataFolder
+from twistedipc.builder.duties import MESSAGES
+from twistedipc.builder.forwarding import FINAL_INTERVAL
 from twistedipc.builder.link import VOCABULARY
-from twistedipc.builder.service import FINAL_INTERVAL, BuilderService
+from twistedipc.builder.patience import LAST_RETRY, PATIENCE
+from twistedipc.builder.ports import Outside
+from twistedipc.builder.service import BuilderService
+from twistedipc.builder.settings import Settings, spec_of
 from twistedipc.builder.upload import NoArchive, NotNow, UploadFailed, WrongArchive
 from twistedipc.builder.uploading import MAX_UPLOADS_REFUSED, UPLOAD_INTERVAL
 from twistedipc.builds import messages as m
@@ -101,6 +111,28 @@ class Runner:
         self.journal.close()
         os.close(self._lock)
         self._protocol.processExited(Failure(Exception("exited")))
+
+
+class FullDisk:
+    """The system's calls, of which those that need room fail while it is ``full``."""
+
+    def __init__(self) -> None:
+        self.full = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.full and name != "close":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return getattr(os, name)
+
+
+def outside_of(reactor: Any, settings: Settings, **changes: Any) -> Outside:
+    """This machine as a builder uses it, on a reactor of the test's, without control groups; but for ``changes``."""
+
+    def no_cgroups() -> Path:
+        raise NoCgroup("a test")
+
+    outside = real_outside(reactor, settings, now=lambda: 7)
+    return replace(outside, **{"prepare_cgroups": no_cgroups, **changes})
 
 
 class Port:
@@ -230,14 +262,22 @@ class BuilderCase(SynchronousTestCase):
         )
         self.apiserver = Apiserver()
         self.reactor = Reactor()
+        self.disk = FullDisk()
+        self.free: Callable[[Path], int] = free_bytes
         self.service = self.start()
         self.addCleanup(lambda: self.stop())
 
-    def start(self, slots: int = 2) -> BuilderService:
+    def start(self, slots: int = 2, wait: float | None = None) -> BuilderService:
         """A builder on the folder."""
-        service = BuilderService(cast(Any, self.reactor), self.settings, slots=slots, now=lambda: 7)
+        disk = DataFolder(self.settings, disk=cast(Any, self.disk), free=lambda folder: self.free(folder))
+        outside = outside_of(self.reactor, self.settings, disk=disk, uploads=lambda *about: self.upload(*about))
+        service = builder(outside, self.settings, slots=slots, wait=wait)
         service.startService()
         return service
+
+    async def upload(self, *_about: Any) -> None:
+        """An upload."""
+        raise AssertionError("nothing is uploaded here")
 
     def stop(self) -> None:
         """It leaves."""
@@ -251,7 +291,7 @@ class BuilderCase(SynchronousTestCase):
     def link(self) -> ConnectedPair:
         """An apiserver links, and syncs."""
         pair = connected_pair(
-            (settings(VOCABULARY, "builder", "apiserver"), self.service.application),
+            (settings(VOCABULARY, "builder", "apiserver"), self.service.duties.application),
             (settings(APISERVER_VOCABULARY, "apiserver", "builder"), cast(Any, self.apiserver)),
             clock=self.reactor,
         )
@@ -283,9 +323,12 @@ class BuilderCase(SynchronousTestCase):
 class Life(BuilderCase):
     """An attempt's life on a builder."""
 
+    def test_each_message_of_the_vocabulary_has_its_function(self) -> None:
+        self.assertEqual(set(m.FROM_APISERVER.__args__), set(MESSAGES))
+
     def test_what_a_project_sets_is_apart_from_what_the_operator_sets(self) -> None:
         settings = msgspec.structs.replace(self.settings, environment={"A": "operator"})
-        spec = spec_of(msgspec.structs.replace(offer(), environment={"A": "project"}), settings)
+        spec = spec_of(msgspec.structs.replace(offer(), environment={"A": "project"}), settings, reserve=0)
         self.assertEqual(({"A": "operator"}, {"A": "project"}), (spec.environment, spec.variables))
 
     def test_from_the_offer_to_the_end(self) -> None:
@@ -302,7 +345,7 @@ class Life(BuilderCase):
         self.assertEqual([m.Final(attempt="1-1", lease=LEASE, result=result)], self.apiserver.take(m.Final))
         self.say(m.FinalAck(attempt="1-1", lease=LEASE))
         self.assertEqual([], self.folders())
-        self.assertEqual({}, self.service._held)
+        self.assertEqual(0, len(self.service.attempts))
 
     def test_what_is_over_leaves_no_open_file(self) -> None:
         self.link()
@@ -395,7 +438,7 @@ class Life(BuilderCase):
         self.apiserver.asked = refuse
         self.want(runner)
         for _ in range(20):
-            self.service.look()
+            self.service.looking.look()
             self.later(0.1)
         self.assertIn(len(self.apiserver.take(m.WantPermit)), (2, 3))
         self.assertFalse((runner.folder / "permit").exists())
@@ -409,7 +452,7 @@ class Life(BuilderCase):
         runner = self.run_one()
         self.apiserver.asked = lambda: self.want(runner, "of-the-runner")
         self.want(runner, "of-the-build")
-        self.service.look()
+        self.service.looking.look()
         self.later(0.1)
         self.assertFalse((runner.folder / "permit").exists())
         self.later(1.1)
@@ -483,7 +526,7 @@ class Links(BuilderCase):
         self.assertEqual([], self.apiserver.syncs[-1].attempts)
         self.reactor.threads.let_go()
         self.later()
-        self.assertEqual(([], {}), (self.folders(), self.service._held))
+        self.assertEqual(([], 0), (self.folders(), len(self.service.attempts)))
         self.run_one("1-1", OTHER_LEASE)
 
     def test_an_offer_that_is_written_down_without_a_link_is_in_the_next_sync(self) -> None:
@@ -585,10 +628,7 @@ class Trouble(BuilderCase):
     def test_a_full_disk_declines_and_leaves_nothing_behind(self) -> None:
         self.link()
 
-        def full(*_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        self.patch(held_module, "sync_folder", full)
+        self.disk.full = True
         self.say(offer())
         (declined,) = self.apiserver.take(m.Decline)
         self.assertIn("No space", declined.reason)
@@ -600,16 +640,16 @@ class Trouble(BuilderCase):
         def broken(*_: object, **__: object) -> None:
             raise TypeError("Encoding objects of type Size is unsupported")
 
-        def taken(*_: object) -> None:
+        def taken(*_: object, **__: object) -> None:
             raise FileExistsError(errno.EEXIST, "File exists", f"{self.settings.attempts}/\udcff")
 
         self.link()
         for module, what, failure, said in (
-            (service_module, "spec_of", broken, "TypeError: Encoding objects of type Size is unsupported"),
-            (held_module, "write_file", broken, "TypeError: Encoding objects"),
-            (service_module, "HeldAttempt", broken, "TypeError: Encoding objects"),
-            (service_module, "why_impossible", broken, "TypeError: Encoding objects"),
-            (service_module, "create_folder", taken, f"File exists ({self.settings.attempts}/?)"),
+            (duties_module, "spec_of", broken, "TypeError: Encoding objects of type Size is unsupported"),
+            (folder_module, "write_file", broken, "TypeError: Encoding objects"),
+            (duties_module, "HeldAttempt", broken, "TypeError: Encoding objects"),
+            (duties_module, "why_impossible", broken, "TypeError: Encoding objects"),
+            (AttemptFolder, "create", taken, f"File exists ({self.settings.attempts}/?)"),
         ):
             with self.subTest(what=what):
                 patch = self.patch(module, what, failure)
@@ -623,11 +663,11 @@ class Trouble(BuilderCase):
         self.run_one()
 
     def test_a_reason_of_any_length_can_be_sent(self) -> None:
-        def long(*_: object) -> None:
+        def long(*_: object, **__: object) -> None:
             raise ValueError("x" * FRAME_LIMIT)
 
         self.link()
-        self.patch(service_module, "spec_of", long)
+        self.patch(duties_module, "spec_of", long)
         self.say(offer())
         self.assertEqual(1, len(self.apiserver.take(m.Decline)))
         self.flushLoggedErrors(ValueError)
@@ -635,7 +675,7 @@ class Trouble(BuilderCase):
     def test_a_nearly_full_disk_declines_and_what_runs_may_know(self) -> None:
         free = 5000
         self.settings = msgspec.structs.replace(self.settings, reserve=5000)
-        self.patch(service_module, "free_bytes", lambda _folder: free)
+        self.free = lambda _folder: free
         self.restart()
         self.link()
         runner = self.run_one()
@@ -654,32 +694,26 @@ class Trouble(BuilderCase):
         runner = self.run_one()
         other = self.run_one("2-1")
 
-        def full(*_: object) -> None:
-            raise OSError(28, "No space left on device")
-
-        disk = self.patch(held_module, "write_file", full)
+        self.disk.full = True
         self.say(m.CancelAttempt(attempt="1-1", lease=LEASE, reason="not wanted"))
         self.assertFalse(self.pair.lost)
         other.write("goes on")
         self.later()
         self.assertEqual(["goes on"], self.apiserver.records())
-        disk.restore()
+        self.disk.full = False
         self.later()
         self.assertEqual(Cancel(reason="not wanted"), read_file(runner.folder / "cancel", Cancel))
 
     def test_a_start_waits_for_room_on_the_disk(self) -> None:
-        def full(*_arguments: object) -> None:
-            raise OSError(28, "No space left on device")
-
         self.link()
         self.say(offer())
-        disk = self.patch(held_module, "sync_folder", full)
+        self.disk.full = True
         self.say(m.Go(attempt="1-1", lease=LEASE))
         self.later()
         self.assertEqual([], self.apiserver.take(m.Started) + self.apiserver.take(m.Final))
         (name,) = self.folders()
         self.assertFalse((self.settings.attempts / name / "starting").exists())
-        disk.restore()
+        self.disk.full = False
         self.later()
         self.assertEqual(1, len(self.apiserver.take(m.Started)))
         self.later()
@@ -708,8 +742,8 @@ class Trouble(BuilderCase):
             if spec is not None:
                 (attempts / name / "spec.json").write_text(spec)
         (attempts / "5-1-odd").mkdir()
-        write_file(attempts / "5-1-odd" / "spec.json", held_module.spec_of(offer("../x"), self.settings))
-        folder = create_folder(self.settings, held_module.spec_of(offer("4-1"), self.settings))
+        write_file(attempts / "5-1-odd" / "spec.json", spec_of(offer("../x"), self.settings, reserve=0))
+        folder = AttemptFolder.create(attempts, spec_of(offer("4-1"), self.settings, reserve=0)).path
         (folder / "starting").touch()
         (folder / "result.json").write_text("{")
         self.service = self.start()
@@ -828,7 +862,7 @@ class Trouble(BuilderCase):
 
         def write_another() -> None:
             other.write("another")
-            self.service.look()
+            self.service.looking.look()
 
         # After the look that finds the damage, and before the builder's next turn.
         self.reactor.callLater(1.0, write_another)
@@ -910,18 +944,11 @@ class Trouble(BuilderCase):
             runner.write(text)
         self.later()
         self.assertEqual(["one", "2" * 90, "three"], self.apiserver.records())
-        full = [True]
-
-        def write(path: Path, content: Result) -> None:
-            if full:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            write_file(path, content)
-
-        self.patch(held_module, "write_file", write)
+        self.disk.full = True
         runner.die()
         self.later(2 * PATIENCE)
         failing = self.bad_disk()
-        full.clear()
+        self.disk.full = False
         self.later(PATIENCE / 2)
         self.assertEqual([], self.apiserver.take(m.Final))
         failing.clear()
@@ -962,11 +989,9 @@ class Waiting(BuilderCase):
 
     WAIT = 100.0
 
-    def start(self, slots: int = 2) -> BuilderService:
+    def start(self, slots: int = 2, wait: float | None = WAIT) -> BuilderService:
         """With ``wait``."""
-        service = BuilderService(cast(Any, self.reactor), self.settings, slots=slots, now=lambda: 7, wait=self.WAIT)
-        service.startService()
-        return service
+        return super().start(slots, wait)
 
     def stop(self) -> None:
         """The test does."""
@@ -1019,14 +1044,13 @@ class Uploads(BuilderCase):
         super().setUp()
         self.tries = 0
         self.error: Exception | None = None
-
-        async def upload(*_: object) -> None:
-            self.tries += 1
-            if self.error is not None:
-                raise self.error
-
-        self.patch(service_module, "upload", upload)
         self.link()
+
+    async def upload(self, *_about: Any) -> None:
+        """A try: it fails with ``error``, if there is one."""
+        self.tries += 1
+        if self.error is not None:
+            raise self.error
 
     def test_the_end_is_said_after_the_upload(self) -> None:
         self.error = UploadFailed("broken off")
@@ -1096,7 +1120,7 @@ class Uploads(BuilderCase):
             arguments[-1](self.tries)
             raise UploadFailed("broken off")
 
-        self.patch(service_module, "upload", slow)
+        self.patch(self, "upload", slow)
         self.run_one().finish(artifact=self.ARTIFACT)
         for _ in range(1500):
             self.later()

@@ -35,13 +35,16 @@ from twisted.python.failure import Failure
 from tests.apiserver_world import Apiserver
 from tests.instant import InstantLedger
 from tests.properties import examples
-from tests.test_builder_service import Port, Reactor
+from tests.test_builder_service import Port, Reactor, outside_of
 from twistedipc.attempts.journal import Journal, segments
-from twistedipc.builder import forwarding, service
+from twistedipc.builder import forwarding
+from twistedipc.builder import link as builder_side
+from twistedipc.builder.compose import builder as builder_of
 from twistedipc.builder.doorbell import Doorbell
-from twistedipc.builder.held import HeldAttempt, Settings
 from twistedipc.builder.link import VOCABULARY as BUILDER_VOCABULARY
+from twistedipc.builder.outgoing import OutgoingLog
 from twistedipc.builder.service import BuilderService
+from twistedipc.builder.settings import Settings
 from twistedipc.builds.attempt import Cancel, Result, Spec
 from twistedipc.builds.logs import Lines
 from twistedipc.builds.states import TERMINAL, AttemptState
@@ -252,17 +255,6 @@ class BuilderReactor(Reactor):
         self._spawned(Path(argv[4]), more["childFDs"][3], protocol)
 
 
-class Builder(BuilderService):
-    """A builder whose acknowledgements are looked at."""
-
-    check: Callable[[str, int], None]
-
-    def acknowledged(self, held: HeldAttempt, next: int) -> None:
-        """Records were committed."""
-        self.check(held.spec.attempt, next)
-        super().acknowledged(held, next)
-
-
 class Viewer:
     """One viewer of one log, across the apiserver's lives."""
 
@@ -369,7 +361,8 @@ class LogsMachine(RuleBasedStateMachine):
             (server_live, "OVERDRAFT", OVERDRAFT),
             (server_live, "TAIL_BYTES", TAIL_BYTES),
             (server_store, "FETCH_BYTES", FETCH_BYTES),
-            (service, "LINK_CREDIT", LINK_CREDIT),
+            (builder_side, "LINK_CREDIT", LINK_CREDIT),
+            (OutgoingLog, "acknowledged", self._acknowledged(OutgoingLog.acknowledged)),
             (forwarding, "TURN_BYTES", TURN_BYTES),
         ):
             self.stack.enter_context(patch.object(module, name, value))
@@ -387,7 +380,7 @@ class LogsMachine(RuleBasedStateMachine):
         self.budget = CHANGE
         self.apiserver: Apiserver | None = None
         self.ledger = Ledger(self.database)
-        self.builder: Builder | None = None
+        self.builder: BuilderService | None = None
         self.reactor = BuilderReactor(self._spawned)
         self.lives = 0
 
@@ -425,15 +418,11 @@ class LogsMachine(RuleBasedStateMachine):
         """A builder on what the last one has left."""
         self.lives += 1
         self.reactor = BuilderReactor(self._spawned)
-        self.builder = Builder(
-            cast(Any, self.reactor),
-            Settings(
-                data=self.folder / "builder", path="/bin", environment={}, timeout=60.0, idle_timeout=30.0, grace=1.0
-            ),
-            slots=SLOTS,
-            now=lambda: 7,
+        limits = Settings(
+            data=self.folder / "builder", path="/bin", environment={}, timeout=60.0, idle_timeout=30.0, grace=1.0
         )
-        self.builder.check = self._acknowledged
+        self.outside = outside_of(self.reactor, limits)
+        self.builder = builder_of(self.outside, limits, slots=SLOTS)
         self.builder.startService()
 
     @precondition(lambda self: self.apiserver is not None and self.budget >= CHANGE)
@@ -455,10 +444,9 @@ class LogsMachine(RuleBasedStateMachine):
         self.budget -= CHANGE
         builder, self.builder = self.builder, None
         assert builder is not None
-        assert builder._lock is not None
-        os.close(builder._lock)  # as the kernel does
-        for held in builder._held.values():
-            held._reader.close()
+        self.outside.disk.release()  # as the kernel does
+        for held in builder.attempts:
+            held.log._journal.close()
         self.reactor.dead = True
         self.reactor.threads.held = None
         for pair in self.pairs:
@@ -476,10 +464,17 @@ class LogsMachine(RuleBasedStateMachine):
 
         story.runner = Runner(story, folder, lock, exited)
 
-    def _acknowledged(self, attempt: str, next: int) -> None:
-        stored = self.database.ledger.now(logs.next_record, attempt)
-        if next > stored:
-            self.wrong.append(f"{next} of {attempt} was acknowledged, and the database has {stored}")
+    def _acknowledged(self, acknowledged: Callable[[OutgoingLog, int], None]) -> Callable[[OutgoingLog, int], None]:
+        """The method of the builder's, but looked at."""
+
+        def look(log: OutgoingLog, next: int) -> None:
+            attempt = log._name.rpartition("-")[0]
+            stored = self.database.ledger.now(logs.next_record, attempt)
+            if next > stored:
+                self.wrong.append(f"{next} of {attempt} was acknowledged, and the database has {stored}")
+            acknowledged(log, next)
+
+        return look
 
     # -- the link
 
@@ -505,9 +500,9 @@ class LogsMachine(RuleBasedStateMachine):
                     "builder",
                     "apiserver",
                     incarnation=f"run-{self.lives}",
-                    accept_peer=self.builder.refuse,
+                    accept_peer=self.builder.duties.refuse,
                 ),
-                self.builder.application,
+                self.builder.duties.application,
             ),
             self.sides["apiserver"]: (
                 settings(APISERVER_VOCABULARY, "apiserver", "builder", accept_peer=self.apiserver.builders.refuse),
@@ -821,14 +816,15 @@ class LogsMachine(RuleBasedStateMachine):
         if builder is None:
             return
         spent = 0
-        for held in builder._held.values():
-            window = held._window
+        for held in builder.attempts:
+            window = held.log._window
             assert window._credit.spent == sum(size for _next, size in window._under_way._pieces)
             assert window._credit.spent <= CREDIT + BLOCK
             spent += window._credit.spent
-        assert builder._link_credit.spent == spent
+        uplink = builder.duties._uplink
+        assert uplink.under_way == spent
         assert spent <= LINK_CREDIT + BLOCK
-        if builder._link is None:
+        if uplink.link is None:
             assert spent == 0
 
     @invariant()
@@ -895,7 +891,7 @@ class LogsMachine(RuleBasedStateMachine):
 
     def _is_quiet(self) -> bool:
         assert self.builder is not None
-        return not self.builder._held and all(viewer.end is not None for viewer in self.viewers)
+        return not len(self.builder.attempts) and all(viewer.end is not None for viewer in self.viewers)
 
     def _check_the_end(self) -> None:
         builder, apiserver = self.builder, self.apiserver
@@ -911,9 +907,9 @@ class LogsMachine(RuleBasedStateMachine):
                 assert row.state is AttemptState.CANCELLED
                 assert story.maybe_cancelled
             event(f"an attempt ended as {row.state}")
-        assert builder._held == {}
+        assert len(builder.attempts) == 0
         assert os.listdir(self.folder / "builder" / "attempts") == []
-        assert builder._link_credit.spent == 0
+        assert builder.duties._uplink.under_way == 0
         for viewer in self.viewers:
             row = self.row(viewer.attempt)
             assert viewer.end is not None, f"a viewer of {viewer.attempt} has not seen its end"

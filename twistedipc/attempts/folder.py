@@ -35,10 +35,19 @@ The runner's bell to the builder is a datagram to the UNIX socket `Spec.doorbell
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
 from pathlib import Path
 
-from twistedipc.builds.attempt import NPM, Failure
-from twistedipc.disk.files import write_file
+import msgspec
+
+from twistedipc.attempts.journal import SHORTAGES, JournalReader, repair
+from twistedipc.attempts.liveness import lock_held
+from twistedipc.attempts.processes import kill_remains
+from twistedipc.builds.attempt import NPM, Cancel, Failure, Permit, PermitWanted, Result, Spec
+from twistedipc.disk.calls import DiskCalls
+from twistedipc.disk.files import read_file, sync_folder, write_file
 
 
 def package_file(target: str) -> str:
@@ -57,3 +66,148 @@ def step_failed(folder: Path, error: Exception) -> int:
     except OSError as unwritten:
         print(f"failure.json can't be written: {unwritten.strerror}", flush=True)
     return 1
+
+
+class AttemptFolder:
+    """
+    An attempt's folder, as the builder uses it. Everything but `path` and `name` asks the disk and may raise OSError;
+    what takes longer than one small file says that it blocks.
+    """
+
+    def __init__(self, path: Path, *, disk: DiskCalls = os) -> None:
+        self.path = path
+        self._disk = disk
+
+    @classmethod
+    def create(cls, parent: Path, spec: Spec, *, disk: DiskCalls = os) -> AttemptFolder:
+        """
+        Write a new attempt down, durably, below ``parent``. Blocks. When it fails, nothing is left of it. Raises
+        OSError, and whatever keeps ``spec`` from being encoded.
+        """
+        folder = cls(parent / f"{spec.attempt}-{spec.lease}", disk=disk)
+        folder.path.mkdir(mode=0o700)
+        try:
+            write_file(folder.path / "spec.json", spec, disk=disk)
+            sync_folder(parent, disk=disk)
+        except BaseException:
+            # The disk is full, probably: what each offer would leave behind adds up.
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+        return folder
+
+    @property
+    def name(self) -> str:
+        """The folder's name, which is what the runner rings with."""
+        return self.path.name
+
+    @property
+    def archive(self) -> Path:
+        """The file with what was built, once the pack step has made it."""
+        return self.path / "archive.tar.gz"
+
+    def spec(self) -> Spec | None:
+        """Return what is to be done; None in a folder that is half made or half deleted. Raises `DecodeError`."""
+        return None if self.name.startswith(".") else read_file(self.path / "spec.json", Spec)
+
+    def started(self) -> bool:
+        """Return whether a runner was ever started, or was about to be."""
+        return (self.path / "starting").exists()
+
+    def mark_start(self) -> None:
+        """Note, durably, that a runner is about to be started. Raises FileExistsError if that was noted before."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._disk.close(self._disk.open(self.path / "starting", flags, 0o600))
+        sync_folder(self.path, disk=self._disk)
+
+    def unmark_start(self) -> None:
+        """Take `mark_start` back: there is no runner, and never was one."""
+        (self.path / "starting").unlink(missing_ok=True)
+
+    def runner_lives(self) -> bool:
+        """Return whether the attempt's runner lives."""
+        return lock_held(self.path)
+
+    def has_result(self) -> bool:
+        """Return whether the attempt's result is there, readable or not."""
+        return (self.path / "result.json").exists()
+
+    def result(self) -> Result | None:
+        """
+        Return the attempt's result; None if there is none that can be decoded. It is written whole or not at all, so
+        one that can't be decoded is damage, and no better than none.
+        """
+        try:
+            return read_file(self.path / "result.json", Result)
+        except msgspec.DecodeError:
+            return None
+
+    def write_result(self, result: Result) -> None:
+        """Write the result in the name of the runner."""
+        write_file(self.path / "result.json", result, disk=self._disk)
+
+    def conclude(self, now: int, *, cgroups: str, give_up: bool) -> Result:
+        """
+        Return the result of an attempt whose runner has ended; written in its name, if it died before it could. Blocks.
+
+        :param now: milliseconds since the epoch
+        :param cgroups: the folder below which its control group is, if it has one
+        :param give_up: take what can't be read, of the result and of the journal, for lost
+        """
+        try:
+            result = self.result()
+        except OSError as error:
+            if not give_up or error.errno in SHORTAGES:
+                raise
+            result = None
+        if result is not None:
+            return result
+        if self.runner_lives():
+            raise BlockingIOError("its result can't be read, and its runner lives")
+        kill_remains(self.path, cgroups)
+        journal = repair(self.path, give_up=give_up)
+        errors = ""
+        with contextlib.suppress(OSError):
+            errors = (self.path / "runner.err").read_bytes()[-500:].decode("utf-8", "replace").strip()
+        reason = "its runner died" + (f": {errors.splitlines()[-1]}" if errors else "")
+        result = Result(
+            outcome="lost", reason=reason, lines=journal.lines, sha256=journal.sha256, started=now, ended=now
+        )
+        self.write_result(result)
+        return result
+
+    def cancel(self, reason: str) -> None:
+        """Tell the runner to end. A runner that is still being started finds it, too."""
+        write_file(self.path / "cancel", Cancel(reason=reason), disk=self._disk)
+        self._ring()
+
+    def permit_wanted(self) -> PermitWanted | None:
+        """Return what the runner asks to publish; None if it doesn't ask, or has its answer. Raises `DecodeError`."""
+        if (self.path / "permit").exists():
+            return None
+        return read_file(self.path / "permit.wanted", PermitWanted)
+
+    def permit(self, permit: Permit) -> None:
+        """Give the runner its answer."""
+        write_file(self.path / "permit", permit, mode=0o600, disk=self._disk)
+        self._ring()
+
+    def journal(self) -> JournalReader:
+        """Return a reader of the attempt's journal."""
+        return JournalReader(self.path)
+
+    def remove(self, *, cgroups: str = "") -> None:
+        """Delete the folder, and end what runs in it. Only once the runner is gone. Blocks."""
+        kill_remains(self.path, cgroups)
+        # Renamed first, so that a folder is never found half deleted.
+        doomed = self.path.with_name(f".{self.name}")
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(self.path, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+    def _ring(self) -> None:
+        with contextlib.suppress(OSError):  # no runner reads it: it will look by itself when it starts
+            descriptor = os.open(self.path / "control", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, b"\n")
+            finally:
+                os.close(descriptor)

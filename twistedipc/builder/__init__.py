@@ -2,8 +2,28 @@
 The builder, ``twistd buildipc``: it runs attempts and forwards their journals. It holds no database and no user,
 and no line that isn't on disk.
 
-``service`` (the whole, and one data folder's owner) holds ``held`` attempts (one folder each, by its phase),
-``doorbell`` (runners say that there is something new), ``forwarding`` (journals → link, in turn and within credit),
-``offers`` (what can't be taken, and why), ``upload`` (archives → the apiserver) and ``link`` (what the apiserver says
-becomes what is done).
+The modules, from the bottom up; imports point upwards in this list only::
+
+    settings    what the operator has set, and what a runner is told because of it
+    ports       what the builder takes from outside, as types
+    reactor     what the real things behind the ports need of a reactor
+    data        the data folder: its lock, the attempts' folders, how full its disk is
+    doorbell    the socket on which runners say that there is something new
+    runners     runners as processes
+    offers      what can't be accepted, and why
+    upload      one try to get an archive to the apiserver
+    uploading   how the tries of one archive go
+    life        the states of an attempt on this builder, as a table                     (no I/O)
+    patience    how long something is tried again that the disk doesn't give             (no I/O)
+    outgoing    one attempt's log on its way out
+    held        one attempt: its folder, its life, what is sent of it
+    registry    all attempts that are held
+    workflows   the coroutines that run
+    link        one connection to an apiserver, and which of them is in use
+    forwarding  journals -> link, in turn and within credit
+    publishing  permits for runners, uploads of what was built
+    looking     takes each attempt as far as its folder, its runner and the apiserver allow
+    duties      what the apiserver says becomes what is done: sync, offers, orders
+    service     start and stop
+    compose     all of it, put together on the real reactor
 """

@@ -1,6 +1,6 @@
 """
-From the journals to the link: in turn, within credit, never ahead of the disk. Called by ``service`` whenever a
-journal may have grown, credit has come back, or the transport takes more.
+From the journals to the link: in turn, within credit, never ahead of the disk. Called by ``looking`` whenever a journal
+may have grown, and by ``duties`` when credit has come back or the transport takes more.
 
 Round robin: each attempt sends at most `TURN_BYTES` before the next has its turn, so a chatty build doesn't starve
 the others. Control messages don't queue behind logs, since nothing is queued here: what the link doesn't take stays
@@ -10,35 +10,63 @@ in the journal.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn
 from twistedipc.builder.held import HeldAttempt
-from twistedipc.builder.link import ApiserverLink
+from twistedipc.builder.link import ApiserverLink, Uplink
 from twistedipc.builds.messages import Log
 
 #: About how many bytes an attempt sends at its turn.
 TURN_BYTES = 1 << 16
 
+#: Seconds until a `Final` that wasn't acknowledged is sent again.
+FINAL_INTERVAL = 30.0
+
 
 class Forwarding:
-    """Forwards the journals of the attempts that the apiserver has said to go on with."""
+    """
+    Forwards the journals of the attempts that the apiserver has said to go on with, and tells their ends.
 
-    def __init__(self) -> None:
+    :param now: the wall clock, in milliseconds since the epoch
+    """
+
+    def __init__(self, clock: IReactorTime, now: Callable[[], int], uplink: Uplink) -> None:
+        self._clock = clock
+        self._now = now
+        self._uplink = uplink
         self._turn: deque[HeldAttempt] = deque()
+        self._next: IDelayedCall | None = None  # while a journal is searched for the end of some damage
 
     def add(self, held: HeldAttempt) -> None:
-        """Forward this one too."""
+        """Forward the journal of this attempt too."""
         self._turn.append(held)
 
     def remove(self, held: HeldAttempt) -> None:
-        """No longer."""
+        """Forward the journal of this attempt no longer."""
         if held in self._turn:
             self._turn.remove(held)
 
-    def pump(self, link: ApiserverLink, now: float) -> bool:
-        """
-        Send as much as there is, as credit allows and as the link takes; whether that was anything. ``now`` is the
-        reactor's time.
-        """
+    def forward(self) -> None:
+        """Send what can be sent now."""
+        link = self._uplink.synced
+        if link is None:
+            return
+        now = self._clock.seconds()
+        if self._forward_logs(link, now):
+            crash_after_turn(self._clock, CrashPoint.BUILDER_LOG_SENT)
+        if self._next is None and not link.peer.paused and any(held.log.searching for held in self._turn):
+            self._next = self._clock.callLater(0, self._go_on)
+        for held in self._turn:
+            if held.final_due(now - FINAL_INTERVAL):
+                held.final_sent = now
+                link.send(held.final(self._now()))
+                crash_after_turn(self._clock, CrashPoint.BUILDER_FINAL_SENT)
+
+    def _forward_logs(self, link: ApiserverLink, now: float) -> bool:
+        """Send as much as there is, as credit allows and as the link takes; return whether that was anything."""
         idle = 0
         sent = False
         while self._turn and idle < len(self._turn):
@@ -46,7 +74,8 @@ class Forwarding:
                 return sent
             held = self._turn[0]
             self._turn.rotate(-1)
-            batches = held.read(TURN_BYTES, now) if held.synced and held.may_have_more else []
+            log = held.log
+            batches = log.read(TURN_BYTES, now) if log.synced and log.may_have_more else []
             if batches:
                 idle = 0
                 sent = True
@@ -55,7 +84,12 @@ class Forwarding:
                 idle += 1
         return sent
 
-    @property
-    def searching(self) -> bool:
-        """Whether a journal is to be looked through further, though nothing new may come to it."""
-        return any(held.searching for held in self._turn)
+    def _go_on(self) -> None:
+        self._next = None
+        self.forward()
+
+    def stop(self) -> None:
+        """Send nothing more by itself."""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None

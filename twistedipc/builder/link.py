@@ -1,70 +1,55 @@
 """
-The builder's end of the link: what the apiserver says becomes what is done. Made by ``service`` for each connection.
+The builder's end of the link: one connection to an apiserver. Made by ``duties`` for each connection.
 """
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
-from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds import messages as m
-from twistedipc.ipc import CallFailed, NotConnected, Peer, Vocabulary
-
-if TYPE_CHECKING:
-    from twistedipc.builder.service import BuilderService
+from twistedipc.ipc import CallFailed, CreditWindow, NotConnected, Peer, Vocabulary
 
 VOCABULARY = Vocabulary(
     receives=m.FROM_APISERVER,
     calls=m.CALLS,
 )
 
+#: Bytes of unacknowledged records under way for all attempts of a link together.
+LINK_CREDIT = 8 << 20
+
+
+class Listener(Protocol):
+    """Who is told what happens on a link: `duties.Duties`."""
+
+    def received(self, link: ApiserverLink, message: msgspec.Struct) -> None:
+        """A one-way message has come; they come in their order."""
+
+    def lost(self, link: ApiserverLink, reason: str) -> None:
+        """The link is gone."""
+
+    def writable(self) -> None:
+        """The link takes more."""
+
 
 class ApiserverLink:
     """One connection to an apiserver. The framework's application."""
 
-    def __init__(self, service: BuilderService, peer: Peer) -> None:
+    def __init__(self, listener: Listener, peer: Peer) -> None:
         self.peer = peer
-        self.synced = False
-        self._service = service
+        self.synced = False  # both sides know what is held
+        self._listener = listener
 
     def send(self, message: msgspec.Struct) -> None:
-        """Say it, unless the link has gone meanwhile: then the next sync says it."""
+        """Send a message, unless the link has gone meanwhile: then the next sync tells it."""
         with contextlib.suppress(NotConnected):
             self.peer.send(message)
 
     def message_received(self, message: msgspec.Struct) -> None:
-        """
-        One-way messages, in their order. What is about a lease that isn't held is over, and what is about a log that
-        this link hasn't synced is about what the link before has sent: nothing to do.
-        """
-        service = self._service
-        match message:
-            case m.Offer():
-                service.launch(service.offered(self, message), "an offer")
-            case m.Ack(attempt=attempt, next=next):
-                if (held := service.attempt_held(attempt)) is not None and held.synced:
-                    service.acknowledged(held, next)
-            case m.Resend(attempt=attempt, next=next):
-                if (held := service.attempt_held(attempt)) is not None and held.synced:
-                    service.resend(held, next)
-            case m.Go(attempt=attempt, lease=lease):
-                if (held := service.held(attempt, lease)) is not None:
-                    service.start(held)
-            case m.CancelAttempt(attempt=attempt, lease=lease, reason=reason):
-                if (held := service.held(attempt, lease)) is not None:
-                    service.cancel(held, reason)
-            case m.Stop(attempt=attempt, lease=lease):
-                if (held := service.held(attempt, lease)) is not None:
-                    service.forget(held, kill=True)
-            case m.FinalAck(attempt=attempt, lease=lease):
-                crash_point(CrashPoint.BUILDER_FINAL_ACK_RECEIVED)
-                if (held := service.held(attempt, lease)) is not None:
-                    service.forget(held, kill=False)
-            case _:
-                raise AssertionError(f"not in the vocabulary: {message!r}")
+        """A one-way message has come."""
+        self._listener.received(self, message)
 
     def call_received(self, request: msgspec.Struct) -> msgspec.Struct:
         """An apiserver makes no calls."""
@@ -73,11 +58,39 @@ class ApiserverLink:
     def connection_lost(self, reason: str) -> None:
         """The link is gone."""
         self.synced = False
-        self._service.lost_link(self, reason)
+        self._listener.lost(self, reason)
 
     def writing_paused(self) -> None:
         """The link takes no more: the forwarding asks `Peer.paused`."""
 
     def writing_resumed(self) -> None:
         """The link takes more."""
-        self._service.pump()
+        self._listener.writable()
+
+
+class Uplink:
+    """The link to the apiserver that is in use, or none; and the credit of all that is under way on it."""
+
+    def __init__(self) -> None:
+        self.link: ApiserverLink | None = None
+        self.limit = LINK_CREDIT  # bytes that may be under way of one attempt, as the apiserver says it
+        self._credit = CreditWindow(LINK_CREDIT)
+
+    @property
+    def synced(self) -> ApiserverLink | None:
+        """The link, once both sides know what is held."""
+        return self.link if self.link is not None and self.link.synced else None
+
+    def send(self, message: msgspec.Struct) -> None:
+        """Send a message, if there is a link: else the next sync tells it."""
+        if self.link is not None:
+            self.link.send(message)
+
+    def credit(self) -> CreditWindow:
+        """Return a window for one attempt, within that of the link."""
+        return CreditWindow(self.limit, self._credit)
+
+    @property
+    def under_way(self) -> int:
+        """Bytes under way, of all attempts."""
+        return self._credit.spent

@@ -1,6 +1,6 @@
 """
 How the upload of one attempt's archive fares, over all tries: what is wrong, when it is tried again, and when not any
-more. Held by ``held``, asked and told by ``service``.
+more. Part of ``held``; asked and told by ``publishing``.
 
 What counts against the limit is the time in which the apiserver is linked and its upload address all the same doesn't
 answer as it does: then that address is wrong, or something before it stands in the way, and a person must change it. An
@@ -29,20 +29,26 @@ class UploadState:
 
     def __init__(self, limit: float) -> None:
         self.done = False
-        self.retry_at = 0.0
+        self.under_way = False  # a try is
         self.trouble = ""  # what went wrong the last time, for people
         self._limit = limit
+        self._retry_at = 0.0
         self._counted = 0.0  # seconds in which it has failed for a reason that counts
         self._since: float | None = None  # when the last try ended, or the first began
         self._pause = UPLOAD_INTERVAL
         self._refused = 0  # how often all of the archive had arrived and wasn't what it should be
         self._offset = 0  # bytes that had arrived before the last try
 
+    def due(self, now: float) -> bool:
+        """Return whether it is time for a try."""
+        return not self.under_way and now >= self._retry_at
+
     def begins(self, now: float) -> None:
-        """A try begins."""
+        """Note that a try begins."""
+        self.under_way = True
         if self._since is None:
             self._since = now
-        self.retry_at = now + self._pause
+        self._retry_at = now + self._pause
 
     def arrived(self, offset: int) -> None:
         """So much has arrived before this try. If that is more than before, it is only slow."""
@@ -59,7 +65,7 @@ class UploadState:
         if not (isinstance(error, UploadFailed) and error.passes) and self._since is not None:
             self._counted += min(now - self._since, MOST_OF_A_TRY)
         self._since = now
-        self.retry_at = now + self._pause
+        self._retry_at = now + self._pause
         self._pause = min(2 * self._pause, LONGEST_INTERVAL)
         if self._counted >= self._limit:
             return f"{self.trouble}; it was tried for {max(1, round(self._counted / 60))} min"
@@ -68,5 +74,5 @@ class UploadState:
     def interrupted(self) -> None:
         """The link is gone: what passes until there is another doesn't count, and the next one begins at once."""
         self._since = None
-        self.retry_at = 0.0
+        self._retry_at = 0.0
         self._pause = UPLOAD_INTERVAL

@@ -8,11 +8,11 @@ from typing import ClassVar, cast
 from twisted.application.service import IService
 from twisted.python.usage import UsageError
 
-from twistedipc.attempts.cgroup import find_parent
-from twistedipc.builder.held import Settings
+from twistedipc.builder.compose import builder, real_outside
+from twistedipc.builder.data import DataFolderInUse
 from twistedipc.builder.link import VOCABULARY
 from twistedipc.builder.reactor import BuilderReactor
-from twistedipc.builder.service import BuilderService, DataFolderInUse
+from twistedipc.builder.settings import Settings
 from twistedipc.ipc import LinkReactor
 from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
 from twistedipc.taps.config import BuilderConfig, ConfigError, load_builder
@@ -90,12 +90,10 @@ def makeService(options: Options) -> IService:
         upload=config.limits.upload,
         reserve=None if config.limits.reserve is None else config.limits.reserve.bytes,
     )
-    service = BuilderService(
-        reactor,
+    service = builder(
+        real_outside(reactor, settings, now=now),
         settings,
         slots=config.slots,
-        now=now,
-        find_cgroups=find_parent,
         apiserver_url=config.apiserver_url,
         wait=options.seconds_to_wait,
     )
@@ -109,8 +107,8 @@ def makeService(options: Options) -> IService:
             role="builder",
             peer_role="apiserver",
             vocabulary=VOCABULARY,
-            application=service.application,
-            refuse=service.refuse,
+            application=service.duties.application,
+            refuse=service.duties.refuse,
         ):
             link.setServiceParent(service)
     except (DataFolderInUse, ConfigError, OSError) as error:

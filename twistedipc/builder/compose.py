@@ -1,0 +1,102 @@
+"""
+The builder, put together: the real things behind ``ports``, and the objects that use them. Called by ``taps`` and by
+tests, which put other things in place of some.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.threads import deferToThreadPool
+from twisted.web.client import Agent
+
+from twistedipc.attempts.cgroup import find_parent, sweep
+from twistedipc.builder.data import DataFolder
+from twistedipc.builder.doorbell import listen
+from twistedipc.builder.duties import Duties
+from twistedipc.builder.forwarding import Forwarding
+from twistedipc.builder.link import Uplink
+from twistedipc.builder.looking import Looking
+from twistedipc.builder.ports import Outside
+from twistedipc.builder.publishing import Publishing
+from twistedipc.builder.reactor import BuilderReactor
+from twistedipc.builder.registry import HeldAttempts
+from twistedipc.builder.runners import RunnerProcesses
+from twistedipc.builder.service import BuilderService
+from twistedipc.builder.settings import Settings
+from twistedipc.builder.upload import upload
+from twistedipc.builder.workflows import Workflows
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+#: The command that is a runner, but for its folder and its lock.
+RUNNER = (sys.executable, "-I", "-m", "twistedipc.runner")
+
+
+def real_outside(reactor: BuilderReactor, settings: Settings, *, now: Callable[[], int]) -> Outside:
+    """
+    Return this machine, as a builder uses it.
+
+    :param now: milliseconds since the epoch
+    """
+    agent = Agent(reactor, connectTimeout=10.0)
+
+    def in_thread(function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Deferred[_T]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args, **kwargs)
+
+    async def uploads(url: str, token: str, archive: Path, size: int, arrived: Callable[[int], None], /) -> None:
+        await upload(agent, reactor, url, token, archive, size, arrived)
+
+    def listen_for_rings(rung: Callable[[str], None]) -> IListeningPort:
+        return listen(reactor, settings.doorbell, rung)
+
+    def prepare_cgroups() -> Path:
+        parent = find_parent()
+        sweep(parent)
+        return parent
+
+    return Outside(
+        clock=reactor,
+        now=now,
+        in_thread=in_thread,
+        disk=DataFolder(settings),
+        runners=RunnerProcesses(reactor, RUNNER),
+        uploads=uploads,
+        listen_for_rings=listen_for_rings,
+        prepare_cgroups=prepare_cgroups,
+    )
+
+
+def builder(
+    outside: Outside, settings: Settings, *, slots: int, apiserver_url: str = "", wait: float | None = None
+) -> BuilderService:
+    """
+    Return a builder, ready to start.
+
+    :param slots: how many attempts may run at once
+    :param apiserver_url: where uploads go, if that isn't where the apiserver says
+    :param wait: when told to stop, let the builds end first, for so many seconds at most; None: don't
+    """
+    attempts, uplink, workflows = HeldAttempts(), Uplink(), Workflows()
+    forwarding = Forwarding(outside.clock, outside.now, uplink)
+    publishing = Publishing(outside.clock, outside.uploads, uplink, forwarding, workflows)
+    looking = Looking(outside, attempts, uplink, forwarding, publishing, workflows)
+    duties = Duties(
+        outside,
+        settings,
+        attempts,
+        uplink,
+        forwarding,
+        publishing,
+        looking,
+        workflows,
+        slots=slots,
+        apiserver_url=apiserver_url,
+    )
+    return BuilderService(outside, attempts, forwarding, looking, duties, workflows, wait=wait)

@@ -1,0 +1,127 @@
+"""
+What the builder takes from outside, as arguments: each is a type here, and the real thing in ``compose``. So a test, or
+a simulation, can put the whole builder on another clock, another disk and other processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ParamSpec, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IListeningPort, IReactorTime
+
+from twistedipc.builds.attempt import Permit, PermitWanted, Result, Spec
+from twistedipc.builds.logs import Batch
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Journal(Protocol):
+    """An attempt's journal, as `attempts.journal.JournalReader` reads it."""
+
+    next: int  # the number after the last record that was returned
+    searching: bool  # the last `read` has only looked at enough: there is more to look at now
+
+    def ends_at(self, lines: int) -> None:
+        """It has so many records, and gets no more."""
+
+    def seek(self, next: int, /) -> None:
+        """Go on with record ``next``."""
+
+    def read(self, limit_bytes: int, /) -> list[tuple[Batch, int]]:
+        """The next batches, each with its size. Raises OSError."""
+
+    def give_up(self) -> None:
+        """Pass over what the last `read` raised OSError about."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+class Folder(Protocol):
+    """An attempt's folder, as `attempts.folder.AttemptFolder` is one; see there."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def archive(self) -> Path: ...
+    def spec(self) -> Spec | None: ...
+    def started(self) -> bool: ...
+    def mark_start(self) -> None: ...
+    def unmark_start(self) -> None: ...
+    def runner_lives(self) -> bool: ...
+    def has_result(self) -> bool: ...
+    def result(self) -> Result | None: ...
+    def write_result(self, result: Result) -> None: ...
+    def conclude(self, now: int, *, cgroups: str, give_up: bool) -> Result: ...
+    def cancel(self, reason: str) -> None: ...
+    def permit_wanted(self) -> PermitWanted | None: ...
+    def permit(self, permit: Permit) -> None: ...
+    def journal(self) -> Journal: ...
+    def remove(self, *, cgroups: str = "") -> None: ...
+
+
+class Disk(Protocol):
+    """The builder's data folder, as `builder.data.DataFolder` is one."""
+
+    def claim(self) -> None:
+        """Make it and lock it. Raises `DataFolderInUse` or OSError."""
+
+    def release(self) -> None:
+        """Let go of it."""
+
+    def folders(self) -> Iterator[Folder]:
+        """All folders in it that may be attempts'. Raises OSError."""
+
+    def create(self, spec: Spec) -> Folder:
+        """Write a new attempt down, durably. Blocks. Raises OSError, and nothing is left then."""
+
+    def free(self) -> int:
+        """How many bytes can still be written. Raises OSError."""
+
+    def reserve(self) -> int:
+        """How many bytes builds leave free. Raises OSError."""
+
+
+class Runners(Protocol):
+    """How a runner comes to be."""
+
+    def start(self, folder: Folder, spec: Spec, exited: Callable[[], None]) -> None:
+        """
+        Start the attempt's runner, once or never; ``exited`` is called when it has exited. Raises OSError, or what a
+        spec raises that no process can be started with; then there is none.
+        """
+
+
+class Uploads(Protocol):
+    """How an archive gets to the apiserver: `builder.upload.upload`, with its agent and its clock."""
+
+    async def __call__(
+        self, url: str, token: str, archive: Path, size: int, arrived: Callable[[int], None], /
+    ) -> None: ...
+
+
+class InThread(Protocol):
+    """Runs a function that blocks, elsewhere."""
+
+    def __call__(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Deferred[_T]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """All that the builder takes from outside, but for its links."""
+
+    clock: IReactorTime  # monotonic; timers
+    now: Callable[[], int]  # wall clock, in milliseconds since the epoch
+    in_thread: InThread
+    disk: Disk
+    runners: Runners
+    uploads: Uploads
+    listen_for_rings: Callable[[Callable[[str], None]], IListeningPort]
+    prepare_cgroups: Callable[[], Path]  # the folder below which attempts have control groups; raises `NoCgroup`

@@ -1,0 +1,78 @@
+"""
+What the operator has set for a builder, and what its runners are told because of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import msgspec
+
+from twistedipc.builds.attempt import Spec
+from twistedipc.builds.messages import Offer
+
+#: Seconds for which an upload is tried whose address doesn't answer as the apiserver does.
+UPLOAD_LIMIT = 600.0
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator has set for all attempts of this builder."""
+
+    data: Path
+    path: str  # PATH of the steps
+    environment: dict[str, str]
+    timeout: float  # the most that an attempt is granted, in seconds
+    idle_timeout: float
+    grace: float
+    upload: float = UPLOAD_LIMIT  # seconds for which an upload is tried that can't get through
+    reserve: int | None = 0  # bytes of the disk that builds leave free; None is `room.default_reserve`
+
+    @property
+    def attempts(self) -> Path:
+        """The folder of the attempts' folders."""
+        return self.data / "attempts"
+
+    @property
+    def doorbell(self) -> Path:
+        """The socket on which runners ring."""
+        return self.data / "doorbell"
+
+    def mirror(self, repository: str) -> Path:
+        """The folder of a repository's bare mirror: recognisable to people, and unique."""
+        words = re.sub(r"[^A-Za-z0-9]+", "-", repository).strip("-")[-48:]
+        return self.data / "mirrors" / f"{words}-{hashlib.sha256(repository.encode()).hexdigest()[:12]}.git"
+
+
+def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: str = "") -> Spec:
+    """
+    Return what the runner is told to do, from what the apiserver offered and what the operator allows.
+
+    :param reserve: bytes of the disk that the build leaves free
+    :param cgroups: the folder below which the runner may make a control group; "" where there are none
+    """
+    return Spec(
+        attempt=offer.attempt,
+        lease=offer.lease,
+        build=offer.build,
+        project=offer.project,
+        repository=offer.repository,
+        ref=offer.ref,
+        commit=offer.commit,
+        publish=offer.publish,
+        targets=offer.targets,
+        site=offer.site,
+        parameters=offer.parameters,
+        environment=settings.environment,
+        variables=offer.environment,
+        path=settings.path,
+        mirror=str(settings.mirror(offer.repository)),
+        npm_cache=str(settings.data / "npm-cache"),
+        doorbell="../../doorbell",
+        cgroups=cgroups,
+        timeout=min(offer.timeout, settings.timeout),
+        idle_timeout=min(offer.idle_timeout, settings.idle_timeout),
+        grace=settings.grace,
+        reserve=reserve,
+    )
