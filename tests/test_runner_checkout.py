@@ -74,7 +74,8 @@ def test_refs_of_all_kinds(tmp_path: Path, ref: str) -> None:
 def check_out(base: Path, path: Path, ref: str, name: str = "1-1") -> str:
     """The checkout step alone, here: the commit that it finds."""
     one = Attempt(base, path, name=name, ref=ref)
-    checked_out = checkout.check_out(one.folder)
+    checked_out = checkout.check_out(one.folder, now=lambda: 7)
+    assert checked_out.resolved == 7
     write_file(one.folder / "checkout.json", checked_out)
     assert git(one.folder / "work", "rev-parse", "HEAD") == checked_out.commit
     return checked_out.commit

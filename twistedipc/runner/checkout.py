@@ -20,6 +20,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -70,11 +71,11 @@ class _Git:
         self._environment = environment
 
     def run(self, *arguments: str, quiet: bool = False) -> bool:
-        """Run git with its output in the log: whether it succeeded."""
+        """Run git with its output in the log. Return whether it succeeded."""
         return self._call(arguments, capture=False, quiet=quiet).returncode == 0
 
     def ask(self, *arguments: str, quiet: bool = True) -> str | None:
-        """What git prints; None if it fails (and why is in the log, unless it is ``quiet``)."""
+        """Return what git prints; None if it fails. Why is in the log then, unless ``quiet``."""
         done = self._call(arguments, capture=True, quiet=quiet)
         return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
 
@@ -107,7 +108,7 @@ def _lock_mirror(mirror: Path) -> int:
 
 
 class _Mirror:
-    """The bare mirror of a repository, or the one that it has for SHA-256 ids: a mirror's ids are all of one kind."""
+    """One of a repository's two bare mirrors: for SHA-1 ids, or for SHA-256 ids (one mirror holds one kind)."""
 
     def __init__(self, git: _Git, folder: Path, *, sha256: bool) -> None:
         self._git = git
@@ -120,32 +121,32 @@ class _Mirror:
         return (self.folder / "HEAD").is_file()
 
     def prepare(self) -> None:
-        """Make it, if it isn't there, and make it safe to use. Raises `CheckoutFailed`."""
+        """Make the mirror if it isn't there, and make it safe to use. Raises `CheckoutFailed`."""
         kind = "sha256" if self._sha256 else "sha1"
         init = ("init", "--quiet", "--bare", "--template=", f"--object-format={kind}")
         if not self.exists and not self._git.run(*init, "--", str(self.folder)):
             raise CheckoutFailed("the builder can't make a mirror of the repository")
         config = _MIRROR_CONFIG.format(version=int(self._sha256)) + (_SHA256_CONFIG if self._sha256 else "")
         (self.folder / "config").write_text(config)
-        # Of a fetch that was killed; nobody else can be at it, since the mirror is locked.
+        # Left by a fetch that was killed: no other fetch is running, since the mirror is locked.
         for path in [*self.folder.glob("*.lock"), *(self.folder / "refs").rglob("*.lock")]:
             path.unlink(missing_ok=True)
 
     def fetch(self, repository: str, *refs: str, prune: bool = False, quiet: bool = False) -> bool:
-        """Fetch these refspecs: whether git could."""
+        """Fetch these refspecs. Return whether git could."""
         options = ("--quiet", "--force", "--no-write-fetch-head", "--no-recurse-submodules", "--no-tags")
         pruned = ("--prune",) if prune else ()
         at = ("-C", str(self.folder))
         return self._git.run(*at, "fetch", *options, *pruned, "--", repository, *refs, quiet=quiet)
 
     def commit(self, revision: str) -> str | None:
-        """The full id of the commit that a full ref name or an id stands for; None if there is none such."""
+        """Return the full id of the commit that a full ref name or an id stands for; None if there is none."""
         verify = ("rev-parse", "--verify", "--quiet", "--end-of-options")
         found = self._git.ask("-C", str(self.folder), *verify, revision + "^{commit}")
         return found.strip() if found else None
 
     def resolve(self, ref: str) -> str | None:
-        """The full commit id of a branch, a tag, or a commit id, in this order; None if the mirror has none such."""
+        """Return the full commit id of a branch, a tag or an id, looked for in this order; None if there is none."""
         candidates = [f"refs/heads/{ref}", f"refs/tags/{ref}"]
         if ref.startswith(("refs/heads/", "refs/tags/")):
             candidates = [ref]  # that is a full name, and means nothing else
@@ -157,15 +158,15 @@ class _Mirror:
 
     def fetch_other(self, repository: str, name: str) -> str | None:
         """
-        Fetch a ref that is neither a branch nor a tag, as ``refs/pull/7/head`` or the repository's HEAD: its commit.
-        None if there is none such. Here its name is another, which can't be in the way of any branch's.
+        Fetch a ref that is neither a branch nor a tag, such as ``refs/pull/7/head`` or the repository's HEAD. Return
+        its commit; None if there is no such ref. The mirror keeps the ref under a name that no branch can have.
         """
         kept = f"refs/asked/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
         return self.commit(kept) if self.fetch(repository, f"+{name}:{kept}", quiet=True) else None
 
 
 def _has_sha256_ids(git: _Git, repository: str, *patterns: str) -> bool | None:
-    """Whether a repository's ids are SHA-256; None if it has no ref yet. Raises `CheckoutFailed`."""
+    """Return whether a repository's ids are SHA-256; None if it has no ref yet. Raises `CheckoutFailed`."""
     listed = git.ask("ls-remote", "--", repository, *patterns, quiet=False)
     if listed is None:
         raise CheckoutFailed(f"{repository} can't be fetched")
@@ -173,7 +174,7 @@ def _has_sha256_ids(git: _Git, repository: str, *patterns: str) -> bool | None:
 
 
 def _fetch_all(git: _Git, mirrors: tuple[_Mirror, _Mirror], repository: str) -> _Mirror:
-    """Bring the mirror of the repository's kind of ids up to date: that mirror. Raises `CheckoutFailed`."""
+    """Bring the mirror for the repository's kind of ids up to date, and return it. Raises `CheckoutFailed`."""
     sha1, sha256 = mirrors
     if sha1.exists or sha256.exists:
         mirror = sha256 if sha256.exists else sha1
@@ -195,7 +196,7 @@ def _fetch_all(git: _Git, mirrors: tuple[_Mirror, _Mirror], repository: str) -> 
 
 
 def _fetch(git: _Git, folder: Path, spec: Spec) -> tuple[_Mirror, str]:
-    """Bring the mirror up to date, if it must be: that mirror, and the commit that was asked for."""
+    """Bring the mirror up to date, if necessary. Return it, and the commit that was asked for."""
     mirrors = _Mirror(git, folder, sha256=False), _Mirror(git, folder, sha256=True)
     wanted = spec.commit or spec.ref
     full = wanted.lower() if _FULL_ID.match(wanted.lower()) else ""
@@ -215,7 +216,7 @@ def _fetch(git: _Git, folder: Path, spec: Spec) -> tuple[_Mirror, str]:
 
 
 def _find(mirror: _Mirror, repository: str, wanted: str, full: str) -> str | None:
-    """The commit that was asked for, in a mirror that is up to date; ``full`` is its full id, if it is one."""
+    """Return the commit that was asked for, in a mirror that is up to date. ``full`` is its full id, if known."""
     if wanted == "HEAD":
         return mirror.fetch_other(repository, wanted)
     commit = mirror.resolve(wanted)
@@ -230,8 +231,8 @@ def _find(mirror: _Mirror, repository: str, wanted: str, full: str) -> str | Non
     return None
 
 
-def check_out(folder: Path) -> Checkout:
-    """Make ``work`` in the attempt's folder. Raises `CheckoutFailed`."""
+def check_out(folder: Path, now: Callable[[], int]) -> Checkout:
+    """Make ``work`` in the attempt's folder. ``now`` is in milliseconds since the epoch. Raises `CheckoutFailed`."""
     spec = read_file(folder / "spec.json", Spec)
     if spec is None:
         raise CheckoutFailed("the attempt's folder has no spec.json")
@@ -242,7 +243,7 @@ def check_out(folder: Path) -> Checkout:
     try:
         git = _Git(lock, {**_defaults(), **os.environ})
         # Taken while the mirror is locked: so the times of one builder are in the order in which the ref was read.
-        resolved = 0 if spec.commit else time.time_ns() // 1_000_000
+        resolved = 0 if spec.commit else now()
         mirror, commit = _fetch(git, folder_of_mirror, spec)
         # In the working copy the setting is kept, so that the build's own use of git runs no hooks of a template.
         clone = ("clone", "--quiet", "--shared", "--no-checkout", "--template=", "-c", "core.hooksPath=/dev/null")
@@ -280,12 +281,12 @@ def check_out(folder: Path) -> Checkout:
 
 
 def _cut(text: str, size: int) -> str:
-    """Its beginning, with the sign by which the runner sees that something hidden may have been cut in two."""
+    """Return the text, or its beginning and "…": then the runner also hides a part of a value before that."""
     return text if len(text) <= size else text[: size - 1] + "…"
 
 
 def _lfs_pointers(git: _Git, work: Path) -> list[str]:
-    """The files that the repository gives to Git LFS, and that are pointers in the working copy."""
+    """Return the files that the repository gives to Git LFS and that are pointers in the working copy."""
     listed = git.ask("-C", str(work), "ls-files", "-z", "--", ":(top,attr:filter=lfs)") or ""
     names = [name for name in listed.split("\0")[:_LFS_FILES] if name]
     small = (name for name in names if _size(work / name) < MAX_POINTER)
@@ -293,7 +294,7 @@ def _lfs_pointers(git: _Git, work: Path) -> list[str]:
 
 
 def _size(path: Path) -> int:
-    """The bytes of a file; of what is none, more than any pointer has."""
+    """Return the bytes of a file; for anything else, more than any pointer has."""
     try:
         status = path.lstat()
     except OSError:
@@ -302,7 +303,7 @@ def _size(path: Path) -> int:
 
 
 def _defaults() -> dict[str, str]:
-    """What git is told unless the operator's environment says otherwise."""
+    """Return what git is told unless the operator's environment says otherwise."""
     return {
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
@@ -312,9 +313,9 @@ def _defaults() -> dict[str, str]:
 
 
 def main(folder: Path) -> int:
-    """The step: its exit code."""
+    """Run the step. Return its exit code."""
     try:
-        found = check_out(folder)
+        found = check_out(folder, now=lambda: time.time_ns() // 1_000_000)
         write_file(folder / "checkout.json", found)
     except (CheckoutFailed, OSError, msgspec.DecodeError) as error:
         return step_failed(folder, error)
