@@ -29,9 +29,8 @@ from twistedipc.builds.logs import (
 )
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.web.api.schemas import LogPage
-from twistedipc.web.http import stall
-from twistedipc.web.logs import stream
 from twistedipc.web.logs.forms import TextForm, message_part
+from twistedipc.web.logs.stream import Pace
 
 
 class Pages(World):
@@ -126,6 +125,11 @@ class Streams(World):
         self.log = self.logs.of(f"{self.number}-1")
         self.path = f"/api/v1/builds/{self.number}/log"
 
+    def go_at(self, pace: Pace) -> None:
+        """Have followed logs go at this pace."""
+        # The context is frozen, so that nobody does this by accident.
+        object.__setattr__(self.context, "log_pace", pace)
+
     def forgotten(self) -> bool:
         """No response holds a place in the log any more."""
         return all(cursor.closed for cursor in self.log.cursors)
@@ -174,8 +178,8 @@ class Streams(World):
 
     async def test_a_followed_log_has_signs_of_life_while_nothing_comes(self) -> None:
         """A proxy cut it after a minute, and the command took a quiet build for a dead server."""
-        assert stream.ALIVE_SECONDS <= 15, "docs/protocol.md promises that"
-        self.patch(stream, "ALIVE_SECONDS", 0.02)
+        assert Pace().alive <= 15, "docs/protocol.md promises that"
+        self.go_at(Pace(alive=0.02))
         client = await self._follow("follow=1")
         await client.until(b'{"type":"alive"}\n')
         self.log.add("one")
@@ -189,7 +193,7 @@ class Streams(World):
 
     async def test_signs_of_life_in_a_text(self) -> None:
         """They are headings there, on lines of their own."""
-        self.patch(stream, "ALIVE_SECONDS", 0.02)
+        self.go_at(Pace(alive=0.02))
         client = await self._follow("follow=1&format=text")
         self.log.add("one", "tw", more=[1])
         await client.until(b"==> nothing new yet; the log goes on\n")
@@ -200,7 +204,7 @@ class Streams(World):
         assert [line for line in lines if not line.startswith("==> ")] == ["one", "tw", "o"]
 
     async def test_a_reader_that_has_not_asked_to_follow_gets_none(self) -> None:
-        self.patch(stream, "ALIVE_SECONDS", 0.0)
+        self.go_at(Pace(alive=0.0))
         self.log.add("one")
         assert (await self.ask("GET", f"{self.path}?format=text")).body == b"one\n"
 
@@ -222,7 +226,7 @@ class Streams(World):
 
     async def _slow(self, looks: int, times: int) -> Any:
         """A reader that takes some of a long log, then nothing for so many looks, and so on, so many times."""
-        self.patch(stall, "STALL_SECONDS", 0.5)
+        self.go_at(Pace(stall=0.5))
         for _ in range(1000):
             self.log.add(*["x" * 1000] * 20)
         client = await self._follow("follow=1")

@@ -25,6 +25,7 @@ from twistedipc.web.access.held import Holding
 from twistedipc.web.http.channel import RandomBytes
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.hosts import Hosts
+from twistedipc.web.logs.stream import Pace
 
 
 class UploadTarget(Protocol):
@@ -114,6 +115,7 @@ class WebContext:
     tickets: Tickets
     version: str
     release_url: Callable[[str], str]  # project -> where its live release is served
+    log_pace: Pace = Pace()
     draining: Callable[[], bool] = lambda: False  # the service is about to stop
     allowed_origins: frozenset[str] = frozenset()  # beside the API's own: "https://console.example.org"
     local_repositories: bool = False

@@ -44,6 +44,7 @@ async def read(call: Call[ReadLog, None]) -> Reply[LogPage] | LogStream:
         form_of(query.format),
         follow=query.follow == "1",
         limit=limit,
+        pace=call.context.log_pace,
     )
     await stream.prepare()
     return stream

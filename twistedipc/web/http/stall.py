@@ -16,15 +16,22 @@ STALL_LOOKS = 10
 
 class StallWatch:
     """
-    Calls ``stalled`` once nothing has left for the client in `STALL_SECONDS` between `begin` and `end`. A slow client
+    Calls ``stalled`` once nothing has left for the client in ``seconds`` between `begin` and `end`. A slow client
     isn't stalled: since the transport asks for more only when it has sent everything, its buffers are looked at in
     between.
     """
 
-    def __init__(self, clock: IReactorTime, request: BoundedRequest, stalled: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        request: BoundedRequest,
+        stalled: Callable[[], None],
+        seconds: float = STALL_SECONDS,
+    ) -> None:
         self._clock = clock
         self._request = request
         self._stalled = stalled
+        self._interval = seconds / STALL_LOOKS
         self._next: IDelayedCall | None = None
 
     def begin(self) -> None:
@@ -39,7 +46,7 @@ class StallWatch:
         self._next = None
 
     def _look_later(self, looks: int, before: tuple[int, int]) -> None:
-        self._next = self._clock.callLater(STALL_SECONDS / STALL_LOOKS, self._look, looks, before)
+        self._next = self._clock.callLater(self._interval, self._look, looks, before)
 
     def _look(self, looks: int, before: tuple[int, int]) -> None:
         """Count the looks since something left, and give the client up after the last one."""

@@ -3,16 +3,17 @@ A log as one long response, which may last as long as the build. ``web.logs``; m
 
 The stream is the connection's push producer: it takes from its cursor only while the connection takes more. So a
 reader that takes nothing costs a cursor and nothing else. It is cut off when nothing has left for it for
-`stall.STALL_SECONDS`; a slow reader isn't. A response that is broken off, by the ledger or by a stop of the service,
+`Pace.stall`; a slow reader isn't. A response that is broken off, by the ledger or by a stop of the service,
 ends without its last chunk: an HTTP client sees that it isn't whole, and asks again with ``after``.
 
-While a followed log has nothing new, a sign of life is sent every `ALIVE_SECONDS`. Proxies cut a response that is
+While a followed log has nothing new, a sign of life is sent every `Pace.alive`. Proxies cut a response that is
 silent for a minute (nginx's default), and a client can tell a quiet build from a dead connection.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -25,17 +26,23 @@ from twistedipc.server.boundaries import Cursor, LogEntry, LogRun, Logs
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.web.access.held import Ending, Holding
 from twistedipc.web.http.channel import BoundedRequest, set_common_headers
-from twistedipc.web.http.stall import StallWatch
+from twistedipc.web.http.stall import STALL_SECONDS, StallWatch
 from twistedipc.web.logs.forms import LogForm, message_part
 
 #: How many bytes are taken from a cursor at a time.
 TAKE_BYTES = 1 << 16
 
-#: Seconds after which a followed log that has nothing new says so. docs/protocol.md promises one every 15.
-ALIVE_SECONDS = 10
 
-#: Seconds that a reader has to take the last message when its token is over.
-GOODBYE_SECONDS = 0.5
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """The times of a followed log, in seconds."""
+
+    #: Between two signs of life of a log that has nothing new. docs/protocol.md promises one every 15.
+    alive: float = 10.0
+    #: In which nothing may leave for a reader until it is cut off.
+    stall: float = STALL_SECONDS
+    #: That a reader has to take the last message when its token is over.
+    goodbye: float = 0.5
 
 
 def fetch(cursor: Cursor) -> Deferred[None]:
@@ -99,12 +106,14 @@ class LogStream:
         *,
         follow: bool,
         limit: int | None,
+        pace: Pace,
     ) -> None:
         self._clock = clock
         self._streams = streams
         self._form = form
         self._follow = follow
         self._left = limit
+        self._pace = pace
         self._cursor: Cursor = logs.cursor(attempt, after, self._write_entries)
         self._ready: list[LogEntry] = []  # taken by `prepare`
         self._request: BoundedRequest | None = None
@@ -129,7 +138,7 @@ class LogStream:
         """See `call.Takeover`."""
         self._request = request
         self._holding = holding
-        self._stall = StallWatch(self._clock, request, self._cut_off)
+        self._stall = StallWatch(self._clock, request, self._cut_off, self._pace.stall)
         set_common_headers(request)
         request.setHeader(b"Cache-Control", b"no-store")
         request.setHeader(b"Content-Type", self._form.content_type.encode())
@@ -145,7 +154,7 @@ class LogStream:
         if holding.ended is not None:
             return
         if self._follow:
-            self._quiet = self._clock.callLater(ALIVE_SECONDS, self._say_alive)
+            self._quiet = self._clock.callLater(self._pace.alive, self._say_alive)
         self._write_entries()
 
     # -- IPushProducer
@@ -186,7 +195,7 @@ class LogStream:
             request.write(self._form.closed(why.value))
         self.stop()
         # A reader that doesn't take even these few bytes isn't waited for.
-        aborting = self._clock.callLater(GOODBYE_SECONDS, request.abort)
+        aborting = self._clock.callLater(self._pace.goodbye, request.abort)
         request.notifyFinish().addBoth(lambda _: aborting.cancel() if aborting.active() else None)
 
     def _cut_off(self) -> None:
@@ -229,14 +238,14 @@ class LogStream:
             ended = ended or entry.final
         request.write(b"".join(written))
         if self._quiet is not None:
-            self._quiet.reset(ALIVE_SECONDS)
+            self._quiet.reset(self._pace.alive)
         if ended or (self._left is not None and self._left <= 0):
             self._end()
 
     def _say_alive(self) -> None:
         request = self._request
         assert request is not None
-        self._quiet = self._clock.callLater(ALIVE_SECONDS, self._say_alive)
+        self._quiet = self._clock.callLater(self._pace.alive, self._say_alive)
         if not self._paused:  # else the reader has something to read already
             request.write(self._form.alive())
 
