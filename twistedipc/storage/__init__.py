@@ -5,11 +5,12 @@ The ledger: everything that must outlive a process, and the only place that know
 plain values and returns the frozen rows of ``rows``:
 
 - ``projects``, ``secrets`` (how their values are sealed), ``tokens``, ``audit``
-- ``builds`` (what people ask for), ``attempts`` (what dispatch does with it), ``reruns`` (of what is lost), ``logs``
+- ``builds`` (what people ask for), ``attempts`` (how they change their state), ``reruns`` (of lost attempts), ``logs``
 - ``artifacts`` (the archives on disk, and their rows), ``releases``, ``standing`` (why a release isn't live)
+- ``permits`` (what an attempt was offered to publish, and got a permit for)
 
-``tables`` is the schema as data, ``migrations`` how a database on disk comes to have it, ``errors`` what can go
-wrong in the caller's terms, ``columns`` how values get into and out of columns, ``prepared`` how a statement that
-is run all the time gets by without SQLAlchemy's part in it. On top of ``builds``; imported by ``server`` and ``web``;
-knows neither.
+``tables`` is the schema as data, ``migrations`` how a database on disk comes to have it, ``columns`` how values get into
+and out of columns, ``prepared`` how a statement that is run all the time gets by without SQLAlchemy's part in it.
+``guard`` is how one apiserver has the database for itself. ``errors`` are the errors of the callers' terms, ``faults``
+how a driver's errors become these. On top of ``builds``; imported by ``server`` and ``web``; knows neither.
 """

@@ -34,21 +34,19 @@ class Entry:
         """See `boundaries.LogEntry`."""
         frame = self._frames[form]
         if frame is None:
-            frame = self._frames[form] = self._make(form)
+            match form:
+                case Form.PLAIN:
+                    frame = text_frame(self.message)
+                case Form.TAGGED:
+                    frame = text_frame(self.tag + self.message[1:])
+                case Form.DEFLATED:
+                    frame = deflated_frame(self.message) or self.frame(Form.PLAIN)
+                case Form.DEFLATED_TAGGED:
+                    frame = deflated_frame(self.tag + self.message[1:]) or self.frame(Form.TAGGED)
+                case never:
+                    assert_never(never)
+            self._frames[form] = frame
         return frame
-
-    def _make(self, form: Form) -> bytes:
-        match form:
-            case Form.PLAIN:
-                return text_frame(self.message)
-            case Form.TAGGED:
-                return text_frame(self.tag + self.message[1:])
-            case Form.DEFLATED:
-                return deflated_frame(self.message) or self.frame(Form.PLAIN)
-            case Form.DEFLATED_TAGGED:
-                return deflated_frame(self.tag + self.message[1:]) or self.frame(Form.TAGGED)
-            case never:
-                assert_never(never)
 
 
 class _Frames(dict[Form, SharedFrames]):
@@ -56,14 +54,13 @@ class _Frames(dict[Form, SharedFrames]):
     A run's frames by form, each joined when the first viewer wants it. A dict, so that no other viewer costs a call.
     """
 
-    __slots__ = ("_entries",)
+    __slots__ = ("entries",)
 
-    def __init__(self, entries: tuple[LogEntry, ...]) -> None:
-        super().__init__()
-        self._entries = entries  # not the run: in a circle, its files would be closed by the collector alone
+    # Not the run: in a circle, its files would be closed by the collector alone.
+    entries: tuple[LogEntry, ...]
 
     def __missing__(self, form: Form) -> SharedFrames:
-        shared = self[form] = SharedBytes(b"".join([entry.frame(form) for entry in self._entries]))
+        shared = self[form] = SharedBytes(b"".join([entry.frame(form) for entry in self.entries]))
         return shared
 
 
@@ -76,7 +73,9 @@ class Run(tuple[LogEntry, ...]):
     @cached_property
     def frames(self) -> dict[Form, SharedFrames]:
         """See `boundaries.LogRun`."""
-        return _Frames(tuple(self))
+        frames = _Frames()
+        frames.entries = tuple(self)
+        return frames
 
 
 #: There is nothing now.

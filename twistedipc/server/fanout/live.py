@@ -195,7 +195,8 @@ class LiveLog:
     def commit(self, next: int) -> None:
         """All records below ``next`` are durable: the tail may let go of what is too much."""
         self.window.keep(next)
-        self.tail.let_go(self.window.kept)
+        if self.tail.bytes > TAIL_BYTES:
+            self.tail.let_go(self.window.kept)
 
     def finish(self, end: End) -> None:
         """Nothing comes after this."""
