@@ -115,7 +115,7 @@ class WebContext:
     tickets: Tickets
     version: str
     release_url: Callable[[str], str]  # project -> where its live release is served
-    log_pace: Pace = Pace()
+    log_pace: Pace = field(default_factory=Pace)
     draining: Callable[[], bool] = lambda: False  # the service is about to stop
     allowed_origins: frozenset[str] = frozenset()  # beside the API's own: "https://console.example.org"
     local_repositories: bool = False
