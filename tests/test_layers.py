@@ -1,9 +1,15 @@
-"""The imports point one way: the layers of the map in ``twistedipc/__init__.py``, held to by reading the imports."""
+"""
+The house's rules, held by reading the sources: imports point one way, as the map in ``twistedipc/__init__.py`` says,
+folders say truly what is in them, only one room writes attempts, and nothing becomes too large to be changed.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -26,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "builder": {"ipc", "builds", "disk", "attempts", "publish"},
     "server": {"ipc", "builds", "attempts", "storage", "publish"},
     "web": {"ipc", "builds", "terminal", "storage", "publish", "server"},
-    "taps": {"ipc", "builds", "attempts", "storage", "publish", "builder", "server", "web"},
+    "taps": {"ipc", "builds", "storage", "publish", "builder", "server", "web"},
     "cli": {"ipc", "builds", "terminal", "storage", "publish", "web", "taps"},
     "chaos": {"builds", "disk", "attempts", "web", "taps", "cli"},
 }
@@ -84,17 +90,31 @@ def modules(folder: Path) -> list[Path]:
 
 
 def name_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_bytes(), str(path))
+
+
+@cache
+def names() -> dict[str, Path]:
+    """Every module of the package, by its full name."""
+    return {name_of(path): path for path in modules(PACKAGE)}
+
+
+@cache
+def imports(path: Path) -> list[tuple[int, str]]:
     """Line and full name of everything that a module imports, wherever in it; "a.b" for ``from a import b``."""
-    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+    found = []
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
-            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+            found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
+    return found
 
 
 def part_of(name: str) -> str | None:
@@ -279,7 +299,7 @@ def test_each_module_says_what_it_is() -> None:
     silent = [
         name_of(path)
         for path in modules(PACKAGE)
-        if ast.get_docstring(ast.parse(path.read_bytes())) is None and path.read_bytes().strip()
+        if ast.get_docstring(parsed(path)) is None and path.read_bytes().strip()
     ]
     assert silent == []
 
@@ -294,7 +314,7 @@ def test_no_test_of_properties_has_a_deadline() -> None:
     """Hypothesis' deadline is wall-clock time: ``conftest.py`` turns it off for all tests, and none turns it on."""
     assert settings().deadline is None
     for path in modules(ROOT / "tests"):
-        for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "settings":
                 assert not [keyword for keyword in node.keywords if keyword.arg == "deadline"], path
 
@@ -335,7 +355,7 @@ def writers_of_attempts() -> set[str]:
     mentions: dict[str, set[str]] = {}
     writers: set[str] = set()
     for path in modules(PACKAGE / "storage"):
-        tree = ast.parse(path.read_bytes())
+        tree = parsed(path)
         functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
         known = aliases(tree) | {function.name: f"{path.stem}.{function.name}" for function in functions}
         for function in functions:
@@ -369,8 +389,189 @@ def test_only_the_lifecycle_writes_attempts() -> None:
         (str(path.relative_to(ROOT)), name)
         for path in modules(PACKAGE)
         if path.parent != PACKAGE / "storage" and str(path.relative_to(ROOT)) != LIFECYCLE
-        for tree in [ast.parse(path.read_bytes())]
+        for tree in [parsed(path)]
         for name in names_in(tree, aliases(tree))
         if name in writers
     }
     assert found == ALSO_WRITTEN
+
+
+# -- modules named by a string ---------------------------------------------------------------------------------------
+
+#: (part, other part): what is started, or loaded when it is wanted, by its name, against the map's direction.
+BY_NAME = {
+    ("builder", "runner"),  # a process of its own, which outlives the builder
+    ("cli", "chaos"),  # a command like the others, loaded when it is called; what it does stands on cli
+}
+
+
+def named_modules(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and name of each module of the package that a string names; docstrings aren't looked at."""
+    documentation = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+            for name in re.findall(r"twistedipc(?:\.\w+)+", node.value):
+                if name in names():
+                    yield node.lineno, name
+
+
+def test_modules_that_strings_name_are_below_too() -> None:
+    found = {
+        (part, other)
+        for part in ALLOWED
+        for path in modules(PACKAGE / part)
+        for _line, name in named_modules(parsed(path))
+        if (other := part_of(name)) not in (None, part) and other not in ALLOWED[part]
+    }
+    assert found == BY_NAME
+
+
+def test_a_module_named_by_a_string_is_seen() -> None:
+    source = 'def run():\n    """Not twistedipc.server."""\n    start(["python", "-m", "twistedipc.publish"])\n'
+    assert list(named_modules(ast.parse(source))) == [(3, "twistedipc.publish")]
+
+
+# -- circles, and what isn't used ------------------------------------------------------------------------------------
+
+
+def imported_files(path: Path) -> set[str]:
+    """The modules of the package that a module imports, also for its types alone."""
+    both = {name for _line, full in imports(path) for name in (full, full.rpartition(".")[0])}
+    return {name for name in both if name in names() and name != name_of(path)}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """A circle in a graph, or nothing."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return [str(name) for name in error.args[1]]
+    return []
+
+
+def test_no_files_import_one_another() -> None:
+    assert circle({name: imported_files(path) for name, path in names().items()}) == []
+
+
+def test_what_is_allowed_is_used() -> None:
+    parts = {(part, part_of(name)) for part in ALLOWED for path in modules(PACKAGE / part) for _, name in imports(path)}
+    assert [(part, other) for part in ALLOWED for other in ALLOWED[part] if (part, other) not in parts] == []
+    rooms = {
+        (part, room, name.removeprefix(f"twistedipc.{part}.").split(".")[0])
+        for part in ROOMS
+        for room in ROOMS[part]
+        for path in modules(PACKAGE / part / room)
+        for _, name in imports(path)
+        if name.startswith(f"twistedipc.{part}.")
+    }
+    unused = {(part, room, other) for part in ROOMS for room in ROOMS[part] for other in ROOMS[part][room]} - rooms
+    assert unused == set()
+
+
+# -- maps ------------------------------------------------------------------------------------------------------------
+
+FOLDERS = sorted({path.parent for path in modules(PACKAGE) if (path.parent / "__init__.py").exists()})
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_a_folder_says_what_is_in_it(folder: Path) -> None:
+    """Each module and folder is named in the map, the docstring of ``__init__.py``, and nothing that isn't there."""
+    text = ast.get_docstring(parsed(folder / "__init__.py")) or ""
+    there = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
+    there |= {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert there - set(re.findall(r"\w+", text)) == set(), "missing in the map"
+    if folder != PACKAGE:  # the root's map has several on a line
+        entries = re.findall(r"^(?:    |- )(?:``)?([a-z_0-9]+)(?:\.py|/)?(?:``)?(?::|\s{2,})", text, re.MULTILINE)
+        assert set(entries) - there == set(), "in the map, but not there"
+
+
+# -- sizes -----------------------------------------------------------------------------------------------------------
+
+#: What one person can hold in mind: branches of a function, attributes that a class's methods assign.
+MOST_BRANCHES = 15
+MOST_ATTRIBUTES = 15
+
+#: What has more, and how many. Each of these says why, where it is defined. None may grow.
+BRANCHES: dict[str, int] = {}
+ATTRIBUTES = {
+    "twistedipc.ipc.wire.session:Session": 26,
+    "twistedipc.ipc.remote:Remote": 19,
+    "twistedipc.ipc.wire.messages:Vocabulary": 17,
+    "twistedipc.chaos.workload:Workload": 16,
+}
+
+_BRANCH = (
+    ast.If,
+    ast.IfExp,
+    ast.For,
+    ast.While,
+    ast.BoolOp,
+    ast.ExceptHandler,
+    ast.comprehension,
+    ast.match_case,
+)
+
+
+def branches(function: ast.AST) -> int:
+    return sum(isinstance(node, _BRANCH) for node in ast.walk(function))
+
+
+def attributes(class_: ast.ClassDef) -> set[str]:
+    """The names of what is assigned to ``self`` anywhere in a class."""
+    targets: list[ast.expr] = []
+    for node in ast.walk(class_):
+        match node:
+            case ast.Assign(targets=assigned):
+                targets += assigned
+            case ast.AnnAssign(target=assigned_one) | ast.AugAssign(target=assigned_one):
+                targets.append(assigned_one)
+    return {
+        target.attr
+        for target in targets
+        if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "self"
+    }
+
+
+def too_large(sizes: Iterable[tuple[str, int]], most: int, known: dict[str, int]) -> dict[str, int]:
+    """What is above its ceiling, and how large it is."""
+    return {name: size for name, size in sizes if size > known.get(name, most)}
+
+
+def sizes_of_functions() -> Iterator[tuple[str, int]]:
+    for name, path in names().items():
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                yield f"{name}:{node.name}", branches(node)
+
+
+def sizes_of_classes() -> Iterator[tuple[str, int]]:
+    for name, path in names().items():
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ClassDef):
+                yield f"{name}:{node.name}", len(attributes(node))
+
+
+def test_no_function_has_more_branches_than_one_can_follow() -> None:
+    assert too_large(sizes_of_functions(), MOST_BRANCHES, BRANCHES) == {}
+
+
+def test_no_class_has_more_attributes_than_one_can_follow() -> None:
+    assert too_large(sizes_of_classes(), MOST_ATTRIBUTES, ATTRIBUTES) == {}
+
+
+def test_a_circle_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert set(circle({"a": {"b"}, "b": {"c"}, "c": {"b"}})) == {"b", "c"}
+
+
+def test_sizes_are_counted() -> None:
+    (class_,) = ast.parse("class A:\n def f(self):\n  self.a: int = 1\n  self.b += 1\n  self.a = b.c = 2").body
+    assert isinstance(class_, ast.ClassDef)
+    assert attributes(class_) == {"a", "b"}
+    assert branches(ast.parse("if a and b:\n  x = [c for c in d]\nelse:\n  y = 1 if c else 2")) == 4
+    assert too_large([("a", 3), ("b", 5)], 2, {"b": 5}) == {"a": 3}

@@ -6,5 +6,5 @@ WebSockets, and faults by a seed; then a table of counts, every one of which mus
 services in a folder), ``proxy`` (between them, to cut and hold their link), ``disk`` (a small file system that can be
 filled), ``damage`` (to journals), ``viewers`` and ``workload`` (builds, and who watches them), ``strangers`` (garbage
 and floods), ``injections`` (what each fault does), ``audit`` (a look at everything in the end), ``experiment`` (all of
-it together), ``outcome`` and ``report`` (the table).
+it together), ``outcome`` and ``report`` (the table). ``command`` is what people call.
 """

@@ -1,4 +1,8 @@
 """
 The composition roots of ``twistd apiserver`` and ``twistd buildipc``: options, configuration, and the one place
 where the parts are put together and the reactor is imported. Top layer; found through ``twisted/plugins``.
+
+- ``apiserver`` and ``builder``: one service each; ``compose``: the web's half of the apiserver
+- ``config``: the configuration files, as types; ``nodejs``: where Node is, for a new configuration
+- ``common``: what both do alike; ``hangup``: SIGHUP reopens log files
 """

@@ -2,8 +2,8 @@
 How a database comes to have the schema of ``tables``: Alembic's revisions, run by the program itself when it opens
 the ledger. Private to ``storage``.
 
-A new revision is written by hand into ``versions/`` (a test compares what they make with ``tables``). There is no
-way down: to go back is to restore a copy that was made before.
+Alembic runs ``env``. A new revision is written by hand into ``versions/`` (a test compares what they make with
+``tables``). There is no way down: to go back is to restore a copy that was made before.
 """
 
 from __future__ import annotations
