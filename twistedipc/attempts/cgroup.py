@@ -1,13 +1,15 @@
 """
-A control group for each attempt, where one can be had (Linux, cgroup v2): what has escaped its session, its process
-group and a runner that is dead is still in it, and is killed with it. The runner enters it before it starts anything;
-the builder finds the place when it starts, and kills and deletes what an attempt has left.
+One control group for each attempt, where the system has them (Linux, cgroup v2).
 
-The groups are made below the builder's own, which may be done by root, and by whom the group was delegated to
-(systemd: ``Delegate=yes``). No controller is switched on: nothing is limited or measured by them.
+A daemon that left its session and its process group, and whose runner is dead, is still in the attempt's control group
+and is killed with it. The runner enters the group before it starts anything. The builder finds the parent group when
+the builder starts, and kills and deletes what an attempt has left in its group.
 
-This is against accidents. A build that runs as the builder's user, and wants to, can leave its group as it can kill
-the builder.
+The groups are made below the builder's own group. That takes root, or a group that was delegated to the builder's user
+(systemd: ``Delegate=yes``). No controller is switched on: nothing is limited or measured by the groups.
+
+The groups are a safeguard against accidents, not against attacks: a build that runs as the builder's user can leave its
+group, just as it can kill the builder.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ _KILL = "cgroup.kill"
 
 
 class NoCgroup(Exception):
-    """There are no control groups for attempts. ``str()`` of it says why."""
+    """No control groups can be made for attempts; ``str()`` of the exception gives the reason."""
 
 
 def find_parent() -> Path:
-    """The folder below which attempts' groups can be made: this process's own group. Raises `NoCgroup`."""
+    """Return the folder below which attempts' groups can be made: this process's own group. Raises `NoCgroup`."""
     try:
         membership = Path("/proc/self/cgroup").read_text()
         mounts = Path("/proc/self/mountinfo").read_text()
@@ -40,7 +42,7 @@ def find_parent() -> Path:
     try:
         trial.mkdir(exist_ok=True)
         try:
-            # What is moved must be moved away from here, too.
+            # To move a process takes the right to write to both: where it comes from, and where it goes.
             for processes in (parent / _PROCESSES, trial / _PROCESSES):
                 os.close(os.open(processes, os.O_WRONLY | os.O_CLOEXEC))
             kind = (trial / "cgroup.type").read_text().strip()
@@ -55,8 +57,8 @@ def find_parent() -> Path:
 
 def locate(membership: str, mounts: str) -> Path | None:
     """
-    The folder of a process's own group, from the texts of its ``cgroup`` and ``mountinfo`` in /proc (proc(5),
-    cgroups(7)); None if no mount shows it.
+    Return the folder of a process's own group, from the texts of its ``cgroup`` and ``mountinfo`` in /proc (proc(5),
+    cgroups(7)); None if no mount shows the group.
     """
     group = next((line[3:] for line in membership.splitlines() if line.startswith("0::")), None)
     if group is None:
@@ -75,12 +77,12 @@ def locate(membership: str, mounts: str) -> Path | None:
 
 
 def group_of(parent: Path, folder: Path) -> Path:
-    """The group of the attempt in ``folder``."""
+    """Return the control group of the attempt in ``folder``."""
     return parent / f"twistedipc-{folder.name}"
 
 
 def sweep(parent: Path) -> None:
-    """Delete the groups in which nothing runs: of attempts whose folders were deleted by hand, nobody else does."""
+    """Delete the groups in which nothing runs: those of attempts whose folders were deleted by hand."""
     for group in parent.glob("twistedipc-*"):
         try:
             group.rmdir()
@@ -89,7 +91,7 @@ def sweep(parent: Path) -> None:
 
 
 def enter(group: Path) -> None:
-    """Make the group, and move this process into it; its children will be in it too. Raises OSError."""
+    """Make the group and move this process into it, and so its future children. Raises OSError."""
     group.mkdir(exist_ok=True)
     try:
         _write(group / _PROCESSES, b"0")
@@ -101,8 +103,8 @@ def enter(group: Path) -> None:
 
 def kill(group: Path, until: float) -> bool:
     """
-    Kill all that is in the group and in those below it, wait for its end, and delete them: whether that was done by
-    ``until``, on the monotonic clock. A group that isn't there is done.
+    Kill everything in the group and in those below it, wait until it has ended, and delete the groups. Return whether
+    that was done by ``until``, on the monotonic clock. A group that doesn't exist is done.
     """
     while True:
         try:
@@ -142,7 +144,7 @@ def _write(file: Path, data: bytes) -> None:
 
 
 def _populated(group: Path) -> bool:
-    """Whether a process is left in it, or in a group below it."""
+    """Return whether a process is left in the group, or in one below it."""
     return "populated 1" in (group / "cgroup.events").read_text().splitlines()
 
 

@@ -1,9 +1,9 @@
 """
-Named places at which a process can be made to die, for the tests that walk through all of them. Bottom layer; called
-by the builder and the server at each durable write, commit and send on an attempt's path.
+Named points at which a process can be made to die, for the tests that try each of them. Called by the builder and the
+server at each durable write, commit and send on an attempt's path.
 
-``TWISTEDIPC_CRASH_AT=NAME`` in a process's environment kills it (SIGKILL, so that nothing is tidied up) when it first
-comes to that point. Nobody sets it but tests; without it a point costs one comparison.
+``TWISTEDIPC_CRASH_AT=NAME`` in a process's environment kills the process (SIGKILL, so that nothing is tidied up) when
+it first reaches that point. Only tests set the variable; without it, a point costs one comparison.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VARIABLE: Final = "TWISTEDIPC_CRASH_AT"
 
 
 class CrashPoint(StrEnum):
-    """The points, in the order in which an attempt comes to them. The first word is the process."""
+    """The points, in the order in which an attempt reaches them. The first word names the process that dies."""
 
     APISERVER_OFFER_COMMITTED = "apiserver:offer-committed"
     APISERVER_OFFER_SENT = "apiserver:offer-sent"
@@ -55,18 +55,18 @@ _CRASH_AT: Final = os.environ.get(VARIABLE)
 
 
 def crash_point(point: CrashPoint) -> None:
-    """Die here, if a test wants that."""
+    """Kill this process, if the environment names this point."""
     if _CRASH_AT is not None and point == _CRASH_AT:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Clock(Protocol):
-    """What has turns: a reactor."""
+    """A reactor: something that has turns."""
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object) -> Any: ...
 
 
 def crash_after_turn(clock: _Clock, point: CrashPoint) -> None:
-    """Die when this turn's messages have left: what is sent leaves at the turn's end."""
+    """Kill this process, if the environment names this point, once this turn's messages have been sent."""
     if _CRASH_AT is not None and point == _CRASH_AT:
         clock.callLater(0, crash_point, point)

@@ -51,14 +51,14 @@ from twistedipc.disk.files import read_file, sync_folder, write_file
 
 
 def package_file(target: str) -> str:
-    """The name of the file with the `Package` for a target."""
+    """Return the name of the file with the `Package` for a target."""
     return "package.json" if target == NPM else f"package.{target}.json"
 
 
 def step_failed(folder: Path, error: Exception) -> int:
     """
-    What a step of the platform's own does when it has failed: says why, in the log and in failure.json, for the people
-    who read it. Its exit code. On a disk that takes nothing the log alone has it.
+    Say why a step of the platform's own has failed, in its output and in failure.json, and return its exit code. On a
+    full disk only the output has the reason.
     """
     print(error, flush=True)
     try:
@@ -70,8 +70,8 @@ def step_failed(folder: Path, error: Exception) -> int:
 
 class AttemptFolder:
     """
-    An attempt's folder, as the builder uses it. Everything but `path` and `name` asks the disk and may raise OSError;
-    what takes longer than one small file says that it blocks.
+    An attempt's folder, as the builder uses it. Everything but `path`, `name` and `archive` asks the disk and may raise
+    OSError. A method that may take longer than one small file does has "Blocks" in its docstring.
     """
 
     def __init__(self, path: Path, *, disk: DiskCalls = os) -> None:
@@ -81,8 +81,8 @@ class AttemptFolder:
     @classmethod
     def create(cls, parent: Path, spec: Spec, *, disk: DiskCalls = os) -> AttemptFolder:
         """
-        Write a new attempt down, durably, below ``parent``. Blocks. When it fails, nothing is left of it. Raises
-        OSError, and whatever keeps ``spec`` from being encoded.
+        Write a new attempt down, durably, below ``parent``. Blocks. When that fails, no folder is left behind. Raises
+        OSError, or what msgspec raises for a ``spec`` that can't be encoded.
         """
         folder = cls(parent / f"{spec.attempt}-{spec.lease}", disk=disk)
         folder.path.mkdir(mode=0o700)
@@ -90,14 +90,14 @@ class AttemptFolder:
             write_file(folder.path / "spec.json", spec, disk=disk)
             sync_folder(parent, disk=disk)
         except BaseException:
-            # The disk is full, probably: what each offer would leave behind adds up.
+            # The disk is probably full, and the folders of declined offers would add up.
             shutil.rmtree(folder.path, ignore_errors=True)
             raise
         return folder
 
     @property
     def name(self) -> str:
-        """The folder's name, which is what the runner rings with."""
+        """The folder's name, which the runner sends when it rings."""
         return self.path.name
 
     @property
@@ -198,14 +198,14 @@ class AttemptFolder:
     def remove(self, *, cgroups: str = "") -> None:
         """Delete the folder, and end what runs in it. Only once the runner is gone. Blocks."""
         kill_remains(self.path, cgroups)
-        # Renamed first, so that a folder is never found half deleted.
+        # Renamed first, so that no builder finds a half-deleted folder under an attempt's name.
         doomed = self.path.with_name(f".{self.name}")
         with contextlib.suppress(FileNotFoundError):
             os.rename(self.path, doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
     def _ring(self) -> None:
-        with contextlib.suppress(OSError):  # no runner reads it: it will look by itself when it starts
+        with contextlib.suppress(OSError):  # no runner reads the FIFO yet: it looks at the files when it starts
             descriptor = os.open(self.path / "control", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 os.write(descriptor, b"\n")

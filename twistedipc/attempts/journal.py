@@ -5,15 +5,15 @@ The journal: an attempt's log on disk, which is also the spool between runner an
 cuts off what a killed runner left half-written. ``journal_format`` is how it is written: one batch a line, in segments
 named by their first record's number.
 
-Damage costs what it hit and no more. A line that doesn't verify (its checksum, its shape, its number), a segment that
-is missing or short: the reader goes on behind it, at the next line that verifies, and the numbers between are one
-`builds.logs.Gap`. Since every line carries its number, nothing is ever renumbered, nor shown twice. What doesn't
-verify at the journal's very end may just not be there yet, so it is waited for; once it is known how many records
-there are (`JournalReader.ends_at`), it is a gap as well. Read again, the same damage gives the same gaps.
+Damage costs the records that it hit, and no others. When a line doesn't verify (its checksum, its shape, its number),
+or a segment is missing or short, the reader continues at the next line that verifies. The numbers between are one
+`builds.logs.Gap`. Since every line carries its number, no record is ever renumbered or shown twice. At the journal's
+very end, a line that doesn't verify may not be written yet, so the reader waits for it. Once the number of records is
+known (`JournalReader.ends_at`), it is a gap as well. The same damage gives the same gaps each time it is read.
 
-What the disk doesn't give to read at all may come a little later, so reading raises, and may be tried again. How long
-is the caller's to say: once a segment is given up (`JournalReader.give_up`), what can't be read of it is damage like
-any other, to the page, and everything around it comes.
+A read that fails may succeed a little later, so the reader raises OSError and the caller may try again. The caller
+decides for how long. Once a segment is given up (`JournalReader.give_up`), the pages of it that can't be read count as
+damage, and everything around them is returned.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ _BLOCK = 256 * 1024
 # About how many bytes are looked at in one call while nothing is found in them: the caller has others to serve.
 _LOOKED_AT = 512 * 1024
 
-# In what pieces it is found out what can't be read: what a disk loses is whole blocks, and none is larger.
+# What can't be read is found out in pieces of this size: a disk loses whole blocks, and no block is larger.
 _PAGE = 4096
 
-#: When reading raises one of these, it isn't the disk: this process or its machine lacks something, and will have it.
+#: Errors that say nothing of the disk: this process or its machine is short of something, and only for a while.
 SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 # How far a line's beginning is from where `JOURNAL_LINE_HEAD` is found in it.
@@ -60,13 +60,13 @@ _CHECKSUM = 8
 
 
 class JournalExists(Exception):
-    """There is a journal already: another runner has been here, and an attempt starts once."""
+    """There is a journal already: another runner was started here, and an attempt starts once."""
 
 
 class Journal:
     """
-    The writer. While the disk takes nothing, `blocked` says so, what was appended waits in memory, and whoever
-    appends must stop reading output (which bounds what waits) and call `retry` now and then.
+    The writer. While the disk is full, `blocked` has the reason and what was appended waits in memory. The caller must
+    then stop reading output, which bounds what waits, and call `retry` now and then.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Journal:
         return self._digest.hexdigest()
 
     def append(self, batch: Lines) -> None:
-        """Append a batch, and ring; or keep it for `retry`. Raises OSError if the disk fails in a way to stay."""
+        """Append a batch and ring, or keep it for `retry`. Raises OSError if the disk fails for good."""
         if batch.first != self.count + 1:
             raise ValueError(f"record {batch.first} can't follow {self.count}")
         self._digest.add(batch)
@@ -106,7 +106,7 @@ class Journal:
             self.retry()
 
     def retry(self) -> bool:
-        """Write what waits: whether all of it is written now."""
+        """Write what waits; return whether all of it is written now."""
         try:
             while self._waiting:
                 first, line = self._waiting[0]
@@ -122,7 +122,7 @@ class Journal:
         return True
 
     def sync(self) -> bool:
-        """Make what was appended durable: whether it is."""
+        """Make what was appended durable; return whether it is."""
         if self._waiting:
             return False
         if self._unsynced:
@@ -146,7 +146,7 @@ class Journal:
             self._open_segment(first)
         written = 0
         try:
-            # One write, unless the disk ends in the middle of it: the second then says why.
+            # One write, unless the disk is full in the middle of it: then the second write raises the reason.
             while written < len(line):
                 written += self._disk.write(self._descriptor, line[written:] if written else line)
         except OSError:
@@ -186,9 +186,9 @@ class _Position:
 
 class JournalReader:
     """
-    Reads the journal in an attempt's folder, in order, as far as it is there. Made for following a journal that is
-    being written: a line that isn't whole is just not there yet. What is damaged is passed over, and comes as a `Gap`;
-    so is what can't be read, once it is given up.
+    Reads the journal in an attempt's folder, in order, as far as it is written. The journal may grow meanwhile: a line
+    that isn't whole is not written yet. Damage is skipped and returned as a `Gap`, and so is a part that can't be read,
+    once it is given up.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -205,14 +205,14 @@ class JournalReader:
         self._failing: Path | None = None  # what the last OSError was about
         self._given_up: set[Path] = set()
         self._unreadable: dict[int, str] = {}  # pages of the segment that is open, and why
-        self._unlisted = ""  # why it can't be told what segments there are
+        self._unlisted = ""  # why the segments can't be listed; "" if they can
 
     def ends_at(self, lines: int) -> None:
-        """Nothing is written to the journal any more, and it has so many records: what can't be read is lost."""
+        """Note that the journal is complete, with so many records: what can't be read of it is lost."""
         self._lines = lines
 
     def seek(self, next: int) -> None:
-        """Go on with record ``next``. If it isn't there (yet), reading returns nothing until it is."""
+        """Continue with record ``next``. Until it is written, `read` returns nothing."""
         if next < 1:
             raise ValueError("records are numbered from 1")
         at = self._at
@@ -222,8 +222,9 @@ class JournalReader:
 
     def read(self, limit_bytes: int = _BLOCK) -> list[tuple[Batch, int]]:
         """
-        The next batches, each with the bytes of its JSON: about ``limit_bytes`` of them, at least one if there is one.
-        Nothing: there is no more now; or, if `searching`, none was found yet. Raises OSError: try again, or `give_up`.
+        Return the next batches, each with the size of its JSON: about ``limit_bytes`` in all, and at least one batch
+        if there is one. An empty list means that there is no more now; or, if `searching`, that none was found yet.
+        Raises OSError: try again, or `give_up`.
         """
         self.searching = False
         looked_at = 0
@@ -237,7 +238,7 @@ class JournalReader:
                 return []
 
     def give_up(self) -> None:
-        """What the last `read` raised OSError about won't get better: pass over what can't be read of that segment."""
+        """Skip what can't be read of the segment about which the last `read` raised OSError."""
         if self._failing is not None:
             self._given_up.add(self._failing)
 
@@ -249,7 +250,7 @@ class JournalReader:
         self._at = None
 
     def _read_block(self, limit: int) -> tuple[list[tuple[Batch, int]], int]:
-        """Batches from the next block, without those before `next`; and how much was looked at, 0 at the end."""
+        """Return the batches of the next block from `next` on, and how many bytes were looked at: 0 at the end."""
         at = self._at or self._open_at(self.next)
         if at is None:
             return self._rest(self._unlisted or "there is none"), 0
@@ -258,7 +259,7 @@ class JournalReader:
             later = [path for _first, path in self._segments() if path.name > at.path.name]
             if later:
                 # A segment's file appears only after the one before it was written to its end: but when that one was
-                # looked at, its end may not have been there.
+                # looked at, its end may not have been written yet.
                 block, size = self._whole_lines(at, limit)
         if size:
             return self._batches(at, block), size
@@ -274,7 +275,7 @@ class JournalReader:
         return [], 4096
 
     def _batches(self, at: _Position, block: bytes) -> list[tuple[Batch, int]]:
-        """What is new in a block of whole lines; after it, the place is behind the block."""
+        """Return what is new in a block of whole lines, and move the position behind the block."""
         found: list[tuple[Batch, int]] = []
         begin = 0
         while begin < len(block):
@@ -296,7 +297,7 @@ class JournalReader:
         return found
 
     def _take(self, at: _Position, batch: Lines, size: int, found: list[tuple[Batch, int]]) -> None:
-        """A line that verifies: what is new of it, after the gap before it, if there is one."""
+        """Add to ``found`` what is new in a line that verifies, after the gap before it, if there is one."""
         if batch.end <= at.record:
             return  # it was here before
         if batch.first > at.record:
@@ -315,7 +316,7 @@ class JournalReader:
             self.next = gap.end
 
     def _rest(self, why: str) -> list[tuple[Batch, int]]:
-        """At the end of what there is: the gap up to the last record, if that is known."""
+        """Return, at the journal's end, the gap up to the last record, if its number is known."""
         found: list[tuple[Batch, int]] = []
         if self._lines is not None and self.next <= self._lines:
             self._gap(self.next, self._lines, why, found)
@@ -325,8 +326,8 @@ class JournalReader:
 
     def _whole_lines(self, at: _Position, limit: int) -> tuple[bytes, int]:
         """
-        Whole lines from the place on; empty if there is none. And how much there is: more than 0 and no line is what
-        can't be one, and the place is behind it then.
+        Return whole lines from the position on, and how many bytes there are. No line but some bytes means that these
+        can't be a line; the position is behind them then.
         """
         smallest = size = max(limit, 4096)
         while True:
@@ -348,7 +349,7 @@ class JournalReader:
             size = min(size * 4, _LONGEST)
 
     def _open_at(self, record: int) -> _Position | None:
-        """Open the segment that has the record, or would have it; None if there is no journal yet."""
+        """Open the segment in which the record is or would be; None if there is no journal yet."""
         found = self._segments()
         if not found:
             return None
@@ -361,7 +362,7 @@ class JournalReader:
         return self._at
 
     def _go_on(self, at: _Position, path: Path) -> None:
-        """Go on at the beginning of the next segment, which should have the record that is due."""
+        """Move the position to the beginning of the next segment, where the record that is due should be."""
         if path.name != segment_name(at.record):
             at.damage = at.damage or "a segment is missing"
         unread = self._open(path)
@@ -370,7 +371,7 @@ class JournalReader:
         at.offset = 0
 
     def _open(self, path: Path) -> str:
-        """Open a segment. If it can't be, and is given up, it is as good as empty: returns why, else ""."""
+        """Open a segment. One that can't be opened and is given up counts as empty: then return the reason, else ""."""
         unread = ""
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -387,7 +388,7 @@ class JournalReader:
     # -- what can't be read
 
     def _failed(self, path: Path, error: OSError) -> None:
-        """Reading failed there: raise that, unless it is given up."""
+        """Raise the error with which reading a path failed, unless that path is given up."""
         if path not in self._given_up or error.errno in SHORTAGES:
             self._failing = path
             raise error
@@ -401,7 +402,7 @@ class JournalReader:
             return []
 
     def _length(self, at: _Position) -> int:
-        """How long the segment is that is open."""
+        """Return the length of the open segment."""
         try:
             return os.fstat(self._descriptor).st_size
         except OSError as error:
@@ -409,7 +410,7 @@ class JournalReader:
             return 0
 
     def _pread(self, at: _Position, size: int) -> bytes:
-        """Up to ``size`` bytes from the place on; zeros where they can't be read, which are no line's."""
+        """Return up to ``size`` bytes from the position on; zeros, which no line has, where they can't be read."""
         try:
             return os.pread(self._descriptor, size, at.offset)
         except OSError as error:
@@ -435,7 +436,7 @@ class JournalReader:
         return bytes(size)
 
     def _unread(self, begin: int, end: int) -> str:
-        """Why a part of the segment can't be read, between these offsets; "" if all can."""
+        """Return why a part of the segment can't be read, between these offsets; "" if all of it can."""
         if not self._unreadable:
             return ""
         pages = range(begin // _PAGE, (end + _PAGE - 1) // _PAGE)
@@ -448,10 +449,11 @@ def _unread(error: OSError) -> str:
 
 def _next_beginning(block: bytes, begin: int, end: int) -> int:
     """
-    Where the next line may begin in a block of lines, behind ``begin``, where none does. ``end`` is the next newline.
+    Return where the next line may begin in a block of lines, after ``begin``, where none begins. ``end`` is the next
+    newline.
 
-    A good line has one head, at its beginning, and ends with a newline; so before a newline only the last head can be
-    that of one. Whatever the block holds, it is looked at a few times and no more.
+    A good line has one head, at its beginning, and ends with a newline; so only the last head before a newline can be
+    that of a line. This bounds the work: each byte of the block is searched a few times at most.
     """
     head = block.rfind(JOURNAL_LINE_HEAD, begin + _CHECKSUM + 1, end)
     if head < 0:
@@ -460,7 +462,7 @@ def _next_beginning(block: bytes, begin: int, end: int) -> int:
 
 
 def segments(folder: Path) -> list[tuple[int, Path]]:
-    """The segments in a ``journal`` folder, in order, each with its first record's number."""
+    """Return the segments in a ``journal`` folder, in order, each with its first record's number."""
     try:
         names = sorted(os.listdir(folder))
     except FileNotFoundError:
@@ -473,7 +475,7 @@ def segments(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _scan(folder: Path, *, give_up: bool) -> tuple[LogDigest, tuple[Path, int] | None]:
-    """The digest of what there is, and the segment and offset where its last good line ends."""
+    """Return the digest of all records, and the segment and offset at which the last good line ends."""
     reader = JournalReader(folder)
     digest = LogDigest()
     try:
@@ -503,9 +505,9 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
 
 def repair(folder: Path, *, give_up: bool = False) -> Repaired:
     """
-    Cut the journal of a dead runner back to its last good line. Mostly that is nothing, or one line that was being
-    written. What is damaged before it stays as it is: a gap, for whoever reads it. Idempotent. Only for a journal whose
-    runner is dead. Raises OSError; or, to ``give_up``, takes what can't be read for damaged, and cuts nothing.
+    Cut the journal of a dead runner back to its last good line. Mostly nothing is cut, or one line that was being
+    written. Damage before the last good line stays, and is read as a gap. Idempotent. Only for a journal whose runner
+    is dead. Raises OSError; with ``give_up``, counts what can't be read as damage instead, and cuts nothing.
     """
     digest, good = _scan(folder, give_up=give_up)
     cut = 0

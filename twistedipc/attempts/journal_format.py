@@ -12,12 +12,12 @@ from twistedipc.builds.logs import Lines, encoder, lines_decoder
 
 SEGMENT_DIGITS = 12
 
-#: How every journal line goes on after its checksum. It can't be within one: there, quotes are escaped.
+#: How every journal line continues after its checksum. It can't occur inside a line: quotes are escaped there.
 JOURNAL_LINE_HEAD = b' {"type":"lines","first":'
 
 
 def segment_name(first: int) -> str:
-    """The file name of the journal segment whose first record has the number ``first``."""
+    """Return the file name of the journal segment whose first record has the number ``first``."""
     return f"{first:0{SEGMENT_DIGITS}d}.log"
 
 
@@ -27,17 +27,17 @@ class BadJournalLine(Exception):
 
 def journal_line(batch: Lines) -> bytes:
     """
-    A batch as one line of a journal: eight hexadecimal digits of the CRC-32 of what follows the space, the space,
-    the batch's JSON (which holds no raw newline), a newline.
+    Return a batch as one line of a journal: the CRC-32 of the JSON in eight hexadecimal digits, a space, the batch's
+    JSON (which holds no raw newline), a newline.
     """
     body = encoder.encode(batch)
     return b"%08x %b\n" % (zlib.crc32(body), body)
 
 
 def parse_journal_line(line: bytes) -> Lines:
-    """The batch of one journal line, given without its newline. Raises `BadJournalLine`."""
+    """Return the batch of one journal line, which is given without its newline. Raises `BadJournalLine`."""
     body = line[9:]
-    # Compared as it is written: `int` would take other spellings of the same number for unchanged.
+    # Compared as text: `int` would accept other spellings of the same number, and so miss a change.
     if line[:9] != b"%08x " % zlib.crc32(body):
         raise BadJournalLine("the checksum doesn't match")
     try:

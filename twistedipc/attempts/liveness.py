@@ -1,9 +1,9 @@
 """
-The lock of an attempt's folder: held = the attempt's runner lives. Used by the runner itself and by ``builder``.
+The lock of an attempt's folder: it is held as long as the attempt's runner lives. Used by the runner and the builder.
 
-It is a `flock`, so it belongs to the open file and not to a process: the builder takes it, lets the runner inherit
-the descriptor, and closes its own; there is no moment without it, and the kernel lets go of it whatever the runner
-dies of. The runner passes the descriptor on to nobody.
+The lock is a `flock`, so it belongs to the open file and not to a process. The builder takes it, lets the runner
+inherit the descriptor, and closes its own: there is no moment at which the runner lives without the lock. However the
+runner dies, the kernel releases the lock, since the runner passes the descriptor to no other process.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 
 LOCK = "lock"
 
-# `lock_held` holds the lock, shared, for some microseconds while it looks. Whoever wants it tries again that long.
+# `lock_held` holds the lock, shared, for some microseconds while it looks; `take_lock` tries again that long.
 _TRIES = 5
 _PAUSE = 0.004
 
 
 def take_lock(folder: Path) -> int | None:
     """
-    The descriptor of the folder's lock, taken exclusively; None if someone else has it. It isn't inheritable: who
-    passes it to a child says so.
+    Take the folder's lock exclusively and return its descriptor; None if another process has the lock. The descriptor
+    isn't inheritable: the caller must pass it to a child explicitly.
     """
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     for remaining in range(_TRIES - 1, -1, -1):
@@ -40,8 +40,8 @@ def take_lock(folder: Path) -> int | None:
 
 def adopt_lock(folder: Path, descriptor: int) -> bool:
     """
-    Make the inherited ``descriptor`` this process's own: whether it is the folder's lock, and held. It isn't passed on
-    to children.
+    Make the inherited ``descriptor`` this process's own, so that its children don't inherit it. Return whether it is
+    the folder's lock, and held.
     """
     try:
         os.set_inheritable(descriptor, False)
@@ -55,13 +55,13 @@ def adopt_lock(folder: Path, descriptor: int) -> bool:
 
 
 def own_lock(descriptor: int) -> None:
-    """Write this process's id, which is its session's too, into the lock that it holds: see `lock_owner`."""
+    """Write this process's id, which is also its session's, into the lock that it holds, for `lock_owner`."""
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
 
 
 def lock_owner(folder: Path) -> int | None:
-    """The process id of the runner that holds the folder's lock, or held it last. It may be anybody's by now."""
+    """Return the process id of the runner that holds the folder's lock, or held it last (and may be reused since)."""
     try:
         return int((folder / LOCK).read_text())
     except (OSError, ValueError):
@@ -69,7 +69,7 @@ def lock_owner(folder: Path) -> int | None:
 
 
 def lock_held(folder: Path) -> bool:
-    """Whether some process holds the folder's lock: whether its runner lives."""
+    """Return whether a process holds the folder's lock, that is, whether its runner lives."""
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

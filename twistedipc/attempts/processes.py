@@ -1,10 +1,10 @@
 """
-Processes: starting one, and the death of whole trees. Used by ``steps`` and ``course``; ``builder`` uses
-`kill_remains` after a runner that died itself.
+Start one process, and kill whole trees of them. Used by the runner's steps; the builder uses `kill_remains` after a
+runner that has died.
 
-Every step is a process group of its own, and the runner is the reaper of its descendants (Linux: "child subreaper"), so
-that a daemon that left its group, and its session too, still becomes the runner's child and can be found. Where it can
-be had, a control group (``cgroup``) also finds that daemon when the runner is dead.
+Every step is a process group of its own, and the runner is the reaper of its descendants (Linux: "child subreaper"). So
+a daemon that left its group and its session still becomes the runner's child, and can be found. Where the system has
+control groups (``cgroup``), such a daemon is found even when the runner is dead.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _prctl(option: int, argument: int) -> bool:
 
 
 def become_reaper() -> bool:
-    """Make orphaned descendants this process's children: whether the system can do that."""
+    """Make orphaned descendants this process's children; return whether the system can do that."""
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -52,7 +52,7 @@ def spawn(argv: Sequence[str], *, environment: Mapping[str, str], folder: Path, 
     code = 126
     try:
         signal.set_wakeup_fd(-1)
-        # Whatever is ignored here, or was by whoever started the builder, is nothing to a build.
+        # A build gets the default signals, even if this process or the builder's parent ignores some.
         for number in signal.valid_signals():
             if signal.getsignal(number) is not signal.SIG_DFL:
                 signal.signal(number, signal.SIG_DFL)
@@ -74,13 +74,13 @@ def spawn(argv: Sequence[str], *, environment: Mapping[str, str], folder: Path, 
 
 
 def exit_code(status: int) -> int:
-    """A wait status as a shell would give it."""
+    """Return a wait status as a shell would give it."""
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 
 
 def reap() -> dict[int, int]:
-    """The children that have died since, each with its wait status."""
+    """Return the children that have died since the last call, each with its wait status."""
     dead: dict[int, int] = {}
     while True:
         try:
@@ -93,7 +93,7 @@ def reap() -> dict[int, int]:
 
 
 def signal_group(group: int, number: signal.Signals) -> None:
-    """Send a signal to all of a process group that are left."""
+    """Send a signal to all processes that are left in a group."""
     try:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
@@ -101,13 +101,13 @@ def signal_group(group: int, number: signal.Signals) -> None:
 
 
 def kill(process: int) -> None:
-    """Kill a step's process that nobody has waited for, and its group, which it may have left."""
+    """Kill a step's process that hasn't been reaped yet, and its group, which it may have left."""
     signal_group(process, signal.SIGKILL)
     os.kill(process, signal.SIGKILL)
 
 
 def group_alive(group: int) -> bool:
-    """Whether anything of the process group is left."""
+    """Return whether any process of the group is left."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -118,7 +118,7 @@ def group_alive(group: int) -> bool:
 
 
 def descendants() -> set[int]:
-    """All descendants of this process that are left, dead ones that nobody has waited for excepted."""
+    """Return all living descendants of this process."""
     children: dict[int, list[int]] = {}
     for pid, fields in _processes():
         if fields[0] != b"Z":
@@ -135,8 +135,8 @@ def descendants() -> set[int]:
 
 def kill_descendants(deadline: float) -> tuple[set[int], bool]:
     """
-    Kill all descendants and wait for them: those that were killed, and whether none is left. Gives up after
-    ``deadline`` seconds (a process that hangs in the kernel can't be killed).
+    Kill all descendants and wait for their end. Return those that were killed, and whether none is left. Gives up
+    after ``deadline`` seconds, since a process that hangs in the kernel can't be killed.
     """
     until = time.monotonic() + deadline
     killed: set[int] = set()
@@ -157,11 +157,12 @@ def kill_descendants(deadline: float) -> tuple[set[int], bool]:
 
 def kill_remains(folder: Path, cgroups: str = "", deadline: float = 5.0) -> bool:
     """
-    Kill what a dead runner's attempt has left running: whether nothing is left. A process is taken for such if it is in
-    the attempt's control group (below ``cgroups``, where it has one), or if its HOME is the attempt's, or if it is of
-    the runner's session and works in the attempt's ``folder``; and so are its descendants. (A person's shell in that
-    folder is none of these.) Only for a folder whose lock is free. Blocks while it waits for their end: some
-    milliseconds, mostly.
+    Kill what a dead runner's attempt has left running; return whether nothing is left.
+
+    A process belongs to the attempt if it is in the attempt's control group (below ``cgroups``, where there is one), if
+    its HOME is the attempt's, or if it is in the runner's session and works in the attempt's ``folder``; and so do its
+    descendants. A person's shell in that folder is none of these. Only for a folder whose lock is free. Blocks until
+    they have ended, mostly for some milliseconds.
     """
     until = time.monotonic() + deadline
     grouped = not cgroups or cgroup.kill(cgroup.group_of(Path(cgroups), folder), until)
@@ -205,7 +206,7 @@ def _remains(folder: Path, session: int | None) -> set[int]:
 
 
 def _processes() -> list[tuple[int, list[bytes]]]:
-    """All processes, each with the fields of its /proc stat from the state on. Empty where there is no /proc."""
+    """Return all processes, each with the fields of its /proc stat from the state on; none without a /proc."""
     found: list[tuple[int, list[bytes]]] = []
     try:
         names = os.listdir(_PROC)

@@ -1,8 +1,8 @@
 """
-The room that a disk has left, and the reserve that builds leave on it. Used by ``course`` and ``steps``, and by
-``builder``, which takes no attempt while its disk is nearly full.
+How much room a disk has left, and the reserve that builds leave on it. Used by the runner, whose builds wait while the
+disk is nearly full, and by the builder, which accepts no attempt then.
 
-The reserve is for what the platform itself writes: an attempt's end, its result, what is said to it.
+The reserve is for what the platform itself writes: an attempt's last lines, its result, a cancellation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LOOK_BYTES = 1 << 20
 #: … or so many seconds, whichever is first.
 LOOK_SECONDS = 0.5
 
-#: The reserve that is kept where the operator says nothing; on a small file system, that part of it.
+#: The reserve in bytes where the operator sets none; on a small file system, one part in so many of it.
 DEFAULT_RESERVE = 1 << 30
 DEFAULT_PART = 20
 
@@ -24,19 +24,19 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 def default_reserve(folder: Path) -> int:
-    """The reserve for the file system of a folder, in bytes. Raises OSError."""
+    """Return the reserve for the file system of a folder, in bytes. Raises OSError."""
     disk = os.statvfs(folder)
     return min(DEFAULT_RESERVE, disk.f_blocks * disk.f_frsize // DEFAULT_PART)
 
 
 def free_bytes(folder: Path) -> int:
-    """How many bytes can still be written to the file system of a folder. Raises OSError."""
+    """Return how many bytes can still be written to the file system of a folder. Raises OSError."""
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
 
 
 def readable(size: int) -> str:
-    """A number of bytes for people: "1.5 GiB"."""
+    """Return a number of bytes as people read it: "1.5 GiB"."""
     amount, unit = float(size), 0
     while amount >= 1024 and unit < len(_UNITS) - 1:
         amount, unit = amount / 1024, unit + 1
@@ -45,8 +45,10 @@ def readable(size: int) -> str:
 
 class Room:
     """
-    Whether there is more left than the reserve. The disk is asked now and then, not each time. ``reserve`` is in
-    bytes, and 0 never asks; ``clock`` gives seconds.
+    Tells whether less is free than the reserve. The disk is asked now and then, not each time.
+
+    :param reserve: bytes; with 0 the disk is never asked
+    :param clock: the monotonic clock, in seconds
     """
 
     def __init__(
@@ -66,13 +68,13 @@ class Room:
         self.reserve = reserve
 
     def written(self, size: int) -> None:
-        """So many bytes were written to it."""
+        """Note that so many bytes were written to the disk."""
         self._written += size
 
     def low(self) -> bool:
         """
-        Whether less is free than the reserve. Once it was, a sixteenth more must be, or builds would stop and go with
-        every file that comes and goes.
+        Return whether less is free than the reserve. Once less was free, a sixteenth more than the reserve must be
+        free, or builds would stop and continue with every temporary file.
         """
         now = self._clock()
         if self.reserve and (now >= self._look_at or self._written >= LOOK_BYTES):
@@ -80,7 +82,7 @@ class Room:
             try:
                 self._low = self._free(self._folder) < wanted
             except OSError:
-                pass  # a disk that doesn't answer is no full one
+                pass  # a disk that doesn't answer isn't a full one
             self._look_at = now + LOOK_SECONDS
             self._written = 0
         return self._low

@@ -1,8 +1,9 @@
 """
 SHA-256 without OpenSSL; used by ``journal``.
 
-hashlib's is OpenSSL's, and loading that costs each runner 4 MiB. CPython has one of its own in a module whose name has
-changed; it is five times slower, at more than 200 MB/s, and a runner digests the output of one build.
+The SHA-256 of hashlib is OpenSSL's, and loading OpenSSL costs each runner 4 MiB. CPython has an implementation of its
+own, in a module whose name has changed. It is five times slower, but still digests more than 200 MB/s, and a runner
+digests the output of one build.
 """
 
 from __future__ import annotations
@@ -25,5 +26,5 @@ def _find() -> Callable[[], Hash]:
     return sha256
 
 
-#: makes an empty SHA-256
+#: Returns an empty SHA-256.
 sha256 = _find()

@@ -1,8 +1,8 @@
 """
-The builder's doorbell: a UNIX datagram socket on which runners ring after each append. Called by ``service``.
+The builder's doorbell: a UNIX datagram socket on which runners ring after each append. Made by ``compose``.
 
-A ring says "look at this attempt" and carries nothing else, so a lost one costs only the time until the next look
-around (`service.LOOK_INTERVAL`).
+A ring says "look at this attempt" and carries nothing else, so a lost ring costs only the time until the next look at
+all attempts (`looking.LOOK_INTERVAL`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MAX_DATAGRAM = 8192
 
 
 class Doorbell(DatagramProtocol):
-    """Calls ``rung(folder name)`` for each ring."""
+    """Calls ``rung`` with the folder's name for each ring."""
 
     def __init__(self, rung: Callable[[str], None]) -> None:
         self._rung = rung
@@ -32,7 +32,7 @@ class Doorbell(DatagramProtocol):
 def listen(reactor: IReactorUNIXDatagram, path: Path, rung: Callable[[str], None]) -> IListeningPort:
     """
     Listen at ``path``, in place of a socket that an earlier builder has left there. Raises `CannotListenError`, or
-    OSError of the folder.
+    OSError if the folder can't be opened.
     """
     with contextlib.suppress(FileNotFoundError):
         path.unlink()

@@ -86,7 +86,7 @@ class Duties:
         return link
 
     def lost(self, link: ApiserverLink, reason: str) -> None:
-        """The link is gone. The builds don't notice."""
+        """Note that the link is gone. The builds don't notice."""
         if self._uplink.link is link:
             self._log.info("the link to {name} is lost: {reason}", name=link.peer.info.name, reason=reason)
             self._unlink()
@@ -153,8 +153,8 @@ class Duties:
 
     def received(self, link: ApiserverLink, message: msgspec.Struct) -> None:
         """
-        Do what a one-way message says. One that is about a lease that isn't held changes nothing: that lease is over.
-        Nor does one about a log that this link hasn't synced: it is about what was sent on the link before.
+        Do what a one-way message says. A message about a lease that isn't held changes nothing, since that lease is
+        over. Nor does one about a log that isn't synced on this link: it is about what was sent on the link before.
         """
         MESSAGES[type(message)](self, link, message)
 
@@ -199,8 +199,8 @@ class Duties:
 
     async def _answer(self, link: ApiserverLink, offer: m.Offer) -> None:
         """
-        Write the attempt down and accept it, or decline it. Whatever goes wrong is a reason to decline: an offer
-        without an answer would keep the attempt from all other builders until it expires.
+        Write the attempt down and accept it, or decline it. Any failure is a reason to decline: an offer without an
+        answer would keep the attempt from all other builders until it expires.
         """
         crash_point(CrashPoint.BUILDER_OFFER_RECEIVED)
         held: HeldAttempt | None = None
@@ -228,7 +228,7 @@ class Duties:
         crash_after_turn(self._outside.clock, CrashPoint.BUILDER_ACCEPT_SENT)
 
     async def _write_down(self, offer: m.Offer) -> HeldAttempt:
-        """Make the attempt's folder, and hold it. Raises OSError, and what a bug or a broken disk may."""
+        """Make the attempt's folder, and hold the attempt. Raises OSError, or anything else if there is a bug."""
         with self._attempts.accepting(offer.attempt):
             disk = self._outside.disk
             spec = spec_of(offer, self._settings, reserve=disk.reserve(), cgroups=self.cgroups)

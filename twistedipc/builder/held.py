@@ -40,9 +40,9 @@ class HeldAttempt:
         self.log = OutgoingLog(folder.name, folder.journal())
         self.upload = UploadState(upload_limit)
         self.permit = PermitQuestion()
-        self.conclusion = Patience()  # with finding out how it ended
-        self.given_up = False  # what can't be read of its end, and of its journal then, counts as lost
-        self.cancel_reason = ""  # why it is to end, until that is written down for its runner
+        self.conclusion = Patience()  # the tries to find out how it ended
+        self.given_up = False  # these tries have failed for too long: what can't be read of it counts as lost
+        self.cancel_reason = ""  # why it is to end; "" once that is written down for its runner
         self.final_sent: float | None = None  # when, on the monotonic clock; None: not on this link
         if self.result is not None:
             self.log.ends_at(self.result.lines)
@@ -70,21 +70,21 @@ class HeldAttempt:
 
     @property
     def artifact(self) -> ArtifactFile | None:
-        """What is to be uploaded before its end is told; None if there is nothing, or nothing any more."""
+        """What is still to be uploaded before its end is sent; None if there is nothing."""
         if self.result is None or self.result.outcome != "succeeded" or self.upload.done:
             return None
         return self.result.artifact
 
-    # -- what the apiserver is told
+    # -- what is sent to the apiserver
 
     def described(self) -> HeldAttemptMessage:
-        """Return what the builder says of it in a sync. Only of one that is `known`."""
+        """Return its entry in a sync. Only for one that is `known`."""
         phase = self.life.about.phase
         assert phase is not None
         return HeldAttemptMessage(attempt=self.spec.attempt, lease=self.spec.lease, phase=phase, next=self.log.next)
 
     def final_due(self, before: float) -> bool:
-        """Return whether its end is to be told: all else was, and it wasn't told since ``before``, on this link."""
+        """Return whether its end is to be sent: all else was, and its end wasn't sent on this link since ``before``."""
         return (
             self.log.synced
             and self.log.all_sent
@@ -93,13 +93,13 @@ class HeldAttempt:
         )
 
     def final(self, now: int) -> Final:
-        """Return its end, as it is told at ``now`` (milliseconds since the epoch). Only of one that has ended."""
+        """Return its end, as it is sent at ``now`` (milliseconds since the epoch). Only for one that has ended."""
         assert self.result is not None
         resolved = self.result.resolved
         return Final(
             attempt=self.spec.attempt,
             lease=self.spec.lease,
-            result=msgspec.structs.replace(self.result, resolved=0),  # this machine's clock is nobody else's
+            result=msgspec.structs.replace(self.result, resolved=0),  # the clocks of two machines can't be compared
             resolved_ago=max(0, now - resolved) if resolved else None,
         )
 

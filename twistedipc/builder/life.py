@@ -19,8 +19,8 @@ class State(Enum):
     """How far an attempt is on this builder."""
 
     ACCEPTED = "accepted"  # written down; no runner was ever started
-    STARTING = "starting"  # told to go; its runner isn't started yet: the disk had no room
-    RUNNING = "running"  # its runner was started; it lives, or has died and nobody has looked yet
+    STARTING = "starting"  # the apiserver has said go; the runner isn't started yet, since the disk had no room
+    RUNNING = "running"  # its runner was started; if it has died since, no look has found that yet
     CONCLUDING = "concluding"  # its runner has ended; a thread finds out how
     ENDED = "ended"  # its result is known
     ABANDONED = "abandoned"  # the apiserver is done with it while it is CONCLUDING
@@ -41,7 +41,7 @@ class Event(Enum):
     """What comes from outside, at any time."""
 
     GO = "go"  # the apiserver has committed that it was accepted
-    LOOK = "look"  # somebody looks at the folder
+    LOOK = "look"  # it is time to look at the folder
     RUNNER_GONE = "runner_gone"  # a look has found that the runner has ended
     FORGET = "forget"  # the apiserver is done with it
 

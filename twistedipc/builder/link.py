@@ -22,7 +22,7 @@ LINK_CREDIT = 8 << 20
 
 
 class Listener(Protocol):
-    """Who is told what happens on a link: `duties.Duties`."""
+    """What a link calls when something happens on it: `duties.Duties`."""
 
     def received(self, link: ApiserverLink, message: msgspec.Struct) -> None:
         """A one-way message has come; they come in their order."""
@@ -73,7 +73,7 @@ class Uplink:
 
     def __init__(self) -> None:
         self.link: ApiserverLink | None = None
-        self.limit = LINK_CREDIT  # bytes that may be under way of one attempt, as the apiserver says it
+        self.limit = LINK_CREDIT  # bytes of one attempt that may be under way; the apiserver sets it in its `Orders`
         self._credit = CreditWindow(LINK_CREDIT)
 
     @property

@@ -1,9 +1,9 @@
 """
-Whatever happens to an attempt is found by looking at its folder: after a ring of the doorbell, when a runner exits, and
-every `LOOK_INTERVAL` in any case. So there is one way in which things become known, whether the runner is a child of
-this process, or of a builder that was killed an hour ago. Made by ``compose``; called by ``duties`` and ``service``.
+Takes each attempt further, by looking at its folder: after a ring of the doorbell, when a runner exits, and every
+`LOOK_INTERVAL` in any case. So there is one way in which things become known, whether the runner is a child of this
+process or of a builder that was killed an hour ago. Made by ``compose``; called by ``duties`` and ``service``.
 
-What is done in which state says ``life``; here it is done.
+``life`` decides what is to be done in which state; here it is done.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Looking:
     # -- what happens
 
     def rung(self, name: str) -> None:
-        """The runner in the folder of this name has rung."""
+        """Look, at this turn's end, at the attempt in the folder of this name: its runner has rung."""
         held = self._attempts.named(name)
         if held is not None:
             held.log.may_have_more = True
@@ -93,17 +93,17 @@ class Looking:
                 self.look_at(held)
 
     def go(self, held: HeldAttempt) -> None:
-        """The acceptance is committed: start the runner, if none was started."""
+        """Start the runner, if none was started: the apiserver has committed the acceptance."""
         self._take(held, Event.GO)
 
     def cancel(self, held: HeldAttempt, reason: str) -> None:
-        """Somebody wants the attempt to end."""
+        """Tell the attempt's runner to end, now or at the next look."""
         if held.life.about.hears_cancel:
             held.cancel_reason = reason
             self.look_at(held)
 
     def forget(self, held: HeldAttempt, *, kill: bool) -> None:
-        """The apiserver is done with the attempt: delete it once its runner is gone; to ``kill``, end that."""
+        """Delete the attempt once its runner is gone; with ``kill``, tell the runner to end."""
         self._take(held, Event.FORGET)
         self._forwarding.remove(held)
         held.unsync()

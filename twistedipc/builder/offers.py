@@ -1,5 +1,5 @@
 """
-What a builder makes of an offer: whether it can be, and what is said of one that failed. Used by ``service``.
+Why an offer is declined, in sentences that can be sent. Used by ``duties``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ REASON_LIMIT = 500
 
 
 def why_impossible(offer: Offer) -> str:
-    """What is wrong with the offer itself, in a sentence; "" if nothing is."""
+    """Return what is wrong with the offer itself, in a sentence; "" if nothing is."""
     try:
         names.attempt(offer.attempt)
         names.lease(offer.lease)
@@ -29,7 +29,7 @@ def why_impossible(offer: Offer) -> str:
 
 
 def why_failed(error: Exception) -> str:
-    """A sentence for a person, of what kept the builder from writing an attempt down."""
+    """Return a sentence, for people, about the error that kept the builder from writing an attempt down."""
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
         reason = f"the builder can't write the attempt down: {error.strerror}{where}"
@@ -39,5 +39,5 @@ def why_failed(error: Exception) -> str:
 
 
 def sendable(reason: str) -> str:
-    """The reason as a link can carry it: not too long, and without what a path may hold and JSON can't."""
+    """Return the reason as a link can carry it: not too long, and without characters that JSON can't hold."""
     return reason[:REASON_LIMIT].encode("utf-8", "replace").decode("utf-8")

@@ -15,14 +15,14 @@ from twistedipc.ipc.wire.windows import SendWindow
 
 class OutgoingLog:
     """
-    How far an attempt's journal has been sent. Nothing is sent before `begin`: on each link the apiserver says first
-    where to go on.
+    How far an attempt's journal has been sent. Nothing is sent before `begin`: on each link, the apiserver first says
+    from which record on it needs the log.
     """
 
     _log = Logger()
 
     def __init__(self, name: str, journal: Journal) -> None:
-        self.synced = False  # the apiserver has said, on this link, where to go on
+        self.synced = False  # True between `begin` and the loss of the link
         self.may_have_more = True  # the journal may have grown since it was read to its end
         self._name = name
         self._journal = journal

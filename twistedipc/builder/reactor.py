@@ -22,4 +22,4 @@ class BuilderReactor(
     IReactorProcess,
     IReactorUNIXDatagram,
 ):
-    """The reactor, as the builder uses it."""
+    """The part of a reactor's interfaces that the builder uses."""

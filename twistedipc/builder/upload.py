@@ -1,8 +1,8 @@
 """
-Uploads of what was built: from the attempt's folder to the apiserver's artifact store. Called by ``service``.
+One try to upload an archive from the attempt's folder to the apiserver's artifact store. Called by ``publishing``.
 
-``HEAD`` tells how much the store has, ``PUT`` sends the rest; broken off, it goes on from there. The protocol is in
-``docs/protocol.md``.
+``HEAD`` asks how much the store has, ``PUT`` sends the rest. After a try that was broken off, the next one continues
+where it stopped. The protocol is in ``docs/protocol.md``.
 """
 
 from __future__ import annotations
@@ -34,42 +34,42 @@ from twistedipc.attempts.room import readable
 #: Seconds for an answer to a request without a body.
 ANSWER_TIMEOUT = 60.0
 
-#: Seconds in which nothing of the body leaves, until the upload is broken off. (An apiserver to which nothing comes
-#: closes the connection sooner: this is for one that can't say so. Slow lines let a body go in large steps.)
+#: Seconds without progress of the body, after which the upload is broken off. (An apiserver that receives nothing
+#: closes the connection sooner; this is for one that can't. Over a slow line a body moves in large steps.)
 PROGRESS_TIMEOUT = 300.0
 
-#: Seconds from the body's last byte to the answer: what is still on its way, and the verification of it all.
+#: Seconds from the body's last byte to the answer: for the bytes in transit, and for the verification of all of them.
 VERIFIED_TIMEOUT = 900.0
 
-#: Into how many looks these times are divided. What counts is how many looks saw nothing move, and not the time: a
-#: process that was stopped is no judge of it.
+#: Each of these times is divided into this many looks, and the looks without progress are counted rather than the time,
+#: so that a stopped process doesn't count its own pause.
 _LOOKS = 10
 
 _CHUNK = 1 << 16
 
 
 class UploadFailed(Exception):
-    """The upload was broken off; it can be tried again."""
+    """The upload was broken off and can be tried again."""
 
-    passes = False  # whether it is the apiserver itself that says so, and will be able to take it
+    passes = False  # True if the apiserver itself has answered that it can't store the archive now
 
 
 class UploadRefused(UploadFailed):
-    """The token is not good (any more): ask for another. Again and again it means that this is another apiserver."""
+    """The token isn't valid: ask for another. If that happens each time, the address is another apiserver's."""
 
 
 class NotNow(UploadFailed):
-    """The apiserver can't take it now."""
+    """The apiserver can't store the archive now."""
 
     passes = True
 
 
 class WrongArchive(UploadFailed):
-    """All of it has arrived, and it isn't what was announced. The apiserver has nothing of it now."""
+    """The whole archive has arrived and isn't the announced one. The apiserver has deleted it."""
 
 
 class NoArchive(Exception):
-    """The archive on this side isn't what it was: there is nothing to upload."""
+    """The archive on this builder isn't the one that was packed: there is nothing to upload."""
 
 
 @implementer(IBodyProducer)
@@ -85,7 +85,7 @@ class _FilePart:
         self._cooperator = Cooperator()
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        # Its own to close: the answer may be there before the body has been sent, and the body goes on.
+        # Closed here: the answer may come before the whole body was sent, and the body is still read then.
         file = self._path.open("rb")
         file.seek(self._offset)
 
@@ -100,7 +100,7 @@ class _FilePart:
 
         def ended(result: object) -> None:
             file.close()
-            # Stopped, it must not fire. Else it must: the connection is held until the body has ended somehow.
+            # After stopProducing it must not fire. Otherwise it must: the connection is kept until the body has ended.
             if not isinstance(result, Failure):
                 done.callback(None)
             elif result.check(TaskStopped) is None:
@@ -135,9 +135,9 @@ async def upload(
     arrived: Callable[[int], None] = lambda offset: None,
 ) -> None:
     """
-    Send ``archive`` (``size`` bytes) to ``url``, from where an earlier try was broken off; ``arrived`` is told where.
-    Raises `UploadRefused`, `NotNow`, `WrongArchive` or `UploadFailed`, whose text is for people; `NoArchive` or
-    FileNotFoundError if there is none.
+    Send ``archive`` (``size`` bytes) to ``url``, from where an earlier try was broken off; ``arrived`` is called with
+    that offset. Raises `UploadRefused`, `NotNow`, `WrongArchive` or `UploadFailed`, whose text is for people;
+    `NoArchive` or FileNotFoundError if the archive isn't there.
     """
     _check(archive, size)
     try:
@@ -186,7 +186,7 @@ async def _send(
 
 
 def _checked_offset(url: str, response: IResponse, sent: int, body: bytes) -> int:
-    """How much the apiserver has, by its answer to a request with ``sent`` bytes. Raises `UploadFailed`."""
+    """Return how much the apiserver has, by its answer to a request with ``sent`` bytes. Raises `UploadFailed`."""
     code = int(response.code)
     if _is_problem(response):
         if code in (401, 403, 404):
@@ -199,13 +199,13 @@ def _checked_offset(url: str, response: IResponse, sent: int, body: bytes) -> in
 
 
 def _is_problem(response: IResponse) -> bool:
-    """Whether it is the apiserver that refuses: what is before it has no such type of content."""
+    """Return whether the apiserver itself refuses: a proxy in front of it doesn't answer with this content type."""
     kind: bytes = (response.headers.getRawHeaders(b"content-type") or [b""])[0]
     return kind.split(b";")[0].strip().lower() == b"application/problem+json"
 
 
 def _detail(body: bytes) -> str:
-    """What a problem says. (RFC 9457)"""
+    """Return the text of a problem document (RFC 9457)."""
     try:
         problem = msgspec.json.decode(body, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -222,7 +222,7 @@ _WHERE = "The address for uploads comes from http.public_url in apiserver.toml, 
 
 
 def _foreign(url: str, response: IResponse, sent: int) -> str:
-    """What to say of an answer that isn't the apiserver's."""
+    """Return a sentence about an answer that isn't the apiserver's."""
     code, site = int(response.code), _site(url)
     if code == 413:
         return (
@@ -238,8 +238,8 @@ def _foreign(url: str, response: IResponse, sent: int) -> str:
 
 
 def _unreachable(url: str, error: Exception) -> str:
-    """What to say where there is no answer at all."""
-    causes = getattr(error, "reasons", None)  # of Twisted's HTTP client: failures
+    """Return a sentence about a request without an answer."""
+    causes = getattr(error, "reasons", None)  # the failures in the exceptions of Twisted's HTTP client
     if causes:
         return _unreachable(url, causes[0].value)
     match error:
@@ -259,13 +259,13 @@ def _unreachable(url: str, error: Exception) -> str:
 
 
 def _site(url: str) -> str:
-    """The scheme, host and port of an address."""
+    """Return the scheme, host and port of an address."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}" if parts.netloc else url[:200]
 
 
 async def _patiently(clock: IReactorTime, request: Deferred[IResponse], part: _FilePart) -> IResponse:
-    """The answer, however long the body takes, as long as it moves. Raises `UploadFailed` when it doesn't."""
+    """Return the answer, however long the body takes while it moves. Raises `UploadFailed` when it stalls."""
     why = ""
     seen = looks = 0
     timer: IDelayedCall
@@ -296,7 +296,7 @@ async def _patiently(clock: IReactorTime, request: Deferred[IResponse], part: _F
 
 
 def _pause(part: _FilePart) -> float:
-    """Seconds until the next look."""
+    """Return the seconds until the next look."""
     return (PROGRESS_TIMEOUT if part.sent < part.length else VERIFIED_TIMEOUT) / _LOOKS
 
 

@@ -1,10 +1,10 @@
 """
-How the upload of one attempt's archive fares, over all tries: what is wrong, when it is tried again, and when not any
-more. Part of ``held``; asked and told by ``publishing``.
+The upload of one attempt's archive over all its tries: what went wrong, when to try again, and when to give up. Part of
+``held``; used by ``publishing``.
 
-What counts against the limit is the time in which the apiserver is linked and its upload address all the same doesn't
-answer as it does: then that address is wrong, or something before it stands in the way, and a person must change it. An
-apiserver that restarts, or says itself that it can't now, costs nothing of it.
+What counts against the limit is the time during which the apiserver is linked but its upload address doesn't answer as
+an apiserver does. Then that address is wrong, or a proxy is in the way, and a person must change that. The time while
+an apiserver restarts, or answers that it can't store the archive now, doesn't count.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ from twistedipc.builder.upload import UploadFailed, WrongArchive
 UPLOAD_INTERVAL = 2.0
 LONGEST_INTERVAL = 30.0
 
-#: How often an archive is uploaded whole that the apiserver then finds to be another than was announced: it may have
-#: been changed on the way, but not for ever.
+#: How often an archive is uploaded that the apiserver then finds to be another than the announced one: it may have been
+#: damaged on the way once, but not each time.
 MAX_UPLOADS_REFUSED = 3
 
-#: The most seconds that one try counts, with the pause before it: a process that was stopped is no judge of the time.
+#: The most seconds that one try counts, with the wait before it, so that a stopped process doesn't count its own pause
+#: in full.
 MOST_OF_A_TRY = 120.0
 
 
 class UploadState:
-    """Times are in seconds on the reactor's clock."""
+    """The tries of one upload. Times are seconds on the monotonic clock."""
 
     def __init__(self, limit: float) -> None:
         self.done = False
-        self.under_way = False  # a try is
+        self.under_way = False  # True during a try
         self.trouble = ""  # what went wrong the last time, for people
         self._limit = limit
         self._retry_at = 0.0
@@ -51,12 +52,12 @@ class UploadState:
         self._retry_at = now + self._pause
 
     def arrived(self, offset: int) -> None:
-        """So much has arrived before this try. If that is more than before, it is only slow."""
+        """Note how much had arrived before this try. If that is more than the last time, the upload is only slow."""
         if offset > self._offset:
             self._offset, self._counted, self._pause = offset, 0.0, UPLOAD_INTERVAL
 
     def failed(self, now: float, error: Exception) -> str:
-        """The try has failed. Why the upload is to be given up, or ""."""
+        """Note that the try has failed; return why the upload is to be given up, or "" if it isn't."""
         self.trouble = sendable(str(error) or type(error).__name__)
         if isinstance(error, WrongArchive):
             self._refused += 1
@@ -72,7 +73,7 @@ class UploadState:
         return ""
 
     def interrupted(self) -> None:
-        """The link is gone: what passes until there is another doesn't count, and the next one begins at once."""
+        """Note that the link is gone: the time until the next link doesn't count, and a try is due at once then."""
         self._since = None
         self._retry_at = 0.0
         self._pause = UPLOAD_INTERVAL

@@ -14,7 +14,7 @@ import msgspec
 
 from twistedipc.disk.calls import DiskCalls
 
-#: What a disk says that may have room, or be well, a little later: who writes to it waits, and tries again.
+#: Errors of a disk that may have room, or work again, a little later: a writer waits and tries again.
 PASSING_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 _encoder = msgspec.json.Encoder()
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 def write_file(path: Path, value: msgspec.Struct, *, mode: int = 0o644, disk: DiskCalls = os) -> None:
     """
-    Write ``value`` as JSON to ``path``: whole or not at all, and durably (write, fsync, rename, fsync the folder).
+    Write ``value`` as JSON to ``path``, whole or not at all, and durably (write, fsync, rename, fsync the folder).
     """
     temporary = path.with_name(f".{path.name}.new")
     descriptor = disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
@@ -49,7 +49,7 @@ def sync_folder(path: Path, *, disk: DiskCalls = os) -> None:
 
 
 def read_file(path: Path, kind: type[_T]) -> _T | None:
-    """The value in ``path``, or None if there is no such file. Raises `msgspec.DecodeError` if it isn't a ``kind``."""
+    """Return the value in ``path``; None if there is no such file. Raises `DecodeError` if it isn't a ``kind``."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
