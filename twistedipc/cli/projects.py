@@ -32,8 +32,7 @@ def pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
 on_lost_option = click.option(
     "--on-lost",
     type=click.Choice(["lost", "rerun"]),
-    help="What becomes of a build whose builder is gone for good: it stays lost (unless this says otherwise), or is "
-    "run again by itself.",
+    help="What happens to a build whose builder is gone for good: it stays lost (the default), or is run again.",
 )
 
 

@@ -29,7 +29,7 @@ data = "apiserver"
 [http]
 # Where the API, the WebSocket and the page are served: a Twisted server endpoint.
 listen = {http_listen}
-# Their address as browsers and builders reach it; "" is told from `listen`.
+# Their address as browsers and builders reach it; "" follows from `listen`.
 # public_url = ""
 # Origins of other pages that may use the API from a browser. An example:
 # allowed_origins = ["https://team.example.org"]
@@ -37,15 +37,14 @@ listen = {http_listen}
 local_repositories = {local_repositories}
 # Whether browsers may send the session's cookie over https only. True behind a proxy that speaks https.
 # secure_cookies = false
-# Proxies in front of it: addresses, networks, or "unix" for whatever connects to a UNIX socket. What they say in
-# Forwarded or X-Forwarded-For, -Proto is believed: the audit and the log get the clients' addresses from it. An
-# example:
+# Proxies in front of it: addresses, networks, or "unix" for everything that connects to a UNIX socket. They are
+# trusted to name the client, by Forwarded or X-Forwarded-For and -Proto, for the audit and the log. An example:
 # trusted_proxies = ["127.0.0.1", "10.0.0.0/8"]
 
 [releases]
-# Where releases are served: one endpoint, or a list of them. Another port alone keeps no cookie of the API's from a
-# release's script; another host does. So a release is at a name of its own (http://PROJECT.localhost:8081/), or below
-# the path of an address that the API hasn't (http://127.0.0.2:8081/PROJECT/), but never at 127.0.0.1 or localhost.
+# Where releases are served: one endpoint, or a list of them. A port of their own doesn't keep releases' scripts from
+# the API's cookies; a host of their own does. So a release is at its own name (http://PROJECT.localhost:8081/), or below
+# the path of an address that isn't the API's (http://127.0.0.2:8081/PROJECT/), but never at 127.0.0.1 or localhost.
 listen = {releases_listen}
 # A project's release is at http://PROJECT.DOMAIN:PORT/ …
 # domain = "localhost"
@@ -54,12 +53,12 @@ listen = {releases_listen}
 # public_url = "https://{{project}}.releases.example.org"
 
 [viewers]
-# The share of its time, above 0 and up to 1, that it spends at most on writing live logs to viewers. When there is more
-# to do, lines wait a little and go out together.
+# The largest share of its time, above 0 and up to 1, for writing live logs to viewers. When there is more to write,
+# lines wait a little and go out together.
 # share = 0.5
 
 [link]
-# How this apiserver is called by its builders.
+# The name of this apiserver for its builders.
 # name = "apiserver"
 # Seconds that a builder may be away before its attempts are given up as lost.
 # lost_after = 600.0
@@ -87,13 +86,13 @@ BUILDER_TOML = """\
 
 # The folder of the attempts, of the repositories' mirrors and of the npm cache.
 data = "builder"
-# How this builder is called; "" is the host's name.
+# The name of this builder; "" is the host's name.
 {name}
-# How many attempts run at a time.
+# The most attempts at a time.
 # slots = 2
 # PATH of the steps; "" is the system's folders and that of the Node that this process finds on its own PATH.
 {path}
-# Where archives are uploaded to; "" is where the apiserver says.
+# The address for uploads of archives; "" is the one that the apiserver tells.
 # apiserver_url = ""
 
 [link]
@@ -116,10 +115,10 @@ key = "link.key"
 # timeout = 3600.0
 # idle_timeout = 900.0
 # grace = 10.0
-# Seconds for which an upload is tried whose address doesn't answer as the apiserver does.
+# Seconds in which an upload is retried while its address doesn't answer as the apiserver does.
 # upload = 600.0
-# What builds leave free on the disk: with less, running ones wait and no others are taken. "" is 1 GiB, but a twentieth
-# of a file system that has less than 20 GiB; 0 is nothing.
+# What builds leave free on the disk: with less, running builds wait and no others are taken. "" is 1 GiB, but a
+# twentieth of a file system that has less than 20 GiB; 0 is nothing.
 # reserve = ""
 """
 

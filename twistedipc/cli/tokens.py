@@ -95,7 +95,7 @@ def create(
 @with_client
 @json_option
 def list_tokens(client: Client, as_json: bool) -> None:
-    """List all tokens; their secrets are known to nobody."""
+    """List all tokens, without their secrets."""
     answer = client.get(path("tokens"))
     if as_json:
         print_json(answer)
