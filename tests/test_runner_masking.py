@@ -240,8 +240,10 @@ def test_which_of_many_texts_has_a_secret() -> None:
         assert masking.first_with_secret([*harmless, hidden, "q7Rk-41xZ/9"]) == hidden
     assert Masking().first_with_secret(["q7Rk-41xZ/9"]) is None
     # What a secret is replaced by is no sign of one.
-    assert Masking(["a***"]).first_with_secret(["***", "b***"]) is None
-    assert Masking(["***a"]).first_with_secret(["", "***aa"]) == "***aa"
+    assert Masking(["abcdefg***"]).first_with_secret(["***", "bcdefg***"]) is None
+    assert Masking(["***abcdefg"]).first_with_secret(["", "***abcdefga"]) == "***abcdefga"
+    # A short one is in a name by chance.
+    assert Masking(["main"]).first_with_secret(["assets/main.js"]) is None
 
 
 # Few letters, so that secrets overlap, repeat, and begin with one another.

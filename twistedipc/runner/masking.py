@@ -73,6 +73,9 @@ _BEGUN = re.compile(
 _DIGITS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
 _UNSEEN_OR_BREAK = re.compile(_UNSEEN.pattern + rb"|(?<=[A-Za-z0-9+/_-]{%d})\n" % WIDTH)
 
+#: Bytes of a secret that are in a file's name only if somebody has put them there.
+UNLIKELY = 8
+
 _Span = tuple[int, int]
 
 
@@ -138,15 +141,21 @@ class Masking:
                 data, rest = whole[:safe], MASK + _CUT
         return (finder.mask(data) + rest).decode("utf-8", "replace")[: len(text)]
 
-    def first_with_secret(self, texts: Sequence[str]) -> str | None:
-        """Return the first of these texts that has a secret in it; None if none has."""
-        if not self._spellings or not self._has_secret("\n".join(texts)):
+    def first_with_secret(self, names: Sequence[str]) -> str | None:
+        """
+        Return the first of these names that has a secret of `UNLIKELY` bytes or more in it; None if none has. A shorter
+        one is in a name by chance: a hidden "main" mustn't keep a site with a ``main.js`` from being released.
+        """
+        wanted = [one for one in self._spellings if len(one.characters) >= UNLIKELY]
+        if not wanted:
             return None
-        return next((text for text in texts if self._has_secret(text)), None)
+        finder = _Finder(wanted)
 
-    def _has_secret(self, text: str) -> bool:
-        data = text.encode("utf-8", "replace")
-        return self._find().mask(data) != data
+        def has_secret(text: str) -> bool:
+            data = text.encode("utf-8", "replace")
+            return finder.mask(data) != data
+
+        return next(filter(has_secret, names), None) if has_secret("\n".join(names)) else None
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of the stream; return those to show: whole lines, and the beginning of a long one."""
