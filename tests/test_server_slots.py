@@ -14,11 +14,10 @@ from twistedipc.storage.errors import LedgerUnavailable
 
 _attempts = st.sampled_from(["1-1", "2-1", "3-1"])
 _leases = st.sampled_from(["a", "b"])
+_steps = st.tuples(st.sampled_from(["offer", "accept", "hold", "release"]), _attempts, _leases)
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from(["offer", "accept", "hold", "release"]), _attempts, _leases)), st.integers(0, 5)
-)
+@given(st.lists(_steps), st.integers(0, 5))
 def test_what_fills_slots(steps: list[tuple[str, str, str]], total: int) -> None:
     slots = Slots()
     slots.resize(total, draining=False)
