@@ -9,6 +9,7 @@ migrate is what an earlier one really left behind. It has builds in every state,
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -76,9 +77,21 @@ PUBLISHING = "15-1"
 def fill(connection: Connection, folder: Path) -> None:
     """Put something of everything into a new ledger. Made attempts are "BUILD-N", their leases "lease-BUILD-N"."""
     box = SecretBox(folder / "secret.key")
-    _row, _secret = tokens.issue(connection, name="ann", scopes=["admin"], projects=None, expires=None, now=NOW)
-    tokens.issue(connection, name="ci", scopes=["build", "read"], projects=["shop"], expires=NOW + 10**9, now=NOW)
-    lapsed, _secret = tokens.issue(connection, name="bob", scopes=["read"], projects=None, expires=None, now=NOW)
+    _row, _secret = tokens.issue(
+        connection, random=os.urandom, name="ann", scopes=["admin"], projects=None, expires=None, now=NOW
+    )
+    tokens.issue(
+        connection,
+        random=os.urandom,
+        name="ci",
+        scopes=["build", "read"],
+        projects=["shop"],
+        expires=NOW + 10**9,
+        now=NOW,
+    )
+    lapsed, _secret = tokens.issue(
+        connection, random=os.urandom, name="bob", scopes=["read"], projects=None, expires=None, now=NOW
+    )
     tokens.revoke(connection, lapsed.id, NOW + 1)
     for name, publish in (
         ("shop", Publish(static=True)),

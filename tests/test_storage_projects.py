@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,7 +77,9 @@ def test_changing(ledger: Connection) -> None:
 def test_a_deleted_project_is_gone_with_all_that_was_seen_of_it(ledger: Connection) -> None:
     add_project(ledger)
     projects.set_secret(ledger, "shop", "npm_token", b"sealed", NOW)
-    token, _ = tokens.issue(ledger, name="t", scopes=["read"], projects=["shop", "other"], expires=None, now=NOW)
+    token, _ = tokens.issue(
+        ledger, random=os.urandom, name="t", scopes=["read"], projects=["shop", "other"], expires=None, now=NOW
+    )
     build = add_build(ledger)
     builds.request_cancel(ledger, build.id, "no", NOW)
     release = releases.create(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,14 @@ def _issue(
     connection: Connection, name: str = "ann", expires: int | None = None, parent: int | None = None
 ) -> tuple[TokenRow, str]:
     return tokens.issue(
-        connection, name=name, scopes=["read", "build"], projects=None, expires=expires, parent=parent, now=NOW
+        connection,
+        random=os.urandom,
+        name=name,
+        scopes=["read", "build"],
+        projects=None,
+        expires=expires,
+        parent=parent,
+        now=NOW,
     )
 
 
@@ -52,7 +60,9 @@ def test_the_secret_finds_its_token(ledger: Connection) -> None:
 
 def test_bound_to_projects_also_to_none(ledger: Connection) -> None:
     for bound in (frozenset[str](), frozenset({"b", "a"})):
-        token, secret = tokens.issue(ledger, name="t", scopes=["read"], projects=bound, expires=None, now=NOW)
+        token, secret = tokens.issue(
+            ledger, random=os.urandom, name="t", scopes=["read"], projects=bound, expires=None, now=NOW
+        )
         assert token.projects == bound
         assert tokens.authenticate(ledger, secret, NOW) == token
     assert [token.projects for token in tokens.list_all(ledger)] == [frozenset(), {"a", "b"}]
@@ -106,7 +116,9 @@ def test_old_sessions_are_forgotten_and_old_tokens_kept(ledger: Connection) -> N
     parent, _ = _issue(ledger, expires=NOW + 2)
     _issue(ledger, expires=NOW + 1, parent=parent.id)
     recent, _ = _issue(ledger, expires=NOW + 8 * DAY, parent=parent.id)
-    newest, _ = tokens.issue(ledger, name="x", scopes=[], projects=[], expires=None, now=NOW + 8 * DAY)
+    newest, _ = tokens.issue(
+        ledger, random=os.urandom, name="x", scopes=[], projects=[], expires=None, now=NOW + 8 * DAY
+    )
     assert [token.id for token in tokens.list_all(ledger)] == [parent.id, recent.id, newest.id]
 
 

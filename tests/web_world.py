@@ -412,7 +412,13 @@ class World(TestCase):
 
         def issue(connection: Any) -> str:
             return tokens.issue(
-                connection, name=name, scopes=[scope], projects=projects, expires=expires, now=self.time
+                connection,
+                random=os.urandom,
+                name=name,
+                scopes=[scope],
+                projects=projects,
+                expires=expires,
+                now=self.time,
             )[1]
 
         return await self.ledger.write(issue)

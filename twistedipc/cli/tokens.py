@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,6 +148,7 @@ def create_in_ledger(config: Path, body: NewToken) -> CreatedToken:
         scopes=body.scopes,
         projects=body.projects,
         expires=expires,
+        random=os.urandom,
         now=now,
     )
     return _created(row, secret)

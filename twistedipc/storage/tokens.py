@@ -7,9 +7,9 @@ A browser's session is a token too, with a parent and an end; it is good for as 
 
 from __future__ import annotations
 
+import base64
 import hashlib
-import secrets as random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
@@ -33,14 +33,16 @@ def issue(
     projects: Iterable[str] | None,
     expires: int | None,
     parent: int | None = None,
+    random: Callable[[int], bytes],
     now: int,
 ) -> tuple[TokenRow, str]:
     """
     Make a token, and return it with its secret, which is nowhere else. ``projects`` None: all; ``expires``:
     milliseconds since the epoch. With a ``parent`` it is a session, and its caller sees to it that it may no more.
+    ``random`` gives so many bytes that can't be guessed.
     """
     _forget_old_sessions(connection, now)
-    secret = PREFIX + random.token_urlsafe(32)
+    secret = PREFIX + base64.urlsafe_b64encode(random(32)).decode().rstrip("=")
     bound = None if projects is None else sorted(set(projects))
     token_id = connection.execute(
         insert(tokens)

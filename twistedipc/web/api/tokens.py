@@ -43,7 +43,13 @@ async def create(call: Call[None, NewToken]) -> Reply[CreatedToken]:
     def change(connection: Connection, now: int) -> tuple[TokenRow, str]:
         expires = None if body.expires_in is None else now + int(body.expires_in) * 1000
         row, secret = tokens.issue(
-            connection, name=body.name, scopes=body.scopes, projects=bound, expires=expires, now=now
+            connection,
+            name=body.name,
+            scopes=body.scopes,
+            projects=bound,
+            expires=expires,
+            random=context.random,
+            now=now,
         )
         detail = {"name": body.name, "scopes": " ".join(sorted(row.scopes))}
         call.audit(connection, "token.create", str(row.id), detail)
@@ -110,6 +116,7 @@ async def sign_in(call: Call[None, SignIn]) -> Reply[None]:
             projects=row.projects,
             expires=expires,
             parent=row.id,
+            random=context.random,
             now=now,
         )
         call.audit_as(row, connection, "session.begin", str(session.id), {})
