@@ -43,8 +43,9 @@ local_repositories = {local_repositories}
 
 [releases]
 # Where releases are served: one endpoint, or a list of them. A port of their own doesn't keep releases' scripts from
-# the API's cookies; a host of their own does. So a release is at its own name (http://PROJECT.localhost:8081/), or below
-# the path of an address that isn't the API's (http://127.0.0.2:8081/PROJECT/), but never at 127.0.0.1 or localhost.
+# the API's cookies; a host of their own does. So a release is at its own name (http://PROJECT.localhost:8081/), or
+# below the path of an address that isn't the API's (http://127.0.0.2:8081/PROJECT/), but never at 127.0.0.1 or at
+# localhost.
 listen = {releases_listen}
 # A project's release is at http://PROJECT.DOMAIN:PORT/ …
 # domain = "localhost"
