@@ -385,7 +385,7 @@ class Life(BuilderCase):
             self.say(offer(f"{n + 1}-1"))
         self.say(offer("1-1"))
         self.assertEqual(2, len(self.reactor.threads.held))
-        self.assertEqual(2, len(self.service._workflows))
+        self.assertEqual(2, len(self.service._workflows._running))
         self.assertEqual(499, len(self.apiserver.take(m.Decline)))
         self.reactor.threads.let_go()
 

@@ -822,7 +822,7 @@ class LogsMachine(RuleBasedStateMachine):
             assert window._credit.spent <= CREDIT + BLOCK
             spent += window._credit.spent
         uplink = builder.duties._uplink
-        assert uplink.under_way == spent
+        assert uplink._credit.spent == spent
         assert spent <= LINK_CREDIT + BLOCK
         if uplink.link is None:
             assert spent == 0
@@ -909,7 +909,7 @@ class LogsMachine(RuleBasedStateMachine):
             event(f"an attempt ended as {row.state}")
         assert len(builder.attempts) == 0
         assert os.listdir(self.folder / "builder" / "attempts") == []
-        assert builder.duties._uplink.under_way == 0
+        assert builder.duties._uplink._credit.spent == 0
         for viewer in self.viewers:
             row = self.row(viewer.attempt)
             assert viewer.end is not None, f"a viewer of {viewer.attempt} has not seen its end"

@@ -89,8 +89,3 @@ class Uplink:
     def credit(self) -> CreditWindow:
         """Return a window for one attempt, within that of the link."""
         return CreditWindow(self.limit, self._credit)
-
-    @property
-    def under_way(self) -> int:
-        """Bytes under way, of all attempts."""
-        return self._credit.spent

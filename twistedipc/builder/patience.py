@@ -55,8 +55,3 @@ class Patience:
                 return True
         self._again = now + self._pause
         return False
-
-    @staticmethod
-    def passes(error: OSError) -> bool:
-        """Return whether the error says nothing of what is on the disk."""
-        return error.errno in _PASSING

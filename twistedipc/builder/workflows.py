@@ -21,9 +21,6 @@ class Workflows:
         self._running: set[Deferred[None]] = set()
         self._stopping = False
 
-    def __len__(self) -> int:
-        return len(self._running)
-
     def launch(self, work: Coroutine[Deferred[Any], Any, None], about: str) -> None:
         """Run ``work``; when it fails, the log says that what it is ``about`` failed."""
         running: Deferred[None] = Deferred.fromCoroutine(work)

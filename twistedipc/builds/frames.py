@@ -1,9 +1,9 @@
 """
 Messages as WebSocket frames, made once for all viewers: plain, and deflated for those that asked for it. Used by
-``server`` for logs and news, and by ``web`` for what it says itself.
+``server`` for logs and news, and by ``web`` for its own messages.
 
 A deflated frame is one message that was compressed by itself (RFC 7692 without context takeover), so that the same
-bytes are good for every viewer, whatever it has seen before.
+bytes are valid for every viewer, independently of the frames before.
 """
 
 from __future__ import annotations

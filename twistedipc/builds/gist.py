@@ -1,9 +1,9 @@
 """
-What a log says of its build in a few words: how far it is, how many remarks there are, the last summary. Bottom layer;
-the apiserver keeps it beside the log, so that a list of builds needs no logs.
+The gist of a log: how far the build is, how many annotations it has made, and its last summary. Bottom layer; the
+apiserver keeps the gist beside the log, so that a list of builds needs no logs.
 
-It is a fold over the records in their order: the gist of a part, added to that of all before it, is the gist of both.
-So it is never more than what the log says, and each part is folded once, when it comes.
+The gist is a fold over the records in their order: the gist of a part, added to that of all before it, is the gist of
+both. So it never has more than the log, and each part is folded once, when it arrives.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Gist(msgspec.Struct, kw_only=True):
             case Annotation():
                 self.notices += 1
             case _:
-                pass  # notices are the platform's, groups are for who reads the log
+                pass  # notices are the platform's own, and groups only structure the log
 
     def extend(self, later: Gist) -> None:
         """The gist of the records that follow."""

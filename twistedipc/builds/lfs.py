@@ -21,5 +21,5 @@ _POINTER = re.compile(
 
 
 def is_pointer(content: bytes) -> bool:
-    """Whether this is the whole content of a pointer."""
+    """Return whether this is the whole content of a pointer."""
     return len(content) < MAX_POINTER and _POINTER.match(content) is not None

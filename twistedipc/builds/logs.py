@@ -1,5 +1,5 @@
 """
-The log of an attempt: records, batches and digests. Bottom layer; the runner makes them, everyone carries them.
+The log of an attempt: records, batches and digests. Bottom layer; the runner makes them, and all processes carry them.
 
 A *record* is one line of output (a JSON string) or one event (a JSON object with a ``type``). The runner numbers
 records 1..N once, at capture; everything after that is idempotent by those numbers.
@@ -33,13 +33,13 @@ MAX_LINE_BYTES = 16 * 1024
 #: viewer, is as long as TCP sends at once over the loopback (65,483 bytes) or a little less.
 MAX_BATCH_BYTES = 72 * 1024
 
-#: The highest number that a gap may name. Numbers of lines are earned one by one, those of a gap are only said.
+#: The highest number that a gap may have. Lines are counted one by one, but a gap can claim any number.
 MAX_RECORD = 1_000_000_000
 
 #: The longest reason of a gap, in characters.
 MAX_REASON = 200
 
-#: Of a progress. With so few, nobody writes an exponent.
+#: Decimals of a progress. With so few, no JSON encoder writes an exponent.
 PROGRESS_DIGITS = 4
 
 #: The longest summary, in characters. Escaped as JSON it is still well below a link frame.
@@ -73,8 +73,8 @@ class Notice(msgspec.Struct, tag="notice", tag_field="type", frozen=True, gc=Fal
     message: str
 
 
-# What a build says of itself on its channel comes as these. Whoever decodes them checks them: the words are those of
-# strangers' programs.
+# What a build sends on its channel comes as these events. A decoder must check them, since their texts come from
+# programs that the platform doesn't trust.
 
 _Label = Annotated[str, msgspec.Meta(max_length=200)]
 
@@ -116,7 +116,7 @@ Said = Progress | Annotation | Summary | Group
 Event = StepStarted | StepEnded | Notice | Said
 
 #: An event as it came, since it has a type, a field or a value that isn't known here: a newer program's. It has its
-#: number and its share in the digest as any record, and is passed on unchanged; `event_of` makes of it what it can.
+#: number and its share in the digest as any record, and is passed on unchanged; `event_of` returns what is known of it.
 Unknown = dict[str, Any]
 
 Record = str | Event | Unknown
@@ -168,7 +168,7 @@ class End(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
     complete: bool
 
 
-#: What a log is told in, from its first record to its end.
+#: The messages of a log, from its first record to its end.
 Message = Batch | End
 
 encoder = msgspec.json.Encoder()
@@ -177,33 +177,33 @@ _B = TypeVar("_B", Lines, Lines | Gap)
 
 
 class BatchDecoder(Generic[_B]):
-    """Decodes batches of one of these types. `msgspec.DecodeError` for what is none."""
+    """Decodes batches of one of these types; raises `msgspec.DecodeError` for anything else."""
 
     def __init__(self, kind: Any) -> None:
         self._decoder: msgspec.json.Decoder[_B] = msgspec.json.Decoder(kind)
 
     def decode(self, data: bytes | str) -> _B:
-        """The batch, with its events."""
+        """Return the batch, with its events."""
         return with_events(self._decoder.decode(data))
 
 
 def with_events(batch: _B) -> _B:
-    """The same batch, just decoded, in which each event is one of `Event` that is known here as it stands."""
+    """Return the same batch, just decoded, with each event as one of `Event`, if that loses nothing of it."""
     if isinstance(batch, Lines) and dict in set(map(type, batch.lines)):
         batch.lines = [_as_event(record) if isinstance(record, dict) else record for record in batch.lines]
     return batch
 
 
 def _as_event(record: Unknown) -> Record:
-    """What loses nothing by it is an `Event`."""
+    """Return a record as an `Event`, if that loses nothing of it; else the record."""
     event = event_of(record)
     return record if event is None or encoder.encode(event) != encoder.encode(record) else event
 
 
 def event_of(record: Record) -> Event | None:
     """
-    What a record says, for who shows or counts it: fields that aren't known are left out. None for a line, and for an
-    event of a type, or with values, that aren't known here, which viewers skip.
+    Return a record as an event, to be shown or counted, without the fields that aren't known here. None for a line, and
+    for an event whose type or values aren't known here: viewers skip it.
     """
     if isinstance(record, dict):
         try:
@@ -219,7 +219,7 @@ batch_decoder: BatchDecoder[Batch] = BatchDecoder(Batch)
 
 
 class Hash(Protocol):
-    """What hashlib's functions return."""
+    """A hash object, as hashlib's functions return it."""
 
     def update(self, data: bytes, /) -> None: ...
 
@@ -261,7 +261,7 @@ class LogDigest:
         self.count += len(records)
 
     def hexdigest(self) -> str:
-        """The digest of what was added so far; "" if some of it is missing."""
+        """Return the digest of what was added so far; "" if some of it is missing."""
         return "" if self.missing else self._sha256.hexdigest()
 
 
@@ -279,8 +279,8 @@ def trim(batch: Batch, first: int) -> Batch | None: ...
 
 def trim(batch: Batch, first: int) -> Batch | None:
     """
-    The part of ``batch`` from number ``first`` on; None if nothing is left. This is how a duplicate is dropped:
-    by number, never by content.
+    Return the part of ``batch`` from number ``first`` on; None if nothing is left. Duplicates are dropped this way: by
+    number, never by content.
     """
     skip = first - batch.first
     if skip <= 0:
@@ -300,8 +300,8 @@ def trim(batch: Batch, first: int) -> Batch | None:
 
 def valid_shape(batch: Batch) -> bool:
     """
-    Whether a decoded batch from another process also holds what types can't say: numbers from 1 up, something in
-    it, `more` within it and ascending; of a gap, that it ends somewhere, and says why in a sentence that can be shown.
+    Return whether a decoded batch from another process also keeps the rules that its type can't express. Lines: numbers
+    from 1 up, at least one record, `more` ascending and within the batch. A gap: an end, and a printable reason.
     """
     if isinstance(batch, Gap):
         reason = batch.reason
@@ -318,5 +318,5 @@ def valid_shape(batch: Batch) -> bool:
 
 
 def total(batches: Iterable[Batch]) -> int:
-    """How many records there are in the batches."""
+    """Return how many records there are in the batches."""
     return sum(batch.end - batch.first for batch in batches)

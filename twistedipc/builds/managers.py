@@ -1,9 +1,9 @@
 """
 Which package manager a project uses, and npm's steps for it. Bottom layer, pure: it is given names and contents.
 
-npm is the only manager whose steps the platform knows. What another manager has locked is never ignored: npm would
-install other versions without a word. So a project that shows another manager's lock file, or names another manager in
-package.json, needs ``build.steps`` of its own, and `npm_steps` says so.
+npm is the only manager whose steps the platform knows. Another manager's lock file is never ignored, since npm would
+silently install other versions. So a project with another manager's lock file, or with another manager named in
+package.json, needs ``build.steps`` of its own, and `npm_steps` raises a sentence that says so.
 
 Where package.json names its manager: ``packageManager`` ("pnpm@9.1.0+sha512.…", the field of Corepack) and
 ``devEngines.packageManager`` (npm's documentation of package.json, "devEngines").
@@ -19,7 +19,7 @@ import msgspec
 
 
 class Unsupported(Exception):
-    """npm's steps don't fit the project. ``str()`` of it is a sentence for its authors."""
+    """npm's steps don't fit the project; ``str()`` of the exception is a sentence for the project's authors."""
 
 
 class Manager(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +33,7 @@ class Manager(msgspec.Struct, frozen=True, kw_only=True):
     run: str = "run build"
 
     def example(self, version: str, build: bool) -> str:
-        """Steps that work today, as they are written in ``build.steps``."""
+        """Return steps that work, as they are written in ``build.steps``."""
         command = f"npx -y {self.package or self.name}@{version or self.release}"
         steps = [f"{command} {self.install}", f"{command} {self.run}"]
         return ", ".join(f'"{step}"' for step in (steps if build else steps[:1]))
@@ -61,7 +61,7 @@ MANAGERS = (
     _DENO,
 )
 
-#: The names of the files beside package.json that `npm_steps` wants to hear of.
+#: The names of the files beside package.json on which `npm_steps` depends.
 LOOKED_AT = frozenset(lock for manager in MANAGERS for lock in manager.locks) | frozenset(_BERRY_FILES)
 
 #: What `.twistedipc.toml` needs, in the sentences here.
@@ -76,8 +76,8 @@ class _Scripts(msgspec.Struct):
 
 class PackageJson(msgspec.Struct, rename="camel"):
     """
-    What is read of a package.json: all else may be anything, as npm has it. Fields are kept as they are written until
-    they are needed.
+    The fields that are read of a package.json. As in npm, all others may have any value. Fields are kept as they are
+    written until they are needed.
     """
 
     scripts: msgspec.Raw = msgspec.Raw(b"null")
@@ -85,9 +85,9 @@ class PackageJson(msgspec.Struct, rename="camel"):
     dev_engines: msgspec.Raw = msgspec.Raw(b"null")
 
     def build_script(self) -> bool:
-        """Whether there is a script ``build``. Raises `msgspec.DecodeError` if it is no string."""
+        """Return whether there is a script ``build``. Raises `msgspec.DecodeError` if it isn't a string."""
         if not bytes(self.scripts).startswith(b"{"):
-            return False  # npm takes what isn't an object for no scripts
+            return False  # npm treats what isn't an object as no scripts
         build = msgspec.json.decode(self.scripts, type=_Scripts).build
         if build is not msgspec.UNSET and not isinstance(build, str):
             raise msgspec.ValidationError("Expected `str` - at `$.scripts.build`")
@@ -121,9 +121,9 @@ def _decoded(raw: msgspec.Raw) -> Any:
 
 def npm_steps(package: PackageJson, present: Collection[str]) -> list[tuple[str, str]]:
     """
-    The names and commands of npm's steps, for a project with these files ``present`` beside its package.json. Raises
-    `Unsupported` if another manager has locked what is to be installed, `msgspec.DecodeError` if its build script is
-    no string.
+    Return the names and commands of npm's steps, for a project with these files ``present`` beside its package.json.
+    Raises `Unsupported` if another manager has locked what is to be installed, `msgspec.DecodeError` if the build script
+    isn't a string.
     """
     build = package.build_script()
     _check_npm(package.named(), present, build)

@@ -1,8 +1,8 @@
 """
-The rules for what comes from outside: names, refs, addresses, environment variables. Bottom layer.
+The rules for values that come from outside: names, refs, addresses, environment variables. Bottom layer.
 
-Each function returns the value it was given or raises `BadValue` with a sentence for the person who gave it. The
-apiserver asks when a request comes in and the builder asks again when an offer does, since either may be wrong.
+Each function returns its value, or raises `BadValue` with a sentence for the person who entered the value. The
+apiserver checks each request, and the builder checks each offer again: neither relies on the other.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class BadValue(ValueError):
-    """A value from outside breaks a rule. ``str()`` of it is a sentence for its author."""
+    """A value from outside breaks a rule; ``str()`` of the exception is a sentence for the person who entered it."""
 
 
-# What a name may hold that is shown to people: not what is invisible, blank (but spaces) or reorders letters.
+# Names that are shown to people have no characters that are invisible, blank (except spaces) or reorder letters.
 _HIDDEN = (
     r"\x00-\x1f\x7f-\xa0\xad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e007f"
@@ -73,14 +73,14 @@ _NO_LOCAL = "repositories in local folders are not allowed here (see local_repos
 
 
 def project(name: str) -> str:
-    """A project's name: what may be one label of a host name, since its release is served under it."""
+    """Check a project's name: it must be a valid label of a host name, under which the release is served."""
     if not _PROJECT.fullmatch(name):
         raise BadValue("a project's name has 1 to 63 of a-z, 0-9 and -, and neither begins nor ends with -")
     return name
 
 
 def node(name: str) -> str:
-    """A builder's or apiserver's name."""
+    """Check a builder's or apiserver's name."""
     if not _NODE.fullmatch(name):
         raise BadValue(
             "a node's name has 1 to 64 letters, digits and . _ -, and begins and ends with a letter or digit"
@@ -89,21 +89,21 @@ def node(name: str) -> str:
 
 
 def attempt(name: str) -> str:
-    """An attempt's name, "BUILD-N"."""
+    """Check an attempt's name, "BUILD-N"."""
     if not _ATTEMPT.fullmatch(name):
         raise BadValue("an attempt's name is BUILD-N")
     return name
 
 
 def lease(value: str) -> str:
-    """A lease: hexadecimal digits."""
+    """Check a lease: hexadecimal digits."""
     if not _LEASE.fullmatch(value):
         raise BadValue("a lease has 16 to 64 hexadecimal digits")
     return value
 
 
 def ref(name: str) -> str:
-    """A branch, a tag, a full name (``refs/…``) or a commit id: what git's check-ref-format takes, and no option."""
+    """Check a branch, tag, full name (``refs/…``) or commit id: as git's check-ref-format does, and no option."""
     if len(name) > MAX_REF or not _REF.fullmatch(name):
         raise BadValue(
             f"a ref is a branch, a tag, refs/… or a commit id, as git has them: at most {MAX_REF} characters, "
@@ -146,7 +146,7 @@ def repository(address: str, *, local: bool = False) -> str:
 
 
 def _wrong_with(address: str) -> str:
-    """Why this isn't the address of a repository."""
+    """Return why this isn't the address of a repository."""
     if address.startswith("-"):
         return "a repository's address can't begin with -"
     scheme, found, rest = address.partition("://")
@@ -188,7 +188,7 @@ def place(address: str) -> str:
 
 
 def open_road(address: str) -> bool:
-    """Whether what is sent to this address can be read on its way: it is http, and not to this machine itself."""
+    """Return whether what is sent to this address can be read in transit: by http, and not to this machine."""
     parts = urlsplit(address)
     host = (parts.hostname or "").removesuffix(".")
     try:
@@ -199,7 +199,7 @@ def open_road(address: str) -> bool:
 
 
 def registry(address: str) -> str:
-    """The address of an npm registry, to which a token will be sent; "" is the one that npm is set up for."""
+    """Check the address of an npm registry, to which a token will be sent; "" is the one that npm is set up for."""
     if len(address) > MAX_ADDRESS or not _REGISTRY.fullmatch(address):
         raise BadValue(
             "a registry's address begins with https:// or http:// and a host; it is printable ASCII of at most 1024 "
@@ -209,12 +209,12 @@ def registry(address: str) -> str:
 
 
 def is_package(name: str) -> bool:
-    """Whether npm takes this for the name of a package."""
+    """Return whether npm accepts this as the name of a package."""
     return len(name) <= MAX_PACKAGE and _PACKAGE_NAME.fullmatch(name) is not None
 
 
 def packages(patterns: Sequence[str]) -> Sequence[str]:
-    """The packages that a project may publish: names, or ``@SCOPE/*``. None: the first that it publishes."""
+    """Check the packages that a project may publish: names, or ``@SCOPE/*``. None: the first that it publishes."""
     if len(patterns) > MAX_PACKAGES:
         raise BadValue(f"a project can have at most {MAX_PACKAGES} entries of packages")
     for pattern in patterns:
@@ -224,14 +224,14 @@ def packages(patterns: Sequence[str]) -> Sequence[str]:
 
 
 def secret(value: str) -> str:
-    """A token for somewhere else, as it is to be kept sealed."""
+    """Check a token for another service, before it is stored encrypted."""
     if not _SECRET.fullmatch(value):
         raise BadValue("a secret is printable ASCII without spaces")
     return value
 
 
 def line(text: str) -> str:
-    """A name for people to read."""
+    """Check a name that people read."""
     if not _LINE.fullmatch(text):
         raise BadValue("a name is one line of visible characters and spaces")
     return text

@@ -10,7 +10,7 @@ from typing import NamedTuple
 #: The file at the top of a folder that makes it a site.
 INDEX = "index.html"
 
-#: Where the output is looked for if the project doesn't say it, in this order. ``public`` is last: in most projects it
+#: Where the output is looked for, in this order, if the project doesn't set it. ``public`` is last: in most projects it
 #: is a source and not a result.
 OUTPUTS = (
     "dist",

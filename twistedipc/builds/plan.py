@@ -37,7 +37,7 @@ PLAN_FILE = ".twistedipc.toml"
 #: Folders that may hold a site without any build, beside `OUTPUTS`.
 _PLAIN = ("docs", "site", "www", "html")
 
-#: The paths in the working copy that `make_plan` wants to hear of, if they are there before anything is built.
+#: The paths in the working copy on which `make_plan` depends, if they exist before anything is built.
 LOOKED_AT = frozenset(
     {
         INDEX,
@@ -60,7 +60,7 @@ MAX_FILE = 1024 * 1024
 
 
 class BadPlan(Exception):
-    """The project can't be built as it is. ``str()`` of it is a sentence for its authors."""
+    """The project can't be built as it is; ``str()`` of the exception is a sentence for the project's authors."""
 
 
 class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +115,7 @@ class _AnyScripts(msgspec.Struct):
 
 def make_plan(plan_file: bytes | None, package_json: bytes | None, present: Collection[str]) -> Plan:
     """
-    The plan of a project, from its `PLAN_FILE` and its package.json (None where there is none), and those of
+    Return the plan of a project, from its `PLAN_FILE` and its package.json (None where there is none), and those of
     `LOOKED_AT` that are ``present``. Raises `BadPlan`.
     """
     build = _read_plan_file(plan_file) if plan_file is not None else _Build()
@@ -147,7 +147,7 @@ def make_plan(plan_file: bytes | None, package_json: bytes | None, present: Coll
 
 
 def package_scripts(package_json: bytes | None) -> frozenset[str]:
-    """The names of a package.json's scripts; none if there is none (then `npm pack` says so). Raises `BadPlan`."""
+    """Return the names of a package.json's scripts; none without one (`npm pack` reports that). Raises `BadPlan`."""
     if package_json is None:
         return frozenset()
     try:
@@ -179,7 +179,7 @@ def _read_plan_file(data: bytes) -> _Build:
 
 
 def _by_key(message: str) -> str:
-    """msgspec's "Expected `float`, got `str` - at `$.build.timeout`", with the key first."""
+    """Return msgspec's "Expected `float`, got `str` - at `$.build.timeout`" with the key first."""
     what, at, path = message.partition(" - at `")
     key = path.removesuffix("`").removeprefix("$").removeprefix(".")
     what = what[:1].lower() + what[1:]
