@@ -6,9 +6,8 @@ A chunk is what was appended at once: some batches (`builds.logs.Batch`) as JSON
 here decodes them but `verify`. The attempt's row knows what number comes next, and an append is a compare-and-set
 on that: chunks neither overlap nor leave holes, whatever is sent how often.
 
-`verify` reads a whole log, which for a huge one takes its time on a reader's thread. Who appends batches has them
-decoded and can keep a `builds.logs.LogDigest` as he goes, and then needs `verify` only to start one again after a
-restart.
+`verify` reads a whole log, which takes a while on a reader's thread if the log is huge. A caller of `append` has the
+batches decoded, so it can keep a `builds.logs.LogDigest` itself; then it needs `verify` only after a restart.
 """
 
 from __future__ import annotations
