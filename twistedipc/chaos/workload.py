@@ -61,7 +61,6 @@ class Workload:
         self.lines: dict[int, int] = {}  # build -> how many its oracle prints
         self.seen: dict[tuple[int, int], Seen] = {}  # build and attempt -> how it ended
         self.damages: dict[tuple[int, int], list[Damage]] = {}  # build and attempt -> to its journal
-        self.seed = options.seed
         self.project = ""  # of the builds that faults ask for
         self._reactor = reactor
         self._platform = platform
@@ -74,8 +73,13 @@ class Workload:
         self._running: set[Deferred[None]] = set()
         self._stopping = False
 
+    @property
+    def seed(self) -> int:
+        """The seed of the experiment, from which all lines of its builds follow."""
+        return self._options.seed
+
     async def begin(self) -> None:
-        """Builds from now on."""
+        """Ask for builds from now on."""
         self.project = await self._add_project()
         for _ in range(self._options.builds):
             self._launch(self._keep_building())
