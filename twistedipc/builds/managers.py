@@ -122,8 +122,8 @@ def _decoded(raw: msgspec.Raw) -> Any:
 def npm_steps(package: PackageJson, present: Collection[str]) -> list[tuple[str, str]]:
     """
     Return the names and commands of npm's steps, for a project with these files ``present`` beside its package.json.
-    Raises `Unsupported` if another manager has locked what is to be installed, `msgspec.DecodeError` if the build script
-    isn't a string.
+    Raises `Unsupported` if another manager has locked what is to be installed, `msgspec.DecodeError` if the build
+    script isn't a string.
     """
     build = package.build_script()
     _check_npm(package.named(), present, build)

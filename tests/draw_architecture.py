@@ -1,0 +1,292 @@
+"""
+Draws docs/architecture.md: the rooms from the map that ``tests/test_layers.py`` holds, processes and ways from the
+lists in this module, each place of which must exist.
+
+    make pictures
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.test_layers import ALLOWED, ROOMS
+
+PATH = Path(__file__).parent.parent / "docs" / "architecture.md"
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process: what a person calls it, where its program begins, and what it is there for."""
+
+    name: str
+    place: str  # "module:qualname" below twistedipc
+    what: str
+
+
+PROCESSES = (
+    Process("apiserver", "taps.apiserver:Options", "HTTP API, WebSockets, page, releases; alone has the database"),
+    Process("buildipc", "taps.builder:Options", "the builder: starts runners, forwards their journals, uploads"),
+    Process("runner", "runner.__main__:main", "one attempt: owns its processes, writes its journal"),
+    Process("checkout", "runner.checkout:main", "the first step: git, in a process of its own"),
+    Process("pack, deliver", "publish.__main__:main", "the last steps: what was built becomes what is published"),
+    Process("twistedipc", "cli.main:main", "the command: a client of the API like any other"),
+)
+
+#: From, to, by what.
+CONNECTIONS = (
+    ("client", "apiserver", "HTTP, WebSocket"),
+    ("command", "apiserver", "HTTP"),
+    ("apiserver", "ledger", "SQL, in threads"),
+    ("apiserver", "buildipc", "link: JSON lines"),
+    ("buildipc", "apiserver", "uploads: HTTP"),
+    ("buildipc", "runner", "spawn; files, a FIFO"),
+    ("runner", "buildipc", "journal on disk, a doorbell"),
+    ("runner", "steps", "processes of the build"),
+)
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One place on a way: in which process, where, and what is done there."""
+
+    process: str
+    place: str  # "module:qualname" below twistedipc
+    what: str
+
+
+@dataclass(frozen=True)
+class Way:
+    """How something gets through the platform."""
+
+    title: str
+    about: str
+    hops: tuple[Hop, ...]
+
+
+WAYS = (
+    Way(
+        "A log line",
+        "The runner numbers it, and everything after that goes by its number: resent lines are trimmed, holes are "
+        "refused, and a viewer goes on after the last that it has. Lines travel in batches, and no place works on a "
+        "line by itself.",
+        (
+            Hop("step", "attempts.processes:spawn", "a process of the build writes into one pipe"),
+            Hop("runner", "runner.steps:Steps.run", "reads the pipe while the process runs"),
+            Hop("runner", "runner.interleaving:Interleaving.read", "puts messages of the build in their place"),
+            Hop("runner", "runner.capture:Capture.feed", "cuts lines, hides secrets, numbers records"),
+            Hop("runner", "attempts.journal:Journal.append", "appends the batch, with its checksum, to the disk"),
+            Hop("runner", "runner.control:Ringer.ring", "rings the builder's doorbell"),
+            Hop("buildipc", "builder.looking:Looking.rung", "looks at the attempt, with others that rang"),
+            Hop("buildipc", "builder.forwarding:Forwarding.forward", "takes attempts in turn, within their credit"),
+            Hop("buildipc", "builder.outgoing:OutgoingLog.read", "reads whole batches from the journal"),
+            Hop("buildipc", "builder.link:ApiserverLink.send", "sends them over the link"),
+            Hop("apiserver", "server.builder_link:BuilderLink.message_received", "receives them"),
+            Hop("apiserver", "server.intake:LogIntake.take", "trims what it has, refuses holes, encodes once"),
+            Hop("apiserver", "server.fanout.live:LiveLog.append", "keeps them as the log's tail"),
+            Hop("apiserver", "server.fanout.commits:LogCommits.add", "commits them with other builds' records"),
+            Hop("apiserver", "server.builder_link:BuilderLink.acknowledge", "acknowledges what is committed"),
+            Hop("apiserver", "server.fanout.rounds:Rounds.changed", "wakes the viewers, in the next round"),
+            Hop("apiserver", "server.fanout.cursor:LogCursor.take", "gives what comes next, from tail or ledger"),
+            Hop("apiserver", "web.live.followers:Crowd.write_entries", "takes one run for all at the same place"),
+            Hop("apiserver", "web.live.viewers:ViewerProtocol.write_frames", "writes it to each viewer's socket"),
+        ),
+    ),
+    Way(
+        "A cancel",
+        "It is a durable wish first and a message second. The attempt is cancelled only when its processes are gone.",
+        (
+            Hop("apiserver", "web.api.builds:cancel", "a caller asks, and may"),
+            Hop("apiserver", "server.lifecycle:Lifecycle.cancel_build", "decides by the state's row in the table"),
+            Hop("apiserver", "storage.builds:request_cancel", "cancels what waits, or notes the wish"),
+            Hop("apiserver", "server.builder_link:BuilderLink.cancel_attempt", "tells the builder, if it is linked"),
+            Hop("buildipc", "builder.duties:Duties.received", "finds the attempt under this lease"),
+            Hop("buildipc", "builder.looking:Looking.cancel", "notes the reason, looks at the attempt"),
+            Hop("buildipc", "attempts.folder:AttemptFolder.cancel", "writes `cancel`, rings the runner's FIFO"),
+            Hop("runner", "runner.control:Control.cancelled", "reads it, in the middle of any wait"),
+            Hop("runner", "runner.stepclock:StepClock", "SIGTERM, the grace, SIGKILL"),
+            Hop("runner", "attempts.processes:kill_descendants", "what has left the group dies too"),
+            Hop("buildipc", "builder.held:HeldAttempt.final", "says how the attempt ended"),
+            Hop("apiserver", "server.lifecycle:Lifecycle.finish", "the attempt is cancelled; all are told"),
+        ),
+    ),
+    Way(
+        "A build request",
+        "A 201 means that the build is committed. A lease names each grant of an attempt to a builder, and an attempt "
+        "starts at most once.",
+        (
+            Hop("apiserver", "web.api.resource:Api.answer", "who calls, may they, is it well formed"),
+            Hop("apiserver", "web.api.builds:request", "checks what is asked for"),
+            Hop("apiserver", "server.lifecycle:Lifecycle.request_build", "commits, announces, wakes the queue"),
+            Hop("apiserver", "storage.builds:create", "the build, its first attempt, its key"),
+            Hop("apiserver", "server.dispatch:QueueDispatch.wake", "looks for a builder with a free slot"),
+            Hop("apiserver", "server.lifecycle:Lifecycle.offer", "queued becomes offered, with a new lease"),
+            Hop("apiserver", "server.builder_link:BuilderLink.offer", "sends the offer"),
+            Hop("buildipc", "builder.duties:Duties.received", "checks that it can take it"),
+            Hop("buildipc", "attempts.folder:AttemptFolder.create", "writes down what is to be done, then accepts"),
+            Hop("apiserver", "server.lifecycle:Lifecycle.accept", "offered becomes accepted; answers: go"),
+            Hop("buildipc", "builder.looking:Looking.go", "marks the start on disk, then spawns"),
+            Hop("buildipc", "builder.runners:RunnerProcesses.start", "a process with the folder's lock"),
+            Hop("runner", "runner.course:Course.run", "checkout, the plan's steps, pack, deliver, the result"),
+        ),
+    ),
+    Way(
+        "A call",
+        "Between any two programs that use the library; the platform's own links are made of the same.",
+        (
+            Hop("caller", "ipc.remote:Remote.call", "waits for a link, if there is none, until the deadline"),
+            Hop("caller", "ipc.connections.link:JSONLineProtocol.call", "makes the Deferred of the reply"),
+            Hop("caller", "ipc.wire.session:Session.call", "gives the call its number, encodes it"),
+            Hop("caller", "ipc.connections.cork:Cork.add", "collects what is written in this turn"),
+            Hop("callee", "ipc.connections.link:JSONLineProtocol.dataReceived", "bytes come"),
+            Hop("callee", "ipc.wire.framing:LineSplitter.feed", "whole lines"),
+            Hop("callee", "ipc.wire.session:Session.receive", "frames, checked against the state"),
+            Hop("callee", "ipc.service:ServiceApplication.call_received", "the method marked `@handles`"),
+            Hop("callee", "ipc.wire.session:Session.answer", "the reply, under the call's number"),
+            Hop("caller", "ipc.wire.session:Session.receive", "finds the call that it answers"),
+            Hop("caller", "ipc.connections.link:JSONLineProtocol", "fires the Deferred"),
+        ),
+    ),
+)
+
+_TEXT = """\
+# Architecture
+
+Drawn by `make pictures`: the rooms from the map that `tests/test_layers.py` holds, the ways from
+places in the code that a test looks up. [states.md](states.md) has the states of attempts and
+releases, [protocol.md](protocol.md) what is on the wire, and
+[reliability.md](reliability.md) what is promised.
+
+## Processes
+
+```mermaid
+{processes}
+```
+
+{process_table}
+
+Each of them may be killed at any time. The journal on disk is the spool between runner and
+builder, and the lock on an attempt's folder says whether its runner lives. So builds go on while
+the builder is restarted, and the builder goes on where the one before it was.
+
+## Rooms
+
+An arrow means "may import". Arrows that follow from others aren't drawn. Nothing imports upwards,
+also not for types alone. Each folder's `__init__.py` says what is in it.
+
+```mermaid
+{rooms}
+```
+
+Inside a folder that has rooms of its own, the same holds:
+
+{inner}
+
+## Ways
+
+Each line is a place: the process, the function, and what happens there. A message passes them
+from top to bottom.
+
+{ways}
+"""
+
+
+def page() -> str:
+    """The page as it should be."""
+    return _TEXT.format(
+        processes=_processes(),
+        process_table=_table(
+            ("process", "begins in", "what it is for"),
+            [(process.name, f"`{_shown(process.place)}`", process.what) for process in PROCESSES],
+        ),
+        rooms=_graph("flowchart TD", ALLOWED),
+        inner="\n\n".join(
+            f"`{part}/`\n\n```mermaid\n{_graph('flowchart TD', rooms)}\n```" for part, rooms in ROOMS.items()
+        ),
+        ways="\n\n".join(_way(way) for way in WAYS),
+    )
+
+
+def places() -> list[str]:
+    """Every place that the page names."""
+    return [process.place for process in PROCESSES] + [hop.place for way in WAYS for hop in way.hops]
+
+
+def find(place: str) -> object:
+    """What is at a place. Raises `ImportError` or `AttributeError` if there is nothing."""
+    module, _, names = place.partition(":")
+    found: object = importlib.import_module(f"twistedipc.{module}")
+    for name in names.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _processes() -> str:
+    nodes = {
+        "client": "browser, curl",
+        "command": "twistedipc",
+        "apiserver": "twistd apiserver",
+        "ledger": "SQLite or PostgreSQL",
+        "buildipc": "twistd buildipc",
+        "runner": "runner, one per attempt",
+        "steps": "steps: git, npm, pack, deliver",
+    }
+    lines = ["flowchart LR", *(f'    {name}["{text}"]' for name, text in nodes.items())]
+    lines += [f'    {one} -- "{by}" --> {other}' for one, other, by in CONNECTIONS]
+    return "\n".join(lines)
+
+
+def _graph(head: str, allowed: Mapping[str, Iterable[str]]) -> str:
+    reach: dict[str, set[str]] = {}
+
+    def below(name: str) -> set[str]:
+        if name not in reach:
+            reach[name] = set(allowed[name]).union(*(below(other) for other in allowed[name]))
+        return reach[name]
+
+    lines = [head, *(f"    {name}" for name in allowed)]
+    for name, others in allowed.items():
+        implied = {far for near in others for far in below(near)}
+        lines += [f"    {name} --> {other}" for other in sorted(set(others) - implied)]
+    return "\n".join(lines)
+
+
+def _way(way: Way) -> str:
+    lines = ["flowchart TD"]
+    process, number = "", 0
+    for index, hop in enumerate(way.hops):
+        if hop.process != process:
+            if process:
+                lines.append("    end")
+            process, number = hop.process, number + 1
+            lines.append(f"    subgraph p{number}[{process}]")
+        lines.append(f'        h{index}["{hop.place.partition(":")[2]}"]')
+    lines.append("    end")
+    lines += [f"    h{index} --> h{index + 1}" for index in range(len(way.hops) - 1)]
+    table = _table(
+        ("process", "place", "what happens"),
+        [(hop.process, f"`{_shown(hop.place)}`", hop.what) for hop in way.hops],
+    )
+    picture = "\n".join(lines)
+    return f"### {way.title}\n\n{_wrapped(way.about)}\n\n```mermaid\n{picture}\n```\n\n{table}"
+
+
+def _shown(place: str) -> str:
+    module, _, name = place.partition(":")
+    return f"{module.replace('.', '/')}.py: {name}"
+
+
+def _wrapped(text: str, width: int = 98) -> str:
+    return re.sub(rf"(.{{1,{width}}})(?: |$)", r"\1\n", text).rstrip("\n")
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    PATH.write_text(page(), "utf-8")
