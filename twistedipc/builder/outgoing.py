@@ -90,7 +90,7 @@ class OutgoingLog:
         """
         if self._window.free <= 0:
             return []
-        if not self._patience.due(now):
+        if self._patience.failing and not self._patience.due(now):
             self.may_have_more = False
             return []
         try:
@@ -98,7 +98,8 @@ class OutgoingLog:
         except OSError as error:
             self._could_not_read(now, error)
             return []
-        self._patience.succeeded()
+        if self._patience.failing:
+            self._patience.succeeded()
         if not read:
             self.may_have_more = self._journal.searching
             return []

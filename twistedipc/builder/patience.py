@@ -24,34 +24,29 @@ class Patience:
     """The tries of one thing. ``now`` is always seconds on the monotonic clock."""
 
     def __init__(self) -> None:
-        self._failing = False
+        self.failing = False  # the last try has failed
         self._since = 0.0  # when the failures began that count
         self._pause = 0.0
         self._again = 0.0
 
-    @property
-    def failing(self) -> bool:
-        """True while the last try has failed."""
-        return self._failing
-
     def due(self, now: float) -> bool:
         """Return whether it is time to try."""
-        return not self._failing or now >= self._again
+        return not self.failing or now >= self._again
 
     def succeeded(self) -> None:
         """Note that a try went well: the next failure is a first one."""
-        self._failing = False
+        self.failing = False
 
     def exhausted(self, now: float, error: OSError) -> bool:
         """Note that a try failed; return whether it has failed for too long. Then the next failure is a first one."""
-        if not self._failing:
-            self._failing, self._since, self._pause = True, now, FIRST_RETRY
+        if not self.failing:
+            self.failing, self._since, self._pause = True, now, FIRST_RETRY
         else:
             self._pause = min(2 * self._pause, LAST_RETRY)
             if error.errno in _PASSING:
                 self._since = now
             if now - self._since >= PATIENCE:
-                self._failing = False
+                self.failing = False
                 return True
         self._again = now + self._pause
         return False
