@@ -70,7 +70,7 @@ class LogEntry(Protocol):
 
     @property
     def final(self) -> bool:
-        """Whether it is the `end`: nothing comes after it."""
+        """True for the `end`, after which nothing comes."""
 
 
 class LogRun(Protocol):
@@ -78,11 +78,11 @@ class LogRun(Protocol):
 
     @property
     def more(self) -> bool:
-        """Whether there may be more at once; if not, the cursor's ``wake`` will be called when there is."""
+        """True if there may be more at once; else the cursor's ``wake`` will be called when there is."""
 
     @property
     def final(self) -> bool:
-        """Whether the last entry is the `end`."""
+        """True if the last entry is the `end`."""
 
     @property
     def frames(self) -> Mapping[Form, SharedFrames]:
@@ -170,7 +170,7 @@ class StateFeed(Protocol):
 
 
 class GistChange(msgspec.Struct, frozen=True, kw_only=True, tag="said", tag_field="type"):
-    """What a build says in brief, by its newest attempt. This is the WebSocket's ``said`` message."""
+    """A build's gist, by its newest attempt, as the WebSocket's ``said`` message."""
 
     build: int
     attempt: int

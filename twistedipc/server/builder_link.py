@@ -173,7 +173,7 @@ class BuilderLink:
     # -- the framework's side
 
     def message_received(self, message: msgspec.Struct) -> None:
-        """One-way messages, in their order."""
+        """Take the next one-way message."""
         match message:
             case m.Log() | m.UnreadLog():
                 self._log_received(message)
@@ -379,7 +379,7 @@ class BuilderLink:
         self._with.writers.commits.add(live, added)
 
     async def _give_up(self, attempt: str, lease: str, reason: str) -> None:
-        """Nothing can be known of this attempt any more: it is lost."""
+        """Lose an attempt of which nothing can be known any more."""
         ledger = self._with.ledger
         row = await self._with.workflows.retry_until_available(lambda: ledger.read(attempts.get, attempt))
         if row is not None and row.lease == lease and not STATES[row.state].ended:

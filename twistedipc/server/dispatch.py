@@ -157,8 +157,8 @@ class QueueDispatch:
 
     def _best(self, links: list[Link], attempt: str) -> Link | None:
         """
-        The one of these links to offer the attempt to: of those that may be asked, one whose last answer was good, with
-        the most free slots.
+        Return the link to offer the attempt to: of those that may be asked, one whose last answer was good, with the
+        most free slots.
         """
         resting = self._resting
         asked = [link for link in links if not resting.rests(link.peer.info.name, attempt)]
@@ -167,7 +167,7 @@ class QueueDispatch:
         )
 
     def _not_answering(self, links: list[Link], attempt: str) -> Link | None:
-        """One of these links that didn't answer when the attempt was offered to it, and is asked all the same."""
+        """Return one of these links that didn't answer an offer of this attempt, and may be asked all the same."""
         return next((link for link in links if self._resting.put_aside(link.peer.info.name, attempt)), None)
 
 

@@ -61,19 +61,20 @@ class Resting:
 
     def declined(self, builder: PeerInfo, attempt: str, reason: str, *, alone: bool) -> str:
         """
-        It doesn't take the attempt. ``alone``: there is no other builder that could. What happened, in a sentence.
+        The builder declined the attempt. ``alone``: there is no other builder that could take it. Return what happened,
+        in a sentence.
         """
         return self._failed(builder, attempt, f"declined it: {reason}", DECLINED_PAUSE, alone)
 
     def silent(self, builder: PeerInfo, attempt: str, seconds: float, *, alone: bool) -> str:
-        """It didn't answer the offer within ``seconds``; otherwise as `declined`."""
+        """The builder didn't answer the offer within ``seconds``; otherwise as `declined`."""
         said = f"didn't answer the offer within {seconds:.0f} s"
         return self._failed(builder, attempt, said, SILENT_PAUSE, alone, at_once=alone)
 
     def left(self, builder: PeerInfo, attempt: str, *, alone: bool) -> str:
         """
-        Its link was lost before it answered; otherwise as `declined`. If it died of the offer, it does so again when it
-        is started again: that alone makes it no other builder.
+        The builder's link was lost before it answered; otherwise as `declined`. A builder that died of the offer would
+        die again, so a new incarnation alone doesn't end its pause.
         """
         said = self._failed(builder, attempt, "left before it answered the offer", DECLINED_PAUSE, alone)
         self._builders[builder.name].incarnation = ""

@@ -32,20 +32,20 @@ class UploadGrants:
         self._grants: dict[str, tuple[bytes, UploadTarget]] = {}
 
     def grant(self, attempt: str, size: int, sha256: str) -> str:
-        """A new token for the attempt; an earlier one is void."""
+        """Return a new token for the attempt; an earlier one is void."""
         token = "tipu_" + base64.urlsafe_b64encode(self._random(32)).decode().rstrip("=")
         self._grants[attempt] = (_digest(token), UploadTarget(attempt=attempt, size=size, sha256=sha256))
         return token
 
     def grant_for(self, attempt: str, token: str) -> UploadTarget | None:
-        """What ``token`` allows for ``attempt``; None if nothing."""
+        """Return what ``token`` allows for ``attempt``; None if nothing."""
         found = self._grants.get(attempt)
         if found is None or not hmac.compare_digest(found[0], _digest(token)):
             return None
         return found[1]
 
     def revoke(self, attempt: str) -> None:
-        """The upload is over."""
+        """Make the attempt's token void: the upload is over."""
         self._grants.pop(attempt, None)
 
 

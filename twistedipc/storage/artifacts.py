@@ -84,7 +84,7 @@ class ArtifactStore:
             raise names.BadValue(f"an archive has 1 to {self.max_bytes} bytes, not {size}")
 
     def offset(self, attempt: str) -> int:
-        """How many bytes of the attempt's upload there are."""
+        """Return how many bytes of the attempt's upload there are."""
         try:
             return self.partial(attempt).stat().st_size
         except FileNotFoundError:

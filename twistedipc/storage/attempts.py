@@ -57,18 +57,18 @@ _NO_RECORDS = hashlib.sha256().hexdigest()
 
 
 def get(connection: Connection, attempt: str) -> AttemptRow | None:
-    """The attempt of this name."""
+    """Return the attempt of this name."""
     rows = _rows(connection, _SELECT.where(*_is(attempt)))
     return rows[0] if rows else None
 
 
 def of_build(connection: Connection, build: int) -> list[AttemptRow]:
-    """All attempts of a build, oldest first."""
+    """Return all attempts of a build, oldest first."""
     return _rows(connection, _SELECT.where(attempts.c.build_id == integer(build)).order_by(attempts.c.number))
 
 
 def leased(connection: Connection, builder: str | None) -> list[AttemptRow]:
-    """All attempts that a builder (this one, if it is named) has a lease of, oldest first."""
+    """Return all attempts of which a builder has the lease (this one, if it is named), oldest first."""
     query = _SELECT.where(attempts.c.state.in_(sorted(LEASED))).order_by(attempts.c.build_id)
     if builder is not None:
         query = query.where(attempts.c.builder == builder)

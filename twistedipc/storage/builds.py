@@ -107,7 +107,7 @@ def create(
 
 
 def get(connection: Connection, build: int) -> BuildRow | None:
-    """The build of this number."""
+    """Return the build of this number."""
     found = connection.execute(_SELECT.where(builds.c.id == integer(build))).first()
     return None if found is None else _row(found)
 
@@ -142,13 +142,13 @@ def list_page(
 
 
 def some(connection: Connection, numbers: Collection[int]) -> list[BuildRow]:
-    """Those of the builds of these numbers that there are, newest first. At most some thousands."""
+    """Return the builds of these numbers, as far as they exist, newest first. At most some thousands."""
     found = connection.execute(_SELECT.where(builds.c.id.in_(numbers)).order_by(builds.c.id.desc())).all()
     return [_row(row) for row in found]
 
 
 def attempts(connection: Connection, build: int) -> list[AttemptRow]:
-    """All attempts of a build, oldest first."""
+    """Return all attempts of a build, oldest first."""
     return attempt_queries.of_build(connection, build)
 
 

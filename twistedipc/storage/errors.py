@@ -45,11 +45,11 @@ class SchemaTooNew(Exception):
 
 
 class NotFound(Exception):
-    """There is no such thing (or it isn't the caller's to know of)."""
+    """The thing doesn't exist, or the caller may not know of it."""
 
 
 class NotPossible(Exception):
-    """It exists, and in its present state this can't be done to it."""
+    """The thing exists, but this can't be done in its present state."""
 
 
 class NotOwnRef(Exception):
@@ -65,7 +65,7 @@ class NameTaken(Exception):
 
 
 class IdempotencyConflict(Exception):
-    """This Idempotency-Key was used before, with another body."""
+    """The Idempotency-Key was used before, with another body."""
 
 
 class LogOrder(Exception):

@@ -53,7 +53,7 @@ _LOCK = "twistedipc ledger "
 
 
 class _Lock(Protocol):
-    """What ends with its holder."""
+    """A lock that ends with its holder."""
 
     def try_lock(self) -> bool:
         """Get it, unless another apiserver has it. Raises `LedgerUnavailable`, and what the database driver raises."""
@@ -62,7 +62,7 @@ class _Lock(Protocol):
         """Why it can't be held any more; "" if it is held."""
 
     def held(self) -> bool:
-        """Whether it is held now: if not, `try_lock` may get it again. Raises as `try_lock`."""
+        """Return whether the lock is held now: if not, `try_lock` may get it again. Raises as `try_lock`."""
 
     def release(self) -> None:
         """Let it go. Idempotent."""

@@ -66,7 +66,7 @@ def offer(
 
 
 def look(connection: Connection, attempt: str, lease: str, target: str, package: Package, builder: str) -> Decision:
-    """What `give` would decide."""
+    """Return what `give` would decide, without writing it down."""
     asked = TARGETS.get(target)
     if asked is None:
         return Refused(f"there is no target {target[:100]}")

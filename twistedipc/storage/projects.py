@@ -76,7 +76,7 @@ def get(connection: Connection, name: str) -> ProjectRow | None:
 
 
 def list_all(connection: Connection, wanted: frozenset[str] | None) -> list[ProjectRow]:
-    """All projects, or those of ``wanted`` that exist, by name."""
+    """Return all projects, or those of ``wanted`` that exist, by name."""
     query = select(projects).where(projects.c.deleted.is_(None)).order_by(projects.c.name)
     if wanted is not None:
         query = query.where(projects.c.name.in_(sorted(wanted)))

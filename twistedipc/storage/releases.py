@@ -86,7 +86,7 @@ def _order(release: ReleaseRow) -> tuple[int, int, int]:
 
 
 def is_own(release: ReleaseRow, project: ProjectRow) -> bool:
-    """Whether the release is of the project's own ref, however that is written."""
+    """Return whether the release is of the project's own ref, however that is written."""
     return release.ref in names.spellings(project.default_ref)
 
 

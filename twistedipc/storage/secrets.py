@@ -35,7 +35,7 @@ class SecretBox:
         return self._fernet.encrypt(value.encode())
 
     def open(self, sealed: bytes) -> str:
-        """What `seal` was given. Raises `SecretUnreadable`."""
+        """Return what `seal` was given. Raise `SecretUnreadable` if that can't be done."""
         try:
             return self._fernet.decrypt(sealed).decode()
         except InvalidToken as error:

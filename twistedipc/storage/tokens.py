@@ -64,7 +64,7 @@ def issue(
 
 
 def well_formed(secret: str) -> bool:
-    """Whether this could be a token's secret at all, so that it is worth a look into the ledger."""
+    """Return whether this could be a token's secret at all, so that it is worth a look into the ledger."""
     return secret.startswith(PREFIX) and len(secret) <= 200
 
 

@@ -42,7 +42,7 @@ RETRY_INTERVAL = 0.5
 
 
 class _Pending:
-    """What one log has waiting."""
+    """The records of one log that wait for a commit."""
 
     __slots__ = ("entries", "events", "gist", "live")
 
@@ -53,7 +53,7 @@ class _Pending:
         self.gist: Gist | None = None  # None: no event is among them
 
     def items(self) -> list[logs.ChunkItem]:
-        """All of it; what its events say is with the last."""
+        """Return the records as chunks. The events and the gist are with the last chunk."""
         parts: list[list[Entry]] = []
         size = CHUNK_BYTES
         for entry in self.entries:
@@ -75,7 +75,7 @@ class _Pending:
         ]
 
     def see(self, batch: Lines) -> None:
-        """Its events, which are kept beside the log as well."""
+        """Note the batch's events, which are kept beside the log as well."""
         gist = self.gist = self.gist or Gist()
         for record in batch.lines:
             event = None if isinstance(record, str) else event_of(record)
@@ -86,7 +86,7 @@ class _Pending:
                 self.events.append((batch.time, event))
 
     def follow(self, later: _Pending) -> None:
-        """What came after this."""
+        """Add the records that came after these."""
         self.entries += later.entries
         self.events += later.events
         if self.gist is None:
@@ -261,5 +261,5 @@ class LogCommits:
 
 
 def _has_events(batch: Lines) -> bool:
-    """Whether a batch holds anything but strings, found in C: most batches don't."""
+    """Return whether a batch holds anything but strings. Found in C, since most batches don't."""
     return len(set(map(type, batch.lines)) - {str}) > 0

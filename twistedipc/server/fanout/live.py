@@ -155,7 +155,7 @@ class LiveLog:
         return self.window.kept
 
     def restore(self, next: int, end: End | None) -> None:
-        """What the store knows of it: all records below ``next``, and its end if it has one."""
+        """Take over what the store knows: it has all records below ``next``, and the log's end if there is one."""
         self.loaded = True
         self.window = ReceiveWindow(next, CreditWindow(OVERDRAFT))
         if next == 1:
@@ -199,7 +199,7 @@ class LiveLog:
             self.tail.let_go(self.window.kept)
 
     def finish(self, end: End) -> None:
-        """Nothing comes after this."""
+        """End the log: nothing comes after this."""
         if not self.loaded:
             self._end = end  # it ended while we were asking the store
         elif not self.ended:

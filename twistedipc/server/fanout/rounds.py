@@ -55,7 +55,7 @@ class Rounds(Generic[_A]):
         self._call: IDelayedCall | None = None
 
     def changed(self, audience: _A) -> None:
-        """It has grown. Its audience is woken once for all that comes until then."""
+        """The audience's log has grown: wake it in the next round, once for all that comes until then."""
         self._changed[audience] = None
         self._schedule(audience.gathered >= FULL_BLOCK)
 

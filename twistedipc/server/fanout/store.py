@@ -27,7 +27,7 @@ EMPTY_SHA256 = LogDigest().hexdigest()
 
 
 class UnknownAttempt(Exception):
-    """There is no such attempt."""
+    """The ledger has no such attempt."""
 
 
 class LogStore:
@@ -118,8 +118,8 @@ class LogStore:
 
     def changed(self, live: LiveLog) -> None:
         """
-        There is something new in the log: its viewers are woken at the end of this turn of the reactor, once for all
-        that has come in it, or somewhat later if waking them takes much of the time; see `rounds`.
+        The log has grown: wake its viewers at the end of this turn of the reactor, once for all that has come in it, or
+        somewhat later if waking them takes much of the time; see `rounds`.
         """
         self._rounds.changed(live)
 
