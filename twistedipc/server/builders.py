@@ -79,7 +79,7 @@ class Builders:
         if not link.superseded and not self._with.workflows.stopping:
             self.away.expect(name)
             self._with.workflows.launch(
-                self._with.lifecycle.disconnect(name, still=self._is_away(name)), "noting a lost link"
+                self._with.lifecycle.disconnect(name, still_wanted=self._is_away(name)), "noting a lost link"
             )
 
     def _is_away(self, name: str) -> Callable[[], bool]:
@@ -93,4 +93,4 @@ class Builders:
         reason = f"builder {name} has been away for {self._lost_after:.0f} s"
         workflows, ledger = self._with.workflows, self._with.ledger
         for row in await workflows.retry_until_available(lambda: ledger.read(attempts.leased, name)):
-            await self._with.lifecycle.lose(row, reason, still=self._is_away(name))
+            await self._with.lifecycle.lose(row, reason, still_wanted=self._is_away(name))

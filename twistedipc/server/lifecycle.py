@@ -179,18 +179,18 @@ class Lifecycle:
         lease: str,
         reason: str = "",
         *,
-        still: Callable[[], bool] = _always,
+        still_wanted: Callable[[], bool] = _always,
         first: Callable[[], None] = _nothing,
     ) -> AttemptRow | None:
         """
         offered → queued, or → cancelled if that is wanted: the offer was declined, has expired, or was lost.
 
         :param reason: a sentence for people, while it waits.
-        :param still: asked before each try; if it says False, nothing is done.
+        :param still_wanted: asked before each try; if it says False, nothing is done.
         :param first: called once it is done, before the queue is looked at again.
         """
         row = await self._unless_moot(
-            still, lambda: self._ledger.write(attempts.requeue, attempt, lease, self._now(), reason)
+            still_wanted, lambda: self._ledger.write(attempts.requeue, attempt, lease, self._now(), reason)
         )
         if row is not None:
             first()
@@ -236,15 +236,15 @@ class Lifecycle:
             self._announce(back)
         return back
 
-    async def disconnect(self, builder: str, *, still: Callable[[], bool] = _always) -> None:
+    async def disconnect(self, builder: str, *, still_wanted: Callable[[], bool] = _always) -> None:
         """
-        A builder's link is lost: offered → queued, and what it held → disconnected. ``still``: it hasn't linked again
-        meanwhile, whose sync would say more.
+        A builder's link is lost: offered → queued, and what it held → disconnected. ``still_wanted`` is false once the
+        builder has linked again: its sync says more.
         """
         for row in await self._retry(partial(self._ledger.read, attempts.leased, builder)):
             if STATES[row.state].lease is Lease.OFFERED:
-                await self.return_to_queue(row.name, row.lease, still=still)
-        gone = await self._unless_moot(still, lambda: self._ledger.write(attempts.disconnected, builder))
+                await self.return_to_queue(row.name, row.lease, still_wanted=still_wanted)
+        gone = await self._unless_moot(still_wanted, lambda: self._ledger.write(attempts.disconnected, builder))
         for row in gone or ():
             self._announce(row)
         self._bell.ring()
@@ -314,10 +314,10 @@ class Lifecycle:
                 self._announce(again)
         return finished
 
-    async def lose(self, row: AttemptRow, reason: str, *, still: Callable[[], bool] = _always) -> None:
+    async def lose(self, row: AttemptRow, reason: str, *, still_wanted: Callable[[], bool] = _always) -> None:
         """→ lost: nothing will tell how it ended. It is queued again, if its project wants that."""
         rows = await self._unless_moot(
-            still, lambda: self._ledger.write(reruns.lose, row.name, row.lease, reason, self._now())
+            still_wanted, lambda: self._ledger.write(reruns.lose, row.name, row.lease, reason, self._now())
         )
         for each in rows or ():
             self._announce(each)
@@ -336,11 +336,11 @@ class Lifecycle:
         if info.offerable:
             self._bell.ring()
 
-    async def _unless_moot(self, still: Callable[[], bool], write: Callable[[], Deferred[_T]]) -> _T | None:
-        """Write until the ledger takes it. Return None, without a write, once ``still`` is false before a try."""
+    async def _unless_moot(self, still_wanted: Callable[[], bool], write: Callable[[], Deferred[_T]]) -> _T | None:
+        """Write until the ledger takes it. Return None, without a write, once ``still_wanted`` is false before a try."""
 
         async def attempt() -> _T | None:
-            return await write() if still() else None
+            return await write() if still_wanted() else None
 
         return await self._retry(attempt)
 
