@@ -33,6 +33,7 @@ from twistedipc.builds.logs import Annotation, Batch, Gap, Lines, LogDigest, Pro
 from twistedipc.chaos import strangers
 from twistedipc.chaos.damage import Way, damage, written
 from twistedipc.chaos.disk import SmallDisk
+from twistedipc.chaos.injections import FAULTS
 from twistedipc.chaos.oracle import Damage, LogCheck, Wrong
 from twistedipc.chaos.outcome import Options, Outcome
 from twistedipc.chaos.plan import ALONE, BUSY_TIMEOUT, MOST_AT_ONCE, FaultKind, faults, volleys
@@ -63,6 +64,10 @@ def test_volleys_are_the_same_faults_and_what_must_come_alone_does(seed: int, ki
         assert 1 <= len(volley) <= MOST_AT_ONCE
         assert len(volley) == 1 or not {fault.kind for fault in volley} & ALONE
         assert [fault.joins for fault in volley] == [False] + [True] * (len(volley) - 1)
+
+
+def test_each_kind_of_fault_is_done_somehow() -> None:
+    assert set(FAULTS) == set(FaultKind)
 
 
 def test_most_faults_are_short_and_some_are_long() -> None:

@@ -502,7 +502,6 @@ ATTRIBUTES = {
     "twistedipc.ipc.wire.session:Session": 26,
     "twistedipc.ipc.remote:Remote": 19,
     "twistedipc.ipc.wire.messages:Vocabulary": 17,
-    "twistedipc.chaos.workload:Workload": 16,
 }
 
 _BRANCH = (

@@ -6,9 +6,8 @@ import os
 import random
 import signal
 import uuid
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import assert_never
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -44,9 +43,20 @@ DAMAGE_PATIENCE = 4.0
 #: Seconds between two wishes while the disk under the ledger is full.
 _ASK_INTERVAL = 0.1
 
+#: The services that a fault is done to.
+_SERVICES = {
+    FaultKind.KILL_APISERVER: ("apiserver",),
+    FaultKind.KILL_BUILDER: ("builder",),
+    FaultKind.KILL_BOTH: ("apiserver", "builder"),
+    FaultKind.STOP_APISERVER: ("apiserver",),
+    FaultKind.STOP_BUILDER: ("builder",),
+    FaultKind.RESTART_APISERVER: ("apiserver",),
+    FaultKind.RESTART_BUILDER: ("builder",),
+}
+
 
 class Injections:
-    """Does faults."""
+    """Does faults: `FAULTS` says how each is done."""
 
     def __init__(
         self, reactor: IReactorTime, platform: Platform, proxy: LinkProxy, workload: Workload, outcome: Outcome
@@ -58,38 +68,8 @@ class Injections:
         self._outcome = outcome
 
     async def do(self, fault: Fault) -> None:
-        """One fault, until it is over."""
-        match fault.kind:
-            case FaultKind.KILL_APISERVER | FaultKind.KILL_BUILDER | FaultKind.KILL_BOTH | FaultKind.KILL_RUNNER:
-                await self._do_kill(fault)
-            case FaultKind.STOP_APISERVER | FaultKind.STOP_BUILDER:
-                name = fault.kind.value.removeprefix("stop-")
-                self._platform.signal(name, signal.SIGSTOP)
-                await self._sleep(fault.seconds)
-                self._platform.signal(name, signal.SIGCONT)
-            case FaultKind.RESTART_APISERVER | FaultKind.RESTART_BUILDER:
-                name = fault.kind.value.removeprefix("restart-")
-                await deferToThread(self._platform.stop, name)
-                self._platform.start(name)
-            case FaultKind.SECOND_BUILDER:
-                if not await deferToThread(self._platform.second_builder, bool(fault.choice % 2), fault.seconds):
-                    self._is_wrong("a second builder was not refused")
-            case FaultKind.LINK_RESET | FaultKind.LINK_BLACKHOLE | FaultKind.LINK_ONE_WAY | FaultKind.LINK_SHREDDED:
-                await self._do_to_link(fault)
-            case FaultKind.VIEWERS_CUT | FaultKind.VIEWERS_STUCK | FaultKind.VIEWERS_FLOOD:
-                await self._do_to_viewers(fault)
-            case FaultKind.GARBAGE:
-                await self._throw_garbage(fault.choice)
-            case FaultKind.CANCEL:
-                await self._cancel(fault)
-            case FaultKind.POST_STORM:
-                await self._post_storm()
-            case FaultKind.DISK_FULL | FaultKind.DATABASE_FULL | FaultKind.DATABASE_LOCKED:
-                await self._do_to_disk(fault)
-            case FaultKind.DAMAGE_JOURNAL:
-                await self._damage_journal(fault.choice)
-            case never:
-                assert_never(never)
+        """Do one fault, until it is over."""
+        await FAULTS[fault.kind](self, fault)
 
     async def _sleep(self, seconds: float) -> None:
         await deferLater(self._reactor, seconds)
@@ -100,29 +80,36 @@ class Injections:
 
     # -- processes
 
-    async def _do_kill(self, fault: Fault) -> None:
-        match fault.kind:
-            case FaultKind.KILL_RUNNER:
-                self._kill_runner(fault.choice)
-            case FaultKind.KILL_BOTH:
-                await self._kill(["apiserver", "builder"], fault.seconds)
-            case one:
-                await self._kill([one.value.removeprefix("kill-")], fault.seconds)
-
-    async def _kill(self, names: Iterable[str], seconds: float) -> None:
+    async def _kill(self, fault: Fault) -> None:
+        names = _SERVICES[fault.kind]
         self._platform.kill(*names)
-        await self._sleep(seconds)
+        await self._sleep(fault.seconds)
         self._platform.start(*names)
 
-    def _kill_runner(self, choice: int) -> None:
+    async def _kill_runner(self, fault: Fault) -> None:
         """SIGKILL one runner, and note whose: its attempt is lost, as it must be."""
         found = self._platform.runners()
         if found:
-            pid, attempt = found[choice % len(found)]
+            pid, attempt = found[fault.choice % len(found)]
             self._workload.runner_killed(attempt)
             os.kill(pid, signal.SIGKILL)
 
-    async def _damage_journal(self, choice: int) -> None:
+    async def _stop(self, fault: Fault) -> None:
+        for name in _SERVICES[fault.kind]:
+            self._platform.signal(name, signal.SIGSTOP)
+            await self._sleep(fault.seconds)
+            self._platform.signal(name, signal.SIGCONT)
+
+    async def _restart(self, fault: Fault) -> None:
+        for name in _SERVICES[fault.kind]:
+            await deferToThread(self._platform.stop, name)
+            self._platform.start(name)
+
+    async def _second_builder(self, fault: Fault) -> None:
+        if not await deferToThread(self._platform.second_builder, bool(fault.choice % 2), fault.seconds):
+            self._is_wrong("a second builder was not refused")
+
+    async def _damage_journal(self, fault: Fault) -> None:
         """
         When a build writes, kill the builder, damage what is written meanwhile, and start it again. To remove a segment
         of a build that has ended, one must end: if none does, another thing is done.
@@ -132,9 +119,9 @@ class Injections:
         while not await deferToThread(writing, attempts) and self._reactor.seconds() < until:
             await self._sleep(0.05)
         self._platform.kill("builder")
-        chance = random.Random(choice)
+        chance = random.Random(fault.choice)
         before = await deferToThread(written, attempts)
-        ways = [list(Way)[choice % len(Way)], Way.FLIP]
+        ways = [list(Way)[fault.choice % len(Way)], Way.FLIP]
         for way in ways:
             until = self._reactor.seconds() + DAMAGE_PATIENCE
             done = None
@@ -148,42 +135,42 @@ class Injections:
 
     # -- the link and viewers
 
-    async def _do_to_link(self, fault: Fault) -> None:
-        proxy = self._proxy
-        match fault.kind:
-            case FaultKind.LINK_BLACKHOLE:
-                proxy.hold(True, False)
-                await self._sleep(fault.seconds)
-                # What a blackhole has swallowed never comes: the connection that was in it is of no use any more.
-                proxy.reset()
-                proxy.hold()
-            case FaultKind.LINK_ONE_WAY:
-                proxy.hold(bool(fault.choice % 2))
-                await self._sleep(fault.seconds)
-                proxy.hold()
-            case FaultKind.LINK_SHREDDED:
-                proxy.shred(True)
-                await self._sleep(fault.seconds)
-                proxy.shred(False)
-            case _:
-                proxy.reset()
+    async def _reset_link(self, fault: Fault) -> None:
+        self._proxy.reset()
 
-    async def _do_to_viewers(self, fault: Fault) -> None:
-        viewers = list(self._workload.viewers)
-        match fault.kind:
-            case FaultKind.VIEWERS_STUCK:
-                for viewer in viewers[::2]:
-                    viewer.stick(True)
-                await self._sleep(fault.seconds)
-                for viewer in viewers[::2]:
-                    viewer.stick(False)
-            case FaultKind.VIEWERS_FLOOD:
-                self._outcome.thrown += await deferToThread(
-                    strangers.flood, *self._socket(fault.choice), fault.seconds, FLOOD
-                )
-            case _:
-                for viewer in viewers:
-                    viewer.cut()
+    async def _blackhole_link(self, fault: Fault) -> None:
+        self._proxy.hold(True, False)
+        await self._sleep(fault.seconds)
+        # What a blackhole has swallowed never comes: the connection that was in it is of no use any more.
+        self._proxy.reset()
+        self._proxy.hold()
+
+    async def _hold_one_way(self, fault: Fault) -> None:
+        self._proxy.hold(bool(fault.choice % 2))
+        await self._sleep(fault.seconds)
+        self._proxy.hold()
+
+    async def _shred_link(self, fault: Fault) -> None:
+        self._proxy.shred(True)
+        await self._sleep(fault.seconds)
+        self._proxy.shred(False)
+
+    async def _cut_viewers(self, fault: Fault) -> None:
+        for viewer in list(self._workload.viewers):
+            viewer.cut()
+
+    async def _stick_viewers(self, fault: Fault) -> None:
+        """Have half of the viewers read nothing for a while."""
+        stuck = list(self._workload.viewers)[::2]
+        for viewer in stuck:
+            viewer.stick(True)
+        await self._sleep(fault.seconds)
+        for viewer in stuck:
+            viewer.stick(False)
+
+    async def _flood_viewers(self, fault: Fault) -> None:
+        where = self._socket(fault.choice)
+        self._outcome.thrown += await deferToThread(strangers.flood, *where, fault.seconds, FLOOD)
 
     def _socket(self, choice: int) -> tuple[int, str, str]:
         """A WebSocket's port, token and path: of a build's log, or of all builds."""
@@ -195,7 +182,8 @@ class Injections:
 
     # -- strangers
 
-    async def _throw_garbage(self, choice: int) -> None:
+    async def _throw_garbage(self, fault: Fault) -> None:
+        choice = fault.choice
         chance = random.Random(choice)
         links = list(self._platform.sockets.values())
         place = choice % (len(links) + 2)
@@ -229,7 +217,7 @@ class Injections:
                 await self._sleep(0.005)
         await workload.cancel(build)
 
-    async def _post_storm(self) -> None:
+    async def _post_storm(self, fault: Fault) -> None:
         """One wish, many times at once, and once more: one build."""
         workload, key = self._workload, uuid.uuid4().hex
         answers = await deferToThread(
@@ -245,16 +233,15 @@ class Injections:
         self._judge(answers, build)
         workload.watch_too(build)
 
-    async def _do_to_disk(self, fault: Fault) -> None:
-        match fault.kind:
-            case FaultKind.DATABASE_FULL:
-                await self._database_full(fault)
-            case FaultKind.DATABASE_LOCKED:
-                await deferToThread(self._platform.lock_database, fault.seconds, bool(fault.choice % 2))
-            case _:
-                await deferToThread(self._platform.fill, fault.kind)
-                await self._sleep(fault.seconds)
-                await self._make_room(fault.kind)
+    # -- disks
+
+    async def _fill_disk(self, fault: Fault) -> None:
+        await deferToThread(self._platform.fill, fault.kind)
+        await self._sleep(fault.seconds)
+        await self._make_room(fault.kind)
+
+    async def _lock_database(self, fault: Fault) -> None:
+        await deferToThread(self._platform.lock_database, fault.seconds, bool(fault.choice % 2))
 
     async def _database_full(self, fault: Fault) -> None:
         """
@@ -298,3 +285,31 @@ class Injections:
         if others:
             self._outcome.builds_doubled += len(others)
             note(f"one wish made the builds {sorted(map(str, others))} and {build}")
+
+
+#: How each kind of fault is done.
+FAULTS: dict[FaultKind, Callable[[Injections, Fault], Awaitable[None]]] = {
+    FaultKind.KILL_APISERVER: Injections._kill,
+    FaultKind.KILL_BUILDER: Injections._kill,
+    FaultKind.KILL_BOTH: Injections._kill,
+    FaultKind.KILL_RUNNER: Injections._kill_runner,
+    FaultKind.STOP_APISERVER: Injections._stop,
+    FaultKind.STOP_BUILDER: Injections._stop,
+    FaultKind.RESTART_APISERVER: Injections._restart,
+    FaultKind.RESTART_BUILDER: Injections._restart,
+    FaultKind.SECOND_BUILDER: Injections._second_builder,
+    FaultKind.LINK_RESET: Injections._reset_link,
+    FaultKind.LINK_BLACKHOLE: Injections._blackhole_link,
+    FaultKind.LINK_ONE_WAY: Injections._hold_one_way,
+    FaultKind.LINK_SHREDDED: Injections._shred_link,
+    FaultKind.VIEWERS_CUT: Injections._cut_viewers,
+    FaultKind.VIEWERS_STUCK: Injections._stick_viewers,
+    FaultKind.VIEWERS_FLOOD: Injections._flood_viewers,
+    FaultKind.GARBAGE: Injections._throw_garbage,
+    FaultKind.CANCEL: Injections._cancel,
+    FaultKind.POST_STORM: Injections._post_storm,
+    FaultKind.DISK_FULL: Injections._fill_disk,
+    FaultKind.DAMAGE_JOURNAL: Injections._damage_journal,
+    FaultKind.DATABASE_FULL: Injections._database_full,
+    FaultKind.DATABASE_LOCKED: Injections._lock_database,
+}

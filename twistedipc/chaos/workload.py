@@ -9,7 +9,7 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,6 +53,14 @@ class Seen:
     state: str
 
 
+@dataclass(frozen=True)
+class _Done:
+    """What faults have done to builds, so that they need not succeed."""
+
+    cancelled: set[int] = field(default_factory=set)  # builds
+    killed: set[str] = field(default_factory=set)  # attempts whose runner was killed
+
+
 class Workload:
     """All builds and viewers of an experiment."""
 
@@ -68,8 +76,7 @@ class Workload:
         self._outcome = outcome
         self._chance = random.Random(options.seed + 1)
         self._attempts: dict[int, list[Viewer]] = {}  # build -> the viewers of the attempt that is watched
-        self._cancelled: set[int] = set()
-        self._killed: set[str] = set()  # attempts whose runner was killed
+        self._done = _Done()
         self._running: set[Deferred[None]] = set()
         self._stopping = False
 
@@ -179,17 +186,17 @@ class Workload:
             self._compare(build, attempt, checks, state)
             if state is AttemptState.SUCCEEDED:
                 return
-            if state is AttemptState.CANCELLED and build in self._cancelled:
+            if state is AttemptState.CANCELLED and build in self._done.cancelled:
                 self._outcome.cancelled += 1
                 if await deferToThread(self._platform.processes, f"{build}-{attempt}"):
                     self._outcome.processes_left += 1
                     note(f"build {build} is cancelled, and its process lives")
                 return
-            if state is not AttemptState.LOST or f"{build}-{attempt}" not in self._killed:
+            if state is not AttemptState.LOST or f"{build}-{attempt}" not in self._done.killed:
                 self._outcome.builds_lost += 1
                 note(f"build {build} is {state}: {detail.attempts[attempt - 1].reason}")
                 return
-            if build in self._cancelled:
+            if build in self._done.cancelled:
                 return
             attempt += 1
             await self._retry(build, attempt)
@@ -260,7 +267,7 @@ class Workload:
 
     async def cancel(self, build: int) -> None:
         """Cancel a build, if it hasn't ended."""
-        self._cancelled.add(build)
+        self._done.cancelled.add(build)
         client = self._platform.client
         try:
             await self.ask(lambda: client.post(path("builds", build, "cancel")))
@@ -270,7 +277,7 @@ class Workload:
 
     def runner_killed(self, attempt: str) -> None:
         """The runner of this attempt was killed: it is lost, as it must be."""
-        self._killed.add(attempt)
+        self._done.killed.add(attempt)
 
     def journal_damaged(self, attempt: str, damage: Damage) -> None:
         """This attempt's log must have a gap."""
