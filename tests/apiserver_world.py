@@ -13,7 +13,7 @@ from twistedipc.builds.states import AttemptState
 from twistedipc.ipc.connections.load import MAX_RUNNING
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.boundaries import StateChange
-from twistedipc.server.compose import Outside, Settings, compose
+from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.server.workflows import MAX_WORKFLOWS
 from twistedipc.storage import attempts
 from twistedipc.storage.artifacts import ArtifactStore
@@ -52,7 +52,7 @@ class Apiserver:
                 release_store=self.release_store,
                 secret_box=self.secret_box,
             ),
-            Settings(
+            ServerSettings(
                 uploads_url="http://api.example",
                 lost_after=600.0,
                 max_workflows=max_workflows,

@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from twistedipc.builds.states import RELEASE_STATES, STATES, AttemptState, Lease, ReleaseState
+from twistedipc.builds.states import RELEASE_STATES, STATES, AttemptState, LeaseStatus, ReleaseState
 
 _State = TypeVar("_State", bound=StrEnum)
 
@@ -63,7 +63,7 @@ def page() -> str:
                 (
                     f"`{state}`",
                     info.description,
-                    "" if info.lease is Lease.NONE else info.lease.value,
+                    "" if info.lease is LeaseStatus.NONE else info.lease.value,
                     info.cancel.value,
                     info.tone.value,
                 )

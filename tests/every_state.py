@@ -31,7 +31,7 @@ from tests.instant import InstantLedger
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.logs import Lines, encoder
-from twistedipc.builds.states import STATES, AttemptState, Cancellation, Lease, Tone, Waits
+from twistedipc.builds.states import STATES, AttemptState, Cancellation, LeaseStatus, Tone, Waits
 from twistedipc.cli import output
 from twistedipc.ipc import CallFailed, Peer, PeerInfo
 from twistedipc.server.boundaries import GistChange, GistRound, StateChange
@@ -122,7 +122,7 @@ def check_it_is_offered_if_it_is_offerable(world: World) -> None:
     assert (world.ledger.now(builds.position, world.build) is not None) == world.info.offerable
     queue = world.ledger.now(attempts.next_queued, 10)
     assert (world.attempt in [each.name for each in queue]) == world.info.offerable
-    if world.info.lease is Lease.NONE:
+    if world.info.lease is LeaseStatus.NONE:
         builder = Builder(world)
         builder.sync()
         assert bool(builder.told(m.Offer)) == world.info.offerable
@@ -130,7 +130,7 @@ def check_it_is_offered_if_it_is_offerable(world: World) -> None:
 
 def check_it_can_be_cancelled_as_it_says(world: World) -> None:
     builder = Builder(world)
-    if world.info.lease is Lease.HELD:
+    if world.info.lease is LeaseStatus.HELD:
         builder.sync(_held(world))
         world.put()
     try:
@@ -148,15 +148,19 @@ def check_it_can_be_cancelled_as_it_says(world: World) -> None:
             assert world.row.ended is not None
         case Cancellation.BY_BUILDER:
             assert (world.row.state, world.row.cancel_reason) == (world.state, "no")
-            assert bool(builder.told(m.CancelAttempt)) == (world.info.lease is Lease.HELD)
+            assert bool(builder.told(m.CancelAttempt)) == (world.info.lease is LeaseStatus.HELD)
 
 
 def check_what_a_builder_has_of_it(world: World) -> None:
     leased = world.ledger.now(attempts.leased, "one")
-    assert (world.attempt in [row.name for row in leased]) == (world.info.lease is not Lease.NONE)
+    assert (world.attempt in [row.name for row in leased]) == (world.info.lease is not LeaseStatus.NONE)
     Builder(world).sync()  # it has nothing
-    expected = {Lease.NONE: world.state, Lease.OFFERED: AttemptState.QUEUED, Lease.HELD: AttemptState.LOST}
-    if world.info.offerable or world.info.lease is Lease.OFFERED:
+    expected = {
+        LeaseStatus.NONE: world.state,
+        LeaseStatus.OFFERED: AttemptState.QUEUED,
+        LeaseStatus.HELD: AttemptState.LOST,
+    }
+    if world.info.offerable or world.info.lease is LeaseStatus.OFFERED:
         assert world.row.state is AttemptState.OFFERED  # again: the queue was looked at
     else:
         assert world.row.state is expected[world.info.lease]
@@ -165,9 +169,9 @@ def check_what_a_builder_has_of_it(world: World) -> None:
 def check_what_becomes_of_it_when_its_builder_goes(world: World) -> None:
     world.wait(world.apiserver.lifecycle.disconnect("one"))
     expected = {
-        Lease.NONE: world.state,
-        Lease.OFFERED: AttemptState.QUEUED,
-        Lease.HELD: AttemptState.DISCONNECTED,
+        LeaseStatus.NONE: world.state,
+        LeaseStatus.OFFERED: AttemptState.QUEUED,
+        LeaseStatus.HELD: AttemptState.DISCONNECTED,
     }
     assert world.row.state is expected[world.info.lease]
     world.put()
@@ -177,7 +181,7 @@ def check_what_becomes_of_it_when_its_builder_goes(world: World) -> None:
 
 def check_what_a_builder_is_told_that_brings_it(world: World) -> None:
     (order,) = Builder(world).sync(_held(world)).orders
-    going_on = world.info.lease is not Lease.NONE
+    going_on = world.info.lease is not LeaseStatus.NONE
     assert order.order == ("continue" if going_on else "stop")
     ended = msgspec.structs.replace(_held(world), phase="ended")
     world.put()
@@ -190,14 +194,14 @@ def check_what_a_builder_is_told_that_brings_it(world: World) -> None:
 def check_how_it_ends(world: World) -> None:
     result = Result(outcome="failed", lines=0, sha256="", started=1, ended=2)
     finished = world.ledger.now(attempts.finish, world.attempt, world.lease, result, False, 9)
-    if world.info.lease is Lease.HELD:
+    if world.info.lease is LeaseStatus.HELD:
         assert finished is not None
         assert finished.state is AttemptState.FAILED
     else:
         assert world.row.state is world.state
     world.put()
     world.wait(world.apiserver.lifecycle.lose(world.row, "gone"))
-    assert world.row.state is (AttemptState.LOST if world.info.lease is Lease.HELD else world.state)
+    assert world.row.state is (AttemptState.LOST if world.info.lease is LeaseStatus.HELD else world.state)
 
 
 def check_that_only_what_has_ended_is_over(world: World) -> None:
@@ -231,10 +235,10 @@ def check_its_log(world: World) -> None:
 def check_its_permits_and_uploads(world: World) -> None:
     wanted = m.WantUpload(attempt=world.attempt, lease=world.lease or LEASE, size=1, sha256="a" * 64)
     builder = Builder(world)
-    if world.info.lease is Lease.HELD:
+    if world.info.lease is LeaseStatus.HELD:
         builder.sync(_held(world))
         world.put()
-    allowed = world.info.lease is Lease.HELD and AttemptState.PUBLISHING in {*world.info.then, world.state}
+    allowed = world.info.lease is LeaseStatus.HELD and AttemptState.PUBLISHING in {*world.info.then, world.state}
     try:
         world.wait(builder.link.call_received(wanted))
     except CallFailed:

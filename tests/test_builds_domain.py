@@ -50,7 +50,7 @@ from twistedipc.builds.states import (
     AttemptState,
     Cancellation,
     IllegalTransition,
-    Lease,
+    LeaseStatus,
     ReleaseState,
     check_attempt,
     check_release,
@@ -105,15 +105,15 @@ def test_each_row_makes_sense(state: AttemptState) -> None:
     if not info.ended:
         assert AttemptState.CANCELLED in info.then, "whatever goes on can be cancelled"
     if info.cancel is Cancellation.BY_BUILDER:
-        assert info.lease is not Lease.NONE, "a builder is asked only if one has it"
-    if info.lease is Lease.HELD:
+        assert info.lease is not LeaseStatus.NONE, "a builder is asked only if one has it"
+    if info.lease is LeaseStatus.HELD:
         assert {AttemptState.LOST, AttemptState.DISCONNECTED} - {state} <= info.then, "its builder may go away"
     if info.offerable:
         assert AttemptState.OFFERED in info.then
         assert info.cancel is Cancellation.AT_ONCE
     if info.reached is not None:
-        assert info.lease is Lease.HELD
-    assert (state in TERMINAL, state in LEASED) == (info.ended, info.lease is not Lease.NONE)
+        assert info.lease is LeaseStatus.HELD
+    assert (state in TERMINAL, state in LEASED) == (info.ended, info.lease is not LeaseStatus.NONE)
 
 
 # -- records ---------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ ROWS = """
             description="its builder holds it back",
             tone=Tone.WARNING,
             cancel=Cancellation.BY_BUILDER,
-            lease=Lease.HELD,
+            lease=LeaseStatus.HELD,
             talks=True,
             reached=2,
         ),
@@ -71,7 +71,7 @@ STUBBORN = {
     ),
     "server/lifecycle.py": (
         "paused",
-        "STATES[row.state].lease is Lease.OFFERED",
+        "STATES[row.state].lease is LeaseStatus.OFFERED",
         "row.state is not AttemptState.RUNNING",
     ),
     "storage/logs.py": ("expired", "sorted(TERMINAL)", '[state for state in TERMINAL if state == "failed"]'),

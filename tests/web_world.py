@@ -31,7 +31,7 @@ from twisted.web.resource import IResource, Resource
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.boundaries import LogEntry, StateChange, Waiting
-from twistedipc.server.compose import Outside, Settings, compose
+from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.server.fanout.entries import Entry, Run, run_of, tag_of
 from twistedipc.storage import releases, tokens
 from twistedipc.storage.artifacts import ArtifactStore
@@ -365,7 +365,7 @@ class World(TestCase):
                 release_store=self.release_store,
                 secret_box=SecretBox(self.folder / "secret.key"),
             ),
-            Settings(uploads_url=self.api_url, lost_after=600.0),
+            ServerSettings(uploads_url=self.api_url, lost_after=600.0),
         )
         self.feed, self.uploads = self.server.feed, self.server.grants
         self.published: list[StateChange] = []

@@ -55,7 +55,7 @@ class Tone(StrEnum):
     WARNING = "warning"
 
 
-class Lease(StrEnum):
+class LeaseStatus(StrEnum):
     """What a builder has of an attempt."""
 
     NONE = "none"
@@ -93,7 +93,7 @@ class StateInfo:
     description: str
     tone: Tone
     cancel: Cancellation
-    lease: Lease = Lease.NONE
+    lease: LeaseStatus = LeaseStatus.NONE
     offerable: bool = False  # the dispatch may offer it to a builder
     talks: bool = False
     reached: int | None = None
@@ -125,7 +125,7 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             description="a builder is being asked to take it",
             tone=Tone.WAITING,
             cancel=Cancellation.BY_BUILDER,
-            lease=Lease.OFFERED,
+            lease=LeaseStatus.OFFERED,
             waits=Waits.FOR_ANSWER,
         ),
         _A.ACCEPTED: StateInfo(
@@ -133,7 +133,7 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             description="its builder prepares it",
             tone=Tone.BUSY,
             cancel=Cancellation.BY_BUILDER,
-            lease=Lease.HELD,
+            lease=LeaseStatus.HELD,
             reached=0,
         ),
         _A.RUNNING: StateInfo(
@@ -141,7 +141,7 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             description="its steps run",
             tone=Tone.BUSY,
             cancel=Cancellation.BY_BUILDER,
-            lease=Lease.HELD,
+            lease=LeaseStatus.HELD,
             talks=True,
             reached=1,
         ),
@@ -150,7 +150,7 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             description="goes on at its builder, whose link is lost",
             tone=Tone.WARNING,
             cancel=Cancellation.BY_BUILDER,
-            lease=Lease.HELD,
+            lease=LeaseStatus.HELD,
             talks=True,
             waits=Waits.FOR_LINK,
         ),
@@ -159,7 +159,7 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             description="what it built is uploaded or published",
             tone=Tone.BUSY,
             cancel=Cancellation.BY_BUILDER,
-            lease=Lease.HELD,
+            lease=LeaseStatus.HELD,
             talks=True,
             reached=2,
             waits=Waits.FOR_UPLOAD,
@@ -212,7 +212,7 @@ def states_before(state: AttemptState) -> frozenset[AttemptState]:
 TERMINAL: Final = states_where(lambda info: info.ended)
 
 #: States in which a builder has the attempt's lease.
-LEASED: Final = states_where(lambda info: info.lease is not Lease.NONE)
+LEASED: Final = states_where(lambda info: info.lease is not LeaseStatus.NONE)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit
-from twistedipc.builds.states import STATES, AttemptState, Lease
+from twistedipc.builds.states import STATES, AttemptState, LeaseStatus
 from twistedipc.ipc import CallFailed, NotConnected, Peer, Vocabulary
 from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.wire.windows import Hole
@@ -253,7 +253,7 @@ class BuilderLink:
             if (row.name, row.lease) in held:
                 continue
             # Workflows of the service: this call is cancelled if the link is lost, and what is committed must be told.
-            if STATES[row.state].lease is Lease.OFFERED:
+            if STATES[row.state].lease is LeaseStatus.OFFERED:
                 self._with.workflows.launch(self._return_offer(row), "taking an offer back")
             else:
                 reason = f"builder {name} no longer has it"

@@ -51,7 +51,7 @@ class Outside:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ServerSettings:
     """What the operator decides, and what tests make small."""
 
     uploads_url: str  # where builders upload to
@@ -83,7 +83,7 @@ class Server:
         self.dispatch.start(self.bell)
 
 
-def compose(outside: Outside, settings: Settings) -> Server:
+def compose(outside: Outside, settings: ServerSettings) -> Server:
     """Make every object of the server, each with what it works with."""
     clock, now, ledger = outside.clock, outside.now, outside.ledger
     bell = Bell()

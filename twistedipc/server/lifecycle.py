@@ -25,7 +25,7 @@ from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.logs import End
 from twistedipc.builds.messages import WantPermit
-from twistedipc.builds.states import STATES, AttemptState, Cancellation, Lease
+from twistedipc.builds.states import STATES, AttemptState, Cancellation, LeaseStatus
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import GistFeed, StateChange, StateFeed
 from twistedipc.server.fanout.store import LogStore
@@ -225,7 +225,7 @@ class Lifecycle:
         offered or disconnected → accepted or running, as the builder says that has linked again; if the attempt is
         known to be further, it stays there. Raises `LedgerUnavailable`.
         """
-        if STATES[row.state].lease is Lease.OFFERED:
+        if STATES[row.state].lease is LeaseStatus.OFFERED:
             # Its acceptance was lost on the way; that the builder has the attempt says the same.
             accepted = await self._ledger.write(attempts.accept, row.name, lease)
             if accepted is None:
@@ -242,7 +242,7 @@ class Lifecycle:
         builder has linked again: its sync says more.
         """
         for row in await self._retry(partial(self._ledger.read, attempts.leased, builder)):
-            if STATES[row.state].lease is Lease.OFFERED:
+            if STATES[row.state].lease is LeaseStatus.OFFERED:
                 await self.return_to_queue(row.name, row.lease, still_wanted=still_wanted)
         gone = await self._unless_moot(still_wanted, lambda: self._ledger.write(attempts.disconnected, builder))
         for row in gone or ():
@@ -256,7 +256,7 @@ class Lifecycle:
         """
         holders: set[str] = set()
         for row in await self._ledger.read(attempts.leased, None):
-            if STATES[row.state].lease is Lease.OFFERED:
+            if STATES[row.state].lease is LeaseStatus.OFFERED:
                 returned = await self._ledger.write(attempts.requeue, row.name, row.lease, self._now())
                 if returned is not None:
                     self._announce(returned)
@@ -337,7 +337,7 @@ class Lifecycle:
             self._bell.ring()
 
     async def _unless_moot(self, still_wanted: Callable[[], bool], write: Callable[[], Deferred[_T]]) -> _T | None:
-        """Write until the ledger takes it. Return None, without a write, once ``still_wanted`` is false before a try."""
+        """Write until the ledger takes it. Return None, without a write, once that isn't ``still_wanted``."""
 
         async def attempt() -> _T | None:
             return await write() if still_wanted() else None

@@ -22,7 +22,7 @@ from twistedipc.builds.states import (
     TERMINAL,
     AttemptState,
     Cancellation,
-    Lease,
+    LeaseStatus,
     check_attempt,
     states_before,
     states_where,
@@ -46,7 +46,7 @@ from twistedipc.storage.tables import attempts, builds, projects, said, steps
 
 _S = AttemptState
 
-_HELD = states_where(lambda info: info.lease is Lease.HELD)
+_HELD = states_where(lambda info: info.lease is LeaseStatus.HELD)
 _OFFERABLE = states_where(lambda info: info.offerable)
 _CANCELLED_AT_ONCE = states_where(lambda info: info.cancel is Cancellation.AT_ONCE)
 

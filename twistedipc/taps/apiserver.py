@@ -21,7 +21,7 @@ from twistedipc import __version__
 from twistedipc.ipc import LinkReactor
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.builder_link import VOCABULARY
-from twistedipc.server.compose import Outside, Settings, compose
+from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.guard import FolderLock
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable, LedgerUnusable
@@ -102,7 +102,7 @@ class ApiService(MultiService):
                 release_store=release_store,
                 secret_box=SecretBox(config.secret_key),
             ),
-            Settings(uploads_url=config.api_url, lost_after=config.link.lost_after, share=config.viewers.share),
+            ServerSettings(uploads_url=config.api_url, lost_after=config.link.lost_after, share=config.viewers.share),
         )
         self._websockets = WebSockets(reactor, now, self._ledger, server.logs, server.feed, server.gists)
         context = web_context(
