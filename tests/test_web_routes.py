@@ -127,6 +127,22 @@ def test_every_route_is_documented() -> None:
     assert len(set(names)) == len(names)
 
 
+def test_the_document_says_which_members_exclude_one_another() -> None:
+    schemas = document(ROUTES, "1")["components"]["schemas"]
+    for name in ("NewProject", "ProjectChange"):
+        assert schemas[name]["not"] == {"required": ["targets", "publish"]}
+    assert "not" not in schemas["NewBuild"]
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_a_secret_that_no_target_has_is_not_found(method: str) -> None:
+    found = match(method, b"/api/v1/projects/shop/secrets/npm_token")
+    assert isinstance(found, Match)
+    with pytest.raises(ProblemError) as raised:
+        match(method, b"/api/v1/projects/shop/secrets/other_token")
+    assert raised.value.status == 404
+
+
 def test_every_reference_of_the_document_resolves() -> None:
     made = document(ROUTES, "1")
 

@@ -17,6 +17,7 @@ import msgspec
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.web.api.call import Reply
 from twistedipc.web.api.route import VARIABLE, Route, parameter_schema
+from twistedipc.web.api.schemas import Request
 from twistedipc.web.http.problems import CONTENT_TYPE, Problem
 
 _TEMPLATE = "#/components/schemas/{name}"
@@ -38,6 +39,9 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         if "targets" in component.get("properties", {}):
             component["properties"]["targets"]["items"] = settings
     components |= of_settings
+    for kind in types:
+        if issubclass(kind, Request) and kind.alternatives:
+            components[kind.__name__]["not"] = {"required": list(kind.alternatives)}
     by_type = dict(zip(types, schemas, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:

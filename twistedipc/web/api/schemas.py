@@ -9,7 +9,7 @@ forbidden one is an error and not a surprise.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -50,6 +50,9 @@ Targets = list[dict[str, Any]]
 class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The base of request bodies."""
 
+    #: Members of which at most one may be given, since they are forms of the same. JSON Schema is told by ``openapi``.
+    alternatives: ClassVar[tuple[str, ...]] = ()
+
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
     """The base of responses."""
@@ -60,6 +63,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
 class NewProject(Request, frozen=True, kw_only=True):
     """A project to be added."""
+
+    alternatives = ("targets", "publish")
 
     name: ProjectName
     repository: Address
@@ -74,6 +79,8 @@ class NewProject(Request, frozen=True, kw_only=True):
 
 class ProjectChange(Request, frozen=True, kw_only=True):
     """What is to change in a project; what is left out stays."""
+
+    alternatives = ("targets", "publish")
 
     repository: Address | UnsetType = UNSET
     default_ref: Ref | UnsetType = UNSET
