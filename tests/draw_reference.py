@@ -70,7 +70,7 @@ THEMES: list[tuple[str, str, list[str]]] = [
     ("Errors", "Exceptions, each with what it is a kind of, and the codes that the framework itself uses.", ["Code"]),
 ]
 
-#: Made by the reader, and otherwise none of his business.
+#: Made by its user, who needs nothing else of it.
 _OPAQUE = {"Vocabulary"}
 
 #: How a docstring says that a method is public for the framework's own modules only.

@@ -336,7 +336,7 @@ _TRY_TO_WRITE = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).ex
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 def test_a_small_disk_is_full_and_has_room_again(tmp_path: Path) -> None:
-    """ENOSPC for whoever writes; afterwards not; and what is on it can be kept."""
+    """Writers get ENOSPC, and afterwards no more; what is on the disk can be kept."""
     disk = SmallDisk(tmp_path / "disk")
     if not disk.mount():
         pytest.skip("nothing can be mounted here")

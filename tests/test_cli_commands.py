@@ -50,7 +50,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No test sees the credentials of whoever runs it."""
+    """No test sees the credentials of the person who runs it."""
     for name in ("TWISTEDIPC_URL", "TWISTEDIPC_TOKEN", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

@@ -1,4 +1,4 @@
-"""Waiting until a transport takes more: all who wait go on, fail, or give up, and none is waited for in vain."""
+"""Waiting until a transport takes more: all waiting callers go on, fail, or give up, and none waits for ever."""
 
 from __future__ import annotations
 

@@ -217,7 +217,7 @@ class AfterTheLink(World):
                 self.successResultOf(each)
 
     def test_a_reply_and_the_end_in_one_chunk(self) -> None:
-        """Who is answered by the last words of a link, and asks again, isn't referred to it."""
+        """A caller that asks again when a link's last words answer it gets another link."""
         first = self.remote.call(Ask("first"))
         second: list[Deferred[Told]] = []
         first.addCallback(lambda told: second.append(self.remote.call(Ask("second"))))

@@ -1,6 +1,6 @@
 """
 What a peer may do to a listener without end, over real sockets: whatever it is, the process doesn't grow by it, the
-peer hears a code or nothing and never a traceback, and whoever else is linked is answered all the while.
+peer hears a code or nothing and never a traceback, and other peers are answered all the while.
 """
 
 from __future__ import annotations

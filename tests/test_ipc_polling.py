@@ -104,7 +104,7 @@ class PollingTests(SynchronousTestCase):
         self.assertEqual(waits.short_until_awake(), 2 * FEWEST)
         for _ in range(2 * FEWEST):
             self.assertGreater(waits.wait(SHORT), 0)
-        waits.wait(LONG)  # in vain again, so twice the half
+        waits.wait(LONG)  # it didn't pay again, so twice the half
         self.assertEqual(waits.short_until_awake(), 2 * FEWEST)
 
     def test_a_clock_that_stands_still_is_not_waited_for(self) -> None:

@@ -742,7 +742,7 @@ class LogsMachine(RuleBasedStateMachine):
         asked = Deferred.fromCoroutine(
             self.apiserver.lifecycle.cancel_build(int(attempt.split("-")[0]), "not wanted", Actor(who="ada"))
         )
-        asked.addCallbacks(noted, lambda _: None)  # it has ended, or the database can't be used: he is told
+        asked.addCallbacks(noted, lambda _: None)  # it has ended, or the database can't be used: the caller is told
         self.turn()
 
     # -- viewers

@@ -443,7 +443,7 @@ class BuilderLinks(LinkCase):
         again = Builder(self.apiserver)
         again.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=9))
         again.log(offer, Lines(9, 10, 0, ["x"]))
-        self.assertEqual([3], [resend.next for resend in again.take(m.Resend)], "on each link anew")
+        self.assertEqual([3], [resend.next for resend in again.take(m.Resend)], "once on each link")
 
     def test_an_end_before_its_records_is_refused(self) -> None:
         builder, offer = self.running()

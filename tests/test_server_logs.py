@@ -447,7 +447,7 @@ class Commits(SynchronousTestCase):
         self.assertEqual(50, platform.acknowledged[-1])
 
     def test_chunks_are_of_a_size_whatever_a_commit_holds(self) -> None:
-        """So whoever opens a log anywhere costs little, and what its events say is still said once."""
+        """So a viewer that opens a log anywhere costs little, and what its events say is still said once."""
         platform = Platform()
         line = "x" * 10_000
         sent = [Lines(first, 1, 0, [line, Annotation("error", "no")]) for first in range(1, 101, 2)]

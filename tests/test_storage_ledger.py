@@ -203,7 +203,7 @@ class ReadingTests(LedgerCase):
         await outcomes(held)
 
     async def test_a_question_that_is_being_asked_is_asked_again(self) -> None:
-        """Its answer may be older than a write that whoever asks now has seen done."""
+        """Its answer may be older than a write that the next caller has seen done."""
         ledger = await self.open()
         begun, go = threading.Event(), threading.Event()
 

@@ -30,7 +30,7 @@ def fit(totals: Sequence[float], counts: Sequence[Mapping[str, float]], terms: S
 
 
 def explained(counts: Mapping[str, float], prices: Mapping[str, float]) -> float:
-    """What a measurement with these counts should have cost in all."""
+    """Return what a measurement with these counts should have cost in all."""
     return sum(price * counts.get(term, 0.0) for term, price in prices.items())
 
 

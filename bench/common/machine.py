@@ -1,4 +1,4 @@
-"""What a benchmark ran on."""
+"""The machine that a benchmark ran on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NODE_PACKAGES = Path(__file__).resolve().parent.parent / "node_modules"
 
 
 def machine() -> Machine:
-    """This machine, now."""
+    """Return a description of this machine."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

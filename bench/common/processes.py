@@ -2,7 +2,7 @@
 The programs of a measurement: processes of their own, each on its core, which say what they found in JSON lines on
 their standard output.
 
-Whoever is measured gets `SERVER_CORE`, whoever loads it `CLIENT_CORE`; on a machine with one core they share it. Times
+The measured process gets `SERVER_CORE`, its load `CLIENT_CORE`; on a machine with one core they share it. Times
 of different processes can be compared: ``time.monotonic()`` and Node's ``process.hrtime`` are one clock, the system's.
 """
 

@@ -57,7 +57,7 @@ def machine(line: Machine) -> str:
 
 
 def table(question: Question, lines: Iterable[Record]) -> str:
-    """What was found, without what was said besides: Markdown."""
+    """Return the findings as Markdown, without the remarks."""
     lines = list(lines)
     samples = samples_of(question, lines)
     medians = medians_of(samples)
@@ -91,7 +91,7 @@ def table(question: Question, lines: Iterable[Record]) -> str:
 
 
 def notes(question: Question, lines: Iterable[Record]) -> list[str]:
-    """What was said besides: Markdown."""
+    """Return the remarks as Markdown."""
     return [f"{line.candidate}:\n\n```\n{line.text}\n```\n" for line in _about(question, lines, Note)]
 
 
@@ -100,7 +100,7 @@ def _about(question: Question, lines: Iterable[Record], kind: type[_Kind]) -> li
 
 
 def prices(question: Question, lines: Iterable[Record], figure: str) -> dict[str, float]:
-    """What a piece of each term costs, in microseconds."""
+    """Return what one piece of each term costs, in microseconds."""
     samples = [sample for sample in _about(question, lines, Sample) if figure in sample.more]
     totals = [sample.more[figure] * 1000 for sample in samples]
     return fit(totals, [sample.more for sample in samples], question.fits[figure])

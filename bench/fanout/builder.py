@@ -2,8 +2,8 @@
 ``python -m bench.fanout.builder LINK FEED_PORT``: a builder on the real link, whose one attempt's lines come by TCP.
 
 It stands for a build, its runner and its journal, which would need a core of their own: the apiserver can't tell the
-difference. It accepts one offer, reads lines from whoever connects to the port once it may start, and sends them as
-batches of what one read brought, within the link's credit. Prints ``{"ready": true}`` when the attempt runs.
+difference. It accepts one offer, reads lines from the program that connects to the port once it may start, and sends
+them as batches of what one read brought, within the link's credit. Prints ``{"ready": true}`` when the attempt runs.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Builder:
         self.credit = orders.credit
 
     def message_received(self, message: msgspec.Struct) -> None:
-        """What the apiserver says."""
+        """Act on a message of the apiserver."""
         match message:
             case m.Offer(attempt=attempt, lease=lease):
                 self.peer.send(m.Accept(attempt=attempt, lease=lease))

@@ -1,6 +1,6 @@
 """
-What is sent: one log line as an application has it, 200 bytes as JSON with its newline. Every program makes each
-message anew and has each one decoded; the sum of ``seq`` tells whether all have come.
+What is sent: one log line as an application has it, 200 bytes as JSON with its newline. Every program makes and
+decodes each message by itself; the sum of ``seq`` tells whether all have come.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BUILD = "01K9Z3N5C8V2QW7R"
 AT = 1_795_500_000_123
 TEXT = "npm: transformed module ".ljust(TEXT_SIZE, "x")
 
-#: Messages in one turn, for whoever sends several at once: some 100 kB.
+#: Messages in one turn, for programs that send several at once: some 100 kB.
 BATCH = max(1, 500 * 115 // max(115, TEXT_SIZE))
 
 

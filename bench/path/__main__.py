@@ -90,7 +90,7 @@ def questions(options: Namespace) -> Iterator[Asked]:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """What only this has."""
+    """Add the options that only this benchmark has."""
     parser.add_argument("--lines", type=int, default=1_000_000, help="of the one build; of all in path/builds")
     parser.add_argument("--lines-each", type=int, default=40_000, help="of each of the 50 builds")
     parser.add_argument("--bytes", type=int, default=1 << 30, help="of the huge log")

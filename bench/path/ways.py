@@ -1,6 +1,6 @@
 """
-What is measured, a function each. Each starts both services anew, as real processes, in a folder of its own; everything
-is durable. A log that isn't complete, or a line that doesn't come in its turn, is a failure.
+The measurements, a function each. Each starts both services, as real processes in a folder of its own; everything is
+durable. A log that isn't complete, or a line that doesn't come in its turn, is a failure.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def read(path: Path) -> dict[str, Profile]:
 
 
 def between(early: Profile, late: Profile) -> Profile:
-    """What a later profile of a thread has more than an earlier one."""
+    """Return what a later profile of a thread has more than an earlier one."""
     return {
         function: (calls - early.get(function, (0, 0.0))[0], seconds - early.get(function, (0, 0.0))[1])
         for function, (calls, seconds) in late.items()

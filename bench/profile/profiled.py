@@ -35,7 +35,7 @@ def begin(*_: object) -> None:
 
 
 def write(path: Path) -> None:
-    """What there is so far. This itself isn't profiled."""
+    """Write the profile so far; the writing isn't profiled."""
     here = _profiles.get(threading.current_thread().name)
     if here is not None:
         here.disable()

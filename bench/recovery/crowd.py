@@ -3,7 +3,7 @@ Many light viewers in this process, on real WebSockets: so light that it is the 
 
 Each follows one log, comes back by ``after`` whenever it is broken off, and counts what it lost or saw twice; the end
 of the log has to agree with its own count and digest. The frames are read by hand, and a message that many viewers
-get alike is decoded once. The reactor runs in a thread; whoever measures asks from another.
+get alike is decoded once. The reactor runs in a thread; the measurement asks from another.
 """
 
 from __future__ import annotations

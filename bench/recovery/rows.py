@@ -1,6 +1,6 @@
 """
-What is measured, a function each. Each starts both services anew, as real processes, in a folder of its own; everything
-is durable. What viewers lose, see twice or can't verify is a failure.
+The measurements, a function each. Each starts both services, as real processes in a folder of its own; everything is
+durable. What viewers lose, see twice or can't verify is a failure.
 """
 
 from __future__ import annotations

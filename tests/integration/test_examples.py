@@ -42,7 +42,7 @@ def commands(name: str) -> str:
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + DEADLINE
     while not condition():
-        assert time.monotonic() < deadline, f"in vain: {what}"
+        assert time.monotonic() < deadline, f"not in time: {what}"
         time.sleep(0.002)
 
 

@@ -93,7 +93,7 @@ def _check_stored(platform: Platform, workload: Workload, outcome: Outcome, buil
 
 
 def _left(look: Callable[[], list[Any]]) -> list[Any]:
-    """What is there even after a while."""
+    """Return what is there even after a while."""
     until = time.monotonic() + TIDY_DEADLINE
     while (left := look()) and time.monotonic() < until:
         time.sleep(0.1)

@@ -35,7 +35,7 @@ _STOP_DEADLINE = 2.0
 
 
 class Way(Enum):
-    """What is done."""
+    """The ways to damage a journal."""
 
     FLIP = "a byte is another"
     CUT = "a segment is cut"

@@ -39,7 +39,7 @@ class SmallDisk:
         return False
 
     def make_room(self) -> bool:
-        """As before; whether that was possible."""
+        """Undo `fill`. Return whether that was possible."""
         return _done("mount", "-o", f"remount,size={self._size}", str(self._folder))
 
     def unmount(self, *, keep: bool) -> None:

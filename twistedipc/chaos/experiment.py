@@ -44,7 +44,7 @@ class ChaosReactor(WorkloadReactor, ProxyReactor):
 
 
 class Experiment:
-    """See the module's docstring. ``run`` it once."""
+    """One experiment, which is `run` once."""
 
     def __init__(self, reactor: ChaosReactor, options: Options) -> None:
         self._reactor = reactor

@@ -1,4 +1,4 @@
-"""What each kind of fault does. Made by ``experiment``; acts on ``platform``, ``proxy`` and ``workload``."""
+"""How each kind of fault is done. Made by ``experiment``; acts on ``platform``, ``proxy`` and ``workload``."""
 
 from __future__ import annotations
 

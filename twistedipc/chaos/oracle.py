@@ -63,7 +63,7 @@ def every(lines: int) -> int:
 
 
 def value(seed: int, build: int, what: str) -> str:
-    """What an oracle's line, remark or summary says."""
+    """Return the text of an oracle's line, remark or summary."""
     return hashlib.sha256(f"{seed}:{build}:{what}".encode()).hexdigest()[:16]
 
 
@@ -92,7 +92,7 @@ class Damage:
 
 @dataclass
 class Wrong:
-    """What is wrong, counted."""
+    """Counts of all that is wrong."""
 
     lost: int = 0
     duplicated: int = 0
@@ -118,7 +118,7 @@ class Wrong:
 
 @dataclass
 class LogCheck:
-    """What one viewer has seen of one attempt's log, over all its connections, against what it must see."""
+    """One viewer's view of one attempt's log, over all its connections, against what it must see."""
 
     seed: int
     build: int

@@ -1,4 +1,4 @@
-"""What an experiment is to be, and what came of it. Used by all of this package."""
+"""The options of an experiment, and its results. Used by all of this package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twistedipc.chaos.plan import FaultKind
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the experiment is to be."""
+    """The options of an experiment."""
 
     folder: Path
     seed: int
@@ -36,7 +36,7 @@ class Memory:
 
 @dataclass
 class Outcome:
-    """What came of it."""
+    """The results of an experiment."""
 
     seed: int
     faults: Counter[FaultKind] = field(default_factory=Counter)

@@ -13,7 +13,7 @@ import msgspec
 
 
 class FaultKind(StrEnum):
-    """What can be done to the platform."""
+    """The kinds of faults that can be done to the platform."""
 
     KILL_APISERVER = "kill-apiserver"
     KILL_BUILDER = "kill-builder"
@@ -41,7 +41,7 @@ class FaultKind(StrEnum):
 
 
 class Target(IntEnum):
-    """What a fault has in its hands: two faults never have the same at the same time."""
+    """The parts of the platform that a fault occupies. No two faults occupy the same part at the same time."""
 
     APISERVER = 1
     BUILDER = 2

@@ -198,7 +198,7 @@ class Platform:
         return found
 
     def attempt_folders(self) -> list[str]:
-        """What the builder still has of attempts."""
+        """Return the names of the attempts that the builder still has."""
         return sorted(entry.name for entry in (self.folder / "builder" / "attempts").iterdir())
 
     # -- disks and database
@@ -208,7 +208,7 @@ class Platform:
         return self._disks[kind].fill()
 
     def make_room(self, kind: FaultKind) -> bool:
-        """As before."""
+        """Undo `fill`."""
         return self._disks[kind].make_room()
 
     def unmount(self, *, keep: bool) -> None:

@@ -1,4 +1,4 @@
-"""What came of an experiment, for people and as JSON."""
+"""The results of an experiment, for people and as JSON."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def show(outcome: Outcome, console: Console) -> None:
 
 
 def _figures(outcome: Outcome) -> dict[str, int]:
-    """What isn't judged, but says how much the rest is worth."""
+    """Return the counts that aren't judged, but say how much the others are worth."""
     return {
         "builds": outcome.builds,
         "builds_cancelled": outcome.cancelled,

@@ -37,7 +37,7 @@ _TLS_HELLO: Final = bytes.fromhex("16030101fc010001f80303")
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a wish. ``status`` 0: nothing, the server was away or broke off."""
+    """The answer to a wish. ``status`` 0: there was none, the server was away or broke off."""
 
     status: int
     retry_after: str | None = None
@@ -84,7 +84,7 @@ def storm(port: int, token: str, path: str, wish: msgspec.Struct, key: str, coun
 
 
 def throw_at_link(where: Path, chance: random.Random) -> list[bytes]:
-    """What isn't a link's word, at a link's socket. What was answered."""
+    """Send what no link says to a link's socket. Return the answers."""
     noise = chance.randbytes(chance.randint(1, 5000))
     payloads = [
         noise,
@@ -106,7 +106,7 @@ def throw_at_link(where: Path, chance: random.Random) -> list[bytes]:
 
 
 def throw_at_api(port: int, chance: random.Random) -> list[bytes]:
-    """What isn't HTTP, or no good HTTP, at the API's port. What was answered."""
+    """Send what isn't HTTP, or isn't good HTTP, to the API's port. Return the answers."""
     noise = chance.randbytes(chance.randint(1, 5000))
     head = b"POST /api/v1/projects HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     payloads = [
@@ -129,7 +129,7 @@ def throw_at_api(port: int, chance: random.Random) -> list[bytes]:
 
 
 def throw_at_websocket(port: int, token: str, path: str, chance: random.Random) -> list[bytes]:
-    """What a WebSocket's client may not send, after a good handshake. What was answered."""
+    """Send what a WebSocket's client may not send, after a good handshake. Return the answers."""
     noise = chance.randbytes(chance.randint(1, 5000))
     mask = b"\x00\x00\x00\x00"
     payloads = [

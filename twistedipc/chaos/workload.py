@@ -55,7 +55,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class _Done:
-    """What faults have done to builds, so that they need not succeed."""
+    """The builds and attempts that faults have ended, which need not succeed."""
 
     cancelled: set[int] = field(default_factory=set)  # builds
     killed: set[str] = field(default_factory=set)  # attempts whose runner was killed
@@ -280,7 +280,7 @@ class Workload:
         self._done.killed.add(attempt)
 
     def journal_damaged(self, attempt: str, damage: Damage) -> None:
-        """This attempt's log must have a gap."""
+        """Note that this attempt's log must have a gap."""
         build, number = map(int, attempt.split("-"))
         self.damages.setdefault((build, number), []).append(damage)
         self._outcome.damages += 1
