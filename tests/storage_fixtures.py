@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -19,10 +21,37 @@ LEASE = "0123456789abcdef"
 NOW = 1_732_300_000_000
 
 
+@cache
+def _migrated() -> bytes:
+    """Return the file of a new ledger, as the migrations make it."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "ledger.sqlite"
+        engine = create_engine(f"sqlite:///{path}")
+        with engine.begin() as connection:
+            upgrade(connection)
+        engine.dispose()
+        return path.read_bytes()
+
+
+def new_ledger(folder: Path) -> Path:
+    """Make a new ledger's file in ``folder``: a copy of one that the migrations made, which take a while."""
+    path = folder / "ledger.sqlite"
+    path.touch(0o600)
+    path.write_bytes(_migrated())
+    return path
+
+
 @contextlib.contextmanager
 def database(folder: Path) -> Iterator[Connection]:
-    """A connection, in a transaction, to a new database in ``folder`` that the migrations made."""
-    engine = create_engine(f"sqlite:///{folder / 'ledger.sqlite'}")
+    """
+    A connection, in a transaction, to the ledger in ``folder``, which is brought up to date; if there is none, a new
+    one is made.
+    """
+    path = folder / "ledger.sqlite"
+    is_old = path.exists()
+    if not is_old:
+        new_ledger(folder)
+    engine = create_engine(f"sqlite:///{path}")
 
     @event.listens_for(engine, "connect")
     def connected(connection: object, record: object) -> None:
@@ -36,7 +65,8 @@ def database(folder: Path) -> Iterator[Connection]:
 
     try:
         with engine.connect() as connection, connection.begin():
-            upgrade(connection)
+            if is_old:
+                upgrade(connection)
             yield connection
     finally:
         engine.dispose()

@@ -28,6 +28,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import IResource, Resource
 
+from tests.storage_fixtures import new_ledger
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.boundaries import LogEntry, StateChange, Waiting
@@ -348,7 +349,7 @@ class World(TestCase):
         self.threads = ThreadPool(0, 2, "files")
         self.threads.start()
         self.addCleanup(self.threads.stop)
-        self.ledger = Ledger(reactor, f"sqlite:///{self.folder / 'ledger.sqlite'}", now=self.now)
+        self.ledger = Ledger(reactor, f"sqlite:///{new_ledger(self.folder)}", now=self.now)
         await self.ledger.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.ledger.close()))
         self.artifacts = ArtifactStore(self.folder / "artifacts")
