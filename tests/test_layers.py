@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from twistedipc import ipc
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "twistedipc"
 
@@ -159,6 +161,18 @@ def test_the_map_has_no_circle() -> None:
         free = [part for part in ALLOWED if part not in order and ALLOWED[part] <= set(order)]
         assert free, f"a circle among {set(ALLOWED) - set(order)}"
         order += free
+
+
+def test_the_platform_stands_on_the_public_face_of_its_framework() -> None:
+    """What the platform needs of ``ipc`` is a public name there, documented for everybody."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in modules(PACKAGE)
+        if path.relative_to(PACKAGE).parts[0] != "ipc"
+        for line, name in imports(path)
+        if name.startswith("twistedipc.ipc.") and name.removeprefix("twistedipc.ipc.") not in ipc.__all__
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("part", ROOMS)

@@ -1,6 +1,9 @@
 """
 twistedipc: a build-and-publish platform for front-end teams, and the IPC framework that it stands on.
 
+The library's first names can be imported from here (``from twistedipc import dial, listen``), all of them from
+``twistedipc.ipc``.
+
 The map, from the bottom up; imports point only downwards (``tests/test_layers.py`` holds them to it)::
 
     chaos               the proof that nothing is lost: faults in both services, and what viewers saw
@@ -14,4 +17,21 @@ The map, from the bottom up; imports point only downwards (``tests/test_layers.p
     ipc   builds  disk  the framework, which knows nothing of builds; the domain, which knows no I/O; durable files
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from twistedipc.ipc import Interface, Message, Peer, Remote, Request, Service, dial, handles, listen, spawn
+
 __version__ = "0.1.0"
+
+__all__ = ["Interface", "Message", "Peer", "Remote", "Request", "Service", "dial", "handles", "listen", "spawn"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a name of the library's. It is imported then: a runner, which imports this package too, has no Twisted."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("twistedipc.ipc"), name)

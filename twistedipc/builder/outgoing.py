@@ -9,8 +9,7 @@ from twisted.logger import Logger
 from twistedipc.builder.patience import Patience
 from twistedipc.builder.ports import Journal
 from twistedipc.builds.logs import Batch
-from twistedipc.ipc import CreditWindow
-from twistedipc.ipc.wire.windows import SendWindow
+from twistedipc.ipc import CreditWindow, SendWindow
 
 
 class OutgoingLog:

@@ -13,9 +13,7 @@ import click
 
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import note
-from twistedipc.ipc.places.endpoints import parse_listened
-from twistedipc.ipc.places.keys import write_key
-from twistedipc.ipc.wire.errors import BadEndpoint
+from twistedipc.ipc import BadEndpoint, check_listened, write_key
 from twistedipc.taps.config import DEFAULT_PATH
 from twistedipc.taps.nodejs import find_node, link_wheel_node
 
@@ -210,7 +208,7 @@ Add a repository and build it:
   twistedipc build NAME --follow"""
     )
     try:
-        parse_listened(f"unix:{folder / 'link.sock'}", has_key=True)
+        check_listened(f"unix:{folder / 'link.sock'}", has_key=True)
     except BadEndpoint as error:
         note(
             f"\nThe socket of the link can't be in this folder: {error}. Before you start the services, write a shorter"

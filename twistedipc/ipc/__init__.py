@@ -60,6 +60,8 @@ and in another process::
     total = await calculator.call(Add(a=2, b=3), timeout=5)
 """
 
+from twistedipc.ipc.connections.eager import send_at_once
+from twistedipc.ipc.connections.load import Load
 from twistedipc.ipc.connections.node import NodeApplication, NodeApplicationFactory, NodePeer
 from twistedipc.ipc.connections.peer import Application, ApplicationFactory, Peer
 from twistedipc.ipc.links.dial import DialService, dial_links
@@ -67,7 +69,7 @@ from twistedipc.ipc.links.listen import ListenService, listen_for_links
 from twistedipc.ipc.listen_plain import listen_plain
 from twistedipc.ipc.node import NodeProcess, NoParentChannel, parent_channel, spawn_node
 from twistedipc.ipc.places.child import ChildExit
-from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
+from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, check_listened
 from twistedipc.ipc.places.keys import make_key, read_key, write_key
 from twistedipc.ipc.remote import Remote, Unlinked, dial
 from twistedipc.ipc.service import Listening, Service, handles, listen
@@ -95,6 +97,7 @@ from twistedipc.ipc.wire.errors import (
 from twistedipc.ipc.wire.interface import Interface, Message, Request
 from twistedipc.ipc.wire.messages import Vocabulary
 from twistedipc.ipc.wire.session import PeerInfo, SessionSettings
+from twistedipc.ipc.wire.windows import Hole, ReceiveWindow, SendWindow
 
 __all__ = [
     "Application",
@@ -111,12 +114,14 @@ __all__ = [
     "CreditWindow",
     "DialService",
     "FileOutbox",
+    "Hole",
     "Interface",
     "LinkError",
     "LinkReactor",
     "LinkRefused",
     "ListenService",
     "Listening",
+    "Load",
     "LocalProtocolError",
     "MemoryOutbox",
     "Message",
@@ -131,11 +136,13 @@ __all__ = [
     "Peer",
     "PeerInfo",
     "QueueFull",
+    "ReceiveWindow",
     "Receiver",
     "RefuseStream",
     "Remote",
     "RemoteProtocolError",
     "Request",
+    "SendWindow",
     "Service",
     "SessionSettings",
     "Spawned",
@@ -146,6 +153,7 @@ __all__ = [
     "TooManyCalls",
     "Unlinked",
     "Vocabulary",
+    "check_listened",
     "dial",
     "dial_links",
     "handles",
@@ -155,6 +163,7 @@ __all__ = [
     "make_key",
     "parent_channel",
     "read_key",
+    "send_at_once",
     "spawn",
     "spawn_node",
     "write_key",

@@ -23,9 +23,7 @@ from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit
 from twistedipc.builds.states import STATES, AttemptState, LeaseStatus
-from twistedipc.ipc import CallFailed, NotConnected, Peer, Vocabulary
-from twistedipc.ipc.connections.load import Load
-from twistedipc.ipc.wire.windows import Hole
+from twistedipc.ipc import CallFailed, Hole, Load, NotConnected, Peer, Vocabulary
 from twistedipc.server.bell import Bell
 from twistedipc.server.fanout.live import BadBatch, LiveLog
 from twistedipc.server.fanout.store import LogStore

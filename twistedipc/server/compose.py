@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from twisted.internet.interfaces import IReactorTime
 
-from twistedipc.ipc.connections.load import MAX_RUNNING
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import InThread, RandomBytes
@@ -58,7 +57,7 @@ class ServerSettings:
     lost_after: float  # seconds that a builder may be away before its attempts are lost
     share: float = DEFAULT_SHARE  # of the reactor's time, for viewers
     max_workflows: int = MAX_WORKFLOWS
-    max_running: int = MAX_RUNNING  # of each link's workflows
+    max_running: int = 256  # of each link's workflows
 
 
 @dataclass(frozen=True, kw_only=True)

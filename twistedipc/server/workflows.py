@@ -17,7 +17,8 @@ from twistedipc.storage.ledger import LedgerUnavailable
 
 _T = TypeVar("_T")
 
-#: How many workflows may be under way while another builder may still link. Each link may add `load.MAX_RUNNING`.
+#: How many workflows may be under way while another builder may still link. Each link may add
+#: `compose.ServerSettings.max_running`.
 MAX_WORKFLOWS = 4096
 
 #: Seconds until the ledger is asked again for what it couldn't do.

@@ -163,6 +163,11 @@ def parse_listened(text: str, *, has_key: bool) -> Address:
     return address
 
 
+def check_listened(text: str, *, has_key: bool) -> None:
+    """Raise `BadEndpoint` unless ``text`` can be listened at, with a key or without one; nothing is opened."""
+    parse_listened(text, has_key=has_key)
+
+
 def client_endpoint(reactor: LinkReactor, address: Address, tls: TLSFiles | None) -> IStreamClientEndpoint:
     """The endpoint that connects to ``address``."""
     if address.kind == "unix":

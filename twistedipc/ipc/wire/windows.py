@@ -105,7 +105,12 @@ FROM_RECEIVER = (StreamPosition, StreamAck, StreamRefused)
 
 
 class Hole(Exception):
-    """Items are missing before those that came; ``next`` is the first of them. ``again``: that was found before."""
+    """
+    Items are missing before those that came.
+
+    :param next: the number of the first that is missing
+    :param again: whether the same was found before
+    """
 
     def __init__(self, next: int, *, again: bool = False) -> None:
         super().__init__(f"number {next} is missing")
@@ -155,15 +160,15 @@ class SendWindow:
         return self._credit.free
 
     def begin(self, next: int, credit: CreditWindow) -> None:
-        """The receiver has, on a new link, all below ``next``, and gives credit for what follows."""
+        """Go on, on a new link, from ``next``: the receiver has all below it, and gives credit for what follows."""
         self.forget()
         self.next = self._end = next
         self._credit = credit
 
     def rewind(self, next: int, credit: CreditWindow | None = None) -> None:
         """
-        The receiver lacks ``next`` and what follows: send it again. What is below isn't acknowledged by that. Raises
-        `RemoteProtocolError` if it was never sent.
+        Go back to ``next``, which the receiver asks for again, with what follows. What is below isn't acknowledged by
+        that. Raises `RemoteProtocolError` if it was never sent.
         """
         self._check(next, "asked for again")
         self.forget()
@@ -171,7 +176,7 @@ class SendWindow:
         self._credit = credit or self._credit
 
     def sent(self, end: int, size: int) -> None:
-        """Everything from `next` up to ``end`` was sent; that has this size."""
+        """Note that everything from `next` up to ``end`` was sent, and how big that was."""
         self._credit.spend(size)
         self._under_way.add(end, size)
         self.next = end
@@ -179,14 +184,14 @@ class SendWindow:
 
     def acknowledged(self, next: int) -> None:
         """
-        Everything below ``next`` is kept. What was acknowledged before changes nothing. Raises `RemoteProtocolError` if
-        it was never sent.
+        Note that everything below ``next`` is kept. What was acknowledged before changes nothing. Raises
+        `RemoteProtocolError` if it was never sent.
         """
         self._check(next, "acknowledged")
         self._credit.give_back(self._under_way.arrived(next))
 
     def forget(self) -> None:
-        """Nothing is under way any more: the link is gone, or all is sent again."""
+        """Note that nothing is under way any more: the link is gone, or all is sent again."""
         self._under_way.clear()
         self._credit.give_back_all()
 
@@ -216,14 +221,17 @@ class ReceiveWindow:
         return self._credit.spent
 
     def position(self) -> int:
-        """Where the sender is to go on. It will be told so: what is missing after that is a hole not found before."""
+        """
+        Return the number from which the sender is to go on. The caller sends it to the sender: what is missing after
+        that is a hole not found before.
+        """
         self._hole = 0
         return self.next
 
     def skip(self, first: int, end: int, *, after: int = 0) -> int:
         """
-        How many of the items ``first`` … ``end - 1`` are here already, and to be dropped: all of them, maybe. Raises
-        `Hole` if there is one before them. Nothing is taken: see `take`.
+        Return how many of the items ``first`` … ``end - 1`` are here already, and to be dropped: all of them, maybe.
+        Raises `Hole` if there is one before them. Nothing is taken: see `take`.
 
         :param after: what is below this number has come along with them
         """
@@ -235,8 +243,8 @@ class ReceiveWindow:
 
     def take(self, end: int, size: int) -> None:
         """
-        Everything below ``end`` has come; what is new of it has this size. Raises `RemoteProtocolError`, and nothing is
-        taken, if more has come than was to be under way.
+        Note that everything below ``end`` has come, and how big what is new of it is. Raises `RemoteProtocolError`, and
+        nothing is taken, if more has come than was to be under way.
         """
         if end <= self.next:
             return

@@ -17,8 +17,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from twistedipc.builds.logs import Batch, End, LogDigest, encoder, trim, valid_shape, with_events
-from twistedipc.ipc import CreditWindow
-from twistedipc.ipc.wire.windows import ReceiveWindow
+from twistedipc.ipc import CreditWindow, ReceiveWindow
 from twistedipc.server.fanout.entries import NOTHING, Entry, Run, entry_of, run_of, tag_of
 
 #: How many bytes of committed entries a live log keeps for its viewers.

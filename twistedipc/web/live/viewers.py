@@ -14,7 +14,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
 from zope.interface import implementer
 
-from twistedipc.ipc.connections.eager import send_at_once
+from twistedipc.ipc import send_at_once
 from twistedipc.web.access.held import Ending, Holding
 from twistedipc.web.http.channel import leaving
 from twistedipc.web.http.closing import CloseCode
