@@ -517,8 +517,6 @@ ATTRIBUTES = {
     "twistedipc.ipc.wire.session:Session": 26,
     # One peer over all its links: how they are made, what waits for one, how they end.
     "twistedipc.ipc.remote:Remote": 19,
-    # Written once, in `__init__`: a decoder for each way to read a frame, and what may be said.
-    "twistedipc.ipc.wire.messages:Vocabulary": 17,
 }
 
 _BRANCH = (

@@ -202,6 +202,64 @@ def encode_lines(messages: Sequence[msgspec.Struct]) -> bytes:
 encode_into = encoder.encode_into
 
 
+class _Faults:
+    """
+    What a line costs that can't be decoded.
+
+    :param messages: the messages that may come one-way
+    :param fallbacks: as for `Vocabulary`
+    """
+
+    def __init__(
+        self,
+        messages: Sequence[type[msgspec.Struct]],
+        fallbacks: Mapping[type[msgspec.Struct], type[msgspec.Struct]],
+    ) -> None:
+        self._tags = _distinct(messages) | frozenset(RESERVED)
+        #: Of those that cost no more than themselves if their fields are wrong: not the streams' own frames.
+        self._losable = frozenset(tag_of(kind) for kind in messages if not issubclass(kind, Frame))
+        self._fallbacks = {tag_of(kind): msgspec.json.Decoder(fallback) for kind, fallback in fallbacks.items()}
+
+    def cost_of(self, line: bytes, error: Exception) -> msgspec.Struct | UnknownType | Misshapen:
+        """
+        Return what a line is of that can't be decoded: the message, the call, the stream's items that it costs. Raises
+        `RemoteProtocolError` if that can't be told, or if the fault concerns the whole link. See "Messages and calls"
+        in docs/protocol.md.
+        """
+        complaint, readable = _in_words(error), line
+        try:
+            name: str = _tag_decoder.decode(line).type
+        except msgspec.ValidationError:
+            raise RemoteProtocolError(Code.BAD_MESSAGE, complaint) from None
+        except _BAD as worse:
+            # It isn't JSON to its end, or is nested too deeply. What comes before that may say enough.
+            complaint, readable = _in_words(worse), _beginning(line)
+            try:
+                name = _tag_decoder.decode(readable).type
+            except _BAD:
+                raise RemoteProtocolError(Code.BAD_MESSAGE, complaint) from None
+        if name not in self._tags:
+            return UnknownType(name[:64])
+        if (fallback := self._fallbacks.get(name)) is not None:
+            try:
+                return msgspec.structs.replace(fallback.decode(readable), complaint=complaint)
+            except msgspec.ValidationError:
+                pass  # it isn't even that
+        if name in self._losable:
+            return Misshapen(name, f"{name}: {complaint}")
+        if name == "error" and not isinstance(error, msgspec.ValidationError):
+            try:
+                return _error_decoder.decode(_beginning(line))  # only its data can't be read
+            except msgspec.ValidationError:
+                pass
+        if name in _OF_A_CALL:
+            try:
+                return Misshapen(name, complaint, _id_decoder.decode(readable).id)
+            except msgspec.ValidationError:
+                pass  # nobody knows which call it is
+        raise RemoteProtocolError(Code.BAD_MESSAGE, f"{name}: {complaint}")
+
+
 class Vocabulary:
     """
     What one side of a link understands.
@@ -230,10 +288,7 @@ class Vocabulary:
         messages = [kind for kind in _members(receives) if kind not in self.answers]
         #: The types that come out of `decode_block` for the application.
         self.messages = frozenset(messages)
-        self._tags = _distinct(messages) | frozenset(RESERVED)
-        #: Of those that cost no more than themselves if their fields are wrong: not the streams' own frames.
-        self._losable = frozenset(tag_of(kind) for kind in messages if not issubclass(kind, Frame))
-        self._fallbacks = {tag_of(kind): msgspec.json.Decoder(fallback) for kind, fallback in (fallbacks or {}).items()}
+        self._faults = _Faults(messages, fallbacks or {})
         self._requests = _distinct(self.answers)
         _distinct(self.calls)
         #: The types that `check_sendable` has found good.
@@ -299,46 +354,7 @@ class Vocabulary:
             frame: msgspec.Struct = self._frames.decode(line)
             return frame
         except _BAD as error:
-            return self._at_fault(line, error)
-
-    def _at_fault(self, line: bytes, error: Exception) -> msgspec.Struct | UnknownType | Misshapen:
-        """
-        What a line is of that can't be decoded: the message, the call, the stream's items that it costs.
-        `RemoteProtocolError` if that can't be told, or if the fault concerns the whole link. See "Messages and calls"
-        in docs/protocol.md.
-        """
-        complaint, readable = _in_words(error), line
-        try:
-            name: str = _tag_decoder.decode(line).type
-        except msgspec.ValidationError:
-            raise RemoteProtocolError(Code.BAD_MESSAGE, complaint) from None
-        except _BAD as worse:
-            # It isn't JSON to its end, or is nested too deeply. What comes before that may say enough.
-            complaint, readable = _in_words(worse), _beginning(line)
-            try:
-                name = _tag_decoder.decode(readable).type
-            except _BAD:
-                raise RemoteProtocolError(Code.BAD_MESSAGE, complaint) from None
-        if name not in self._tags:
-            return UnknownType(name[:64])
-        if (fallback := self._fallbacks.get(name)) is not None:
-            try:
-                return msgspec.structs.replace(fallback.decode(readable), complaint=complaint)
-            except msgspec.ValidationError:
-                pass  # it isn't even that
-        if name in self._losable:
-            return Misshapen(name, f"{name}: {complaint}")
-        if name == "error" and not isinstance(error, msgspec.ValidationError):
-            try:
-                return _error_decoder.decode(_beginning(line))  # only its data can't be read
-            except msgspec.ValidationError:
-                pass
-        if name in _OF_A_CALL:
-            try:
-                return Misshapen(name, complaint, _id_decoder.decode(readable).id)
-            except msgspec.ValidationError:
-                pass  # nobody knows which call it is
-        raise RemoteProtocolError(Code.BAD_MESSAGE, f"{name}: {complaint}")
+            return self._faults.cost_of(line, error)
 
     def request_of(self, call: Call | CallReceived[msgspec.Struct]) -> msgspec.Struct | UnknownType:
         """What a call asks for; `RemoteProtocolError` if it has the wrong fields."""
