@@ -12,7 +12,7 @@ from twistedipc.ipc.connections.peer import Application, Peer
 from twistedipc.ipc.testing import settings
 from twistedipc.ipc.wire.errors import CallFailed
 from twistedipc.ipc.wire.messages import Vocabulary
-from twistedipc.ipc.wire.session import SessionSettings
+from twistedipc.ipc.wire.settings import SessionSettings
 
 
 class Note(msgspec.Struct, frozen=True, tag="note", tag_field="type"):

@@ -47,7 +47,7 @@ from twistedipc.builds.logs import Gap, Lines
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.ipc import CallFailed, Peer
 from twistedipc.ipc.testing import ConnectedPair, connected_pair, settings
-from twistedipc.ipc.wire.session import FRAME_LIMIT, Side
+from twistedipc.ipc.wire.settings import FRAME_LIMIT, Side
 from twistedipc.server.builder_link import VOCABULARY as APISERVER_VOCABULARY
 
 LEASE = "0123456789abcdef0123456789abcdef"

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from twistedipc.ipc import CallFailed, Interface, Message, Peer, Request, Service, StreamId, handles
 from twistedipc.ipc.testing import ConnectedPair, ServicePair
-from twistedipc.ipc.wire.session import Side
+from twistedipc.ipc.wire.settings import Side
 
 
 class Told(msgspec.Struct):

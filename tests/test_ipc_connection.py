@@ -30,7 +30,7 @@ from twistedipc.ipc.connections.timer import Timer
 from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.wire.errors import NotConnected
 from twistedipc.ipc.wire.plain import PlainConversation
-from twistedipc.ipc.wire.session import Side
+from twistedipc.ipc.wire.settings import Side
 
 
 class Wire(StringTransport):

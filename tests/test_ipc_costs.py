@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.ipc_example import Ask, Note, Recorder, Told, apiserver, builder
 from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.testing import ConnectedPair, connected_pair
-from twistedipc.ipc.wire.session import Side
+from twistedipc.ipc.wire.settings import Side
 
 MANY = 1000
 

@@ -43,7 +43,8 @@ from twistedipc.ipc import (
 from twistedipc.ipc.testing import ServicePair
 from twistedipc.ipc.wire import handshake
 from twistedipc.ipc.wire.messages import encode
-from twistedipc.ipc.wire.session import Closed, Ready, Session, Side
+from twistedipc.ipc.wire.session import Closed, Ready, Session
+from twistedipc.ipc.wire.settings import Side
 
 NAN = float("nan")
 

@@ -42,7 +42,8 @@ from twistedipc.ipc import (
 from twistedipc.ipc.places.endpoints import LinkReactor
 from twistedipc.ipc.service import side_settings
 from twistedipc.ipc.streams import receiver
-from twistedipc.ipc.wire.session import Session, Side, State
+from twistedipc.ipc.wire.session import Session, State
+from twistedipc.ipc.wire.settings import Side
 
 reactor = cast(LinkReactor, global_reactor)
 

@@ -28,7 +28,8 @@ from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.testing import ConnectedPair
 from twistedipc.ipc.wire.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
 from twistedipc.ipc.wire.messages import CallReplied
-from twistedipc.ipc.wire.session import TRANSITIONS, CallEnded, Side, State
+from twistedipc.ipc.wire.session import TRANSITIONS, CallEnded, State
+from twistedipc.ipc.wire.settings import Side
 
 FRAME_LIMIT = 4096
 HIGH_WATER = 1000
@@ -259,7 +260,7 @@ class Connection:
         assert link.waiting <= OUTBOUND_LIMIT + CORK + FRAME_LIMIT
         assert len(wire.buffer) <= HIGH_WATER + CORK + FRAME_LIMIT + OUTBOUND_LIMIT  # the last: handed over at the end
         assert link._session._lines.pending <= FRAME_LIMIT
-        assert len(link._session._outgoing) <= MAX_CALLS
+        assert len(link._session._outgoing.waiting) <= MAX_CALLS
         assert len(link._session._incoming) <= MAX_CALLS
         assert link._session._dropped <= set(link._session._incoming)
         talker, quiet = self.talkers.get(side), self.clock.seconds() - self.quiet_since[side]

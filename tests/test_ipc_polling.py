@@ -13,7 +13,7 @@ from tests.ipc_example import Ask, Note, Recorder, apiserver, builder
 from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.connections.polling import FEWEST, MOST, Polling
 from twistedipc.ipc.testing import connected_pair
-from twistedipc.ipc.wire.session import Side
+from twistedipc.ipc.wire.settings import Side
 
 BOUND = 0.0002
 STEP = 0.00001

@@ -23,7 +23,7 @@ from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.testing import ConnectedPair, connected_pair
 from twistedipc.ipc.wire.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
-from twistedipc.ipc.wire.session import SessionSettings, Side
+from twistedipc.ipc.wire.settings import SessionSettings, Side
 
 
 def linked(

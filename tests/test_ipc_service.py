@@ -36,7 +36,7 @@ from twistedipc.ipc import (
 from twistedipc.ipc.connections.load import MAX_RUNNING
 from twistedipc.ipc.places.endpoints import LinkReactor
 from twistedipc.ipc.testing import ServicePair
-from twistedipc.ipc.wire.session import Side
+from twistedipc.ipc.wire.settings import Side
 
 
 class Sum(msgspec.Struct):

@@ -25,10 +25,9 @@ from twistedipc.ipc.wire.session import (
     MessageRefused,
     Ready,
     Session,
-    SessionSettings,
-    Side,
     State,
 )
+from twistedipc.ipc.wire.settings import SessionSettings, Side
 
 NONCES = {Side.DIALLER: "d" * 64, Side.LISTENER: "1" * 64}
 

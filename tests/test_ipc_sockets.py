@@ -44,7 +44,7 @@ from twistedipc.ipc.links.dial import (
 from twistedipc.ipc.links.listen import ListenService, listen_for_links
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles
 from twistedipc.ipc.wire.errors import BadEndpoint, NotConnected
-from twistedipc.ipc.wire.session import SessionSettings
+from twistedipc.ipc.wire.settings import SessionSettings
 
 reactor = cast(LinkReactor, global_reactor)
 

@@ -40,7 +40,7 @@ from twistedipc.ipc.streams.sender import LEAST_RETRY, TURN_BYTES
 from twistedipc.ipc.testing import ServicePair
 from twistedipc.ipc.wire.credit import CreditWindow
 from twistedipc.ipc.wire.errors import RemoteProtocolError
-from twistedipc.ipc.wire.session import Side
+from twistedipc.ipc.wire.settings import Side
 from twistedipc.ipc.wire.windows import (
     Hole,
     ReceiveWindow,

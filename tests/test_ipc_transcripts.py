@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.ipc_example import Ask, Note, Told, apiserver, builder
-from twistedipc.ipc.wire.session import Session, Side, State
+from twistedipc.ipc.wire.session import Session, State
+from twistedipc.ipc.wire.settings import Side
 
 _DOCS = Path(__file__).parent.parent / "docs"
 _TRANSCRIPT = re.compile(r"^```transcript (key|after)=(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -80,7 +81,7 @@ def test_replay(condition: str, value: str, lines: list[tuple[Side, str]]) -> No
             pending[side].clear()
         if json.loads(frame)["type"] == "call":
             # A call that no application of ours would make was made all the same: its answer is expected.
-            sessions[side]._last_id = json.loads(frame)["id"]
+            sessions[side]._outgoing.last_id = json.loads(frame)["id"]
         sessions[other(side)].receive(frame.encode("utf-8") + b"\n", 0.0)
     left = [line for side in Side for line in pending[side] + sessions[side].data_to_send().decode().splitlines()]
     assert left == []

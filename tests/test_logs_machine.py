@@ -50,7 +50,7 @@ from twistedipc.builds.logs import Lines
 from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.ipc.testing import ConnectedPair, settings
-from twistedipc.ipc.wire.session import Side
+from twistedipc.ipc.wire.settings import Side
 from twistedipc.server import builder_link
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.server.builder_link import VOCABULARY as APISERVER_VOCABULARY

@@ -42,7 +42,7 @@ from twistedipc.builds.logs import (
 from twistedipc.builds.states import AttemptState, ReleaseState
 from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo, RemoteProtocolError
 from twistedipc.ipc.wire.messages import Misshapen
-from twistedipc.ipc.wire.session import FRAME_LIMIT
+from twistedipc.ipc.wire.settings import FRAME_LIMIT
 from twistedipc.publish.archive import create
 from twistedipc.publish.targets.registry import from_flat
 from twistedipc.server import releasing

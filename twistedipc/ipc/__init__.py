@@ -96,7 +96,7 @@ from twistedipc.ipc.wire.errors import (
 )
 from twistedipc.ipc.wire.interface import Interface, Message, Request
 from twistedipc.ipc.wire.messages import Vocabulary
-from twistedipc.ipc.wire.session import PeerInfo, SessionSettings
+from twistedipc.ipc.wire.settings import PeerInfo, SessionSettings
 from twistedipc.ipc.wire.windows import Hole, ReceiveWindow, SendWindow
 
 __all__ = [

@@ -38,7 +38,7 @@ from twistedipc.ipc.streams.unsent import Unsent
 from twistedipc.ipc.wire.errors import LinkRefused, LocalProtocolError, NotConnected, QueueFull, TooManyCalls
 from twistedipc.ipc.wire.interface import Interface, Request
 from twistedipc.ipc.wire.messages import to_json
-from twistedipc.ipc.wire.session import FRAME_LIMIT, MAX_CALLS, Side
+from twistedipc.ipc.wire.settings import FRAME_LIMIT, MAX_CALLS, Side
 
 R = TypeVar("R", bound=msgspec.Struct)
 

@@ -51,7 +51,7 @@ from twistedipc.ipc.wire.errors import (
 )
 from twistedipc.ipc.wire.interface import Interface, vocabulary
 from twistedipc.ipc.wire.messages import tag_of
-from twistedipc.ipc.wire.session import FRAME_LIMIT, SessionSettings
+from twistedipc.ipc.wire.settings import FRAME_LIMIT, SessionSettings
 from twistedipc.ipc.wire.windows import OF_SENDER, StreamOpen
 
 _S = TypeVar("_S")

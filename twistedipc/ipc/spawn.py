@@ -39,7 +39,7 @@ from twistedipc.ipc.remote import Remote, Unlinked
 from twistedipc.ipc.service import Limits, Service, side_settings
 from twistedipc.ipc.wire.errors import Code
 from twistedipc.ipc.wire.interface import Interface
-from twistedipc.ipc.wire.session import SessionSettings, Side
+from twistedipc.ipc.wire.settings import SessionSettings, Side
 
 #: Seconds that a child has to exit once its link has ended, before it gets a SIGTERM; and from that to a SIGKILL.
 GRACE = 5.0

@@ -34,7 +34,7 @@ from twistedipc.ipc.remote import Remote, Unlinked
 from twistedipc.ipc.service import Limits, Listening, Service, side_settings
 from twistedipc.ipc.wire.interface import Interface
 from twistedipc.ipc.wire.messages import Vocabulary
-from twistedipc.ipc.wire.session import FRAME_LIMIT, MAX_CALLS, SessionSettings, Side
+from twistedipc.ipc.wire.settings import FRAME_LIMIT, MAX_CALLS, SessionSettings, Side
 
 #: The key of the settings that `settings` makes.
 KEY = b"0123456789abcdef0123456789abcdef"

@@ -33,9 +33,8 @@ from twistedipc.ipc.wire.session import (
     MessageRefused,
     Ready,
     Session,
-    SessionSettings,
-    Side,
 )
+from twistedipc.ipc.wire.settings import SessionSettings, Side
 
 #: The ends of a handshake that come again until people change something.
 _REFUSALS = frozenset({Code.VERSION, Code.UNAUTHORIZED, Code.REFUSED, Code.BAD_HANDSHAKE})

@@ -12,7 +12,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from twistedipc.ipc.wire.interface import Request
-from twistedipc.ipc.wire.session import PeerInfo
+from twistedipc.ipc.wire.settings import PeerInfo
 
 R = TypeVar("R", bound=msgspec.Struct)
 

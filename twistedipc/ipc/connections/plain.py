@@ -19,7 +19,7 @@ from twistedipc.ipc.connections.connection import Connection, Life
 from twistedipc.ipc.connections.peer import Application, Peer
 from twistedipc.ipc.wire.errors import Code, LocalProtocolError
 from twistedipc.ipc.wire.plain import Asked, Ended, Event, PlainConversation, Refused
-from twistedipc.ipc.wire.session import PeerInfo
+from twistedipc.ipc.wire.settings import PeerInfo
 
 #: The requests of one connection at work at which it isn't read.
 MAX_ASKED = 256

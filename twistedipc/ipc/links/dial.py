@@ -26,7 +26,7 @@ from twistedipc.ipc.places.credentials import refuse_strangers
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, client_endpoint, parse_dialled
 from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.wire.errors import BadEndpoint, Code
-from twistedipc.ipc.wire.session import SessionSettings, Side
+from twistedipc.ipc.wire.settings import SessionSettings, Side
 
 FIRST_DELAY = 0.5
 LONGEST_DELAY = 30

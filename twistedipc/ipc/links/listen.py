@@ -29,7 +29,7 @@ from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, parse_listene
 from twistedipc.ipc.places.inherited import InheritedPlace
 from twistedipc.ipc.places.keys import make_nonce
 from twistedipc.ipc.wire.errors import BadEndpoint, Code
-from twistedipc.ipc.wire.session import SessionSettings, Side
+from twistedipc.ipc.wire.settings import SessionSettings, Side
 
 #: The reason given to a connection for which there is no room.
 TOO_MANY = "there are too many connections"

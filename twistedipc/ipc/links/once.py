@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import ApplicationFactory
 from twistedipc.ipc.wire.errors import Code
-from twistedipc.ipc.wire.session import SessionSettings, Side
+from twistedipc.ipc.wire.settings import SessionSettings, Side
 
 
 class OneLink(Service):

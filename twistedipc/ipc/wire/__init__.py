@@ -6,6 +6,10 @@ messages and deadlines come out.
     messages.py      msgspec structs <-> lines of JSON: `Vocabulary`
     interface.py     what two sides say to one another, declared once: `Interface`, `Message`, `Request`
     handshake.py     the first three frames, and what they prove
+    settings.py      what one side brings to its links, and what it knows of a proven peer
+    greeting.py      one side's way through the handshake
+    outgoing.py      calls that wait for their replies
+    silence.py       how long the peer has been silent, and what follows from it
     session.py       one link: handshake, messages, calls, heartbeat, its end
     windows.py       the rules of reliable streams: numbers, acknowledgements, windows
     credit.py        how much may be under way

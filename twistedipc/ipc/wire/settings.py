@@ -1,0 +1,73 @@
+"""What one side brings to each of its links, and what it knows of the peer once that is proven. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from twistedipc.ipc.wire.errors import BadKey
+from twistedipc.ipc.wire.handshake import check_identity
+from twistedipc.ipc.wire.messages import Vocabulary
+
+#: Bytes of a frame, without its newline, once the peer is authenticated; and before.
+FRAME_LIMIT = 1 << 20
+HANDSHAKE_FRAME_LIMIT = 4096
+
+#: Calls that may be in flight each way.
+MAX_CALLS = 1024
+
+
+class Side(StrEnum):
+    """Who opened the connection."""
+
+    DIALLER = "dialler"
+    LISTENER = "listener"
+
+
+@dataclass(frozen=True, slots=True)
+class PeerInfo:
+    """Who is at the other end, once that is proven."""
+
+    name: str  # as the peer gave it to `dial` or `listen`
+    role: str  # of an interface's two sides: "calculator-server", "calculator-client"
+    incarnation: str  # changes each time the peer's process starts
+    version: int  # of the protocol
+    address: str  # for people; not proven: "127.0.0.1:4711", "unix"
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """What one side brings to each of its links. Times are in seconds, sizes in bytes."""
+
+    name: str  # who it is: at most 64 characters
+    role: str  # what it is: lower-case letters, digits and -
+    peer_role: str  # what the peer must be
+    incarnation: str  # another one each time that this process starts
+    key: bytes | None  # None only on UNIX sockets
+    vocabulary: Vocabulary  # what it understands
+    heartbeat: float = 8.0  # between signs of life; the listener's counts, on both sides
+    dead_after: float = 24.0  # without received bytes, in whole heartbeats; never less than two of them
+    handshake_timeout: float = 10.0  # for the peer to prove who it is
+    frame_limit: int = FRAME_LIMIT  # of a message that is taken; what is sent is bounded by the peer's as well
+    max_calls: int = MAX_CALLS  # in flight, each way
+    outbound_limit: int = 64 << 20  # what waits for a peer that doesn't read; over it the link is closed
+    accept_peer: Callable[[PeerInfo], str | None] | None = None  # gives a reason to refuse, or None
+    #: for how long, at most, the process looks for the next message instead of sleeping, after it has answered one. It
+    #: does so only while the peer's words have come that soon several times in a row: to be woken takes most of a round
+    #: trip's time. 0 is never, a millisecond the most.
+    busy_poll: float = 0.0002
+
+    def __post_init__(self) -> None:
+        check_identity(self.name, self.role, self.incarnation)
+        key: object = self.key
+        if not (key is None or isinstance(key, bytes)):
+            raise BadKey(f"a key is bytes, not {type(key).__name__}")
+        if key is not None and len(key) < 16:
+            raise BadKey("a key has at least 16 bytes")
+        if not 0.01 <= self.heartbeat <= 3600:
+            raise ValueError("the heartbeat is between 10 milliseconds and one hour")
+        if not 0 <= self.busy_poll <= 0.001:
+            raise ValueError("busy polling is for one millisecond at most")
+        if self.frame_limit < HANDSHAKE_FRAME_LIMIT:
+            raise ValueError(f"the frame limit is at least {HANDSHAKE_FRAME_LIMIT} bytes")
