@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from twistedipc.ipc import Interface, Message, Peer, Remote, Request, Service, dial, handles, listen, spawn
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Interface", "Message", "Peer", "Remote", "Request", "Service", "dial", "handles", "listen", "spawn"]
 
