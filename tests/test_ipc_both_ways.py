@@ -1,0 +1,71 @@
+"""
+A session takes frames in two ways: whole blocks that are as they should be, fast, and line by line where anything is
+wrong. Both must agree on what the frames amount to, whatever stands beside whatever.
+"""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.ipc_example import Ask
+from tests.test_ipc_session import ready
+from twistedipc.ipc.wire.messages import encode
+from twistedipc.ipc.wire.session import Event, MessageRefused, Session
+
+#: A line that the fast way can't take, which costs nothing but itself.
+ODD = b'{"type":"zzz"}\n'
+
+#: Calls of the dialler that wait for their replies.
+CALLS = 3
+
+_ids = st.integers(1, CALLS + 1)
+FRAMES = st.one_of(
+    st.builds(lambda n: {"type": "note", "n": n}, st.integers(0, 3) | st.just("x")),
+    st.builds(lambda id: {"type": "reply", "id": id, "reply": {"answer": "y"}}, _ids),
+    st.builds(lambda id: {"type": "reply", "id": id, "reply": {"answer": 1}}, _ids),
+    st.builds(lambda id: {"type": "error", "id": id, "code": "busy", "message": "no"}, _ids),
+    st.builds(lambda id: {"type": "call", "id": id, "request": {"type": "ask", "what": "x"}}, _ids),
+    st.builds(lambda id: {"type": "call", "id": id, "request": {"type": "ask", "what": 1}}, _ids),
+    st.builds(lambda id: {"type": "call", "id": id, "request": {"type": "ping"}}, _ids),
+    st.builds(lambda id: {"type": "drop", "id": id}, _ids),
+    st.sampled_from([{"type": "ping"}, {"type": "pong"}, {"type": "error", "code": "c", "message": "m"}]),
+)
+
+
+def session_with_calls() -> Session:
+    session = ready().dialler
+    for _ in range(CALLS):
+        session.call(Ask("x"), deadline=10.0)
+    session.data_to_send()
+    return session
+
+
+def outcome(session: Session, events: list[Event], sent: bytes) -> tuple[list[str], list[bytes], str]:
+    """What it amounts to, without what the odd line amounts to."""
+    told = [repr(event) for event in events if not (isinstance(event, MessageRefused) and "zzz" in event.message)]
+    said = [line for line in sent.splitlines() if b"zzz" not in line and b'"pong"' not in line]
+    return told, said, session.state.value
+
+
+@given(frames=st.lists(FRAMES, max_size=12))
+def test_both_ways_agree(frames: list[dict[str, object]]) -> None:
+    lines = [json.dumps(frame).encode() + b"\n" for frame in frames]
+    fast, slow = session_with_calls(), session_with_calls()
+    at_once = outcome(fast, fast.receive(b"".join(lines), 1.0), fast.data_to_send())
+    events: list[Event] = []
+    sent = b""
+    for line in lines:
+        events += slow.receive(line + ODD, 1.0)
+        sent += slow.data_to_send()
+    assert outcome(slow, events, sent) == at_once
+
+
+def test_the_odd_line_is_odd() -> None:
+    session = session_with_calls()
+    (refused,) = session.receive(ODD, 1.0)
+    assert isinstance(refused, MessageRefused)
+    assert b'"unknown-type"' in session.data_to_send()
+    assert encode(Ask("x")) != ODD
