@@ -1,16 +1,15 @@
 """
 The processes in which a runner has things packed and published::
 
-    python -m twistedipc.publish pack FOLDER [MODULE …]
-    python -m twistedipc.publish deliver TARGET FOLDER [MODULE …]
+    python -m twistedipc.publish pack FOLDER
+    python -m twistedipc.publish deliver FOLDER TARGET
 
-``FOLDER`` is the attempt's. Each ``MODULE`` is imported first: they define the attempt's targets, for the registry.
+``FOLDER`` is the attempt's.
 """
 
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from pathlib import Path
 
 from twistedipc.publish import deliver, pack
@@ -19,19 +18,12 @@ from twistedipc.publish import deliver, pack
 def main(arguments: list[str]) -> int:
     """Run the step that ``arguments`` say: its exit code."""
     match arguments:
-        case ["pack", folder, *modules]:
-            _import(modules)
+        case ["pack", folder]:
             return pack.main(Path(folder))
-        case ["deliver", target, folder, *modules]:
-            _import(modules)
+        case ["deliver", folder, target]:
             return deliver.main(Path(folder), target)
         case _:
             sys.exit(__doc__)
-
-
-def _import(modules: list[str]) -> None:
-    for module in modules:
-        import_module(module)
 
 
 if __name__ == "__main__":

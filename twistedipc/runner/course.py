@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -46,10 +46,9 @@ from twistedipc.runner.ports import Outside
 from twistedipc.runner.steps import Command, Steps, TimeLimits
 
 # The platform's own steps run isolated from the environment and from the folder that they work in: nothing in either
-# can put another module in their place. They import from where the runner does.
-_START = """import runpy, sys
-sys.path += [path for path in sys.argv.pop(1).split('\\n') if path and path not in sys.path]
-runpy.run_module(sys.argv.pop(1), run_name='__main__')"""
+# can put another module in their place.
+_START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
+_ROOT = str(Path(publish.__file__).parent.parent.parent)
 
 #: How often a step of the platform is tried again because what it ran printed that a disk is full, though the
 #: builder's disk has room.
@@ -145,7 +144,7 @@ class Course:
             self._kill_all()
             self._forget_packed(targets)
             self._control.forget_permit()  # what the build has asked for in our name
-            self._step("pack", own=_publish_step("pack", [str(self._folder)], targets), environment=self._base())
+            self._step("pack", own=[publish.__name__, "pack", str(self._folder)], environment=self._base())
             self._kill_all()
             self._check_names(targets)
             self._artifact = read_file(self._folder / "artifact.json", ArtifactFile)
@@ -224,7 +223,7 @@ class Course:
             self._log.mask(value)
         # Nothing of the project's own is in this environment: it is the only one with the target's secrets.
         environment = self._base() | {secret.variable: secrets.get(secret.name, "") for secret in target.secrets}
-        own = _publish_step("deliver", [target.name, str(self._folder)], [settings])
+        own = [publish.__name__, "deliver", str(self._folder), target.name]
         self._step("publish", own=own, environment=environment)
         published = read_file(self._folder / "published.json", list[Published]) or []
         self._published += published
@@ -271,7 +270,7 @@ class Course:
         if shell:
             argv, folder, channel = ["sh", "-c", shell], self._work, self._folder
         else:
-            argv, folder = [sys.executable, "-I", "-X", "utf8", "-c", _START, "\n".join(sys.path), *own], self._folder
+            argv, folder = [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, *own], self._folder
         self._forget("failure.json")
         result = self._steps.run(
             Command(name=name, command=shell, argv=argv, environment=environment, folder=folder, channel=channel)
@@ -371,11 +370,6 @@ class Course:
 
     def _written(self, result: Result) -> bool:
         return self._journal.sync() and self._try_write(self._folder / "result.json", result)
-
-
-def _publish_step(verb: str, arguments: Sequence[str], targets: Iterable[Settings]) -> list[str]:
-    """The module that packs or delivers for these targets, and its arguments: see `publish.__main__`."""
-    return [publish.__name__, verb, *arguments, *sorted({type(TARGETS.of(each)).__module__ for each in targets})]
 
 
 def _read_small(path: Path) -> bytes | None:

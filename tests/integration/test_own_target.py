@@ -1,0 +1,151 @@
+"""
+A target of one's own, added in one file, through the real services, runner and command: no other file knows of it.
+
+The file is installed beside the platform, as a package of somebody's would be: every Python of that installation has
+it in the registry.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import site
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.platform import Platform, Problem
+
+KEY = "f0lder-Key-Of-The-Shop"
+SITE = """[build]
+steps = [{name = "make", run = "mkdir dist; echo hello >dist/index.html"}]
+"""
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an installation with the target in it."""
+    folder = tmp_path_factory.mktemp("installation")
+    venv.create(folder, symlinks=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    shutil.copy(Path(__file__).with_name("folder_target.py"), packages)
+    here = [*site.getsitepackages(), str(Path(__file__).parents[2])]
+    (packages / "a_platform.pth").write_text("\n".join(here) + "\n")
+    (packages / "b_target.pth").write_text("import folder_target\n")
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="module")
+def platform(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    platform = Platform(tmp_path_factory.mktemp("platform"))
+    for service in (platform.apiserver, platform.builder):
+        service.program = [str(python), "-c", "from twisted.scripts.twistd import run; run()"]
+    with platform:
+        yield platform
+
+
+def command(python: Path, platform: Platform, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command of that installation."""
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(platform.folder), "LANG": "C.UTF-8"}
+    return subprocess.run(
+        [str(python), "-m", "twistedipc.cli", *arguments],
+        env={**environment, "TWISTEDIPC_URL": platform.url, "TWISTEDIPC_TOKEN": platform.token},
+        cwd=platform.folder,
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_it_is_published_to(python: Path, platform: Platform, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    repository = platform.repository({".twistedipc.toml": SITE})
+    options = ["--no-static", "--folder", "--folder-path", str(copies), "--folder-keep", "3"]
+    added = command(python, platform, "project", "add", "shop", str(repository), *options)
+    assert added.returncode == 0, added.stderr
+    project: dict[str, Any] = platform.api("GET", "/api/v1/projects/shop")
+    assert project["targets"] == [{"type": "folder", "path": str(copies), "keep": 3}]
+    assert project["publish"] == {}
+    assert project["addresses"] == {"folder": copies.as_uri()}
+    shown = command(python, platform, "project", "show", "shop").stdout
+    assert "copy in a folder" in shown
+    assert copies.as_uri() in shown
+
+    # Without its secret there is no permit.
+    refused = platform.wait(platform.build("shop"))
+    assert refused["state"] == "failed"
+    assert "project shop has no folder_key: `twistedipc project secret shop folder_key` sets it" in refused["reason"]
+    assert [step["name"] for step in refused["attempts"][0]["steps"]] == ["checkout", "make", "pack"]
+
+    set_ = command(python, platform, "project", "secret", "shop", "folder_key", given=KEY)
+    assert set_.returncode == 0, set_.stderr
+    for status in ("published", "already-published"):
+        built = platform.wait(platform.build("shop"))
+        assert built["state"] == "succeeded", built["reason"]
+        (attempt,) = built["attempts"]
+        assert [step["name"] for step in attempt["steps"]] == ["checkout", "make", "pack", "publish"]
+        (published,) = attempt["published"]
+        assert (published["target"], published["name"], published["status"]) == ("folder", "shop", status)
+        assert published["registry"] == str(copies)
+        assert (copies / published["version"] / "index.html").read_text() == "hello\n"
+        assert (copies / f"{published['version']}.seal").stat().st_size == 32
+        assert KEY not in platform.log(built["id"])
+    found = subprocess.run(["grep", "-rlF", KEY, str(platform.folder)], capture_output=True, check=False)
+    assert found.stdout == b"", "the secret is nowhere on disk"
+
+    # The secret is for this folder: for another it is void.
+    changed = command(python, platform, "project", "set", "shop", "--folder-path", str(tmp_path / "other"))
+    assert changed.returncode == 0, changed.stderr
+    assert f"the folder_key was for {copies}" in changed.stderr
+    assert platform.api("GET", "/api/v1/projects/shop")["secrets"] == []
+    # The older form of a request leaves it alone.
+    platform.api("PATCH", "/api/v1/projects/shop", {"publish": {"static": True}})
+    project = platform.api("GET", "/api/v1/projects/shop")
+    assert [target["type"] for target in project["targets"]] == ["static", "folder"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "problem"),
+    [
+        ([{"type": "folder", "path": "relative"}], "begins with /"),
+        ([{"type": "folder"}], "path"),
+        ([{"type": "folder", "path": "/a", "paht": "/b"}], "folder has no 'paht'"),
+        ([{"type": "folder", "path": "/a"}, {"type": "folder", "path": "/b"}], "folder is there twice"),
+        ([{"type": "s3"}], "'s3'"),
+    ],
+)
+def test_its_settings_are_checked(platform: Platform, targets: list[dict[str, Any]], problem: str) -> None:
+    with pytest.raises(Problem, match="422") as raised:
+        platform.add_project("wrong", Path("/nowhere"), targets=targets)
+    assert problem in json.loads(str(raised.value).partition(": ")[2])["detail"]
+
+
+def test_the_document_has_it(python: Path, platform: Platform) -> None:
+    document = platform.api("GET", "/api/v1/openapi.json")
+    schemas = document["components"]["schemas"]
+    assert schemas["FolderSettings"]["required"] == ["type", "path"]
+    assert schemas["FolderSettings"]["additionalProperties"] is False
+    listed = json.dumps(schemas["NewProject"]["properties"]["targets"])
+    assert "FolderSettings" in listed
+    assert "NpmSettings" in listed
+    parameters = document["paths"]["/api/v1/projects/{project}/secrets/{secret}"]["put"]["parameters"]
+    assert {"folder_key", "npm_token"} in [set(each["schema"].get("enum", [])) for each in parameters]
+    assert "--folder-path PATH" in command(python, platform, "project", "set", "--help").stdout
+
+
+def test_it_is_one_file() -> None:
+    """Nothing else of the platform knows its name."""
+    known = subprocess.run(
+        ["grep", "-rlE", "folder_key|FolderSettings", str(Path(sys.modules["twistedipc"].__file__ or "").parent)],
+        capture_output=True,
+        check=False,
+    )
+    assert known.stdout == b""
