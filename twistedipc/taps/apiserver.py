@@ -204,7 +204,7 @@ class ApiService(MultiService):
         if isinstance(closed, Deferred):
             await closed
         await self._server.builders.stop()
-        # Until here whoever asks is told to ask again, which a port that is closed can't say.
+        # Until here clients are told to ask again, which a closed port can't say.
         for port in self._ports:
             stopped = port.stopListening()
             if isinstance(stopped, Deferred):

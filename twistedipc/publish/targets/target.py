@@ -173,7 +173,7 @@ class Target(Protocol[S]):
         return self.place(settings)
 
     def notices(self, settings: S) -> Sequence[str]:
-        """What an admin who has just set this should know, a sentence each."""
+        """Return what an admin should know after setting this, a sentence each."""
         return ()
 
     def describe(self, settings: S) -> str:

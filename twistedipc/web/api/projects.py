@@ -108,7 +108,7 @@ def _void(old: ProjectRow, new: ProjectRow) -> list[str]:
 
 
 def _notices(row: ProjectRow) -> list[str]:
-    """What an admin who has just set the project's targets should know."""
+    """Return what an admin should know after setting the project's targets."""
     return [notice for settings in row.targets for notice in TARGETS.of(settings).notices(settings)]
 
 
