@@ -391,7 +391,7 @@ class Listening:
         """Say goodbye to all peers, and close the streams to them. Fires when all links are closed."""
         if self._links is None:
             raise RuntimeError("it isn't listening")
-        for outgoing in list(self._outgoing.values()):  # whoever hears of that may begin a stream to another peer
+        for outgoing in list(self._outgoing.values()):  # the application may begin a stream to another peer meanwhile
             outgoing.close()
         return self._links.stopService().addCallback(lambda _: self.over("it was closed here"))
 

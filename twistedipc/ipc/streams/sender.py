@@ -520,7 +520,7 @@ class Outgoing:
 
     def pump(self) -> None:
         """The link takes more."""
-        for stream in list(self._streams.values()):  # one that fails may be closed by whoever hears of it
+        for stream in list(self._streams.values()):  # the application may close a stream when it hears of its failure
             stream._pump()
 
     def close(self) -> None:

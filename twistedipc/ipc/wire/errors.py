@@ -49,7 +49,7 @@ class LinkError(Exception):
 class LocalProtocolError(LinkError):
     """
     This side tried to say something that can't be said on the link: it isn't of the interface, it is over the frame
-    limit. A bug of the application, raised at whoever made it.
+    limit. A bug of the application, raised at its caller.
     """
 
 

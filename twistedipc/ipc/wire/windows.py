@@ -1,6 +1,6 @@
 """
 Reliable streams: numbered items that arrive once each, in order, over one link after another. Sans-IO; used by
-`twistedipc.ipc.streams`; its windows also by whoever forwards a numbered log in messages of his own.
+`twistedipc.ipc.streams`; its windows also by programs that forward a numbered log in messages of their own.
 
 The sender numbers its items from 1 and keeps each (in an *outbox*) until it is acknowledged. On each new link it opens
 the stream, and the receiver says how far it has got; the sender goes on from there. So nothing is remembered of the
