@@ -50,11 +50,6 @@ LOOKED_AT = frozenset(
 #: The names of the steps that the platform does itself.
 RESERVED = frozenset({"checkout", "pack", "publish"})
 
-#: The scripts of a package.json that npm runs before it packs a package that is to be published, in its order
-#: (https://docs.npmjs.com/cli/using-npm/scripts#life-cycle-operation-order); and those that it runs afterwards.
-BEFORE_PACKING = ("prepublishOnly", "prepack", "prepare")
-AFTER_PACKING = ("postpack", "publish", "postpublish")
-
 #: The most bytes of `PLAN_FILE` and of package.json that are read.
 MAX_FILE = 1024 * 1024
 
@@ -109,10 +104,6 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     build: _Build = msgspec.field(default_factory=_Build)
 
 
-class _AnyScripts(msgspec.Struct):
-    scripts: object = None
-
-
 def make_plan(plan_file: bytes | None, package_json: bytes | None, present: Collection[str]) -> Plan:
     """
     Return the plan of a project, from its `PLAN_FILE` and its package.json (None where there is none), and those of
@@ -144,18 +135,6 @@ def make_plan(plan_file: bytes | None, package_json: bytes | None, present: Coll
         idle_timeout=build.idle_timeout,
         environment=build.environment,
     )
-
-
-def package_scripts(package_json: bytes | None) -> frozenset[str]:
-    """Return the names of a package.json's scripts; none without one (`npm pack` reports that). Raises `BadPlan`."""
-    if package_json is None:
-        return frozenset()
-    try:
-        package = msgspec.json.decode(package_json.removeprefix(codecs.BOM_UTF8), type=_AnyScripts)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadPlan(f"package.json can't be read: {_by_key(str(error))}") from error
-    scripts = package.scripts if isinstance(package.scripts, dict) else {}
-    return frozenset(name for name, command in scripts.items() if isinstance(command, str))
 
 
 def _read_plan_file(data: bytes) -> _Build:

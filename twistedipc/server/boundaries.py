@@ -18,7 +18,7 @@ from twistedipc.storage.rows import Actor, AttemptRow, BuildRow
 
 _T = TypeVar("_T")
 
-#: Gives so many random bytes: `os.urandom`, but for tests.
+#: Returns so many unpredictable bytes, as `os.urandom` does.
 RandomBytes = Callable[[int], bytes]
 
 

@@ -24,13 +24,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twistedipc.server.boundaries import RandomBytes
 from twistedipc.storage import tokens
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import TokenRow
 from twistedipc.web.access.cookies import SessionCookie, SeveralCookies
 from twistedipc.web.access.held import HeldOpen, Holding
-from twistedipc.web.http.channel import BoundedRequest, RandomBytes
+from twistedipc.web.http.channel import BoundedRequest
 from twistedipc.web.http.clients import Client
 from twistedipc.web.http.problems import ProblemError, unavailable
 

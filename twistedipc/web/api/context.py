@@ -15,14 +15,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
 from twistedipc.publish.targets.static.releases import ReleaseStore
-from twistedipc.server.boundaries import BuildRequests, Dispatch, InThread, Logs
+from twistedipc.server.boundaries import BuildRequests, Dispatch, InThread, Logs, RandomBytes
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.web.access.auth import Tickets
 from twistedipc.web.access.held import Holding
-from twistedipc.web.http.channel import RandomBytes
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.hosts import Hosts
 from twistedipc.web.logs.stream import Pace

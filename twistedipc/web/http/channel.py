@@ -19,7 +19,6 @@ import fcntl
 import io
 import sys
 import termios
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
@@ -30,6 +29,7 @@ from twisted.web import http
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
+from twistedipc.server.boundaries import RandomBytes
 from twistedipc.web.http.clients import UNIX, Client, Proxies
 from twistedipc.web.http.problems import CONTENT_TYPE, ProblemError, unavailable
 
@@ -54,10 +54,6 @@ MAX_COOKIES = 4096
 
 #: A Content-Length with more digits is an error (and int() may refuse it).
 _MAX_LENGTH_DIGITS = 18
-
-
-#: Returns so many unpredictable bytes, as `os.urandom` does.
-RandomBytes = Callable[[int], bytes]
 
 
 class BodySink(Protocol):

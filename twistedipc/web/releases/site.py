@@ -30,7 +30,8 @@ from twistedipc.builds.names import BadValue
 from twistedipc.publish.site_paths import is_hidden, problem_of_segment
 from twistedipc.publish.targets.static.hashed_names import Form, could_be_hashed, forms_among, is_hashed, may_be_hashed
 from twistedipc.publish.targets.static.releases import ReleaseStore
-from twistedipc.web.http.channel import BodySink, BoundedRequest, BoundedSite, RandomBytes, set_common_headers
+from twistedipc.server.boundaries import RandomBytes
+from twistedipc.web.http.channel import BodySink, BoundedRequest, BoundedSite, set_common_headers
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.file_response import ServedFile, plain, serve_file, serve_whole
 from twistedipc.web.http.hosts import Hosts

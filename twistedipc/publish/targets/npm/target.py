@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Package, Packages, Published, Registry
-from twistedipc.builds.plan import AFTER_PACKING, BEFORE_PACKING, PlannedStep, package_scripts
+from twistedipc.builds.plan import PlannedStep
+from twistedipc.publish.targets.npm.scripts import AFTER_PACKING, BEFORE_PACKING, package_scripts
 from twistedipc.publish.targets.target import (
     Before,
     Built,
