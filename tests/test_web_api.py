@@ -85,6 +85,7 @@ class Projects(World):
             {"environment": {"A": "\0"}},
             {"timeout": 0},
             {"timeout": "10"},
+            {"publish": {"foo": 1}},
             {"publish": {"registry": "ftp://x/"}},
             {"publish": {"registry": "https://user:secret@registry.example/"}},
             {"publish": {"registry": "https://registry.example:99999999/"}},
@@ -99,8 +100,12 @@ class Projects(World):
             assert answer.json["errors"], each
 
     async def test_a_field_is_named_by_its_path(self) -> None:
-        answer = await self.ask("POST", "/api/v1/projects", {"name": "a", "repository": "https://x/y", "timeout": "x"})
+        good = {"name": "a", "repository": "https://x/y"}
+        answer = await self.ask("POST", "/api/v1/projects", {**good, "timeout": "x"})
         self.problem(answer, 422, "$.timeout")
+
+        answer = await self.ask("POST", "/api/v1/projects", {**good, "publish": {"static": True, "nmp": True}})
+        self.problem(answer, 422, "`nmp` - at `$.publish`")
 
     async def test_bodies_that_are_no_json(self) -> None:
         json_type = {"Content-Type": "application/json"}

@@ -19,7 +19,6 @@ from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from twistedipc.builds.attempt import Publish
 from twistedipc.builds.states import AttemptState
 from twistedipc.chaos import oracle
 from twistedipc.chaos.oracle import Damage, LogCheck
@@ -29,7 +28,7 @@ from twistedipc.chaos.viewers import Viewer, ViewerReactor
 from twistedipc.cli.client import Unreachable, path
 from twistedipc.cli.failures import Failure
 from twistedipc.cli.output import note
-from twistedipc.web.api.schemas import Build, BuildDetail, NewBuild, NewProject
+from twistedipc.web.api.schemas import Build, BuildDetail, FlatTargets, NewBuild, NewProject
 
 _T = TypeVar("_T")
 
@@ -164,7 +163,7 @@ class Workload:
 
     async def _add_project(self) -> str:
         client, name = self._platform.client, f"oracle-{uuid.uuid4().hex[:8]}"
-        project = NewProject(name=name, repository=self._platform.repository.as_uri(), publish=Publish())
+        project = NewProject(name=name, repository=self._platform.repository.as_uri(), publish=FlatTargets())
         try:
             await self.ask(lambda: client.post(path("projects"), project))
         except Failure:

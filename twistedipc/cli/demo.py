@@ -23,7 +23,6 @@ from urllib.parse import urlsplit
 
 import click
 
-from twistedipc.builds.attempt import Publish
 from twistedipc.cli.builds import show_log
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
@@ -35,7 +34,17 @@ from twistedipc.cli.setup import Setup, node_path, write_setup
 from twistedipc.cli.tokens import create_in_ledger
 from twistedipc.storage import tokens
 from twistedipc.taps.config import ConfigError, load_apiserver
-from twistedipc.web.api.schemas import Build, BuildDetail, Builds, Health, NewBuild, NewProject, NewToken, ProjectChange
+from twistedipc.web.api.schemas import (
+    Build,
+    BuildDetail,
+    Builds,
+    FlatTargets,
+    Health,
+    NewBuild,
+    NewProject,
+    NewToken,
+    ProjectChange,
+)
 
 #: Seconds for the services to start and find one another, and for builds to end when the demo does.
 START_DEADLINE: Final = 30.0
@@ -221,7 +230,7 @@ def _add_project(client: Client, repository: str) -> None:
     except Failure as error:
         if error.exit_code != ExitCode.NOT_FOUND:
             raise
-        client.post(path("projects"), NewProject(name=NAME, repository=repository, publish=Publish(static=True)))
+        client.post(path("projects"), NewProject(name=NAME, repository=repository, publish=FlatTargets(static=True)))
     else:
         # The folder may have been moved since.
         client.patch(path("projects", NAME), ProjectChange(repository=repository))

@@ -58,6 +58,10 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     """The base of responses."""
 
 
+class FlatTargets(Publish, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A project's targets in the older form of a request, which knows two."""
+
+
 # -- requests --------------------------------------------------------------------------------------------------------
 
 
@@ -70,7 +74,7 @@ class NewProject(Request, frozen=True, kw_only=True):
     repository: Address
     default_ref: Ref = "main"
     targets: Targets | UnsetType = UNSET  # a static release if neither they nor ``publish`` are given
-    publish: Publish | UnsetType = UNSET  # the same in its older form
+    publish: FlatTargets | UnsetType = UNSET  # the same in its older form
     environment: Variables = {}
     timeout: Seconds = 3600.0
     idle_timeout: Seconds = 900.0
@@ -85,7 +89,7 @@ class ProjectChange(Request, frozen=True, kw_only=True):
     repository: Address | UnsetType = UNSET
     default_ref: Ref | UnsetType = UNSET
     targets: Targets | UnsetType = UNSET  # all of them
-    publish: Publish | UnsetType = UNSET  # the same in its older form, which leaves targets alone that it doesn't know
+    publish: FlatTargets | UnsetType = UNSET  # the same in its older form, which leaves other targets alone
     environment: Variables | UnsetType = UNSET
     timeout: Seconds | UnsetType = UNSET
     idle_timeout: Seconds | UnsetType = UNSET
