@@ -16,7 +16,7 @@ from twistedipc.builds.attempt import Checkout, Publish, Spec
 from twistedipc.builds.plan import Plan, PlannedStep
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.publish import output, pack
-from twistedipc.publish.archive import CantPack, Manifest
+from twistedipc.publish.archive import CantPack, Manifest, read_manifest
 
 PAGE = "<h1>hello</h1>\n"
 POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
@@ -50,7 +50,7 @@ class Copy:
             self.found(**plan)
         return str(raised.value)
 
-    def pack(self, *, publish: Publish | None = None, site: bool = False, **plan: str) -> list[str]:
+    def pack(self, *, publish: Publish | None = None, site: bool = False, **plan: str | bool) -> list[str]:
         """Run the pack step: the names of what was packed."""
         spec = Spec(
             attempt="1-1", lease="0" * 16, build=1, project="demo", repository="", ref="main", path="", npm_cache="",
@@ -351,3 +351,23 @@ def test_a_folder_that_can_t_be_read_is_passed_over(tmp_path: Path) -> None:
         assert 'set output = "site"' in copy.refused()
     finally:
         os.chmod(copy.work / "closed", 0o755)
+
+
+@pytest.mark.parametrize(
+    ("plan", "files", "spa"),
+    [
+        ({}, ["dist/index.html"], False),
+        ({"spa": True}, ["dist/index.html", "dist/404.html"], True),
+        ({"framework_spa": True}, ["dist/index.html"], True),
+        ({"framework_spa": True}, ["dist/index.html", "dist/404.html"], False),
+        ({"framework_spa": True}, ["dist/index.html", "dist/docs/404.html"], True),
+    ],
+)
+def test_what_is_packed_says_whether_it_is_a_single_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], plan: dict[str, bool], files: list[str], spa: bool
+) -> None:
+    copy = Copy(tmp_path, {}).build(*files)
+    copy.pack(publish=SITE, **plan)
+    manifest = read_manifest(tmp_path / "archive.tar.gz")
+    assert (manifest.spa is True) is spa
+    assert ("A single-page application" in capsys.readouterr().out) is spa

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from twistedipc.builds.outputs import GENERATORS, OUTPUTS
@@ -88,6 +89,7 @@ def test_step_names() -> None:
         (b"[build]\noutput = '.git/hooks'", "build.output"),
         (b"[build]\nindex = 'home.html'", 'build.index: it can only be "index.html", or ""'),
         (b"[build]\nindex = false", "build.index: expected `str | null`"),
+        (b"[build]\nspa = 1", "build.spa: expected `bool | null`, got `int`"),
         (b"[build.environment]\nLD_PRELOAD = 'x'", "build.environment: LD_PRELOAD can't be set"),
         (b"[build.environment]\nA = 1", "build.environment"),
         (b"nonsense", "isn't TOML"),
@@ -263,3 +265,21 @@ def test_npm_where_nothing_says_otherwise(fields: str, present: set[str], instal
 def test_an_example_without_a_build_script_builds_nothing() -> None:
     with pytest.raises(BadPlan, match=r'steps = \["npx -y pnpm@10 install --frozen-lockfile"\]$'):
         make_plan(None, b"{}", {"pnpm-lock.yaml"})
+
+
+@pytest.mark.parametrize(
+    ("said", "framework", "top", "expected"),
+    [
+        (b"", False, [], False),
+        (b"", True, [], True),
+        (b"", True, ["404.html"], False),
+        (b"", True, ["404.html", "200.html"], True),
+        (b"", False, ["200.html"], False),
+        (b"spa = true", False, ["404.html"], True),
+        (b"spa = false", True, ["200.html"], False),
+    ],
+)
+def test_single_pages(said: bytes, framework: bool, top: list[str], expected: bool) -> None:
+    """The project's word, else its framework's; a page for what isn't found speaks against it."""
+    plan = make_plan(b"[build]\n" + said, PACKAGE, set())
+    assert msgspec.structs.replace(plan, framework_spa=framework).is_single_page(top) is expected

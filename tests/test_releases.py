@@ -16,6 +16,7 @@ from twistedipc.publish import archive
 from twistedipc.publish.archive import BadArchive
 from twistedipc.publish.targets.static import history
 from twistedipc.publish.targets.static.releases import NotUnpacked, ReleaseStore
+from twistedipc.publish.targets.static.serving import Serving, serving_of
 
 
 @pytest.fixture
@@ -288,3 +289,17 @@ def test_names_that_lead_elsewhere(store: ReleaseStore) -> None:
                 use(name)
         with pytest.raises(BadValue):
             store.retire(name, ())
+
+
+def test_how_a_release_is_served_comes_with_its_archive(store: ReleaseStore, tmp_path: Path) -> None:
+    """Of each release by itself, so that a rollback brings it back; and never in the files that are served."""
+    site = tmp_path / "app"
+    site.mkdir()
+    (site / "index.html").write_text("app")
+    archive.create(site, tmp_path / "app.tar.gz", spa=True)
+    store.unpack("shop", 1, tmp_path / "app.tar.gz")
+    store.unpack("shop", 2, packed(tmp_path, "plain"))
+    assert [serving_of(folder) for folder in store.kept("shop")] == [Serving(), Serving(spa=True)]
+    store.activate("shop", 2)
+    store.activate("shop", 1)
+    assert serving_of(store.kept("shop")[1]).spa

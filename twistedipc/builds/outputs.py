@@ -10,6 +10,11 @@ from typing import NamedTuple
 #: The file at the top of a folder that makes it a site.
 INDEX = "index.html"
 
+#: The page at the top of a site for addresses to which no file belongs: with status 404; and with 200, by the custom of
+#: hosts of single-page applications, where it goes before the index.
+NOT_FOUND = "404.html"
+FALLBACK = "200.html"
+
 #: Where the output is looked for, in this order, if the project doesn't set it. ``public`` is last: in most projects it
 #: is a source and not a result.
 OUTPUTS = (

@@ -7,6 +7,7 @@ A ``.twistedipc.toml`` in the repository may say how it is built::
     steps = ["make", {name = "test", run = "npm test"}]   # each is given to `sh -c` in the working copy
     output = "dist"          # the folder that is packed
     index = ""               # it needs no index.html: a folder of assets
+    spa = true               # addresses without a file get index.html: a single-page application
     timeout = 600            # seconds; both can only lower what the platform allows
     idle_timeout = 60        # seconds without output or message
 
@@ -30,7 +31,7 @@ import msgspec
 from msgspec import Meta
 
 from twistedipc.builds import managers, names
-from twistedipc.builds.outputs import GENERATORS, INDEX, OUTPUTS
+from twistedipc.builds.outputs import FALLBACK, GENERATORS, INDEX, NOT_FOUND, OUTPUTS
 
 PLAN_FILE = ".twistedipc.toml"
 
@@ -72,6 +73,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     output: str = ""  # relative to the working copy; "": it is chosen among `OUTPUTS`
     index: str = INDEX  # the file that the output needs at its top; "": none
     remark: str = ""  # a sentence for the error, should there be no output
+    spa: bool | None = None  # whether addresses without a file get index.html; None: ``framework_spa``, in doubt not
+    framework_spa: bool = False  # whether sites of the project's framework count on that
     timeout: float | None = None  # seconds
     idle_timeout: float | None = None
     environment: dict[str, str] = {}
@@ -80,6 +83,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def outputs(self) -> tuple[str, ...]:
         """The folders that may be the output, in the order in which they are looked at."""
         return (self.output,) if self.output else OUTPUTS
+
+    def is_single_page(self, top: Collection[str]) -> bool:
+        """
+        Return whether the site that was built answers addresses without a file with its page. ``top``: which of
+        `NOT_FOUND` and `FALLBACK` it has at its top. A page for what isn't found says that the site isn't a single-page
+        application, unless the project or a page for the others says that it is.
+        """
+        if self.spa is not None:
+            return self.spa
+        return self.framework_spa and (FALLBACK in top or NOT_FOUND not in top)
 
 
 _Text = Annotated[str, Meta(min_length=1, max_length=32 * 1024)]
@@ -95,6 +108,7 @@ class _Build(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     steps: Annotated[list[_Text | _Step], Meta(max_length=100)] | None = None
     output: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
     index: str | None = None
+    spa: bool | None = None
     timeout: _Seconds | None = None
     idle_timeout: _Seconds | None = None
     environment: dict[str, str] = {}
@@ -131,6 +145,7 @@ def make_plan(plan_file: bytes | None, package_json: bytes | None, present: Coll
         output=output,
         index=_index(build.index),
         remark=remark,
+        spa=build.spa,
         timeout=build.timeout,
         idle_timeout=build.idle_timeout,
         environment=build.environment,

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from twistedipc.disk.files import sync_folder
 from twistedipc.publish.site_paths import MAX_PATH, is_hidden, problem_of_segment
@@ -65,6 +66,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     format: int = FORMAT
     files: list[ManifestFile]
+    spa: bool | UnsetType = UNSET  # True: addresses without a file are answered with the site's page
 
     @property
     def size(self) -> int:
@@ -87,12 +89,13 @@ def create(
     max_bytes: int = MAX_BYTES,
     leave_out: frozenset[str] = frozenset(),
     on_hidden: Callable[[str], None] = lambda _: None,
+    spa: bool = False,
 ) -> Manifest:
     """
     Make ``archive`` (whole or not at all, and durably) of the folder ``source``, without the names in ``leave_out`` at
     its top. ``on_hidden`` is called with the path
-    of each file or folder that is left out because it is hidden (`site_paths.is_hidden`). Raises `CantPack`, or OSError
-    of the disk.
+    of each file or folder that is left out because it is hidden (`site_paths.is_hidden`). ``spa`` is for the manifest.
+    Raises `CantPack`, or OSError of the disk.
     """
     found = list(_walk(source, leave_out, on_hidden, max_files))
     found.sort(key=lambda item: item[0].encode())
@@ -107,7 +110,7 @@ def create(
             digest = hashlib.file_digest(file, "sha256")
             mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
             files.append(ManifestFile(path=path, size=file.tell(), sha256=digest.hexdigest(), mode=mode))
-    manifest = Manifest(files=files)
+    manifest = Manifest(files=files, spa=True if spa else UNSET)
     encoded = msgspec.json.encode(manifest)
     if len(encoded) > _MAX_MANIFEST:
         raise CantPack("the folder has too many files with too long names")
@@ -234,10 +237,17 @@ def read_manifest(archive: Path, *, max_files: int = MAX_FILES, max_bytes: int =
         return _read_manifest(stream, max_files, max_bytes)
 
 
-def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, max_bytes: int = MAX_BYTES) -> Manifest:
+def unpack(
+    archive: Path,
+    target: Path,
+    *,
+    max_files: int = MAX_FILES,
+    max_bytes: int = MAX_BYTES,
+    add: Callable[[Path], None] = lambda _: None,
+) -> Manifest:
     """
-    Unpack into the new folder ``target``: all of it, verified and durable, or nothing. Raises `BadArchive`,
-    FileExistsError, or OSError of the disk.
+    Unpack into the new folder ``target``: all of it, verified and durable, or nothing. ``add`` is called with the
+    folder, under its temporary name, to put more into it. Raises `BadArchive`, FileExistsError, or OSError of the disk.
     """
     if os.path.lexists(target):
         raise FileExistsError(f"{target} is there already")
@@ -257,6 +267,7 @@ def unpack(archive: Path, target: Path, *, max_files: int = MAX_FILES, max_bytes
                 _extract(stream, entry, where)
             if _exactly(stream, 2 * _TAR_BLOCK).strip(b"\0") or stream.read(1):
                 raise BadArchive("there is more in it than its manifest says")
+        add(temporary)
         for folder in made:
             sync_folder(folder)
         os.rename(temporary, target)

@@ -18,6 +18,7 @@ from twistedipc.attempts.folder import package_file, step_failed
 from twistedipc.builds.attempt import ArtifactFile, Checkout, PublicNames, Spec
 from twistedipc.builds.lfs import MAX_POINTER, is_pointer
 from twistedipc.builds.names import BadValue
+from twistedipc.builds.outputs import FALLBACK, NOT_FOUND
 from twistedipc.builds.plan import Plan
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.publish.archive import CantPack, Manifest, create
@@ -29,13 +30,14 @@ from twistedipc.publish.targets.target import Built, CantPrepare
 SHOWN_HIDDEN = 10
 
 
-def pack_output(folder: Path, name: str, commit: Commit) -> tuple[ArtifactFile, Manifest]:
+def pack_output(folder: Path, name: str, commit: Commit, plan: Plan) -> tuple[ArtifactFile, Manifest]:
     """Make the archive in the attempt's folder of the output folder with this name. Raises `CantPack`."""
     archive = folder / "archive.tar.gz"
     output = folder / "work" / name
     hidden: list[str] = []
     left_out = _left_out(output, commit) if name == "." else frozenset()
-    manifest = create(output, archive, leave_out=frozenset({".git"}) | left_out, on_hidden=hidden.append)
+    spa = plan.is_single_page([page for page in (NOT_FOUND, FALLBACK) if (output / page).is_file()])
+    manifest = create(output, archive, leave_out=frozenset({".git"}) | left_out, on_hidden=hidden.append, spa=spa)
     if left_out:
         print(f"Left out, since it isn't in the commit: {', '.join(left_out)}")
     if hidden:
@@ -97,7 +99,7 @@ def pack_site(folder: Path, spec: Spec, plan: Plan, *, required: bool) -> tuple[
         plan = msgspec.structs.replace(plan, index="")  # it needn't be a site
     try:
         name = find_output(folder / "work", plan, commit)
-        artifact, manifest = pack_output(folder, name, commit)
+        artifact, manifest = pack_output(folder, name, commit, plan)
     except CantPack as error:
         if required:
             raise
@@ -106,6 +108,8 @@ def pack_site(folder: Path, spec: Spec, plan: Plan, *, required: bool) -> tuple[
         return None, []
     shown = "the repository itself" if name == "." else name
     print(f"Packed {shown}: {artifact.files} files, {artifact.unpacked} bytes")
+    if manifest.spa is True:
+        print("A single-page application: addresses without a file are answered with its page (spa = false: with 404)")
     return artifact, [file.path for file in manifest.files]
 
 

@@ -6,8 +6,9 @@ the page. A project is named by the host, ``PROJECT.DOMAIN``, which gives each p
 can't be had, by the first segment of the path, where all projects share an origin. The latter is done only on hosts
 that aren't the API's (see ``web.http.hosts``), since cookies are shared by all ports of a host.
 
-Only regular files of the live release are served. A missing file is a 404, never index.html. But an asset whose name
-contains its hash is also looked for in the newest other releases, since a page that is still open may ask for it.
+Only regular files of the live release are served. A missing file is a 404, but for two cases. An asset whose name
+contains its hash is also looked for in the newest other releases, since a page that is still open may ask for it. And a
+single-page application answers the addresses of its pages with its index.html (``single_page``).
 """
 
 from __future__ import annotations
@@ -27,14 +28,17 @@ from twisted.web.resource import Resource
 
 from twistedipc.builds import names
 from twistedipc.builds.names import BadValue
+from twistedipc.builds.outputs import NOT_FOUND
 from twistedipc.publish.site_paths import is_hidden, problem_of_segment
 from twistedipc.publish.targets.static.hashed_names import Form, could_be_hashed, forms_among, is_hashed, may_be_hashed
 from twistedipc.publish.targets.static.releases import ReleaseStore
+from twistedipc.publish.targets.static.serving import serving_of
 from twistedipc.server.boundaries import RandomBytes
 from twistedipc.web.http.channel import BodySink, BoundedRequest, BoundedSite, set_common_headers
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.file_response import ServedFile, plain, serve_file, serve_whole
 from twistedipc.web.http.hosts import Hosts
+from twistedipc.web.releases.single_page import PAGES, is_page_address
 
 #: The most other releases in which an old asset is looked for.
 OLD_RELEASES = 3
@@ -204,8 +208,8 @@ class Releases(Resource):
             return self._redirect(request, "/".join([prefix, *map(_quote, found.segments)]))
         if found is not None:
             return serve_file(request, self._clock, self._served(project, release, found))
-        old = self._old_asset(project, segments)
-        return self._missing(request, release) if old is None else serve_file(request, self._clock, old)
+        instead = self._old_asset(project, segments) or self._single_page(project, release, segments)
+        return self._missing(request, release) if instead is None else serve_file(request, self._clock, instead)
 
     def _elsewhere(self, request: BoundedRequest, name: str) -> bytes:
         """Answer with 421: the host that the request is to has no releases. A redirect could lead back here."""
@@ -233,6 +237,14 @@ class Releases(Resource):
                 return self._served(project, release, found)
         return None
 
+    def _single_page(self, project: str, release: Path, segments: list[str]) -> ServedFile | None:
+        """Return the page that answers for an address of a single-page application."""
+        if not serving_of(release).spa or not is_page_address(release, segments):
+            return None
+        pages = (regular(release, [name]) for name in PAGES)
+        found = next((page for page in pages if page is not None), None)
+        return None if found is None else self._served(project, release, found)
+
     def _served(self, project: str, release: Path, found: Found) -> ServedFile:
         # A release never changes, so its number, with what tells its files apart, is a strong validator. Times aren't:
         # archives are deterministic, so that all their files may have the same.
@@ -248,7 +260,7 @@ class Releases(Resource):
 
     def _missing(self, request: BoundedRequest, release: Path | None) -> int | bytes:
         """Answer with 404, and with the release's own page for that, if it has one."""
-        page = None if release is None else regular(release, ["404.html"])
+        page = None if release is None else regular(release, [NOT_FOUND])
         if release is None or page is None:
             return plain(request, 404, "There is nothing here.")
         request.setResponseCode(404)

@@ -170,6 +170,11 @@ def could_be_hashed(path: str) -> bool:
     return any(bits >= _IN_DOUBT for _, bits in _guesses(path))
 
 
+def in_bundlers_folder(path: str) -> bool:
+    """Whether the path is below a folder in which bundlers write nothing but hashed names, or data of one build."""
+    return _BUNDLERS_FOLDERS.search(path) is not None
+
+
 def forms_among(paths: Iterable[str]) -> frozenset[Form]:
     """The forms of hashes of a folder whose files have these paths."""
     found = Counter(form for path in paths for form, bits in _guesses(path) if bits >= _ALONE)

@@ -4,7 +4,7 @@ by ``server`` (which unpacks and switches) and ``web`` (which serves what is liv
 
 ::
 
-    FOLDER/PROJECT/releases/ID/…    a release: there completely or not at all
+    FOLDER/PROJECT/releases/ID/…    a release: there completely or not at all; how it is served is in `serving`'s file
     FOLDER/PROJECT/current          a symbolic link to releases/ID: what is live
     FOLDER/PROJECT/history.json     what is remembered of them: see ``history``
 
@@ -26,6 +26,7 @@ from twistedipc.builds import names
 from twistedipc.disk.files import sync_folder
 from twistedipc.publish.archive import BadArchive, Manifest, read_manifest, unpack
 from twistedipc.publish.targets.static.history import History, HistoryFile, changed_paths
+from twistedipc.publish.targets.static.serving import Serving, write_serving
 
 _ID = re.compile(r"[1-9][0-9]{0,17}\Z")
 
@@ -65,7 +66,7 @@ class ReleaseStore:
         target.parent.mkdir(parents=True, exist_ok=True)
         self._begin_history(project)
         if not target.is_dir():
-            unpack(archive, target)
+            unpack(archive, target, add=lambda folder: write_serving(folder, Serving(spa=manifest.spa is True)))
             for parent in (target.parent, target.parent.parent, self._folder):
                 sync_folder(parent)
         self._compare(project, release_id)
