@@ -49,6 +49,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "links": {"wire", "places", "connections"},
         "streams": {"wire", "connections"},
     },
+    "server": {"fanout": set()},
     "web": {
         "http": set(),
         "access": {"http"},
@@ -59,6 +60,9 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "api": {"http", "access", "logs"},
     },
 }
+
+#: folder with rooms -> the modules beside its rooms that these may import
+SHARED: dict[str, set[str]] = {"server": {"boundaries"}}
 
 #: part -> the modules of it by which other parts, but for the composition roots, may reach it
 DOORS: dict[str, set[str]] = {"server": {"twistedipc.server.boundaries"}}
@@ -183,7 +187,7 @@ def test_every_room_is_on_the_map(part: str) -> None:
 
 @pytest.mark.parametrize(("part", "room"), [(part, room) for part in ROOMS for room in ROOMS[part]])
 def test_imports_inside_a_folder_point_down(part: str, room: str) -> None:
-    allowed = {room, *ROOMS[part][room]}
+    allowed = {room, *ROOMS[part][room], *SHARED.get(part, ())}
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {room} imports {name}"
         for path in modules(PACKAGE / part / room)
@@ -485,6 +489,8 @@ def test_what_is_allowed_is_used() -> None:
     }
     unused = {(part, room, other) for part in ROOMS for room in ROOMS[part] for other in ROOMS[part][room]} - rooms
     assert unused == set()
+    shared = {(part, other) for part, _room, other in rooms}
+    assert [(part, name) for part in SHARED for name in SHARED[part] if (part, name) not in shared] == []
 
 
 # -- maps ------------------------------------------------------------------------------------------------------------
