@@ -14,6 +14,7 @@ from twistedipc.ipc.connections.load import MAX_RUNNING
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.boundaries import StateChange
 from twistedipc.server.compose import Outside, ServerSettings, compose
+from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.workflows import MAX_WORKFLOWS
 from twistedipc.storage import attempts
 from twistedipc.storage.artifacts import ArtifactStore
@@ -32,6 +33,7 @@ class Apiserver:
         *,
         max_workflows: int = MAX_WORKFLOWS,
         max_running: int = MAX_RUNNING,
+        log_limits: LogLimits | None = None,
     ) -> None:
         self.ledger = ledger
         self.clock = clock
@@ -57,6 +59,7 @@ class Apiserver:
                 lost_after=600.0,
                 max_workflows=max_workflows,
                 max_running=max_running,
+                log_limits=log_limits or LogLimits(),
             ),
         )
         self.server = server

@@ -54,9 +54,8 @@ from twistedipc.ipc.wire.settings import Side
 from twistedipc.server import builder_link
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.server.builder_link import VOCABULARY as APISERVER_VOCABULARY
-from twistedipc.server.fanout import live as server_live
-from twistedipc.server.fanout import store as server_store
 from twistedipc.server.fanout.cursor import LogCursor
+from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.storage import attempts, logs
 from twistedipc.storage.errors import LedgerUnavailable
@@ -74,8 +73,7 @@ CREDIT = 8000
 LINK_CREDIT = 10_000
 OVERDRAFT = 4 * CREDIT
 TURN_BYTES = 3000
-TAIL_BYTES = 3000
-FETCH_BYTES = 2000
+LOG_LIMITS = LogLimits(tail=3000, overdraft=OVERDRAFT, fetch=2000)
 SEGMENT_BYTES = 6000
 HIGH_WATER = 5000
 
@@ -358,9 +356,6 @@ class LogsMachine(RuleBasedStateMachine):
         self.stack = ExitStack()
         for module, name, value in (
             (builder_link, "CREDIT", CREDIT),
-            (server_live, "OVERDRAFT", OVERDRAFT),
-            (server_live, "TAIL_BYTES", TAIL_BYTES),
-            (server_store, "FETCH_BYTES", FETCH_BYTES),
             (builder_side, "LINK_CREDIT", LINK_CREDIT),
             (OutgoingLog, "acknowledged", self._acknowledged(OutgoingLog.acknowledged)),
             (forwarding, "TURN_BYTES", TURN_BYTES),
@@ -410,7 +405,7 @@ class LogsMachine(RuleBasedStateMachine):
         """An apiserver on what the last one has left."""
         self.database.slow, self.database.reads = False, "now"
         self.ledger = Ledger(self.database)
-        self.apiserver = Apiserver(self.folder / "apiserver", self.ledger, Clock())
+        self.apiserver = Apiserver(self.folder / "apiserver", self.ledger, Clock(), log_limits=LOG_LIMITS)
 
     @precondition(lambda self: self.builder is None)
     @rule()
@@ -837,7 +832,7 @@ class LogsMachine(RuleBasedStateMachine):
             kept = [
                 len(entry.message) for entry in live.tail.entries if entry.end <= live.committed and not entry.final
             ]
-            assert sum(kept[1:]) <= TAIL_BYTES, f"{live.attempt}: {kept} are kept"
+            assert sum(kept[1:]) <= LOG_LIMITS.tail, f"{live.attempt}: {kept} are kept"
             assert live.window.waiting <= OVERDRAFT + BLOCK
 
     def row(self, attempt: str) -> AttemptRow:

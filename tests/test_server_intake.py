@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from twistedipc.builds import messages as m
 from twistedipc.builds.logs import Batch, Gap, Lines, encoder
 from twistedipc.ipc.wire.windows import Hole
+from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.live import LiveLog
+from twistedipc.server.fanout.shared import SharedFiles
 from twistedipc.server.intake import LogIntake
 
 LEASE = "ab" * 16
@@ -40,7 +42,7 @@ def logs(draw: st.DrawFn) -> tuple[list[Batch | bytes], int]:
 def test_all_that_can_be_read_is_there(log: tuple[list[Batch | bytes], int], data: st.DataObject) -> None:
     """Whatever is in one message, and however often some of it is sent again."""
     batches, lines = log
-    live = LiveLog("1-1")
+    live = LiveLog("1-1", LogLimits(), SharedFiles())
     live.restore(1, None)
     intake = LogIntake(LEASE, live)
     taken: list[Batch] = []
@@ -68,7 +70,7 @@ def test_all_that_can_be_read_is_there(log: tuple[list[Batch | bytes], int], dat
 
 @given(st.integers(2, 9), st.booleans())
 def test_what_is_just_missing_is_no_gap(first: int, known: bool) -> None:
-    live = LiveLog("1-1")
+    live = LiveLog("1-1", LogLimits(), SharedFiles())
     live.restore(1, None)
     intake = LogIntake(LEASE, live)
     batch = encoder.encode(Lines(first, 5, 0, ["x"])) if known else b'{"type":"x","first":%d}' % first

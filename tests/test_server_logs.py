@@ -33,10 +33,10 @@ from twistedipc.builds.logs import (
 from twistedipc.ipc.wire.windows import Hole
 from twistedipc.server.boundaries import LogEntry
 from twistedipc.server.fanout import entries
-from twistedipc.server.fanout import live as server_live
-from twistedipc.server.fanout import store as server_store
 from twistedipc.server.fanout.commits import CHUNK_BYTES, COMMIT_INTERVAL, NEARLY, RETRY_INTERVAL, LogCommits
+from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.live import BadBatch, LiveLog
+from twistedipc.server.fanout.shared import SharedFiles
 from twistedipc.server.fanout.store import LogStore, UnknownAttempt
 from twistedipc.storage import attempts, builds
 from twistedipc.storage import logs as storage_logs
@@ -71,10 +71,12 @@ def numbers(entries: Sequence[LogEntry]) -> list[int]:
 class Platform:
     """A store of logs on an instant ledger, with one attempt that is running."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(
+        self, clock: Clock | None = None, limits: LogLimits | None = None, files: SharedFiles | None = None
+    ) -> None:
         self.clock = clock or Clock()
         self.ledger = InstantLedger()
-        self.store = LogStore(self.clock, self.ledger.as_ledger())
+        self.store = LogStore(self.clock, self.ledger.as_ledger(), limits=limits, files=files)
         self.acknowledged: list[int] = []
         self.refused: list[str] = []
         self.talkers: list[str] = []  # whose gist may be another, in the order of the commits
@@ -318,8 +320,7 @@ class Cursors(SynchronousTestCase):
         self.assertIsNot(platform.live, platform.store.live(platform.attempt))
 
     def test_memory_is_bounded_however_long_the_log(self) -> None:
-        self.patch(server_live, "TAIL_BYTES", 10_000)
-        platform = Platform()
+        platform = Platform(limits=LogLimits(tail=10_000))
         stuck = Viewer(platform.store, platform.attempt)
         for first in range(1, 2001, 10):
             platform.send(batch(first, 10, size=200))
@@ -329,8 +330,7 @@ class Cursors(SynchronousTestCase):
         self.assertEqual(list(range(1, 2001)), stuck.take_all())
 
     def test_uncommitted_records_stay_whatever_their_size(self) -> None:
-        self.patch(server_live, "TAIL_BYTES", 1000)
-        platform = Platform()
+        platform = Platform(limits=LogLimits(tail=1000))
         platform.ledger.available = False
         platform.send(*[batch(first, 10, size=200) for first in range(1, 101, 10)])
         platform.commit()
@@ -341,9 +341,7 @@ class Cursors(SynchronousTestCase):
     @given(data=st.data())
     def test_every_viewer_sees_every_record_once_in_order(self, data: st.DataObject) -> None:
         """Whatever the order of sending, committing, taking little or much, joining late and coming back."""
-        self.patch(server_live, "TAIL_BYTES", 300)
-        self.patch(server_store, "FETCH_BYTES", 200)
-        platform = Platform()
+        platform = Platform(limits=LogLimits(tail=300, fetch=200))
         viewers = [(0, Viewer(platform.store, platform.attempt))]
         for _ in range(data.draw(st.integers(1, 40))):
             match data.draw(st.sampled_from(["send", "gap", "resend", "commit", "take", "join", "return"])):
@@ -384,7 +382,7 @@ class Appending(SynchronousTestCase):
     """What is taken from a builder, and what isn't."""
 
     def setUp(self) -> None:
-        self.live = LiveLog("1-1")
+        self.live = LiveLog("1-1", LogLimits(), SharedFiles())
         self.live.restore(1, None)
 
     def test_a_hole_is_refused_whole(self) -> None:

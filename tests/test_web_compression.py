@@ -25,7 +25,9 @@ from tests.frames import read
 from tests.web_world import World, connect, eventually, forget_timers, reactor
 from twistedipc.builds.frames import LEAST_DEFLATED, Form, deflated_frame
 from twistedipc.builds.logs import Gap, Lines
+from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.live import LiveLog
+from twistedipc.server.fanout.shared import SharedFiles
 from twistedipc.server.gists import Gists
 from twistedipc.server.states import Feed
 from twistedipc.web.live.sockets import WebSockets
@@ -38,7 +40,7 @@ lines = st.lists(st.text(max_size=30) | st.text(max_size=5).map(lambda text: tex
 
 @given(st.lists(lines | st.none(), min_size=1, max_size=6), st.booleans())
 def test_any_log_is_the_same_deflated(batches: list[list[str] | None], takeover: bool) -> None:
-    live = LiveLog("7-2")
+    live = LiveLog("7-2", LogLimits(), SharedFiles())
     live.restore(1, None)
     for batch in batches:
         first = live.next
@@ -58,7 +60,7 @@ def test_any_log_is_the_same_deflated(batches: list[list[str] | None], takeover:
 
 
 def test_an_entry_is_deflated_once() -> None:
-    live = LiveLog("7-2")
+    live = LiveLog("7-2", LogLimits(), SharedFiles())
     live.restore(1, None)
     ((entry, _),) = live.append([Lines(first=1, time=1, step=0, lines=[LONG])])
     run = live.tail.run(0, 1 << 16)
@@ -74,7 +76,7 @@ def test_what_is_short_or_does_not_shrink_goes_plain() -> None:
     frame = deflated_frame(b"x" * LEAST_DEFLATED)
     assert frame is not None
     assert frame[0] == 0xC1
-    live = LiveLog("7-2")
+    live = LiveLog("7-2", LogLimits(), SharedFiles())
     live.restore(1, None)
     ((entry, _),) = live.append([Lines(first=1, time=1, step=0, lines=["short"])])
     assert entry.frame(Form.DEFLATED) is entry.frame(Form.PLAIN)

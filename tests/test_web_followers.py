@@ -28,10 +28,8 @@ from tests.test_fanout_costs import TOKEN, IdleReactor
 from tests.test_server_logs import Platform, batch
 from tests.web_world import forget_timers
 from twistedipc.server.fanout import entries
-from twistedipc.server.fanout import live as server_live
-from twistedipc.server.fanout import shared as server_shared
-from twistedipc.server.fanout import store as server_store
-from twistedipc.server.fanout.shared import LEAST_FILED, LEAST_SOCKETS
+from twistedipc.server.fanout.limits import LogLimits
+from twistedipc.server.fanout.shared import SharedFiles
 from twistedipc.server.gists import Gists
 from twistedipc.server.states import Feed
 from twistedipc.web.access.held import HeldOpen
@@ -48,8 +46,7 @@ FORMS = ("plain", "deflated", "tagged", "tagged deflated")
 
 #: Small, so that a short story comes to each limit.
 TAKE_BYTES = 4000
-TAIL_BYTES = 9000
-FETCH_BYTES = 3000
+LIMITS = LogLimits(tail=9000, fetch=3000)
 
 
 class Viewer:
@@ -139,9 +136,10 @@ class Viewer:
 class Room:
     """One log, and its viewers."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: LogLimits | None = None, files: SharedFiles | None = None) -> None:
         self.clock = IdleReactor()
-        self.platform = Platform(self.clock)
+        self.files = files or SharedFiles()
+        self.platform = Platform(self.clock, limits, self.files)
         self.crowds = Crowds(self.platform.store)
         ledger = self.platform.ledger.as_ledger()
         self.sources = Sources(ledger, self.crowds, Feed(), Gists(self.clock, ledger), lambda: 0)
@@ -404,12 +402,12 @@ def files(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_many_bytes_for_many_sockets_go_by_a_file(room: Room, files: list[int]) -> None:
-    viewers = [room.open() for _ in range(LEAST_SOCKETS)]
+    viewers = [room.open() for _ in range(room.files.least_sockets)]
     room.send(1)
     room.send(1)
     assert files == []
-    room.send(LEAST_FILED // 100, 120)
-    assert len(files) == LEAST_SOCKETS
+    room.send(room.files.least_bytes // 100, 120)
+    assert len(files) == room.files.least_sockets
     assert len(set(files)) == 1
     room.platform.live.tail.runs.clear()
     with pytest.raises(OSError, match="descriptor"):
@@ -451,16 +449,9 @@ def test_a_lost_connection_takes_nothing(room: Room) -> None:
 @settings(max_examples=examples(30))
 def test_nothing_is_lost_doubled_or_overtaken(steps: list[tuple[str, Any, Any]], ends: bool) -> None:
     """Whatever is written, however full the sockets are, whoever comes and goes, and whatever Autobahn writes."""
-    room = Room()
+    room = Room(LIMITS, SharedFiles(least_bytes=1000, least_sockets=2))
     live = room.platform.live
-    with (
-        room.stack,
-        patch.object(followers, "TAKE_BYTES", TAKE_BYTES),
-        patch.object(server_live, "TAIL_BYTES", TAIL_BYTES),
-        patch.object(server_store, "FETCH_BYTES", FETCH_BYTES),
-        patch.object(server_shared, "LEAST_FILED", 1000),
-        patch.object(server_shared, "LEAST_SOCKETS", 2),
-    ):
+    with room.stack, patch.object(followers, "TAKE_BYTES", TAKE_BYTES):
         room.open(buffer=4096)
         for step, one, two in steps:
             viewer = room.viewers[(one or 0) % len(room.viewers)] if isinstance(one, int) else room.viewers[0]

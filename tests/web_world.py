@@ -34,6 +34,7 @@ from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.boundaries import LogEntry, StateChange, Waiting
 from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.server.fanout.entries import Entry, Run, run_of, tag_of
+from twistedipc.server.fanout.shared import SharedFiles
 from twistedipc.storage import releases, tokens
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.errors import NoSuchRelease
@@ -192,7 +193,7 @@ class TwinCursor:
             size += len(taken[-1].message)
             self.taken += 1
         self._waiting = not taken
-        return run_of(taken, more=bool(taken))
+        return run_of(taken, self._log.files, more=bool(taken))
 
     async def fetch(self) -> None:
         turn: Deferred[None] = Deferred()
@@ -218,6 +219,7 @@ class TwinLog:
     def __init__(self) -> None:
         self.entries: list[TwinEntry] = []
         self.cursors: list[TwinCursor] = []
+        self.files = SharedFiles()
         self.stored = False
         self.fault: Exception | None = None
         self.next = 1

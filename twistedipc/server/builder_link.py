@@ -42,7 +42,7 @@ from twistedipc.storage.errors import LogOrder
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import AttemptRow
 
-#: Bytes of unacknowledged records that a builder may have under way for one attempt; see `fanout.live.OVERDRAFT`.
+#: Bytes of unacknowledged records that a builder may have under way for one attempt; see `fanout.limits.LogLimits`.
 CREDIT = 1 << 20
 
 #: How much of a builder's reason is logged, in characters.
@@ -80,7 +80,7 @@ class Collaborators:
 
 
 class Phase(Enum):
-    """Where a link is."""
+    """How far the opening of a link has got."""
 
     LINKED = "linked"
     SYNCING = "syncing"
@@ -197,7 +197,7 @@ class BuilderLink:
         self._load.add(self._with.workflows.launch(work, about))
 
     async def call_received(self, request: msgspec.Struct) -> msgspec.Struct:
-        """Calls; each waits for the ledger."""
+        """Answer a call, once the ledger has its answer."""
         try:
             match request:
                 case m.Sync():

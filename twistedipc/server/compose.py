@@ -6,7 +6,7 @@ of their own and a ledger in memory. Nothing here opens, starts, or waits.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -16,7 +16,9 @@ from twistedipc.server.boundaries import InThread, RandomBytes
 from twistedipc.server.builder_link import Collaborators
 from twistedipc.server.builders import Builders
 from twistedipc.server.dispatch import QueueDispatch
+from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
+from twistedipc.server.fanout.shared import SharedFiles
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.gists import Gists
 from twistedipc.server.lifecycle import Lifecycle
@@ -56,6 +58,8 @@ class ServerSettings:
     uploads_url: str  # where builders upload to
     lost_after: float  # seconds that a builder may be away before its attempts are lost
     share: float = DEFAULT_SHARE  # of the reactor's time, for viewers
+    log_limits: LogLimits = field(default_factory=LogLimits)
+    shared_files: SharedFiles = field(default_factory=SharedFiles)
     max_workflows: int = MAX_WORKFLOWS
     max_running: int = 256  # of each link's workflows
 
@@ -89,7 +93,14 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
     workflows = Workflows(clock, most=settings.max_workflows)
     feed = Feed()
     gists = Gists(clock, ledger)
-    logs = LogStore(clock, ledger, share=settings.share, spent=outside.spent)
+    logs = LogStore(
+        clock,
+        ledger,
+        share=settings.share,
+        spent=outside.spent,
+        limits=settings.log_limits,
+        files=settings.shared_files,
+    )
     grants = UploadGrants(outside.random)
     resting = Resting(clock, bell.ring)
     linked = LinkedBuilders(resting)

@@ -12,6 +12,7 @@ queue between them. A viewer's cursor is woken when its log has grown, and pulls
                      followers ──► sockets
 
 - ``entries``: messages encoded once, and runs of them joined once; ``shared``: the same bytes for many sockets
+- ``limits``: how much memory each log may take
 - ``live``: one log in memory, and its tail; ``rounds``: when viewers are woken, and how much time that may take
 - ``cursor``: a place in a log; ``store``: all logs, live and stored
 - ``commits``: records become durable, in groups

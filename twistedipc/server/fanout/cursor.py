@@ -95,7 +95,7 @@ class LogCursor:
                 taken.append(entry)
                 size += len(entry.message)
                 self._next = entry.end
-            return run_of(taken, more=True)
+            return run_of(taken, self._live.tail.files, more=True)
         self._fetched = None
         live = self._live
         if live.broken or not live.loaded:
@@ -112,7 +112,7 @@ class LogCursor:
             cut = _cut(entry_there, self._next)
             self._next = cut.end
             self._serial = serial + 1
-            return run_of([cut], more=True)
+            return run_of([cut], live.tail.files, more=True)
         self._serial = serial
         return self.take(limit)
 

@@ -12,7 +12,7 @@ from typing import assert_never
 from twistedipc.builds.frames import Form, deflated_frame, text_frame
 from twistedipc.builds.logs import Batch, encoder
 from twistedipc.server.boundaries import LogEntry, SharedFrames
-from twistedipc.server.fanout.shared import SharedBytes
+from twistedipc.server.fanout.shared import SharedBytes, SharedFiles
 
 _FORMS = len(Form)
 
@@ -54,13 +54,14 @@ class _Frames(dict[Form, SharedFrames]):
     A run's frames by form, each joined when the first viewer wants it. A dict, so that no other viewer costs a call.
     """
 
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "files")
 
     # Not the run: in a circle, its files would be closed by the collector alone.
     entries: tuple[LogEntry, ...]
+    files: SharedFiles
 
     def __missing__(self, form: Form) -> SharedFrames:
-        shared = self[form] = SharedBytes(b"".join([entry.frame(form) for entry in self.entries]))
+        shared = self[form] = SharedBytes(b"".join([entry.frame(form) for entry in self.entries]), self.files)
         return shared
 
 
@@ -69,12 +70,14 @@ class Run(tuple[LogEntry, ...]):
 
     more = False
     final = False
+    files = SharedFiles(most=0)  # where the frames may be, for many sockets
 
     @cached_property
     def frames(self) -> dict[Form, SharedFrames]:
         """See `boundaries.LogRun`."""
         frames = _Frames()
         frames.entries = tuple(self)
+        frames.files = self.files
         return frames
 
 
@@ -82,9 +85,10 @@ class Run(tuple[LogEntry, ...]):
 NOTHING = Run()
 
 
-def run_of(entries: Sequence[LogEntry], more: bool) -> Run:
+def run_of(entries: Sequence[LogEntry], files: SharedFiles, more: bool) -> Run:
     """A run of these entries; ``more``: there may be more at once."""
     run = Run(entries)
+    run.files = files
     run.more = more
     run.final = bool(run) and run[-1].final
     return run

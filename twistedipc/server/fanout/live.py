@@ -19,17 +19,11 @@ from twisted.logger import Logger
 from twistedipc.builds.logs import Batch, End, LogDigest, encoder, trim, valid_shape, with_events
 from twistedipc.ipc import CreditWindow, ReceiveWindow
 from twistedipc.server.fanout.entries import NOTHING, Entry, Run, entry_of, run_of, tag_of
-
-#: How many bytes of committed entries a live log keeps for its viewers.
-TAIL_BYTES = 1 << 19
-
-#: Bytes of records that may wait for one log's commit. A builder that minds its credit, an eighth of it, can't come
-#: near: each of some links may have left as much as that behind while the ledger was failing.
-OVERDRAFT = 8 << 20
+from twistedipc.server.fanout.limits import LogLimits
+from twistedipc.server.fanout.shared import SharedFiles
 
 #: How many runs a live log keeps for those that come to the same place.
 KEPT_RUNS = 4
-
 
 #: Of an entry and its batch: the entry, without a Python call.
 _entry_of_pair: Callable[[tuple[Entry, Batch]], Entry] = itemgetter(0)
@@ -51,14 +45,16 @@ class Tail:
     is looked into by cursors, so that a run that is there costs no call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int, files: SharedFiles) -> None:
+        self.most = most  # bytes of committed entries
+        self.files = files  # for the runs
         self.entries: deque[Entry] = deque()
         self.bytes = 0  # of the entries' messages, without the end's
         self.runs: dict[tuple[int, int], Run] = {}  # by the serial of the first entry, and the limit; the newest last
         self._base = 0  # the serial number of `entries[0]`
 
     def append(self, entries: Iterable[Entry], size: int) -> None:
-        """Add what is new: so many bytes."""
+        """Add new entries, of so many bytes."""
         self.entries.extend(entries)
         self.bytes += size
         self.runs.clear()
@@ -66,7 +62,7 @@ class Tail:
     def let_go(self, committed: int) -> None:
         """Let go of what is too much, oldest first, among the records below ``committed``, which the store has."""
         entries = self.entries
-        while self.bytes > TAIL_BYTES and len(entries) > 1 and entries[0].end <= committed:
+        while self.bytes > self.most and len(entries) > 1 and entries[0].end <= committed:
             self.bytes -= len(entries.popleft().message)
             self._base += 1
 
@@ -117,7 +113,7 @@ class Tail:
             entry = self.at(serial + len(taken))
         if not taken:
             return NOTHING
-        return run_of(taken, more=entry is not None)
+        return run_of(taken, self.files, more=entry is not None)
 
 
 class LiveLog:
@@ -125,12 +121,13 @@ class LiveLog:
 
     _log = Logger()
 
-    def __init__(self, attempt: str) -> None:
+    def __init__(self, attempt: str, limits: LogLimits, files: SharedFiles) -> None:
         self.attempt = attempt
+        self._overdraft = limits.overdraft
         self.tag = tag_of(attempt)
         self.loaded = False
-        self.window = ReceiveWindow(1, CreditWindow(OVERDRAFT))  # what has come, and what of it is committed
-        self.tail = Tail()
+        self.window = ReceiveWindow(1, CreditWindow(self._overdraft))  # what has come, and what of it is committed
+        self.tail = Tail(limits.tail, files)
         self.ended = False
         self.active = False  # a builder is writing it
         self.broken = False  # the ledger has it otherwise: not to be used any more
@@ -156,7 +153,7 @@ class LiveLog:
     def restore(self, next: int, end: End | None) -> None:
         """Take over what the store knows: it has all records below ``next``, and the log's end if there is one."""
         self.loaded = True
-        self.window = ReceiveWindow(next, CreditWindow(OVERDRAFT))
+        self.window = ReceiveWindow(next, CreditWindow(self._overdraft))
         if next == 1:
             self.digest = LogDigest()
         end = end or self._end
@@ -192,9 +189,9 @@ class LiveLog:
         return added
 
     def commit(self, next: int) -> None:
-        """All records below ``next`` are durable: the tail may let go of what is too much."""
+        """Note that all records below ``next`` are durable: the tail may let go of what is above its limit."""
         self.window.keep(next)
-        if self.tail.bytes > TAIL_BYTES:
+        if self.tail.bytes > self.tail.most:
             self.tail.let_go(self.window.kept)
 
     def finish(self, end: End) -> None:

@@ -12,23 +12,33 @@ import os
 
 from twistedipc.server.boundaries import NO_FILE
 
-#: Bytes and sockets from which on a file is worth making: below, its pages cost as much as the copies.
-LEAST_FILED = 24 << 10
-LEAST_SOCKETS = 16
 
-#: Files that may be open at a time: each needs a descriptor. Beyond that, bytes are copied as ever.
-MOST_FILES = 256
+class SharedFiles:
+    """
+    The files in memory of one server's logs, and when a file is made.
+
+    :param least_bytes: bytes, and
+    :param least_sockets: sockets from which on a file is worth making: below, its pages cost as much as the copies
+    :param most: files that may be open at a time: each needs a descriptor. Beyond that, bytes are copied as ever
+    """
+
+    __slots__ = ("least_bytes", "least_sockets", "most", "open")
+
+    def __init__(self, *, least_bytes: int = 24 << 10, least_sockets: int = 16, most: int = 256) -> None:
+        self.least_bytes = least_bytes
+        self.least_sockets = least_sockets
+        self.most = most
+        self.open = 0  # files now
 
 
 class SharedBytes:
     """Bytes, and the file in memory that has them too, once many sockets are to be sent them."""
 
-    __slots__ = ("_file", "data")
+    __slots__ = ("_file", "_files", "data")
 
-    files = 0  # that are open now
-
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, files: SharedFiles) -> None:
         self.data = data
+        self._files = files
         self._file = NO_FILE
 
     def file_for(self, sockets: int) -> int:
@@ -36,16 +46,17 @@ class SharedBytes:
         The file's descriptor, if it's worth having for so many; else `NO_FILE`. It is closed with the last reference
         to this; what the kernel has yet to send from it stays with the kernel.
         """
-        if sockets < LEAST_SOCKETS or len(self.data) < LEAST_FILED:
+        files = self._files
+        if sockets < files.least_sockets or len(self.data) < files.least_bytes:
             return NO_FILE
-        if self._file == NO_FILE and SharedBytes.files < MOST_FILES:
+        if self._file == NO_FILE and files.open < files.most:
             self._file = _file_of(self.data)
-            SharedBytes.files += self._file != NO_FILE
+            files.open += self._file != NO_FILE
         return self._file
 
     def __del__(self) -> None:
         if self._file != NO_FILE:
-            SharedBytes.files -= 1
+            self._files.open -= 1
             os.close(self._file)
 
 

@@ -15,13 +15,12 @@ from twistedipc.builds.logs import End, LogDigest, batch_decoder, trim
 from twistedipc.builds.states import TERMINAL
 from twistedipc.server.fanout.cursor import LogCursor
 from twistedipc.server.fanout.entries import Entry, entry_of, tag_of
+from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.live import LiveLog
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE, Rounds
+from twistedipc.server.fanout.shared import SharedFiles
 from twistedipc.storage import attempts, logs
 from twistedipc.storage.ledger import Ledger
-
-#: How many bytes a cursor reads from the store at a time.
-FETCH_BYTES = 1 << 16
 
 EMPTY_SHA256 = LogDigest().hexdigest()
 
@@ -40,8 +39,12 @@ class LogStore:
         *,
         share: float = DEFAULT_SHARE,
         spent: Callable[[], float] | None = None,
+        limits: LogLimits | None = None,
+        files: SharedFiles | None = None,
     ) -> None:
         self._ledger = ledger
+        self._limits = limits or LogLimits()
+        self._files = files or SharedFiles()
         self._live: dict[str, LiveLog] = {}
         self._rounds: Rounds[LiveLog] = Rounds(clock, share, spent or clock.seconds)
 
@@ -49,7 +52,7 @@ class LogStore:
         """Return the attempt's log in memory, made if there is none; `load` it before use, `release` it after."""
         live = self._live.get(attempt)
         if live is None or live.broken:
-            live = self._live[attempt] = LiveLog(attempt)
+            live = self._live[attempt] = LiveLog(attempt, self._limits, self._files)
         return live
 
     def cursor(self, attempt: str, after: int, wake: Callable[[], object]) -> LogCursor:
@@ -91,7 +94,7 @@ class LogStore:
 
     async def read(self, attempt: str, first: int) -> list[Entry]:
         """The stored entries from record ``first`` on, some 64 KiB of them."""
-        chunks = await self._ledger.read(logs.read, attempt, first, FETCH_BYTES)
+        chunks = await self._ledger.read(logs.read, attempt, first, self._limits.fetch)
         entries: list[Entry] = []
         tag = tag_of(attempt)
         for chunk in chunks:
