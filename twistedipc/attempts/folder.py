@@ -187,7 +187,7 @@ class AttemptFolder:
         return read_file(self.path / "permit.wanted", PermitWanted)
 
     def permit(self, permit: Permit) -> None:
-        """Give the runner its answer."""
+        """Give the runner the answer to its question for a permit."""
         write_file(self.path / "permit", permit, mode=0o600, disk=self._disk)
         self._ring()
 

@@ -54,7 +54,7 @@ class DataFolder:
         self._lock = lock
 
     def release(self) -> None:
-        """Let go of the lock."""
+        """Unlock the folder."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -25,7 +25,7 @@ class Doorbell(DatagramProtocol):
         self._rung = rung
 
     def datagramReceived(self, datagram: bytes, addr: object) -> None:
-        """A runner rang."""
+        """Take a runner's ring."""
         self._rung(datagram[:256].decode("ascii", "replace"))
 
 

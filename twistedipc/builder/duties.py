@@ -77,7 +77,7 @@ class Duties:
         return None
 
     def application(self, peer: Peer) -> ApiserverLink:
-        """An apiserver has linked. The framework's application factory."""
+        """Make the application of a new link to the apiserver. The framework's application factory."""
         if self._uplink.link is not None:
             self._uplink.link.peer.close("superseded", "the apiserver has linked again")
             self._unlink()
@@ -92,11 +92,11 @@ class Duties:
             self._unlink()
 
     def writable(self) -> None:
-        """The link takes more."""
+        """Forward more of the journals: the link takes more."""
         self._forwarding.forward()
 
     def drain(self) -> None:
-        """Take no more offers, and say so."""
+        """Take no more offers, and tell the apiserver."""
         self.draining = True
         if (link := self._uplink.synced) is not None:
             link.send(m.Status(slots=self._slots, draining=True))

@@ -50,7 +50,7 @@ class Forwarding:
             self._turn.remove(held)
 
     def forward(self) -> None:
-        """Send what can be sent now."""
+        """Send what the credit of the link and of each log allows now."""
         link = self._uplink.synced
         if link is None:
             return
@@ -89,7 +89,7 @@ class Forwarding:
         self.forward()
 
     def stop(self) -> None:
-        """Send nothing more by itself."""
+        """Cancel the turn that is planned."""
         if self._next is not None:
             self._next.cancel()
             self._next = None

@@ -47,7 +47,7 @@ class Event(Enum):
 
 
 class Report(Enum):
-    """How an action went."""
+    """What came of an action."""
 
     STARTED = "started"  # START: the runner lives
     NO_ROOM = "no_room"  # START: the disk has no room; a later look tries again
@@ -59,7 +59,7 @@ class Report(Enum):
 
 
 class Action(Enum):
-    """What is to be done."""
+    """An action that a state begins with."""
 
     START = "start"  # spawn the runner, now
     CHECK_RUNNER = "check_runner"  # find out whether the runner has ended, now
@@ -72,7 +72,7 @@ class ImpossibleReport(Exception):
 
 
 class Step(NamedTuple):
-    """What an input does."""
+    """A row of the table: the next state, and the action that begins with it."""
 
     to: State
     action: Action | None = None

@@ -25,13 +25,13 @@ class Listener(Protocol):
     """What a link calls when something happens on it: `duties.Duties`."""
 
     def received(self, link: ApiserverLink, message: msgspec.Struct) -> None:
-        """A one-way message has come; they come in their order."""
+        """Handle a one-way message. Messages come in the order in which they were sent."""
 
     def lost(self, link: ApiserverLink, reason: str) -> None:
-        """The link is gone."""
+        """Handle the loss of the link."""
 
     def writable(self) -> None:
-        """The link takes more."""
+        """Write on: the link takes more."""
 
 
 class ApiserverLink:
@@ -48,15 +48,15 @@ class ApiserverLink:
             self.peer.send(message)
 
     def message_received(self, message: msgspec.Struct) -> None:
-        """A one-way message has come."""
+        """Pass a one-way message on."""
         self._listener.received(self, message)
 
     def call_received(self, request: msgspec.Struct) -> msgspec.Struct:
-        """An apiserver makes no calls."""
+        """Refuse the call: an apiserver makes none."""
         raise CallFailed("unknown", "a builder answers no calls")
 
     def connection_lost(self, reason: str) -> None:
-        """The link is gone."""
+        """Pass on that the link is lost."""
         self.synced = False
         self._listener.lost(self, reason)
 
@@ -64,7 +64,7 @@ class ApiserverLink:
         """The link takes no more: the forwarding asks `Peer.paused`."""
 
     def writing_resumed(self) -> None:
-        """The link takes more."""
+        """Pass on that the link takes more."""
         self._listener.writable()
 
 

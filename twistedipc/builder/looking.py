@@ -60,11 +60,11 @@ class Looking:
         self._loop.clock = outside.clock
 
     def start(self) -> None:
-        """Look now, and from now on."""
+        """Look at all attempts now, and every `LOOK_INTERVAL` from now on."""
         self._loop.start(LOOK_INTERVAL, now=True)
 
     def stop(self) -> None:
-        """Look no more by itself."""
+        """Stop the regular looks."""
         if self._loop.running:
             self._loop.stop()
 

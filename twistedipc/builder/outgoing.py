@@ -75,7 +75,7 @@ class OutgoingLog:
         self.synced = False
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the journal, and send no more of it."""
         self.unsync()
         self._journal.close()
 

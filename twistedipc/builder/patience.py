@@ -30,7 +30,7 @@ class Patience:
         self._again = 0.0
 
     def due(self, now: float) -> bool:
-        """Return whether it is time to try."""
+        """Return whether it is time for the next try."""
         return not self.failing or now >= self._again
 
     def succeeded(self) -> None:

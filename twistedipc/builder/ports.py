@@ -27,7 +27,7 @@ class Journal(Protocol):
     searching: bool  # the last `read` has only looked at enough: there is more to look at now
 
     def ends_at(self, lines: int) -> None:
-        """It has so many records, and gets no more."""
+        """Take note that the journal has so many records, and gets no more."""
 
     def seek(self, next: int, /) -> None:
         """Go on with record ``next``."""
@@ -39,7 +39,7 @@ class Journal(Protocol):
         """Pass over what the last `read` raised OSError about."""
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the journal's files."""
 
 
 class Folder(Protocol):
@@ -71,13 +71,13 @@ class Disk(Protocol):
     """The builder's data folder, as `builder.data.DataFolder` is one."""
 
     def claim(self) -> None:
-        """Make it and lock it. Raises `DataFolderInUse` or OSError."""
+        """Make the folder, and lock it. Raises `DataFolderInUse` or OSError."""
 
     def release(self) -> None:
-        """Let go of it."""
+        """Unlock the folder."""
 
     def folders(self) -> Iterator[Folder]:
-        """All folders in it that may be attempts'. Raises OSError."""
+        """Yield all folders in this one that may be attempts'. Raises OSError."""
 
     def create(self, spec: Spec) -> Folder:
         """Write a new attempt down, durably. Blocks. Raises OSError, and nothing is left then."""
@@ -90,7 +90,7 @@ class Disk(Protocol):
 
 
 class Runners(Protocol):
-    """How a runner comes to be."""
+    """Starts runners."""
 
     def start(self, folder: Folder, spec: Spec, exited: Callable[[], None]) -> None:
         """

@@ -28,11 +28,11 @@ class HeldAttempts:
         return len(self._held)
 
     def add(self, held: HeldAttempt) -> None:
-        """Hold it."""
+        """Hold this attempt."""
         self._held[held.name] = held
 
     def remove(self, held: HeldAttempt) -> None:
-        """Hold it no longer."""
+        """Hold this attempt no longer."""
         self._held.pop(held.name, None)
         if self._empty is not None and not self._held:
             empty, self._empty = self._empty, None

@@ -136,6 +136,6 @@ class BuilderService(MultiService):
 
 
 async def _maybe(result: object) -> None:
-    """Wait for what may be a Deferred."""
+    """Return the value, or what it fires with if it is a Deferred."""
     if isinstance(result, Deferred):
         await result

@@ -36,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def doorbell(self) -> Path:
-        """The socket on which runners ring."""
+        """The path of the socket on which runners ring."""
         return self.data / "doorbell"
 
     def mirror(self, repository: str) -> Path:

@@ -45,7 +45,7 @@ class UploadState:
         return not self.under_way and now >= self._retry_at
 
     def begins(self, now: float) -> None:
-        """Note that a try begins."""
+        """Note that a try of the upload begins."""
         self.under_way = True
         if self._since is None:
             self._since = now

@@ -40,7 +40,7 @@ class Gist(msgspec.Struct, kw_only=True):
     notices: int = 0
 
     def add(self, event: Event) -> None:
-        """The next event."""
+        """Take the next event into account."""
         match event:
             case logs.Progress():
                 self.progress = event

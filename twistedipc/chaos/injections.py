@@ -68,7 +68,7 @@ class Injections:
         self._outcome = outcome
 
     async def do(self, fault: Fault) -> None:
-        """Do one fault, until it is over."""
+        """Inject one fault, until the fault is over."""
         await FAULTS[fault.kind](self, fault)
 
     async def _sleep(self, seconds: float) -> None:

@@ -102,7 +102,7 @@ class Wrong:
     unsaid: int = 0  # damages for which there is no gap
 
     def add(self, other: Wrong) -> None:
-        """Sum up."""
+        """Add another's counts to these."""
         self.lost += other.lost
         self.duplicated += other.duplicated
         self.reordered += other.reordered
@@ -112,7 +112,7 @@ class Wrong:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all counts."""
         return self.lost + self.duplicated + self.reordered + self.changed + self.unverified + self.unsaid
 
 

@@ -90,7 +90,7 @@ LONG_LOCKS: Final = 0.2
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One fault."""
+    """One fault of a plan: what, when, and for how long."""
 
     kind: FaultKind
     seconds: float  # how long it lasts: until what was killed is started again, or the link is let go

@@ -101,7 +101,7 @@ class Platform:
     # -- processes
 
     def start(self, *names: str) -> None:
-        """Start services. Doesn't block."""
+        """Start these services. Doesn't block."""
         for name in names:
             plugin = "apiserver" if name == "apiserver" else "buildipc"
             self._generation += 1
@@ -110,14 +110,14 @@ class Platform:
             self._down.discard(name)
 
     def kill(self, *names: str) -> None:
-        """SIGKILL. Doesn't block."""
+        """Send the services SIGKILL. Doesn't block."""
         for name in names:
             self._note_death(name)
             self._down.add(name)
             self._services[name].kill()
 
     def stop(self, name: str) -> None:
-        """SIGTERM, and wait for its end."""
+        """Send the service SIGTERM, and wait until it has ended."""
         self._note_death(name)
         self._down.add(name)
         self._services[name].stop()

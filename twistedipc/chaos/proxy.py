@@ -47,7 +47,7 @@ class _End(Protocol):
         self.hold(self.proxy.holds(self.forward))
 
     def hold(self, held: bool) -> None:
-        """Read nothing, or read again."""
+        """Stop reading from this connection, or read again."""
         self._held = held
         self._read_or_not()
 
@@ -58,12 +58,12 @@ class _End(Protocol):
             self.transport.resumeProducing()  # type: ignore[union-attr]
 
     def dataReceived(self, data: bytes) -> None:
-        """Pass it on, whole or in pieces."""
+        """Pass the data on, whole or in pieces."""
         self._waiting += data
         self.pass_on()
 
     def join(self, other: _End) -> None:
-        """The other side is there."""
+        """Pass everything on to the other connection, which is made now."""
         self.other = other
         self.pass_on()
 
@@ -142,7 +142,7 @@ class LinkProxy:
         return size, chance.uniform(0, LONGEST_PAUSE) if chance.random() < PAUSES else 0.0
 
     def later(self, seconds: float, act: Callable[[], None]) -> IDelayedCall:
-        """Do something then."""
+        """Call ``act`` after so many seconds."""
         return self._reactor.callLater(seconds, act)
 
     def reset(self) -> None:

@@ -83,7 +83,7 @@ class Viewer:
             self._socket.transport.abortConnection()
 
     def stick(self, stuck: bool) -> None:
-        """Stop reading, or read again."""
+        """Stop reading from the connection, or read again."""
         if self._socket is not None and self._socket.transport is not None:
             if stuck:
                 self._socket.transport.pauseProducing()
@@ -91,7 +91,7 @@ class Viewer:
                 self._socket.transport.resumeProducing()
 
     def stop(self) -> None:
-        """Leave."""
+        """End the viewer and its connection."""
         self._over = True
         self.cut()
 
@@ -110,11 +110,11 @@ class Viewer:
         self._reactor.connectTCP("127.0.0.1", self._port, factory, timeout=5)
 
     def opened(self, socket: _Socket) -> None:
-        """The connection is there."""
+        """Note that the connection is open."""
         self._socket = socket
 
     def heard(self, socket: _Socket, message: dict[str, Any]) -> None:
-        """A message."""
+        """Check the next message."""
         if socket is not self._socket or self._over:
             return
         self.current = True

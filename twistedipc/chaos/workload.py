@@ -134,7 +134,7 @@ class Workload:
                 await deferLater(self._reactor, 0.1)
 
     def wish(self, lines: int) -> NewBuild:
-        """A build that prints so many lines."""
+        """The request for a build that prints so many lines."""
         options = self._options
         return NewBuild(
             publish=False, parameters=oracle.parameters(options.seed, lines, options.pause, self._platform.starts)

@@ -124,7 +124,7 @@ key = "link.key"
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What to write."""
+    """The values that go into the configuration files."""
 
     http_listen: str = "tcp:8080:interface=127.0.0.1"
     releases_port: int = 8081

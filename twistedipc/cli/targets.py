@@ -80,7 +80,7 @@ def request_of(targets: ProjectTargets, before: Project | None = None) -> dict[s
 
 
 def described(project: Project) -> str:
-    """What a project publishes."""
+    """Return what a project publishes, in a few words."""
     known = [TARGETS.of(settings).describe(settings) for settings in TARGETS.active(targets_of(project))]
     unknown = [str(each["type"]) for each in project.targets if TARGETS.get(str(each.get("type"))) is None]
     return ", ".join(known + unknown) or "nothing"

@@ -13,25 +13,25 @@ class DiskCalls(Protocol):
     """The functions of ``os`` with these names."""
 
     def open(self, path: Path, flags: int, mode: int = 0o777, /) -> int:
-        """Open a file: its descriptor."""
+        """Open a file. Return its descriptor."""
 
     def write(self, descriptor: int, data: bytes | memoryview, /) -> int:
-        """Write to it: how many bytes the disk took."""
+        """Write to the file. Return how many bytes the disk took."""
 
     def fsync(self, descriptor: int, /) -> None:
-        """Make it durable."""
+        """Make the file durable: its contents, and what the file system knows of it."""
 
     def fdatasync(self, descriptor: int, /) -> None:
-        """Make its contents durable."""
+        """Make the file's contents durable."""
 
     def ftruncate(self, descriptor: int, length: int, /) -> None:
-        """Cut it."""
+        """Cut the file to this length."""
 
     def lseek(self, descriptor: int, position: int, whence: int, /) -> int:
-        """Go on at this place."""
+        """Read and write from this place of the file on."""
 
     def close(self, descriptor: int, /) -> None:
-        """Close it."""
+        """Close the file."""
 
     def replace(self, source: Path, target: Path, /) -> None:
-        """Give a file another's name, in whose place it is then."""
+        """Give a file the name of another, which it replaces."""

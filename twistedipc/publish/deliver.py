@@ -43,7 +43,7 @@ class _All(msgspec.Struct, array_like=True):
 
 
 def main(folder: Path, name: str) -> int:
-    """The step: its exit code."""
+    """Run the step. Return its exit code."""
     try:
         published = run(folder, name)
         write_file(folder / "published.json", _All(published))

@@ -139,7 +139,7 @@ def run(folder: Path) -> None:
 
 
 def main(folder: Path) -> int:
-    """The step: its exit code."""
+    """Run the step. Return its exit code."""
     try:
         run(folder)
     except (CantPrepare, OSError, BadValue, msgspec.DecodeError) as error:

@@ -60,7 +60,7 @@ class NotYet(msgspec.Struct, frozen=True):
 
 
 class Void(msgspec.Struct, frozen=True):
-    """The lease isn't good (any more)."""
+    """The lease isn't valid, or not any more."""
 
 
 Decision = Granted | Refused | NotYet | Void

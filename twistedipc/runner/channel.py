@@ -125,7 +125,7 @@ class StepChannel:
                 return
 
     def close(self) -> None:
-        """Close all of it. Idempotent."""
+        """Close the channel and its connections. Idempotent."""
         for connection, _reader in self._connections.values():
             connection.close()
         self._connections.clear()

@@ -117,7 +117,7 @@ class _Mirror:
 
     @property
     def exists(self) -> bool:
-        """Whether it has been made."""
+        """Whether the mirror has been made."""
         return (self.folder / "HEAD").is_file()
 
     def prepare(self) -> None:

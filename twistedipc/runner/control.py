@@ -88,7 +88,7 @@ class Control:
             (self._folder / name).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Stop listening."""
+        """Stop listening for signals, and restore what handled them before."""
         if self._before is not None:
             descriptor, on_child, on_term = self._before
             signal.set_wakeup_fd(descriptor)

@@ -94,7 +94,7 @@ class OutputOrder(Generic[_T]):
 
     @property
     def due(self) -> float | None:
-        """When the next mark is lost."""
+        """The time at which the next mark is given up."""
         return next(iter(self._marked)).deadline if self._marked else None
 
     def count(self, size: int) -> list[Part[_T]]:

@@ -55,7 +55,7 @@ class Spelling:
 
     @property
     def longest(self) -> int:
-        """The most bytes that it has."""
+        """The length of the longest spelling in bytes."""
         return sum(max(map(len, written)) for written in self.characters)
 
     def anchor(self) -> list[tuple[int, bytes]]:

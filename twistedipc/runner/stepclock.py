@@ -52,7 +52,7 @@ class ProcessState(Enum):
 
 
 class Do(Enum):
-    """A thing to do."""
+    """What the step's process loop is to do next."""
 
     LOOK = auto()  # has the process exited, is the attempt cancelled? Answered by `looked`, after `exited` or the like
     STOP_LATE = auto()  # the attempt's time is up: tell the process to end. Answered by `told_to_end`
@@ -83,7 +83,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepTimer(IntEnum):
-    """What is waited for."""
+    """The timers of a step."""
 
     LOOK = 0
     DEADLINE = 1
@@ -169,7 +169,7 @@ class StepClock:
         self._at[StepTimer.SILENCE] = now + idle_timeout
 
     def next(self, now: float, facts: Facts) -> Do | Wait:
-        """Return what is to be done now."""
+        """Return the next thing to do, or how long to wait and for what."""
         exited = self.process is _EXITED
         # What a process has left in the pipe when it ended is little enough for the reserve.
         full = facts.blocked or (facts.low and not exited)

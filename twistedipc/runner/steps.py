@@ -39,7 +39,7 @@ _NO_ROOM = os.strerror(errno.ENOSPC).encode()
 
 
 class EarlyEnd(msgspec.Struct, frozen=True):
-    """Why the attempt ends early."""
+    """A reason for which the attempt ends before its steps have."""
 
     outcome: Literal["cancelled", "timed_out"]
     reason: str
@@ -69,7 +69,7 @@ class TimeLimits(msgspec.Struct, kw_only=True):
 
 
 class Steps:
-    """The steps of one attempt."""
+    """Runs the steps of one attempt."""
 
     def __init__(self, *, log: AttemptLog, control: Control, limits: TimeLimits, outside: Outside) -> None:
         self.limits = limits

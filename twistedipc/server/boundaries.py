@@ -38,7 +38,7 @@ class SharedFrames(Protocol):
 
     @property
     def data(self) -> bytes:
-        """The frames."""
+        """The frames, as bytes."""
 
     def file_for(self, sockets: int) -> int:
         """
@@ -56,11 +56,11 @@ class LogEntry(Protocol):
 
     @property
     def end(self) -> int:
-        """The number after its last record."""
+        """The number after the entry's last record."""
 
     @property
     def message(self) -> bytes:
-        """Its JSON, without a newline."""
+        """The entry's JSON, without a newline."""
 
     def frame(self, form: Form) -> bytes:
         """
@@ -184,11 +184,11 @@ class EncodedGist(Protocol):
 
     @property
     def build(self) -> int:
-        """The build."""
+        """The number of the build."""
 
     @property
     def project(self) -> str:
-        """Its project."""
+        """The name of the build's project."""
 
     @property
     def frame(self) -> bytes:

@@ -49,7 +49,7 @@ def _always() -> bool:
 
 
 def _nothing() -> None:
-    """See `Lifecycle.return_to_queue`."""
+    """Do nothing: the default of `Lifecycle.return_to_queue`."""
 
 
 class Lifecycle:

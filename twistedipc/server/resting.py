@@ -95,7 +95,7 @@ class Resting:
             del self._pairs[pair]
 
     def forget_attempt(self, attempt: str) -> None:
-        """The attempt isn't queued any more."""
+        """Forget an attempt that isn't queued any more."""
         for pair in [pair for pair in self._pairs if pair[1] == attempt]:
             del self._pairs[pair]
 

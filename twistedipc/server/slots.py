@@ -24,7 +24,7 @@ class Slots:
         self.total, self.draining = total, draining
 
     def offer(self, attempt: str, lease: str) -> None:
-        """The attempt is offered."""
+        """Count the attempt's slot as taken: the attempt is offered."""
         self._leases[attempt] = self._unanswered[attempt] = lease
 
     def accept(self, attempt: str, lease: str) -> None:

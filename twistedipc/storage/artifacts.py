@@ -206,7 +206,7 @@ def mark_complete(connection: Connection, attempt: str, sha256: str) -> Artifact
 
 
 def get(connection: Connection, attempt: str) -> ArtifactRow | None:
-    """The attempt's archive."""
+    """Return the attempt's archive."""
     build, number = split_attempt(attempt)
     found = connection.execute(
         select(artifacts, projects.c.name.label("project"))

@@ -33,7 +33,7 @@ GIST = (said.c.progress, said.c.label, said.c.errors, said.c.warnings, said.c.no
 
 
 def to_json(value: object) -> str:
-    """``value`` as JSON text."""
+    """Return the value as JSON text."""
     return msgspec.json.encode(value).decode()
 
 
@@ -95,5 +95,5 @@ def split_attempt(name: str) -> tuple[int, int]:
 
 
 def attempt_name(build: int, number: int) -> str:
-    """The attempt's name."""
+    """Return the attempt's name, "BUILD-N"."""
     return f"{build}-{number}"

@@ -56,16 +56,16 @@ class _Lock(Protocol):
     """A lock that ends with its holder."""
 
     def try_lock(self) -> bool:
-        """Get it, unless another apiserver has it. Raises `LedgerUnavailable`, and what the database driver raises."""
+        """Get the lock, unless another apiserver has it. Raises `LedgerUnavailable`, and what the driver raises."""
 
     def why_lost(self) -> str:
-        """Why it can't be held any more; "" if it is held."""
+        """Why the lock can't be held any more; "" if it is held."""
 
     def held(self) -> bool:
         """Return whether the lock is held now: if not, `try_lock` may get it again. Raises as `try_lock`."""
 
     def release(self) -> None:
-        """Let it go. Idempotent."""
+        """Let the lock go. Idempotent."""
 
 
 class Guard:
@@ -185,7 +185,7 @@ class FolderLock:
             time.sleep(PAUSE)
 
     def release(self) -> None:
-        """Let it go. Idempotent."""
+        """Let the folder go. Idempotent."""
         self._lock.release()
 
 

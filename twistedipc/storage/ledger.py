@@ -86,7 +86,7 @@ class _Call:
         self.error: BaseException | None = None  # if set, there is no result
 
     def fire(self) -> None:
-        """In the reactor's thread."""
+        """Fire all Deferreds. In the reactor's thread."""
         # A Deferred that was cancelled swallows this: cancelling doesn't undo, it only stops listening.
         for deferred in self.deferreds:
             if self.error is None:

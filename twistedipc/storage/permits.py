@@ -171,7 +171,7 @@ def _pin(connection: Connection, record: Record, settings: Settings, now: int) -
 
 
 def _shown(settings: Settings) -> dict[str, str]:
-    """Settings for the audit."""
+    """Return settings as the audit shows them."""
     (fields,) = TARGETS.write((settings,))
     del fields["type"]
     return {name: ", ".join(value) if isinstance(value, list) else str(value) for name, value in fields.items()}

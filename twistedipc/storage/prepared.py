@@ -52,7 +52,7 @@ class _Form:
         self._order = compiled.positiontup  # None: this driver takes them by name
 
     def parameters(self, rows: Sequence[Mapping[str, object]]) -> list[Any]:
-        """As the driver takes them."""
+        """Return the rows' parameters as the driver takes them."""
         named = [{**self._constants, **row} for row in rows] if self._constants else rows
         if self._order is None:
             return list(named)

@@ -70,7 +70,7 @@ def create(
 
 
 def get(connection: Connection, name: str) -> ProjectRow | None:
-    """The project of this name."""
+    """Return the project of this name, or None."""
     found = connection.execute(select(projects).where(projects.c.name == name, projects.c.deleted.is_(None))).first()
     return None if found is None else _rows(connection, [found])[0]
 

@@ -205,7 +205,7 @@ def get(connection: Connection, project: str, release_id: int) -> ReleaseRow | N
 
 
 def live(connection: Connection, project: str) -> ReleaseRow | None:
-    """The project's live release."""
+    """Return the project's live release, or None."""
     found = connection.execute(_SELECT.where(projects.c.name == project, releases.c.state == ReleaseState.LIVE)).first()
     return None if found is None else _row(found)
 

@@ -31,7 +31,7 @@ class SecretBox:
         self._key = base64.urlsafe_b64decode(key)
 
     def seal(self, value: str) -> bytes:
-        """``value``, for the ledger."""
+        """Return the value encrypted, for the ledger."""
         return self._fernet.encrypt(value.encode())
 
     def open(self, sealed: bytes) -> str:

@@ -43,15 +43,15 @@ class Targets:
         self._targets[target.name] = target
 
     def remove(self, name: str) -> None:
-        """Take a target out again."""
+        """Remove the target of this name."""
         del self._targets[name]
 
     def get(self, name: str) -> Target[Any] | None:
-        """The target of this name."""
+        """Return the target of this name, or None."""
         return self._targets.get(name)
 
     def of(self, settings: Settings) -> Target[Any]:
-        """The target of which these are the settings."""
+        """Return the target of these settings."""
         return self._targets[name_of(settings)]
 
     @property
@@ -105,7 +105,7 @@ class Targets:
         return schema, components
 
     def write(self, targets: ProjectTargets) -> list[dict[str, Any]]:
-        """Settings as `read` takes them."""
+        """Return settings as `read` takes them."""
         return [msgspec.to_builtins(settings) for settings in targets]
 
     def check(self, targets: ProjectTargets) -> None:
@@ -116,7 +116,7 @@ class Targets:
     # -- what a project's targets say together
 
     def active(self, targets: ProjectTargets) -> ProjectTargets:
-        """Those that aren't paused."""
+        """Return the settings of the targets that aren't paused."""
         return tuple(settings for settings in targets if not settings.paused)
 
     def need_site(self, targets: ProjectTargets) -> bool:

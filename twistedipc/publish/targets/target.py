@@ -119,10 +119,10 @@ class Releases(Protocol):
         """Put a release beside the others, unless it is there. Raises `archive.BadArchive`, OSError."""
 
     def has(self, project: str, release_id: int) -> bool:
-        """Whether this release is there, so that it can be made live."""
+        """Whether this release is on disk, so that it can be made live."""
 
     def live_id(self, project: str) -> int | None:
-        """Which release is live."""
+        """The id of the live release, or None."""
 
     def activate(self, project: str, release_id: int) -> None:
         """Make this release the live one, by one atomic and durable switch."""
@@ -134,10 +134,10 @@ class Releases(Protocol):
         """Make what is live agree with the ledger, and delete what a crash has left."""
 
     def projects(self) -> list[str]:
-        """The projects that have anything here."""
+        """The projects that have a release here."""
 
     def remove_project(self, project: str) -> None:
-        """Delete all releases of a project that is no more."""
+        """Delete all releases of a project that was removed."""
 
 
 S = TypeVar("S", bound=Settings)
@@ -169,7 +169,7 @@ class Target(Protocol[S]):
         return ""
 
     def place_name(self, settings: S) -> str:
-        """The same for people."""
+        """Return `place` as people read it."""
         return self.place(settings)
 
     def notices(self, settings: S) -> Sequence[str]:

@@ -87,12 +87,12 @@ def bearer_of(request: BoundedRequest) -> str | None:
 
 
 def unauthenticated(detail: str, headers: dict[str, str] | None = None) -> ProblemError:
-    """Return a 401."""
+    """Return the problem of a 401 response."""
     return ProblemError(401, detail, name="unauthenticated", headers={"WWW-Authenticate": "Bearer"} | (headers or {}))
 
 
 def forbidden(detail: str) -> ProblemError:
-    """Return a 403."""
+    """Return the problem of a 403 response."""
     return ProblemError(403, detail, name="forbidden")
 
 

@@ -55,7 +55,7 @@ class Holding:
         self._held.released(self)
 
     def end(self, why: Ending) -> None:
-        """End what is held, now."""
+        """End what the holding keeps open, now."""
         if self.ended is None:
             self.ended = why
             if self._end is not None:
@@ -83,7 +83,7 @@ class HeldOpen:
         return holding
 
     def released(self, holding: Holding) -> None:
-        """See `Holding.release`."""
+        """Forget the holding; see `Holding.release`."""
         holdings = self._open.get(holding.token.id)
         if holdings is not None:
             holdings.discard(holding)

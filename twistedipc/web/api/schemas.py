@@ -66,7 +66,7 @@ class FlatTargets(Publish, frozen=True, kw_only=True, omit_defaults=True, forbid
 
 
 class NewProject(Request, frozen=True, kw_only=True):
-    """A project to be added."""
+    """The body of a request to add a project."""
 
     alternatives = ("targets", "publish")
 
@@ -107,7 +107,7 @@ class NewSecret(Request, frozen=True, kw_only=True):
 
 
 class NewBuild(Request, frozen=True, kw_only=True, omit_defaults=True):
-    """A build to be made."""
+    """The body of a request for a build."""
 
     ref: Ref | None = None  # None: the project's default
     publish: bool = True
@@ -116,7 +116,7 @@ class NewBuild(Request, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class NewToken(Request, frozen=True, kw_only=True):
-    """A token to be made."""
+    """The body of a request for a token."""
 
     name: Line
     scopes: Annotated[list[Scope], Meta(min_length=1, max_length=3)]

@@ -64,7 +64,7 @@ class BodySink(Protocol):
         """The largest body in bytes."""
 
     def write(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Take the next bytes of the body."""
 
     def abandon(self) -> None:
         """Give up: the connection is lost, or the request was refused, and no more bytes will come. Idempotent."""
@@ -296,7 +296,7 @@ class Channel(http.HTTPChannel):
         super().loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is closed."""
+        """Clean up: the connection is closed."""
         self.uncount()
         self._cancel_deadline()
         if self._linger is not None and self._linger.active():

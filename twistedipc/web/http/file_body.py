@@ -55,13 +55,13 @@ class FileBody:
         self.resumeProducing()
 
     def pauseProducing(self) -> None:
-        """The connection has enough for now."""
+        """Stop writing: the connection has enough for now."""
         self._paused = True
         if self._request is not None:
             self._stall.begin()
 
     def resumeProducing(self) -> None:
-        """The connection takes more."""
+        """Write on: the connection takes more."""
         self._paused = False
         self._stall.end()
         try:

@@ -158,7 +158,7 @@ class Crowd:
         self._members[follower.output] = follower
 
     def lose(self, follower: Follower) -> None:
-        """Let a follower go."""
+        """Drop a follower whose connection is lost."""
         if self._members.pop(follower.output, None) is not None and not self._members:
             self._dissolve()
 

@@ -46,7 +46,7 @@ class _Topics:
         self._wanted.add(project)
 
     def discard(self, project: str | None) -> None:
-        """End that subscription."""
+        """End the subscription."""
         self._wanted.discard(project)
 
     def may_see(self, project: str) -> bool:

@@ -136,14 +136,14 @@ class ViewerProtocol(WebSocketServerProtocol):
         self.paused = True
 
     def resumeProducing(self) -> None:
-        """The socket takes more."""
+        """Write on: the socket takes more."""
         self.paused = False
         self._resumed += 1
         if not self.over and self.conversation is not None:
             self.conversation.write_on()
 
     def stopProducing(self) -> None:
-        """The connection is lost."""
+        """Stop: the connection is lost."""
         self.paused = True
 
     # -- Output

@@ -63,7 +63,7 @@ class Stoppable(Protocol):
     """A stream that can be ended from outside."""
 
     def stop(self) -> None:
-        """Break it off."""
+        """Break the stream off."""
 
 
 class LogStreams:
@@ -77,7 +77,7 @@ class LogStreams:
         self._streams.add(stream)
 
     def discard(self, stream: Stoppable) -> None:
-        """Remove a stream that has ended."""
+        """Forget a stream that has ended."""
         self._streams.discard(stream)
 
     def stop(self) -> None:
@@ -160,13 +160,13 @@ class LogStream:
     # -- IPushProducer
 
     def pauseProducing(self) -> None:
-        """The connection has enough for now."""
+        """Stop writing: the connection has enough for now."""
         self._paused = True
         if self._request is not None and self._stall is not None:
             self._stall.begin()
 
     def resumeProducing(self) -> None:
-        """The connection takes more."""
+        """Write on: the connection takes more."""
         self._paused = False
         self._unstall()
         self._write_entries()

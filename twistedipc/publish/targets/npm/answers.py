@@ -43,7 +43,7 @@ _EXPLAINED = {
 
 
 class Ran(msgspec.Struct, frozen=True):
-    """How a call of npm went."""
+    """The outcome of a call of npm."""
 
     code: int
     output: str  # its standard output (of `Npm.ask`), or the end of all that it printed (of `Npm.show`)

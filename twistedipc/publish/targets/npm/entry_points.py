@@ -95,11 +95,11 @@ class _Files:
         return self._searched(path, _NODE)
 
     def bundler(self, path: str) -> bool:
-        """Likewise a bundler."""
+        """Whether a bundler finds something here."""
         return self._searched(path, _BUNDLER)
 
     def types(self, path: str) -> bool:
-        """Likewise TypeScript."""
+        """Whether TypeScript finds types here."""
         return self._searched(path, _TYPES) or self.types_of(path)
 
     def types_of(self, path: str) -> bool:

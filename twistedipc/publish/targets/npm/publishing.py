@@ -45,7 +45,7 @@ class Npm(Protocol):
 
 
 class Publishing:
-    """One package on its way."""
+    """The publication of one package."""
 
     def __init__(self, npm: Npm, package: Package, tarball: Path, *, sleep: Callable[[float], None]) -> None:
         self._npm = npm

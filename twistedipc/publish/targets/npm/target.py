@@ -59,16 +59,16 @@ class Npm(Target[NpmSettings]):
     # -- settings
 
     def check(self, settings: NpmSettings) -> None:
-        """Whether the registry and the packages can be."""
+        """Raise `names.BadValue` unless the registry and the packages are well formed."""
         names.registry(settings.registry)
         names.packages(settings.packages)
 
     def place(self, settings: NpmSettings) -> str:
-        """The registry."""
+        """Return the registry, as `names.place` has it."""
         return names.place(settings.registry)
 
     def place_name(self, settings: NpmSettings) -> str:
-        """The registry, for people."""
+        """Return the registry as people read it."""
         return settings.registry or "the registry that npm is set up for"
 
     def notices(self, settings: NpmSettings) -> Sequence[str]:
@@ -82,11 +82,11 @@ class Npm(Target[NpmSettings]):
         return self.what + (f" to {settings.registry}" if settings.registry else "")
 
     def details(self, settings: NpmSettings) -> Mapping[str, str]:
-        """The packages that it may publish."""
+        """Return the packages that the project may publish."""
         return {"packages": ", ".join(settings.packages) or "the first that it publishes"}
 
     def address(self, settings: NpmSettings, project: str, site: Callable[[str], str]) -> str:
-        """The registry, if it is known here."""
+        """Return the registry, or "" if only npm knows it."""
         return settings.registry
 
     # -- permits

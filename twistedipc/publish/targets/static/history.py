@@ -26,7 +26,7 @@ MAX_CHANGED = 10_000
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
-    """Of one project."""
+    """What was found out about the files of one project's releases."""
 
     compared: frozenset[int] = frozenset()  # the releases whose files have been compared
     live: frozenset[int] = frozenset()  # those that are live, or were

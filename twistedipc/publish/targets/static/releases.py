@@ -73,7 +73,7 @@ class ReleaseStore:
         return manifest
 
     def has(self, project: str, release_id: int) -> bool:
-        """Whether this release is on disk."""
+        """Return whether this release is on disk."""
         return self._release(project, release_id).is_dir()
 
     def activate(self, project: str, release_id: int) -> None:
@@ -93,7 +93,7 @@ class ReleaseStore:
         sync_folder(folder)
 
     def live_id(self, project: str) -> int | None:
-        """Which release is live."""
+        """The id of the live release, or None."""
         try:
             target = os.readlink(self._project(project) / _LINK)
         except FileNotFoundError:

@@ -27,7 +27,7 @@ class Static(Target[StaticSettings]):
         return site(project)
 
     def releases(self, folder: Path) -> Releases:
-        """The releases on disk."""
+        """Return the store of the releases on disk."""
         from twistedipc.publish.targets.static.releases import ReleaseStore  # the apiserver's alone
 
         return ReleaseStore(folder)
