@@ -120,6 +120,7 @@ def run(connection: Connection, attempt: str, lease: str = LEASE, builder: str =
 
 def as_of_0007(connection: Connection) -> None:
     """Make the schema what it was before there were targets, with the same projects and permits in it."""
+    connection.execute(text("ALTER TABLE projects DROP COLUMN settings"))
     connection.execute(text("ALTER TABLE projects RENAME COLUMN targets TO publish"))
     for project, targets in connection.execute(text("SELECT id, publish FROM projects")).all():
         flat = msgspec.json.encode(to_flat(TARGETS.read(msgspec.json.decode(targets)))).decode()

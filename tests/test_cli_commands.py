@@ -484,6 +484,27 @@ def test_the_packages_that_a_project_may_publish(server: Server) -> None:
     assert "the first that it publishes" in run(server, "project", "show", "shop").stdout
 
 
+def test_how_a_project_is_built(server: Server) -> None:
+    server.on("POST /api/v1/projects", as_json(PROJECT, 201))
+    said = ["--root", "./apps/web/", "--manager", "pnpm@9", "--watch", "apps/**", "--watch", "!*.md", "--spa"]
+    assert run(server, "project", "add", "ui", "https://example.org/ui.git", *said).exit_code == 0
+    settings = {"root": "apps/web", "manager": "pnpm@9", "spa": True, "watch": ["apps/**", "!*.md"]}
+    assert server.asked[-1].json["settings"] == settings
+    result = run(server, "project", "add", "ui", "https://example.org/ui.git", "--root", "../x")
+    assert result.exit_code == 2
+    assert "root: it must be a folder inside the repository" in result.stderr
+    server.on("GET /api/v1/projects/shop", as_json({**PROJECT, "settings": settings}))
+    server.on("PATCH /api/v1/projects/shop", as_json(PROJECT))
+    shown = run(server, "project", "show", "shop").stdout
+    for words in ("apps/web", "pnpm@9", "apps/** !*.md", "yes"):
+        assert words in shown
+    # What isn't given stays, what is recognised again is gone.
+    change = ["--install", "", "--watch", "", "--recognise", "manager"]
+    assert run(server, "project", "set", "shop", *change).exit_code == 0
+    assert server.asked[-1].json == {"settings": {"root": "apps/web", "spa": True, "install": ""}}
+    assert run(server, "project", "set", "shop", "--root", "a", "--recognise", "root").exit_code == 2
+
+
 def test_what_a_change_makes_void_is_said(server: Server) -> None:
     notice = "the npm_token was for https://npm.example.org/ …, and is void: set it again"
     server.on("GET /api/v1/projects/shop", as_json(PROJECT))

@@ -42,6 +42,32 @@ class Projects(World):
         assert (await self.ask("DELETE", "/api/v1/projects/shop")).status == 204
         self.problem(await self.ask("GET", "/api/v1/projects/shop"), 404)
 
+    async def test_how_a_project_is_built(self) -> None:
+        settings = {"root": "apps/web", "manager": "pnpm@9"}
+        body = {
+            "name": "shop",
+            "repository": "https://git.example/shop.git",
+            "settings": {**settings, "root": "./apps/web/"},
+        }
+        made = await self.ask("POST", "/api/v1/projects", body)
+        assert (made.status, made.json["settings"]) == (201, settings)
+        # What is left out stays; what is given is all of them.
+        changed = await self.ask("PATCH", "/api/v1/projects/shop", {"default_ref": "next"})
+        assert changed.json["settings"] == settings
+        changed = await self.ask("PATCH", "/api/v1/projects/shop", {"settings": {"spa": True}})
+        assert changed.json["settings"] == {"spa": True}
+        assert (await self.ask("GET", "/api/v1/projects/shop")).json["settings"] == {"spa": True}
+        for wrong, words in (
+            ({"root": "../x"}, "settings.root: it must be a folder inside the repository"),
+            ({"manager": "npm@file:../x"}, "settings.manager: it is one of npm, pnpm, yarn, bun"),
+            ({"roots": "a"}, "unknown field"),
+            ({"spa": "yes"}, "settings.spa"),
+        ):
+            refused = await self.ask("PATCH", "/api/v1/projects/shop", {"settings": wrong})
+            self.problem(refused, 422, words)
+            refused = await self.ask("POST", "/api/v1/projects", {**body, "name": "other", "settings": wrong})
+            self.problem(refused, 422, words)
+
     async def test_created_has_its_location(self) -> None:
         answer = await self.ask("POST", "/api/v1/projects", {"name": "a", "repository": "https://git.example/a.git"})
         assert answer.headers["Location"] == "/api/v1/projects/a"

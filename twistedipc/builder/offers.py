@@ -4,7 +4,7 @@ Why an offer is declined, in sentences that can be sent. Used by ``duties``.
 
 from __future__ import annotations
 
-from twistedipc.builds import names
+from twistedipc.builds import names, settings
 from twistedipc.builds.messages import Offer
 from twistedipc.publish.targets.registry import offered
 
@@ -20,6 +20,7 @@ def why_impossible(offer: Offer) -> str:
         names.project(offer.project)
         names.repository(offer.repository, local=True)  # which ones are allowed is the apiserver's to say
         names.ref(offer.ref)
+        settings.checked(offer.settings)
         names.environment(offer.environment)
         names.environment(offer.parameters)
         offered(offer.targets, offer.publish)

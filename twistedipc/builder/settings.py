@@ -63,6 +63,7 @@ def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: str = ""
         publish=offer.publish,
         targets=offer.targets,
         site=offer.site,
+        settings=offer.settings,
         parameters=offer.parameters,
         environment=settings.environment,
         variables=offer.environment,

@@ -6,10 +6,12 @@ The domain, pure: what a build is, said once for every process. The modules, fro
     logs        records, batches, digests
     gist        what a log says of its build in a few words
     frames      messages as WebSocket frames, for server and web
+    settings    what a project says of how it is built
     attempt     what is to be done in an attempt, what was found, how it ended
     messages    what builder and apiserver say to one another
     outputs     the folders that builds write
     managers    package.json and lock files -> the commands that build
+    recognition what a project is: framework, package manager, how it is built, and why
     plan        a checked-out project -> its steps
     lfs         what a pointer to a large file looks like
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from twistedipc.builds import names
+from twistedipc.builds.settings import BuildSettings
 
 #: What `names.registry` holds it to is said here for the API's document only.
 Registry = Annotated[
@@ -61,6 +62,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     publish: Publish = Publish()  # if ``targets`` is None, which an older builder leaves out
     targets: list[dict[str, Any]] | None = None  # where it is to be published: see `publish.targets.registry`
     site: bool = False  # what is packed must be a site: the project releases it, even if this build is not released
+    settings: BuildSettings = BuildSettings()  # how it is built, as the project says
     parameters: dict[str, str] = {}  # given to the steps as environment variables
     environment: dict[str, str] = {}  # the operator's values, for all steps
     variables: dict[str, str] = {}  # the project's values, for its own steps

@@ -28,6 +28,7 @@ import msgspec
 from twistedipc.builds import names
 from twistedipc.builds.attempt import NPM, Package, Permit, Publish, Result
 from twistedipc.builds.logs import Batch
+from twistedipc.builds.settings import BuildSettings
 
 
 class Message(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, tag_field="type"):
@@ -191,6 +192,7 @@ class Offer(Message, frozen=True, kw_only=True, tag="offer"):
     publish: Publish = Publish()  # the same in the flat form, for older builders
     targets: list[dict[str, Any]] | None = None  # see `publish.targets.registry`; None: by an older apiserver
     site: bool = False  # the project makes static releases: what is built must be one, released or not
+    settings: BuildSettings = BuildSettings()  # how it is built, as the project says
     parameters: dict[str, str] = {}
     environment: dict[str, str] = {}
     timeout: float

@@ -9,7 +9,7 @@ The modules:
 - ``client``: HTTP; ``access``: which server, which token; ``waiting``: why a build doesn't go on
 - ``logs``: reading a log to its end, and checking it (``terminal`` shows it); ``output``: tables and times
 - the commands, by group: ``projects``, ``builds``, ``releases``, ``tokens``, ``login``, ``setup``
-- ``targets``: the options for a project's targets, made from the registry
+- ``targets``: the options for a project's targets, made from the registry; ``settings``: those for how it is built
 - ``ledger``: work on a ledger without a reactor
 - ``demo``, with ``sample`` (the project that it builds) and ``services`` (the two processes that it runs)
 """

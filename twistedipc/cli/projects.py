@@ -6,16 +6,19 @@ import sys
 from typing import Any
 
 import click
+import msgspec
 from msgspec import UNSET
 
+from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import OnLost
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import json_option, local_time, note, print_fields, print_json, print_table
+from twistedipc.cli.settings import fields_of, recognise_option, says_something, settings_options, with_settings
 from twistedipc.cli.targets import TargetsCommand, described, details_of, request_of, targets_of, with_options
 from twistedipc.publish.targets.registry import TARGETS, find
-from twistedipc.web.api.schemas import NewProject, NewSecret, Project, ProjectChange, Projects
+from twistedipc.web.api.schemas import NewProject, NewSecret, Project, ProjectChange, Projects, Settings
 
 
 def pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
@@ -64,6 +67,7 @@ def project() -> None:
 @click.option("--idle-timeout", type=float, default=900.0, show_default=True, help="Seconds without output.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable for all steps; may be repeated.")
 @on_lost_option
+@settings_options
 @json_option
 def add(
     client: Client,
@@ -76,6 +80,7 @@ def add(
     on_lost: OnLost | None,
     as_json: bool,
     said: dict[str, Any],
+    **options: Any,
 ) -> None:
     """Add the project NAME, whose sources are in the git REPOSITORY."""
     body = NewProject(
@@ -86,6 +91,7 @@ def add(
         timeout=timeout,
         idle_timeout=idle_timeout,
         on_lost=UNSET if on_lost is None else on_lost,
+        settings=_request_of(with_settings(BuildSettings(), options)) if says_something(options) else UNSET,
         **request_of(with_options(TARGETS.default, said)),
     )
     answer = client.post(path("projects"), body)
@@ -131,6 +137,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
             ("default ref", found.default_ref),
             ("publishes", described(found)),
             *details_of(found),
+            *fields_of(found.settings),
             ("timeout", f"{found.timeout:g} s, {found.idle_timeout:g} s without output"),
             ("when lost", "run again" if found.on_lost == "rerun" else "stays lost"),
             ("variables", " ".join(_variable(key, value) for key, value in sorted(found.environment.items()))),
@@ -150,6 +157,8 @@ def show(client: Client, name: str, as_json: bool) -> None:
 @click.option("--idle-timeout", type=float, help="Seconds without output.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="Replace all variables; may be repeated.")
 @on_lost_option
+@settings_options
+@recognise_option
 def set_project(
     client: Client,
     name: str,
@@ -160,6 +169,7 @@ def set_project(
     env: tuple[str, ...],
     on_lost: OnLost | None,
     said: dict[str, Any],
+    **options: Any,
 ) -> None:
     """Change a project; what isn't given stays as it is."""
     changes: dict[str, object] = {
@@ -170,9 +180,13 @@ def set_project(
         "environment": pairs(env, "--env") if env else None,
         "on_lost": on_lost,
     }
-    if any(value is not None and value != () for value in said.values()):
+    of_targets = any(value is not None and value != () for value in said.values())
+    if of_targets or says_something(options):
         now = client.get(path("projects", name)).decode(Project)
-        changes |= request_of(with_options(targets_of(now), said), now)
+        if of_targets:
+            changes |= request_of(with_options(targets_of(now), said), now)
+        if says_something(options):
+            changes["settings"] = _request_of(with_settings(now.settings, options))
     body = ProjectChange(**{key: UNSET if value is None else value for key, value in changes.items()})  # type: ignore[arg-type]
     changed = client.patch(path("projects", name), body).decode(Project)
     note(f"project {name} changed")
@@ -221,6 +235,10 @@ def remove(client: Client, name: str, yes: bool) -> None:
         click.confirm(f"Remove the project {name}?", abort=True, err=True)
     client.delete(path("projects", name))
     note(f"project {name} is removed")
+
+
+def _request_of(settings: BuildSettings) -> Settings:
+    return Settings(**msgspec.structs.asdict(settings))
 
 
 def _variable(name: str, value: str | None) -> str:

@@ -187,6 +187,7 @@ def _message(queued: OfferRow, lease: str) -> Offer:
         publish=to_flat(queued.targets),
         targets=TARGETS.write(queued.targets),
         site=queued.site,
+        settings=queued.settings,
         parameters=queued.parameters,
         environment=queued.environment,
         timeout=queued.timeout,

@@ -15,6 +15,7 @@ from sqlalchemy import Table
 
 from twistedipc.builds import names
 from twistedipc.builds.logs import Progress
+from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import TERMINAL
 from twistedipc.storage.rows import GistRow, Row
 from twistedipc.storage.tables import said
@@ -40,6 +41,11 @@ def to_json(value: object) -> str:
 def from_json(text: Any, kind: type[_T]) -> _T:
     """The ``kind`` that was stored as ``text``."""
     return msgspec.json.decode(text, type=kind)
+
+
+def project_settings(text: Any) -> BuildSettings:
+    """The settings in a project's column ``settings``; it is null in rows from before there was one."""
+    return BuildSettings() if text is None else from_json(text, BuildSettings)
 
 
 def integer(value: int) -> int:

@@ -16,21 +16,25 @@ from sqlalchemy import update as update_rows
 from sqlalchemy.exc import IntegrityError
 
 from twistedipc.builds import names
+from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import TERMINAL, OnLost
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find
 from twistedipc.publish.targets.target import Settings
-from twistedipc.storage.columns import from_json, to_json
+from twistedipc.storage.columns import from_json, project_settings, to_json
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
 from twistedipc.storage.rows import Hold, ProjectRow
 from twistedipc.storage.tables import builds, idempotency, projects, secrets, token_projects
 
 #: What `update` may change.
-CHANGEABLE = frozenset({"repository", "default_ref", "targets", "environment", "timeout", "idle_timeout", "on_lost"})
+CHANGEABLE = frozenset(
+    {"repository", "default_ref", "targets", "settings", "environment", "timeout", "idle_timeout", "on_lost"}
+)
 
 
 #: The columns that hold structures, and how they are written.
 _FORMS: dict[str, Callable[[Any], str]] = {
     "targets": lambda targets: to_json(TARGETS.write(targets)),
+    "settings": to_json,
     "environment": to_json,
 }
 
@@ -42,6 +46,7 @@ def create(
     repository: str,
     default_ref: str,
     targets: ProjectTargets,
+    settings: BuildSettings | None = None,
     environment: dict[str, str],
     timeout: float,
     idle_timeout: float,
@@ -56,6 +61,7 @@ def create(
                 repository=repository,
                 default_ref=default_ref,
                 targets=to_json(TARGETS.write(targets)),
+                settings=to_json(settings or BuildSettings()),
                 environment=to_json(environment),
                 timeout=timeout,
                 idle_timeout=idle_timeout,
@@ -228,6 +234,7 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
             repository=row.repository,
             default_ref=row.default_ref,
             targets=TARGETS.read(from_json(row.targets, list[Any])),
+            settings=project_settings(row.settings),
             environment=from_json(row.environment, dict[str, str]),
             timeout=row.timeout,
             idle_timeout=row.idle_timeout,

@@ -10,6 +10,7 @@ import msgspec
 
 from twistedipc.builds.attempt import Published, StepResult
 from twistedipc.builds.logs import Progress
+from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import AttemptState, OnLost, ReleaseState
 from twistedipc.publish.targets.registry import ProjectTargets
 
@@ -41,6 +42,7 @@ class ProjectRow(Row, frozen=True, kw_only=True):
     repository: str
     default_ref: str
     targets: ProjectTargets
+    settings: BuildSettings
     environment: dict[str, str]
     timeout: float  # seconds
     idle_timeout: float
@@ -138,6 +140,7 @@ class OfferRow(Row, frozen=True, kw_only=True):
     commit: str
     targets: ProjectTargets  # those that aren't paused; none, if the build asked not to publish
     site: bool  # whether the project makes static releases, even if this build makes none
+    settings: BuildSettings
     parameters: dict[str, str]
     environment: dict[str, str]
     timeout: float

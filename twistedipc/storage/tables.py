@@ -51,6 +51,7 @@ projects = Table(
     Column("updated", BigInteger, nullable=False),
     Column("deleted", BigInteger, comment="null: it exists; else since when it doesn't, for anyone"),
     Column("hold", Text, comment="null: releases go live by themselves; else JSON: storage.rows.Hold"),
+    Column("settings", Text, comment="JSON: builds.settings.BuildSettings; null: none"),
     Column("on_lost", Text, comment='of a lost attempt: "rerun" it; null or "lost": do not'),
     sqlite_autoincrement=True,
 )

@@ -11,13 +11,14 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from twistedipc.builds import names
+from twistedipc.builds.settings import BuildSettings, checked
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, to_flat, with_flat
 from twistedipc.storage import projects
 from twistedipc.storage.rows import ProjectRow
 from twistedipc.web.access.auth import forbidden, may, may_see
 from twistedipc.web.api.call import Call, Reply, moment
 from twistedipc.web.api.context import WebContext
-from twistedipc.web.api.schemas import NewProject, NewSecret, Project, ProjectChange, Projects
+from twistedipc.web.api.schemas import NewProject, NewSecret, Project, ProjectChange, Projects, Settings
 from twistedipc.web.http.problems import not_found
 
 
@@ -35,6 +36,7 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
     if targets is None:
         targets = TARGETS.default
     _check(context, body.repository, body.default_ref, targets, body.environment)
+    settings = BuildSettings() if isinstance(body.settings, UnsetType) else _settings(body.settings)
     if not may_see(call.token, body.name):
         raise forbidden(f"this token isn't good for a project named {body.name}")
 
@@ -45,6 +47,7 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
             repository=body.repository,
             default_ref=body.default_ref,
             targets=targets,
+            settings=settings,
             environment=dict(body.environment),
             timeout=body.timeout,
             idle_timeout=body.idle_timeout,
@@ -76,6 +79,8 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     targets = _targets(call.body, before.targets)
     if targets is not None:
         changes["targets"] = targets
+    if not isinstance(call.body.settings, UnsetType):
+        changes["settings"] = _settings(call.body.settings)
     after = msgspec.structs.replace(before, **changes)
     _check(context, after.repository, after.default_ref, after.targets, after.environment, before)
 
@@ -121,6 +126,14 @@ def _targets(body: NewProject | ProjectChange, before: ProjectTargets) -> Projec
     return None if isinstance(body.publish, UnsetType) else with_flat(before, body.publish)
 
 
+def _settings(said: Settings) -> BuildSettings:
+    """Return the settings that a request says. Raises `names.BadValue`."""
+    try:
+        return checked(BuildSettings(**msgspec.structs.asdict(said)))
+    except names.BadValue as error:
+        raise names.BadValue(f"settings.{error}") from error
+
+
 def _difference(old: ProjectRow, new: ProjectRow) -> dict[str, str]:
     """For the audit: what was, and what is. Of variables the names alone."""
     before, after = _audited(old), _audited(new)
@@ -138,7 +151,8 @@ def _audited(row: ProjectRow) -> dict[str, str]:
     for settings in row.targets:
         for field, value in msgspec.structs.asdict(settings).items():
             targets[f"targets.{name_of(settings)}.{field}"] = str(value)
-    return targets | {
+    said = {f"settings.{name}": str(value) for name, value in msgspec.structs.asdict(row.settings).items()}
+    return (targets | said) | {
         name: str(getattr(row, name)) for name in ("repository", "default_ref", "timeout", "idle_timeout", "on_lost")
     }
 
@@ -228,6 +242,7 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
         default_ref=row.default_ref,
         targets=TARGETS.write(row.targets),
         publish=to_flat(row.targets),
+        settings=row.settings,
         environment={name: value if open_to_caller else None for name, value in row.environment.items()},
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,

@@ -18,6 +18,7 @@ from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish, Published
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.logs import Batch, End
+from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import AttemptState, OnLost, ReleaseState, Tone
 
 Scope = Literal["read", "build", "admin"]
@@ -65,6 +66,10 @@ class FlatTargets(Publish, frozen=True, kw_only=True, omit_defaults=True, forbid
 # -- requests --------------------------------------------------------------------------------------------------------
 
 
+class Settings(BuildSettings, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How a project is built. What is left out is recognised from its files."""
+
+
 class NewProject(Request, frozen=True, kw_only=True):
     """The body of a request to add a project."""
 
@@ -75,6 +80,7 @@ class NewProject(Request, frozen=True, kw_only=True):
     default_ref: Ref = "main"
     targets: Targets | UnsetType = UNSET  # a static release if neither they nor ``publish`` are given
     publish: FlatTargets | UnsetType = UNSET  # the same in its older form
+    settings: Settings | UnsetType = UNSET  # how it is built; all is recognised if they aren't given
     environment: Variables = {}
     timeout: Seconds = 3600.0
     idle_timeout: Seconds = 900.0
@@ -90,6 +96,7 @@ class ProjectChange(Request, frozen=True, kw_only=True):
     default_ref: Ref | UnsetType = UNSET
     targets: Targets | UnsetType = UNSET  # all of them
     publish: FlatTargets | UnsetType = UNSET  # the same in its older form, which leaves other targets alone
+    settings: Settings | UnsetType = UNSET  # all of them
     environment: Variables | UnsetType = UNSET
     timeout: Seconds | UnsetType = UNSET
     idle_timeout: Seconds | UnsetType = UNSET
@@ -150,6 +157,7 @@ class Project(Response, frozen=True, kw_only=True):
     default_ref: str
     targets: Targets = []
     publish: Publish  # what its older form can say of the targets
+    settings: BuildSettings = BuildSettings()  # how it is built; what is left out is recognised
     environment: dict[str, str | None]  # the values are for the scope admin; for all others they are null
     timeout: float
     idle_timeout: float

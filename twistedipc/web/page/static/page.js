@@ -209,10 +209,17 @@ async function showProject(name, head, self) {
     head.append(button);
   }
   head.after(el("p", { class: "facts" },
-    el("span", {}, "repository ", el("b", {}, project.repository)), el("span", {}, "builds ", el("b", {}, project.default_ref))));
+    el("span", {}, "repository ", el("b", {}, project.repository)), el("span", {}, "builds ", el("b", {}, project.default_ref)),
+    ...Object.entries(project.settings || {}).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, settingOf(value))))));
   if (listed.held || listed.releases.length) $("main").append(el("h2", {}, "Releases"));
   if (listed.held) $("main").append(heldBack(at, listed.held));
   if (listed.releases.length) $("main").append(releasesTable(name, at, listed.releases));
+}
+
+/** A setting of how a project is built, as people write it. */
+function settingOf(value) {
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  return Array.isArray(value) ? value.join(" ") : value || "nothing is run";
 }
 
 /** Tells that releases are held after a rollback, and offers to resume them. */

@@ -1,0 +1,115 @@
+"""
+What a project says of how it is built, where that isn't to be recognised from its files. Bottom layer, pure.
+
+The API, the ledger and the link carry it. ``[build]`` in ``.twistedipc.toml`` has the same keys, and wins.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+from msgspec.structs import replace
+
+from twistedipc.builds.names import BadValue
+
+#: The package managers that a project can ask for.
+MANAGERS = ("npm", "pnpm", "yarn", "bun")
+
+#: The most characters of a path or a command, and the most entries of a list.
+MAX_PATH = 1024
+MAX_COMMAND = 32 * 1024
+MAX_PATTERNS = 100
+MAX_CACHES = 20
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
+#: Versions and ranges as npm writes them. No ":" and no "@", so that none is an address or another package.
+_RANGE = re.compile(r"[0-9A-Za-z.^~<>=*|+/ -]{1,100}")
+
+
+class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a project is built. What has its default is recognised from the project's files."""
+
+    root: str = ""  # the folder of the project in its repository; "": the repository's top
+    framework: str = ""  # a name of `recognition.frameworks`
+    manager: str = ""  # "pnpm", or with a version or a range: "pnpm@9"
+    node: str = ""  # a version of Node, or a range
+    install: str | None = None  # the command that installs; "": none is run
+    build: str | None = None  # the command that builds; "": none is run
+    output: str = ""  # the folder that is packed, relative to the root
+    spa: bool | None = None  # whether addresses without a file get index.html
+    watch: list[str] = []  # patterns of paths: a push that touches none of them builds nothing
+    packages: list[str] = []  # patterns of folders whose packages are published
+    submodules: bool = True
+    lfs: bool = True  # whether large files are fetched
+    caches: list[str] = []  # folders that are kept from one build to the next, relative to the root
+
+
+def checked(settings: BuildSettings) -> BuildSettings:
+    """
+    Return the settings with their paths written in one way. Raises `BadValue`, whose sentence begins with the key of
+    the setting that breaks a rule.
+    """
+    if settings.framework and not _NAME.fullmatch(settings.framework):
+        raise BadValue("framework: a framework's name has 1 to 40 of a-z, 0-9, . and -")
+    _check_manager(settings.manager)
+    if settings.node and not _RANGE.fullmatch(settings.node):
+        raise BadValue('node: it is a version or a range as npm has them, for example "22", "^20.11.0" or "lts/iron"')
+    for key, command in (("install", settings.install), ("build", settings.build)):
+        if command is not None and (len(command) > MAX_COMMAND or "\0" in command):
+            raise BadValue(f"{key}: a command has at most {MAX_COMMAND} characters, and no NUL")
+    for key, patterns, most in (
+        ("watch", settings.watch, MAX_PATTERNS),
+        ("packages", settings.packages, MAX_PATTERNS),
+        ("caches", settings.caches, MAX_CACHES),
+    ):
+        if len(patterns) > most:
+            raise BadValue(f"{key}: there can be at most {most}")
+    root = folder("root", settings.root)
+    return replace(
+        settings,
+        root="" if root == "." else root,
+        output=folder("output", settings.output),
+        watch=[_pattern("watch", pattern) for pattern in settings.watch],
+        packages=[_pattern("packages", pattern) for pattern in settings.packages],
+        caches=[_cache(path) for path in settings.caches],
+    )
+
+
+def folder(key: str, path: str) -> str:
+    """
+    Return a folder's path without what says nothing in it: "./apps//web/" is "apps/web", and "." is the folder that it
+    is relative to. Raises `BadValue`, which names the ``key``, if it may lead out of that folder, or into git's own.
+    """
+    if not path:
+        return ""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if path.startswith("/") or ".." in parts or "\\" in path:
+        raise BadValue(f"{key}: it must be a folder inside the repository, written with / and without ..")
+    if not path.isprintable() or len(path) > MAX_PATH or parts[:1] == [".git"]:
+        raise BadValue(f"{key}: it must be a folder inside the repository, of at most {MAX_PATH} printable characters")
+    return "/".join(parts) or "."
+
+
+def _check_manager(manager: str) -> None:
+    if not manager:
+        return
+    name, at, version = manager.partition("@")
+    if name not in MANAGERS or (at and not _RANGE.fullmatch(version)):
+        raise BadValue(
+            f"manager: it is one of {', '.join(MANAGERS)}, which a version or a range may follow, for example pnpm@9"
+        )
+
+
+def _pattern(key: str, pattern: str) -> str:
+    without = pattern.removeprefix("!")
+    if not without:
+        raise BadValue(f"{key}: a pattern is empty")
+    return pattern[: len(pattern) - len(without)] + folder(key, without)
+
+
+def _cache(path: str) -> str:
+    cleaned = folder("caches", path)
+    if cleaned in ("", "."):
+        raise BadValue("caches: the whole project can't be kept from one build to the next, only folders in it")
+    return cleaned
