@@ -31,7 +31,7 @@ PROCESSES = (
     Process("apiserver", "taps.apiserver:Options", "HTTP API, WebSockets, page, releases; alone has the database"),
     Process("buildipc", "taps.builder:Options", "the builder: starts runners, forwards their journals, uploads"),
     Process("runner", "runner.__main__:main", "one attempt: owns its processes, writes its journal"),
-    Process("checkout", "runner.checkout:main", "the first step: git, in a process of its own"),
+    Process("checkout", "runner.checkout.__main__:main", "the first step: git, in a process of its own"),
     Process("pack, deliver", "publish.__main__:main", "the last steps: what was built becomes what is published"),
     Process("twistedipc", "cli.main:main", "the command: a client of the API like any other"),
 )

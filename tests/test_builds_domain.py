@@ -57,7 +57,7 @@ from twistedipc.builds.states import (
 )
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.publish import deliver, pack
-from twistedipc.runner import checkout
+from twistedipc.runner.checkout import __main__ as checkout
 
 # -- states ----------------------------------------------------------------------------------------------------------
 

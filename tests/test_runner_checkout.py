@@ -12,7 +12,8 @@ import pytest
 from tests.attempt_folder import Attempt, git, repository, toml, until
 from twistedipc.builds.attempt import Publish
 from twistedipc.disk.files import write_file
-from twistedipc.runner import checkout
+from twistedipc.runner.checkout import working_copy as checkout
+from twistedipc.runner.checkout.git import CheckoutFailed
 
 SHOW = ".twistedipc.toml", toml("cat file; git rev-parse HEAD; git status --porcelain")
 
@@ -89,7 +90,7 @@ def test_a_ref_that_is_moved_or_deleted(tmp_path: Path) -> None:
     git(path, "update-ref", "refs/pull/7/head", second)
     assert check_out(tmp_path, path, "refs/pull/7/head", "2-1") == second
     git(path, "update-ref", "-d", "refs/pull/7/head")
-    with pytest.raises(checkout.CheckoutFailed, match="there is no branch, tag or commit refs/pull/7/head"):
+    with pytest.raises(CheckoutFailed, match="there is no branch, tag or commit refs/pull/7/head"):
         check_out(tmp_path, path, "refs/pull/7/head", "3-1")
     assert check_out(tmp_path, path, "HEAD", "4-1") == second
     git(path, "checkout", "--quiet", "feature/x")
@@ -133,7 +134,7 @@ def test_a_repository_that_becomes_one_with_sha256_ids(tmp_path: Path, capfd: py
     path = tmp_path / "source"
     path.mkdir()
     git(path, "init", "--quiet", "--bare", "--template=")
-    with pytest.raises(checkout.CheckoutFailed, match="there is no branch, tag or commit main"):
+    with pytest.raises(CheckoutFailed, match="there is no branch, tag or commit main"):
         check_out(tmp_path, path, "main", "1-1")
     path.rename(tmp_path / "empty")
     commit = sha256_source(path)
@@ -143,7 +144,7 @@ def test_a_repository_that_becomes_one_with_sha256_ids(tmp_path: Path, capfd: py
     back = repository(path, {"file": "x"})
     assert check_out(tmp_path, path, "main", "3-1") == back
     path.rename(tmp_path / "gone")
-    with pytest.raises(checkout.CheckoutFailed, match="can't be fetched"):
+    with pytest.raises(CheckoutFailed, match="can't be fetched"):
         check_out(tmp_path, path, "main", "4-1")
 
 

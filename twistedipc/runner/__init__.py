@@ -21,7 +21,7 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     say         `twistedipc-say` for builds, and the module for their Python programs
     steps       one step: a command's process, its output, its end, as ``stepclock`` says
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
-    checkout    a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step
+    checkout/   a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step
 
 The folder and its rules (files, journal, lock, control group, room) are ``twistedipc.attempts``.
 """

@@ -1,0 +1,93 @@
+"""
+A repository's bare mirror, which all attempts on this builder share. Used by ``refs``, and locked by ``working_copy``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from twistedipc.runner.checkout.git import CheckoutFailed, Git
+
+# Digits of an id in a repository with SHA-256 ids, and what is put behind the name of such a one's mirror.
+SHA256_DIGITS = 64
+_SHA256_SUFFIX = ".sha256"
+
+_SHORT_ID = re.compile(r"[0-9a-f]{7,64}\Z")
+
+# The mirror's whole configuration: builds run as the same user, so what is there may be theirs.
+_MIRROR_CONFIG = "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = true\n"
+_SHA256_CONFIG = "[extensions]\n\tobjectformat = sha256\n"
+
+
+def lock_mirror(mirror: Path) -> int:
+    """Lock a mirror, once no other build fetches into it. Return the descriptor that holds the lock."""
+    mirror.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(f"{mirror}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("Waiting: another build is fetching the same repository …", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+class Mirror:
+    """One of a repository's two bare mirrors: for SHA-1 ids, or for SHA-256 ids (one mirror holds one kind)."""
+
+    def __init__(self, git: Git, folder: Path, *, sha256: bool) -> None:
+        self._git = git
+        self._sha256 = sha256
+        self.folder = folder.with_name(folder.name + _SHA256_SUFFIX) if sha256 else folder
+
+    @property
+    def exists(self) -> bool:
+        """Whether the mirror has been made."""
+        return (self.folder / "HEAD").is_file()
+
+    def prepare(self) -> None:
+        """Make the mirror if it isn't there, and make it safe to use. Raises `CheckoutFailed`."""
+        kind = "sha256" if self._sha256 else "sha1"
+        init = ("init", "--quiet", "--bare", "--template=", f"--object-format={kind}")
+        if not self.exists and not self._git.run(*init, "--", str(self.folder)):
+            raise CheckoutFailed("the builder can't make a mirror of the repository")
+        config = _MIRROR_CONFIG.format(version=int(self._sha256)) + (_SHA256_CONFIG if self._sha256 else "")
+        (self.folder / "config").write_text(config)
+        # Left by a fetch that was killed: no other fetch is running, since the mirror is locked.
+        for path in [*self.folder.glob("*.lock"), *(self.folder / "refs").rglob("*.lock")]:
+            path.unlink(missing_ok=True)
+
+    def fetch(self, repository: str, *refs: str, prune: bool = False, quiet: bool = False) -> bool:
+        """Fetch these refspecs. Return whether git could."""
+        options = ("--quiet", "--force", "--no-write-fetch-head", "--no-recurse-submodules", "--no-tags")
+        pruned = ("--prune",) if prune else ()
+        at = ("-C", str(self.folder))
+        return self._git.run(*at, "fetch", *options, *pruned, "--", repository, *refs, quiet=quiet)
+
+    def commit(self, revision: str) -> str | None:
+        """Return the full id of the commit that a full ref name or an id stands for; None if there is none."""
+        verify = ("rev-parse", "--verify", "--quiet", "--end-of-options")
+        found = self._git.ask("-C", str(self.folder), *verify, revision + "^{commit}")
+        return found.strip() if found else None
+
+    def resolve(self, ref: str) -> str | None:
+        """Return the full commit id of a branch, a tag or an id, looked for in this order; None if there is none."""
+        candidates = [f"refs/heads/{ref}", f"refs/tags/{ref}"]
+        if ref.startswith(("refs/heads/", "refs/tags/")):
+            candidates = [ref]  # that is a full name, and means nothing else
+        elif ref.startswith(("heads/", "tags/")):
+            candidates.insert(0, f"refs/{ref}")  # as git has it; `names.spellings` counts on it
+        if _SHORT_ID.match(ref.lower()):
+            candidates.append(ref.lower())
+        return next((found for found in map(self.commit, candidates) if found is not None), None)
+
+    def fetch_other(self, repository: str, name: str) -> str | None:
+        """
+        Fetch a ref that is neither a branch nor a tag, such as ``refs/pull/7/head`` or the repository's HEAD. Return
+        its commit; None if there is no such ref. The mirror keeps the ref under a name that no branch can have.
+        """
+        kept = f"refs/asked/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+        return self.commit(kept) if self.fetch(repository, f"+{name}:{kept}", quiet=True) else None
