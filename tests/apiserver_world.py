@@ -12,6 +12,7 @@ from tests.instant import InstantLedger
 from twistedipc.builds.states import AttemptState
 from twistedipc.ipc.connections.load import MAX_RUNNING
 from twistedipc.publish.targets.static.releases import ReleaseStore
+from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.boundaries import StateChange
 from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.server.fanout.limits import LogLimits
@@ -51,7 +52,7 @@ class Apiserver:
                 in_thread=lambda function, *args: succeed(function(*args)),
                 ledger=ledger.as_ledger(),
                 artifact_store=self.artifacts,
-                release_store=self.release_store,
+                releases={Static.name: self.release_store},
                 secret_box=self.secret_box,
             ),
             ServerSettings(

@@ -219,6 +219,7 @@ def _release(connection: Connection, attempt: str, number: int) -> None:
     release = releases.create(
         connection,
         attempt=attempt,
+        target="static",
         project="shop",
         sha256=artifact.sha256,
         files=artifact.files,

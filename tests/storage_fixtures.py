@@ -118,8 +118,19 @@ def run(connection: Connection, attempt: str, lease: str = LEASE, builder: str =
     return row
 
 
+def as_of_0009(connection: Connection) -> None:
+    """Make the schema what it was before releases had targets."""
+    connection.execute(text("DROP INDEX uq_releases_attempt"))
+    connection.execute(text("DROP INDEX uq_releases_live"))
+    connection.execute(text("ALTER TABLE releases DROP COLUMN target"))
+    connection.execute(text("CREATE UNIQUE INDEX uq_releases_attempt ON releases (build_id, number)"))
+    connection.execute(text("CREATE UNIQUE INDEX uq_releases_live ON releases (project_id) WHERE state = 'live'"))
+    connection.execute(text("UPDATE alembic_version SET version_num = '0009'"))
+
+
 def as_of_0007(connection: Connection) -> None:
     """Make the schema what it was before there were targets, with the same projects and permits in it."""
+    as_of_0009(connection)
     connection.execute(text("ALTER TABLE projects DROP COLUMN settings"))
     connection.execute(text("ALTER TABLE projects RENAME COLUMN targets TO publish"))
     for project, targets in connection.execute(text("SELECT id, publish FROM projects")).all():

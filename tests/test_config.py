@@ -48,7 +48,6 @@ def test_the_smallest_apiserver(tmp_path: Path) -> None:
     assert config.release_url("shop") == "http://shop.localhost:8081/"
     assert config.database_url == make_url(f"sqlite:///{tmp_path}/data/ledger.sqlite")
     assert config.artifacts == tmp_path / "data/artifacts"
-    assert config.releases_folder == tmp_path / "data/releases"
     assert config.secret_key == tmp_path / "data/secret.key"
     assert config.link.name == "apiserver"
     assert config.link.listen == []

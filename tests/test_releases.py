@@ -15,8 +15,9 @@ from twistedipc.builds.names import BadValue
 from twistedipc.publish import archive
 from twistedipc.publish.archive import BadArchive
 from twistedipc.publish.targets.static import history
-from twistedipc.publish.targets.static.releases import NotUnpacked, ReleaseStore
+from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.publish.targets.static.serving import Serving, serving_of
+from twistedipc.publish.targets.target import NotUnpacked
 
 
 @pytest.fixture

@@ -1269,7 +1269,7 @@ class Publishing(LinkCase):
         live = self.apiserver.release_store.live("hello")
         assert live is not None
         self.assertEqual("hello, world", (live / "index.html").read_text())
-        row = self.ledger.now(releases.live, "hello")
+        row = self.ledger.now(releases.live, "hello", "static")
         assert row is not None
         # A link that a crash left behind is mended at the next start.
         (self.folder / "releases" / "hello" / "current").unlink()
@@ -1407,12 +1407,11 @@ class Publishing(LinkCase):
         self.assertEqual("good", self.page())
         self.restart()
         lifted, live = self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.resume("hello", by=BOB)))
-        assert live is not None
-        self.assertEqual((True, 3), (lifted, live.id))
+        self.assertEqual((True, [3]), (lifted, [each.id for each in live]))
         self.assertEqual("mended", self.page())
         self.assertEqual("", self.apiserver.row(offer.attempt).reason, "it waits no longer")
         again = self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.resume("hello", by=BOB)))
-        self.assertEqual((False, None), again)
+        self.assertEqual((False, []), again)
         with self.ledger.engine.connect() as connection:
             lines = connection.execute(select(audit.c.who, audit.c.action, audit.c.detail)).all()
         self.assertEqual(
@@ -1496,7 +1495,7 @@ class Publishing(LinkCase):
             do()
         self.assertEqual(old, self.successResultOf(activated).id)
         self.assertEqual(["has", "reconcile", "retire", "unpack", "reconcile", "retire"], order)
-        row = self.ledger.now(releases.live, "hello")
+        row = self.ledger.now(releases.live, "hello", "static")
         assert row is not None
         self.assertEqual(row.id, self.apiserver.release_store.live_id("hello"))
 

@@ -83,7 +83,15 @@ def test_a_deleted_project_is_gone_with_all_that_was_seen_of_it(ledger: Connecti
     build = add_build(ledger)
     builds.request_cancel(ledger, build.id, "no", NOW)
     release = releases.create(
-        ledger, attempt=f"{build.id}-1", project="shop", sha256="a" * 64, files=1, size=1, commit="", now=NOW
+        ledger,
+        attempt=f"{build.id}-1",
+        target="static",
+        project="shop",
+        sha256="a" * 64,
+        files=1,
+        size=1,
+        commit="",
+        now=NOW,
     )
     assert projects.delete(ledger, "shop", NOW + 1)
     assert not projects.delete(ledger, "shop", NOW + 1)

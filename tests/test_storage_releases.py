@@ -30,10 +30,13 @@ def ledger(tmp_path: Path) -> Iterator[Connection]:
         yield connection
 
 
-def add_release(connection: Connection, project: str = "shop", attempt: str | None = None) -> ReleaseRow:
+def add_release(
+    connection: Connection, project: str = "shop", attempt: str | None = None, target: str = "static"
+) -> ReleaseRow:
     return releases.create(
         connection,
         attempt=attempt or f"{add_build(connection, project).id}-1",
+        target=target,
         project=project,
         sha256="a" * 64,
         files=3,
@@ -53,7 +56,7 @@ def test_a_new_release_is_packed_and_its_attempts_only_one(ledger: Connection) -
     assert (release.attempt, release.files, release.size, release.commit) == ("1-1", 3, 99, "c" * 40)
     assert add_release(ledger, attempt="1-1") == release
     assert releases.list_all(ledger, "shop") == [release]
-    assert releases.live(ledger, "shop") is None
+    assert releases.live(ledger, "shop", "static") is None
 
 
 def test_forth_and_back(ledger: Connection) -> None:
@@ -66,7 +69,7 @@ def test_forth_and_back(ledger: Connection) -> None:
     assert states(ledger) == [S.ROLLED_BACK, S.PACKED, S.LIVE]
     releases.activate(ledger, "shop", middle.id, NOW + 4, who="ada")
     assert states(ledger) == [S.ROLLED_BACK, S.LIVE, S.SUPERSEDED]
-    assert releases.live(ledger, "shop") == releases.get(ledger, "shop", middle.id)
+    assert releases.live(ledger, "shop", "static") == releases.get(ledger, "shop", middle.id)
 
 
 def test_activating_what_is_live_changes_nothing(ledger: Connection) -> None:
@@ -127,7 +130,7 @@ def built(connection: Connection, resolved: int | None, ref: str = "main", live:
 
 
 def live_id(connection: Connection) -> int | None:
-    found = releases.live(connection, "shop")
+    found = releases.live(connection, "shop", "static")
     return None if found is None else found.id
 
 
@@ -243,10 +246,9 @@ def test_after_a_rollback_nothing_goes_live_by_itself(ledger: Connection) -> Non
     assert again.hold == project.hold
     hold, live = releases.resume(ledger, "shop", LATER + 7)
     assert hold == project.hold
-    assert live is not None
-    assert (live.id, live.state) == (waiting[1].id, S.LIVE)
+    assert [(each.id, each.state) for each in live] == [(waiting[1].id, S.LIVE)]
     assert states(ledger) == [S.PACKED, S.LIVE, S.SUPERSEDED, S.ROLLED_BACK, S.SUPERSEDED]
-    assert releases.resume(ledger, "shop", LATER + 8) == (None, None)
+    assert releases.resume(ledger, "shop", LATER + 8) == (None, [])
     assert built(ledger, 60).state is S.LIVE
 
 
@@ -255,8 +257,32 @@ def test_what_waits_and_has_no_files_any_more_is_passed_over(ledger: Connection)
     releases.activate(ledger, "shop", old.id, LATER, who="ada")
     first, second = built(ledger, 30), built(ledger, 40)
     _hold, live = releases.resume(ledger, "shop", LATER, frozenset({second.id}))
-    assert live is not None
-    assert live.id == first.id
+    assert [each.id for each in live] == [first.id]
+
+
+def test_each_target_has_its_own_live_release(ledger: Connection) -> None:
+    """One attempt makes a release for each; rolling one back holds all, and what waits is resumed for each."""
+
+    def both(resolved: int) -> tuple[ReleaseRow, ReleaseRow]:
+        site = built(ledger, resolved)
+        copy = add_release(ledger, attempt=site.attempt, target="copies")
+        assert copy.id != site.id
+        return site, releases.settle(ledger, "shop", copy.id, resolved)
+
+    def live() -> dict[str, int]:
+        return {release.target: release.id for release in releases.all_live(ledger, "shop")}
+
+    first, second = both(10), both(20)
+    assert live() == {"static": second[0].id, "copies": second[1].id}
+    releases.activate(ledger, "shop", first[1].id, LATER, who="ada")
+    assert live() == {"static": second[0].id, "copies": first[1].id}
+    third, fourth = both(30), both(40)
+    assert {release.state for release in (*third, *fourth)} == {S.PACKED}
+    assert releases.to_keep(ledger, "shop", "copies", 1) == {first[1].id, fourth[1].id}
+    _hold, resumed = releases.resume(ledger, "shop", LATER + 1)
+    assert {release.id for release in resumed} == {release.id for release in fourth}
+    assert live() == {"static": fourth[0].id, "copies": fourth[1].id}
+    assert {release.id for release in releases.list_all(ledger, "shop") if release.state is S.PACKED} == set()
 
 
 def test_a_release_whose_build_did_not_succeed_does_not_wait(ledger: Connection) -> None:
@@ -265,7 +291,7 @@ def test_a_release_whose_build_did_not_succeed_does_not_wait(ledger: Connection)
     add_release(ledger)  # its attempt goes on
     hold, live = releases.resume(ledger, "shop", LATER)
     assert hold is not None
-    assert live is None
+    assert live == []
     assert live_id(ledger) == old.id
 
 
@@ -277,9 +303,9 @@ def test_branches_take_no_place_from_what_may_be_rolled_back_to(ledger: Connecti
     branches = [built(ledger, number, "feature").id for number in range(20, 30)]
     unfinished = add_release(ledger).id
     last = [built(ledger, number, "feature").id for number in range(30, 33)]
-    assert releases.to_keep(ledger, "shop", 3) == {*main[1:], waiting, unfinished, *last}
-    assert not set(branches) & releases.to_keep(ledger, "shop", 3)
-    assert releases.to_keep(ledger, "none", 3) == frozenset()
+    assert releases.to_keep(ledger, "shop", "static", 3) == {*main[1:], waiting, unfinished, *last}
+    assert not set(branches) & releases.to_keep(ledger, "shop", "static", 3)
+    assert releases.to_keep(ledger, "none", "static", 3) == frozenset()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(40))

@@ -355,7 +355,11 @@ class Builds(World):
         resumed = await self.ask("POST", f"{at}/resume", token=await self.token("bo", "build"))
         assert (resumed.status, resumed.json["was_held"]) == (200, True)
         assert (resumed.json["release"]["id"], resumed.json["release"]["state"]) == (waiting, "live")
-        assert (await self.ask("POST", f"{at}/resume")).json == {"was_held": False, "release": None}
+        assert (await self.ask("POST", f"{at}/resume")).json == {
+            "was_held": False,
+            "release": None,
+            "releases": [],
+        }
 
     async def test_only_an_admin_has_another_ref_go_live(self) -> None:
         main = await self._released()
@@ -402,6 +406,7 @@ class Builds(World):
             row = releases.create(
                 connection,
                 attempt=name,
+                target="static",
                 project="shop",
                 sha256="a" * 64,
                 files=1,

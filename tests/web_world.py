@@ -31,6 +31,7 @@ from twisted.web.resource import IResource, Resource
 from tests.storage_fixtures import new_ledger
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.publish.targets.static.releases import ReleaseStore
+from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.boundaries import LogEntry, StateChange, Waiting
 from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.server.fanout.entries import Entry, Run, run_of, tag_of
@@ -291,7 +292,7 @@ class TwinReleasing:
             releases.activate, project, release, self._world.now(), who=by.who, any_ref=any_ref
         )
 
-    async def resume(self, project: str, *, by: Actor) -> tuple[bool, ReleaseRow | None]:
+    async def resume(self, project: str, *, by: Actor) -> tuple[bool, list[ReleaseRow]]:
         hold, row = await self._world.ledger.write(releases.resume, project, self._world.now())
         return hold is not None, row
 
@@ -365,7 +366,7 @@ class World(TestCase):
                 in_thread=self.in_thread,
                 ledger=self.ledger,
                 artifact_store=self.artifacts,
-                release_store=self.release_store,
+                releases={Static.name: self.release_store},
                 secret_box=SecretBox(self.folder / "secret.key"),
             ),
             ServerSettings(uploads_url=self.api_url, lost_after=600.0),

@@ -1,8 +1,9 @@
 """
-A target of one's own, added in one file, through the real services, runner and command: no other file knows of it.
+Targets of one's own, each added in one file, through the real services, runner and command: no other file knows of
+them.
 
-The file is installed beside the platform, as a package of somebody's would be: every Python of that installation has
-it in the registry.
+The files are installed beside the platform, as a package of somebody's would be: every Python of that installation has
+them in the registry.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.platform import Platform, Problem
+from tests.integration.platform import Platform, Problem, wait_for
 
 KEY = "f0lder-Key-Of-The-Shop"
 SITE = """[build]
@@ -29,14 +30,15 @@ steps = [{name = "make", run = "mkdir dist; echo hello >dist/index.html"}]
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an installation with the target in it."""
+    """The Python of an installation with the targets in it."""
     folder = tmp_path_factory.mktemp("installation")
     venv.create(folder, symlinks=True)
     (packages,) = folder.glob("lib/python*/site-packages")
-    shutil.copy(Path(__file__).with_name("folder_target.py"), packages)
+    for target in ("folder_target", "copies_target"):
+        shutil.copy(Path(__file__).with_name(f"{target}.py"), packages)
     here = [*site.getsitepackages(), str(Path(__file__).parents[2])]
     (packages / "a_platform.pth").write_text("\n".join(here) + "\n")
-    (packages / "b_target.pth").write_text("import folder_target\n")
+    (packages / "b_target.pth").write_text("import folder_target, copies_target\n")
     return folder / "bin" / "python"
 
 
@@ -141,11 +143,59 @@ def test_the_document_has_it(python: Path, platform: Platform) -> None:
     assert "--folder-path PATH" in command(python, platform, "project", "set", "--help").stdout
 
 
-def test_it_is_one_file() -> None:
+def test_one_that_keeps_releases_rolls_back(python: Path, platform: Platform) -> None:
+    """Beside the static release: each of both has its own live one."""
+    repository = platform.repository({".twistedipc.toml": SITE})
+    options = ["--static", "--copies", "--copies-base", "https://copies.example"]
+    added = command(python, platform, "project", "add", "both", str(repository), *options)
+    assert added.returncode == 0, added.stderr
+    kept = platform.folder / "apiserver-data" / "releases-copies" / "both"
+
+    def live() -> dict[str, int]:
+        listed = platform.api("GET", "/api/v1/projects/both/releases")
+        assert listed["addresses"]["copies"] == "https://copies.example/both"
+        found = {each["target"]: each["id"] for each in listed["releases"] if each["state"] == "live"}
+        assert found["copies"] == int((kept / "LIVE").read_text())
+        return found
+
+    made: list[dict[str, int]] = []
+    for _ in range(2):
+        built = platform.wait(platform.build("both"))
+        assert built["state"] == "succeeded", built["reason"]
+        made.append(live())
+    assert made[0].keys() == {"static", "copies"}
+    assert not made[0].items() & made[1].items()
+
+    unclear = command(python, platform, "rollback", "both")
+    assert unclear.returncode == 2
+    assert "say --target, one of copies, static" in unclear.stderr
+    back = command(python, platform, "rollback", "both", "--target", "copies")
+    assert back.returncode == 0, back.stderr
+    assert f"release {made[0]['copies']} of both is live at https://copies.example/both" in back.stderr
+    assert live() == {"static": made[1]["static"], "copies": made[0]["copies"]}
+
+    # What comes after the rollback waits, and says so, over a restart; the link on disk follows the ledger.
+    waits = platform.wait(platform.build("both"))
+    assert "it waits:" in waits["reason"]
+    platform.apiserver.stop()
+    (kept / "LIVE").unlink()
+    platform.apiserver.start()
+    wait_for("the apiserver answers", platform.health)
+    assert live() == {"static": made[1]["static"], "copies": made[0]["copies"]}
+    resumed = command(python, platform, "release", "resume", "both")
+    assert resumed.returncode == 0, resumed.stderr
+    now = live()
+    assert not now.items() & (made[0].items() | made[1].items())
+    table = command(python, platform, "releases", "both").stdout
+    assert table.count("copies") == table.count("static") == 3
+
+    platform.api("DELETE", "/api/v1/projects/both")
+    assert not kept.exists()
+
+
+def test_each_is_one_file() -> None:
     """Nothing else of the platform knows its name."""
-    known = subprocess.run(
-        ["grep", "-rlE", "folder_key|FolderSettings", str(Path(sys.modules["twistedipc"].__file__ or "").parent)],
-        capture_output=True,
-        check=False,
-    )
+    package = str(Path(sys.modules["twistedipc"].__file__ or "").parent)
+    names = "folder_key|FolderSettings|CopiesSettings|copies_target"
+    known = subprocess.run(["grep", "-rlE", names, package], capture_output=True, check=False)
     assert known.stdout == b""

@@ -5,12 +5,12 @@ of their own and a ledger in memory. Nothing here opens, starts, or waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IReactorTime
 
-from twistedipc.publish.targets.static.releases import ReleaseStore
+from twistedipc.publish.targets.target import Releases
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import InThread, RandomBytes
 from twistedipc.server.builder_link import Collaborators
@@ -47,7 +47,7 @@ class Outside:
     in_thread: InThread
     ledger: Ledger
     artifact_store: ArtifactStore
-    release_store: ReleaseStore
+    releases: Mapping[str, Releases]  # by target
     secret_box: SecretBox
 
 
@@ -104,7 +104,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
     grants = UploadGrants(outside.random)
     resting = Resting(clock, bell.ring)
     linked = LinkedBuilders(resting)
-    releasing = Releasing(outside.in_thread, now, ledger, outside.artifact_store, outside.release_store)
+    releasing = Releasing(outside.in_thread, now, ledger, outside.artifact_store, outside.releases)
     lifecycle = Lifecycle(
         now=now,
         ledger=ledger,

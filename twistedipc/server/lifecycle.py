@@ -14,7 +14,7 @@ waits for the answer, `LedgerUnavailable` is raised instead; the docstring says 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar, assert_never
 
@@ -293,15 +293,15 @@ class Lifecycle:
         self, row: AttemptRow, lease: str, result: Result, complete: bool, resolved: int | None
     ) -> AttemptRow | None:
         """
-        → the result's outcome. Its release goes live before that is announced, if it is to go live by itself; what was
-        lost is queued again, if its project wants that.
+        → the result's outcome. Its releases go live before that is announced, if they are to go live by themselves;
+        what was lost is queued again, if its project wants that.
 
         :param complete: the stored log was verified against the result.
         :param resolved: when the ref led to the commit, in milliseconds since the epoch, as far as it is known.
         """
 
-        def commit(result: Result, release: ReleaseRow | None) -> Deferred[AttemptRow | None]:
-            return self._ledger.write(_finish, row, lease, result, complete, resolved, release, self._now())
+        def commit(result: Result, made: Sequence[ReleaseRow]) -> Deferred[AttemptRow | None]:
+            return self._ledger.write(_finish, row, lease, result, complete, resolved, made, self._now())
 
         finished = await self._retry(lambda: self._releasing.release_with(row, result, commit))
         if finished is None:
@@ -352,20 +352,20 @@ def _finish(
     result: Result,
     complete: bool,
     resolved: int | None,
-    release: ReleaseRow | None,
+    made: Sequence[ReleaseRow],
     now: int,
 ) -> AttemptRow | None:
-    """The end and the release's going live are one transaction: neither is there without the other."""
+    """The end and the releases' going live are one transaction: neither is there without the other."""
     before = attempts.get(connection, row.name)
     finished = attempts.finish(connection, row.name, lease, result, complete, now, resolved)
     ended_now = before is not None and not STATES[before.state].ended  # a repeated end must not switch again
     if finished is not None and finished.state is AttemptState.LOST and ended_now:
         reruns.rerun(connection, finished, now)
-    if finished is None or release is None or not ended_now:
+    if finished is None or not made or not ended_now:
         return finished
     waiting = releases.waiting(connection, row.project)
-    settled = releases.settle(connection, row.project, release.id, now)
-    note_standing(connection, [settled, *waiting], now)
+    settled = [releases.settle(connection, row.project, release.id, now) for release in made]
+    note_standing(connection, [*settled, *waiting], now)
     return attempts.get(connection, row.name)
 
 

@@ -1,7 +1,7 @@
 """
-The ledger's releases: which there are of a project, and which one is live. Functions for `Ledger.read` and
-`Ledger.write`; ``storage`` layer. What is on disk is ``publish.targets.static.releases``;
-the ledger is right where they differ.
+The ledger's releases: which there are of a project, and which one of each target is live. Functions for
+`Ledger.read` and `Ledger.write`; ``storage`` layer. What is on disk is the targets' (`target.Releases`); the ledger is
+right where they differ.
 
 **What goes live by itself** (`settle`): a release of the project's own ref, or one that was asked for to go live; if it
 is newer than the live one; and unless the project is held. What is newer is decided by *when the ref led to the
@@ -10,7 +10,7 @@ that is tried again counts as when it was first tried, and after a force push th
 the newest, whatever its ancestors are.
 
 **A project is held** (`activate`) when a person makes an older release live: something may be wrong with the newer one.
-From then on releases wait, until a person lifts the hold (`resume`).
+From then on its releases wait, those of all its targets, until a person lifts the hold (`resume`).
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ def create(
     connection: Connection,
     *,
     attempt: str,
+    target: str,
     project: str,
     sha256: str,
     files: int,
@@ -41,12 +42,12 @@ def create(
     commit: str,
     now: int,
 ) -> ReleaseRow:
-    """A new release, packed; or the one that this attempt has already. Raises `NotFound` (the project)."""
+    """A new release, packed; or the one that this attempt has already made. Raises `NotFound` (the project)."""
     build, number = split_attempt(attempt)
     project_id = live_id(connection, project)
     if project_id is None:
         raise NotFound(f"there is no project {project}")
-    which = (releases.c.build_id == build) & (releases.c.number == number)
+    which = (releases.c.build_id == build) & (releases.c.number == number) & (releases.c.target == target)
     earlier = connection.execute(_SELECT.where(which)).first()
     if earlier is not None:
         return _row(earlier)
@@ -55,6 +56,7 @@ def create(
             project_id=project_id,
             build_id=build,
             number=number,
+            target=target,
             sha256=sha256,
             files=integer(files),
             size=integer(size),
@@ -92,13 +94,13 @@ def is_own(release: ReleaseRow, project: ProjectRow) -> bool:
 
 def settle(connection: Connection, project: str, release_id: int, now: int) -> ReleaseRow:
     """
-    The build of a packed release has ended, and well: it becomes live, or superseded if something newer is live, or
-    stays packed if it may not go live by itself. Raises `NotFound`.
+    The build of a packed release has ended, and well: it becomes live, or superseded if a newer one of its target is
+    live, or stays packed if it may not go live by itself. Raises `NotFound`.
     """
     release, about = _existing(connection, project, release_id), _project(connection, project)
     if release.state is not ReleaseState.PACKED or not (release.may_go_live or is_own(release, about)):
         return release
-    former = live(connection, project)
+    former = live(connection, project, release.target)
     if former is not None and not newer(release, former, now):
         _step(connection, release.id, release.state, ReleaseState.SUPERSEDED)
         return _existing(connection, project, release_id)
@@ -111,8 +113,8 @@ def activate(
     connection: Connection, project: str, release_id: int, now: int, *, who: str, any_ref: bool = True
 ) -> ReleaseRow:
     """
-    Make the release live, for a person. The one that was live becomes superseded or, if it is newer, rolled back: then
-    the project is held from now on, in the name of ``who``. Nothing changes if it is live already.
+    Make the release live, for a person. The one of its target that was live becomes superseded or, if it is newer,
+    rolled back: then the project is held from now on, in the name of ``who``. Nothing changes if it is live already.
 
     :param any_ref: they may do that with a release of another ref that was never live. Raises `NotOwnRef` if they
         may not, and `NotFound`.
@@ -125,7 +127,7 @@ def activate(
             f"release {wanted.id} is of {wanted.ref}, not of {about.default_ref}, the own ref of {project}: "
             "making it live needs a token with the scope admin"
         )
-    former = live(connection, project)
+    former = live(connection, project, wanted.target)
     if former is not None and not newer(wanted, former, now) and about.hold is None:
         _set_hold(connection, project, Hold(who=text(who), time=now, release=wanted.id))
     return _go_live(connection, wanted, former, now)
@@ -133,19 +135,22 @@ def activate(
 
 def resume(
     connection: Connection, project: str, now: int, gone: frozenset[int] = frozenset()
-) -> tuple[Hold | None, ReleaseRow | None]:
+) -> tuple[Hold | None, list[ReleaseRow]]:
     """
-    Lift the hold, and make the newest release live that waits for it. The hold that there was, and the release that
-    is live by this; None if there was none. ``gone``: those whose files are gone. Raises `NotFound`.
+    Lift the hold, and make the newest release of each target live that waits for it: the hold that there was, and the
+    releases that are live by this. ``gone``: those whose files are gone. Raises `NotFound`.
     """
     hold = _project(connection, project).hold
     if hold is None:
-        return None, None
+        return None, []
     _set_hold(connection, project, None)
-    ready = [release for release in waiting(connection, project) if release.id not in gone]
-    if not ready:
-        return hold, None
-    return hold, _go_live(connection, ready[0], live(connection, project), now)
+    newest: dict[str, ReleaseRow] = {}
+    for release in waiting(connection, project):
+        if release.id not in gone:
+            newest.setdefault(release.target, release)
+    return hold, [
+        _go_live(connection, release, live(connection, project, target), now) for target, release in newest.items()
+    ]
 
 
 def waiting(connection: Connection, project: str) -> list[ReleaseRow]:
@@ -170,7 +175,7 @@ def _go_live(connection: Connection, wanted: ReleaseRow, former: ReleaseRow | No
     _step(connection, wanted.id, wanted.state, ReleaseState.LIVE)
     connection.execute(update(releases).where(releases.c.id == wanted.id).values(activated=now))
     for other in waiting(connection, wanted.project):
-        if not newer(other, wanted, now):
+        if other.target == wanted.target and not newer(other, wanted, now):
             _step(connection, other.id, other.state, ReleaseState.SUPERSEDED)
     return _existing(connection, wanted.project, wanted.id)
 
@@ -194,7 +199,7 @@ def list_all(connection: Connection, project: str) -> list[ReleaseRow]:
 
 def of_build(connection: Connection, build: int) -> list[ReleaseRow]:
     """The releases that a build's attempts have made, oldest first."""
-    query = _SELECT.where(releases.c.build_id == integer(build)).order_by(releases.c.number)
+    query = _SELECT.where(releases.c.build_id == integer(build)).order_by(releases.c.number, releases.c.id)
     return [_row(row) for row in connection.execute(query)]
 
 
@@ -204,22 +209,27 @@ def get(connection: Connection, project: str, release_id: int) -> ReleaseRow | N
     return None if found is None else _row(found)
 
 
-def live(connection: Connection, project: str) -> ReleaseRow | None:
-    """Return the project's live release, or None."""
-    found = connection.execute(_SELECT.where(projects.c.name == project, releases.c.state == ReleaseState.LIVE)).first()
-    return None if found is None else _row(found)
+def live(connection: Connection, project: str, target: str) -> ReleaseRow | None:
+    """Return the project's live release of this target, or None."""
+    return next((release for release in all_live(connection, project) if release.target == target), None)
 
 
-def to_keep(connection: Connection, project: str, count: int) -> frozenset[int]:
+def all_live(connection: Connection, project: str) -> list[ReleaseRow]:
+    """The project's live releases, at most one of each target."""
+    query = _SELECT.where(projects.c.name == project, releases.c.state == ReleaseState.LIVE)
+    return [_row(row) for row in connection.execute(query)]
+
+
+def to_keep(connection: Connection, project: str, target: str, count: int) -> frozenset[int]:
     """
-    Whose files are kept: the live release, and those whose attempt goes on; and the newest ``count`` each of those
-    that were live once (to roll back to), that wait to go live, and of all others. So what is built often, of other
-    refs say, takes no place from what a person may roll back to.
+    Whose files the target keeps: the live release, and those whose attempt goes on; and the newest ``count`` each of
+    those that were live once (to roll back to), that wait to go live, and of all others. So what is built often, of
+    other refs say, takes no place from what a person may roll back to.
     """
     about = get_project(connection, project)
     if about is None:
         return frozenset()
-    mine = _SELECT.where(releases.c.project_id == about.id)
+    mine = _SELECT.where(releases.c.project_id == about.id, releases.c.target == target)
     once_live = releases.c.activated.is_not(None)
     queries = (
         mine.where(releases.c.state == ReleaseState.LIVE),
@@ -228,7 +238,8 @@ def to_keep(connection: Connection, project: str, count: int) -> frozenset[int]:
         mine.where(releases.c.activated.is_(None)).order_by(releases.c.id.desc()).limit(count),
     )
     found: Iterable[int] = (row.id for query in queries for row in connection.execute(query))
-    return frozenset(found) | {release.id for release in waiting(connection, project)[:count]}
+    waits = [release.id for release in waiting(connection, project) if release.target == target]
+    return frozenset(found) | frozenset(waits[:count])
 
 
 def _existing(connection: Connection, project: str, release_id: int) -> ReleaseRow:

@@ -167,13 +167,14 @@ class ArtifactRow(Row, frozen=True, kw_only=True):
 
 
 class ReleaseRow(Row, frozen=True, kw_only=True):
-    """A static release of a project, with what decides whether it goes live."""
+    """A release of a project to one of its targets, with what decides whether it goes live."""
 
     id: int
     project: str
     build: int
     number: int  # the attempt's
     attempt: str
+    target: str  # the name of the one that keeps it
     ref: str  # the build's
     may_go_live: bool  # whatever its ref
     made_by: AttemptState  # how its attempt is, or has ended

@@ -21,7 +21,7 @@ class Standing(msgspec.Struct, frozen=True):
     """What decides about a project's releases now."""
 
     project: ProjectRow
-    live: ReleaseRow | None
+    live: list[ReleaseRow]  # one of a target at most
 
     def why_not_live(self, release: ReleaseRow, now: int) -> str:
         """Why this release isn't live, without a full stop; empty if it is."""
@@ -34,8 +34,9 @@ class Standing(msgspec.Struct, frozen=True):
             case ReleaseState.SUPERSEDED if release.activated is not None:
                 return "a newer release has replaced it"
             case ReleaseState.SUPERSEDED:
-                if self.live is not None and not releases.newer(release, self.live, now):
-                    return f"release {self.live.id} of build {self.live.build} is newer; {make_live} all the same"
+                live = next((each for each in self.live if each.target == release.target), None)
+                if live is not None and not releases.newer(release, live, now):
+                    return f"release {live.id} of build {live.build} is newer; {make_live} all the same"
                 return f"a newer release was live when its build ended; {make_live} all the same"
         if release.made_by is not AttemptState.SUCCEEDED:
             return f"its build {self._how(release.made_by)}"
@@ -60,15 +61,19 @@ class Standing(msgspec.Struct, frozen=True):
 def standing(connection: Connection, project: str) -> Standing | None:
     """What decides about the project's releases; None if there is no such project. For `Ledger.read` and others."""
     about = projects.get(connection, project)
-    return None if about is None else Standing(about, releases.live(connection, project))
+    return None if about is None else Standing(about, releases.all_live(connection, project))
 
 
 def note_standing(connection: Connection, changed: Iterable[ReleaseRow], now: int) -> None:
-    """Have the attempts of these releases say why theirs isn't live now; nothing, once it is."""
-    for each in changed:
-        about, release = standing(connection, each.project), releases.get(connection, each.project, each.id)
-        if about is not None and release is not None:
-            why = about.why_not_live(release, now)
-            attempts.note_release(
-                connection, release.attempt, f"release {release.id} didn't go live: {why}" if why else ""
-            )
+    """Have the attempts of these releases say why theirs aren't live now; nothing, once they are."""
+    for attempt, project, build in dict.fromkeys((each.attempt, each.project, each.build) for each in changed):
+        about = standing(connection, project)
+        if about is None:
+            continue
+        made = [each for each in releases.of_build(connection, build) if each.attempt == attempt]
+        reasons = [
+            f"release {release.id} didn't go live: {why}"
+            for release in made
+            if (why := about.why_not_live(release, now))
+        ]
+        attempts.note_release(connection, attempt, "; ".join(reasons))

@@ -230,6 +230,7 @@ releases = Table(
     Column("project_id", ForeignKey("projects.id"), nullable=False),
     Column("build_id", BigInteger, nullable=False),
     Column("number", Integer, nullable=False, comment="the attempt's"),
+    Column("target", Text, nullable=False, server_default="static", comment="the name of the one that keeps it"),
     Column("sha256", Text, nullable=False, comment="of its archive"),
     Column("files", BigInteger, nullable=False),
     Column("size", BigInteger, nullable=False, comment="bytes, unpacked"),
@@ -238,13 +239,14 @@ releases = Table(
     Column("created", BigInteger, nullable=False),
     Column("activated", BigInteger, comment="when it last became live"),
     ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
-    Index("uq_releases_attempt", "build_id", "number", unique=True),
+    Index("uq_releases_attempt", "build_id", "number", "target", unique=True),
     Index(None, "project_id", "id"),
     sqlite_autoincrement=True,
 )
 Index(
     "uq_releases_live",
     releases.c.project_id,
+    releases.c.target,
     unique=True,
     sqlite_where=text("state = 'live'"),
     postgresql_where=text("state = 'live'"),

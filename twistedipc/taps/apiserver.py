@@ -19,7 +19,9 @@ from twisted.web.server import Site
 
 from twistedipc import __version__
 from twistedipc.ipc import LinkReactor
+from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.static.releases import ReleaseStore
+from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.builder_link import VOCABULARY
 from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.storage.artifacts import ArtifactStore
@@ -89,7 +91,9 @@ class ApiService(MultiService):
         config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ledger = Ledger(reactor, config.database_url, now=now, lost=self._has_lost)
         self._folder_lock = FolderLock(config.data)
-        release_store = ReleaseStore(config.releases_folder)
+        kept = TARGETS.releases(config.data)
+        static = kept[Static.name]
+        assert isinstance(static, ReleaseStore), "the site serves what this keeps"
         self._server = server = compose(
             Outside(
                 clock=reactor,
@@ -99,7 +103,7 @@ class ApiService(MultiService):
                 in_thread=self._in_thread,
                 ledger=self._ledger,
                 artifact_store=ArtifactStore(config.artifacts),
-                release_store=release_store,
+                releases=kept,
                 secret_box=SecretBox(config.secret_key),
             ),
             ServerSettings(uploads_url=config.api_url, lost_after=config.link.lost_after, share=config.viewers.share),
@@ -120,7 +124,7 @@ class ApiService(MultiService):
         )
         self._api_site = api_site(context)
         releases = releases_site(
-            release_store,
+            static,
             reactor,
             os.urandom,
             hosts=config.hosts,

@@ -38,7 +38,6 @@ def web_context(
         logs=server.logs,
         secret_box=outside.secret_box,
         releasing=server.releasing,
-        release_store=outside.release_store,
         artifact_store=outside.artifact_store,
         uploads=server.grants,
         websockets=websockets,

@@ -157,11 +157,6 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
         return self.data / "artifacts"
 
     @property
-    def releases_folder(self) -> Path:
-        """The folder of the unpacked releases."""
-        return self.data / "releases"
-
-    @property
     def secret_key(self) -> Path:
         """The file with the key by which the projects' secrets are sealed."""
         return self.data / "secret.key"

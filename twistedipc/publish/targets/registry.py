@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import or_
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from twistedipc.builds.attempt import Publish
 from twistedipc.builds.names import BadValue
 from twistedipc.publish.targets.npm.target import Npm
 from twistedipc.publish.targets.static.target import Static
-from twistedipc.publish.targets.target import Secret, Settings, Target
+from twistedipc.publish.targets.target import Releases, Secret, Settings, Target
 
 #: All targets of a project, at most one of each, in the registry's order.
 ProjectTargets = tuple[Settings, ...]
@@ -58,6 +59,11 @@ class Targets:
     def secrets(self) -> dict[str, tuple[Target[Any], Secret]]:
         """All secrets that a project can have, by name."""
         return {secret.name: (target, secret) for target in self for secret in target.secrets}
+
+    def releases(self, data: Path) -> dict[str, Releases]:
+        """What each target that can be rolled back keeps in this folder, the apiserver's data, by the target's name."""
+        found = {target.name: target.releases(data / (target.folder or f"releases-{target.name}")) for target in self}
+        return {name: releases for name, releases in found.items() if releases is not None}
 
     @property
     def default(self) -> ProjectTargets:
@@ -123,9 +129,9 @@ class Targets:
         """Whether what is built must be a site, for one of those that aren't paused."""
         return any(self.of(settings).needs_site for settings in self.active(targets))
 
-    def delivered_by_apiserver(self, targets: ProjectTargets) -> bool:
-        """Whether what is built becomes a release of the apiserver's."""
-        return any(self.of(settings).delivered_by == "apiserver" for settings in self.active(targets))
+    def delivered_by_apiserver(self, targets: ProjectTargets) -> ProjectTargets:
+        """Those that aren't paused and for which what is built becomes a release that the apiserver keeps."""
+        return tuple(settings for settings in self.active(targets) if self.of(settings).delivered_by == "apiserver")
 
     def delivered_by_runner(self, targets: ProjectTargets) -> ProjectTargets:
         """Those that aren't paused and that a runner delivers to."""

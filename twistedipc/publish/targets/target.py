@@ -109,10 +109,15 @@ class Delivery:
     secrets: Mapping[str, str]  # all of `Target.secrets`, by name
 
 
+class NotUnpacked(Exception):
+    """A release isn't there (any more), so it can't be live."""
+
+
 class Releases(Protocol):
     """
     What a target keeps on the apiserver, of which one release is live: it can be rolled back. The ledger says which
-    release is live; the target follows it. All methods do disk work at once, so they belong in a thread.
+    release is live; the target follows it. All methods do disk work at once, so they belong in a thread; one thread at
+    a time changes one project.
     """
 
     def unpack(self, project: str, release_id: int, archive: Path) -> object:
@@ -125,19 +130,22 @@ class Releases(Protocol):
         """The id of the live release, or None."""
 
     def activate(self, project: str, release_id: int) -> None:
-        """Make this release the live one, by one atomic and durable switch."""
+        """Make this release the live one, by one atomic and durable switch. Raises `NotUnpacked`, OSError."""
 
     def retire(self, project: str, keep: Collection[int]) -> list[int]:
         """Delete all releases but those of ``keep`` and the live one: the ids of those deleted."""
 
     def reconcile(self, project: str, live_id: int | None) -> None:
-        """Make what is live agree with the ledger, and delete what a crash has left."""
+        """
+        Make what is live agree with the ledger, and delete what a crash has left. There may be nothing of this project
+        here. Raises `NotUnpacked`, OSError.
+        """
 
     def projects(self) -> list[str]:
         """The projects that have a release here."""
 
     def remove_project(self, project: str) -> None:
-        """Delete all releases of a project that was removed."""
+        """Delete all releases of a project that was removed. Raises OSError."""
 
 
 S = TypeVar("S", bound=Settings)
@@ -157,6 +165,7 @@ class Target(Protocol[S]):
     ``runner``: by `deliver`, in a step process of the attempt, with a permit. ``apiserver``: from the archive of what
     was built, which is uploaded there, as a release of `releases`.
     """
+    folder: str = ""  # the name, in the apiserver's data, of the folder of its releases; "": releases-NAME
 
     # -- in the apiserver: a project's settings
 
@@ -211,7 +220,10 @@ class Target(Protocol[S]):
     # -- in the apiserver: what is kept there
 
     def releases(self, folder: Path) -> Releases | None:
-        """What is kept in this folder of the apiserver; None for a target that can't be rolled back."""
+        """
+        What is kept in this folder of the apiserver, which is the target's own (`folder`); None for a target that keeps
+        nothing there, and so can't be rolled back.
+        """
         return None
 
     # -- in the runner, and in its step processes

@@ -16,6 +16,7 @@ from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.states import STATES
+from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.boundaries import Waiting
 from twistedipc.storage import builds, releases
 from twistedipc.storage.builds import Idempotency
@@ -156,10 +157,15 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
     return BuildDetail(
         **_fields(row, Build),
         attempts=[_attempt(attempt, made, about, now) for attempt in attempts],
-        release_url=context.release_url(row.project) if any(each.activated is not None for each in made) else None,
+        release_url=context.release_url(row.project) if any(map(_was_served, made)) else None,
         position=position,
         waiting=_waiting(context.dispatch.why_waiting(attempts[-1], position)) if attempts else None,
     )
+
+
+def _was_served(release: ReleaseRow) -> bool:
+    """Whether the site of releases has served it."""
+    return release.activated is not None and release.target == Static.name
 
 
 def _waiting(waiting: Waiting | None) -> schemas.Waiting | None:

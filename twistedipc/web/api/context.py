@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
-from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.server.boundaries import BuildRequests, Dispatch, InThread, Logs, RandomBytes
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
@@ -54,7 +53,7 @@ class Uploads(Protocol):
 
 
 class ReleaseSwitch(Protocol):
-    """Makes a release the live one. Implemented by `server.releasing.Releasing`."""
+    """Makes releases live. Implemented by `server.releasing.Releasing`."""
 
     def switched(self, builds: Iterable[int]) -> Deferred[None]:
         """
@@ -67,10 +66,10 @@ class ReleaseSwitch(Protocol):
         the project's. Raises `NoSuchRelease`, `NotOwnRef`, `LedgerUnavailable`.
         """
 
-    def resume(self, project: str, *, by: Actor) -> Awaitable[tuple[bool, ReleaseRow | None]]:
+    def resume(self, project: str, *, by: Actor) -> Awaitable[tuple[bool, list[ReleaseRow]]]:
         """
         Let the project's releases go live by themselves again, for ``by``, with its record in the audit. Return
-        whether they were held, and the release that has gone live now. Raises `NotFound`, `LedgerUnavailable`.
+        whether they were held, and the releases that have gone live now. Raises `NotFound`, `LedgerUnavailable`.
         """
 
     def delete_project(self, project: str, delete: Callable[[Connection], bool]) -> Awaitable[bool]:
@@ -107,7 +106,6 @@ class WebContext:
     logs: Logs
     secret_box: SecretBox
     releasing: ReleaseSwitch
-    release_store: ReleaseStore
     artifact_store: ArtifactStore
     uploads: Uploads
     websockets: WebSocketRoutes

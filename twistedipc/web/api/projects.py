@@ -223,7 +223,7 @@ def _check(
     TARGETS.check(targets)
 
 
-def _addresses(call: Call[Any, Any], row: ProjectRow) -> dict[str, str]:
+def addresses(call: Call[Any, Any], row: ProjectRow) -> dict[str, str]:
     """Where what the project publishes is found, by target."""
     found = {
         name_of(settings): TARGETS.of(settings).address(settings, row.name, call.context.release_url)
@@ -249,7 +249,7 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
         on_lost=row.on_lost,
         secrets=row.secrets,
         release_url=call.context.release_url(row.name),
-        addresses=_addresses(call, row),
+        addresses=addresses(call, row),
         created=moment(row.created),
         updated=moment(row.updated),
         notices=notices or [],

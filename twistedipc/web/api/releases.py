@@ -1,4 +1,4 @@
-"""A project's static releases. ``web.api``; ``routes`` has these functions."""
+"""A project's releases. ``web.api``; ``routes`` has these functions."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from twistedipc.storage.rows import ReleaseRow
 from twistedipc.storage.standing import Standing, standing
 from twistedipc.web.access.auth import forbidden, may
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
+from twistedipc.web.api.projects import addresses
 from twistedipc.web.api.schemas import Hold, Release, Releases, Resumed
 from twistedipc.web.http.problems import not_found
 
@@ -30,6 +31,7 @@ async def list_all(call: Call[None, None]) -> Reply[Releases]:
         body=Releases(
             releases=[_release(row, about, now) for row in rows],
             url=context.release_url(project),
+            addresses=addresses(call, about.project),
             held=None if hold is None else Hold(by=hold.who, since=moment(hold.time), release=hold.release),
         )
     )
@@ -37,9 +39,9 @@ async def list_all(call: Call[None, None]) -> Reply[Releases]:
 
 async def activate(call: Call[None, None]) -> Reply[Release]:
     """
-    Make a release the live one, by one atomic switch. Making an older release than the live one live rolls the project
-    back: from then on its releases are held, until they are resumed. A release of another ref than the project's own
-    that was never live needs the scope admin.
+    Make a release the live one of its target, by one atomic switch. Making an older release than the live one live
+    rolls the project back: from then on its releases are held, until they are resumed. A release of another ref than
+    the project's own that was never live needs the scope admin.
     """
     context, project, release = call.context, call.project.name, int(call.path["release"])
     try:
@@ -53,11 +55,12 @@ async def activate(call: Call[None, None]) -> Reply[Release]:
 
 async def resume(call: Call[None, None]) -> Reply[Resumed]:
     """
-    Let the project's releases go live by themselves again, after it was rolled back. The newest release that waits is
-    live with the answer.
+    Let the project's releases go live by themselves again, after it was rolled back. The newest release of each target
+    that waits is live with the answer.
     """
-    was_held, row = await call.context.releasing.resume(call.project.name, by=call.actor)
-    return Reply(body=Resumed(was_held=was_held, release=None if row is None else await _shown(call, row)))
+    was_held, rows = await call.context.releasing.resume(call.project.name, by=call.actor)
+    shown = [await _shown(call, row) for row in rows]
+    return Reply(body=Resumed(was_held=was_held, release=shown[0] if shown else None, releases=shown))
 
 
 async def _shown(call: Call[None, None], row: ReleaseRow) -> Release:
@@ -70,6 +73,7 @@ async def _shown(call: Call[None, None], row: ReleaseRow) -> Release:
 def _release(row: ReleaseRow, about: Standing, now: int) -> Release:
     return Release(
         id=row.id,
+        target=row.target,
         build=row.build,
         attempt=row.number,
         state=row.state,

@@ -286,9 +286,10 @@ class LogPage(Response, frozen=True, kw_only=True):
 
 
 class Release(Response, frozen=True, kw_only=True):
-    """A static release."""
+    """A release to one of the project's targets."""
 
     id: int
+    target: str = "static"  # servers before 0.2 have no other
     build: int
     attempt: int
     state: ReleaseState
@@ -305,7 +306,7 @@ class Release(Response, frozen=True, kw_only=True):
 
 
 class Hold(Response, frozen=True, kw_only=True):
-    """Somebody has rolled the project back: no release goes live by itself until that is lifted."""
+    """Somebody has rolled the project back: no release of it goes live by itself until that is lifted."""
 
     by: str
     since: datetime
@@ -316,7 +317,8 @@ class Releases(Response, frozen=True, kw_only=True):
     """A project's releases, newest first."""
 
     releases: list[Release]
-    url: str
+    url: str  # where the live static release is served
+    addresses: dict[str, str] = {}  # target -> where its live release is found; not those that can't say
     held: Hold | None
 
 
@@ -325,6 +327,7 @@ class Resumed(Response, frozen=True, kw_only=True):
 
     was_held: bool
     release: Release | None  # the newest one that waited: it is live now
+    releases: list[Release] = []  # the newest one that waited of each target: they are live now
 
 
 class Token(Response, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ from twistedipc.disk.files import sync_folder
 from twistedipc.publish.archive import BadArchive, Manifest, read_manifest, unpack
 from twistedipc.publish.targets.static.history import History, HistoryFile, changed_paths
 from twistedipc.publish.targets.static.serving import Serving, write_serving
+from twistedipc.publish.targets.target import NotUnpacked
 
 _ID = re.compile(r"[1-9][0-9]{0,17}\Z")
 
@@ -36,10 +37,6 @@ _LINK = "current"
 
 #: Begins the name of a release that is being deleted. (`archive.unpack` has such names for what isn't whole yet.)
 _DOOMED = ".removed-"
-
-
-class NotUnpacked(Exception):
-    """This release isn't on disk (any more)."""
 
 
 class ReleaseStore:

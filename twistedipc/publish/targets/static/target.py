@@ -21,6 +21,7 @@ class Static(Target[StaticSettings]):
     default = True
     needs_site = True
     delivered_by = "apiserver"
+    folder = "releases"
 
     def address(self, settings: StaticSettings, project: str, site: Callable[[str], str]) -> str:
         """The project's address on the site of releases."""
