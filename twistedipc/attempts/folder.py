@@ -134,7 +134,7 @@ class AttemptFolder:
     def result(self) -> Result | None:
         """
         Return the attempt's result; None if there is none that can be decoded. It is written whole or not at all, so
-        one that can't be decoded is damage, and no better than none.
+        one that can't be decoded is damaged, and counts as none.
         """
         try:
             return read_file(self.path / "result.json", Result)

@@ -78,7 +78,7 @@ class Uplink:
 
     @property
     def synced(self) -> ApiserverLink | None:
-        """The link, once both sides know what is held."""
+        """The link, once both sides know which attempts are held; else None."""
         return self.link if self.link is not None and self.link.synced else None
 
     def send(self, message: msgspec.Struct) -> None:

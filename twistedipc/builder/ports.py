@@ -33,10 +33,10 @@ class Journal(Protocol):
         """Go on with record ``next``."""
 
     def read(self, limit_bytes: int, /) -> list[tuple[Batch, int]]:
-        """The next batches, each with its size. Raises OSError."""
+        """Return the next batches, each with its size in bytes. Raises OSError."""
 
     def give_up(self) -> None:
-        """Pass over what the last `read` raised OSError about."""
+        """Skip the part of the file about which the last `read` raised OSError."""
 
     def close(self) -> None:
         """Close the journal's files."""
@@ -83,10 +83,10 @@ class Disk(Protocol):
         """Write a new attempt down, durably. Blocks. Raises OSError, and nothing is left then."""
 
     def free(self) -> int:
-        """How many bytes can still be written. Raises OSError."""
+        """Return how many bytes can still be written to the disk. Raises OSError."""
 
     def reserve(self) -> int:
-        """How many bytes builds leave free. Raises OSError."""
+        """Return how many bytes of the disk builds leave free. Raises OSError."""
 
 
 class Runners(Protocol):
@@ -108,7 +108,7 @@ class Uploads(Protocol):
 
 
 class InThread(Protocol):
-    """Runs a function that blocks, elsewhere."""
+    """Runs a function that blocks, outside the reactor's thread."""
 
     def __call__(self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Deferred[_T]: ...
 

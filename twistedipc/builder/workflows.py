@@ -34,7 +34,7 @@ class Workflows:
         running.addBoth(lambda _: self._running.discard(running))
 
     async def stop(self) -> None:
-        """Cancel all of them, and wait for their ends."""
+        """Cancel all workflows, and wait until they have ended."""
         self._stopping = True
         for running in list(self._running):
             running.cancel()

@@ -1,5 +1,5 @@
 """
-What builder, runner and apiserver say of one attempt: what is to be done, what was found, how it ended.
+One attempt, as builder, runner and apiserver describe it: what is to be done, what was found, how the attempt ended.
 
 These are the contents of the files in an attempt's folder (``attempts.folder`` says which file holds which), and parts
 of the link's messages.
@@ -15,13 +15,13 @@ from msgspec import Meta
 from twistedipc.builds import names
 from twistedipc.builds.settings import BuildSettings
 
-#: What `names.registry` holds it to is said here for the API's document only.
+#: The address of an npm registry. `names.registry` checks it; the pattern is here for the API's document only.
 Registry = Annotated[
     str, Meta(extra_json_schema={"pattern": f"^(?:{names.REGISTRY})$", "maxLength": names.MAX_ADDRESS})
 ]
 
 
-#: As `names.packages` holds it to.
+#: Names of npm packages. `names.packages` checks them; the pattern is here for the API's document only.
 Packages = Annotated[
     list[
         Annotated[
@@ -33,7 +33,7 @@ Packages = Annotated[
 ]
 
 
-#: The target of what names none: it comes from a time when there was one that a runner delivers to.
+#: The target of messages and files that name none: older versions had no other that a runner delivers to.
 NPM = "npm"
 
 
@@ -46,7 +46,7 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     static: bool = False  # the output folder, as a release served by the apiserver
     npm: bool = False  # the package, to an npm registry
     registry: Registry = ""  # the registry's address; "" is the one that npm is set up for
-    packages: Packages = []  # the names, or "@SCOPE/*", that may be published; none: the first that is becomes the one
+    packages: Packages = []  # the names, or "@SCOPE/*", that may be published; none: only the first one published
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -89,7 +89,7 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Package(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the pack step made of the working copy for one target: what that is to deliver."""
+    """What the pack step made of the working copy for one target to deliver."""
 
     file: str  # the npm tarball, or another file, relative to the attempt's folder
     name: str
@@ -105,30 +105,30 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PermitWanted(msgspec.Struct, frozen=True, kw_only=True):
-    """The runner has built and packed, no process of the build is alive, and it asks to publish."""
+    """The runner's question whether it may publish. It has built and packed, and no process of the build is alive."""
 
     package: Package
     target: str = NPM
 
 
 class Permit(msgspec.Struct, frozen=True, kw_only=True):
-    """The apiserver's answer: publish with these secrets, or don't."""
+    """The apiserver's answer to `PermitWanted`: publish with these secrets, or don't."""
 
     granted: bool
-    reason: str = ""  # if not
+    reason: str = ""  # if not granted: why
     token: str = ""  # the target's first secret: for npm the registry's token
     secrets: dict[str, str] = {}  # the target's other secrets, by name
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True):
-    """The attempt is to end; `reason` is shown to people."""
+    """The request to end the attempt. ``reason`` is shown to people."""
 
     reason: str
     requested_by: str = ""
 
 
 class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How one step went."""
+    """The outcome of one step."""
 
     index: int
     name: str
@@ -145,7 +145,7 @@ class ArtifactFile(msgspec.Struct, frozen=True, kw_only=True):
     size: int  # bytes
     sha256: str
     files: int  # how many files it holds
-    unpacked: int  # their bytes
+    unpacked: int  # the bytes of these files
 
 
 class PublicNames(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,13 +158,13 @@ class PublicNames(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """A package that is where its target publishes now. ``status`` is "published" or "already-published"."""
+    """A package that was published, or was there already: see ``status``."""
 
     name: str
     version: str
     integrity: str
     status: Literal["published", "already-published"]
-    registry: str = ""  # where that is: for npm, the registry
+    registry: str = ""  # where the package is now: for npm, the registry
     target: str = NPM
     notice: str = ""  # for people: what isn't as it should be, above all the dist-tag; "": all is
 
@@ -173,7 +173,7 @@ Outcome = Literal["succeeded", "failed", "cancelled", "timed_out", "lost"]
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How the attempt ended: the runner's last word. Once it is on disk it never changes."""
+    """The result of the attempt. The runner writes it last; once on disk, it never changes."""
 
     outcome: Outcome
     reason: str = ""  # for people: why it didn't succeed

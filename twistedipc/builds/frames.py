@@ -13,7 +13,7 @@ import zlib
 from enum import IntEnum
 
 #: Bytes of a message from which on it is worth the time to deflate it. Here a quarter is saved for 15 µs, once for all
-#: viewers, each of whom costs 5 µs; at 1 KiB it is more than a half.
+#: viewers, each of which costs 5 µs; at 1 KiB it is more than a half.
 LEAST_DEFLATED = 256
 
 #: zlib's fastest: for long messages it takes half of the default's time, and makes a tenth more bytes.

@@ -318,5 +318,5 @@ def valid_shape(batch: Batch) -> bool:
 
 
 def total(batches: Iterable[Batch]) -> int:
-    """Return how many records there are in the batches."""
+    """Return how many records the batches have."""
     return sum(batch.end - batch.first for batch in batches)

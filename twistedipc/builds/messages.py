@@ -44,7 +44,7 @@ Lease = Annotated[str, msgspec.Meta(pattern=rf"\A{names.LEASE}\Z")]
 
 
 class HeldAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One attempt that a builder holds a folder of."""
+    """One attempt of which the builder has a folder."""
 
     attempt: AttemptName
     lease: Lease
@@ -53,10 +53,10 @@ class HeldAttempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Sync(Message, frozen=True, kw_only=True, tag="sync"):
-    """A call, the first thing on a new link: all that this builder holds. Answered by `Orders`."""
+    """A call, the first message on a new link: all attempts that this builder holds. Answered by `Orders`."""
 
-    slots: int  # how many attempts it runs at a time
-    draining: bool = False  # it takes no offers
+    slots: int  # how many attempts the builder runs at a time
+    draining: bool = False  # the builder takes no offers
     attempts: list[HeldAttempt]
 
 
@@ -92,7 +92,7 @@ class Started(Message, frozen=True, kw_only=True, tag="started"):
 
 class Log(Message, frozen=True, kw_only=True, tag="log"):
     """
-    The next records of an attempt, or gaps where they are lost. Holes are refused with `Resend`; what overlaps is
+    The next records of an attempt, or gaps where records are lost. Holes are refused with `Resend`; what overlaps is
     trimmed by number. At most the granted credit of unacknowledged bytes (of the batches' JSON) may be under way.
     """
 
@@ -102,18 +102,18 @@ class Log(Message, frozen=True, kw_only=True, tag="log"):
 
 
 class UnreadLog(Message, frozen=True, kw_only=True, tag="log"):
-    """A `Log` some of whose batches can't be read: of a kind that isn't known here, or none at all."""
+    """A `Log` with batches that can't be read: of an unknown kind, or malformed."""
 
     attempt: AttemptName
     lease: Lease
-    batches: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # UNSET: they can't even be told apart
+    batches: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET  # UNSET: not even their list can be read
     complaint: str = ""  # what is wrong
 
 
 class Final(Message, frozen=True, kw_only=True, tag="final"):
     """
     The attempt has ended and all its records were sent. Answered by `FinalAck` once the apiserver has an equal,
-    complete log and has committed the end; by `Resend` if it lacks records.
+    complete log and has committed the end; by `Resend` if records are missing.
 
     ``resolved_ago``: milliseconds since the ref was found to lead to the commit. It is an age, so that the clocks of
     two machines are never compared. Without it the attempt has resolved nothing, or its builder can't tell.
@@ -158,21 +158,21 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """
     What to do with one attempt that the builder holds.
 
-    - ``continue``: go on, sending records from number ``next``.
-    - ``go``: it was accepted and not started: start it.
-    - ``stop``: the lease is no longer good: kill it, then forget it.
-    - ``forget``: it is over and everything has arrived: delete its folder.
+    - ``continue``: go on with the attempt, and send its records from number ``next`` on.
+    - ``go``: start the attempt, which was accepted and not started.
+    - ``stop``: the lease is no longer valid: kill the attempt, then forget it.
+    - ``forget``: the attempt is over and everything has arrived: delete its folder.
     """
 
     attempt: str
     lease: str
     order: Literal["continue", "go", "stop", "forget"]
     next: int = 1
-    cancel: str = ""  # if not "": it has been cancelled meanwhile, for this reason
+    cancel: str = ""  # if not "": the attempt was cancelled meanwhile, for this reason
 
 
 class Orders(Message, frozen=True, kw_only=True, tag="orders"):
-    """The answer to `Sync`: one order for each attempt that it listed. After it both sides know the same."""
+    """The answer to `Sync`: one order for each attempt listed there. Both sides then know the same."""
 
     orders: list[Order]
     credit: int  # bytes of unacknowledged records that may be under way for each attempt
@@ -180,7 +180,7 @@ class Orders(Message, frozen=True, kw_only=True, tag="orders"):
 
 
 class Offer(Message, frozen=True, kw_only=True, tag="offer"):
-    """Will you run this attempt? The lease is void if it isn't accepted within ``expires`` seconds."""
+    """Offers the attempt to the builder. The lease is void if the attempt isn't accepted within ``expires`` seconds."""
 
     attempt: str
     lease: str
@@ -208,14 +208,14 @@ class Go(Message, frozen=True, kw_only=True, tag="go"):
 
 
 class Stop(Message, frozen=True, kw_only=True, tag="stop"):
-    """The lease is not (or no longer) good: kill what runs, delete the folder."""
+    """The lease is not, or no longer, valid: kill what runs of the attempt, and delete its folder."""
 
     attempt: str
     lease: str
 
 
 class CancelAttempt(Message, frozen=True, kw_only=True, tag="cancel"):
-    """Someone wants the attempt to end. It ends by a `Final`, as always."""
+    """The attempt was cancelled, and is to end. It ends by a `Final`, as always."""
 
     attempt: str
     lease: str
@@ -223,21 +223,21 @@ class CancelAttempt(Message, frozen=True, kw_only=True, tag="cancel"):
 
 
 class Ack(Message, frozen=True, kw_only=True, tag="ack"):
-    """All records below ``next`` are committed."""
+    """All records of the attempt below ``next`` are committed."""
 
     attempt: str
     next: int
 
 
 class Resend(Message, frozen=True, kw_only=True, tag="resend"):
-    """Records are missing: send again from ``next`` on (and the `Final`, if it was sent)."""
+    """Records are missing: send those from ``next`` on again (and the `Final`, if it was sent)."""
 
     attempt: str
     next: int
 
 
 class FinalAck(Message, frozen=True, kw_only=True, tag="final_ack"):
-    """The end is committed; the folder may be deleted."""
+    """The attempt's end is committed; its folder may be deleted."""
 
     attempt: str
     lease: str
@@ -246,8 +246,8 @@ class FinalAck(Message, frozen=True, kw_only=True, tag="final_ack"):
 class UploadGrant(Message, frozen=True, kw_only=True, tag="upload_grant"):
     """
     Upload with ``PUT {path}`` to the apiserver's HTTP port, ``Authorization: Bearer {token}``, and
-    ``Upload-Offset: N`` for the part from byte N on; ``HEAD {path}`` tells the offset it has.
-    ``complete``: it has it already.
+    ``Upload-Offset: N`` for the part from byte N on; ``HEAD {path}`` tells how many bytes the apiserver has.
+    ``complete``: the apiserver has the whole archive already.
     """
 
     path: str

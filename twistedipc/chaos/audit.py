@@ -25,13 +25,13 @@ TIDY_DEADLINE = 20.0
 
 
 def audit(platform: Platform, workload: Workload, outcome: Outcome) -> None:
-    """Look at everything, and count what is wrong."""
+    """Audit everything that the experiment has left, and count what is wrong."""
     found = {build.id for build in _builds(platform)}
     missing, unknown = workload.lines.keys() - found, found - workload.lines.keys()
     outcome.builds_lost += len(missing)
     outcome.builds_doubled += len(unknown)
     if missing or unknown:
-        note(f"builds that the ledger doesn't have: {sorted(missing)}; that nobody asked for: {sorted(unknown)}")
+        note(f"builds that the ledger doesn't have: {sorted(missing)}; that were not asked for: {sorted(unknown)}")
     for build in sorted(found):
         detail = platform.client.get(path("builds", build)).decode(BuildDetail)
         for attempt in detail.attempts:

@@ -98,7 +98,7 @@ def chaos(
 def _run(options: Options) -> Outcome:
     """Run the experiment on the reactor, to its end. Raises what it raises."""
     reactor = installed_reactor()
-    # Some ask for a long time, while services are stopped or locked out: nobody is to wait for them.
+    # Some ask for a long time, while services are stopped or locked out: the command doesn't wait for them.
     cast(ChaosReactor, reactor).suggestThreadPoolSize(THREADS)
     results: list[Outcome | TwistedFailure] = []
 

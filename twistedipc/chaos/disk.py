@@ -29,7 +29,7 @@ class SmallDisk:
         return _done("mount", "-t", "tmpfs", "-o", f"size={self._size},mode=0700", "tmpfs", str(self._folder))
 
     def fill(self) -> bool:
-        """Leave no room; whether that was possible."""
+        """Fill the disk. Return whether that was possible."""
         for _ in range(_TRIES):
             room = os.statvfs(self._folder)
             used = (room.f_blocks - room.f_bfree) * room.f_frsize
@@ -46,7 +46,7 @@ class SmallDisk:
         """Take it away, and leave what is on it in the folder under it, or not."""
         copy = self._folder.with_name(f"{self._folder.name}.kept")
         if keep:
-            # Sockets and pipes can't be copied, and nobody misses them.
+            # Sockets and pipes can't be copied, and the services make them again.
             shutil.copytree(self._folder, copy, symlinks=True, ignore=_specials)
         _done("umount", "--lazy", str(self._folder))
         if keep:

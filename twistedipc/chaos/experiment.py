@@ -35,7 +35,7 @@ LOOK = 0.02
 #: Seconds between two looks at whether a service has ended by itself.
 SUPERVISION = 0.25
 
-#: The row of faults that overlapped: which one of them took how long nobody can tell.
+#: The row of faults that overlapped: how long each of them took can't be told.
 SEVERAL = "several at once"
 
 
@@ -123,9 +123,9 @@ class Experiment:
             platform.remember_memory()
 
     async def _inject(self, injections: Injections, fault: Fault) -> None:
-        """A fault, once nobody else has its targets in their hands."""
+        """Do a fault, once no other one uses its targets."""
         async with AsyncExitStack() as stack:
-            for target in sorted(TARGETS.get(fault.kind, ())):  # in one order: nobody waits for one who waits for them
+            for target in sorted(TARGETS.get(fault.kind, ())):  # in one order: no deadlock
                 await self._locks[target].acquire()
                 stack.callback(self._locks[target].release)
             await self._sleep(fault.pause)

@@ -139,7 +139,7 @@ class LogCheck:
     _digest: Any = field(default_factory=hashlib.sha256)
 
     def take(self, message: dict[str, Any]) -> None:
-        """One message of the stream, as JSON has it."""
+        """Check the next message of the stream, as JSON has it."""
         match message["type"]:
             case "lines":
                 for number, record in enumerate(message["lines"], message["first"]):

@@ -70,7 +70,7 @@ class Platform:
             builder_name=_NAME,
         )
         write_setup(folder, setup)
-        # The apiserver dials the proxy, and the proxy the builder. Where the apiserver listens nobody is expected.
+        # The apiserver dials the proxy, and the proxy the builder. No link is expected where the apiserver listens.
         config = folder / "apiserver.toml"
         text = config.read_text("utf-8").replace('"unix:link.sock"', '"unix:proxy.sock"')
         config.write_text(text.replace("# listen = []", 'listen = ["unix:join.sock"]'), "utf-8")

@@ -152,7 +152,7 @@ class LinkProxy:
                 end.transport.abortConnection()  # type: ignore[attr-defined]
 
     async def stop(self) -> None:
-        """Listen no more, and end what there is."""
+        """Stop listening, and end all connections."""
         stopped = self._port.stopListening()
         if stopped is not None:
             await stopped

@@ -46,7 +46,7 @@ class Answer:
 
     @property
     def right(self) -> bool:
-        """Whether it was either done, or refused for now as a server says that; or nobody was there."""
+        """Whether the request was done, or refused for now as a server does that, or no server was there."""
         if self.status in (429, 503):
             return self.retry_after is not None
         return self.status == 0 or (self.status == 201 and self.build is not None)

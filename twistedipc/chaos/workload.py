@@ -108,7 +108,7 @@ class Workload:
             running.cancel()
 
     def _launch(self, work: Any) -> None:
-        """Run it; that it fails is a lost build."""
+        """Run ``work``. Its failure counts as a lost build."""
         running: Deferred[None] = Deferred.fromCoroutine(self._counted(work))
         self._running.add(running)
         running.addBoth(lambda _: self._running.discard(running))
@@ -214,7 +214,7 @@ class Workload:
         self.seen[build, attempt] = next(iter(ends))
 
     async def _retry(self, build: int, attempt: int) -> None:
-        """Try it again, once, even if the answer gets lost."""
+        """Try the build again, once, even if the answer gets lost."""
         client = self._platform.client
 
         def retry() -> None:
@@ -285,7 +285,7 @@ class Workload:
         self._outcome.damages += 1
 
     def count_starts(self) -> None:
-        """Each attempt may have been started once."""
+        """Count the starts beyond the first of each attempt."""
         self._outcome.extra_starts = extra_starts(self._platform.starts)
 
 

@@ -47,7 +47,7 @@ class Unreachable(Failure):
 
 
 class Silent(Unreachable):
-    """An answer that had begun was silent for `SILENCE`."""
+    """Nothing more of an answer came for `SILENCE` seconds."""
 
 
 @dataclass(frozen=True)

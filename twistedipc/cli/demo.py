@@ -136,7 +136,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _start(folder: Path, port: int | None, stack: ExitStack) -> tuple[Client, list[Service]]:
-    """Set up and start both services; ``stack`` stops them."""
+    """Set up and start both services. Closing ``stack`` stops them."""
     path_of_steps = node_path(folder / "node")
     if path_of_steps is None:
         raise Failure(ExitCode.USAGE, "the sample needs Node 20 or newer: install it, or the extra twistedipc[node]")

@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit. ``arguments``: those of the process, if None."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A log may hold characters that the terminal's encoding lacks, and must be shown all the same.
+            # A log may hold characters that the terminal's encoding doesn't have, and must be shown all the same.
             stream.reconfigure(errors="replace")
     try:
         # Not standalone: click would exit with 1 for Ctrl-C, which here means that a build failed.

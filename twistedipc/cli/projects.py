@@ -246,6 +246,6 @@ def _variable(name: str, value: str | None) -> str:
 
 
 def _tell(project: Project) -> None:
-    """What the server has to say of a change."""
+    """Print the server's notices about a change."""
     for notice in project.notices:
         note(f"note: {notice}")

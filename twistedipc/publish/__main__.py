@@ -16,7 +16,7 @@ from twistedipc.publish import deliver, pack
 
 
 def main(arguments: list[str]) -> int:
-    """Run the step that ``arguments`` say: its exit code."""
+    """Run the step that ``arguments`` name. Return its exit code."""
     match arguments:
         case ["pack", folder]:
             return pack.main(Path(folder))

@@ -48,13 +48,13 @@ class Granted(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """It may not, and asking again is of no use. ``reason`` is a sentence for people."""
+    """The package may not be published, and asking again is of no use. ``reason`` is a sentence for people."""
 
     reason: str
 
 
 class NotYet(msgspec.Struct, frozen=True):
-    """It may not now: it has not got so far."""
+    """The package may not be published yet: the attempt has not got so far."""
 
     reason: str
 
@@ -99,7 +99,7 @@ def decide(target: Target[Any], record: Record, *, lease: str, builder: str, pac
 
 
 def identity(package: Package) -> tuple[str, str, str, str]:
-    """What a package is, wherever its file lies."""
+    """Return what identifies a package, wherever its file lies."""
     return package.name, package.version, package.integrity, package.tag
 
 

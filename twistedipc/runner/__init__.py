@@ -16,7 +16,7 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     ports       what a runner takes from outside, as types                         (no I/O)
     attempt_log what is captured, into the journal, and the wait for a full disk
     stepclock   what is to be done next for a step, and when                       (no I/O)
-    aliases     another name for a folder whose own has a colon in it
+    aliases     another name for a folder that has a colon in its own
     node        `node` for builds, whose `process.send()` is that channel (with `ordered.cjs`)
     say         `twistedipc-say` for builds, and the module for their Python programs
     steps       one step: a command's process, its output, its end, as ``stepclock`` says

@@ -1,5 +1,5 @@
 """
-Another name for a folder whose own can't stand on a PATH. Used by ``course``.
+Another name for a folder whose own name can't stand on a PATH. Used by ``course``.
 
 PATH is a list of folders with a colon between them, and has no way to write a colon that belongs to a folder's name
 (POSIX.1-2017, 8.3). Whatever such a folder holds isn't found by a shell: neither the platform's own commands nor

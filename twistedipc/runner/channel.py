@@ -47,7 +47,7 @@ class NoChannel:
     descriptors: Sequence[int] = ()
 
     def receive(self) -> list[Received]:
-        """Return what has been sent by now: nothing."""
+        """Return nothing: no message can be sent."""
         return []
 
     def rest(self) -> Iterator[list[Received]]:

@@ -66,7 +66,7 @@ _PACKED = ("archive.tar.gz", "manifest.json", "artifact.json", "public-names.jso
 
 
 class _End(Exception):
-    """The attempt ends here without success."""
+    """Ends the attempt here, without success."""
 
     def __init__(self, outcome: Outcome, reason: str) -> None:
         super().__init__(reason)
@@ -355,7 +355,7 @@ class Course:
         )
 
     def _try_write(self, path: Path, value: msgspec.Struct) -> bool:
-        """`write_file`: whether the disk had room for it."""
+        """Call `write_file`. Return whether the disk had room for the file."""
         try:
             write_file(path, value, disk=self._outside.disk)
         except OSError as error:

@@ -18,22 +18,22 @@ class Processes(Protocol):
     """Processes of the system. The module ``processes`` is one."""
 
     def spawn(self, argv: Sequence[str], *, environment: Mapping[str, str], folder: Path, output: int) -> int:
-        """Start a command in a process group of its own: its process id."""
+        """Start a command in a process group of its own. Return its process id."""
 
     def reap(self) -> dict[int, int]:
-        """The children that have died since, each with its wait status."""
+        """Return the children that have died since the last call, each with its wait status."""
 
     def signal_group(self, group: int, number: signal.Signals) -> None:
-        """Send a signal to all of a process group that are left."""
+        """Send a signal to the processes of a group that are left."""
 
     def kill(self, process: int) -> None:
-        """Kill a step's process that nobody has waited for, and its group."""
+        """Kill a step's process that hasn't been reaped, and its group."""
 
     def group_alive(self, group: int) -> bool:
-        """Whether anything of the process group is left."""
+        """Return whether a process of the group is left."""
 
     def kill_descendants(self, deadline: float) -> tuple[set[int], bool]:
-        """Kill all descendants, and wait for them so many seconds: those that were killed, whether none is left."""
+        """Kill all descendants, and wait so many seconds for them. Return the killed, and whether none is left."""
 
 
 class Outside(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +41,7 @@ class Outside(msgspec.Struct, frozen=True, kw_only=True):
 
     now: Callable[[], int]  # milliseconds since the epoch
     clock: Callable[[], float]  # seconds, of a clock that never goes back
-    random: Callable[[int], bytes]  # so many bytes that nobody can guess
+    random: Callable[[int], bytes]  # so many bytes that can't be guessed
     #: waits until one of these descriptors is readable, at most so many seconds: those that are, with poll's events
     poll: Callable[[Sequence[int], float], dict[int, int]]
     free: Callable[[Path], int]  # how many bytes can still be written to the file system of a folder; raises OSError

@@ -4,7 +4,7 @@ The messages on a build's channel: bytes -> messages -> records of its log. No I
 
 A message is one JSON object on a line, of at most `MESSAGE_LIMIT` bytes: one of `builds.logs.Said`, or `Mask`. It may
 have the name of its mark in the output (``order``), and ask for an answer (`Heard`). One JSON object on a line is also
-what Node's ``process.send()`` writes, whose own messages (an object with a ``cmd`` that begins with ``NODE_``) are kept
+what Node's ``process.send()`` writes. Node's own messages (their ``cmd`` begins with ``NODE_``) are kept
 apart; of those only ``NODE_HANDLE`` matters, which comes with a socket and must be answered, since its sender queues
 everything else until then.
 

@@ -196,7 +196,7 @@ class EncodedGist(Protocol):
 
 
 class GistRound(Protocol):
-    """The news that are told at once, one of a build."""
+    """The gists that are told at once, at most one of each build."""
 
     @property
     def frames(self) -> bytes:

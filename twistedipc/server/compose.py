@@ -38,7 +38,7 @@ from twistedipc.storage.secrets import SecretBox
 
 @dataclass(frozen=True, kw_only=True)
 class Outside:
-    """All that the server takes from outside."""
+    """Everything that the server takes from outside."""
 
     clock: IReactorTime
     now: Callable[[], int]  # milliseconds since the epoch

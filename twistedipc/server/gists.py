@@ -111,7 +111,7 @@ class Gists:
             self._schedule()
 
     async def stop(self) -> None:
-        """Tell no more, and wait for what is under way."""
+        """Stop telling, and wait for the round that is under way."""
         self._stopped = True
         self._cancel()
         if self._running is not None:
@@ -146,7 +146,7 @@ class Gists:
         newcomers = [listener for listener in self._listeners.values() if listener.new]
         try:
             found, going_on = await self._ledger.read(_look, tuple(changed), bool(newcomers))
-        except LedgerUnavailable:  # those who write to it say so
+        except LedgerUnavailable:  # what writes to the ledger logs that
             if self._listeners:
                 self._changed = dict.fromkeys([*changed, *self._changed])
             return

@@ -26,7 +26,7 @@ class Link(Protocol):
 
     @property
     def draining(self) -> bool:
-        """True if the builder takes nothing new."""
+        """True while the builder takes no new attempts."""
 
     @property
     def slots(self) -> int:
@@ -34,7 +34,7 @@ class Link(Protocol):
 
     @property
     def free_slots(self) -> int:
-        """How many more attempts it may be offered now."""
+        """How many more attempts the builder may be offered now."""
 
     def offer(self, offer: Offer) -> None:
         """Send an offer that is committed. Raises `LocalProtocolError` if it is too big for a message."""

@@ -20,7 +20,7 @@ class Slots:
         self._proven = False  # on this link it has accepted something, or has brought something
 
     def resize(self, total: int, draining: bool) -> None:
-        """The builder says how many slots it has."""
+        """Take over how many slots the builder says that it has."""
         self.total, self.draining = total, draining
 
     def offer(self, attempt: str, lease: str) -> None:
@@ -28,12 +28,12 @@ class Slots:
         self._leases[attempt] = self._unanswered[attempt] = lease
 
     def accept(self, attempt: str, lease: str) -> None:
-        """The builder takes what it was offered."""
+        """Note that the builder has accepted what it was offered."""
         self._answer(attempt, lease)
         self._proven = True
 
     def hold(self, attempt: str, lease: str) -> None:
-        """The builder had the attempt before this link."""
+        """Count the slot of an attempt that the builder had before this link."""
         self._leases[attempt] = lease
         self._proven = True
 

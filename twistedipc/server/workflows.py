@@ -85,7 +85,7 @@ class Workflows:
         self._stopping = True
 
     async def stop(self) -> None:
-        """Wait for what is under way, after its last try."""
+        """Wait until all workflows have made their last try."""
         self._stopping = True
         for workflow in list(self._running):
             await workflow

@@ -23,7 +23,7 @@ class LogWriter(Protocol):
     peer: Peer
 
     def acknowledge(self, live: LiveLog) -> None:
-        """Records of this log have been committed."""
+        """Tell the builder that records of this log have been committed."""
 
 
 class LogWriters:
@@ -43,16 +43,16 @@ class LogWriters:
         return self._writers.get(live)
 
     def begin(self, live: LiveLog, link: LogWriter) -> None:
-        """``link`` writes this log from now on."""
+        """Note that ``link`` writes this log from now on."""
         live.active = True
         self._writers[live] = link
 
     def end(self, live: LiveLog) -> None:
-        """The log has ended: it has no writer any more."""
+        """Forget the writer of a log that has ended."""
         self._writers.pop(live, None)
 
     def end_all(self, link: LogWriter) -> None:
-        """``link`` is lost: what it wrote has no writer until its builder links again."""
+        """Forget ``link``, which is lost: its logs have no writer until the builder links again."""
         for live, writer in list(self._writers.items()):
             if writer is link:
                 del self._writers[live]

@@ -38,7 +38,7 @@ _READ_BYTES = 1 << 20
 
 
 class WrongOffset(Exception):
-    """The upload goes on at another byte: ``have``."""
+    """The upload must go on at another byte: ``have``."""
 
     def __init__(self, have: int) -> None:
         super().__init__(f"the upload goes on at byte {have}")

@@ -39,7 +39,7 @@ def to_json(value: object) -> str:
 
 
 def from_json(text: Any, kind: type[_T]) -> _T:
-    """The ``kind`` that was stored as ``text``."""
+    """Return the ``kind`` that was stored as ``text``."""
     return msgspec.json.decode(text, type=kind)
 
 
@@ -54,7 +54,7 @@ def integer(value: int) -> int:
 
 
 def exit_code(value: int | None) -> int | None:
-    """``value`` if it can be an exit code at all."""
+    """Return ``value`` if it can be an exit code at all, else None."""
     return value if value is not None and -(1 << 31) <= value < 1 << 31 else None
 
 

@@ -99,7 +99,7 @@ def _meaning(error: BaseException) -> tuple[_Kind, str] | None:
 
 
 def _of_driver(error: BaseException) -> tuple[_Kind, str] | None:
-    """What a driver's own error means; None if it is none."""
+    """Return what a driver's own error means; None if it is no driver's."""
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", None)
         if code is None:

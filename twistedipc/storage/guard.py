@@ -142,7 +142,7 @@ class Guard:
         self._lock.release()
 
     def _who_has_it(self, connection: Connection | None = None) -> str:
-        """The message for the apiserver that is refused."""
+        """Return the message for the apiserver that is refused."""
         who = ""
         with contextlib.suppress(DBAPIError):  # a database of before this table
             with self._engine.connect() if connection is None else contextlib.nullcontext(connection) as asked:
@@ -274,7 +274,7 @@ class _SessionLock:
                 return False
             server = str(connection.exec_driver_sql("SELECT pg_postmaster_start_time()").scalar())
             if server == self._server:
-                # A server that was restarted has ended everybody's connections; this one has ended ours.
+                # A server that was restarted has ended all connections; this one has ended ours alone.
                 self._lost = "PostgreSQL has ended the connection that held this database's lock, and runs on"
             self._server = server
             self._connection, connection = connection, None

@@ -8,11 +8,11 @@ the functions of the query modules::
     page = await ledger.read(builds.list_page, projects=None, states=None, before=None, limit=50)
 
 **Writes are committed in groups.** While one group is being committed (an fsync, milliseconds), whatever else comes
-waits, and is the next group. Each write of a group runs in a SAVEPOINT of its own, so that the failure of one is
-nobody else's; then one COMMIT makes all of them durable, and only then do their Deferreds fire. So the busier it
+waits, and is the next group. Each write of a group runs in a SAVEPOINT of its own, so that the failure of one write
+undoes no other; then one COMMIT makes all of them durable, and only then do their Deferreds fire. So the busier it
 gets, the fewer fsyncs a write costs, and no timer is needed.
 
-**Reads are shared.** The same question that waits for a reader many times (a thousand viewers of one build who come
+**Reads are shared.** The same question that waits for a reader many times (a thousand viewers of one build that come
 back at once) is asked once, and all get its answer.
 
 **When the database can't be used** (locked, a full disk, an I/O error, too much waiting), Deferreds fail with
@@ -110,7 +110,7 @@ class _Queue:
             self._open = True
 
     def close(self) -> None:
-        """Take nothing more; what waits will still be done."""
+        """Accept no more calls. Those that wait will still be run."""
         with self._changed:
             self._open = False
             self._changed.notify_all()
@@ -254,8 +254,8 @@ class Ledger:
     ) -> Deferred[_T]:
         """
         Run ``query(connection, *args, **kwargs)`` on a reader's thread: it sees one state of the database, which
-        includes every write whose Deferred has fired, and can't change it. The result may be others' as well, who have
-        asked the same: it is not to be changed.
+        includes every write whose Deferred has fired, and can't change it. Callers that ask the same at the same time
+        share the result: it is not to be changed.
         """
         key: Hashable | None = (query, args, tuple(sorted(kwargs.items())))
         try:
@@ -416,7 +416,7 @@ class _Writer:
             if self._check is not None:
                 self._check(connection)
         except BaseException as error:
-            # The writes that wait would wait for the same lock as long again, group after group, to no better end.
+            # The writes that wait would wait for the same lock as long again, group after group, and fail as well.
             while (call := self._waiting.take_now()) is not None:
                 group.append(call)
             self._give_up(group, error)
@@ -468,7 +468,7 @@ class _Writer:
         return self._connection
 
     def _disconnect(self) -> None:
-        """Let the connection go, whatever state it is in."""
+        """Drop the connection, whatever state it is in."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.invalidate()

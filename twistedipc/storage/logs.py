@@ -58,7 +58,7 @@ _INSERT = Prepared(
 
 
 class ChunkItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The next records of one attempt's log."""
+    """The next records of one attempt's log, as a chunk to be stored."""
 
     attempt: str
     first: int  # the first record's number

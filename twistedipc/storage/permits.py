@@ -77,7 +77,7 @@ def look(connection: Connection, attempt: str, lease: str, target: str, package:
 def give(
     connection: Connection, attempt: str, lease: str, target: str, package: Package, builder: str, now: int
 ) -> Answer:
-    """Decide, and write down what was granted."""
+    """Decide about a request for a permit, and write down what was granted."""
     asked = TARGETS.get(target)
     decision = look(connection, attempt, lease, target, package, builder)
     if asked is None or not isinstance(decision, Granted):

@@ -42,7 +42,7 @@ class Prepared:
 
 
 class _Form:
-    """What a statement is for one kind of database."""
+    """A statement, compiled for one kind of database."""
 
     def __init__(self, statement: Insert | Update, dialect: Dialect) -> None:
         compiled = statement.compile(dialect=dialect)

@@ -170,13 +170,13 @@ def set_secret(
 
 
 def place_name(project: ProjectRow, secret_name: str) -> str:
-    """Where this secret of the project goes, for people."""
+    """Return where this secret of the project goes, as people read it."""
     settings = _settings_for(project, secret_name)
     return "nowhere" if settings is None else TARGETS.of(settings).place_name(settings)
 
 
 def delete_secret(connection: Connection, name: str, secret_name: str) -> bool:
-    """Erase a secret. False if there was none."""
+    """Erase a secret. Return False if there was none."""
     project = live_id(connection, name)
     which = (secrets.c.project_id == project) & (secrets.c.name == secret_name)
     return project is not None and connection.execute(delete_rows(secrets).where(which)).rowcount > 0

@@ -66,7 +66,7 @@ class Options(ConfigOptions):
     parameters: ApiserverConfig
 
     def postOptions(self) -> None:
-        """Check the file before anything starts."""
+        """Check the configuration file before anything starts."""
         self.parameters = self.read(load_apiserver)
 
 
@@ -176,7 +176,8 @@ class ApiService(MultiService):
     async def _patiently(self, step: Callable[[], Awaitable[None]]) -> None:
         """
         A step of the start, again and again while the database can't be used: it is locked, its disk is full, or it is
-        being started itself. That passes, and nobody must start us again then. Raises `LedgerUnusable` if it doesn't.
+        being started itself. That passes, and no supervisor must start the process again then. Raises `LedgerUnusable`
+        if it doesn't pass.
         """
         said = ""
         while True:

@@ -60,7 +60,7 @@ class Options(ConfigOptions):
     parameters: BuilderConfig
 
     def postOptions(self) -> None:
-        """Check the file before anything starts."""
+        """Check the configuration file before anything starts."""
         if self["wait-at-most"] is not None and not self["wait"]:
             raise UsageError("--wait-at-most goes with --wait")
         self.parameters = self.read(load_builder)

@@ -55,7 +55,7 @@ def now() -> int:
 
 
 class RunnableReactor(LinkReactor, IReactorCore):
-    """The process's reactor, for who runs it."""
+    """The process's reactor, as a composition root needs it."""
 
 
 def installed_reactor() -> RunnableReactor:
@@ -158,7 +158,7 @@ async def listen_at(
 def start_or_exit(reactor: IReactorCore, starting: Deferred[None], log: Logger, what: str) -> None:
     """
     If ``starting`` fails, say why in a sentence, stop, and exit with 1, so that a supervisor sees it. If it was
-    cancelled, by whoever stops meanwhile, it hasn't failed.
+    cancelled, because the service is stopping, it hasn't failed.
     """
 
     def failed(failure: Failure) -> None:

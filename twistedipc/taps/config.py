@@ -340,7 +340,7 @@ class _Source:
         return ConfigError(": ".join(part for part in (str(self.path), key, sentence) if part))
 
     def convert(self, kind: type[_S]) -> _S:
-        """The file as a ``kind``, its paths made absolute."""
+        """Return the file as a ``kind``, its paths made absolute."""
         try:
             with self.path.open("rb") as file:
                 table = tomllib.load(file)
@@ -431,7 +431,7 @@ class _Source:
         return "unix:" + re.sub(r"([\\:])", r"\\\1", plain) + match[2]
 
 
-#: Endpoints of links that are handed over by whoever starts the service, and those of them that need no more said.
+#: Endpoints of links that the service inherits from the process that starts it, and those that take no argument.
 _INHERITED = ("fd:", "stdio:", "systemd:")
 _BARE = ("stdio:", "systemd:")
 
@@ -440,7 +440,7 @@ _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 
 
 def _size(value: object) -> Size:
-    """A size as a file has it. Raises `ValueError`."""
+    """Return a size that a file gives. Raises `ValueError`."""
     match = (
         re.match(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)\Z", str(value)) if type(value) in (int, str) else None
     )
@@ -517,7 +517,7 @@ def _derived_url(listen: str) -> str:
 
 
 def _check_url(url: str) -> None:
-    """An empty string, or the absolute address of a site."""
+    """Check that the value is "" or the absolute address of a site."""
     if not url:
         return
     parts = urlsplit(url)

@@ -29,8 +29,8 @@ class Hangups(Service):
 
     def startService(self) -> None:
         """
-        Find the files that twistd, or a logger that it was given, logs to. It tells nobody, so all objects are looked
-        through, once: before `gc.freeze`, which hides them.
+        Find the files that twistd, or a logger that it was given, logs to. Twisted has no list of them, so all
+        objects are looked through, once: before `gc.freeze`, which hides them.
         """
         super().startService()
         self._files = [each for each in gc.get_objects() if isinstance(each, BaseLogFile)]

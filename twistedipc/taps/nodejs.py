@@ -29,7 +29,7 @@ def find_node() -> Path | None:
         if os.path.realpath(folder) == scripts:
             continue
         if shutil.which("node", path=folder) and shutil.which("npm", path=folder):
-            # The first one counts, as it does for whoever types `node`.
+            # The first one counts, as in a shell in which somebody types `node`.
             return Path(os.path.abspath(folder)) if _version(Path(folder) / "node") >= OLDEST else None
     return None
 
@@ -59,7 +59,7 @@ def link_wheel_node(folder: Path) -> bool:
 
 
 def _version(node: Path) -> int:
-    """The major version of a Node; 0 if it can't be run."""
+    """Return the major version of a Node; 0 if it can't be run."""
     try:
         answer = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):

@@ -175,13 +175,13 @@ def from_flat(publish: Publish) -> ProjectTargets:
 
 
 def with_flat(targets: ProjectTargets, publish: Publish) -> ProjectTargets:
-    """These targets, with those that the flat form knows as it says."""
+    """Return these targets, but those that the flat form knows as ``publish`` has them."""
     others = [settings for settings in targets if name_of(settings) not in (Static.name, Npm.name)]
     return TARGETS.ordered([*others, *from_flat(publish)])
 
 
 def to_flat(targets: ProjectTargets) -> Publish:
-    """What the flat form can say of these targets."""
+    """Return what the flat form can say of these targets."""
     static, npm = find(targets, Static.name), find(targets, Npm.name)
     said = npm if isinstance(npm, Npm.settings) else Npm.settings(paused=True)
     return Publish(

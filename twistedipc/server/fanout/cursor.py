@@ -23,13 +23,13 @@ class Source(Protocol):
     """Where a cursor reads from. Implemented by `store.LogStore`."""
 
     def live(self, attempt: str) -> LiveLog:
-        """The attempt's log in memory, made if need be."""
+        """Return the attempt's log in memory, made if need be."""
 
     def load(self, live: LiveLog) -> Awaitable[None]:
         """Make sure that the log knows what is stored."""
 
     def read(self, attempt: str, first: int) -> Awaitable[list[Entry]]:
-        """Some stored entries, from record ``first`` on."""
+        """Return some stored entries, from record ``first`` on."""
 
     def release(self, live: LiveLog) -> None:
         """A cursor has left the log: forget it, if it isn't read or written any more."""
@@ -85,7 +85,7 @@ class LogCursor:
         return run
 
     def _take_first(self, limit: int) -> Run | None:
-        """From the store's entries, or into the tail."""
+        """Take from the fetched entries; without any, find the place in the tail."""
         fetched = self._fetched
         if fetched:
             taken: list[Entry] = []
@@ -149,7 +149,7 @@ def _nothing() -> None:
 
 
 def _cut(entry: Entry, first: int) -> Entry:
-    """The part of an entry from record ``first`` on."""
+    """Return the part of an entry from record ``first`` on."""
     rest = trim(batch_decoder.decode(entry.message), first)
     assert rest is not None, "the caller compared the numbers"
     return entry_of(rest, entry.tag)

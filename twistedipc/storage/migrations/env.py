@@ -9,7 +9,7 @@ from twistedipc.storage.tables import metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    render_as_batch=True,  # SQLite changes a table by making it anew
+    render_as_batch=True,  # SQLite can't change a table: Alembic makes a new one and copies the rows
     transactional_ddl=True,  # on SQLite too: the ledger says BEGIN itself
 )
 with context.begin_transaction():

@@ -7,7 +7,7 @@ only together with an allowed Origin, unless the request can change nothing. A s
 and a token's never does.
 
 Only failures are throttled. A good token is accepted at once, however many bad ones have come from the same address,
-which may be a proxy's or a firewall's and so everybody's.
+which may be a proxy's or a firewall's, and so be shared by all callers.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ CredentialKind = Literal["bearer", "cookie", "ticket"]
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """What the caller shows to prove who they are."""
+    """What the caller sends to prove who they are."""
 
     kind: CredentialKind
     secret: str

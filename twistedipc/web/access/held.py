@@ -125,5 +125,5 @@ class HeldOpen:
         self._watch()
 
     def _tokens(self) -> list[TokenRow]:
-        """Return the tokens that hold something, each once."""
+        """Return the tokens that have a holding, each once."""
         return [next(iter(holdings)).token for holdings in self._open.values()]

@@ -108,7 +108,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
 
 
 def _void(old: ProjectRow, new: ProjectRow) -> list[str]:
-    """The secrets that a change has made void."""
+    """Return the secrets that a change has made void."""
     return [secret for secret in old.secrets if secret not in new.secrets]
 
 
@@ -233,7 +233,7 @@ def addresses(call: Call[Any, Any], row: ProjectRow) -> dict[str, str]:
 
 
 def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = None) -> Project:
-    """The project as this caller may see it."""
+    """Return the project as this caller may see it."""
     open_to_caller = may(call.token, "admin")
     return Project(
         name=row.name,

@@ -28,7 +28,7 @@ TAKE_BYTES = 1 << 16
 
 
 class Wanted(NamedTuple):
-    """Which attempt's log, and in which form."""
+    """The log that a viewer wants: which attempt's, and in which form."""
 
     attempt: str
     form: Form
@@ -105,12 +105,12 @@ class Follower:
         self.write_entries()
 
     def leave(self, cursor: Cursor) -> None:
-        """Go on with this cursor instead of the crowd's."""
+        """Leave the crowd, and go on with this cursor."""
         self.crowd = None
         self._cursor = cursor
 
     def finish(self) -> None:
-        """The end was written: leave the log, and say so."""
+        """Leave the log, whose end was written, and call ``ended``."""
         self.close()
         self._ended()
 
@@ -153,7 +153,7 @@ class Crowd:
         return self._cursor.place
 
     def add(self, follower: Follower) -> None:
-        """Take in a follower, which is at the crowd's place."""
+        """Add a follower that is at the crowd's place."""
         follower.wanted = self._wanted  # one object for all
         self._members[follower.output] = follower
 

@@ -40,7 +40,7 @@ class StreamError(msgspec.Struct, frozen=True, tag="error", tag_field="type", om
 
 
 class Subscribed(msgspec.Struct, frozen=True, tag="subscribed", tag_field="type", omit_defaults=True):
-    """A subscription was made; what it is for follows."""
+    """A subscription was made. Its messages follow."""
 
     topic: str
     project: str | None = None

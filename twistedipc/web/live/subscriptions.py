@@ -54,7 +54,7 @@ class _Topics:
         return self._visible is None or project in self._visible
 
     def want(self, project: str) -> bool:
-        """Return whether the client is told of this project's builds."""
+        """Return whether the client has subscribed to this project's builds."""
         return (None in self._wanted or project in self._wanted) and self.may_see(project)
 
     @property

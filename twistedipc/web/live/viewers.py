@@ -132,7 +132,7 @@ class ViewerProtocol(WebSocketServerProtocol):
     # -- IPushProducer
 
     def pauseProducing(self) -> None:
-        """The socket is full. Called any number of times."""
+        """Stop writing: the socket is full. May be called any number of times."""
         self.paused = True
 
     def resumeProducing(self) -> None:

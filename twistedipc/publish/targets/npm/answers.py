@@ -151,7 +151,7 @@ def compare(tarball: Path, dist: Dist) -> Literal["same", "different", "unknown"
 
 
 def explain(ran: Ran) -> str:
-    """Why a call of npm failed, in a clause."""
+    """Return why a call of npm failed, in a clause."""
     why = _EXPLAINED.get(ran.error, "")
     if not why and not ran.error and not ran.said:
         return f"npm ended with exit code {ran.code}"

@@ -3,7 +3,7 @@ What a package's dependencies are given as, and whether npm can install that any
 come from. Pure; used by ``package``.
 
 npm packs package.json as it is. So ``workspace:^`` and ``catalog:``, which pnpm, yarn and bun replace when *they* pack,
-would be published, and nobody could install the package. The rules are those of npm's own reader (npm-package-arg).
+would be published, and the package couldn't be installed. The rules are those of npm's own reader (npm-package-arg).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KNOWN = frozenset(
     "npm http https git git+ssh git+https git+http git+rsync git+ftp ssh github gitlab bitbucket gist sourcehut".split()
 )
 
-#: protocol -> who replaces it when it packs
+#: protocol -> the package managers that replace it when they pack
 _REPLACED_BY = {
     "workspace": "pnpm, yarn and bun replace it when they pack; npm doesn't",
     "catalog": "pnpm, yarn and bun replace it when they pack; npm doesn't",

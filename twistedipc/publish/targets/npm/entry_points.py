@@ -74,7 +74,7 @@ def is_empty(files: Collection[str]) -> bool:
 
 
 class _Files:
-    """The files of a tarball, asked in the ways of those who look for entry points."""
+    """The files of a tarball, looked up as Node, bundlers and TypeScript look for entry points."""
 
     def __init__(self, paths: Collection[str]) -> None:
         self._paths = frozenset(paths)
@@ -103,7 +103,7 @@ class _Files:
         return self._searched(path, _TYPES) or self.types_of(path)
 
     def types_of(self, path: str) -> bool:
-        """Whether the types of a JavaScript file are there, whose own path this is."""
+        """Whether the types of the JavaScript file with this path are there."""
         stem, ending = posixpath.splitext(path)
         return any(self.exact(stem + other) for other in _TYPES_OF.get(ending, ()))
 
@@ -135,7 +135,7 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def _one(manifest: Mapping[str, object], name: str, found: Callable[[str], bool]) -> Iterator[str]:
-    """The entry point ``name``, if it is a path. What isn't a string, or is empty, is ignored by all who read it."""
+    """The entry point ``name``, if it is a path. What isn't a string, or is empty, is ignored everywhere."""
     path = manifest.get(name)
     if isinstance(path, str) and path and not found(path):
         yield f"{name} leads to {_shown(path)}"
@@ -241,7 +241,7 @@ class _Target:
         self._types = types  # it is TypeScript that asks
 
     def check(self, target: object) -> Iterator[str]:
-        """What is missing, or can't be a target."""
+        """Yield what is missing, or can't be a target."""
         match target:
             case None:  # this path isn't exported
                 return
@@ -300,7 +300,7 @@ class _Target:
 
 
 def _why_invalid(target: str) -> str:
-    """Why Node refuses a target; "" if it doesn't."""
+    """Return why Node refuses a target; "" if it doesn't."""
     if not target.startswith("./"):
         return f'can\'t be "{_shown(target)}": a target begins with ./'
     segments = re.split(r"[/\\]", unquote(target[2:]).lower())
@@ -318,5 +318,5 @@ def _matches(entry: str, files: Collection[str]) -> bool:
 
 
 def _shown(name: str) -> str:
-    """A name of the package's own, for a sentence."""
+    """Return a name that the package gives, cut for a sentence."""
     return name if len(name) <= 100 else f"{name[:99]}…"

@@ -191,7 +191,7 @@ def check_settings(manifest: Mapping[str, Any]) -> None:
 
 
 def check_dependencies(manifest: Mapping[str, Any]) -> None:
-    """Whether who installs the package gets what it depends on. Raises `BadPackage`."""
+    """Check that what the package depends on can be installed with it. Raises `BadPackage`."""
     bad = list(find_uninstallable(manifest))
     if bad:
         raise BadPackage("the package couldn't be installed: package.json's " + _joined(bad))

@@ -113,7 +113,7 @@ class Publishing:
     def _taken(self) -> Seen:
         """
         What the registry has of what it has just taken. Raises `PublishFailed` if that is another content, or if what
-        it has can't be read at all: then nobody can install it either.
+        it has can't be read at all: then it can't be installed either.
         """
         try:
             seen = self._look_again()

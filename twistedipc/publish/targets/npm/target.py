@@ -72,13 +72,13 @@ class Npm(Target[NpmSettings]):
         return settings.registry or "the registry that npm is set up for"
 
     def notices(self, settings: NpmSettings) -> Sequence[str]:
-        """A warning if the token would be sent for everybody to read."""
+        """Warn if the token would be sent without encryption."""
         if settings.paused or not names.open_road(settings.registry):
             return ()
         return (f"{settings.registry} isn't https: the npm_token that is sent there can be read by others on its way",)
 
     def describe(self, settings: NpmSettings) -> str:
-        """What is published, and to which registry."""
+        """Return what is published, and to which registry."""
         return self.what + (f" to {settings.registry}" if settings.registry else "")
 
     def details(self, settings: NpmSettings) -> Mapping[str, str]:
@@ -133,7 +133,7 @@ class Npm(Target[NpmSettings]):
         )
 
     def prepare(self, settings: NpmSettings, built: Built) -> Prepared:
-        """Pack the package by npm, and check it."""
+        """Pack the package by npm, and check the tarball."""
         from twistedipc.publish.targets.npm.pack import pack
 
         return pack(built.folder, settings.registry)

@@ -71,7 +71,7 @@ class HistoryFile:
         return history
 
     def write(self, history: History) -> None:
-        """Replace it, durably; the folder must be there."""
+        """Replace the history on disk, durably. Its folder must be there."""
         write_file(self._path, history)
 
 

@@ -117,7 +117,7 @@ class ReleaseStore:
         return [self._release(project, each) for each in self._ids(project) if each in known and each != live]
 
     def history(self, project: str) -> History:
-        """What is remembered of a project's releases."""
+        """Return what is remembered of a project's releases."""
         file = self._histories.setdefault(project, HistoryFile(self._project(project)))
         return file.read() or History(live=frozenset(self._ids(project)))
 

@@ -37,7 +37,7 @@ export function markdown(text) {
   return fragment;
 }
 
-/** The address if it may be linked to; null if not. Nobody needs "https://known.example@other.example/". */
+/** The address if it may be linked to; null if not. Not "https://known.example@other.example/", which misleads readers. */
 function safe(address) {
   if (address.length > MAX_ADDRESS || !URL.canParse(address)) return null;
   const url = new URL(address);
