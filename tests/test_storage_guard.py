@@ -12,9 +12,8 @@ import pytest
 from sqlalchemy import URL, Engine, create_engine, make_url, select, text
 
 from tests.postgres import PostgreSQL, running_postgresql
-from twistedipc.storage import guard as guard_module
 from twistedipc.storage.errors import LedgerLost, LedgerTaken
-from twistedipc.storage.guard import FolderLock, Guard, is_free
+from twistedipc.storage.guard import PATIENCE, PAUSE, FolderLock, Guard, is_free
 from twistedipc.storage.migrations import upgrade
 from twistedipc.storage.tables import owner
 
@@ -253,14 +252,29 @@ def test_two_schemas_of_one_database_are_two(server: PostgreSQL, owners: Owners)
     owners.start(make_url(server.url + "&options=-csearch_path%3Done"))
 
 
-def test_a_data_folder_has_one_apiserver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class SleepClock:
+    """A clock on which time passes when somebody sleeps, and not otherwise."""
+
+    def __init__(self) -> None:
+        self.time = 1000.0
+
+    def monotonic(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
+
+def test_a_data_folder_has_one_apiserver(tmp_path: Path) -> None:
     """With a database each, they would delete one another's releases."""
-    monkeypatch.setattr(guard_module, "PATIENCE", 0.1)
-    first, second = FolderLock(tmp_path), FolderLock(tmp_path)
+    clock = SleepClock()
+    first, second = FolderLock(tmp_path, clock), FolderLock(tmp_path, clock)
     first.acquire()
     first.acquire()
+    assert clock.time == 1000.0
     with pytest.raises(LedgerTaken, match="another apiserver works in the data folder"):
         second.acquire()
+    assert clock.time == pytest.approx(1000.0 + PATIENCE, abs=PAUSE)
     first.release()
     second.acquire()
     second.release()

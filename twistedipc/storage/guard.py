@@ -34,6 +34,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from twistedipc.disk.files import PASSING_ERRORS
+from twistedipc.storage.clock import ThreadClock
 from twistedipc.storage.errors import LedgerLost, LedgerTaken, LedgerUnavailable, LedgerUnusable
 from twistedipc.storage.tables import owner
 
@@ -72,13 +73,15 @@ class Guard:
     """
     :param engine: connects to the database, for reading.
     :param now: milliseconds since the epoch.
+    :param clock: by which `acquire` waits.
     """
 
-    def __init__(self, url: URL, engine: Engine, now: Callable[[], int]) -> None:
+    def __init__(self, url: URL, engine: Engine, now: Callable[[], int], clock: ThreadClock = time) -> None:
         self._lock: _Lock = _FileLock(Path(str(url.database))) if _is_file(url) else _SessionLock(url)
         self._fenced = not _is_file(url)
         self._engine = engine
         self._now = now
+        self._clock = clock
         self._epoch = 0  # ours; 0 before `own`
         self.lost = ""  # why the database isn't ours any more
 
@@ -86,11 +89,11 @@ class Guard:
 
     def acquire(self, patience: float = PATIENCE) -> None:
         """Get the database, before anything in it is changed. Raises `LedgerTaken`, `LedgerUnavailable`."""
-        end = time.monotonic() + patience
+        end = self._clock.monotonic() + patience
         while not self._lock.try_lock():
-            if time.monotonic() >= end:
+            if self._clock.monotonic() >= end:
                 raise LedgerTaken(self._who_has_it())
-            time.sleep(PAUSE)
+            self._clock.sleep(PAUSE)
 
     def own(self, connection: Connection) -> None:
         """Say that it is ours, in a transaction that has the newest schema: no earlier owner can write any more."""
@@ -171,18 +174,19 @@ def is_free(url: URL) -> bool:
 class FolderLock:
     """The data folder of one apiserver, which no other may work in. Kept until the process ends."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, clock: ThreadClock = time) -> None:
         self._folder = folder
+        self._clock = clock
         self._lock = _FileLock(folder / "lock")
 
     def acquire(self) -> None:
         """Raises `LedgerTaken`, OSError. It may be called again."""
         os.close(os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        end = time.monotonic() + PATIENCE
+        end = self._clock.monotonic() + PATIENCE
         while not self._lock.try_lock():
-            if time.monotonic() >= end:
+            if self._clock.monotonic() >= end:
                 raise LedgerTaken(f"another apiserver works in the data folder {self._folder}. Stop that one first")
-            time.sleep(PAUSE)
+            self._clock.sleep(PAUSE)
 
     def release(self) -> None:
         """Let the folder go. Idempotent."""

@@ -39,6 +39,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
 
 from twistedipc.disk.files import PASSING_ERRORS
+from twistedipc.storage.clock import ThreadClock
 from twistedipc.storage.errors import LedgerTaken, LedgerUnavailable, LedgerUnusable, SchemaTooNew
 from twistedipc.storage.faults import translated
 from twistedipc.storage.guard import WATCH_INTERVAL, Guard, is_free
@@ -170,6 +171,7 @@ class Ledger:
     :param lost: given by the apiserver, which must be the only one on its database (`guard`): called in the reactor's
         thread, once, with the reason, when it isn't any more. Then every write fails. Without it the ledger is opened
         beside the apiserver that there may be, by a program that does one thing and goes.
+    :param clock: by which the ledger's threads wait.
     """
 
     _log = Logger()
@@ -183,6 +185,7 @@ class Ledger:
         group_delay: float = 0,
         busy_timeout: float = 5.0,
         lost: Callable[[str], None] | None = None,
+        clock: ThreadClock = time,
     ) -> None:
         self._reactor = reactor
         self._url = make_url(url)
@@ -192,6 +195,7 @@ class Ledger:
         self._group_delay = group_delay
         self._busy_timeout = busy_timeout
         self._lost = lost
+        self._clock = clock
         self._guard: Guard | None = None
         self._watching: threading.Event | None = None  # set: the guard is watched no more
         self._writes = _Queue()
@@ -209,10 +213,10 @@ class Ledger:
         """
         if self._threads:
             raise RuntimeError("the ledger is open already")
-        writer = _engine(self._url, writes=True, busy_timeout=self._busy_timeout)
-        reader = _engine(self._url, writes=False, busy_timeout=self._busy_timeout)
+        writer = _engine(self._url, writes=True, busy_timeout=self._busy_timeout, clock=self._clock)
+        reader = _engine(self._url, writes=False, busy_timeout=self._busy_timeout, clock=self._clock)
         self._engines = [writer, reader]
-        guard = self._guard = Guard(self._url, reader, self._now) if self._lost is not None else None
+        guard = self._guard = Guard(self._url, reader, self._now, self._clock) if self._lost is not None else None
         opened: Deferred[None] = Deferred()
         self._start("ledger-open", lambda: self._open_database(writer, guard, opened))
         try:
@@ -223,7 +227,8 @@ class Ledger:
         self._writes.open()
         self._reads.open()
         check = None if guard is None else guard.check
-        self._start("ledger-write", _Writer(writer, self._writes, self._done, self._group_delay, check).run)
+        writing = _Writer(writer, self._writes, self._done, self._group_delay, check, self._clock)
+        self._start("ledger-write", writing.run)
         for number in range(_READERS):
             self._start(f"ledger-read-{number}", lambda: self._read_calls(reader))
         if guard is not None:
@@ -350,7 +355,7 @@ class Ledger:
 
     def _upgrade_beside(self, writer: Engine) -> None:
         """Bring the schema up to date, but not under an apiserver that works with the old one."""
-        deadline = time.monotonic() + UPGRADE_PATIENCE
+        deadline = self._clock.monotonic() + UPGRADE_PATIENCE
         while True:
             with writer.connect() as connection, connection.begin():
                 if not is_behind(connection):
@@ -359,12 +364,12 @@ class Ledger:
             if is_free(self._url):
                 break
             # It may be just about to do it itself.
-            if time.monotonic() > deadline:
+            if self._clock.monotonic() > deadline:
                 raise LedgerUnavailable(
                     "the database has the schema of an older version of twistedipc, and an apiserver of that version "
                     "is running: restart it with this version first"
                 )
-            time.sleep(0.1)
+            self._clock.sleep(0.1)
         with writer.connect() as connection, connection.begin():
             upgrade(connection)
 
@@ -391,19 +396,21 @@ class _Writer:
         done: Callable[[list[_Call]], None],
         delay: float,
         check: Callable[[Connection], None] | None,
+        clock: ThreadClock,
     ) -> None:
         self._engine = engine
         self._check = check  # raises if the database isn't ours any more
         self._waiting = waiting
         self._done = done
         self._delay = delay
+        self._clock = clock
         self._connection: Connection | None = None
 
     def run(self) -> None:
         """Until the queue is closed and empty."""
         while (call := self._waiting.take()) is not None:
             if self._delay:
-                time.sleep(self._delay)
+                self._clock.sleep(self._delay)
             self._done(self._commit_group(call))
         self._disconnect()
 
@@ -421,12 +428,12 @@ class _Writer:
                 group.append(call)
             self._give_up(group, error)
             return group
-        deadline = time.monotonic() + GROUP_SECONDS
+        deadline = self._clock.monotonic() + GROUP_SECONDS
         try:
             call = first
             while True:
                 self._run(connection, call)
-                if len(group) >= MAX_GROUP or time.monotonic() >= deadline:
+                if len(group) >= MAX_GROUP or self._clock.monotonic() >= deadline:
                     break
                 following = self._waiting.take_now()
                 if following is None:
@@ -478,7 +485,7 @@ class _Writer:
 # -- databases and their errors --------------------------------------------------------------------------------------
 
 
-def _engine(url: URL, *, writes: bool, busy_timeout: float) -> Engine:
+def _engine(url: URL, *, writes: bool, busy_timeout: float, clock: ThreadClock) -> Engine:
     if url.get_backend_name() != "sqlite":
         return create_engine(url)
     engine = create_engine(url, connect_args={"timeout": busy_timeout})
@@ -495,7 +502,7 @@ def _engine(url: URL, *, writes: bool, busy_timeout: float) -> Engine:
         else:
             pragmas += ["query_only = ON", f"cache_size = -{_READER_CACHE}"]
         for pragma in pragmas:
-            _set(connection, pragma, busy_timeout)
+            _set(connection, pragma, busy_timeout, clock)
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
@@ -505,19 +512,19 @@ def _engine(url: URL, *, writes: bool, busy_timeout: float) -> Engine:
     return engine
 
 
-def _set(connection: sqlite3.Connection, pragma: str, patience: float) -> None:
+def _set(connection: sqlite3.Connection, pragma: str, patience: float, clock: ThreadClock) -> None:
     """
     Set a pragma. Of several processes that open a new database at once, each must have it for itself to make its mode
     WAL, and SQLite doesn't wait for that: of two that hold one another up, it tells one at once that it is locked.
     """
-    deadline = time.monotonic() + patience
+    deadline = clock.monotonic() + patience
     while True:
         try:
             connection.execute(f"PRAGMA {pragma}")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or clock.monotonic() >= deadline:
                 raise
-            time.sleep(_PRAGMA_INTERVAL)
+            clock.sleep(_PRAGMA_INTERVAL)
         else:
             return
 

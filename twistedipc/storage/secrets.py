@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hmac
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -22,11 +23,13 @@ class SecretUnreadable(Exception):
 
 
 class SecretBox:
-    """Seals and opens with the key in ``path``, which is made (mode 0600) if it isn't there."""
+    """
+    Seals and opens with the key in ``path``, which is made (mode 0600) of 32 bytes from ``random`` if it isn't there.
+    """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, random: Callable[[int], bytes] = os.urandom) -> None:
         self._path = path
-        key = _key(path)
+        key = _key(path, random)
         self._fernet = Fernet(key)
         self._key = base64.urlsafe_b64decode(key)
 
@@ -46,12 +49,12 @@ class SecretBox:
         return hmac.digest(self._key, f"twistedipc name: {purpose}".encode(), "sha256").hex()[:16]
 
 
-def _key(path: Path) -> bytes:
+def _key(path: Path, random: Callable[[int], bytes]) -> bytes:
     while True:
         try:
             key = path.read_bytes().strip()
         except FileNotFoundError:
-            _make_key(path)
+            _make_key(path, random)
             continue
         if path.stat().st_mode & 0o077:
             raise SecretUnreadable(f"{path} can be read by others: chmod 600 {path}")
@@ -62,12 +65,12 @@ def _key(path: Path) -> bytes:
         return key
 
 
-def _make_key(path: Path) -> None:
+def _make_key(path: Path, random: Callable[[int], bytes]) -> None:
     """Make the key file, whole or not at all; should another process have made it meanwhile, its key stays."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, Fernet.generate_key() + b"\n")
+        os.write(descriptor, base64.urlsafe_b64encode(random(32)) + b"\n")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
