@@ -26,8 +26,9 @@ from twistedipc.attempts.processes import kill_remains
 from twistedipc.builds.attempt import Cancel
 from twistedipc.builds.logs import Annotation, Group, Notice, Progress, StepEnded, Summary
 from twistedipc.disk.files import write_file
-from twistedipc.runner.channel import MAX_CONNECTIONS, Received, StepChannel
+from twistedipc.runner.channel import MAX_CONNECTIONS, StepChannel
 from twistedipc.runner.node import install
+from twistedipc.runner.ports import Received
 from twistedipc.runner.speech import MAX_REMARKS, Complaint, Message
 from twistedipc.runner.steps import Command, Steps
 

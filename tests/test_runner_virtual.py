@@ -18,6 +18,7 @@ from twistedipc.attempts.journal import JOURNAL
 from twistedipc.builds.attempt import Cancel, Checkout, Result, Spec
 from twistedipc.builds.logs import Notice, StepEnded
 from twistedipc.disk.files import write_file
+from twistedipc.runner.channel import StepChannel
 from twistedipc.runner.control import Control
 from twistedipc.runner.course import Course
 from twistedipc.runner.ports import Outside
@@ -54,6 +55,7 @@ class Machine:
             clock=lambda: self.time,
             random=bytes,
             poll=self._poll,
+            channel=StepChannel,
             free=lambda _folder: 1 << 40,
             disk=SimpleNamespace(**{**vars(os), "write": self._write}),
             processes=self,

@@ -27,6 +27,7 @@ from twistedipc.attempts.processes import become_reaper
 from twistedipc.attempts.room import free_bytes
 from twistedipc.builds.attempt import Spec
 from twistedipc.disk.files import PASSING_ERRORS, read_file
+from twistedipc.runner.channel import StepChannel
 from twistedipc.runner.control import Control, Ringer
 from twistedipc.runner.course import Course
 from twistedipc.runner.ports import Outside
@@ -51,6 +52,7 @@ OUTSIDE = Outside(
     clock=time.monotonic,
     random=os.urandom,
     poll=_poll,
+    channel=StepChannel,
     free=free_bytes,
     disk=os,
     processes=processes,

@@ -15,9 +15,9 @@ import socket
 import struct
 import termios
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from twistedipc.runner.ports import Received
 from twistedipc.runner.speech import HANDLE_ANSWER, Complaint, Heard, MessageReader, answer
 
 #: How many connections there may be at once; so many more may wait for that. A Node program has two.
@@ -25,15 +25,6 @@ MAX_CONNECTIONS = 128
 
 _SOCKET = "channel"
 _BLOCK = 64 * 1024
-
-
-@dataclass(frozen=True)
-class Received:
-    """Messages that one connection has brought."""
-
-    source: int  # names the connection
-    heard: Sequence[Heard]
-    ended: bool = False  # it brings nothing more
 
 
 # A UNIX socket's address has room for so many bytes, and a zero (unix(7)).

@@ -40,9 +40,8 @@ from twistedipc.publish.targets.target import Settings
 from twistedipc.runner.aliases import without_colon
 from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import Capture
-from twistedipc.runner.control import Control
 from twistedipc.runner.node import install
-from twistedipc.runner.ports import Outside
+from twistedipc.runner.ports import Orders, Outside
 from twistedipc.runner.steps import Command, Steps, TimeLimits
 
 # The platform's own steps run isolated from the environment and from the folder that they work in: nothing in either
@@ -77,7 +76,7 @@ class _End(Exception):
 class Course:
     """The course of one attempt. It runs once."""
 
-    def __init__(self, folder: Path, spec: Spec, control: Control, ring: Callable[[], None], outside: Outside) -> None:
+    def __init__(self, folder: Path, spec: Spec, control: Orders, ring: Callable[[], None], outside: Outside) -> None:
         self._folder = folder
         self._said_no_room = 0  # how often a step of ours has said so, and failed
         self._work = folder / "work"

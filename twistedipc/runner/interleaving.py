@@ -12,8 +12,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 
 from twistedipc.builds.logs import Event
-from twistedipc.runner.channel import NoChannel, Received, StepChannel
 from twistedipc.runner.order import OutputOrder, Part
+from twistedipc.runner.ports import Channel, Received
 from twistedipc.runner.speech import Heard, Speech
 
 #: The environment variable that says how a mark in the output is made: ``TOKEN:DEVICE:INODE``, a token for the step,
@@ -33,7 +33,7 @@ class Interleaving:
 
     def __init__(
         self,
-        channel: StepChannel | NoChannel,
+        channel: Channel,
         *,
         token: str,
         mask: Callable[[Iterable[str]], list[str]],

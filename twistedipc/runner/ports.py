@@ -5,13 +5,49 @@ What a runner takes from outside, as types. ``__main__`` puts the real things to
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from twistedipc.builds.attempt import Cancel, Permit
 from twistedipc.disk.calls import DiskCalls
+from twistedipc.runner.speech import Heard
+
+
+class Orders(Protocol):
+    """What the runner is told while it works. `control.Control` is one; see there."""
+
+    told_to_stop: bool
+
+    @property
+    def descriptors(self) -> Sequence[int]: ...
+    def quieten(self) -> None: ...
+    def cancelled(self) -> Cancel | None: ...
+    def take_permit(self) -> Permit | None: ...
+    def forget_permit(self) -> None: ...
+
+
+class Received(msgspec.Struct, frozen=True):
+    """Messages that one connection has brought."""
+
+    source: int  # names the connection
+    heard: Sequence[Heard]
+    ended: bool = False  # the connection brings nothing more
+
+
+class Channel(Protocol):
+    """A step's channel. `channel.StepChannel` is one; see there."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def descriptors(self) -> Sequence[int]: ...
+    def receive(self) -> list[Received]: ...
+    def rest(self) -> Iterator[list[Received]]: ...
+    def answer(self, source: int, ack: int | str) -> None: ...
+    def close(self) -> None: ...
 
 
 class Processes(Protocol):
@@ -44,6 +80,7 @@ class Outside(msgspec.Struct, frozen=True, kw_only=True):
     random: Callable[[int], bytes]  # so many bytes that can't be guessed
     #: waits until one of these descriptors is readable, at most so many seconds: those that are, with poll's events
     poll: Callable[[Sequence[int], float], dict[int, int]]
+    channel: Callable[[Path], Channel]  # opens a step's channel in the attempt's folder; raises OSError
     free: Callable[[Path], int]  # how many bytes can still be written to the file system of a folder; raises OSError
     disk: DiskCalls
     processes: Processes

@@ -28,10 +28,9 @@ from twistedipc.builds.attempt import Permit, StepResult
 from twistedipc.builds.logs import StepEnded, StepStarted
 from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import BLOCK_BYTES
-from twistedipc.runner.channel import NoChannel, StepChannel, available
-from twistedipc.runner.control import Control
+from twistedipc.runner.channel import NoChannel, available
 from twistedipc.runner.interleaving import Interleaving
-from twistedipc.runner.ports import Outside
+from twistedipc.runner.ports import Channel, Orders, Outside
 from twistedipc.runner.stepclock import LOOK_EVERY, RETRY_EVERY, Do, Facts, ProcessState, StepClock, Wait
 
 # What programs say then, in the locale that our own steps have.
@@ -71,7 +70,7 @@ class TimeLimits(msgspec.Struct, kw_only=True):
 class Steps:
     """Runs the steps of one attempt."""
 
-    def __init__(self, *, log: AttemptLog, control: Control, limits: TimeLimits, outside: Outside) -> None:
+    def __init__(self, *, log: AttemptLog, control: Orders, limits: TimeLimits, outside: Outside) -> None:
         self.limits = limits
         self.results: list[StepResult] = []
         self._log = log
@@ -204,10 +203,10 @@ class Steps:
         return code
 
     def _open_channel(self, command: Command) -> Interleaving:
-        channel: StepChannel | NoChannel = NoChannel()
+        channel: Channel = NoChannel()
         if command.channel is not None:
             try:
-                channel = StepChannel(command.channel)
+                channel = self._outside.channel(command.channel)
             except OSError as error:
                 self._log.note("warning", f"this step has no channel: {error.strerror}")
         return Interleaving(
