@@ -328,11 +328,12 @@ def test_a_hundred_thousand_lines(page: Page, platform: Platform) -> None:
     build = platform.build("many")
     platform.succeed(build)
     signed_in(page, platform)
-    # The longest time between two frames while the log comes in.
+    # The longest time between two frames while the log comes in, and how long that takes.
     page.evaluate(
         """() => {
           window.longest = 0;
-          let last = performance.now();
+          window.began = performance.now();
+          let last = window.began;
           const frame = (now) => {
             window.longest = Math.max(window.longest, now - last);
             last = now;
@@ -343,14 +344,15 @@ def test_a_hundred_thousand_lines(page: Page, platform: Platform) -> None:
     )
     page.evaluate(f"location.hash = '#/builds/{build}'")
     expect(page.locator(".log-foot .good")).to_contain_text("complete, verified (100,")
+    longest, all_of_it = page.evaluate("[window.longest, performance.now() - window.began]")
     assert page.locator(".log *").count() < 2000, "lines are no elements"
     bottom = page.evaluate(
         "(() => { const l = document.querySelector('.log'); return l.scrollHeight - l.scrollTop - l.clientHeight; })()"
     )
     assert bottom < 60, "it follows the end"
-    longest = page.evaluate("window.longest")
-    print(f"the longest pause between two frames: {longest:.0f} ms")
-    assert longest < 1000
+    print(f"the longest pause between two frames: {longest:.0f} ms of {all_of_it:.0f} ms")
+    # A page that took the log in one go would draw nothing for most of the time, on a fast machine and on a busy one.
+    assert longest < all_of_it / 2
 
 
 def test_a_revoked_token_ends_the_session(page: Page, platform: Platform) -> None:
