@@ -20,8 +20,9 @@ PATH = Path(__file__).parent.parent / "docs" / "states.md"
 _TEXT = """\
 # States
 
-Drawn from the tables in `twistedipc/builds/states.py` by `python -m tests.draw_states`; a test holds this page to them.
-A change of state that isn't drawn here can't be committed: the ledger compares and sets.
+Drawn from the tables in `twistedipc/builds/states.py` by `python -m tests.draw_states`; a
+test holds this page to them. A change of state that isn't drawn here can't be committed: the
+ledger compares and sets.
 
 ## An attempt of a build
 
@@ -30,12 +31,14 @@ A change of state that isn't drawn here can't be committed: the ledger compares 
 A request to cancel does what its column says:
 
 - *at once*: nothing runs, so the attempt is cancelled with the request.
-- *by the builder*: the request is noted durably, and the builder is told. The attempt is cancelled when its processes
-  are gone. If the builder can't be reached, it learns of the request when it links again.
+- *by the builder*: the request is noted durably, and the builder is told. The attempt is cancelled
+  when its processes are gone. If the builder can't be reached, it learns of the request when it
+  links again.
 - *too late*: the state is terminal and never changes. Trying the build again makes a new attempt.
 
-A builder with an *offered* lease is being asked; the offer can be taken back. Only the builder with a *held* lease can
-tell how the attempt ends. The tone is the API's word for how a state is shown.
+A builder with an *offered* lease is being asked; the offer can be taken back. Only the builder
+with a *held* lease can tell how the attempt ends. The tone is the API's word for how a state is
+shown.
 
 {attempt}
 

@@ -72,7 +72,7 @@ class InstantLedger:
             return fail(error)
 
     def as_ledger(self) -> Ledger:
-        """For those who ask for a `Ledger`: it has the methods that they call."""
+        """Return this as a `Ledger`: it has the methods that are called."""
         return cast(Ledger, self)
 
     def now(self, query: Callable[Concatenate[Connection, _P], _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

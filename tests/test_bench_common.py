@@ -33,7 +33,7 @@ class Turns(TestCase):
         self.assertEqual(order, list("abcbcacab"))
         self.assertEqual([line.repetition for line in lines if isinstance(line, Sample)], [0, 0, 0, 1, 1, 1, 2, 2, 2])
 
-    def test_who_is_missing_is_told_once_and_left_out(self) -> None:
+    def test_a_missing_program_is_reported_once_and_left_out(self) -> None:
         def missing() -> Measured:
             raise Missing("install it")
 

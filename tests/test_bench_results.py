@@ -139,7 +139,7 @@ class Profiles(SynchronousTestCase):
     send = ("", "<method 'send' of '_socket.socket' objects>")
     poll = ("", "<method 'poll' of 'select.epoll' objects>")
 
-    def test_what_lies_between_and_whose_it_is(self) -> None:
+    def test_what_lies_between_and_to_which_row_it_belongs(self) -> None:
         profile = found.between(
             {self.ours: (10, 1.0)}, {self.ours: (30, 2.0), self.send: (5, 3.0), self.poll: (9, 6.0)}
         )

@@ -427,7 +427,7 @@ class Life(BuilderCase):
         package = Package(file="p.tgz", name=name, version="1.0.0", integrity="sha512-x")
         write_file(runner.folder / "permit.wanted", PermitWanted(package=package))
 
-    def test_who_asks_for_a_permit_too_early_asks_once_a_second(self) -> None:
+    def test_a_permit_that_is_wanted_too_early_is_asked_for_once_a_second(self) -> None:
         """However often the runner rings meanwhile: each question costs the apiserver a look into its database."""
         self.link()
         runner = self.run_one()

@@ -71,7 +71,7 @@ def test_each_kind_of_fault_is_done_somehow() -> None:
 
 
 def test_most_faults_are_short_and_some_are_long() -> None:
-    """So that a thousand can be afforded; and SQLite's lock is sometimes held for longer than anybody waits for it."""
+    """So that a thousand can be afforded; and SQLite's lock is sometimes held for longer than the ledger waits."""
     many = list(itertools.islice(faults(1, list(FaultKind)), 1000))
     assert sum(fault.seconds + fault.pause for fault in many) < 1500
     assert sum(fault.seconds > 2 for fault in many) > 20
@@ -115,7 +115,7 @@ def stream(found: list[Any], cuts: list[int], sha256: str | None = None) -> list
 
 
 def check(messages: list[dict[str, Any]]) -> LogCheck:
-    """What a viewer who gets these messages counts."""
+    """What a viewer that gets these messages counts."""
     found = LogCheck(SEED, BUILD, LINES)
     for message in messages:
         found.take(message)

@@ -686,7 +686,7 @@ def in_a_terminal(server: Server, *arguments: str, interrupt_at: str = "") -> tu
         stderr=child,
         env=environment,
         start_new_session=True,
-        # Whoever has started the tests may ignore it (a shell does, for what it starts in the background).
+        # The process that has started the tests may ignore it (a shell does, for what it starts in the background).
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     os.close(child)
@@ -697,7 +697,7 @@ def in_a_terminal(server: Server, *arguments: str, interrupt_at: str = "") -> tu
         while time.monotonic() < deadline and select.select([parent], [], [], deadline - time.monotonic())[0]:
             try:
                 written += read.decode(os.read(parent, 65536))
-            except OSError:  # EIO: nobody has the other end open
+            except OSError:  # EIO: no process has the other end open
                 break
             if interrupt_at and interrupt_at in written:
                 interrupt_at = ""

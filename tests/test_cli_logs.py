@@ -486,7 +486,7 @@ def test_no_bar_is_left_when_it_is_interrupted() -> None:
     assert screen.cursor == (2, 0)
 
 
-def test_who_only_looks_at_a_log_gets_no_bar() -> None:
+def test_a_log_that_is_only_looked_at_has_no_bar() -> None:
     screen = Terminal()
     with screen.printer(live=False) as printer:
         printer.show(batch(1, "one", Progress(0.5, "bundling")))

@@ -234,7 +234,7 @@ def test_the_address_of_a_release(tmp_path: Path, url: str, expected: str) -> No
     [
         ("", ["http://shop.localhost:8081/", "http://127.0.0.2:8081/shop/"]),
         ('listen = "tcp:9000:interface=127.0.0.1"', ["http://shop.localhost:9000/"]),
-        # Browsers take shop.localhost for 127.0.0.1, where nobody would answer.
+        # Browsers take shop.localhost for 127.0.0.1, where no server would answer.
         ('listen = "tcp:9000:interface=127.0.0.2"', ["http://127.0.0.2:9000/shop/"]),
         ('listen = "tcp:9000:127.0.0.2"', ["http://127.0.0.2:9000/shop/"]),
         ('listen = ["tcp:9000:interface=127.0.0.2"]', ["http://127.0.0.2:9000/shop/"]),

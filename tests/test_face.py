@@ -1,4 +1,4 @@
-"""The library's first names are at the top of the package, and cost nobody Twisted who doesn't ask for them."""
+"""The library's first names are at the top of the package. Twisted is imported only when one is asked for."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Costs(SynchronousTestCase):
         self.ends: list[socket.socket] = []
 
     def viewer(self) -> None:
-        """One more, who has read all there is."""
+        """One more viewer, which has read all there is."""
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)
@@ -154,7 +154,7 @@ class Costs(SynchronousTestCase):
         self.assertEqual(self.send(10), few)
 
     def test_few_python_calls_for_a_connection(self) -> None:
-        """Before its handshake: its options are the class's, and nothing is said of them that nobody reads."""
+        """Before its handshake: its options are the class's, and none is logged."""
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
         self.addCleanup(theirs.close)

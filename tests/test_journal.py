@@ -26,7 +26,7 @@ def batch(first: int, count: int = 3, size: int = 10) -> Lines:
 
 
 def nobody() -> None:
-    """A bell that nobody hears."""
+    """A bell without a listener."""
 
 
 def write(folder: Path, batches: list[Lines], *, segment_bytes: int = 1 << 20) -> Journal:
@@ -365,7 +365,7 @@ def bad_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BadDisk:
 
 
 def read_giving_up(reader: JournalReader, limit: int = 100) -> list[Batch]:
-    """As whoever has no more patience, wherever reading fails."""
+    """Give up, as a reader without patience does, wherever reading fails."""
     found: list[Batch] = []
     given_up = 0
     while True:

@@ -168,7 +168,7 @@ def test_the_map_has_no_circle() -> None:
 
 
 def test_the_platform_stands_on_the_public_face_of_its_framework() -> None:
-    """What the platform needs of ``ipc`` is a public name there, documented for everybody."""
+    """What the platform needs of ``ipc`` is a public name there, and documented."""
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in modules(PACKAGE)

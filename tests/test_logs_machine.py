@@ -475,7 +475,7 @@ class LogsMachine(RuleBasedStateMachine):
 
     @property
     def connected(self) -> bool:
-        """Whether the one who dials believes in its connection."""
+        """Whether the dialler believes in its connection."""
         dialler = next(name for name, side in self.sides.items() if side is Side.DIALLER)
         return bool(self.pairs) and self.pairs[-1].wire(self.sides[dialler]).connected
 
@@ -600,7 +600,7 @@ class LogsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.budget >= CHANGE and self.database.available)
     @rule(noticed=st.booleans())
     def is_unavailable(self, noticed: bool) -> None:
-        """The database can't be used from now on, which is noticed by whoever has something for it."""
+        """The database can't be used from now on. The next write notices that."""
         self.budget -= CHANGE
         self.database.available = False
         if noticed:

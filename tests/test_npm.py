@@ -38,7 +38,7 @@ class Registry(ThreadingHTTPServer):
         self.packages: dict[str, dict[str, object]] = {}
         self.uploads = 0
         self.loses_tags = False  # takes versions without their tags
-        self.keeps_tags = False  # and lets nobody set one
+        self.keeps_tags = False  # and lets no caller set one
         self.tarballs: dict[str, list[str]] = {}  # package -> the names in the last tarball
         self.tokens: list[str | None] = []
         #: answers to the next uploads, instead of taking them: (status, whether it is taken all the same)
@@ -282,7 +282,7 @@ with socket.socket(socket.AF_UNIX) as channel:
 def test_what_is_hidden_is_in_no_name_of_what_is_published(
     tmp_path: Path, registry: Registry, what: str, package: dict[str, object]
 ) -> None:
-    """The apiserver, and then everybody, was told of a package by a name with the value in it."""
+    """The apiserver, and then all viewers, got the name of a package with the value in it."""
     one, result = publishing(
         tmp_path,
         registry,

@@ -164,8 +164,8 @@ def test_order_of_versions(ascending: list[str]) -> None:
     ],
 )
 @pytest.mark.parametrize("group", ["dependencies", "optionalDependencies", "peerDependencies"])
-def test_a_dependency_that_nobody_else_can_install_is_named(group: str, spec: object) -> None:
-    """Published with `workspace:^`, a package can't be installed by anybody, and its version can't be used again."""
+def test_a_dependency_that_can_not_be_installed_elsewhere_is_named(group: str, spec: object) -> None:
+    """Published with `workspace:^`, a package can't be installed, and its version can't be used again."""
     (sentence,) = find_uninstallable({group: {"good": "^1.0.0", "@acme/ui": spec}})
     assert sentence.startswith(f'{group}["@acme/ui"] is ')
     assert not list(find_uninstallable({"devDependencies": {"@acme/ui": spec}}))
@@ -399,7 +399,7 @@ def test_entry_points_that_are_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD)
 def test_entry_points_that_lead_to_nothing(name: str) -> None:
-    """Such a package was published, and nobody could use it; its version can't be used again."""
+    """Such a package was published, and couldn't be used; its version can't be used again."""
     manifest, files, expected = BAD[name]
     found = list(find_missing(manifest, held(files)))
     assert len(found) == len(expected), found

@@ -1,4 +1,4 @@
-"""Permits to publish: who gets one, by the apiserver's own record, and what is written down of it."""
+"""Permits to publish: which attempt gets one, by the apiserver's own record, and what is written down of it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_an_attempt_that_was_asked_to_publish_and_has_built_may() -> None:
         ({"no_secret": "there is no token", "given": PACKAGE}, "there is no token"),
     ],
 )
-def test_who_may_not_is_told_why(change: dict[str, object], sentence: str) -> None:
+def test_a_refused_package_has_its_reason(change: dict[str, object], sentence: str) -> None:
     refused = decided(replace(GOOD, **change))
     assert isinstance(refused, Refused)
     assert sentence in refused.reason

@@ -237,7 +237,7 @@ def test_published(world: World) -> None:
 
 
 def test_a_version_without_its_tag_gets_it(world: World) -> None:
-    """The registry had taken the version and lost the tag; the build was green, and everybody installed the old one."""
+    """The registry had taken the version and lost the tag; the build was green, and npm installed the old version."""
     world.registry.publish("1.0.0")
     world.registry.uploads = [(failed("E500"), True, False)]
     assert (world.publish(), world.notice) == ("published", "")
@@ -312,7 +312,7 @@ def test_other_content_is_a_conflict(world: World) -> None:
     assert world.publish().startswith("conflict: the registry has x@1.1.0 with another content")
 
 
-def test_a_hash_that_nobody_knows_is_said(world: World) -> None:
+def test_an_unknown_kind_of_hash_is_reported(world: World) -> None:
     world.registry.publish("1.1.0", dist={"integrity": "sha3-AAAA"})
     assert "can't be compared with what was packed: it gives sha3-AAAA" in world.publish()
     assert "publish" not in world.registry.calls
@@ -362,7 +362,7 @@ def test_what_was_taken_and_does_not_show(world: World) -> None:
 
 
 def test_a_registry_whose_answers_can_not_be_read(world: World) -> None:
-    """It takes uploads, and answers every GET with a page for signing in: nobody can install what is there."""
+    """It takes uploads, and answers every GET with a page for signing in: nothing can be installed from it."""
     page = Ran(1, "", "npm error code FETCH_ERROR\nnpm error errno FETCH_ERROR\nnpm error invalid json response")
     world.registry.views = [failed("E404"), Ran(0, "{}"), page]
     assert "can't be asked whether x@1.1.0 is there: npm says (FETCH_ERROR): invalid json" in world.publish()

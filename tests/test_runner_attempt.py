@@ -174,7 +174,7 @@ def test_descriptors_and_signals_of_a_step_are_clean(tmp_path: Path) -> None:
     descriptors, stdin, ignored, mask, *_ = one.output(1)
     assert int(descriptors) == 4  # the fourth is the folder that ls reads
     assert stdin == "/dev/null"
-    # Signals 32 and 33 are the C library's own: no program can set them, and whoever started us may ignore them.
+    # Signals 32 and 33 are the C library's own: no program can set them, and our parent may ignore them.
     assert int(ignored.split()[1], 16) & ~(0b11 << 31) == 0
     assert mask == "0022"
 
@@ -519,7 +519,7 @@ def test_a_bystander_in_the_folder_lives(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("failures", "outcome"), [(2, "succeeded"), (100, "failed")])
 def test_a_disk_that_was_full_for_a_moment(tmp_path: Path, failures: int, outcome: str) -> None:
-    """Nobody but git has seen it: there is room when we look."""
+    """Only git has seen the full disk: there is room when the runner looks."""
     real = shutil.which("git")
     tools = tmp_path / "tools"
     tools.mkdir()

@@ -265,7 +265,7 @@ for i in range(300, {300 + MAX_CONNECTIONS + 20}):
     assert warnings(found) == [f"{MAX_CONNECTIONS} connections to the channel are open: others wait"]
 
 
-def test_who_waits_is_let_in_when_there_is_place(tmp_path: Path) -> None:
+def test_a_connection_that_waits_is_accepted_when_there_is_room(tmp_path: Path) -> None:
     found = said_by(
         tmp_path,
         f"""
@@ -287,7 +287,7 @@ def messages(words: list[Received]) -> list[Message | None]:
     return [heard.message for one in words for heard in one.heard]
 
 
-def test_who_can_t_be_let_in_is_let_in_later(tmp_path: Path) -> None:
+def test_a_connection_that_can_t_be_accepted_is_accepted_later(tmp_path: Path) -> None:
     channel = StepChannel(tmp_path)
     waiting = [socket.socket(socket.AF_UNIX) for _ in range(3)]
     for one in waiting:

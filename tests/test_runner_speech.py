@@ -341,7 +341,7 @@ def test_all_languages_write_progress_the_same_way(value: float) -> None:
     ],
 )
 def test_what_a_builder_says_otherwise_says_nothing(record: str) -> None:
-    """It may be a newer builder's, so it's kept as it came; but nobody is shown it, and it counts for nothing."""
+    """An unknown event may be a newer builder's, so it is kept as it came, but neither shown nor counted."""
     batch = lines_decoder.decode('{"type":"lines","first":1,"time":1,"step":0,"lines":[' + record + "]}")
     assert batch.lines == [msgspec.json.decode(record)]
     assert event_of(batch.lines[0]) is None

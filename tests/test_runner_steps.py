@@ -235,7 +235,7 @@ def test_the_build_waits_for_the_reserve_and_is_not_silent_meanwhile(tmp_path: P
     free = Free(5000, 999, 1000, 1062, 1063)  # a sixteenth more than the reserve, before it goes on
     made, journal, control = steps(tmp_path, idle_timeout=1.6, free=free)
     control.listen_to_signals()
-    # More than a pipe holds, so it can't end while nobody reads; and after that it is silent, but not for too long.
+    # More than a pipe holds, so the process can't end without a reader; then it is silent, but not for too long.
     result = made.run(command(tmp_path, "echo begun; sleep 0.7; seq 100000; sleep 0.7"))
     assert result.outcome == "succeeded"
     found = records(tmp_path)

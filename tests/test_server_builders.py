@@ -299,7 +299,7 @@ class BuilderLinks(LinkCase):
         two.run(self.offered(two))
         self.assertEqual([], one.take(m.Offer))
 
-    def test_who_declined_and_why_is_said_as_long_as_it_waits(self) -> None:
+    def test_the_builder_that_declined_and_its_reason_are_shown_while_the_attempt_waits(self) -> None:
         """Its reason stayed empty: only the apiserver's log had it."""
         attempt = self.ledger.queue()
         builder = Builder(self.apiserver)
@@ -361,7 +361,7 @@ class BuilderLinks(LinkCase):
         self.assertEqual([2, 4, 8, 16, 32, 64], [after - before for before, after in itertools.pairwise(asked)])
 
     def test_a_builder_that_was_started_again_is_asked_at_once(self) -> None:
-        """The operator who mends it doesn't wait for the end of a pause."""
+        """The operator who mends a builder doesn't wait for the end of a pause."""
         other = Builder(self.apiserver, "other")
         other.sync(slots=1)
         self.ledger.queue()
@@ -878,7 +878,7 @@ class WhyItWaits(LinkCase):
         self.apiserver.dispatch.wake()
         self.assertEqual(("slots", "all 2 slots of 2 builders are taken; position 3 in the queue"), self.why(last, 2))
 
-    def test_who_has_declined_and_when_it_is_asked_again(self) -> None:
+    def test_which_builder_has_declined_and_when_it_is_asked_again(self) -> None:
         attempt = self.ledger.queue()
         builder = Builder(self.apiserver)
         builder.sync()
@@ -1296,7 +1296,7 @@ class Publishing(LinkCase):
         self.patch(self.apiserver.releasing, "_in_thread", in_thread)
         return asked
 
-    def test_whoever_is_told_of_the_end_finds_the_release(self) -> None:
+    def test_a_listener_that_is_told_of_the_end_finds_the_release(self) -> None:
         """Between the commit of the end and the switch some time may pass, in which the ledger alone knows it."""
         builder, offer = self.publishing(Publish(static=True))
         archive = self.upload(builder, offer, "hello, world")
@@ -1351,7 +1351,7 @@ class Publishing(LinkCase):
         self.assertIn("release 2 didn't go live: release 1 of build 2 is newer", ended.reason)
         states = {row.id: row.state for row in self.ledger.now(releases.list_all, "hello")}
         self.assertEqual({1: ReleaseState.LIVE, 2: ReleaseState.SUPERSEDED}, states)
-        # It is there, for who wants it all the same.
+        # The release is there all the same, to be made live by hand.
         activated = self.apiserver.releasing.activate("hello", 2, by=ADA, any_ref=False)
         self.successResultOf(Deferred.fromCoroutine(activated))
         self.assertEqual("old", self.page())

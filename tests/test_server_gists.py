@@ -1,4 +1,4 @@
-"""What builds say in brief, told to who listens: once a second at most, the newest, and all of it to who has come."""
+"""The gists of builds, as listeners get them: the newest, once a second at most, and all of them at first."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def told(build: int, value: float | None, errors: int = 0, **more: Any) -> dict[
 
 
 class Listener:
-    """Who hears."""
+    """A listener."""
 
     def __init__(self, gists: Gists) -> None:
         self.rounds: list[list[Any]] = []
@@ -99,7 +99,7 @@ class Telling(SynchronousTestCase):
         self.gists.changed(build)
 
     def settled(self) -> Listener:
-        """Somebody who has been told of all, a while ago."""
+        """A listener that got all gists a while ago."""
         listener = Listener(self.gists)
         self.clock.advance(ROUND_INTERVAL)
         self.clock.advance(ROUND_INTERVAL)
@@ -135,7 +135,7 @@ class Telling(SynchronousTestCase):
             self.assertEqual([told(build, 0.5) for build in reversed(numbers[1:])], heard)
         self.assertEqual(reads + 1, self.ledger.reads)
 
-    def test_who_comes_is_told_of_all_that_go_on(self) -> None:
+    def test_a_new_listener_gets_all_builds_that_go_on(self) -> None:
         silent, talks, queued = self.ledger.build(), self.ledger.build(), self.ledger.queue()
         ended = self.ledger.build()
         self.ledger.say(talks, 0.5, errors=2)
@@ -145,7 +145,7 @@ class Telling(SynchronousTestCase):
         self.assertEqual([], first.take(), "not before it was asked")
         self.clock.advance(0)
         self.assertEqual([[told(talks, 0.5, 2), told(silent, None)]], first.take())
-        # The next to come are told of all too, in one round; those who listen hear what has changed.
+        # The next listeners get all gists too, in one round; the others get what has changed.
         second, third = Listener(self.gists), Listener(self.gists)
         self.say(silent, 0.25)
         reads = self.ledger.reads
@@ -182,7 +182,7 @@ class Telling(SynchronousTestCase):
         self.clock.advance(ROUND_INTERVAL)
         self.assertEqual([], listener.take())
 
-    def test_nothing_is_noted_or_asked_while_nobody_listens(self) -> None:
+    def test_nothing_is_noted_or_asked_without_listeners(self) -> None:
         build = self.ledger.build()
         self.say(build, 0.25)
         self.assertEqual([], self.clock.getDelayedCalls())
@@ -209,7 +209,7 @@ class Telling(SynchronousTestCase):
         self.ledger.told.pop().callback(None)
         self.assertEqual([[told(build, 0.25)], [told(build, 0.5)]], listener.take())
 
-    def test_who_listens_anew_during_a_round_misses_nothing(self) -> None:
+    def test_a_listener_that_comes_back_during_a_round_misses_nothing(self) -> None:
         build = self.ledger.build()
         old = self.settled()
         self.say(build, 0.5, errors=1)

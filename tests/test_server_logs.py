@@ -182,7 +182,7 @@ class Cursors(SynchronousTestCase):
         self.assertEqual([1, 2, 3], viewer.take_all())
 
     def test_a_run_tells_whether_there_is_more(self) -> None:
-        """Also if it is as long as it may be: nobody is asked twice for the sake of nothing."""
+        """Also if the batch is as long as it may be: the store isn't asked a second time for nothing."""
         platform = Platform()
         viewer = Viewer(platform.store, platform.attempt)
         viewer.take_all()
@@ -308,7 +308,7 @@ class Cursors(SynchronousTestCase):
         self.assertEqual([1, 2, 3], viewer.take_all())
         self.assertEqual(3, viewer.wakes)
 
-    def test_logs_that_nobody_reads_or_writes_are_forgotten(self) -> None:
+    def test_logs_without_readers_and_writers_are_forgotten(self) -> None:
         platform = Platform()
         viewer = Viewer(platform.store, platform.attempt)
         platform.send(batch(1, 1))
@@ -581,7 +581,7 @@ class Commits(SynchronousTestCase):
         assert row is not None
         self.assertEqual("**done**", row.summary)
 
-    def test_whose_gist_is_another_is_told_of_each_log(self) -> None:
+    def test_a_changed_gist_is_told_for_each_log(self) -> None:
         """Also where one log at fault has the others committed one by one."""
         for fault in (False, True):
             platform = Platform()

@@ -156,7 +156,7 @@ def test_whether_a_database_is_free(url: URL, owners: Owners) -> None:
     assert is_free(url)
 
 
-def test_it_waits_a_little_for_who_is_just_ending(url: URL, owners: Owners) -> None:
+def test_it_waits_a_little_for_an_apiserver_that_is_ending(url: URL, owners: Owners) -> None:
     first, engine = owners.start(url)
     second, _ = owners.make(url)
 
@@ -169,7 +169,7 @@ def test_it_waits_a_little_for_who_is_just_ending(url: URL, owners: Owners) -> N
 
 
 def test_a_restart_of_the_database_ends_no_apiserver(server: PostgreSQL, owners: Owners) -> None:
-    """The lock is gone with its connection. Who had it has it again, if nobody else has had it meanwhile."""
+    """The lock is gone with its connection. Its holder takes it again, if no other apiserver has had it meanwhile."""
     server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     url = make_url(server.url)
     first, engine = owners.start(url)
@@ -195,7 +195,7 @@ def test_one_whose_lock_was_ended_by_itself_ends(server: PostgreSQL, owners: Own
         write(first, engine)
 
 
-def test_who_took_a_lost_lock_has_the_database(server: PostgreSQL, owners: Owners) -> None:
+def test_the_apiserver_that_took_a_lost_lock_has_the_database(server: PostgreSQL, owners: Owners) -> None:
     server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     url = make_url(server.url)
     first, _ = owners.start(url)
@@ -253,7 +253,7 @@ def test_two_schemas_of_one_database_are_two(server: PostgreSQL, owners: Owners)
 
 
 class SleepClock:
-    """A clock on which time passes when somebody sleeps, and not otherwise."""
+    """A clock on which time passes only by `sleep`."""
 
     def __init__(self) -> None:
         self.time = 1000.0

@@ -130,7 +130,7 @@ class WritingTests(LedgerCase):
         await outcomes([held, *writes])
         self.assertIn(len(commits), (5, 6))  # two slow writes fill a group
 
-    async def test_the_failure_of_one_is_nobody_elses(self) -> None:
+    async def test_the_failure_of_one_write_undoes_no_other(self) -> None:
         ledger = await self.open()
 
         def spoil(connection: Connection) -> None:
@@ -246,7 +246,7 @@ class ReadingTests(LedgerCase):
         go.set()
         self.assertEqual(await outcomes([first, second]), [[], ["a"]])
 
-    async def test_the_failure_of_one_question_is_told_to_all_who_asked_it(self) -> None:
+    async def test_all_callers_of_one_question_hear_of_its_failure(self) -> None:
         ledger = await self.open()
 
         def fail(_: Connection) -> None:
@@ -266,7 +266,7 @@ class ReadingTests(LedgerCase):
         self.assertEqual(await outcomes(asked), [["0"], ["1"], ["2"]])
         await outcomes(held)
 
-    async def test_those_who_wait_for_one_answer_are_bounded_too(self) -> None:
+    async def test_the_callers_that_wait_for_one_answer_are_bounded_too(self) -> None:
         ledger = await self.open()
         self.patch(ledger_module, "MAX_WAITING", 5)
         go, held = await self.hold_readers(ledger)

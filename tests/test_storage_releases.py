@@ -208,7 +208,7 @@ def test_another_ref_goes_live_when_it_was_asked_for_so(ledger: Connection) -> N
     hotfix = built(ledger, 20, "hotfix", live=True)
     assert hotfix.state is S.LIVE
     assert built(ledger, 15).state is S.SUPERSEDED
-    # Tried again by somebody who may not ask for that, it stays where it is.
+    # Tried again by a caller that may not ask for that, it stays where it is.
     again = builds.retry(ledger, hotfix.build, "ann", LATER)
     assert end(ledger, again.name, None).state is S.PACKED
     again = builds.retry(ledger, hotfix.build, "ada", LATER, live=True)
@@ -223,7 +223,7 @@ def test_who_may_make_a_release_of_another_ref_live(ledger: Connection) -> None:
         releases.activate(ledger, "shop", other.id, LATER, who="ann", any_ref=False)
     assert releases.activate(ledger, "shop", other.id, LATER, who="ada").state is S.LIVE
     assert built(ledger, 30).state is S.LIVE
-    # It was live: who rolls back may go back to it.
+    # It was live: a rollback may go back to it.
     assert releases.activate(ledger, "shop", other.id, LATER, who="ann", any_ref=False).state is S.LIVE
 
 

@@ -1,4 +1,4 @@
-"""Who asks: tokens, sessions and their cookies, failures, clients behind proxies, and what of it the audit says."""
+"""Authentication: tokens, sessions and their cookies, failures, clients behind proxies, and the audit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Signed(World):
 
 class Throttling(Signed):
     async def test_a_good_token_is_let_in_whatever_came_from_its_address(self) -> None:
-        """31 bad tokens from one address locked out all who share it: behind a proxy, everybody."""
+        """31 bad tokens from one address locked out all callers that share it: behind a proxy, every caller."""
         fresh = await self.token("fresh", "read")
         bad = [(await self.ask("GET", "/api/v1/identity", token=f"tipc_{number}")) for number in range(33)]
         assert [answer.status for answer in bad] == [401] * 30 + [429] * 3
@@ -131,7 +131,7 @@ class Elsewhere(Signed):
     async def prepare(self) -> None:
         self.site.proxies = Proxies(["127.0.0.1"])
 
-    async def test_over_https_nobody_else_can_set_it(self) -> None:
+    async def test_over_https_no_other_page_can_set_it(self) -> None:
         https = {"X_Forwarded_Proto": "https"}
         answer = await self.sign_in(**https)
         cookie = answer.headers["Set-Cookie"]
@@ -190,7 +190,7 @@ class Elsewhere(Signed):
 
 
 class Public(Signed):
-    """A proxy speaks https for the API, but says so to nobody."""
+    """A proxy speaks https for the API, but doesn't say so."""
 
     api_url = "https://builds.test"
 
@@ -269,7 +269,7 @@ class Projects(Signed):
             ] == []
 
     async def test_a_token_in_a_repositorys_address_is_refused(self) -> None:
-        """All who see the project would read it."""
+        """All callers that may see the project would read it."""
         for address in (
             "https://git.example/shop.git?token=abc",
             "https://git.example/shop.git?private_token=abc",

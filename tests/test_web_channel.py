@@ -24,7 +24,7 @@ class OverTCP(World):
         self.problem(answer, 413, "1048576")
         assert answer.headers["Connection"] == "close"
 
-    async def test_who_asks_before_sending_is_told_before_sending(self) -> None:
+    async def test_a_client_that_asks_before_sending_is_answered_before_sending(self) -> None:
         self.patch(channel, "LINGER_SECONDS", 0.1)  # nothing is sent
         data = f"{_HEAD}Expect: 100-continue\r\nContent-Length: 1073741824\r\n\r\n".encode()
         self.problem(Answer(await say(self.port, data)), 413)

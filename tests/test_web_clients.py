@@ -1,4 +1,4 @@
-"""Who asks, behind proxies: their word is taken, a stranger's isn't."""
+"""The client's address behind proxies: a trusted proxy's word is taken, a stranger's isn't."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ class Agreement(World):
         self.number = await self.build()
         self.real = real = WebSockets(reactor, self.now, self.ledger, self.logs, Feed(), Gists(reactor, self.ledger))
         self.addCleanup(forget_timers)
-        # The context is frozen, so that nobody does this by accident.
+        # The context is frozen, so that this isn't done by accident.
         object.__setattr__(self.context, "websockets", real)
 
     async def open(

@@ -83,7 +83,7 @@ class Conversations(SynchronousTestCase):
         conversation.begin()
         return conversation
 
-    def test_who_does_not_read_the_answers_gets_no_more(self) -> None:
+    def test_a_client_that_does_not_read_its_answers_gets_no_more(self) -> None:
         conversation = self.stream(InstantLedger())
         self.socket.paused = True
         for _ in range(MAX_WAITING):
@@ -157,7 +157,7 @@ class Conversations(SynchronousTestCase):
 
 
 class Sayings(Conversations):
-    """What builds say in brief, to who has subscribed to builds."""
+    """The gists of builds, as subscribers of builds get them."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -197,7 +197,7 @@ class Sayings(Conversations):
         self.assertEqual([{"type": "subscribed", "topic": "builds"}, others, told(self.build, 0.5)], self.heard())
         conversation.close()
 
-    def test_nothing_for_who_has_not_the_topic(self) -> None:
+    def test_nothing_for_a_client_without_the_topic(self) -> None:
         conversation = self.stream(self.ledger)
         self.ask(conversation, topic="log", build=self.build)
         self.heard()
@@ -205,7 +205,7 @@ class Sayings(Conversations):
         self.say(self.build, 0.5)
         self.later()
         self.assertEqual(([], reads), (self.heard(), self.ledger.reads))
-        # Nor for who has it no longer, though nobody is asked for it either.
+        # Nor for a client that has it no longer.
         self.ask(conversation)
         self.ask(conversation, project="other")
         self.later()
@@ -222,7 +222,7 @@ class Sayings(Conversations):
         self.assertEqual(([], reads), (self.heard(), self.ledger.reads))
         conversation.close()
 
-    def test_nobody_is_told_of_what_they_may_not_see(self) -> None:
+    def test_no_client_is_told_what_it_may_not_see(self) -> None:
         conversation = self.stream(self.ledger, frozenset({"other"}))
         self.ask(conversation)
         self.ask(conversation, project="hello")
@@ -239,7 +239,7 @@ class Sayings(Conversations):
         self.assertEqual([told(self.other, 0.6, project="other")], self.heard())
         conversation.close()
 
-    def test_of_what_is_said_the_newest_is_kept_for_who_does_not_read(self) -> None:
+    def test_a_client_that_does_not_read_gets_the_newest_gist(self) -> None:
         conversation = self.stream(self.ledger)
         self.ask(conversation)
         self.later()

@@ -195,7 +195,7 @@ def failures() -> Iterator[list[LogEvent]]:
     globalLogPublisher.removeObserver(look)
 
 
-def test_all_who_are_current_share_a_cursor(room: Room) -> None:
+def test_all_current_viewers_share_a_cursor(room: Room) -> None:
     room.send(10)
     for after in (0, 3, 10):
         room.open(after=after)
@@ -229,7 +229,7 @@ def test_a_crowd_ends_with_its_last_member(room: Room) -> None:
     three.check()
 
 
-def test_who_comes_before_the_others_were_told_joins_when_they_are(room: Room) -> None:
+def test_a_viewer_that_is_ahead_joins_the_others_at_their_round(room: Room) -> None:
     """It has taken what is there at once, and is ahead of them until the round."""
     room.open()
     live = room.platform.live
@@ -244,7 +244,7 @@ def test_who_comes_before_the_others_were_told_joins_when_they_are(room: Room) -
     ahead.check()
 
 
-def test_who_waits_alone_joins_a_crowd_that_came_later(room: Room) -> None:
+def test_a_viewer_that_waits_alone_joins_a_later_crowd(room: Room) -> None:
     """Though it is woken first."""
     first = room.open()
     live = room.platform.live
@@ -257,7 +257,7 @@ def test_who_waits_alone_joins_a_crowd_that_came_later(room: Room) -> None:
     assert room.cursors == 1
 
 
-def test_who_is_slow_leaves_and_comes_back(room: Room) -> None:
+def test_a_slow_viewer_leaves_and_comes_back(room: Room) -> None:
     quick, slow = room.open(), room.open(buffer=4096)
     while not slow.protocol.paused:
         room.send(50, 100)
@@ -317,8 +317,10 @@ def fail(*_: object) -> None:
 
 
 @pytest.mark.parametrize("when", ["writing", "keeping", "alone"])
-def test_who_cannot_be_written_to_is_closed_and_harms_nobody(room: Room, failures: list[LogEvent], when: str) -> None:
-    """What it has lacks something: nothing may follow that but a close, after which it comes again."""
+def test_a_viewer_that_cannot_be_written_to_is_closed_and_harms_no_other(
+    room: Room, failures: list[LogEvent], when: str
+) -> None:
+    """Something is missing in what the viewer has: only a close may follow, after which it comes again."""
     one, bad, two = (room.open() for _ in range(3))
     room.send(1)
     if when == "keeping":
@@ -364,7 +366,7 @@ def test_one_viewers_end_is_not_anothers(room: Room, failures: list[LogEvent]) -
     assert room.cursors == 0
 
 
-def test_who_is_closed_while_others_are_written_to_is_gone(room: Room) -> None:
+def test_a_viewer_that_is_closed_during_a_write_to_others_is_gone(room: Room) -> None:
     one, two = room.open(), room.open()
     one.protocol.direct = None
     write = one.protocol.write_frames
@@ -448,7 +450,7 @@ def test_a_lost_connection_takes_nothing(room: Room) -> None:
 )
 @settings(max_examples=examples(30))
 def test_nothing_is_lost_doubled_or_overtaken(steps: list[tuple[str, Any, Any]], ends: bool) -> None:
-    """Whatever is written, however full the sockets are, whoever comes and goes, and whatever Autobahn writes."""
+    """Whatever is written, however full the sockets are, which viewers come and go, and whatever Autobahn writes."""
     room = Room(LIMITS, SharedFiles(least_bytes=1000, least_sockets=2))
     live = room.platform.live
     with room.stack, patch.object(followers, "TAKE_BYTES", TAKE_BYTES):

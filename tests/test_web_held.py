@@ -192,7 +192,7 @@ class Followed(World):
         waiting[0]()
         assert (await asked).status == 401
 
-    async def test_nothing_is_held_by_who_was_answered(self) -> None:
+    async def test_an_answered_request_holds_nothing(self) -> None:
         for path in ("/api/v1/builds", "/api/v1/nothing", f"/api/v1/builds/{self.number}/log", "/api/v1/tokens"):
             await self.ask("GET", path)
         reader = await self.token("r", "read")

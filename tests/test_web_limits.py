@@ -68,7 +68,7 @@ def test_words_dont_help_a_client_that_reads_nothing(make: Callable[[], Client])
     assert [client.after(20, waits=True, says=True) for _ in range(4)][-1] is Sign.TOO_SLOW
 
 
-def test_who_has_read_all_after_a_ping_is_pinged_afresh() -> None:
+def test_a_viewer_that_has_read_all_after_a_ping_gets_another_ping() -> None:
     """While something waited the pong couldn't be told from what is on its way."""
     client = pinged()
     assert client.after(20, waits=True) is Sign.NOTHING
@@ -78,7 +78,7 @@ def test_who_has_read_all_after_a_ping_is_pinged_afresh() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([1.0, 5.0, 20.0]), st.booleans(), st.booleans(), st.booleans()), max_size=60))
-def test_nobody_who_reads_and_answers_is_given_up(looks: list[tuple[float, bool, bool, bool]]) -> None:
+def test_no_viewer_that_reads_and_answers_is_given_up(looks: list[tuple[float, bool, bool, bool]]) -> None:
     """Whatever happens besides: a client that says something at most 20 s after it was pinged, and reads on."""
     client = Client()
     answers = False

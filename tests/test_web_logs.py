@@ -127,7 +127,7 @@ class Streams(World):
 
     def go_at(self, pace: Pace) -> None:
         """Have followed logs go at this pace."""
-        # The context is frozen, so that nobody does this by accident.
+        # The context is frozen, so that this isn't done by accident.
         object.__setattr__(self.context, "log_pace", pace)
 
     def forgotten(self) -> bool:
@@ -343,7 +343,7 @@ def test_progress_is_thinned_in_a_text() -> None:
     growing = [Progress(index / 1000 if index % 1000 else index // 1000, f"file {index}") for index in range(1001)]
     said = text_of(*growing)
     assert said == "==> 0% file 0\n==> 25% file 250\n==> 50% file 500\n==> 75% file 750\n==> 100% file 1000\n"
-    # Another step begins anew, and so does a build that turns to something else.
+    # The next step begins at 0 again, and so does a build that turns to something else.
     again = text_of(Progress(0.3), StepStarted(1, "test", ""), Progress(0.4), Progress(0.1, "linting"), Progress(0.2))
     assert again == "==> 30%\n==> test\n==> 40%\n==> 10% linting\n"
     assert text_of(Progress(0.9999)) == "==> 99%\n", "100% only when it is"

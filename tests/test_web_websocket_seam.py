@@ -41,7 +41,7 @@ class Seam(World):
         """Have WebSockets with these limits."""
         gists = Gists(reactor, self.ledger)
         self.real = WebSockets(reactor, self.now, self.ledger, self.logs, Feed(), gists, limits=limits)
-        # The context is frozen, so that nobody does this by accident.
+        # The context is frozen, so that this isn't done by accident.
         object.__setattr__(self.context, "websockets", self.real)
 
     async def _open(self, path: str, token: str | None = None) -> Any:

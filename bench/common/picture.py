@@ -1,6 +1,6 @@
 """
 Charts as SVG, for the report: bars on a logarithmic scale, and curves. They are readable on a light and on a dark
-page: which of both it is, the one who shows them knows (``prefers-color-scheme``).
+page: which of both it is, the page knows (``prefers-color-scheme``).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 ``python -m bench.common.report FILE... [--pictures FOLDER]``: what the JSON lines of benchmarks amount to.
 
 One table a question, as Markdown: medians, their range, our value divided by each candidate's, and whether that reaches
-the bar; below it who was skipped, and what failed. At the end all bars in one table. One picture a question.
+the bar; below it what was skipped, and what failed. At the end all bars in one table. One picture a question.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def fitted(question: Question, lines: Iterable[Record], figure: str) -> str:
 
 
 def verdicts(lines: Iterable[Record]) -> list[list[str]]:
-    """All bars: rows of what, against whom, ours, theirs, the ratio, its range over the repetitions, bar, verdict."""
+    """All bars: rows of what, against what, ours, theirs, the ratio, its range over the repetitions, bar, verdict."""
     lines = list(lines)
     rows = []
     for question in questions(lines):

@@ -19,7 +19,7 @@ class Stored:
 
 
 class Chunks:
-    """The logs in a ledger, from now on. Who makes one has to ask `since`, which ends its thread."""
+    """The logs in a ledger, from now on. The caller that makes one has to ask `since`, which ends its thread."""
 
     #: Seconds between two looks for a commit; the apiserver begins one every 15 ms at most.
     INTERVAL = 0.004

@@ -73,7 +73,7 @@ def viewers(rate: int, block: int, count: int, seconds: float) -> Measured:
 
 
 def _feed(port: int, rate: int, block: int, total: int) -> None:
-    """So many blocks a second, each in a message of its own as long as nobody is late."""
+    """So many blocks a second, each in a message of its own as long as none is late."""
     filling = "x" * 169
     begin = time.monotonic()
     with socket.create_connection(("127.0.0.1", port)) as feed:

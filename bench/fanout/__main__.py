@@ -47,7 +47,7 @@ SERVERS: dict[str, Serve] = {
     AIOHTTP: partial(servers.on, "aiohttp"),
 }
 
-#: Lines with 100 viewers for some seconds' work, by who is fast and who isn't.
+#: Lines with 100 viewers for some seconds' work, of fast programs and of slow ones.
 LINES = {OURS: 300_000, LIMIT: 300_000, WS_BATCHED: 300_000, SOCKETIFY_BURST: 50_000, NCHAN_PIPELINED: 10_000}
 FEW_LINES = 4_000
 

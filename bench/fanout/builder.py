@@ -70,7 +70,7 @@ class Attempt(Protocol):
 
 
 class Feed(Factory):
-    """Gives the one attempt to who brings its lines."""
+    """Gives the one attempt to the builder that brings its lines."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt

@@ -1,7 +1,7 @@
 """
 ``python -m bench.fanout.deflate``: what it saves and costs that viewers ask for ``compress=1``.
 
-Lines such as builds print go at a steady rate through the real apiserver to some viewers, who count the bytes that come
+Lines such as builds print go at a steady rate through the real apiserver to some viewers, which count the bytes
 and don't look into them; once plain, once deflated, in turn. Prints one JSON line for each run.
 """
 

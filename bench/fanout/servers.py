@@ -113,7 +113,7 @@ def _listens(port: int) -> None:
             socket.create_connection(("127.0.0.1", port)).close()
         except OSError:
             if time.monotonic() > until:
-                raise Failed(f"nobody listens at {port}") from None
+                raise Failed(f"nothing listens at {port}") from None
             time.sleep(0.02)
         else:
             return

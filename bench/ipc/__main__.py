@@ -161,7 +161,7 @@ def _wait_for(path: Path) -> None:
     until = time.monotonic() + 10
     while not path.exists():
         if time.monotonic() > until:
-            raise Failed(f"{path.name}: nobody listens there")
+            raise Failed(f"{path.name}: nothing listens there")
         time.sleep(0.01)
 
 

@@ -52,7 +52,7 @@ class Tally:
     Counts what comes, and prints the result when all is there. The clock starts with the message number ``warm``, so
     connecting and warming up don't count.
 
-    Who receives adds to ``sum``, subtracts from ``left``, and calls `reached` when that is 0: a call per message would
+    The receiver adds to ``sum``, subtracts from ``left``, and calls `reached` when that is 0: a call per message would
     be a part of what is measured.
     """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.integration.platform import Platform
 
-# What is due is printed at once, stamped; nothing more is due after the time that it has. If nobody takes its output it
+# What is due is printed at once, stamped; nothing more is due after the time that it has. If its output isn't read it
 # waits, as builds do, and is late.
 _PRINTER = """
 import os, sys, time
@@ -28,7 +28,7 @@ while True:
     time.sleep(max(0.005, (printed + 1) / rate - elapsed))
 """
 
-#: Seconds after which a build ends by itself, whatever becomes of who measures.
+#: Seconds after which a build ends by itself, whatever becomes of the bench.
 LONGEST = 1800.0
 
 

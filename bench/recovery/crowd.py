@@ -354,7 +354,7 @@ def _all(viewers: list[Viewer], do: Callable[[Viewer], None]) -> None:
 
 
 class Crowd:
-    """The viewers. All but `decoded` is called by who measures, outside of the reactor's thread."""
+    """The viewers. All but `decoded` is called by the bench, outside of the reactor's thread."""
 
     def __init__(self, port: int, token: str) -> None:
         self.port = port
@@ -364,7 +364,7 @@ class Crowd:
         self._decoded: dict[bytes, Any] = {}
 
     def decoded(self, payload: bytes) -> Any:
-        """The message, decoded once for all who get it."""
+        """The message, decoded once for all viewers."""
         found = self._decoded.get(payload)
         if found is None:
             if len(self._decoded) >= _KEPT:
@@ -382,7 +382,7 @@ class Crowd:
 
     def set_mark(self, *, reconnected: bool) -> float:
         """
-        From now on it counts who has seen what is printed from now on; with ``reconnected``, on a connection that is
+        Count the viewers that have seen what is printed from now on; with ``reconnected``, on a connection that is
         made from now on. The time on the clock of `Viewer.reached`.
         """
 

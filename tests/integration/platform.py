@@ -247,7 +247,7 @@ class Platform:
         wait_for("the builder is linked", lambda: (self.health() or {}).get("builders") == 1)
 
     def health(self) -> dict[str, Any] | None:
-        """What /healthz says; None while nobody answers."""
+        """What /healthz says; None while no apiserver answers."""
         for service in (self.apiserver, self.builder):
             if service.exited() is not None and not service.crashes:
                 raise AssertionError(f"{service.name} has ended:\n{service.text()[-3000:]}")

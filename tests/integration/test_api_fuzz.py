@@ -74,7 +74,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         files = {".twistedipc.toml": f'[build]\nsteps = [{step}]\noutput = "dist"\n'}
         platform.add_project(PROJECT, platform.repository(files), publish={"static": True})
         platform.succeed(platform.build(PROJECT))
-        # Nobody is to call the repositories that are made up from now on: what is asked for stays queued.
+        # The repositories that are made up from now on mustn't be fetched: the builds stay queued.
         platform.builder.kill()
         yield platform
         assert "Traceback" not in platform.apiserver.text()

@@ -186,7 +186,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere.sqlite").exists()
 
 
-def test_an_upload_that_reaches_nobody_is_said_and_ends_the_build(tmp_path: Path) -> None:
+def test_an_upload_that_reaches_no_server_is_reported_and_ends_the_build(tmp_path: Path) -> None:
     """It stayed `publishing` for ever, with an empty reason."""
     platform = Platform(tmp_path, limits={"upload": 6.0})
     file = tmp_path / "builder.toml"

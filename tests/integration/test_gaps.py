@@ -61,7 +61,7 @@ def destroy(platform: Platform, text: bytes) -> None:
 
 
 def follower(platform: Platform, build: int, output: Path) -> subprocess.Popen[bytes]:
-    """Somebody who runs ``twistedipc logs --follow``."""
+    """A person that runs ``twistedipc logs --follow``."""
     with output.open("wb") as file:
         return subprocess.Popen(
             [sys.executable, "-m", "twistedipc.cli", "logs", str(build), "--follow"],
@@ -131,7 +131,7 @@ def test_a_destroyed_line_is_a_gap_and_nothing_else_is_lost(platform: Platform, 
     finally:
         viewer.kill()
         viewer.wait()
-    # Who watched all the time, over the restart.
+    # The viewer that watched all the time, over the restart.
     count = gap["to"] - gap["from"] + 1
     said = output.read_text()
     shown = said.splitlines()
@@ -143,7 +143,7 @@ def test_a_destroyed_line_is_a_gap_and_nothing_else_is_lost(platform: Platform, 
     lines = messages(platform, build)[-1]["lines"]
     assert f"incomplete: {count} of {lines} lines are missing" in said
     assert code == 6
-    # Who comes later, from within the gap, or by the WebSocket.
+    # Viewers that come later, from within the gap, or by the WebSocket.
     rest = {**gap, "from": gap["from"] + 1}
     assert check(messages(platform, build, after=gap["from"]), gap["from"]) == rest
     for after in (0, gap["from"]):

@@ -283,7 +283,7 @@ def test_lines_that_are_missing_are_said_to_be(page: Page, platform: Platform) -
     (folder,) = (platform.folder / "builder-data" / "attempts").glob(f"{build}-1-*")
     wait_for("the result", (folder / "result.json").exists)
     (journal,) = (folder / "journal").iterdir()
-    with journal.open("r+b") as damaged:  # in place: a file that is written anew is empty for a moment
+    with journal.open("r+b") as damaged:  # in place: a file that is written again is empty for a moment
         # The last one: the first is in the line that names the command, which may be committed or not.
         damaged.seek(journal.read_bytes().rindex(b"destroyed"))
         damaged.write(b"destroyer")
@@ -305,7 +305,7 @@ def test_lines_that_are_missing_are_said_to_be(page: Page, platform: Platform) -
     gutter = "".join(page.locator(".log .gutter").all_inner_texts()).split()
     numbers = [int(number) for number in gutter]
     assert numbers == sorted(set(numbers))
-    # The same for who comes when all is over.
+    # The same for a viewer that comes when all is over.
     page.reload()
     expect(foot).to_have_text(re.compile(f"^incomplete: {missing} of "))
     expect(page.locator(".log .gap")).to_have_text(said)

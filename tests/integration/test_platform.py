@@ -344,7 +344,7 @@ def test_what_a_build_says_comes_through_the_death_of_both(speaking: Platform) -
 
 
 def test_the_apiserver_starts_as_soon_as_its_database_is_unlocked(own_platform: Platform) -> None:
-    """A start while another program holds the lock waits for it: nobody must start it again."""
+    """A start while another program holds the lock waits for the lock: no supervisor must start the apiserver again."""
     platform = own_platform
     repository = platform.repository(counting(3, 0))
     platform.add_project("count", repository, publish={})

@@ -31,7 +31,7 @@ def log_file_of(platform: Platform, service: Service, name: str) -> Path:
     return file
 
 
-def test_a_log_file_that_was_moved_away_is_opened_anew(tmp_path: Path) -> None:
+def test_a_log_file_that_was_moved_away_is_opened_again(tmp_path: Path) -> None:
     """Both services ended, without a line, when a log was rotated."""
     with Platform(tmp_path) as platform:
         for service, name in ((platform.apiserver, "a.log"), (platform.builder, "b.log")):

@@ -322,7 +322,7 @@ def test_a_viewer_that_never_reads_costs_nothing(platform: Platform, tmp_path: P
     before = memory(platform)
     build = platform.build("flood")
     path = f"/api/v1/builds/{build}/log/stream"
-    stuck = socket(platform, path, max_queue=1, close_timeout=0.1)  # who reads nothing reads no close either
+    stuck = socket(platform, path, max_queue=1, close_timeout=0.1)  # a viewer that reads nothing reads no close either
     with stuck, socket(platform, path, max_size=None) as reading:
         seen = Seen()
         while seen.end is None:

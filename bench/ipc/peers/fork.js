@@ -1,4 +1,4 @@
-// Node's child_process.fork() channel: the parent calls, the child answers. As a call does, a reply finds who waits for it.
+// Node's child_process.fork() channel: the parent calls, the child answers. As a call does, a reply finds the call that waits for it.
 // WARM COUNT IN_FLIGHT PARENT_CORE CHILD_CORE
 'use strict';
 
