@@ -267,7 +267,7 @@ def test_login_keeps_the_token_for_that_server_alone(server: Server, home: Path)
 
 
 def test_login_keeps_nothing_that_is_no_good(server: Server, home: Path) -> None:
-    server.on("GET /api/v1/identity", problem(401, "this token is not good"))
+    server.on("GET /api/v1/identity", problem(401, "this token is not valid"))
     assert run(None, "login", "--url", server.url, given="nonsense\n").exit_code == 3
     assert not (home / "config/twistedipc/credentials.toml").exists()
 

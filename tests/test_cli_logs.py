@@ -194,7 +194,7 @@ def test_a_silent_connection_is_made_again(server: Server, monkeypatch: pytest.M
 
 
 def test_a_token_that_is_revoked_meanwhile(server: Server) -> None:
-    server.on(LOG, Say(chunks=[ndjson(ALL[0])], cut=True), problem(401, "this token is not good"))
+    server.on(LOG, Say(chunks=[ndjson(ALL[0])], cut=True), problem(401, "this token is not valid"))
     with pytest.raises(Failure) as caught:
         followed(server)
     assert caught.value.exit_code == ExitCode.NOT_ALLOWED

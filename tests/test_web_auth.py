@@ -220,7 +220,7 @@ class Hosted(Signed):
             signed = await self.ask("POST", "/api/v1/sessions", {"token": self.admin}, token=None, headers=origin)
             self.problem(signed, 403, "there can be no session at this host")
             assert await self.status(session, Host=host) == 401
-            assert await self.status(token=self.admin, Host=host) == 200, "a token is good everywhere"
+            assert await self.status(token=self.admin, Host=host) == 200, "a token is valid everywhere"
 
 
 class Projects(Signed):

@@ -128,7 +128,7 @@ def test_signing_in_by_hand(page: Page, platform: Platform) -> None:
     page.goto(platform.url)
     page.fill("#token", "tipc_nonsense")
     page.click(".sign-in button")
-    expect(page.locator(".sign-in [role=alert]")).to_contain_text("this token is not good")
+    expect(page.locator(".sign-in [role=alert]")).to_contain_text("this token is not valid")
     page.fill("#token", platform.token)
     page.click(".sign-in button")
     expect(page.locator("h1")).to_have_text("Builds")

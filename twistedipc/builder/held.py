@@ -49,7 +49,7 @@ class HeldAttempt:
 
     @property
     def name(self) -> str:
-        """The folder's name, which is what the runner rings with."""
+        """The folder's name, which the runner's bell carries."""
         return self.folder.name
 
     @property
@@ -78,7 +78,7 @@ class HeldAttempt:
     # -- what is sent to the apiserver
 
     def described(self) -> HeldAttemptMessage:
-        """Return its entry in a sync. Only for one that is `known`."""
+        """Return the attempt's entry in a sync. Only for an attempt that is `known`."""
         phase = self.life.about.phase
         assert phase is not None
         return HeldAttemptMessage(attempt=self.spec.attempt, lease=self.spec.lease, phase=phase, next=self.log.next)

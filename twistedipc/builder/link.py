@@ -61,7 +61,7 @@ class ApiserverLink:
         self._listener.lost(self, reason)
 
     def writing_paused(self) -> None:
-        """The link takes no more: the forwarding asks `Peer.paused`."""
+        """Do nothing: the forwarding asks `Peer.paused`."""
 
     def writing_resumed(self) -> None:
         """Pass on that the link takes more."""

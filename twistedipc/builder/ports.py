@@ -27,7 +27,7 @@ class Journal(Protocol):
     searching: bool  # the last `read` has only looked at enough: there is more to look at now
 
     def ends_at(self, lines: int) -> None:
-        """Take note that the journal has so many records, and gets no more."""
+        """Note that the journal has so many records, and gets no more."""
 
     def seek(self, next: int, /) -> None:
         """Go on with record ``next``."""
@@ -115,7 +115,7 @@ class InThread(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Outside:
-    """All that the builder takes from outside, but for its links."""
+    """Everything that the builder takes from outside, except its links."""
 
     clock: IReactorTime  # monotonic; timers
     now: Callable[[], int]  # wall clock, in milliseconds since the epoch

@@ -16,7 +16,7 @@ from twistedipc.builds.logs import Annotation, Event, StepEnded, StepStarted, Su
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far the step is that runs, by the build's own word."""
+    """How far the running step is, by the build's own word."""
 
     value: float  # 0 to 1
     label: str  # what it is at, a stranger's text; may be empty

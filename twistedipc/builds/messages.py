@@ -61,7 +61,7 @@ class Sync(Message, frozen=True, kw_only=True, tag="sync"):
 
 
 class Status(Message, frozen=True, kw_only=True, tag="status"):
-    """The builder's slots have changed, or it began to drain."""
+    """The builder's slots have changed, or the builder began to drain."""
 
     slots: int
     draining: bool = False

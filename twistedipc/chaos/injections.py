@@ -218,7 +218,7 @@ class Injections:
         await workload.cancel(build)
 
     async def _post_storm(self, fault: Fault) -> None:
-        """One wish, many times at once, and once more: one build."""
+        """Send one request many times at once, and once more: it must make one build."""
         workload, key = self._workload, uuid.uuid4().hex
         answers = await deferToThread(
             strangers.storm,

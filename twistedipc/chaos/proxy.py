@@ -91,7 +91,7 @@ class _End(Protocol):
         self.pass_on()
 
     def connectionLost(self, reason: object = None) -> None:
-        """One end is gone: so is the other, after what was received."""
+        """End the other connection too, after passing on what was received."""
         self.proxy.ends.discard(self)
         if self._next is not None:
             self._next.cancel()

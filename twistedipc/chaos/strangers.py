@@ -69,7 +69,7 @@ def ask_once(port: int, token: str, path: str, wish: msgspec.Struct, key: str) -
 
 
 def storm(port: int, token: str, path: str, wish: msgspec.Struct, key: str, count: int) -> list[Answer]:
-    """The same wish ``count`` times at once, under one Idempotency-Key."""
+    """Send the same request ``count`` times at once, under one Idempotency-Key."""
     ready = threading.Barrier(count)
 
     def ask() -> Answer:
@@ -225,7 +225,7 @@ def flood(port: int, token: str, path: str, seconds: float, count: int) -> int:
 
 
 def _reset(connection: socket.socket) -> None:
-    """Close it without a word: what was sent may never arrive."""
+    """Reset the connection: what was sent may never arrive."""
     with suppress(OSError):
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
@@ -253,7 +253,7 @@ def _unix(where: Path) -> Callable[[], socket.socket]:
 
 
 def _at_once(acts: list[Callable[[], _T]]) -> list[_T]:
-    """Do them all, each in a thread of its own; what came of them."""
+    """Call all functions, each in a thread of its own. Return their results."""
     results: list[_T] = []
 
     def run(act: Callable[[], _T]) -> None:

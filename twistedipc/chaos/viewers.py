@@ -124,7 +124,7 @@ class Viewer:
             self._ended(self)
 
     def closed(self, socket: _Socket | None) -> None:
-        """The connection is gone, or could not be made: again, soon."""
+        """Connect again soon: the connection is lost, or could not be made."""
         if socket is not None and socket is not self._socket and self._socket is not None:
             return
         self._socket = None

@@ -275,7 +275,7 @@ class Workload:
                 raise
 
     def runner_killed(self, attempt: str) -> None:
-        """The runner of this attempt was killed: it is lost, as it must be."""
+        """Note that this attempt must be lost: its runner was killed."""
         self._done.killed.add(attempt)
 
     def journal_damaged(self, attempt: str, damage: Damage) -> None:

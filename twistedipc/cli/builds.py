@@ -97,7 +97,7 @@ def builds(
         empty="there are no builds",
     )
     if found.next is not None:
-        note(f"there are older ones: --before {found.next}")
+        note(f"there are older builds: add --before {found.next}")
 
 
 @click.command()

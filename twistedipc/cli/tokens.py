@@ -32,7 +32,7 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str | No
         raise click.BadParameter(f"{value!r} isn't a duration such as 30d, 12h or 90m")
     seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
     if not 60 <= seconds <= 10 * 366 * 86400:
-        raise click.BadParameter("a token is good for a minute to ten years")
+        raise click.BadParameter("a token is valid for a minute to ten years")
     return seconds
 
 

@@ -241,7 +241,7 @@ class Course:
         return True
 
     def _commands_installed(self, environment: dict[str, str]) -> bool:
-        """Let the build find our commands: whether the disk had room for them."""
+        """Install our commands for the build. Return whether the disk had room for them."""
         try:
             folder = without_colon(self._folder)
             environment.update(install(folder / "bin", environment["PATH"]))

@@ -349,7 +349,7 @@ class _Broken:
 
 
 def _goes_on(text: bytes, end: int) -> bool:
-    """Whether the line with this end may go on in the next one."""
+    """Return whether a value in the line with this end may go on in the next line."""
     end %= len(text)
     digits = text[max(0, end - WIDTH) : end]
     return len(digits) == WIDTH and not digits.translate(None, _DIGITS)

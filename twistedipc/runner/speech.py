@@ -56,7 +56,7 @@ _IGNORED = "a message on the channel was ignored: "
 
 
 class Mask(msgspec.Struct, tag="mask", tag_field="type", frozen=True, gc=False):
-    """Hide this value from now on, everywhere in the log. Never a record."""
+    """Hides this value from now on, everywhere in the log. Never a record."""
 
     value: str
 
@@ -240,7 +240,7 @@ class _Latest:
 
     @property
     def due(self) -> float | None:
-        """When there is something to take; None if nothing is held."""
+        """The time at which there is something to take; None if nothing is held."""
         return self._next if self._held is not None else None
 
 

@@ -44,7 +44,7 @@ class Away:
             self._absences[builder] = _Absence(self._now(), timer, AWAY_PARTS - 1)
 
     def back(self, builder: str) -> None:
-        """The builder has come back, or isn't waited for any more."""
+        """Stop waiting for a builder, which has come back or won't."""
         absence = self._absences.pop(builder, None)
         if absence is not None:
             absence.timer.cancel()

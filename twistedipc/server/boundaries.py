@@ -215,7 +215,7 @@ class GistFeed(Protocol):
         """
 
     def changed(self, build: int) -> None:
-        """This build's gist may have changed. Only after the commit."""
+        """Note that this build's gist may have changed. Only after the commit."""
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True):

@@ -158,7 +158,7 @@ class BuilderLink:
             self._cancelled[row.name] = row.cancel_reason  # the order in the sync's answer says it
 
     def stop_attempt(self, attempt: str, lease: str) -> None:
-        """The lease is not good (any more): the offer has expired, or the builder speaks of what isn't its own."""
+        """Tell the builder that the lease is not valid: the offer has expired, or the attempt isn't the builder's."""
         self._send(m.Stop(attempt=attempt, lease=lease))
         self._release(attempt, lease)
 
@@ -444,7 +444,7 @@ class BuilderLink:
         row = await self._with.ledger.read(attempts.get, attempt)
         if row is None or row.lease != lease or STATES[row.state].ended:
             self.stop_attempt(attempt, lease)
-            raise CallFailed("void", "this lease is not good any more")
+            raise CallFailed("void", "this lease is not valid any more")
         if row.state is AttemptState.PUBLISHING:
             return row
         publishing = await self._with.lifecycle.start_publishing(attempt, lease)
@@ -456,7 +456,7 @@ class BuilderLink:
         known = self._logs.get(want.attempt)
         if known is None or known.lease != want.lease:
             self.stop_attempt(want.attempt, want.lease)
-            raise CallFailed("void", "this lease is not good any more")
+            raise CallFailed("void", "this lease is not valid any more")
         live = known.live
         try:
             # What has been said of its steps decides: all of it that has come.

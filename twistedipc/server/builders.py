@@ -39,7 +39,7 @@ class Builders:
         return None
 
     def application(self, peer: Peer) -> BuilderLink:
-        """A builder has linked. The framework's application factory."""
+        """Make the application of a builder's new link. The framework's application factory."""
         info = peer.info
         link = BuilderLink(self._with, peer, self._lost)
         previous = self._with.linked.add(link)
@@ -64,7 +64,7 @@ class Builders:
             self.away.expect(name)
 
     async def stop(self) -> None:
-        """Wait for what is under way. The links are closed by then."""
+        """Wait for the workflows that are under way. The links are closed by then."""
         workflows = self._with.workflows
         workflows.end_retries()
         self.away.stop()

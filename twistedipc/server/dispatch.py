@@ -112,7 +112,7 @@ class QueueDispatch:
             self._looking = False
 
     async def _offer_some(self) -> bool:
-        """Offer as much as there are free slots; whether anything was offered."""
+        """Offer attempts while slots are free. Return whether anything was offered."""
         free = sum(link.free_slots for link in self._linked.ready())
         if not free:
             return False

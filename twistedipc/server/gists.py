@@ -105,7 +105,7 @@ class Gists:
         return deafen
 
     def changed(self, build: int) -> None:
-        """A build's gist may have changed, and that is committed."""
+        """Tell the listeners soon: a build's gist may have changed, and that is committed."""
         if self._listeners:
             self._changed[build] = None
             self._schedule()

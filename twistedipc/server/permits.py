@@ -34,7 +34,7 @@ class Permits:
     async def ask(self, want: WantPermit, builder: str) -> Permit:
         """
         The answer to ``builder``, the same however often it asks. Raises `CallFailed`: ``not_yet`` if it is to ask
-        again later, ``void`` if the lease isn't good. All that the attempt's log tells must have been committed.
+        again later, ``void`` if the lease isn't valid. All that the attempt's log tells must have been committed.
         """
         asked = (want.attempt, want.lease, want.target, want.package, builder)
         # A builder that asks too early asks often: that costs no write.
@@ -45,7 +45,7 @@ class Permits:
             decision, sealed = answer.decision, answer.sealed
         match decision:
             case Void():
-                raise CallFailed("void", "this lease is not good any more")
+                raise CallFailed("void", "this lease is not valid any more")
             case NotYet(reason):
                 raise CallFailed("not_yet", reason)
             case Refused(reason):

@@ -35,7 +35,7 @@ from twistedipc.storage.standing import note_standing
 KEPT_RELEASES = 10
 
 
-#: Commits an attempt's end, by this result and with these releases: the attempt's row, or None if the lease isn't good.
+#: Commits an attempt's end, by this result and with these releases: the attempt's row; None for an invalid lease.
 Commit = Callable[[Result, Sequence[ReleaseRow]], Awaitable[AttemptRow | None]]
 
 
@@ -64,7 +64,7 @@ class Releasing:
     async def release_with(self, row: AttemptRow, result: Result, commit: Commit) -> AttemptRow | None:
         """
         Unpack the attempt's releases, one for each target that makes one, ``commit`` the attempt's end with them, and
-        make the switches that the ledger says by then. What ``commit`` returned, None if the lease is not good. Raises
+        make the switches that the ledger says by then. What ``commit`` returned, None if the lease is not valid. Raises
         what ``commit`` does; asking again goes on where it stopped.
         """
         made: list[ReleaseRow] = []

@@ -167,7 +167,7 @@ def _pause(first: float, count: int, longest: float) -> float:
 
 
 def _remembered(troubles: dict[_K, Trouble], key: _K) -> Trouble:
-    """The trouble of this key, made if there is none, as the newest one."""
+    """Return the trouble of this key, made if there is none, as the newest one."""
     trouble = troubles.pop(key, None) or Trouble(said="")
     troubles[key] = trouble
     while len(troubles) > MAX_REMEMBERED:

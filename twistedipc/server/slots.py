@@ -47,7 +47,7 @@ class Slots:
 
     @property
     def unanswered(self) -> list[str]:
-        """The attempts that it was offered, and has said nothing of."""
+        """The attempts that were offered, and about which the builder has said nothing yet."""
         return list(self._unanswered)
 
     def awaits_answer(self, attempt: str, lease: str) -> bool:

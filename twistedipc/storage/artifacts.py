@@ -72,7 +72,7 @@ class ArtifactStore:
         return self._partial / names.attempt(attempt)
 
     def path(self, sha256: str) -> Path:
-        """Where the archive is, if it is there. Raises `names.BadValue`."""
+        """Return the path of the archive, if there is one. Raises `names.BadValue`."""
         if not _SHA256.match(sha256):
             raise names.BadValue("a SHA-256 has 64 hexadecimal digits, in lower case")
         return self._complete / sha256[:2] / sha256

@@ -139,14 +139,14 @@ class _Queue:
             return waiting
 
     def take(self) -> _Call | None:
-        """The next call, once there is one; None when it is closed and empty."""
+        """Return the next call, once there is one; None when the queue is closed and empty."""
         with self._changed:
             while not self._calls and self._open:
                 self._changed.wait()
             return self._pop()
 
     def take_now(self) -> _Call | None:
-        """The next call, if there is one now."""
+        """Return the next call, if there is one now."""
         with self._changed:
             return self._pop()
 

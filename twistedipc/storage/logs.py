@@ -119,7 +119,7 @@ _NOTHING_SAID: dict[str, object] = {"progress": None, "label": "", "summary": ""
 
 
 def next_record(connection: Connection, attempt: str) -> int:
-    """The number of the record that is to come next. Raises `NotFound`."""
+    """Return the number of the next record to come. Raises `NotFound`."""
     return bounds(connection, attempt)[0]
 
 

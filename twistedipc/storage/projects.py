@@ -123,7 +123,7 @@ def update(connection: Connection, name: str, changes: dict[str, object], now: i
 
 
 def _settings_for(project: ProjectRow, secret: str) -> Settings | None:
-    """What a project says of the target that has this secret."""
+    """Return the project's settings of the target that has this secret."""
     known = TARGETS.secrets.get(secret)
     return None if known is None else find(project.targets, known[0].name)
 

@@ -23,7 +23,7 @@ MAX_LOST = 3
 def lose(connection: Connection, attempt: str, lease: str, reason: str, now: int) -> list[AttemptRow]:
     """
     The attempt is lost, as `attempts.lose` has it. Its new row, and that of the attempt that was queued in its place,
-    if its project wants that; nothing if the lease isn't good any more.
+    if its project wants that; nothing if the lease isn't valid any more.
     """
     lost = attempts.lose(connection, attempt, lease, reason, now)
     if lost is None:

@@ -68,7 +68,7 @@ class TokenRow(Row, frozen=True, kw_only=True):
 
 
 class GistRow(Row, frozen=True, kw_only=True):
-    """What an attempt's log says in a few words: `builds.gist`."""
+    """The gist of an attempt's log; see `builds.gist`."""
 
     progress: Progress | None = None  # None: nothing runs of which it was said
     errors: int = 0

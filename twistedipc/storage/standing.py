@@ -24,7 +24,7 @@ class Standing(msgspec.Struct, frozen=True):
     live: list[ReleaseRow]  # one of a target at most
 
     def why_not_live(self, release: ReleaseRow, now: int) -> str:
-        """Why this release isn't live, without a full stop; empty if it is."""
+        """Return why this release isn't live, without a full stop; "" if the release is live."""
         make_live = f"`twistedipc rollback {release.project} {release.id}` makes it live"
         match release.state:
             case ReleaseState.LIVE:

@@ -2,7 +2,7 @@
 The ledger's bearer tokens. Functions for `Ledger.read` and `Ledger.write`; ``storage`` layer.
 
 A secret is shown once and stored as its SHA-256: with 256 random bits in it, it needs neither salt nor a slow hash.
-A browser's session is a token too, with a parent and an end; it is good for as long as its parent is.
+A browser's session is a token too, with a parent and an end; it is valid for as long as its parent is.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
 
     @property
     def hosts(self) -> Hosts:
-        """Which hosts are the API's and which are the releases'."""
+        """The hosts of the API and those of the releases."""
         public, listening = self.http.public_url, interface_of(self.http.listen)
         api = [urlsplit(self.api_url).netloc, *([socket.gethostname()] if not listening else [_bracketed(listening)])]
         releases = urlsplit(self.releases.public_url).netloc

@@ -68,5 +68,5 @@ class Quarters:
         return progress(event.value, event.label)
 
     def reset(self) -> None:
-        """Start over with another step, whose first progress is told."""
+        """Start over: the first progress of the next step is told."""
         self._said = -1

@@ -134,17 +134,17 @@ class Targets:
         return tuple(settings for settings in self.active(targets) if self.of(settings).delivered_by == "apiserver")
 
     def delivered_by_runner(self, targets: ProjectTargets) -> ProjectTargets:
-        """Those that aren't paused and that a runner delivers to."""
+        """Return the settings of the targets that aren't paused and that a runner delivers to."""
         return tuple(settings for settings in self.active(targets) if self.of(settings).delivered_by == "runner")
 
 
 def name_of(settings: Settings) -> str:
-    """The name of the target of which these are the settings."""
+    """Return the name of the target of these settings."""
     return str(settings.__struct_config__.tag)
 
 
 def find(targets: ProjectTargets, name: str) -> Settings | None:
-    """The settings of the target of this name, paused or not."""
+    """Return the settings of the target of this name, paused or not; None if there are none."""
     return next((settings for settings in targets if name_of(settings) == name), None)
 
 

@@ -126,7 +126,7 @@ class LogCommits:
         self.failing = False  # whether the last commit failed
 
     def add(self, live: LiveLog, added: list[tuple[Entry, Batch]]) -> None:
-        """Records to be committed, in the order of their numbers."""
+        """Add records to be committed, in the order of their numbers."""
         if not added:
             return
         pending = self._pending.get(live)

@@ -93,7 +93,7 @@ class LogStore:
         live.restore(next, end)
 
     async def read(self, attempt: str, first: int) -> list[Entry]:
-        """The stored entries from record ``first`` on, some 64 KiB of them."""
+        """Return stored entries from record ``first`` on, some 64 KiB of them."""
         chunks = await self._ledger.read(logs.read, attempt, first, self._limits.fetch)
         entries: list[Entry] = []
         tag = tag_of(attempt)

@@ -71,7 +71,7 @@ def may(token: TokenRow, scope: str) -> bool:
 
 
 def may_see(token: TokenRow, project: str) -> bool:
-    """Return whether the token is good for the project."""
+    """Return whether the token is valid for the project."""
     return token.projects is None or project in token.projects
 
 
@@ -295,9 +295,9 @@ class Authentication:
         if row is None:
             raise unauthenticated(
                 {
-                    "bearer": "this token is not good: it is unknown, expired or revoked",
+                    "bearer": "this token is not valid: it is unknown, expired or revoked",
                     "cookie": "the session is over: sign in again",
-                    "ticket": "this ticket is not good: it is unknown, expired or was used before",
+                    "ticket": "this ticket is not valid: it is unknown, expired or was used before",
                 }[credential.kind],
                 self.cookie.clear(request) if credential.kind == "cookie" else {},
             )
@@ -314,7 +314,7 @@ class Authentication:
             if wait and credential.kind == "bearer":
                 raise ProblemError(
                     429,
-                    "this token is not good, and neither were too many before it from this address",
+                    "this token is not valid, and neither were too many before it from this address",
                     name="too-many-failures",
                     headers={"Retry-After": str(wait)},
                 )

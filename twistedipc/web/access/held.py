@@ -73,7 +73,7 @@ class HeldOpen:
         self.changes = 0  # counts changes of tokens: what was read before a change may not hold any more
 
     def hold(self, token: TokenRow) -> Holding:
-        """Return a new holding of this token, which is good now."""
+        """Return a new holding of this token, which is valid now."""
         holdings = self._open.setdefault(token.id, set())
         other = next(iter(holdings), None)
         # All holdings of a token share one row.

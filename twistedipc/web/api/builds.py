@@ -131,7 +131,7 @@ def _build(row: BuildRow) -> Build:
 
 
 def _fields(row: AttemptRow | BuildRow, kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """What of an answer of this kind the row has, by the same names."""
+    """Return the fields of an answer of this kind that the row has, by the same names."""
     fields = {name: getattr(row, name) for name in kind.__struct_fields__ if hasattr(row, name)}
     times = {name: moment_or_none(fields[name]) for name in _TIMES if name in fields}
     return fields | times | {"tone": STATES[row.state].tone} | _gist(row.gist)

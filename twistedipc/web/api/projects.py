@@ -38,7 +38,7 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
     _check(context, body.repository, body.default_ref, targets, body.environment)
     settings = BuildSettings() if isinstance(body.settings, UnsetType) else _settings(body.settings)
     if not may_see(call.token, body.name):
-        raise forbidden(f"this token isn't good for a project named {body.name}")
+        raise forbidden(f"this token isn't valid for a project named {body.name}")
 
     def change(connection: Connection, now: int) -> ProjectRow:
         row = projects.create(
@@ -135,7 +135,7 @@ def _settings(said: Settings) -> BuildSettings:
 
 
 def _difference(old: ProjectRow, new: ProjectRow) -> dict[str, str]:
-    """For the audit: what was, and what is. Of variables the names alone."""
+    """Return what was and what is, for the audit. Of variables only the names."""
     before, after = _audited(old), _audited(new)
     return {name: f"{before[name]} → {after[name]}" for name in before if before[name] != after[name]} | {
         f"environment.{name}": "set" if name in new.environment else "removed"

@@ -36,9 +36,9 @@ async def create(call: Call[None, NewToken]) -> Reply[CreatedToken]:
     names.line(body.name)
     bound = None if body.projects is None else frozenset(names.project(name) for name in body.projects)
     if body.projects is not None and not 1 <= len(body.projects) <= 1000:
-        raise BadValue("a token is bound to 1 to 1000 projects; without `projects` it is good for all")
+        raise BadValue("a token is bound to 1 to 1000 projects; without `projects` it is valid for all")
     if not _within(bound, call.token.projects):
-        raise forbidden("this token is bound to projects, and can make no token that is good for others")
+        raise forbidden("this token is bound to projects, and can make no token that is valid for others")
 
     def change(connection: Connection, now: int) -> tuple[TokenRow, str]:
         expires = None if body.expires_in is None else now + int(body.expires_in) * 1000
@@ -103,7 +103,7 @@ async def sign_in(call: Call[None, SignIn]) -> Reply[None]:
         )
     row = await call.authentication.lookup(call.request, Credential("bearer", call.body.token))
     if row is None:
-        raise unauthenticated("this token is not good: it is unknown, expired or revoked")
+        raise unauthenticated("this token is not valid: it is unknown, expired or revoked")
 
     def change(connection: Connection, row: TokenRow, now: int) -> str:
         expires = now + SESSION_SECONDS * 1000

@@ -32,11 +32,11 @@ _OFFSET = re.compile(r"[0-9]{1,18}\Z")
 
 
 def target_of(context: WebContext, request: BoundedRequest, attempt: str) -> UploadTarget:
-    """Return what the request's token allows. Raises 401, the same for every attempt that the token isn't good for."""
+    """Return what the request's token allows. Raises 401, the same for every other attempt."""
     secret = bearer_of(request)
     target = None if secret is None else context.uploads.grant_for(attempt, secret)
     if target is None:
-        raise unauthenticated("this upload token is not good: it is unknown, for another attempt, or was used up")
+        raise unauthenticated("this upload token is not valid: it is unknown, for another attempt, or was used up")
     return target
 
 

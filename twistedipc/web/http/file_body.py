@@ -72,7 +72,7 @@ class FileBody:
             self._break_off()
 
     def stopProducing(self) -> None:
-        """The connection is lost, which `notifyFinish` reports too."""
+        """Do nothing: `notifyFinish` reports the lost connection too."""
         self._close()
 
     def _write_blocks(self) -> None:

@@ -28,10 +28,10 @@ class Conversation(Protocol):
         """Take a message of the client."""
 
     def write_on(self) -> None:
-        """Write what has waited for the socket, which takes more now."""
+        """Write what has waited: the socket takes more now."""
 
     def close(self) -> None:
-        """Let go of everything: nothing can be written any more."""
+        """Drop everything: nothing can be written any more."""
 
 
 #: Makes the conversation of a socket whose handshake is done.

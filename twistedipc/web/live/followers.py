@@ -218,7 +218,7 @@ class Crowd:
             self._log.failure("a viewer of {attempt} failed", attempt=self._wanted.attempt)
 
     def _part(self, followers: list[Follower], place: object) -> list[Follower]:
-        """Have these followers go on from that place by themselves."""
+        """Let these followers leave the crowd, and go on from that place by themselves."""
         for follower in followers:
             if follower.crowd is self:  # else it was closed meanwhile
                 follower.leave(self._cursor.branch(place, follower.wake))

@@ -50,7 +50,7 @@ class _Topics:
         self._wanted.discard(project)
 
     def may_see(self, project: str) -> bool:
-        """Return whether the caller's token is good for this project."""
+        """Return whether the caller's token is valid for this project."""
         return self._visible is None or project in self._visible
 
     def want(self, project: str) -> bool:
@@ -59,7 +59,7 @@ class _Topics:
 
     @property
     def want_all(self) -> bool:
-        """Whether the client is told about all builds there are."""
+        """Whether the client has subscribed to the builds of all projects."""
         return None in self._wanted and self._visible is None
 
 

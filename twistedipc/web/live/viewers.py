@@ -199,7 +199,7 @@ class ViewerProtocol(WebSocketServerProtocol):
                 self.conversation.close()
 
     def _token_over(self, why: Ending) -> None:
-        """Close the socket: its token is over, or sees something else now."""
+        """Close the socket: its token is over, or may see something else now."""
         self.say_goodbye(CloseCode.UNAUTHORISED if why.token_is_over else CloseCode.AGAIN, why.value)
 
 

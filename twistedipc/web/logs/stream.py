@@ -172,7 +172,7 @@ class LogStream:
         self._write_entries()
 
     def stopProducing(self) -> None:
-        """The connection is lost, which `notifyFinish` reports too."""
+        """Do nothing: `notifyFinish` reports the lost connection too."""
         self._paused = True
 
     def stop(self) -> None:

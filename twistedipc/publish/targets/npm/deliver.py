@@ -123,7 +123,7 @@ def registry_of(registry: str, scope: str, npm: Npm) -> str:
 
 
 def _checked(folder: Path, package: Package) -> tuple[Path, Tarball]:
-    """The tarball, which is the one that was packed, and what is in it."""
+    """Return the tarball, which must be the one that was packed, and what is in it."""
     tarball = (folder / package.file).resolve()
     if not tarball.is_relative_to(folder.resolve()) or integrity(tarball) != package.integrity:
         raise PublishFailed("the package isn't the one that was packed")

@@ -31,7 +31,7 @@ class PublishFailed(CantDeliver):
 
 
 class CantAsk(PublishFailed):
-    """What the registry has can't be known now; later it may."""
+    """Raised if it can't be found out now what the registry has; later it may."""
 
 
 class Npm(Protocol):
@@ -60,7 +60,7 @@ class Publishing:
         self.notice = ""
 
     def publish(self) -> Literal["published", "already-published"]:
-        """Publish it, or find that it is. Raises `PublishFailed`."""
+        """Publish the package, or find that it is published already. Raises `PublishFailed`."""
         seen = self._look() or self._look_again()
         if self._is_there(seen):
             print(f"{self._name} is in the registry already, with the same content.", flush=True)
@@ -73,7 +73,7 @@ class Publishing:
     # -- the version
 
     def _upload_until_there(self) -> Seen:
-        """Upload it: what the registry then has. Raises `PublishFailed`."""
+        """Upload the package. Return what the registry has then. Raises `PublishFailed`."""
         ran = Ran(1, "")
         for _ in range(TRIES):
             # Without --tag npm itself refuses to move `latest` below the highest version that there is.
@@ -144,7 +144,7 @@ class Publishing:
     # -- the tag
 
     def _check_latest(self) -> None:
-        """Refuse what would become `latest` below the one that is."""
+        """Refuse a version that would replace a newer one as `latest`."""
         tags = read_tags(self._npm.ask("view", self._package.name, "dist-tags", "--json", "--prefer-online"))
         now = tags.get(self._tag)
         if now:
