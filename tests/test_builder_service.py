@@ -17,7 +17,7 @@ from typing import Any, cast
 import msgspec
 from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import Clock
-from twisted.logger import formatEvent
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -385,7 +385,6 @@ class Life(BuilderCase):
             self.say(offer(f"{n + 1}-1"))
         self.say(offer("1-1"))
         self.assertEqual(2, len(self.reactor.threads.held))
-        self.assertEqual(2, len(self.service._workflows._running))
         self.assertEqual(499, len(self.apiserver.take(m.Decline)))
         self.reactor.threads.let_go()
 
@@ -1015,15 +1014,19 @@ class Waiting(BuilderCase):
         self.link()
         runner = self.run_one()
         said: list[str] = []
-        log = cast(Any, self.service)._log.__class__(observer=lambda event: said.append(formatEvent(event)))
-        self.patch(BuilderService, "_log", log)
+
+        def heard(event: LogEvent) -> None:
+            said.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(cast(Any, heard))
+        self.addCleanup(globalLogPublisher.removeObserver, cast(Any, heard))
         stopped = self.service.stopService()
         self.later(self.WAIT - 1)
         self.assertNoResult(stopped)
         self.later(2)
         self.successResultOf(stopped)
         self.assertIn("leaving after 100 s, with 1-1 held", said[-1])
-        self.assertTrue(lock_held(runner.folder), "nobody has ended it")
+        self.assertTrue(lock_held(runner.folder), "the runner was not ended")
         # Not the last word: the next one goes on with it, and leaves at once when nothing is held.
         self.service = self.start()
         self.link()

@@ -281,10 +281,15 @@ def test_any_count_that_is_not_0_is_bad() -> None:
 
 
 @pytest.fixture
-def platform(tmp_path: Path) -> Platform:
+def outcome() -> Outcome:
+    return Outcome(seed=1)
+
+
+@pytest.fixture
+def platform(tmp_path: Path, outcome: Outcome) -> Platform:
     """A platform whose services were not started."""
     options = Options(folder=tmp_path / "it", seed=1, rounds=1, seconds=None, kinds=(FaultKind.KILL_BOTH,))
-    return Platform(options, Outcome(seed=1))
+    return Platform(options, outcome)
 
 
 def test_a_process_that_a_build_has_left_is_found(platform: Platform) -> None:
@@ -301,7 +306,7 @@ def test_a_process_that_a_build_has_left_is_found(platform: Platform) -> None:
     assert platform.processes() == []
 
 
-def test_tracebacks_in_logs_are_counted_and_the_first_is_shown(platform: Platform) -> None:
+def test_tracebacks_in_logs_are_counted_and_the_first_is_shown(platform: Platform, outcome: Outcome) -> None:
     """With the line that says what failed."""
     (platform.folder / "builder-1.log").write_text("all is well\n")
     os.utime(platform.folder / "builder-1.log", (1, 1))
@@ -309,7 +314,6 @@ def test_tracebacks_in_logs_are_counted_and_the_first_is_shown(platform: Platfor
     os.utime(platform.folder / "apiserver-2.log", (2, 2))
     (platform.folder / "builder-3.log").write_text("Unhandled error in Deferred\n")
     platform.count_tracebacks()
-    outcome = platform._outcome
     assert outcome.tracebacks == 2
     assert outcome.first_traceback.startswith("apiserver-2.log: it failed\n")
 

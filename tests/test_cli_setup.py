@@ -243,7 +243,7 @@ def test_a_service_that_ends_by_itself(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("nonsense = 1\n")
     service = Service("apiserver", "apiserver", tmp_path / "bad.toml", tmp_path / "log")
     try:
-        service._process.wait(30)
+        os.waitid(os.P_PID, service.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(Failure, match="apiserver has ended; the end of") as caught:
             check_alive([service])
         assert "nonsense: there is no such key" in caught.value.message

@@ -201,7 +201,8 @@ def test_a_mark_that_comes_first() -> None:
     assert order.count(0) == [["one"]]
     for number in range(5000):
         order.feed(mark(TOKEN, f"x{number}"))
-    assert len(order._passed) <= 1000
+    order.hear(1, [("long ago", "x0"), ("just now", "x4999")], 0.0)
+    assert order.count(0) == [["just now"]], "the oldest marks are forgotten"
 
 
 def test_a_flood_of_messages_without_their_marks() -> None:

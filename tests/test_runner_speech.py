@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.memory import at_most
 from twistedipc.builds.logs import (
     Annotation,
     Event,
@@ -144,9 +145,10 @@ def test_lengths_around_the_limit() -> None:
 
 def test_an_endless_line_is_not_kept() -> None:
     reader = MessageReader()
-    found = [message for _ in range(1000) for message in reader.feed(b"x" * 65_536)]
+    block = b"x" * 65_536
+    with at_most(1 << 20):
+        found = [message for _ in range(200) for message in reader.feed(block)]
     assert len(found) == 1
-    assert len(reader._partial) == 0
     assert plain(reader.feed(b'x\n{"type":"group","name":"after"}\n')) == [Group("after")]
 
 
