@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "builds": set(),
     "disk": set(),
     "attempts": {"builds", "disk"},
+    "toolchains": {"builds", "disk"},
     "publish": {"builds", "disk", "attempts"},
     # Which targets there are, and what they want of a runner; their work is done in processes of its steps.
     "runner": {"builds", "disk", "attempts", "publish"},
@@ -73,6 +74,7 @@ WITHOUT_TWISTED = [
     "terminal",
     "disk",
     "attempts",
+    "toolchains",
     "runner",
     "ipc/wire",
     "ipc/places/keys.py",

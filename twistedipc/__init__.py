@@ -13,6 +13,7 @@ The map, from the bottom up; imports point only downwards (``tests/test_layers.p
     server   builder    `twistd apiserver`; `twistd buildipc`; they never import one another
     runner   storage    one attempt's process; the ledger
     publish             the targets of projects: packages and releases
+    toolchains          Node and package managers, for builds
     attempts            an attempt's folder on disk, for runner and builder
     ipc   builds  disk  the framework, which knows nothing of builds; the domain, which knows no I/O; durable files
 """

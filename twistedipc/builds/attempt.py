@@ -49,6 +49,17 @@ class Publish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     packages: Packages = []  # the names, or "@SCOPE/*", that may be published; none: only the first one published
 
 
+class ToolSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a builder brings Node and package managers to its builds."""
+
+    folder: str  # the store
+    registry: str = ""  # the package registry's address; "" is the one that npm is set up for
+    node: str = ""  # the Node of projects that ask for none, as a range; "" is the one on the PATH
+    forbid: list[str] = []  # what no build gets: "node@<20", "yarn"
+    offline: bool = False  # whether nothing is fetched
+    userconfig: str = ""  # the operator's npmrc
+
+
 class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a runner is to do: everything it needs to know, and no secret."""
 
@@ -70,6 +81,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mirror: str  # folder of the repository's bare mirror (may not exist yet; its lock is MIRROR + ".lock"; of a
     # repository with SHA-256 ids it is MIRROR + ".sha256")
     npm_cache: str  # folder of the npm cache that all attempts share
+    tools: ToolSettings | None = None  # None: an older builder, which brings none
     doorbell: str  # the builder's UNIX datagram socket, relative to the attempt's folder or absolute
     cgroups: str = ""  # folder below which the attempt's control group is made; "" where there can be none
     timeout: float = 3600.0  # seconds for the whole attempt; `.twistedipc.toml` may lower it

@@ -1,0 +1,57 @@
+"""
+The step ``toolchain`` of an attempt::
+
+    python -m twistedipc.toolchains FOLDER
+
+``FOLDER`` is the attempt's. What is wanted is in ``tools-wanted.json``; what the steps get is written to
+``toolchain.json``, or ``failure.json`` says why there is nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from twistedipc.builds.attempt import Failure, Spec
+from twistedipc.disk.files import read_file, write_file
+from twistedipc.toolchains.choose import Wanted
+from twistedipc.toolchains.fetch import Fetching
+from twistedipc.toolchains.machine import Machine, this_kind
+from twistedipc.toolchains.problems import ToolProblem
+
+
+def main(arguments: list[str]) -> int:
+    """Prepare the tools of an attempt: the step's exit code."""
+    if len(arguments) != 1:
+        sys.exit(__doc__)
+    folder = Path(arguments[0])
+    spec = read_file(folder / "spec.json", Spec)
+    wanted = read_file(folder / "tools-wanted.json", Wanted)
+    if spec is None or spec.tools is None or wanted is None:
+        sys.exit(f"{folder} says of no tools that are wanted")
+    fetching = Fetching(
+        spec.tools,
+        spec.environment,
+        spec.path,
+        Machine(this_kind(), spec.path),
+        folder / "home",
+        say=lambda line: print(line, flush=True),
+        now=lambda: time.time_ns() // 1_000_000,
+    )
+    try:
+        found = fetching.prepare(wanted)
+    except ToolProblem as error:
+        print(error, file=sys.stderr, flush=True)
+        write_file(folder / "failure.json", Failure(reason=str(error)))
+        return 1
+    for line in found.said:
+        print(line, flush=True)
+    for remark in found.remarks:
+        print(f"warning: {remark}", flush=True)
+    write_file(folder / "toolchain.json", found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""
+What was chosen -> PATH and variables of a build's steps. Used by the runner, and by ``fetch``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from twistedipc.builds.attempt import ToolSettings
+from twistedipc.toolchains.choose import Choice, Chooser, Wanted
+from twistedipc.toolchains.machine import Machine
+from twistedipc.toolchains.npmrc import global_config
+from twistedipc.toolchains.packages import variables
+from twistedipc.toolchains.store import Index, Store
+
+
+class Toolchain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the steps of a build get."""
+
+    path: list[str] = []  # the folders that come first on PATH
+    environment: dict[str, str] = {}
+    said: list[str] = []  # what was chosen and why, for the log
+    remarks: list[str] = []  # warnings, for the log
+
+
+#: The folder of what a build installs globally, in its home.
+GLOBAL = ".npm-global"
+
+
+class _MustFetch(Exception):
+    """The registry has to be asked."""
+
+
+def ready(
+    wanted: Wanted,
+    settings: ToolSettings,
+    operator: Mapping[str, str],
+    machine: Machine,
+    *,
+    home: Path,
+    now: Callable[[], int],
+) -> Toolchain | None:
+    """
+    Return what the steps of a build get; None if something has to be looked up or fetched for that. Raises
+    `ToolProblem`, or OSError of the disk.
+
+    :param operator: the operator's variables for all steps
+    :param home: the build's home
+    :param now: milliseconds since the epoch
+    """
+    store = Store(Path(settings.folder), now=now)
+
+    def refuse(package: str) -> Index:
+        raise _MustFetch(package)
+
+    try:
+        choice = Chooser(settings, store, machine, look_up=refuse, now=now).choose(wanted)
+    except _MustFetch:
+        return None
+    if any(pick.place == "registry" for pick in choice.picks):
+        return None
+    for pick in choice.picks:
+        if pick.source is not None and not store.use(pick.source.package, pick.version.text):
+            return None  # deleted in this moment
+    return toolchain(choice, store, operator, machine, home)
+
+
+def toolchain(choice: Choice, store: Store, operator: Mapping[str, str], machine: Machine, home: Path) -> Toolchain:
+    """Return what the steps get for a choice, all of whose picks are on the PATH or in the store."""
+    folders: list[str] = []
+    environment: dict[str, str] = {}
+    for pick in choice.picks:
+        if pick.source is not None:
+            folders.append(str(store.bin(pick.source.package, pick.version.text)))
+        environment |= variables(pick.tool, pick.version, operator)
+        if pick.tool == "node" and pick.source is not None:
+            # npm's "global" folder is the one that Node is in: a build's own, instead of one that all builds share.
+            environment["npm_config_prefix"] = str(home / GLOBAL)
+            folders.append(str(home / GLOBAL / "bin"))
+            if (config := global_config(machine)) is not None:
+                environment["npm_config_globalconfig"] = config
+    return Toolchain(
+        path=folders,
+        environment=environment,
+        said=[pick.said() for pick in choice.picks],
+        remarks=choice.remarks,
+    )
