@@ -80,8 +80,8 @@ class InstantLedger:
         with self.engine.begin() as connection:
             return query(connection, *args, **kwargs)
 
-    def queue(self, project: str = "hello", *, publish: Publish | None = None) -> str:
-        """Make the project if there is none, and queue a build of it; the attempt's name."""
+    def project(self, project: str = "hello", *, publish: Publish | None = None) -> None:
+        """Make the project if there is none."""
         if self.now(projects.get, project) is None:
             self.now(
                 projects.create,
@@ -94,10 +94,14 @@ class InstantLedger:
                 idle_timeout=30.0,
                 now=1,
             )
+
+    def queue(self, project: str = "hello", *, publish: Publish | None = None, ref: str = "main") -> str:
+        """Make the project if there is none, and queue a build of it; the attempt's name."""
+        self.project(project, publish=publish)
         build, _created = self.now(
             builds.create,
             project=project,
-            ref="main",
+            ref=ref,
             publish=True,
             parameters={},
             requested_by="test",

@@ -118,6 +118,13 @@ def run(connection: Connection, attempt: str, lease: str = LEASE, builder: str =
     return row
 
 
+def as_of_0010(connection: Connection) -> None:
+    """Make the schema what it was before builds had secrets."""
+    connection.execute(text("DROP TABLE build_secrets"))
+    for column in ("of_contexts", "registries"):
+        connection.execute(text(f"ALTER TABLE projects DROP COLUMN {column}"))
+
+
 def as_of_0009(connection: Connection) -> None:
     """Make the schema what it was before releases had targets."""
     connection.execute(text("DROP INDEX uq_releases_attempt"))
@@ -130,6 +137,7 @@ def as_of_0009(connection: Connection) -> None:
 
 def as_of_0007(connection: Connection) -> None:
     """Make the schema what it was before there were targets, with the same projects and permits in it."""
+    as_of_0010(connection)
     as_of_0009(connection)
     connection.execute(text("ALTER TABLE projects DROP COLUMN settings"))
     connection.execute(text("ALTER TABLE projects RENAME COLUMN targets TO publish"))

@@ -25,6 +25,7 @@ from twistedipc.attempts import folder as folder_module
 from twistedipc.attempts import journal as journal_module
 from twistedipc.attempts.cgroup import NoCgroup
 from twistedipc.attempts.folder import AttemptFolder
+from twistedipc.attempts.handover import Listening
 from twistedipc.attempts.journal import Journal
 from twistedipc.attempts.journal_format import journal_line
 from twistedipc.attempts.liveness import lock_held
@@ -42,8 +43,19 @@ from twistedipc.builder.settings import Settings, spec_of
 from twistedipc.builder.upload import NoArchive, NotNow, UploadFailed, WrongArchive
 from twistedipc.builder.uploading import MAX_UPLOADS_REFUSED, UPLOAD_INTERVAL
 from twistedipc.builds import messages as m
-from twistedipc.builds.attempt import ArtifactFile, Cancel, Package, Permit, PermitWanted, Result, Spec
+from twistedipc.builds.attempt import (
+    ArtifactFile,
+    Cancel,
+    Package,
+    Permit,
+    PermitWanted,
+    Result,
+    Secrets,
+    SecretsWanted,
+    Spec,
+)
 from twistedipc.builds.logs import Gap, Lines
+from twistedipc.builds.secrets import GivenSecret
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.ipc import CallFailed, Peer
 from twistedipc.ipc.testing import ConnectedPair, connected_pair, settings
@@ -184,6 +196,7 @@ class Apiserver:
         )
         self.next = 1
         self.permit = Permit(granted=True, token="t0ken")
+        self.secrets = Secrets(granted=True, steps=[GivenSecret(name="KEY", value="s3cret")])
         self.asked: Callable[[], None] = lambda: None  # called when a permit is asked for
 
     def __call__(self, peer: Peer) -> Apiserver:
@@ -207,6 +220,8 @@ class Apiserver:
             case m.WantPermit():
                 self.asked()
                 return self.permit
+            case m.WantSecrets():
+                return self.secrets
             case _:
                 return m.UploadGrant(path="/upload", token="tipu_x")
 
@@ -459,6 +474,39 @@ class Life(BuilderCase):
         self.assertEqual(
             ["of-the-build", "of-the-runner"], [want.package.name for want in self.apiserver.take(m.WantPermit)]
         )
+
+    def test_a_runner_is_given_its_secrets_and_no_disk_is(self) -> None:
+        self.link()
+        self.say(msgspec.structs.replace(offer(), asks=["steps"]))
+        self.say(m.Go(attempt="1-1", lease=LEASE))
+        folder = self.reactor.runners[-1].folder
+        self.later()
+        self.assertEqual([], self.apiserver.take(m.WantSecrets))
+        with Listening(folder) as runner:
+            write_file(folder / "secrets.wanted", SecretsWanted(uses=["steps"]))
+            self.service.looking.look()
+            self.later(0.1)
+            self.assertEqual(self.apiserver.secrets, runner.take())
+        (want,) = self.apiserver.take(m.WantSecrets)
+        self.assertEqual(("https://git.example/hello.git", ["steps"]), (want.repository, want.uses))
+        for path in self.folder.rglob("*"):
+            if path.is_file():
+                self.assertNotIn(b"s3cret", path.read_bytes(), path)
+
+    def test_secrets_are_asked_for_again_while_no_runner_listens(self) -> None:
+        """The builder was killed after it had asked, or the runner wasn't ready yet."""
+        self.link()
+        self.say(msgspec.structs.replace(offer(), asks=["steps"]))
+        self.say(m.Go(attempt="1-1", lease=LEASE))
+        folder = self.reactor.runners[-1].folder
+        write_file(folder / "secrets.wanted", SecretsWanted(uses=["steps"]))
+        self.later(0.5)
+        self.later(1.1)
+        self.assertGreaterEqual(len(self.apiserver.take(m.WantSecrets)), 1)
+        with Listening(folder) as runner:
+            self.later(1.1)
+            self.later(1.1)
+            self.assertEqual(self.apiserver.secrets, runner.take())
 
     def test_a_permit_is_asked_for_until_it_is_answered(self) -> None:
         self.link()

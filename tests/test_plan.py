@@ -90,7 +90,7 @@ def test_step_names() -> None:
         (b"[build]\nindex = 'home.html'", 'build.index: it can only be "index.html", or ""'),
         (b"[build]\nindex = false", "build.index: expected `str | null`"),
         (b"[build]\nspa = 1", "build.spa: expected `bool | null`, got `int`"),
-        (b"[build.environment]\nLD_PRELOAD = 'x'", "build.environment: LD_PRELOAD can't be set"),
+        (b"[build.environment]\nTWISTEDIPC_REF = 'x'", "build.environment: TWISTEDIPC_REF can't be set"),
         (b"[build.environment]\nA = 1", "build.environment"),
         (b"nonsense", "isn't TOML"),
         (b"\xff", "isn't UTF-8"),

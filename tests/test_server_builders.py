@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -24,6 +24,7 @@ from tests.instant import InstantLedger
 from twistedipc.builds import gist
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Result
+from twistedipc.builds.attempt import Secrets as GivenSecrets
 from twistedipc.builds.logs import (
     Annotation,
     Batch,
@@ -39,6 +40,7 @@ from twistedipc.builds.logs import (
     event_of,
     with_events,
 )
+from twistedipc.builds.secrets import GivenSecret
 from twistedipc.builds.states import AttemptState, ReleaseState
 from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo, RemoteProtocolError
 from twistedipc.ipc.wire.messages import Misshapen
@@ -57,7 +59,7 @@ from twistedipc.server.workflows import RETRY_INTERVAL
 from twistedipc.storage import artifacts, attempts, logs, projects, releases
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.rows import Actor, AttemptRow
-from twistedipc.storage.tables import audit
+from twistedipc.storage.tables import audit, build_secrets
 
 _T = TypeVar("_T")
 
@@ -110,9 +112,9 @@ class Builder:
         """The link is lost."""
         self.link.connection_lost("cut")
 
-    def sync(self, *held: m.HeldAttempt, slots: int = 2) -> m.Orders:
+    def sync(self, *held: m.HeldAttempt, slots: int = 2, features: Sequence[str] = m.FEATURES) -> m.Orders:
         """Say what is held."""
-        return self.call(m.Sync(slots=slots, attempts=list(held)), m.Orders)
+        return self.call(m.Sync(slots=slots, attempts=list(held), features=list(features)), m.Orders)
 
     def call(self, request: msgspec.Struct, kind: type[_T]) -> _T:
         """Call, and get the reply."""
@@ -1588,3 +1590,123 @@ class Publishing(LinkCase):
         self.ledger.now(artifacts.mark_complete, offer.attempt, archive.sha256)
         self.assertTrue(builder.call(want, m.UploadGrant).complete)
         return archive
+
+
+def _details(connection: Connection, action: str) -> list[str]:
+    """What the audit says of all that was done by this action."""
+    return list(connection.execute(select(audit.c.detail).where(audit.c.action == action)).scalars())
+
+
+class Secrets(LinkCase):
+    """The secrets of builds."""
+
+    def secret(self, name: str = "KEY", *, steps: Any = "all", builds: Any = "all") -> None:
+        """Set a secret of the project, whose value is made of its name."""
+        value = f"value of {name}"
+        self.ledger.project()
+        self.ledger.now(
+            projects.set_build_secret,
+            "hello",
+            name,
+            self.apiserver.secret_box.seal(value),
+            characters=len(value),
+            steps=steps,
+            builds=builds,
+            now=7,
+        )
+
+    def want(self, offer: m.Offer, **more: Any) -> m.WantSecrets:
+        """What a builder asks for the runner of this attempt."""
+        asked = m.WantSecrets(attempt=offer.attempt, lease=offer.lease, repository=offer.repository, uses=offer.asks)
+        return msgspec.structs.replace(asked, **more)
+
+    def test_an_attempt_is_given_what_is_for_its_kind_of_build(self) -> None:
+        self.secret("A", steps="install")
+        self.secret("B", builds="production")
+        self.secret("C", builds="previews")
+        builder, offer = self.running()
+        self.assertEqual(("production", ["steps"]), (offer.context, offer.asks))
+        given = builder.call(self.want(offer), GivenSecrets)
+        self.assertEqual(
+            GivenSecrets(
+                granted=True,
+                steps=[
+                    GivenSecret(name="A", value="value of A", steps="install"),
+                    GivenSecret(name="B", value="value of B"),
+                ],
+            ),
+            given,
+        )
+        self.assertEqual(given, builder.call(self.want(offer), GivenSecrets))
+        self.assertNotIn("value of", msgspec.json.encode(offer).decode())
+        details = self.ledger.now(_details, "secrets.give")
+        self.assertEqual(2, len(details))
+        self.assertIn('"secrets":"A, B"', details[0])
+        self.assertNotIn("value of", str(details))
+
+    def test_a_preview_is_given_no_secret_of_production(self) -> None:
+        self.secret("B", builds="production")
+        self.ledger.queue(ref="feature")
+        builder = Builder(self.apiserver)
+        builder.sync()
+        offer = self.offered(builder)
+        builder.run(offer)
+        self.assertEqual(("preview", []), (offer.context, offer.asks))
+        self.assertEqual(GivenSecrets(granted=True), builder.call(self.want(offer), GivenSecrets))
+
+    def test_what_asks_after_a_step_has_begun_may_be_the_build(self) -> None:
+        self.secret()
+        builder, offer = self.running()
+        builder.log(offer, Lines(1, 9, 0, [StepStarted(0, "checkout", "")]))
+        refused = builder.call(self.want(offer), GivenSecrets)
+        self.assertFalse(refused.granted)
+        self.assertEqual([], refused.steps)
+        self.assertIn("the step checkout has begun", refused.reason)
+
+    def test_other_sources_are_given_none(self) -> None:
+        self.secret()
+        builder, offer = self.running()
+        given = builder.call(self.want(offer, repository="https://git.example/other"), GivenSecrets)
+        self.assertEqual([], given.steps)
+        self.ledger.now(projects.update, "hello", {"repository": "https://git.example/other"}, 9)
+        self.secret("NEW")
+        self.assertEqual([], builder.call(self.want(offer), GivenSecrets).steps)
+
+    def test_a_void_lease_is_given_none(self) -> None:
+        self.secret()
+        builder, offer = self.running()
+        with self.assertRaises(CallFailed):
+            builder.call(self.want(offer, lease="f" * 16), GivenSecrets)
+        self.assertEqual([m.Stop(attempt=offer.attempt, lease="f" * 16)], builder.take(m.Stop))
+
+    def test_another_key_is_said(self) -> None:
+        self.secret()
+        builder, offer = self.running()
+        self.ledger.now(lambda connection: connection.execute(update(build_secrets).values(sealed=b"elsewhere")))
+        refused = builder.call(self.want(offer), GivenSecrets)
+        self.assertEqual((False, []), (refused.granted, refused.steps))
+        self.assertIn("its key is another", refused.reason)
+
+    def test_a_builder_that_can_t_be_given_secrets_is_offered_none_that_needs_them(self) -> None:
+        self.secret()
+        attempt = self.ledger.queue()
+        old = Builder(self.apiserver, "old")
+        old.sync(features=())
+        self.assertEqual([], old.take(m.Offer))
+        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row(attempt), 0)
+        assert waiting is not None
+        self.assertEqual("no_builder", waiting.code)
+        self.assertIn("builder old can't be given secrets, which the project's builds need: update it", waiting.text)
+        new = Builder(self.apiserver, "new")
+        new.sync()
+        self.assertEqual(attempt, self.offered(new).attempt)
+
+    def test_what_needs_no_secret_goes_on_at_an_older_builder(self) -> None:
+        """However many before it wait for another builder."""
+        self.secret(builds="production")
+        for _ in range(5):
+            self.ledger.queue()
+        preview = self.ledger.queue(ref="feature")
+        old = Builder(self.apiserver, "old")
+        old.sync(features=())
+        self.assertEqual(preview, self.offered(old).attempt)

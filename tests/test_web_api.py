@@ -7,19 +7,27 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.web_world import Answer, World, connect, eventually, request_bytes
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import Progress
+from twistedipc.builds.secrets import MAX_SECRETS, MAX_SECRETS_TOGETHER
 from twistedipc.server.boundaries import Waiting
 from twistedipc.storage import attempts, logs, releases
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.logs import ChunkItem
+from twistedipc.storage.tables import audit
 from twistedipc.web.api import builds
 from twistedipc.web.http.problems import not_found
+
+
+def _secret_lines(connection: Connection) -> list[str]:
+    """What the audit says of secrets."""
+    query = select(audit.c.detail).where(audit.c.action.startswith("secret."))
+    return list(connection.execute(query).scalars())
 
 
 class Projects(World):
@@ -82,8 +90,62 @@ class Projects(World):
         self.problem(await self.ask("GET", path), 405)
         assert (await self.ask("DELETE", path)).status == 204
         self.problem(await self.ask("DELETE", path), 404)
-        self.problem(await self.ask("PUT", "/api/v1/projects/shop/secrets/other", {"value": "x"}), 404)
         self.problem(await self.ask("PUT", path, {"value": "two\nlines"}), 422)
+        self.problem(await self.ask("PUT", path, {"value": "npm_s3cret", "steps": "install"}), 422)
+
+    async def test_a_secret_of_builds_is_written_and_never_read(self) -> None:
+        await self.project()
+        path = "/api/v1/projects/shop/secrets/DEPLOY_KEY"
+        value = "-----BEGIN KEY-----\ns3cret\n"
+        assert (await self.ask("PUT", path, {"value": value})).status == 204
+        body = {"value": "s3cret-2", "steps": "install", "builds": "production"}
+        assert (await self.ask("PUT", "/api/v1/projects/shop/secrets/NPM_TOKEN", body)).status == 204
+        shown = await self.ask("GET", "/api/v1/projects/shop")
+        assert shown.json["secrets"] == []
+        assert [(each["name"], each["steps"], each["builds"]) for each in shown.json["build_secrets"]] == [
+            ("DEPLOY_KEY", "all", "all"),
+            ("NPM_TOKEN", "install", "production"),
+        ]
+        assert b"s3cret" not in shown.raw
+        lines = await self.ledger.read(_secret_lines)
+        assert len(lines) == 2
+        assert "s3cret" not in "".join(lines)
+        assert (await self.ask("DELETE", path)).status == 204
+        self.problem(await self.ask("DELETE", path), 404)
+
+    async def test_secrets_that_can_t_be(self) -> None:
+        await self.project()
+        for name in ("PATH", "NODE_OPTIONS", "TWISTEDIPC_X", "npm_config_registry"):
+            self.problem(await self.ask("PUT", f"/api/v1/projects/shop/secrets/{name}", {"value": "long enough"}), 422)
+        for value in ("abc", "a\nb\nc", "****", "abcd\0"):
+            part = "without NUL" if "\0" in value else "can't be hidden in a log"
+            self.problem(await self.ask("PUT", "/api/v1/projects/shop/secrets/KEY", {"value": value}), 422, part)
+        self.problem(await self.ask("PUT", "/api/v1/projects/shop/secrets/a-b", {"value": "long enough"}), 404)
+        body = {"value": "long enough", "registry": "https://npm.example/"}
+        self.problem(await self.ask("PUT", "/api/v1/projects/shop/secrets/KEY", body), 422)
+
+    async def test_another_repository_makes_secrets_void(self) -> None:
+        await self.project()
+        await self.ask("PUT", "/api/v1/projects/shop/secrets/KEY", {"value": "long enough"})
+        same = await self.ask("PATCH", "/api/v1/projects/shop", {"repository": "https://git.example:443/shop.git/"})
+        assert [each["name"] for each in same.json["build_secrets"]] == ["KEY"]
+        other = await self.ask("PATCH", "/api/v1/projects/shop", {"repository": "https://git.example/other.git"})
+        assert other.json["build_secrets"] == []
+        assert "the secret KEY was for builds of" in other.json["notices"][0]
+
+    async def test_there_is_a_bound_for_secrets(self) -> None:
+        await self.project()
+        for number in range(2):
+            body = {"value": "x" * (MAX_SECRETS_TOGETHER // 2)}
+            assert (await self.ask("PUT", f"/api/v1/projects/shop/secrets/A{number}", body)).status == 204
+        body = {"value": "xxxx"}
+        self.problem(await self.ask("PUT", "/api/v1/projects/shop/secrets/B", body), 409, "characters together")
+        for number in range(2):
+            await self.ask("PUT", f"/api/v1/projects/shop/secrets/A{number}", {"value": "xxxx"})
+        for number in range(2, MAX_SECRETS):
+            assert (await self.ask("PUT", f"/api/v1/projects/shop/secrets/A{number}", {"value": "xxxx"})).status == 204
+        assert (await self.ask("PUT", "/api/v1/projects/shop/secrets/A0", {"value": "yyyy"})).status == 204
+        self.problem(await self.ask("PUT", "/api/v1/projects/shop/secrets/B", {"value": "xxxx"}), 409)
 
     async def test_bad_values_are_said_in_the_authors_terms(self) -> None:
         good = {"name": "a", "repository": "https://git.example/a.git"}

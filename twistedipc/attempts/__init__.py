@@ -7,6 +7,7 @@ in it; and by the chaos tests, which damage it.
     folder        which files there are, who writes them and when
     sha256        the digest of a journal's records, without OpenSSL
     journal_format  the names of a journal's segments, and its lines
+    handover      secrets, from the builder to the runner without a disk
     journal       the log: batches -> disk and back; the writer, the reader, the repair
     liveness      the lock that the attempt's runner holds while it lives
     cgroup        the control group of an attempt, where the system has them

@@ -17,6 +17,8 @@ be lost without harm.
     cancel         Cancel, by the builder
     permit         Permit, by the builder, after the runner asked: read by the runner, then deleted by it
     permit.wanted  PermitWanted, by the runner: it waits for `permit`
+    secrets.wanted SecretsWanted, by the runner: it listens on `secrets`
+    secrets        a UNIX socket, on which the builder gives the runner the secrets of the attempt (`handover`)
     checkout.json  Checkout, by the checkout step
     plan.json      builds.plan.Plan, by the runner after the checkout
     package.json   Package, by the pack step, for the target npm (if there is a package to publish); for each other
@@ -42,10 +44,21 @@ from pathlib import Path
 
 import msgspec
 
+from twistedipc.attempts.handover import hand_over
 from twistedipc.attempts.journal import SHORTAGES, JournalReader, repair
 from twistedipc.attempts.liveness import lock_held
 from twistedipc.attempts.processes import kill_remains
-from twistedipc.builds.attempt import NPM, Cancel, Failure, Permit, PermitWanted, Result, Spec
+from twistedipc.builds.attempt import (
+    NPM,
+    Cancel,
+    Failure,
+    Permit,
+    PermitWanted,
+    Result,
+    Secrets,
+    SecretsWanted,
+    Spec,
+)
 from twistedipc.disk.calls import DiskCalls
 from twistedipc.disk.files import read_file, sync_folder, write_file
 
@@ -190,6 +203,14 @@ class AttemptFolder:
         """Give the runner the answer to its question for a permit."""
         write_file(self.path / "permit", permit, mode=0o600, disk=self._disk)
         self._ring()
+
+    def secrets_wanted(self) -> SecretsWanted | None:
+        """Return what secrets the runner asks for; None if it doesn't ask. Raises `DecodeError`."""
+        return read_file(self.path / "secrets.wanted", SecretsWanted)
+
+    def give_secrets(self, secrets: Secrets) -> None:
+        """Give the runner what it asked for. Blocks."""
+        hand_over(self.path, secrets)
 
     def journal(self) -> JournalReader:
         """Return a reader of the attempt's journal."""

@@ -21,6 +21,7 @@ The modules, from the bottom up; imports point upwards in this list only::
     workflows   the coroutines that run
     link        one connection to an apiserver, and which of them is in use
     forwarding  journals -> link, in turn and within credit
+    handing     secrets, from the apiserver to runners
     publishing  permits for runners, uploads of what was built
     looking     takes each attempt as far as its folder, its runner and the apiserver allow
     duties      what the apiserver says becomes what is done: sync, offers, orders

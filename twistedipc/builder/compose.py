@@ -20,6 +20,7 @@ from twistedipc.builder.data import DataFolder
 from twistedipc.builder.doorbell import listen
 from twistedipc.builder.duties import Duties
 from twistedipc.builder.forwarding import Forwarding
+from twistedipc.builder.handing import Handing
 from twistedipc.builder.link import Uplink
 from twistedipc.builder.looking import Looking
 from twistedipc.builder.ports import Outside
@@ -86,7 +87,8 @@ def builder(
     attempts, uplink, workflows = HeldAttempts(), Uplink(), Workflows()
     forwarding = Forwarding(outside.clock, outside.now, uplink)
     publishing = Publishing(outside.clock, outside.uploads, uplink, forwarding, workflows)
-    looking = Looking(outside, attempts, uplink, forwarding, publishing, workflows)
+    handing = Handing(outside.clock, outside.in_thread, uplink, forwarding, workflows)
+    looking = Looking(outside, attempts, uplink, forwarding, publishing, handing, workflows)
     duties = Duties(
         outside,
         settings,

@@ -111,6 +111,7 @@ class Duties:
             slots=self._slots,
             draining=self.draining,
             attempts=[held.described() for held in self._attempts if held.known],
+            features=list(m.FEATURES),
         )
         try:
             orders = await link.peer.call(sync, timeout=CALL_TIMEOUT)

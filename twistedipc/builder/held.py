@@ -21,8 +21,8 @@ from twistedipc.builds.messages import HeldAttempt as HeldAttemptMessage
 from twistedipc.ipc import CreditWindow
 
 
-class PermitQuestion:
-    """The runner's question whether it may publish, on its way to the apiserver. Times are on the monotonic clock."""
+class Question:
+    """A question of the runner's on its way to the apiserver. Times are on the monotonic clock."""
 
     def __init__(self) -> None:
         self.asking = False  # a call is under way
@@ -39,7 +39,8 @@ class HeldAttempt:
         self.life = Life(State.found(started=folder.started(), ended=self.result is not None))
         self.log = OutgoingLog(folder.name, folder.journal())
         self.upload = UploadState(upload_limit)
-        self.permit = PermitQuestion()
+        self.permit = Question()  # whether it may publish
+        self.secrets = Question()  # for the secrets of the attempt
         self.conclusion = Patience()  # the tries to find out how it ended
         self.given_up = False  # these tries have failed for too long: what can't be read of it counts as lost
         self.cancel_reason = ""  # why it is to end; "" once that is written down for its runner

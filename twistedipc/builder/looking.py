@@ -17,6 +17,7 @@ from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builder.forwarding import Forwarding
+from twistedipc.builder.handing import Handing
 from twistedipc.builder.held import HeldAttempt
 from twistedipc.builder.life import Action, Event, Report, State
 from twistedipc.builder.link import Uplink
@@ -47,6 +48,7 @@ class Looking:
         uplink: Uplink,
         forwarding: Forwarding,
         publishing: Publishing,
+        handing: Handing,
         workflows: Workflows,
     ) -> None:
         self._outside = outside
@@ -54,6 +56,7 @@ class Looking:
         self._uplink = uplink
         self._forwarding = forwarding
         self._publishing = publishing
+        self._handing = handing
         self._workflows = workflows
         self._rung: set[str] = set()
         self._loop = LoopingCall(self._look_around)
@@ -134,6 +137,7 @@ class Looking:
             if held.cancel_reason and held.life.about.hears_cancel and held.life.state is not State.STOPPED:
                 self._tell_to_end(held)
             self._take(held, Event.LOOK)
+            self._handing.look_at(held)
             self._publishing.look_at(held)
         except (OSError, msgspec.DecodeError) as error:
             # A full disk, too many open files, a file that a build has tampered with: that is this attempt's trouble

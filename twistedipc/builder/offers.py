@@ -4,7 +4,7 @@ Why an offer is declined, in sentences that can be sent. Used by ``duties``.
 
 from __future__ import annotations
 
-from twistedipc.builds import names, settings
+from twistedipc.builds import names, settings, variables
 from twistedipc.builds.messages import Offer
 from twistedipc.publish.targets.registry import offered
 
@@ -21,8 +21,8 @@ def why_impossible(offer: Offer) -> str:
         names.repository(offer.repository, local=True)  # which ones are allowed is the apiserver's to say
         names.ref(offer.ref)
         settings.checked(offer.settings)
-        names.environment(offer.environment)
-        names.environment(offer.parameters)
+        variables.check(offer.environment)
+        variables.check(offer.parameters)
         offered(offer.targets, offer.publish)
     except names.BadValue as error:
         return str(error)

@@ -7,6 +7,9 @@ The domain, pure: what a build is, said once for every process. The modules, fro
     gist        what a log says of its build in a few words
     frames      messages as WebSocket frames, for server and web
     settings    what a project says of how it is built
+    secrets     which steps of which builds a secret is for
+    variables   which environment variables may be set, and for which builds
+    registries  from where packages are installed, and how their managers are told
     attempt     what is to be done in an attempt, what was found, how it ended
     messages    what builder and apiserver say to one another
     outputs     the folders that builds write

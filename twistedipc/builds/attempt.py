@@ -13,6 +13,8 @@ import msgspec
 from msgspec import Meta
 
 from twistedipc.builds import names
+from twistedipc.builds.registries import Registry as Installs
+from twistedipc.builds.secrets import Context, GivenSecret
 from twistedipc.builds.settings import BuildSettings
 
 #: The address of an npm registry. `names.registry` checks it; the pattern is here for the API's document only.
@@ -77,6 +79,10 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     parameters: dict[str, str] = {}  # given to the steps as environment variables
     environment: dict[str, str] = {}  # the operator's values, for all steps
     variables: dict[str, str] = {}  # the project's values, for its own steps
+    context: Context = "preview"  # what kind of build it is
+    url: str = ""  # where the project's live release is found; "": not known
+    registries: list[Installs] = []  # from which its install step takes packages
+    asks: list[str] = []  # what the runner must ask for before it begins: "steps", for the secrets of the steps
     path: str  # PATH of the steps
     mirror: str  # folder of the repository's bare mirror (may not exist yet; its lock is MIRROR + ".lock"; of a
     # repository with SHA-256 ids it is MIRROR + ".sha256")
@@ -130,6 +136,20 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""  # if not granted: why
     token: str = ""  # the target's first secret: for npm the registry's token
     secrets: dict[str, str] = {}  # the target's other secrets, by name
+
+
+class SecretsWanted(msgspec.Struct, frozen=True, kw_only=True):
+    """The runner has begun, no process of the build was started yet, and it asks for the secrets of the attempt."""
+
+    uses: list[str]  # what for, as `Spec.asks` says
+
+
+class Secrets(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The apiserver's answer. Nothing of it is ever written to a disk: see ``attempts.handover``."""
+
+    granted: bool
+    reason: str = ""  # if not
+    steps: list[GivenSecret] = []  # what the build's steps are given
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ The order of an attempt::
                      ◄─────────────────────────  Accept   (spec.json is durable)
     Go               ─────────────────────────►           (committed: accepted)
                      ◄─────────────────────────  Started
+                     ◄─────────────────────────  call WantSecrets  → Secrets
                      ◄─────────────────────────  Log …
     Ack …            ─────────────────────────►           (committed)
                      ◄─────────────────────────  call WantPermit   → Permit
@@ -26,8 +27,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import NPM, Package, Permit, Publish, Result
+from twistedipc.builds.attempt import NPM, Package, Permit, Publish, Result, Secrets
 from twistedipc.builds.logs import Batch
+from twistedipc.builds.registries import Registry
+from twistedipc.builds.secrets import Context
 from twistedipc.builds.settings import BuildSettings
 
 
@@ -58,6 +61,11 @@ class Sync(Message, frozen=True, kw_only=True, tag="sync"):
     slots: int  # how many attempts the builder runs at a time
     draining: bool = False  # the builder takes no offers
     attempts: list[HeldAttempt]
+    features: list[str] = []  # of `FEATURES`, and of later versions: what it can do beside what every builder can
+
+
+#: What a builder of this version can do: ``secrets``, ask for the secrets of an attempt.
+FEATURES = ("secrets",)
 
 
 class Status(Message, frozen=True, kw_only=True, tag="status"):
@@ -138,6 +146,19 @@ class WantPermit(Message, frozen=True, kw_only=True, tag="want_permit"):
     target: str = NPM
 
 
+class WantSecrets(Message, frozen=True, kw_only=True, tag="want_secrets"):
+    """
+    A call: the secrets of an attempt that has begun. Answered by `Secrets`, the same however often it is asked, as long
+    as the apiserver's record of the log shows no step: what asks later may be the build. ``repository`` is the one that
+    the attempt is built from, for which the secrets must have been set; ``uses`` are those of `Offer.asks`.
+    """
+
+    attempt: AttemptName
+    lease: Lease
+    repository: str
+    uses: list[str]
+
+
 class WantUpload(Message, frozen=True, kw_only=True, tag="want_upload"):
     """
     A call: where may the archive be uploaded? Answered by `UploadGrant`. Asking again gives a new token. ``trouble``
@@ -195,6 +216,10 @@ class Offer(Message, frozen=True, kw_only=True, tag="offer"):
     settings: BuildSettings = BuildSettings()  # how it is built, as the project says
     parameters: dict[str, str] = {}
     environment: dict[str, str] = {}
+    context: Context = "preview"
+    url: str = ""  # where the project's live release is found
+    registries: list[Registry] = []  # from which it installs
+    asks: list[str] = []  # what the runner must ask for (`WantSecrets`) before it begins: "steps"
     timeout: float
     idle_timeout: float
     expires: float
@@ -256,8 +281,13 @@ class UploadGrant(Message, frozen=True, kw_only=True, tag="upload_grant"):
 
 
 # Both ends' vocabularies are made of these three.
-FROM_BUILDER = Sync | Status | Accept | Decline | Started | Log | Final | WantPermit | WantUpload
+FROM_BUILDER = Sync | Status | Accept | Decline | Started | Log | Final | WantPermit | WantSecrets | WantUpload
 FROM_APISERVER = Offer | Go | Stop | CancelAttempt | Ack | Resend | FinalAck
 
 #: request type -> its reply's type
-CALLS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {Sync: Orders, WantPermit: Permit, WantUpload: UploadGrant}
+CALLS: dict[type[msgspec.Struct], type[msgspec.Struct]] = {
+    Sync: Orders,
+    WantPermit: Permit,
+    WantSecrets: Secrets,
+    WantUpload: UploadGrant,
+}

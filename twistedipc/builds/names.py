@@ -1,5 +1,5 @@
 """
-The rules for values that come from outside: names, refs, addresses, environment variables. Bottom layer.
+The rules for values that come from outside: names, refs, addresses. Bottom layer.
 
 Each function returns its value, or raises `BadValue` with a sentence for the person who entered the value. The
 apiserver checks each request, and the builder checks each offer again: neither relies on the other.
@@ -8,7 +8,7 @@ apiserver checks each request, and the builder checks each offer again: neither 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit, urlunsplit
 
@@ -65,7 +65,6 @@ _PACKAGE_NAME = re.compile(PACKAGE)
 _PACKAGES = re.compile(PACKAGES)
 _SECRET = re.compile(SECRET)
 _ADDRESS = re.compile(rf"{_CHARACTER}+")
-_VARIABLE = re.compile(VARIABLE)
 _LEASE = re.compile(LEASE)
 _NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
@@ -235,38 +234,3 @@ def line(text: str) -> str:
     if not _LINE.fullmatch(text):
         raise BadValue("a name is one line of visible characters and spaces")
     return text
-
-
-# Variables that make programs run something else, or that the platform itself sets.
-_FORBIDDEN = frozenset(
-    """
-    PATH HOME TMPDIR SHELL IFS ENV BASH_ENV SHELLOPTS BASHOPTS PS4 PROMPT_COMMAND CDPATH GLOBIGNORE EDITOR VISUAL PAGER
-    NODE_OPTIONS NODE_PATH NODE_REPL_EXTERNAL_MODULE NODE_CHANNEL_FD NODE_CHANNEL_SERIALIZATION_MODE NODE_UNIQUE_ID
-    NODE_AUTH_TOKEN NPM_TOKEN PERL5LIB PERL5OPT PERLLIB RUBYOPT RUBYLIB JAVA_TOOL_OPTIONS _JAVA_OPTIONS
-    JDK_JAVA_OPTIONS GCONV_PATH HOSTALIASES LOCALDOMAIN RES_OPTIONS LOCPATH MALLOC_TRACE NLSPATH RESOLV_HOST_CONF
-    TERMCAP TERMINFO GLIBC_TUNABLES LESSOPEN LESSCLOSE BROWSER MAKEFLAGS GNUMAKEFLAGS MAKEFILES ZDOTDIR FPATH CURL_HOME
-    XDG_CONFIG_HOME RSYNC_RSH SVN_SSH NODE_COMPILE_CACHE NODE_TLS_REJECT_UNAUTHORIZED BUN_OPTIONS NPM_EXECPATH
-    NPM_NODE_EXECPATH ELECTRON_RUN_AS_NODE
-    """.split()
-)
-_FORBIDDEN_PREFIXES = tuple(
-    "LD_ DYLD_ GIT_ SSH_ NPM_CONFIG_ PYTHON BASH_FUNC_ TWISTEDIPC_ YARN_ PNPM_ COREPACK_ OPENSSL_".split()
-)
-
-
-def environment(values: Mapping[str, str]) -> Mapping[str, str]:
-    """
-    Environment variables that a project or a request may set: not those by which a program is made to run
-    something else. (An operator's own values, in the builder's configuration, aren't held to this.)
-    """
-    if len(values) > 256:
-        raise BadValue("there can be at most 256 variables")
-    for name, value in values.items():
-        if not _VARIABLE.fullmatch(name):
-            raise BadValue(f"{name[:64]!r} can't be the name of an environment variable")
-        upper = name.upper()
-        if upper in _FORBIDDEN or upper.startswith(_FORBIDDEN_PREFIXES):
-            raise BadValue(f"{name} can't be set: it changes how programs are run")
-        if "\0" in value or len(value) > MAX_VALUE:
-            raise BadValue(f"the value of {name} has a NUL, or more than {MAX_VALUE} characters")
-    return values

@@ -30,7 +30,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from twistedipc.builds import managers, names
+from twistedipc.builds import managers, variables
+from twistedipc.builds.names import BadValue
 from twistedipc.builds.outputs import FALLBACK, GENERATORS, INDEX, NOT_FOUND, OUTPUTS
 
 PLAN_FILE = ".twistedipc.toml"
@@ -166,8 +167,8 @@ def _read_plan_file(data: bytes) -> _Build:
     except msgspec.ValidationError as error:
         raise BadPlan(f"`{PLAN_FILE}`: {_by_key(str(error))}") from error
     try:
-        names.environment(build.environment)
-    except names.BadValue as error:
+        variables.of_repository(build.environment)
+    except BadValue as error:
         raise BadPlan(f"`{PLAN_FILE}`: build.environment: {error}") from error
     return build
 

@@ -20,6 +20,8 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     node        `node` for builds, whose `process.send()` is that channel (with `ordered.cjs`)
     say         `twistedipc-say` for builds, and the module for their Python programs
     steps       one step: a command's process, its output, its end, as ``stepclock`` says
+    secrets     the secrets of the attempt, asked for before it begins
+    environment  the environment of each step                                      (no I/O)
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
     checkout/   a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step
 

@@ -40,8 +40,10 @@ from twistedipc.publish.targets.target import Settings
 from twistedipc.runner.aliases import without_colon
 from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import Capture
+from twistedipc.runner.environment import Environment
 from twistedipc.runner.node import install
 from twistedipc.runner.ports import Orders, Outside
+from twistedipc.runner.secrets import ask
 from twistedipc.runner.steps import Command, Steps, TimeLimits
 
 # The platform's own steps run isolated from the environment and from the folder that they work in: nothing in either
@@ -84,6 +86,7 @@ class Course:
         self._control = control
         self._outside = outside
         self._started = outside.now()
+        self._environment = Environment(folder, spec)
         self._ring = ring  # tells the builder that there is something new in the folder
         self._journal = Journal(folder, ring, disk=outside.disk)
         self._log = AttemptLog(
@@ -124,16 +127,18 @@ class Course:
 
     def _go(self) -> None:
         self._steps.persist(self._make_folders)
+        self._ask_secrets()
         self._step("checkout", own=["twistedipc.runner.checkout", str(self._folder)], environment=self._base())
         self._checkout = read_file(self._folder / "checkout.json", Checkout)
         if self._checkout is None:
             raise _End("failed", "the checkout found no commit")
+        self._environment.commit = self._checkout.commit
         plan = self._plan()
         self._lower_limits(plan)
-        environment = {**self._base(), **self._spec.variables, **plan.environment, **self._spec.parameters}
+        environment = self._environment.of_build(plan)
         self._steps.persist(lambda: self._commands_installed(environment))
         for step in plan.steps:
-            self._step(step.name, shell=step.run, environment=environment)
+            self._step(step.name, shell=step.run, environment=self._environment.of_step(step.name, environment))
         targets = self._targets()
         for settings in targets:
             self._before_packing(settings, environment)
@@ -150,6 +155,19 @@ class Course:
         for settings in TARGETS.delivered_by_runner(targets):
             self._deliver(settings)
 
+    def _ask_secrets(self) -> None:
+        """Ask for the secrets of the attempt, before anything is printed that they could stand in."""
+        if not self._spec.asks:
+            return
+        given = ask(self._folder, self._spec, self._steps, self._try_write, self._ring)
+        self._check_stopped()
+        assert given is not None  # or it was stopped
+        if not given.granted:
+            raise _End("failed", f"the project's secrets can't be given: {given.reason or 'no reason was given'}")
+        for secret in given.steps:
+            self._log.mask(secret.value)
+        self._environment.secrets = given.steps
+
     def _targets(self) -> ProjectTargets:
         """The targets to which what is built is to be published."""
         try:
@@ -165,7 +183,7 @@ class Course:
             self._log.note("error", str(error))
             raise _End("failed", str(error)) from error
         for step in before.steps:
-            self._step(step.name, shell=step.run, environment=environment)
+            self._step(step.name, shell=step.run, environment=self._environment.of_step(step.name, environment))
         if before.remark:
             self._log.note("info", before.remark)
 
@@ -298,27 +316,8 @@ class Course:
             raise _End(self._steps.stopped.outcome, self._steps.stopped.reason)
 
     def _base(self) -> dict[str, str]:
-        """The environment of every step, made from nothing: neither the runner's own nor the project's is in it."""
-        spec = self._spec
-        return {
-            "PATH": spec.path,
-            "HOME": str(self._folder / "home"),
-            "TMPDIR": str(self._folder / "tmp"),
-            "LANG": "C.UTF-8",
-            "TERM": "xterm-256color",
-            "CI": "true",
-            "FORCE_COLOR": "1",
-            "npm_config_cache": spec.npm_cache,
-            "npm_config_update_notifier": "false",
-            "npm_config_fund": "false",
-            "npm_config_audit": "false",
-            "TWISTEDIPC_BUILD": str(spec.build),
-            "TWISTEDIPC_ATTEMPT": spec.attempt,
-            "TWISTEDIPC_PROJECT": spec.project,
-            "TWISTEDIPC_REF": spec.ref,
-            **({"TWISTEDIPC_COMMIT": self._checkout.commit} if self._checkout else {}),
-            **spec.environment,
-        }
+        """The environment of the platform's own steps."""
+        return self._environment.base()
 
     def _kill_all(self) -> None:
         killed, none_left = self._outside.processes.kill_descendants(_GIVE_UP)

@@ -16,8 +16,10 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 
+from twistedipc.builds.secrets import SHORTEST
+
 #: Below this many bytes a secret has no other spelling than itself. Its encodings are too short to mean anything.
-SHORT = 4
+SHORT = SHORTEST
 
 # A secret longer than this many characters is looked for in pieces, so that no pattern is huge.
 _PIECE = 256

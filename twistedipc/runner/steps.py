@@ -19,7 +19,7 @@ import select
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Literal, TypeVar, assert_never
 
 import msgspec
 
@@ -32,6 +32,8 @@ from twistedipc.runner.channel import NoChannel, available
 from twistedipc.runner.interleaving import Interleaving
 from twistedipc.runner.ports import Channel, Orders, Outside
 from twistedipc.runner.stepclock import LOOK_EVERY, RETRY_EVERY, Do, Facts, ProcessState, StepClock, Wait
+
+_T = TypeVar("_T")
 
 # What programs say then, in the locale that our own steps have.
 _NO_ROOM = os.strerror(errno.ENOSPC).encode()
@@ -137,11 +139,18 @@ class Steps:
 
     def wait_for_permit(self) -> Permit | None:
         """Wait for the answer to `PermitWanted`; None if the attempt is to end first. This isn't silence."""
+        return self.wait_for(self._control.take_permit)
+
+    def wait_for(self, take: Callable[[], _T | None], sources: Callable[[], Sequence[int]] = tuple) -> _T | None:
+        """
+        Wait until ``take`` returns something, which is asked when one of the descriptors of ``sources`` is readable,
+        and now and then. None if the attempt is to end first. This isn't silence.
+        """
         while not self._is_to_end():
-            permit = self._control.take_permit()
-            if permit is not None:
-                return permit
-            self._wait((), min(LOOK_EVERY, max(0.0, self._deadline - self._outside.clock())))
+            taken = take()
+            if taken is not None:
+                return taken
+            self._wait(sources(), min(LOOK_EVERY, max(0.0, self._deadline - self._outside.clock())))
         return None
 
     # -- the attempt's early end --

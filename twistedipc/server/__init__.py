@@ -8,7 +8,8 @@
 - ``resting``: builders that have declined; ``away``: builders that are gone; ``linked``: builders that are here
 - ``releasing``: releases on disk, as the ledger says
 - ``lifecycle``: every transition of an attempt, and the only writer of attempts
-- ``permits``: permits to publish; ``slots``: what fills a builder's slots; ``writers``: which link writes which log;
+- ``permits``: permits to publish; ``secrets``: secrets for builds
+- ``slots``: what fills a builder's slots; ``writers``: which link writes which log;
   ``intake``: one log as its builder sends it
 - ``builder_link``: one builder's link; ``builders``: builders that come and go
 - ``waiting``: why a build waits; ``dispatch``: from the queue to a builder

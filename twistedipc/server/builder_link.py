@@ -9,7 +9,7 @@ answer. A message about a lease that is no longer good is answered with `Stop`, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -21,7 +21,7 @@ from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds import messages as m
-from twistedipc.builds.attempt import Permit
+from twistedipc.builds.attempt import Permit, Secrets
 from twistedipc.builds.states import STATES, AttemptState, LeaseStatus
 from twistedipc.ipc import CallFailed, Hole, Load, NotConnected, Peer, Vocabulary
 from twistedipc.server.bell import Bell
@@ -32,6 +32,7 @@ from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.server.linked import LinkedBuilders
 from twistedipc.server.permits import Permits
 from twistedipc.server.resting import Resting
+from twistedipc.server.secrets import BuildSecrets
 from twistedipc.server.slots import Slots
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.server.workflows import Workflows
@@ -73,6 +74,7 @@ class Collaborators:
     resting: Resting
     bell: Bell
     permits: Permits
+    secrets: BuildSecrets
     grants: UploadGrants
     artifact_store: ArtifactStore
     uploads_url: str  # where builders upload to
@@ -100,6 +102,7 @@ class BuilderLink:
         self._lost = lost
         self._phase = Phase.LINKED
         self._slots = Slots()
+        self._features: frozenset[str] = frozenset()
         self._logs: dict[str, LogIntake] = {}  # by attempt, as synced or accepted
         self._finishing: set[str] = set()
         self._cancelled: dict[str, str] = {}  # attempt -> reason: cancelled before the link had synced
@@ -117,6 +120,11 @@ class BuilderLink:
     def draining(self) -> bool:
         """See `linked.Link`."""
         return self._slots.draining
+
+    @property
+    def features(self) -> frozenset[str]:
+        """See `linked.Link`."""
+        return self._features
 
     @property
     def slots(self) -> int:
@@ -204,6 +212,8 @@ class BuilderLink:
                     return await self._sync_once(request)
                 case m.WantPermit():
                     return await self._permit(request)
+                case m.WantSecrets():
+                    return await self._secrets(request)
                 case m.WantUpload():
                     return await self._upload(request)
                 case _:
@@ -263,6 +273,7 @@ class BuilderLink:
             for order in orders
         ]
         self._slots.resize(sync.slots, sync.draining)
+        self._features = frozenset(sync.features)
         self._phase = Phase.SYNCED
         if self._deadline.active():
             self._deadline.cancel()
@@ -453,22 +464,34 @@ class BuilderLink:
         return publishing
 
     async def _permit(self, want: m.WantPermit) -> Permit:
-        known = self._logs.get(want.attempt)
-        if known is None or known.lease != want.lease:
-            self.stop_attempt(want.attempt, want.lease)
-            raise CallFailed("void", "this lease is not valid any more")
-        live = known.live
-        try:
-            # What has been said of its steps decides: all of it that has come.
-            await self._with.writers.commits.durable(live, live.next)
-        except LogOrder as error:
-            raise CallFailed("not_yet", str(error)) from error
-        try:
+        with self._stopping_if_void(want):
+            await self._all_committed(want)
             return await self._with.permits.ask(want, self.peer.info.name)
+
+    async def _secrets(self, want: m.WantSecrets) -> Secrets:
+        with self._stopping_if_void(want):
+            await self._all_committed(want)
+            return await self._with.secrets.give(want, self.peer.info.name)
+
+    @contextlib.contextmanager
+    def _stopping_if_void(self, want: m.WantPermit | m.WantSecrets) -> Iterator[None]:
+        """Have the builder stop the attempt if the answer is that its lease is not valid."""
+        try:
+            yield
         except CallFailed as error:
             if error.code == "void":
                 self.stop_attempt(want.attempt, want.lease)
             raise
+
+    async def _all_committed(self, want: m.WantPermit | m.WantSecrets) -> None:
+        """Wait until all that has come of the attempt's log is committed: what it says of the steps decides."""
+        known = self._logs.get(want.attempt)
+        if known is None or known.lease != want.lease:
+            raise CallFailed("void", "this lease is not valid any more")
+        try:
+            await self._with.writers.commits.durable(known.live, known.live.next)
+        except LogOrder as error:
+            raise CallFailed("not_yet", str(error)) from error
 
     async def _upload(self, want: m.WantUpload) -> m.UploadGrant:
         row = await self._publishing(want.attempt, want.lease)

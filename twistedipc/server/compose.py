@@ -26,6 +26,7 @@ from twistedipc.server.linked import LinkedBuilders
 from twistedipc.server.permits import Permits
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
+from twistedipc.server.secrets import BuildSecrets
 from twistedipc.server.states import Feed
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.server.waiting import Reasons
@@ -132,6 +133,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
             resting=resting,
             bell=bell,
             permits=Permits(ledger, outside.secret_box, lifecycle),
+            secrets=BuildSecrets(ledger, outside.secret_box, now),
             grants=grants,
             artifact_store=outside.artifact_store,
             uploads_url=settings.uploads_url,

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn
-from twistedipc.builds.messages import Offer
+from twistedipc.builds.messages import FEATURES, Offer
 from twistedipc.ipc import LocalProtocolError
 from twistedipc.publish.targets.registry import TARGETS, to_flat
 from twistedipc.server.bell import Bell
@@ -117,15 +117,17 @@ class QueueDispatch:
         if not free:
             return False
         # More than can be offered, by as many as may have to be passed over.
-        wanted = min(free + self._resting.attempts, MAX_LOOKED_AT)
+        all_can = all(link.features.issuperset(FEATURES) for link in self._linked.ready())
+        wanted = min(free + self._resting.attempts, MAX_LOOKED_AT) if all_can else MAX_LOOKED_AT
         queue = await self._ledger.read(attempts.next_queued, wanted)
+        self._reasons.needs = {queued.name: queued.needs for queued in queue if queued.needs}
         offered = False
         for choose in (self._best, self._not_answering):
             for queued in queue:
                 links = [link for link in self._linked.ready() if link.free_slots]
                 if not links or self._stopped:
                     return offered
-                link = choose(links, queued.name)
+                link = choose([link for link in links if link.features >= queued.needs], queued.name)
                 if link is not None and await self._offer(link, queued):
                     offered = True
             if offered:
@@ -190,6 +192,9 @@ def _message(queued: OfferRow, lease: str) -> Offer:
         settings=queued.settings,
         parameters=queued.parameters,
         environment=queued.environment,
+        context=queued.context,
+        registries=queued.registries,
+        asks=["steps"] if queued.secrets else [],
         timeout=queued.timeout,
         idle_timeout=queued.idle_timeout,
         expires=OFFER_EXPIRES,

@@ -29,6 +29,10 @@ class Link(Protocol):
         """True while the builder takes no new attempts."""
 
     @property
+    def features(self) -> frozenset[str]:
+        """What the builder can do beside what every builder can: see `builds.messages.FEATURES`."""
+
+    @property
     def slots(self) -> int:
         """How many attempts the builder runs at a time."""
 

@@ -33,6 +33,8 @@ class Reasons:
         self._linked = linked
         self._trouble = trouble
         self._away = away
+        #: what a builder must be able to do for an attempt of the queue, where not every builder can: by attempt
+        self.needs: dict[str, frozenset[str]] = {}
 
     def of(self, row: AttemptRow, before: int | None) -> Waiting | None:
         """
@@ -65,6 +67,12 @@ class Reasons:
                 else "no builder is linked: start one (twistd buildipc)"
             )
             return Waiting(code=code, text=f"{text}; {place}", position=before + 1)
+        needs = self.needs.get(attempt, frozenset())
+        able = [link for link in links if link.features >= needs]
+        if not able:
+            text = f"{_named(links)} can't be given secrets, which the project's builds need: update it; {place}"
+            return Waiting(code="no_builder", text=text, position=before + 1)
+        links = able
         rests = self._trouble.rests
         resting = [link for link in links if rests(link.peer.info.name) or rests(link.peer.info.name, attempt)]
         others = [link for link in links if link not in resting]

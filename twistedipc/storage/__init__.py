@@ -8,6 +8,7 @@ plain values and returns the frozen rows of ``rows``:
 - ``builds`` (what people ask for), ``attempts`` (how they change their state), ``reruns`` (of lost attempts), ``logs``
 - ``artifacts`` (the archives on disk, and their rows), ``releases``, ``standing`` (why a release isn't live)
 - ``permits`` (what an attempt was offered to publish, and got a permit for)
+- ``build_secrets`` (of projects' builds, and which of them an attempt is given)
 
 ``tables`` is the schema as data, ``migrations`` how a database on disk comes to have it, ``columns`` how values get
 into and out of columns, ``prepared`` how a statement that is run all the time gets by without SQLAlchemy's part in

@@ -16,6 +16,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, update
 
 from twistedipc.builds.attempt import Published, Result, StepResult
+from twistedipc.builds.registries import Registry
+from twistedipc.builds.secrets import context_of
 from twistedipc.builds.states import (
     LEASED,
     STATES,
@@ -27,7 +29,9 @@ from twistedipc.builds.states import (
     states_before,
     states_where,
 )
+from twistedipc.builds.variables import OfContexts, of_context
 from twistedipc.publish.targets.registry import TARGETS
+from twistedipc.storage import build_secrets
 from twistedipc.storage.columns import (
     GIST,
     attempt_name,
@@ -42,7 +46,7 @@ from twistedipc.storage.columns import (
     text,
     to_json,
 )
-from twistedipc.storage.rows import AttemptRow, OfferRow
+from twistedipc.storage.rows import AttemptRow, BuildSecretRow, OfferRow
 from twistedipc.storage.tables import attempts, builds, projects, said, steps
 
 _S = AttemptState
@@ -83,14 +87,19 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
             attempts.c.build_id,
             attempts.c.number,
             attempts.c.commit_id,
+            attempts.c.live,
             builds.c.ref,
             builds.c.publish.label("wants_publish"),
             builds.c.parameters,
+            projects.c.id.label("project_id"),
             projects.c.name,
+            projects.c.default_ref,
             projects.c.repository,
             projects.c.targets,
             projects.c.settings,
             projects.c.environment,
+            projects.c.of_contexts,
+            projects.c.registries,
             projects.c.timeout,
             projects.c.idle_timeout,
         )
@@ -100,25 +109,33 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
         .order_by(attempts.c.created, attempts.c.build_id)
         .limit(limit)
     )
-    return [
-        OfferRow(
-            name=attempt_name(row.build_id, row.number),
-            build=row.build_id,
-            project=row.name,
-            repository=row.repository,
-            ref=row.ref,
-            commit=row.commit_id,
-            targets=targets if row.wants_publish else (),
-            site=TARGETS.need_site(targets),
-            settings=project_settings(row.settings),
-            parameters=from_json(row.parameters, dict[str, str]),
-            environment=from_json(row.environment, dict[str, str]),
-            timeout=row.timeout,
-            idle_timeout=row.idle_timeout,
-        )
-        for row in connection.execute(query)
-        for targets in [TARGETS.active(TARGETS.read(from_json(row.targets, list[Any])))]
-    ]
+    rows = connection.execute(query).all()
+    secrets = build_secrets.of_projects(connection, [row.project_id for row in rows]) if rows else {}
+    return [_offer_row(row, secrets.get(row.project_id, [])) for row in rows]
+
+
+def _offer_row(row: Any, secrets: list[BuildSecretRow]) -> OfferRow:
+    targets = TARGETS.active(TARGETS.read(from_json(row.targets, list[Any])))
+    context = context_of(row.ref, row.default_ref, publish=row.wants_publish, live=row.live)
+    of_contexts = OfContexts() if row.of_contexts is None else from_json(row.of_contexts, OfContexts)
+    return OfferRow(
+        name=attempt_name(row.build_id, row.number),
+        build=row.build_id,
+        project=row.name,
+        repository=row.repository,
+        ref=row.ref,
+        commit=row.commit_id,
+        targets=targets if row.wants_publish else (),
+        site=TARGETS.need_site(targets),
+        settings=project_settings(row.settings),
+        parameters=from_json(row.parameters, dict[str, str]),
+        environment=of_context(from_json(row.environment, dict[str, str]), of_contexts, context),
+        context=context,
+        registries=[] if row.registries is None else from_json(row.registries, list[Registry]),
+        secrets=build_secrets.any_for(secrets, context),
+        timeout=row.timeout,
+        idle_timeout=row.idle_timeout,
+    )
 
 
 # -- the queue: for `builds`, which queues attempts and cancels them --------------------------------------------------

@@ -16,10 +16,14 @@ from sqlalchemy import update as update_rows
 from sqlalchemy.exc import IntegrityError
 
 from twistedipc.builds import names
+from twistedipc.builds.registries import Registry
+from twistedipc.builds.secrets import Builds, Steps
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import TERMINAL, OnLost
+from twistedipc.builds.variables import OfContexts
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find
 from twistedipc.publish.targets.target import Settings
+from twistedipc.storage import build_secrets
 from twistedipc.storage.columns import from_json, project_settings, to_json
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
 from twistedipc.storage.rows import Hold, ProjectRow
@@ -27,7 +31,18 @@ from twistedipc.storage.tables import builds, idempotency, projects, secrets, to
 
 #: What `update` may change.
 CHANGEABLE = frozenset(
-    {"repository", "default_ref", "targets", "settings", "environment", "timeout", "idle_timeout", "on_lost"}
+    {
+        "repository",
+        "default_ref",
+        "targets",
+        "settings",
+        "environment",
+        "of_contexts",
+        "registries",
+        "timeout",
+        "idle_timeout",
+        "on_lost",
+    }
 )
 
 
@@ -36,6 +51,8 @@ _FORMS: dict[str, Callable[[Any], str]] = {
     "targets": lambda targets: to_json(TARGETS.write(targets)),
     "settings": to_json,
     "environment": to_json,
+    "of_contexts": to_json,
+    "registries": to_json,
 }
 
 
@@ -114,7 +131,7 @@ def update(connection: Connection, name: str, changes: dict[str, object], now: i
     if not changed.rowcount:
         return None
     row = _existing(connection, name)
-    gone = 0
+    gone = build_secrets.remove_void(connection, row.id, row.repository)
     for secret in row.secrets:
         binding = binding_of(_settings_for(row, secret), row.repository)
         void = (secrets.c.project_id == row.id) & (secrets.c.name == secret) & (secrets.c.bound_to != binding)
@@ -142,6 +159,7 @@ def delete(connection: Connection, name: str, now: int) -> bool:
     if going_on is not None:
         raise NotPossible(f"build {going_on} of project {name} hasn't ended; cancel it first")
     connection.execute(delete_rows(secrets).where(secrets.c.project_id == project))
+    build_secrets.remove_all(connection, project)
     connection.execute(delete_rows(idempotency).where(idempotency.c.project_id == project))
     connection.execute(delete_rows(token_projects).where(token_projects.c.project == name))
     connection.execute(update_rows(projects).where(projects.c.id == project).values(deleted=now, updated=now))
@@ -205,6 +223,38 @@ def sealed_secret(
     return sealed
 
 
+def set_build_secret(
+    connection: Connection,
+    name: str,
+    secret_name: str,
+    sealed: bytes,
+    *,
+    characters: int,
+    steps: Steps,
+    builds: Builds,
+    now: int,
+) -> None:
+    """Set a secret of the project's builds, for the repository that it has now. Raises `NotFound`, `NotPossible`."""
+    project = _existing(connection, name)
+    build_secrets.put(
+        connection,
+        project.id,
+        project.repository,
+        secret_name,
+        sealed,
+        characters=characters,
+        steps=steps,
+        builds=builds,
+        now=now,
+    )
+
+
+def delete_build_secret(connection: Connection, name: str, secret_name: str) -> bool:
+    """Erase a secret of the project's builds. False if there was none."""
+    project = live_id(connection, name)
+    return project is not None and build_secrets.remove(connection, project, secret_name)
+
+
 def live_id(connection: Connection, name: str) -> int | None:
     """The id of the project that has this name now. For the other query modules."""
     return connection.execute(
@@ -227,6 +277,7 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
         query = query.where(secrets.c.project_id == found[0].id)
     for project_id, secret_name in connection.execute(query):
         kept.setdefault(project_id, []).append(secret_name)
+    of_builds = build_secrets.of_projects(connection, [row.id for row in found] if len(found) == 1 else None)
     return [
         ProjectRow(
             id=row.id,
@@ -236,10 +287,13 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
             targets=TARGETS.read(from_json(row.targets, list[Any])),
             settings=project_settings(row.settings),
             environment=from_json(row.environment, dict[str, str]),
+            of_contexts=OfContexts() if row.of_contexts is None else from_json(row.of_contexts, OfContexts),
+            registries=[] if row.registries is None else from_json(row.registries, list[Registry]),
             timeout=row.timeout,
             idle_timeout=row.idle_timeout,
             on_lost="rerun" if row.on_lost == "rerun" else "lost",
             secrets=kept.get(row.id, []),
+            build_secrets=of_builds.get(row.id, []),
             hold=None if row.hold is None else from_json(row.hold, Hold),
             created=row.created,
             updated=row.updated,

@@ -10,8 +10,11 @@ import msgspec
 
 from twistedipc.builds.attempt import Published, StepResult
 from twistedipc.builds.logs import Progress
+from twistedipc.builds.registries import Registry
+from twistedipc.builds.secrets import Builds, Context, Steps
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import AttemptState, OnLost, ReleaseState
+from twistedipc.builds.variables import OfContexts
 from twistedipc.publish.targets.registry import ProjectTargets
 
 
@@ -34,6 +37,15 @@ class Hold(Row, frozen=True, kw_only=True):
     release: int  # the older release that was made live
 
 
+class BuildSecretRow(Row, frozen=True, kw_only=True):
+    """A secret of a project's builds, without its value."""
+
+    name: str
+    steps: Steps
+    builds: Builds
+    updated: int
+
+
 class ProjectRow(Row, frozen=True, kw_only=True):
     """A project: a repository and how it is built and published."""
 
@@ -44,10 +56,13 @@ class ProjectRow(Row, frozen=True, kw_only=True):
     targets: ProjectTargets
     settings: BuildSettings
     environment: dict[str, str]
+    of_contexts: OfContexts  # variables that only some builds have, beside ``environment``
+    registries: list[Registry]  # from which builds install
     timeout: float  # seconds
     idle_timeout: float
     on_lost: OnLost
-    secrets: list[str]  # the names of the secrets that are set; their values are never in a row
+    secrets: list[str]  # the names of the targets' secrets that are set; their values are never in a row
+    build_secrets: list[BuildSecretRow]
     hold: Hold | None  # releases don't go live by themselves
     created: int
     updated: int
@@ -143,8 +158,16 @@ class OfferRow(Row, frozen=True, kw_only=True):
     settings: BuildSettings
     parameters: dict[str, str]
     environment: dict[str, str]
+    context: Context
+    registries: list[Registry]
+    secrets: bool  # whether there are secrets for it
     timeout: float
     idle_timeout: float
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What a builder must be able to do that takes it: of `builds.messages.FEATURES`."""
+        return frozenset({"secrets"} if self.secrets or self.registries else ())
 
 
 class ChunkRow(Row, frozen=True, kw_only=True):

@@ -53,6 +53,8 @@ projects = Table(
     Column("hold", Text, comment="null: releases go live by themselves; else JSON: storage.rows.Hold"),
     Column("settings", Text, comment="JSON: builds.settings.BuildSettings; null: none"),
     Column("on_lost", Text, comment='of a lost attempt: "rerun" it; null or "lost": do not'),
+    Column("of_contexts", Text, comment="null: nothing; else JSON: builds.variables.OfContexts, beside environment"),
+    Column("registries", Text, comment="null: none; else JSON: list of builds.registries.Registry"),
     sqlite_autoincrement=True,
 )
 Index(
@@ -70,6 +72,19 @@ secrets = Table(
     Column("name", Text, primary_key=True, comment="one of those that the targets have"),
     Column("sealed", LargeBinary, nullable=False, comment="encrypted by secrets.SecretBox, whose key isn't here"),
     Column("bound_to", Text, comment="projects.binding_of what it was set for: it is given out for nothing else"),
+    Column("updated", BigInteger, nullable=False),
+)
+
+build_secrets = Table(
+    "build_secrets",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("name", Text, primary_key=True, comment="the variable of the steps that are given it"),
+    Column("sealed", LargeBinary, nullable=False, comment="encrypted by secrets.SecretBox, whose key isn't here"),
+    Column("characters", Integer, nullable=False, comment="of the value"),
+    Column("steps", Text, nullable=False, comment="builds.secrets.Steps: which steps are given it"),
+    Column("builds", Text, nullable=False, comment="builds.secrets.Builds: which builds are given it"),
+    Column("bound_to", Text, nullable=False, comment="the repository it was set for: it is given to no other's builds"),
     Column("updated", BigInteger, nullable=False),
 )
 

@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection
 from twisted.internet.defer import TimeoutError
 
-from twistedipc.builds import names
+from twistedipc.builds import names, variables
 from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.names import BadValue
@@ -50,7 +50,7 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
     if body.live and not may(call.token, "admin"):
         raise forbidden("a build with `live` goes live whatever its ref: that needs a token with the scope admin")
     ref = names.ref(project.default_ref if body.ref is None else body.ref)
-    names.environment(body.parameters)
+    variables.check(body.parameters)
     row, created = await context.requests.request_build(
         project=project.name,
         ref=ref,

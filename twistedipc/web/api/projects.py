@@ -10,7 +10,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
-from twistedipc.builds import names
+from twistedipc.builds import names, registries, secrets, variables
+from twistedipc.builds.registries import Registry
 from twistedipc.builds.settings import BuildSettings, checked
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, to_flat, with_flat
 from twistedipc.storage import projects
@@ -18,7 +19,16 @@ from twistedipc.storage.rows import ProjectRow
 from twistedipc.web.access.auth import forbidden, may, may_see
 from twistedipc.web.api.call import Call, Reply, moment
 from twistedipc.web.api.context import WebContext
-from twistedipc.web.api.schemas import NewProject, NewSecret, Project, ProjectChange, Projects, Settings
+from twistedipc.web.api.schemas import (
+    BuildSecret,
+    NewProject,
+    NewSecret,
+    OfContexts,
+    Project,
+    ProjectChange,
+    Projects,
+    Settings,
+)
 from twistedipc.web.http.problems import not_found
 
 
@@ -59,7 +69,8 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
 
     row = await context.ledger.write(change, context.now())
     location = f"/api/v1/projects/{quote(row.name)}"
-    return Reply(body=_project(call, row, _notices(row)), headers={"Location": location})
+    notices = _notices(row) + _notices_of_variables(msgspec.structs.replace(row, environment={}), row)
+    return Reply(body=_project(call, row, notices), headers={"Location": location})
 
 
 async def show(call: Call[None, None]) -> Reply[Project]:
@@ -76,6 +87,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     context, before = call.context, call.project
     changes = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not UNSET}
     changes.pop("publish", None)
+    some = changes.pop("variables", [])
     targets = _targets(call.body, before.targets)
     if targets is not None:
         changes["targets"] = targets
@@ -83,11 +95,14 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
         changes["settings"] = _settings(call.body.settings)
     after = msgspec.structs.replace(before, **changes)
     _check(context, after.repository, after.default_ref, after.targets, after.environment, before)
+    registries.check(after.registries)
 
     def change(connection: Connection, now: int) -> tuple[ProjectRow, ProjectRow] | None:
         old = projects.get(connection, before.name)
-        row = projects.update(connection, before.name, changes, now)
-        if old is None or row is None:
+        if old is None:
+            return None
+        row = projects.update(connection, before.name, changes | _variables(old, changes, some), now)
+        if row is None:
             return None
         call.audit(connection, "project.change", row.name, _difference(old, row) | {"changed": ", ".join(changes)})
         for secret in _void(old, row):
@@ -101,15 +116,77 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     old, row = changed
     notices = [
         f"the {secret} was for {projects.place_name(old, secret)} and the sources in {old.repository}, and is void: "
-        f"set it again (twistedipc project secret {row.name} {secret})"
+        f"set it again (twistedipc project secret set {row.name} {secret})"
         for secret in _void(old, row)
     ]
-    return Reply(body=_project(call, row, notices + (_notices(row) if targets is not None else [])))
+    notices += [
+        f"the secret {secret} was for builds of {old.repository}, and is void: set it again "
+        f"(twistedipc project secret set {row.name} {secret})"
+        for secret in _void_of_builds(old, row)
+    ]
+    notices += _notices(row) if targets is not None else []
+    notices += _notices_of_variables(old, row) + (_notices_of_registries(row) if "registries" in changes else [])
+    return Reply(body=_project(call, row, notices))
+
+
+def _variables(old: ProjectRow, changes: dict[str, Any], some: list[variables.Change]) -> dict[str, Any]:
+    """What becomes of a project's variables. Raises `BadValue`."""
+    if not some:
+        return {}
+    environment, of_contexts = variables.changed(changes.get("environment", old.environment), old.of_contexts, some)
+    given = {change.name: change.value for change in some if change.value is not None}
+    variables.check(given)
+    # Of those that stay only the number is checked, since the rules may have become stricter.
+    for values in (environment, of_contexts.production, of_contexts.previews):
+        if len(values) > variables.MAX_VARIABLES:
+            raise names.BadValue(f"there can be at most {variables.MAX_VARIABLES} variables")
+    return {"environment": environment, "of_contexts": of_contexts}
 
 
 def _void(old: ProjectRow, new: ProjectRow) -> list[str]:
     """Return the secrets that a change has made void."""
     return [secret for secret in old.secrets if secret not in new.secrets]
+
+
+def _void_of_builds(old: ProjectRow, new: ProjectRow) -> list[str]:
+    """The same of those of the builds."""
+    left = {secret.name for secret in new.build_secrets}
+    return [secret.name for secret in old.build_secrets if secret.name not in left]
+
+
+def _notices_of_variables(old: ProjectRow, row: ProjectRow) -> list[str]:
+    """Warn of variables that are new and look like secrets: an admin can read them, and they are on builders' disks."""
+    before, now = _all_variables(old), _all_variables(row)
+    return [
+        f"{name} looks like a secret, and a variable isn't kept secret: remove it (twistedipc project env unset "
+        f"{row.name} {name}), and set it as a secret (twistedipc project secret set {row.name} {name})"
+        for name in sorted({name for name, _value in now - before if variables.looks_secret(name)})
+    ]
+
+
+def _all_variables(row: ProjectRow) -> set[tuple[str, str]]:
+    """The names and values of all variables, whatever the builds."""
+    return {
+        pair
+        for values in (row.environment, row.of_contexts.production, row.of_contexts.previews)
+        for pair in values.items()
+    }
+
+
+def _notices_of_registries(row: ProjectRow) -> list[str]:
+    """Return what an admin should know after setting the registries."""
+    known = {secret.name: secret for secret in row.build_secrets}
+    notices: list[str] = []
+    for registry in row.registries:
+        secret = known.get(registry.secret)
+        if registry.secret and secret is None:
+            how = f"twistedipc project secret set {row.name} {registry.secret} --steps install"
+            notices.append(f"the token of {registry.address}, {registry.secret}, isn't set yet: {how}")
+        elif secret is not None and secret.steps == "build":
+            notices.append(f"{registry.secret}, the token of {registry.address}, isn't given to the step install")
+        if registry.secret and names.open_road(registry.address):
+            notices.append(f"{registry.address} isn't https: the token that is sent there can be read by others")
+    return notices
 
 
 def _notices(row: ProjectRow) -> list[str]:
@@ -137,11 +214,18 @@ def _settings(said: Settings) -> BuildSettings:
 def _difference(old: ProjectRow, new: ProjectRow) -> dict[str, str]:
     """Return what was and what is, for the audit. Of variables only the names."""
     before, after = _audited(old), _audited(new)
-    return {name: f"{before[name]} → {after[name]}" for name in before if before[name] != after[name]} | {
-        f"environment.{name}": "set" if name in new.environment else "removed"
-        for name in sorted(old.environment | new.environment)
-        if old.environment.get(name) != new.environment.get(name)
-    }
+    found = {name: f"{before[name]} → {after[name]}" for name in before if before[name] != after[name]}
+    for kind, was, is_now in (
+        ("environment", old.environment, new.environment),
+        ("environment of production", old.of_contexts.production, new.of_contexts.production),
+        ("environment of previews", old.of_contexts.previews, new.of_contexts.previews),
+    ):
+        found |= {
+            f"{kind}.{name}": "set" if name in is_now else "removed"
+            for name in sorted(was | is_now)
+            if was.get(name) != is_now.get(name)
+        }
+    return found
 
 
 def _audited(row: ProjectRow) -> dict[str, str]:
@@ -152,9 +236,18 @@ def _audited(row: ProjectRow) -> dict[str, str]:
         for field, value in msgspec.structs.asdict(settings).items():
             targets[f"targets.{name_of(settings)}.{field}"] = str(value)
     said = {f"settings.{name}": str(value) for name, value in msgspec.structs.asdict(row.settings).items()}
+    said["registries"] = _registries(row.registries)
     return (targets | said) | {
         name: str(getattr(row, name)) for name in ("repository", "default_ref", "timeout", "idle_timeout", "on_lost")
     }
+
+
+def _registries(registries: list[Registry]) -> str:
+    """For the audit."""
+    said = (
+        f"{each.address} for {', '.join(each.scopes) or 'all'} by {each.secret or 'no token'}" for each in registries
+    )
+    return "; ".join(said) or "—"
 
 
 async def remove(call: Call[None, None]) -> Reply[None]:
@@ -175,11 +268,22 @@ async def remove(call: Call[None, None]) -> Reply[None]:
 
 async def set_secret(call: Call[None, NewSecret]) -> Reply[None]:
     """
-    Set a secret. Its value is sealed, given to the one step that needs it, and never shown. It is for the place to
-    publish to (of npm the registry) and the repository that the project has now.
+    Set a secret. Its value is sealed, and never shown. A target's is given to the one step that needs it, and is for
+    the place to publish to (of npm the registry) and the repository that the project has now. Any other is a variable
+    of the builds' steps, of the repository that the project has now.
     """
     body, secret = call.body, str(call.path["secret"])
+    if secret in TARGETS.secrets:
+        await _set_target_secret(call, body, secret)
+    else:
+        await _set_build_secret(call, body, secret)
+    return Reply(body=None)
+
+
+async def _set_target_secret(call: Call[None, NewSecret], body: NewSecret, secret: str) -> None:
     names.secret(body.value)
+    if body.steps is not UNSET or body.builds is not UNSET:
+        raise names.BadValue(f"{secret} is given to the step that publishes, and to no other")
     place = body.registry if isinstance(body.registry, str) else None
 
     def change(connection: Connection, name: str, sealed: bytes, now: int) -> None:
@@ -189,21 +293,40 @@ async def set_secret(call: Call[None, NewSecret]) -> Reply[None]:
     context = call.context
     sealed = context.secret_box.seal(body.value)
     await context.ledger.write(change, call.project.name, sealed, context.now())
-    return Reply(body=None)
+
+
+async def _set_build_secret(call: Call[None, NewSecret], body: NewSecret, secret: str) -> None:
+    variables.secret_name(secret)
+    secrets.value(body.value)
+    if body.registry is not UNSET:
+        raise names.BadValue(f"{secret} is for builds, and not bound to a registry")
+    steps: secrets.Steps = "all" if body.steps is UNSET else body.steps
+    builds: secrets.Builds = "all" if body.builds is UNSET else body.builds
+
+    def change(connection: Connection, name: str, sealed: bytes, now: int) -> None:
+        projects.set_build_secret(
+            connection, name, secret, sealed, characters=len(body.value), steps=steps, builds=builds, now=now
+        )
+        call.audit(connection, "secret.set", name, {"secret": secret, "steps": steps, "builds": builds})
+
+    context = call.context
+    sealed = context.secret_box.seal(body.value)
+    await context.ledger.write(change, call.project.name, sealed, context.now())
 
 
 async def remove_secret(call: Call[None, None]) -> Reply[None]:
     """Erase a secret."""
     secret = str(call.path["secret"])
+    erase = projects.delete_secret if secret in TARGETS.secrets else projects.delete_build_secret
 
     def change(connection: Connection, name: str) -> bool:
-        deleted = projects.delete_secret(connection, name, secret)
+        deleted = erase(connection, name, secret)
         if deleted:
             call.audit(connection, "secret.delete", name, {"secret": secret})
         return deleted
 
     if not await call.context.ledger.write(change, call.project.name):
-        raise not_found(f"project {call.project.name} has no {secret}")
+        raise not_found(f"project {call.project.name} has no secret {secret}")
     return Reply(body=None)
 
 
@@ -219,7 +342,7 @@ def _check(
     if before is None or repository != before.repository:
         names.repository(repository, local=context.local_repositories)
     names.ref(default_ref)
-    names.environment(environment)
+    variables.check(environment)
     TARGETS.check(targets)
 
 
@@ -235,6 +358,10 @@ def addresses(call: Call[Any, Any], row: ProjectRow) -> dict[str, str]:
 def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = None) -> Project:
     """Return the project as this caller may see it."""
     open_to_caller = may(call.token, "admin")
+
+    def shown(values: dict[str, str]) -> dict[str, str | None]:
+        return {name: value if open_to_caller else None for name, value in values.items()}
+
     return Project(
         name=row.name,
         # An address from before queries were refused may have a token in its query.
@@ -243,11 +370,17 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
         targets=TARGETS.write(row.targets),
         publish=to_flat(row.targets),
         settings=row.settings,
-        environment={name: value if open_to_caller else None for name, value in row.environment.items()},
+        environment=shown(row.environment),
+        of_contexts=OfContexts(production=shown(row.of_contexts.production), previews=shown(row.of_contexts.previews)),
+        registries=row.registries,
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
         on_lost=row.on_lost,
         secrets=row.secrets,
+        build_secrets=[
+            BuildSecret(name=each.name, steps=each.steps, builds=each.builds, updated=moment(each.updated))
+            for each in row.build_secrets
+        ],
         release_url=call.context.release_url(row.name),
         addresses=addresses(call, row),
         created=moment(row.created),

@@ -15,7 +15,6 @@ import msgspec
 from werkzeug.routing import BaseConverter
 
 from twistedipc.builds import names
-from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.web.api.call import Call, Reply, Takeover, WebSocket
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.schemas import Scope
@@ -191,9 +190,9 @@ class _Attempt(BaseConverter):
 
 
 class _Secret(BaseConverter):
-    """The name of a secret. `routes.match` refuses one that no target has."""
+    """The name of a secret: one of a target's, or that of a variable."""
 
-    regex = "[a-z][a-z0-9_]*"
+    regex = names.VARIABLE
 
 
 #: A variable of a path: its converter and its name.
@@ -213,7 +212,5 @@ def parameter_schema(converter: str) -> dict[str, Any]:
     match converter:
         case "build":
             return {"type": "integer", "minimum": 1, "maximum": 10**18 - 1}
-        case "secret":
-            return {"type": "string", "enum": sorted(TARGETS.secrets)}
         case _:
             return {"type": "string", "pattern": f"^{CONVERTERS[converter].regex}$"}

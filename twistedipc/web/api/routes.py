@@ -15,7 +15,6 @@ from urllib.parse import unquote_to_bytes
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, RequestRedirect, Rule
 
-from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.web.api import builds, logs, openapi, projects, releases, service, tokens, uploads
 from twistedipc.web.api.call import Call, Reply
 from twistedipc.web.api.route import CONVERTERS, Header, Route, route
@@ -166,6 +165,4 @@ def match(method: str, path: bytes) -> Match | Options:
         ) from error
     except (NotFound, RequestRedirect) as error:
         raise not_found() from error
-    if variables.get("secret") not in (None, *TARGETS.secrets):
-        raise not_found()
     return Match(found, dict(variables))

@@ -18,8 +18,12 @@ from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish, Published
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.logs import Batch, End
+from twistedipc.builds.registries import Registry
+from twistedipc.builds.secrets import Builds as ForBuilds
+from twistedipc.builds.secrets import SecretValue, Steps
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import AttemptState, OnLost, ReleaseState, Tone
+from twistedipc.builds.variables import Change
 
 Scope = Literal["read", "build", "admin"]
 Seconds = Annotated[float, Meta(ge=1, le=86400)]
@@ -37,10 +41,12 @@ ProjectNames = Annotated[list[ProjectName], Meta(extra_json_schema={"minItems": 
 Address = Annotated[str, _shown(names.ADDRESS, names.MAX_ADDRESS)]
 Ref = Annotated[str, _shown(names.REF, names.MAX_REF)]
 Line = Annotated[str, Meta(min_length=1, max_length=200), _shown(names.LINE, 200)]
-Secret = Annotated[str, Meta(min_length=1, max_length=4096), _shown(names.SECRET, 4096)]
 Variables = Annotated[
     dict[Annotated[str, _shown(names.VARIABLE, 128)], Annotated[str, _shown(r"[^\x00]*", names.MAX_VALUE)]],
-    Meta(max_length=256, description="Not those that change how programs are run, such as PATH or NODE_OPTIONS."),
+    Meta(
+        max_length=256,
+        description="Not those that change how programs are run, such as PATH, nor where packages come from.",
+    ),
 ]
 
 
@@ -87,6 +93,10 @@ class NewProject(Request, frozen=True, kw_only=True):
     on_lost: OnLost | UnsetType = UNSET  # of a build whose builder is gone for good; "lost" if it isn't said
 
 
+class NewRegistry(Registry, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A registry from which builds install: its address, the secret that is its token, and whose packages it has."""
+
+
 class ProjectChange(Request, frozen=True, kw_only=True):
     """What is to change in a project; what is left out stays."""
 
@@ -97,7 +107,9 @@ class ProjectChange(Request, frozen=True, kw_only=True):
     targets: Targets | UnsetType = UNSET  # all of them
     publish: FlatTargets | UnsetType = UNSET  # the same in its older form, which leaves other targets alone
     settings: Settings | UnsetType = UNSET  # all of them
-    environment: Variables | UnsetType = UNSET
+    environment: Variables | UnsetType = UNSET  # all that every build has
+    variables: Annotated[list[Change], Meta(max_length=256)] | UnsetType = UNSET  # some of them; the others stay
+    registries: Annotated[list[NewRegistry], Meta(max_length=20)] | UnsetType = UNSET  # all of them
     timeout: Seconds | UnsetType = UNSET
     idle_timeout: Seconds | UnsetType = UNSET
     on_lost: OnLost | UnsetType = UNSET
@@ -105,12 +117,15 @@ class ProjectChange(Request, frozen=True, kw_only=True):
 
 class NewSecret(Request, frozen=True, kw_only=True):
     """
-    A secret's value. It is never shown again. ``registry``: where it is meant to be sent, of an npm_token the address
-    of the registry; it isn't set if the project doesn't publish there any more.
+    A secret's value. It is never shown again. A target's (npm_token) may say by ``registry`` where it is meant to be
+    sent: it isn't set if the project doesn't publish there any more. Of any other, which is a variable of the builds,
+    ``steps`` and ``builds`` say which of them are given it: all, if they aren't said.
     """
 
-    value: Secret
+    value: SecretValue
     registry: Annotated[str, Meta(max_length=names.MAX_ADDRESS)] | UnsetType = UNSET
+    steps: Steps | UnsetType = UNSET
+    builds: ForBuilds | UnsetType = UNSET
 
 
 class NewBuild(Request, frozen=True, kw_only=True, omit_defaults=True):
@@ -149,6 +164,22 @@ class Health(Response, frozen=True, kw_only=True):
     database: Literal["ok", "failing"]
 
 
+class OfContexts(Response, frozen=True, kw_only=True):
+    """Variables that only some builds have, or have with other values than all."""
+
+    production: dict[str, str | None] = {}
+    previews: dict[str, str | None] = {}
+
+
+class BuildSecret(Response, frozen=True, kw_only=True):
+    """A secret of a project's builds. Its value is never shown."""
+
+    name: str
+    steps: Steps  # which steps are given it
+    builds: ForBuilds  # of which builds
+    updated: datetime
+
+
 class Project(Response, frozen=True, kw_only=True):
     """A project."""
 
@@ -159,10 +190,13 @@ class Project(Response, frozen=True, kw_only=True):
     publish: Publish  # what its older form can say of the targets
     settings: BuildSettings = BuildSettings()  # how it is built; what is left out is recognised
     environment: dict[str, str | None]  # the values are for the scope admin; for all others they are null
+    of_contexts: OfContexts = OfContexts()  # likewise
+    registries: list[Registry] = []  # from which builds install
     timeout: float
     idle_timeout: float
     on_lost: OnLost = "lost"
-    secrets: list[str]  # names only
+    secrets: list[str]  # names only, of the targets'
+    build_secrets: list[BuildSecret] = []
     release_url: str  # where its live release is served; it may have none yet
     addresses: dict[str, str] = {}  # target -> where what it publishes is found; not those that can't say
     created: datetime

@@ -1,0 +1,122 @@
+"""Secrets in a real runner: which steps have them, and that nothing shows them."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from tests.attempt_folder import Attempt, repository, until
+from twistedipc.attempts.handover import hand_over
+from twistedipc.builds.attempt import Result, Secrets
+from twistedipc.builds.secrets import GivenSecret
+from twistedipc.disk.files import write_file
+
+PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC\nBKcwggSjAgEAAoIBAQC7\n-----END PRIVATE KEY-----"
+
+
+def plan(*steps: tuple[str, str]) -> dict[str, str]:
+    """A repository with these steps, each a name and a command."""
+    listed = ", ".join(f"{{name = '{name}', run = '''{command}'''}}" for name, command in steps)
+    return {".twistedipc.toml": f"[build]\nsteps = [{listed}]\n"}
+
+
+def attempt(base: Path, files: Mapping[str, str], *, message: str = "first commit", **options: object) -> Attempt:
+    """An attempt whose runner must ask for secrets."""
+    repository(base / "source", files, message=message)
+    one = Attempt(base, base / "source", **options)  # type: ignore[arg-type]
+    one.spec = msgspec.structs.replace(one.spec, asks=["steps"])
+    write_file(one.folder / "spec.json", one.spec)
+    return one
+
+
+def run(one: Attempt, answer: Secrets) -> Result:
+    """Run it, with this answer to its question."""
+    one.start()
+    until(lambda: (one.folder / "secrets.wanted").exists(), "it asks")
+    assert one.output() == []
+    hand_over(one.folder, answer)
+    return one.wait()
+
+
+def given(**secrets: str) -> Secrets:
+    return Secrets(granted=True, steps=[GivenSecret(name=name, value=value) for name, value in secrets.items()])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
+
+
+def test_each_step_has_those_that_are_for_it(tmp_path: Path) -> None:
+    show = "echo ${SECRET_ALL:+all} ${SECRET_INSTALL:+install} ${SECRET_BUILD:+build}"
+    one = attempt(tmp_path, plan(("install", show), ("make", show)))
+    secrets = [
+        GivenSecret(name="SECRET_ALL", value="value-1"),
+        GivenSecret(name="SECRET_INSTALL", value="value-2", steps="install"),
+        GivenSecret(name="SECRET_BUILD", value="value-3", steps="build"),
+    ]
+    assert run(one, Secrets(granted=True, steps=secrets)).outcome == "succeeded"
+    assert one.output(1) == ["all install"]
+    assert one.output(2) == ["all build"]
+
+
+def test_they_are_hidden_from_the_first_byte_in_every_form(tmp_path: Path) -> None:
+    """Also in the subject of the commit, which is printed before any step."""
+    value = 'p&ss w"rd/with+signs'
+    steps = plan(
+        ("plain", "echo start $A_SECRET"),
+        ("base64", "printf %s $A_SECRET | base64"),
+        ("hex", 'printf %s $A_SECRET | od -An -tx1 | tr -d " "'),
+        ("forms", "cat forms"),
+        ("lines", 'echo "$PEM"'),
+    )
+    forms = "https://x/?token=p%26ss%20w%22rd%2Fwith%2Bsigns\n" + r'{"token": "p&ss w\"rd/with+signs"}'
+    one = attempt(tmp_path, {**steps, "forms": forms}, message=f"the token is {value}")
+    result = run(one, given(A_SECRET=value, PEM=PEM))
+    assert result.outcome == "succeeded"
+    assert result.subject == "the token is ***"
+    assert one.output(1) == ["start ***"]
+    assert one.output(4) == ["https://x/?token=***", '{"token": "***"}']
+    log = "\n".join(one.output())
+    for shown in (value, base64.b64encode(value.encode()).decode()[:16], value.encode().hex()[:20], *PEM.split("\n")):
+        assert shown not in log
+    assert one.output(5) == ["***"] * 4
+
+
+def test_they_are_on_no_disk(tmp_path: Path) -> None:
+    """Neither while a step has them, nor afterwards."""
+    one = attempt(tmp_path, plan(("wait", "touch running; while [ ! -e go ]; do sleep 0.02; done")))
+    thread = threading.Thread(target=lambda: run(one, given(KEY="correct-horse-battery")))
+    thread.start()
+    until((one.folder / "work" / "running").exists, "the step runs")
+    during = contents(tmp_path)
+    (one.folder / "work" / "go").touch()
+    thread.join()
+    assert one.result is not None
+    assert one.result.outcome == "succeeded"
+    for found in (during, contents(tmp_path)):
+        assert found
+        assert [path for path, data in found.items() if b"correct-horse-battery" in data] == []
+
+
+def test_without_them_nothing_is_run(tmp_path: Path) -> None:
+    one = attempt(tmp_path, plan(("s", "echo ran")))
+    result = run(one, Secrets(granted=False, reason="their key is lost"))
+    assert (result.outcome, result.reason) == ("failed", "the project's secrets can't be given: their key is lost")
+    assert result.steps == []
+    assert not (one.folder / "secrets").exists()
+    assert not (one.folder / "secrets.wanted").exists()
+
+
+def test_waiting_for_them_has_an_end(tmp_path: Path) -> None:
+    result = attempt(tmp_path, plan(("s", "echo ran")), timeout=0.5).run()
+    assert (result.outcome, result.steps) == ("timed_out", [])
+
+
+def test_a_parameter_can_t_take_the_place_of_a_secret(tmp_path: Path) -> None:
+    one = attempt(tmp_path, plan(("s", "echo ${#KEY}")), parameters={"KEY": "from a request"})
+    assert run(one, given(KEY="12345")).outcome == "succeeded"
+    assert one.output(1) == ["5"]

@@ -1,0 +1,90 @@
+"""
+What a secret of a project is for: which steps of which builds are given it, and what its name and its value may be.
+Bottom layer, pure.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from twistedipc.builds import names
+
+#: Below this many bytes a value can't be hidden in a log: it would be found everywhere.
+SHORTEST = 4
+
+#: The most characters of one value, and the most secrets of a project.
+MAX_SECRET = 32 * 1024
+MAX_SECRETS = 100
+
+#: The most characters of all values of a project. They are given to its steps as environment variables, of which a
+#: program can have about two million bytes; and each of them is looked for in all that the build prints.
+MAX_SECRETS_TOGETHER = 64 * 1024
+
+#: The kind of a build. Production: of the project's default ref, so that what it makes may go live. Preview: any other.
+Context = Literal["production", "preview"]
+
+#: Which builds something is for.
+Builds = Literal["all", "production", "previews"]
+
+#: Which steps something is for: the one named ``install``, the others, or all.
+Steps = Literal["all", "install", "build"]
+
+#: The name of the step that installs what a project depends on.
+INSTALL = "install"
+
+
+class GivenSecret(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A secret as a runner gets it: the variable ``name`` of the steps that it is for."""
+
+    name: str
+    value: str
+    steps: Steps = "all"
+
+
+def context_of(ref: str, default_ref: str, *, publish: bool, live: bool) -> Context:
+    """
+    Return the kind of a build of this ref.
+
+    :param publish: it was asked to publish
+    :param live: it may go live whatever its ref, as somebody with the scope admin has asked
+    """
+    return "production" if publish and (live or ref in names.spellings(default_ref)) else "preview"
+
+
+def are_for(builds: Builds, context: Context) -> bool:
+    """Return whether something for these ``builds`` is for one of this context."""
+    return builds == "all" or (builds == "production") == (context == "production")
+
+
+def is_for_step(steps: Steps, step: str) -> bool:
+    """Return whether something for these ``steps`` is for the step of this name."""
+    return steps == "all" or (steps == "install") == (step == INSTALL)
+
+
+def value(text: str) -> str:
+    """Check a secret's value: it may have several lines, each of which can be hidden. Raises `names.BadValue`."""
+    if len(text) > MAX_SECRET:
+        raise names.BadValue(f"a secret has at most {MAX_SECRET} characters")
+    if "\0" in text or not _is_text(text):
+        raise names.BadValue("a secret is text without NUL: encode other bytes, for example as base64")
+    longest = max((line.strip() for line in text.split("\n")), key=len)
+    if len(longest.encode()) < SHORTEST or not longest.strip("*"):
+        raise names.BadValue(
+            f"a secret has at least {SHORTEST} bytes in one of its lines, and not only asterisks: a shorter one can't "
+            "be hidden in a log"
+        )
+    return text
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+#: A secret's value in the API's document.
+SecretValue = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SECRET)]

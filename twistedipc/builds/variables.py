@@ -1,0 +1,210 @@
+"""
+The rules for the environment variables that a project or a request may set. Bottom layer, pure.
+
+A project's variables, and a request's parameters, come from people who need not be able to change the repository: a
+token with the scope ``build`` may give parameters. So they can't have a build run other programs than the repository
+says, nor have it fetch from or send credentials to other places. The repository itself is not held to that
+(`of_repository`): its steps are run as they are, and could set any variable themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from twistedipc.builds.names import MAX_VALUE, VARIABLE, BadValue
+from twistedipc.builds.secrets import Builds, Context, are_for
+
+#: The most variables of one kind.
+MAX_VARIABLES = 256
+
+_VARIABLE = re.compile(VARIABLE)
+
+# Variables that make programs run something else, or that the platform itself sets.
+_FORBIDDEN = frozenset(
+    """
+    PATH HOME TMPDIR SHELL IFS ENV BASH_ENV SHELLOPTS BASHOPTS PS4 PROMPT_COMMAND CDPATH GLOBIGNORE EDITOR VISUAL PAGER
+    NODE_PATH NODE_REPL_EXTERNAL_MODULE NODE_CHANNEL_FD NODE_CHANNEL_SERIALIZATION_MODE NODE_UNIQUE_ID
+    PERL5LIB PERL5OPT PERLLIB RUBYOPT RUBYLIB JAVA_TOOL_OPTIONS _JAVA_OPTIONS
+    JDK_JAVA_OPTIONS GCONV_PATH HOSTALIASES LOCALDOMAIN RES_OPTIONS LOCPATH MALLOC_TRACE NLSPATH RESOLV_HOST_CONF
+    TERMCAP TERMINFO GLIBC_TUNABLES LESSOPEN LESSCLOSE BROWSER MAKEFLAGS GNUMAKEFLAGS MAKEFILES ZDOTDIR FPATH CURL_HOME
+    XDG_CONFIG_HOME RSYNC_RSH SVN_SSH NODE_COMPILE_CACHE NODE_TLS_REJECT_UNAUTHORIZED BUN_OPTIONS NPM_EXECPATH
+    NPM_NODE_EXECPATH ELECTRON_RUN_AS_NODE
+    """.split()
+)
+_FORBIDDEN_PREFIXES = tuple("LD_ DYLD_ GIT_ SSH_ PYTHON BASH_FUNC_ TWISTEDIPC_ OPENSSL_".split())
+
+#: Those of the forbidden prefixes that change nothing of what is run.
+_HARMLESS = frozenset({"PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "PYTHONUTF8", "PYTHONIOENCODING"}) | frozenset(
+    {"GIT_LFS_SKIP_SMUDGE"}
+)
+
+#: Credentials: a secret may have such a name, a variable may not.
+_CREDENTIALS = frozenset({"NPM_TOKEN", "NODE_AUTH_TOKEN"})
+
+#: The settings of package managers, as variables.
+_MANAGERS = ("NPM_CONFIG_", "PNPM_CONFIG_", "YARN_", "PNPM_", "COREPACK_")
+
+#: What says, in the name of such a setting, that it is about where packages come from, with which credentials, by which
+#: programs and settings they are installed, where that is kept, or what is loaded beside the build's own code.
+_UNSAFE_SETTING = re.compile(
+    r"REGISTR|AUTH|TOKEN|PASSWORD|USERNAME|IDENT|OTP|CERT|CAFILE|KEYFILE|(?:^|_)KEY|^CA$|SSL|PROXY|NETWORK_SETTINGS"
+    r"|SCOPES|MIRROR|BINARY_HOST|DIST_?URL|PUBLISH|UNSAFE|INTEGRITY|SIGNATURE|LOCAL_ADDRESS"
+    r"|SHELL|EXECPATH|NODE_GYP|NODE_?OPTIONS|ONLOAD|PRELOAD|LOADER|REQUIRE|INJECT|PLUGIN|PNPMFILE|HOOKS|INIT_MODULE"
+    r"|EDITOR|VIEWER|BROWSER|^GIT$|^CALL$|^C$|^PACKAGE$|^P$|^WHICH|PYTHON"
+    r"|USERCONFIG|GLOBALCONFIG|RC_FILENAME|RCFILE|CONFIG_DIR|CONFIG_FILE|AUTH_FILE|(?:^|GLOBAL_|LOCAL_)PREFIX$"
+    r"|PATH|HOME|ROOT|STORE|^GLOBAL|^CACHE(?:_FOLDER|_DIR)?$|TMP"
+)
+
+#: Flags of Node that change how much memory it takes, and nothing else.
+_MEMORY_FLAGS = re.compile(
+    r"--(?:max[-_]old[-_]space[-_]size|max[-_]semi[-_]space[-_]size|min[-_]semi[-_]space[-_]size"
+    r"|max[-_]heap[-_]size|max[-_]old[-_]space[-_]size[-_]percentage|stack[-_]size)=[0-9]{1,9}"
+)
+
+_SECRET_WORDS = re.compile(
+    r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PWD|KEY|APIKEY|CREDENTIALS?|PAT|AUTH|DSN)S?(?:_|$|(?<=KEY)[0-9])"
+    r"|TOKEN$|SECRET$|PASSWORD$|APIKEY$|CREDENTIALS$"
+)
+#: What frameworks put into the code that browsers get.
+_PUBLIC = re.compile(
+    r"^(?:NEXT_PUBLIC|NUXT_PUBLIC|VITE|VUE_APP|REACT_APP|GATSBY|PUBLIC|EXPO_PUBLIC|STORYBOOK)_|PUBLIC_?KEY"
+)
+
+#: A value below this many characters isn't taken for a secret, whatever its name: it would be found everywhere.
+LIKELY_SECRET = 8
+
+
+class OfContexts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A project's variables that only some of its builds have, or have with other values."""
+
+    production: dict[str, str] = {}
+    previews: dict[str, str] = {}
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A variable that is set for these builds; or unset, if ``value`` is null."""
+
+    name: str
+    value: str | None
+    builds: Builds = "all"
+
+
+def of_context(environment: Mapping[str, str], of_contexts: OfContexts, context: Context) -> dict[str, str]:
+    """Return the variables of a build of this kind."""
+    return {**environment, **(of_contexts.production if context == "production" else of_contexts.previews)}
+
+
+def changed(
+    environment: Mapping[str, str], of_contexts: OfContexts, changes: list[Change]
+) -> tuple[dict[str, str], OfContexts]:
+    """
+    Return a project's variables with these changes. What is set for all builds, or unset in all, is no longer set for
+    some of them; what is unset in some is no longer set for all, and stays with the others.
+    """
+    kinds: dict[Context, dict[str, str]] = {
+        "production": of_context(environment, of_contexts, "production"),
+        "preview": of_context(environment, of_contexts, "preview"),
+    }
+    for change in changes:
+        for context, values in kinds.items():
+            if are_for(change.builds, context):
+                values.pop(change.name, None)
+                if change.value is not None:
+                    values[change.name] = change.value
+    production, previews = kinds["production"], kinds["preview"]
+    both = {name: value for name, value in production.items() if previews.get(name) == value}
+    return both, OfContexts(
+        production={name: value for name, value in production.items() if name not in both},
+        previews={name: value for name, value in previews.items() if name not in both},
+    )
+
+
+def check(values: Mapping[str, str]) -> Mapping[str, str]:
+    """
+    Check the variables of a project, or the parameters of a request. Raises `BadValue`. (An operator's own values, in
+    the builder's configuration, aren't held to this.)
+    """
+    _check_size(values)
+    for name, value in values.items():
+        reason = _wrong_with(name, value)
+        if reason:
+            raise BadValue(f"{name} can't be set: {reason}")
+    return values
+
+
+def of_repository(values: Mapping[str, str]) -> Mapping[str, str]:
+    """Check what a repository says of its own steps' environment. Raises `BadValue`."""
+    _check_size(values)
+    for name in values:
+        if name.upper().startswith("TWISTEDIPC_"):
+            raise BadValue(f"{name} can't be set: the platform sets it")
+    return values
+
+
+def secret_name(name: str) -> str:
+    """Check the name of a secret, which is that of the variable that has it. Raises `BadValue`."""
+    if not _VARIABLE.fullmatch(name):
+        raise BadValue(f"{name[:64]!r} can't be the name of a secret: it is the name of an environment variable")
+    # Without a value, since nothing would hold a secret's value to what is allowed for a variable of this name.
+    reason = "" if _is_credential(name) else _wrong_with(name, "?")
+    if reason:
+        raise BadValue(f"a secret can't be named {name}: {reason}")
+    return name
+
+
+def looks_secret(name: str, value: str = "") -> bool:
+    """Return whether a variable of this name is likely to be a secret, by its name and the length of its value."""
+    upper = name.upper()
+    if value and len(value) < LIKELY_SECRET:
+        return False
+    return _SECRET_WORDS.search(upper) is not None and _PUBLIC.search(upper) is None
+
+
+def _check_size(values: Mapping[str, str]) -> None:
+    if len(values) > MAX_VARIABLES:
+        raise BadValue(f"there can be at most {MAX_VARIABLES} variables")
+    for name, value in values.items():
+        if not _VARIABLE.fullmatch(name):
+            raise BadValue(f"{name[:64]!r} can't be the name of an environment variable")
+        if "\0" in value or len(value) > MAX_VALUE:
+            raise BadValue(f"the value of {name} has a NUL, or more than {MAX_VALUE} characters")
+
+
+def _is_credential(name: str) -> bool:
+    """Whether a setting of a package manager is a credential, which a secret may be."""
+    upper = name.upper()
+    return upper in _CREDENTIALS or (
+        upper.startswith(_MANAGERS) and re.search(r"AUTH|TOKEN|PASSWORD|IDENT|OTP", upper) is not None
+    )
+
+
+def _wrong_with(name: str, value: str) -> str:
+    """Return why a variable can't have this name and value; "" if it can."""
+    upper = name.upper()
+    if upper in _CREDENTIALS:
+        how = f"twistedipc project secret set PROJECT {name}"
+        return f"it is a credential, and variables can be read: set it as a secret ({how})"
+    if upper == "NODE_OPTIONS":
+        wrong = [flag for flag in value.split() if not _MEMORY_FLAGS.fullmatch(flag)]
+        return (
+            f"only flags for memory can be set, such as --max-old-space-size=4096, and {wrong[0][:60]} isn't one"
+            if wrong
+            else ""
+        )
+    if upper in _HARMLESS:
+        return ""
+    manager = next((prefix for prefix in _MANAGERS if upper.startswith(prefix)), None)
+    if manager is not None:
+        setting = upper.removeprefix(manager).replace("-", "_")
+        if not setting or _UNSAFE_SETTING.search(setting):
+            return (
+                "it changes where packages come from, with which credentials, or what is run; for registries see "
+                "`twistedipc project registry`"
+            )
+        return ""
+    if upper in _FORBIDDEN or upper.startswith(_FORBIDDEN_PREFIXES):
+        return "it changes how programs are run"
+    return ""

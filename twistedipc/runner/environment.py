@@ -1,0 +1,56 @@
+"""
+The environment of each step, made from nothing: neither the runner's nor the builder's is in it. Used by ``course``.
+
+The platform's own steps get `Environment.base` alone. The build's steps also get what project, repository and request
+say, and those secrets of the project that are for the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from twistedipc.builds.attempt import Spec
+from twistedipc.builds.plan import Plan
+from twistedipc.builds.secrets import GivenSecret, is_for_step
+
+
+class Environment:
+    """The environments of one attempt's steps."""
+
+    def __init__(self, folder: Path, spec: Spec) -> None:
+        self._folder = folder
+        self._spec = spec
+        self.commit = ""  # the full id, once it is known
+        self.secrets: Sequence[GivenSecret] = ()
+
+    def base(self) -> dict[str, str]:
+        """Return the environment of every step: nothing of the project's own is in it."""
+        spec = self._spec
+        return {
+            "PATH": spec.path,
+            "HOME": str(self._folder / "home"),
+            "TMPDIR": str(self._folder / "tmp"),
+            "LANG": "C.UTF-8",
+            "TERM": "xterm-256color",
+            "CI": "true",
+            "FORCE_COLOR": "1",
+            "npm_config_cache": spec.npm_cache,
+            "npm_config_update_notifier": "false",
+            "npm_config_fund": "false",
+            "npm_config_audit": "false",
+            "TWISTEDIPC_BUILD": str(spec.build),
+            "TWISTEDIPC_ATTEMPT": spec.attempt,
+            "TWISTEDIPC_PROJECT": spec.project,
+            "TWISTEDIPC_REF": spec.ref,
+            **({"TWISTEDIPC_COMMIT": self.commit} if self.commit else {}),
+            **spec.environment,
+        }
+
+    def of_build(self, plan: Plan) -> dict[str, str]:
+        """Return what all steps of the build have alike."""
+        return {**self.base(), **self._spec.variables, **plan.environment, **self._spec.parameters}
+
+    def of_step(self, name: str, of_build: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of the build's step of this name."""
+        return {**of_build, **{secret.name: secret.value for secret in self.secrets if is_for_step(secret.steps, name)}}

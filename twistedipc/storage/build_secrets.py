@@ -1,0 +1,172 @@
+"""
+The secrets of projects' builds, sealed: who sets them, and which of them an attempt is given. Functions for
+`Ledger.read` and `Ledger.write`; ``storage`` layer. (A target's secrets are ``projects``'.)
+
+A secret is for the repository that its project had when it was set: other sources never see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from sqlalchemy import Connection, and_, func, insert, select
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import update as update_rows
+
+from twistedipc.builds import names
+from twistedipc.builds.secrets import (
+    MAX_SECRETS,
+    MAX_SECRETS_TOGETHER,
+    Builds,
+    Context,
+    Steps,
+    are_for,
+    context_of,
+)
+from twistedipc.builds.states import LEASED
+from twistedipc.storage import audit
+from twistedipc.storage.columns import split_attempt
+from twistedipc.storage.errors import NotPossible
+from twistedipc.storage.rows import BuildSecretRow
+from twistedipc.storage.tables import attempts, build_secrets, builds, projects, steps
+
+
+class Sealed(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret that an attempt is to be given."""
+
+    name: str
+    steps: Steps
+    sealed: bytes
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt is given; or why not, in a sentence."""
+
+    secrets: list[Sealed] = []
+    void: bool = False  # the lease is not valid
+    refused: str = ""
+
+
+def put(
+    connection: Connection,
+    project: int,
+    repository: str,
+    name: str,
+    sealed: bytes,
+    *,
+    characters: int,
+    steps: Steps,
+    builds: Builds,
+    now: int,
+) -> None:
+    """
+    Set a secret of the project with this id and ``repository``, sealed by `SecretBox.seal`. Raises `NotPossible` if
+    that were too many.
+    """
+    others = and_(build_secrets.c.project_id == project, build_secrets.c.name != name)
+    count, together = connection.execute(
+        select(func.count(), func.coalesce(func.sum(build_secrets.c.characters), 0)).where(others)
+    ).one()
+    if count >= MAX_SECRETS:
+        raise NotPossible(f"the project has {count} secrets already, and can have {MAX_SECRETS}")
+    if together + characters > MAX_SECRETS_TOGETHER:
+        raise NotPossible(
+            f"the project's secrets would have {together + characters} characters together, and can have "
+            f"{MAX_SECRETS_TOGETHER}"
+        )
+    values = {
+        "sealed": sealed,
+        "characters": characters,
+        "steps": steps,
+        "builds": builds,
+        "bound_to": names.place(repository),
+        "updated": now,
+    }
+    which = and_(build_secrets.c.project_id == project, build_secrets.c.name == name)
+    if not connection.execute(update_rows(build_secrets).where(which).values(**values)).rowcount:
+        connection.execute(insert(build_secrets).values(project_id=project, name=name, **values))
+
+
+def remove(connection: Connection, project: int, name: str) -> bool:
+    """Erase a secret. False if there was none."""
+    which = and_(build_secrets.c.project_id == project, build_secrets.c.name == name)
+    return connection.execute(delete_rows(build_secrets).where(which)).rowcount > 0
+
+
+def remove_all(connection: Connection, project: int) -> None:
+    """Erase all secrets of a project that is deleted."""
+    connection.execute(delete_rows(build_secrets).where(build_secrets.c.project_id == project))
+
+
+def remove_void(connection: Connection, project: int, repository: str) -> int:
+    """Erase those that were set for another repository than the project has now. Return how many there were."""
+    void = and_(build_secrets.c.project_id == project, build_secrets.c.bound_to != names.place(repository))
+    return connection.execute(delete_rows(build_secrets).where(void)).rowcount
+
+
+def of_projects(connection: Connection, projects: Iterable[int] | None) -> dict[int, list[BuildSecretRow]]:
+    """Return the secrets of these projects (None: of all), without their values, by name."""
+    columns = [build_secrets.c[name] for name in ("project_id", "name", "steps", "builds", "updated")]
+    query = select(*columns).order_by(build_secrets.c.name)
+    if projects is not None:
+        query = query.where(build_secrets.c.project_id.in_(sorted(set(projects))))
+    found: dict[int, list[BuildSecretRow]] = {}
+    for row in connection.execute(query):
+        secret = BuildSecretRow(name=row.name, steps=row.steps, builds=row.builds, updated=row.updated)
+        found.setdefault(row.project_id, []).append(secret)
+    return found
+
+
+def any_for(secrets: Iterable[BuildSecretRow], context: Context) -> bool:
+    """Return whether one of these secrets is for builds of this context."""
+    return any(are_for(secret.builds, context) for secret in secrets)
+
+
+def give(connection: Connection, attempt: str, lease: str, builder: str, repository: str, now: int) -> Answer:
+    """
+    The secrets for an attempt that has begun, with a line in the audit. The record of its log must show no step: once
+    one has begun, it may be the build that asks.
+    """
+    build, number = split_attempt(attempt)
+    row = connection.execute(
+        select(
+            attempts.c.state,
+            attempts.c.lease,
+            attempts.c.builder,
+            attempts.c.live,
+            builds.c.ref,
+            builds.c.publish,
+            projects.c.id,
+            projects.c.name,
+            projects.c.default_ref,
+            projects.c.deleted,
+        )
+        .join(builds, builds.c.id == attempts.c.build_id)
+        .join(projects, projects.c.id == builds.c.project_id)
+        .where(attempts.c.build_id == build, attempts.c.number == number)
+    ).first()
+    if (
+        row is None
+        or row.deleted is not None
+        or (row.lease, row.builder) != (lease, builder)
+        or row.state not in LEASED
+    ):
+        return Answer(void=True)
+    begun = connection.execute(
+        select(steps.c.name).where(steps.c.build_id == build, steps.c.number == number).limit(1)
+    ).scalar()
+    if begun is not None:
+        return Answer(refused=f"the step {begun} has begun, and secrets are given before the first one")
+    context = context_of(row.ref, row.default_ref, publish=row.publish, live=row.live)
+    found = connection.execute(
+        select(build_secrets)
+        .where(build_secrets.c.project_id == row.id, build_secrets.c.bound_to == names.place(repository))
+        .order_by(build_secrets.c.name)
+    ).all()
+    secrets = [
+        Sealed(name=each.name, steps=each.steps, sealed=each.sealed) for each in found if are_for(each.builds, context)
+    ]
+    detail = {"attempt": attempt, "context": context, "secrets": ", ".join(secret.name for secret in secrets)}
+    audit.record(connection, who=builder, action="secrets.give", subject=row.name, detail=detail, now=now)
+    return Answer(secrets=secrets)
