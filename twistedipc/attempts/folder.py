@@ -155,7 +155,7 @@ class AttemptFolder:
             return None
 
     def write_result(self, result: Result) -> None:
-        """Write the result in the name of the runner."""
+        """Write the result in the runner's place."""
         write_file(self.path / "result.json", result, disk=self._disk)
 
     def conclude(self, now: int, *, cgroups: str, give_up: bool) -> Result:

@@ -4,7 +4,7 @@ and no line that isn't on disk.
 
 The modules, from the bottom up; imports point upwards in this list only::
 
-    settings    what the operator has set, and what a runner is told because of it
+    settings    the operator's settings, and the specs that follow from them
     ports       what the builder takes from outside, as types
     reactor     what the real things behind the ports need of a reactor
     data        the data folder: its lock, the attempts' folders, how full its disk is

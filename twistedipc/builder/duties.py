@@ -1,5 +1,5 @@
 """
-What the builder owes the apiserver on a link: the sync, an answer to each offer, and to do what is said. Made by
+The builder's duties on a link: to sync, to answer each offer, and to do what the apiserver says. Made by
 ``compose``; it is the application factory of the builder's links.
 """
 

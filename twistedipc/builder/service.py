@@ -118,7 +118,7 @@ class BuilderService(MultiService):
         self._outside.disk.release()
 
     async def _until_empty(self, seconds: float) -> None:
-        """Wait until nothing is held any more; but not for ever: an apiserver that takes it over may never come."""
+        """Wait until nothing is held any more, but not for ever: the apiserver may never take over what is held."""
         self._log.info(
             "waiting for {count} attempts to end, for {seconds:.0f} s at most",
             count=len(self.attempts),

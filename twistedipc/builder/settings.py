@@ -1,5 +1,5 @@
 """
-What the operator has set for a builder, and what its runners are told because of it.
+The operator's settings of a builder, and the specs of its runners that follow from them.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: str = "") -> Spec:
     """
-    Return what the runner is told to do, from what the apiserver offered and what the operator allows.
+    Return the runner's spec, from what the apiserver offered and what the operator allows.
 
     :param reserve: bytes of the disk that the build leaves free
     :param cgroups: the folder below which the runner may make a control group; "" where there are none

@@ -1,5 +1,5 @@
 """
-The domain, pure: what a build is, said once for every process. The modules, from the bottom up::
+The domain, pure: what a build is, for every process. The modules, from the bottom up::
 
     names       the rules for names, refs and addresses that come from outside
     states      the states of attempts and releases, and which transitions exist

@@ -1,5 +1,5 @@
 """
-What is known of the folders that builds write: where a site is, and what looks like one and is none. Bottom layer,
+What is known of the folders that builds write: where a site is, and what only looks like one. Bottom layer,
 data alone. `publish.output` chooses by it.
 """
 

@@ -199,7 +199,7 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
 
 
 def states_where(holds: Callable[[StateInfo], bool]) -> frozenset[AttemptState]:
-    """Return the states of whose row this holds."""
+    """Return the states for whose row this is true."""
     return frozenset(state for state, info in STATES.items() if holds(info))
 
 

@@ -59,7 +59,7 @@ def _builds(platform: Platform) -> Iterator[Build]:
 
 
 def _check_stored(platform: Platform, workload: Workload, outcome: Outcome, build: int, attempt: Attempt) -> None:
-    """One attempt's log, from the store; and what the API has in short of what the build has said in it."""
+    """Check one attempt's log, from the store, and the gist that the API has of it."""
     number, state = attempt.number, attempt.state
     lines = workload.lines.get(build)
     if lines is None:

@@ -132,7 +132,7 @@ class LogCheck:
     wrong: Wrong = field(default_factory=Wrong)
     end: dict[str, Any] | None = None
     _expected: int | None = 1  # the oracle's next line; None after a gap: whichever comes
-    _remark: int | None = 1  # its next remark, likewise
+    _remark: int | None = 1  # the number of its next remark, likewise
     _progress: float = 0.0
     _said: set[Damage] = field(default_factory=set)  # there was a gap
     _gaps: int = 0

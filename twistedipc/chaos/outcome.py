@@ -59,7 +59,7 @@ class Outcome:
     builds_lost: int = 0  # asked for with a 201, and not ended as they must
     builds_doubled: int = 0  # more than were asked for
     extra_starts: int = 0
-    disagreements: int = 0  # ends that aren't the same for every viewer, the API and the store
+    disagreements: int = 0  # ends on which viewers, the API and the store don't agree
     unended: int = 0  # attempts that are not in a terminal state in the end
     folders_left: int = 0  # of attempts, at the builder
     processes_left: int = 0  # of builds that have ended

@@ -105,7 +105,7 @@ def builds(
 @build_argument
 @json_option
 def show(client: Client, build_id: int, as_json: bool) -> None:
-    """Show one build: its states, attempts and steps, and what it says of itself."""
+    """Show one build: its states, attempts and steps, and its gist."""
     answer = client.get(path("builds", build_id))
     if as_json:
         print_json(answer)
@@ -234,7 +234,7 @@ def _say_if_not_live(client: Client, build_id: int, attempt: int) -> None:
     try:
         found = client.get(path("builds", build_id)).decode(schemas.BuildDetail)
     except Failure:
-        return  # it has succeeded all the same, and that is said
+        return  # the build has succeeded all the same, and the command says so
     for made in found.attempts:
         if made.number == attempt and made.release is not None and made.release_why:
             note(f"release {made.release} isn't live: {made.release_why}")

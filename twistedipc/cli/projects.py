@@ -210,7 +210,7 @@ def secret(client: Client, name: str, secret_name: str, remove: bool) -> None:
         client.delete(where)
         note(f"{secret_name} of {name} is removed")
         return
-    # The place goes along, so that the secret isn't set for another one that somebody sets meanwhile.
+    # With the place, so that the secret isn't set for another place if the project changes meanwhile.
     target, _secret = TARGETS.secrets[secret_name]
     settings = find(targets_of(client.get(path("projects", name)).decode(Project)), target.name)
     place = "" if settings is None else target.place(settings)

@@ -41,7 +41,7 @@ class NoOutput(CantPack):
 
 
 class Commit:
-    """What is in the commit, by its mirror: a build may have changed all that git knows of the working copy."""
+    """The commit's files, by the mirror: a build may have changed everything that git knows of the working copy."""
 
     def __init__(self, mirror: str, commit: str) -> None:
         self._mirror = mirror

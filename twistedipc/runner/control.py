@@ -24,7 +24,7 @@ _SignalHandler = Callable[[int, FrameType | None], object] | int | signal.Handle
 
 
 class Control:
-    """What the runner is told. One for a process, since signals are the process's own."""
+    """The orders to the runner. One for a process, since signals are the process's own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -307,7 +307,7 @@ class Course:
         """Return whether a step of the platform may have failed since the disk was full, if only for a moment."""
         if self._log.short_of_room or not self._has_room():
             return True
-        # Said by what it ran: of another machine's disk, maybe. So not for ever.
+        # The command's own words, maybe about another machine's disk: so it isn't tried for ever.
         self._said_no_room += self._steps.said_no_room
         return self._steps.said_no_room and self._said_no_room <= MAX_SAID_NO_ROOM
 

@@ -17,7 +17,7 @@ from twistedipc.runner.speech import Heard
 
 
 class Orders(Protocol):
-    """What the runner is told while it works. `control.Control` is one; see there."""
+    """The orders to a runner while it works. `control.Control` is one; see there."""
 
     told_to_stop: bool
 

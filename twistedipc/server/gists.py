@@ -37,7 +37,7 @@ ROUND_INTERVAL = 1.0
 #: How many changed builds a round tells about; more wait for the next one.
 MAX_CHANGED = 1000
 
-#: A new listener is told about so many builds that go on, the newest.
+#: A new listener gets the gists of so many builds that go on, the newest.
 MAX_GOING_ON = 1000
 
 _TALKING: Final = states_where(lambda info: info.talks)
@@ -62,7 +62,7 @@ class Round(tuple[BuildGist, ...]):
     @cached_property
     def frames(self) -> bytes:
         """The frames of all, joined when the first viewer wants them."""
-        return b"".join([news.frame for news in self])
+        return b"".join([gist.frame for gist in self])
 
 
 class _Listener:
@@ -152,11 +152,11 @@ class Gists:
             return
         for listener in newcomers:
             listener.new = False
-        news = _round_of(found)
-        everything = _round_of({row.id: row for row in [*going_on, *found]}.values()) if newcomers else news
+        changed = _round_of(found)
+        everything = _round_of({row.id: row for row in [*going_on, *found]}.values()) if newcomers else changed
         for key, listener in list(self._listeners.items()):
             # A listener that came during the query hears everything in the next round, and the changes in this one.
-            told = everything if listener in newcomers else news
+            told = everything if listener in newcomers else changed
             if not told or key not in self._listeners:
                 continue
             try:
@@ -166,7 +166,7 @@ class Gists:
 
 
 def change_of(row: BuildRow) -> GistChange:
-    """Return what listeners are told about a build."""
+    """Return the message for listeners about a build."""
     gist = row.gist
     return GistChange(
         build=row.id,

@@ -40,7 +40,7 @@ _K = TypeVar("_K")
 class Trouble:
     """What a builder answered last, if that was bad."""
 
-    said: str  # a sentence without its subject: "declined it: the disk is full"
+    answer: str  # a sentence without its subject: "declined it: the disk is full"
     count: int = 0  # bad answers in a row
     until: float = 0.0  # on the clock: when it may be asked again
     incarnation: str = ""  # of the builder: another one was started since, and may be well
@@ -68,17 +68,17 @@ class Resting:
 
     def silent(self, builder: PeerInfo, attempt: str, seconds: float, *, alone: bool) -> str:
         """The builder didn't answer the offer within ``seconds``; otherwise as `declined`."""
-        said = f"didn't answer the offer within {seconds:.0f} s"
-        return self._failed(builder, attempt, said, SILENT_PAUSE, alone, at_once=alone)
+        answer = f"didn't answer the offer within {seconds:.0f} s"
+        return self._failed(builder, attempt, answer, SILENT_PAUSE, alone, at_once=alone)
 
     def left(self, builder: PeerInfo, attempt: str, *, alone: bool) -> str:
         """
         The builder's link was lost before it answered; otherwise as `declined`. A builder that died of the offer would
         die again, so a new incarnation alone doesn't end its pause.
         """
-        said = self._failed(builder, attempt, "left before it answered the offer", DECLINED_PAUSE, alone)
+        answer = self._failed(builder, attempt, "left before it answered the offer", DECLINED_PAUSE, alone)
         self._builders[builder.name].incarnation = ""
-        return said
+        return answer
 
     def took(self, builder: str, attempt: str) -> None:
         """The builder accepted the attempt: all is well with it."""
@@ -132,21 +132,21 @@ class Resting:
         return pair is not None and pair.aside and not self.rests(builder)
 
     def _failed(
-        self, builder: PeerInfo, attempt: str, said: str, first: float, alone: bool, *, at_once: bool = False
+        self, builder: PeerInfo, attempt: str, answer: str, first: float, alone: bool, *, at_once: bool = False
     ) -> str:
         longest = LONGEST_PAUSE_ALONE if alone else LONGEST_PAUSE
         now = self._clock.seconds()
         trouble = _remembered(self._builders, builder.name)
-        trouble.said, trouble.incarnation = said, builder.incarnation
+        trouble.answer, trouble.incarnation = answer, builder.incarnation
         if trouble.until <= now:  # else it is one of several that were offered before the pause
             trouble.count += 1
             trouble.until = now if at_once else now + _pause(first, trouble.count, longest)
         pair = _remembered(self._pairs, (builder.name, attempt))
-        pair.said, pair.aside = said, alone
+        pair.answer, pair.aside = answer, alone
         pair.count += 1
         pair.until = now + 2 * _pause(first, pair.count, longest)
         self._arm()
-        return f"builder {builder.name} {said}"
+        return f"builder {builder.name} {answer}"
 
     def _arm(self) -> None:
         """Wake when the first pause is over."""
@@ -168,7 +168,7 @@ def _pause(first: float, count: int, longest: float) -> float:
 
 def _remembered(troubles: dict[_K, Trouble], key: _K) -> Trouble:
     """Return the trouble of this key, made if there is none, as the newest one."""
-    trouble = troubles.pop(key, None) or Trouble(said="")
+    trouble = troubles.pop(key, None) or Trouble(answer="")
     troubles[key] = trouble
     while len(troubles) > MAX_REMEMBERED:
         del troubles[next(iter(troubles))]

@@ -93,7 +93,7 @@ class Reasons:
         trouble = resting.trouble(builder) if resting.rests(builder) else resting.trouble(builder, attempt)
         assert trouble is not None, "it rests"
         left = max(1.0, trouble.until - self._clock.seconds())
-        return f"builder {builder} {trouble.said}; it is asked again in {_time(left)}"
+        return f"builder {builder} {trouble.answer}; it is asked again in {_time(left)}"
 
     def _disconnected(self, row: AttemptRow) -> Waiting:
         since = self._away.since(row.builder)

@@ -65,7 +65,7 @@ def text(value: str, limit: int = MAX_TEXT) -> str:
 
 def gist_row(row: Any) -> GistRow:
     """
-    What an attempt has said, of a row of `tables.said` with the attempt's state. Its columns are null if that is
+    The gist of an attempt, of a row of `tables.said` with the attempt's state. Its columns are null if that is
     nothing. How far it is is nothing to say of what has ended, however it ended.
     """
     if row.errors is None:

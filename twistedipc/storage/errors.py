@@ -15,7 +15,7 @@ class LedgerUnavailable(Exception):
 
 
 class LedgerUnusable(LedgerUnavailable):
-    """The database is damaged, is none, or can't be opened. That won't pass: an operator must mend it."""
+    """The database is damaged, isn't a database, or can't be opened. That won't pass: an operator must mend it."""
 
 
 class LedgerConflict(Exception):
@@ -45,7 +45,7 @@ class SchemaTooNew(Exception):
 
 
 class NotFound(Exception):
-    """The thing doesn't exist, or the caller may not know of it."""
+    """The thing doesn't exist, or the caller may not see it."""
 
 
 class NotPossible(Exception):

@@ -445,7 +445,7 @@ class _Writer:
         return group
 
     def _run(self, connection: Connection, call: _Call) -> None:
-        # Not `begin_nested`, which makes up a name for each and compiles its statements again: many times as dear.
+        # Not `begin_nested`, which makes up a name for each and compiles its statements again, which is slow.
         command(connection, "SAVEPOINT write")
         try:
             call.result = call.run(connection)

@@ -1,5 +1,5 @@
 """
-The ledger's logs: chunks of records, and what their events tell: steps, and what the build says of itself. Functions
+The ledger's logs: chunks of records, and what their events tell: steps, and the build's gist. Functions
 for `Ledger.read` and `Ledger.write`; ``storage`` layer.
 
 A chunk is what was appended at once: some batches (`builds.logs.Batch`) as JSON, each ended by a newline. Nothing

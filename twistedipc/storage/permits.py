@@ -45,7 +45,7 @@ def offer(
 ) -> AttemptRow | None:
     """
     `attempts.offer`, and what the attempt is offered to publish under this lease: to these ``targets``, built from this
-    ``repository``, whatever becomes of the project meanwhile.
+    ``repository``, even if the project changes meanwhile.
     """
     row = attempts.offer(connection, attempt, lease, builder, now)
     if row is not None:
@@ -104,7 +104,7 @@ def give(
 
 
 def _record(connection: Connection, attempt: str, target: Target[Any]) -> tuple[Record | None, dict[str, bytes]]:
-    """What is written down of an attempt (None: there is none, or its project was deleted), and the sealed secrets."""
+    """Return the record of an attempt (None: there is none, or its project was deleted), and the sealed secrets."""
     row = attempts.get(connection, attempt)
     project = None if row is None else projects.get(connection, row.project)
     if row is None or project is None:

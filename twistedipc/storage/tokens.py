@@ -100,7 +100,7 @@ def list_all(connection: Connection) -> list[TokenRow]:
 
 
 def revoke(connection: Connection, token_id: int, now: int) -> bool:
-    """Make the token and its sessions bad for ever. False if there is no such token, or it was revoked before."""
+    """Revoke the token and its sessions. Return False if there is no such token, or it was revoked before."""
     changed = connection.execute(
         update(tokens).where(tokens.c.id == token_id, tokens.c.revoked.is_(None)).values(revoked=now)
     )

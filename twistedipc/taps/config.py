@@ -120,7 +120,7 @@ class Releases(Section, frozen=True, kw_only=True):
 
 
 class Viewers(Section, frozen=True, kw_only=True):
-    """``[viewers]``: who follows logs live."""
+    """``[viewers]``: the viewers of live logs."""
 
     share: Annotated[float, Meta(gt=0, le=1)] = DEFAULT_SHARE  # of the reactor's time that telling them may take
 
@@ -177,7 +177,7 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
         return [template.replace("{project}", project) + "/" for template in templates]
 
     def _derived_releases(self) -> list[str]:
-        """The templates of the addresses that are told from where the releases' site listens."""
+        """The templates of the addresses that follow from where the releases' site listens."""
         domain, hosts = self.releases.domain, self.hosts
         names_first, by_path = [], []
         for endpoint in self.releases.endpoints:
@@ -529,7 +529,7 @@ def _check_url(url: str) -> None:
 
 
 def _check_apart(config: ApiserverConfig) -> None:
-    """That releases which are told apart by the path have a host which the API hasn't."""
+    """Check that releases below a path have a host that isn't the API's."""
     url = config.releases.public_url
     netloc = urlsplit(url).netloc
     if url and "{project}" not in netloc and not config.hosts.has_paths(netloc):

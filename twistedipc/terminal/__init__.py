@@ -3,6 +3,6 @@ What a person sees in a terminal: strangers' text made safe, and what a build sa
 ``web`` (a log as text) and by ``cli``.
 
 - ``escapes``: removes everything that a terminal would obey, but for colours
-- ``wording``: what a build says of itself, in words; ``amounts``: times and sizes
+- ``wording``: a build's own messages, in words; ``amounts``: times and sizes
 - ``printer``: writes a log to a terminal or a file, with a ``bar`` below it while it goes on
 """

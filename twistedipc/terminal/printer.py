@@ -2,7 +2,7 @@
 Shows a log in a terminal or a file: steps are headings, colours are kept or removed, and everything else that a
 terminal would obey is removed. ``terminal``; used by `twistedipc logs`, ``--follow`` and the demo.
 
-Of what a build says of itself, annotations are lines and groups are headings. In a terminal that follows a log,
+Of a build's own messages, annotations are lines and groups are headings. In a terminal that follows a log,
 progress is a bar below the text that leaves nothing behind; everywhere else it is told by quarters. The summary comes
 at the end: formatted in a terminal, as the Markdown that it is everywhere else.
 """

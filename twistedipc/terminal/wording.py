@@ -1,5 +1,5 @@
 """
-What a build says of itself (`builds.logs.Said`), in words for a terminal or a file. ``terminal``; pure. No result has
+A build's own messages (`builds.logs.Said`), in words for a terminal or a file. ``terminal``; pure. No result has
 control characters or, but for `summary`, newlines.
 """
 

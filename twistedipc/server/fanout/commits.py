@@ -218,8 +218,8 @@ class LogCommits:
 
     async def _write(self, group: list[list[logs.ChunkItem]]) -> list[Failure | set[str]]:
         """
-        What became of each log's: it failed, or is among those whose gist may be another, or not. Together they cost a
-        third of what they would cost one by one.
+        Write the chunks of each log. Return for each a failure, or the attempts whose gist may have changed. Together
+        they cost a third of what they would cost one by one.
         """
         try:
             changed = await self._ledger.write(logs.append, [item for items in group for item in items])

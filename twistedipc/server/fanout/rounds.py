@@ -4,7 +4,7 @@ When viewers are told that logs have grown: in rounds, which take a share of the
 
 A round wakes all viewers of all logs that have changed, and its cost is mostly a write for each of them. It comes at
 the end of the reactor's turn, so that what came in one turn goes out together. After a round that was cheap the next
-may follow at once; after a dear one there is a pause in proportion, in which lines gather: so hundreds of viewers of a
+may follow at once; after a costly one there is a pause in proportion, in which lines gather: hundreds of viewers of a
 slow log don't cost a write for each line and viewer when there is more to do than time. A log in which a full block has
 gathered doesn't wait: a longer pause would make its writes bigger, not fewer.
 """
@@ -16,13 +16,13 @@ from typing import Generic, Protocol, TypeVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-#: The share of the reactor's time that rounds may take, if nothing else is said.
+#: The share of the reactor's time that rounds may take by default.
 DEFAULT_SHARE = 0.5
 
 #: Bytes gathered in one log that needn't wait for more.
 FULL_BLOCK = 1 << 16
 
-#: Seconds: a pause that is shorter is none (the reactor's own clock is no finer), and none is longer.
+#: Seconds: a shorter pause is left out (the reactor's own clock is no finer), and none is longer.
 LEAST_PAUSE = 0.001
 LONGEST_PAUSE = 0.5
 
@@ -42,8 +42,8 @@ _A = TypeVar("_A", bound=Audience)
 class Rounds(Generic[_A]):
     """
     Wakes audiences, at most ``share`` (above 0, to 1: no limit) of the time. ``spent`` is the clock, in seconds, by
-    which a round's cost is told: the thread's processor time in a service, so that a round in which the machine did
-    something else isn't taken for a dear one.
+    which a round's cost is measured: the thread's processor time in a service, so that a round in which the machine did
+    something else isn't taken for a costly one.
     """
 
     def __init__(self, clock: IReactorTime, share: float, spent: Callable[[], float]) -> None:

@@ -19,7 +19,7 @@ class SharedFiles:
 
     :param least_bytes: bytes, and
     :param least_sockets: sockets from which on a file is worth making: below, its pages cost as much as the copies
-    :param most: files that may be open at a time: each needs a descriptor. Beyond that, bytes are copied as ever
+    :param most: files that may be open at a time: each needs a descriptor. Beyond that, bytes are copied
     """
 
     __slots__ = ("least_bytes", "least_sockets", "most", "open")

@@ -1,5 +1,5 @@
 """
-Authentication: who is calling, and may they? ``web.access``; ``web.api.resource`` asks for every route.
+Authentication: which token calls, and what it may do. ``web.access``; ``web.api.resource`` asks for every route.
 
 A caller shows a token in ``Authorization: Bearer``, or the page's cookie, or, for a WebSocket, a ticket. A token in
 the query is ignored, since addresses end up in logs. Browsers send cookies without being asked, so a cookie counts
@@ -46,7 +46,7 @@ TICKET_SECONDS = 30
 MAX_TICKETS = 10_000
 MAX_TICKETS_OF_TOKEN = 100
 
-#: Failed authentications of one address in `FAILURE_WINDOW` seconds, after which it is told to wait.
+#: Failed authentications of one address in `FAILURE_WINDOW` seconds, after which its clients must wait.
 MAX_FAILURES = 30
 FAILURE_WINDOW = 60.0
 

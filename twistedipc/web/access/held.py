@@ -3,7 +3,7 @@ What tokens hold open: one registry, so that nothing outlives its token. ``web.a
 
 An authenticated caller gets a `Holding`. A response that lasts (a followed log, a WebSocket) keeps it when it takes
 the connection over (`call.Takeover`). When the token or its parent is revoked, when it expires, or when a project that
-it is bound to is deleted, each of its holdings is told, and ends what it holds.
+it is bound to is deleted, each of its holdings ends what it keeps open.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from twistedipc.web.http.problems import not_found
 
 
 async def list_all(call: Call[None, None]) -> Reply[Releases]:
-    """List the project's releases, newest first, and who holds them back, if somebody does."""
+    """List the project's releases, newest first, and the caller that holds them back, if one does."""
     context, project = call.context, call.project.name
 
     def look(connection: Connection) -> tuple[Standing | None, list[ReleaseRow]]:

@@ -340,7 +340,7 @@ class Release(Response, frozen=True, kw_only=True):
 
 
 class Hold(Response, frozen=True, kw_only=True):
-    """Somebody has rolled the project back: no release of it goes live by itself until that is lifted."""
+    """The project was rolled back: no release of it goes live by itself until the hold is lifted."""
 
     by: str
     since: datetime

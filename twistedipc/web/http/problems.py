@@ -55,7 +55,7 @@ class ProblemError(Exception):
 
 
 def not_found(detail: str = "there is nothing here (or it isn't yours to see)") -> ProblemError:
-    """Return a 404, which is the same for what doesn't exist and for what the caller may not know of."""
+    """Return a 404, the same for what doesn't exist and for what the caller may not see."""
     return ProblemError(404, detail)
 
 

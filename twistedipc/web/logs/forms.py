@@ -102,8 +102,8 @@ class MessagesForm:
 
 class TextForm:
     """
-    Lines for people, safe for their terminals (`terminal.escapes`). Steps, gaps, the end and what the build says of
-    itself are headings: progress by quarters, the summary once, at the end. Fragments of a long line are joined again.
+    Lines for people, safe for their terminals (`terminal.escapes`). Steps, gaps, the end and the build's own messages
+    are headings: progress by quarters, the summary once, at the end. Fragments of a long line are joined again.
     """
 
     content_type = "text/plain; charset=utf-8"

@@ -29,7 +29,7 @@ _PASSING = re.compile(
     r"|EPIPE|ENETUNREACH|ENETDOWN|EHOSTUNREACH|EHOSTDOWN|ERR_SOCKET_TIMEOUT|ERR_STREAM_PREMATURE_CLOSE)\Z"
 )
 
-# After these an upload may have been taken all the same: an earlier one, or this one behind a proxy.
+# After these an upload may still have been taken: an earlier one, or this one behind a proxy.
 _MAYBE_TAKEN = frozenset({"E403", "E409", ""})
 
 _EXPLAINED = {
@@ -76,7 +76,7 @@ class Ran(msgspec.Struct, frozen=True):
 
     @property
     def maybe_taken(self) -> bool:
-        """Whether an upload that failed so may be in the registry all the same."""
+        """Return whether an upload that failed so may still be in the registry."""
         return self.passes or self.error in _MAYBE_TAKEN
 
 

@@ -266,7 +266,7 @@ class _Target:
                 yield from _Target(self._held, where, self._path, types=types).check(target)
 
     def _array(self, targets: list[object]) -> Iterator[str]:
-        """Node takes the first that is valid, and doesn't look whether it is there. (So it isn't for missing files.)"""
+        """Check an array, of which Node takes the first valid target, without looking whether its file is there."""
         refused: list[str] = []
         for index, target in enumerate(targets):
             where = f"{self._where}[{index}]"

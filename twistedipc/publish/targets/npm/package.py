@@ -47,7 +47,7 @@ _REPLACING = frozenset(
 #: A registry for the packages of a scope, among npm's settings.
 _SCOPED_REGISTRY = re.compile(r"@[^/:]+:registry\Z")
 
-#: How much of what is wrong with a package its authors are told at once, and how many of its files.
+#: How many faults of a package one message names, and how many of its files.
 _MOST_SHOWN = 5
 
 

@@ -52,7 +52,7 @@ class Publishing:
         self._package = package
         self._tarball = tarball
         self._sleep = sleep
-        # A registry knows versions without their build metadata: semver has it that they are the same.
+        # A registry knows versions without their build metadata: by semver they are the same.
         self._version = package.version.partition("+")[0]
         self._name = f"{package.name}@{self._version}"
         self._tag = package.tag or "latest"

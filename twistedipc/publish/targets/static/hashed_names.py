@@ -7,7 +7,7 @@ is a hash can only be guessed, and a wrong guess is a year of staleness that no 
 text, feeds) are never believed, nor is what people write: words, dates, sizes, versions, numbers of photos.
 
 The guess: a hash is drawn at random from its alphabet, which costs so many bits. What people write is cheaper if it is
-told letter by letter, each from the one before it (`_BITS`). The name is a hash if telling it as a name is dearer by
+told letter by letter, each from the one before it (`_BITS`). The name is a hash if telling it as a name costs more by
 some bits (`_ALONE`) than telling it as a hash. Fewer will do (`_AMONG_OTHERS`) where it stands among others of its
 form: in a bundler's own folder, or beside two that are believed by themselves.
 """
@@ -37,7 +37,7 @@ _BUNDLERS_FOLDERS = re.compile(r"(?:^|/)(?:_astro|_next/static|_nuxt|_app/immuta
 #: The lengths that bundlers use. (11 are ids of videos, 21 and 24 of database rows.)
 _LENGTHS = frozenset({8, 10, 12, 16, 20, 22, 32, 40, 43, 64})
 
-#: How many bits dearer as a name than as a hash: by itself; among others of its form; and for `may_be_hashed`.
+#: How many bits more as a name than as a hash: by itself; among others of its form; and for `may_be_hashed`.
 _ALONE = 3
 _AMONG_OTHERS = 0
 _IN_DOUBT = -8
@@ -182,7 +182,7 @@ def forms_among(paths: Iterable[str]) -> frozenset[Form]:
 
 
 def _guesses(path: str) -> Iterator[tuple[Form, float]]:
-    """What in a path can be a hash: its form, and the bits by which it is dearer as a name."""
+    """What in a path can be a hash: its form, and how many bits more it costs as a name."""
     name = path.rpartition("/")[2]
     stem = _stem(name)
     if stem is None or _UUID.search(name):
@@ -209,7 +209,7 @@ def _stem(name: str) -> str | None:
 
 
 def _dearer(token: str) -> float | None:
-    """By how many bits a token is dearer as a name than as a hash; None if it can't be a hash."""
+    """Return how many bits more a token costs as a name than as a hash; None if it can't be a hash."""
     if len(token) not in _LENGTHS or any(pattern.match(token) for pattern in _NEVER):
         return None
     if any(pattern.match(token) for pattern in _DOUBTFUL):
@@ -220,7 +220,7 @@ def _dearer(token: str) -> float | None:
 
 
 def _bits_as_name(token: str) -> float:
-    """What it costs to tell a token as people write names."""
+    """Return what it costs to tell a token as people write names."""
     shouted = token.upper() == token
     return sum(_bits_of_step(before, after, shouted) for before, after in zip("-" + token, token, strict=False))
 

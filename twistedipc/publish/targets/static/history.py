@@ -101,5 +101,5 @@ def _differs(file: Path, others: list[Path], path: str, by_content: bool) -> boo
                 return not filecmp.cmp(file, old, shallow=False)
             return file.stat().st_size != old.stat().st_size
         except OSError:
-            return True  # it can't be told: so it isn't believed
+            return True  # unknown: so it isn't believed
     return False

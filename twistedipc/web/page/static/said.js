@@ -1,4 +1,4 @@
-// What a build says of itself: its progress, its remarks on the sources, its summary. Shown above its log.
+// A build's gist: its progress, its annotations, its summary. Shown above its log.
 //
 // All of it comes from strangers, at any rate: it becomes text, what is kept is bounded, and elements are made once a
 // frame, by `settle`.
