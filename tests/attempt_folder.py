@@ -202,7 +202,7 @@ class Attempt:
         return [record for batch in self.batches() for record in batch.lines if isinstance(record, kinds)]
 
     def notices(self) -> list[str]:
-        """What the platform said."""
+        """The messages of the platform's notices."""
         return [event.message for event in self.events() if isinstance(event, Notice)]
 
     def ring(self) -> None:

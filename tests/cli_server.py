@@ -59,7 +59,7 @@ Answer = Say | Callable[[Asked], Say]
 
 @dataclass
 class Server:
-    """What is answered to "METHOD /path": each answer once, the last one for ever."""
+    """A server with answers to "METHOD /path": each answer once, the last one for ever."""
 
     url: str
     answers: dict[str, list[Answer]] = field(default_factory=dict)

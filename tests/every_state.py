@@ -107,7 +107,7 @@ class Builder:
         return orders
 
     def told(self, kind: type[_T]) -> list[_T]:
-        """What it was told of this kind."""
+        """The messages of this kind that the builder got."""
         return [message for message in self.heard if isinstance(message, kind)]
 
 

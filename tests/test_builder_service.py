@@ -98,7 +98,7 @@ class Threads:
 
 
 class Runner:
-    """What was spawned: it holds the lock of its folder."""
+    """A spawned runner, which holds the lock of its folder."""
 
     def __init__(self, protocol: ProcessProtocol, folder: Path, lock: int) -> None:
         self.folder = folder
@@ -232,10 +232,10 @@ class Apiserver:
         """The builder doesn't keep up."""
 
     def writing_resumed(self) -> None:
-        """It does."""
+        """Do nothing: this application sends little."""
 
     def take(self, kind: type[Any]) -> list[Any]:
-        """What was heard of this kind, and forget it."""
+        """Return the messages of this kind that were heard, and forget them."""
         found = [message for message in self.heard if isinstance(message, kind)]
         self.heard = [message for message in self.heard if not isinstance(message, kind)]
         return found
@@ -295,11 +295,11 @@ class BuilderCase(SynchronousTestCase):
         raise AssertionError("nothing is uploaded here")
 
     def stop(self) -> None:
-        """It leaves."""
+        """Stop the builder, and wait until it has left."""
         self.successResultOf(self.service.stopService())
 
     def restart(self) -> None:
-        """It is killed, and started again."""
+        """Kill the builder, and start it again."""
         self.stop()
         self.service = self.start()
 
@@ -682,7 +682,7 @@ class Trouble(BuilderCase):
         self.assertEqual([], self.folders())
 
     def test_a_builder_that_fails_at_an_offer_declines_it_and_says_why(self) -> None:
-        """It said nothing: the attempt stayed `offered` until it expired, and the reason was in no one's sight."""
+        """The builder gave no answer: the attempt stayed `offered` until the offer expired, and showed no reason."""
 
         def broken(*_: object, **__: object) -> None:
             raise TypeError("Encoding objects of type Size is unsupported")
@@ -1132,7 +1132,7 @@ class Uploads(BuilderCase):
         self.assertEqual("failed", final.result.outcome)
 
     def test_what_is_wrong_is_told_and_after_a_while_the_attempt_fails_with_it(self) -> None:
-        """It sat in `publishing` for ever, with an empty reason: only the builder's log had one."""
+        """The attempt stayed `publishing` for ever, with an empty reason: only the builder's log had one."""
         self.error = UploadFailed("http://api.example can't be reached: the connection was refused")
         self.run_one().finish(artifact=self.ARTIFACT)
         self.later(3)

@@ -79,7 +79,7 @@ class Before(Protocol):
 
 
 class ToSomethingElse(TestCase):
-    """What isn't the apiserver is said to be that, in a sentence that says what to change."""
+    """An address that isn't the apiserver's is named, with what to change."""
 
     async def said(self, head: bytes, put: bytes = b"", size: int = 5 << 20) -> str:
         with tempfile.TemporaryDirectory() as folder:
@@ -97,7 +97,7 @@ class ToSomethingElse(TestCase):
         return str(caught.exception)
 
     async def test_a_proxy_that_limits_the_body(self) -> None:
-        """Its 413 was taken for the apiserver's: the build failed at once, with a page of HTML for its reason."""
+        """The proxy's 413 was taken for the apiserver's: the build failed at once, with a page of HTML as reason."""
         offset = b"204 No Content\r\nUpload-Offset: 0"
         said = await self.said(offset, b"413 Request Entity Too Large\r\nContent-Type: text/html")
         assert said == (
@@ -215,7 +215,7 @@ class ToOneThatStandsStill(TestCase):
         assert "no answer" in str(caught.exception)
 
     async def test_one_that_is_slow(self) -> None:
-        """It takes several times as long as nothing may move."""
+        """A slow upload may take several times as long as one may stand still."""
         self.patch(module, "PROGRESS_TIMEOUT", 0.5)
         began = reactor.seconds()
         await self._upload(pause=0.005, answers_at=self.SIZE)

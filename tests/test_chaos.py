@@ -46,7 +46,7 @@ from twistedipc.web.api.schemas import NewBuild
 
 
 def test_the_same_seed_injects_the_same_faults() -> None:
-    """To the millisecond; another seed others."""
+    """The plan is the same to the millisecond; another seed gives another."""
     kinds = list(FaultKind)
     first, again, other = (list(itertools.islice(faults(seed, kinds), 100)) for seed in (5, 5, 6))
     assert first == again
@@ -84,7 +84,7 @@ SEED, BUILD, LINES = 3, 42, 30
 
 
 def value(what: object) -> str:
-    """What the oracle says."""
+    """The text that the oracle prints."""
     return hashlib.sha256(f"{SEED}:{BUILD}:{what}".encode()).hexdigest()[:16]
 
 
@@ -156,7 +156,7 @@ def test_each_fault_is_seen(number: int, seed: int) -> None:
 
 
 def test_a_gap_counts_as_lost() -> None:
-    """It is said, and it is a loss."""
+    """A gap is told, and counts as a loss."""
     found = LogCheck(SEED, BUILD, LINES)
     found.take({"type": "gap", "from": 1, "to": 7, "reason": "damaged"})
     assert found.wrong.lost == 7
@@ -293,7 +293,7 @@ def platform(tmp_path: Path, outcome: Outcome) -> Platform:
 
 
 def test_a_process_that_a_build_has_left_is_found(platform: Platform) -> None:
-    """By the oracle's mark in its environment, and by its attempt."""
+    """The process is found by the oracle's mark in its environment, and by its attempt."""
     environment = {**os.environ, "ORACLE_STARTS": str(platform.starts), "TWISTEDIPC_ATTEMPT": "7-1"}
     sleeping = [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"]
     with subprocess.Popen(sleeping, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as left:
@@ -307,7 +307,7 @@ def test_a_process_that_a_build_has_left_is_found(platform: Platform) -> None:
 
 
 def test_tracebacks_in_logs_are_counted_and_the_first_is_shown(platform: Platform, outcome: Outcome) -> None:
-    """With the line that says what failed."""
+    """The first is shown with the line that says what failed."""
     (platform.folder / "builder-1.log").write_text("all is well\n")
     os.utime(platform.folder / "builder-1.log", (1, 1))
     (platform.folder / "apiserver-2.log").write_text("it failed\n\tTraceback (most recent call last):\n\t  File\n")
@@ -319,7 +319,7 @@ def test_tracebacks_in_logs_are_counted_and_the_first_is_shown(platform: Platfor
 
 
 def test_a_lock_keeps_others_from_writing(platform: Platform) -> None:
-    """As long as it is said, and no longer."""
+    """The lock is held for the given time, and no longer."""
     holding = threading.Thread(target=platform.lock_database, args=(0.3, False))
     holding.start()
     held = False

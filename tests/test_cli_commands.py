@@ -651,7 +651,7 @@ def test_a_reader_that_has_gone(server: Server) -> None:
 
 
 def test_a_disk_without_room_for_the_output(server: Server) -> None:
-    """It ended with a traceback. The second is of what Python had kept to write at the end."""
+    """The command ended with a traceback. The second is of what Python had kept to write at the end."""
     batches = [Lines(first=1 + index * 100, time=1, step=0, lines=["x" * 1000] * 100) for index in range(8)]
     server.on("GET /api/v1/builds/7/log", Say(chunks=[encoder.encode(batch) + b"\n" for batch in batches]))
     server.on("GET /api/v1/projects", as_json({"projects": []}))

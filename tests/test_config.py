@@ -58,7 +58,7 @@ def test_the_smallest_apiserver(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["100%25", "50% off", "what?", "a#b", "größe", "a:b", "a b"])
 def test_the_ledger_is_in_the_data_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
-    """In the text of an address "%25" is a per cent sign: the service looked for its database in another folder."""
+    """In an address "%25" is a per cent sign: the service looked for its database in another folder."""
     config = apiserver(tmp_path, f'data = "{name}"\nlink.dial = ["unix:link.sock"]\n')
     assert config.database_url.database == str(tmp_path / name / "ledger.sqlite")
 
@@ -85,13 +85,13 @@ def test_the_links_socket_is_beside_the_file_whatever_the_folder_is_called(tmp_p
     ],
 )
 def test_a_database_address_that_cant_be_used(tmp_path: Path, url: str, sentence: str) -> None:
-    """It is said when the file is read, and not by a traceback at the start."""
+    """The error comes when the file is read, and isn't a traceback at the start."""
     with pytest.raises(ConfigError, match=rf"database\.url: {sentence}"):
         apiserver(tmp_path, APISERVER + f'database.url = "{url}"\n')
 
 
 def test_how_long_a_builder_waits_for_its_builds(tmp_path: Path) -> None:
-    """As long as one may take and a little more, or as long as is said; if it waits at all."""
+    """It waits as long as a build may take and a little more, or as long as the option says; if it waits at all."""
     path = tmp_path / "builder.toml"
     path.write_text(f"{BUILDER}limits.timeout = 600\n")
 

@@ -112,7 +112,7 @@ class Costs(SynchronousTestCase):
         self.read_all()
 
     def read_all(self) -> list[bytes]:
-        """What each has been sent."""
+        """Read what each viewer has been sent."""
         found = []
         for end in self.ends:
             data = b""
@@ -125,7 +125,7 @@ class Costs(SynchronousTestCase):
         return found
 
     def send(self, lines: int, batches: int = 1) -> int:
-        """So many lines arrive in one turn; the calls until all viewers have them."""
+        """Let so many lines arrive in one turn. Return the calls until all viewers have them."""
         each = lines // batches
 
         def work() -> None:
@@ -143,7 +143,7 @@ class Costs(SynchronousTestCase):
         self.assertEqual(self.send(10), self.send(1000))
 
     def test_no_python_call_for_a_viewer(self) -> None:
-        """Its socket's own ``send`` is all."""
+        """The socket's own ``send`` is the only call for each."""
         for _ in range(3):
             self.viewer()
         self.send(10)
@@ -164,7 +164,7 @@ class Costs(SynchronousTestCase):
         self.assertLess(calls_of(protocol._connectionMade), 60)
 
     def test_no_viewer_costs_more_for_more_batches(self) -> None:
-        """They are joined once, for all."""
+        """The batches are joined once, for all viewers."""
         self.viewer()
         self.send(10)
         one_viewer = self.send(500, batches=50) - self.send(10)

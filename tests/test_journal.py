@@ -204,7 +204,7 @@ def test_missing_first_segment(tmp_path: Path) -> None:
 
 
 def test_what_is_damaged_at_the_end_is_waited_for(tmp_path: Path) -> None:
-    """As long as there may be more, nothing is said to be lost that something good doesn't follow."""
+    """As long as more may come, damage is reported only once good lines follow it."""
     lines = [journal_line(batch(first)) for first in (1, 4, 7, 10)]
     (tmp_path / "journal").mkdir()
     path = tmp_path / "journal" / segment_name(1)

@@ -91,7 +91,7 @@ class Query:
 
 
 class Database:
-    """What outlives an apiserver; and how it is at the moment."""
+    """The database, which outlives an apiserver, and the faults that it has now."""
 
     def __init__(self) -> None:
         self.ledger = InstantLedger()
@@ -188,7 +188,7 @@ class Story:
 
 
 class Runner:
-    """What was spawned: it holds the lock of its folder, and writes the journal."""
+    """A spawned runner, which holds the lock of its folder and writes the journal."""
 
     def __init__(self, story: Story, folder: Path, lock: int, exited: Callable[[], None]) -> None:
         self.folder = folder
@@ -285,7 +285,7 @@ class Viewer:
         self.forget()
 
     def forget(self) -> None:
-        """Its apiserver has died."""
+        """Forget the cursor: its apiserver has died."""
         self._cursor = None
         self.waiting = self.busy = False
 
@@ -609,7 +609,7 @@ class LogsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.budget >= CHANGE and self.apiserver is not None)
     @rule(slow=st.sampled_from([True, True, False]), reads=st.sampled_from(["now", "late", "stale"]))
     def is_slow(self, slow: bool, reads: str) -> None:
-        """From now on writes or reads take their time."""
+        """Make writes or reads wait from now on."""
         self.budget -= CHANGE
         self.database.slow, self.database.reads = slow, reads
 
@@ -656,7 +656,7 @@ class LogsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.budget >= CHANGE and self.builder is not None)
     @rule()
     def threads_stand_still(self) -> None:
-        """What the builder does in threads isn't done from now on."""
+        """Hold what the builder does in threads from now on."""
         self.budget -= CHANGE
         if self.reactor.threads.held is None:
             self.reactor.threads.held = []
@@ -724,7 +724,7 @@ class LogsMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.budget >= CHANGE and self.apiserver is not None and self.stories)
     @rule(which=pick)
     def cancel(self, which: int) -> None:
-        """Somebody wants an attempt to end."""
+        """Ask for the end of an attempt."""
         self.budget -= CHANGE
         assert self.apiserver is not None
         attempt = sorted(self.stories)[which % len(self.stories)]
@@ -806,7 +806,7 @@ class LogsMachine(RuleBasedStateMachine):
 
     @invariant()
     def credit_is_kept(self) -> None:
-        """What is under way is what is counted, within what was granted."""
+        """The bytes under way are those that are counted, and within the granted credit."""
         builder = self.builder
         if builder is None:
             return

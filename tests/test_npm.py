@@ -46,7 +46,7 @@ class Registry(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The registry's address."""
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
     def take(self, name: str, document: dict[str, dict[str, object]]) -> bool:
@@ -220,7 +220,7 @@ def test_published_then_already_published_then_a_conflict(tmp_path: Path, regist
 def test_a_runner_of_the_version_before_finds_the_steps_by_the_names_that_it_knows(
     tmp_path: Path, registry: Registry
 ) -> None:
-    """It goes on when the builder's program is replaced, and starts its steps from what is installed then."""
+    """A runner goes on when the builder's program is replaced, and starts its steps from what is installed then."""
     one, result = publishing(tmp_path, registry)
     assert result.outcome == "succeeded"
     for name in ("package.json", "published.json"):
@@ -374,7 +374,7 @@ def test_a_tag_that_was_lost_is_set(tmp_path: Path, registry: Registry) -> None:
 
 @npm
 def test_npms_global_settings_reach_no_registry(tmp_path: Path, registry: Registry) -> None:
-    """They lie beside Node, where a build may be able to write: a proxy there was given the token."""
+    """The settings lie beside Node, where a build may be able to write: a proxy that they named got the token."""
     prefix = tmp_path / "prefix"
     (prefix / "etc").mkdir(parents=True)
     evil = "http://127.0.0.1:9/"

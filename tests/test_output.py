@@ -280,7 +280,7 @@ def test_committed_node_modules_are_part_of_plain_html(tmp_path: Path) -> None:
 
 
 def test_a_project_without_static_releases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It needs no output, and what it has needn't be a site: only what it names is spoken of."""
+    """Such a project needs no output, and its output needn't be a site: only a folder that it names is mentioned."""
     copy = Copy(tmp_path, {"public/logo.svg": PAGE})
     assert copy.pack() == []
     assert capsys.readouterr().out == ""

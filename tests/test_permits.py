@@ -95,7 +95,7 @@ def test_a_refused_package_has_its_reason(change: dict[str, object], sentence: s
 
 @pytest.mark.parametrize("name", ["", "-x", "../x", "a b", "@acme/", "@/x", "x" * 215])
 def test_what_is_no_name_is_no_package(name: str) -> None:
-    """Nor can it become the name of a project's package."""
+    """A bad name can't become the name of a project's package either."""
     first = replace(GOOD, settings=NpmSettings(registry=REGISTRY))
     assert isinstance(decided(first, replace(PACKAGE, name=name)), Refused)
 

@@ -219,7 +219,7 @@ class World:
             self.notice = publishing.notice
 
     def sleep(self, seconds: float) -> None:
-        """It waits."""
+        """Note how long the step waits."""
         self.slept += seconds
 
 
@@ -362,7 +362,7 @@ def test_what_was_taken_and_does_not_show(world: World) -> None:
 
 
 def test_a_registry_whose_answers_can_not_be_read(world: World) -> None:
-    """It takes uploads, and answers every GET with a page for signing in: nothing can be installed from it."""
+    """The registry takes uploads, and answers every GET with a page for signing in: nothing can be installed."""
     page = Ran(1, "", "npm error code FETCH_ERROR\nnpm error errno FETCH_ERROR\nnpm error invalid json response")
     world.registry.views = [failed("E404"), Ran(0, "{}"), page]
     assert "can't be asked whether x@1.1.0 is there: npm says (FETCH_ERROR): invalid json" in world.publish()

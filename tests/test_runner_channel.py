@@ -150,7 +150,7 @@ for i in range(60):
 
 
 def test_hidden_to_the_very_end(tmp_path: Path) -> None:
-    """Also in output that has no end, and in what else is said, by whomever."""
+    """Values are hidden also in output that has no end, and in all other texts."""
     found = said_by(
         tmp_path,
         """
@@ -476,7 +476,7 @@ def attempt(base: Path, files: dict[str, str], *run: str, path: str | None = Non
 
 
 def said(one: Attempt) -> list[object]:
-    """What the attempt's steps said."""
+    """The messages of the attempt's steps."""
     return [
         record
         for batch in one.batches()

@@ -114,7 +114,7 @@ def sha256_source(path: Path) -> str:
 
 
 def test_a_repository_with_sha256_ids(tmp_path: Path) -> None:
-    """It was "can't be fetched": fatal: mismatched algorithms."""
+    """Such a repository couldn't be fetched: "fatal: mismatched algorithms"."""
     path = tmp_path / "source"
     first = sha256_source(path)
     second = repository(path, {"file": "two"})
@@ -163,7 +163,7 @@ def test_files_in_git_lfs_are_said(tmp_path: Path, capfd: pytest.CaptureFixture[
 
 
 def test_when_the_ref_was_resolved(tmp_path: Path) -> None:
-    """What is newer is decided by that; an attempt that repeats another resolves nothing."""
+    """The time decides which release is newer; an attempt that repeats another resolves nothing."""
     path, first, _second = source(tmp_path)
     before = time.time() * 1000
     result = Attempt(tmp_path, path, ref="main").run()

@@ -433,7 +433,7 @@ def test_process_send_is_as_it_is_elsewhere_in_node(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_a_link(tmp_path: Path) -> None:
-    """As `npm` is one: Node follows it, unless the last file that it was asked about is a pipe."""
+    """`npm` is a link: Node follows it, unless the last file that it was asked about is a pipe."""
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "say.js").write_text('process.send({type: "group", name: require("./name.json")})')
     (tmp_path / "real" / "name.json").write_text('"g"')

@@ -188,7 +188,7 @@ def speech(*secrets: str) -> Speech:
 
 
 def said(one: Speech, *messages: Message, now: float = 100.0) -> list[Event]:
-    """What messages come to that have their place at once."""
+    """Return the records of messages that have their place at once."""
     return one.say(one.hear([Heard(message) for message in messages])[0], now)
 
 

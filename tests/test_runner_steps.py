@@ -51,7 +51,7 @@ class Disk:
 
 
 class Free:
-    """What is free on a disk whose reserve is 1000 bytes: these amounts in turn, then the last for ever."""
+    """The free bytes of a disk whose reserve is 1000: these amounts in turn, then the last for ever."""
 
     def __init__(self, *amounts: int) -> None:
         self.amounts = list(amounts)

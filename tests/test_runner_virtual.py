@@ -49,7 +49,7 @@ class Machine:
         self._last = 100
 
     def outside(self) -> Outside:
-        """It, for a runner."""
+        """Return the machine as a runner takes it."""
         return Outside(
             now=lambda: int(self.time * 1000),
             clock=lambda: self.time,

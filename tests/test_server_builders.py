@@ -88,7 +88,7 @@ class Builder:
         self.reading = False
 
     def resumeProducing(self) -> None:
-        """It does again."""
+        """Do nothing."""
         self.reading = True
 
     def send(self, message: msgspec.Struct) -> None:
@@ -143,7 +143,7 @@ class Builder:
         self.say_line(f'{{"type":"log","attempt":"{offer.attempt}","lease":"{offer.lease}","batches":[{batches}]}}')
 
     def take(self, kind: type[_T]) -> list[_T]:
-        """What was heard of this kind, and forget it."""
+        """Return the messages of this kind that were heard, and forget them."""
         found: list[_T] = [message for message in self.heard if isinstance(message, kind)]
         self.heard = [message for message in self.heard if not isinstance(message, kind)]
         return found
@@ -302,7 +302,7 @@ class BuilderLinks(LinkCase):
         self.assertEqual([], one.take(m.Offer))
 
     def test_the_builder_that_declined_and_its_reason_are_shown_while_the_attempt_waits(self) -> None:
-        """Its reason stayed empty: only the apiserver's log had it."""
+        """The attempt's reason stayed empty: only the apiserver's log had it."""
         attempt = self.ledger.queue()
         builder = Builder(self.apiserver)
         builder.sync()
@@ -327,7 +327,7 @@ class BuilderLinks(LinkCase):
         self.assertEqual(3, len(builder.take(m.Offer)))
 
     def test_a_builder_that_never_answers_gets_nothing_while_another_is_free(self) -> None:
-        """With three free slots it was offered everything, again and again, while the other was idle."""
+        """With three free slots the silent builder was offered everything, time and again, while the other was idle."""
         deaf, good = Builder(self.apiserver, "deaf"), Builder(self.apiserver, "good")
         deaf.sync(slots=3)
         good.sync(slots=1)
@@ -515,7 +515,7 @@ class BuilderLinks(LinkCase):
         return [batch_decoder.decode(line) for chunk in chunks for line in chunk.data.splitlines()]
 
     def assert_works(self, builder: Builder, offer: m.Offer) -> None:
-        """This attempt goes on, to its end."""
+        """Check that this attempt goes on, to its end."""
         self.assertEqual([], builder.closed)
         builder.log(offer, BATCH)
         builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(BATCH)))
@@ -523,7 +523,7 @@ class BuilderLinks(LinkCase):
         self.assertEqual((AttemptState.SUCCEEDED, True), (row.state, row.complete))
 
     def test_a_batch_of_a_newer_builder_is_a_gap(self) -> None:
-        """It ended the link, with all other attempts, again and again."""
+        """Such a batch ended the link, for all other attempts too, time and again."""
         builder, offer, other = self.two_running()
         one, two = Lines(1, 10, 0, ["one"]), Lines(5, 10, 0, ["five"])
         table = '{"type":"table","first":2,"columns":{"a":[1,2,3]}}'
@@ -616,8 +616,8 @@ class BuilderLinks(LinkCase):
 
     def test_records_of_a_newer_builder(self) -> None:
         """
-        They ended the link, again and again. They are kept: all numbers, and the digest, stay right, and what is known
-        of them counts.
+        Such records ended the link, time and again. Now they are kept: all numbers, and the digest, stay right, and
+        what is known of them counts.
         """
         builder, offer = self.running()
         records: list[Any] = [
@@ -729,7 +729,7 @@ class BuilderLinks(LinkCase):
         self.assertEqual(["stop"], [order.order for order in orders.orders])
 
     def test_what_is_lost_is_run_again_if_its_project_wants_that(self) -> None:
-        """It ended for good, an hour later, and a person had to find that out."""
+        """A lost attempt ended for good, an hour later, and a person had to find that out."""
         builder, offer = self.running()
         self.ledger.now(projects.update, "hello", {"on_lost": "rerun"}, 2)
         builder.lose()
@@ -764,7 +764,7 @@ class BuilderLinks(LinkCase):
         self.assertIsNone(self.ledger.now(attempts.get, "1-2"))
 
     def away(self) -> None:
-        """For as long as a builder may be."""
+        """Keep the builder away for as long as it may be."""
         for _ in range(10):
             self.apiserver.clock.advance(60)
 
@@ -843,10 +843,10 @@ class BuilderLinks(LinkCase):
 
 
 class WhyItWaits(LinkCase):
-    """What is said of a build that doesn't go on: it was `queued`, with an empty reason, whatever the reason was."""
+    """The reasons shown with a build that doesn't go on. It was `queued`, with an empty reason in any case."""
 
     def why(self, attempt: str, before: int | None = None) -> tuple[str, str]:
-        """What is said of it."""
+        """Return the reason that is shown."""
         waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row(attempt), before)
         return ("", "") if waiting is None else (waiting.code, waiting.text)
 
@@ -1187,12 +1187,12 @@ class Publishing(LinkCase):
         return builder, offer
 
     def want(self, offer: m.Offer, version: str = "1.0.0") -> m.WantPermit:
-        """What a builder asks for the runner."""
+        """Ask for a permit, as a builder does for the runner."""
         package = Package(file="p.tgz", name="p", version=version, integrity="sha512-x")
         return m.WantPermit(attempt=offer.attempt, lease=offer.lease, package=package)
 
     def packed(self, builder: Builder, offer: m.Offer) -> None:
-        """Its steps are over."""
+        """Bring the attempt to where its steps are over."""
         builder.log(offer, Lines(1, 9, 0, [StepStarted(0, "pack", ""), StepEnded(0, "succeeded", 1, 0)]))
 
     def test_a_permit_needs_the_projects_token(self) -> None:
@@ -1280,7 +1280,7 @@ class Publishing(LinkCase):
         self.assertIsNotNone(self.apiserver.release_store.live("hello"))
 
     def slow_disk(self) -> list[tuple[str, Callable[[], None]]]:
-        """What is asked of the disk from now on waits in this list: its name, and what does it."""
+        """Hold the calls of the disk from now on in this list, each with its name."""
         asked: list[tuple[str, Callable[[], None]]] = []
 
         def in_thread(function: Callable[..., Any], *args: object) -> Deferred[Any]:
@@ -1330,7 +1330,7 @@ class Publishing(LinkCase):
         return builder, slow, fast
 
     def page(self) -> str:
-        """What is served."""
+        """Return the page that is served."""
         live = self.apiserver.release_store.live("hello")
         assert live is not None
         return (live / "index.html").read_text()
@@ -1343,7 +1343,7 @@ class Publishing(LinkCase):
         return self.apiserver.row(offer.attempt)
 
     def test_a_slow_build_of_an_old_commit_does_not_replace_a_newer_one(self) -> None:
-        """It ended after the newer one, and the old commit was live from then on."""
+        """The slow build ended after the newer one, and the old commit was live from then on."""
         builder, slow, fast = self.two_at_once()
         self.apiserver.time += 60_000
         self.assertEqual("", self.ends(builder, fast, "new", 10_000).reason)
@@ -1393,7 +1393,7 @@ class Publishing(LinkCase):
         self.assertEqual((ended, "new"), (self.apiserver.row(slow.attempt), self.page()))
 
     def test_a_rollback_holds_what_comes_until_it_is_resumed(self) -> None:
-        """With its line in the audit, in the same transaction."""
+        """The hold and its line in the audit are one transaction."""
         builder, first, second = self.two_at_once()
         self.ends(builder, first, "good", 20)
         self.ends(builder, second, "bad", 10)

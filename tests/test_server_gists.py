@@ -22,7 +22,7 @@ LEASE = "ab" * 16
 
 
 class TalkativeLedger(InstantLedger):
-    """Its builds run and say something. Its reads can be held: what they read is read at once, and told later."""
+    """A ledger whose builds run and have gists. Its reads can be held: they read at once, and fire later."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class TalkativeLedger(InstantLedger):
         return int(attempt.split("-")[0])
 
     def run(self, attempt: str) -> None:
-        """Somebody takes it."""
+        """Let a builder take the attempt."""
         self.now(attempts.offer, attempt, LEASE, "builder", 2)
         self.now(attempts.accept, attempt, LEASE)
         self.now(attempts.started, attempt, LEASE, 4)
@@ -61,13 +61,13 @@ class TalkativeLedger(InstantLedger):
 
 
 def messages(news: GistRound) -> list[Any]:
-    """What was told, as a client reads it."""
+    """The messages, as a client reads them."""
     assert news.frames == b"".join(each.frame for each in news)
     return [json.loads(message) for message in read(news.frames)]
 
 
 def told(build: int, value: float | None, errors: int = 0, **more: Any) -> dict[str, Any]:
-    """What is told of a build that has said this."""
+    """The message about a build with this gist."""
     progress = None if value is None else {"value": value, "label": "pages"}
     annotations = {"errors": errors, "warnings": 0, "notices": 0}
     message = {"type": "said", "build": build, "attempt": 1, "project": "hello"}
@@ -82,7 +82,7 @@ class Listener:
         self.deafen = gists.listen(lambda news: self.rounds.append(messages(news)))
 
     def take(self) -> list[list[Any]]:
-        """What has been heard since."""
+        """Return the messages that were heard since."""
         rounds, self.rounds = self.rounds, []
         return rounds
 

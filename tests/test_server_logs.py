@@ -97,7 +97,7 @@ class Platform:
         assert loaded.called
 
     def send(self, *batches: Batch) -> None:
-        """What a builder sends."""
+        """Take these batches, as from a builder."""
         added = self.live.append(batches)
         self.commits.add(self.live, added)
         self.store.changed(self.live)
@@ -269,7 +269,7 @@ class Cursors(SynchronousTestCase):
         reads: list[Deferred[None]] = []
 
         class Slow(InstantLedger):
-            """Its first reads wait."""
+            """A ledger whose first reads wait."""
 
             def read(self, query: Any, *args: Any, **kwargs: Any) -> Any:
                 go: Deferred[None] = Deferred()
@@ -379,7 +379,7 @@ class Cursors(SynchronousTestCase):
 
 
 class Appending(SynchronousTestCase):
-    """What is taken from a builder, and what isn't."""
+    """Which batches of a builder are taken, and which are not."""
 
     def setUp(self) -> None:
         self.live = LiveLog("1-1", LogLimits(), SharedFiles())
@@ -445,7 +445,7 @@ class Commits(SynchronousTestCase):
         self.assertEqual(50, platform.acknowledged[-1])
 
     def test_chunks_are_of_a_size_whatever_a_commit_holds(self) -> None:
-        """So a viewer that opens a log anywhere costs little, and what its events say is still said once."""
+        """A viewer that opens a log anywhere costs little, and the events are still noted once."""
         platform = Platform()
         line = "x" * 10_000
         sent = [Lines(first, 1, 0, [line, Annotation("error", "no")]) for first in range(1, 101, 2)]
@@ -582,7 +582,7 @@ class Commits(SynchronousTestCase):
         self.assertEqual("**done**", row.summary)
 
     def test_a_changed_gist_is_told_for_each_log(self) -> None:
-        """Also where one log at fault has the others committed one by one."""
+        """Also if the logs are committed one by one, because one of them is at fault."""
         for fault in (False, True):
             platform = Platform()
             silent, talker = platform.another(), platform.another()

@@ -70,7 +70,7 @@ class Outliving(SynchronousTestCase):
         self.available = False
 
     def ask(self) -> Deferred[str]:
-        """What the ledger can do, or can't."""
+        """Make the ledger's next answer this one."""
         self.tries += 1
         return succeed("done") if self.available else fail(LedgerUnavailable("locked"))
 

@@ -78,14 +78,14 @@ def owners() -> Iterator[Owners]:
 
 
 def write(guard: Guard, engine: Engine) -> None:
-    """What the ledger does to write."""
+    """Write as the ledger does."""
     with engine.connect() as connection, connection.begin():
         guard.check(connection)
         connection.execute(text("UPDATE owner SET pid = pid"))
 
 
 def test_a_second_one_is_refused_by_a_sentence(url: URL, owners: Owners) -> None:
-    """Its start made the running builds of the first `disconnected`, and later `lost`."""
+    """The start of a second apiserver made the running builds of the first `disconnected`, and later `lost`."""
     guard, engine = owners.start(url)
     second, _ = owners.make(url)
     with pytest.raises(LedgerTaken) as refused:

@@ -37,7 +37,7 @@ def _make_notes(connection: Connection) -> None:
 
 
 def outcomes(waiting: Iterable[Deferred[Any]]) -> Deferred[list[Any]]:
-    """What each gives: its result, or the exception that it fails with."""
+    """The outcome of each: its result, or the exception that it fails with."""
     return gatherResults([each.addErrback(lambda failure: failure.value) for each in waiting])
 
 
@@ -229,7 +229,7 @@ class ReadingTests(LedgerCase):
         await outcomes(held)
 
     async def test_a_question_that_is_being_asked_is_asked_again(self) -> None:
-        """Its answer may be older than a write that the next caller has seen done."""
+        """The first answer may be older than a write that the next caller has seen done."""
         ledger = await self.open()
         begun, go = threading.Event(), threading.Event()
 

@@ -147,7 +147,7 @@ def _without_columns_of_0004(connection: Connection) -> None:
 
 
 def test_the_schema_is_postgresqls_as_well() -> None:
-    """It compiles in that dialect, with the same partial indexes and no check that only one database knows."""
+    """The schema compiles in that dialect, with the same partial indexes and no check that only one database knows."""
     dialect = postgresql.dialect()
     for table in metadata.sorted_tables:
         assert str(CreateTable(table).compile(dialect=dialect))

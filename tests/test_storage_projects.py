@@ -182,7 +182,7 @@ def test_a_secret_is_only_for_attempts_that_were_offered_with_its_place(ledger: 
 
 
 def test_a_secret_that_is_meant_for_another_registry_is_not_set(ledger: Connection) -> None:
-    """Somebody changes the registry while an admin types the token."""
+    """The registry is changed while an admin types the token."""
     add_project(ledger)
     projects.update(ledger, "shop", {"targets": from_flat(Publish(npm=True, registry=_NEW))}, NOW)
     with pytest.raises(NotPossible, match="publishes to https://evil"):

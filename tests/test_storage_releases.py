@@ -135,7 +135,7 @@ def live_id(connection: Connection) -> int | None:
 
 
 def test_a_slow_build_of_an_old_commit_does_not_replace_a_newer_one(ledger: Connection) -> None:
-    """It ended after the newer one, and put the old site in its place."""
+    """The slow build ended after the newer one, and put the old site in its place."""
     old, new = (f"{add_build(ledger).id}-1" for _ in range(2))
     fresh = end(ledger, new, 20)
     assert fresh.state is S.LIVE

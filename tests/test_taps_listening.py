@@ -83,7 +83,7 @@ os.execv(sys.argv[3], sys.argv[3:])
 
 @pytest.mark.parametrize(("endpoint", "name"), [("systemd:", "builder.socket"), ("systemd:link", "link")])
 def test_a_link_is_listened_for_at_what_systemd_hands_over(tmp_path: Path, endpoint: str, name: str) -> None:
-    """By a real twistd. It is a UNIX socket, so that it needs no key."""
+    """A real twistd listens. The socket is a UNIX socket, so that it needs no key."""
     (tmp_path / "builder.toml").write_text(f"data = 'data'\nname = 'b'\nlink.listen = ['{endpoint}']\n")
     path = tmp_path / "link.sock"
     with socket.socket(socket.AF_UNIX) as listening:

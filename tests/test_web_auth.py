@@ -48,7 +48,7 @@ class Throttling(Signed):
         assert (await self.sign_in(self.admin)).status == 204
 
     async def test_a_session_that_is_over_is_not_held_up(self) -> None:
-        """Its page would show an error instead of asking to sign in again."""
+        """The page would show an error instead of asking to sign in again."""
         session = await self.cookie()
         for _ in range(31):
             await self.status(token="tipc_x")

@@ -28,7 +28,7 @@ from twistedipc.web.live.subscriptions import MAX_WAITING, StreamConversation
 
 
 class Socket:
-    """What a conversation writes to."""
+    """A socket, as a conversation writes to it."""
 
     def __init__(self) -> None:
         self.paused = False
@@ -46,12 +46,12 @@ class Socket:
         raise AssertionError("it has no socket that could have refused it")
 
     def say_goodbye(self, code: int, reason: str) -> None:
-        """It ends."""
+        """Note that the socket is closed."""
         self.goodbyes.append(code)
 
 
 class SlowLedger(InstantLedger):
-    """Its reads wait until they are let go."""
+    """A ledger whose reads wait until they are let go."""
 
     def __init__(self) -> None:
         super().__init__()

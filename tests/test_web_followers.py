@@ -79,7 +79,7 @@ class Viewer:
             self.protocol.converse(LogConversation(room.sources, self.protocol, build, attempt, after))
 
     def lose(self) -> None:
-        """Its connection is lost."""
+        """Lose the viewer's connection."""
         self.transport.connectionLost(Failure(ConnectionDone()))
 
     @property
@@ -111,11 +111,11 @@ class Viewer:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        """What it has got."""
+        """The messages that the viewer has got."""
         return [json.loads(message) for message in read(self.raw, texts=True)]
 
     def check(self) -> None:
-        """What it has got is its log from its place on, without a gap, and with the end if the log has ended."""
+        """Check that the viewer has got the log from its place on, without a gap, and with the end if there is one."""
         next = self.after + 1
         ended = False
         for message in self.messages:
@@ -155,7 +155,7 @@ class Room:
         return self.viewers[-1]
 
     def send(self, count: int, size: int = 20) -> None:
-        """So many records come, and are told."""
+        """Let so many records come, and tell the viewers."""
         self.platform.send(batch(self.platform.live.next, count, size))
         self.clock.advance(0.001)
 
@@ -182,7 +182,7 @@ def room() -> Iterator[Room]:
 
 @pytest.fixture
 def failures() -> Iterator[list[LogEvent]]:
-    """What is logged as a failure meanwhile."""
+    """The failures that are logged meanwhile."""
     found: list[LogEvent] = []
 
     @implementer(ILogObserver)
@@ -230,7 +230,7 @@ def test_a_crowd_ends_with_its_last_member(room: Room) -> None:
 
 
 def test_a_viewer_that_is_ahead_joins_the_others_at_their_round(room: Room) -> None:
-    """It has taken what is there at once, and is ahead of them until the round."""
+    """The viewer has taken what is there at once, and is ahead of the others until the round."""
     room.open()
     live = room.platform.live
     room.platform.commits.add(live, live.append([batch(1, 5)]))
@@ -245,7 +245,7 @@ def test_a_viewer_that_is_ahead_joins_the_others_at_their_round(room: Room) -> N
 
 
 def test_a_viewer_that_waits_alone_joins_a_later_crowd(room: Room) -> None:
-    """Though it is woken first."""
+    """The lone viewer is woken first."""
     first = room.open()
     live = room.platform.live
     room.platform.commits.add(live, live.append([batch(1, 5)]))
@@ -278,7 +278,7 @@ def test_a_slow_viewer_leaves_and_comes_back(room: Room) -> None:
 
 
 def test_all_go_on_by_themselves_when_the_log_is_elsewhere(room: Room) -> None:
-    """What was in memory isn't what the ledger has: all read from there."""
+    """The log in memory isn't the ledger's: all viewers read from the ledger."""
     for form in FORMS:
         for _ in range(3):
             room.open(form)

@@ -120,7 +120,7 @@ class Followed(World):
         return client
 
     async def ended(self, client: Any) -> Answer:
-        """It ends within a second, and nothing comes after that."""
+        """Check that the response ends within a second, and nothing comes after that."""
         await client.closed.addTimeout(1.5, reactor)
         self.log.add("too late")
         await eventually(lambda: len(self.held) == 0)
@@ -135,7 +135,7 @@ class Followed(World):
         return made["id"], made["token"]
 
     async def test_a_revoked_token_ends_the_log_that_it_follows(self) -> None:
-        """It went on for as long as the build did."""
+        """Such a log went on for as long as the build did."""
         number, secret = await self.made()
         client = await self.follow({"Authorization": f"Bearer {secret}"})
         assert (await self.ask("DELETE", f"/api/v1/tokens/{number}")).status == 204

@@ -192,7 +192,7 @@ class Streams(World):
         assert [kind for kind in kinds if kind != "alive"] == ["lines", "end"]
 
     async def test_signs_of_life_in_a_text(self) -> None:
-        """They are headings there, on lines of their own."""
+        """Signs of life are headings there, on lines of their own."""
         self.go_at(Pace(alive=0.02))
         client = await self._follow("follow=1&format=text")
         self.log.add("one", "tw", more=[1])

@@ -189,7 +189,7 @@ class Seam(World):
         await self._over(client)
 
     async def _flood(self, frames: bytes) -> None:
-        """These frames, again and again, are not taken for long: the client is told why, and costs nothing more."""
+        """Check that these frames are not taken for long: the client is told why, and costs nothing more."""
         client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
         await client.until(b'"state"')
         for _ in range(50):

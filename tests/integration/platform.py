@@ -134,7 +134,7 @@ class Service:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The service's process id."""
         assert self._process is not None
         return self._process.pid
 
@@ -160,12 +160,12 @@ class Service:
             raise AssertionError(f"{self.name} did not end") from None
 
     def exited(self) -> int | None:
-        """Its exit code, if it has ended by itself."""
+        """The service's exit code, if it has ended by itself."""
         assert self._process is not None
         return self._process.poll()
 
     def text(self) -> str:
-        """What it has logged."""
+        """The service's log."""
         return self.log.read_text("utf-8", "replace") if self.log.exists() else ""
 
 

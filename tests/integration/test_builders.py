@@ -27,14 +27,14 @@ SHORT = {
 
 
 def decline_everything(broken: Service) -> None:
-    """Its disk takes no folder of an attempt any more."""
+    """Make the builder's disk take no folder of an attempt any more."""
     attempts = broken.config.parent / "broken-data" / "attempts"
     shutil.rmtree(attempts)
     attempts.write_text("")
 
 
 def answer_nothing(broken: Service) -> None:
-    """It hangs."""
+    """Make the builder hang."""
     os.kill(broken.pid, signal.SIGSTOP)
 
 
@@ -43,7 +43,7 @@ def test_a_broken_builder_keeps_no_build_from_the_one_that_works(
     tmp_path: Path, breaks: Callable[[Service], None]
 ) -> None:
     """
-    With three free slots it was offered everything, again and again, while the other was idle: two of six builds were
+    With three free slots the broken one was offered all builds, time and again, and the other was idle: two of six were
     still queued after 45 s, and nobody could see why.
     """
     link = {"dial": ["unix:link.sock", "unix:broken.sock"]}
@@ -187,7 +187,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
 
 
 def test_an_upload_that_reaches_no_server_is_reported_and_ends_the_build(tmp_path: Path) -> None:
-    """It stayed `publishing` for ever, with an empty reason."""
+    """Such a build stayed `publishing` for ever, with an empty reason."""
     platform = Platform(tmp_path, limits={"upload": 6.0})
     file = tmp_path / "builder.toml"
     site = f"http://127.0.0.1:{free_port()}"

@@ -46,7 +46,7 @@ def second(platform: Platform, name: str, database: PostgreSQL | None) -> Servic
 
 
 def refused(service: Service) -> str:
-    """It ends by itself, with 1; what it said."""
+    """Wait until the service has ended by itself, with 1. Return its output."""
     wait_for("it is refused", lambda: service.exited() is not None)
     assert service.exited() == 1
     return service.text()

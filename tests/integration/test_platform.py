@@ -202,7 +202,7 @@ def test_a_ref_or_a_repository_that_is_not_there(platform: Platform) -> None:
 
 
 def test_a_build_is_cancelled_with_all_its_processes(platform: Platform) -> None:
-    """Also one that ignores SIGTERM, and its daemon in a session of its own."""
+    """Also a process that ignores SIGTERM, and its daemon in a session of its own."""
     marker = platform.folder / "daemon.pid"
     step = (
         "trap '' TERM; setsid sh -c 'echo $$ > " + str(marker) + '; trap "" TERM; while :; do sleep 1; done\' & '

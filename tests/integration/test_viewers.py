@@ -287,7 +287,7 @@ def test_who_may_connect(platform: Platform) -> None:
 
 
 def test_a_token_that_is_revoked_in_mid_stream(platform: Platform) -> None:
-    """Its socket is closed with a code of its own."""
+    """The viewer's socket is closed with a code of its own."""
     created = platform.api("POST", "/api/v1/tokens", {"name": "short", "scopes": ["read"]})
     build = platform.build("long")
     with socket(platform, f"/api/v1/builds/{build}/log/stream", created["token"]) as viewer:

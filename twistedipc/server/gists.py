@@ -152,11 +152,11 @@ class Gists:
             return
         for listener in newcomers:
             listener.new = False
-        changed = _round_of(found)
-        everything = _round_of({row.id: row for row in [*going_on, *found]}.values()) if newcomers else changed
+        newest = _round_of(found)
+        everything = _round_of({row.id: row for row in [*going_on, *found]}.values()) if newcomers else newest
         for key, listener in list(self._listeners.items()):
             # A listener that came during the query hears everything in the next round, and the changes in this one.
-            told = everything if listener in newcomers else changed
+            told = everything if listener in newcomers else newest
             if not told or key not in self._listeners:
                 continue
             try:
