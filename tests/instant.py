@@ -14,7 +14,7 @@ from sqlalchemy.pool import StaticPool
 from twisted.internet.defer import Deferred, fail, succeed
 
 from twistedipc.builds.attempt import Publish
-from twistedipc.publish.targets.registry import from_flat
+from twistedipc.publish.targets.registry import ProjectTargets, from_flat
 from twistedipc.storage import builds, projects
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.ledger import Ledger
@@ -80,7 +80,9 @@ class InstantLedger:
         with self.engine.begin() as connection:
             return query(connection, *args, **kwargs)
 
-    def project(self, project: str = "hello", *, publish: Publish | None = None) -> None:
+    def project(
+        self, project: str = "hello", *, publish: Publish | None = None, targets: ProjectTargets | None = None
+    ) -> None:
         """Make the project if there is none."""
         if self.now(projects.get, project) is None:
             self.now(
@@ -88,16 +90,23 @@ class InstantLedger:
                 name=project,
                 repository="https://git.example/hello.git",
                 default_ref="main",
-                targets=from_flat(publish or Publish()),
+                targets=from_flat(publish or Publish()) if targets is None else targets,
                 environment={},
                 timeout=60.0,
                 idle_timeout=30.0,
                 now=1,
             )
 
-    def queue(self, project: str = "hello", *, publish: Publish | None = None, ref: str = "main") -> str:
+    def queue(
+        self,
+        project: str = "hello",
+        *,
+        publish: Publish | None = None,
+        targets: ProjectTargets | None = None,
+        ref: str = "main",
+    ) -> str:
         """Make the project if there is none, and queue a build of it; the attempt's name."""
-        self.project(project, publish=publish)
+        self.project(project, publish=publish, targets=targets)
         build, _created = self.now(
             builds.create,
             project=project,

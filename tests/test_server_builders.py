@@ -46,7 +46,8 @@ from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo, Remot
 from twistedipc.ipc.wire.messages import Misshapen
 from twistedipc.ipc.wire.settings import FRAME_LIMIT
 from twistedipc.publish.archive import create
-from twistedipc.publish.targets.registry import from_flat
+from twistedipc.publish.targets.registry import TARGETS, from_flat
+from twistedipc.publish.targets.target import Settings, Target
 from twistedipc.server import releasing
 from twistedipc.server.boundaries import GistChange, GistRound
 from twistedipc.server.builder_link import VOCABULARY
@@ -927,6 +928,69 @@ class WhyItWaits(LinkCase):
         assert waiting is not None
         assert waiting.until is not None
         self.assertLess(abs(since + 600_000 - waiting.until), 100)
+
+
+class OtherSettings(Settings, frozen=True, kw_only=True, tag="other"):
+    """Of `Other`."""
+
+
+class Other(Target[OtherSettings]):
+    """A target that older builders don't know."""
+
+    name = "other"
+    what = "other thing"
+    settings = OtherSettings
+
+
+class WhichTargets(LinkCase):
+    """A builder is offered what it can publish to, and nothing else."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        TARGETS.add(Other())
+        self.addCleanup(TARGETS.remove, "other")
+
+    def test_a_builder_that_does_not_know_a_target_is_passed_over(self) -> None:
+        """It has no part in the build, and what is queued behind isn't held up."""
+        old, new = Builder(self.apiserver, "old"), Builder(self.apiserver, "new")
+        old.sync(slots=1)
+        waits = [self.ledger.queue("others", targets=(OtherSettings(),)) for _ in range(5)]
+        usual = self.ledger.queue("usual", publish=Publish(static=True, npm=True))
+        self.apiserver.dispatch.wake()
+        self.assertEqual(usual, self.offered(old).attempt)
+        why = self.apiserver.dispatch.why_waiting(self.apiserver.row(waits[0]), 0)
+        assert why is not None
+        self.assertEqual("no_builder", why.code)
+        self.assertEqual(
+            "builder old can't publish to other, which the project's builds need: update it; position 1 in the queue",
+            why.text,
+        )
+        new.sync(slots=1, features=[*m.FEATURES, "target:other", "target:one-more"])
+        self.assertEqual(waits[0], self.offered(new).attempt)
+        self.assertEqual([], old.take(m.Offer))
+        why = self.apiserver.dispatch.why_waiting(self.apiserver.row(waits[1]), 0)
+        assert why is not None
+        self.assertEqual("slots", why.code)
+
+    def test_a_target_that_is_not_known_here_any_more(self) -> None:
+        """The project can be read; a build of it that waits in the queue ends, and says why."""
+        attempt = self.ledger.queue("others", targets=(OtherSettings(),))
+        TARGETS.remove("other")
+        try:
+            project = self.ledger.now(projects.get, "others")
+            assert project is not None
+            self.assertEqual([{"type": "other"}], TARGETS.write(project.targets))
+            builder = Builder(self.apiserver)
+            builder.sync()
+            self.assertEqual([], builder.take(m.Offer))
+            row = self.apiserver.row(attempt)
+            self.assertEqual(AttemptState.CANCELLED, row.state)
+            self.assertIn("publishes to other, and this apiserver has no such target", row.reason)
+        finally:
+            TARGETS.add(Other())
+        project = self.ledger.now(projects.get, "others")
+        assert project is not None
+        self.assertEqual((OtherSettings(),), project.targets, "nothing of it is lost")
 
 
 class Races(LinkCase):

@@ -15,8 +15,10 @@ from twistedipc.builds.attempt import Result
 from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.secrets import MAX_SECRETS, MAX_SECRETS_TOGETHER
+from twistedipc.publish.targets.registry import TARGETS
+from twistedipc.publish.targets.unknown import UnknownSettings
 from twistedipc.server.boundaries import Waiting
-from twistedipc.storage import attempts, logs, releases
+from twistedipc.storage import attempts, logs, projects, releases
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.tables import audit
@@ -75,6 +77,29 @@ class Projects(World):
             self.problem(refused, 422, words)
             refused = await self.ask("POST", "/api/v1/projects", {**body, "name": "other", "settings": wrong})
             self.problem(refused, 422, words)
+
+    async def test_a_target_that_is_not_known_here(self) -> None:
+        """It was in the registry once: its project can be read and changed, and says so; no build publishes there."""
+        await self.project()
+        said = {"type": "s3", "bucket": "b"}
+        unknown = UnknownSettings(said=said)
+        await self.ledger.write(projects.update, "shop", {"targets": (*TARGETS.default, unknown)}, 5)
+        at = "/api/v1/projects/shop"
+        shown = await self.ask("GET", at)
+        assert (shown.status, shown.json["targets"]) == (200, [{"type": "static"}, said])
+        assert [each["name"] for each in (await self.ask("GET", "/api/v1/projects")).json["projects"]] == ["shop"]
+        for change in ({"timeout": 60}, {"publish": {"npm": True}}, {"targets": [{"type": "npm"}, said]}):
+            changed = await self.ask("PATCH", at, change)
+            assert (changed.status, changed.json["targets"][-1]) == (200, said), changed.raw
+        self.problem(await self.ask("PATCH", at, {"targets": [{**said, "bucket": "c"}]}), 422, "'s3'")
+        self.problem(await self.ask("POST", "/api/v1/projects", {"name": "x", "targets": [said]}), 422)
+
+        refused = await self.ask("POST", f"{at}/builds", {})
+        self.problem(refused, 409, "publishes to s3, and this apiserver has no such target")
+        assert (await self.ask("POST", f"{at}/builds", {"publish": False})).status == 201
+        changed = await self.ask("PATCH", at, {"targets": [{"type": "npm"}]})
+        assert [each["type"] for each in changed.json["targets"]] == ["npm"]
+        assert (await self.ask("POST", f"{at}/builds", {})).status == 201
 
     async def test_created_has_its_location(self) -> None:
         answer = await self.ask("POST", "/api/v1/projects", {"name": "a", "repository": "https://git.example/a.git"})
@@ -512,8 +537,8 @@ class Tokens(World):
 
     async def test_no_token_makes_more_than_itself(self) -> None:
         bound = await self.token("bound", "admin", ["shop"])
-        for projects in (None, ["other"], ["shop", "other"]):
-            body = {"name": "x", "scopes": ["admin"], "projects": projects}
+        for allowed in (None, ["other"], ["shop", "other"]):
+            body = {"name": "x", "scopes": ["admin"], "projects": allowed}
             self.problem(await self.ask("POST", "/api/v1/tokens", body, token=bound), 403)
         body = {"name": "x", "scopes": ["admin"], "projects": ["shop"]}
         assert (await self.ask("POST", "/api/v1/tokens", body, token=bound)).status == 201

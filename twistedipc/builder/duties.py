@@ -28,6 +28,7 @@ from twistedipc.builder.workflows import Workflows
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Spec
 from twistedipc.ipc import CallFailed, CallTimedOut, NotConnected, Peer, PeerInfo
+from twistedipc.publish.targets.registry import TARGETS
 
 
 class Duties:
@@ -111,7 +112,7 @@ class Duties:
             slots=self._slots,
             draining=self.draining,
             attempts=[held.described() for held in self._attempts if held.known],
-            features=list(m.FEATURES),
+            features=sorted({*m.FEATURES, *TARGETS.features}),
         )
         try:
             orders = await link.peer.call(sync, timeout=CALL_TIMEOUT)

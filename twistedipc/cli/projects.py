@@ -184,7 +184,7 @@ def set_project(
     if of_targets or says_something(options):
         now = client.get(path("projects", name)).decode(Project)
         if of_targets:
-            changes |= request_of(with_options(targets_of(now), said), now)
+            changes |= request_of(with_options(targets_of(now), said))
         if says_something(options):
             changes["settings"] = _request_of(with_settings(now.settings, options))
     body = ProjectChange(**{key: UNSET if value is None else value for key, value in changes.items()})  # type: ignore[arg-type]

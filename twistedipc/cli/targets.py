@@ -61,29 +61,22 @@ def with_options(targets: ProjectTargets, said: dict[str, Any]) -> ProjectTarget
 
 
 def targets_of(project: Project) -> ProjectTargets:
-    """The targets in an answer, those that are known here; an older apiserver says them in the flat form."""
-    if not project.targets:
-        return from_flat(project.publish)
-    return TARGETS.read([each for each in project.targets if TARGETS.get(str(each.get("type"))) is not None])
+    """The targets in an answer; an older apiserver says them in the flat form."""
+    return TARGETS.read_kept(project.targets) if project.targets else from_flat(project.publish)
 
 
-def request_of(targets: ProjectTargets, before: Project | None = None) -> dict[str, Any]:
-    """
-    What a request says of these targets: in the flat form if that can say it, which an older apiserver knows too. Else
-    with those of the project ``before`` that aren't known here.
-    """
+def request_of(targets: ProjectTargets) -> dict[str, Any]:
+    """What a request says of these targets: in the flat form if that can say it, which an older apiserver knows too."""
     flat = to_flat(targets)
     if from_flat(flat) == targets:
         return {"publish": flat}
-    unknown = [] if before is None else [each for each in before.targets if TARGETS.get(str(each.get("type"))) is None]
-    return {"targets": [*TARGETS.write(targets), *unknown]}
+    return {"targets": TARGETS.write(targets)}
 
 
 def described(project: Project) -> str:
     """Return what a project publishes, in a few words."""
-    known = [TARGETS.of(settings).describe(settings) for settings in TARGETS.active(targets_of(project))]
-    unknown = [str(each["type"]) for each in project.targets if TARGETS.get(str(each.get("type"))) is None]
-    return ", ".join(known + unknown) or "nothing"
+    what = [TARGETS.of(settings).describe(settings) for settings in TARGETS.active(targets_of(project))]
+    return ", ".join(what) or "nothing"
 
 
 def details_of(project: Project) -> list[tuple[str, object]]:

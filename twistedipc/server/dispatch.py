@@ -117,7 +117,7 @@ class QueueDispatch:
         if not free:
             return False
         # More than can be offered, by as many as may have to be passed over.
-        all_can = all(link.features.issuperset(FEATURES) for link in self._linked.ready())
+        all_can = all(link.features.issuperset([*FEATURES, *TARGETS.features]) for link in self._linked.ready())
         wanted = min(free + self._resting.attempts, MAX_LOOKED_AT) if all_can else MAX_LOOKED_AT
         queue = await self._ledger.read(attempts.next_queued, wanted)
         self._reasons.needs = {queued.name: queued.needs for queued in queue if queued.needs}
@@ -142,6 +142,9 @@ class QueueDispatch:
             return False  # it was cancelled, or another was faster
         if not link.synced:
             await self._lifecycle.return_to_queue(row.name, row.lease)
+            return True
+        if why := TARGETS.why_not(queued.targets):
+            await self._lifecycle.cancel_offer(row, why)
             return True
         try:
             link.offer(_message(queued, lease))

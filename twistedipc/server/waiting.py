@@ -12,6 +12,7 @@ from typing import assert_never
 from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.builds.states import STATES, Waits
+from twistedipc.publish.targets.registry import FEATURE
 from twistedipc.server.away import Away
 from twistedipc.server.boundaries import Waiting
 from twistedipc.server.linked import Link, LinkedBuilders
@@ -57,22 +58,11 @@ class Reasons:
 
     def _queued(self, attempt: str, before: int) -> Waiting:
         place = f"position {before + 1} in the queue"
-        ready = self._linked.ready()
-        links = [link for link in ready if not link.draining]
+        ready, needs = self._linked.ready(), self.needs.get(attempt, frozenset())
+        links = [link for link in ready if not link.draining and link.features >= needs]
         if not links:
-            code = "draining" if ready else "no_builder"
-            text = (
-                f"{_named(ready)} takes nothing new, and no other builder is linked"
-                if ready
-                else "no builder is linked: start one (twistd buildipc)"
-            )
+            code, text = _why_none(ready, needs)
             return Waiting(code=code, text=f"{text}; {place}", position=before + 1)
-        needs = self.needs.get(attempt, frozenset())
-        able = [link for link in links if link.features >= needs]
-        if not able:
-            text = f"{_named(links)} can't be given secrets, which the project's builds need: update it; {place}"
-            return Waiting(code="no_builder", text=text, position=before + 1)
-        links = able
         rests = self._trouble.rests
         resting = [link for link in links if rests(link.peer.info.name) or rests(link.peer.info.name, attempt)]
         others = [link for link in links if link not in resting]
@@ -108,6 +98,24 @@ class Reasons:
             f"{clock} UTC (in {_time(left)}) unless the builder comes back",
             until=until,
         )
+
+
+def _why_none(ready: Sequence[Link], needs: frozenset[str]) -> tuple[str, str]:
+    """Return why none of the builders that are linked takes an attempt that has these needs: a code, a sentence."""
+    if not ready:
+        return "no_builder", "no builder is linked: start one (twistd buildipc)"
+    links = [link for link in ready if not link.draining]
+    if not links:
+        return "draining", f"{_named(ready)} takes nothing new, and no other builder is linked"
+    lacked = frozenset().union(*(needs - link.features for link in links))
+    return "no_builder", f"{_named(links)} can't {_lacking(lacked)}, which the project's builds need: update it"
+
+
+def _lacking(features: frozenset[str]) -> str:
+    """What a builder can't do that has none of these features."""
+    targets = sorted(feature.removeprefix(FEATURE) for feature in features if feature.startswith(FEATURE))
+    lacking = ["be given secrets"] if "secrets" in features else []
+    return " or ".join([*lacking, *([f"publish to {', '.join(targets)}"] if targets else [])])
 
 
 def _named(links: Sequence[Link]) -> str:

@@ -115,7 +115,7 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
 
 
 def _offer_row(row: Any, secrets: list[BuildSecretRow]) -> OfferRow:
-    targets = TARGETS.active(TARGETS.read(from_json(row.targets, list[Any])))
+    targets = TARGETS.active(TARGETS.read_kept(from_json(row.targets, list[Any])))
     context = context_of(row.ref, row.default_ref, publish=row.wants_publish, live=row.live)
     of_contexts = OfContexts() if row.of_contexts is None else from_json(row.of_contexts, OfContexts)
     return OfferRow(

@@ -284,7 +284,7 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
             name=row.name,
             repository=row.repository,
             default_ref=row.default_ref,
-            targets=TARGETS.read(from_json(row.targets, list[Any])),
+            targets=TARGETS.read_kept(from_json(row.targets, list[Any])),
             settings=project_settings(row.settings),
             environment=from_json(row.environment, dict[str, str]),
             of_contexts=OfContexts() if row.of_contexts is None else from_json(row.of_contexts, OfContexts),

@@ -15,7 +15,7 @@ from twistedipc.builds.secrets import Builds, Context, Steps
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import AttemptState, OnLost, ReleaseState
 from twistedipc.builds.variables import OfContexts
-from twistedipc.publish.targets.registry import ProjectTargets
+from twistedipc.publish.targets.registry import ProjectTargets, needed_for
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,8 +166,8 @@ class OfferRow(Row, frozen=True, kw_only=True):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What a builder must be able to do that takes it: of `builds.messages.FEATURES`."""
-        return frozenset({"secrets"} if self.secrets or self.registries else ())
+        """What a builder must be able to do that takes it: see `builds.messages.FEATURES`."""
+        return frozenset({"secrets"} if self.secrets or self.registries else ()) | needed_for(self.targets)
 
 
 class ChunkRow(Row, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """
 The places to which a project can publish.
 
-``target`` (what a target is), ``registry`` (which there are, and their settings read and written), and a folder for
-each: ``static`` (a release that the apiserver serves) and ``npm`` (a package in a registry).
+``target`` (what a target is), ``registry`` (which there are, and their settings read and written), ``unknown`` (what a
+project says of one that isn't known here), and a folder for each: ``static`` (a release that the apiserver serves) and
+``npm`` (a package in a registry).
 """

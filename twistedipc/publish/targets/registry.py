@@ -20,9 +20,14 @@ from twistedipc.builds.names import BadValue
 from twistedipc.publish.targets.npm.target import Npm
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.publish.targets.target import Releases, Secret, Settings, Target
+from twistedipc.publish.targets.unknown import Unknown, UnknownSettings
 
-#: All targets of a project, at most one of each, in the registry's order.
+#: All targets of a project, at most one of each, in the registry's order, and then those that aren't known here.
 ProjectTargets = tuple[Settings, ...]
+
+#: Begins the name of a feature of builders (`builds.messages.Sync`); a target's name follows. The targets of the flat
+#: form have none, since every builder can publish to them.
+FEATURE = "target:"
 
 
 class Targets:
@@ -53,7 +58,12 @@ class Targets:
 
     def of(self, settings: Settings) -> Target[Any]:
         """Return the target of these settings."""
-        return self._targets[name_of(settings)]
+        return Unknown(settings.name) if isinstance(settings, UnknownSettings) else self._targets[name_of(settings)]
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What a builder that has these targets can do, as `needed_for` says it."""
+        return frozenset(_feature(name) for name in self._targets.keys() - FLAT)
 
     @property
     def secrets(self) -> dict[str, tuple[Target[Any], Secret]]:
@@ -81,7 +91,8 @@ class Targets:
         for settings in targets:
             if by_name.setdefault(name_of(settings), settings) is not settings:
                 raise BadValue(f"targets: {name_of(settings)} is there twice")
-        return tuple(by_name[target.name] for target in self if target.name in by_name)
+        known = [by_name.pop(target.name) for target in self if target.name in by_name]
+        return (*known, *by_name.values())
 
     def read(self, listed: Sequence[object]) -> ProjectTargets:
         """
@@ -93,15 +104,33 @@ class Targets:
         except msgspec.ValidationError as error:
             raise BadValue(f"targets: {error}") from error
 
-    def read_request(self, listed: Sequence[Mapping[str, object]]) -> ProjectTargets:
-        """Settings as a person gives them: an unknown field may be misspelt, so it is an error. Raises `BadValue`."""
+    def read_kept(self, listed: Sequence[object]) -> ProjectTargets:
+        """
+        Settings as the ledger or an answer has them, which somebody has checked: a target that isn't known here is kept
+        as `UnknownSettings`. Raises `BadValue`.
+        """
+        unknown = [
+            UnknownSettings(said=each, paused=each.get("paused") is True)
+            for each in listed
+            if isinstance(each, dict) and isinstance(each.get("type"), str) and each["type"] not in self._targets
+        ]
+        known = self.read([each for each in listed if all(each is not settings.said for settings in unknown)])
+        return self.ordered([*known, *unknown])
+
+    def read_request(self, listed: Sequence[Mapping[str, object]], before: ProjectTargets = ()) -> ProjectTargets:
+        """
+        Settings as a person gives them: an unknown field may be misspelt, so it is an error. A target that isn't known
+        here can only stay as the project has it ``before``. Raises `BadValue`.
+        """
+        kept = [each for each in before if isinstance(each, UnknownSettings) and each.said in listed]
+        listed = [each for each in listed if all(each != settings.said for settings in kept)]
         targets = self.read(listed)
         for settings in targets:
             given = next(each for each in listed if each.get("type") == name_of(settings))
             unknown = given.keys() - {"type", *settings.__struct_fields__}
             if unknown:
                 raise BadValue(f"targets: {name_of(settings)} has no {sorted(unknown)[0][:100]!r}")
-        return targets
+        return self.ordered([*targets, *kept])
 
     def schemas(self, ref_template: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """The JSON Schema of one target's settings in a request, and the schemas that it refers to."""
@@ -112,7 +141,10 @@ class Targets:
 
     def write(self, targets: ProjectTargets) -> list[dict[str, Any]]:
         """Return settings as `read` takes them."""
-        return [msgspec.to_builtins(settings) for settings in targets]
+        return [
+            settings.said if isinstance(settings, UnknownSettings) else msgspec.to_builtins(settings)
+            for settings in targets
+        ]
 
     def check(self, targets: ProjectTargets) -> None:
         """Raise `BadValue` if one of these settings can't be."""
@@ -124,6 +156,16 @@ class Targets:
     def active(self, targets: ProjectTargets) -> ProjectTargets:
         """Return the settings of the targets that aren't paused."""
         return tuple(settings for settings in targets if not settings.paused)
+
+    def why_not(self, targets: ProjectTargets) -> str:
+        """Return why nothing can be published to these, in a sentence; "" if it can be, as far as is known here."""
+        unknown = [settings.name for settings in targets if isinstance(settings, UnknownSettings)]
+        if not unknown:
+            return ""
+        return (
+            f"the project publishes to {', '.join(unknown)}, and this apiserver has no such target: install it, or "
+            "remove it from the project's targets. A build that doesn't publish can be made"
+        )
 
     def need_site(self, targets: ProjectTargets) -> bool:
         """Whether what is built must be a site, for one of those that aren't paused."""
@@ -140,7 +182,18 @@ class Targets:
 
 def name_of(settings: Settings) -> str:
     """Return the name of the target of these settings."""
-    return str(settings.__struct_config__.tag)
+    return settings.name if isinstance(settings, UnknownSettings) else str(settings.__struct_config__.tag)
+
+
+def needed_for(targets: ProjectTargets) -> frozenset[str]:
+    """
+    Return what a builder must be able to do to publish to these, beside what every builder can: features of the link.
+    """
+    return TARGETS.features & {_feature(name_of(settings)) for settings in targets}
+
+
+def _feature(name: str) -> str:
+    return f"{FEATURE}{name}"
 
 
 def find(targets: ProjectTargets, name: str) -> Settings | None:
@@ -162,6 +215,10 @@ TARGETS.add(Npm())
 # -- the flat form, which has no target but these two: links to older peers, and callers of the API, still use it
 
 
+#: The targets of the flat form.
+FLAT = frozenset({Static.name, Npm.name})
+
+
 def offered(targets: Sequence[object] | None, publish: Publish) -> ProjectTargets:
     """What an offer or an attempt's spec says is to be published; None: it is by an older version, in the flat form."""
     return from_flat(publish) if targets is None else TARGETS.read(targets)
@@ -176,7 +233,7 @@ def from_flat(publish: Publish) -> ProjectTargets:
 
 def with_flat(targets: ProjectTargets, publish: Publish) -> ProjectTargets:
     """Return these targets, but those that the flat form knows as ``publish`` has them."""
-    others = [settings for settings in targets if name_of(settings) not in (Static.name, Npm.name)]
+    others = [settings for settings in targets if name_of(settings) not in FLAT]
     return TARGETS.ordered([*others, *from_flat(publish)])
 
 

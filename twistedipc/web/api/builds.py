@@ -16,10 +16,12 @@ from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.states import STATES
+from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.boundaries import Waiting
 from twistedipc.storage import builds, releases
 from twistedipc.storage.builds import Idempotency
+from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.rows import AttemptRow, BuildRow, GistRow, ReleaseRow
 from twistedipc.storage.standing import Standing, standing
 from twistedipc.web.access.auth import forbidden, may
@@ -51,6 +53,8 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
         raise forbidden("a build with `live` goes live whatever its ref: that needs a token with the scope admin")
     ref = names.ref(project.default_ref if body.ref is None else body.ref)
     variables.check(body.parameters)
+    if body.publish and (why := TARGETS.why_not(TARGETS.active(project.targets))):
+        raise NotPossible(why)
     row, created = await context.requests.request_build(
         project=project.name,
         ref=ref,

@@ -199,7 +199,7 @@ def _targets(body: NewProject | ProjectChange, before: ProjectTargets) -> Projec
     if isinstance(body.targets, list):
         if body.publish is not UNSET:
             raise names.BadValue("`targets` and `publish` say the same: give one of them")
-        return TARGETS.read_request(body.targets)
+        return TARGETS.read_request(body.targets, before)
     return None if isinstance(body.publish, UnsetType) else with_flat(before, body.publish)
 
 
@@ -214,7 +214,8 @@ def _settings(said: Settings) -> BuildSettings:
 def _difference(old: ProjectRow, new: ProjectRow) -> dict[str, str]:
     """Return what was and what is, for the audit. Of variables only the names."""
     before, after = _audited(old), _audited(new)
-    found = {name: f"{before[name]} → {after[name]}" for name in before if before[name] != after[name]}
+    changed = {name: (before.get(name, "—"), after.get(name, "—")) for name in before | after}
+    found = {name: f"{was} → {is_now}" for name, (was, is_now) in changed.items() if was != is_now}
     for kind, was, is_now in (
         ("environment", old.environment, new.environment),
         ("environment of production", old.of_contexts.production, new.of_contexts.production),

@@ -278,11 +278,11 @@ WaitingCode = Literal["no_builder", "draining", "slots", "next", "resting", "off
 
 class Waiting(Response, frozen=True, kw_only=True):
     """
-    Why a build doesn't go on now. ``no_builder``: none is linked. ``draining``: those that are take nothing new.
-    ``slots``: all are taken. ``next``: one is free, and is asked. ``resting``: the builders that are free have declined
-    it, or have not answered, and are asked again a little later. ``offered``: a builder is being asked. ``away``: its
-    builder is not linked; it is given up at ``until``. ``syncing``: its builder has just come back. ``upload``: what
-    was built can't be uploaded, which is tried again.
+    Why a build doesn't go on now. ``no_builder``: none is linked, or none that can publish to the project's targets.
+    ``draining``: those that are take nothing new. ``slots``: all are taken. ``next``: one is free, and is asked.
+    ``resting``: the builders that are free have declined it, or have not answered, and are asked again a little later.
+    ``offered``: a builder is being asked. ``away``: its builder is not linked; it is given up at ``until``.
+    ``syncing``: its builder has just come back. ``upload``: what was built can't be uploaded, which is tried again.
     """
 
     code: WaitingCode
