@@ -54,12 +54,12 @@ class _Line:
 
 
 def written(attempts: Path) -> dict[Path, int]:
-    """How many records each attempt's journal has by now."""
+    """Return how many records each attempt's journal has by now."""
     return {folder: _count(folder) for folder in attempts.glob("[0-9]*")}
 
 
 def writing(attempts: Path) -> bool:
-    """Whether some build has begun to write, and goes on."""
+    """Return whether some build has begun to write, and goes on."""
     return any(lock_held(folder) and _count(folder) > 0 for folder in attempts.glob("[0-9]*"))
 
 
@@ -129,7 +129,7 @@ def _lines(folder: Path) -> list[_Line]:
 
 @contextmanager
 def _stopped(folder: Path) -> Iterator[None]:
-    """Its runner writes nothing meanwhile."""
+    """Stop a runner, which writes nothing meanwhile."""
     pid = lock_owner(folder) if lock_held(folder) else None
     try:
         if pid is not None:

@@ -232,7 +232,7 @@ class Platform:
     # -- looking
 
     def ready(self) -> bool:
-        """Whether the services answer, are linked, and no attempt waits for its builder."""
+        """Return whether the services answer, are linked, and no attempt waits for its builder."""
         health = self.client.get("/healthz").decode(Health)
         if health.status != "ok" or health.builders != 1:
             return False

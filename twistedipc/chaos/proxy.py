@@ -122,7 +122,7 @@ class LinkProxy:
         return front
 
     def holds(self, forward: bool) -> bool:
-        """Whether nothing goes through in this direction now."""
+        """Return whether nothing goes through in this direction now."""
         return forward in self._held
 
     def hold(self, *directions: bool) -> None:
@@ -136,7 +136,7 @@ class LinkProxy:
         self.shreds = on
 
     def piece(self) -> tuple[int, float]:
-        """How many bytes the next piece has, and how many seconds pass after it."""
+        """Return how many bytes the next piece has, and how many seconds pass after it."""
         chance = self._chance
         size = 1 if chance.random() < SINGLE else chance.randint(1, LONGEST_PIECE)
         return size, chance.uniform(0, LONGEST_PAUSE) if chance.random() < PAUSES else 0.0

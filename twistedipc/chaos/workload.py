@@ -258,7 +258,7 @@ class Workload:
         return sorted(self._attempts)
 
     def seen_of(self, build: int) -> float:
-        """How much of what a build prints some viewer has seen: 0 to 1; 1 if it isn't watched (any more)."""
+        """Return how much of what a build prints some viewer has seen: 0 to 1; 1 if it isn't watched (any more)."""
         viewers = self._attempts.get(build)
         if viewers is None:
             return 1.0
@@ -290,7 +290,7 @@ class Workload:
 
 
 def extra_starts(starts: Path) -> int:
-    """How many starts were written down beyond the first one of each attempt."""
+    """Return how many starts were written down beyond the first one of each attempt."""
     if not starts.exists():
         return 0
     return sum(count - 1 for count in Counter(starts.read_text().split()).values())

@@ -50,7 +50,7 @@ class Service:
         return self._process.poll()
 
     def ended(self) -> bool:
-        """Whether the service has ended."""
+        """Return whether the service has ended."""
         return self._process.poll() is not None
 
     def stop(self, grace: float = 15.0) -> None:

@@ -83,7 +83,7 @@ def with_settings(before: BuildSettings, options: dict[str, Any]) -> BuildSettin
 
 
 def says_something(options: dict[str, Any]) -> bool:
-    """Whether any of the options was given."""
+    """Return whether any of the options was given."""
     return bool(_said(options))
 
 

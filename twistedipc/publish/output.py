@@ -84,7 +84,7 @@ def find_output(work: Path, plan: Plan, commit: Commit) -> str:
 
 
 def _is_made(work: Path, folder: str, index: str, commit: Commit) -> bool:
-    """Whether the build made a site of this folder; without an ``index``, whether it made all that is in it."""
+    """Return whether the build made a site of this folder; without an ``index``, whether it made all that is in it."""
     if index:
         return not _why_no_site(work, folder) and not commit.has([_real(work, folder) + "/" + index])
     names = os.listdir(work / folder)
@@ -183,7 +183,7 @@ def _why_not_made(work: Path, folder: str, index: str, commit: Commit) -> str:
 
 
 def _is_source(work: Path, folder: str, commit: Commit) -> bool:
-    """Whether all of a folder, or its index.html, is in the commit."""
+    """Return whether all of a folder, or its index.html, is in the commit."""
     real = _real(work, folder)
     if commit.has([f"{real}/{INDEX}"]):
         return True
@@ -248,7 +248,7 @@ def _is_searched(name: str) -> bool:
 
 
 def _inside(work: Path, folder: str) -> bool:
-    """Whether a folder is in the working copy, links and all, and isn't git's."""
+    """Return whether a folder is in the working copy, links and all, and isn't git's."""
     real, root = (work / folder).resolve(), work.resolve()
     return real.is_relative_to(root) and real.relative_to(root).parts[:1] != (".git",)
 

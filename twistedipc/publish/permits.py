@@ -40,7 +40,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 class Granted(msgspec.Struct, frozen=True):
     """
-    It may. ``new``: it had no permit yet. ``pin``: by this permit the project's settings for the target become these.
+    The package may be published. ``new``: there was no permit yet. ``pin``: the project's settings become these.
     """
 
     new: bool = False
@@ -67,7 +67,7 @@ Decision = Granted | Refused | NotYet | Void
 
 
 def decide(target: Target[Any], record: Record, *, lease: str, builder: str, package: Package) -> Decision:
-    """Whether this builder, under this lease, may publish this package to the target."""
+    """Return whether this builder, under this lease, may publish this package to the target."""
     if record.lease != lease or record.builder != builder or record.state in TERMINAL:
         return Void()
     if record.cancel_reason:
@@ -118,5 +118,5 @@ def _not_ended(steps: Sequence[StepResult]) -> NotYet | Refused | None:
 
 
 def _is_own(step: StepResult, name: str) -> bool:
-    """Whether this is the platform's own step of this name."""
+    """Return whether this is the platform's own step of this name."""
     return step.name == name and not step.command

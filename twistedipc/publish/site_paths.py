@@ -38,7 +38,7 @@ def problem_of_segment(segment: str) -> str | None:
 
 
 def is_hidden(segments: Sequence[str]) -> bool:
-    """Whether the path with these segments is hidden: it isn't packed, nor served."""
+    """Return whether the path with these segments is hidden: it isn't packed, nor served."""
     return any(
         segment.startswith(".") and not segment.startswith("..") and (depth, segment) != (0, WELL_KNOWN)
         for depth, segment in enumerate(segments)

@@ -363,7 +363,7 @@ class Course:
         return True
 
     def _has_room(self) -> bool:
-        """Whether the disk has room for a step to begin with."""
+        """Return whether the disk has room for a step to begin with."""
         return self._outside.free(self._folder) >= _SOME_ROOM
 
     def _written(self, result: Result) -> bool:

@@ -451,7 +451,7 @@ class BuilderLink:
     # -- publishing
 
     async def _publishing(self, attempt: str, lease: str) -> AttemptRow:
-        """The attempt's row, marked as publishing; `CallFailed` unless this lease is good."""
+        """Return the attempt's row, marked as publishing. Raises `CallFailed` unless this lease is valid."""
         row = await self._with.ledger.read(attempts.get, attempt)
         if row is None or row.lease != lease or STATES[row.state].ended:
             self.stop_attempt(attempt, lease)

@@ -101,8 +101,8 @@ class Resting:
 
     def trouble(self, builder: str, attempt: str = "") -> Trouble | None:
         """
-        What was wrong the last time with this builder, or with this attempt on it; None if its last answer was good, or
-        there was none yet. It rests until `Trouble.until`.
+        Return what was wrong the last time with this builder, or with this attempt on it; None if the last answer was
+        good, or there was none yet. The builder rests until `Trouble.until`.
         """
         now = self._clock.seconds()
         pair = self._pairs.get((builder, attempt))

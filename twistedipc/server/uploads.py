@@ -25,7 +25,7 @@ class UploadTarget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UploadGrants:
-    """The tokens that are good now: at most one for each attempt that a builder holds."""
+    """The tokens that are valid now: at most one for each attempt that a builder holds."""
 
     def __init__(self, random: RandomBytes) -> None:
         self._random = random

@@ -68,7 +68,7 @@ class ArtifactStore:
             each.mkdir(parents=True, exist_ok=True)
 
     def partial(self, attempt: str) -> Path:
-        """Where an attempt's upload is while it is under way. Raises `names.BadValue`."""
+        """Return where an attempt's upload is while it is under way. Raises `names.BadValue`."""
         return self._partial / names.attempt(attempt)
 
     def path(self, sha256: str) -> Path:

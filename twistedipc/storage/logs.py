@@ -176,7 +176,7 @@ def read(connection: Connection, attempt: str, first: int, limit_bytes: int) -> 
 
 
 def verify(connection: Connection, attempt: str) -> tuple[int, str]:
-    """How many records are stored, and their `LogDigest` ("" if there are gaps), a few megabytes at a time."""
+    """Return how many records are stored, and their `LogDigest` ("" if there are gaps), a few megabytes at a time."""
     digest = LogDigest()
     for chunk in _all_chunks(connection, attempt):
         for line in chunk.data.splitlines():

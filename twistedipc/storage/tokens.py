@@ -69,7 +69,7 @@ def well_formed(secret: str) -> bool:
 
 
 def authenticate(connection: Connection, secret: str, now: int) -> TokenRow | None:
-    """The token that this is the secret of, if it is good: neither it nor its parent has expired or is revoked."""
+    """Return the token with this secret, if it is valid: neither the token nor its parent has expired or is revoked."""
     if not well_formed(secret):
         return None
     parents = tokens.alias("parents")
@@ -95,7 +95,7 @@ def touch(connection: Connection, token_id: int, now: int) -> None:
 
 
 def list_all(connection: Connection) -> list[TokenRow]:
-    """All tokens, also those that aren't good any more, and browsers' sessions (they have a parent); oldest first."""
+    """Return all tokens, also invalid ones, and browsers' sessions (they have a parent); oldest first."""
     return _rows(connection, connection.execute(select(tokens).order_by(tokens.c.id)).all())
 
 

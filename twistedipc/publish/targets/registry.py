@@ -168,7 +168,7 @@ class Targets:
         )
 
     def need_site(self, targets: ProjectTargets) -> bool:
-        """Whether what is built must be a site, for one of those that aren't paused."""
+        """Return whether what is built must be a site, for one of those that aren't paused."""
         return any(self.of(settings).needs_site for settings in self.active(targets))
 
     def delivered_by_apiserver(self, targets: ProjectTargets) -> ProjectTargets:

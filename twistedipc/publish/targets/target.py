@@ -124,7 +124,7 @@ class Releases(Protocol):
         """Put a release beside the others, unless it is there. Raises `archive.BadArchive`, OSError."""
 
     def has(self, project: str, release_id: int) -> bool:
-        """Whether this release is on disk, so that it can be made live."""
+        """Return whether this release is on disk, so that it can be made live."""
 
     def live_id(self, project: str) -> int | None:
         """The id of the live release, or None."""
@@ -174,7 +174,7 @@ class Target(Protocol[S]):
         return
 
     def place(self, settings: S) -> str:
-        """Where the secrets go. Equal exactly if the same place is meant: they are void when it becomes another."""
+        """Return where the secrets go. They are void when this changes, so it must be equal for the same place."""
         return ""
 
     def place_name(self, settings: S) -> str:
@@ -204,7 +204,7 @@ class Target(Protocol[S]):
 
     def moved(self, offered: S, now: S, project: str) -> str:
         """
-        Why what an attempt was offered to publish isn't what its project means any more; "" if it is. The project's
+        Return why the attempt's offer isn't what its project publishes now; "" if it is. The project's
         settings may have been changed while it was built.
         """
         place, new = self.place(offered), self.place(now)
@@ -212,8 +212,8 @@ class Target(Protocol[S]):
 
     def allow(self, settings: S, package: Package, project: str) -> S:
         """
-        Whether the project may publish this package: its settings from now on, which this package may have made
-        narrower. Raises `NotAllowed`.
+        Check that the project may publish this package. Return the project's new settings, which this package may have
+        made narrower. Raises `NotAllowed`.
         """
         return settings
 

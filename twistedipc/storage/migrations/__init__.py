@@ -42,7 +42,7 @@ def upgrade(connection: Connection) -> None:
 
 
 def is_behind(connection: Connection) -> bool:
-    """Whether there are newer revisions than the database has. Raises `SchemaTooNew`."""
+    """Return whether there are newer revisions than the database has. Raises `SchemaTooNew`."""
     script = ScriptDirectory.from_config(_config())
     known = {revision.revision for revision in script.walk_revisions()}
     present = MigrationContext.configure(connection).get_current_heads()

@@ -168,7 +168,7 @@ async def _detail(context: WebContext, build: int) -> BuildDetail:
 
 
 def _was_served(release: ReleaseRow) -> bool:
-    """Whether the site of releases has served it."""
+    """Return whether the site of releases has served it."""
     return release.activated is not None and release.target == Static.name
 
 

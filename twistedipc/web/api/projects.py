@@ -348,7 +348,7 @@ def _check(
 
 
 def addresses(call: Call[Any, Any], row: ProjectRow) -> dict[str, str]:
-    """Where what the project publishes is found, by target."""
+    """Return where what the project publishes is found, by target."""
     found = {
         name_of(settings): TARGETS.of(settings).address(settings, row.name, call.context.release_url)
         for settings in TARGETS.active(row.targets)

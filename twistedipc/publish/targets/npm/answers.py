@@ -140,7 +140,7 @@ def read_tags(ran: Ran) -> dict[str, str]:
 
 
 def compare(tarball: Path, dist: Dist) -> Literal["same", "different", "unknown"]:
-    """Whether a registry has the tarball's content, by the strongest hash that it gives. ``unknown``: it gives none."""
+    """Compare a registry's content with the tarball's, by the strongest hash. ``unknown``: the registry gives none."""
     hashes = dist.hashes
     for algorithm in HASHES:
         if algorithm in hashes:

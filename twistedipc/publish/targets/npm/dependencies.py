@@ -65,5 +65,5 @@ def why_uninstallable(spec: object) -> str:
 
 
 def _is_remote(spec: str) -> bool:
-    """Whether npm takes this for a git repository: USER/REPOSITORY, or what ssh takes (git@HOST:PATH)."""
+    """Return whether npm takes this for a git repository: USER/REPOSITORY, or what ssh takes (git@HOST:PATH)."""
     return _HOSTED.match(spec) is not None or re.match(r"[^@\s/]+@[^:.\s]+\.[^:\s]+:.+\Z", spec) is not None

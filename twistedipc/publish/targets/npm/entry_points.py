@@ -69,7 +69,7 @@ def find_unmatched(manifest: Mapping[str, object], files: Collection[str]) -> li
 
 
 def is_empty(files: Collection[str]) -> bool:
-    """Whether a tarball has only what npm packs in any case: package.json, a readme, a licence."""
+    """Return whether a tarball has only what npm packs in any case: package.json, a readme, a licence."""
     return all(_ALWAYS.match(path) for path in files)
 
 
@@ -83,32 +83,32 @@ class _Files:
         )  # each that holds a file, at any depth
 
     def exact(self, path: str) -> bool:
-        """Whether this file is there."""
+        """Return whether this file is there."""
         return _inside(path) in self._paths
 
     def folder(self, path: str) -> bool:
-        """Whether this folder holds a file."""
+        """Return whether this folder holds a file."""
         return _inside(path) in self._folders
 
     def node(self, path: str) -> bool:
-        """Whether Node finds something here: the file, one with its endings, the index of a folder."""
+        """Return whether Node finds something here: the file, one with its endings, the index of a folder."""
         return self._searched(path, _NODE)
 
     def bundler(self, path: str) -> bool:
-        """Whether a bundler finds something here."""
+        """Return whether a bundler finds something here."""
         return self._searched(path, _BUNDLER)
 
     def types(self, path: str) -> bool:
-        """Whether TypeScript finds types here."""
+        """Return whether TypeScript finds types here."""
         return self._searched(path, _TYPES) or self.types_of(path)
 
     def types_of(self, path: str) -> bool:
-        """Whether the types of the JavaScript file with this path are there."""
+        """Return whether the types of the JavaScript file with this path are there."""
         stem, ending = posixpath.splitext(path)
         return any(self.exact(stem + other) for other in _TYPES_OF.get(ending, ()))
 
     def matching(self, pattern: str) -> bool:
-        """Whether a file is there that each ``*`` of the pattern matches with the same, which isn't empty."""
+        """Return whether a file is there that each ``*`` of the pattern matches with the same, which isn't empty."""
         first, *others = (re.escape(part) for part in pattern.split("*"))
         expression = re.compile(first + "(.+)" + r"\1".join(others))
         return any(expression.fullmatch(path) for path in self._paths)
@@ -143,7 +143,7 @@ def _one(manifest: Mapping[str, object], name: str, found: Callable[[str], bool]
 
 def _by_versions(manifest: Mapping[str, object], path: str, held: _Files) -> bool:
     """
-    Whether ``typesVersions`` leads from this path to a file, for some version of TypeScript
+    Return whether ``typesVersions`` leads from this path to a file, for some version of TypeScript
     (https://www.typescriptlang.org/docs/handbook/declaration-files/publishing.html#version-selection-with-typesversions).
     """
     versions = manifest.get("typesVersions")
@@ -310,7 +310,7 @@ def _why_invalid(target: str) -> str:
 
 
 def _matches(entry: str, files: Collection[str]) -> bool:
-    """Whether an entry of a package.json's ``files`` names one of the files, or a folder that holds one."""
+    """Return whether an entry of a package.json's ``files`` names one of the files, or a folder that holds one."""
     pattern = posixpath.normpath("/" + entry.replace("**", "*")).lstrip("/")
     if not pattern:
         return True

@@ -130,7 +130,7 @@ def read_tarball(tarball: Path) -> Tarball:
 
 def check(tarball: Tarball, registry: str = "") -> None:
     """
-    Whether the package may be published (to ``registry``, where it is known), by all that can be known without asking
+    Check that the package may be published (to ``registry``, where it is known), by all that is known without asking
     the registry. Raises `BadPackage`.
     """
     check_description(tarball.description, registry)
@@ -140,7 +140,7 @@ def check(tarball: Tarball, registry: str = "") -> None:
 
 
 def check_description(description: Description, registry: str = "") -> None:
-    """Whether npm takes what package.json says of the package itself. Raises `BadPackage`."""
+    """Check that npm takes what package.json says of the package itself. Raises `BadPackage`."""
     if description.private:
         raise BadPackage('package.json says "private": true, so it isn\'t published')
     if not names.is_package(description.name):
@@ -167,8 +167,8 @@ def check_description(description: Description, registry: str = "") -> None:
 
 def check_settings(manifest: Mapping[str, Any]) -> None:
     """
-    Whether npm does what package.json's ``publishConfig`` asks for. Raises `BadPackage`. What another package manager
-    would put in the place of package.json's own values is no matter if it is there already.
+    Check that npm does what package.json's ``publishConfig`` asks for. Raises `BadPackage`. What another package
+    manager would put in the place of package.json's own values is no matter if it is there already.
     """
     settings = manifest.get("publishConfig", {})
     for key, value in settings.items():
@@ -198,7 +198,7 @@ def check_dependencies(manifest: Mapping[str, Any]) -> None:
 
 
 def check_contents(manifest: Mapping[str, Any], files: frozenset[str]) -> None:
-    """Whether the tarball's ``files`` have what package.json says of them. Raises `BadPackage`."""
+    """Check that the tarball's ``files`` have what package.json says of them. Raises `BadPackage`."""
     missing = list(find_missing(manifest, files))
     if missing:
         raise BadPackage(
@@ -226,7 +226,7 @@ def _listed(paths: list[str]) -> str:
 
 
 def older(version: str, than: str) -> bool:
-    """Whether a version comes before another, by semver. False if one of them isn't a version."""
+    """Return whether a version comes before another, by semver. False if one of them isn't a version."""
     first, second = _VERSION.match(version), _VERSION.match(than)
     if first is None or second is None:
         return False

@@ -125,7 +125,7 @@ class Publishing:
         return seen
 
     def _is_there(self, seen: Seen) -> bool:
-        """Whether the registry has this version, with this content. Raises `PublishFailed` if it has another."""
+        """Return whether the registry has this version, with this content. Raises `PublishFailed` if it has another."""
         if seen.dist is None:
             return False
         same = compare(self._tarball, seen.dist)
@@ -175,7 +175,7 @@ class Publishing:
             )
 
     def _newer(self, now: str, seen: Seen) -> bool:
-        """Whether a version is newer than ours. Those of other tags may be named by commits, so their time counts."""
+        """Return whether a version is newer than ours. Other tags' versions may be commits' names: so time counts."""
         if self._tag != "latest" and now in seen.times and self._version in seen.times:
             return seen.times[now] > seen.times[self._version]
         return older(self._version, now)

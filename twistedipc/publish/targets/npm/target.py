@@ -92,7 +92,7 @@ class Npm(Target[NpmSettings]):
     # -- permits
 
     def moved(self, offered: NpmSettings, now: NpmSettings, project: str) -> str:
-        """Whether the registry is still the one to which the attempt was to publish."""
+        """Return whether the registry is still the one to which the attempt was to publish."""
         if offered.registry == now.registry:
             return ""
         return (
@@ -146,5 +146,5 @@ class Npm(Target[NpmSettings]):
 
 
 def _means(pattern: str, name: str) -> bool:
-    """Whether an entry of a project's packages, NAME or @SCOPE/*, means this name."""
+    """Return whether an entry of a project's packages, NAME or @SCOPE/*, means this name."""
     return name.startswith(pattern[:-1]) if pattern.endswith("/*") else name == pattern

@@ -166,12 +166,12 @@ def may_be_hashed(path: str, forms: frozenset[Form]) -> bool:
 
 
 def could_be_hashed(path: str) -> bool:
-    """Whether `is_hashed` or `may_be_hashed` could be true of this path, whatever stands beside it."""
+    """Return whether `is_hashed` or `may_be_hashed` could be true of this path, whatever stands beside it."""
     return any(bits >= _IN_DOUBT for _, bits in _guesses(path))
 
 
 def in_bundlers_folder(path: str) -> bool:
-    """Whether the path is below a folder in which bundlers write nothing but hashed names, or data of one build."""
+    """Return whether the path is below a folder in which bundlers write only hashed names, or data of one build."""
     return _BUNDLERS_FOLDERS.search(path) is not None
 
 

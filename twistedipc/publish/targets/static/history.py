@@ -34,7 +34,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     none_believed: bool = False  # too many of them
 
     def has_changed(self, path: str) -> bool:
-        """Whether this path can't be believed to have one content for ever."""
+        """Return whether this path can't be believed to have one content for ever."""
         return self.none_believed or path in self.changed
 
     def with_changed(self, paths: frozenset[str]) -> History:
