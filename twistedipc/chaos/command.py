@@ -29,11 +29,15 @@ THREADS = 60
 @click.option("--seed", type=int, help="The faults' seed; the same seed injects the same faults. [default: a new one]")
 @click.option("--rounds", type=click.IntRange(min=1), help="How many faults. [default: 30]")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Faults for so long, instead.")
-@click.option("--builds", type=click.IntRange(1, 50), default=2, show_default=True, help="At a time.")
-@click.option("--viewers", type=click.IntRange(1, 500), default=3, show_default=True, help="Of each build.")
-@click.option("--lines", type=click.IntRange(min=1), default=1500, show_default=True, help="Of each build.")
+@click.option("--builds", type=click.IntRange(1, 50), default=2, show_default=True, help="Builds at a time.")
+@click.option("--viewers", type=click.IntRange(1, 500), default=3, show_default=True, help="Viewers of each build.")
+@click.option("--lines", type=click.IntRange(min=1), default=1500, show_default=True, help="Lines of each build.")
 @click.option(
-    "--fault", "kinds", multiple=True, type=click.Choice([kind.value for kind in FaultKind]), help="Only these."
+    "--fault",
+    "kinds",
+    multiple=True,
+    type=click.Choice([kind.value for kind in FaultKind]),
+    help="Only faults of this kind; may be repeated.",
 )
 @click.option(
     "--data",
@@ -56,7 +60,7 @@ def chaos(
 ) -> None:
     """Prove that nothing is lost: kill, cut, stop and stall both services while builds run and viewers watch.
 
-    It starts its own services on this machine, in a folder of its own, which stays if anything goes wrong. Exits with
+    The command starts services of its own on this machine, in a folder of its own, which stays if anything goes wrong. Exits with
     0 only if no line and no build was lost, doubled or reordered, no build was started twice, and all else that is
     counted is as it must be.
     """

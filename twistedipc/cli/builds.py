@@ -76,10 +76,10 @@ def build(
 
 @click.command()
 @with_client
-@click.option("--project", help="Only of this project.")
-@click.option("--state", type=click.Choice([state.value for state in AttemptState]), help="Only in this state.")
-@click.option("--before", type=click.IntRange(min=1), metavar="BUILD", help="Only older ones than this.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many.")
+@click.option("--project", help="Only builds of this project.")
+@click.option("--state", type=click.Choice([state.value for state in AttemptState]), help="Only builds in this state.")
+@click.option("--before", type=click.IntRange(min=1), metavar="BUILD", help="Only builds older than this one.")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many builds.")
 @json_option
 def builds(
     client: Client, project: str | None, state: str | None, before: int | None, limit: int, as_json: bool
@@ -105,7 +105,7 @@ def builds(
 @build_argument
 @json_option
 def show(client: Client, build_id: int, as_json: bool) -> None:
-    """Show one build: its states, attempts and steps, and its gist."""
+    """Show one build: its state, attempts, steps, progress and annotations."""
     answer = client.get(path("builds", build_id))
     if as_json:
         print_json(answer)
@@ -157,7 +157,9 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
 @click.command()
 @with_client
 @build_argument
-@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Of this attempt (else of the newest).")
+@click.option(
+    "--attempt", type=click.IntRange(min=1), metavar="N", help="The log of this attempt (else of the newest)."
+)
 @click.option("--after", type=click.IntRange(min=0), default=0, metavar="N", help="From the line after line N on.")
 @follow_option
 @color_option
@@ -176,7 +178,7 @@ def logs(client: Client, build_id: int, attempt: int | None, after: int, follow_
 @with_client
 @build_argument
 def cancel(client: Client, build_id: int) -> None:
-    """Cancel BUILD. It has ended when its processes have; `twistedipc show BUILD` tells."""
+    """Cancel BUILD. The build has ended when its processes have: see `twistedipc show BUILD`."""
     client.post(path("builds", build_id, "cancel"))
     note(f"build {build_id} is being cancelled")
 

@@ -71,9 +71,9 @@ class Stopped(BaseException):
 @color_option
 @click.pass_context
 def demo(context: click.Context, data: Path, port: int | None, once: bool, colour: bool | None) -> None:
-    """Try it all on this machine: start both services, build a sample project, release it.
+    """Try the platform on this machine: start both services, build a sample project, release it.
 
-    It stays up until Ctrl-C, unless --once is given.
+    Both services run until Ctrl-C, unless --once is given.
     """
     folder = Path(os.path.abspath(data))
     up = False

@@ -151,7 +151,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
 @project.command("set", cls=TargetsCommand)
 @with_client
 @click.argument("name")
-@click.option("--repository")
+@click.option("--repository", help="The address of the git repository.")
 @click.option("--ref", help="Branch, tag, refs/… or commit that is built by default.")
 @click.option("--timeout", type=float, help="Seconds for a whole attempt.")
 @click.option("--idle-timeout", type=float, help="Seconds without output.")
@@ -201,9 +201,9 @@ def set_project(
 def secret(client: Client, name: str, secret_name: str, remove: bool) -> None:
     """Set a SECRET of the project NAME, such as npm_token, the npm registry's token.
 
-    Its value is asked for, or read from standard input if that is no terminal. Nobody can read it back. It is for the
-    place to publish to (of npm the registry) and the repository that the project has now: when one of them is changed,
-    it must be set again.
+    The command asks for the value, or reads it from standard input if that is no terminal. The value can't be read
+    back. It is for the place to publish to (of npm the registry) and the repository that the project has now: when one
+    of them is changed, the secret must be set again.
     """
     where = path("projects", name, "secrets", secret_name)
     if remove:

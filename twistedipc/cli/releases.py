@@ -52,7 +52,7 @@ def releases(client: Client, project: str, as_json: bool) -> None:
 @with_client
 @click.argument("project")
 @click.argument("release", type=click.IntRange(min=1), required=False)
-@click.option("--target", help="Of which target, without RELEASE, where releases of several are live.")
+@click.option("--target", help="The target to roll back, if several have a live release and no RELEASE is given.")
 def rollback(client: Client, project: str, release: int | None, target: str | None) -> None:
     """Make an earlier RELEASE of PROJECT live again: the one with this id, else the one before the live one.
 

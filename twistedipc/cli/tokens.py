@@ -51,15 +51,15 @@ def token() -> None:
     multiple=True,
     required=True,
     type=click.Choice(SCOPES),
-    help="What it allows; may be repeated. admin includes build, which includes read.",
+    help="What the token allows; may be repeated. admin includes build, which includes read.",
 )
 @click.option("--project", "projects", multiple=True, help="Only for this project; may be repeated (else: all).")
-@click.option("--expires", callback=_seconds, metavar="DURATION", help="After 30d, 12h, 90m… (else: never).")
+@click.option("--expires", callback=_seconds, metavar="DURATION", help="End after 30d, 12h, 90m… (else: never).")
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="APISERVER.TOML",
-    help="Make it in this apiserver's database, on its machine: no token is needed. The first one is made so.",
+    help="Make the token in this apiserver's database, on its machine, without a token: so the first one is made.",
 )
 @json_option
 def create(
@@ -72,7 +72,7 @@ def create(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a token called NAME and print it: the one time that it is shown."""
+    """Make a token called NAME, and print it. It isn't shown again."""
     body = NewToken(
         name=name,
         scopes=list(dict.fromkeys(scopes)),

@@ -92,7 +92,7 @@ async def list_page(call: Call[ListBuilds, None]) -> Reply[Builds]:
 
 
 async def show(call: Call[None, None]) -> Reply[BuildDetail]:
-    """Show one build: its states, steps with times, attempts, commit, gist, and who asked for it."""
+    """Show one build: its state, attempts, steps with times, commit, progress, annotations, and the caller's name."""
     return Reply(body=await _detail(call.context, call.build.id))
 
 

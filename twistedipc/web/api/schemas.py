@@ -378,7 +378,7 @@ class Token(Response, frozen=True, kw_only=True):
 
 
 class CreatedToken(Token, frozen=True, kw_only=True):
-    """A new token: the one time that its secret is shown."""
+    """A new token, with its secret, which isn't shown again."""
 
     token: str
 
