@@ -1,0 +1,306 @@
+"""The caches of projects: what is kept, restored, saved and tidied, on a real disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twistedipc.builds.caches import DOWNLOADS_OF, BadCache, Cache, caches_of, declared, modules_key
+from twistedipc.caches import trees
+from twistedipc.caches.store import ProjectCaches
+from twistedipc.caches.tidying import Limits, clear, kept, tidy
+
+_DAY = 86_400_000
+LIMITS = Limits(project=1 << 30, total=1 << 30, days=7)
+STORE = Cache("npm", ("caches/npm",))
+MODULES = Cache("node_modules", ("work/node_modules", "work/apps/web/node_modules"), "k1")
+INNER = Cache("node_modules/.vite", ("work/node_modules/.vite",))
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    return folder
+
+
+def read(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+class World:
+    """A builder's folder of caches, attempts, and a clock."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "caches"
+        self._attempts = folder / "attempts"
+        self._count = 0
+        self.now = 1_000_000_000_000
+
+    def project(self, name: str = "shop") -> ProjectCaches:
+        return ProjectCaches(self.folder / name, lambda: self.now)
+
+    def attempt(self, files: dict[str, str] | None = None) -> Path:
+        self._count += 1
+        folder = self._attempts / str(self._count)
+        (folder / "work").mkdir(parents=True)
+        return write(folder, files or {})
+
+    def tidy(self, limits: Limits = LIMITS, free: int = 1 << 40) -> None:
+        tidy(self.folder, limits, lambda: self.now, lambda _folder: free)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_what_was_saved_is_restored_in_another_attempt(world: World) -> None:
+    first = world.attempt({"caches/npm/a/b": "1", "work/node_modules/x/index.js": "x", "work/index.html": "page"})
+    assert world.project().save([STORE, MODULES], first) == [STORE, MODULES]
+    second = world.attempt()
+    restored = world.project().restore([STORE, MODULES], second)
+    assert [one.cache for one in restored] == [STORE, MODULES]
+    assert all(one.whole and one.copied for one in restored)
+    assert read(second) == {"caches/npm/a/b": "1", "work/node_modules/x/index.js": "x"}
+
+
+def test_a_spare_is_taken_without_a_copy_and_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.project().save([STORE], world.attempt({"caches/npm/a": "1"}))
+    for _build in range(3):
+        world.tidy()
+        with monkeypatch.context() as patched:
+            patched.setattr(trees, "copy", lambda *_: pytest.fail("it was copied while the build waited"))
+            attempt = world.attempt()
+            (restored,) = world.project().restore([STORE], attempt)
+        assert not restored.copied
+        assert read(attempt / "caches") == {"npm/a": "1"}
+
+
+def test_what_a_build_writes_into_its_copy_reaches_no_other(world: World) -> None:
+    world.project().save([STORE], world.attempt({"caches/npm/a": "good"}))
+    world.tidy()
+    bad = world.attempt()
+    world.project().restore([STORE], bad)
+    (bad / "caches/npm/a").write_text("bad")
+    good = world.attempt()
+    world.project().restore([STORE], good)
+    assert read(good / "caches") == {"npm/a": "good"}
+
+
+def test_a_new_saving_outdates_the_spares(world: World) -> None:
+    world.project().save([STORE], world.attempt({"caches/npm/a": "old"}))
+    world.tidy()
+    world.project().save([STORE], world.attempt({"caches/npm/a": "new"}))
+    for _build in range(2):
+        attempt = world.attempt()
+        world.project().restore([STORE], attempt)
+        assert read(attempt / "caches") == {"npm/a": "new"}
+        world.tidy()
+
+
+def test_nothing_is_restored_under_another_key(world: World) -> None:
+    world.project().save([MODULES], world.attempt({"work/node_modules/x": "1"}))
+    other = Cache(MODULES.name, MODULES.paths, "k2")
+    assert world.project().restore([other], world.attempt()) == []
+
+
+def test_what_has_a_key_is_saved_once(world: World) -> None:
+    assert world.project().save([MODULES], world.attempt({"work/node_modules/x": "1"}))
+    assert not world.project().save([MODULES], world.attempt({"work/node_modules/x": "2"}))
+    attempt = world.attempt()
+    world.project().restore([MODULES], attempt)
+    assert read(attempt / "work") == {"node_modules/x": "1"}
+
+
+def test_an_inner_folder_is_saved_by_itself_and_restored_into_the_outer_one(world: World) -> None:
+    files = {"work/node_modules/x": "1", "work/node_modules/.vite/deps": "2"}
+    world.project().save([MODULES, INNER], world.attempt(files))
+    only = world.attempt()
+    world.project().restore([MODULES], only)
+    assert read(only / "work") == {"node_modules/x": "1"}
+    both = world.attempt()
+    world.project().restore([MODULES, INNER], both)
+    assert read(both) == files
+
+
+def test_what_the_commit_has_stays(world: World) -> None:
+    world.project().save(
+        [MODULES], world.attempt({"work/node_modules/x": "cached", "work/apps/web/node_modules/y": "2"})
+    )
+    attempt = world.attempt({"work/node_modules/x": "committed"})
+    (restored,) = world.project().restore([MODULES], attempt)
+    assert not restored.whole
+    assert read(attempt / "work") == {"node_modules/x": "committed", "apps/web/node_modules/y": "2"}
+
+
+def test_a_link_is_never_followed(world: World, tmp_path: Path) -> None:
+    secret = write(tmp_path / "elsewhere", {"node_modules/secret": "of another"})
+    attempt = world.attempt()
+    (attempt / "work" / "apps").mkdir()
+    (attempt / "work" / "apps" / "web").symlink_to(secret)
+    (attempt / "work" / "node_modules").symlink_to(secret / "node_modules")
+    assert world.project().save([MODULES], attempt) == []
+    assert read(secret) == {"node_modules/secret": "of another"}
+
+    world.project().save([MODULES], world.attempt({"work/apps/web/node_modules/x": "1"}))
+    attempt = world.attempt()
+    (attempt / "work" / "apps").symlink_to(secret)
+    world.project().restore([MODULES], attempt)
+    assert read(secret) == {"node_modules/secret": "of another"}
+
+
+def test_links_in_what_is_kept_stay_links(world: World) -> None:
+    attempt = world.attempt({"work/node_modules/real/index.js": "1"})
+    (attempt / "work/node_modules/alias").symlink_to("real")
+    (attempt / "work/node_modules/out").symlink_to("/etc/passwd")
+    world.project().save([MODULES], attempt)
+    world.tidy()
+    for _build in range(2):
+        again = world.attempt()
+        world.project().restore([MODULES], again)
+        assert os.readlink(again / "work/node_modules/alias") == "real"
+        assert os.readlink(again / "work/node_modules/out") == "/etc/passwd"
+
+
+def test_one_project_never_gets_anothers(world: World) -> None:
+    world.project("shop").save([STORE], world.attempt({"caches/npm/a": "1"}))
+    assert world.project("blog").restore([STORE], world.attempt()) == []
+
+
+def test_what_is_old_goes_and_what_is_used_stays(world: World) -> None:
+    world.project().save([STORE, MODULES], world.attempt({"caches/npm/a": "1", "work/node_modules/x": "1"}))
+    for entry in world.project().entries.iterdir():
+        os.utime(entry / "about.json", (world.now / 1000, world.now / 1000))
+    world.now += 6 * _DAY
+    world.project().restore([STORE], world.attempt())
+    stamp = world.now / 1000
+    (used,) = [entry for entry in world.project().entries.iterdir() if (entry / "about.json").stat().st_mtime > stamp]
+    os.utime(used / "about.json", (stamp, stamp))
+    world.now += 2 * _DAY
+    world.tidy()
+    assert [one.name for one in kept(world.folder, lambda: world.now)] == ["npm"]
+
+
+def test_a_project_keeps_to_its_size_by_dropping_what_was_used_least_recently(world: World) -> None:
+    big = "x" * 100_000
+    world.project().save([STORE], world.attempt({"caches/npm/a": big}))
+    world.project().save([MODULES], world.attempt({"work/node_modules/x": big}))
+    for age, entry in enumerate(sorted(world.project().entries.iterdir(), key=lambda e: (e / "0" / "a").exists())):
+        at = world.now / 1000 - age  # the npm cache is older
+        os.utime(entry / "about.json", (at, at))
+    world.tidy(Limits(project=150_000, total=1 << 30, days=7))
+    assert [one.name for one in kept(world.folder, lambda: world.now)] == ["node_modules"]
+    world.tidy(Limits(project=1 << 30, total=50_000, days=7))
+    assert kept(world.folder, lambda: world.now) == []
+
+
+def test_spares_leave_the_disk_its_room(world: World) -> None:
+    world.project().save([STORE], world.attempt({"caches/npm/a": "1"}))
+    world.tidy(Limits(project=1 << 30, total=1 << 30, days=7, free=1 << 40), free=1 << 30)
+    assert list(world.project().spares.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(world: World) -> None:
+    caches = world.project()
+    caches.save([STORE], world.attempt({"caches/npm/a": "1"}))
+    write(caches.entries / ".new-1", {"0/a": "half"})
+    write(caches.spares / ".new-2", {"0/a": "half"})
+    write(caches.going / "3", {"a": "half"})
+    world.tidy()
+    assert [entry.name.startswith(".") for entry in caches.entries.iterdir()] == [False]
+    assert [spare.name.startswith(".") for spare in caches.spares.iterdir()] == [False]
+    assert list(caches.going.iterdir()) == []
+
+
+def test_what_a_build_made_unwritable_is_removed(world: World) -> None:
+    attempt = world.attempt({"caches/npm/a/b/c": "1"})
+    world.project().save([STORE], attempt)
+    for path in sorted(world.project().entries.rglob("*"), reverse=True):
+        if path.is_dir():
+            path.chmod(0o500)
+    clear(world.folder, "", lambda: world.now)
+    assert list(world.project().going.iterdir()) == []
+
+
+def test_clearing_one_project_leaves_the_others(world: World) -> None:
+    for name in ("shop", "blog"):
+        world.project(name).save([STORE], world.attempt({"caches/npm/a": "1"}))
+    assert clear(world.folder, "shop", lambda: world.now) == 1
+    assert [one.project for one in kept(world.folder, lambda: world.now)] == ["blog"]
+
+
+def test_tidying_is_done_by_one_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.project().save([STORE], world.attempt({"caches/npm/a": "1"}))
+    copies: list[Path] = []
+
+    def copy(_source: Path, target: Path) -> None:
+        copies.append(target)
+        world.tidy()  # does nothing: another is at it
+        target.mkdir()
+
+    monkeypatch.setattr(trees, "copy", copy)
+    world.tidy()
+    assert len(copies) == 1
+
+
+# -- which caches a project has
+
+
+def test_an_outer_folder_comes_before_those_in_it() -> None:
+    found = caches_of("npm", ["apps/web", ""], modules=["node_modules", "apps/web/node_modules"], key="k")
+    order = [path for cache in found for path in cache.paths]
+    for position, path in enumerate(order):
+        assert not any(later != path and path.startswith(later + "/") for later in order[position:])
+
+
+def test_managers_are_told_where_to_keep_downloads() -> None:
+    assert DOWNLOADS_OF["npm"].environment("/a") == {"npm_config_cache": "/a/caches/npm"}
+    for manager, downloads in DOWNLOADS_OF.items():
+        (cache, *_rest) = caches_of(manager, [""])
+        assert cache.paths == (f"caches/{downloads.folder}",)
+
+
+@pytest.mark.parametrize("folder", ["", "/etc", "../other", "a/../../b", ".git", ".git/objects", "a\nb", "x" * 300])
+def test_a_folder_outside_the_project_cant_be_declared(folder: str) -> None:
+    with pytest.raises(BadCache):
+        declared([folder])
+
+
+def test_declared_folders_are_written_in_one_way() -> None:
+    assert declared(["./data/", "data", "a//b"]) == ["data", "a/b"]
+
+
+_parts = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=5)), max_size=4)
+
+
+@given(_parts, _parts)
+def test_a_key_tells_all_parts_apart(one: list[tuple[str, bytes]], other: list[tuple[str, bytes]]) -> None:
+    assert (modules_key(one) == modules_key(other)) == (one == other)
+
+
+# -- builds at the same time
+
+
+def test_two_builds_at_once_get_a_copy_each(world: World) -> None:
+    world.project().save([STORE], world.attempt({"caches/npm/a": "1"}))
+    world.tidy()
+    first, second = world.attempt(), world.attempt()
+    world.project().restore([STORE], first)
+    world.project().restore([STORE], second)
+    (first / "caches/npm/a").write_text("2")
+    assert read(second / "caches") == {"npm/a": "1"}
+    # Both save: the last one's is what stays, whole.
+    world.project().save([STORE], second)
+    world.project().save([STORE], first)
+    third = world.attempt()
+    world.project().restore([STORE], third)
+    assert read(third / "caches") == {"npm/a": "2"}

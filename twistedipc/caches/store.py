@@ -1,0 +1,166 @@
+"""
+The caches of one project, in a folder of their own on the builder's disk::
+
+    lock            held (flock) while anything here is moved
+    entries/ID/     what was saved: about.json, and a folder for each path, named 0, 1 …
+    spares/ID.N/    a copy of an entry, which the next build takes whole; its about.json is the entry's
+    going/          what is to be removed
+
+Used by the runner (restore, save) and by ``tidying``. Each folder comes to its place by a rename, so that a process
+that is killed leaves nothing half; what it leaves in ``going`` or under ``.new`` is removed later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from twistedipc.builds.caches import Cache
+from twistedipc.caches import trees
+from twistedipc.disk.files import read_file, write_file
+
+
+class About(msgspec.Struct, frozen=True, kw_only=True):
+    """What an entry is."""
+
+    cache: Cache
+    paths: list[str]  # those of the cache's paths that were there, in the order of the folders 0, 1 …
+    stamp: str  # another for each saving
+    saved: int  # milliseconds since the epoch
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """What `ProjectCaches.restore` did."""
+
+    cache: Cache
+    whole: bool  # all that was saved is there: none of it was in the way
+    copied: bool  # it had to be copied first, since there was no spare
+
+
+class ProjectCaches:
+    """
+    The caches of one project.
+
+    :param folder: where they are; it is made if need be
+    :param now: milliseconds since the epoch
+    """
+
+    def __init__(self, folder: Path, now: Callable[[], int]) -> None:
+        self.folder = folder
+        self._now = now
+        self.entries = folder / "entries"
+        self.spares = folder / "spares"
+        self.going = folder / "going"
+        for place in (self.entries, self.spares, self.going):
+            place.mkdir(parents=True, exist_ok=True)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep all others from moving anything here. Raises OSError."""
+        lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    def restore(self, wanted: Sequence[Cache], attempt: Path) -> list[Restored]:
+        """Put into an attempt's folder what there is of these caches: what was put there. Raises OSError."""
+        found = []
+        for cache in wanted:
+            with self.locked():
+                one = self._restore(cache, attempt)
+            if one is not None:
+                found.append(one)
+        return found
+
+    def _restore(self, cache: Cache, attempt: Path) -> Restored | None:
+        entry = self.entries / identity(cache)
+        about = read_about(entry)
+        if about is None or about.cache.key != cache.key:
+            return None
+        source = self.spare_of(entry, about)
+        copied = source is None
+        if source is None:
+            source = self._new(self.spares)
+            try:
+                trees.copy(entry, source)
+            except trees.CantCopy:
+                return None  # the build does without, as it would with no cache at all
+        os.utime(entry / "about.json")
+        moved = [
+            trees.move_in(source / str(number), attempt, path)
+            for number, path in enumerate(about.paths)
+            if path in cache.paths
+        ]
+        self.discard(source)
+        return Restored(cache=cache, whole=bool(moved) and all(moved), copied=copied) if any(moved) else None
+
+    def save(self, made: Sequence[Cache], attempt: Path) -> list[Cache]:
+        """
+        Move what there is of these caches out of an attempt's folder, which is of no more use then: what was saved.
+        Raises OSError.
+        """
+        saved = []
+        # What is in another's folder is saved first, and isn't in that any more then.
+        for cache in reversed(made):
+            with self.locked():
+                if self._save(cache, attempt):
+                    saved.append(cache)
+        return saved[::-1]
+
+    def _save(self, cache: Cache, attempt: Path) -> bool:
+        entry = self.entries / identity(cache)
+        if cache.key and read_about(entry) is not None:
+            os.utime(entry / "about.json")
+            return False
+        new = self._new(self.entries)
+        new.mkdir()
+        paths: list[str] = []
+        for path in cache.paths:
+            if trees.move_out(attempt, path, new / str(len(paths))):
+                paths.append(path)
+        if not paths:
+            trees.remove(new)
+            return False
+        about = About(cache=cache, paths=paths, stamp=secrets.token_hex(8), saved=self._now())
+        write_file(new / "about.json", about)
+        if entry.exists():
+            self.discard(entry)
+        new.rename(entry)
+        return True
+
+    def spare_of(self, entry: Path, about: About) -> Path | None:
+        """Return a spare of an entry as it is now; None if there is none. It is asked for under the lock."""
+        for spare in self.spares.glob(f"{entry.name}.*"):
+            known = read_about(spare)
+            if known is not None and known.stamp == about.stamp:
+                return spare
+        return None
+
+    def discard(self, folder: Path) -> None:
+        """Move a folder away; tidying removes it."""
+        folder.rename(self.going / secrets.token_hex(8))
+
+    def _new(self, place: Path) -> Path:
+        return place / f".new-{secrets.token_hex(8)}"
+
+
+def identity(cache: Cache) -> str:
+    """Return the name of a cache's entry."""
+    return hashlib.sha256(f"{cache.name}\0{cache.key}".encode()).hexdigest()[:24]
+
+
+def read_about(entry: Path) -> About | None:
+    """Return what an entry or a spare is; None if it isn't whole, or can't be read."""
+    try:
+        return read_file(entry / "about.json", About)
+    except (OSError, msgspec.DecodeError):
+        return None
