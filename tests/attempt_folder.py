@@ -119,7 +119,6 @@ class Attempt:
             variables=dict(variables or {}),
             path=path if path is not None else os.environ["PATH"],
             mirror=str(base / "mirrors" / "demo"),
-            npm_cache=str(base / "npm-cache"),
             doorbell="../../doorbell",
             cgroups=cgroups,
             timeout=timeout,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twistedipc.builds.caches import DOWNLOADS_OF, BadCache, Cache, caches_of, declared, modules_key
+from twistedipc.builds.caches import DOWNLOADS_OF, Cache, caches_of, modules_key
 from twistedipc.caches import trees
 from twistedipc.caches.store import ProjectCaches
 from twistedipc.caches.tidying import Limits, clear, kept, tidy
@@ -267,16 +267,6 @@ def test_managers_are_told_where_to_keep_downloads() -> None:
     for manager, downloads in DOWNLOADS_OF.items():
         (cache, *_rest) = caches_of(manager, [""])
         assert cache.paths == (f"caches/{downloads.folder}",)
-
-
-@pytest.mark.parametrize("folder", ["", "/etc", "../other", "a/../../b", ".git", ".git/objects", "a\nb", "x" * 300])
-def test_a_folder_outside_the_project_cant_be_declared(folder: str) -> None:
-    with pytest.raises(BadCache):
-        declared([folder])
-
-
-def test_declared_folders_are_written_in_one_way() -> None:
-    assert declared(["./data/", "data", "a//b"]) == ["data", "a/b"]
 
 
 _parts = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=5)), max_size=4)

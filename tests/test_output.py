@@ -53,7 +53,7 @@ class Copy:
     def pack(self, *, publish: Publish | None = None, site: bool = False, **plan: str | bool) -> list[str]:
         """Run the pack step: the names of what was packed."""
         spec = Spec(
-            attempt="1-1", lease="0" * 16, build=1, project="demo", repository="", ref="main", path="", npm_cache="",
+            attempt="1-1", lease="0" * 16, build=1, project="demo", repository="", ref="main", path="",
             publish=publish or Publish(), site=site, mirror=str(self.work / ".git"), doorbell="",
         )  # fmt: skip
         write_file(self.folder / "spec.json", spec)

@@ -138,7 +138,6 @@ def attempt(folder: Path, machine: Machine, **limits: float) -> tuple[Course, Co
         ref="main",
         path=os.environ["PATH"],
         mirror="/nowhere",
-        npm_cache="/nowhere",
         doorbell="nowhere",
         **limits,  # type: ignore[arg-type]
     )

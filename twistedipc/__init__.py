@@ -12,7 +12,7 @@ The map, from the bottom up; imports point only downwards (``tests/test_layers.p
     terminal            what a person sees in a terminal, for web and cli
     server   builder    `twistd apiserver`; `twistd buildipc`; they never import one another
     runner   storage    one attempt's process; the ledger
-    publish             the targets of projects: packages and releases
+    publish   caches    the targets of projects; what builds keep for the next ones
     toolchains          Node and package managers, for builds
     attempts            an attempt's folder on disk, for runner and builder
     ipc   builds  disk  the framework, which knows nothing of builds; the domain, which knows no I/O; durable files

@@ -30,6 +30,7 @@ from twistedipc.builder.registry import HeldAttempts
 from twistedipc.builder.runners import RunnerProcesses
 from twistedipc.builder.service import BuilderService
 from twistedipc.builder.settings import Settings
+from twistedipc.builder.tidying import TidyingProcess
 from twistedipc.builder.upload import upload
 from twistedipc.builder.workflows import Workflows
 
@@ -70,6 +71,7 @@ def real_outside(reactor: BuilderReactor, settings: Settings, *, now: Callable[[
         runners=RunnerProcesses(reactor, RUNNER),
         uploads=uploads,
         listen_for_rings=listen_for_rings,
+        tidy=TidyingProcess(reactor, settings).soon,
         prepare_cgroups=prepare_cgroups,
     )
 

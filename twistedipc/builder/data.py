@@ -7,7 +7,7 @@ The builder's data folder: its lock, the attempts' folders in it, and how full i
     doorbell    the socket on which runners ring
     attempts/   the attempts' folders (``attempts.folder``)
     mirrors/    bare mirrors of the repositories
-    npm-cache/  npm's, for all attempts
+    caches/     what the projects' builds keep for the next ones (``caches``)
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ class DataFolder:
         data = self._settings.data
         for folder in (data, self._settings.attempts, data / "mirrors"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (data / "npm-cache").mkdir(exist_ok=True)
         lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -239,3 +239,4 @@ class Looking:
         finally:
             self._take(held, report)
         self._attempts.remove(held)
+        self._outside.tidy()

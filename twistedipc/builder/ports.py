@@ -126,4 +126,5 @@ class Outside:
     runners: Runners
     uploads: Uploads
     listen_for_rings: Callable[[Callable[[str], None]], IListeningPort]
+    tidy: Callable[[], None]  # tidies what builds keep for the next ones, beside everything else
     prepare_cgroups: Callable[[], Path]  # the folder below which attempts have control groups; raises `NoCgroup`

@@ -64,6 +64,7 @@ class BuilderService(MultiService):
             self._find(folder)
         self._doorbell = self._outside.listen_for_rings(self.looking.rung)
         self.looking.start()
+        self._outside.tidy()
         super().startService()
 
     def _look_for_cgroups(self) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from twistedipc.builds.attempt import Spec
 from twistedipc.builds.messages import Offer
+from twistedipc.caches.tidying import Limits
 
 #: Seconds for which an upload is tried whose address doesn't answer as the apiserver does.
 UPLOAD_LIMIT = 600.0
@@ -28,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     grace: float
     upload: float = UPLOAD_LIMIT  # seconds for which an upload is tried that can't get through
     reserve: int | None = 0  # bytes of the disk that builds leave free; None is `room.default_reserve`
+    caches: Limits | None = None  # of what builds keep for the next ones; None: nothing is kept
 
     @property
     def attempts(self) -> Path:
@@ -39,10 +41,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The path of the socket on which runners ring."""
         return self.data / "doorbell"
 
+    @property
+    def kept(self) -> Path:
+        """The folder of the projects' caches."""
+        return self.data / "caches"
+
     def mirror(self, repository: str) -> Path:
         """The folder of a repository's bare mirror: recognisable to people, and unique."""
         words = re.sub(r"[^A-Za-z0-9]+", "-", repository).strip("-")[-48:]
-        return self.data / "mirrors" / f"{words}-{hashlib.sha256(repository.encode()).hexdigest()[:12]}.git"
+        return self.data / "mirrors" / f"{words}-{_digest(repository)}.git"
+
+    def caches_of(self, project: str, repository: str) -> Path:
+        """The folder of a project's caches. Another repository under the same name gets another folder."""
+        return self.kept / f"{project}-{_digest(repository)}"
+
+
+def _digest(repository: str) -> str:
+    return hashlib.sha256(repository.encode()).hexdigest()[:12]
 
 
 def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: str = "") -> Spec:
@@ -73,7 +88,7 @@ def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: str = ""
         asks=offer.asks,
         path=settings.path,
         mirror=str(settings.mirror(offer.repository)),
-        npm_cache=str(settings.data / "npm-cache"),
+        caches=str(settings.caches_of(offer.project, offer.repository)) if settings.caches is not None else "",
         doorbell="../../doorbell",
         cgroups=cgroups,
         timeout=min(offer.timeout, settings.timeout),

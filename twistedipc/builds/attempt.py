@@ -86,8 +86,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     path: str  # PATH of the steps
     mirror: str  # folder of the repository's bare mirror (may not exist yet; its lock is MIRROR + ".lock"; of a
     # repository with SHA-256 ids it is MIRROR + ".sha256")
-    npm_cache: str  # folder of the npm cache that all attempts share
     tools: ToolSettings | None = None  # None: an older builder, which brings none
+    caches: str = ""  # folder of what the project's builds keep for the next ones; "": they keep nothing
     doorbell: str  # the builder's UNIX datagram socket, relative to the attempt's folder or absolute
     cgroups: str = ""  # folder below which the attempt's control group is made; "" where there can be none
     timeout: float = 3600.0  # seconds for the whole attempt; `.twistedipc.toml` may lower it

@@ -18,15 +18,6 @@ import msgspec
 #: The folder in the attempt's folder in which package managers keep what they download.
 DOWNLOADS = "caches"
 
-#: The most folders that a project may declare, and the longest path.
-MAX_DECLARED = 20
-MAX_PATH = 256
-
-
-class BadCache(Exception):
-    """A declared cache can't be kept; ``str()`` of the exception is a sentence for the project's authors."""
-
-
 class Cache(msgspec.Struct, frozen=True):
     """
     Folders that are kept together. What was saved under one ``key`` is never restored under another; with a key, what
@@ -111,21 +102,6 @@ def modules_key(parts: Iterable[tuple[str, bytes]]) -> str:
             digest.update(len(value).to_bytes(8, "big"))
             digest.update(value)
     return digest.hexdigest()[:32]
-
-
-def declared(folders: Sequence[str]) -> list[str]:
-    """Check the folders that a project declares, and return them without what means nothing. Raises `BadCache`."""
-    if len(folders) > MAX_DECLARED:
-        raise BadCache(f"at most {MAX_DECLARED} folders can be kept")
-    found = []
-    for folder in folders:
-        parts = [part for part in folder.split("/") if part not in ("", ".")]
-        if not parts or folder.startswith("/") or ".." in parts or parts[0] == ".git" or not folder.isprintable():
-            raise BadCache(f"{folder!r} can't be kept: it must be a folder inside the project")
-        if len(folder) > MAX_PATH:
-            raise BadCache(f"{folder[:40]}… can't be kept: a path has at most {MAX_PATH} characters")
-        found.append("/".join(parts))
-    return list(dict.fromkeys(found))
 
 
 def _work(top: str, folder: str) -> str:

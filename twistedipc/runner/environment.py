@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from twistedipc.builds.attempt import Spec
+from twistedipc.builds.caches import DOWNLOADS_OF
 from twistedipc.builds.plan import Plan
 from twistedipc.builds.secrets import GivenSecret, is_for_step
 
@@ -21,6 +22,9 @@ class Environment:
     def __init__(self, folder: Path, spec: Spec) -> None:
         self._folder = folder
         self._spec = spec
+        self._downloads: dict[str, str] = {}
+        for downloads in DOWNLOADS_OF.values():
+            self._downloads |= downloads.environment(str(folder))
         self.commit = ""  # the full id, once it is known
         self.secrets: Sequence[GivenSecret] = ()
 
@@ -35,7 +39,7 @@ class Environment:
             "TERM": "xterm-256color",
             "CI": "true",
             "FORCE_COLOR": "1",
-            "npm_config_cache": spec.npm_cache,
+            **self._downloads,
             "npm_config_update_notifier": "false",
             "npm_config_fund": "false",
             "npm_config_audit": "false",

@@ -13,9 +13,10 @@ from twistedipc.builder.data import DataFolderInUse
 from twistedipc.builder.link import VOCABULARY
 from twistedipc.builder.reactor import BuilderReactor
 from twistedipc.builder.settings import Settings
+from twistedipc.caches.tidying import Limits
 from twistedipc.ipc import LinkReactor
 from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
-from twistedipc.taps.config import BuilderConfig, ConfigError, load_builder
+from twistedipc.taps.config import BuilderConfig, Caches, ConfigError, load_builder
 from twistedipc.taps.hangup import Hangups
 
 #: Seconds for what has ended to be handed over to the apiserver: the rest of its log, and its archive.
@@ -76,6 +77,13 @@ class Options(ConfigOptions):
         return limits.timeout + limits.grace + HANDOVER
 
 
+def _caches(config: Caches) -> Limits | None:
+    """What builds may keep, or None if they keep nothing."""
+    if not config.keep:
+        return None
+    return Limits(project=config.project.bytes, total=config.total.bytes, days=config.days)
+
+
 def makeService(options: Options) -> IService:
     """The builder, ready to start."""
     reactor = cast(LinkedReactor, installed_reactor())
@@ -89,6 +97,7 @@ def makeService(options: Options) -> IService:
         grace=config.limits.grace,
         upload=config.limits.upload,
         reserve=None if config.limits.reserve is None else config.limits.reserve.bytes,
+        caches=_caches(config.caches),
     )
     service = builder(
         real_outside(reactor, settings, now=now),

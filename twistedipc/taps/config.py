@@ -228,6 +228,15 @@ class Limits(Section, frozen=True, kw_only=True):
     reserve: Size | None = None  # left free on the disk; None is 1 GiB, or a twentieth of a small file system
 
 
+class Caches(Section, frozen=True, kw_only=True):
+    """``[caches]``: what builds keep for the next builds of their project."""
+
+    keep: bool = True  # false: nothing is kept
+    project: Size = Size(2 << 30)  # the most for one project
+    total: Size = Size(20 << 30)  # the most for all
+    days: Positive = 14.0  # what hasn't been used for so long goes
+
+
 class BuilderConfig(Section, frozen=True, kw_only=True):
     """All of ``builder.toml``; paths are absolute, endpoints complete."""
 
@@ -239,6 +248,7 @@ class BuilderConfig(Section, frozen=True, kw_only=True):
     link: BuilderLink = BuilderLink()
     environment: dict[str, str] = {}  # the operator's values for all steps
     limits: Limits = Limits()
+    caches: Caches = Caches()
 
     @property
     def steps_path(self) -> str:
