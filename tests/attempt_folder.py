@@ -14,6 +14,8 @@ from pathlib import Path
 from twistedipc.attempts.journal import JournalReader
 from twistedipc.builds.attempt import Publish, Result, Spec
 from twistedipc.builds.logs import Event, Lines, LogDigest, Notice, StepEnded, StepStarted
+from twistedipc.builds.secrets import Context
+from twistedipc.builds.settings import BuildSettings
 from twistedipc.disk.files import read_file, write_file
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -101,6 +103,9 @@ class Attempt:
         parameters: Mapping[str, str] | None = None,
         cgroups: str = "",
         reserve: int = 0,
+        caches: str = "",
+        context: Context = "preview",
+        settings: BuildSettings | None = None,
     ) -> None:
         self.folder = base / "attempts" / f"{name}-0123456789abcdef"
         self.folder.mkdir(parents=True)
@@ -125,6 +130,9 @@ class Attempt:
             idle_timeout=idle_timeout,
             grace=grace,
             reserve=reserve,
+            caches=caches,
+            context=context,
+            settings=settings or BuildSettings(),
         )
         write_file(self.folder / "spec.json", self.spec)
         self._process: subprocess.Popen[bytes] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.attempt_folder import Attempt, repository, toml
 from twistedipc.builds.caches import DOWNLOADS_OF, Cache, caches_of, modules_key
+from twistedipc.builds.logs import Notice
+from twistedipc.builds.settings import BuildSettings
 from twistedipc.caches import trees
 from twistedipc.caches.store import ProjectCaches
 from twistedipc.caches.tidying import Limits, clear, kept, tidy
@@ -256,7 +260,7 @@ def test_tidying_is_done_by_one_at_a_time(world: World, monkeypatch: pytest.Monk
 
 
 def test_an_outer_folder_comes_before_those_in_it() -> None:
-    found = caches_of("npm", ["apps/web", ""], modules=["node_modules", "apps/web/node_modules"], key="k")
+    found = caches_of(["apps/web", ""], modules=["node_modules", "apps/web/node_modules"], key="k")
     order = [path for cache in found for path in cache.paths]
     for position, path in enumerate(order):
         assert not any(later != path and path.startswith(later + "/") for later in order[position:])
@@ -264,9 +268,8 @@ def test_an_outer_folder_comes_before_those_in_it() -> None:
 
 def test_managers_are_told_where_to_keep_downloads() -> None:
     assert DOWNLOADS_OF["npm"].environment("/a") == {"npm_config_cache": "/a/caches/npm"}
-    for manager, downloads in DOWNLOADS_OF.items():
-        (cache, *_rest) = caches_of(manager, [""])
-        assert cache.paths == (f"caches/{downloads.folder}",)
+    kept_paths = {path for cache in caches_of([""]) for path in cache.paths}
+    assert {f"caches/{downloads.folder}" for downloads in DOWNLOADS_OF.values()} < kept_paths
 
 
 _parts = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=5)), max_size=4)
@@ -294,3 +297,68 @@ def test_two_builds_at_once_get_a_copy_each(world: World) -> None:
     third = world.attempt()
     world.project().restore([STORE], third)
     assert read(third / "caches") == {"npm/a": "2"}
+
+
+# -- attempts in real runner processes
+
+_STEPS = (
+    "mkdir -p $npm_config_cache .turbo data && cat $npm_config_cache/count .turbo/count data/count || true",
+    "for f in $npm_config_cache/count .turbo/count data/count; do echo x >>$f; done",
+)
+
+
+def _attempt(base: Path, name: str, **more: object) -> Attempt:
+    source = base / "source"
+    if not source.exists():
+        repository(source, {".twistedipc.toml": toml(*_STEPS)})
+    return Attempt(base, source, name=name, caches=str(base / "caches" / "demo"), **more)  # type: ignore[arg-type]
+
+
+def notices(one: Attempt) -> list[str]:
+    return [event.message for event in one.events() if isinstance(event, Notice)]
+
+
+def test_a_build_goes_on_with_what_the_last_one_kept(tmp_path: Path) -> None:
+    first = _attempt(tmp_path, "1-1", context="production")
+    assert first.run().outcome == "succeeded", first.output()
+    assert not (first.folder / "caches" / "npm").exists()  # it was moved, not copied
+    second = _attempt(tmp_path, "2-1", context="production")
+    assert second.run().outcome == "succeeded"
+    assert second.output(1).count("x") == 2  # the folder "data" isn't declared
+    assert notices(second) == ["From earlier builds: npm, .turbo"]
+    third = _attempt(tmp_path, "3-1", context="production")
+    third.run()
+    assert third.output(1).count("x") == 4
+
+
+def test_a_preview_leaves_nothing_to_others(tmp_path: Path) -> None:
+    assert _attempt(tmp_path, "1-1", context="production").run().outcome == "succeeded"
+    preview = _attempt(tmp_path, "2-1", context="preview")
+    assert preview.run().outcome == "succeeded"
+    assert preview.output(1).count("x") == 2
+    third = _attempt(tmp_path, "3-1", context="production")
+    third.run()
+    assert third.output(1).count("x") == 2
+
+
+def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    repository(source, {".twistedipc.toml": toml("mkdir -p .turbo; echo bad >.turbo/x; exit 1")})
+    one = Attempt(tmp_path, source, caches=str(tmp_path / "caches" / "demo"), context="production")
+    assert one.run().outcome == "failed"
+    assert kept(tmp_path / "caches", lambda: 0) == []
+
+
+def test_a_declared_folder_is_kept(tmp_path: Path) -> None:
+    for name, lines in (("1-1", 0), ("2-1", 3)):
+        one = _attempt(tmp_path, name, context="production", settings=BuildSettings(caches=["data"]))
+        assert one.run().outcome == "succeeded"
+        assert one.output(1).count("x") == lines
+
+
+def test_what_cant_be_read_costs_the_build_nothing(tmp_path: Path) -> None:
+    (tmp_path / "caches").mkdir()
+    (tmp_path / "caches" / "demo").write_text("this is no folder")
+    one = _attempt(tmp_path, "1-1", context="production")
+    assert one.run().outcome == "succeeded"
+    assert notices(one) == [f"what earlier builds kept can't be used: {os.strerror(errno.ENOTDIR)}"]

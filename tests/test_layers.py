@@ -28,8 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "attempts": {"builds", "disk"},
     "toolchains": {"builds", "disk"},
     "publish": {"builds", "disk", "attempts"},
-    # Which targets there are, and what they want of a runner; their work is done in processes of its steps.
     "caches": {"builds", "disk"},
+    # Which targets there are, and what they want of a runner; their work is done in processes of its steps.
     "runner": {"builds", "disk", "attempts", "publish", "caches"},
     "terminal": {"builds"},
     "storage": {"builds", "disk", "publish"},
@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "server": {"ipc", "builds", "attempts", "storage", "publish"},
     "web": {"ipc", "builds", "terminal", "storage", "publish", "server"},
     "taps": {"ipc", "builds", "caches", "storage", "publish", "builder", "server", "web"},
-    "cli": {"ipc", "builds", "terminal", "storage", "publish", "web", "taps"},
+    "cli": {"ipc", "builds", "caches", "terminal", "storage", "publish", "web", "taps"},
     "chaos": {"builds", "disk", "attempts", "web", "taps", "cli"},
 }
 

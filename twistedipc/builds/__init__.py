@@ -12,6 +12,7 @@ The domain, pure: what a build is, for every process. The modules, from the bott
     registries  from where packages are installed, and how their managers are told
     attempt     what is to be done in an attempt, what was found, how it ended
     messages    what builder and apiserver say to one another
+    caches      what builds keep for the next ones
     outputs     the folders that builds write
     managers    package.json and lock files -> the commands that build
     recognition what a project is: framework, package manager, how it is built, and why

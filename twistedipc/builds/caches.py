@@ -18,6 +18,7 @@ import msgspec
 #: The folder in the attempt's folder in which package managers keep what they download.
 DOWNLOADS = "caches"
 
+
 class Cache(msgspec.Struct, frozen=True):
     """
     Folders that are kept together. What was saved under one ``key`` is never restored under another; with a key, what
@@ -65,28 +66,20 @@ TOOLS: tuple[str, ...] = (
     ".rsbuild-cache",
 )
 
-#: The managers whose ``node_modules`` can be put back as they were: the others put absolute paths of their stores into
-#: them, or link them to their stores.
-KEEPS_MODULES = frozenset({"npm"})
-
 
 def caches_of(
-    manager: str, roots: Sequence[str], declared: Iterable[str] = (), *, modules: Sequence[str] = (), key: str = ""
+    roots: Sequence[str], declared: Iterable[str] = (), *, modules: Sequence[str] = (), key: str = ""
 ) -> list[Cache]:
     """
     Return the caches of a project, the outer folders before those in them.
 
-    :param manager: the package manager's name; "" without one
     :param roots: the project's root and its workspace's top, relative to the working copy; "" is the top itself
     :param declared: folders that the project names itself, relative to its root, which is the first of ``roots``
     :param modules: folders of ``node_modules``, relative to the working copy, which are as ``key`` says
     :param key: of `modules_key`; "" if they can't be kept
     """
-    found: list[Cache] = []
-    downloads = DOWNLOADS_OF.get(manager)
-    if downloads is not None:
-        found.append(Cache(manager, (f"{DOWNLOADS}/{downloads.folder}",)))
-    if key and modules and manager in KEEPS_MODULES:
+    found = [Cache(manager, (f"{DOWNLOADS}/{one.folder}",)) for manager, one in DOWNLOADS_OF.items()]
+    if key and modules:
         found.append(Cache("node_modules", tuple(f"work/{path}" for path in modules), key))
     tops = list(dict.fromkeys(roots)) or [""]
     found += [Cache(folder, tuple(_work(top, folder) for top in tops)) for folder in TOOLS]

@@ -1,6 +1,6 @@
 """
 `twistedipc`, the command for people and their scripts. Top layer: it talks to an apiserver over HTTP like any other
-client, except for the two commands that set things up on the machine itself (`init`, `demo`) and
+client, except for the commands that work on the machine itself: `init`, `demo`, `caches`, and
 ``token create --config``, which makes the first token of an apiserver straight in its ledger.
 
 The modules:
@@ -10,6 +10,7 @@ The modules:
 - ``logs``: reading a log to its end, and checking it (``terminal`` shows it); ``output``: tables and times
 - the commands, by group: ``projects``, ``builds``, ``releases``, ``tokens``, ``login``, ``setup``
 - ``targets``: the options for a project's targets, made from the registry; ``settings``: those for how it is built
+- ``caches``: what builds keep, on a builder's machine
 - ``ledger``: work on a ledger without a reactor
 - ``demo``, with ``sample`` (the project that it builds) and ``services`` (the two processes that it runs)
 """

@@ -30,6 +30,7 @@ COMMANDS = {
     "releases": ("twistedipc.cli.releases", "releases"),
     "rollback": ("twistedipc.cli.releases", "rollback"),
     "release": ("twistedipc.cli.releases", "release"),
+    "caches": ("twistedipc.cli.caches", "caches"),
     "chaos": ("twistedipc.chaos.command", "chaos"),
 }
 

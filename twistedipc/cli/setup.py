@@ -119,6 +119,13 @@ key = "link.key"
 # What builds leave free on the disk: with less, running builds wait and no others are taken. "" is 1 GiB, but a
 # twentieth of a file system that has less than 20 GiB; 0 is nothing.
 # reserve = ""
+
+# What builds keep for the next builds of their project: what they downloaded, installed and can use again.
+# [caches]
+# keep = true
+# project = "2 GiB"
+# total = "20 GiB"
+# days = 14.0
 """
 
 

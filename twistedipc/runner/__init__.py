@@ -22,6 +22,7 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     steps       one step: a command's process, its output, its end, as ``stepclock`` says
     secrets     the secrets of the attempt, asked for before it begins
     environment  the environment of each step                                      (no I/O)
+    keeping     what the attempt takes over from earlier builds, and leaves to later ones
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
     checkout/   a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step
 

@@ -32,6 +32,7 @@ from twistedipc.builds.attempt import (
     Result,
     Spec,
 )
+from twistedipc.builds.caches import caches_of
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.plan import LOOKED_AT, MAX_FILE, PLAN_FILE, BadPlan, Plan, make_plan
 from twistedipc.disk.files import PASSING_ERRORS, read_file, write_file
@@ -41,6 +42,7 @@ from twistedipc.runner.aliases import without_colon
 from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import Capture
 from twistedipc.runner.environment import Environment
+from twistedipc.runner.keeping import Keeping
 from twistedipc.runner.node import install
 from twistedipc.runner.ports import Orders, Outside
 from twistedipc.runner.secrets import ask
@@ -81,7 +83,6 @@ class Course:
     def __init__(self, folder: Path, spec: Spec, control: Orders, ring: Callable[[], None], outside: Outside) -> None:
         self._folder = folder
         self._said_no_room = 0  # how often a step of ours has said so, and failed
-        self._work = folder / "work"
         self._spec = spec
         self._control = control
         self._outside = outside
@@ -96,6 +97,7 @@ class Course:
             now=outside.now,
             clock=outside.clock,
         )
+        self._keeping = Keeping(folder, spec, self._log, outside.now)
         self._steps = Steps(
             log=self._log,
             control=control,
@@ -108,6 +110,11 @@ class Course:
         self._artifact: ArtifactFile | None = None
         self._published: list[Published] = []
 
+    @property
+    def _work(self) -> Path:
+        """The working copy."""
+        return self._folder / "work"
+
     def run(self) -> Result:
         """Go through all of it, and write the result. Raises `steps.NoRoom` if the disk takes none."""
         outcome: Outcome = "succeeded"
@@ -119,6 +126,8 @@ class Course:
         finally:
             self._kill_all()
             self._control.forget_permit()
+        if outcome == "succeeded" and self._spec.context == "production":
+            self._keeping.save()
         self._steps.settle()
         result = self._result(outcome, reason)
         self._steps.persist(lambda: self._written(result))
@@ -137,6 +146,7 @@ class Course:
         self._lower_limits(plan)
         environment = self._environment.of_build(plan)
         self._steps.persist(lambda: self._commands_installed(environment))
+        self._keeping.restore(caches_of([self._spec.settings.root, ""], self._spec.settings.caches))
         for step in plan.steps:
             self._step(step.name, shell=step.run, environment=self._environment.of_step(step.name, environment))
         targets = self._targets()

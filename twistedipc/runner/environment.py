@@ -22,9 +22,6 @@ class Environment:
     def __init__(self, folder: Path, spec: Spec) -> None:
         self._folder = folder
         self._spec = spec
-        self._downloads: dict[str, str] = {}
-        for downloads in DOWNLOADS_OF.values():
-            self._downloads |= downloads.environment(str(folder))
         self.commit = ""  # the full id, once it is known
         self.secrets: Sequence[GivenSecret] = ()
 
@@ -39,7 +36,7 @@ class Environment:
             "TERM": "xterm-256color",
             "CI": "true",
             "FORCE_COLOR": "1",
-            **self._downloads,
+            **DOWNLOADS_OF["npm"].environment(str(self._folder)),
             "npm_config_update_notifier": "false",
             "npm_config_fund": "false",
             "npm_config_audit": "false",
