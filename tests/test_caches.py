@@ -361,4 +361,8 @@ def test_what_cant_be_read_costs_the_build_nothing(tmp_path: Path) -> None:
     (tmp_path / "caches" / "demo").write_text("this is no folder")
     one = _attempt(tmp_path, "1-1", context="production")
     assert one.run().outcome == "succeeded"
-    assert notices(one) == [f"what earlier builds kept can't be used: {os.strerror(errno.ENOTDIR)}"]
+    why = os.strerror(errno.ENOTDIR)
+    assert notices(one) == [
+        f"what earlier builds kept can't be used: {why}",
+        f"nothing is kept for later builds: {why}",
+    ]

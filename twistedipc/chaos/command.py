@@ -60,9 +60,9 @@ def chaos(
 ) -> None:
     """Prove that nothing is lost: kill, cut, stop and stall both services while builds run and viewers watch.
 
-    The command starts services of its own on this machine, in a folder of its own, which stays if anything goes wrong. Exits with
-    0 only if no line and no build was lost, doubled or reordered, no build was started twice, and all else that is
-    counted is as it must be.
+    The command starts services of its own on this machine, in a folder of its own, which stays if anything goes
+    wrong. Exits with 0 only if no line and no build was lost, doubled or reordered, no build was started twice, and
+    all else that is counted is as it must be.
     """
     seed = random.SystemRandom().randrange(1 << 31) if seed is None else seed
     note(f"seed {seed}")

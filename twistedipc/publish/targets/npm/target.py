@@ -40,7 +40,8 @@ class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="
     packages: Annotated[
         Packages,
         option(
-            "An npm package that the project may publish, or all of a scope (@acme/*); else the first one; may be repeated.",
+            "An npm package that the project may publish, or all of a scope (@acme/*); else the first one. "
+            "May be repeated.",
             flag="--package",
             metavar="NAME",
             unset="for none",
