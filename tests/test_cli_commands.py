@@ -516,7 +516,7 @@ def test_what_a_change_makes_void_is_said(server: Server) -> None:
 
 def test_variables_that_this_token_may_not_see(server: Server) -> None:
     server.on("GET /api/v1/projects/shop", as_json({**PROJECT, "environment": {"B": "b", "A": None}}))
-    assert "A (for admins to see) B=b" in run(server, "project", "show", "shop").stdout
+    assert "A=(for admins to see) B=b" in run(server, "project", "show", "shop").stdout
 
 
 def test_project_secret(server: Server) -> None:
@@ -530,9 +530,85 @@ def test_project_secret(server: Server) -> None:
     # Should somebody send it elsewhere meanwhile, the server won't take it.
     assert server.asked[-1].json == {"value": "npm_abc", "registry": "https://npm.example.org"}
     assert run(server, "project", "secret", "shop", "npm_token", given="").exit_code == 2
-    assert run(server, "project", "secret", "shop", "other", given="x").exit_code == 2
+    assert run(server, "project", "secret", "set", "shop", "npm_token", given="npm_abc").exit_code == 0
+    assert run(server, "project", "secret", "shop", "a-b", given="xxxx").exit_code == 2
     assert run(server, "project", "secret", "shop", "npm_token", "--remove").exit_code == 0
     assert server.asked[-1].method == "DELETE"
+
+
+def test_secrets_of_builds(server: Server) -> None:
+    server.on("PUT /api/v1/projects/shop/secrets/KEY", Say(status=204))
+    pem = "-----BEGIN KEY-----\nabc\n-----END KEY-----"
+    result = run(
+        server, "project", "secret", "set", "shop", "KEY", "--steps", "install", "--previews", given=f"{pem}\n\n"
+    )
+    assert result.exit_code == 0, result.output
+    assert "abc" not in result.output
+    assert server.asked[-1].json == {"value": pem, "steps": "install", "builds": "previews"}
+    assert run(server, "project", "secret", "shop", "KEY", given="long enough").exit_code == 0
+    assert server.asked[-1].json == {"value": "long enough"}
+    asked = len(server.asked)
+    for name in ("NODE_OPTIONS", "PATH"):
+        refused = run(server, "project", "secret", "set", "shop", name, given="long enough")
+        assert (refused.exit_code, len(server.asked)) == (2, asked)
+    assert run(server, "project", "secret", "set", "shop", "KEY", given="x" * 40_000).exit_code == 2
+    server.on("DELETE /api/v1/projects/shop/secrets/KEY", Say(status=204))
+    assert run(server, "project", "secret", "remove", "shop", "KEY").exit_code == 0
+
+
+def test_listing_secrets(server: Server) -> None:
+    kept = {"name": "KEY", "steps": "install", "builds": "production", "updated": "2026-01-02T03:04:05.678Z"}
+    server.on("GET /api/v1/projects/shop", as_json({**PROJECT, "build_secrets": [kept]}))
+    listed = run(server, "project", "secret", "list", "shop").stdout.splitlines()
+    assert [line.split()[:3] for line in listed[1:]] == [
+        ["npm_token", "publish", "all"],
+        ["KEY", "install", "production"],
+    ]
+    assert "npm_token KEY" in run(server, "project", "show", "shop").stdout
+
+
+def test_variables_one_at_a_time(server: Server) -> None:
+    notices = ["API_KEY looks like a secret"]
+    server.on("PATCH /api/v1/projects/shop", as_json({**PROJECT, "notices": notices}))
+    result = run(server, "project", "env", "set", "shop", "A=1", "API_KEY=a=b", "--production")
+    assert result.exit_code == 0, result.output
+    assert "note: API_KEY looks like a secret" in result.stderr
+    assert server.asked[-1].json == {
+        "variables": [
+            {"name": "A", "value": "1", "builds": "production"},
+            {"name": "API_KEY", "value": "a=b", "builds": "production"},
+        ]
+    }
+    run(server, "project", "set", "shop", "--env", "B=2")
+    assert server.asked[-1].json == {"variables": [{"name": "B", "value": "2"}]}
+    of_contexts = {"production": {"C": "3"}, "previews": {"C": None}}
+    server.on("GET /api/v1/projects/shop", as_json({**PROJECT, "of_contexts": of_contexts}))
+    assert run(server, "project", "env", "unset", "shop", "A", "C").exit_code == 0
+    assert server.asked[-1].json == {"variables": [{"name": "A", "value": None}, {"name": "C", "value": None}]}
+    assert run(server, "project", "env", "unset", "shop", "X").exit_code == 4
+    listed = run(server, "project", "env", "list", "shop").stdout
+    assert [line.split() for line in listed.splitlines()[1:]] == [
+        ["A", "b", "all"],
+        ["C", "(for", "admins", "to", "see)", "previews"],
+        ["C", "3", "production"],
+    ]
+    assert "A=b C=(for admins to see) (previews) C=3 (production)" in run(server, "project", "show", "shop").stdout
+    assert run(server, "project", "env", "set", "shop", "A").exit_code == 2
+
+
+def test_registries(server: Server) -> None:
+    first = {"address": "https://npm.example.org/", "secret": "TOKEN", "scopes": ["@acme"]}
+    server.on("GET /api/v1/projects/shop", as_json({**PROJECT, "registries": [first]}))
+    server.on("PATCH /api/v1/projects/shop", as_json(PROJECT))
+    other = "https://other.example/npm/"
+    run(server, "project", "registry", "add", "shop", other, "--token-secret", "KEY", "--scope", "@b", "--scope", "@c")
+    assert server.asked[-1].json == {"registries": [first, {"address": other, "secret": "KEY", "scopes": ["@b", "@c"]}]}
+    run(server, "project", "registry", "add", "shop", "https://npm.example.org")
+    assert server.asked[-1].json == {"registries": [{"address": "https://npm.example.org"}]}
+    assert "https://npm.example.org/  @acme     TOKEN" in run(server, "project", "registry", "list", "shop").stdout
+    assert run(server, "project", "registry", "remove", "shop", "https://npm.example.org").exit_code == 0
+    assert server.asked[-1].json == {"registries": []}
+    assert run(server, "project", "registry", "remove", "shop", other).exit_code == 4
 
 
 def test_project_remove(server: Server) -> None:

@@ -26,9 +26,9 @@ from twistedipc.web.api import builds
 from twistedipc.web.http.problems import not_found
 
 
-def _secret_lines(connection: Connection) -> list[str]:
-    """What the audit says of secrets."""
-    query = select(audit.c.detail).where(audit.c.action.startswith("secret."))
+def _lines(connection: Connection, action: str) -> list[str]:
+    """What the audit says of all that was done by this action, or by those that begin so."""
+    query = select(audit.c.detail).where(audit.c.action.startswith(action)).order_by(audit.c.id)
     return list(connection.execute(query).scalars())
 
 
@@ -132,7 +132,7 @@ class Projects(World):
             ("NPM_TOKEN", "install", "production"),
         ]
         assert b"s3cret" not in shown.raw
-        lines = await self.ledger.read(_secret_lines)
+        lines = await self.ledger.read(_lines, "secret.")
         assert len(lines) == 2
         assert "s3cret" not in "".join(lines)
         assert (await self.ask("DELETE", path)).status == 204
@@ -157,6 +157,58 @@ class Projects(World):
         other = await self.ask("PATCH", "/api/v1/projects/shop", {"repository": "https://git.example/other.git"})
         assert other.json["build_secrets"] == []
         assert "the secret KEY was for builds of" in other.json["notices"][0]
+
+    async def test_variables_are_changed_one_by_one(self) -> None:
+        await self.project(environment={"A": "1", "B": "2"})
+        changes = [
+            {"name": "A", "value": "of previews", "builds": "previews"},
+            {"name": "B", "value": None},
+            {"name": "C", "value": "3"},
+        ]
+        changed = await self.ask("PATCH", "/api/v1/projects/shop", {"variables": changes})
+        assert changed.json["environment"] == {"C": "3"}
+        assert changed.json["of_contexts"] == {"production": {"A": "1"}, "previews": {"A": "of previews"}}
+        reader = await self.token("reader", "read")
+        for path in ("/api/v1/projects/shop", "/api/v1/projects"):
+            shown = await self.ask("GET", path, token=reader)
+            assert b"of previews" not in shown.raw
+            assert b'"A":null' in shown.raw
+        lines = await self.ledger.read(_lines, "project.change")
+        assert '"environment of previews.A":"set"' in lines[-1]
+        assert 'of previews",' not in lines[-1]
+        for bad in ({"name": "NPM_TOKEN", "value": "x"}, {"name": "A"}, {"name": "A", "value": "x", "builds": "some"}):
+            self.problem(await self.ask("PATCH", "/api/v1/projects/shop", {"variables": [bad]}), 422)
+
+    async def test_a_variable_that_looks_like_a_secret_is_warned_of(self) -> None:
+        made = await self.project(environment={"API_KEY": "k", "MODE": "x"})
+        assert len(made["notices"]) == 1
+        assert "API_KEY looks like a secret" in made["notices"][0]
+        again = await self.ask("PATCH", "/api/v1/projects/shop", {"variables": [{"name": "MODE", "value": "y"}]})
+        assert again.json["notices"] == []
+        other = await self.ask("PATCH", "/api/v1/projects/shop", {"variables": [{"name": "DB_PASSWORD", "value": "y"}]})
+        assert "DB_PASSWORD looks like a secret" in other.json["notices"][0]
+
+    async def test_registries_of_builds(self) -> None:
+        await self.project()
+        npm = {"address": "https://npm.example/team/", "secret": "NPM_TOKEN", "scopes": ["@acme"]}
+        changed = await self.ask("PATCH", "/api/v1/projects/shop", {"registries": [npm]})
+        assert changed.json["registries"] == [npm]
+        assert "the token of https://npm.example/team/, NPM_TOKEN, isn't set yet" in changed.json["notices"][0]
+        await self.ask("PUT", "/api/v1/projects/shop/secrets/NPM_TOKEN", {"value": "s3cret", "steps": "build"})
+        again = await self.ask("PATCH", "/api/v1/projects/shop", {"registries": [npm]})
+        assert "isn't given to the step install" in again.json["notices"][0]
+        for wrong in (
+            [npm, npm],
+            [{"address": ""}],
+            [{"address": "https://x.example/${HOME}"}],
+            [{"address": "ftp://x.example/"}],
+            [{"address": "https://x.example/", "scopes": ["acme"]}],
+            [{"address": "https://x.example/", "secret": "a-b"}],
+            [{"address": "https://x.example/"}, {"address": "https://y.example/"}],
+            [npm, {"address": "https://y.example/", "scopes": ["@acme"]}],
+            [{"address": "https://x.example/", "token": "x"}],
+        ):
+            self.problem(await self.ask("PATCH", "/api/v1/projects/shop", {"registries": wrong}), 422)
 
     async def test_there_is_a_bound_for_secrets(self) -> None:
         await self.project()

@@ -84,7 +84,8 @@ def test_it_is_published_to(python: Path, platform: Platform, tmp_path: Path) ->
     # Without its secret there is no permit.
     refused = platform.wait(platform.build("shop"))
     assert refused["state"] == "failed"
-    assert "project shop has no folder_key: `twistedipc project secret shop folder_key` sets it" in refused["reason"]
+    how = "`twistedipc project secret set shop folder_key` sets it"
+    assert f"project shop has no folder_key: {how}" in refused["reason"]
     assert [step["name"] for step in refused["attempts"][0]["steps"]] == ["checkout", "make", "pack"]
 
     set_ = command(python, platform, "project", "secret", "shop", "folder_key", given=KEY)
@@ -138,8 +139,6 @@ def test_the_document_has_it(python: Path, platform: Platform) -> None:
     listed = json.dumps(schemas["NewProject"]["properties"]["targets"])
     assert "FolderSettings" in listed
     assert "NpmSettings" in listed
-    parameters = document["paths"]["/api/v1/projects/{project}/secrets/{secret}"]["put"]["parameters"]
-    assert {"folder_key", "npm_token"} in [set(each["schema"].get("enum", [])) for each in parameters]
     assert "--folder-path PATH" in command(python, platform, "project", "set", "--help").stdout
 
 

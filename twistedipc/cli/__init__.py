@@ -9,6 +9,7 @@ The modules:
 - ``client``: HTTP; ``access``: which server, which token; ``waiting``: why a build doesn't go on
 - ``logs``: reading a log to its end, and checking it (``terminal`` shows it); ``output``: tables and times
 - the commands, by group: ``projects``, ``builds``, ``releases``, ``tokens``, ``login``, ``setup``
+- ``secrets``, ``environment``: the commands for a project's secrets, variables and registries
 - ``targets``: the options for a project's targets, made from the registry; ``settings``: those for how it is built
 - ``caches``: what builds keep, on a builder's machine
 - ``ledger``: work on a ledger without a reactor

@@ -14,6 +14,7 @@ from twistedipc.builds.attempt import Published
 from twistedipc.builds.states import STATES, AttemptState
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
+from twistedipc.cli.environment import pairs
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.logs import LogCheck, follow, read
 from twistedipc.cli.output import (
@@ -28,7 +29,6 @@ from twistedipc.cli.output import (
     print_table,
     wants_colour,
 )
-from twistedipc.cli.projects import pairs
 from twistedipc.cli.waiting import WaitingNotes
 from twistedipc.terminal import wording
 from twistedipc.terminal.printer import LogPrinter, columns_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
@@ -11,44 +10,22 @@ from msgspec import UNSET
 
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import OnLost
+from twistedipc.builds.variables import Change
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
-from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.environment import ask_back, env, pairs, registry, tell, variables_of
 from twistedipc.cli.output import json_option, local_time, note, print_fields, print_json, print_table
+from twistedipc.cli.secrets import secret
 from twistedipc.cli.settings import fields_of, recognise_option, says_something, settings_options, with_settings
 from twistedipc.cli.targets import TargetsCommand, described, details_of, request_of, targets_of, with_options
-from twistedipc.publish.targets.registry import TARGETS, find
-from twistedipc.web.api.schemas import NewProject, NewSecret, Project, ProjectChange, Projects, Settings
-
-
-def pairs(values: tuple[str, ...], option: str) -> dict[str, str]:
-    """Return ``K=V`` options as a dictionary. Raises `click.BadParameter`."""
-    found: dict[str, str] = {}
-    for value in values:
-        name, separator, content = value.partition("=")
-        if not separator or not name:
-            raise click.BadParameter(f"{value!r} isn't NAME=VALUE", param_hint=option)
-        found[name] = content
-    return found
-
+from twistedipc.publish.targets.registry import TARGETS
+from twistedipc.web.api.schemas import NewProject, Project, ProjectChange, Projects, Settings
 
 on_lost_option = click.option(
     "--on-lost",
     type=click.Choice(["lost", "rerun"]),
     help="What happens to a build whose builder is gone for good: it stays lost (the default), or is run again.",
 )
-
-
-class SecretName(click.ParamType[str]):
-    """The name of a secret that a target has."""
-
-    name = "secret"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name, if there is such a secret."""
-        if value not in TARGETS.secrets:
-            self.fail(f"{value!r} isn't one of {', '.join(sorted(TARGETS.secrets))}", param, ctx)
-        return value
 
 
 @click.group()
@@ -83,11 +60,13 @@ def add(
     **options: Any,
 ) -> None:
     """Add the project NAME, whose sources are in the git REPOSITORY."""
+    variables = pairs(env, "--env")
+    ask_back(variables, name)
     body = NewProject(
         name=name,
         repository=repository,
         default_ref=ref,
-        environment=pairs(env, "--env"),
+        environment=variables,
         timeout=timeout,
         idle_timeout=idle_timeout,
         on_lost=UNSET if on_lost is None else on_lost,
@@ -100,7 +79,7 @@ def add(
     else:
         added = answer.decode(Project)
         note(f"project {added.name} added; `twistedipc build {added.name} --follow` builds it")
-        _tell(added)
+        tell(added)
 
 
 @project.command("list")
@@ -140,8 +119,9 @@ def show(client: Client, name: str, as_json: bool) -> None:
             *fields_of(found.settings),
             ("timeout", f"{found.timeout:g} s, {found.idle_timeout:g} s without output"),
             ("when lost", "run again" if found.on_lost == "rerun" else "stays lost"),
-            ("variables", " ".join(_variable(key, value) for key, value in sorted(found.environment.items()))),
-            ("secrets", " ".join(found.secrets)),
+            ("variables", " ".join(_variable(*each) for each in variables_of(found))),
+            ("secrets", " ".join([*found.secrets, *(each.name for each in found.build_secrets)])),
+            ("registries", " ".join(each.address for each in found.registries)),
             ("added", local_time(found.created)),
             ("changed", local_time(found.updated)),
         ]
@@ -155,7 +135,12 @@ def show(client: Client, name: str, as_json: bool) -> None:
 @click.option("--ref", help="Branch, tag, refs/… or commit that is built by default.")
 @click.option("--timeout", type=float, help="Seconds for a whole attempt.")
 @click.option("--idle-timeout", type=float, help="Seconds without output.")
-@click.option("--env", multiple=True, metavar="NAME=VALUE", help="Replace all variables; may be repeated.")
+@click.option(
+    "--env",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a variable of all builds; the others stay (see `project env`); may be repeated.",
+)
 @on_lost_option
 @settings_options
 @recognise_option
@@ -172,12 +157,14 @@ def set_project(
     **options: Any,
 ) -> None:
     """Change a project; what isn't given stays as it is."""
+    variables = pairs(env, "--env")
+    ask_back(variables, name)
     changes: dict[str, object] = {
         "repository": repository,
         "default_ref": ref,
         "timeout": timeout,
         "idle_timeout": idle_timeout,
-        "environment": pairs(env, "--env") if env else None,
+        "variables": [Change(name=key, value=value) for key, value in variables.items()] or None,
         "on_lost": on_lost,
     }
     of_targets = any(value is not None and value != () for value in said.values())
@@ -190,39 +177,7 @@ def set_project(
     body = ProjectChange(**{key: UNSET if value is None else value for key, value in changes.items()})  # type: ignore[arg-type]
     changed = client.patch(path("projects", name), body).decode(Project)
     note(f"project {name} changed")
-    _tell(changed)
-
-
-@project.command()
-@with_client
-@click.argument("name")
-@click.argument("secret_name", metavar="SECRET", type=SecretName())
-@click.option("--remove", is_flag=True, help="Forget the secret.")
-def secret(client: Client, name: str, secret_name: str, remove: bool) -> None:
-    """Set a SECRET of the project NAME, such as npm_token, the npm registry's token.
-
-    The command asks for the value, or reads it from standard input if that is no terminal. The value can't be read
-    back. It is for the place to publish to (of npm the registry) and the repository that the project has now: when one
-    of them is changed, the secret must be set again.
-    """
-    where = path("projects", name, "secrets", secret_name)
-    if remove:
-        client.delete(where)
-        note(f"{secret_name} of {name} is removed")
-        return
-    # With the place, so that the secret isn't set for another place if the project changes meanwhile.
-    target, _secret = TARGETS.secrets[secret_name]
-    settings = find(targets_of(client.get(path("projects", name)).decode(Project)), target.name)
-    place = "" if settings is None else target.place(settings)
-    if sys.stdin.isatty():
-        where_to = f"no {target.what} yet" if settings is None else target.place_name(settings)
-        value = str(click.prompt(f"Value of {secret_name}, for {where_to}", hide_input=True, err=True))
-    else:
-        value = sys.stdin.read(4097).strip()
-    if not 0 < len(value) <= 4096:
-        raise Failure(ExitCode.USAGE, "a secret has 1 to 4096 characters")
-    client.put(where, NewSecret(value=value, registry=place))
-    note(f"{secret_name} of {name} is set")
+    tell(changed)
 
 
 @project.command()
@@ -241,11 +196,9 @@ def _request_of(settings: BuildSettings) -> Settings:
     return Settings(**msgspec.structs.asdict(settings))
 
 
-def _variable(name: str, value: str | None) -> str:
-    return f"{name} (for admins to see)" if value is None else f"{name}={value}"
+def _variable(name: str, value: str, builds: str) -> str:
+    return f"{name}={value}" + (f" ({builds})" if builds != "all" else "")
 
 
-def _tell(project: Project) -> None:
-    """Print the server's notices about a change."""
-    for notice in project.notices:
-        note(f"note: {notice}")
+for _group in (env, secret, registry):
+    project.add_command(_group)

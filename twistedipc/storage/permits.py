@@ -149,7 +149,7 @@ def _secrets(
         except NotPossible as error:
             return {}, str(error)
         if sealed is None:
-            how = f"`twistedipc project secret {row.project} {secret.name}` sets it"
+            how = f"`twistedipc project secret set {row.project} {secret.name}` sets it"
             return {}, f"project {row.project} has no {secret.name}: {how}"
         found[secret.name] = sealed
     return found, ""
