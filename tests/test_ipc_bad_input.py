@@ -130,7 +130,7 @@ PLACES: dict[str, bytes] = {
     "message before its type": b'{%b,"type":"note"}\n',
     "request": b'{"type":"call","id":1,"request":{"type":"ask",%b}}\n',
     "items": b'{"type":"stream-items","id":"x","first":1,"items":[{%b}]}\n',
-    # What nobody looks at.
+    # Fields that no program looks at.
     "call": b'{"type":"call","id":1,%b,"request":{"type":"ask"}}\n',
     "unknown message": b'{"type":"zzz",%b}\n',
     "unknown request": b'{"type":"call","id":1,"request":{"type":"zzz",%b}}\n',
@@ -372,7 +372,7 @@ def test_crlf_is_white_space() -> None:
 
 
 def test_frames_of_the_wrong_direction() -> None:
-    """What only a receiver of streams says, to one who sends none."""
+    """What only a receiver of streams says, to a peer that sends none."""
     service = Odd()
     pair = ServicePair(service)
     for frame in (

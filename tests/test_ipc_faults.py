@@ -131,7 +131,7 @@ class Odd(Service):
 
 
 class World(SynchronousTestCase):
-    """One service, and who asks it."""
+    """One service, and the remote that asks it."""
 
     def setUp(self) -> None:
         self.service = Odd()
@@ -273,7 +273,7 @@ class AfterTheLink(World):
             self.successResultOf(asking)
 
     def test_the_listening_side(self) -> None:
-        """Its peers are those that are linked, also for who hears of a failure."""
+        """The service's peers are those that are linked, also in a callback that hears of a failure."""
         back = ServicePair(Odd(), answers=Odd())
         (peer,) = back.listening.peers
         seen: list[set[Peer]] = []
@@ -319,7 +319,7 @@ class Order(World):
             self.successResultOf(reply)
 
     def test_what_is_said_meanwhile_comes_behind(self) -> None:
-        """By who hears of a failure while what has waited is being said."""
+        """In a callback that hears of a failure while waiting messages are being sent."""
         pair = ServicePair(self.service, linked=False)
         changed = Ask("changed")
         failing = pair.remote.call(changed)

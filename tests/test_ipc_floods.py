@@ -394,7 +394,7 @@ class Flooder:
 
 
 class Floods(TestCase):
-    """One listener, one who floods it, and one who is honest."""
+    """One listener, a peer that floods it, and an honest one."""
 
     timeout = 60  # seconds: a deadline, never a wait
 

@@ -77,7 +77,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def number_of(end: socket.socket) -> int:
-    """Its descriptor, as a parent would hand it over: owned by nobody."""
+    """Return the descriptor as a parent would hand it over: no object owns it."""
     end.set_inheritable(True)
     return end.detach()
 

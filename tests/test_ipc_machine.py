@@ -53,7 +53,7 @@ ANSWERS = ["now", "later", "later", "stubborn", "refuse"]
 
 
 class Asked:
-    """A call, as the one who made it sees it."""
+    """A call, as its caller sees it."""
 
     def __init__(self, request: Ask, deadline: float, waits: Deferred[Any]) -> None:
         self.request = request
@@ -447,7 +447,7 @@ class LinkMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(not a.outcomes for c in self.open for t in c.talkers.values() for a in t.asked))
     @rule(which=pick)
     def drop(self, which: int) -> None:
-        """Whoever made a call waits for it no longer."""
+        """The caller of a call waits for it no longer."""
         waiting = [(t, a) for c in self.open for t in c.talkers.values() for a in t.asked if not a.outcomes]
         talker, asked = waiting[which % len(waiting)]
         talker.cancel(asked)

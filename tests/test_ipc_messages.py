@@ -128,7 +128,7 @@ def test_what_can_be_told_of_a_line(line: bytes, found: object) -> None:
 
 
 def test_a_line_that_is_broken_in_two() -> None:
-    """Its first half costs itself, and nobody knows what the other half is."""
+    """The first half costs itself, and the other half can't be told."""
     frames = iter(VOCABULARY.decode_block(b'{"type":"note",\n"n":1}\n'))
     assert isinstance(next(frames), Misshapen)
     with pytest.raises(RemoteProtocolError):

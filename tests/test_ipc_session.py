@@ -130,7 +130,7 @@ def test_refusals(dialler: dict[str, Any], listener: dict[str, Any], said: str) 
 
 
 def test_the_dialler_trusts_nobody_without_proof() -> None:
-    # A listener without the key, who can't check the dialler's code and says welcome anyway.
+    # A listener without the key, which can't check the dialler's code and says welcome anyway.
     session = Session(Side.DIALLER, builder(), nonce=NONCES[Side.DIALLER], now=0.0)
     challenge = {"type": "challenge", "versions": [1], "role": "apiserver", "name": "x", "nonce": "0" * 64}
     session.receive(json.dumps(challenge).encode() + b"\n", 0.0)

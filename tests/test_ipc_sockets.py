@@ -493,7 +493,7 @@ class RefusalTests(SocketTestCase):
             await service.stopService()
 
     async def test_what_may_pass(self) -> None:
-        """Nobody is there; no room."""
+        """No listener is there; no room."""
         refused = Refused()
         full = listen_for_links(reactor, "tcp:0", apiserver(), self.there, connections=0)
         full.startService()
@@ -616,7 +616,7 @@ class Dialled:
         return [each[1] for each in self.memory.unixClients] + [each[2] for each in self.memory.tcpClients]
 
     def fail(self, reason: str = "refused") -> None:
-        """The attempt reaches nobody."""
+        """The attempt reaches no listener."""
         self.attempts()[-1].clientConnectionFailed(None, Failure(ConnectError(string=reason)))
 
     def reach(self, *, ready: bool = False) -> Any:
@@ -639,7 +639,7 @@ class BackoffTests(SynchronousTestCase):
     """The times between attempts, on a clock."""
 
     def delays(self, random: Callable[[], float], count: int) -> list[float]:
-        """Those between attempts of which none reaches anybody."""
+        """The delays between attempts of which none reaches a listener."""
         clock = Clock()
         row = Delays(clock, random, longest=LONGEST_DELAY, unreached=None)
         delays: list[float] = []

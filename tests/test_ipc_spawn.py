@@ -341,7 +341,7 @@ class EndTests(SpawnTestCase):
             await reply
         assert await child.closed() == "the child was ended by SIGKILL (the peer closed the connection)"
         assert await child.ended() == ChildExit(None, signal.SIGKILL)
-        child.signal(signal.SIGKILL)  # nobody is hit
+        child.signal(signal.SIGKILL)  # no process is hit
         with self.assertRaisesRegex(NotConnected, "was ended by SIGKILL"):
             await child.call(Say("echo"), 5)
         with self.assertRaisesRegex(NotConnected, "was ended by SIGKILL"):

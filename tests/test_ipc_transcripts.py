@@ -76,7 +76,7 @@ def test_replay(condition: str, value: str, lines: list[tuple[Side, str]]) -> No
         if pending[side][:1] == [frame]:
             pending[side].pop(0)
         elif json.loads(frame)["type"] in _BY_ITSELF:
-            # A forged hello is put into the mouth of who would not say it; its own is dropped.
+            # A forged hello takes the place of the dialler's own.
             assert json.loads(frame)["type"] == "hello", f"{side} says {pending[side]} instead of {frame}"
             pending[side].clear()
         if json.loads(frame)["type"] == "call":
