@@ -244,7 +244,7 @@ def test_a_token_that_would_break_the_header(server: Server) -> None:
     assert run(server, "builds", "--token", "a\r\nX: y").exit_code == 2
 
 
-# -- who is asked, as whom -------------------------------------------------------------------------------------------
+# -- which server is asked, and with which token ---------------------------------------------------------------------
 
 
 def test_login_keeps_the_token_for_that_server_alone(server: Server, home: Path) -> None:

@@ -1,6 +1,6 @@
 """
-Logs on real sockets: that from each comes what it is to have, once and in order, however it is read, whoever shares a
-cursor with it, and whichever way the bytes went.
+Logs on real sockets: each viewer gets its log, once and in order, however its socket is read, whichever viewers share
+a cursor with it, and whichever way the bytes go.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Gists:
         self._clock = clock
         self._ledger = ledger
         self._listeners: dict[object, _Listener] = {}
-        self._changed: dict[int, None] = {}  # builds, in the order in which they are to be told of
+        self._changed: dict[int, None] = {}  # builds, in the order in which they will be told
         self._last = float("-inf")  # when the last round began
         self._timer: IDelayedCall | None = None
         self._running: Deferred[None] | None = None

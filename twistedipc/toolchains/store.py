@@ -201,7 +201,7 @@ class Store:
         waiting: Callable[[], None] = lambda: None,
     ) -> Entry:
         """
-        Return the entry, which is made if it isn't there: by one process, whoever else asks for it meanwhile.
+        Return the entry, which is made if it isn't there: by one process, however many ask for it meanwhile.
 
         :param download: writes the package's archive, checked, to a path
         :param patience: seconds to wait for another process that makes it
@@ -211,7 +211,7 @@ class Store:
         """
         self._make_folders()
         with self._lock(_key(source.package, version), patience, waiting):
-            # Whoever has just asked for it uses it: the mark comes first, so that nothing deletes it.
+            # The caller that has just asked for it uses it: the mark comes first, so that nothing deletes it.
             if self.use(source.package, version) and (found := self.entry(source.package, version)) is not None:
                 return found
             return self._make(source, version, download)

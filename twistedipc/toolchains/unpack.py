@@ -1,7 +1,7 @@
 """
 A package's archive -> a folder, with a bound on everything. Used by ``store``.
 
-The archive was checked by its hash, but whoever made it is a stranger: it has files and folders below one folder, and
+The archive was checked by its hash, but its author is a stranger: it has files and folders below one folder, and
 nothing else. Links, devices, names that lead out, names that are there twice, and more than the bounds are refused.
 Files are made for reading only.
 """

@@ -2,7 +2,7 @@
 A target that isn't known here: the ledger or an answer names it, and the registry has none of that name. Used by
 ``registry``.
 
-Whoever has made the project had it, in a package of its own or in a later version. What the project says of it is kept
+Another version or installation had the target, maybe by a package of its own. What the project says of it is kept
 as it is, so the project can be read, shown and changed; nothing can be published there.
 """
 
