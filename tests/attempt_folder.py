@@ -13,7 +13,7 @@ from pathlib import Path
 
 from twistedipc.attempts.journal import JournalReader
 from twistedipc.builds.attempt import Publish, Result, Spec
-from twistedipc.builds.logs import Event, Lines, LogDigest, Notice, StepEnded, StepStarted
+from twistedipc.builds.logs import Annotation, Event, Lines, LogDigest, Notice, StepEnded, StepStarted
 from twistedipc.builds.secrets import Context
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.disk.files import read_file, write_file
@@ -207,6 +207,10 @@ class Attempt:
         """The events."""
         kinds = (StepStarted, StepEnded, Notice)
         return [record for batch in self.batches() for record in batch.lines if isinstance(record, kinds)]
+
+    def annotations(self) -> list[Annotation]:
+        """The remarks on the build."""
+        return [record for batch in self.batches() for record in batch.lines if isinstance(record, Annotation)]
 
     def notices(self) -> list[str]:
         """The messages of the platform's notices."""

@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.attempt_folder import Attempt, alive, git, repository, scan, toml, until
@@ -119,9 +120,44 @@ def test_first_failing_step_ends_it(tmp_path: Path, step: str, code: int) -> Non
     one = attempt(tmp_path, "touch not-executable; " + step, "echo never")
     result = one.run()
     assert result.outcome == "failed"
-    assert result.reason == f"step s0 ended with exit code {code}"
+    assert result.reason.partition(":")[0] == f"step s0 ended with exit code {code}"
     assert result.steps[-1].exit_code == code
     assert one.output(2) == []
+
+
+def test_a_failure_that_is_known_is_explained(tmp_path: Path) -> None:
+    """Cause and cure are in the reason, and in the log as an annotation; what is hidden there is hidden in both."""
+    missing = "Cannot find module \\'left-pad-s3cret\\'"
+    say = "twistedipc-say mask left-pad-s3cret"
+    one = attempt(tmp_path, "echo npm error code E401", f"{say}; echo 'npm error code E401'; echo {missing}; exit 2")
+    result = one.run()
+    assert result.reason.startswith("step s1 ended with exit code 2: a registry wants credentials, ")
+    assert "token" in result.reason
+    marked = one.annotations()
+    assert [event.level for event in marked] == ["error"]
+    assert marked[0].message.startswith("A registry wants credentials, ")
+    one = attempt(tmp_path / "2", f"{say}; echo {missing}; exit 2")
+    reason = one.run().reason
+    assert reason.startswith("step s0 ended with exit code 2: a package isn't installed: ***")
+    assert "s3cret" not in (one.folder / "result.json").read_text()
+
+
+def test_a_failed_checkout_is_explained(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "true")
+    spec = msgspec.structs.replace(one.spec, repository="http://127.0.0.1:9/team/shop.git")
+    write_file(one.folder / "spec.json", spec)
+    result = one.run()
+    assert result.outcome == "failed"
+    assert (
+        "http://127.0.0.1:9/team/shop.git can't be fetched: the host of a repository can't be reached" in result.reason
+    )
+
+
+def test_what_a_tool_left_out_is_a_warning(tmp_path: Path) -> None:
+    one = attempt(tmp_path, "printf '%s\\n' 'Ignored build scripts: esbuild@0.21.5.'", "true")
+    assert one.run().outcome == "succeeded"
+    marked = one.annotations()
+    assert [(event.level, "esbuild@0.21.5" in event.message) for event in marked] == [("warning", True)]
 
 
 def test_nothing_to_build(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ in it; and by the chaos tests, which damage it.
     journal_format  the names of a journal's segments, and its lines
     handover      secrets, from the builder to the runner without a disk
     journal       the log: batches -> disk and back; the writer, the reader, the repair
+    journal_tail  the end of a journal: a step's last lines
     liveness      the lock that the attempt's runner holds while it lives
     cgroup        the control group of an attempt, where the system has them
     processes     fork, process groups, and the death of whole trees

@@ -42,6 +42,7 @@ from twistedipc.runner.aliases import without_colon
 from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import Capture
 from twistedipc.runner.environment import Environment
+from twistedipc.runner.explaining import explained, warn
 from twistedipc.runner.keeping import Keeping
 from twistedipc.runner.node import install
 from twistedipc.runner.ports import Orders, Outside
@@ -52,6 +53,9 @@ from twistedipc.runner.steps import Command, Steps, TimeLimits
 # can put another module in their place.
 _START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
 _ROOT = str(Path(publish.__file__).parent.parent.parent)
+
+#: The first step's name.
+CHECKOUT = "checkout"
 
 #: How often a step of the platform is tried again because what it ran printed that a disk is full, though the
 #: builder's disk has room.
@@ -137,7 +141,7 @@ class Course:
     def _go(self) -> None:
         self._steps.persist(self._make_folders)
         self._ask_secrets()
-        self._step("checkout", own=["twistedipc.runner.checkout", str(self._folder)], environment=self._base())
+        self._step(CHECKOUT, own=["twistedipc.runner.checkout", str(self._folder)], environment=self._base())
         self._checkout = read_file(self._folder / "checkout.json", Checkout)
         if self._checkout is None:
             raise _End("failed", "the checkout found no commit")
@@ -299,6 +303,7 @@ class Course:
         else:
             argv, folder = [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, *own], self._folder
         self._forget("failure.json")
+        first = self._journal.count + 1
         result = self._steps.run(
             Command(name=name, command=shell, argv=argv, environment=environment, folder=folder, channel=channel)
         )
@@ -311,7 +316,12 @@ class Course:
             self._step(name, environment=environment, own=own)
         elif result.outcome != "succeeded":
             said = read_file(self._folder / "failure.json", Failure) if own else None
-            raise _End("failed", said.reason if said else f"step {name} ended with exit code {result.exit_code}")
+            reason = said.reason if said else f"step {name} ended with exit code {result.exit_code}"
+            if shell or name == CHECKOUT:  # other steps of ours explain themselves
+                reason += explained(self._folder, self._log, first, result.exit_code)
+            raise _End("failed", reason)
+        elif shell:
+            warn(self._folder, self._log, first)
 
     def _had_no_room(self) -> bool:
         """Return whether a step of the platform may have failed since the disk was full, if only for a moment."""
