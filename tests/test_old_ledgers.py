@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Boolean, Connection, MetaData, Table, create_engine, insert, select, text
 
 from tests import make_ledger
+from tests.postgres import PostgreSQL, running_postgresql
 from tests.storage_fixtures import NOW, database
 from twistedipc.builds.attempt import Publish, Result
 from twistedipc.builds.logs import LogDigest
 from twistedipc.builds.states import AttemptState, ReleaseState
 from twistedipc.publish.permits import Granted, Refused
 from twistedipc.publish.targets.registry import from_flat
-from twistedipc.storage import artifacts, attempts, builds, logs, permits, projects, releases, tokens
+from twistedipc.storage import artifacts, attempts, builds, logs, migrations, permits, projects, releases, tokens
 from twistedipc.storage.rows import AttemptRow
 from twistedipc.storage.tables import metadata
 
@@ -66,6 +70,54 @@ def test_it_becomes_what_the_tables_say(dump: Path, tmp_path: Path) -> None:
     with database(restored(dump, tmp_path)) as connection:
         options = {"compare_type": True, "compare_server_default": True}
         assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgreSQL]:
+    """One for all tests of this module."""
+    with running_postgresql() as server:
+        yield server
+
+
+@ALL_DUMPS
+def test_it_is_migrated_alike_on_postgresql(dump: Path, server: PostgreSQL, tmp_path: Path) -> None:
+    """The same rows in that version's tables of PostgreSQL become the same rows, and what the tables say."""
+    before = create_engine(f"sqlite:///{restored(dump, tmp_path) / 'ledger.sqlite'}")
+    server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    engine = create_engine(server.url)
+    with engine.begin() as connection:
+        with before.connect() as old:
+            version = old.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+            config = Config()
+            config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+            config.attributes["connection"] = connection
+            command.upgrade(config, version)
+            _copy(old, connection)
+        migrations.upgrade(connection)
+        options = {"compare_type": True, "compare_server_default": True}
+        assert compare_metadata(MigrationContext.configure(connection, opts=options), metadata) == []
+        with database(tmp_path) as migrated:
+            for table in metadata.sorted_tables:
+                assert _rows(connection, table) == _rows(migrated, table), table.name
+        assert {release.target for release in releases.list_all(connection, "shop")} == {"static"}
+    for each in (before, engine):
+        each.dispose()
+
+
+def _copy(old: Connection, new: Connection) -> None:
+    """Write all rows of one database into the tables of another, of the same version."""
+    tables = MetaData()
+    tables.reflect(new)
+    for table in tables.sorted_tables:
+        if table.name == "alembic_version":
+            continue
+        truths = [column.name for column in table.columns if isinstance(column.type, Boolean)]
+        for row in old.execute(text(f"SELECT * FROM {table.name} ORDER BY 1")).mappings():
+            new.execute(insert(table).values({**row, **{name: bool(row[name]) for name in truths}}))
+
+
+def _rows(connection: Connection, table: Table) -> list[tuple[object, ...]]:
+    return sorted((tuple(row) for row in connection.execute(select(table))), key=repr)
 
 
 @ALL_DUMPS
