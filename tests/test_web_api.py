@@ -78,6 +78,18 @@ class Projects(World):
             refused = await self.ask("POST", "/api/v1/projects", {**body, "name": "other", "settings": wrong})
             self.problem(refused, 422, words)
 
+    async def test_the_targets_are_listed_with_what_can_be_set(self) -> None:
+        listed = (await self.ask("GET", "/api/v1/targets")).json["targets"]
+        assert [(each["name"], each["default"], each["what"]) for each in listed] == [
+            ("static", True, "static release"),
+            ("npm", False, "npm package"),
+        ]
+        static, npm = listed
+        assert (static["fields"], static["secrets"]) == ([], [])
+        fields = {each["name"]: (each["kind"], each["required"], each["example"]) for each in npm["fields"]}
+        assert fields == {"registry": ("text", False, "ADDRESS"), "packages": ("list", False, "NAME")}
+        assert npm["secrets"] == [{"name": "npm_token", "help": "the npm registry's token"}]
+
     async def test_a_target_that_is_not_known_here(self) -> None:
         """It was in the registry once: its project can be read and changed, and says so; no build publishes there."""
         await self.project()

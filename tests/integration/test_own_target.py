@@ -138,6 +138,9 @@ def test_the_document_has_it(python: Path, platform: Platform) -> None:
     assert schemas["FolderSettings"]["additionalProperties"] is False
     listed = json.dumps(schemas["NewProject"]["properties"]["targets"])
     assert "FolderSettings" in listed
+    (folder,) = [each for each in platform.api("GET", "/api/v1/targets")["targets"] if each["name"] == "folder"]
+    fields = [(each["name"], each["kind"], each["required"]) for each in folder["fields"]]
+    assert fields == [("path", "text", True), ("keep", "number", False)]
     assert "NpmSettings" in listed
     assert "--folder-path PATH" in command(python, platform, "project", "set", "--help").stdout
 

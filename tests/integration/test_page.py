@@ -355,6 +355,42 @@ def test_a_hundred_thousand_lines(page: Page, platform: Platform) -> None:
     assert longest < all_of_it / 2
 
 
+def test_where_a_project_publishes_is_a_form(page: Page, platform: Platform) -> None:
+    """It is made from what the API says of the targets, and says what a change has made void."""
+    platform.add_project("formed", platform.repository({"index.html": "hello"}), publish={"static": True})
+    signed_in(page, platform, "#/projects/formed")
+    expect(page.locator(".facts")).to_contain_text("publishes static release")
+    page.get_by_text("Where it publishes").click()
+    form = page.locator("form.targets")
+    static, npm = form.get_by_label("static release"), form.get_by_label("npm package")
+    expect(static).to_be_checked()
+    expect(npm).not_to_be_checked()
+    expect(form.get_by_label("registry")).to_be_hidden()
+    npm.check()
+    form.get_by_label("registry").fill("http://npm.example/")
+    form.get_by_label("packages").fill("@acme/ui, @acme/*")
+    expect(form).to_contain_text("npm_token (the npm registry's token): not set")
+    form.get_by_role("button", name="Save").click()
+    expect(form.get_by_role("status")).to_contain_text("Saved. http://npm.example/ isn't https")
+    npm_now = {"type": "npm", "registry": "http://npm.example/", "packages": ["@acme/ui", "@acme/*"]}
+    assert platform.api("GET", "/api/v1/projects/formed")["targets"] == [{"type": "static"}, npm_now]
+
+    # What is switched off keeps its settings; what has none goes.
+    static.uncheck()
+    npm.uncheck()
+    form.get_by_role("button", name="Save").click()
+    expect(form.get_by_role("status")).to_have_text("Saved.")
+    assert platform.api("GET", "/api/v1/projects/formed")["targets"] == [{**npm_now, "paused": True}]
+    page.reload()
+    page.get_by_text("Where it publishes").click()
+    npm.check()
+    expect(form.get_by_label("registry")).to_have_value("http://npm.example/")
+    expect(form.get_by_label("packages")).to_have_value("@acme/ui @acme/*")
+    form.get_by_label("registry").fill("nothing of the kind")
+    form.get_by_role("button", name="Save").click()
+    expect(page.locator("#trouble")).to_contain_text("registry")
+
+
 def test_a_revoked_token_ends_the_session(page: Page, platform: Platform) -> None:
     made = json.loads(platform.command("token", "create", "guest", "--scope", "read", "--json").stdout)
     page.goto(f"{platform.url}/#token={made['token']}")

@@ -15,6 +15,7 @@ import msgspec.inspect
 from msgspec.structs import replace
 
 from twistedipc.builds.names import BadValue
+from twistedipc.publish.targets.fields import fields_of
 from twistedipc.publish.targets.registry import (
     TARGETS,
     ProjectTargets,
@@ -24,7 +25,7 @@ from twistedipc.publish.targets.registry import (
     replaced,
     to_flat,
 )
-from twistedipc.publish.targets.target import Option, Settings, Target
+from twistedipc.publish.targets.target import Settings, Target
 from twistedipc.web.api.schemas import Project
 
 
@@ -48,7 +49,9 @@ def with_options(targets: ProjectTargets, said: dict[str, Any]) -> ProjectTarget
     for target in TARGETS:
         on = said[_switch(target)]
         given = {
-            field: value for field in _fields(target) if (value := said[f"{target.name}_{field}"]) not in (None, ())
+            field.name: value
+            for field in fields_of(target)
+            if (value := said[f"{target.name}_{field.name}"]) not in (None, ())
         }
         if on is None and not given:
             continue
@@ -107,32 +110,18 @@ def _options(target: Target[Any]) -> list[click.Option]:
             + (" A new project does." if target.default else ""),
         )
     ]
-    for field, (option, is_list) in _fields(target).items():
+    for field in fields_of(target):
+        option, many = field.option, field.kind == "list"
         empty = f' "" {option.unset}.' if option.unset else ""
-        again = " Replaces all that are set." if is_list else ""
+        again = " May be repeated. Replaces all that are set." if many else ""
         found.append(
             click.Option(
-                [f"{target.name}_{field}", option.flag],
-                multiple=is_list,
+                [f"{target.name}_{field.name}", option.flag],
+                multiple=many,
                 metavar=option.metavar,
                 help=option.help + again + empty,
             )
         )
-    return found
-
-
-def _fields(target: Target[Any]) -> dict[str, tuple[Option, bool]]:
-    """The options by the fields of a target's settings, and whether an option can be given often."""
-    found: dict[str, tuple[Option, bool]] = {}
-    kind = msgspec.inspect.type_info(target.settings)
-    assert isinstance(kind, msgspec.inspect.StructType)
-    for each in kind.fields:
-        kind_of, noted = each.type, None
-        while isinstance(kind_of, msgspec.inspect.Metadata):
-            noted = noted or (kind_of.extra or {}).get("option")
-            kind_of = kind_of.type
-        if noted is not None:
-            found[each.name] = noted, isinstance(kind_of, msgspec.inspect.ListType)
     return found
 
 

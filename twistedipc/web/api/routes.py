@@ -15,7 +15,7 @@ from urllib.parse import unquote_to_bytes
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, RequestRedirect, Rule
 
-from twistedipc.web.api import builds, logs, openapi, projects, releases, service, tokens, uploads
+from twistedipc.web.api import builds, logs, openapi, projects, releases, service, targets, tokens, uploads
 from twistedipc.web.api.call import Call, Reply
 from twistedipc.web.api.route import CONVERTERS, Header, Route, route
 from twistedipc.web.http.problems import ProblemError, not_found
@@ -60,6 +60,7 @@ ROUTES: tuple[Route, ...] = (
     route("remove_project", f"DELETE {_P}", projects.remove, needs="admin"),
     route("set_secret", f"PUT {_P}/secrets/<secret:secret>", projects.set_secret, needs="admin"),
     route("remove_secret", f"DELETE {_P}/secrets/<secret:secret>", projects.remove_secret, needs="admin"),
+    route("list_targets", "GET /api/v1/targets", targets.list_all, needs="read"),
     # Builds.
     route(
         "request_build",

@@ -204,6 +204,39 @@ class Project(Response, frozen=True, kw_only=True):
     notices: list[str] = []  # what to know of the change that was just made: secrets that it made void, for one
 
 
+class TargetField(Response, frozen=True, kw_only=True):
+    """What can be set of a target, as an input of a form."""
+
+    name: str  # of the member of its settings
+    kind: Literal["text", "list", "number", "switch"]
+    required: bool
+    help: str
+    example: str  # what its value is, in a word
+
+
+class KnownSecret(Response, frozen=True, kw_only=True):
+    """A secret that a project needs to publish to a target."""
+
+    name: str
+    help: str
+
+
+class KnownTarget(Response, frozen=True, kw_only=True):
+    """A target to which projects can publish here. ``name`` is the ``type`` of its settings."""
+
+    name: str
+    what: str  # what is published there, after "no" or "an"
+    default: bool  # a new project has it
+    fields: list[TargetField]
+    secrets: list[KnownSecret]
+
+
+class KnownTargets(Response, frozen=True, kw_only=True):
+    """All targets to which projects can publish here."""
+
+    targets: list[KnownTarget]
+
+
 class Projects(Response, frozen=True, kw_only=True):
     """All projects that the caller may see."""
 

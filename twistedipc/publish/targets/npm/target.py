@@ -40,8 +40,7 @@ class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="
     packages: Annotated[
         Packages,
         option(
-            "An npm package that the project may publish, or all of a scope (@acme/*); else the first one. "
-            "May be repeated.",
+            "An npm package that the project may publish, or all of a scope (@acme/*); else the first one.",
             flag="--package",
             metavar="NAME",
             unset="for none",

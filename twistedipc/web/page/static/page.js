@@ -7,6 +7,7 @@ import { api, Refused, Stream } from "./api.js";
 import { duration, el, stateOf, timeOf, words } from "./elements.js";
 import { LogView } from "./log.js";
 import { briefly } from "./said.js";
+import { publishesTo, targetsForm } from "./targets.js";
 import { clean } from "./terminal.js";
 
 const $ = (id) => document.getElementById(id);
@@ -195,9 +196,9 @@ function showBuilds(project) {
 /** The head of a project's page: publishing, and its releases. */
 async function showProject(name, head, self) {
   const at = `/projects/${encodeURIComponent(name)}`;
-  const [project, listed] = await Promise.all([api("GET", at), api("GET", `${at}/releases`)]);
+  const [project, listed, { targets }] = await Promise.all([api("GET", at), api("GET", `${at}/releases`), api("GET", "/targets")]);
   if (view !== self) return;
-  if (listed.releases.some((release) => release.state === "live")) {
+  if (listed.releases.some((release) => release.state === "live" && release.target === "static")) {
     head.append(el("a", { href: listed.url, rel: "noreferrer", target: "_blank" }, "Open the release"));
   }
   if (may("build")) {
@@ -210,7 +211,9 @@ async function showProject(name, head, self) {
   }
   head.after(el("p", { class: "facts" },
     el("span", {}, "repository ", el("b", {}, project.repository)), el("span", {}, "builds ", el("b", {}, project.default_ref)),
+    el("span", {}, "publishes ", el("b", {}, publishesTo(project, targets))),
     ...Object.entries(project.settings || {}).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, settingOf(value))))));
+  if (may("admin")) $("main").append(targetsOf(at, project, targets));
   if (listed.held || listed.releases.length) $("main").append(el("h2", {}, "Releases"));
   if (listed.held) $("main").append(heldBack(at, listed.held));
   if (listed.releases.length) $("main").append(releasesTable(name, at, listed.releases));
@@ -220,6 +223,14 @@ async function showProject(name, head, self) {
 function settingOf(value) {
   if (typeof value === "boolean") return value ? "yes" : "no";
   return Array.isArray(value) ? value.join(" ") : value || "nothing is run";
+}
+
+/** Where the project publishes, to be changed. */
+function targetsOf(at, project, known) {
+  const form = targetsForm(project, known, (button, targets, saved) => act(button, async () => {
+    saved((await api("PATCH", at, { targets })).notices);
+  }));
+  return el("details", { class: "targets" }, el("summary", {}, "Where it publishes"), form);
 }
 
 /** Tells that releases are held after a rollback, and offers to resume them. */
@@ -238,9 +249,11 @@ function heldBack(at, held) {
 }
 
 function releasesTable(name, at, releases) {
+  const several = new Set(releases.map(({ target }) => target)).size > 1;
   return el("table", {}, el("tbody", {}, ...releases.map((release) => {
     const cells = el("tr", {},
       el("td", { class: "tight" }, stateOf(release)),
+      several ? el("td", { class: "tight" }, release.target) : null,
       el("td", { class: "wide" }, el("code", {}, release.commit.slice(0, 8)), ` ${release.ref}, ${release.files} files`,
         release.why ? el("div", { class: "why" }, clean(release.why)) : null),
       el("td", { class: "tight" }, el("a", { href: `#/builds/${release.build}` }, `#${release.build}`)),
