@@ -56,6 +56,7 @@ class Apiserver:
                 secret_box=self.secret_box,
             ),
             ServerSettings(
+                release_url=lambda name: f"http://{name}.test/",
                 uploads_url="http://api.example",
                 lost_after=600.0,
                 max_workflows=max_workflows,

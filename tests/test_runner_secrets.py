@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import shutil
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from tests.attempt_folder import Attempt, repository, until
 from twistedipc.attempts.handover import hand_over
 from twistedipc.builds.attempt import Result, Secrets
+from twistedipc.builds.registries import Registry
 from twistedipc.builds.secrets import GivenSecret
 from twistedipc.disk.files import write_file
 
@@ -120,3 +123,102 @@ def test_a_parameter_can_t_take_the_place_of_a_secret(tmp_path: Path) -> None:
     one = attempt(tmp_path, plan(("s", "echo ${#KEY}")), parameters={"KEY": "from a request"})
     assert run(one, given(KEY="12345")).outcome == "succeeded"
     assert one.output(1) == ["5"]
+
+
+def installing(base: Path, script: str, *registries: Registry, more: str = "") -> Attempt:
+    """An attempt whose steps show the configuration of package managers, or do something before that."""
+    one = attempt(base, plan(("before", more or "true"), ("install", script), ("build", "ls -A ~ | tr '\\n' ' '")))
+    one.spec = msgspec.structs.replace(one.spec, registries=list(registries))
+    write_file(one.folder / "spec.json", one.spec)
+    return one
+
+
+REGISTRIES = (
+    Registry(address="https://npm.example.org/team", secret="NPM_TOKEN", scopes=["@acme", "@other"]),
+    Registry(address="http://127.0.0.1:4873/"),
+)
+
+
+def test_the_install_step_is_set_up_for_the_registries(tmp_path: Path) -> None:
+    one = installing(tmp_path, "cat ~/.npmrc ~/.yarnrc.yml", *REGISTRIES)
+    assert run(one, given(NPM_TOKEN="s3cret-token")).outcome == "succeeded"
+    *npm, yarn = one.output(2)
+    assert npm == [
+        "@acme:registry=https://npm.example.org/team/",
+        "@other:registry=https://npm.example.org/team/",
+        "//npm.example.org/team/:_authToken=${NPM_TOKEN}",
+        "registry=http://127.0.0.1:4873/",
+    ]
+    assert msgspec.json.decode(yarn) == {
+        "npmRegistryServer": "http://127.0.0.1:4873",
+        "npmScopes": {
+            "acme": {"npmRegistryServer": "https://npm.example.org/team"},
+            "other": {"npmRegistryServer": "https://npm.example.org/team"},
+        },
+        "npmRegistries": {"//npm.example.org/team": {"npmAuthToken": "${NPM_TOKEN-}", "npmAlwaysAuth": True}},
+        "unsafeHttpWhitelist": ["127.0.0.1"],
+    }
+    assert one.output(3) == []
+
+
+def test_a_build_that_isn_t_given_the_token_asks_without(tmp_path: Path) -> None:
+    one = installing(tmp_path, "cat ~/.npmrc", *REGISTRIES)
+    assert run(one, given()).outcome == "succeeded"
+    assert not [line for line in one.output(2) if "authToken" in line]
+
+
+def test_a_step_s_own_configuration_stays(tmp_path: Path) -> None:
+    one = installing(tmp_path, "cat ~/.npmrc", *REGISTRIES, more="echo mine > ~/.npmrc")
+    assert run(one, given(NPM_TOKEN="s3cret-token")).outcome == "succeeded"
+    assert one.output(2) == ["mine"]
+    assert one.output(3) == [".npmrc "]
+    assert "~/.npmrc is a step's own: it isn't set up for the project's registries" in one.notices()
+
+
+@pytest.mark.skipif(not shutil.which("npm"), reason="there is no npm")
+def test_npm_sends_the_token_to_its_registry_alone(tmp_path: Path) -> None:
+    one = installing(
+        tmp_path,
+        "npm config get @acme:registry; npm config get registry; npm config list --json | grep -c npm.example.org",
+        *REGISTRIES,
+    )
+    assert run(one, given(NPM_TOKEN="s3cret-token")).outcome == "succeeded"
+    assert one.output(2)[:2] == ["https://npm.example.org/team/", "http://127.0.0.1:4873/"]
+
+
+def test_without_a_step_that_installs_it_is_said(tmp_path: Path) -> None:
+    one = attempt(tmp_path, plan(("make", "true")))
+    secrets = Secrets(granted=True, steps=[GivenSecret(name="KEY", value="value", steps="install")])
+    assert run(one, secrets).outcome == "succeeded"
+    assert one.notices() == [
+        'no step is named install, so none is given KEY: name the one that installs, for example {name = "install", '
+        'run = "npm ci"}'
+    ]
+
+
+def test_a_variable_that_looks_like_a_secret_is_hidden_too(tmp_path: Path) -> None:
+    repository(tmp_path / "source", plan(("s", "echo $API_KEY $MODE $OPERATORS_TOKEN $DB_PASSWORD $VITE_API_KEY")))
+    one = Attempt(
+        tmp_path,
+        tmp_path / "source",
+        variables={"API_KEY": "variable-1", "MODE": "variable-2", "VITE_API_KEY": "variable-3"},
+        environment={"OPERATORS_TOKEN": "variable-4"},
+        parameters={"DB_PASSWORD": "short"},
+    )
+    assert one.run().outcome == "succeeded"
+    assert one.output(1) == ["*** variable-2 *** short variable-3"]
+
+
+def test_what_a_build_is_told(tmp_path: Path) -> None:
+    names = ("TWISTEDIPC_CONTEXT", "TWISTEDIPC_URL", "CONTEXT", "URL", "BRANCH", "VERCEL_URL", "VERCEL", "VERCEL_ENV")
+    show = " ".join(f"{name}=${{{name}-}}" for name in (*names, "NETLIFY", "CF_PAGES"))
+    commit = repository(tmp_path / "source", plan(("s", f"echo {show}; echo $TWISTEDIPC_COMMIT $COMMIT_REF")))
+    one = Attempt(tmp_path, tmp_path / "source")
+    one.spec = msgspec.structs.replace(one.spec, context="production", url="https://shop.example.org/")
+    write_file(one.folder / "spec.json", one.spec)
+    assert one.run().outcome == "succeeded"
+    assert one.output(1) == [
+        "TWISTEDIPC_CONTEXT=production TWISTEDIPC_URL=https://shop.example.org/ CONTEXT=production "
+        "URL=https://shop.example.org BRANCH=main VERCEL_URL=shop.example.org VERCEL= VERCEL_ENV= NETLIFY= CF_PAGES=",
+        f"{commit} {commit}",
+    ]

@@ -369,7 +369,7 @@ class World(TestCase):
                 releases={Static.name: self.release_store},
                 secret_box=SecretBox(self.folder / "secret.key"),
             ),
-            ServerSettings(uploads_url=self.api_url, lost_after=600.0),
+            ServerSettings(uploads_url=self.api_url, release_url=lambda name: f"http://{name}.test/", lost_after=600.0),
         )
         self.feed, self.uploads = self.server.feed, self.server.grants
         self.published: list[StateChange] = []

@@ -9,6 +9,7 @@ The domain, pure: what a build is, for every process. The modules, from the bott
     settings    what a project says of how it is built
     secrets     which steps of which builds a secret is for
     variables   which environment variables may be set, and for which builds
+    hosts       what other hosts call what a build is told
     registries  from where packages are installed, and how their managers are told
     attempt     what is to be done in an attempt, what was found, how it ended
     messages    what builder and apiserver say to one another

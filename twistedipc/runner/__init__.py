@@ -24,6 +24,7 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     environment  the environment of each step                                      (no I/O)
     keeping     what the attempt takes over from earlier builds, and leaves to later ones
     explaining  what is said of a step that has ended: the cause of its failure and the cure
+    registries  the configuration by which package managers find the project's registries
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
     checkout/   a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step
 

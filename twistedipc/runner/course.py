@@ -34,7 +34,9 @@ from twistedipc.builds.attempt import (
 )
 from twistedipc.builds.caches import caches_of
 from twistedipc.builds.names import BadValue
-from twistedipc.builds.plan import LOOKED_AT, MAX_FILE, PLAN_FILE, BadPlan, Plan, make_plan
+from twistedipc.builds.plan import LOOKED_AT, MAX_FILE, PLAN_FILE, BadPlan, Plan, PlannedStep, make_plan
+from twistedipc.builds.secrets import INSTALL, is_for_step
+from twistedipc.builds.variables import looks_secret
 from twistedipc.disk.files import PASSING_ERRORS, read_file, write_file
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, offered
 from twistedipc.publish.targets.target import Settings
@@ -46,6 +48,7 @@ from twistedipc.runner.explaining import explained, warn
 from twistedipc.runner.keeping import Keeping
 from twistedipc.runner.node import install
 from twistedipc.runner.ports import Orders, Outside
+from twistedipc.runner.registries import Configuration
 from twistedipc.runner.secrets import ask
 from twistedipc.runner.steps import Command, Steps, TimeLimits
 
@@ -148,11 +151,12 @@ class Course:
         self._environment.commit = self._checkout.commit
         plan = self._plan()
         self._lower_limits(plan)
+        self._say_what_needs_an_install_step(plan)
         environment = self._environment.of_build(plan)
         self._steps.persist(lambda: self._commands_installed(environment))
         self._keeping.restore(caches_of([self._spec.settings.root, ""], self._spec.settings.caches))
         for step in plan.steps:
-            self._step(step.name, shell=step.run, environment=self._environment.of_step(step.name, environment))
+            self._build_step(step, environment)
         targets = self._targets()
         for settings in targets:
             self._before_packing(settings, environment)
@@ -170,8 +174,12 @@ class Course:
             self._deliver(settings)
 
     def _ask_secrets(self) -> None:
-        """Ask for the secrets of the attempt, before anything is printed that they could stand in."""
-        if not self._spec.asks:
+        """Ask for the secrets of the attempt, and hide them, before anything is printed that they could stand in."""
+        spec = self._spec
+        for name, value in (spec.environment | spec.variables | spec.parameters).items():
+            if looks_secret(name, value):
+                self._log.mask(value)
+        if not spec.asks:
             return
         given = ask(self._folder, self._spec, self._steps, self._try_write, self._ring)
         self._check_stopped()
@@ -181,6 +189,45 @@ class Course:
         for secret in given.steps:
             self._log.mask(secret.value)
         self._environment.secrets = given.steps
+
+    def _build_step(self, step: PlannedStep, of_build: Mapping[str, str]) -> None:
+        """Run a step of the build, with the secrets that are for it; the one that installs, with the registries."""
+        environment = self._environment.of_step(step.name, of_build)
+        if step.name != INSTALL or not self._spec.registries:
+            self._step(step.name, shell=step.run, environment=environment)
+            return
+        given = {secret.name for secret in self._environment.secrets if is_for_step(secret.steps, INSTALL)}
+        configuration = Configuration(self._folder / "home", self._spec.registries, given)
+        self._steps.persist(lambda: self._wrote(configuration))
+        try:
+            self._step(step.name, shell=step.run, environment=configuration.environment(environment))
+        finally:
+            configuration.remove()
+
+    def _wrote(self, configuration: Configuration) -> bool:
+        """Write the configuration of package managers. Return whether the disk had room for it."""
+        try:
+            others = configuration.write()
+        except OSError as error:
+            if error.errno not in PASSING_ERRORS:
+                raise
+            return False
+        for name in others:
+            self._log.note("warning", f"~/{name} is a step's own: it isn't set up for the project's registries")
+        return True
+
+    def _say_what_needs_an_install_step(self, plan: Plan) -> None:
+        """Warn if something is for the step that installs, and no step has its name."""
+        if any(step.name == INSTALL for step in plan.steps):
+            return
+        secrets = [secret.name for secret in self._environment.secrets if secret.steps == "install"]
+        waiting = [*secrets, *(registry.address for registry in self._spec.registries)]
+        if waiting and plan.steps:
+            self._log.note(
+                "warning",
+                f"no step is named {INSTALL}, so none is given {', '.join(waiting)}: name the one that installs, for "
+                f'example {{name = "{INSTALL}", run = "npm ci"}}',
+            )
 
     def _targets(self) -> ProjectTargets:
         """The targets to which what is built is to be published."""
@@ -197,7 +244,7 @@ class Course:
             self._log.note("error", str(error))
             raise _End("failed", str(error)) from error
         for step in before.steps:
-            self._step(step.name, shell=step.run, environment=self._environment.of_step(step.name, environment))
+            self._build_step(step, environment)
         if before.remark:
             self._log.note("info", before.remark)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from twistedipc.builds.attempt import Spec
 from twistedipc.builds.caches import DOWNLOADS_OF
+from twistedipc.builds.hosts import variables
 from twistedipc.builds.plan import Plan
 from twistedipc.builds.secrets import GivenSecret, is_for_step
 
@@ -44,13 +45,17 @@ class Environment:
             "TWISTEDIPC_ATTEMPT": spec.attempt,
             "TWISTEDIPC_PROJECT": spec.project,
             "TWISTEDIPC_REF": spec.ref,
+            "TWISTEDIPC_CONTEXT": spec.context,
+            **({"TWISTEDIPC_URL": spec.url} if spec.url else {}),
             **({"TWISTEDIPC_COMMIT": self.commit} if self.commit else {}),
             **spec.environment,
         }
 
     def of_build(self, plan: Plan) -> dict[str, str]:
         """Return what all steps of the build have alike."""
-        return {**self.base(), **self._spec.variables, **plan.environment, **self._spec.parameters}
+        spec = self._spec
+        hosts = variables(commit=self.commit, ref=spec.ref, url=spec.url, context=spec.context)
+        return {**hosts, **self.base(), **spec.variables, **plan.environment, **spec.parameters}
 
     def of_step(self, name: str, of_build: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the build's step of this name."""

@@ -57,6 +57,7 @@ class ServerSettings:
     """What the operator decides, and what tests make small."""
 
     uploads_url: str  # where builders upload to
+    release_url: Callable[[str], str]  # project -> where its live release is served
     lost_after: float  # seconds that a builder may be away before its attempts are lost
     share: float = DEFAULT_SHARE  # of the reactor's time, for viewers
     log_limits: LogLimits = field(default_factory=LogLimits)
@@ -149,6 +150,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         workflows=workflows,
         linked=linked,
         resting=resting,
+        release_url=settings.release_url,
         reasons=Reasons(clock, now, linked, resting, builders.away),
     )
     return Server(

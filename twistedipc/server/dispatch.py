@@ -8,6 +8,8 @@ acceptance names a lease that is void by then, and is answered with `Stop`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -52,6 +54,7 @@ class QueueDispatch:
         linked: LinkedBuilders,
         resting: Resting,
         reasons: Reasons,
+        release_url: Callable[[str], str],
     ) -> None:
         self._clock = clock
         self._random = random
@@ -61,6 +64,7 @@ class QueueDispatch:
         self._linked = linked
         self._resting = resting
         self._reasons = reasons
+        self._release_url = release_url
         self._looking = False
         self._again = False
         self._retry: IDelayedCall | None = None
@@ -147,7 +151,7 @@ class QueueDispatch:
             await self._lifecycle.cancel_offer(row, why)
             return True
         try:
-            link.offer(_message(queued, lease))
+            link.offer(_message(queued, lease, self._release_url(queued.project)))
             crash_after_turn(self._clock, CrashPoint.APISERVER_OFFER_SENT)
         except LocalProtocolError as error:
             self._log.error("{attempt} can't be offered: {error}", attempt=row.name, error=error)
@@ -180,7 +184,7 @@ async def _expired(link: Link, row: AttemptRow) -> None:
     await link.expire_offer(row, OFFER_EXPIRES)
 
 
-def _message(queued: OfferRow, lease: str) -> Offer:
+def _message(queued: OfferRow, lease: str, url: str) -> Offer:
     return Offer(
         attempt=queued.name,
         lease=lease,
@@ -196,6 +200,7 @@ def _message(queued: OfferRow, lease: str) -> Offer:
         parameters=queued.parameters,
         environment=queued.environment,
         context=queued.context,
+        url=url,
         registries=queued.registries,
         asks=["steps"] if queued.secrets else [],
         timeout=queued.timeout,

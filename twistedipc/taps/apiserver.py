@@ -106,7 +106,12 @@ class ApiService(MultiService):
                 releases=kept,
                 secret_box=SecretBox(config.secret_key),
             ),
-            ServerSettings(uploads_url=config.api_url, lost_after=config.link.lost_after, share=config.viewers.share),
+            ServerSettings(
+                uploads_url=config.api_url,
+                release_url=config.release_url,
+                lost_after=config.link.lost_after,
+                share=config.viewers.share,
+            ),
         )
         self._websockets = WebSockets(reactor, now, self._ledger, server.logs, server.feed, server.gists)
         context = web_context(
