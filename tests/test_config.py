@@ -416,6 +416,12 @@ def test_mistakes_in_a_builders_file(tmp_path: Path, text: str, message: str) ->
     assert str(caught.value).startswith(f"{tmp_path}/builder.toml: {message}")
 
 
+def test_a_file_that_an_editor_has_saved_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "plain.toml").write_text(BUILDER)
+    (tmp_path / "marked.toml").write_text("\ufeff" + BUILDER, "utf-8")
+    assert load_builder(tmp_path / "marked.toml") == load_builder(tmp_path / "plain.toml")
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.toml: can't be read: No such file or directory"):
         load_builder(tmp_path / "none.toml")

@@ -52,6 +52,7 @@ def described(**values: object) -> Description:
         ({"version": "1.0.0-rc.1"}, "is a prerelease"),
         ({"version": "1.0.0-rc.1", "publishConfig": {"tag": "next"}}, None),
         ({"version": "1.0.0+build-1"}, None),
+        ({"publishConfig": None, "private": None}, None),  # npm takes null for none
         ({"publishConfig": {"tag": "--x"}}, "can't be the name of a tag"),
         ({"publishConfig": {"tag": 1}}, "can't be the name of a tag"),
         ({"publishConfig": {"registry": "https://other.example/"}}, "publishConfig.registry is https://other.example/"),
@@ -78,6 +79,7 @@ def test_what_may_be_published(values: dict[str, object], sentence: str | None) 
         ({"publishConfig": {"//r/:_authToken": "x"}}, "isn't allowed"),
         ({"publishConfig": {"access": "public", "provenance": False, "tag": "next", "linkDirectory": True}}, None),
         ({"publishConfig": {"@s:registry": "https://r.example"}}, None),
+        ({"publishConfig": None}, None),
         # What pnpm, yarn and lerna do with these, npm doesn't: another package was published, and green.
         ({"main": "src/index.ts", "publishConfig": {"main": "dist/index.js"}}, "replace `main` by it"),
         ({"publishConfig": {"exports": {".": "./dist/index.js"}}}, "replace `exports` by it"),

@@ -352,8 +352,9 @@ class _Source:
     def convert(self, kind: type[_S]) -> _S:
         """Return the file as a ``kind``, its paths made absolute."""
         try:
-            with self.path.open("rb") as file:
-                table = tomllib.load(file)
+            table = tomllib.loads(
+                self.path.read_bytes().decode("utf-8-sig")
+            )  # some editors put a byte order mark first
         except OSError as error:
             raise self.error("", f"can't be read: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -60,8 +60,13 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str = ""
     version: str = ""
-    private: bool | str = False
-    publish_config: dict[str, object] = msgspec.field(default={}, name="publishConfig")
+    private: bool | str | None = False
+    settings: dict[str, object] | None = msgspec.field(default=None, name="publishConfig")
+
+    @property
+    def publish_config(self) -> dict[str, object]:
+        """publishConfig; empty without one. npm takes null for none."""
+        return self.settings or {}
 
     @property
     def scope(self) -> str:
@@ -170,7 +175,7 @@ def check_settings(manifest: Mapping[str, Any]) -> None:
     Check that npm does what package.json's ``publishConfig`` asks for. Raises `BadPackage`. What another package
     manager would put in the place of package.json's own values is no matter if it is there already.
     """
-    settings = manifest.get("publishConfig", {})
+    settings = manifest.get("publishConfig") or {}
     for key, value in settings.items():
         shown = f"package.json: publishConfig.{key[:100]}"
         if key in _REPLACING and manifest.get(key) != value:
