@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "attempts": {"builds", "disk"},
     "toolchains": {"builds", "disk"},
     "publish": {"builds", "disk", "attempts"},
-    "caches": {"builds", "disk"},
+    "caches": {"builds", "disk", "attempts"},
     # Which targets there are, and what they want of a runner; their work is done in processes of its steps.
     "runner": {"builds", "disk", "attempts", "publish", "caches"},
     "terminal": {"builds"},

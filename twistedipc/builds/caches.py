@@ -10,7 +10,6 @@ Paths are relative to the attempt's folder, in which the working copy is ``work`
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -89,6 +88,8 @@ def caches_of(
 
 def modules_key(parts: Iterable[tuple[str, bytes]]) -> str:
     """Return the key of ``node_modules``: of all that an install depends on, each part with its name."""
+    import hashlib  # not above: it loads OpenSSL, which the runner does without
+
     digest = hashlib.sha256()
     for name, content in parts:
         for value in (name.encode(), content):

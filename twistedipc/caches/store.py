@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
+from twistedipc.attempts.sha256 import sha256  # a runner does without OpenSSL
 from twistedipc.builds.caches import Cache
 from twistedipc.caches import trees
 from twistedipc.disk.files import read_file, write_file
@@ -130,7 +129,7 @@ class ProjectCaches:
         if not paths:
             trees.remove(new)
             return False
-        about = About(cache=cache, paths=paths, stamp=secrets.token_hex(8), saved=self._now())
+        about = About(cache=cache, paths=paths, stamp=os.urandom(8).hex(), saved=self._now())
         write_file(new / "about.json", about)
         if entry.exists():
             self.discard(entry)
@@ -147,15 +146,17 @@ class ProjectCaches:
 
     def discard(self, folder: Path) -> None:
         """Move a folder away; tidying removes it."""
-        folder.rename(self.going / secrets.token_hex(8))
+        folder.rename(self.going / os.urandom(8).hex())
 
     def _new(self, place: Path) -> Path:
-        return place / f".new-{secrets.token_hex(8)}"
+        return place / f".new-{os.urandom(8).hex()}"
 
 
 def identity(cache: Cache) -> str:
     """Return the name of a cache's entry."""
-    return hashlib.sha256(f"{cache.name}\0{cache.key}".encode()).hexdigest()[:24]
+    digest = sha256()
+    digest.update(f"{cache.name}\0{cache.key}".encode())
+    return digest.hexdigest()[:24]
 
 
 def read_about(entry: Path) -> About | None:

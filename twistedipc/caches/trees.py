@@ -11,7 +11,6 @@ import errno
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +78,8 @@ def copy(source: Path, target: Path, *, seconds: float = COPYING) -> None:
     Copy a folder, links as links; by sharing blocks where the file system can. ``target`` isn't there yet. Raises
     `CantCopy`, and then removes what there is of the copy.
     """
+    import subprocess  # not above: a runner that copies nothing does without
+
     command = ["cp", "--recursive", "--no-dereference", "--preserve=mode,timestamps,links", "--reflink=auto"]
     try:
         done = subprocess.run(
