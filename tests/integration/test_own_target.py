@@ -114,6 +114,15 @@ def test_it_is_published_to(python: Path, platform: Platform, tmp_path: Path) ->
     project = platform.api("GET", "/api/v1/projects/shop")
     assert [target["type"] for target in project["targets"]] == ["static", "folder"]
 
+    # A command without this target shows it, and leaves it alone.
+    plain = Path(sys.executable)
+    assert "folder (a target that isn't known here)" in command(plain, platform, "project", "show", "shop").stdout
+    changed = command(plain, platform, "project", "set", "shop", "--npm")
+    assert changed.returncode == 0, changed.stderr
+    now = platform.api("GET", "/api/v1/projects/shop")["targets"]
+    assert {each["type"] for each in now} == {"static", "npm", "folder"}
+    assert {"type": "folder", "path": str(tmp_path / "other"), "keep": 3} in now
+
 
 @pytest.mark.parametrize(
     ("targets", "problem"),
