@@ -14,7 +14,7 @@ from tests.attempt_folder import Attempt, repository, toml
 from twistedipc.builds.caches import DOWNLOADS_OF, Cache, caches_of, modules_key
 from twistedipc.builds.logs import Notice
 from twistedipc.builds.settings import BuildSettings
-from twistedipc.caches import trees
+from twistedipc.caches import moving
 from twistedipc.caches.store import ProjectCaches
 from twistedipc.caches.tidying import Limits, clear, kept, tidy
 
@@ -82,7 +82,7 @@ def test_a_spare_is_taken_without_a_copy_and_made_again(world: World, monkeypatc
     for _build in range(3):
         world.tidy()
         with monkeypatch.context() as patched:
-            patched.setattr(trees, "copy", lambda *_: pytest.fail("it was copied while the build waited"))
+            patched.setattr(moving, "copy", lambda *_: pytest.fail("it was copied while the build waited"))
             attempt = world.attempt()
             (restored,) = world.project().restore([STORE], attempt)
         assert not restored.copied
@@ -251,7 +251,7 @@ def test_tidying_is_done_by_one_at_a_time(world: World, monkeypatch: pytest.Monk
         world.tidy()  # does nothing: another is at it
         target.mkdir()
 
-    monkeypatch.setattr(trees, "copy", copy)
+    monkeypatch.setattr(moving, "copy", copy)
     world.tidy()
     assert len(copies) == 1
 

@@ -1,7 +1,7 @@
 """
 What a project's builds keep for its next builds: restored before the first step, saved after a success.
 
-``store`` (one project's caches: restore, save, what is there), ``trees`` (folders moved and copied without following a
+``store`` (one project's caches: restore, save, what is there), ``moving`` (folders moved and copied without following a
 link), ``tidying`` (spares, ages and sizes, for a process beside the builds, which ``__main__`` is).
 
 A build gets a copy of its own, made before it is needed (a *spare*) and moved into its folder in no time: nothing that

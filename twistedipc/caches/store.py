@@ -22,7 +22,7 @@ import msgspec
 
 from twistedipc.attempts.sha256 import sha256  # a runner does without OpenSSL
 from twistedipc.builds.caches import Cache
-from twistedipc.caches import trees
+from twistedipc.caches import moving
 from twistedipc.disk.files import read_file, write_file
 
 
@@ -90,12 +90,12 @@ class ProjectCaches:
         if source is None:
             source = self._new(self.spares)
             try:
-                trees.copy(entry, source)
-            except trees.CantCopy:
+                moving.copy(entry, source)
+            except moving.CantCopy:
                 return None  # the build does without, as it would with no cache at all
         os.utime(entry / "about.json")
         moved = [
-            trees.move_in(source / str(number), attempt, path)
+            moving.move_in(source / str(number), attempt, path)
             for number, path in enumerate(about.paths)
             if path in cache.paths
         ]
@@ -124,10 +124,10 @@ class ProjectCaches:
         new.mkdir()
         paths: list[str] = []
         for path in cache.paths:
-            if trees.move_out(attempt, path, new / str(len(paths))):
+            if moving.move_out(attempt, path, new / str(len(paths))):
                 paths.append(path)
         if not paths:
-            trees.remove(new)
+            moving.remove(new)
             return False
         about = About(cache=cache, paths=paths, stamp=os.urandom(8).hex(), saved=self._now())
         write_file(new / "about.json", about)

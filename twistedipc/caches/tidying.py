@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from twistedipc.caches import trees
+from twistedipc.caches import moving
 from twistedipc.caches.store import About, ProjectCaches, read_about
 
 _DAY = 86_400_000  # milliseconds
@@ -148,29 +148,29 @@ def _drop(caches: ProjectCaches, entry: Path) -> None:
 
 def _remove_going(caches: ProjectCaches) -> None:
     for path in caches.going.iterdir():
-        trees.remove(path)
+        moving.remove(path)
 
 
 def _make_spares(caches: ProjectCaches, reserve: int, free: Callable[[Path], int]) -> None:
     for entry, about in _entries(caches):
         with caches.locked():
             there = caches.spare_of(entry, about)
-        if there is not None or free(caches.folder) - trees.size(entry) < reserve:
+        if there is not None or free(caches.folder) - moving.size(entry) < reserve:
             continue
         new = caches.spares / f".new-{secrets.token_hex(8)}"
         try:
-            trees.copy(entry, new)
-        except trees.CantCopy:
+            moving.copy(entry, new)
+        except moving.CantCopy:
             continue  # the entry went meanwhile, or the disk is full: the next build makes its own copy
         new.rename(caches.spares / f"{entry.name}.{secrets.token_hex(4)}")
 
 
 def _kept(caches: ProjectCaches, entry: Path, about: About) -> Kept:
-    spares = sum(trees.size(spare) for spare in caches.spares.glob(f"{entry.name}.*"))
+    spares = sum(moving.size(spare) for spare in caches.spares.glob(f"{entry.name}.*"))
     return Kept(
         project=caches.folder.name,
         name=about.cache.name,
-        size=trees.size(entry) + spares,
+        size=moving.size(entry) + spares,
         saved=about.saved,
         used=_used(entry),
     )
