@@ -1,5 +1,5 @@
 """
-Draws docs/states.md from the tables of `twistedipc.builds.states`, which are the truth.
+Draws docs/states.md from the tables of `twistedipc.builds.states` and `twistedipc.ipc.wire.states`.
 
     python -m tests.draw_states
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from twistedipc.builds.states import RELEASE_STATES, STATES, AttemptState, LeaseStatus, ReleaseState
+from twistedipc.ipc.wire.states import STEPS, Act, Input, State
 
 _State = TypeVar("_State", bound=StrEnum)
 
@@ -20,9 +21,9 @@ PATH = Path(__file__).parent.parent / "docs" / "states.md"
 _TEXT = """\
 # States
 
-Drawn from the tables in `twistedipc/builds/states.py` by `python -m tests.draw_states`; a
-test holds this page to them. A change of state that isn't drawn here can't be committed: the
-ledger compares and sets.
+Drawn from the tables in `twistedipc/builds/states.py` and `twistedipc/ipc/wire/states.py` by
+`python -m tests.draw_states`; a test holds this page to them. A change of an attempt's or a
+release's state that isn't drawn here can't be committed: the ledger compares and sets.
 
 ## An attempt of a build
 
@@ -49,6 +50,17 @@ shown.
 At most one release of a project is `live`. One that was live can be made live again.
 
 {release}
+
+## A session of a link
+
+Both sides of a link have a session each. The table has every input in every state: what the
+session does, and the state that it goes to if that is another one. An empty field can't come
+about. A frame that comes before the session is ready is read as a line of the handshake, and
+breaks its rules.
+
+{session_table}
+
+{session}
 """
 
 
@@ -79,6 +91,11 @@ def page() -> str:
             [(f"`{state}`", info.description, info.tone.value) for state, info in RELEASE_STATES.items()],
         ),
         release=_diagram(RELEASE_STATES, ReleaseState.PACKED),
+        session_table=_table(
+            ("input", *(f"`{state}`" for state in State)),
+            [(f"`{each}`", *(_step(state, each) for state in State)) for each in Input],
+        ),
+        session=_session(),
     )
 
 
@@ -96,6 +113,22 @@ def _diagram(table: Mapping[_State, _Info], first: _State) -> str:
         if not following:
             lines.append(f"    {state} --> [*]")
     return "\n".join([*lines, "```"])
+
+
+def _step(state: State, given: Input) -> str:
+    following, act = STEPS[state][given]
+    if act is Act.FORBID:
+        return ""
+    return str(act) if following is state else f"{act} → `{following}`"
+
+
+def _session() -> str:
+    lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {State.CONNECTING}"]
+    for state in State:
+        for after in State:
+            by = [str(given) for given in Input if STEPS[state][given][0] is after and after is not state]
+            lines += [f"    {state} --> {after}: {', '.join(by)}"] if by else []
+    return "\n".join([*lines, f"    {State.CLOSING} --> [*]", "```"])
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
 """
-A session takes frames in two ways: whole blocks that are as they should be, fast, and line by line where anything is
-wrong. Both must agree on what the frames amount to, whatever stands beside whatever.
+A session takes frames in two ways: whole blocks that are as they should be, on the fast path, and line by line where
+anything is wrong. Both must agree on what the frames amount to, whatever stands beside whatever. It also sends in two
+ways: many messages at once, and each by itself.
 """
 
 from __future__ import annotations
 
 import json
+import math
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ipc_example import Ask
+from tests.ipc_example import Ask, Note
 from tests.test_ipc_session import ready
+from twistedipc.ipc.wire.errors import LocalProtocolError
 from twistedipc.ipc.wire.messages import encode
 from twistedipc.ipc.wire.session import Event, MessageRefused, Session
 
@@ -69,3 +73,36 @@ def test_the_odd_line_is_odd() -> None:
     assert isinstance(refused, MessageRefused)
     assert b'"unknown-type"' in session.data_to_send()
     assert encode(Ask("x")) != ODD
+
+
+class Reading(msgspec.Struct, tag="reading", tag_field="type"):
+    """A message that may hold what JSON doesn't have."""
+
+    value: float
+    more: msgspec.Raw = msgspec.Raw(b"null")
+
+
+MESSAGES = st.one_of(
+    st.builds(Note, st.integers(0, 3), st.sampled_from(["", "\u2603", "null", "\n", "\ud800", "x" * 5000])),
+    st.builds(Reading, st.sampled_from([1.5, math.nan, math.inf])),
+    st.builds(Reading, st.just(0.5), st.sampled_from([b"[1]", b"[1,\n2]", b"[1", b""]).map(msgspec.Raw)),
+)
+
+
+@given(messages=st.lists(MESSAGES, max_size=5))
+def test_many_messages_are_sent_as_each_is(messages: list[msgspec.Struct]) -> None:
+    at_once, singly = (ready(frame_limit=4096).dialler for _ in range(2))
+    refused = False
+    for message in messages:
+        try:
+            singly.send(message)
+        except LocalProtocolError:
+            refused = True
+    try:
+        at_once.send_many(messages)
+    except LocalProtocolError:
+        assert refused
+        assert at_once.data_to_send() == b""
+    else:
+        assert not refused
+        assert at_once.data_to_send() == singly.data_to_send()

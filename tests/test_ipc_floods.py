@@ -42,8 +42,9 @@ from twistedipc.ipc import (
 from twistedipc.ipc.places.endpoints import LinkReactor
 from twistedipc.ipc.service import side_settings
 from twistedipc.ipc.streams import receiver
-from twistedipc.ipc.wire.session import Session, State
+from twistedipc.ipc.wire.session import Session
 from twistedipc.ipc.wire.settings import Side
+from twistedipc.ipc.wire.states import State
 
 reactor = cast(LinkReactor, global_reactor)
 

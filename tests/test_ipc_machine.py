@@ -28,8 +28,9 @@ from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.testing import ConnectedPair
 from twistedipc.ipc.wire.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
 from twistedipc.ipc.wire.messages import CallReplied
-from twistedipc.ipc.wire.session import TRANSITIONS, CallEnded, State
+from twistedipc.ipc.wire.session import CallEnded
 from twistedipc.ipc.wire.settings import Side
+from twistedipc.ipc.wire.states import STEPS, State
 
 FRAME_LIMIT = 4096
 HIGH_WATER = 1000
@@ -329,8 +330,8 @@ class Connection:
 
 def _reachable(state: State) -> set[State]:
     found = {state}
-    for following in TRANSITIONS[state]:
-        found |= _reachable(following)
+    for following, _ in STEPS[state].values():
+        found |= {state} if following is state else _reachable(following)
     return found
 
 

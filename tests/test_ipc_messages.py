@@ -17,7 +17,7 @@ GOOD = b'{"type":"note","n":1}\n'
 
 
 def decoded(block: bytes) -> list[msgspec.Struct | UnknownType | Misshapen]:
-    return list(VOCABULARY.decode_block(block))
+    return list(VOCABULARY.decode_each(block))
 
 
 def test_messages_and_frames() -> None:
@@ -129,7 +129,7 @@ def test_what_can_be_told_of_a_line(line: bytes, found: object) -> None:
 
 def test_a_line_that_is_broken_in_two() -> None:
     """The first half costs itself, and the other half can't be told."""
-    frames = iter(VOCABULARY.decode_block(b'{"type":"note",\n"n":1}\n'))
+    frames = iter(VOCABULARY.decode_each(b'{"type":"note",\n"n":1}\n'))
     assert isinstance(next(frames), Misshapen)
     with pytest.raises(RemoteProtocolError):
         next(frames)
@@ -140,7 +140,7 @@ def test_bad(line: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         decoded(line)
     # What came before it in the block is good all the same.
-    frames = iter(VOCABULARY.decode_block(GOOD + GOOD + line + GOOD))
+    frames = iter(VOCABULARY.decode_each(GOOD + GOOD + line + GOOD))
     assert (next(frames), next(frames)) == (Note(1), Note(1))
     with pytest.raises(RemoteProtocolError) as raised:
         next(frames)

@@ -16,7 +16,6 @@ from twistedipc.ipc.wire import handshake
 from twistedipc.ipc.wire.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
 from twistedipc.ipc.wire.messages import CallReceived, CallReplied, Vocabulary
 from twistedipc.ipc.wire.session import (
-    TRANSITIONS,
     CallDropped,
     CallEnded,
     Closed,
@@ -25,9 +24,9 @@ from twistedipc.ipc.wire.session import (
     MessageRefused,
     Ready,
     Session,
-    State,
 )
 from twistedipc.ipc.wire.settings import SessionSettings, Side
+from twistedipc.ipc.wire.states import State
 
 NONCES = {Side.DIALLER: "d" * 64, Side.LISTENER: "1" * 64}
 
@@ -628,12 +627,6 @@ def test_local_faults() -> None:
 def test_settings_that_cant_be(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         builder(**changes)
-
-
-def test_the_table_of_states() -> None:
-    assert set(TRANSITIONS) == set(State)
-    assert TRANSITIONS[State.CLOSING] == frozenset()
-    assert all(State.CLOSING in after for state, after in TRANSITIONS.items() if state is not State.CLOSING)
 
 
 def test_what_cannot_be_sent_leaves_nothing_behind() -> None:

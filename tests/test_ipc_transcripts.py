@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tests.ipc_example import Ask, Note, Told, apiserver, builder
-from twistedipc.ipc.wire.session import Session, State
+from twistedipc.ipc.wire.session import Session
 from twistedipc.ipc.wire.settings import Side
+from twistedipc.ipc.wire.states import State
 
 _DOCS = Path(__file__).parent.parent / "docs"
 _TRANSCRIPT = re.compile(r"^```transcript (key|after)=(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)

@@ -523,8 +523,6 @@ MOST_ATTRIBUTES = 15
 #: What has more, and how many. None may grow.
 BRANCHES: dict[str, int] = {}
 ATTRIBUTES = {
-    # One link's state: its parts (greeting, silence, calls) are objects, and what every byte meets stays here.
-    "twistedipc.ipc.wire.session:Session": 16,
     # One peer over all its links: how they are made, what waits for one, how they end.
     "twistedipc.ipc.remote:Remote": 19,
 }

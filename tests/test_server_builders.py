@@ -135,7 +135,7 @@ class Builder:
 
     def say_line(self, line: str) -> None:
         """One message of another version, as it is on the wire."""
-        for message in VOCABULARY.decode_block(line.encode() + b"\n"):
+        for message in VOCABULARY.decode_each(line.encode() + b"\n"):
             assert isinstance(message, msgspec.Struct)
             self.say(message)
 
@@ -590,11 +590,11 @@ class BuilderLinks(LinkCase):
         good = '{"type":"progress","value":0.5,"label":"half"}'
         batch = '{"type":"lines","first":1,"time":1,"step":0,"lines":[%s]}'
         frame = '{"type":"log","attempt":"1-1","lease":"' + "ab" * 16 + '","batches":[' + batch + "]}\n"
-        (message,) = VOCABULARY.decode_block((frame % good).encode())
+        (message,) = VOCABULARY.decode_each((frame % good).encode())
         assert isinstance(message, m.Log)
         self.assertEqual([Lines(1, 1, 0, [Progress(0.5, "half")])], list(map(with_events, message.batches)))
         for nothing in ("7", "null", "[]"):
-            (message,) = VOCABULARY.decode_block((frame % nothing).encode())
+            (message,) = VOCABULARY.decode_each((frame % nothing).encode())
             self.assertIsInstance(message, m.UnreadLog)
         for bad in (
             '{"type":"progress","value":2}',
@@ -608,7 +608,7 @@ class BuilderLinks(LinkCase):
             '{"type":"mask","value":"hunter2"}',
         ):
             # It may be a newer builder's: it is kept as it is, and says nothing.
-            (message,) = VOCABULARY.decode_block((frame % bad).encode())
+            (message,) = VOCABULARY.decode_each((frame % bad).encode())
             assert isinstance(message, m.Log)
             (lines,) = map(with_events, message.batches)
             assert isinstance(lines, Lines)
@@ -1176,7 +1176,7 @@ class Races(LinkCase):
                 m.Log(**named, batches=[BATCH]),
                 m.Final(**named, result=result(BATCH)),
             ):
-                (refused,) = VOCABULARY.decode_block(msgspec.json.encode(message) + b"\n")
+                (refused,) = VOCABULARY.decode_each(msgspec.json.encode(message) + b"\n")
                 self.assertIsInstance(refused, Misshapen)
             for request in (
                 m.Sync(slots=1, attempts=[m.HeldAttempt(**named, phase="running", next=1)]),

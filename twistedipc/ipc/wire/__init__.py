@@ -8,8 +8,11 @@ messages and deadlines come out.
     handshake.py     the first three frames, and what they prove
     settings.py      what one side brings to its links, and what it knows of a proven peer
     greeting.py      one side's way through the handshake
-    outgoing.py      calls that wait for their replies
+    outgoing.py      this side's calls that wait for their replies
+    incoming.py      the peer's calls that this side hasn't answered
     silence.py       how long the peer has been silent, and what follows from it
+    states.py        the states of a session, and the table of its steps
+    fastpath.py      what nearly all frames go through: whole blocks, without a call in Python for each frame
     session.py       one link: handshake, messages, calls, heartbeat, its end
     windows.py       the rules of reliable streams: numbers, acknowledgements, windows
     credit.py        how much may be under way

@@ -55,10 +55,12 @@ class Greeting:
 
     :param nonce: 64 random hexadecimal digits, new for each session
     :param address: the peer's, for people
+    :param deadline: when the handshake must be complete
     """
 
-    def __init__(self, side: Side, settings: SessionSettings, nonce: str, address: str) -> None:
+    def __init__(self, side: Side, settings: SessionSettings, nonce: str, address: str, deadline: float) -> None:
         self.opening = b""
+        self.deadline = deadline
         self._settings = settings
         self._nonce = nonce
         self._address = address

@@ -5,14 +5,13 @@ One line is one object with a ``type``. An application's messages are tagged `ms
 are; the session's own frames, below, wrap its calls and keep the link alive. A `Vocabulary` is declared once and says
 what one side of a link understands.
 
-Decoding is validating, by the block and in C: no line costs a call in Python. Each line is decoded by itself, because
-`msgspec.json.Decoder.decode_lines` lets two objects on one line pass, and one object over several; a check of that
-costs more. Only a block with a line that can't be decoded is gone through line by line.
+Decoding is validating. Each line is decoded by itself, because `msgspec.json.Decoder.decode_lines` lets two objects on
+one line pass, and one object over several; a check of that costs more. The decoders here are for lines one by one, and
+for blocks, which ``fastpath`` decodes in C.
 """
 
 from __future__ import annotations
 
-import io
 import re
 import types
 import typing
@@ -170,7 +169,7 @@ _OF_A_CALL = frozenset({"call", "reply", "error"})
 _NULL = re.compile(b"null").search
 
 #: What decoding raises for what is not JSON, or not of the right shape.
-_BAD = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 #: What encoding raises for what JSON can't hold.
 _UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
@@ -231,12 +230,12 @@ class _Faults:
             name: str = _tag_decoder.decode(line).type
         except msgspec.ValidationError:
             raise RemoteProtocolError(Code.BAD_MESSAGE, complaint) from None
-        except _BAD as worse:
+        except UNDECODABLE as worse:
             # It isn't JSON to its end, or is nested too deeply. What comes before that may say enough.
             complaint, readable = _in_words(worse), _beginning(line)
             try:
                 name = _tag_decoder.decode(readable).type
-            except _BAD:
+            except UNDECODABLE:
                 raise RemoteProtocolError(Code.BAD_MESSAGE, complaint) from None
         if name not in self._tags:
             return UnknownType(name[:64])
@@ -286,7 +285,7 @@ class Vocabulary:
         self.answers = dict(answers or {})
         self.calls = dict(calls or {})
         messages = [kind for kind in _members(receives) if kind not in self.answers]
-        #: The types that come out of `decode_block` for the application.
+        #: The types that are the application's when they are received.
         self.messages = frozenset(messages)
         self._faults = _Faults(messages, fallbacks or {})
         self._requests = _distinct(self.answers)
@@ -308,7 +307,7 @@ class Vocabulary:
         whole: Any = CallReceived
         self._own = [whole[requests] if kind is Call else kind for kind in own]
         # And again with the reply in a reply, for when all that are awaited are of one type; made as they are needed.
-        self._decoders: dict[type[msgspec.Struct] | None, Callable[[bytes], Any]] = {}
+        self.block_decoders: dict[type[msgspec.Struct] | None, Callable[[bytes], Any]] = {}
         self._replies: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {
             request: msgspec.json.Decoder(reply) for request, reply in self.calls.items()
         }
@@ -319,30 +318,21 @@ class Vocabulary:
 
     # -- receiving ---------------------------------------------------------------------------------------------------
 
-    def decode_block(
-        self, block: bytes, replies: type[msgspec.Struct] | None = None
-    ) -> Iterable[msgspec.Struct | UnknownType | Misshapen]:
+    def block_decoder(self, replies: type[msgspec.Struct] | None) -> Callable[[bytes], Any]:
         """
-        The frames of a block of complete lines, in order. To be iterated at once: `RemoteProtocolError` is raised
-        when the iteration comes to the first line that isn't JSON, or breaks the rules of the link itself.
+        Make the decoder of a line whose requests and replies are decoded with it, and keep it in ``block_decoders``.
 
-        :param replies: the type of all replies that are awaited, if it is one: then they come as `CallReplied`, unless
-            something is wrong in the block
+        :param replies: the type of all replies that are awaited, if it is one: then they come as `CallReplied`
         """
-        try:
-            if not block.isascii():
-                # msgspec skips over the bytes of fields that nobody has asked for.
-                block.decode("utf-8")
-            return list(map(self._decoders.get(replies) or self._decoder(replies), io.BytesIO(block)))
-        except _BAD:
-            return self._one_by_one(block)
-
-    def _decoder(self, replies: type[msgspec.Struct] | None) -> Callable[[bytes], Any]:
         own = [_replied(replies) if kind is Reply and replies is not None else kind for kind in self._own]
-        decode = self._decoders[replies] = msgspec.json.Decoder(_union([*self.messages, *own])).decode
+        decode = self.block_decoders[replies] = msgspec.json.Decoder(_union([*self.messages, *own])).decode
         return decode
 
-    def _one_by_one(self, block: bytes) -> Iterator[msgspec.Struct | UnknownType | Misshapen]:
+    def decode_each(self, block: bytes) -> Iterator[msgspec.Struct | UnknownType | Misshapen]:
+        """
+        Decode a block of complete lines one by one, in order. To be iterated at once: `RemoteProtocolError` is raised
+        when the iteration comes to the first line that isn't JSON, or breaks the rules of the link itself.
+        """
         for line in block[:-1].split(b"\n"):
             yield self._decode_line(line)
 
@@ -353,7 +343,7 @@ class Vocabulary:
             line.decode("utf-8")
             frame: msgspec.Struct = self._frames.decode(line)
             return frame
-        except _BAD as error:
+        except UNDECODABLE as error:
             return self._faults.cost_of(line, error)
 
     def request_of(self, call: Call | CallReceived[msgspec.Struct]) -> msgspec.Struct | UnknownType:
@@ -370,12 +360,12 @@ class Vocabulary:
         except msgspec.ValidationError as error:
             try:
                 name = _tag_decoder.decode(raw).type
-            except _BAD:
+            except UNDECODABLE:
                 raise RemoteProtocolError(Code.BAD_REQUEST, str(error)) from None
             if name in self._requests:
                 raise RemoteProtocolError(Code.BAD_REQUEST, f"{name}: {error}") from None
             return UnknownType(name[:64])
-        except _BAD as error:
+        except UNDECODABLE as error:
             raise RemoteProtocolError(Code.BAD_REQUEST, _in_words(error)) from None
         return UnknownType("ping") if isinstance(request, Ping) else request
 
@@ -383,7 +373,7 @@ class Vocabulary:
         """The reply to a call of ours; `RemoteProtocolError`, for this call alone, if it isn't of the declared type."""
         try:
             reply: msgspec.Struct = self._replies[request].decode(raw)
-        except _BAD as error:
+        except UNDECODABLE as error:
             raise RemoteProtocolError(Code.BAD_REPLY, f"the reply to {tag_of(request)}: {_in_words(error)}") from None
         return reply
 
@@ -444,7 +434,7 @@ def to_json(data: Any) -> bytes:
         check_finite(data)
     try:
         return one_line(encoded)
-    except _BAD as error:
+    except UNDECODABLE as error:
         raise unsendable(error) from None
 
 
@@ -452,7 +442,7 @@ def from_raw(raw: msgspec.Raw) -> Any:
     """Any value from JSON. ValueError, which says what is wrong, if it isn't any."""
     try:
         return msgspec.json.decode(raw)
-    except _BAD as error:
+    except UNDECODABLE as error:
         raise ValueError(_in_words(error)) from None
 
 
@@ -471,6 +461,11 @@ def unsendable(error: Exception, value: Any = None) -> LocalProtocolError:
     if isinstance(error, UnicodeEncodeError):
         return LocalProtocolError(f"this can't be sent as JSON: {_surrogate(error)}")
     return LocalProtocolError(f"this can't be sent as JSON: {_in_words(error)}")
+
+
+def too_long(size: int, limit: int) -> LocalProtocolError:
+    """Return the error for the author of a message of ``size`` bytes."""
+    return LocalProtocolError(f"a message of {size} bytes is over the limit of {limit}")
 
 
 def _surrogate(error: UnicodeEncodeError) -> str:

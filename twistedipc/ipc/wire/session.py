@@ -3,19 +3,15 @@ One connection's conversation, without the connection: bytes in, events out, and
 socket, no clock, no Twisted. Used by `twistedipc.ipc.connections.link`, which gives it bytes and the time.
 
 A session authenticates the peer (``handshake``), then carries an application's messages and calls, watches whether the
-peer is alive, and ends with a reason. Its states, of which `TRANSITIONS` is the table::
-
-    connecting ─► authenticating ─► ready ─► closing
-        └───────────────┴───────────────────────▲
-
-(What DESIGN calls *syncing* is the first call of an application on a ready session.)
+peer is alive, and ends with a reason. The table in ``states`` drives it: whatever happens is an `Input`, which
+`Session._step` looks up, and which leads to the next state and an act. Frames that need no look-up because they are as
+nearly all are take the fast path (``fastpath``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from enum import StrEnum
-from typing import Any, NoReturn, assert_never, cast
+from collections.abc import Callable, Sequence
+from typing import Any, assert_never
 
 import msgspec
 
@@ -29,9 +25,11 @@ from twistedipc.ipc.wire.errors import (
     RemoteProtocolError,
     TooManyCalls,
 )
+from twistedipc.ipc.wire.fastpath import FastPath, encode_all
 from twistedipc.ipc.wire.finite import check_finite, one_line
-from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter, longest_line
-from twistedipc.ipc.wire.greeting import Greeting
+from twistedipc.ipc.wire.framing import FrameTooLong, LineSplitter
+from twistedipc.ipc.wire.greeting import Greeted, Greeting
+from twistedipc.ipc.wire.incoming import IncomingCalls
 from twistedipc.ipc.wire.messages import (
     Bye,
     Call,
@@ -48,41 +46,25 @@ from twistedipc.ipc.wire.messages import (
     UnknownType,
     encode,
     encode_into,
-    encode_lines,
     from_raw,
     tag_of,
     to_json,
+    too_long,
     unsendable,
     words,
 )
 from twistedipc.ipc.wire.outgoing import OutgoingCalls
 from twistedipc.ipc.wire.settings import HANDSHAKE_FRAME_LIMIT, PeerInfo, SessionSettings, Side
 from twistedipc.ipc.wire.silence import Sign, Silence
+from twistedipc.ipc.wire.states import MAY_SEND, STEPS, Act, Input, State
 
 #: Reasons and messages of ours are cut to this length, since they may quote the peer.
 _REASON_LIMIT = 512
 
 
-class State(StrEnum):
-    """Where a session is."""
-
-    CONNECTING = "connecting"  # a dialler that hasn't heard the challenge
-    AUTHENTICATING = "authenticating"
-    READY = "ready"
-    CLOSING = "closing"  # a `bye` was said or heard; nothing that comes in counts any more
-
-
 # To look a member up in its enumeration costs as much as an encoding.
 _READY = State.READY
 _CLOSING = State.CLOSING
-_GREETING = frozenset({State.CONNECTING, State.AUTHENTICATING})
-
-TRANSITIONS: dict[State, frozenset[State]] = {
-    State.CONNECTING: frozenset({State.AUTHENTICATING, State.CLOSING}),
-    State.AUTHENTICATING: frozenset({State.READY, State.CLOSING}),
-    State.READY: frozenset({State.CLOSING}),
-    State.CLOSING: frozenset(),
-}
 
 
 # -- events ----------------------------------------------------------------------------------------------------------
@@ -158,52 +140,50 @@ class Session:
         self.state = State.CONNECTING
         self.peer: PeerInfo | None = None
         self.closed: Closed | None = None
-        self._vocabulary = settings.vocabulary
-        self._lines = LineSplitter(HANDSHAKE_FRAME_LIMIT)
         self.out = bytearray()  # what `data_to_send` will give
         #: bytes of a message that may be sent: the smaller one of both sides' limits, as far as they are known
         self.send_limit = settings.frame_limit
-        self._greeting = Greeting(side, settings, nonce, address)
-        self._authenticate_by = now + settings.handshake_timeout
+        self._vocabulary = settings.vocabulary
+        self._lines = LineSplitter(HANDSHAKE_FRAME_LIMIT)
+        self._greeting = Greeting(side, settings, nonce, address, now + settings.handshake_timeout)
         self._silence = Silence(settings.heartbeat, settings.dead_after, now)
         self._pong_due = False
         self._outgoing = OutgoingCalls()
-        self._incoming: dict[int, type[msgspec.Struct]] = {}
-        self._dropped: set[int] = set()
+        self._incoming = IncomingCalls(settings.max_calls)
+        self._fast = FastPath(self._vocabulary, self._outgoing, self._incoming)
         if side is Side.LISTENER:
-            self._queue(self._greeting.opening)
-            self._become(State.AUTHENTICATING)
+            self._step(Input.LISTEN, self._greeting.opening, [])
+
+    def _step(self, happened: Input, what: Any, events: list[Event]) -> None:
+        """
+        Do what the table says: the one place that looks a step up, and that changes the state.
+
+        :param what: what the act of this step needs
+        :param events: where the events that come of it are put
+        """
+        self.state, act = STEPS[self.state][happened]
+        _ACTS[act](self, what, events)
 
     # -- bytes -------------------------------------------------------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> list[Event]:
-        """What the peer's bytes amount to. Never raises for anything that a peer can send."""
-        if self.state is _CLOSING:
-            return []
+        """Return the events of the peer's bytes. Never raises for anything that a peer can send."""
         silence = self._silence  # as its `broken` does it, without a call for each chunk
         silence.since = now
         silence.heartbeats = 0
         events: list[Event] = []
         try:
-            # One line at a time until the session is ready: the line that makes it so also raises the limit.
-            while data and self.state in _GREETING:
-                end = data.find(b"\n") + 1 or len(data)
-                line, data = data[:end], data[end:]
-                self._greet(line, events)
-            if data and self.state is _READY:
-                self._converse(data, events)
+            self._step(Input.BYTES, data, events)
         except RemoteProtocolError as error:
-            self._close(Closed(error.code, error.reason[:_REASON_LIMIT]))
-        if self.closed is not None:
-            events.append(self.closed)
-        elif self._pong_due:
+            self._step(Input.BROKEN, Closed(error.code, error.reason[:_REASON_LIMIT]), events)
+        if self._pong_due:
             # One for all the pings of a chunk: a flood of them isn't worth more.
             self._pong_due = False
             self._queue(encode(Pong()))
         return events
 
     def data_to_send(self) -> bytes:
-        """What is to be written to the connection, and forget it."""
+        """Return what is to be written to the connection, and forget it."""
         data = bytes(self.out)
         self.out.clear()
         return data
@@ -211,144 +191,123 @@ class Session:
     # -- time --------------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float | None:
-        """When `tick` is to be called at the latest, or None."""
-        if self.state is _CLOSING:
-            return None
-        if self.state is not _READY:
-            return self._authenticate_by
-        return min(self._silence.due, self._outgoing.earliest)
+        """Return when `tick` is to be called at the latest, or None."""
+        if self.state is _READY:
+            return min(self._silence.due, self._outgoing.earliest)
+        return None if self.state is _CLOSING else self._greeting.deadline
 
     def tick(self, now: float) -> list[Event]:
-        """Do what is due. May be called at any time."""
+        """Do what is due, and return what comes of it. May be called at any time."""
         events: list[Event] = []
-        if self.state is _CLOSING:
-            return events
-        if self.state is not _READY:
-            if now >= self._authenticate_by:
-                waited = self.settings.handshake_timeout
-                self._close(Closed(Code.HANDSHAKE_TIMEOUT, f"no authentication within {waited:g} seconds"))
-        else:
-            self._expire_calls(now, events)
-            if now >= self._silence.due:
-                self._miss_heartbeat(now)
-        if self.closed is not None:
-            events.append(self.closed)
+        self._step(Input.TIME, now, events)
         return events
 
     def pause_reading(self) -> None:
-        """This side doesn't read for a while: silence is no news of the peer then."""
+        """Note that this side doesn't read for a while. The peer's silence means nothing then."""
         self._silence.reading = False
 
     def resume_reading(self, now: float) -> None:
-        """This side reads again."""
+        """Note that this side reads again."""
         self._silence.reading = True
         self._silence.broken(now)
 
-    def _miss_heartbeat(self, now: float) -> None:
+    def _watch_greeting(self, now: float, events: list[Event]) -> None:
+        if now >= self._greeting.deadline:
+            waited = self.settings.handshake_timeout
+            late = Closed(Code.HANDSHAKE_TIMEOUT, f"no authentication within {waited:g} seconds")
+            self._step(Input.LATE, late, events)
+
+    def _watch_peer(self, now: float, events: list[Event]) -> None:
+        for id_, request in self._outgoing.expired(now):
+            self.drop(id_)
+            events.append(CallEnded(id_, CallTimedOut(f"no reply to {tag_of(request)} in time")))
+        if now < self._silence.due:
+            return
         match self._silence.heartbeat_passed(now):
             case Sign.PONG:
                 self._queue(encode(Pong()))
             case Sign.PING:
                 self._queue(encode(Ping()))
             case Sign.NONE:
-                self._close(
-                    Closed(Code.SILENT, f"nothing was received for {self._silence.lasted:g} seconds", abrupt=True)
-                )
+                reason = f"nothing was received for {self._silence.lasted:g} seconds"
+                self._step(Input.SILENT, Closed(Code.SILENT, reason, abrupt=True), events)
             case never:
                 assert_never(never)
-
-    def _expire_calls(self, now: float, events: list[Event]) -> None:
-        for id_, request in self._outgoing.expired(now):
-            self.drop(id_)
-            events.append(CallEnded(id_, CallTimedOut(f"no reply to {tag_of(request)} in time")))
 
     # -- the handshake -----------------------------------------------------------------------------------------------
 
     def _greet(self, data: bytes, events: list[Event]) -> None:
-        """Take a line of the handshake, or a part of one. See "Handshake" in docs/protocol.md."""
+        """Take one line of the handshake, or a part of one. See "Handshake" in docs/protocol.md."""
+        if not data:
+            return
+        # The rest is a step of its own: the line that makes the session ready also raises the limit.
+        end = data.find(b"\n") + 1 or len(data)
         if not self._lines.pending and not data.startswith(b"{"):
-            # HTTP, TLS and the like are told at once; they might wait for ever for the end of a line.
+            # HTTP, TLS and the like are answered at once: their clients might never end a line.
             raise RemoteProtocolError(Code.BAD_HANDSHAKE, self._greeting.expectation)
         try:
-            line = self._lines.feed(data)
+            line = self._lines.feed(data[:end])
         except FrameTooLong as error:
             raise RemoteProtocolError(Code.FRAME_TOO_LONG, f"{error} before authentication") from None
         if not line:
             return
         greeted = self._greeting.take(line)
-        self._queue(greeted.answer)
         if greeted.bye is not None:
-            self._on_bye(greeted.bye, events)
+            self._step(Input.BYE, greeted.bye, events)
         elif greeted.agreement is None:
-            self._become(State.AUTHENTICATING)
+            self._step(Input.CHALLENGED, greeted.answer, events)
         else:
-            self.peer = greeted.agreement.peer
-            self.send_limit = greeted.agreement.send_limit
-            self._silence.heartbeat = greeted.agreement.heartbeat
-            self._lines.limit = self.settings.frame_limit
-            self._become(State.READY)
-            events.append(Ready(self.peer))
+            self._step(Input.AGREED, greeted, events)
+        if end < len(data):
+            self._step(Input.BYTES, data[end:], events)
+
+    def _say(self, frame: bytes, events: list[Event]) -> None:
+        self._queue(frame)
+
+    def _begin(self, greeted: Greeted, events: list[Event]) -> None:
+        assert greeted.agreement is not None, "a handshake ends with an agreement"
+        self._queue(greeted.answer)
+        self.peer = greeted.agreement.peer
+        self.send_limit = greeted.agreement.send_limit
+        self._silence.heartbeat = greeted.agreement.heartbeat
+        self._lines.limit = self.settings.frame_limit
+        events.append(Ready(self.peer))
 
     # -- what the peer says ------------------------------------------------------------------------------------------
 
     def _converse(self, data: bytes, events: list[Event]) -> None:
-        too_long: FrameTooLong | None = None
+        too_long_line: FrameTooLong | None = None
         try:
             block = self._lines.feed(data)
         except FrameTooLong as error:
-            too_long, block = error, error.complete
+            too_long_line, block = error, error.complete
         if block:
-            frames = self._vocabulary.decode_block(block, self._outgoing.awaited)
-            if isinstance(frames, list) and self._vocabulary.messages.issuperset(map(type, frames)):
-                events.extend(frames)  # the way that nearly everything goes
-            else:
-                self._take_each(frames, events)
-        if too_long is not None and self.closed is None:
-            raise RemoteProtocolError(Code.FRAME_TOO_LONG, str(too_long))
-
-    def _take_each(self, frames: Iterable[Any], events: list[Event]) -> None:
-        """Calls and replies that are as they should be cost no call in Python either."""
-        outgoing, incoming, max_calls = self._outgoing.waiting, self._incoming, self.settings.max_calls
-        for frame in frames:
-            kind = type(frame)
-            if kind is CallReplied and outgoing.pop(frame.id, None) is not None:
-                events.append(frame)
-            elif (
-                kind is CallReceived
-                and frame.id not in incoming
-                and len(incoming) < max_calls
-                and type(frame.request) is not Ping
-            ):
-                incoming[frame.id] = type(frame.request)
-                events.append(frame)
-            else:
-                self._take(frame, events)
-                if self.closed is not None:
+            for frame in self._fast.take(block, events):
+                self._step(_INPUTS.get(type(frame), Input.MESSAGE), frame, events)
+                if self.state is _CLOSING:
                     return
+        if too_long_line is not None:
+            raise RemoteProtocolError(Code.FRAME_TOO_LONG, str(too_long_line))
 
-    def _take(self, frame: msgspec.Struct | UnknownType | Misshapen, events: list[Event]) -> None:
-        taken = _TAKEN.get(type(frame))
-        if taken is None:
-            events.append(cast("msgspec.Struct", frame))
-        else:
-            taken(self, frame, events)
+    def _hand_on(self, message: Event, events: list[Event]) -> None:
+        events.append(message)
 
     def _on_call(self, call: Call | CallReceived[msgspec.Struct], events: list[Event]) -> None:
-        if call.id in self._incoming:
+        if call.id in self._incoming.open:
             raise RemoteProtocolError(Code.BAD_MESSAGE, f"call {call.id} is in flight already")
-        if len(self._incoming) >= self.settings.max_calls:
+        if len(self._incoming.open) >= self._incoming.most:
             self._refuse(call.id, Code.BUSY, f"{self.settings.max_calls} calls are in flight")
             return
         try:
             request = self._vocabulary.request_of(call)
         except RemoteProtocolError as error:
-            # Unlike a message, a call has an answer: its maker is told, and nothing else is in doubt.
+            # Unlike a message, a call has an answer: the caller learns of the fault, and nothing else is in doubt.
             self._refuse(call.id, error.code, error.reason)
             return
         if isinstance(request, UnknownType):
             self._refuse(call.id, Code.UNKNOWN_TYPE, f"{request.name!r} is not a call that is answered here")
             return
-        self._incoming[call.id] = type(request)
+        self._incoming.open[call.id] = type(request)
         events.append(CallReceived(call.id, request))
 
     def _on_reply(self, reply: Reply, events: list[Event]) -> None:
@@ -361,7 +320,7 @@ class Session:
             self._end_badly(reply.id, error.reason, events)
 
     def _end_badly(self, id_: int, complaint: str, events: list[Event]) -> None:
-        """A call of ours was answered by something else than was declared. Both sides are told, and the link lives."""
+        """End a call of this side's whose reply isn't what was declared. Tell both sides; the link goes on."""
         complaint = complaint[:_REASON_LIMIT]
         events.append(CallEnded(id_, CallFailed(Code.BAD_REPLY, complaint)))
         self.complain(Code.BAD_REPLY, complaint)
@@ -383,15 +342,11 @@ class Session:
             events.append(CallEnded(error.id, CallFailed(error.code, message, data)))
 
     def _on_drop(self, drop: Drop, events: list[Event]) -> None:
-        if drop.id in self._incoming and drop.id not in self._dropped:
-            self._dropped.add(drop.id)
+        if self._incoming.drop(drop.id):
             events.append(CallDropped(drop.id))
 
     def _on_ping(self, ping: Ping, events: list[Event]) -> None:
         self._pong_due = True
-
-    def _on_pong(self, pong: Pong, events: list[Event]) -> None:
-        """It was bytes, which is all that counts."""
 
     def _on_unknown(self, unknown: UnknownType, events: list[Event]) -> None:
         self._refuse_message(Code.UNKNOWN_TYPE, f"{unknown.name!r} is not received here", events)
@@ -400,7 +355,7 @@ class Session:
         if wrong.id is None:
             self._refuse_message(Code.BAD_MESSAGE, wrong.complaint, events)
         elif wrong.name == "call":
-            if wrong.id in self._incoming:
+            if wrong.id in self._incoming.open:
                 raise RemoteProtocolError(Code.BAD_MESSAGE, f"call {wrong.id} is in flight already")
             self._refuse(wrong.id, Code.BAD_REQUEST, wrong.complaint)
         elif (request := self._outgoing.end(wrong.id)) is not None:
@@ -410,40 +365,33 @@ class Session:
         self.complain(code, complaint)
         events.append(MessageRefused(_printable(complaint[:_REASON_LIMIT])))
 
-    def _on_bye(self, bye: Bye, events: list[Event]) -> None:
-        self._end(Closed(_printable(bye.code[:64]), _printable(bye.reason[:_REASON_LIMIT]), remote=True))
-
     # -- what this side says -----------------------------------------------------------------------------------------
 
     def send(self, message: msgspec.Struct) -> None:
-        """A one-way message. `NotConnected` if the session is over, `LocalProtocolError` if it can't be sent."""
-        if self.state is not _READY:
-            self._refuse_to_send()
+        """
+        Send a one-way message.
+
+        :raises NotConnected: the session is over
+        :raises LocalProtocolError: the session isn't ready, or the message can't be sent
+        """
+        if self.state not in MAY_SEND:
+            self._step(Input.SEND, None, [])
         if type(message) not in self._vocabulary.exact:
             self._vocabulary.check_sendable(message)
         self._encode(message)
 
     def send_many(self, messages: Sequence[msgspec.Struct]) -> None:
-        """The same as `send` for each; all or none."""
-        if self.state is not _READY:
-            self._refuse_to_send()
-        exact = self._vocabulary.exact.issuperset(map(type, messages))
-        if not exact:
-            self._vocabulary.check_all_sendable(messages)
-        try:
-            data = encode_lines(messages)
-        except Exception as error:
-            raise unsendable(error) from None
-        if not exact and self._vocabulary.may_be_spoilt(messages, data):
+        """Send all of these messages, or none if one of them can't be sent. Raises what `send` does."""
+        if self.state not in MAY_SEND:
+            self._step(Input.SEND, None, [])
+        lines = encode_all(self._vocabulary, messages, self.send_limit)
+        if lines is None:
             self._send_each(messages)
-            return
-        limit = self.send_limit
-        if len(data) > limit + 1 and longest_line(data) > limit:
-            raise _too_long(longest_line(data), limit)
-        self._queue(data)
+        else:
+            self._queue(lines)
 
     def _send_each(self, messages: Sequence[msgspec.Struct]) -> None:
-        """Send them all, or none."""
+        """Encode messages one by one: all, or none."""
         before = len(self.out)
         try:
             for message in messages:
@@ -453,17 +401,23 @@ class Session:
             raise
 
     def complain(self, code: str, message: str) -> None:
-        """Tell the peer that something that it said wasn't taken, which has no other answer. The link goes on."""
-        if self.state is _READY:
-            self._queue(encode(Error(code=words(code, _REASON_LIMIT), message=words(message, _REASON_LIMIT))))
+        """Tell the peer that something was not taken which has no other answer. The link goes on."""
+        self._step(Input.COMPLAIN, (code, message), [])
+
+    def _say_error(self, complaint: tuple[str, str], events: list[Event]) -> None:
+        code, message = complaint
+        self._queue(encode(Error(code=words(code, _REASON_LIMIT), message=words(message, _REASON_LIMIT))))
 
     def call(self, request: msgspec.Struct, deadline: float) -> int:
         """
-        Ask; the id that is returned comes back in one `CallReplied` or `CallEnded`, unless the session ends before.
-        `TooManyCalls` if too many calls are in flight.
+        Send a call, and return its id, which comes back in one `CallReplied` or `CallEnded`, unless the session ends
+        before.
+
+        :param deadline: when the call is ended by `CallTimedOut`
+        :raises TooManyCalls: too many calls are in flight
         """
-        if self.state is not _READY:
-            self._refuse_to_send()
+        if self.state not in MAY_SEND:
+            self._step(Input.SEND, None, [])
         kind = type(request)
         reply = self._vocabulary.calls.get(kind)
         if reply is None:
@@ -479,7 +433,7 @@ class Session:
         try:
             encode_into(CallToSend(id_, request), out, before)
             if len(out) - before > self.send_limit:
-                raise _too_long(len(out) - before, self.send_limit)
+                raise too_long(len(out) - before, self.send_limit)
             if kind not in self._vocabulary.exact:
                 self._vocabulary.check_encoded(request, out, before)
         except Exception as error:
@@ -496,17 +450,20 @@ class Session:
         return id_
 
     def drop(self, id_: int) -> None:
-        """Forget a call of ours, and tell the peer. Nothing happens if it has been answered."""
-        if self._outgoing.waiting.pop(id_, None) is not None and self.state is _READY:
+        """Forget a call of this side's, and tell the peer. Nothing happens if the call has ended."""
+        if self._outgoing.waiting.pop(id_, None) is not None:
             self._queue(encode(Drop(id=id_)))
 
     def answer(self, id_: int, reply: msgspec.Struct) -> None:
         """
-        Reply to a call. `BadReply` if it can't be sent: it isn't what was declared, which its fields are looked at for,
-        or is over the frame limit. Then the call is still open.
+        Reply to a call. Nothing happens if the call isn't open.
+
+        :raises BadReply: the reply isn't what was declared, by its fields too, or is over the frame limit; the call is
+            still open
         """
-        request = self._incoming.get(id_)
-        if request is None or self.state is not _READY:
+        incoming = self._incoming
+        request = incoming.open.get(id_)
+        if request is None:
             return
         vocabulary, out = self._vocabulary, self.out
         before = len(out)
@@ -526,33 +483,27 @@ class Session:
             del out[before:]
             raise _bad_reply(error, request, reply) from error
         out += b"\n"
-        del self._incoming[id_]
-        if id_ in self._dropped:
-            self._dropped.discard(id_)
+        # As `IncomingCalls.end` does it.
+        del incoming.open[id_]
+        if id_ in incoming.dropped:
+            incoming.dropped.discard(id_)
             del out[before:]
 
     def refuse(self, id_: int, code: str, message: str, data: Any = None) -> None:
         """
-        Answer a call by an error. `LocalProtocolError` if its ``data`` can't be sent: then the call is still open.
+        Answer a call by an error. Nothing happens if the call isn't open.
+
+        :raises LocalProtocolError: the ``data`` can't be sent; the call is still open
         """
-        if id_ not in self._incoming:
+        if id_ not in self._incoming.open:
             return
         error = self._error(id_, code, message, data)
-        if self._forget_incoming(id_) and self.state is _READY:
+        if self._incoming.end(id_):
             self._queue(error)
 
     def close(self, code: str, reason: str, *, abrupt: bool = False) -> None:
         """End the session. Nothing happens if it has ended."""
-        if self.state is not _CLOSING:
-            self._close(Closed(code, reason[:_REASON_LIMIT], abrupt=abrupt))
-
-    def _forget_incoming(self, id_: int) -> bool:
-        """Whether the peer still waits for it."""
-        del self._incoming[id_]
-        if id_ in self._dropped:
-            self._dropped.discard(id_)
-            return False
-        return True
+        self._step(Input.CLOSE, Closed(code, reason[:_REASON_LIMIT], abrupt=abrupt), [])
 
     def _refuse(self, id_: int, code: str, message: str) -> None:
         self._queue(self._error(id_, code, message, None))
@@ -561,13 +512,13 @@ class Session:
         raw = msgspec.UNSET if data is None else msgspec.Raw(to_json(data))
         line = encode(Error(code=words(code, _REASON_LIMIT), message=words(message, _REASON_LIMIT), id=id_, data=raw))
         if len(line) > self.send_limit + 1:
-            raise _too_long(len(line) - 1, self.send_limit)
+            raise too_long(len(line) - 1, self.send_limit)
         return line
 
-    def _refuse_to_send(self) -> NoReturn:
-        """For a session that isn't ready: raise what its state amounts to."""
-        if self.closed is None:
-            raise LocalProtocolError("nothing can be sent before the peer is authenticated")
+    def _refuse_early(self, _: object, events: list[Event]) -> None:
+        raise LocalProtocolError("nothing can be sent before the peer is authenticated")
+
+    def _refuse_late(self, _: object, events: list[Event]) -> None:
         raise NotConnected(str(self.closed))
 
     def _encode(self, message: msgspec.Struct) -> None:
@@ -578,7 +529,7 @@ class Session:
         try:
             encode_into(message, out, before)
             if len(out) - before > limit:
-                raise _too_long(len(out) - before, limit)
+                raise too_long(len(out) - before, limit)
             if type(message) not in self._vocabulary.exact:
                 self._vocabulary.check_encoded(message, out, before)
         except Exception as error:
@@ -589,38 +540,73 @@ class Session:
     def _queue(self, data: bytes) -> None:
         self.out += data
 
-    # -- states ------------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------------------------
 
-    def _close(self, closed: Closed) -> None:
+    def _say_bye(self, closed: Closed, events: list[Event]) -> None:
         self._queue(encode(Bye(code=words(closed.code, 64), reason=words(closed.reason, _REASON_LIMIT))))
-        self._end(closed)
+        self._end(closed, events)
 
-    def _end(self, closed: Closed) -> None:
+    def _take_bye(self, bye: Bye, events: list[Event]) -> None:
+        self._end(Closed(_printable(bye.code[:64]), _printable(bye.reason[:_REASON_LIMIT]), remote=True), events)
+
+    def _end(self, closed: Closed, events: list[Event]) -> None:
         self.closed = closed
+        self._pong_due = False  # the bye is the last frame
         self._outgoing.waiting.clear()
         self._incoming.clear()
-        self._dropped.clear()
-        self._become(State.CLOSING)
+        events.append(closed)
 
-    def _become(self, state: State) -> None:
-        if state not in TRANSITIONS[self.state]:
-            raise LocalProtocolError(f"a session can't go from {self.state} to {state}")
-        self.state = state
+    # -- what needs no act of its own --------------------------------------------------------------------------------
+
+    def _ignore(self, _: object, events: list[Event]) -> None:
+        """Do nothing: the input doesn't matter in this state, or its method does all by itself."""
+
+    def _forbid(self, _: object, events: list[Event]) -> None:
+        raise AssertionError(f"a session that is {self.state} was given what can't come in this state")
 
 
-#: What is done with each frame that is the session's own; by its exact type, which costs less than `isinstance`.
-_TAKEN: dict[type, Callable[[Session, Any, list[Event]], None]] = {
-    Call: Session._on_call,
-    CallReceived: Session._on_call,
-    Reply: Session._on_reply,
-    CallReplied: Session._on_stray_reply,
-    Error: Session._on_error,
-    Drop: Session._on_drop,
-    Ping: Session._on_ping,
-    Pong: Session._on_pong,
-    Bye: Session._on_bye,
-    UnknownType: Session._on_unknown,
-    Misshapen: Session._on_misshapen,
+#: The input that each of the session's own frames is; all others are the application's messages. By the exact type,
+#: which costs less than `isinstance`.
+_INPUTS: dict[type, Input] = {
+    Call: Input.CALL,
+    CallReceived: Input.CALL,
+    Reply: Input.REPLY,
+    CallReplied: Input.REPLIED,
+    Error: Input.ERROR,
+    Drop: Input.DROP,
+    Ping: Input.PING,
+    Pong: Input.PONG,
+    Bye: Input.BYE,
+    UnknownType: Input.UNKNOWN,
+    Misshapen: Input.MISSHAPEN,
+}
+
+#: What does each act.
+_ACTS: dict[Act, Callable[[Session, Any, list[Event]], None]] = {
+    Act.SAY_CHALLENGE: Session._say,
+    Act.GREET: Session._greet,
+    Act.SAY_HELLO: Session._say,
+    Act.BEGIN: Session._begin,
+    Act.CONVERSE: Session._converse,
+    Act.HAND_ON: Session._hand_on,
+    Act.TAKE_CALL: Session._on_call,
+    Act.TAKE_REPLY: Session._on_reply,
+    Act.FORGET_CALL: Session._on_stray_reply,
+    Act.TAKE_ERROR: Session._on_error,
+    Act.DROP_CALL: Session._on_drop,
+    Act.OWE_PONG: Session._on_ping,
+    Act.REFUSE_MESSAGE: Session._on_unknown,
+    Act.REFUSE_MISSHAPEN: Session._on_misshapen,
+    Act.SAY_ERROR: Session._say_error,
+    Act.WATCH_GREETING: Session._watch_greeting,
+    Act.WATCH_PEER: Session._watch_peer,
+    Act.SAY_BYE: Session._say_bye,
+    Act.END: Session._take_bye,
+    Act.ALLOW: Session._ignore,
+    Act.REFUSE_EARLY: Session._refuse_early,
+    Act.REFUSE_LATE: Session._refuse_late,
+    Act.IGNORE: Session._ignore,
+    Act.FORBID: Session._forbid,
 }
 
 
@@ -641,10 +627,6 @@ def _bad_reply(error: Exception, request: type[msgspec.Struct], reply: object) -
         Code.INTERNAL,
         f"the reply to {tag_of(request)} isn't what was declared; see the log there",
     )
-
-
-def _too_long(size: int, limit: int) -> LocalProtocolError:
-    return LocalProtocolError(f"a message of {size} bytes is over the limit of {limit}")
 
 
 def _printable(text: str) -> str:
