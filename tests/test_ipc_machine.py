@@ -24,13 +24,12 @@ from twisted.python.failure import Failure
 from tests.ipc_example import Ask, Note, Told, apiserver, builder
 from tests.properties import examples
 from twistedipc.ipc.connections import cork
+from twistedipc.ipc.connections.connection import Life
+from twistedipc.ipc.connections.link import JSONLineProtocol
 from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.testing import ConnectedPair
 from twistedipc.ipc.wire.errors import CallFailed, CallTimedOut, LocalProtocolError, NotConnected
-from twistedipc.ipc.wire.messages import CallReplied
-from twistedipc.ipc.wire.session import CallEnded
 from twistedipc.ipc.wire.settings import Side
-from twistedipc.ipc.wire.states import STEPS, State
 
 FRAME_LIMIT = 4096
 HIGH_WATER = 1000
@@ -42,7 +41,7 @@ HEARTBEAT = 10.0
 
 OTHER = {Side.DIALLER: Side.LISTENER, Side.LISTENER: Side.DIALLER}
 
-#: What the one who hears a message does at once, while it is being delivered; and what ends the link.
+#: What an application that hears a message does at once, while it is being delivered; and what ends the link.
 REACTIONS = ["", "", "echo", "echo", "ask", "pause"]
 LAST_REACTIONS = ["close", "raise"]
 
@@ -209,7 +208,6 @@ class Connection:
             high_water=HIGH_WATER,
         )
         self.quiet_since = dict.fromkeys(Side, clock.seconds())  # when the side last received anything
-        self.states = {side: self.state(side) for side in Side}
         self.compared = dict.fromkeys(Side, (0, 0))  # how far what the side heard was compared with what was said
         self.wired = True  # nothing is lost on the way yet
 
@@ -218,20 +216,18 @@ class Connection:
         self.talkers[side] = Talker(peer, self.clock)
         return self.talkers[side]
 
-    def protocol(self, side: Side) -> Any:
-        """This side's protocol, to look into."""
+    def link(self, side: Side) -> JSONLineProtocol:
+        """This side's protocol."""
         return self.pair.dialler if side is Side.DIALLER else self.pair.listener
 
-    def state(self, side: Side) -> State:
-        """Where this side's session is."""
-        state = self.protocol(side)._session.state
-        assert isinstance(state, State)
-        return state
+    def is_over(self, side: Side) -> bool:
+        """Whether this side has ended the link, or taken note of its end."""
+        return self.link(side).life in (Life.CLOSING, Life.LOST)
 
     def carry(self, source: Side, limit: int | None = None) -> bool:
         """Carry bytes to the other side."""
         wire, target = self.pair.wire(source), OTHER[source]
-        if wire.buffer and self.pair.wire(target).reading and self.state(target) is not State.CLOSING:
+        if wire.buffer and self.pair.wire(target).reading and not self.is_over(target):
             self.quiet_since[target] = self.clock.seconds()
         return self.pair.carry(source, limit)
 
@@ -254,16 +250,9 @@ class Connection:
                 self._check_talker(side, talker)
 
     def _check_protocol(self, side: Side) -> None:
-        before, after = self.states[side], self.state(side)
-        assert after in _reachable(before), (before, after)
-        self.states[side] = after
-        link, wire = self.protocol(side), self.pair.wire(side)
-        assert link.waiting <= OUTBOUND_LIMIT + CORK + FRAME_LIMIT
+        wire = self.pair.wire(side)
+        assert self.link(side).waiting <= OUTBOUND_LIMIT + CORK + FRAME_LIMIT
         assert len(wire.buffer) <= HIGH_WATER + CORK + FRAME_LIMIT + OUTBOUND_LIMIT  # the last: handed over at the end
-        assert link._session._lines.pending <= FRAME_LIMIT
-        assert len(link._session._outgoing.waiting) <= MAX_CALLS
-        assert len(link._session._incoming) <= MAX_CALLS
-        assert link._session._dropped <= set(link._session._incoming)
         talker, quiet = self.talkers.get(side), self.clock.seconds() - self.quiet_since[side]
         if "[silent]" in self.pair.reason(side) and "said" not in self.pair.reason(side):
             assert quiet >= DEAD_AFTER, f"silent, after {quiet} s"
@@ -274,6 +263,7 @@ class Connection:
     def _check_talker(self, side: Side, talker: Talker) -> None:
         assert not talker.wrong, talker.wrong
         assert len(talker.lost) <= 1
+        assert len(talker.answering) <= MAX_CALLS
         assert talker.full == talker.peer.paused or talker.lost
         other = self.talkers.get(OTHER[side])
         said = [] if other is None else other.said
@@ -293,8 +283,8 @@ class Connection:
         now = self.clock.seconds()
         if not asked.outcomes:
             assert not talker.lost, f"{asked.request} still waits after the end"
-            # Except that its answer had come in time, and waits until its maker reads on.
-            kept = talker.paused and any(isinstance(event, CallReplied | CallEnded) for event in self.backlog(talker))
+            # Except that it was answered in time, and the answer waits until the caller reads on.
+            kept = talker.paused and other is not None and asked.request.what not in other.answering
             assert now <= asked.deadline or kept, f"{asked.request} still waits after its time"
             return
         assert len(asked.outcomes) == 1
@@ -315,24 +305,14 @@ class Connection:
             case CancelledError():
                 assert asked.cancelled
             case NotConnected():
-                assert talker.lost or self.protocol_closed(talker)
+                assert talker.lost or self.is_ending(talker)
             case _:
                 raise AssertionError(outcome)
 
-    def backlog(self, talker: Talker) -> list[object]:
-        """What has been read and not been delivered to this application."""
-        return [event for side in Side if self.talkers.get(side) is talker for event in self.protocol(side)._backlog]
-
-    def protocol_closed(self, talker: Talker) -> bool:
-        """Whether the session under this application is over."""
-        return any(self.state(side) is State.CLOSING for side in Side if self.talkers.get(side) is talker)
-
-
-def _reachable(state: State) -> set[State]:
-    found = {state}
-    for following, _ in STEPS[state].values():
-        found |= {state} if following is state else _reachable(following)
-    return found
+    def is_ending(self, talker: Talker) -> bool:
+        """Whether the link under this application has ended, or ends with this turn of the reactor."""
+        turn_is_over = all(call.getTime() > self.clock.seconds() for call in self.clock.getDelayedCalls())
+        return any(self.is_over(side) or not turn_is_over for side in Side if self.talkers.get(side) is talker)
 
 
 sides = st.sampled_from(list(Side))
@@ -416,14 +396,10 @@ class LinkMachine(RuleBasedStateMachine):
         try:
             talker.say(*notes or [self.note()])
         except NotConnected:
-            assert talker.lost or self.closing(talker)
+            assert talker.lost or any(connection.is_ending(talker) for connection in self.connections)
         except LocalProtocolError:
             assert size > FRAME_LIMIT
             assert notes
-
-    def closing(self, talker: Talker) -> bool:
-        """Whether its session is over."""
-        return any(connection.protocol_closed(talker) for connection in self.connections)
 
     @precondition(lambda self: self.open)
     @rule(which=pick, side=sides, what=st.sampled_from(ANSWERS), timeout=st.sampled_from([1.0, 5.0, 60.0]))
@@ -448,7 +424,7 @@ class LinkMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(not a.outcomes for c in self.open for t in c.talkers.values() for a in t.asked))
     @rule(which=pick)
     def drop(self, which: int) -> None:
-        """The caller of a call waits for it no longer."""
+        """A caller waits for its call no longer."""
         waiting = [(t, a) for c in self.open for t in c.talkers.values() for a in t.asked if not a.outcomes]
         talker, asked = waiting[which % len(waiting)]
         talker.cancel(asked)
