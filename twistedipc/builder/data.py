@@ -8,6 +8,7 @@ The builder's data folder: its lock, the attempts' folders in it, and how full i
     attempts/   the attempts' folders (``attempts.folder``)
     mirrors/    bare mirrors of the repositories
     caches/     what the projects' builds keep for the next ones (``caches``)
+    toolchains/ Node and package managers (``toolchains.store``)
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from twistedipc.builds.attempt import Spec
+from twistedipc.builds.attempt import Spec, ToolSettings
 from twistedipc.builds.messages import Offer
 from twistedipc.caches.tidying import Limits
 
@@ -27,6 +27,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float  # the most that an attempt is granted, in seconds
     idle_timeout: float
     grace: float
+    registry: str = ""  # see `ToolSettings`, also for what follows
+    node: str = ""
+    forbid: list[str] = []
+    offline: bool = False
+    userconfig: str = ""
     upload: float = UPLOAD_LIMIT  # seconds for which an upload is tried that can't get through
     reserve: int | None = 0  # bytes of the disk that builds leave free; None is `room.default_reserve`
     caches: Limits | None = None  # of what builds keep for the next ones; None: nothing is kept
@@ -35,6 +40,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def attempts(self) -> Path:
         """The folder of the attempts' folders."""
         return self.data / "attempts"
+
+    @property
+    def tools(self) -> ToolSettings:
+        """How builds get Node and package managers."""
+        return ToolSettings(
+            folder=str(self.data / "toolchains"),
+            registry=self.registry,
+            node=self.node,
+            forbid=self.forbid,
+            offline=self.offline,
+            userconfig=self.userconfig,
+        )
 
     @property
     def doorbell(self) -> Path:
@@ -89,6 +106,7 @@ def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: str = ""
         path=settings.path,
         mirror=str(settings.mirror(offer.repository)),
         caches=str(settings.caches_of(offer.project, offer.repository)) if settings.caches is not None else "",
+        tools=settings.tools,
         doorbell="../../doorbell",
         cgroups=cgroups,
         timeout=min(offer.timeout, settings.timeout),

@@ -50,7 +50,7 @@ LOOKED_AT = frozenset(
 )
 
 #: The names of the steps that the platform does itself.
-RESERVED = frozenset({"checkout", "pack", "publish"})
+RESERVED = frozenset({"checkout", "toolchain", "pack", "publish"})
 
 #: The most bytes of `PLAN_FILE` and of package.json that are read.
 MAX_FILE = 1024 * 1024

@@ -83,7 +83,7 @@ BUILDER_TOML = """\
 # The configuration of `twistd buildipc`. Relative paths are relative to this file's folder; a key that is commented
 # out shows its default, except where the comment says that it is an example.
 
-# The folder of the attempts, of the repositories' mirrors and of the npm cache.
+# The folder of the attempts, of the repositories' mirrors, of the npm cache and of the fetched tools.
 data = "builder"
 # The name of this builder; "" is the host's name.
 {name}
@@ -108,6 +108,17 @@ key = "link.key"
 # Variables for all steps of all projects. Unlike those that projects set, they aren't checked. An example:
 # [environment]
 # HTTPS_PROXY = "http://proxy.example.org:3128"
+
+# Node and package managers, which the builder fetches for the projects that ask for other ones than are on PATH.
+# [toolchains]
+# The package registry that they come from; "" is the one that npm is set up for on this machine.
+# registry = ""
+# The Node of projects that ask for none, for example "22"; "" is the one on PATH.
+# node = ""
+# What no build gets, for example ["node@<20", "yarn@1"].
+# forbid = []
+# Whether nothing is fetched, so that builds get what is on PATH or was fetched before.
+# offline = false
 
 # The most that an attempt is granted, whatever its project says: seconds.
 # [limits]

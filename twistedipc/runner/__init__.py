@@ -20,6 +20,7 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     node        `node` for builds, whose `process.send()` is that channel (with `ordered.cjs`)
     say         `twistedipc-say` for builds, and the module for their Python programs
     steps       one step: a command's process, its output, its end, as ``stepclock`` says
+    tools       the Node and the package managers of a build's steps
     secrets     the secrets of the attempt, asked for before it begins
     environment  the environment of each step                                      (no I/O)
     keeping     what the attempt takes over from earlier builds, and leaves to later ones

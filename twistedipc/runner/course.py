@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from twistedipc import publish
+from twistedipc import publish, toolchains
 from twistedipc.attempts.folder import package_file
 from twistedipc.attempts.journal import Journal
 from twistedipc.attempts.room import Room
@@ -51,6 +51,10 @@ from twistedipc.runner.ports import Orders, Outside
 from twistedipc.runner.registries import Configuration
 from twistedipc.runner.secrets import ask
 from twistedipc.runner.steps import Command, Steps, TimeLimits
+from twistedipc.runner.tools import FOUND, WANTED, Tools, usable, wanted_by
+from twistedipc.toolchains.choose import Wanted
+from twistedipc.toolchains.problems import ToolProblem
+from twistedipc.toolchains.ready import Toolchain
 
 # The platform's own steps run isolated from the environment and from the folder that they work in: nothing in either
 # can put another module in their place.
@@ -152,6 +156,8 @@ class Course:
         plan = self._plan()
         self._lower_limits(plan)
         self._say_what_needs_an_install_step(plan)
+        has_package = os.path.lexists(self._work / "package.json")
+        self._environment.toolchain = self._prepare_tools(wanted_by(self._spec.settings, has_package=has_package))
         environment = self._environment.of_build(plan)
         self._steps.persist(lambda: self._commands_installed(environment))
         self._keeping.restore(caches_of([self._spec.settings.root, ""], self._spec.settings.caches))
@@ -228,6 +234,27 @@ class Course:
                 f"no step is named {INSTALL}, so none is given {', '.join(waiting)}: name the one that installs, for "
                 f'example {{name = "{INSTALL}", run = "npm ci"}}',
             )
+
+    def _prepare_tools(self, wanted: Wanted) -> Toolchain:
+        """Return the Node and the manager of the build's steps, which are there then."""
+        try:
+            found = Tools(self._folder, self._spec, wanted, now=self._outside.now).ready()
+        except ToolProblem as error:
+            self._log.note("error", str(error))
+            raise _End("failed", str(error)) from error
+        if found is not None:
+            for line in found.said:
+                self._log.note("info", line)
+            for line in found.remarks:
+                self._log.note("warning", line)
+            return usable(found)
+        self._forget(FOUND)
+        self._steps.persist(lambda: self._try_write(self._folder / WANTED, wanted))
+        self._step("toolchain", own=[toolchains.__name__, str(self._folder)], environment=self._base())
+        found = read_file(self._folder / FOUND, Toolchain)
+        if found is None:
+            raise _End("failed", "the step toolchain prepared nothing")
+        return usable(found)
 
     def _targets(self) -> ProjectTargets:
         """The targets to which what is built is to be published."""

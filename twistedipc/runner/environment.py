@@ -15,6 +15,7 @@ from twistedipc.builds.caches import DOWNLOADS_OF
 from twistedipc.builds.hosts import variables
 from twistedipc.builds.plan import Plan
 from twistedipc.builds.secrets import GivenSecret, is_for_step
+from twistedipc.toolchains.ready import Toolchain
 
 
 class Environment:
@@ -25,12 +26,14 @@ class Environment:
         self._spec = spec
         self.commit = ""  # the full id, once it is known
         self.secrets: Sequence[GivenSecret] = ()
+        self.toolchain = Toolchain()  # what the build's steps get, once it is there
 
     def base(self) -> dict[str, str]:
         """Return the environment of every step: nothing of the project's own is in it."""
         spec = self._spec
         return {
-            "PATH": spec.path,
+            # A step of the platform prefers what the operator has.
+            "PATH": ":".join([spec.path, *self.toolchain.path]),
             "HOME": str(self._folder / "home"),
             "TMPDIR": str(self._folder / "tmp"),
             "LANG": "C.UTF-8",
@@ -54,8 +57,15 @@ class Environment:
     def of_build(self, plan: Plan) -> dict[str, str]:
         """Return what all steps of the build have alike."""
         spec = self._spec
-        hosts = variables(commit=self.commit, ref=spec.ref, url=spec.url, context=spec.context)
-        return {**hosts, **self.base(), **spec.variables, **plan.environment, **spec.parameters}
+        return {
+            **variables(commit=self.commit, ref=spec.ref, url=spec.url, context=spec.context),
+            **self.base(),
+            "PATH": ":".join([*self.toolchain.path, self._spec.path]),
+            **self.toolchain.environment,
+            **spec.variables,
+            **plan.environment,
+            **spec.parameters,
+        }
 
     def of_step(self, name: str, of_build: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the build's step of this name."""

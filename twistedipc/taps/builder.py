@@ -18,6 +18,7 @@ from twistedipc.ipc import LinkReactor
 from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
 from twistedipc.taps.config import BuilderConfig, Caches, ConfigError, load_builder
 from twistedipc.taps.hangup import Hangups
+from twistedipc.taps.nodejs import operators_npmrc
 
 #: Seconds for what has ended to be handed over to the apiserver: the rest of its log, and its archive.
 HANDOVER = 300.0
@@ -92,6 +93,11 @@ def makeService(options: Options) -> IService:
         data=config.data,
         path=config.steps_path,
         environment=config.environment,
+        registry=config.toolchains.registry,
+        node=config.toolchains.node,
+        forbid=config.toolchains.forbid,
+        offline=config.toolchains.offline,
+        userconfig=operators_npmrc(),
         timeout=config.limits.timeout,
         idle_timeout=config.limits.idle_timeout,
         grace=config.limits.grace,

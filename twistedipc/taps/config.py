@@ -31,6 +31,8 @@ from msgspec import Meta
 
 from twistedipc.builds import names
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
+from twistedipc.toolchains.packages import TOOLS
+from twistedipc.toolchains.versions import Range
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.hosts import LOOPBACK, Hosts, host_of
 
@@ -237,6 +239,15 @@ class Caches(Section, frozen=True, kw_only=True):
     days: Positive = 14.0  # what hasn't been used for so long goes
 
 
+class Toolchains(Section, frozen=True, kw_only=True):
+    """``[toolchains]``: how the builder brings Node and package managers to its builds."""
+
+    registry: str = ""  # the package registry's address; "" is the one that npm is set up for
+    node: str = ""  # the Node of projects that ask for none: a version or a range; "" is the one on PATH
+    forbid: list[str] = []  # what no build gets: a tool, and after "@" a range of its versions
+    offline: bool = False  # whether nothing is fetched: only PATH and the store count
+
+
 class BuilderConfig(Section, frozen=True, kw_only=True):
     """All of ``builder.toml``; paths are absolute, endpoints complete."""
 
@@ -247,6 +258,7 @@ class BuilderConfig(Section, frozen=True, kw_only=True):
     apiserver_url: str = ""  # where archives are uploaded to; "" is where the apiserver says
     link: BuilderLink = BuilderLink()
     environment: dict[str, str] = {}  # the operator's values for all steps
+    toolchains: Toolchains = Toolchains()
     limits: Limits = Limits()
     caches: Caches = Caches()
 
@@ -321,6 +333,13 @@ def load_builder(path: Path) -> BuilderConfig:
             source.key = f"environment.{variable}"
             if not variable or "=" in variable or "\0" in variable + value:
                 raise ValueError("a variable's name can't be empty or hold =, and neither it nor its value a NUL")
+        source.key = "toolchains.registry"
+        _check_url(config.toolchains.registry)
+        source.key = "toolchains.node"
+        Range(config.toolchains.node)
+        source.key = "toolchains.forbid"
+        for rule in config.toolchains.forbid:
+            _check_rule(rule)
     link = source.link(config.link)
     return msgspec.structs.replace(config, name=name, apiserver_url=config.apiserver_url.rstrip("/"), link=link)
 
@@ -570,6 +589,13 @@ def _check_origin(origin: str) -> None:
     _check_url(origin)
     if not origin or urlsplit(origin).path:
         raise ValueError(f"{origin!r} isn't an origin such as https://builds.example.org (nothing after the host)")
+
+
+def _check_rule(rule: str) -> None:
+    tool, at, versions = rule.partition("@")
+    if tool not in TOOLS or (at and not versions):
+        raise ValueError(f'{rule!r} is no tool with a range of versions, such as "node@<20" or "yarn"')
+    Range(versions)
 
 
 def _check_domain(domain: str) -> None:

