@@ -12,16 +12,19 @@ import subprocess
 import tarfile
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import package_registry
 from tests.package_registry import KIND, PackageRegistry, archive, tar_of
 from twistedipc.builds.attempt import ToolSettings
+from twistedipc.cli.main import commands
 from twistedipc.toolchains.choose import Wanted
 from twistedipc.toolchains.fetch import Fetching
 from twistedipc.toolchains.packages import sources
@@ -294,3 +297,27 @@ def test_a_killed_process_leaves_nothing_half(tmp_path: Path, registry: PackageR
     prepare(str(tmp_path), registry.url)
     assert len(os.listdir(tmp_path / "entries")) == 3
     assert os.listdir(tmp_path / "new") == []
+
+
+# -- the command
+
+
+def test_the_command_shows_and_clears(tmp_path: Path) -> None:
+    config = tmp_path / "builder.toml"
+    config.write_text("data = 'data'\nname = 'b'\nlink.listen = ['unix:link.sock']\n")
+    run = ["toolchains", "--config", str(config)]
+    assert CliRunner().invoke(commands, run).output == f"Nothing is in {tmp_path}/data/toolchains\n"
+    now = time.time_ns() // 1_000_000
+    clock = Clock()
+    clock.time = now - 3 * DAY
+    store = Store(tmp_path / "data/toolchains", now=clock)
+    add(store, "9.1.0")
+    clock.time = now
+    add(store, "9.2.0")
+    shown = CliRunner().invoke(commands, run).output.splitlines()
+    assert [line.split()[:2] for line in shown] == [["pnpm", "9.1.0"], ["pnpm", "9.2.0"]]
+    assert time.strftime("%Y-%m-%d", time.localtime(now / 1000)) in shown[1]
+    # The other one may be in use.
+    assert CliRunner().invoke(commands, [*run, "--clear"]).output.split()[:3] == ["deleted", "pnpm", "9.1.0"]
+    assert [each.version for each in store.entries()] == ["9.2.0"]
+    assert "Nothing was deleted" in CliRunner().invoke(commands, [*run, "--clear"]).output

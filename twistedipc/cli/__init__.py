@@ -1,6 +1,6 @@
 """
 `twistedipc`, the command for people and their scripts. Top layer: it talks to an apiserver over HTTP like any other
-client, except for the commands that work on the machine itself: `init`, `demo`, `caches`, and
+client, except for the commands that work on the machine itself: `init`, `demo`, `caches`, `toolchains`, and
 ``token create --config``, which makes the first token of an apiserver straight in its ledger.
 
 The modules:
@@ -12,6 +12,7 @@ The modules:
 - ``secrets``, ``environment``: the commands for a project's secrets, variables and registries
 - ``targets``: the options for a project's targets, made from the registry; ``settings``: those for how it is built
 - ``caches``: what builds keep, on a builder's machine
+- ``toolchains``: what a builder has fetched
 - ``ledger``: work on a ledger without a reactor
 - ``demo``, with ``sample`` (the project that it builds) and ``services`` (the two processes that it runs)
 """

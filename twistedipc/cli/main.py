@@ -31,6 +31,7 @@ COMMANDS = {
     "rollback": ("twistedipc.cli.releases", "rollback"),
     "release": ("twistedipc.cli.releases", "release"),
     "caches": ("twistedipc.cli.caches", "caches"),
+    "toolchains": ("twistedipc.cli.toolchains", "toolchains"),
     "chaos": ("twistedipc.chaos.command", "chaos"),
 }
 

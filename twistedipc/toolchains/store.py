@@ -1,6 +1,6 @@
 """
 The folder of the tools that the builder has fetched: each once, for all attempts. Used by ``choose``, ``ready`` and
-``fetch``.
+``fetch``, and by the command ``twistedipc toolchains``.
 
 ::
 
