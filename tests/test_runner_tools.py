@@ -51,7 +51,7 @@ class Builder:
         self.tools = ToolSettings(folder=str(folder / "toolchains"), registry=registry.url)
         self.number = 0
 
-    def run(self, *steps: str, **settings: str) -> Attempt:
+    def run(self, *steps: str, manager: str = "", node: str = "") -> Attempt:
         """An attempt with these steps, of a project with a package.json."""
         self.number += 1
         source = self.folder / f"source{self.number}"
@@ -62,7 +62,7 @@ class Builder:
             name=f"{self.number}-1",
             path=self.path,
             tools=self.tools,
-            settings=BuildSettings(**settings),
+            settings=BuildSettings(manager=manager, node=node),
         )
         attempt.run()
         return attempt

@@ -12,12 +12,13 @@ import pytest
 from tests import package_registry
 from tests.package_registry import NO_NODE, PackageRegistry, put_on_path
 from twistedipc.builds.attempt import ToolSettings
-from twistedipc.toolchains.choose import FRESH, Wanted
+from twistedipc.toolchains.choose import FRESH
 from twistedipc.toolchains.fetch import Fetching
 from twistedipc.toolchains.packages import Kind, variables
 from twistedipc.toolchains.problems import BadIntegrity, BadRange, NoRegistry, NoTool, RegistryError, ToolProblem
-from twistedipc.toolchains.ready import Toolchain, ready
+from twistedipc.toolchains.ready import ready
 from twistedipc.toolchains.versions import version
+from twistedipc.toolchains.wanted import Toolchain, Wanted
 
 NODES = ("18.20.8", "20.1.0", "20.19.5", "22.1.0", "22.13.0", "24.1.0", "25.0.0")
 NPMS = {

@@ -25,12 +25,12 @@ from tests import package_registry
 from tests.package_registry import KIND, PackageRegistry, archive, tar_of
 from twistedipc.builds.attempt import ToolSettings
 from twistedipc.cli.main import commands
-from twistedipc.toolchains.choose import Wanted
 from twistedipc.toolchains.fetch import Fetching
 from twistedipc.toolchains.packages import sources
 from twistedipc.toolchains.problems import BadPackage, Busy, NoTool, ToolProblem
 from twistedipc.toolchains.store import MAYBE_IN_USE, Downloaded, Store
 from twistedipc.toolchains.unpack import unpack
+from twistedipc.toolchains.wanted import Wanted
 
 DAY = 86_400_000
 

@@ -234,6 +234,6 @@ Add a repository and build it:
         )
     if path_of_steps is None:
         note(
-            "\nThere is no Node of version 20 or newer on PATH: the builder fetches one for the projects that need it. Set"
-            " `registry` under [toolchains] in builder.toml to the package registry that it is to come from."
+            "\nThere is no Node of version 20 or newer on PATH: the builder fetches one for the projects that need it."
+            " Set `registry` under [toolchains] in builder.toml to the package registry that it is to come from."
         )

@@ -52,9 +52,8 @@ from twistedipc.runner.registries import Configuration
 from twistedipc.runner.secrets import ask
 from twistedipc.runner.steps import Command, Steps, TimeLimits
 from twistedipc.runner.tools import FOUND, WANTED, Tools, usable, wanted_by
-from twistedipc.toolchains.choose import Wanted
 from twistedipc.toolchains.problems import ToolProblem
-from twistedipc.toolchains.ready import Toolchain
+from twistedipc.toolchains.wanted import Toolchain, Wanted
 
 # The platform's own steps run isolated from the environment and from the folder that they work in: nothing in either
 # can put another module in their place.

@@ -15,7 +15,7 @@ from twistedipc.builds.caches import DOWNLOADS_OF
 from twistedipc.builds.hosts import variables
 from twistedipc.builds.plan import Plan
 from twistedipc.builds.secrets import GivenSecret, is_for_step
-from twistedipc.toolchains.ready import Toolchain
+from twistedipc.toolchains.wanted import Toolchain
 
 
 class Environment:
@@ -24,6 +24,7 @@ class Environment:
     def __init__(self, folder: Path, spec: Spec) -> None:
         self._folder = folder
         self._spec = spec
+        self._path = spec.environment.get("PATH", spec.path)
         self.commit = ""  # the full id, once it is known
         self.secrets: Sequence[GivenSecret] = ()
         self.toolchain = Toolchain()  # what the build's steps get, once it is there
@@ -33,7 +34,7 @@ class Environment:
         spec = self._spec
         return {
             # A step of the platform prefers what the operator has.
-            "PATH": ":".join([spec.path, *self.toolchain.path]),
+            "PATH": ":".join([self._path, *self.toolchain.path]),
             "HOME": str(self._folder / "home"),
             "TMPDIR": str(self._folder / "tmp"),
             "LANG": "C.UTF-8",
@@ -51,7 +52,7 @@ class Environment:
             "TWISTEDIPC_CONTEXT": spec.context,
             **({"TWISTEDIPC_URL": spec.url} if spec.url else {}),
             **({"TWISTEDIPC_COMMIT": self.commit} if self.commit else {}),
-            **spec.environment,
+            **{name: value for name, value in spec.environment.items() if name != "PATH"},
         }
 
     def of_build(self, plan: Plan) -> dict[str, str]:
@@ -60,7 +61,7 @@ class Environment:
         return {
             **variables(commit=self.commit, ref=spec.ref, url=spec.url, context=spec.context),
             **self.base(),
-            "PATH": ":".join([*self.toolchain.path, self._spec.path]),
+            "PATH": ":".join([*self.toolchain.path, self._path]),
             **self.toolchain.environment,
             **spec.variables,
             **plan.environment,

@@ -14,9 +14,7 @@ from msgspec.structs import replace
 from twistedipc.builds.attempt import Spec
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.runner.aliases import without_colon
-from twistedipc.toolchains.choose import Wanted
-from twistedipc.toolchains.machine import Machine, this_kind
-from twistedipc.toolchains.ready import Toolchain, ready
+from twistedipc.toolchains.wanted import Toolchain, Wanted
 
 #: The files by which the step ``toolchain`` is told what is wanted, and tells what there is.
 WANTED = "tools-wanted.json"
@@ -41,10 +39,13 @@ class Tools:
         Return what the steps get; None if the step ``toolchain`` has to look it up or fetch it. Raises `ToolProblem`.
         """
         spec = self._spec
-        machine = Machine(this_kind(), spec.path)
-        if spec.tools is None or (self._asks_for_nothing() and machine.find("node") and machine.find("npm")):
+        if spec.tools is None or self._asks_for_nothing():
             return Toolchain()
-        home = self._folder / "home"
+        # Not above: it is half as large as the runner itself, and most attempts don't need it.
+        from twistedipc.toolchains.machine import Machine, this_kind
+        from twistedipc.toolchains.ready import ready
+
+        machine, home = Machine(this_kind(), spec.path), self._folder / "home"
         try:
             return ready(self.wanted, spec.tools, spec.environment, machine, home=home, now=self._now)
         except OSError:
@@ -53,8 +54,15 @@ class Tools:
     def _asks_for_nothing(self) -> bool:
         """Whether what is on the PATH will do, whichever version it has."""
         wanted, tools = self.wanted, self._spec.tools
-        asks = wanted.node or wanted.version or wanted.manager not in ("", "npm")
-        return not asks and tools is not None and not tools.node and not tools.forbid
+        if wanted.node or wanted.version or wanted.manager not in ("", "npm") or tools is None:
+            return False
+        here = all(_is_on(self._spec.path, name) for name in ("node", "npm"))
+        return not wanted.manager or (here and not tools.node and not tools.forbid)
+
+
+def _is_on(path: str, name: str) -> bool:
+    files = [os.path.join(folder or ".", name) for folder in path.split(":")]
+    return any(os.path.isfile(file) and os.access(file, os.X_OK) for file in files)
 
 
 def wanted_by(settings: BuildSettings, *, has_package: bool) -> Wanted:

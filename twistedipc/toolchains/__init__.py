@@ -5,6 +5,7 @@ The builder's own Node and package managers: chosen for a project, fetched from 
 store lacks. Where nothing is lacking, the runner takes what is there without such a step (``ready``). The modules, from
 the bottom up::
 
+    wanted      what a project asks for, and what the steps of its build get                         (no I/O)
     problems    what can be wrong with a tool                                                        (no I/O)
     versions    versions and ranges, as npm has them; the words that Node's version managers know    (no I/O)
     integrity   what a package must be: the registry's hashes, and packageManager's                  (no I/O)

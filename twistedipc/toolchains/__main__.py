@@ -15,10 +15,10 @@ from pathlib import Path
 
 from twistedipc.builds.attempt import Failure, Spec
 from twistedipc.disk.files import read_file, write_file
-from twistedipc.toolchains.choose import Wanted
 from twistedipc.toolchains.fetch import Fetching
 from twistedipc.toolchains.machine import Machine, this_kind
 from twistedipc.toolchains.problems import ToolProblem
+from twistedipc.toolchains.wanted import Wanted
 
 
 def main(arguments: list[str]) -> int:

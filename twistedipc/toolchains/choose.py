@@ -25,20 +25,10 @@ from twistedipc.toolchains.packages import Source, bundled_npm, sources
 from twistedipc.toolchains.problems import BadRange, NoPackage, NoTool, RegistryError
 from twistedipc.toolchains.store import Index, Release, Store
 from twistedipc.toolchains.versions import ANY_LTS, Range, Version, nearest, version
+from twistedipc.toolchains.wanted import Wanted
 
 #: Milliseconds for which the registry isn't asked again whether it has a newer version of what is in the store.
 FRESH = 7 * 86_400_000
-
-
-class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a project asks for."""
-
-    manager: str = ""  # the manager's name; "": none was recognised
-    version: str = ""  # the manager's version, or a range; "" is any
-    integrity: str = ""  # the manager's hash in packageManager ("sha512.…"); "": none was given
-    manager_why: str = ""  # what asks for it, for people: "packageManager in package.json"
-    node: str = ""  # a version of Node or a range; "" is any
-    node_why: str = ""
 
 
 class Pick(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,14 +10,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from twistedipc.builds.attempt import ToolSettings
-from twistedipc.toolchains.choose import Chooser, Pick, Wanted
+from twistedipc.toolchains.choose import Chooser, Pick
 from twistedipc.toolchains.integrity import check_manager
 from twistedipc.toolchains.machine import Machine
 from twistedipc.toolchains.npmrc import read_npmrc
 from twistedipc.toolchains.problems import BadIntegrity, NoPackage, ToolProblem
-from twistedipc.toolchains.ready import Toolchain, toolchain
+from twistedipc.toolchains.ready import toolchain
 from twistedipc.toolchains.registry import DOWNLOAD, Registry
 from twistedipc.toolchains.store import Downloaded, Entry, Index, Store
+from twistedipc.toolchains.wanted import Toolchain, Wanted
 
 #: Seconds to wait for another process that fetches the same.
 PATIENCE = 2 * DOWNLOAD

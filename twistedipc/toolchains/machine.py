@@ -5,8 +5,6 @@ This machine: its kind, and the Node and the managers on the PATH of its builds.
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -105,6 +103,8 @@ class Machine:
 
 
 def _node(_tool: str, where: str) -> Installed | None:
+    import subprocess  # not above: a runner stays small
+
     try:
         done = subprocess.run(
             [where, "--version"],
@@ -136,15 +136,17 @@ def _manager(tool: str, where: str) -> Installed | None:
 @cache
 def this_kind() -> Kind:
     """Return the kind of this machine."""
-    cpu = _CPUS.get(platform.machine().lower(), platform.machine().lower())
+    name = os.uname().machine.lower()
+    cpu = _CPUS.get(name, name)
     if sys.platform != "linux":
         return Kind(sys.platform, cpu, "")
     return Kind("linux", cpu, "musl" if _is_musl() else "glibc", _is_modern() if cpu == "x64" else True)
 
 
 def _is_musl() -> bool:
-    # What Python itself was made for may be another library than the machine's.
-    return any(Path("/lib").glob("ld-musl-*")) and not platform.libc_ver("/bin/sh")[0].startswith("glibc")
+    # Where musl is installed beside glibc, the machine's programs are linked with glibc.
+    glibc = [*Path("/lib").glob("*/libc.so.6"), *Path("/lib64").glob("libc.so.6")]
+    return any(Path("/lib").glob("ld-musl-*")) and not glibc
 
 
 def _is_modern() -> bool:

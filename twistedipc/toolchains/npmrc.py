@@ -13,7 +13,6 @@ import base64
 import binascii
 import os
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -137,6 +136,8 @@ def global_config(machine: Machine) -> str | None:
 
 
 def _ask(npm: str, environment: Mapping[str, str], userconfig: Path, path: str) -> _Asked:
+    import subprocess  # not above: a runner stays small
+
     try:
         done = subprocess.run(
             [npm, "config", "ls", "-l", "--json"],

@@ -7,24 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import msgspec
-
 from twistedipc.builds.attempt import ToolSettings
-from twistedipc.toolchains.choose import Choice, Chooser, Wanted
+from twistedipc.toolchains.choose import Choice, Chooser
 from twistedipc.toolchains.machine import Machine
 from twistedipc.toolchains.npmrc import global_config
 from twistedipc.toolchains.packages import variables
 from twistedipc.toolchains.store import Index, Store
-
-
-class Toolchain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the steps of a build get."""
-
-    path: list[str] = []  # the folders that come first on PATH
-    environment: dict[str, str] = {}
-    said: list[str] = []  # what was chosen and why, for the log
-    remarks: list[str] = []  # warnings, for the log
-
+from twistedipc.toolchains.wanted import Toolchain, Wanted
 
 #: The folder of what a build installs globally, in its home.
 GLOBAL = ".npm-global"

@@ -19,12 +19,9 @@ the next one begins again. Nothing in an entry ever changes.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import re
-import shlex
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -35,11 +32,9 @@ from typing import NamedTuple
 import msgspec
 
 from twistedipc.disk.files import read_file, sync_folder, write_file
-from twistedipc.toolchains.integrity import Digests
 from twistedipc.toolchains.machine import read_package_json
 from twistedipc.toolchains.packages import Source, launchers
 from twistedipc.toolchains.problems import Busy, NoTool
-from twistedipc.toolchains.unpack import unpack
 from twistedipc.toolchains.versions import Version, version
 
 #: An entry that no attempt has used for so many seconds is deleted when something is fetched.
@@ -50,6 +45,9 @@ MAX_BYTES = 8 << 30
 
 #: An entry that was used in so many seconds may be in use: no attempt takes longer.
 MAYBE_IN_USE = 2 * 86400.0
+
+#: Seconds to wait for another process that writes what the registry has.
+_WRITING = 60.0
 
 #: Seconds between two looks whether the lock of another process is free.
 _LOOK = 0.1
@@ -172,9 +170,11 @@ class Store:
     # -- what changes it
 
     def note_index(self, index: Index) -> None:
-        """Keep what the registry has. Raises OSError."""
+        """Keep what the registry has. Raises `Busy` or OSError."""
         self._make_folders()
-        write_file(self.folder / "index" / f"{_name(index.package)}.json", index)
+        name = _name(index.package)
+        with self._lock(name, _WRITING, lambda: None):  # two processes would have one temporary file
+            write_file(self.folder / "index" / f"{name}.json", index)
 
     def use(self, package: str, version: str) -> bool:
         """Note that an attempt uses an entry now; whether the entry is there. Raises OSError."""
@@ -217,6 +217,8 @@ class Store:
             return self._make(source, version, download)
 
     def _make(self, source: Source, version: str, download: Callable[[Path], Downloaded]) -> Entry:
+        from twistedipc.toolchains.unpack import unpack  # not above: a runner looks at the store, and stays small
+
         key = _key(source.package, version)
         folder, archive = self.folder / "new" / key, self.folder / "new" / f"{key}.tgz"
         delete(folder)  # what a process has left that was killed
@@ -311,6 +313,8 @@ class Store:
 
 def delete(folder: Path) -> None:
     """Delete a folder for reading only, if it is there. Raises OSError."""
+    import shutil
+
     if not folder.is_dir():
         return
     for path, _folders, _files in os.walk(folder):
@@ -333,6 +337,8 @@ def _key(package: str, text: str) -> str:
 
 def _write_commands(where: Path, folder: Path, source: Source, bin: Mapping[str, str]) -> None:
     """Make the commands of an entry that is in ``folder`` now, and will be at ``where``."""
+    import shlex
+
     (folder / "bin").mkdir()
     package = folder / "package"
     for name, launcher in launchers(source, bin).items():
@@ -354,6 +360,8 @@ def _write_commands(where: Path, folder: Path, source: Source, bin: Mapping[str,
 
 
 def _digests_of(path: Path) -> dict[str, str]:
+    from twistedipc.toolchains.integrity import Digests
+
     digests = Digests()
     with path.open("rb") as file:
         while data := file.read(1 << 20):
@@ -372,6 +380,8 @@ def _sync(folder: Path) -> None:
     Make what is in a folder durable: all of its file system, in one call. (Node has thousands of files, and a call for
     each would take longer than fetching it.)
     """
+    import ctypes
+
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         syncfs = getattr(ctypes.CDLL(None), "syncfs", None)
