@@ -305,8 +305,13 @@ def test_a_killed_process_leaves_nothing_half(tmp_path: Path, registry: PackageR
 def test_the_command_shows_and_clears(tmp_path: Path) -> None:
     config = tmp_path / "builder.toml"
     config.write_text("data = 'data'\nname = 'b'\nlink.listen = ['unix:link.sock']\n")
-    run = ["toolchains", "--config", str(config)]
-    assert CliRunner().invoke(commands, run).output == f"Nothing is in {tmp_path}/data/toolchains\n"
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(commands, ["toolchains", *arguments, "--config", str(config)])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    assert "nothing was fetched" in run("list")
     now = time.time_ns() // 1_000_000
     clock = Clock()
     clock.time = now - 3 * DAY
@@ -314,10 +319,7 @@ def test_the_command_shows_and_clears(tmp_path: Path) -> None:
     add(store, "9.1.0")
     clock.time = now
     add(store, "9.2.0")
-    shown = CliRunner().invoke(commands, run).output.splitlines()
-    assert [line.split()[:2] for line in shown] == [["pnpm", "9.1.0"], ["pnpm", "9.2.0"]]
-    assert time.strftime("%Y-%m-%d", time.localtime(now / 1000)) in shown[1]
-    # The other one may be in use.
-    assert CliRunner().invoke(commands, [*run, "--clear"]).output.split()[:3] == ["deleted", "pnpm", "9.1.0"]
+    assert [line.split()[:2] for line in run("list").splitlines()[1:]] == [["pnpm", "9.1.0"], ["pnpm", "9.2.0"]]
+    assert "removed: 1" in run("clear")  # the other one may be in use
     assert [each.version for each in store.entries()] == ["9.2.0"]
-    assert "Nothing was deleted" in CliRunner().invoke(commands, [*run, "--clear"]).output
+    assert "removed: 0" in run("clear")

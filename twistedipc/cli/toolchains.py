@@ -1,38 +1,61 @@
-"""`twistedipc toolchains`: what a builder has fetched, on the builder's own machine."""
+"""`twistedipc toolchains …`: what a builder has fetched, on the builder's own machine."""
 
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.output import local_time, note, print_table
 from twistedipc.taps.config import ConfigError, load_builder
-from twistedipc.toolchains.store import Entry, Store
+from twistedipc.terminal.amounts import size
+from twistedipc.toolchains.store import Store
+
+_config = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("builder.toml"),
+    show_default=True,
+    help="The builder's configuration file.",
+)
 
 
-@click.command()
-@click.option("--config", type=click.Path(path_type=Path), required=True, help="The builder's file, builder.toml.")
-@click.option("--clear", is_flag=True, help="Delete what no running build can use.")
-def toolchains(config: Path, clear: bool) -> None:
-    """Show which versions of Node and of package managers a builder has fetched, on the builder's own machine."""
+@click.group()
+def toolchains() -> None:
+    """Show and remove the Node and the package managers that a builder has fetched, on the builder's machine."""
+
+
+@toolchains.command("list")
+@_config
+def list_toolchains(config: Path) -> None:
+    """List what was fetched."""
+    store = _store(config)
+    rows = [
+        (entry.package, entry.version, size(entry.size), _when(store.used(entry.package, entry.version)))
+        for entry in store.entries()
+    ]
+    print_table(("PACKAGE", "VERSION", "SIZE", "USED"), rows, empty="nothing was fetched")
+
+
+@toolchains.command("clear")
+@_config
+def clear_toolchains(config: Path) -> None:
+    """Remove what was fetched, but for what a running build may use."""
     try:
-        folder = load_builder(config).data / "toolchains"
+        note(f"removed: {len(_store(config).clean(unused=0.0))}")
+    except OSError as error:
+        raise Failure(ExitCode.USAGE, f"{error.filename} can't be removed: {error.strerror}") from error
+
+
+def _store(config: Path) -> Store:
+    try:
+        return Store(load_builder(config).data / "toolchains", now=lambda: time.time_ns() // 1_000_000)
     except ConfigError as error:
         raise Failure(ExitCode.USAGE, str(error)) from error
-    store = Store(folder, now=lambda: time.time_ns() // 1_000_000)
-    try:
-        entries = store.clean(unused=0.0) if clear else store.entries()
-        if not entries:
-            click.echo(f"Nothing {'was deleted' if clear else 'is'} in {folder}")
-        for entry in entries:
-            click.echo(f"{'deleted ' if clear else ''}{_line(store, entry)}")
-    except OSError as error:
-        raise Failure(ExitCode.USAGE, f"{error.filename or folder} can't be used: {error.strerror}") from error
 
 
-def _line(store: Store, entry: Entry) -> str:
-    used = store.used(entry.package, entry.version)
-    when = time.strftime("%Y-%m-%d", time.localtime(used)) if used else "-"
-    return f"{entry.package:32} {entry.version:14} {entry.size / (1 << 20):8.1f} MiB   used {when}"
+def _when(used: float) -> str:
+    return local_time(datetime.fromtimestamp(used, UTC)) if used else "-"
