@@ -43,6 +43,11 @@ def fields_of(target: Target[Any]) -> list[Field]:
             option = option or (of_value.extra or {}).get("option")
             of_value = of_value.type
         if option is not None:
-            kind_of = _KINDS.get(type(of_value), "text")
-            found.append(Field(name=each.name, option=option, kind=kind_of, required=each.required))
+            found.append(Field(name=each.name, option=option, kind=_kind_of(of_value), required=each.required))
     return found
+
+
+def _kind_of(value: msgspec.inspect.Type) -> Kind:
+    if isinstance(value, msgspec.inspect.UnionType):  # with None, say: the other decides
+        return next((kind for each in value.types if (kind := _kind_of(each)) != "text"), "text")
+    return _KINDS.get(type(value), "text")

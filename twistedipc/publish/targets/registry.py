@@ -71,8 +71,14 @@ class Targets:
         return {secret.name: (target, secret) for target in self for secret in target.secrets}
 
     def releases(self, data: Path) -> dict[str, Releases]:
-        """What each target that can be rolled back keeps in this folder, the apiserver's data, by the target's name."""
+        """
+        What each target that can be rolled back keeps in this folder, the apiserver's data, by the target's name.
+        Raises `ValueError` if one that is delivered by the apiserver keeps nothing.
+        """
         found = {target.name: target.releases(data / (target.folder or f"releases-{target.name}")) for target in self}
+        for target in self:
+            if target.delivered_by == "apiserver" and found[target.name] is None:
+                raise ValueError(f"the target {target.name} is delivered by the apiserver, so it needs `releases`")
         return {name: releases for name, releases in found.items() if releases is not None}
 
     @property
