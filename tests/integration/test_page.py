@@ -355,6 +355,43 @@ def test_a_hundred_thousand_lines(page: Page, platform: Platform) -> None:
     assert longest < all_of_it / 2
 
 
+def test_variables_and_secrets_are_set_and_removed(page: Page, platform: Platform) -> None:
+    platform.add_project("kept", platform.repository({"index.html": "hello"}), environment={"MODE": "x"})
+    signed_in(page, platform, "#/projects/kept")
+    page.get_by_text("Variables and secrets").click()
+    part = page.locator(".environment")
+    expect(part).to_contain_text("MODE")
+    part.get_by_label("Name of a variable").fill("API_KEY")
+    part.get_by_label("Value", exact=True).fill("<b>not bold</b>")
+    part.get_by_label("Builds of the variable").select_option("previews")
+    part.get_by_role("button", name="Set variable").click()
+    expect(page.get_by_text("API_KEY looks like a secret")).to_be_visible()
+    expect(part).to_contain_text("<b>not bold</b>")
+    assert platform.api("GET", "/api/v1/projects/kept")["of_contexts"] == {
+        "production": {},
+        "previews": {"API_KEY": "<b>not bold</b>"},
+    }
+    part.get_by_label("Name of a secret").fill("DEPLOY_KEY")
+    part.get_by_label("Value of the secret").fill("-----BEGIN-----\ns3cret line\n")
+    part.get_by_label("Steps of the secret").select_option("install")
+    part.get_by_role("button", name="Set secret").click()
+    expect(part).to_contain_text("the step install, set just now")
+    expect(part.get_by_label("Value of the secret")).to_have_value("")
+    (secret,) = platform.api("GET", "/api/v1/projects/kept")["build_secrets"]
+    assert (secret["name"], secret["steps"], secret["builds"]) == ("DEPLOY_KEY", "install", "all")
+    assert "s3cret" not in page.content()
+    part.get_by_label("Remove DEPLOY_KEY").click()
+    part.get_by_label("Remove MODE").click()
+    expect(part).not_to_contain_text("MODE")
+    expect(part).not_to_contain_text("DEPLOY_KEY")
+    found = platform.api("GET", "/api/v1/projects/kept")
+    assert (found["environment"], found["build_secrets"]) == ({}, [])
+    part.get_by_label("Name of a secret").fill("PATH")
+    part.get_by_label("Value of the secret").fill("long enough")
+    part.get_by_role("button", name="Set secret").click()
+    expect(page.locator("#trouble")).to_contain_text("a secret can't be named PATH")
+
+
 def test_where_a_project_publishes_is_a_form(page: Page, platform: Platform) -> None:
     """It is made from what the API says of the targets, and says what a change has made void."""
     platform.add_project("formed", platform.repository({"index.html": "hello"}), publish={"static": True})

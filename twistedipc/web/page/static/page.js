@@ -5,6 +5,7 @@
 
 import { api, Refused, Stream } from "./api.js";
 import { duration, el, stateOf, timeOf, words } from "./elements.js";
+import { environmentOf } from "./environment.js";
 import { LogView } from "./log.js";
 import { briefly } from "./said.js";
 import { publishesTo, targetsForm } from "./targets.js";
@@ -214,6 +215,7 @@ async function showProject(name, head, self) {
     el("span", {}, "publishes ", el("b", {}, publishesTo(project, targets))),
     ...Object.entries(project.settings || {}).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, settingOf(value))))));
   if (may("admin")) $("main").append(targetsOf(at, project, targets));
+  $("main").append(variablesOf(at, project));
   if (listed.held || listed.releases.length) $("main").append(el("h2", {}, "Releases"));
   if (listed.held) $("main").append(heldBack(at, listed.held));
   if (listed.releases.length) $("main").append(releasesTable(name, at, listed.releases));
@@ -231,6 +233,25 @@ function targetsOf(at, project, known) {
     saved((await api("PATCH", at, { targets })).notices);
   }));
   return el("details", { class: "targets" }, el("summary", {}, "Where it publishes"), form);
+}
+
+/** The variables and the secrets of the project's builds; an administrator can change them. */
+function variablesOf(at, project) {
+  const said = el("p", { class: "soft", role: "status" });
+  const place = el("div");
+  const draw = (now) => place.replaceChildren(environmentOf(now, may("admin") ? change : null));
+  const changed = async (now) => {
+    draw(now ?? await api("GET", at));
+    said.textContent = ["Saved.", ...(now?.notices ?? [])].join(" ");
+  };
+  const secret = (name) => `${at}/secrets/${encodeURIComponent(name)}`;
+  const change = {
+    variables: (button, variables) => act(button, async () => changed(await api("PATCH", at, { variables }))),
+    setSecret: (button, name, body) => act(button, async () => changed(await api("PUT", secret(name), body))),
+    removeSecret: (button, name) => act(button, async () => changed(await api("DELETE", secret(name)))),
+  };
+  draw(project);
+  return el("details", { class: "targets" }, el("summary", {}, "Variables and secrets"), place, said);
 }
 
 /** Tells that releases are held after a rollback, and offers to resume them. */

@@ -39,7 +39,7 @@ function targetPart(target, settings, project) {
   const fields = el("div", { class: "fields" }, ...inputs.map((input) => input.element),
     ...target.secrets.map((secret) => el("p", { class: "soft" },
       `${secret.name} (${secret.help}): ${project.secrets.includes(secret.name) ? "set" : "not set"}. `,
-      el("code", {}, `twistedipc project secret ${project.name} ${secret.name}`), " sets it.")));
+      el("code", {}, `twistedipc project secret set ${project.name} ${secret.name}`), " sets it.")));
   const update = () => {
     fields.hidden = !on.checked;
     for (const input of inputs) input.require(on.checked);
