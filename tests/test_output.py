@@ -13,7 +13,8 @@ import pytest
 
 from tests.attempt_folder import git, repository
 from twistedipc.builds.attempt import Checkout, Publish, Spec
-from twistedipc.builds.plan import Plan, PlannedStep
+from twistedipc.builds.plan import Plan
+from twistedipc.builds.recognition.recognised import PlannedStep
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.publish import output, pack
 from twistedipc.publish.archive import CantPack, Manifest, read_manifest

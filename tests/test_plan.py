@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 import pytest
 
+from tests.trees import TreeInMemory
 from twistedipc.builds.outputs import GENERATORS, OUTPUTS
-from twistedipc.builds.plan import BadPlan, Plan, PlannedStep, make_plan
+from twistedipc.builds.plan import Plan, make_plan
+from twistedipc.builds.recognition.reading import BadPlan
+from twistedipc.builds.recognition.recognised import PlannedStep, Recognised
+from twistedipc.builds.settings import BuildSettings
 
 PACKAGE = b'{"name": "x", "scripts": {"build": "vite build", "test": "true"}}'
+
+
+def plan_of(plan_file: bytes | None, package_json: bytes | None, present: Collection[str]) -> Plan:
+    """The plan of a repository with these files."""
+    files: dict[str, object] = dict.fromkeys(present, b"")
+    files |= {} if plan_file is None else {".twistedipc.toml": plan_file}
+    files |= {} if package_json is None else {"package.json": package_json}
+    return make_plan(TreeInMemory(files), BuildSettings())
 
 
 def runs(plan: Plan) -> list[str]:
@@ -17,7 +31,7 @@ def runs(plan: Plan) -> list[str]:
 
 def test_npm_with_a_lock_file() -> None:
     for lock in ("package-lock.json", "npm-shrinkwrap.json"):
-        plan = make_plan(None, PACKAGE, {lock})
+        plan = plan_of(None, PACKAGE, {lock})
         assert plan.steps == [
             PlannedStep(name="install", run="npm ci --prefer-offline"),
             PlannedStep(name="build", run="npm run build"),
@@ -26,11 +40,11 @@ def test_npm_with_a_lock_file() -> None:
 
 
 def test_npm_without_a_lock_file_and_without_a_build() -> None:
-    assert runs(make_plan(None, b"\xef\xbb\xbf{}", set())) == ["npm install --prefer-offline"]
+    assert runs(plan_of(None, b"\xef\xbb\xbf{}", set())) == ["npm install --prefer-offline"]
 
 
 def test_a_plan_file() -> None:
-    plan = make_plan(
+    plan = plan_of(
         b"""
         [build]
         steps = ["make", {name = "test", run = "npm test"}]
@@ -43,7 +57,7 @@ def test_a_plan_file() -> None:
         PACKAGE,
         set(),
     )
-    assert plan == Plan(
+    assert msgspec.structs.replace(plan, recognised=Recognised()) == Plan(
         steps=[PlannedStep(name="make", run="make"), PlannedStep(name="test", run="npm test")],
         output="web/dist",
         timeout=600,
@@ -54,18 +68,18 @@ def test_a_plan_file() -> None:
 
 
 def test_a_plan_file_without_steps_keeps_npm_s() -> None:
-    plan = make_plan(b'[build]\noutput = "."', PACKAGE, {"package-lock.json"})
+    plan = plan_of(b'[build]\noutput = "."', PACKAGE, {"package-lock.json"})
     assert runs(plan) == ["npm ci --prefer-offline", "npm run build"]
     assert plan.output == "."
 
 
 def test_no_node_needed() -> None:
-    assert runs(make_plan(b'[build]\nsteps = ["make"]', None, set())) == ["make"]
-    assert runs(make_plan(b"[build]\nsteps = []", None, set())) == []
+    assert runs(plan_of(b'[build]\nsteps = ["make"]', None, set())) == ["make"]
+    assert runs(plan_of(b"[build]\nsteps = []", None, set())) == []
 
 
 def test_step_names() -> None:
-    plan = make_plan(b"[build]\nsteps = ['pack', '''echo a\necho b''', '" + b"x" * 80 + b"']", None, set())
+    plan = plan_of(b"[build]\nsteps = ['pack', '''echo a\necho b''', '" + b"x" * 80 + b"']", None, set())
     assert [step.name for step in plan.steps] == ["sh: pack", "echo a", "x" * 59 + "…"]
 
 
@@ -100,7 +114,7 @@ def test_step_names() -> None:
 )
 def test_errors_name_the_key(file: bytes, sentence: str) -> None:
     with pytest.raises(BadPlan) as raised:
-        make_plan(file, PACKAGE, set())
+        plan_of(file, PACKAGE, set())
     assert sentence in str(raised.value)
 
 
@@ -120,27 +134,27 @@ def test_errors_name_the_key(file: bytes, sentence: str) -> None:
 )
 def test_bad_package_json(package: bytes) -> None:
     with pytest.raises(BadPlan, match=r"package\.json can't be read"):
-        make_plan(None, package, set())
+        plan_of(None, package, set())
 
 
 def test_nothing_to_build() -> None:
     for file in (None, b"", b"[build]\ntimeout = 9"):
         with pytest.raises(BadPlan, match=r"needs a package\.json, an index\.html at its top, or a \.twistedipc\.toml"):
-            make_plan(file, None, set())
+            plan_of(file, None, set())
     with pytest.raises(BadPlan, match=r'docs has an index\.html: to release that folder as it is, set output = "docs"'):
-        make_plan(None, None, {"docs/index.html"})
+        plan_of(None, None, {"docs/index.html"})
 
 
 def test_plain_html_is_the_repository_itself() -> None:
     """A site without any build was refused with "there is nothing to build"."""
     for file in (None, b"[build]\ntimeout = 60", b"[build]\nsteps = []"):
-        plan = make_plan(file, None, {"index.html"})
+        plan = plan_of(file, None, {"index.html"})
         assert (plan.steps, plan.output, plan.index) == ([], ".", "index.html")
-    assert make_plan(b"[build]\noutput = 'site'", None, {"index.html"}).output == "site"
-    assert make_plan(b"[build]\noutput = 'site'", None, set()).steps == []
-    assert make_plan(b"[build]\nsteps = ['make']", None, {"index.html"}).output == ""
+    assert plan_of(b"[build]\noutput = 'site'", None, {"index.html"}).output == "site"
+    assert plan_of(b"[build]\noutput = 'site'", None, set()).steps == []
+    assert plan_of(b"[build]\nsteps = ['make']", None, {"index.html"}).output == ""
     # An index.html beside a package.json is a source for most tools: it isn't taken for the site.
-    plan = make_plan(None, b"{}", {"index.html"})
+    plan = plan_of(None, b"{}", {"index.html"})
     assert (plan.output, plan.remark) == (
         "",
         'package.json has no script "build", so that nothing was built. To release the repository itself, with its '
@@ -151,18 +165,18 @@ def test_plain_html_is_the_repository_itself() -> None:
 def test_an_index_html_that_a_generator_reads_is_no_plain_site() -> None:
     for generator in GENERATORS:
         with pytest.raises(BadPlan, match=f"{generator.file} says that {generator.name} makes this site"):
-            make_plan(None, None, {"index.html", generator.file})
-        assert make_plan(b"[build]\noutput = '.'", None, {"index.html", generator.file}).output == "."
+            plan_of(None, None, {"index.html", generator.file})
+        assert plan_of(b"[build]\noutput = '.'", None, {"index.html", generator.file}).output == "."
 
 
 def test_a_folder_of_assets() -> None:
-    assert make_plan(b"[build]\nsteps = ['make']\nindex = ''", None, set()).index == ""
-    assert make_plan(b"[build]\nsteps = ['make']\nindex = 'index.html'", None, set()).index == "index.html"
+    assert plan_of(b"[build]\nsteps = ['make']\nindex = ''", None, set()).index == ""
+    assert plan_of(b"[build]\nsteps = ['make']\nindex = 'index.html'", None, set()).index == "index.html"
 
 
 def test_a_plan_file_with_a_byte_order_mark() -> None:
     """Windows' editors save one: it was "isn't TOML: Invalid statement (at line 1, column 1)"."""
-    assert runs(make_plan(b'\xef\xbb\xbf[build]\r\nsteps = ["make"]\r\n', None, set())) == ["make"]
+    assert runs(plan_of(b'\xef\xbb\xbf[build]\r\nsteps = ["make"]\r\n', None, set())) == ["make"]
 
 
 @pytest.mark.parametrize(
@@ -177,94 +191,14 @@ def test_a_plan_file_with_a_byte_order_mark() -> None:
 )
 def test_only_the_build_script_must_be_a_string(package: bytes) -> None:
     """npm takes all of these: a build failed with "package.json can't be read: scripts[...]: expected `str`"."""
-    assert runs(make_plan(None, package, set())) == ["npm install --prefer-offline", "npm run build"]
+    assert runs(plan_of(None, package, set())) == ["npm install --prefer-offline", "npm run build"]
 
 
 @pytest.mark.parametrize("scripts", [b"null", b"[]", b"1", b"false", b"{}"])
 def test_what_is_no_object_is_no_scripts(scripts: bytes) -> None:
-    plan = make_plan(None, b'{"scripts": %b}' % scripts, set())
+    plan = plan_of(None, b'{"scripts": %b}' % scripts, set())
     assert runs(plan) == ["npm install --prefer-offline"]
     assert plan.remark == 'package.json has no script "build", so that nothing was built.'
-
-
-# -- other package managers ------------------------------------------------------------------------------------------
-
-BUILDS = '"scripts": {"build": "vite build"}'
-
-
-@pytest.mark.parametrize(
-    ("fields", "present", "said"),
-    [
-        ("", {"pnpm-lock.yaml"}, ["pnpm-lock.yaml is a lock file of pnpm", "npx -y pnpm@10 install --frozen-lockfile"]),
-        ("", {"yarn.lock"}, ["yarn.lock", '"npx -y yarn@1 install --frozen-lockfile", "npx -y yarn@1 run build"']),
-        ("", {"yarn.lock", ".yarnrc.yml"}, ["yarn.lock", "npx -y @yarnpkg/cli-dist@4 install --immutable"]),
-        ("", {"bun.lock"}, ["bun.lock is", "npx -y bun@1"]),
-        ("", {"bun.lockb"}, ["bun.lockb is", "npx -y bun@1"]),
-        ("", {"bun.lock", "bun.lockb"}, ["bun.lock is a lock file of bun"]),
-        ("", {"deno.lock"}, ["deno.lock is a lock file of deno"]),
-        ("", {"deno.lock", "pnpm-lock.yaml"}, ["pnpm-lock.yaml is a lock file of pnpm"]),
-        (
-            '"packageManager": "pnpm@9.1.0+sha512.abc"',
-            set(),
-            ['packageManager in package.json names "pnpm"', "pnpm@9.1.0 "],
-        ),
-        ('"packageManager": "pnpm@9.1.0"', {"package-lock.json"}, ['names "pnpm"']),
-        ('"packageManager": "yarn@1.22.22"', {"yarn.lock"}, ["npx -y yarn@1.22.22 install --frozen-lockfile"]),
-        ('"packageManager": "yarn@4.5.0"', {"yarn.lock"}, ["npx -y @yarnpkg/cli-dist@4.5.0 install --immutable"]),
-        ('"packageManager": "yarn@https://example.org/y.tgz"', set(), ["npx -y yarn@1 install"]),
-        ('"packageManager": "@pnpm/exe@9.1.0"', set(), ['names "@pnpm/exe"', "what @pnpm/exe locks"]),
-        ('"packageManager": "bun"', set(), ['names "bun"']),
-        ('"packageManager": "vlt@1.0.0"', {"package-lock.json"}, ['names "vlt"', "Set build.steps"]),
-        (
-            '"devEngines": {"packageManager": {"name": "pnpm", "version": "^9"}}',
-            set(),
-            ["devEngines.packageManager", "pnpm@10"],
-        ),
-        ('"devEngines": {"packageManager": [{"name": "yarn"}, {"name": "pnpm"}]}', set(), ['names "yarn"']),
-        ("", {"package-lock.json", "yarn.lock"}, ["package-lock.json and yarn.lock", "nothing says which one counts"]),
-        ("", {"npm-shrinkwrap.json", "bun.lock"}, ["npm-shrinkwrap.json and bun.lock"]),
-        ("", {"pnpm-lock.yaml", "yarn.lock"}, ["pnpm-lock.yaml and yarn.lock"]),
-        (
-            '"packageManager": "npm@10.8.2"',
-            {"pnpm-lock.yaml"},
-            ["names npm as its manager, but the lock file pnpm-lock.yaml"],
-        ),
-    ],
-)
-def test_another_manager_s_lock_file_is_never_ignored(fields: str, present: set[str], said: list[str]) -> None:
-    """`npm install` ran, and installed nanoid 3.3.20 where pnpm-lock.yaml had 3.3.1: green, without a word."""
-    package = ("{" + ", ".join(filter(None, [BUILDS, fields])) + "}").encode()
-    with pytest.raises(BadPlan) as raised:
-        make_plan(b"[build]\noutput = 'dist'", package, present)
-    for words in said:
-        assert words in str(raised.value)
-    assert "build.steps in .twistedipc.toml" in str(raised.value)
-    # With steps of one's own it is all theirs.
-    assert runs(make_plan(b"[build]\nsteps = ['pnpm i']", package, present)) == ["pnpm i"]
-
-
-@pytest.mark.parametrize(
-    ("fields", "present", "install"),
-    [
-        ('"packageManager": "npm@10.8.2"', {"package-lock.json", "yarn.lock"}, "npm ci"),
-        ('"packageManager": "npm@10.8.2"', set(), "npm install"),
-        ('"devEngines": {"packageManager": {"name": "npm"}}', {"package-lock.json"}, "npm ci"),
-        ('"devEngines": {"packageManager": [{"name": "pnpm"}, {"name": "npm"}]}', set(), "npm install"),
-        ('"devEngines": {"runtime": {"name": "node"}}', set(), "npm install"),
-        ('"packageManager": ""', set(), "npm install"),
-        ('"packageManager": {"name": "pnpm"}', set(), "npm install"),
-        ("", {"package-lock.json", "deno.lock"}, "npm ci"),
-        ("", {".yarnrc.yml"}, "npm install"),
-    ],
-)
-def test_npm_where_nothing_says_otherwise(fields: str, present: set[str], install: str) -> None:
-    package = ("{" + ", ".join(filter(None, [BUILDS, fields])) + "}").encode()
-    assert runs(make_plan(None, package, present)) == [f"{install} --prefer-offline", "npm run build"]
-
-
-def test_an_example_without_a_build_script_builds_nothing() -> None:
-    with pytest.raises(BadPlan, match=r'steps = \["npx -y pnpm@10 install --frozen-lockfile"\]$'):
-        make_plan(None, b"{}", {"pnpm-lock.yaml"})
 
 
 @pytest.mark.parametrize(
@@ -281,5 +215,5 @@ def test_an_example_without_a_build_script_builds_nothing() -> None:
 )
 def test_single_pages(said: bytes, framework: bool, top: list[str], expected: bool) -> None:
     """The project's word, else its framework's; a page for what isn't found speaks against it."""
-    plan = make_plan(b"[build]\n" + said, PACKAGE, set())
+    plan = plan_of(b"[build]\n" + said, PACKAGE, set())
     assert msgspec.structs.replace(plan, framework_spa=framework).is_single_page(top) is expected

@@ -15,7 +15,6 @@ The domain, pure: what a build is, for every process. The modules, from the bott
     messages    what builder and apiserver say to one another
     caches      what builds keep for the next ones
     outputs     the folders that builds write
-    managers    package.json and lock files -> the commands that build
     recognition what a project is: framework, package manager, how it is built, and why
     explanations  a failed step's last output -> its cause and cure
     plan        a checked-out project -> its steps

@@ -68,7 +68,6 @@ class Generator(NamedTuple):
 
 
 GENERATORS = (
-    Generator("_config.yml", "Jekyll", 'steps = ["bundle install", "bundle exec jekyll build"]'),
     Generator("Trunk.toml", "Trunk", 'steps = ["trunk build --release"]'),
     Generator("elm.json", "Elm", 'steps = ["npx -y elm make src/Main.elm --output=dist/main.js"]'),
     Generator("deno.json", "Deno", 'steps = ["deno task build"]'),

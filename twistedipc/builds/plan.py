@@ -1,10 +1,11 @@
 """
-A checked-out project -> the steps that build it. Bottom layer, pure: it is given the contents of files.
+A checked-out project -> the steps that build it. Bottom layer, pure: it is given a `recognition.tree.Tree`.
 
 A ``.twistedipc.toml`` in the repository may say how it is built::
 
     [build]
-    steps = ["make", {name = "test", run = "npm test"}]   # each is given to `sh -c` in the working copy
+    root = "apps/web"        # the project's folder; what follows is relative to it
+    steps = ["make", {name = "test", run = "npm test"}]   # each is given to `sh -c` in the root
     output = "dist"          # the folder that is packed
     index = ""               # it needs no index.html: a folder of assets
     spa = true               # addresses without a file get index.html: a single-page application
@@ -14,76 +15,65 @@ A ``.twistedipc.toml`` in the repository may say how it is built::
     [build.environment]
     MODE = "production"
 
-Without ``steps``, package.json gives them (`managers`): ``npm ci`` where there is a lock file (``npm install``
-otherwise), then ``npm run build`` if there is such a script. A repository without package.json that has an index.html
-at its top is a site as it is: nothing is run, and the whole of it is packed. Without ``output``, the folder that is
-packed is chosen after the build (`publish.output`), among `outputs.OUTPUTS`.
+All settings of a project can be there (`settings.BuildSettings`), and win. A root's own file is read in place of the
+repository's. Without ``steps``, what is run is recognised (`recognition`). Without ``output``, the folder that is
+packed is chosen after the build (`publish.output`), among those that the framework writes and `outputs.OUTPUTS`.
 """
 
 from __future__ import annotations
 
 import codecs
 import tomllib
-from collections.abc import Collection
-from typing import Annotated
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict, replace
 
-from twistedipc.builds import managers, variables
+from twistedipc.builds import variables
 from twistedipc.builds.names import BadValue
-from twistedipc.builds.outputs import FALLBACK, GENERATORS, INDEX, NOT_FOUND, OUTPUTS
-
-PLAN_FILE = ".twistedipc.toml"
-
-#: Folders that may hold a site without any build, beside `OUTPUTS`.
-_PLAIN = ("docs", "site", "www", "html")
-
-#: The paths in the working copy on which `make_plan` depends, if they exist before anything is built.
-LOOKED_AT = frozenset(
-    {
-        INDEX,
-        *managers.LOOKED_AT,
-        *(generator.file for generator in GENERATORS),
-        *(f"{folder}/{INDEX}" for folder in (*OUTPUTS, *_PLAIN)),
-    }
-)
+from twistedipc.builds.outputs import FALLBACK, INDEX, NOT_FOUND, OUTPUTS
+from twistedipc.builds.recognition.paths import joined
+from twistedipc.builds.recognition.reading import BadPlan, by_key, in_folder, read
+from twistedipc.builds.recognition.recognise import nothing_to_build, recognise
+from twistedipc.builds.recognition.recognised import PlannedStep, Recognised
+from twistedipc.builds.recognition.tree import Tree
+from twistedipc.builds.settings import PLAN_FILE, BuildSettings, checked
 
 #: The names of the steps that the platform does itself.
 RESERVED = frozenset({"checkout", "toolchain", "pack", "publish"})
 
-#: The most bytes of `PLAN_FILE` and of package.json that are read.
-MAX_FILE = 1024 * 1024
-
-
-class BadPlan(Exception):
-    """The project can't be built as it is; ``str()`` of the exception is a sentence for the project's authors."""
-
-
-class PlannedStep(msgspec.Struct, frozen=True, kw_only=True):
-    """A command of a plan."""
-
-    name: str
-    run: str
-
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a project is built."""
+    """How a project is built. All folders are relative to the working copy."""
 
     steps: list[PlannedStep]
-    output: str = ""  # relative to the working copy; "": it is chosen among `OUTPUTS`
+    root: str = ""  # the project's folder
+    output: str = ""  # "": it is chosen among ``candidates`` and `OUTPUTS`
+    candidates: list[str] = []  # where the framework writes the site
     index: str = INDEX  # the file that the output needs at its top; "": none
     remark: str = ""  # a sentence for the error, should there be no output
+    no_site: str = ""  # why it is certain that the build makes no site; "": it isn't
     spa: bool | None = None  # whether addresses without a file get index.html; None: ``framework_spa``, in doubt not
     framework_spa: bool = False  # whether sites of the project's framework count on that
     timeout: float | None = None  # seconds
     idle_timeout: float | None = None
     environment: dict[str, str] = {}
+    caches: list[str] = []  # folders that are kept from one build to the next, relative to the root
+    recognised: Recognised = Recognised()
+
+    @property
+    def roots(self) -> list[str]:
+        """The project's folder, and those above it in which something is installed or built."""
+        return list(dict.fromkeys([self.root, *(step.folder for step in self.steps), ""]))
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The folders that may be the output, in the order in which they are looked at."""
-        return (self.output,) if self.output else OUTPUTS
+        if self.output:
+            return (self.output,)
+        return tuple(dict.fromkeys([*self.candidates, *(in_folder(self.root, folder) for folder in OUTPUTS)]))
 
     def is_single_page(self, top: Collection[str]) -> bool:
         """
@@ -105,11 +95,9 @@ class _Step(msgspec.Struct, forbid_unknown_fields=True):
     run: _Text
 
 
-class _Build(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class _Build(BuildSettings, msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     steps: Annotated[list[_Text | _Step], Meta(max_length=100)] | None = None
-    output: Annotated[str, Meta(min_length=1, max_length=1024)] | None = None
     index: str | None = None
-    spa: bool | None = None
     timeout: _Seconds | None = None
     idle_timeout: _Seconds | None = None
     environment: dict[str, str] = {}
@@ -119,69 +107,118 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     build: _Build = msgspec.field(default_factory=_Build)
 
 
-def make_plan(plan_file: bytes | None, package_json: bytes | None, present: Collection[str]) -> Plan:
+def make_plan(tree: Tree, said: BuildSettings) -> Plan:
     """
-    Return the plan of a project, from its `PLAN_FILE` and its package.json (None where there is none), and those of
-    `LOOKED_AT` that are ``present``. Raises `BadPlan`.
+    Return the plan of a project.
+
+    :param said: what the project's settings say
+    :raises BadPlan: if it can't be built as it is
     """
-    build = _read_plan_file(plan_file) if plan_file is not None else _Build()
-    output = _output(build.output) if build.output is not None else ""
-    remark = ""
+    build, settings, said_in = _settings_of(tree, said)
     if build.steps is not None:
-        steps = [_named(step) for step in build.steps]
-    elif package_json is not None:
-        steps = _npm_steps(package_json, present)
-        if len(steps) == 1:
-            remark = 'package.json has no script "build", so that nothing was built.'
-            if INDEX in present:
-                remark += f' To release the repository itself, with its {INDEX}, set output = "." in {PLAN_FILE}.'
+        recognised = _beside_steps(tree, settings, said_in)
+        steps = [_named(step, settings.root) for step in build.steps]
     else:
-        steps = []
-        if not output:
-            _check_plain(present)
-    if not steps and not output and INDEX in present:
-        output = "."  # nothing is built, so that the repository itself is the site
+        recognised = recognise(tree, settings, said_in)
+        if recognised.refusal:
+            raise BadPlan(recognised.refusal)
+        steps = [*([recognised.install] if recognised.install is not None else []), *recognised.build]
+    top = recognised.root or "."
+    here = INDEX in tree.names(recognised.root)
+    packaged = recognised.manager is not None
+    output = (recognised.outputs[0] if recognised.outputs else "") if settings.output else ""
+    if build.steps is None and not steps and not output and not here:
+        raise BadPlan(nothing_to_build(tree, recognised.root))
+    if not steps and not output and here:
+        output = top  # nothing is built, so that the repository itself is the site
     return Plan(
         steps=steps,
+        root=recognised.root,
         output=output,
+        candidates=[folder for folder in recognised.outputs if folder not in (output, top)],
         index=_index(build.index),
-        remark=remark,
-        spa=build.spa,
+        remark=_remark(packaged and build.steps is None and not recognised.build, here),
+        no_site=recognised.no_site,
+        spa=settings.spa,
+        framework_spa=recognised.spa,
         timeout=build.timeout,
         idle_timeout=build.idle_timeout,
         environment=build.environment,
+        caches=settings.caches,
+        recognised=recognised,
     )
 
 
-def _read_plan_file(data: bytes) -> _Build:
+def _beside_steps(tree: Tree, settings: BuildSettings, said_in: Mapping[str, str]) -> Recognised:
+    """What is recognised of a project that has steps of its own: it needn't be possible to build it without them."""
+    try:
+        found = recognise(tree, replace(settings, install="", build=""), said_in)
+    except BadPlan:
+        return Recognised(root=settings.root)
+    findings = [finding for finding in found.findings if finding.what not in ("install", "build", "kind")]
+    advice = [sentence for sentence in found.advice if sentence.startswith("There are lock files")]
+    return replace(found, findings=findings, advice=advice, install=None, build=[], refusal="", no_site="", needs=[])
+
+
+def _remark(nothing_built: bool, here: bool) -> str:
+    if not nothing_built:
+        return ""
+    remark = 'package.json has no script "build", so that nothing was built.'
+    if here:
+        remark += f' To release the repository itself, with its {INDEX}, set output = "." in {PLAN_FILE}.'
+    return remark
+
+
+def _settings_of(tree: Tree, said: BuildSettings) -> tuple[_Build, BuildSettings, dict[str, str]]:
+    """What a project's files say of how it is built, its settings with that, and which file says which of them."""
+    paths = [in_folder(said.root, PLAN_FILE)] if said.root else []
+    for path in [*paths, PLAN_FILE]:
+        data = read(tree, path)
+        if data is None:
+            continue
+        build, keys = _read_plan_file(data, path, root=said.root)
+        merged = _merged(said, build, keys, path)
+        if merged.root != said.root and PLAN_FILE in tree.names(merged.root):
+            return _settings_of(tree, replace(said, root=merged.root))
+        return build, merged, dict.fromkeys(keys, path)
+    return _Build(), said, {}
+
+
+def _merged(said: BuildSettings, build: _Build, keys: Collection[str], path: str) -> BuildSettings:
+    given = {key: getattr(build, key) for key in BuildSettings.__struct_fields__ if key in keys}
+    try:
+        return checked(BuildSettings(**(asdict(said) | given)))
+    except BadValue as error:
+        raise BadPlan(f"`{path}`: build.{error}") from error
+
+
+def _read_plan_file(data: bytes, path: str, *, root: str) -> tuple[_Build, dict[str, Any]]:
+    """What a file says, and the keys that it has. ``root``: what is said of it already."""
     try:
         values = tomllib.loads(data.decode("utf-8-sig"))  # some editors put a byte order mark first
     except UnicodeDecodeError as error:
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise BadPlan(f"`{PLAN_FILE}` is UTF-16: save it as UTF-8") from error
-        raise BadPlan(f"`{PLAN_FILE}` isn't UTF-8") from error
+            raise BadPlan(f"`{path}` is UTF-16: save it as UTF-8") from error
+        raise BadPlan(f"`{path}` isn't UTF-8") from error
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BadPlan(f"`{PLAN_FILE}` isn't TOML: {error}") from error
+        raise BadPlan(f"`{path}` isn't TOML: {error}") from error
     try:
         build = msgspec.convert(values, _File).build
     except msgspec.ValidationError as error:
-        raise BadPlan(f"`{PLAN_FILE}`: {_by_key(str(error))}") from error
+        raise BadPlan(f"`{path}`: {by_key(str(error))}") from error
     try:
         variables.of_repository(build.environment)
     except BadValue as error:
-        raise BadPlan(f"`{PLAN_FILE}`: build.environment: {error}") from error
-    return build
+        raise BadPlan(f"`{path}`: build.environment: {error}") from error
+    keys = dict(values.get("build", {}))
+    if root:
+        said = joined("", keys.pop("root", root))
+        if said not in (root, ""):
+            raise BadPlan(f"`{path}`: build.root: the project's root is {root}, and this names another one")
+    return build, keys
 
 
-def _by_key(message: str) -> str:
-    """Return msgspec's "Expected `float`, got `str` - at `$.build.timeout`" with the key first."""
-    what, at, path = message.partition(" - at `")
-    key = path.removesuffix("`").removeprefix("$").removeprefix(".")
-    what = what[:1].lower() + what[1:]
-    return f"{key}: {what}" if at and key else what
-
-
-def _named(step: str | _Step) -> PlannedStep:
+def _named(step: str | _Step, root: str) -> PlannedStep:
     if isinstance(step, _Step):
         if step.name in RESERVED:
             raise BadPlan(f"`{PLAN_FILE}`: build.steps: no step can be named {step.name}: the platform has one")
@@ -195,14 +232,7 @@ def _named(step: str | _Step) -> PlannedStep:
         raise BadPlan(f"`{PLAN_FILE}`: build.steps: a step is empty")
     if "\0" in run or not name.isprintable():
         raise BadPlan(f"`{PLAN_FILE}`: build.steps: a step has characters in it that can't be in a command or a name")
-    return PlannedStep(name=name, run=run)
-
-
-def _output(folder: str) -> str:
-    parts = [part for part in folder.split("/") if part not in ("", ".")]
-    if folder.startswith("/") or ".." in parts or not folder.isprintable() or parts[:1] == [".git"]:
-        raise BadPlan(f"`{PLAN_FILE}`: build.output: it must be a folder inside the repository")
-    return "/".join(parts) or "."
+    return PlannedStep(name=name, run=run, folder=root)
 
 
 def _index(name: str | None) -> str:
@@ -214,31 +244,3 @@ def _index(name: str | None) -> str:
             "no other file is served for a folder's address"
         )
     return ""
-
-
-def _check_plain(present: Collection[str]) -> None:
-    """Raise `BadPlan` unless a repository without package.json and without steps is a site as it is."""
-    for generator in GENERATORS:
-        if generator.file in present:
-            raise BadPlan(
-                f"{generator.file} says that {generator.name} makes this site, and nothing says how: set build.steps "
-                f'in {PLAN_FILE}, for example {generator.example}, or output = "." to release the files as they are'
-            )
-    if INDEX in present:
-        return
-    needs = f"the repository needs a package.json, an {INDEX} at its top, or a {PLAN_FILE} with build.steps"
-    plain = next((folder for folder in (*OUTPUTS, *_PLAIN) if f"{folder}/{INDEX}" in present), None)
-    if plain is not None:
-        needs += f'. {plain} has an {INDEX}: to release that folder as it is, set output = "{plain}" under [build]'
-    raise BadPlan(f"there is nothing to build: {needs}")
-
-
-def _npm_steps(package_json: bytes, present: Collection[str]) -> list[PlannedStep]:
-    try:
-        package = msgspec.json.decode(package_json.removeprefix(codecs.BOM_UTF8), type=managers.PackageJson)
-        steps = managers.npm_steps(package, present)
-    except managers.Unsupported as error:
-        raise BadPlan(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadPlan(f"package.json can't be read: {_by_key(str(error))}") from error
-    return [PlannedStep(name=name, run=run) for name, run in steps]

@@ -13,6 +13,9 @@ from msgspec.structs import replace
 
 from twistedipc.builds.names import BadValue
 
+#: The file in a repository that says how it is built.
+PLAN_FILE = ".twistedipc.toml"
+
 #: The package managers that a project can ask for.
 MANAGERS = ("npm", "pnpm", "yarn", "bun")
 

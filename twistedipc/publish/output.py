@@ -14,8 +14,9 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from twistedipc.builds.outputs import INDEX, NOT_SEARCHED, OUTPUTS, SEARCHED_DOTS, SERVER_OUTPUTS
-from twistedipc.builds.plan import PLAN_FILE, Plan
+from twistedipc.builds.outputs import INDEX, NOT_SEARCHED, SEARCHED_DOTS, SERVER_OUTPUTS
+from twistedipc.builds.plan import Plan
+from twistedipc.builds.settings import PLAN_FILE
 from twistedipc.publish.archive import CantPack
 
 #: How deep below the repository's top a site is searched for, and how many entries of folders are looked at.
@@ -77,7 +78,7 @@ def find_output(work: Path, plan: Plan, commit: Commit) -> str:
     if plan.output:
         _check_named(work, plan, commit)
         return plan.output
-    for folder in OUTPUTS:
+    for folder in plan.outputs:
         if (work / folder).is_dir() and _inside(work, folder) and _is_made(work, folder, plan.index, commit):
             return folder
     raise NoOutput(" ".join(_explained(work, plan, commit)))
@@ -139,11 +140,11 @@ def _explained(work: Path, plan: Plan, commit: Commit) -> Iterator[str]:
     found = _found(work, "", commit)
     yield from found
     yield from _of_servers(work, commit)
-    there = [folder for folder in OUTPUTS if os.path.lexists(work / folder)]
+    there = [folder for folder in plan.outputs if os.path.lexists(work / folder)]
     for folder in there:
         yield _why_not_made(work, folder, plan.index, commit)
     if not there:
-        yield f"The build made none of {', '.join(OUTPUTS)}."
+        yield f"The build made none of {', '.join(plan.outputs)}."
     if not found:
         yield (
             f'If the site is elsewhere, set output = "FOLDER" under [build] in {PLAN_FILE} '

@@ -35,7 +35,7 @@ def pack_output(folder: Path, name: str, commit: Commit, plan: Plan) -> tuple[Ar
     archive = folder / "archive.tar.gz"
     output = folder / "work" / name
     hidden: list[str] = []
-    left_out = _left_out(output, commit) if name == "." else frozenset()
+    left_out = _left_out(output, name, commit) if name == (plan.root or ".") else frozenset()
     spa = plan.is_single_page([page for page in (NOT_FOUND, FALLBACK) if (output / page).is_file()])
     manifest = create(output, archive, leave_out=frozenset({".git"}) | left_out, on_hidden=hidden.append, spa=spa)
     if left_out:
@@ -63,9 +63,9 @@ def _some_of(paths: list[str]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def _left_out(work: Path, commit: Commit) -> frozenset[str]:
-    """The names at the top of the repository itself that aren't packed: what was installed there."""
-    return frozenset(name for name in ["node_modules"] if (work / name).exists()) - commit.children(".")
+def _left_out(project: Path, name: str, commit: Commit) -> frozenset[str]:
+    """The names at the top of the project's own folder that aren't packed: what was installed there."""
+    return frozenset(each for each in ["node_modules"] if (project / each).exists()) - commit.children(name)
 
 
 def _check(output: Path, name: str, manifest: Manifest) -> None:
@@ -122,7 +122,7 @@ def run(folder: Path) -> None:
     targets = TARGETS.active(offered(spec.targets, spec.publish))
     artifact, files = pack_site(folder, spec, plan, required=spec.site or TARGETS.need_site(targets))
     public = {"a file of the site": files}
-    built = Built(folder=folder, spec=spec, artifact=artifact)
+    built = Built(folder=folder, spec=spec, root=plan.root, artifact=artifact)
     for settings in targets:
         target = TARGETS.of(settings)
         prepared = target.prepare(settings, built)

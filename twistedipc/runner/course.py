@@ -8,7 +8,6 @@ of the attempt is left when the result is written.
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,8 +33,11 @@ from twistedipc.builds.attempt import (
 )
 from twistedipc.builds.caches import caches_of
 from twistedipc.builds.names import BadValue
-from twistedipc.builds.plan import LOOKED_AT, MAX_FILE, PLAN_FILE, BadPlan, Plan, PlannedStep, make_plan
+from twistedipc.builds.plan import Plan, make_plan
+from twistedipc.builds.recognition.reading import BadPlan, in_folder, read
+from twistedipc.builds.recognition.recognised import PlannedStep, told
 from twistedipc.builds.secrets import INSTALL, is_for_step
+from twistedipc.builds.settings import PLAN_FILE
 from twistedipc.builds.variables import looks_secret
 from twistedipc.disk.files import PASSING_ERRORS, read_file, write_file
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, offered
@@ -54,6 +56,7 @@ from twistedipc.runner.steps import Command, Steps, TimeLimits
 from twistedipc.runner.tools import FOUND, WANTED, Tools, usable, wanted_by
 from twistedipc.toolchains.problems import ToolProblem
 from twistedipc.toolchains.wanted import Toolchain, Wanted
+from twistedipc.trees.folder import FolderTree
 
 # The platform's own steps run isolated from the environment and from the folder that they work in: nothing in either
 # can put another module in their place.
@@ -155,16 +158,16 @@ class Course:
         plan = self._plan()
         self._lower_limits(plan)
         self._say_what_needs_an_install_step(plan)
-        has_package = os.path.lexists(self._work / "package.json")
-        self._environment.toolchain = self._prepare_tools(wanted_by(self._spec.settings, has_package=has_package))
+        self._environment.toolchain = self._prepare_tools(wanted_by(plan.recognised))
         environment = self._environment.of_build(plan)
         self._steps.persist(lambda: self._commands_installed(environment))
-        self._keeping.restore(caches_of([self._spec.settings.root, ""], self._spec.settings.caches))
+        self._keeping.restore(caches_of(plan.roots, plan.caches))
+        self._check_programs(plan, environment["PATH"])
         for step in plan.steps:
             self._build_step(step, environment)
         targets = self._targets()
         for settings in targets:
-            self._before_packing(settings, environment)
+            self._before_packing(settings, plan, environment)
         required = targets or self._spec.site
         if required or plan.output or any((self._work / o).is_dir() for o in plan.outputs):
             # What is packed holds still: nothing that the build has left running can change it.
@@ -199,13 +202,14 @@ class Course:
         """Run a step of the build, with the secrets that are for it; the one that installs, with the registries."""
         environment = self._environment.of_step(step.name, of_build)
         if step.name != INSTALL or not self._spec.registries:
-            self._step(step.name, shell=step.run, environment=environment)
+            self._step(step.name, shell=step.run, environment=environment, place=step.folder)
             return
         given = {secret.name for secret in self._environment.secrets if is_for_step(secret.steps, INSTALL)}
         configuration = Configuration(self._folder / "home", self._spec.registries, given)
         self._steps.persist(lambda: self._wrote(configuration))
         try:
-            self._step(step.name, shell=step.run, environment=configuration.environment(environment))
+            environment = configuration.environment(environment)
+            self._step(step.name, shell=step.run, environment=environment, place=step.folder)
         finally:
             configuration.remove()
 
@@ -239,8 +243,7 @@ class Course:
         try:
             found = Tools(self._folder, self._spec, wanted, now=self._outside.now).ready()
         except ToolProblem as error:
-            self._log.note("error", str(error))
-            raise _End("failed", str(error)) from error
+            raise self._refused(str(error)) from error
         if found is not None:
             for line in found.said:
                 self._log.note("info", line)
@@ -262,27 +265,47 @@ class Course:
         except BadValue as error:
             raise _End("failed", str(error)) from error
 
-    def _before_packing(self, settings: Settings, environment: Mapping[str, str]) -> None:
+    def _before_packing(self, settings: Settings, plan: Plan, environment: Mapping[str, str]) -> None:
         """Run what the target wants to be run before anything is packed, as steps of the build."""
         try:
-            before = TARGETS.of(settings).before_packing(_read_small(self._work / "package.json"))
+            package_json = read(FolderTree(self._work), in_folder(plan.root, "package.json"))
+            before = TARGETS.of(settings).before_packing(package_json)
         except BadPlan as error:
-            self._log.note("error", str(error))
-            raise _End("failed", str(error)) from error
+            raise self._refused(str(error)) from error
         for step in before.steps:
-            self._build_step(step, environment)
+            self._build_step(replace(step, folder=plan.root), environment)
         if before.remark:
             self._log.note("info", before.remark)
 
     def _plan(self) -> Plan:
         try:
-            present = {name for name in LOOKED_AT if os.path.lexists(self._work / name)}
-            plan = make_plan(_read_small(self._work / PLAN_FILE), _read_small(self._work / "package.json"), present)
+            plan = make_plan(FolderTree(self._work), self._spec.settings)
         except BadPlan as error:
-            self._log.note("error", str(error))
-            raise _End("failed", str(error)) from error
+            raise self._refused(str(error)) from error
+        for sentence in told(plan.recognised):
+            self._log.note("info", sentence)
+        for sentence in plan.recognised.advice:
+            self._log.note("warning", sentence)
+        if plan.no_site and self._spec.site:
+            raise self._refused(plan.no_site)
         self._steps.persist(lambda: self._try_write(self._folder / "plan.json", plan))
         return plan
+
+    def _refused(self, reason: str) -> _End:
+        """The end of an attempt that can't be built as it is; the log says why."""
+        self._log.note("error", reason)
+        return _End("failed", reason)
+
+    def _check_programs(self, plan: Plan, path: str) -> None:
+        """Raise `_End` if the builder lacks a program that the build needs: the shell would only say "not found"."""
+        for program in plan.recognised.needs:
+            if not any(
+                os.access(os.path.join(folder, program), os.X_OK) for folder in path.split(os.pathsep) if folder
+            ):
+                raise self._refused(
+                    f"this builder has no {program} on its PATH, which the project needs: install it there, or set "
+                    f"build.steps in {PLAN_FILE} to commands that do without it"
+                )
 
     def _lower_limits(self, plan: Plan) -> None:
         limits = self._steps.limits
@@ -366,13 +389,16 @@ class Course:
         for name in names:
             (self._folder / name).unlink(missing_ok=True)
 
-    def _step(self, name: str, *, environment: Mapping[str, str], shell: str = "", own: Sequence[str] = ()) -> None:
+    def _step(
+        self, name: str, *, environment: Mapping[str, str], shell: str = "", place: str = "", own: Sequence[str] = ()
+    ) -> None:
         """
-        Run a step, a command line or one of our own (a module and its arguments), and raise `_End` unless it succeeds.
+        Run a step, a command line in a ``place`` of the working copy or one of our own (a module and its arguments),
+        and raise `_End` unless it succeeds.
         """
         channel: Path | None = None
         if shell:
-            argv, folder, channel = ["sh", "-c", shell], self._work, self._folder
+            argv, folder, channel = ["sh", "-c", shell], self._folder_of(place), self._folder
         else:
             argv, folder = [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, *own], self._folder
         self._forget("failure.json")
@@ -395,6 +421,13 @@ class Course:
             raise _End("failed", reason)
         elif shell:
             warn(self._folder, self._log, first)
+
+    def _folder_of(self, place: str) -> Path:
+        """The folder in which a step runs, which one before it may have removed or replaced."""
+        folder = self._work / place
+        if place and not (folder.is_dir() and folder.resolve().is_relative_to(self._work.resolve())):
+            raise self._refused(f"there is no folder {place} in the repository any more")
+        return folder
 
     def _had_no_room(self) -> bool:
         """Return whether a step of the platform may have failed since the disk was full, if only for a moment."""
@@ -461,23 +494,3 @@ class Course:
 
     def _written(self, result: Result) -> bool:
         return self._journal.sync() and self._try_write(self._folder / "result.json", result)
-
-
-def _read_small(path: Path) -> bytes | None:
-    """A small file of the working copy, which may be anything; None if there is none."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise BadPlan(f"{path.name} can't be read: {error.strerror}") from error
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise BadPlan(f"{path.name} isn't a file")
-        with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(MAX_FILE + 1)
-    finally:
-        os.close(descriptor)
-    if len(data) > MAX_FILE:
-        raise BadPlan(f"{path.name} has more than {MAX_FILE} bytes")
-    return data

@@ -12,7 +12,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from twistedipc.builds.attempt import Spec
-from twistedipc.builds.settings import BuildSettings
+from twistedipc.builds.recognition.recognised import ManagerWanted, Recognised
 from twistedipc.runner.aliases import without_colon
 from twistedipc.toolchains.wanted import Toolchain, Wanted
 
@@ -65,10 +65,23 @@ def _is_on(path: str, name: str) -> bool:
     return any(os.path.isfile(file) and os.access(file, os.X_OK) for file in files)
 
 
-def wanted_by(settings: BuildSettings, *, has_package: bool) -> Wanted:
+def wanted_by(recognised: Recognised) -> Wanted:
     """Return what a project asks for; one with a package.json needs Node and npm at least."""
-    name, _, version = settings.manager.partition("@")
-    return Wanted(manager=name or ("npm" if has_package else ""), version=version, node=settings.node)
+    manager = recognised.manager or ManagerWanted(name="")
+    return Wanted(
+        manager=manager.name,
+        version=manager.version,
+        integrity=manager.integrity,
+        manager_why=_why(recognised, "manager"),
+        node=recognised.node,
+        node_why=_why(recognised, "node"),
+    )
+
+
+def _why(recognised: Recognised, what: str) -> str:
+    """What says that something is wanted: the last finding is the one that counts for its version."""
+    found = [finding for finding in recognised.findings if finding.what == what]
+    return " ".join(each for each in (found[-1].place, found[-1].why) if each) if found else ""
 
 
 def usable(toolchain: Toolchain) -> Toolchain:

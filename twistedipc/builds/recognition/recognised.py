@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 #: ``static``: the build makes a site. ``server``: it makes what needs a server of the framework's own. ``package``:
-#: there is nothing to build, or nothing that makes a site. ``plain``: the files are the site as they are.
+#: there is nothing to build that is known to make a site. ``plain``: the files are the site as they are.
 Kind = Literal["static", "server", "package", "plain", "unknown"]
 
 
@@ -20,6 +20,20 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     file: str = ""  # relative to the repository's top; "": no file says it
     line: int = 0  # from 1; 0: the whole file says it, by being there
 
+    @property
+    def place(self) -> str:
+        """The file and the line, as people write them; "" if no file says it."""
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+def told(recognised: Recognised) -> list[str]:
+    """What was recognised, and why, in lines for people."""
+    found = []
+    for finding in recognised.findings:
+        why = f"{finding.place}: {finding.why}" if finding.file else finding.why
+        found.append(f"{finding.what}: {finding.value or 'none'} ({why})")
+    return found
+
 
 class ManagerWanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The package manager that a project wants."""
@@ -30,19 +44,28 @@ class ManagerWanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     integrity: str = ""  # the hash that ``packageManager`` says of that version, as it is there: "sha512.…"
 
 
-class Recognised(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a project is, and how it is built."""
+class PlannedStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A command, and the folder in which it runs."""
 
-    root: str = ""  # the folder of the project in its repository
+    name: str
+    run: str
+    folder: str = ""  # relative to the repository's top
+
+
+class Recognised(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a project is, and how it is built. All paths are relative to the repository's top."""
+
+    root: str = ""  # the folder of the project
     framework: str = ""  # a name of `frameworks`; "": none that is known
     kind: Kind = "unknown"
-    manager: ManagerWanted | None = None  # None: nothing is installed
-    node: str = ""  # a range as npm has them; "": none is said
-    install: str = ""  # the command that installs, in ``install_root``; "": none
-    install_root: str = ""  # where it runs: the top of the workspace that the project is part of
-    build: str = ""  # the command that builds, in ``root``; "": none
-    outputs: list[str] = []  # folders that may hold the site, relative to ``root``, in the order to look at them
+    manager: ManagerWanted | None = None  # None: nothing is installed by one
+    node: str = ""  # a range as npm has them, or a word of Node's version managers; "": none is said
+    install: PlannedStep | None = None
+    build: list[PlannedStep] = []  # the last one builds the project; those before it what it needs of its workspace
+    outputs: list[str] = []  # folders that may hold the site, in the order to look at them
     spa: bool = False  # addresses without a file get index.html
+    needs: list[str] = []  # the programs that the builder must have, beside Node
     findings: list[Finding] = []
     refusal: str = ""  # why it can't be built at all, in a sentence
+    no_site: str = ""  # why it is certain that the build makes no site, in a sentence that says how it would
     advice: list[str] = []  # what the authors should know, each a sentence

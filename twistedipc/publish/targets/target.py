@@ -20,7 +20,7 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Published, Spec
-from twistedipc.builds.plan import PlannedStep
+from twistedipc.builds.recognition.recognised import PlannedStep
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
@@ -88,6 +88,7 @@ class Built:
 
     folder: Path  # the attempt's; the working copy is ``work`` in it
     spec: Spec
+    root: str = ""  # the project's folder in the working copy
     artifact: ArtifactFile | None  # of ``archive.tar.gz`` in the folder: what was built, if the build left an output
 
 
@@ -231,7 +232,7 @@ class Target(Protocol[S]):
     def before_packing(self, package_json: bytes | None) -> Before:
         """
         What is to be run before anything is packed, by the package.json of the working copy (None: there is none).
-        Raises `plan.BadPlan`.
+        Raises `reading.BadPlan`.
         """
         return Before()
 

@@ -19,15 +19,18 @@ from twistedipc.publish.targets.target import Prepared
 PACKAGE_FOLDER = "package"
 
 
-def pack(folder: Path, registry: str) -> Prepared:
-    """Make the package's tarball in the attempt's folder, to be published to ``registry``. Raises `BadPackage`."""
+def pack(folder: Path, root: str, registry: str) -> Prepared:
+    """
+    Make the tarball of the package in ``root``, a folder of the working copy, in the attempt's folder, to be published
+    to ``registry``. Raises `BadPackage`.
+    """
     target = folder / PACKAGE_FOLDER
     shutil.rmtree(target, ignore_errors=True)  # of a try for which the disk had no room
     target.mkdir()
     command = ["npm", "pack", "--ignore-scripts", "--loglevel=error", "--pack-destination", str(target)]
     sys.stdout.flush()
     try:
-        done = subprocess.run(command, cwd=folder / "work", stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run(command, cwd=folder / "work" / root, stdin=subprocess.DEVNULL, check=False)
     except FileNotFoundError as error:
         raise BadPackage("the builder has no npm on its PATH") from error
     tarballs = list(target.glob("*.tgz"))

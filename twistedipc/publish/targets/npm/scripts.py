@@ -9,7 +9,7 @@ import codecs
 
 import msgspec
 
-from twistedipc.builds.plan import BadPlan
+from twistedipc.builds.recognition.reading import BadPlan
 
 #: Those that npm runs before it packs a package that is to be published, and those that it runs afterwards.
 BEFORE_PACKING = ("prepublishOnly", "prepack", "prepare")

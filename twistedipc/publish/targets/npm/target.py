@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Package, Packages, Published, Registry
-from twistedipc.builds.plan import PlannedStep
+from twistedipc.builds.recognition.recognised import PlannedStep
 from twistedipc.publish.targets.npm.scripts import AFTER_PACKING, BEFORE_PACKING, package_scripts
 from twistedipc.publish.targets.target import (
     Before,
@@ -136,7 +136,7 @@ class Npm(Target[NpmSettings]):
         """Pack the package by npm, and check the tarball."""
         from twistedipc.publish.targets.npm.pack import pack
 
-        return pack(built.folder, settings.registry)
+        return pack(built.folder, built.root, settings.registry)
 
     def deliver(self, settings: NpmSettings, delivery: Delivery) -> Published:
         """Publish the tarball that was packed."""
