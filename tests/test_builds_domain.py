@@ -295,6 +295,15 @@ GOOD_ADDRESSES = [
     "git://git.example/site",
     "git@git.example:team/site.git",
     "https://[::1]:8080/x",
+    # As hosts' "Clone" buttons give them.
+    "https://john@bitbucket.example/acme/ui.git",
+    "https://acme@dev.azure.example/acme/My%20Project/_git/ui",
+    "git@ssh.dev.azure.example:v3/acme/My%20Project/ui",
+    "ssh://git@bitbucket.example:7999/acme/ui.git",
+    "https://git.example/scm/~ada/ui.git",
+    "git@git.example:~ada/ui",
+    "https://deploy-token-7@gitlab.example/acme/ui.git",
+    "https://ada%40acme.example@git.example/x",
 ]
 BAD_ADDRESSES = [
     "",
@@ -308,7 +317,11 @@ BAD_ADDRESSES = [
     "ssh://git@-oProxyCommand=x/y",
     "git@-oProxyCommand=x:y",
     "https://user:secret@git.example/x",
-    "https://token@git.example/x",
+    "https://ghp_0123456789abcdefghijABCDEFGHIJ012345@git.example/x",
+    "https://glpat-0123456789abcdefghij@git.example/x",
+    "https://0123456789abcdef0123456789abcdef01234567@git.example/x",
+    "https://@git.example/x",
+    "git://user@git.example/x",
     "https://git.example",
     "https:///x",
     "https://git.example:port/x",
@@ -335,6 +348,31 @@ def test_good_addresses(address: str) -> None:
 def test_bad_addresses(address: str) -> None:
     with pytest.raises(names.BadValue):
         names.repository(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "user"),
+    [
+        ("https://git.example/a/b.git", "https://git.example", ""),
+        ("https://Ada%40x@GIT.example:443/a/b", "https://git.example", "Ada@x"),
+        ("https://git.example:8443/a", "https://git.example:8443", ""),
+        ("git@Git.example:a/b.git", "ssh://git.example", "git"),
+        ("git.example:a/b.git", "ssh://git.example", ""),
+        ("ssh://git@git.example:22/a", "ssh://git.example", "git"),
+        ("ssh://git@git.example:2222/a", "ssh://git.example:2222", "git"),
+        ("ssh://[::1]:2222/a", "ssh://[::1]:2222", ""),
+        ("/srv/git/x", "", ""),
+        ("file:///srv/git/x", "", ""),
+    ],
+)
+def test_hosts_to_which_credentials_are_bound(address: str, host: str, user: str) -> None:
+    assert (names.host(address), names.user(address)) == (host, user)
+
+
+def test_an_address_with_a_token_says_where_one_goes() -> None:
+    for address in ("https://user:secret@git.example/x", "https://ghp_abcdef@git.example/x"):
+        with pytest.raises(names.BadValue, match="project secret NAME git_token"):
+            names.repository(address)
 
 
 def test_local_repositories_are_a_setting() -> None:

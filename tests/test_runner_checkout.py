@@ -148,20 +148,6 @@ def test_a_repository_that_becomes_one_with_sha256_ids(tmp_path: Path, capfd: py
         check_out(tmp_path, path, "main", "4-1")
 
 
-def test_files_in_git_lfs_are_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "source"
-    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'a' * 64}\nsize 12345\n"
-    files = {"img/.gitattributes": "*.png filter=lfs diff=lfs merge=lfs -text\n", "img/real.png": "a picture"}
-    repository(path, files)
-    check_out(tmp_path, path, "main", "1-1")
-    assert "LFS" not in capfd.readouterr().out
-    repository(path, {"img/ä b.png": pointer, "other.png": pointer})
-    check_out(tmp_path, path, "main", "2-1")
-    assert (
-        "Files of the repository are in Git LFS (img/ä b.png): the working copy has pointers" in capfd.readouterr().out
-    )
-
-
 def test_when_the_ref_was_resolved(tmp_path: Path) -> None:
     """The time decides which release is newer; an attempt that repeats another resolves nothing."""
     path, first, _second = source(tmp_path)
@@ -271,14 +257,6 @@ def test_a_build_s_own_settings_reach_no_other_build(tmp_path: Path) -> None:
     assert two.run().outcome == "succeeded"
     assert [line for line in two.output(1) if line.startswith(".")] == [".gitconfig", ".npmrc"]
     assert "core.hookspath=/dev/null" in two.output(1)
-
-
-def test_submodules_are_mentioned_and_not_followed(tmp_path: Path) -> None:
-    path, _first, _second = source(tmp_path)
-    repository(path, {".gitmodules": '[submodule "x"]\n\tpath = x\n\turl = ext::sh -c "touch /tmp/never"\n'})
-    one = Attempt(tmp_path, path)
-    assert one.run().outcome == "succeeded"
-    assert "The repository has submodules: they aren't checked out." in one.output(0)
 
 
 @pytest.mark.parametrize("address", ["ext::sh -c true", "fd::17", "--upload-pack=touch x"])

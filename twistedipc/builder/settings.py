@@ -5,11 +5,11 @@ The operator's settings of a builder, and the specs of its runners that follow f
 from __future__ import annotations
 
 import hashlib
-import re
 from pathlib import Path
 
 import msgspec
 
+from twistedipc.attempts.mirrors import mirror_name
 from twistedipc.builds.attempt import Spec, ToolSettings
 from twistedipc.builds.messages import Offer
 from twistedipc.caches.tidying import Limits
@@ -64,17 +64,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.data / "caches"
 
     def mirror(self, repository: str) -> Path:
-        """The folder of a repository's bare mirror: recognisable to people, and unique."""
-        words = re.sub(r"[^A-Za-z0-9]+", "-", repository).strip("-")[-48:]
-        return self.data / "mirrors" / f"{words}-{_digest(repository)}.git"
+        """The folder of a repository's bare mirror."""
+        return self.data / "mirrors" / mirror_name(repository)
 
     def caches_of(self, project: str, repository: str) -> Path:
         """The folder of a project's caches. Another repository under the same name gets another folder."""
-        return self.kept / f"{project}-{_digest(repository)}"
-
-
-def _digest(repository: str) -> str:
-    return hashlib.sha256(repository.encode()).hexdigest()[:12]
+        return self.kept / f"{project}-{hashlib.sha256(repository.encode()).hexdigest()[:12]}"
 
 
 def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: str = "") -> Spec:

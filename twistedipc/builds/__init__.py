@@ -6,6 +6,7 @@ The domain, pure: what a build is, for every process. The modules, from the bott
     logs        records, batches, digests
     gist        what a log says of its build in a few words
     frames      messages as WebSocket frames, for server and web
+    access      how a private repository is read: what a checkout is given, host keys
     settings    what a project says of how it is built
     secrets     which steps of which builds a secret is for
     variables   which environment variables may be set, and for which builds

@@ -72,6 +72,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     repository: str  # an address for git, checked by `names.repository`
     ref: str  # a branch, tag, full ref or commit id, checked by `names.ref`
     commit: str = ""  # the full id, where it is known already (an attempt that repeats another)
+    head: bool = False  # tell which branch the repository's HEAD stands for: its builds are the ones that go live
     publish: Publish = Publish()  # if ``targets`` is None, which an older builder leaves out
     targets: list[dict[str, Any]] | None = None  # where it is to be published: see `publish.targets.registry`
     site: bool = False  # what is packed must be a site: the project releases it, even if this build is not released
@@ -104,6 +105,13 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
     author: str
     mirror: str = ""  # the folder of the mirror that has the commit
     resolved: int = 0  # when the ref led to it, in milliseconds since the epoch; 0: the commit was given
+    head: str = ""  # the branch that the repository's HEAD stands for; "": it wasn't asked for, or stands for none
+
+
+class Contact(msgspec.Struct, frozen=True, kw_only=True):
+    """What the checkout step learned of the repository's host at the first contact, even if it failed after that."""
+
+    host_keys: list[str]  # lines of known_hosts
 
 
 class Package(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -215,6 +223,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ended: int
     commit: str = ""
     resolved: int = 0  # as in `Checkout`, by this machine's clock
+    head: str = ""  # as in `Checkout`
+    host_keys: list[str] = []  # as in `Contact`
     subject: str = ""
     author: str = ""
     steps: list[StepResult] = []

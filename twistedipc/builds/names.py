@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from ipaddress import ip_address
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 
 class BadValue(ValueError):
@@ -26,8 +26,11 @@ _CHARACTER = rf"[^{_HIDDEN} \\]"  # of an address
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
 _PORT = r"(?::(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])?)?"
 _USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}@"
-_SCP_LIKE = rf"(?:{_USER})?[A-Za-z0-9][A-Za-z0-9.-]*:(?![/\\:-])[A-Za-z0-9_.~/+-]+"
-_URL = rf"(?:(?:https?|git)://|ssh://(?:{_USER})?){_HOST}{_PORT}/[^{_HIDDEN} \\?#]+"
+_SCP_LIKE = rf"(?:{_USER})?[A-Za-z0-9][A-Za-z0-9.-]*:(?![/\\:-])[A-Za-z0-9_.~/+%@-]+"
+# A user's name before an https host, as hosts' "Clone" buttons give it: not what looks like a token.
+_TOKEN = r"(?:gh[a-z]_|github_pat_|gl[a-z]{2,8}-|ATATT|ATCTT|x-oauth-basic)"
+_WEB_USER = rf"(?!{_TOKEN})[A-Za-z0-9_](?:[A-Za-z0-9_.+~-]|%[0-9A-Fa-f]{{2}}){{0,38}}@"
+_URL = rf"(?:https?://(?:{_WEB_USER})?|git://|ssh://(?:{_USER})?){_HOST}{_PORT}/[^{_HIDDEN} \\?#]+"
 _LOCAL = rf"(?:file://)?/{_CHARACTER}*"
 
 #: The rules as regular expressions for the whole of a value, which JSON Schema (ECMA-262) and Python read alike: the
@@ -133,7 +136,7 @@ def _spellings(kind: str, short: str) -> frozenset[str]:
 def repository(address: str, *, local: bool = False) -> str:
     """
     The address of a git repository: https, http, ssh or git, or ``user@host:path``; with ``local`` (an operator's
-    setting) also ``file:///…`` and an absolute path. No options, no ``ext::``, no credentials, no query in it.
+    setting) also ``file:///…`` and an absolute path. No options, no ``ext::``, no password, no query in it.
     """
     if len(address) > MAX_ADDRESS or not _ADDRESS.fullmatch(address):
         raise BadValue("a repository's address is one line of at most 1024 characters without spaces")
@@ -155,8 +158,13 @@ def _wrong_with(address: str) -> str:
         return "a repository's address begins with https://, http://, ssh:// or git://, or is user@host:path"
     place, _, path = rest.partition("/")
     user, at, _host = place.rpartition("@")
+    if at and scheme == "git":
+        return "a repository's address can't hold credentials: nothing is sent by git://"
     if at and (scheme != "ssh" or ":" in user):
-        return "a repository's address can't hold credentials"
+        return (
+            "a repository's address can't hold a password or a token, which would be shown to all who see the project: "
+            "leave it out, and give a token by `twistedipc project secret NAME git_token`"
+        )
     if "?" in rest or "#" in rest:
         return (
             "a repository's address can't have a query or fragment (? or #): git doesn't use them, and a token there "
@@ -184,6 +192,26 @@ def place(address: str) -> str:
         port = ""
     place = f"{user}{at}{name.lower().removesuffix('.')}" + (f":{port}" if port else "")
     return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), parts.query, parts.fragment))
+
+
+def host(address: str) -> str:
+    """
+    Return the host of a repository's address, to which credentials are bound: ``https://example.org``,
+    ``ssh://example.org:2222``. Two are equal exactly if the same is meant. Of a local repository it is "".
+    """
+    if address.startswith(("/", "file:")):
+        return ""
+    if "://" not in address:  # user@host:path
+        return f"ssh://{address.partition(':')[0].rpartition('@')[2].lower()}"
+    parts = urlsplit(place(address))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def user(address: str) -> str:
+    """Return the user in a repository's address; "" if there is none."""
+    if "://" not in address:
+        return address.partition(":")[0].rpartition("@")[0]
+    return unquote(urlsplit(address).netloc.rpartition("@")[0])
 
 
 def open_road(address: str) -> bool:

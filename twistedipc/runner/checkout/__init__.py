@@ -6,8 +6,11 @@ commit id; a working copy that borrows the mirror's objects is made of that comm
 The modules, from the bottom up::
 
     git             how git is run: nothing in a repository can make it run anything
+    credentials     the deploy key or the token, for the repository's own host alone
+    failures        why a repository couldn't be fetched, in a sentence                   (no I/O)
     mirror          a repository's bare mirror, and its lock
     refs            what was asked for -> a commit of the mirror
+    submodules      where submodules are, and from where they come
     lfs             the files that a repository keeps in Git LFS
     working_copy    the whole checkout
 

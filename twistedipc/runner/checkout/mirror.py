@@ -4,17 +4,15 @@ A repository's bare mirror, which all attempts on this builder share. Used by ``
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import re
 from pathlib import Path
 
+from twistedipc.attempts.mirrors import SHA256
 from twistedipc.runner.checkout.git import CheckoutFailed, Git
 
-# Digits of an id in a repository with SHA-256 ids, and what is put behind the name of such a one's mirror.
+#: Digits of an id in a repository with SHA-256 ids.
 SHA256_DIGITS = 64
-_SHA256_SUFFIX = ".sha256"
 
 _SHORT_ID = re.compile(r"[0-9a-f]{7,64}\Z")
 
@@ -23,25 +21,13 @@ _MIRROR_CONFIG = "[core]\n\trepositoryformatversion = {version}\n\tfilemode = tr
 _SHA256_CONFIG = "[extensions]\n\tobjectformat = sha256\n"
 
 
-def lock_mirror(mirror: Path) -> int:
-    """Lock a mirror, once no other build fetches into it. Return the descriptor that holds the lock."""
-    mirror.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(f"{mirror}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("Waiting: another build is fetching the same repository …", flush=True)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    return lock
-
-
 class Mirror:
     """One of a repository's two bare mirrors: for SHA-1 ids, or for SHA-256 ids (one mirror holds one kind)."""
 
     def __init__(self, git: Git, folder: Path, *, sha256: bool) -> None:
         self._git = git
         self._sha256 = sha256
-        self.folder = folder.with_name(folder.name + _SHA256_SUFFIX) if sha256 else folder
+        self.folder = folder.with_name(folder.name + SHA256) if sha256 else folder
 
     @property
     def exists(self) -> bool:

@@ -5,68 +5,138 @@ What was asked for, a branch, a tag, a full name or an id, becomes a commit of t
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from twistedipc.builds.attempt import Spec
+import msgspec
+
+from twistedipc.builds.access import Access
+from twistedipc.runner.checkout.failures import why_not_fetched
 from twistedipc.runner.checkout.git import CheckoutFailed, Git
 from twistedipc.runner.checkout.mirror import SHA256_DIGITS, Mirror
 
 _FULL_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 
+_ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 
-def _has_sha256_ids(git: Git, repository: str, *patterns: str) -> bool | None:
-    """Return whether a repository's ids are SHA-256; None if it has no ref yet. Raises `CheckoutFailed`."""
-    listed = git.ask("ls-remote", "--", repository, *patterns, quiet=False)
+#: What means the commit that the repository itself shows first: of its default branch.
+HEAD = "HEAD"
+_BRANCH = "refs/heads/"
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """A repository to be fetched."""
+
+    repository: str
+    folder: Path  # of its mirror
+    project: str
+    access: Access | None = None  # what its host is shown; then it is asked each time, whatever the mirror has
+
+    def failed(self, git: Git) -> CheckoutFailed:
+        """Return why it couldn't be fetched, by what git has said."""
+        return CheckoutFailed(why_not_fetched(self.repository, git.said, self.access, self.project))
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found in a mirror that is up to date."""
+
+    mirror: Mirror
+    commit: str
+    head: str = ""  # the branch that the repository's HEAD stands for; "": it stands for none, or wasn't asked for
+
+
+class _Head(msgspec.Struct, frozen=True):
+    """What a repository says of its HEAD."""
+
+    sha256: bool | None = None  # whether its ids are SHA-256; None: it has no commit
+    branch: str = ""
+
+
+def _ask_head(git: Git, source: Source, *, quiet: bool = False) -> _Head | None:
+    """Return what the repository says of its HEAD; None if it can't be asked."""
+    listed = git.ask("ls-remote", "--symref", "--", source.repository, HEAD, quiet=quiet)
     if listed is None:
-        raise CheckoutFailed(f"{repository} can't be fetched")
-    return len(listed.partition("\t")[0]) == SHA256_DIGITS if listed else None
+        return None
+    sha256, branch = None, ""
+    for line in listed.splitlines():
+        value, _, name = line.partition("\t")
+        if name == HEAD and value.startswith("ref: "):
+            branch = value.removeprefix("ref: ").removeprefix(_BRANCH)
+        elif name == HEAD:
+            sha256 = len(value) == SHA256_DIGITS
+    return _Head(sha256, branch)
 
 
-def _fetch_all(git: Git, mirrors: tuple[Mirror, Mirror], repository: str) -> Mirror:
-    """Bring the mirror for the repository's kind of ids up to date, and return it. Raises `CheckoutFailed`."""
-    sha1, sha256 = mirrors
-    if sha1.exists or sha256.exists:
-        mirror = sha256 if sha256.exists else sha1
-    else:
-        mirror = sha256 if _has_sha256_ids(git, repository, "HEAD") else sha1
-    refs = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-    mirror.prepare()
-    if mirror.fetch(repository, *refs, prune=True):
-        return mirror
-    # Perhaps the repository is another than the one that the mirror was made for.
-    found = _has_sha256_ids(git, repository)
-    other = sha256 if found else sha1
-    if found is not None and other is not mirror:
-        print(f"The repository's ids are {'SHA-256' if found else 'SHA-1'} now: it gets another mirror.", flush=True)
-        other.prepare()
-        if other.fetch(repository, *refs, prune=True):
-            return other
-    raise CheckoutFailed(f"{repository} can't be fetched")
+def fetch(git: Git, source: Source, wanted: str, *, head: bool = False) -> Found:
+    """
+    Bring the mirror up to date, if necessary. Return it, and the commit that was asked for. Raises `CheckoutFailed`.
 
-
-def fetch(git: Git, folder: Path, spec: Spec) -> tuple[Mirror, str]:
-    """Bring the mirror up to date, if necessary. Return it, and the commit that was asked for."""
-    mirrors = Mirror(git, folder, sha256=False), Mirror(git, folder, sha256=True)
-    wanted = spec.commit or spec.ref
+    :param head: find out which branch the repository's HEAD stands for, whatever is wanted
+    """
+    mirrors = Mirror(git, source.folder, sha256=False), Mirror(git, source.folder, sha256=True)
     full = wanted.lower() if _FULL_ID.match(wanted.lower()) else ""
-    if full:
+    if full and source.access is None:
         known = mirrors[len(full) == SHA256_DIGITS]
         if known.exists:
             known.prepare()
             if known.resolve(wanted) == full:
                 print(f"Commit {full} is here already.", flush=True)
-                return known, full
-    print(f"Fetching {spec.repository} …", flush=True)
-    mirror = _fetch_all(git, mirrors, spec.repository)
-    commit = _find(mirror, spec.repository, wanted, full)
+                return Found(mirror=known, commit=full)
+    print(f"Fetching {source.repository} …", flush=True)
+    mirror, about = _bring_up_to_date(git, mirrors, source, head=head or wanted == HEAD)
+    branch = about.branch if about is not None else ""
+    commit = _find(mirror, source.repository, f"{_BRANCH}{branch}" if wanted == HEAD and branch else wanted, full)
     if commit is None:
-        raise CheckoutFailed(f"there is no branch, tag or commit {wanted} in {spec.repository}")
-    return mirror, commit
+        what = f"branch {branch}, which its HEAD stands for," if wanted == HEAD and branch else wanted
+        raise CheckoutFailed(f"there is no branch, tag or commit {what} in {source.repository}")
+    if wanted == HEAD and branch:
+        print(f"HEAD stands for the branch {branch}.", flush=True)
+    return Found(mirror=mirror, commit=commit, head=branch)
+
+
+def _bring_up_to_date(
+    git: Git, mirrors: tuple[Mirror, Mirror], source: Source, *, head: bool
+) -> tuple[Mirror, _Head | None]:
+    """Fetch, and return the mirror that has it; and, if wanted, what is to be known of HEAD, as far as it can be."""
+    sha1, sha256 = mirrors
+    if not (sha1.exists or sha256.exists):
+        about = _ask_head(git, source)
+        if about is None:
+            raise source.failed(git)
+        return _fetch_all(git, mirrors, source, sha256 if about.sha256 else sha1), about
+    mirror = sha256 if sha256.exists else sha1
+    if not head:
+        return _fetch_all(git, mirrors, source, mirror), None
+    with ThreadPoolExecutor(1) as threads:
+        # A connection of its own, while the branches are fetched.
+        asked = threads.submit(_ask_head, git.another(), source, quiet=True)
+        mirror = _fetch_all(git, mirrors, source, mirror)
+    return mirror, asked.result()
+
+
+def _fetch_all(git: Git, mirrors: tuple[Mirror, Mirror], source: Source, mirror: Mirror) -> Mirror:
+    """Fetch into this mirror, or into the other if the repository has ids of that kind now. Return it."""
+    mirror.prepare()
+    if mirror.fetch(source.repository, *_ALL, prune=True):
+        return mirror
+    failed = source.failed(git)
+    # Perhaps the repository is another than the one that the mirror was made for.
+    listed = git.ask("ls-remote", "--", source.repository, quiet=True)
+    if listed:
+        found = len(listed.partition("\t")[0]) == SHA256_DIGITS
+        other = mirrors[found]
+        if other is not mirror:
+            kind = "SHA-256" if found else "SHA-1"
+            print(f"The repository's ids are {kind} now: it gets another mirror.", flush=True)
+            other.prepare()
+            if other.fetch(source.repository, *_ALL, prune=True):
+                return other
+    raise failed
 
 
 def _find(mirror: Mirror, repository: str, wanted: str, full: str) -> str | None:
     """Return the commit that was asked for, in a mirror that is up to date. ``full`` is its full id, if known."""
-    if wanted == "HEAD":
+    if wanted == HEAD:
         return mirror.fetch_other(repository, wanted)
     commit = mirror.resolve(wanted)
     if commit is not None:

@@ -1,6 +1,7 @@
 """
 The checkout of one attempt: the mirror is brought up to date under its lock, the ref is resolved to a full commit id,
-and a working copy that borrows the mirror's objects is made of that commit. Used by ``__main__``.
+and a working copy that borrows the mirror's objects is made of that commit; then the same for each submodule, and the
+files of Git LFS. Used by ``__main__``.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from twistedipc.builds.attempt import Checkout, Spec
-from twistedipc.disk.files import read_file
+from twistedipc.attempts.mirrors import lock_mirror, mirror_name
+from twistedipc.builds.access import Access
+from twistedipc.builds.attempt import Checkout, Contact, Spec
+from twistedipc.disk.files import read_file, write_file
+from twistedipc.runner.checkout.credentials import ACCESS, FOLDER, Credentials
 from twistedipc.runner.checkout.git import CheckoutFailed, Git, defaults
-from twistedipc.runner.checkout.lfs import LFS_NAMED, pointers
-from twistedipc.runner.checkout.mirror import lock_mirror
-from twistedipc.runner.checkout.refs import fetch
+from twistedipc.runner.checkout.lfs import fetch_large_files
+from twistedipc.runner.checkout.refs import Found, Source, fetch
+from twistedipc.runner.checkout.submodules import MAX_DEPTH, MAX_SUBMODULES, submodules
 
 
 def check_out(folder: Path, now: Callable[[], int]) -> Checkout:
@@ -23,48 +27,105 @@ def check_out(folder: Path, now: Callable[[], int]) -> Checkout:
     spec = read_file(folder / "spec.json", Spec)
     if spec is None:
         raise CheckoutFailed("the attempt's folder has no spec.json")
-    folder_of_mirror = Path(spec.mirror).absolute()
+    access = read_file(folder / FOLDER / ACCESS, Access)
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)  # of a try for which the disk had no room
-    lock = lock_mirror(folder_of_mirror)
-    try:
-        git = Git(lock, {**defaults(), **os.environ})
-        # Taken while the mirror is locked: so the times of one builder are in the order in which the ref was read.
-        resolved = 0 if spec.commit else now()
-        mirror, commit = fetch(git, folder_of_mirror, spec)
-        # In the working copy the setting is kept, so that the build's own use of git runs no hooks of a template.
-        clone = ("clone", "--quiet", "--shared", "--no-checkout", "--template=", "-c", "core.hooksPath=/dev/null")
-        if not git.run(*clone, "--", str(mirror.folder), str(work)):
-            raise CheckoutFailed("the working copy can't be made")
-    finally:
-        os.close(lock)
-    # The lock isn't needed any more: git never deletes an object that a ref has led to within the last two weeks.
-    git = Git(os.open(os.devnull, os.O_RDONLY), {**defaults(), **os.environ})
-    at = ("-C", str(work))
-    if not git.run(*at, "checkout", "--quiet", "--detach", commit, "--"):
-        raise CheckoutFailed(f"commit {commit} can't be checked out")
-    git.run(*at, "remote", "set-url", "origin", "--", spec.repository)
-    described = git.ask(*at, "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%an%n%s", commit)
-    author, _, subject = (described or "").rstrip("\n").partition("\n")
-    found = Checkout(
-        commit=commit,
-        subject=_cut(subject, 500),
-        author=_cut(author, 200),
-        mirror=str(mirror.folder),
-        resolved=resolved,
-    )
-    print(f"Commit {commit}: {found.subject}", flush=True)
-    if (work / ".gitmodules").exists():
-        print("The repository has submodules: they aren't checked out.", flush=True)
-    unfetched = pointers(git, work)
-    if unfetched:
-        named = ", ".join(unfetched[:LFS_NAMED]) + (", …" if len(unfetched) > LFS_NAMED else "")
-        print(
-            f"Files of the repository are in Git LFS ({named}): the working copy has pointers in their place. A step "
-            '"git lfs pull" fetches them, if the builder has git-lfs.',
-            flush=True,
+    with Credentials(folder / FOLDER, access) as credentials:
+        if access is not None and not credentials.are_for(spec.repository):
+            raise CheckoutFailed(f"the project's credentials are for {access.host}, not for {spec.repository}")
+        try:
+            return _Checkout(spec, credentials).make(work, now)
+        finally:
+            keys = credentials.contacted()
+            if keys:
+                write_file(folder / "contact.json", Contact(host_keys=keys))
+
+
+class _Checkout:
+    """What is the same for the repository and all its submodules."""
+
+    def __init__(self, spec: Spec, credentials: Credentials) -> None:
+        self._spec = spec
+        self._credentials = credentials
+        self._submodules = 0  # how many there were
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        environment = {**defaults(), **os.environ, **credentials.environment}
+        #: for what needs no mirror to be locked: git never deletes an object that a ref has led to within two weeks
+        self._git = Git(nothing, environment, credentials.settings)
+
+    def make(self, work: Path, now: Callable[[], int]) -> Checkout:
+        """Make the working copy, with all that belongs to it."""
+        spec = self._spec
+        found, resolved = self._clone(spec.repository, spec.commit or spec.ref, work, now, head=spec.head)
+        at = ("-C", str(work))
+        described = self._git.ask(
+            *at, "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%an%n%s", found.commit
         )
-    return found
+        author, _, subject = (described or "").rstrip("\n").partition("\n")
+        checkout = Checkout(
+            commit=found.commit,
+            subject=_cut(subject, 500),
+            author=_cut(author, 200),
+            mirror=str(found.mirror.folder),
+            resolved=0 if spec.commit else resolved,
+            head=found.head,
+        )
+        print(f"Commit {found.commit}: {checkout.subject}", flush=True)
+        self._complete(work, spec.repository, found, depth=0)
+        return checkout
+
+    def _clone(
+        self, repository: str, wanted: str, work: Path, now: Callable[[], int], *, head: bool = False
+    ) -> tuple[Found, int]:
+        """Make a working copy of what is wanted. Return what was found, and when."""
+        private = self._credentials.are_for(repository)
+        mirror = Path(self._spec.mirror)
+        if private or repository != self._spec.repository:
+            mirror = mirror.with_name(mirror_name(repository, private=private))
+        source = Source(
+            repository=repository,
+            folder=mirror.absolute(),
+            project=self._spec.project,
+            access=self._credentials.access if private else None,
+        )
+        lock = lock_mirror(source.folder, _say_waiting)
+        try:
+            git = self._git.under(lock)
+            # Taken while the mirror is locked: so the times of one builder are in the order in which the ref was read.
+            resolved = now()
+            found = fetch(git, source, wanted, head=head)
+            # In the working copy the setting is kept, so that the build's own use of git runs no hooks of a template.
+            clone = ("clone", "--quiet", "--shared", "--no-checkout", "--template=", "-c", "core.hooksPath=/dev/null")
+            if not git.run(*clone, "--", str(found.mirror.folder), str(work)):
+                raise CheckoutFailed("the working copy can't be made")
+        finally:
+            os.close(lock)
+        at = ("-C", str(work))
+        if not self._git.run(*at, "checkout", "--quiet", "--detach", found.commit, "--"):
+            raise CheckoutFailed(f"commit {found.commit} can't be checked out")
+        self._git.run(*at, "remote", "set-url", "origin", "--", repository)
+        return found, resolved
+
+    def _complete(self, work: Path, repository: str, found: Found, *, depth: int) -> None:
+        """Put submodules and large files into a working copy."""
+        settings = self._spec.settings
+        fetch_large_files(self._git, work, found.mirror.folder, self._spec.project, wanted=settings.lfs)
+        if not settings.submodules:
+            return
+        for each in submodules(self._git, work, repository):
+            self._submodules += 1
+            if depth >= MAX_DEPTH or self._submodules > MAX_SUBMODULES:
+                raise CheckoutFailed(
+                    f"the submodule {each.path} lies in {MAX_DEPTH} others, or there are more than {MAX_SUBMODULES}: "
+                    f"`twistedipc project set {self._spec.project} --no-submodules` builds without them"
+                )
+            print(f"Submodule {each.path}:", flush=True)
+            inside, _resolved = self._clone(each.repository, each.commit, work / each.path, lambda: 0)
+            self._complete(work / each.path, each.repository, inside, depth=depth + 1)
+
+
+def _say_waiting() -> None:
+    print("Waiting: another build is fetching the same repository …", flush=True)
 
 
 def _cut(text: str, size: int) -> str:

@@ -1,0 +1,104 @@
+"""
+Why a repository couldn't be fetched, as a sentence with a cure, from what git and ssh have printed. Pure; used by
+``refs``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from twistedipc.builds import names
+from twistedipc.builds.access import Access, fingerprint, ssh_place
+
+_SSH_REFUSES = re.compile(r"Permission denied \(|Too many authentication failures")
+_KEY_CHANGED = re.compile(r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|No matching host key")
+_REFUSED = re.compile(
+    r"Authentication failed for|HTTP Basic: Access denied|The requested URL returned error: 40[13]|Invalid username or"
+)
+_ASKS = re.compile(r"could not read (?:Username|Password)")
+_NOT_THERE = re.compile(r"Repository not found|does not appear to be a git repository|not found|does not exist")
+_PROTOCOL = re.compile(r"transport '([^']*)' not allowed")
+
+
+def why_not_fetched(repository: str, said: str, access: Access | None, project: str) -> str:
+    """
+    Return the sentence.
+
+    :param said: the end of what git has printed
+    :param access: what the checkout was given for this repository; None: nothing
+    """
+    for pattern, sentence in _SENTENCES:
+        if pattern.search(said):
+            more = sentence(repository, access, project)
+            if more:
+                return f"{repository} can't be fetched: {more}"
+    return f"{repository} can't be fetched"
+
+
+def _protocol(_repository: str, _access: Access | None, _project: str) -> str:
+    return "this kind of address isn't allowed here"
+
+
+def _host_key(repository: str, access: Access | None, project: str) -> str:
+    host = names.host(repository)
+    place = ssh_place(host) or host
+    if access is not None and access.known_hosts:
+        pinned = ", ".join(filter(None, map(fingerprint, access.known_hosts)))
+        return (
+            f"{place} has shown another host key than the one that is pinned ({pinned}). If the host has really "
+            f"changed its key, forget the pinned one (`twistedipc project hosts {project} --forget`) or set the new "
+            f"one (`ssh-keyscan HOST | twistedipc project hosts {project} --set`)"
+        )
+    return (
+        f"the builder doesn't know the host key of {place}. A project with a deploy key of its own "
+        f"(`twistedipc project key {project}`) pins it at the first contact"
+    )
+
+
+def _key_refused(repository: str, access: Access | None, project: str) -> str:
+    host = ssh_place(names.host(repository)) or "the host"
+    if access is not None and access.key:
+        return (
+            f"{host} doesn't accept the project's deploy key. Add its public half to the repository there "
+            f"(`twistedipc project show {project}` shows it)"
+        )
+    return (
+        f"{host} wants a key, and the project has none for it. Make one with `twistedipc project key {project}` and "
+        "add its public half to the repository there"
+    )
+
+
+def _token_refused(repository: str, access: Access | None, project: str) -> str:
+    if access is not None and access.token:
+        return (
+            f"{names.host(repository)} doesn't accept the project's git_token, or it may not read this repository. Set "
+            f"another one with `twistedipc project secret {project} git_token`"
+        )
+    return _asks(repository, access, project)
+
+
+def _asks(repository: str, access: Access | None, project: str) -> str:
+    if access is not None and access.token:
+        return _token_refused(repository, access, project)
+    return (
+        f"{names.host(repository)} wants a user and a token, and the project has none for it. If the repository is "
+        f"private, set a token with `twistedipc project secret {project} git_token`, or use its address for ssh with a "
+        f"deploy key (`twistedipc project key {project}`); if not, its address is wrong"
+    )
+
+
+def _not_there(_repository: str, access: Access | None, _project: str) -> str:
+    if access is None:
+        return ""
+    return "the host says that there is no such repository, or the project's credentials may not read it"
+
+
+_SENTENCES: tuple[tuple[re.Pattern[str], Callable[[str, Access | None, str], str]], ...] = (
+    (_PROTOCOL, _protocol),
+    (_KEY_CHANGED, _host_key),
+    (_SSH_REFUSES, _key_refused),
+    (_ASKS, _asks),
+    (_REFUSED, _token_refused),
+    (_NOT_THERE, _not_there),
+)
