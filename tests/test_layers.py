@@ -244,6 +244,7 @@ PURE_MODULES = {
     "collections",
     "dataclasses",
     "enum",
+    "base64",
     "functools",
     "hashlib",
     "ipaddress",
