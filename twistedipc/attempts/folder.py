@@ -19,6 +19,8 @@ be lost without harm.
     permit.wanted  PermitWanted, by the runner: it waits for `permit`
     secrets.wanted SecretsWanted, by the runner: it listens on `secrets`
     secrets        a UNIX socket, on which the builder gives the runner the secrets of the attempt (`handover`)
+    credentials/   while the checkout step runs: what the repository's host is shown (0700; `access.json`: Access)
+    contact.json   Contact, by the checkout step
     checkout.json  Checkout, by the checkout step
     plan.json      builds.plan.Plan, by the runner after the checkout
     package.json   Package, by the pack step, for the target npm (if there is a package to publish); for each other
@@ -61,6 +63,9 @@ from twistedipc.builds.attempt import (
 )
 from twistedipc.disk.calls import DiskCalls
 from twistedipc.disk.files import read_file, sync_folder, write_file
+
+#: The folder with what the checkout step is given for a private repository.
+CREDENTIALS = "credentials"
 
 
 def package_file(target: str) -> str:
@@ -177,6 +182,7 @@ class AttemptFolder:
         if self.runner_lives():
             raise BlockingIOError("its result can't be read, and its runner lives")
         kill_remains(self.path, cgroups)
+        shutil.rmtree(self.path / CREDENTIALS, ignore_errors=True)
         journal = repair(self.path, give_up=give_up)
         errors = ""
         with contextlib.suppress(OSError):

@@ -98,6 +98,7 @@ def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: str = ""
         url=offer.url,
         registries=offer.registries,
         asks=offer.asks,
+        head=offer.head,
         path=settings.path,
         mirror=str(settings.mirror(offer.repository)),
         caches=str(settings.caches_of(offer.project, offer.repository)) if settings.caches is not None else "",

@@ -16,8 +16,11 @@ import msgspec
 from twistedipc.builds import names
 from twistedipc.builds.names import BadValue
 
-#: The use of an attempt's secrets (`Spec.secrets`) that asks for this.
+#: The use of an attempt's secrets (`Spec.asks`) that asks for this.
 CHECKOUT = "checkout"
+
+#: The secret of a project that is the token.
+GIT_TOKEN = "git_token"
 
 #: The user's name that goes with a token where the repository's address has none: hosts that have tokens without a user
 #: take any, and this one is GitHub's for the tokens of its apps.

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from twistedipc.builds import names
+from twistedipc.builds.access import Access
 from twistedipc.builds.registries import Registry as Installs
 from twistedipc.builds.secrets import Context, GivenSecret
 from twistedipc.builds.settings import BuildSettings
@@ -83,7 +84,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     context: Context = "preview"  # what kind of build it is
     url: str = ""  # where the project's live release is found; "": not known
     registries: list[Installs] = []  # from which its install step takes packages
-    asks: list[str] = []  # what the runner must ask for before it begins: "steps", for the secrets of the steps
+    asks: list[str] = []  # what the runner must ask for before it begins: "steps", for the secrets of the steps;
+    # `access.CHECKOUT`, for what the checkout needs
     path: str  # PATH of the steps
     mirror: str  # folder of the repository's bare mirror (may not exist yet; its lock is MIRROR + ".lock"; of a
     # repository with SHA-256 ids it is MIRROR + ".sha256")
@@ -158,6 +160,7 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     granted: bool
     reason: str = ""  # if not
     steps: list[GivenSecret] = []  # what the build's steps are given
+    checkout: Access | None = None  # what the checkout step is given, and no other
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True):

@@ -220,7 +220,8 @@ class Offer(Message, frozen=True, kw_only=True, tag="offer"):
     context: Context = "preview"
     url: str = ""  # where the project's live release is found
     registries: list[Registry] = []  # from which it installs
-    asks: list[str] = []  # what the runner must ask for (`WantSecrets`) before it begins: "steps"
+    asks: list[str] = []  # what the runner must ask for (`WantSecrets`) before it begins: "steps", "checkout"
+    head: bool = False  # tell in the result which branch the repository's HEAD stands for
     timeout: float
     idle_timeout: float
     expires: float

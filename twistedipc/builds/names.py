@@ -127,6 +127,26 @@ def spellings(name: str) -> frozenset[str]:
     return _spellings("heads", name)
 
 
+#: The ref that stands for the repository's own default branch, whichever that is.
+HEAD = "HEAD"
+
+
+def own_refs(default_ref: str, head: str) -> frozenset[str]:
+    """
+    Return how a project's own ref may be written.
+
+    :param head: the branch that the repository's HEAD stands for, as far as it is known; "": it isn't
+    """
+    if default_ref != HEAD:
+        return spellings(default_ref)
+    return spellings(f"refs/heads/{head}") | {HEAD} if head else frozenset({HEAD})
+
+
+def own_ref(default_ref: str, head: str) -> str:
+    """Return a project's own ref as people read it."""
+    return f"{HEAD} (which is {head})" if default_ref == HEAD and head else default_ref
+
+
 def _spellings(kind: str, short: str) -> frozenset[str]:
     full = {f"{kind}/{short}", f"refs/{kind}/{short}"}
     alone = kind == "heads" and not short.startswith(("heads/", "tags/", "refs/"))

@@ -43,14 +43,15 @@ class GivenSecret(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     steps: Steps = "all"
 
 
-def context_of(ref: str, default_ref: str, *, publish: bool, live: bool) -> Context:
+def context_of(ref: str, default_ref: str, *, publish: bool, live: bool, head: str = "") -> Context:
     """
     Return the kind of a build of this ref.
 
     :param publish: it was asked to publish
+    :param head: the branch that the repository's HEAD stands for, as far as it is known
     :param live: it may go live whatever its ref, as somebody with the scope admin has asked
     """
-    return "production" if publish and (live or ref in names.spellings(default_ref)) else "preview"
+    return "production" if publish and (live or ref in names.own_refs(default_ref, head)) else "preview"
 
 
 def are_for(builds: Builds, context: Context) -> bool:

@@ -13,6 +13,7 @@ The modules:
 - ``targets``: the options for a project's targets, made from the registry; ``settings``: those for how it is built
 - ``caches``: what builds keep, on a builder's machine
 - ``toolchains``: what a builder has fetched
+- ``repositories``: how a private repository is read
 - ``ledger``: work on a ledger without a reactor
 - ``demo``, with ``sample`` (the project that it builds) and ``services`` (the two processes that it runs)
 """

@@ -8,6 +8,7 @@ import click
 import msgspec
 from msgspec import UNSET
 
+from twistedipc.builds.names import HEAD
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import OnLost
 from twistedipc.builds.variables import Change
@@ -15,6 +16,8 @@ from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.environment import ask_back, env, pairs, registry, tell, variables_of
 from twistedipc.cli.output import json_option, local_time, note, print_fields, print_json, print_table
+from twistedipc.cli.repositories import fields_of as access_of
+from twistedipc.cli.repositories import hosts, key
 from twistedipc.cli.secrets import secret
 from twistedipc.cli.settings import fields_of, recognise_option, says_something, settings_options, with_settings
 from twistedipc.cli.targets import TargetsCommand, described, details_of, request_of, targets_of, with_options
@@ -38,7 +41,10 @@ def project() -> None:
 @click.argument("name")
 @click.argument("repository")
 @click.option(
-    "--ref", default="main", show_default=True, help="Branch, tag, refs/… or commit that is built by default."
+    "--ref",
+    default=HEAD,
+    show_default=True,
+    help="Branch, tag, refs/… or commit that is built by default; HEAD is the repository's own default branch.",
 )
 @click.option("--timeout", type=float, default=3600.0, show_default=True, help="Seconds for a whole attempt.")
 @click.option("--idle-timeout", type=float, default=900.0, show_default=True, help="Seconds without output.")
@@ -113,7 +119,8 @@ def show(client: Client, name: str, as_json: bool) -> None:
         [
             ("name", found.name),
             ("repository", found.repository),
-            ("default ref", found.default_ref),
+            ("default ref", f"HEAD, which is {found.head}" if is_head(found) and found.head else found.default_ref),
+            *access_of(found),
             ("publishes", described(found)),
             *details_of(found),
             *fields_of(found.settings),
@@ -180,6 +187,10 @@ def set_project(
     tell(changed)
 
 
+project.add_command(key)
+project.add_command(hosts)
+
+
 @project.command()
 @with_client
 @click.argument("name")
@@ -190,6 +201,11 @@ def remove(client: Client, name: str, yes: bool) -> None:
         click.confirm(f"Remove the project {name}?", abort=True, err=True)
     client.delete(path("projects", name))
     note(f"project {name} is removed")
+
+
+def is_head(found: Project) -> bool:
+    """Return whether the project builds what its repository's HEAD stands for."""
+    return found.default_ref == HEAD
 
 
 def _request_of(settings: BuildSettings) -> Settings:

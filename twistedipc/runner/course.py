@@ -21,7 +21,6 @@ from twistedipc.attempts.journal import Journal
 from twistedipc.attempts.room import Room
 from twistedipc.builds.attempt import (
     ArtifactFile,
-    Checkout,
     Failure,
     Outcome,
     Package,
@@ -45,6 +44,7 @@ from twistedipc.publish.targets.target import Settings
 from twistedipc.runner.aliases import without_colon
 from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import Capture
+from twistedipc.runner.checking_out import CheckingOut
 from twistedipc.runner.environment import Environment
 from twistedipc.runner.explaining import explained, warn
 from twistedipc.runner.keeping import Keeping
@@ -119,7 +119,7 @@ class Course:
         )
         # What the platform's own steps found, read as soon as each has ended: what lies in the folder before may be
         # the build's.
-        self._checkout: Checkout | None = None
+        self._checkout = CheckingOut(folder, outside.disk)
         self._artifact: ArtifactFile | None = None
         self._published: list[Published] = []
 
@@ -150,11 +150,11 @@ class Course:
     def _go(self) -> None:
         self._steps.persist(self._make_folders)
         self._ask_secrets()
-        self._step(CHECKOUT, own=["twistedipc.runner.checkout", str(self._folder)], environment=self._base())
-        self._checkout = read_file(self._folder / "checkout.json", Checkout)
-        if self._checkout is None:
+        with self._checkout.given(self._steps.persist):
+            self._step(CHECKOUT, own=["twistedipc.runner.checkout", str(self._folder)], environment=self._base())
+        if self._checkout.found is None:
             raise _End("failed", "the checkout found no commit")
-        self._environment.commit = self._checkout.commit
+        self._environment.commit = self._checkout.found.commit
         plan = self._plan()
         self._lower_limits(plan)
         self._say_what_needs_an_install_step(plan)
@@ -197,6 +197,9 @@ class Course:
         for secret in given.steps:
             self._log.mask(secret.value)
         self._environment.secrets = given.steps
+        self._checkout.access = given.checkout
+        for value in self._checkout.secrets:
+            self._log.mask(value)
 
     def _build_step(self, step: PlannedStep, of_build: Mapping[str, str]) -> None:
         """Run a step of the build, with the secrets that are for it; the one that installs, with the registries."""
@@ -457,7 +460,7 @@ class Course:
         return self._log.hide(text)
 
     def _result(self, outcome: Outcome, reason: str) -> Result:
-        checkout = self._checkout
+        checkout = self._checkout.found
         hide = self.hide
         return Result(
             outcome=outcome,
@@ -468,6 +471,8 @@ class Course:
             ended=max(self._outside.now(), self._started),
             commit=checkout.commit if checkout else "",
             resolved=checkout.resolved if checkout else 0,
+            head=hide(checkout.head) if checkout else "",
+            host_keys=self._checkout.host_keys,
             subject=hide(checkout.subject) if checkout else "",
             author=hide(checkout.author) if checkout else "",
             steps=[replace(step, name=hide(step.name), command=hide(step.command)) for step in self._steps.results],

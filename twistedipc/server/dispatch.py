@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn
+from twistedipc.builds.access import CHECKOUT
 from twistedipc.builds.messages import FEATURES, Offer
 from twistedipc.ipc import LocalProtocolError
 from twistedipc.publish.targets.registry import TARGETS, to_flat
@@ -202,7 +203,8 @@ def _message(queued: OfferRow, lease: str, url: str) -> Offer:
         context=queued.context,
         url=url,
         registries=queued.registries,
-        asks=["steps"] if queued.secrets else [],
+        asks=[*(["steps"] if queued.secrets else []), *([CHECKOUT] if queued.access else [])],
+        head=queued.head,
         timeout=queued.timeout,
         idle_timeout=queued.idle_timeout,
         expires=OFFER_EXPIRES,

@@ -34,7 +34,7 @@ from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.server.workflows import Workflows
-from twistedipc.storage import attempts, audit, builds, permits, releases, reruns
+from twistedipc.storage import access, attempts, audit, builds, permits, projects, releases, reruns
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
@@ -359,6 +359,11 @@ def _finish(
     before = attempts.get(connection, row.name)
     finished = attempts.finish(connection, row.name, lease, result, complete, now, resolved)
     ended_now = before is not None and not STATES[before.state].ended  # a repeated end must not switch again
+    if finished is not None and ended_now:
+        if result.head:
+            projects.note_head(connection, row.project, result.head, now)
+        if result.host_keys:
+            access.pin(connection, row.project, result.host_keys, row.builder, now)
     if finished is not None and finished.state is AttemptState.LOST and ended_now:
         reruns.rerun(connection, finished, now)
     if finished is None or not made or not ended_now:

@@ -9,11 +9,14 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
+from twistedipc.builds import names
+from twistedipc.builds.access import ANY_USER, Access
 from twistedipc.builds.attempt import Secrets
 from twistedipc.builds.messages import WantSecrets
 from twistedipc.builds.secrets import GivenSecret
 from twistedipc.ipc import CallFailed
 from twistedipc.storage import build_secrets
+from twistedipc.storage.access import SealedAccess
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 
@@ -37,7 +40,7 @@ class BuildSecrets:
         The answer to ``builder``. Raises `CallFailed`: ``void`` if the lease is not valid. All that the attempt's log
         tells must have been committed.
         """
-        asked = (want.attempt, want.lease, builder, want.repository, self._now())
+        asked = (want.attempt, want.lease, builder, want.repository, want.uses, self._now())
         answer = await self._ledger.write(build_secrets.give, *asked)
         if answer.void:
             raise CallFailed("void", "this lease is not valid any more")
@@ -47,6 +50,7 @@ class BuildSecrets:
         try:
             return Secrets(
                 granted=True,
+                checkout=None if answer.access is None else self._opened(answer.access, want.repository),
                 steps=[
                     GivenSecret(name=each.name, value=self._secret_box.open(each.sealed), steps=each.steps)
                     for each in answer.secrets
@@ -55,3 +59,14 @@ class BuildSecrets:
         except SecretUnreadable as error:
             self._log.error("no secrets for {attempt}: {error}", attempt=want.attempt, error=error)
             return Secrets(granted=False, reason="the apiserver can't read them: its key is another than they had")
+
+    def _opened(self, sealed: SealedAccess, repository: str) -> Access:
+        """Return what a checkout is given."""
+        opened = self._secret_box.open
+        return Access(
+            host=sealed.host,
+            username=names.user(repository) or ANY_USER,
+            token="" if sealed.git_token is None else opened(sealed.git_token),
+            key="" if sealed.deploy_key is None else opened(sealed.deploy_key),
+            known_hosts=sealed.known_hosts,
+        )

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, update
 
+from twistedipc.builds import names
 from twistedipc.builds.attempt import Published, Result, StepResult
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.secrets import context_of
@@ -31,7 +32,7 @@ from twistedipc.builds.states import (
 )
 from twistedipc.builds.variables import OfContexts, of_context
 from twistedipc.publish.targets.registry import TARGETS
-from twistedipc.storage import build_secrets
+from twistedipc.storage import access, build_secrets
 from twistedipc.storage.columns import (
     GIST,
     attempt_name,
@@ -46,7 +47,7 @@ from twistedipc.storage.columns import (
     text,
     to_json,
 )
-from twistedipc.storage.rows import AttemptRow, BuildSecretRow, OfferRow
+from twistedipc.storage.rows import AccessRow, AttemptRow, BuildSecretRow, OfferRow
 from twistedipc.storage.tables import attempts, builds, projects, said, steps
 
 _S = AttemptState
@@ -94,6 +95,7 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
             projects.c.id.label("project_id"),
             projects.c.name,
             projects.c.default_ref,
+            projects.c.head,
             projects.c.repository,
             projects.c.targets,
             projects.c.settings,
@@ -111,12 +113,13 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
     )
     rows = connection.execute(query).all()
     secrets = build_secrets.of_projects(connection, [row.project_id for row in rows]) if rows else {}
-    return [_offer_row(row, secrets.get(row.project_id, [])) for row in rows]
+    accesses = access.of_projects(connection, [row.project_id for row in rows]) if rows else {}
+    return [_offer_row(row, secrets.get(row.project_id, []), accesses.get(row.project_id)) for row in rows]
 
 
-def _offer_row(row: Any, secrets: list[BuildSecretRow]) -> OfferRow:
+def _offer_row(row: Any, secrets: list[BuildSecretRow], its_access: AccessRow | None) -> OfferRow:
     targets = TARGETS.active(TARGETS.read_kept(from_json(row.targets, list[Any])))
-    context = context_of(row.ref, row.default_ref, publish=row.wants_publish, live=row.live)
+    context = context_of(row.ref, row.default_ref, publish=row.wants_publish, live=row.live, head=row.head or "")
     of_contexts = OfContexts() if row.of_contexts is None else from_json(row.of_contexts, OfContexts)
     return OfferRow(
         name=attempt_name(row.build_id, row.number),
@@ -133,6 +136,8 @@ def _offer_row(row: Any, secrets: list[BuildSecretRow]) -> OfferRow:
         context=context,
         registries=[] if row.registries is None else from_json(row.registries, list[Registry]),
         secrets=build_secrets.any_for(secrets, context),
+        access=access.serves(its_access, row.repository),
+        head=row.default_ref == names.HEAD,
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
     )

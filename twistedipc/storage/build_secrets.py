@@ -15,6 +15,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import update as update_rows
 
 from twistedipc.builds import names
+from twistedipc.builds.access import CHECKOUT
 from twistedipc.builds.secrets import (
     MAX_SECRETS,
     MAX_SECRETS_TOGETHER,
@@ -25,7 +26,8 @@ from twistedipc.builds.secrets import (
     context_of,
 )
 from twistedipc.builds.states import LEASED
-from twistedipc.storage import audit
+from twistedipc.storage import access, audit
+from twistedipc.storage.access import SealedAccess
 from twistedipc.storage.columns import split_attempt
 from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.rows import BuildSecretRow
@@ -44,6 +46,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What an attempt is given; or why not, in a sentence."""
 
     secrets: list[Sealed] = []
+    access: SealedAccess | None = None  # what its checkout is given
     void: bool = False  # the lease is not valid
     refused: str = ""
 
@@ -123,7 +126,9 @@ def any_for(secrets: Iterable[BuildSecretRow], context: Context) -> bool:
     return any(are_for(secret.builds, context) for secret in secrets)
 
 
-def give(connection: Connection, attempt: str, lease: str, builder: str, repository: str, now: int) -> Answer:
+def give(
+    connection: Connection, attempt: str, lease: str, builder: str, repository: str, uses: Iterable[str], now: int
+) -> Answer:
     """
     The secrets for an attempt that has begun, with a line in the audit. The record of its log must show no step: once
     one has begun, it may be the build that asks.
@@ -140,6 +145,7 @@ def give(connection: Connection, attempt: str, lease: str, builder: str, reposit
             projects.c.id,
             projects.c.name,
             projects.c.default_ref,
+            projects.c.head,
             projects.c.deleted,
         )
         .join(builds, builds.c.id == attempts.c.build_id)
@@ -158,7 +164,7 @@ def give(connection: Connection, attempt: str, lease: str, builder: str, reposit
     ).scalar()
     if begun is not None:
         return Answer(refused=f"the step {begun} has begun, and secrets are given before the first one")
-    context = context_of(row.ref, row.default_ref, publish=row.publish, live=row.live)
+    context = context_of(row.ref, row.default_ref, publish=row.publish, live=row.live, head=row.head or "")
     found = connection.execute(
         select(build_secrets)
         .where(build_secrets.c.project_id == row.id, build_secrets.c.bound_to == names.place(repository))
@@ -167,6 +173,14 @@ def give(connection: Connection, attempt: str, lease: str, builder: str, reposit
     secrets = [
         Sealed(name=each.name, steps=each.steps, sealed=each.sealed) for each in found if are_for(each.builds, context)
     ]
+    checkout = access.sealed(connection, row.id, repository) if CHECKOUT in uses else None
+    if CHECKOUT in uses and checkout is None:
+        return Answer(
+            refused=f"the project has no credentials for {names.host(repository)} any more, since it has been changed "
+            "meanwhile. Try the build again"
+        )
     detail = {"attempt": attempt, "context": context, "secrets": ", ".join(secret.name for secret in secrets)}
+    if checkout is not None:
+        detail["repository"] = checkout.host
     audit.record(connection, who=builder, action="secrets.give", subject=row.name, detail=detail, now=now)
-    return Answer(secrets=secrets)
+    return Answer(secrets=secrets, access=checkout)

@@ -23,8 +23,8 @@ from twistedipc.builds.states import TERMINAL, OnLost
 from twistedipc.builds.variables import OfContexts
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find
 from twistedipc.publish.targets.target import Settings
-from twistedipc.storage import build_secrets
-from twistedipc.storage.columns import from_json, project_settings, to_json
+from twistedipc.storage import access, build_secrets
+from twistedipc.storage.columns import from_json, project_settings, text, to_json
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
 from twistedipc.storage.rows import Hold, ProjectRow
 from twistedipc.storage.tables import builds, idempotency, projects, secrets, token_projects
@@ -125,6 +125,8 @@ def update(connection: Connection, name: str, changes: dict[str, object], now: i
     if not changes.keys() <= CHANGEABLE:
         raise ValueError(f"these can't be changed: {', '.join(sorted(changes.keys() - CHANGEABLE))}")
     values = {key: _FORMS[key](value) if key in _FORMS else value for key, value in changes.items()}
+    if "repository" in values:
+        values["head"] = None  # it was another repository's, for all that is known
     changed = connection.execute(
         update_rows(projects).where(projects.c.name == name, projects.c.deleted.is_(None)).values(**values, updated=now)
     )
@@ -132,6 +134,7 @@ def update(connection: Connection, name: str, changes: dict[str, object], now: i
         return None
     row = _existing(connection, name)
     gone = build_secrets.remove_void(connection, row.id, row.repository)
+    gone += access.remove_void(connection, row.id, row.repository)
     for secret in row.secrets:
         binding = binding_of(_settings_for(row, secret), row.repository)
         void = (secrets.c.project_id == row.id) & (secrets.c.name == secret) & (secrets.c.bound_to != binding)
@@ -160,6 +163,7 @@ def delete(connection: Connection, name: str, now: int) -> bool:
         raise NotPossible(f"build {going_on} of project {name} hasn't ended; cancel it first")
     connection.execute(delete_rows(secrets).where(secrets.c.project_id == project))
     build_secrets.remove_all(connection, project)
+    access.remove_all(connection, project)
     connection.execute(delete_rows(idempotency).where(idempotency.c.project_id == project))
     connection.execute(delete_rows(token_projects).where(token_projects.c.project == name))
     connection.execute(update_rows(projects).where(projects.c.id == project).values(deleted=now, updated=now))
@@ -255,6 +259,12 @@ def delete_build_secret(connection: Connection, name: str, secret_name: str) -> 
     return project is not None and build_secrets.remove(connection, project, secret_name)
 
 
+def note_head(connection: Connection, name: str, head: str, now: int) -> None:
+    """Note which branch the HEAD of a project's repository stands for, as a builder has found it."""
+    about = projects.c.name == name, projects.c.deleted.is_(None), projects.c.head.is_distinct_from(head)
+    connection.execute(update_rows(projects).where(*about).values(head=text(head), updated=now))
+
+
 def live_id(connection: Connection, name: str) -> int | None:
     """The id of the project that has this name now. For the other query modules."""
     return connection.execute(
@@ -277,7 +287,9 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
         query = query.where(secrets.c.project_id == found[0].id)
     for project_id, secret_name in connection.execute(query):
         kept.setdefault(project_id, []).append(secret_name)
-    of_builds = build_secrets.of_projects(connection, [row.id for row in found] if len(found) == 1 else None)
+    ids = [row.id for row in found] if len(found) == 1 else None
+    of_builds = build_secrets.of_projects(connection, ids)
+    accesses = access.of_projects(connection, ids)
     return [
         ProjectRow(
             id=row.id,
@@ -294,6 +306,8 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
             on_lost="rerun" if row.on_lost == "rerun" else "lost",
             secrets=kept.get(row.id, []),
             build_secrets=of_builds.get(row.id, []),
+            access=accesses.get(row.id),
+            head=row.head or "",
             hold=None if row.hold is None else from_json(row.hold, Hold),
             created=row.created,
             updated=row.updated,

@@ -89,7 +89,7 @@ def _order(release: ReleaseRow) -> tuple[int, int, int]:
 
 def is_own(release: ReleaseRow, project: ProjectRow) -> bool:
     """Return whether the release is of the project's own ref, however that is written."""
-    return release.ref in names.spellings(project.default_ref)
+    return release.ref in names.own_refs(project.default_ref, project.head)
 
 
 def settle(connection: Connection, project: str, release_id: int, now: int) -> ReleaseRow:
@@ -123,8 +123,9 @@ def activate(
     if wanted.state is ReleaseState.LIVE:
         return wanted
     if wanted.activated is None and not (any_ref or wanted.may_go_live or is_own(wanted, about)):
+        own = names.own_ref(about.default_ref, about.head)
         raise NotOwnRef(
-            f"release {wanted.id} is of {wanted.ref}, not of {about.default_ref}, the own ref of {project}: "
+            f"release {wanted.id} is of {wanted.ref}, not of {own}, the own ref of {project}: "
             "making it live needs a token with the scope admin"
         )
     former = live(connection, project, wanted.target)
@@ -158,7 +159,7 @@ def waiting(connection: Connection, project: str) -> list[ReleaseRow]:
     about = get_project(connection, project)
     if about is None:
         return []
-    own = or_(builds.c.ref.in_(sorted(names.spellings(about.default_ref))), attempts.c.live)
+    own = or_(builds.c.ref.in_(sorted(names.own_refs(about.default_ref, about.head))), attempts.c.live)
     query = _SELECT.where(
         releases.c.project_id == about.id,
         releases.c.state == ReleaseState.PACKED,

@@ -46,6 +46,15 @@ class BuildSecretRow(Row, frozen=True, kw_only=True):
     updated: int
 
 
+class AccessRow(Row, frozen=True, kw_only=True):
+    """How a project's repository is read, without what is secret of it."""
+
+    host: str  # `names.host`
+    public_key: str  # of the deploy key; "": there is none
+    token: bool  # whether there is one
+    known_hosts: list[str]  # lines; none: no key of the host is pinned
+
+
 class ProjectRow(Row, frozen=True, kw_only=True):
     """A project: a repository and how it is built and published."""
 
@@ -63,6 +72,8 @@ class ProjectRow(Row, frozen=True, kw_only=True):
     on_lost: OnLost
     secrets: list[str]  # the names of the targets' secrets that are set; their values are never in a row
     build_secrets: list[BuildSecretRow]
+    access: AccessRow | None  # None: the repository is read without credentials
+    head: str  # the branch that the repository's HEAD stood for last; "": not known
     hold: Hold | None  # releases don't go live by themselves
     created: int
     updated: int
@@ -161,13 +172,17 @@ class OfferRow(Row, frozen=True, kw_only=True):
     context: Context
     registries: list[Registry]
     secrets: bool  # whether there are secrets for it
+    access: bool  # whether there are credentials for its checkout
+    head: bool  # whether its project wants to know what the repository's HEAD stands for
     timeout: float
     idle_timeout: float
 
     @property
     def needs(self) -> frozenset[str]:
         """What a builder must be able to do that takes it: see `builds.messages.FEATURES`."""
-        return frozenset({"secrets"} if self.secrets or self.registries else ()) | needed_for(self.targets)
+        return frozenset({"secrets"} if self.secrets or self.registries or self.access else ()) | needed_for(
+            self.targets
+        )
 
 
 class ChunkRow(Row, frozen=True, kw_only=True):

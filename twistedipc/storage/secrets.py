@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.fernet import Fernet, InvalidToken
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from twistedipc.disk.files import sync_folder
 
@@ -47,6 +49,14 @@ class SecretBox:
     def name_for(self, purpose: str) -> str:
         """16 hexadecimal digits that only this installation has, and always the same; they tell nothing of the key."""
         return hmac.digest(self._key, f"twistedipc name: {purpose}".encode(), "sha256").hex()[:16]
+
+
+def make_deploy_key(comment: str) -> tuple[str, str]:
+    """Make an ed25519 key for ssh. Return its private half, in OpenSSH's form, and its public one, one line."""
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    return private.decode(), f"{public.decode()} {comment}"
 
 
 def _key(path: Path, random: Callable[[int], bytes]) -> bytes:

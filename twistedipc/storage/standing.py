@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import msgspec
 from sqlalchemy import Connection
 
+from twistedipc.builds.names import own_ref
 from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState
 from twistedipc.storage import attempts, projects, releases
 from twistedipc.storage.rows import ProjectRow, ReleaseRow
@@ -41,8 +42,9 @@ class Standing(msgspec.Struct, frozen=True):
         if release.made_by is not AttemptState.SUCCEEDED:
             return f"its build {self._how(release.made_by)}"
         if not (release.may_go_live or releases.is_own(release, self.project)):
+            own = own_ref(self.project.default_ref, self.project.head)
             return (
-                f"it is of {release.ref}, and only builds of {self.project.default_ref}, the project's own ref, "
+                f"it is of {release.ref}, and only builds of {own}, the project's own ref, "
                 f"go live by themselves; {make_live}"
             )
         hold = self.project.hold

@@ -52,6 +52,7 @@ projects = Table(
     Column("deleted", BigInteger, comment="null: it exists; else since when it doesn't, for anyone"),
     Column("hold", Text, comment="null: releases go live by themselves; else JSON: storage.rows.Hold"),
     Column("settings", Text, comment="JSON: builds.settings.BuildSettings; null: none"),
+    Column("head", Text, comment="the branch that the repository's HEAD stood for last; null: not known"),
     Column("on_lost", Text, comment='of a lost attempt: "rerun" it; null or "lost": do not'),
     Column("of_contexts", Text, comment="null: nothing; else JSON: builds.variables.OfContexts, beside environment"),
     Column("registries", Text, comment="null: none; else JSON: list of builds.registries.Registry"),
@@ -72,6 +73,18 @@ secrets = Table(
     Column("name", Text, primary_key=True, comment="one of those that the targets have"),
     Column("sealed", LargeBinary, nullable=False, comment="encrypted by secrets.SecretBox, whose key isn't here"),
     Column("bound_to", Text, comment="projects.binding_of what it was set for: it is given out for nothing else"),
+    Column("updated", BigInteger, nullable=False),
+)
+
+repository_access = Table(
+    "repository_access",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("host", Text, nullable=False, comment="builds.names.host of the repository: it is given out for no other"),
+    Column("deploy_key", LargeBinary, comment="the private half, encrypted by secrets.SecretBox; null: none"),
+    Column("public_key", Text, nullable=False, comment="the public half, in OpenSSH's form; empty: none"),
+    Column("git_token", LargeBinary, comment="encrypted by secrets.SecretBox; null: none"),
+    Column("known_hosts", Text, nullable=False, comment="JSON: list of lines, the host's keys; none: not pinned yet"),
     Column("updated", BigInteger, nullable=False),
 )
 

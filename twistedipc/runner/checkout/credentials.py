@@ -2,7 +2,7 @@
 What the checkout shows to the repository's own host: a deploy key for ssh, or a token for https. Used by
 ``working_copy``.
 
-They are in files (0600) in a folder that is removed when the step ends, and never in an environment, a configuration
+They are in files (0600) that are removed when the step ends, and never in an environment, a configuration
 that stays, or a command line. git and ssh themselves hold them to their host: git asks a helper of this host only, and
 ssh has the key for this host only.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -19,9 +18,11 @@ from types import TracebackType
 from twistedipc.builds import names
 from twistedipc.builds.access import Access, ssh_place
 
-#: The folder in the attempt's folder, and the file in it in which the runner gives the step its `Access`.
-FOLDER = "credentials"
+#: The file in the folder in which the runner gives the step its `Access`.
 ACCESS = "access.json"
+
+#: What is made beside it.
+_MADE = ("key", "known_hosts", "ssh_config", "answer")
 
 
 class Credentials:
@@ -48,8 +49,8 @@ class Credentials:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._access is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        for name in _MADE:
+            (self._folder / name).unlink(missing_ok=True)
 
     def are_for(self, repository: str) -> bool:
         """Return whether these are shown to the host of this repository."""

@@ -11,11 +11,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from twistedipc.attempts.folder import CREDENTIALS
 from twistedipc.attempts.mirrors import lock_mirror, mirror_name
 from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import Checkout, Contact, Spec
 from twistedipc.disk.files import read_file, write_file
-from twistedipc.runner.checkout.credentials import ACCESS, FOLDER, Credentials
+from twistedipc.runner.checkout.credentials import ACCESS, Credentials
 from twistedipc.runner.checkout.git import CheckoutFailed, Git, defaults
 from twistedipc.runner.checkout.lfs import fetch_large_files
 from twistedipc.runner.checkout.refs import Found, Source, fetch
@@ -27,10 +28,10 @@ def check_out(folder: Path, now: Callable[[], int]) -> Checkout:
     spec = read_file(folder / "spec.json", Spec)
     if spec is None:
         raise CheckoutFailed("the attempt's folder has no spec.json")
-    access = read_file(folder / FOLDER / ACCESS, Access)
+    access = read_file(folder / CREDENTIALS / ACCESS, Access)
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)  # of a try for which the disk had no room
-    with Credentials(folder / FOLDER, access) as credentials:
+    with Credentials(folder / CREDENTIALS, access) as credentials:
         if access is not None and not credentials.are_for(spec.repository):
             raise CheckoutFailed(f"the project's credentials are for {access.host}, not for {spec.repository}")
         try:

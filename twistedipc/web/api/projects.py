@@ -11,12 +11,14 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from twistedipc.builds import names, registries, secrets, variables
+from twistedipc.builds.access import GIT_TOKEN
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.settings import BuildSettings, checked
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, to_flat, with_flat
 from twistedipc.storage import projects
 from twistedipc.storage.rows import ProjectRow
 from twistedipc.web.access.auth import forbidden, may, may_see
+from twistedipc.web.api import repositories
 from twistedipc.web.api.call import Call, Reply, moment
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.schemas import (
@@ -82,7 +84,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     """
     Change what is given; what is left out stays. A secret is for the place to publish to (of npm the registry) and the
     repository that the project had when the secret was set: a change of either makes it void, which the answer's
-    ``notices`` say.
+    ``notices`` say. Deploy key, token and host keys are void once the repository has another host.
     """
     context, before = call.context, call.project
     changes = {name: value for name, value in msgspec.structs.asdict(call.body).items() if value is not UNSET}
@@ -108,6 +110,9 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
         for secret in _void(old, row):
             detail = {"secret": secret, "place": projects.place_name(old, secret), "repository": old.repository}
             call.audit(connection, "secret.void", row.name, detail)
+        if gone := repositories.void(old, row):
+            detail = {"secret": gone, "repository": old.repository}
+            call.audit(connection, "secret.void", row.name, detail)
         return old, row
 
     changed = await context.ledger.write(change, context.now())
@@ -124,6 +129,12 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
         f"(twistedipc project secret set {row.name} {secret})"
         for secret in _void_of_builds(old, row)
     ]
+    if gone := repositories.void(old, row):
+        notices.append(
+            f"erased, since the repository has another host now: {gone} for {names.host(old.repository)}. Make a new "
+            f"key (twistedipc project key {row.name}) or set a token (twistedipc project secret {row.name} "
+            f"{GIT_TOKEN}) if it is private"
+        )
     notices += _notices(row) if targets is not None else []
     notices += _notices_of_variables(old, row) + (_notices_of_registries(row) if "registries" in changes else [])
     return Reply(body=_project(call, row, notices))
@@ -270,12 +281,15 @@ async def remove(call: Call[None, None]) -> Reply[None]:
 async def set_secret(call: Call[None, NewSecret]) -> Reply[None]:
     """
     Set a secret. Its value is sealed, and never shown. A target's is given to the one step that needs it, and is for
-    the place to publish to (of npm the registry) and the repository that the project has now. Any other is a variable
+    the place to publish to (of npm the registry) and the repository that the project has now. git_token is given to
+    the checkout step, and is for the host that the repository has now. Any other is a variable
     of the builds' steps, of the repository that the project has now.
     """
     body, secret = call.body, str(call.path["secret"])
     if secret in TARGETS.secrets:
         await _set_target_secret(call, body, secret)
+    elif secret == GIT_TOKEN:
+        await repositories.set_token(call)
     else:
         await _set_build_secret(call, body, secret)
     return Reply(body=None)
@@ -318,6 +332,8 @@ async def _set_build_secret(call: Call[None, NewSecret], body: NewSecret, secret
 async def remove_secret(call: Call[None, None]) -> Reply[None]:
     """Erase a secret."""
     secret = str(call.path["secret"])
+    if secret == GIT_TOKEN:
+        return await repositories.remove_token(call)
     erase = projects.delete_secret if secret in TARGETS.secrets else projects.delete_build_secret
 
     def change(connection: Connection, name: str) -> bool:
@@ -382,6 +398,8 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
             BuildSecret(name=each.name, steps=each.steps, builds=each.builds, updated=moment(each.updated))
             for each in row.build_secrets
         ],
+        access=repositories.shown(row.access),
+        head=row.head,
         release_url=call.context.release_url(row.name),
         addresses=addresses(call, row),
         created=moment(row.created),

@@ -15,7 +15,18 @@ from urllib.parse import unquote_to_bytes
 from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, RequestRedirect, Rule
 
-from twistedipc.web.api import builds, logs, openapi, projects, releases, service, targets, tokens, uploads
+from twistedipc.web.api import (
+    builds,
+    logs,
+    openapi,
+    projects,
+    releases,
+    repositories,
+    service,
+    targets,
+    tokens,
+    uploads,
+)
 from twistedipc.web.api.call import Call, Reply
 from twistedipc.web.api.route import CONVERTERS, Header, Route, route
 from twistedipc.web.http.problems import ProblemError, not_found
@@ -61,6 +72,10 @@ ROUTES: tuple[Route, ...] = (
     route("set_secret", f"PUT {_P}/secrets/<secret:secret>", projects.set_secret, needs="admin"),
     route("remove_secret", f"DELETE {_P}/secrets/<secret:secret>", projects.remove_secret, needs="admin"),
     route("list_targets", "GET /api/v1/targets", targets.list_all, needs="read"),
+    route("make_deploy_key", f"POST {_P}/deploy-key", repositories.make_key, needs="admin"),
+    route("remove_deploy_key", f"DELETE {_P}/deploy-key", repositories.remove_key, needs="admin"),
+    route("set_known_hosts", f"PUT {_P}/known-hosts", repositories.set_known_hosts, needs="admin"),
+    route("forget_known_hosts", f"DELETE {_P}/known-hosts", repositories.forget_known_hosts, needs="admin"),
     # Builds.
     route(
         "request_build",

@@ -83,7 +83,7 @@ class NewProject(Request, frozen=True, kw_only=True):
 
     name: ProjectName
     repository: Address
-    default_ref: Ref = "main"
+    default_ref: Ref = names.HEAD  # the repository's own default branch
     targets: Targets | UnsetType = UNSET  # a static release if neither they nor ``publish`` are given
     publish: FlatTargets | UnsetType = UNSET  # the same in its older form
     settings: Settings | UnsetType = UNSET  # how it is built; all is recognised if they aren't given
@@ -126,6 +126,12 @@ class NewSecret(Request, frozen=True, kw_only=True):
     registry: Annotated[str, Meta(max_length=names.MAX_ADDRESS)] | UnsetType = UNSET
     steps: Steps | UnsetType = UNSET
     builds: ForBuilds | UnsetType = UNSET
+
+
+class KnownHosts(Request, frozen=True, kw_only=True):
+    """Lines of a known_hosts file, or what ``ssh-keyscan`` prints."""
+
+    lines: Annotated[str, Meta(min_length=1, max_length=64 * 1024)]
 
 
 class NewBuild(Request, frozen=True, kw_only=True, omit_defaults=True):
@@ -180,6 +186,23 @@ class BuildSecret(Response, frozen=True, kw_only=True):
     updated: datetime
 
 
+class HostKey(Response, frozen=True, kw_only=True):
+    """A key of a repository's host: as known_hosts has it, and as people compare it."""
+
+    line: str
+    fingerprint: str
+
+
+class RepositoryAccess(Response, frozen=True, kw_only=True):
+    """How a private repository is read. Nothing of it is secret."""
+
+    host: str  # for which all of it is; it is void once the repository has another
+    public_key: str  # of the deploy key, to be added to the repository at its host; "": there is no key
+    fingerprint: str  # of that
+    token: bool  # whether there is a git_token
+    host_keys: list[HostKey]  # what the host may show; none: what it shows at the first contact is pinned
+
+
 class Project(Response, frozen=True, kw_only=True):
     """A project."""
 
@@ -197,6 +220,8 @@ class Project(Response, frozen=True, kw_only=True):
     on_lost: OnLost = "lost"
     secrets: list[str]  # names only, of the targets'
     build_secrets: list[BuildSecret] = []
+    access: RepositoryAccess | None = None  # null: the repository is read without credentials
+    head: str = ""  # the branch that the repository's HEAD stood for last; "" until a build has found out
     release_url: str  # where its live release is served; it may have none yet
     addresses: dict[str, str] = {}  # target -> where what it publishes is found; not those that can't say
     created: datetime

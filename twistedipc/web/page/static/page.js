@@ -211,11 +211,12 @@ async function showProject(name, head, self) {
     head.append(button);
   }
   head.after(el("p", { class: "facts" },
-    el("span", {}, "repository ", el("b", {}, project.repository)), el("span", {}, "builds ", el("b", {}, project.default_ref)),
+    el("span", {}, "repository ", el("b", {}, project.repository)), el("span", {}, "builds ", el("b", {}, project.default_ref === "HEAD" && project.head ? project.head : project.default_ref)),
     el("span", {}, "publishes ", el("b", {}, publishesTo(project, targets))),
     ...Object.entries(project.settings || {}).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, settingOf(value))))));
   if (may("admin")) $("main").append(targetsOf(at, project, targets));
   $("main").append(variablesOf(at, project));
+  if (project.access) $("main").append(accessOf(project.access));
   if (listed.held || listed.releases.length) $("main").append(el("h2", {}, "Releases"));
   if (listed.held) $("main").append(heldBack(at, listed.held));
   if (listed.releases.length) $("main").append(releasesTable(name, at, listed.releases));
@@ -252,6 +253,16 @@ function variablesOf(at, project) {
   };
   draw(project);
   return el("details", { class: "targets" }, el("summary", {}, "Variables and secrets"), place, said);
+}
+
+/** What a private repository is read with: nothing of it is secret. */
+function accessOf(access) {
+  const keys = access.host_keys.map((key) => key.fingerprint).join(", ");
+  return el("details", { class: "facts" },
+    el("summary", {}, `Credentials for ${access.host}`),
+    access.public_key ? el("p", {}, "deploy key ", el("code", {}, access.public_key)) : null,
+    access.token ? el("p", {}, "git_token is set") : null,
+    access.host.startsWith("ssh:") ? el("p", {}, "host key ", el("code", {}, keys || "pinned at the first contact")) : null);
 }
 
 /** Tells that releases are held after a rollback, and offers to resume them. */

@@ -1,0 +1,77 @@
+"""
+The checkout step, as the runner sees it: what the step is given, and what it has found. Used by ``course``.
+
+A deploy key or a token is on disk only while the step runs: in a folder of its own, which nobody else can read, and of
+which no step has the name.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from twistedipc.attempts.folder import CREDENTIALS
+from twistedipc.builds.access import Access
+from twistedipc.builds.attempt import Checkout, Contact
+from twistedipc.disk.calls import DiskCalls
+from twistedipc.disk.files import PASSING_ERRORS, read_file, write_file
+
+
+class CheckingOut:
+    """The checkout step of one attempt."""
+
+    def __init__(self, folder: Path, disk: DiskCalls) -> None:
+        self._folder = folder
+        self._disk = disk
+        #: what the step is given; None: the repository is read without credentials
+        self.access: Access | None = None
+        #: what it has found, once it has
+        self.found: Checkout | None = None
+        #: the host keys that were seen for the first time, even if the step failed after that
+        self.host_keys: list[str] = []
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must not be seen in its output."""
+        return [] if self.access is None else [value for value in (self.access.token, self.access.key) if value]
+
+    @contextmanager
+    def given(self, persist: Callable[[Callable[[], bool]], None]) -> Iterator[None]:
+        """
+        Have what the step is given on disk. What it has found is read at the end.
+
+        :param persist: calls a function that writes until the disk has had room
+        """
+        credentials = self._folder / CREDENTIALS
+        for name in ("checkout.json", "contact.json"):
+            (self._folder / name).unlink(missing_ok=True)
+        try:
+            if self.access is not None:
+                persist(lambda: self._write(credentials))
+            yield
+        finally:
+            shutil.rmtree(credentials, ignore_errors=True)
+            self._read()
+
+    def _write(self, credentials: Path) -> bool:
+        assert self.access is not None
+        try:
+            credentials.mkdir(mode=0o700, exist_ok=True)
+            write_file(credentials / "access.json", self.access, mode=0o600, disk=self._disk)
+        except OSError as error:
+            if error.errno not in PASSING_ERRORS:
+                raise
+            return False
+        return True
+
+    def _read(self) -> None:
+        self.found = read_file(self._folder / "checkout.json", Checkout)
+        try:
+            contact = read_file(self._folder / "contact.json", Contact)
+        except msgspec.DecodeError:
+            contact = None
+        self.host_keys = contact.host_keys if contact else []
