@@ -118,8 +118,15 @@ def run(connection: Connection, attempt: str, lease: str = LEASE, builder: str =
     return row
 
 
+def as_of_0011(connection: Connection) -> None:
+    """Make the schema what it was before projects had credentials for their repositories."""
+    connection.execute(text("DROP TABLE repository_access"))
+    connection.execute(text("ALTER TABLE projects DROP COLUMN head"))
+
+
 def as_of_0010(connection: Connection) -> None:
     """Make the schema what it was before builds had secrets."""
+    as_of_0011(connection)
     connection.execute(text("DROP TABLE build_secrets"))
     for column in ("of_contexts", "registries"):
         connection.execute(text(f"ALTER TABLE projects DROP COLUMN {column}"))

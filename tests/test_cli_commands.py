@@ -431,7 +431,7 @@ def test_project_add(server: Server) -> None:
     assert server.asked[0].json == {
         "name": "shop",
         "repository": address,
-        "default_ref": "main",
+        "default_ref": "HEAD",
         "publish": {"npm": True},
         "environment": {"A": "b"},
         "timeout": 60.0,

@@ -23,6 +23,7 @@ from tests.frames import read
 from tests.instant import InstantLedger
 from twistedipc.builds import gist
 from twistedipc.builds import messages as m
+from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Result
 from twistedipc.builds.attempt import Secrets as GivenSecrets
 from twistedipc.builds.logs import (
@@ -57,9 +58,9 @@ from twistedipc.server.gists import ROUND_INTERVAL
 from twistedipc.server.intake import MAX_UNREAD
 from twistedipc.server.resting import DECLINED_PAUSE, LONGEST_PAUSE_ALONE
 from twistedipc.server.workflows import RETRY_INTERVAL
-from twistedipc.storage import artifacts, attempts, logs, projects, releases
+from twistedipc.storage import access, artifacts, attempts, logs, projects, releases
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.storage.rows import Actor, AttemptRow
+from twistedipc.storage.rows import Actor, AttemptRow, ProjectRow
 from twistedipc.storage.tables import audit, build_secrets
 
 _T = TypeVar("_T")
@@ -1774,3 +1775,75 @@ class Secrets(LinkCase):
         old = Builder(self.apiserver, "old")
         old.sync(features=())
         self.assertEqual(preview, self.offered(old).attempt)
+
+
+class Checkouts(LinkCase):
+    """What the checkout of a private repository is given, and what it tells."""
+
+    def private(self, repository: str = "https://ada@git.example/hello") -> None:
+        """The project, with a token and this repository."""
+        self.ledger.project()
+        self.ledger.now(projects.update, "hello", {"repository": repository, "default_ref": "HEAD"}, 7)
+        project = self.about()
+        sealed = self.apiserver.secret_box.seal("glpat-1")
+        if repository.startswith("ssh:"):
+            self.ledger.now(access.set_key, project.id, repository, sealed, "ssh-ed25519 AAAA x", 7)
+        else:
+            self.ledger.now(access.set_token, project.id, repository, sealed, 7)
+
+    def about(self) -> ProjectRow:
+        """The project."""
+        row = self.ledger.now(projects.get, "hello")
+        assert row is not None
+        return row
+
+    def want(self, offer: m.Offer) -> m.WantSecrets:
+        """What a builder asks for the runner of this attempt."""
+        return m.WantSecrets(attempt=offer.attempt, lease=offer.lease, repository=offer.repository, uses=offer.asks)
+
+    def ends(self, builder: Builder, offer: m.Offer, **more: Any) -> AttemptRow:
+        """The attempt ends, and its checkout has found this."""
+        end = msgspec.structs.replace(result(), **more)
+        builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=end))
+        return self.apiserver.row(offer.attempt)
+
+    def test_an_attempt_is_given_the_token_for_its_host(self) -> None:
+        self.private()
+        builder, offer = self.running()
+        self.assertEqual((["checkout"], True), (offer.asks, offer.head))
+        self.assertNotIn("glpat", msgspec.json.encode(offer).decode())
+        given = builder.call(self.want(offer), GivenSecrets)
+        self.assertEqual(Access(host="https://git.example", username="ada", token="glpat-1"), given.checkout)
+        self.assertIn("https://git.example", self.ledger.now(_details, "secrets.give")[0])
+
+    def test_after_a_change_of_the_host_it_is_given_nothing(self) -> None:
+        self.private()
+        builder, offer = self.running()
+        self.ledger.now(projects.update, "hello", {"repository": "https://evil.example/hello"}, 9)
+        given = builder.call(self.want(offer), GivenSecrets)
+        self.assertEqual((False, None), (given.granted, given.checkout))
+        self.assertIn("no credentials for https://git.example any more", given.reason)
+
+    def test_the_host_key_of_the_first_contact_is_pinned(self) -> None:
+        self.private("ssh://git@git.example/hello")
+        builder, offer = self.running()
+        given = builder.call(self.want(offer), GivenSecrets)
+        self.assertEqual(Access(host="ssh://git.example", username="git", key="glpat-1"), given.checkout)
+        line = "git.example ssh-ed25519 AAAA"
+        self.ends(builder, offer, outcome="failed", host_keys=[line])
+        pinned = self.about().access
+        assert pinned is not None
+        self.assertEqual([line], pinned.known_hosts)
+
+    def test_what_head_stands_for_goes_live(self) -> None:
+        self.private()
+        builder, offer = self.running()
+        self.assertEqual("preview", offer.context)  # of main, and nobody knows yet what HEAD is
+        self.ends(builder, offer, head="main")
+        self.assertEqual("main", self.about().head)
+        for ref in ("HEAD", "main", "refs/heads/main", "fix"):
+            self.ledger.queue(ref=ref)
+        offers = self.ledger.now(attempts.next_queued, 9)
+        self.assertEqual(["production"] * 3 + ["preview"], [offer.context for offer in offers])
+        self.ledger.now(projects.update, "hello", {"repository": "https://git.example/other"}, 9)
+        self.assertEqual("", self.about().head)

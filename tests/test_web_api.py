@@ -35,7 +35,7 @@ def _lines(connection: Connection, action: str) -> list[str]:
 class Projects(World):
     async def test_life_of_a_project(self) -> None:
         made = await self.project()
-        assert made["default_ref"] == "main"
+        assert made["default_ref"] == "HEAD"
         assert made["release_url"] == "http://shop.localhost:8081/"
         assert made["created"].endswith("Z")
         self.problem(
@@ -330,7 +330,7 @@ class Builds(World):
         answer = await self.ask("POST", "/api/v1/projects/shop/builds", {"parameters": {"A": "b"}})
         assert answer.status == 201
         assert answer.headers["Location"] == f"/api/v1/builds/{answer.json['id']}"
-        assert (answer.json["state"], answer.json["ref"], answer.json["requested_by"]) == ("queued", "main", "ada")
+        assert (answer.json["state"], answer.json["ref"], answer.json["requested_by"]) == ("queued", "HEAD", "ada")
         assert self.rung == 1
         (change,) = self.published
         assert (change.build, change.attempt, change.state) == (answer.json["id"], 1, "queued")
@@ -521,7 +521,7 @@ class Builds(World):
         at = "/api/v1/projects/shop/releases"
         listed = (await self.ask("GET", at)).json["releases"]
         assert [(each["id"], each["state"]) for each in listed] == [(branch, "packed"), (main, "live")]
-        assert "only builds of main, the project's own ref, go live by themselves" in listed[0]["why"]
+        assert "only builds of HEAD, the project's own ref, go live by themselves" in listed[0]["why"]
         self.problem(await self.ask("POST", f"{at}/{branch}/activate", token=builder), 403, "scope admin")
         assert (await self.ask("POST", f"{at}/{branch}/activate")).status == 200
         hotfix = await self._released(ref="fix", live=True)

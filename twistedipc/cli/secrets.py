@@ -8,6 +8,7 @@ from typing import Any
 import click
 from msgspec import UNSET
 
+from twistedipc.builds.access import GIT_TOKEN
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.secrets import MAX_SECRET, Builds, Steps
 from twistedipc.builds.variables import secret_name
@@ -37,7 +38,7 @@ class SecretName(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name, if a secret can have it."""
-        if value not in TARGETS.secrets:
+        if value not in TARGETS.secrets and value != GIT_TOKEN:
             try:
                 secret_name(value)
             except BadValue as error:
@@ -86,6 +87,9 @@ def set_secret(
     may have several lines. It is for the repository that the project has now: when that is changed, it must be set
     again.
 
+    git_token is given to the checkout step alone, and shown to the host of the repository alone, which must be one for
+    https.
+
     A target's secret, such as npm_token, is given to the step that publishes. It is for the place to publish to (of
     npm the registry), too.
     """
@@ -114,6 +118,7 @@ def list_secrets(client: Client, name: str, as_json: bool) -> None:
         return
     found = answer.decode(Project)
     rows: list[tuple[object, ...]] = [(each, "publish", "all", "") for each in found.secrets]
+    rows += [(GIT_TOKEN, "checkout", "all", "")] if found.access is not None and found.access.token else []
     rows += [(each.name, each.steps, SHOWN[each.builds], local_time(each.updated)) for each in found.build_secrets]
     how = f"`twistedipc project secret set {name} SECRET` sets one"
     print_table(("NAME", "STEPS", "BUILDS", "SET"), rows, empty=f"{name} has no secrets; {how}")
