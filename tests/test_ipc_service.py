@@ -378,11 +378,14 @@ class UnlinkedTests(SynchronousTestCase):
 
     def test_a_call_that_waits_can_be_cancelled(self) -> None:
         pair = self.pair(Unlinked())
-        reply = pair.remote.call(Add(a=1))
-        reply.addErrback(lambda _: None)
-        reply.cancel()
+        reply, linked = pair.remote.call(Add(a=1)), pair.remote.linked()
+        for waiting in (reply, linked):
+            waiting.addErrback(lambda _: None)
+            waiting.cancel()
         pair.link()
-        assert pair.remote._waiting == []
+        assert pair.remote.peer is not None
+        assert self.successResultOf(reply) is None
+        assert self.successResultOf(linked) is None
 
     def test_or_they_fail_at_once(self) -> None:
         pair = self.pair(Unlinked(calls_wait=False))

@@ -526,10 +526,7 @@ MOST_ATTRIBUTES = 15
 
 #: What has more, and how many. None may grow.
 BRANCHES: dict[str, int] = {}
-ATTRIBUTES = {
-    # One peer over all its links: how they are made, what waits for one, how they end.
-    "twistedipc.ipc.remote:Remote": 19,
-}
+ATTRIBUTES: dict[str, int] = {}
 
 _BRANCH = (
     ast.If,

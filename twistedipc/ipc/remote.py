@@ -17,15 +17,16 @@ from __future__ import annotations
 import random as random_module
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, Unpack
+from typing import TypeVar, Unpack
 
 import msgspec
-from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.ipc.connections.failing import Failing
 from twistedipc.ipc.connections.peer import Peer
 from twistedipc.ipc.links.dial import DialService, dial_links
+from twistedipc.ipc.links.next_link import NextLink
 from twistedipc.ipc.links.once import OneLink
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, parse_dialled
 from twistedipc.ipc.places.inherited import inherited_connection
@@ -35,7 +36,7 @@ from twistedipc.ipc.streams.outbox import MemoryOutbox, Outbox
 from twistedipc.ipc.streams.receiver import Receivers
 from twistedipc.ipc.streams.sender import Outgoing, Stream
 from twistedipc.ipc.streams.unsent import Unsent
-from twistedipc.ipc.wire.errors import LinkRefused, LocalProtocolError, NotConnected, QueueFull, TooManyCalls
+from twistedipc.ipc.wire.errors import LocalProtocolError, QueueFull, TooManyCalls
 from twistedipc.ipc.wire.interface import Interface, Request
 from twistedipc.ipc.wire.messages import to_json
 from twistedipc.ipc.wire.settings import FRAME_LIMIT, MAX_CALLS, Side
@@ -157,7 +158,6 @@ class Remote:
         frame_limit: int = FRAME_LIMIT,
         max_calls: int = MAX_CALLS,
     ) -> None:
-        self._clock = clock
         self._messages = frozenset(() if interface is None else interface.messages)
         self._requests = frozenset(() if interface is None else interface.calls)
         self._service = service
@@ -170,12 +170,8 @@ class Remote:
         self._unlinked = unlinked
         self._links: DialService | OneLink | None = None
         self._peer: Peer | None = None
-        self._why: NotConnected = NotConnected("there is no link yet")  # for what needs one
+        self._next = NextLink(clock)
         self._failing = Failing(clock)
-        self._closed = False
-        self._over = False  # there is no link, and there won't be one
-        self._closing: list[Deferred[str]] = []
-        self._waiting: list[Deferred[Peer]] = []
         self._unsent = Unsent(clock)
 
     # -- links
@@ -190,8 +186,7 @@ class Remote:
         if not self._unsent.send_all(peer):
             return  # the link has ended already
         self._peer = peer
-        while self._waiting and self._peer is peer:  # one of them may end the link: the others wait for the next
-            self._waiting.pop(0).callback(peer)
+        self._next.made(peer, lambda: self._peer is peer)
 
     def start(self, links: DialService | OneLink) -> None:
         """Begin to dial. Internal to the library."""
@@ -207,17 +202,15 @@ class Remote:
 
     def not_linked(self, reason: str) -> None:
         """Take note why there is no link now, for what waits for one. Internal to the library."""
-        if self._peer is None and not self._closed:
-            self._why = NotConnected(reason)
+        if self._peer is None and self._next.delay(reason):
             self._unsent.why = reason
 
     def refused(self, code: str, reason: str) -> None:
         """
-        The other side was there, and there won't be a link until something is set right: what waits for one fails. For
-        who makes the links.
+        Fail what waits for a link: the two sides have met, and there won't be a link until somebody sets something
+        right. Internal to the library.
         """
-        if self._peer is None and not self._closed:
-            self._why = LinkRefused(code, reason)
+        if self._peer is None and self._next.refuse(code, reason):
             self._fail_waiting()
 
     @property
@@ -232,37 +225,11 @@ class Remote:
         Fails with `NotConnected` after `close`, or if there was none in ``timeout`` seconds: ``str()`` then tells why
         the last attempt has failed. Fails with `LinkRefused` at once, if `dial` was told to.
         """
-        if self._closed:
-            return self._failing.fail(self._no_link_now())
-        if self._peer is not None:
+        if self._peer is not None and not self._next.is_closed:
             return succeed(self._peer)
-        if self._fails_now:
-            return self._failing.fail(self._no_link_now())
-        waiting: Deferred[Peer] = Deferred(self._forget)
-        self._waiting.append(waiting)
-        if timeout is not None:
-            waiting.addTimeout(timeout, self._clock)
-            waiting.addErrback(self._no_link, timeout)
-        return waiting
-
-    @property
-    def _fails_now(self) -> bool:
-        """Whether what needs a link isn't to wait for one."""
-        return self._closed or isinstance(self._why, LinkRefused)
-
-    def _no_link_now(self) -> NotConnected:
-        """A new exception each time: one that is raised in several places collects the tracebacks of all."""
-        why = self._why
-        return LinkRefused(why.code, str(why)) if isinstance(why, LinkRefused) else NotConnected(str(why))
-
-    def _forget(self, waiting: Deferred[Peer]) -> None:
-        if waiting in self._waiting:
-            self._waiting.remove(waiting)
-
-    def _no_link(self, failure: Any, timeout: float) -> Any:
-        if failure.check(TimeoutError):
-            raise NotConnected(f"no link within {timeout:g} seconds: {self._why}")
-        return failure
+        if self._next.fails_now:
+            return self._failing.fail(self._next.error())
+        return self._next.wait(timeout)
 
     def close(self) -> Deferred[None]:
         """
@@ -272,45 +239,31 @@ class Remote:
         """
         self._end("it was closed here")
         stopped = succeed(None) if self._links is None else self._links.stopService()
-        return stopped.addCallback(lambda _: self.over(str(self._why)))
+        return stopped.addCallback(lambda _: self.over(self._next.why))
 
     def closed(self) -> Deferred[str]:
         """
         Fires when there is no link and won't be another, with the reason, for people: after `close`; or, where there is
         one link only, when it has ended.
         """
-        if self._over:
-            return succeed(str(self._why))
-        closing: Deferred[str] = Deferred()
-        self._closing.append(closing)
-        return closing
+        return self._next.ended()
 
     def over(self, reason: str) -> None:
         """End: there won't be another link. Internal to the library."""
         self._end(reason)
-        if not self._over:
-            self._over = True
-            closing, self._closing = self._closing, []
-            for each in closing:
-                each.callback(str(self._why))
+        self._next.end()
 
     def _end(self, why: str) -> None:
-        """There won't be another link."""
-        if self._closed:
-            return
-        self._closed = True
-        self._why = NotConnected(why)
-        self._outgoing.close()
-        self._unsent.drop_messages()
-        self._fail_waiting()
+        """Dial no more: what waits for a link fails, or is dropped."""
+        if self._next.close(why):
+            self._outgoing.close()
+            self._unsent.drop_messages()
+            self._fail_waiting()
 
     def _fail_waiting(self) -> None:
-        """Calls that wait for a link fail, and so does all else that waits for one."""
-        self._unsent.fail_calls(self._no_link_now)
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            if not each.called:
-                each.errback(self._no_link_now())
+        """Fail the calls that wait for a link, and all else that waits for one."""
+        self._unsent.fail_calls(self._next.error)
+        self._next.fail_waiting()
 
     # -- asking
 
@@ -332,8 +285,8 @@ class Remote:
         if type(request) not in self._requests:
             raise LocalProtocolError(f"{type(request).__qualname__} is no request of the interface")
         self._check(request, self._frame_limit - _AROUND_REQUEST)
-        if self._fails_now or not self._unlinked.calls_wait:
-            return self._failing.fail(self._no_link_now())
+        if self._next.fails_now or not self._unlinked.calls_wait:
+            return self._failing.fail(self._next.error())
         if self._unsent.calls >= self._max_calls:
             limit = f"{self._max_calls} calls of this side wait for a link, its own limit (max_calls)"
             return self._failing.fail(TooManyCalls(limit))
@@ -361,10 +314,10 @@ class Remote:
             self._peer.send(message)
             return
         size = self._check(message, self._frame_limit)
-        if self._fails_now:
-            raise self._no_link_now()
+        if self._next.fails_now:
+            raise self._next.error()
         if self._unsent.bytes + size + 1 > self._unlinked.queue:
-            raise QueueFull(f"there is no link ({self._why}), and the queue for the next one is full")
+            raise QueueFull(f"there is no link ({self._next.why}), and the queue for the next one is full")
         self._unsent.send(message, size + 1)
 
     def stream(self, name: str, outbox: Outbox | None = None) -> Stream:

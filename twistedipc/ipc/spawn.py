@@ -27,7 +27,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Unpack
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorProcess
+from twisted.internet.interfaces import IDelayedCall, IReactorProcess, IReactorTime
 from twisted.internet.protocol import Protocol
 
 from twistedipc.ipc.links.once import OneLink
@@ -154,6 +154,7 @@ class Spawned(Remote):
         )
         output = None if printed is None else lambda _, data: printed(data)
         self.child = Child(reactor, output, self._exited)
+        self._clock: IReactorTime = reactor
         self._grace = grace
         self._link: OneLink | None = None
         self._lost = ""  # why the link was lost, while it isn't known whether the child has exited
@@ -177,12 +178,12 @@ class Spawned(Remote):
         self.child.signal(number)
 
     def ended(self) -> Deferred[ChildExit]:
-        """Fires when the child has exited and all that it sent and printed was delivered."""
+        """Return a Deferred that fires when the child has exited and all its messages and output were delivered."""
         return self.child.ended()
 
     def close(self) -> Deferred[None]:
         """
-        Say goodbye, and wait for the child to exit: by itself, or else by a SIGTERM, or else by a SIGKILL. What waits
+        End the link, and wait for the child to exit: by itself, or else by a SIGTERM, or else by a SIGKILL. What waits
         for the link fails.
         """
         closed = super().close()
@@ -242,7 +243,7 @@ class Spawned(Remote):
 
 
 def _program(program: str, environment: Mapping[str, str], folder: str | Path | None) -> str:
-    """What is to be run. `FileNotFoundError` if it isn't there: some ways to start a process don't say."""
+    """Return the program to be run. Raises FileNotFoundError, which some ways to start a process don't."""
     if "/" in program:
         found = program if os.access(os.path.join(folder or "", program), os.X_OK) else None
     else:
