@@ -100,9 +100,9 @@ class Connection(Protocol, ABC):
     def _gone(self) -> None:
         """Tell the owner that the transport is closed."""
 
-    def _take(self, event: Any) -> None:
-        """Hand one event on."""
-        raise NotImplementedError
+    @abstractmethod
+    def _hand_on_events(self) -> None:
+        """Hand on the events of the backlog, until there are none or the application wants no more for now."""
 
     def _may_hand_on(self) -> bool:
         """Whether an event may be handed on now."""
@@ -183,15 +183,6 @@ class Connection(Protocol, ABC):
             self._application_failed(error)
         finally:
             self._handing_on = False
-
-    def _hand_on_events(self) -> None:
-        backlog = self._backlog
-        while backlog and not self.paused:
-            for event in backlog[0]:
-                self._take(event)
-                if self.paused or not backlog:
-                    return
-            backlog.popleft()
 
     # -- writing -----------------------------------------------------------------------------------------------------
 

@@ -162,6 +162,15 @@ class NodeConnection(Connection):
         """Whether this side has paused reading."""
         return self.paused
 
+    def _hand_on_events(self) -> None:
+        backlog = self._backlog
+        while backlog and not self.paused:
+            for event in backlog[0]:
+                self._take(event)
+                if self.paused or not backlog:
+                    return
+            backlog.popleft()
+
     def _take(self, event: Received | BadLine | Overlong) -> None:
         match event:
             case Received(message=message, handle_refused=refused):
