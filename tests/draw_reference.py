@@ -13,6 +13,7 @@ import ast
 import inspect
 import re
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,12 +24,15 @@ from twistedipc.ipc import testing
 
 PATH = Path(__file__).parent.parent / "docs" / "ipc-reference.md"
 
+#: Characters of a line of prose.
+WIDTH = 98
+
 #: Themes in the tutorial's order, each with a sentence on it. Exceptions have a theme of their own.
 THEMES: list[tuple[str, str, list[str]]] = [
-    ("Declaring what is said", "", ["Message", "Request", "Interface"]),
+    ("Declaring an interface", "", ["Message", "Request", "Interface"]),
     ("Answering", "", ["Service", "handles", "listen", "Listening", "listen_plain"]),
     ("Asking", "", ["dial", "Remote", "Unlinked"]),
-    ("Who is at the other end", "", ["Peer", "PeerInfo"]),
+    ("The other end", "", ["Peer", "PeerInfo"]),
     (
         "Keys, certificates, reactors",
         "",
@@ -88,9 +92,9 @@ _INSIDE = "Internal to the library."
 _TEXT = """\
 # The library: reference
 
-Drawn from the docstrings of `twistedipc.ipc` by `python -m tests.draw_reference`; a test holds this page to them.
-[ipc.md](ipc.md) is the tutorial. All names are imported from `twistedipc.ipc`, unless it is said otherwise. Times are
-in seconds, sizes in bytes.
+Drawn from the docstrings of `twistedipc.ipc` by `python -m tests.draw_reference`; a test holds
+this page to them. [ipc.md](ipc.md) is the tutorial. All names are imported from `twistedipc.ipc`,
+unless their entry says otherwise. Times are in seconds, sizes in bytes.
 
 {contents}
 
@@ -365,10 +369,20 @@ def _prose(text: str, anchors: dict[str, str]) -> str:
             else:
                 blocks.append(_code(code))
         elif block.startswith(":"):
-            blocks.append("\n".join(_field(field, anchors) for field in re.split(r"\n(?=:)", block)))
+            fields = (_field(field, anchors) for field in re.split(r"\n(?=:)", block))
+            blocks.append("\n".join(_wrapped(field, "  ") for field in fields))
         elif block.strip() != "::":
-            blocks.append(_inline(re.sub(r"::$", ":", re.sub(r"\s+::$", "", block)), anchors))
+            blocks.append(_wrapped(_inline(re.sub(r"::$", ":", re.sub(r"\s+::$", "", block)), anchors)))
     return "\n\n".join(blocks)
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    """Prose in lines of at most `WIDTH` characters; a list or a table as it is."""
+    if text.startswith("|") or (text.startswith("- ") and "\n- " in text):
+        return text
+    return textwrap.fill(
+        " ".join(text.split()), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _field(text: str, anchors: dict[str, str]) -> str:

@@ -1,5 +1,5 @@
 """
-The side that asks: `dial` gives a `Remote`, which stands for a service whether it can be reached just now or not.
+The side that asks: `dial` returns a `Remote`, which stands for a service whether there is a link just now or not.
 
 ::
 
@@ -8,8 +8,8 @@ The side that asks: `dial` gives a `Remote`, which stands for a service whether 
     calculator.send(Note(text="done"))
     await calculator.close()
 
-What happens while there is no link is chosen by `Unlinked`, not accidental. A call that was under way when its link
-ended always fails with `NotConnected`: whether it was answered there nobody can know.
+`Unlinked` says what happens while there is no link. A call that was under way when its link ended always fails with
+`NotConnected`: the service may or may not have answered it.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class Unlinked:
     What happens while there is no link. Calls and messages that wait for the next link are sent on it in the order in
     which they were given.
 
-    :param calls_wait: calls wait for one, within their timeout; else they fail at once with `NotConnected`
-    :param queue: bytes of one-way messages, as JSON, that are kept for the next link; what goes over it, and all if it
-        is 0, is refused with `QueueFull`. A queue outlives links, not processes, and what has been written to a link
-        that then breaks is gone: for what mustn't get lost there are streams
+    :param calls_wait: whether calls wait for a link, within their timeout; else they fail at once with `NotConnected`
+    :param queue: bytes of one-way messages, as JSON, that are kept for the next link. A message that doesn't fit is
+        refused with `QueueFull`; at 0 all are. A queue outlives links, not processes, and what has been written to a
+        link that then breaks is lost. Use a stream for data that mustn't get lost
     """
 
     calls_wait: bool = True
@@ -81,20 +81,20 @@ def dial(
 ) -> Remote:
     """
     Stay linked with the service at ``endpoint`` (``unix:PATH``, ``tcp:HOST:PORT``, ``tls:HOST:PORT``) until
-    `Remote.close`. Returns at once; whether, and when, it can be reached is told by `Remote.linked`.
+    `Remote.close`. `dial` returns at once; `Remote.linked` fires when there is a link.
 
     At ``fd:NUMBER`` or ``fd:$VARIABLE``, a connection that this process has inherited, and at ``stdio:``, its standard
-    input and output, there is one link and no other: when it has ended, that is final (`Remote.closed`).
+    input and output, there is one link only, whose end is final (`Remote.closed`).
 
     :param reactor: Twisted's
     :param interface: the service's
-    :param service: what answers that side, if it calls as well
+    :param service: answers the other side, if that side calls as well
     :param unlinked: what happens while there is no link
     :param fail_on_refusal: whether what waits for a link fails, by `LinkRefused`, as soon as the two sides have met and
         one of them has refused the other: the keys differ, the interface, the version or the name isn't the one that is
-        wanted, a certificate isn't trusted. Calls then fail at once, and messages aren't kept, until an attempt ends
-        otherwise; attempts go on. By default refusals are waited out as everything else is, within the calls' timeouts:
-        the other side may be just about to be set right
+        wanted, a certificate isn't trusted. Calls then fail at once, and messages aren't kept, until an attempt ends in
+        another way; attempts go on. By default calls wait after a refusal too, within their timeouts: an operator may
+        be about to correct it
     :param key: the secret of both sides, at least 16 bytes (`make_key`); a UNIX socket and what was inherited
         need none
     :param name: this side's name, which the service sees as ``peer.info.name``; by default its role and process id, as
@@ -106,7 +106,8 @@ def dial(
     :param nonce: gives 64 random hexadecimal digits, others each time: for handshakes, and for what tells one start of
         this side from the next
     :param limits: as for `listen`
-    :raises BadEndpoint: it can't be dialled; ``str()`` says why. That nobody is there just now is no error
+    :raises BadEndpoint: the endpoint can't be dialled; ``str()`` says why. An endpoint where no process listens just
+        now is no error
     :raises BadKey: the key is too short, or no bytes
     :raises ValueError: the name can't be one: 1 to 64 letters, digits and ``. _ -``
     """
@@ -220,10 +221,11 @@ class Remote:
 
     def linked(self, timeout: float | None = None) -> Deferred[Peer]:
         """
-        Fires with the `Peer` when there is a link; at once, if there is one now.
+        Return a Deferred that fires with the `Peer` when there is a link; at once, if there is one now.
 
-        Fails with `NotConnected` after `close`, or if there was none in ``timeout`` seconds: ``str()`` then tells why
-        the last attempt has failed. Fails with `LinkRefused` at once, if `dial` was told to.
+        The Deferred fails with `NotConnected` after `close`, or if there was no link in ``timeout`` seconds: ``str()``
+        then says why the last attempt has failed. With ``dial(…, fail_on_refusal=True)`` it fails with `LinkRefused` as
+        soon as the two sides have refused each other.
         """
         if self._peer is not None and not self._next.is_closed:
             return succeed(self._peer)
@@ -233,9 +235,9 @@ class Remote:
 
     def close(self) -> Deferred[None]:
         """
-        Say goodbye, and dial no more. Fires when the link is closed, within 5 seconds; what was sent before is written
-        by then, unless the peer doesn't read. Calls that wait, for a link or for a reply, fail with `NotConnected`;
-        messages that wait for a link are dropped.
+        End the link, and dial no more. The Deferred fires when the link is closed, within 5 seconds. What was sent
+        before is written by then, unless the peer doesn't read. Calls that wait, for a link or for a reply, fail with
+        `NotConnected`; messages that wait for a link are dropped.
         """
         self._end("it was closed here")
         stopped = succeed(None) if self._links is None else self._links.stopService()
@@ -243,8 +245,8 @@ class Remote:
 
     def closed(self) -> Deferred[str]:
         """
-        Fires when there is no link and won't be another, with the reason, for people: after `close`; or, where there is
-        one link only, when it has ended.
+        Return a Deferred that fires when there is no link and won't be another, with the reason as a text: after
+        `close`; or, where there is one link only, when that link has ended.
         """
         return self._next.ended()
 
@@ -269,14 +271,14 @@ class Remote:
 
     def call(self, request: Request[R], timeout: float = 30.0) -> Deferred[R]:
         """
-        Ask, and wait for the reply for at most ``timeout`` seconds. Cancelling the Deferred tells the service to drop
-        the call. What fails by `NotConnected` may be asked again in the same moment: the link that has ended is let go
-        of before, so the second call waits for the next one.
+        Call the service, and wait for the reply for at most ``timeout`` seconds. Cancelling the Deferred makes the
+        service drop the call. A call that has failed by `NotConnected` may be made again at once: the ended link is
+        given up before its calls fail, so the second call waits for the next link.
 
-        :returns: a Deferred of the reply. It fails with `CallFailed` (the service has said so, by code, message and
-            data; or its reply isn't what was declared, code ``bad-reply``), `TooManyCalls` (1024 wait for a link, or
-            for replies), `CallTimedOut` (no reply, or no link, in time), `LinkRefused` (if `dial` was told to), or
-            `NotConnected` (the link ended; or there is none, and calls don't wait for one)
+        :returns: a Deferred of the reply. It fails with `CallFailed` (the service answered by an error, with code,
+            message and data; or its reply isn't what was declared, code ``bad-reply``), `TooManyCalls` (1024 calls wait
+            for a link, or for replies), `CallTimedOut` (no reply, or no link, in time), `LinkRefused` (with
+            ``fail_on_refusal``), or `NotConnected` (the link ended; or there is none, and calls don't wait for one)
         :raises LocalProtocolError: the request isn't of the interface, or is over the frame limit, or can't be sent as
             JSON (a number in it is NaN or infinite, a string has a lone surrogate)
         """
@@ -293,7 +295,7 @@ class Remote:
         return self._unsent.call(request, timeout)
 
     def _check(self, said: msgspec.Struct, limit: int) -> int:
-        """How many bytes it has as JSON. Raises `LocalProtocolError` now, and not when there is a link to send it."""
+        """Return the bytes of ``said`` as JSON. Raises `LocalProtocolError` now, not later when a link is there."""
         size = len(to_json(said))
         if size > limit:
             raise LocalProtocolError(f"a message of {size} bytes is over the limit of {limit}")
@@ -303,9 +305,10 @@ class Remote:
         """
         Send a one-way message; or keep it for the next link, as `Unlinked` says.
 
-        :raises QueueFull: there is no link, and no room for it
-        :raises NotConnected: after `close`; as `LinkRefused`, if `dial` was told to
-        :raises LocalProtocolError: it is no message of the interface, or is over the frame limit, or can't be sent as
+        :raises QueueFull: there is no link, and the queue has no room for the message
+        :raises NotConnected: after `close`
+        :raises LinkRefused: with ``fail_on_refusal``, after a refusal
+        :raises LocalProtocolError: the message isn't of the interface, or is over the frame limit, or can't be sent as
             JSON (a number in it is NaN or infinite, a string has a lone surrogate)
         """
         if type(message) not in self._messages:
@@ -322,21 +325,21 @@ class Remote:
 
     def stream(self, name: str, outbox: Outbox | None = None) -> Stream:
         """
-        A reliable stream of the service's interface: what is written to it arrives once, in order, whatever links come
-        and go; and, with a `FileOutbox`, whatever becomes of this process.
+        Return a reliable stream of the service's interface. What is written to the stream arrives once, in order,
+        however often the link breaks; and, with a `FileOutbox`, even if this process is killed.
 
-        :param outbox: where items are kept until they are acknowledged; by default in memory. It is closed with the
-            stream.
+        :param outbox: where items are kept until they are acknowledged; by default in memory. The outbox is closed with
+            the stream.
         :raises LocalProtocolError: the interface has no such stream, this outbox is sent already, or it is a
-            `FileOutbox` and `dial` was given no ``name``, by which the receiver would know it again
+            `FileOutbox` and `dial` was given no ``name``, by which the receiver knows the stream after a restart
         """
         check_named(outbox, self._named)
         return self._outgoing.stream(name, MemoryOutbox() if outbox is None else outbox)
 
     async def drain(self) -> None:
         """
-        Wait until the service keeps up with what it is sent: not at all, if it does. Without a link, wait for one,
-        however long that takes.
+        Wait until the service keeps up with what this side sends. Return at once if it does. Without a link, wait for
+        a link, without a limit.
 
         :raises NotConnected: the link ended meanwhile, or after `close`
         """

@@ -1,5 +1,5 @@
 """
-The side that answers: a `Service` is what you write, `listen` is where it is met.
+The side that answers: you write a `Service`, and `listen` makes it available at an endpoint.
 
 ::
 
@@ -66,17 +66,17 @@ def handles(
     kind: type[_M],
 ) -> Callable[[Callable[[_S, _M, Peer], _R]], Callable[[_S, _M, Peer], _R]]:
     """
-    A decorator: this method of a `Service` handles messages, or answers requests, of this class. It is called with the
-    message and the `Peer` that it came from, and may be ``async``, or return a Deferred.
+    Mark a method of a `Service` as the handler of messages, or requests, of this class. The method is called with the
+    message and the `Peer` that sent it. The method may be ``async``, or return a Deferred.
 
-    One that answers returns the reply, or raises `CallFailed` to answer by an error (any other exception is logged, and
-    the peer gets the code ``internal`` and no more). It is cancelled when the peer doesn't wait any longer or the link
-    ends; 1024 calls of a peer may wait for their answers, more are answered by the code ``busy``.
+    A handler of a request returns the reply, or raises `CallFailed` to answer by an error. Any other exception is
+    logged, and the peer gets the code ``internal`` and no more. The handler is cancelled when the peer doesn't wait any
+    longer or the link ends. 1024 calls of a peer may wait for their answers; more are answered by the code ``busy``.
 
-    One that handles a one-way message returns nothing. If it raises, that is logged here and, in few words, at the
-    peer; the link goes on. A `CallFailed` is an answer there too: its code and message are logged at the peer. Only a
-    `RemoteProtocolError` ends the link, with its code. ``async`` or not is the same. While 256 ``async`` ones are at
-    work for a peer, its link isn't read.
+    A handler of a one-way message returns nothing. If the handler raises, that is logged here and, briefly, at the
+    peer; the link goes on. The code and message of a `CallFailed` are logged at the peer. Only a `RemoteProtocolError`
+    ends the link, with its code. All this holds for ``async`` handlers too. While 256 ``async`` handlers of messages
+    are at work for a peer, its link isn't read.
     """
 
     def marked(method: Callable[[_S, _M, Peer], _R]) -> Callable[[_S, _M, Peer], _R]:
@@ -88,8 +88,8 @@ def handles(
 
 class Service:
     """
-    The base of what you write to answer an interface, for all peers alike; met at an endpoint by `listen`. Each message
-    and request of the interface has a method that is marked by `handles`. ::
+    The base of the classes that answer an interface. One instance answers all peers; `listen` makes it available at an
+    endpoint. Each message and request of the interface has a method that is marked by `handles`. ::
 
         class Calculator(Service):
             interface = CALCULATOR
@@ -98,9 +98,9 @@ class Service:
             def add(self, request: Add, peer: Peer) -> Sum:
                 return Sum(request.a + request.b)
 
-    When the class is made, `BadService` is raised if a handler is missing, if two handle one class, if one handles what
-    isn't of the interface, or if it has streams and no method `receiver`. A class without an ``interface`` is a base
-    for others.
+    When the class is made, `BadService` is raised if a handler is missing, if two methods handle one class, if a method
+    handles a class that isn't of the interface, or if the interface has streams and there is no method `receiver`. A
+    class without an ``interface`` is a base for others.
     """
 
     interface: ClassVar[Interface]  # what it answers
@@ -135,26 +135,26 @@ class Service:
 
     def receiver(self, stream: StreamId) -> Receiver:
         """
-        Where the items of a stream end up; to be written by a service whose interface has streams. Called when a stream
-        is opened on a link, and not again as long as a link of its sender is there.
+        Return what takes the items of a stream. A service whose interface has streams overrides this. It is called when
+        a stream is opened on a link, and not again as long as the stream's sender has a link.
 
-        If it raises `RefuseStream`, the sender is told so. If it raises anything else, that is logged, and the sender
-        tries again after 5 seconds. Nothing else on the link is touched by that.
+        `RefuseStream`, raised here, refuses the stream at its sender. Any other exception is logged, and the sender
+        tries again after 5 seconds. Neither touches anything else on the link.
         """
         raise NotImplementedError("the interface has no streams")
 
     def peer_ready(self, peer: Peer) -> None:
-        """A peer has linked. Called before anything of it arrives. Does nothing unless you write it."""
+        """Called when a peer has linked, before anything from the peer arrives. Does nothing unless overridden."""
 
     def peer_lost(self, peer: Peer, reason: str) -> None:
         """
-        A peer's link has ended; nothing of it comes any more. ``reason`` is for people. Does nothing unless you write
-        it.
+        Called when a peer's link has ended: nothing comes from the peer any more. ``reason`` is a text for logs. Does
+        nothing unless overridden.
         """
 
 
 class Limits(TypedDict, total=False):
-    """What `SessionSettings` has beside names and keys; its documentation has the defaults."""
+    """The limits of `SessionSettings`, whose documentation has their meaning and defaults."""
 
     heartbeat: float
     dead_after: float
@@ -175,7 +175,7 @@ def side_settings(
     limits: Limits,
     nonce: Callable[[], str] = make_nonce,
 ) -> SessionSettings:
-    """What one side brings to its links."""
+    """Return the settings of one side's links."""
     return SessionSettings(
         name=name or f"{role}.{os.getpid()}",
         role=role,
@@ -189,8 +189,10 @@ def side_settings(
 
 def check_named(outbox: Outbox | None, named: bool) -> None:
     """
-    A stream is known to its receiver by the sender's name too, and an unnamed side has another one after each start.
-    Raises `LocalProtocolError`.
+    Check that a side whose stream outlives the process has a name that does. The receiver knows a stream by the
+    sender's name too, and a side without a ``name`` gets another one at each start.
+
+    :raises LocalProtocolError: the outbox is a `FileOutbox`, and the side has no name
     """
     if isinstance(outbox, FileOutbox) and not named:
         raise LocalProtocolError(
@@ -214,7 +216,7 @@ class ServiceApplication:
         self._running: set[Deferred[Any]] = set()
         self._load = Load(peer)
         self._ended = False
-        #: told when no handler of a message is at work any more
+        #: called when no handler of a message is at work any more
         self.when_idle: Callable[[], None] = lambda: None
         if service is not None:
             if receivers is not None:
@@ -224,7 +226,7 @@ class ServiceApplication:
             outgoing.link_made(peer)
 
     def send_streams(self, outgoing: Outgoing) -> None:
-        """There are streams to the peer, now that it is linked."""
+        """Send the streams to this peer on its link, which was there before them."""
         self._outgoing = outgoing
         outgoing.link_made(self.peer)
 
@@ -275,7 +277,7 @@ class ServiceApplication:
             self._outgoing.pump()
 
     def _of_a_stream(self, frame: Any) -> None:
-        # What else no handler is for was refused by the vocabulary, which is made of the same interfaces.
+        # The vocabulary has refused everything else without a handler: it is made of the same interfaces.
         if isinstance(frame, OF_SENDER):
             if self._incoming is not None:
                 self._incoming.received(frame)
@@ -300,7 +302,7 @@ class ServiceApplication:
         self._load.add(running)
 
     def _not_handled(self, failure: Failure, message: msgspec.Struct) -> None:
-        """A handler of a one-way message has raised. The peer is told, and nothing else comes of it."""
+        """Log that a handler of a one-way message has raised, and tell the peer. The link goes on."""
         if self._ended and failure.check(CancelledError, NotConnected):
             return
         error, tag = failure.value, tag_of(type(message))
@@ -317,7 +319,7 @@ class ServiceApplication:
 
 
 class Listening:
-    """A service that is being met at an endpoint. Made by `listen`."""
+    """A service that listens at an endpoint. Made by `listen`."""
 
     def __init__(
         self,
@@ -328,7 +330,7 @@ class Listening:
         named: bool = True,
         frame_limit: int = FRAME_LIMIT,
     ) -> None:
-        #: who is linked just now
+        #: the peers that are linked now
         self.peers: set[Peer] = set()
         self._named = named
         self._frame_limit = frame_limit
@@ -337,9 +339,9 @@ class Listening:
         self._kinds = {} if calls is None else calls.streams
         self._receivers = Receivers(service.receiver) if service.interface.streams else None
         self._outgoing: dict[str, Outgoing] = {}
-        self._applications: dict[Peer, ServiceApplication] = {}  # of those who are linked, the newest last
+        self._applications: dict[Peer, ServiceApplication] = {}  # of the linked peers, the newest last
         self._links: ListenService | None = None
-        self._why = ""  # nobody is met any more, and why
+        self._why = ""  # why no peer can link any more; "" while peers can
         self._closing: list[Deferred[str]] = []
 
     def application(self, peer: Peer) -> ServiceApplication:
@@ -350,7 +352,7 @@ class Listening:
         self._applications[peer] = application
         begun = self._outgoing.get(peer.info.name)
         if outgoing is None and begun is not None:
-            application.send_streams(begun)  # by the service itself, when it was told of the peer
+            application.send_streams(begun)  # by the service itself, in `peer_ready`
         return application
 
     def lost(self, peer: Peer) -> None:
@@ -360,8 +362,9 @@ class Listening:
 
     def stream(self, peer: str, name: str, outbox: Outbox | None = None) -> Stream:
         """
-        A reliable stream to the peer of this name, whenever it is linked. Its interface is what `listen` was told in
-        ``calls``; the peer receives it by the ``service`` that it gave to `dial`. Otherwise like `Remote.stream`.
+        Return a reliable stream to the peer of this name, which sends whenever the peer is linked. The stream is of the
+        interface that `listen` was given as ``calls``; the peer receives it by the ``service`` that the peer's `dial`
+        was given. Otherwise like `Remote.stream`.
         """
         check_named(outbox, self._named)
         outgoing = self._outgoing.get(peer)
@@ -379,7 +382,7 @@ class Listening:
 
     @property
     def port(self) -> int:
-        """The TCP port, which the system has chosen if the endpoint's was 0. TypeError if it isn't TCP."""
+        """The TCP port, which the system has chosen if the endpoint's was 0. TypeError if the endpoint isn't TCP."""
         if self._links is None:
             raise RuntimeError("it isn't listening")
         host = self._links.host
@@ -388,7 +391,7 @@ class Listening:
         return host.port
 
     def close(self) -> Deferred[None]:
-        """Say goodbye to all peers, and close the streams to them. Fires when all links are closed."""
+        """End all links, and close the streams to their peers. The Deferred fires when all links are closed."""
         if self._links is None:
             raise RuntimeError("it isn't listening")
         for outgoing in list(self._outgoing.values()):  # the application may begin a stream to another peer meanwhile
@@ -397,8 +400,8 @@ class Listening:
 
     def closed(self) -> Deferred[str]:
         """
-        Fires when nobody is met any more, with the reason, for people: after `close`; or, at ``stdio:`` and ``fd:``,
-        when the one link has ended that there was.
+        Return a Deferred that fires when no peer can link any more, with the reason as a text: after `close`; or, at
+        ``stdio:`` and ``fd:``, when the only link has ended.
         """
         if self._why:
             return succeed(self._why)
@@ -448,12 +451,13 @@ async def listen(
     """
     Listen at ``endpoint`` (``unix:PATH``, ``tcp:PORT``, ``tls:PORT:interface=ADDRESS``) for peers of ``service``.
 
-    At ``stdio:``, its standard input and output, a child process meets its parent; at ``fd:NUMBER`` or ``fd:$VARIABLE``
-    the process at the other end of a connection that it has inherited. There is one link then, and `Listening.closed`
-    tells of its end. A listening socket may be inherited as well: ``fd:`` again, or ``systemd:`` (``systemd:NAME``).
+    At ``stdio:``, its standard input and output, a child process links with its parent. At ``fd:NUMBER`` or
+    ``fd:$VARIABLE`` a process links with the other end of a connection that the process has inherited. Then there is
+    one link only, and `Listening.closed` fires at its end. A listening socket may be inherited as well: ``fd:`` again,
+    or ``systemd:`` (``systemd:NAME``).
 
     :param reactor: Twisted's
-    :param calls: the interface that the peers answer, if they are to be called as well: by `Peer.call`
+    :param calls: the interface that the peers answer, if this side calls them as well: by `Peer.call`
     :param key: the secret of both sides, at least 16 bytes (`make_key`); a UNIX socket and an inherited
         connection need none
     :param name: this side's name, which peers see; by default its role and process id, as ``calculator-server.4711``.
@@ -464,7 +468,7 @@ async def listen(
         this side from the next
     :param limits: any of ``heartbeat``, ``dead_after``, ``handshake_timeout`` (seconds), ``frame_limit``,
         ``outbound_limit`` (bytes), ``max_calls`` and ``busy_poll``; `SessionSettings` has them, with their defaults
-    :raises BadEndpoint: it can't be listened there; ``str()`` says why
+    :raises BadEndpoint: this side can't listen there; ``str()`` says why
     :raises BadKey: the key is too short, or no bytes
     :raises ValueError: the name can't be one: 1 to 64 letters, digits and ``. _ -``
     """

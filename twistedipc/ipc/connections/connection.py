@@ -105,7 +105,7 @@ class Connection(Protocol, ABC):
         """Hand on the events of the backlog, until there are none or the application wants no more for now."""
 
     def _may_hand_on(self) -> bool:
-        """Whether an event may be handed on now."""
+        """Return whether an event may be handed on now."""
         return not self.paused
 
     def _time_came(self) -> None:
@@ -118,7 +118,7 @@ class Connection(Protocol, ABC):
         """The transport has room."""
 
     def _why_lost(self, failure: Failure) -> str:
-        """Why the connection was lost, for people, if this side hasn't ended it."""
+        """Return why the connection was lost, as a text for logs, if this side hasn't ended it."""
         return "the peer closed the connection" if isinstance(failure.value, ConnectionDone) else why_lost(failure)
 
     # -- the transport's ---------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ class Connection(Protocol, ABC):
         return self._drains.wait() if self.writing_is_paused else succeed(None)
 
     def pause_writing(self) -> None:
-        """The transport has enough. It may say so several times."""
+        """Note that the transport has enough. May be called several times."""
         self._cork.is_full = True
         if not self.writing_is_paused:
             self.writing_is_paused = True
@@ -219,7 +219,7 @@ class Connection(Protocol, ABC):
         self._read_or_not()
 
     def _flush(self) -> None:
-        """A chunk or a turn ends: write what was collected."""
+        """Write what was collected, at the end of a chunk or a turn."""
         self._cork.end_chunk()
 
     # -- the end -----------------------------------------------------------------------------------------------------
@@ -253,7 +253,7 @@ class Connection(Protocol, ABC):
         self._wire.loseConnection()
 
     def _guard(self, told: Callable[[str], None], name: str, peer: str, reason: str) -> None:
-        """Tell the application why something has ended; what it raises is logged."""
+        """Tell the application why something has ended. What the application raises is logged."""
         try:
             told(reason)
         except Exception:

@@ -80,24 +80,24 @@ class Cork:
     # -- collecting
 
     def begin_chunk(self) -> None:
-        """A chunk is being read; `end_chunk` will be called."""
+        """Note that a chunk is being read. `end_chunk` must be called at its end."""
         self.enough = CHUNK
         self.has_written = False
 
     def end_chunk(self) -> None:
-        """What the chunk has brought, or the end of a turn, was dealt with: write what was collected."""
+        """Write what was collected: the chunk, or the turn, has ended."""
         self.enough = 0 if self._turn_end is None else TURN
         if self.collected:
             self.flush()
 
     def add(self, data: bytes) -> None:
-        """Collect this too."""
+        """Collect ``data`` too."""
         self.collected += data
         if len(self.collected) >= self.enough:
             self.look()
 
     def look(self) -> None:
-        """Write what was collected if it is enough; otherwise see to it that an end is coming."""
+        """Write what was collected if it is enough. Otherwise wait for the end of the turn, unless an end is coming."""
         if self.enough == 0:
             self.wait_for_turn()
         if len(self.collected) >= self.enough:
@@ -136,7 +136,7 @@ class Cork:
             self._overflowed()
 
     def write_held(self) -> None:
-        """The transport has room: write what was held, until it has enough again."""
+        """Write what was held until the transport has enough again: it has room."""
         self.is_full = False
         transport = self._transport
         while transport is not None and self._held and not self.is_full:
@@ -154,7 +154,7 @@ class Cork:
         self.stop()
 
     def stop(self) -> None:
-        """Nothing is written any more, and no turn's end waited for."""
+        """Write nothing any more, and don't wait for a turn's end."""
         self._transport = None
         if self._turn_end is not None:
             self._turn_end.cancel()

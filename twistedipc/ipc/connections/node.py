@@ -30,15 +30,15 @@ _OPEN = Life.OPEN
 
 class NodeApplication(Protocol):
     """
-    What you write: one for each channel, made by a `NodeApplicationFactory`. All is called in the reactor's thread, in
-    the order in which it arrived. An exception that gets out of `message_received` is logged and closes the channel.
+    The application of one channel, made by a `NodeApplicationFactory`. All methods are called in the reactor's thread,
+    in the order of arrival. An exception that gets out of `message_received` is logged and closes the channel.
     """
 
     def message_received(self, message: Any) -> None:
-        """A message: what JSON can hold, as `json.loads` would give it (a string may have lone surrogates)."""
+        """Take a message: what JSON can hold, as `json.loads` returns it. Strings may have lone surrogates."""
 
     def channel_closed(self, reason: str) -> None:
-        """Nothing comes any more, and nothing can be sent. ``reason`` is for people. The process may live on."""
+        """Take note that the channel is closed. ``reason`` is a text for logs. The process may live on."""
 
 
 class NodePeer:
@@ -63,13 +63,13 @@ class NodePeer:
         turn of the reactor at the latest, with all others.
 
         :raises NotConnected: the channel is closed
-        :raises LocalProtocolError: it can't be JSON, is too long, is an object that Node keeps for itself (its ``cmd``
-            begins with ``NODE_``), or too much waits already because `paused` wasn't minded
+        :raises LocalProtocolError: the message can't be JSON, is too long, is an object that Node keeps for itself (its
+            ``cmd`` begins with ``NODE_``), or too much waits already because the caller ignored `paused`
         """
         self._channel.send(message)
 
     def drain(self) -> Deferred[None]:
-        """Fires when the peer keeps up; at once, if it does now. Fails with `NotConnected` if the channel is closed."""
+        """Return a Deferred that fires when the peer keeps up. It fails with `NotConnected` if there is no channel."""
         return self._channel.drain()
 
     def pause_reading(self) -> None:
@@ -82,9 +82,9 @@ class NodePeer:
 
     def disconnect(self) -> Deferred[None]:
         """
-        Close the channel, once everything is written: Node's ``'disconnect'`` event. Fires when it is closed, within
-        `LINGER` seconds. A program that ends after this has lost nothing of what it sent. What the peer still sends
-        until then is received, also if reading was paused.
+        Close the channel, once everything is written: Node's ``'disconnect'`` event. The Deferred fires when the
+        channel is closed, within `LINGER` seconds. A program that ends after this has lost nothing of what it sent.
+        What the peer still sends until then is received, also if reading was paused.
         """
         return self._channel.disconnect()
 

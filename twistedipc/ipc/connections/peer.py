@@ -33,24 +33,25 @@ class Application(Protocol):
     """
 
     def message_received(self, message: Any) -> None:
-        """A one-way message has come: one of the types in the vocabulary's ``receives``."""
+        """Take a one-way message that has come: one of the types in the vocabulary's ``receives``."""
 
     def call_received(self, request: Any) -> msgspec.Struct | Awaitable[msgspec.Struct]:
         """
-        A call has come: one of the types in the vocabulary's ``answers``. Return the reply, or something to await
-        for it (a coroutine, a Deferred). It is cancelled when the peer doesn't wait any longer or the link ends.
+        Answer a call that has come: one of the types in the vocabulary's ``answers``. Return the reply, or something to
+        await for it (a coroutine, a Deferred), which is cancelled when the peer doesn't wait any longer or the link
+        ends.
 
         Raise `CallFailed` to answer by an error. Any other exception is logged, and the peer gets ``internal``.
         """
 
     def connection_lost(self, reason: str) -> None:
-        """The link has ended; the last that is called. ``reason`` is for people."""
+        """Take note that the link has ended. The last method that is called. ``reason`` is a text for logs."""
 
     def writing_paused(self) -> None:
-        """The peer doesn't keep up. What is sent nevertheless is kept, up to ``outbound_limit``."""
+        """Take note that the peer doesn't keep up. What is sent all the same is kept, up to ``outbound_limit``."""
 
     def writing_resumed(self) -> None:
-        """The peer keeps up again."""
+        """Take note that the peer keeps up again."""
 
 
 class Link(Protocol):
@@ -123,41 +124,43 @@ class Peer:
 
     def call(self, request: msgspec.Struct, timeout: float = 30.0) -> Deferred[Any]:
         """
-        Ask, and wait for the reply for at most ``timeout`` seconds. Cancelling the Deferred tells the peer to drop
-        the call.
+        Call the peer, and wait for the reply for at most ``timeout`` seconds. Cancelling the Deferred makes the peer
+        drop the call.
 
         :returns: a Deferred of the reply, of the type that the request's class says. It fails with `CallFailed` (the
-            peer has said so, by code, message and data; or the reply isn't what was declared, code ``bad-reply``),
+            peer answered by an error, with code, message and data; or its reply isn't what was declared, code
+            ``bad-reply``),
             `TooManyCalls` (1024 are under way), `CallTimedOut`, or `NotConnected`
-        :raises LocalProtocolError: the peer doesn't answer such requests (of its interface neither `dial` nor `listen`
-            was told), or it is over the frame limit, or can't be sent as JSON
+        :raises LocalProtocolError: the peer doesn't answer such requests (they are of no interface that `dial` or
+            `listen` was given), or the request is over the frame limit, or can't be sent as JSON
         """
         return self._link.call(request, timeout)
 
     def complain(self, code: str, message: str) -> None:
         """
-        Tell the peer that a one-way message of its wasn't taken, and why: it is logged there. Nothing happens if the
+        Tell the peer that one of its one-way messages wasn't taken, and why. The peer logs that. Nothing happens if the
         link has ended.
 
         :param code: for programs
-        :param message: for people
+        :param message: a text for the peer's log
         """
         self._link.complain(code, message)
 
     def drain(self) -> Deferred[None]:
         """
-        Fires when the peer keeps up with what it is sent (`paused` is false); at once, if it does. A caller that sends
-        a lot waits for this now and then. Fails with `NotConnected` if the link ends before.
+        Return a Deferred that fires when the peer keeps up with what this side sends (`paused` is false); at once, if
+        the peer keeps up now. A caller that sends a lot waits for this now and then. The Deferred fails with
+        `NotConnected` if the link ends before.
         """
         return self._link.drain()
 
     def close(self, code: str, reason: str) -> None:
         """
-        Tell the peer why, and end the link. Nothing is received from now on; idempotent. A side that dials will come
-        back.
+        Tell the peer why, and end the link. Nothing is received from now on. Idempotent. A side that dials makes the
+        link again.
 
         :param code: for programs: ``closed`` (`Code.CLOSED`), or a word of your own
-        :param reason: for people, at both ends
+        :param reason: a text for the logs of both sides
         """
         self._link.close(code, reason)
 

@@ -99,7 +99,7 @@ class Awake:
             self._round = self._clock.callLater(0, self._go_round)
 
     def forget(self, polling: Polling) -> None:
-        """It doesn't wait any longer. The round that has begun is left to find that out, as it may wait again soon."""
+        """Wait no longer. A round that has begun finds that out by itself, as this may wait again soon."""
         if self._for is polling:
             self._for = None
 
@@ -122,7 +122,7 @@ class Awake:
 
 
 def _nothing() -> None:
-    """Where the system has no such call."""
+    """Do nothing, where the system has no such call."""
 
 
 _offer_the_processor = getattr(os, "sched_yield", _nothing)

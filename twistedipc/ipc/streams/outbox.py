@@ -74,7 +74,7 @@ class Outbox(Protocol):
 
 
 def make_id() -> str:
-    """A new outbox's id: 16 random bytes, in hexadecimal."""
+    """Return the id of a new outbox: 16 random bytes, in hexadecimal."""
     return secrets.token_hex(16)
 
 
@@ -283,7 +283,7 @@ class FileOutbox:
         self.next = self._last + count
 
     def _check_last(self, path: Path) -> tuple[int, int]:
-        """How many items the last segment has, and how many bytes they are: without a line that was being written."""
+        """Return the number and the bytes of the last segment's items, without a line that was being written."""
         data = path.read_bytes()
         good = data.rfind(b"\n") + 1
         lines = data[:good].split(b"\n")[:-1]

@@ -144,14 +144,14 @@ class Receivers:
         lane = self._lanes.get(stream)
         if lane is None:
             lane = self._lanes[stream] = _Lane(self._make(stream))
-        lane.users += 1  # before the other leaves it, or it would be nobody's
+        lane.users += 1  # before the other leaves it, or the lane would have no user
         if lane.owner is not None:
             lane.owner.close()
         lane.owner = owner
         return lane
 
     def leave(self, stream: StreamId) -> None:
-        """One user less."""
+        """Note that there is one user less."""
         lane = self._lanes[stream]
         lane.users -= 1
         if not lane.users:
@@ -248,7 +248,7 @@ class Incoming:
             self._peer.send(_refusal_of(Failure(), stream, opening.opening))
 
     def _over(self, stream: _IncomingStream) -> None:
-        """It was closed, and all of it that had come is taken: it has no place any more."""
+        """Free the stream's place: it was closed, and all items that came were taken."""
         if self._streams.get(stream.id) is stream:
             del self._streams[stream.id]
 
@@ -302,12 +302,12 @@ class _IncomingStream:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing of it is taken any more."""
+        """Whether no item of the stream is taken any more."""
         return self.phase in (Phase.CLOSED, Phase.OVER)
 
     @property
     def ending(self) -> bool:
-        """Whether its sender has closed it."""
+        """Whether the sender has closed the stream."""
         return self.phase in (Phase.ENDING, Phase.OVER)
 
     @property
@@ -483,13 +483,13 @@ class _IncomingStream:
 
 
 def no_such_stream(opening: StreamOpen) -> StreamRefused:
-    """What is told the sender of a stream that the interface here hasn't got."""
+    """Return the refusal of a stream that the interface of this side doesn't have."""
     message = f"there is no stream {opening.stream}"
     return StreamRefused(id=opening.id, code="stream", message=message, opening=opening.opening)
 
 
 def _refusal_of(failure: Failure, stream: StreamId, opening: int) -> StreamRefused:
-    """What a stream's sender is told of the exception that its receiver has raised, which is logged."""
+    """Return the refusal for an exception that a stream's receiver has raised, and log the exception."""
     error, retry_after = failure.value, RETRY_AFTER
     code, message = str(Code.INTERNAL), "an error inside; see the log there"
     if isinstance(error, RefuseStream):

@@ -198,7 +198,7 @@ class _Acknowledged:
         return len(self._flushed)
 
     def wait(self, number: int) -> Deferred[None]:
-        """Fires when all below ``number`` is acknowledged."""
+        """Return a Deferred that fires when all below ``number`` is acknowledged."""
         if self.below >= number:
             return succeed(None)
         flushed: Deferred[None] = Deferred(self._forget)
@@ -209,11 +209,11 @@ class _Acknowledged:
         self._flushed.pop(cancelled, None)
 
     def advance(self, below: int) -> None:
-        """All below this number is acknowledged; it may be known already."""
+        """Note that all below this number is acknowledged."""
         self.below = max(self.below, below)
 
     def release(self) -> None:
-        """Fire what has waited for what is acknowledged now."""
+        """Fire the Deferreds that wait for what is acknowledged now."""
         while self._flushed:
             flushed, number = next(iter(self._flushed.items()))
             if number > self.below:
@@ -222,7 +222,7 @@ class _Acknowledged:
             flushed.callback(None)
 
     def fail(self, error: LinkError) -> None:
-        """It won't get farther."""
+        """Fail all that wait: no more is acknowledged."""
         flushed, self._flushed = self._flushed, {}
         for each in flushed:
             if not each.called:  # those before it may cancel it
@@ -278,21 +278,21 @@ class Stream:
     @property
     def refusal(self) -> StreamFailed | None:
         """
-        Why the receiver doesn't take the stream just now; None if it does, or hasn't been asked. While its
-        ``retry_after`` isn't None, items are kept in the outbox, and the stream is tried again.
+        Why the receiver doesn't take the stream just now; None if the receiver takes it, or wasn't asked. While the
+        refusal's ``retry_after`` isn't None, items are kept in the outbox, and the stream is tried again.
         """
         return self._refusal
 
     async def write(self, item: msgspec.Struct) -> int:
         """
-        Add an item: its number. It is in the outbox then, and will be sent as soon as that is possible. Waits while the
-        outbox is full; and for the reactor's next turn once a lot was written in this one, so that a loop of writes
-        doesn't keep everything else from happening.
+        Add an item to the outbox, and return the item's number. The item is sent as soon as that is possible. Wait
+        while the outbox is full; and for the reactor's next turn once a lot was written in this one, so that a loop of
+        writes leaves time for everything else.
 
         :raises StreamFailed: the receiver doesn't take the stream
         :raises NotConnected: after `close`
-        :raises LocalProtocolError: it isn't of the stream's type, its fields included; or can't be sent as JSON; or is
-            over the frame limit of one of the two sides (1 MiB, less 256 bytes)
+        :raises LocalProtocolError: the item isn't of the stream's type, by its fields too; or can't be sent as JSON; or
+            is over the frame limit of one of the two sides (1 MiB, less 256 bytes)
         :raises OSError: the outbox can't be written
         """
         line = self._items.encode(item)
@@ -306,8 +306,9 @@ class Stream:
 
     def flushed(self) -> Deferred[None]:
         """
-        Fires when all that was written so far is acknowledged, whenever that is. Fails with `StreamFailed` if the
-        receiver doesn't take the stream, and with `NotConnected` after `close`.
+        Return a Deferred that fires when all that was written so far is acknowledged, without a limit of time. The
+        Deferred fails with `StreamFailed` if the receiver doesn't take the stream, and with `NotConnected` after
+        `close`.
         """
         try:
             self._check()
@@ -481,7 +482,7 @@ class Outgoing:
         self._peer: Peer | None = None
 
     def stream(self, name: str, outbox: Outbox) -> Stream:
-        """A new stream. Raises `LocalProtocolError`: the interface has none of this name, or it is sent already."""
+        """Return a new stream. Raises `LocalProtocolError`: there is no such stream, or the outbox is sent already."""
         if name not in self._kinds:
             raise LocalProtocolError(f"the interface has no stream {name!r}")
         if outbox.id in self._streams:
@@ -493,20 +494,20 @@ class Outgoing:
         return stream
 
     def link_made(self, peer: Peer) -> None:
-        """There is a link."""
+        """Take note of a link."""
         self._peer = peer
         for stream in self._streams.values():
             stream._link_made(peer)
 
     def link_lost(self, peer: Peer) -> None:
-        """The link is gone."""
+        """Take note that the link is gone."""
         if self._peer is peer:
             self._peer = None
         for stream in self._streams.values():
             stream._link_lost(peer)
 
     def received(self, peer: Peer, frame: StreamPosition | StreamAck | StreamRefused) -> None:
-        """The receiver says something of a stream. Raises `RemoteProtocolError`."""
+        """Take a frame of a stream's receiver. Raises `RemoteProtocolError`."""
         stream = self._streams.get(frame.id)
         if stream is None or self._peer is not peer:
             return  # it was closed meanwhile
@@ -519,7 +520,7 @@ class Outgoing:
                 stream._refused(frame)
 
     def pump(self) -> None:
-        """The link takes more."""
+        """Send more of all streams: the link has room."""
         for stream in list(self._streams.values()):  # the application may close a stream when it hears of its failure
             stream._pump()
 

@@ -1,9 +1,9 @@
 """
 What can go wrong on a link, as exceptions, and the codes for it on the wire. Sans-IO; used by all of `twistedipc.ipc`.
 
-As in h11, two sides of the blame are kept apart: `LocalProtocolError` is a bug on this side and is raised at whoever
-made it; `RemoteProtocolError` is the peer's fault, never reaches the application as an exception, and ends the link. An
-application that finds such a fault itself raises it.
+As in h11, faults of the two sides are kept apart. `LocalProtocolError` is a bug on this side, and is raised in the
+call that has the bug. `RemoteProtocolError` is a fault of the peer, and ends the link: the application never gets it as
+an exception. An application that finds such a fault in a message raises it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Code(StrEnum):
     """
 
     # of a ``bye``
-    CLOSED = "closed"  # an orderly end, nobody's fault
+    CLOSED = "closed"  # an orderly end
     VERSION = "version"  # no protocol version in common
     UNAUTHORIZED = "unauthorized"  # the message authentication code is missing or wrong
     REFUSED = "refused"  # known, and not wanted now (or as this role)
@@ -48,8 +48,8 @@ class LinkError(Exception):
 
 class LocalProtocolError(LinkError):
     """
-    This side tried to say something that can't be said on the link: it isn't of the interface, it is over the frame
-    limit. A bug of the application, raised at its caller.
+    This side tried to send what can't be sent on the link: it isn't of the interface, it is over the frame limit. A bug
+    of the application, raised in the call that sends.
     """
 
 
@@ -68,7 +68,7 @@ class BadReply(LocalProtocolError):
 
 
 class RemoteProtocolError(LinkError):
-    """The peer said something that the protocol doesn't have. ``code`` is what it is told in the ``bye``."""
+    """The peer sent something that the protocol doesn't have. The ``bye`` to the peer has this ``code``."""
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(reason)
@@ -99,8 +99,8 @@ class LinkRefused(NotConnected):
 
 class CallTimedOut(LinkError):
     """
-    There was no reply in time: the peer was told to drop the call, and whether it has acted on it is unknown. Or there
-    was no link in time, which ``str()`` says, and why: then it was never asked.
+    There was no reply in time: the peer is asked to drop the call, and may or may not have acted on it. Or there
+    was no link in time, as ``str()`` says with the reason: then the call was never sent.
     """
 
 
@@ -108,7 +108,7 @@ class CallFailed(LinkError):
     """
     A call was answered by an error instead of a reply.
 
-    Raised by an application that answers calls, to say so; raised at the one who called, with the same fields.
+    Raised by an application that answers calls; raised again at the caller, with the same fields.
 
     :param code: for programs: which error it is
     :param message: for people

@@ -45,12 +45,12 @@ _ENCODED = (*_EXACT, inspect.AnyType, inspect.FloatType)
 
 
 def is_exact(kind: type[msgspec.Struct]) -> bool:
-    """Whether a message of this class is JSON once it is encoded, by the types of its fields."""
+    """Return whether each message of this class is JSON once it is encoded, by the types of the fields."""
     return _is_made_of(kind, _EXACT)
 
 
 def has_raw(kind: type[msgspec.Struct]) -> bool:
-    """Whether a field of this class is declared as a `msgspec.Raw`, or as something of which that can't be told."""
+    """Return whether a field of this class is declared as a `msgspec.Raw`, or as what may hold one."""
     return not _is_made_of(kind, _ENCODED)
 
 
@@ -97,7 +97,7 @@ def _all_are(kind: inspect.Type, leaves: tuple[Any, ...], seen: set[Any]) -> boo
 
 
 def check_finite(value: Any) -> None:
-    """`LocalProtocolError` if a number in ``value`` is NaN or infinite; it says where. Mostly in C."""
+    """Raise `LocalProtocolError`, which says where, if a number in ``value`` is NaN or infinite. Mostly in C."""
     try:
         packed = _packer.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError):

@@ -59,7 +59,7 @@ class Reply(Frame, frozen=True, kw_only=True, gc=False, tag="reply"):
 
 
 class CallReplied(msgspec.Struct, Generic[_Content], frozen=True, gc=False, tag_field="type", tag="reply"):
-    """The same of a `Reply`."""
+    """A `Reply` whose content was decoded with it. What the session makes of a `Reply` is the same: an event."""
 
     id: CallId
     reply: _Content
@@ -136,13 +136,13 @@ class Misshapen:
 
 
 class _Tag(msgspec.Struct):
-    """Just the type of an object."""
+    """The type of an object."""
 
     type: str
 
 
 class _TagAndId(msgspec.Struct):
-    """Which call it is."""
+    """The type and the call of an object."""
 
     type: str
     id: CallId
@@ -188,12 +188,12 @@ def tag_of(kind: type[msgspec.Struct]) -> str:
 
 
 def encode(message: msgspec.Struct) -> bytes:
-    """One line."""
+    """Return the line of a message."""
     return encoder.encode(message) + b"\n"
 
 
 def encode_lines(messages: Sequence[msgspec.Struct]) -> bytes:
-    """One line for each message."""
+    """Return one line for each message."""
     return encoder.encode_lines(messages)
 
 
@@ -255,7 +255,7 @@ class _Faults:
             try:
                 return Misshapen(name, complaint, _id_decoder.decode(readable).id)
             except msgspec.ValidationError:
-                pass  # nobody knows which call it is
+                pass  # the call can't be known
         raise RemoteProtocolError(Code.BAD_MESSAGE, f"{name}: {complaint}")
 
 
@@ -347,14 +347,14 @@ class Vocabulary:
             return self._faults.cost_of(line, error)
 
     def request_of(self, call: Call | CallReceived[msgspec.Struct]) -> msgspec.Struct | UnknownType:
-        """What a call asks for; `RemoteProtocolError` if it has the wrong fields."""
+        """Return the request of a call. Raises `RemoteProtocolError` if the request has the wrong fields."""
         request = call.request
         if isinstance(request, msgspec.Raw):
             return self.decode_request(request)
         return UnknownType("ping") if type(request) is Ping else request
 
     def decode_request(self, raw: msgspec.Raw) -> msgspec.Struct | UnknownType:
-        """The same of a request that hasn't been decoded."""
+        """Decode a request. Raises `RemoteProtocolError` if the request has the wrong fields."""
         try:
             request: msgspec.Struct = self._request.decode(raw)
         except msgspec.ValidationError as error:
@@ -380,7 +380,7 @@ class Vocabulary:
     # -- sending -----------------------------------------------------------------------------------------------------
 
     def check_sendable(self, message: msgspec.Struct) -> None:
-        """`LocalProtocolError` unless the message is one that a peer could tell by its tag."""
+        """Raise `LocalProtocolError` unless the message has a tag by which a peer can know it."""
         kind = type(message)
         if kind not in self.sendable:
             try:
@@ -394,7 +394,7 @@ class Vocabulary:
                 self.raw.add(kind)
 
     def check_all_sendable(self, messages: Iterable[msgspec.Struct]) -> None:
-        """The same for each."""
+        """Do `check_sendable` for each message."""
         if not self.sendable.issuperset(map(type, messages)):
             for message in messages:
                 self.check_sendable(message)
@@ -410,7 +410,7 @@ class Vocabulary:
             out[start:] = one_line(out[start:])
 
     def may_be_spoilt(self, messages: Sequence[msgspec.Struct], lines: bytes) -> bool:
-        """Whether one of these messages has to be looked at by itself, after they were encoded as these lines."""
+        """Return whether one of these messages, encoded as ``lines``, has to be looked at by itself."""
         return (
             lines.find(b"null") >= 0
             or lines.count(b"\n") != len(messages)
@@ -418,14 +418,14 @@ class Vocabulary:
         )
 
     def check_reply(self, request: type[msgspec.Struct], reply: object) -> None:
-        """`LocalProtocolError` unless the reply is what was declared for this request."""
+        """Raise `LocalProtocolError` unless the reply is of the type that was declared for this request."""
         expected = self.answers[request]
         if not isinstance(reply, expected):
             raise LocalProtocolError(f"it must be {expected.__qualname__}, not {type(reply).__qualname__}")
 
 
 def to_json(data: Any) -> bytes:
-    """Any value as JSON. `LocalProtocolError` if that can't be."""
+    """Return any value as JSON. Raises `LocalProtocolError` if JSON can't hold the value."""
     try:
         encoded = encoder.encode(data)
     except _UNSENDABLE as error:
@@ -439,7 +439,7 @@ def to_json(data: Any) -> bytes:
 
 
 def from_raw(raw: msgspec.Raw) -> Any:
-    """Any value from JSON. ValueError, which says what is wrong, if it isn't any."""
+    """Return the value of JSON text. Raises ValueError, which says what is wrong, if it isn't JSON."""
     try:
         return msgspec.json.decode(raw)
     except UNDECODABLE as error:
@@ -447,7 +447,7 @@ def from_raw(raw: msgspec.Raw) -> Any:
 
 
 def unsendable(error: Exception, value: Any = None) -> LocalProtocolError:
-    """What encoding ``value``, or a check of what came of it, has raised, as an error for its author."""
+    """Return what encoding ``value``, or a check of the result, has raised, as an error for the author of ``value``."""
     if isinstance(error, LocalProtocolError):
         return error
     if isinstance(error, msgspec.ValidationError):
@@ -477,12 +477,12 @@ def _surrogate(error: UnicodeEncodeError) -> str:
 
 
 def words(text: object, limit: int) -> str:
-    """Words for people, or a code, as an application gave them: made a string that JSON can hold, and cut."""
+    """Return an application's text or code as a string that JSON can hold, cut to ``limit`` characters."""
     return str(text)[:limit].encode("utf-8", "backslashreplace").decode("utf-8")[:limit]
 
 
 def _replied(reply: type[msgspec.Struct]) -> Any:
-    """The type of a `Reply` that carries this."""
+    """Return the type of a `Reply` that carries this."""
     whole: Any = CallReplied
     return whole[reply]
 

@@ -25,7 +25,7 @@ class OutgoingCalls:
 
     def end(self, id_: int) -> type[msgspec.Struct] | None:
         """
-        Forget a call that was answered. Return the type of its request, or None if nobody waits for it any more: the
+        Forget a call that was answered. Return the type of its request, or None if the call has been dropped: the
         answer has crossed with a `Drop`. Raises `RemoteProtocolError` if the call was never made.
         """
         if id_ > self.last_id:

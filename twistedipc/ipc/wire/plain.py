@@ -63,7 +63,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A line that wasn't understood: to be answered by this."""
+    """A line that wasn't understood. ``line`` is the answer to it."""
 
     line: bytes
 
@@ -118,8 +118,8 @@ class PlainConversation:
 
     def receive(self, data: bytes) -> Iterator[Event]:
         """
-        What the peer's bytes amount to, line by line as it is iterated, which may be done at leisure, in order. Nothing
-        comes behind an `Ended`. Never raises for anything that a peer can send.
+        Return the events of the peer's bytes. Each line is decoded when the iteration comes to it, which may be later,
+        but in the order of the calls. Nothing comes behind an `Ended`. Never raises for anything that a peer can send.
         """
         ended: Ended | None = None
         try:
@@ -139,7 +139,7 @@ class PlainConversation:
 
     def _event(self, line: bytes) -> Event:
         try:
-            line.decode("utf-8")  # the decoder skips over fields that nobody has asked for
+            line.decode("utf-8")  # the decoder skips over fields that aren't declared
             envelope = _envelope.decode(line)
         except _BAD as error:
             return Ended(Code.BAD_MESSAGE, _cut(f"not a line of JSON with a type: {_in_words(error)}"))

@@ -80,35 +80,37 @@ class Ready(msgspec.Struct, frozen=True, gc=False):
 
 
 class CallDropped(msgspec.Struct, frozen=True, gc=False):
-    """The peer doesn't wait for the answer any longer. Answer or refuse it nevertheless: nothing will be sent."""
+    """The peer doesn't wait for a call's answer any longer. Answer or refuse the call all the same: nothing is sent."""
 
     id: int
 
 
 class CallEnded(msgspec.Struct, frozen=True, gc=False):
-    """A call of ours has failed, or wasn't answered in time."""
+    """A call of this side has failed, or wasn't answered in time."""
 
     id: int
     error: CallFailed | CallTimedOut
 
 
 class ErrorReceived(msgspec.Struct, frozen=True, gc=False):
-    """The peer didn't understand a message of ours. To be logged."""
+    """The peer didn't understand a message of this side. To be logged."""
 
     code: str
     message: str
 
 
 class MessageRefused(msgspec.Struct, frozen=True, gc=False):
-    """A message of the peer's wasn't understood, which it was told. To be logged."""
+    """A message of the peer wasn't understood, and the peer knows. To be logged."""
 
     message: str
 
 
 class Closed(msgspec.Struct, frozen=True, gc=False):
     """
-    The session is over: flush what there is to send, then close the connection. ``remote`` tells whose word the
-    reason is; ``abrupt`` that waiting for the peer to read is pointless.
+    The session is over: flush what there is to send, then close the connection.
+
+    :param remote: whether the code and reason are the peer's
+    :param abrupt: whether waiting for the peer to read is pointless
     """
 
     code: str
@@ -619,7 +621,7 @@ class _ReplyTooLarge(BadReply):
 
 
 def _bad_reply(error: Exception, request: type[msgspec.Struct], reply: object) -> BadReply:
-    """A reply can't be sent: what its author is told, and what the caller is."""
+    """Return the error for a reply that can't be sent: for the author's log, and for the caller."""
     if isinstance(error, BadReply):
         return error
     return BadReply(

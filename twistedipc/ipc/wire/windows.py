@@ -13,10 +13,10 @@ link that broke::
     …                                  ◄─────  stream-ack {id, next}           everything below `next` is kept there
     stream-close {id}                  ─────►                                  it was closed, or had been refused
 
-At most ``credit`` bytes of unacknowledged items are under way. What the receiver has already it drops by its number;
-for what it misses it sends another ``stream-position``. ``id`` names the outbox: one that was lost and began anew at 1
-is another stream. Position and refusal say which ``opening`` they answer: a sender that has closed and opened the
-stream again on one link isn't to take the first answer for the second.
+At most ``credit`` bytes of unacknowledged items are under way. The receiver drops items that it has already, by their
+numbers, and sends another ``stream-position`` if items are missing. ``id`` names the outbox: an outbox that was lost
+and begins again at 1 is another stream. Position and refusal say which ``opening`` they answer: a sender that has
+closed and opened the stream again on one link isn't to take the first answer for the second.
 """
 
 from __future__ import annotations
@@ -125,18 +125,18 @@ class _UnderWay:
         self._pieces: deque[tuple[int, int]] = deque()  # (the number after the last, size)
 
     def add(self, end: int, size: int) -> None:
-        """One piece more."""
+        """Note one more piece under way."""
         self._pieces.append((end, size))
 
     def arrived(self, next: int) -> int:
-        """Everything below ``next`` is kept: how much that was."""
+        """Note that everything below ``next`` is kept, and return how much that was."""
         size = 0
         while self._pieces and self._pieces[0][0] <= next:
             size += self._pieces.popleft()[1]
         return size
 
     def clear(self) -> None:
-        """Nothing is on its way any more."""
+        """Note that nothing is under way any more."""
         self._pieces.clear()
 
 
