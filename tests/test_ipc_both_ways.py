@@ -10,10 +10,11 @@ import json
 import math
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ipc_example import Ask, Note
+from tests.properties import examples
 from tests.test_ipc_session import ready
 from twistedipc.ipc.wire.errors import LocalProtocolError
 from twistedipc.ipc.wire.messages import encode
@@ -23,24 +24,43 @@ from twistedipc.ipc.wire.session import Event, MessageRefused, Session
 ODD = b'{"type":"zzz"}\n'
 
 #: Calls of the dialler that wait for their replies.
-CALLS = 3
+CALLS = 2
 
 _ids = st.integers(1, CALLS + 1)
-FRAMES = st.one_of(
-    st.builds(lambda n: {"type": "note", "n": n}, st.integers(0, 3) | st.just("x")),
+#: What the fast path decodes, and takes or gives back.
+DECODED = [
+    st.builds(lambda n: {"type": "note", "n": n}, st.integers(0, 3)),
     st.builds(lambda id: {"type": "reply", "id": id, "reply": {"answer": "y"}}, _ids),
-    st.builds(lambda id: {"type": "reply", "id": id, "reply": {"answer": 1}}, _ids),
     st.builds(lambda id: {"type": "error", "id": id, "code": "busy", "message": "no"}, _ids),
     st.builds(lambda id: {"type": "call", "id": id, "request": {"type": "ask", "what": "x"}}, _ids),
-    st.builds(lambda id: {"type": "call", "id": id, "request": {"type": "ask", "what": 1}}, _ids),
     st.builds(lambda id: {"type": "call", "id": id, "request": {"type": "ping"}}, _ids),
     st.builds(lambda id: {"type": "drop", "id": id}, _ids),
     st.sampled_from([{"type": "ping"}, {"type": "pong"}, {"type": "error", "code": "c", "message": "m"}]),
+]
+#: What makes it leave the whole block to the general path.
+UNDECODED = [
+    st.just({"type": "note", "n": "x"}),
+    st.builds(lambda id: {"type": "reply", "id": id, "reply": {"answer": 1}}, _ids),
+    st.builds(lambda id: {"type": "call", "id": id, "request": {"type": "ask", "what": 1}}, _ids),
+]
+#: Lines that break a rule in what no type declares.
+BROKEN = st.sampled_from([b'{"type":"note","n":1,"later":"\xff"}', b'{"type":"note","n":1}{"type":"note","n":2}'])
+
+
+def lines(*frames: st.SearchStrategy[dict[str, object]]) -> st.SearchStrategy[bytes]:
+    return st.one_of(*frames).map(lambda frame: json.dumps(frame).encode())
+
+
+BLOCKS = st.one_of(
+    st.lists(lines(DECODED[0]), max_size=4),
+    st.lists(lines(DECODED[3]), max_size=6),
+    st.lists(lines(*DECODED), max_size=12),
+    st.lists(lines(*DECODED, *UNDECODED) | BROKEN, max_size=12),
 )
 
 
 def session_with_calls() -> Session:
-    session = ready().dialler
+    session = ready(max_calls=CALLS).dialler
     for _ in range(CALLS):
         session.call(Ask("x"), deadline=10.0)
     session.data_to_send()
@@ -54,9 +74,10 @@ def outcome(session: Session, events: list[Event], sent: bytes) -> tuple[list[st
     return told, said, session.state.value
 
 
-@given(frames=st.lists(FRAMES, max_size=12))
-def test_both_ways_agree(frames: list[dict[str, object]]) -> None:
-    lines = [json.dumps(frame).encode() + b"\n" for frame in frames]
+@given(block=BLOCKS)
+@settings(max_examples=examples(300))
+def test_both_ways_agree(block: list[bytes]) -> None:
+    lines = [line + b"\n" for line in block]
     fast, slow = session_with_calls(), session_with_calls()
     at_once = outcome(fast, fast.receive(b"".join(lines), 1.0), fast.data_to_send())
     events: list[Event] = []
@@ -90,6 +111,7 @@ MESSAGES = st.one_of(
 
 
 @given(messages=st.lists(MESSAGES, max_size=5))
+@settings(max_examples=examples(200))
 def test_many_messages_are_sent_as_each_is(messages: list[msgspec.Struct]) -> None:
     at_once, singly = (ready(frame_limit=4096).dialler for _ in range(2))
     refused = False
