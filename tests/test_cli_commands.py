@@ -484,6 +484,18 @@ def test_the_packages_that_a_project_may_publish(server: Server) -> None:
     assert "the first that it publishes" in run(server, "project", "show", "shop").stdout
 
 
+def test_what_another_host_s_file_says_is_set(tmp_path: Path, server: Server) -> None:
+    """Over what the project has, of which the rest stays."""
+    (tmp_path / "netlify.toml").write_text('[build]\npublish = "dist"\n[build.environment]\nVITE_A = "1"\n')
+    server.on("GET /api/v1/projects/shop", as_json({**PROJECT, "settings": {"root": "web", "output": "out"}}))
+    server.on("PATCH /api/v1/projects/shop", as_json(PROJECT))
+    assert run(server, "import", str(tmp_path), "--project", "shop").exit_code == 0
+    assert server.asked[-1].json == {
+        "settings": {"root": "web", "output": "dist"},
+        "variables": [{"name": "VITE_A", "value": "1"}],
+    }
+
+
 def test_how_a_project_is_built(server: Server) -> None:
     server.on("POST /api/v1/projects", as_json(PROJECT, 201))
     said = ["--root", "./apps/web/", "--manager", "pnpm@9", "--watch", "apps/**", "--watch", "!*.md", "--spa"]

@@ -21,6 +21,7 @@ COMMANDS = {
     "login": ("twistedipc.cli.login", "login"),
     "token": ("twistedipc.cli.tokens", "token"),
     "project": ("twistedipc.cli.projects", "project"),
+    "import": ("twistedipc.cli.imports", "import_settings"),
     "build": ("twistedipc.cli.builds", "build"),
     "builds": ("twistedipc.cli.builds", "builds"),
     "show": ("twistedipc.cli.builds", "show"),
