@@ -8,13 +8,16 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from tests.attempt_folder import Attempt, git, repository
+from tests.attempt_folder import Attempt, git, repository, toml, until
 from tests.git_servers import HttpServer, SshServer, needs_lfs, needs_sshd
+from twistedipc.attempts.handover import hand_over
+from twistedipc.attempts.mirrors import lock_mirror, remove_unused
 from twistedipc.builds import names
 from twistedipc.builds.access import ANY_USER, Access
-from twistedipc.builds.attempt import Checkout, Contact
+from twistedipc.builds.attempt import Checkout, Contact, Secrets
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.runner.checkout.git import CheckoutFailed
@@ -329,6 +332,11 @@ def test_large_files_with_the_token(tmp_path: Path, http: HttpServer) -> None:
     project.settings = BuildSettings(lfs=False)
     project.check_out()
     assert (project.folder / "work/img/ä b.png").read_text() == pointer
+    # The repository's own settings win.
+    project.settings = BuildSettings()
+    repository(http.folder / "app", {".twistedipc.toml": "[build]\nlfs = false\n"})
+    project.check_out()
+    assert (project.folder / "work/img/ä b.png").read_text() == pointer
 
 
 @needs_lfs
@@ -369,3 +377,89 @@ def git_core_without_lfs(base: Path) -> str:
         if each.name != "git-lfs":
             os.symlink(each, copy / each.name)
     return str(copy)
+
+
+# -- the whole runner ------------------------------------------------------------------------------------------------
+
+FOUND = "cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -c \"the-token-o[f]\"; true"
+ENVIRONMENT = f"env; ls -la ..; cat ../credentials/* ../spec.json; git config --list; git fetch origin; {FOUND}"
+
+
+def run_private(base: Path, address: str, access: Access) -> Attempt:
+    """Run an attempt whose runner asks for what the checkout needs, and is given it."""
+    one = Attempt(base, Path(address))
+    one.spec = msgspec.structs.replace(one.spec, repository=address, asks=["checkout"])
+    write_file(one.folder / "spec.json", one.spec)
+    one.start()
+    until(lambda: (one.folder / "secrets.wanted").exists(), "it asks")
+    hand_over(one.folder, Secrets(granted=True, checkout=access))
+    return one
+
+
+def test_only_the_checkout_step_has_the_token(tmp_path: Path, http: HttpServer) -> None:
+    files = {".twistedipc.toml": toml(ENVIRONMENT), "file": "x"}
+    commit = repository(http.folder / "app", files, message=f"the token is {http.token}")
+    one = run_private(tmp_path, f"{http.url}/app", of_token(http))
+    result = one.wait()
+    assert (result.outcome, result.commit) == ("succeeded", commit), one.output()
+    assert result.subject == "the token is ***"
+    log = "\n".join(one.output())
+    assert http.token not in log
+    assert "could not read Username" in log  # the build's own fetch has no credentials
+    assert one.output(1)[-1] == "0"  # no process has it in its environment or its command line
+    assert not (one.folder / "credentials").exists()
+    for path in tmp_path.rglob("*"):
+        # The commit itself has it in its message.
+        if path.is_file() and not {"served", "objects", "checkout.json"} & set(path.parts):
+            assert http.token.encode() not in path.read_bytes(), path
+
+
+def test_a_wrong_token_fails_the_build_with_a_sentence(tmp_path: Path, http: HttpServer) -> None:
+    repository(http.folder / "app", {"file": "x"})
+    one = run_private(tmp_path, f"{http.url}/app", of_token(http, "another-token"))
+    result = one.wait()
+    assert result.outcome == "failed"
+    assert "doesn't accept the project's git_token" in result.reason
+    assert [step.name for step in result.steps] == ["checkout"]
+
+
+@needs_sshd
+def test_the_host_key_is_told_even_if_the_checkout_fails(tmp_path: Path, ssh: SshServer) -> None:
+    source = tmp_path / "source"
+    repository(source, {"file": "x"})
+    private, _public = deploy_key(tmp_path)
+    result = run_private(tmp_path, ssh.address(source), of_key(ssh, private)).wait()
+    assert result.outcome == "failed"
+    assert result.host_keys == [f"[127.0.0.1]:{ssh.port} {ssh.host_key}"]
+
+
+# -- mirrors ---------------------------------------------------------------------------------------------------------
+
+
+def test_mirrors_that_nothing_uses_are_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "mirrors"
+    for name in ("old.git", "new.git", "used.git"):
+        os.close(lock_mirror(folder / name, lambda: None))
+        (folder / name / "objects").mkdir(parents=True)
+    (folder / "old.git.sha256").mkdir()
+    os.utime(folder / "old.git.lock", (1000, 1000))
+    used = lock_mirror(folder / "used.git", lambda: None)
+    os.utime(folder / "used.git.lock", (1000, 1000))
+    assert remove_unused(folder, before=2000) == ["old.git"]
+    assert sorted(path.name for path in folder.iterdir()) == ["new.git", "new.git.lock", "used.git", "used.git.lock"]
+    os.close(used)
+    assert remove_unused(folder, before=2000) == ["used.git"]
+    assert remove_unused(folder / "nothing", before=2000) == []
+
+
+def test_who_waits_for_a_mirror_that_is_removed_makes_another(tmp_path: Path) -> None:
+    mirror = tmp_path / "x.git"
+    held = lock_mirror(mirror, lambda: None)
+
+    def removed() -> None:
+        (tmp_path / "x.git.lock").unlink()
+        os.close(held)
+
+    lock = lock_mirror(mirror, removed)
+    assert os.fstat(lock).st_ino == os.stat(tmp_path / "x.git.lock").st_ino
+    os.close(lock)

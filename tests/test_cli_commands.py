@@ -837,3 +837,42 @@ def test_an_interrupted_follower_leaves_no_bar(server: Server) -> None:
     assert code == ExitCode.INTERRUPTED
     assert rows[0] == "one"
     assert not any("bundling" in row for row in rows)
+
+
+ACCESS = {
+    "host": "ssh://example.org",
+    "public_key": "ssh-ed25519 AAAA twistedipc-shop",
+    "fingerprint": "SHA256:x",
+    "token": False,
+    "host_keys": [{"line": "example.org ssh-ed25519 AAAB", "fingerprint": "SHA256:y"}],
+}
+
+
+def test_project_key(server: Server) -> None:
+    """It is made once; after that the public half is printed."""
+    server.on("GET /api/v1/projects/shop", as_json(PROJECT))
+    server.on("POST /api/v1/projects/shop/deploy-key", as_json(ACCESS))
+    made = run(server, "project", "key", "shop")
+    assert (made.exit_code, made.stdout) == (0, "ssh-ed25519 AAAA twistedipc-shop\n")
+    server.on("GET /api/v1/projects/shop", as_json({**PROJECT, "access": ACCESS}))
+    again = run(server, "project", "key", "shop")
+    assert again.stdout == made.stdout
+    assert [asked.method for asked in server.asked] == ["GET", "POST", "GET"]
+    shown = run(server, "project", "show", "shop").stdout
+    for line in ("ssh-ed25519 AAAA twistedipc-shop", "ssh-ed25519 SHA256:y", "ssh://example.org"):
+        assert line in shown
+
+
+def test_project_hosts(server: Server) -> None:
+    server.on("GET /api/v1/projects/shop", as_json({**PROJECT, "access": ACCESS}))
+    assert run(server, "project", "hosts", "shop").stdout == "example.org ssh-ed25519 AAAB\tSHA256:y\n"
+    server.on("PUT /api/v1/projects/shop/known-hosts", as_json(ACCESS))
+    assert run(server, "project", "hosts", "shop", "--set", given="example.org ssh-ed25519 AAAB\n").exit_code == 0
+    assert server.asked[-1].json == {"lines": "example.org ssh-ed25519 AAAB\n"}
+    assert run(server, "project", "hosts", "shop", "--set", "--forget").exit_code == 2
+
+
+def test_project_secret_git_token(server: Server) -> None:
+    server.on("PUT /api/v1/projects/shop/secrets/git_token", Say(status=204))
+    assert run(server, "project", "secret", "shop", "git_token", given="glpat-1\n").exit_code == 0
+    assert server.asked[-1].json == {"value": "glpat-1"}

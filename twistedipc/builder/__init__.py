@@ -10,6 +10,7 @@ The modules, from the bottom up; imports point upwards in this list only::
     data        the data folder: its lock, the attempts' folders, how full its disk is
     doorbell    the socket on which runners say that there is something new
     runners     runners as processes
+    mirrors     the end of mirrors that nothing uses any more
     tidying     the process that tidies what builds keep for the next ones
     offers      what can't be accepted, and why
     upload      one try to get an archive to the apiserver

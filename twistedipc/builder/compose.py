@@ -23,6 +23,7 @@ from twistedipc.builder.forwarding import Forwarding
 from twistedipc.builder.handing import Handing
 from twistedipc.builder.link import Uplink
 from twistedipc.builder.looking import Looking
+from twistedipc.builder.mirrors import UnusedMirrors
 from twistedipc.builder.ports import Outside
 from twistedipc.builder.publishing import Publishing
 from twistedipc.builder.reactor import BuilderReactor
@@ -63,6 +64,12 @@ def real_outside(reactor: BuilderReactor, settings: Settings, *, now: Callable[[
         sweep(parent)
         return parent
 
+    caches, mirrors = TidyingProcess(reactor, settings), UnusedMirrors(in_thread, settings, now)
+
+    def tidy() -> None:
+        caches.soon()
+        mirrors.soon()
+
     return Outside(
         clock=reactor,
         now=now,
@@ -71,7 +78,7 @@ def real_outside(reactor: BuilderReactor, settings: Settings, *, now: Callable[[
         runners=RunnerProcesses(reactor, RUNNER),
         uploads=uploads,
         listen_for_rings=listen_for_rings,
-        tidy=TidyingProcess(reactor, settings).soon,
+        tidy=tidy,
         prepare_cgroups=prepare_cgroups,
     )
 

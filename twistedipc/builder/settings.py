@@ -17,6 +17,9 @@ from twistedipc.caches.tidying import Limits
 #: Seconds for which an upload is tried whose address doesn't answer as the apiserver does.
 UPLOAD_LIMIT = 600.0
 
+#: Seconds for which a mirror stays that nothing uses.
+MIRRORS_KEPT = 90 * 86400.0
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the operator has set for all attempts of this builder."""
@@ -33,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     offline: bool = False
     userconfig: str = ""
     upload: float = UPLOAD_LIMIT  # seconds for which an upload is tried that can't get through
+    mirrors_kept: float = MIRRORS_KEPT  # seconds for which a mirror stays that nothing uses
     reserve: int | None = 0  # bytes of the disk that builds leave free; None is `room.default_reserve`
     caches: Limits | None = None  # of what builds keep for the next ones; None: nothing is kept
 

@@ -149,6 +149,11 @@ def make_plan(tree: Tree, said: BuildSettings) -> Plan:
     )
 
 
+def settings_of(tree: Tree, said: BuildSettings) -> BuildSettings:
+    """Return a project's settings with what its files say. Raises `BadPlan`."""
+    return _settings_of(tree, said)[1]
+
+
 def _beside_steps(tree: Tree, settings: BuildSettings, said_in: Mapping[str, str]) -> Recognised:
     """What is recognised of a project that has steps of its own: it needn't be possible to build it without them."""
     try:

@@ -127,6 +127,8 @@ key = "link.key"
 # grace = 10.0
 # Seconds in which an upload is retried while its address doesn't answer as the apiserver does.
 # upload = 600.0
+# Days after which the mirror of a repository is removed that no build has used.
+# mirrors = 90.0
 # What builds leave free on the disk: with less, running builds wait and no others are taken. "" is 1 GiB, but a
 # twentieth of a file system that has less than 20 GiB; 0 is nothing.
 # reserve = ""

@@ -102,6 +102,7 @@ def makeService(options: Options) -> IService:
         idle_timeout=config.limits.idle_timeout,
         grace=config.limits.grace,
         upload=config.limits.upload,
+        mirrors_kept=config.limits.mirrors * 86400,
         reserve=None if config.limits.reserve is None else config.limits.reserve.bytes,
         caches=_caches(config.caches),
     )

@@ -227,6 +227,7 @@ class Limits(Section, frozen=True, kw_only=True):
     idle_timeout: Positive = 900.0  # without any output or message
     grace: Positive = 10.0  # between SIGTERM and SIGKILL
     upload: Positive = 600.0  # for an upload whose address doesn't answer as the apiserver does
+    mirrors: Positive = 90.0  # days for which a repository's mirror stays that no build uses
     reserve: Size | None = None  # left free on the disk; None is 1 GiB, or a twentieth of a small file system
 
 

@@ -15,12 +15,16 @@ from twistedipc.attempts.folder import CREDENTIALS
 from twistedipc.attempts.mirrors import lock_mirror, mirror_name
 from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import Checkout, Contact, Spec
+from twistedipc.builds.plan import settings_of
+from twistedipc.builds.recognition.reading import BadPlan
+from twistedipc.builds.settings import BuildSettings
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.runner.checkout.credentials import ACCESS, Credentials
 from twistedipc.runner.checkout.git import CheckoutFailed, Git, defaults
 from twistedipc.runner.checkout.lfs import fetch_large_files
 from twistedipc.runner.checkout.refs import Found, Source, fetch
 from twistedipc.runner.checkout.submodules import MAX_DEPTH, MAX_SUBMODULES, submodules
+from twistedipc.trees.folder import FolderTree
 
 
 def check_out(folder: Path, now: Callable[[], int]) -> Checkout:
@@ -72,7 +76,7 @@ class _Checkout:
             head=found.head,
         )
         print(f"Commit {found.commit}: {checkout.subject}", flush=True)
-        self._complete(work, spec.repository, found, depth=0)
+        self._complete(work, spec.repository, found, self._settings(work), depth=0)
         return checkout
 
     def _clone(
@@ -107,9 +111,15 @@ class _Checkout:
         self._git.run(*at, "remote", "set-url", "origin", "--", repository)
         return found, resolved
 
-    def _complete(self, work: Path, repository: str, found: Found, *, depth: int) -> None:
+    def _settings(self, work: Path) -> BuildSettings:
+        """Return the project's settings, with what the repository says itself."""
+        try:
+            return settings_of(FolderTree(work), self._spec.settings)
+        except BadPlan:  # the runner says what is wrong
+            return self._spec.settings
+
+    def _complete(self, work: Path, repository: str, found: Found, settings: BuildSettings, *, depth: int) -> None:
         """Put submodules and large files into a working copy."""
-        settings = self._spec.settings
         fetch_large_files(self._git, work, found.mirror.folder, self._spec.project, wanted=settings.lfs)
         if not settings.submodules:
             return
@@ -122,7 +132,7 @@ class _Checkout:
                 )
             print(f"Submodule {each.path}:", flush=True)
             inside, _resolved = self._clone(each.repository, each.commit, work / each.path, lambda: 0)
-            self._complete(work / each.path, each.repository, inside, depth=depth + 1)
+            self._complete(work / each.path, each.repository, inside, settings, depth=depth + 1)
 
 
 def _say_waiting() -> None:
