@@ -143,7 +143,7 @@ WAYS = (
             Hop("caller", "ipc.connections.cork:Cork.add", "collects what is written in this turn"),
             Hop("callee", "ipc.connections.link:JSONLineProtocol.dataReceived", "bytes come"),
             Hop("callee", "ipc.wire.framing:LineSplitter.feed", "whole lines"),
-            Hop("callee", "ipc.wire.session:Session.receive", "frames, checked against the state"),
+            Hop("callee", "ipc.wire.session:Session.receive", "a step of the session's table: frames"),
             Hop("callee", "ipc.service:ServiceApplication.call_received", "the method marked `@handles`"),
             Hop("callee", "ipc.wire.session:Session.answer", "the reply, under the call's number"),
             Hop("caller", "ipc.wire.session:Session.receive", "finds the call that it answers"),
@@ -156,8 +156,8 @@ _TEXT = """\
 # Architecture
 
 Drawn by `make pictures`: the rooms from the map that `tests/test_layers.py` holds, the ways from
-places in the code that a test looks up. [states.md](states.md) has the states of attempts and
-releases, [protocol.md](protocol.md) what is on the wire, and
+places in the code that a test looks up. [states.md](states.md) has the states of attempts,
+releases and sessions, [protocol.md](protocol.md) what is on the wire, and
 [reliability.md](reliability.md) what is promised.
 
 ## Processes

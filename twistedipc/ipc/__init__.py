@@ -1,6 +1,6 @@
 """
-The IPC framework: typed messages and calls between two processes, over a link that comes back by itself. Bottom layer:
-it knows nothing of builds, and nothing in `twistedipc` that isn't here.
+The IPC framework: typed messages and calls between two processes, over a link that is made
+again after each break. The bottom layer: it knows nothing of builds, and imports nothing else of `twistedipc`.
 
 A connection, from the wire up::
 
@@ -8,19 +8,20 @@ A connection, from the wire up::
                ⇅ chunks
              JSONLineProtocol     connections/link.py   corks output, pauses and resumes, has the timers
                ⇅ chunks, events
-             Session              wire/session.py       handshake, calls, heartbeat: a state machine without I/O
+             Session              wire/session.py       handshake, calls, heartbeat, driven by the table in states.py
                ⇅ blocks of lines, typed frames
              LineSplitter         wire/framing.py       complete lines, bounded
+             FastPath             wire/fastpath.py      blocks of frames that are as they should be, at once
              Vocabulary           wire/messages.py      msgspec structs ⇄ JSON
                ⇅
-             Peer ⇄ Application   connections/peer.py   what you talk to; what you write
+             Peer ⇄ Application   connections/peer.py   the other side; this side's code
 
 The rooms, each of which imports only those above it (each has its own map)::
 
     wire/          what goes over a wire, and its rules: no Twisted, no clock
     places/        endpoints, descriptors, children, keys: where the other side is
     connections/   one connection on a transport, in each of its formats
-    links/         how a link comes to be: dialled, accepted, given
+    links/         how a link is made: dialled, accepted, inherited
     streams/       what outlives a connection: reliable streams, messages that wait
 
 and the face, which stands on all of them::

@@ -208,8 +208,8 @@ class Remote:
 
     def refused(self, code: str, reason: str) -> None:
         """
-        Fail what waits for a link: the two sides have met, and there won't be a link until somebody sets something
-        right. Internal to the library.
+        Fail what waits for a link: the two sides have met, and there won't be a link until an operator corrects
+        something. Internal to the library.
         """
         if self._peer is None and self._next.refuse(code, reason):
             self._fail_waiting()

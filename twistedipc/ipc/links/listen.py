@@ -125,7 +125,7 @@ class ListenService(Service):
         """
         Listen.
 
-        :raises BadEndpoint: somebody listens there already, or it isn't a place to listen at
+        :raises BadEndpoint: a process listens there already, or the endpoint can't be listened at
         """
         super().startService()
         if self._place.path:

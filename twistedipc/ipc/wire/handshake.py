@@ -10,7 +10,7 @@ The handshake: its three frames, and what is authenticated by them. Sans-IO; use
 
 Both codes are HMAC-SHA-256 under the shared key over everything that was said so far, each field behind its length.
 A label says whose code it is, so neither can be reflected; both nonces are in both, so neither can be replayed; the
-offered versions are in it, so nobody in between can talk the two down to an old one. The frame limits are optional: a
+offered versions are in it, so an attacker in between can't downgrade the two. The frame limits are optional: a
 dialler says its own only to a listener that has said its own, so each end knows whether the codes are over them too.
 """
 
