@@ -30,6 +30,10 @@ VARIABLE = "TWISTEDIPC_CHANNEL"
 #: The environment variable with the folder of the module `twistedipc_say`.
 PYTHON = "TWISTEDIPC_PYTHON"
 
+#: The environment variables with the file of the command ``node``, and with the real one below Yarn.
+COMMAND = "TWISTEDIPC_NODE"
+REAL = "TWISTEDIPC_REAL_NODE"
+
 # Options of Node's with which no other program can be run first: it may not read that, or it isn't run at all.
 _ALONE = ("--permission", "--experimental-permission", "--build-snapshot", "--experimental-sea-config")
 
@@ -94,7 +98,8 @@ def main(arguments: list[str]) -> int:
     """Become Node. ``arguments``: this command's own file, and Node's arguments."""
     own, *rest = arguments
     environment = dict(os.environ)
-    node = _find(environment.get("PATH", os.defpath), own)
+    # Below Yarn the first `node` on PATH is Yarn's, which starts this command: see ordered.cjs.
+    node = environment.get(REAL) or _find(environment.get("PATH", os.defpath), own)
     if node is None:
         print("node: not found on PATH", file=sys.stderr)
         return 127
@@ -112,6 +117,7 @@ def main(arguments: list[str]) -> int:
             ordered.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _PATIENCE, 0))
             ordered.set_inheritable(True)
             environment["TWISTEDIPC_ORDERED_FD"] = str(ordered.detach())
+            environment[COMMAND] = own
             first = ["--require", os.path.join(_HERE, "ordered.cjs")]
     try:
         os.execve(node, ["node", *first, *rest], environment)

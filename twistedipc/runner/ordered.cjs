@@ -13,6 +13,12 @@
   // What started us isn't for this program's children: `fork()` gives them these options.
   const own = process.execArgv.findIndex((word, i, all) => word === "--require" && all[i + 1] === __filename);
   if (own >= 0) process.execArgv.splice(own, 2);
+  // Yarn puts a `node` of its own before all else on the PATH of what it runs, which starts process.execPath.
+  const command = process.env.TWISTEDIPC_NODE;
+  if (command && /(^|\/)yarn([.-][\w.-]*)?\.c?js$/.test(process.argv[1] || "") && process.execPath !== command) {
+    process.env.TWISTEDIPC_REAL_NODE = process.execPath;
+    process.execPath = command;
+  }
   const send = process.send;
   const marks = process.env.TWISTEDIPC_MARKS;
   if (!(descriptor > 2) || typeof send !== "function" || !marks) return;
