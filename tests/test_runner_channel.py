@@ -520,10 +520,34 @@ def test_process_send_in_a_build_script(tmp_path: Path) -> None:
         Group("sub"),
     ]
     assert Progress(1) in said(one)
-    assert one.notices() == ["a message on the channel was ignored: expected `object`, got `str`"]
+    assert one.notices()[-1] == "a message on the channel was ignored: expected `object`, got `str`"
     assert "hunter2" not in "\n".join(one.output())
     assert (result.lines, result.sha256) == scan(one.folder)
     assert not (one.folder / "channel").exists()
+
+
+def test_node_below_yarn(tmp_path: Path) -> None:
+    """Yarn puts a `node` of its own before all else on PATH, for the Node that it is run by: each kind of Yarn does."""
+    yarn = """
+        const {execFileSync} = require('child_process');
+        const fs = require('fs');
+        fs.mkdirSync('wrapper', {recursive: true});
+        fs.writeFileSync('wrapper/node', `#!/bin/sh\\nexec "${process.execPath}" "$@"\\n`, {mode: 0o755});
+        const env = {...process.env, PATH: `${process.cwd()}/wrapper:${process.env.PATH}`};
+        delete env.NODE_CHANNEL_FD; // a child that is spawned has none
+        execFileSync('node', process.argv.slice(2), {env, stdio: 'inherit'});
+    """
+    files = {
+        ".twistedipc.toml": toml("node bin/yarn.js outer.js", "node .yarn/releases/yarn-4.9.1.cjs outer.js"),
+        "bin/yarn.js": yarn,
+        ".yarn/releases/yarn-4.9.1.cjs": yarn,
+        "outer.js": "require('child_process').execFileSync('node', ['inner.js'], {stdio: 'inherit'})",
+        "inner.js": "process.send({type: 'group', name: process.execPath.endsWith('bin/node') ? 'node' : 'other'})",
+    }
+    repository(tmp_path / "source", files)
+    one = Attempt(tmp_path, tmp_path / "source", path=node_path())
+    assert one.run().outcome == "succeeded", one.output()
+    assert said(one) == [Group("node"), Group("node")]
 
 
 def test_node_below_other_programs(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_what_there_is_not_fails_with_a_sentence(builder: Builder) -> None:
     attempt = builder.run("touch ran", node="23")
     assert result(attempt).outcome == "failed"
     assert result(attempt).reason == (
-        "node 23 (the project asks for it) doesn't exist in the package registry: near it, the registry has only 20.1.0"
+        "node 23 (the project's setting) doesn't exist in the package registry: near it, the registry has only 20.1.0"
         " and 22.13.0"
     )
     assert steps(attempt) == ["checkout", "toolchain"]
