@@ -127,9 +127,12 @@ def test_what_there_is_not_fails_with_a_sentence(builder: Builder) -> None:
         " and 22.13.0"
     )
     assert steps(attempt) == ["checkout", "toolchain"]
-    attempt = builder.run("touch ran", node="!")
+    attempt = builder.run("touch ran", node="next")
     assert steps(attempt) == ["checkout"]
-    assert result(attempt).reason == '"!" is neither a version nor a range of versions that npm knows'
+    assert result(attempt).reason == (
+        "node can't be chosen (the project's setting): "
+        '"next" is neither a version nor a range of versions that npm knows'
+    )
     assert not (attempt.folder / "work/ran").exists()
 
 

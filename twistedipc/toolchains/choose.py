@@ -134,7 +134,8 @@ class Chooser:
 
     def _node(self, wanted: Wanted) -> Pick:
         if wanted.node:
-            return self._pick(_Wish("node", Range(wanted.node), wanted.node_why or "the project asks for it"))
+            why = wanted.node_why or "the project asks for it"
+            return self._pick(_Wish("node", _asked("node", wanted.node, why), why))
         if self._settings.node:
             return self._pick(_Wish("node", Range(self._settings.node), "the builder's default"))
         here = self._here("node", _Wish("node", Range(""), "the project asks for none"))
@@ -155,7 +156,8 @@ class Chooser:
     def _manager(self, wanted: Wanted, beside: Version | None) -> Pick:
         why = wanted.manager_why or "the project asks for it"
         # One on the PATH isn't known by a hash.
-        wish = _Wish(wanted.manager, Range(wanted.version), why, beside, on_path=not wanted.integrity)
+        range = _asked(wanted.manager, wanted.version, why)
+        wish = _Wish(wanted.manager, range, why, beside, on_path=not wanted.integrity)
         return self._pick(wish)
 
     def _npm(self, node: Pick) -> Pick:
@@ -334,6 +336,14 @@ def _admits(node: str, candidate: Version) -> bool:
         return not node or Range(node).admits(candidate)
     except BadRange:
         return True
+
+
+def _asked(tool: str, text: str, why: str) -> Range:
+    """The range that a project asks for. Raises `BadRange`, which says what asks for it."""
+    try:
+        return Range(text)
+    except BadRange as error:
+        raise BadRange(f"{tool} can't be chosen ({why}): {error}") from error
 
 
 def _rule(rule: str) -> tuple[str, Range]:
