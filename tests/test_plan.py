@@ -126,7 +126,6 @@ def test_errors_name_the_key(file: bytes, sentence: str) -> None:
         b"{",
         b"\xff",
         b'{"scripts": {"build": 1}}',
-        b'{"scripts": {"build": null}}',
         b'{"scripts": {"build": ["a", "b"]}}',
         b'{"scripts": {"build": "\xff"}}',
         b"[" * 100_000,
@@ -217,3 +216,9 @@ def test_single_pages(said: bytes, framework: bool, top: list[str], expected: bo
     """The project's word, else its framework's; a page for what isn't found speaks against it."""
     plan = plan_of(b"[build]\n" + said, PACKAGE, set())
     assert msgspec.structs.replace(plan, framework_spa=framework).is_single_page(top) is expected
+
+
+@pytest.mark.parametrize("build", [b"null", b"false"])
+def test_a_build_script_that_is_null_is_none(build: bytes) -> None:
+    """As for npm, which says that there is no such script."""
+    assert runs(plan_of(None, b'{"scripts": {"build": %b}}' % build, set())) == ["npm install --prefer-offline"]

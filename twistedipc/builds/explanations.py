@@ -112,7 +112,8 @@ FAILURES: tuple[Known, ...] = (
         "git-asks-for-user",
         r"[Cc]ould not read (?:Username|Password) for '" + _HOST,
         "git asked for a user name at {host}, where nobody can answer: a repository is private, or isn't there",
-        "Check its address. If it is private, give the project a key or a token for it",
+        "Check its address. If it is private, the project needs a token for its host (project secret), or a deploy key "
+        "and the address for ssh (project key)",
     ),
     Known(
         "git-authentication",
@@ -125,7 +126,8 @@ FAILURES: tuple[Known, ...] = (
         r"remote: Repository not found|fatal: repository '[^'\n]*' not found"
         r"|ERROR: Repository not found|does not appear to be a git repository",
         "there is no such repository, or the build may not see it",
-        "Check its address. If it is private, give the project a key or a token for it",
+        "Check its address. If it is private, the project needs a token or a deploy key that may read it "
+        "(project secret, project key)",
     ),
     Known(
         "git-unreachable",
@@ -222,7 +224,8 @@ FAILURES: tuple[Known, ...] = (
         "unauthorized",
         _NPM + r" code (?:E401|ENEEDAUTH)|ERR_PNPM_FETCH_401|\b401 Unauthorized\b|YN0041\b|Unauthorized - 401",
         "a registry wants credentials, or doesn't take those that it was given",
-        "Give the project a token for that registry; if it has one, it may have expired, or be for another registry",
+        "Give the project a token for that registry (project registry add); if it has one, it may have expired, or be "
+        "for another registry",
     ),
     Known(
         "forbidden",
@@ -244,8 +247,8 @@ FAILURES: tuple[Known, ...] = (
         r"|Couldn't find package \"(?P<package3>[^\"\n]+)\" on the"
         r"|YN0035: │ +(?P<package5>@?[^@\s]+)@|error: GET [^\n]*/(?P<package4>[^/\s]+) - 404",
         "the registry has no such package, or doesn't show it without a token: {package}",
-        "Check its name. If it is in a registry of your own, say so in .npmrc (@scope:registry=https://…), and give "
-        "the project a token for it",
+        "Check its name. If it is in a registry of your own, say so (@scope:registry=https://… in .npmrc), and give "
+        "the project a token for it (project registry add)",
     ),
     Known(
         "font",

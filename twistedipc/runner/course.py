@@ -63,9 +63,6 @@ from twistedipc.trees.folder import FolderTree
 _START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
 _ROOT = str(Path(publish.__file__).parent.parent.parent)
 
-#: The first step's name.
-CHECKOUT = "checkout"
-
 #: How often a step of the platform is tried again because what it ran printed that a disk is full, though the
 #: builder's disk has room.
 MAX_SAID_NO_ROOM = 5
@@ -151,7 +148,7 @@ class Course:
         self._steps.persist(self._make_folders)
         self._ask_secrets()
         with self._checkout.given(self._steps.persist):
-            self._step(CHECKOUT, own=["twistedipc.runner.checkout", str(self._folder)], environment=self._base())
+            self._step("checkout", own=["twistedipc.runner.checkout", str(self._folder)], environment=self._base())
         if self._checkout.found is None:
             raise _End("failed", "the checkout found no commit")
         self._environment.commit = self._checkout.found.commit
@@ -419,7 +416,7 @@ class Course:
         elif result.outcome != "succeeded":
             said = read_file(self._folder / "failure.json", Failure) if own else None
             reason = said.reason if said else f"step {name} ended with exit code {result.exit_code}"
-            if shell or name == CHECKOUT:  # other steps of ours explain themselves
+            if shell:  # those of ours explain themselves
                 reason += explained(self._folder, self._log, first, result.exit_code)
             raise _End("failed", reason)
         elif shell:

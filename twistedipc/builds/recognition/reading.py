@@ -48,12 +48,15 @@ class PackageJson:
             raise BadPlan(f"{path} can't be read: {by_key(str(error))}") from error
 
     def _check_build(self) -> None:
-        """Raise `msgspec.DecodeError` if the script ``build`` isn't a string: what is to be run isn't said then."""
+        """
+        Raise `msgspec.DecodeError` if the script ``build`` isn't a string: what is to be run isn't said then. null and
+        false are no script, as they are for npm.
+        """
         raw = self._fields.get("scripts")
         if raw is None or not bytes(raw).startswith(b"{"):
             return  # npm treats what isn't an object as no scripts
         build = msgspec.json.decode(raw, type=_Scripts).build
-        if build is not msgspec.UNSET and not isinstance(build, str):
+        if build not in (msgspec.UNSET, None, False) and not isinstance(build, str):
             raise msgspec.ValidationError("Expected `str` - at `$.scripts.build`")
 
     def get(self, field: str) -> Any:

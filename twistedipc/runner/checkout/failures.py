@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from twistedipc.builds import names
 from twistedipc.builds.access import Access, fingerprint, ssh_place
+from twistedipc.builds.explanations import explain_failure, last_output
 
 _SSH_REFUSES = re.compile(r"Permission denied \(|Too many authentication failures")
 _KEY_CHANGED = re.compile(r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED|No matching host key")
@@ -33,7 +34,8 @@ def why_not_fetched(repository: str, said: str, access: Access | None, project: 
             more = sentence(repository, access, project)
             if more:
                 return f"{repository} can't be fetched: {more}"
-    return f"{repository} can't be fetched"
+    known = explain_failure(last_output(said.split("\n")), None)  # whatever else can go wrong with a network
+    return f"{repository} can't be fetched" + (f": {known.cause}. {known.cure}" if known is not None else "")
 
 
 def _protocol(_repository: str, _access: Access | None, _project: str) -> str:
