@@ -65,6 +65,8 @@ _REASON_LIMIT = 512
 # To look a member up in its enumeration costs as much as an encoding.
 _READY = State.READY
 _CLOSING = State.CLOSING
+_BYTES = Input.BYTES
+_MESSAGE = Input.MESSAGE
 
 
 # -- events ----------------------------------------------------------------------------------------------------------
@@ -175,7 +177,7 @@ class Session:
         silence.heartbeats = 0
         events: list[Event] = []
         try:
-            self._step(Input.BYTES, data, events)
+            self._step(_BYTES, data, events)
         except RemoteProtocolError as error:
             self._step(Input.BROKEN, Closed(error.code, error.reason[:_REASON_LIMIT]), events)
         if self._pong_due:
@@ -285,7 +287,7 @@ class Session:
             too_long_line, block = error, error.complete
         if block:
             for frame in self._fast.take(block, events):
-                self._step(_INPUTS.get(type(frame), Input.MESSAGE), frame, events)
+                self._step(_INPUTS.get(type(frame), _MESSAGE), frame, events)
                 if self.state is _CLOSING:
                     return
         if too_long_line is not None:
