@@ -15,6 +15,7 @@ The modules:
 - ``caches``: what builds keep, on a builder's machine
 - ``toolchains``: what a builder has fetched
 - ``repositories``: how a private repository is read
+- ``inspect``: what a project is, without building it
 - ``ledger``: work on a ledger without a reactor
 - ``demo``, with ``sample`` (the project that it builds) and ``services`` (the two processes that it runs)
 """
