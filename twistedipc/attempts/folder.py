@@ -41,7 +41,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 
 import msgspec
@@ -62,7 +61,7 @@ from twistedipc.builds.attempt import (
     Spec,
 )
 from twistedipc.disk.calls import DiskCalls
-from twistedipc.disk.files import read_file, sync_folder, write_file
+from twistedipc.disk.files import read_file, remove_tree, sync_folder, write_file
 
 #: The folder with what the checkout step is given for a private repository.
 CREDENTIALS = "credentials"
@@ -109,7 +108,7 @@ class AttemptFolder:
             sync_folder(parent, disk=disk)
         except BaseException:
             # The disk is probably full, and the folders of declined offers would add up.
-            shutil.rmtree(folder.path, ignore_errors=True)
+            remove_tree(folder.path)
             raise
         return folder
 
@@ -182,7 +181,7 @@ class AttemptFolder:
         if self.runner_lives():
             raise BlockingIOError("its result can't be read, and its runner lives")
         kill_remains(self.path, cgroups)
-        shutil.rmtree(self.path / CREDENTIALS, ignore_errors=True)
+        remove_tree(self.path / CREDENTIALS)
         journal = repair(self.path, give_up=give_up)
         errors = ""
         with contextlib.suppress(OSError):
@@ -229,7 +228,7 @@ class AttemptFolder:
         doomed = self.path.with_name(f".{self.name}")
         with contextlib.suppress(FileNotFoundError):
             os.rename(self.path, doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
+        remove_tree(doomed)
 
     def _ring(self) -> None:
         with contextlib.suppress(OSError):  # no runner reads the FIFO yet: it looks at the files when it starts

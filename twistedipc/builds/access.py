@@ -8,7 +8,6 @@ alone: to the repository, and to its submodules there.
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 
 import msgspec
@@ -91,6 +90,8 @@ def fingerprint(line: str) -> str:
     fields = line.split()
     key = next((field for field in fields[1:] if field.startswith("AAAA")), "")
     try:
+        import hashlib  # not above: it is as large as a quarter of a runner, which needs no fingerprint
+
         digest = hashlib.sha256(base64.b64decode(key, validate=True)).digest()
     except ValueError:
         return ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -124,6 +123,8 @@ def remove(folder: Path) -> None:
     Remove a folder with all that is in it, also where a build has taken the right to do so away. What can't be removed
     stays, for the next tidying.
     """
+    import shutil  # not above: the runner imports this module, and removes nothing as a rule
+
     try:
         shutil.rmtree(folder)
     except FileNotFoundError:

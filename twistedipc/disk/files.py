@@ -58,3 +58,10 @@ def read_file(path: Path, kind: type[_T]) -> _T | None:
         return msgspec.json.decode(data, type=kind)
     except UnicodeDecodeError as error:  # msgspec lets it through as it is
         raise msgspec.DecodeError(str(error)) from error
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with what is in it, as far as that is possible."""
+    import shutil  # not above: it is large, and a runner seldom removes a folder
+
+    shutil.rmtree(path, ignore_errors=True)

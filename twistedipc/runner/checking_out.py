@@ -7,7 +7,6 @@ which no step has the name.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from twistedipc.attempts.folder import CREDENTIALS
 from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import Checkout, Contact
 from twistedipc.disk.calls import DiskCalls
-from twistedipc.disk.files import PASSING_ERRORS, read_file, write_file
+from twistedipc.disk.files import PASSING_ERRORS, read_file, remove_tree, write_file
 
 
 class CheckingOut:
@@ -54,7 +53,8 @@ class CheckingOut:
                 persist(lambda: self._write(credentials))
             yield
         finally:
-            shutil.rmtree(credentials, ignore_errors=True)
+            if credentials.exists():
+                remove_tree(credentials)
             self._read()
 
     def _write(self, credentials: Path) -> bool:
