@@ -294,6 +294,12 @@ def test_build(server: Server) -> None:
     assert asked.headers["content-type"] == "application/json"
 
 
+def test_a_parameter_that_looks_like_a_secret_is_warned_of(server: Server) -> None:
+    server.on("POST /api/v1/projects/shop/builds", as_json(BUILD))
+    assert "API_KEY looks like a secret" in run(server, "build", "shop", "--param", "API_KEY=x").stderr
+    assert "looks like" not in run(server, "build", "shop", "--param", "MODE=x").stderr
+
+
 def test_a_lost_answer_makes_no_second_build(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     server.on("POST /api/v1/projects/shop/builds", Say(hang_up=True), problem(503, "locked"), as_json(BUILD, 201))

@@ -169,6 +169,8 @@ class Projects(World):
         other = await self.ask("PATCH", "/api/v1/projects/shop", {"repository": "https://git.example/other.git"})
         assert other.json["build_secrets"] == []
         assert "the secret KEY was for builds of" in other.json["notices"][0]
+        (line,) = await self.ledger.read(_lines, "secret.void")
+        assert '"secret":"KEY"' in line
 
     async def test_variables_are_changed_one_by_one(self) -> None:
         await self.project(environment={"A": "1", "B": "2"})

@@ -12,6 +12,7 @@ import click
 from twistedipc.builds import gist
 from twistedipc.builds.attempt import Published
 from twistedipc.builds.states import STATES, AttemptState
+from twistedipc.builds.variables import looks_secret
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.environment import pairs
@@ -62,7 +63,10 @@ def build(
     """Ask for a build of PROJECT. With --follow, exit with 0 only if it succeeds and its log is complete."""
     if live and no_publish:
         raise click.UsageError("--live and --no-publish contradict one another: what isn't published can't go live")
-    body = schemas.NewBuild(ref=ref, publish=not no_publish, live=live, parameters=pairs(param, "--param"))
+    parameters = pairs(param, "--param")
+    for name in filter(looks_secret, parameters):
+        note(f"note: {name} looks like a secret, and all who may see the build can read its parameters")
+    body = schemas.NewBuild(ref=ref, publish=not no_publish, live=live, parameters=parameters)
     # With the key the request can be repeated when its answer gets lost, and makes one build all the same.
     answer = client.post_once(path("projects", project, "builds"), body, uuid.uuid4().hex)
     made = answer.decode(schemas.Build)

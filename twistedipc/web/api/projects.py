@@ -110,6 +110,8 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
         for secret in _void(old, row):
             detail = {"secret": secret, "place": projects.place_name(old, secret), "repository": old.repository}
             call.audit(connection, "secret.void", row.name, detail)
+        for secret in _void_of_builds(old, row):
+            call.audit(connection, "secret.void", row.name, {"secret": secret, "repository": old.repository})
         if gone := repositories.void(old, row):
             detail = {"secret": gone, "repository": old.repository}
             call.audit(connection, "secret.void", row.name, detail)
