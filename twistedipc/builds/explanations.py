@@ -59,8 +59,8 @@ _DEV = "with NODE_ENV=production or --omit=dev, what is in devDependencies isn't
 _LOCK = "the lock file isn't up to date: {lock} and package.json don't agree"
 
 _CERTIFICATE = (
-    "Give the builder the certificate of the proxy or registry (NODE_EXTRA_CA_CERTS=/path/to/ca.pem for Node, "
-    "GIT_SSL_CAINFO for git). Don't switch the check off"
+    "Give the builder the certificate of the proxy or registry, under [environment] in builder.toml: "
+    "NODE_EXTRA_CA_CERTS=/path/to/ca.pem for Node, GIT_SSL_CAINFO for git. Don't switch the check off"
 )
 
 #: The host of an address that is printed, without a user name or a password in it.
