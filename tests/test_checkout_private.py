@@ -129,6 +129,18 @@ def test_a_deploy_key_and_the_host_s_key(tmp_path: Path, ssh: SshServer, capfd: 
 
 
 @needs_sshd
+def test_a_host_s_name_with_capitals(tmp_path: Path, ssh: SshServer) -> None:
+    source = tmp_path / "source"
+    commit = repository(source, {"file": "x"})
+    private, public = deploy_key(tmp_path)
+    ssh.authorized.write_text(public)
+    address = ssh.address(source).replace("127.0.0.1", "LocalHost")
+    project = Project(tmp_path, address, Access(host=names.host(address), key=private))
+    assert project.check_out().commit == commit
+    assert project.contact() == [f"[localhost]:{ssh.port} {ssh.host_key}"]
+
+
+@needs_sshd
 def test_a_key_for_another_host_isn_t_used(tmp_path: Path, ssh: SshServer) -> None:
     source = tmp_path / "source"
     repository(source, {"file": "x"})

@@ -139,7 +139,8 @@ def test_an_older_commit_never_replaces_a_newer_one(platform: Platform) -> None:
     slow = f'[build]\nsteps = ["{page}", "while [ ! -e {gate} ]; do sleep 0.05; done"]\noutput = "dist"\n'
     repository = platform.repository({".twistedipc.toml": slow})
     platform.commit(repository, {}, "old")
-    platform.add_project("order", repository)
+    # Not HEAD: that is whatever branch this working copy has checked out.
+    platform.add_project("order", repository, default_ref="main")
     old = platform.build("order")
     platform.wait(old, {"running"})
     wait_for(

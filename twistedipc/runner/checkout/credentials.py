@@ -10,6 +10,7 @@ ssh has the key for this host only.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,11 +31,13 @@ class Credentials:
     The credentials of one checkout, to be entered; none, if ``access`` is None. Raises OSError.
 
     :param folder: where the files are made
+    :param repository: the one that is checked out, in whose address the host's name may have capitals
     """
 
-    def __init__(self, folder: Path, access: Access | None) -> None:
+    def __init__(self, folder: Path, access: Access | None, repository: str) -> None:
         self._folder = folder
         self._access = access
+        self._repository = repository
 
     def __enter__(self) -> Credentials:
         access = self._access
@@ -100,11 +103,15 @@ class Credentials:
         name = access.host.removeprefix("ssh://")
         name = name.rpartition(":")[0] if ssh_place(access.host).startswith("[") else name
         name = name.strip("[]")
+        written = re.search(re.escape(name), self._repository, re.IGNORECASE)
+        if written is not None and written.group() != name:
+            name = f"{name} {written.group()}"  # ssh compares names as they are written
+        others = " ".join(f"!{each}" for each in name.split())
         # The first value of a setting counts. What isn't this host's has no key at all.
         return (
             f"Host {name}\n"
             f"  IdentityFile {_path(self._folder / 'key')}\n"
-            f"Host * !{name}\n"
+            f"Host * {others}\n"
             f"  IdentityFile none\n"
             f"Host *\n"
             f"  IdentitiesOnly yes\n"

@@ -35,7 +35,7 @@ def check_out(folder: Path, now: Callable[[], int]) -> Checkout:
     access = read_file(folder / CREDENTIALS / ACCESS, Access)
     work = folder / "work"
     shutil.rmtree(work, ignore_errors=True)  # of a try for which the disk had no room
-    with Credentials(folder / CREDENTIALS, access) as credentials:
+    with Credentials(folder / CREDENTIALS, access, spec.repository) as credentials:
         if access is not None and not credentials.are_for(spec.repository):
             raise CheckoutFailed(f"the project's credentials are for {access.host}, not for {spec.repository}")
         try:
