@@ -208,7 +208,7 @@ class _Recognition:
     def _install_root(self) -> str:
         if self._workspace is not None:
             return self._workspace.top
-        if self._package is None and self._framework is None:
+        if self._package is None and self._framework is None and not self._has(INDEX):
             for folder in parents(self._root):
                 if "package.json" in self._tree.names(folder):
                     return folder
