@@ -80,9 +80,8 @@ def _check(output: Path, name: str, manifest: Manifest) -> None:
     if pointers:
         named = ", ".join(pointers[:3]) + (f" and {len(pointers) - 3} more" if len(pointers) > 3 else "")
         raise CantPack(
-            f"{shown} has Git LFS pointers in the place of files: {named}. Fetch the files before the build, "
-            'for example by a first step "git lfs pull" in build.steps (the builder needs git-lfs)'
-            + (', and set output = "."' if name == "." else "")
+            f"{shown} has Git LFS pointers in the place of files: {named}. The checkout fetches what "
+            ".gitattributes gives to Git LFS, unless lfs = false is set or .lfsconfig leaves it out"
         )
 
 
