@@ -23,6 +23,7 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     tools       the Node and the package managers of a build's steps
     secrets     the secrets of the attempt, asked for before it begins
     environment  the environment of each step                                      (no I/O)
+    modules     node_modules: what they depend on, and whether a build changed them
     keeping     what the attempt takes over from earlier builds, and leaves to later ones
     explaining  what is said of a step that has ended: the cause of its failure and the cure
     registries  the configuration by which package managers find the project's registries

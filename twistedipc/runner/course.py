@@ -30,7 +30,6 @@ from twistedipc.builds.attempt import (
     Result,
     Spec,
 )
-from twistedipc.builds.caches import caches_of
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.plan import Plan, make_plan
 from twistedipc.builds.recognition.reading import BadPlan, in_folder, read
@@ -48,6 +47,7 @@ from twistedipc.runner.checking_out import CheckingOut
 from twistedipc.runner.environment import Environment
 from twistedipc.runner.explaining import explained, warn
 from twistedipc.runner.keeping import Keeping
+from twistedipc.runner.modules import modules_of
 from twistedipc.runner.node import install
 from twistedipc.runner.ports import Orders, Outside
 from twistedipc.runner.registries import Configuration
@@ -157,11 +157,16 @@ class Course:
         self._say_what_needs_an_install_step(plan)
         self._environment.toolchain = self._prepare_tools(wanted_by(plan.recognised))
         environment = self._environment.of_build(plan)
+        modules = modules_of(self._work, plan, environment, self._spec.registries)
         self._steps.persist(lambda: self._commands_installed(environment))
-        self._keeping.restore(caches_of(plan.roots, plan.caches))
+        there = self._keeping.restore(plan, modules)
         self._check_programs(plan, environment["PATH"])
         for step in plan.steps:
+            if modules is not None and there and step == modules.install:
+                self._log.note("info", f"{step.run} isn't run: {modules.installed.lock} and all else are as they were")
+                continue
             self._build_step(step, environment)
+            self._keeping.installed(step)
         targets = self._targets()
         for settings in targets:
             self._before_packing(settings, plan, environment)

@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from twistedipc.builds.attempt import Spec
-from twistedipc.builds.caches import Cache
+from twistedipc.builds.caches import Cache, caches_of
+from twistedipc.builds.plan import Plan
+from twistedipc.builds.recognition.recognised import PlannedStep
 from twistedipc.caches.store import ProjectCaches
 from twistedipc.runner.attempt_log import AttemptLog
+from twistedipc.runner.modules import Modules, state_of
 
 
 class Keeping:
@@ -29,31 +32,46 @@ class Keeping:
         self._log = log
         self._now = now
         self._caches: Sequence[Cache] = ()
+        self._modules: Modules | None = None
+        self._installed = ""  # what node_modules were like when they had been installed; "": they weren't, by us
 
-    def restore(self, caches: Sequence[Cache]) -> bool:
+    def restore(self, plan: Plan, modules: Modules | None) -> bool:
         """
-        Put what there is of these caches into the attempt's folder. Return whether those with a key, if there are any,
-        are there whole.
+        Put into the attempt's folder what there is of a plan's caches. Return whether ``modules`` are there whole, so
+        that they needn't be installed.
         """
         if not self._spec.caches:
             return False
-        self._caches = caches
+        self._modules = modules
+        folders, key = (modules.installed.folders, modules.key) if modules is not None else ([], "")
+        self._caches = caches_of(plan.roots, plan.caches, modules=folders, key=key)
         try:
-            restored = ProjectCaches(Path(self._spec.caches), self._now).restore(caches, self._folder)
+            restored = ProjectCaches(Path(self._spec.caches), self._now).restore(self._caches, self._folder)
         except OSError as error:
             self._log.note("warning", f"what earlier builds kept can't be used: {error.strerror}")
             return False
         if restored:
             names = ", ".join(one.cache.name for one in restored)
             self._log.note("info", f"From earlier builds: {names}")
-        keyed = {cache.name for cache in caches if cache.key}
-        return bool(keyed) and keyed <= {one.cache.name for one in restored if one.whole}
+        return any(one.cache.key and one.whole for one in restored)
+
+    def installed(self, step: PlannedStep) -> None:
+        """Note that a step has succeeded: if it installs, what is there now can be kept."""
+        if self._modules is not None and step == self._modules.install:
+            self._installed = state_of(self._folder / "work", self._modules.installed)
 
     def save(self) -> None:
         """Keep what this attempt has made of its caches. No process of the build is alive, and none of it is needed."""
-        if not self._caches:
+        made = [cache for cache in self._caches if not cache.key or self._as_installed()]
+        if not made:
             return
         try:
-            ProjectCaches(Path(self._spec.caches), self._now).save(self._caches, self._folder)
+            ProjectCaches(Path(self._spec.caches), self._now).save(made, self._folder)
         except OSError as error:
             self._log.note("warning", f"nothing is kept for later builds: {error.strerror}")
+
+    def _as_installed(self) -> bool:
+        """Whether node_modules were installed here, and the build has left them as they were."""
+        assert self._modules is not None
+        now = state_of(self._folder / "work", self._modules.installed)
+        return bool(self._installed) and self._installed == now

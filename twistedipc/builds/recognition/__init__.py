@@ -13,4 +13,5 @@ the bottom up::
     nodes       which version of Node a project wants
     workspaces  several packages in one repository, and the tools that build them
     recognise   all of it together
+    installed   what the project's install makes, where that can be told
 """

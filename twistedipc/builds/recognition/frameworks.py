@@ -181,7 +181,7 @@ FRAMEWORKS = (
     Framework(
         name="qwik",
         title="Qwik",
-        packages=("@builder.io/qwik", "@builder.io/qwik-city", "@qwik.dev/core", "@qwik.dev/router"),
+        packages=("@builder.io/qwik-city", "@qwik.dev/router"),
         config=_VITE,
         runs=r"\bqwik\s+build\b|\bvite\s+build\b",
         command="qwik build",
@@ -350,6 +350,19 @@ FRAMEWORKS = (
         command="umi build",
         outputs=("dist",),
         key=r"\boutputPath\s*:\s*[\"'`]([^\"'`$]+)",
+        spa=True,
+    ),
+    Framework(
+        name="qwik-client",
+        title="Qwik without its router",
+        packages=("@builder.io/qwik", "@qwik.dev/core"),
+        along=("vite",),
+        config=_VITE,
+        runs=_VITE_RUNS,
+        command="vite build",
+        outputs=("dist",),
+        option=_OUT_DIR,
+        key=_VITE_KEY,
         spa=True,
     ),
     Framework(

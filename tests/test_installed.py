@@ -1,0 +1,177 @@
+"""What an install makes, and attempts that take it over from earlier ones: with a real npm, without a registry."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.attempt_folder import Attempt, git, repository
+from tests.node import need_node
+from tests.trees import TreeInMemory
+from twistedipc.builds.logs import Notice
+from twistedipc.builds.recognition.installed import LIFECYCLE, Installed, installed
+from twistedipc.builds.recognition.recognise import recognise
+from twistedipc.builds.settings import BuildSettings
+
+_LOCK = {"lockfileVersion": 3, "requires": True, "packages": {}}
+
+
+def found(files: dict[str, object], **settings: object) -> Installed | None:
+    tree = TreeInMemory(files)
+    return installed(tree, recognise(tree, BuildSettings(**settings)))  # type: ignore[arg-type]
+
+
+def site(**package: object) -> dict[str, object]:
+    return {
+        "package.json": {"name": "site", "devDependencies": {"vite": "6"}, **package},
+        "package-lock.json": _LOCK,
+        "vite.config.js": "",
+    }
+
+
+def test_what_an_install_makes_depends_on_the_lock_file_and_package_json() -> None:
+    assert found(site(scripts={"build": "vite build"})) == Installed(
+        folders=["node_modules"], files=["package-lock.json", ".npmrc", "package.json"], lock="package-lock.json"
+    )
+
+
+@pytest.mark.parametrize("script", LIFECYCLE)
+def test_an_install_that_runs_a_script_may_make_anything(script: str) -> None:
+    assert found(site(scripts={"build": "vite build", script: "node generate.js"})) is None
+
+
+@pytest.mark.parametrize("command", ["husky", "husky install", " is-ci || husky "])
+def test_hooks_of_git_make_nothing_that_a_build_needs(command: str) -> None:
+    assert found(site(scripts={"build": "vite build", "prepare": command})) is not None
+
+
+def test_an_addon_is_built_by_npm() -> None:
+    assert found({**site(), "binding.gyp": "{}"}) is None
+
+
+def test_nothing_is_known_without_a_lock_file_or_with_an_own_command() -> None:
+    files = site()
+    assert found(files, install="npm ci && ./more.sh") is None
+    del files["package-lock.json"]
+    assert found(files) is None
+
+
+def test_all_of_a_workspace_counts() -> None:
+    files = {
+        "package.json": {"name": "all", "workspaces": ["apps/*"]},
+        "package-lock.json": _LOCK,
+        "apps/web/package.json": {"name": "web", "scripts": {"build": "vite build"}, "devDependencies": {"vite": "6"}},
+        "apps/web/vite.config.js": "",
+        "apps/api/package.json": {"name": "api"},
+    }
+    one = found(files, root="apps/web")
+    assert one is not None
+    assert set(one.folders) == {"node_modules", "apps/web/node_modules", "apps/api/node_modules"}
+    assert "apps/api/package.json" in one.files
+    files["apps/api/package.json"] = {"name": "api", "scripts": {"postinstall": "make"}}
+    assert found(files, root="apps/web") is None
+
+
+def test_programs_of_the_repository_are_made_executable_by_npm() -> None:
+    assert found(site(dependencies={"tool": "file:./tool"})) is None
+    assert found(site(dependencies={"tool": "file:./tool-1.0.0.tgz"})) is not None
+    files = {
+        "package.json": {"name": "all", "workspaces": ["apps/*"], "devDependencies": {"vite": "6"}, "bin": "top.js"},
+        "package-lock.json": _LOCK,
+        "vite.config.js": "",
+        "apps/tool/package.json": {"name": "tool"},
+    }
+    assert found(files) is not None
+    files["apps/tool/package.json"] = {"name": "tool", "bin": "tool.js"}
+    assert found(files) is None
+
+
+# -- attempts
+
+
+class Project:
+    """A project with a dependency in a file, so that npm needs no registry."""
+
+    def __init__(self, base: Path, build: str = "dep") -> None:
+        need_node()
+        self.base = base
+        self.source = base / "source"
+        self._attempts = 0
+        dep = base / "dep"
+        dep.mkdir(parents=True)
+        (dep / "package.json").write_text(json.dumps({"name": "dep", "version": "1.0.0", "bin": "dep.js"}))
+        (dep / "dep.js").write_text("#!/usr/bin/env node\nconsole.log('dep works')\n")
+        package = {"name": "site", "scripts": {"build": build}, "dependencies": {"dep": "file:dep-1.0.0.tgz"}}
+        repository(self.source, {"package.json": json.dumps(package), "README.md": "a site"})
+        npm = ["npm", "--offline", f"--cache={base / 'npm'}", "--no-audit", "--silent"]
+        for command, folder in (([*npm, "pack", str(dep)], self.source), ([*npm, "install"], self.source)):
+            subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
+        shutil.rmtree(self.source / "node_modules")
+        self.commit("public.html", "")
+
+    def commit(self, name: str, content: str) -> None:
+        (self.source / name).write_text(content)
+        git(self.source, "add", "-A")
+        git(self.source, "commit", "-qm", f"Change {name}")
+
+    def build(self, context: str = "production") -> Attempt:
+        self._attempts += 1
+        one = Attempt(
+            self.base,
+            self.source,
+            name=f"{self._attempts}-1",
+            caches=str(self.base / "caches" / "site"),
+            context=context,  # type: ignore[arg-type]
+        )
+        assert one.run().outcome == "succeeded", one.output()
+        return one
+
+
+def steps(one: Attempt) -> list[str]:
+    result = one.result
+    assert result is not None
+    return [step.name for step in result.steps if step.name in ("install", "build")]
+
+
+def says(one: Attempt) -> bool:
+    notices = [event.message for event in one.events() if isinstance(event, Notice)]
+    return "npm ci --prefer-offline isn't run: package-lock.json and all else are as they were" in notices
+
+
+def test_the_next_build_with_the_same_lock_file_installs_nothing(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    assert steps(project.build()) == ["install", "build"]
+    project.commit("README.md", "another commit")
+    second = project.build()
+    assert steps(second) == ["build"]
+    assert says(second)
+    assert "dep works" in second.output()
+    assert steps(project.build("preview")) == ["build"]
+
+
+@pytest.mark.parametrize("name", ["package.json", ".npmrc"])
+def test_another_package_json_or_npmrc_installs_again(tmp_path: Path, name: str) -> None:
+    project = Project(tmp_path)
+    project.build()
+    path = project.source / name
+    project.commit(name, (path.read_text() if path.exists() else "") + "\n")
+    assert steps(project.build()) == ["install", "build"]
+
+
+def test_what_a_preview_installed_is_not_kept(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.build("preview")
+    assert steps(project.build()) == ["install", "build"]
+
+
+@pytest.mark.parametrize(
+    "change", ["rm -r node_modules/dep", "touch node_modules/dep2", "echo >>node_modules/.package-lock.json"]
+)
+def test_what_a_build_has_changed_is_not_kept(tmp_path: Path, change: str) -> None:
+    project = Project(tmp_path, build=f"dep && {change}")
+    project.build()
+    assert steps(project.build()) == ["install", "build"]

@@ -1,0 +1,115 @@
+"""
+``node_modules`` as a lock file gives them: what they depend on, and whether a build has left them as they were
+installed. Used by ``course`` and ``keeping``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from twistedipc.attempts.sha256 import sha256  # a runner does without OpenSSL
+from twistedipc.builds.caches import modules_key
+from twistedipc.builds.plan import Plan
+from twistedipc.builds.recognition.installed import Installed, installed
+from twistedipc.builds.recognition.recognised import PlannedStep
+from twistedipc.trees.folder import FolderTree
+
+#: The most bytes of a lock file that are digested.
+MAX_DIGESTED = 64 * 1024 * 1024
+
+#: Folders in node_modules that build tools write, which are kept by themselves.
+_TOOLS_OWN = frozenset({".cache", ".vite", ".astro"})
+
+
+class Modules(msgspec.Struct, frozen=True):
+    """What the install of a project makes, and the key under which it is kept."""
+
+    installed: Installed
+    key: str
+    install: PlannedStep  # the step in whose place it can be put back
+
+
+def modules_of(work: Path, plan: Plan, environment: Mapping[str, str], registries: Sequence[object]) -> Modules | None:
+    """Return what a plan's install makes; None if it can't be put back, or there is no such step."""
+    recognised = plan.recognised
+    found = installed(FolderTree(work), recognised)
+    if found is None or recognised.install is None or recognised.install not in plan.steps:
+        return None
+    parts = [("tools", _tools(environment["PATH"])), ("registries", msgspec.json.encode(list(registries)))]
+    for path in sorted(set(found.files)):
+        digest = _digest(work / path)
+        if digest is None:
+            return None
+        parts.append((path, digest))
+    for name in sorted(environment):
+        if name == "NODE_ENV" or (name.lower().startswith("npm_config_") and name != "npm_config_cache"):
+            parts.append((name, environment[name].encode()))
+    return Modules(found, modules_key(parts), recognised.install)
+
+
+def state_of(work: Path, found: Installed) -> str:
+    """
+    Return what node_modules are like now: another text if a package has come, gone or been changed at its top. npm's
+    own list of what it has installed (``.package-lock.json``) is part of it.
+    """
+    digest = sha256()
+    for folder in found.folders:
+        for path in (work / folder, *_scopes(work / folder)):
+            for name, written in _entries(path):
+                digest.update(f"{folder}/{path.name}/{name}\0{written}\n".encode("utf-8", "surrogateescape"))
+        digest.update(_digest(work / folder / ".package-lock.json") or b"")
+    return digest.hexdigest()
+
+
+def _scopes(folder: Path) -> list[Path]:
+    return [folder / name for name, _written in _entries(folder) if name.startswith("@")]
+
+
+def _entries(folder: Path) -> list[tuple[str, int]]:
+    """What is in a folder of packages, and when each package's own folder was changed."""
+    try:
+        with os.scandir(folder) as scanned:
+            return sorted(
+                (entry.name, entry.stat(follow_symlinks=False).st_mtime_ns)
+                for entry in scanned
+                if entry.name not in _TOOLS_OWN
+            )
+    except OSError:
+        return []
+
+
+def _tools(path: str) -> bytes:
+    """Which Node and which npm are the first on a PATH."""
+    found = []
+    for name in ("node", "npm"):
+        for folder in path.split(os.pathsep):
+            file = os.path.join(folder, name)
+            if os.access(file, os.X_OK):
+                real = os.path.realpath(file)
+                status = os.stat(real)
+                found.append(f"{real}\0{status.st_size}\0{status.st_mtime_ns}")
+                break
+    return "\n".join([*found, os.uname().machine]).encode("utf-8", "surrogateescape")
+
+
+def _digest(path: Path) -> bytes | None:
+    """Return the digest of a file, b"" if there is none; None if it isn't a file, or too large."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError:
+        return None
+    digest = sha256()
+    with open(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_DIGESTED:
+            return None
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return bytes.fromhex(digest.hexdigest())
