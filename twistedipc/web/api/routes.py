@@ -72,7 +72,13 @@ ROUTES: tuple[Route, ...] = (
     route("set_secret", f"PUT {_P}/secrets/<secret:secret>", projects.set_secret, needs="admin"),
     route("remove_secret", f"DELETE {_P}/secrets/<secret:secret>", projects.remove_secret, needs="admin"),
     route("list_targets", "GET /api/v1/targets", targets.list_all, needs="read"),
-    route("make_deploy_key", f"POST {_P}/deploy-key", repositories.make_key, needs="admin"),
+    route(
+        "make_deploy_key",
+        f"POST {_P}/deploy-key",
+        repositories.make_key,
+        needs="admin",
+        problems=frozenset({422}),  # it isn't fetched by ssh
+    ),
     route("remove_deploy_key", f"DELETE {_P}/deploy-key", repositories.remove_key, needs="admin"),
     route("set_known_hosts", f"PUT {_P}/known-hosts", repositories.set_known_hosts, needs="admin"),
     route("forget_known_hosts", f"DELETE {_P}/known-hosts", repositories.forget_known_hosts, needs="admin"),
