@@ -169,12 +169,14 @@ def test_which_steps_a_secret_is_for(steps: secrets.Steps, given_to: set[str]) -
     assert {step for step in ("install", "build", "test") if secrets.is_for_step(steps, step)} == given_to
 
 
-@pytest.mark.parametrize("value", ["abcd", "-----BEGIN KEY-----\nabc\n", "ä€", "a b c", "\n\nabcd\n", "{\n  1234\n}"])
+@pytest.mark.parametrize("value", ["abcd", "-----BEGIN KEY-----\nabc\n", "äöü€", "a b c", "\n\nabcd\n", "{\n  1234\n}"])
 def test_values_of_secrets(value: str) -> None:
     assert secrets.value(value) == value
 
 
-@pytest.mark.parametrize("value", ["", "abc", "a\nb\nc", "*****", "ab  \n", "x" * 32_769, "abcd\0", "abcd\ud800"])
+@pytest.mark.parametrize(
+    "value", ["", "abc", "a\nb\nc", "*****", "ab  \n", "***a", "ä€", "x" * 32_769, "abcd\0", "abcd\ud800"]
+)
 def test_values_that_no_secret_has(value: str) -> None:
     with pytest.raises(names.BadValue):
         secrets.value(value)

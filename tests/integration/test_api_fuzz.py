@@ -21,6 +21,8 @@ from schemathesis.config import SchemathesisConfig
 
 from tests.integration.platform import Platform
 from twistedipc import __version__
+from twistedipc.builds import names
+from twistedipc.builds.registries import MAX_REGISTRIES
 from twistedipc.web.api.openapi import document
 from twistedipc.web.api.routes import ROUTES
 
@@ -111,7 +113,27 @@ def how(case: schemathesis.Case[Any], platform: Platform) -> dict[str, Any]:
         # A project has a target once, which the schema can't say.
         kinds = [each.get("type") if isinstance(each, dict) else each for each in body["targets"]]
         body["targets"] = [each for index, each in enumerate(body["targets"]) if kinds[index] not in kinds[:index]]
+    if (
+        isinstance(body, dict)
+        and isinstance(body.get("registries"), list)
+        and len(body["registries"]) <= MAX_REGISTRIES
+    ):
+        body["registries"] = _without_the_same(body["registries"])
     return {"base_url": platform.url, "headers": {"Authorization": f"Bearer {platform.token}"}}
+
+
+def _without_the_same(registries: list[Any]) -> list[Any]:
+    """These without those for the same address or scopes as one before, which the schema can't forbid."""
+    kept: list[Any] = []
+    seen: set[str] = set()
+    for each in registries:
+        if isinstance(each, dict) and isinstance(each.get("address"), str) and isinstance(each.get("scopes", []), list):
+            keys = [names.place(each["address"]), *(str(scope) for scope in each.get("scopes") or [""])]
+            if len(set(keys)) < len(keys) or seen & set(keys):
+                continue
+            seen |= set(keys)
+        kept.append(each)
+    return kept
 
 
 def decodable(_: schemathesis.CheckContext, response: schemathesis.Response, case: schemathesis.Case[Any]) -> None:

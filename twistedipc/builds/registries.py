@@ -20,11 +20,14 @@ import msgspec
 
 from twistedipc.builds import names
 
+#: An address without what means something in a configuration file.
+ADDRESS = rf"{names.WEB_HOST}(?:/[A-Za-z0-9._~!&()*+,;=:@%/-]*)?"
 SCOPE = r"@[a-z0-9~][a-z0-9._~-]*"
 
 MAX_REGISTRIES = 20
 MAX_SCOPES = 50
 
+_ADDRESS = re.compile(ADDRESS)
 _SCOPE = re.compile(SCOPE)
 
 
@@ -35,7 +38,7 @@ def _shown(pattern: str, length: int) -> msgspec.Meta:
 class Registry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A registry of packages."""
 
-    address: Annotated[str, _shown(names.REGISTRY, names.MAX_ADDRESS)]
+    address: Annotated[str, _shown(ADDRESS, names.MAX_ADDRESS)]
     secret: Annotated[str, _shown(f"(?:{names.VARIABLE})?", 128)] = ""  # the secret that is its token; "": none
     scopes: Annotated[
         list[Annotated[str, _shown(SCOPE, names.MAX_PACKAGE)]], msgspec.Meta(max_length=MAX_SCOPES)
@@ -49,9 +52,11 @@ def check(registries: Sequence[Registry]) -> None:
     places: set[str] = set()
     scopes: set[str] = set()
     for registry in registries:
-        names.registry(registry.address)
-        if not registry.address or re.search(r"[\s\"'\\${}\[\]]", registry.address):
-            raise names.BadValue("a registry has an address, such as https://npm.example.org/")
+        if len(registry.address) > names.MAX_ADDRESS or not _ADDRESS.fullmatch(registry.address):
+            raise names.BadValue(
+                f"a registry has an address of at most {names.MAX_ADDRESS} characters, such as "
+                "https://npm.example.org/, without credentials, a query, quotes, brackets or $"
+            )
         if names.place(registry.address) in places:
             raise names.BadValue(f"the registry {registry.address} is there twice")
         places.add(names.place(registry.address))
@@ -60,7 +65,7 @@ def check(registries: Sequence[Registry]) -> None:
         if len(registry.scopes) > MAX_SCOPES:
             raise names.BadValue(f"a registry can have at most {MAX_SCOPES} scopes")
         for scope in registry.scopes or [""]:
-            if scope and not _SCOPE.fullmatch(scope):
+            if scope and (len(scope) > names.MAX_PACKAGE or not _SCOPE.fullmatch(scope)):
                 raise names.BadValue(f"{scope[:64]!r} isn't a scope, such as @acme")
             if scope in scopes:
                 what = f"packages of {scope}" if scope else "packages without a scope of their own"

@@ -5,6 +5,7 @@ Bottom layer, pure.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -33,6 +34,11 @@ Steps = Literal["all", "install", "build"]
 
 #: The name of the step that installs what a project depends on.
 INSTALL = "install"
+
+
+#: What a value must have in it: `SHORTEST` characters in a row, with no blank at either end, that aren't all asterisks.
+_LINE = r"[^ \t\r\n*\x00][^\r\n\x00]{2,}[^ \t\r\n\x00]"
+_HIDEABLE = re.compile(_LINE)
 
 
 class GivenSecret(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -70,11 +76,10 @@ def value(text: str) -> str:
         raise names.BadValue(f"a secret has at most {MAX_SECRET} characters")
     if "\0" in text or not _is_text(text):
         raise names.BadValue("a secret is text without NUL: encode other bytes, for example as base64")
-    longest = max((line.strip() for line in text.split("\n")), key=len)
-    if len(longest.encode()) < SHORTEST or not longest.strip("*"):
+    if not _HIDEABLE.search(text):
         raise names.BadValue(
-            f"a secret has at least {SHORTEST} bytes in one of its lines, and not only asterisks: a shorter one can't "
-            "be hidden in a log"
+            f"a secret has at least {SHORTEST} characters in one of its lines, the first of them no asterisk: a "
+            "shorter one can't be hidden in a log"
         )
     return text
 
@@ -88,4 +93,11 @@ def _is_text(text: str) -> bool:
 
 
 #: A secret's value in the API's document.
-SecretValue = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_SECRET)]
+SecretValue = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=MAX_SECRET,
+        extra_json_schema={"pattern": rf"^[^\x00]*{_LINE}[^\x00]*$"},
+    ),
+]

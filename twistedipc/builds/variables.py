@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
 
@@ -77,6 +78,11 @@ _PUBLIC = re.compile(
 LIKELY_SECRET = 8
 
 
+def _shown(pattern: str, length: int) -> msgspec.Meta:
+    """A rule that `check` holds a value to: here it is only for the API's document."""
+    return msgspec.Meta(extra_json_schema={"pattern": f"^(?:{pattern})$", "maxLength": length})
+
+
 class OfContexts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A project's variables that only some of its builds have, or have with other values."""
 
@@ -87,8 +93,8 @@ class OfContexts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A variable that is set for these builds; or unset, if ``value`` is null."""
 
-    name: str
-    value: str | None
+    name: Annotated[str, _shown(VARIABLE, 128)]
+    value: Annotated[str, _shown(r"[^\x00]*", MAX_VALUE)] | None
     builds: Builds = "all"
 
 
