@@ -12,7 +12,7 @@ import pytest
 from tests import package_registry
 from tests.package_registry import NO_NODE, PackageRegistry, put_on_path
 from twistedipc.builds.attempt import ToolSettings
-from twistedipc.toolchains.choose import FRESH
+from twistedipc.toolchains.choose import FRESH, UNANSWERED
 from twistedipc.toolchains.fetch import Fetching
 from twistedipc.toolchains.packages import Kind, variables
 from twistedipc.toolchains.problems import BadIntegrity, BadRange, NoRegistry, NoTool, RegistryError, ToolProblem
@@ -191,6 +191,12 @@ def test_without_network_the_store_will_do(world: World) -> None:
     found = world.prepare(manager="npm", node="22")
     assert found.said[-1] == "node 22.13.0, in the builder's store: the project asks for it"
     assert any("So node 22.13.0 of the builder's store is used" in remark for remark in found.remarks)
+    # For an hour no other build waits for it.
+    again = world.ready(Wanted(manager="npm", node="22"))
+    assert again is not None
+    assert again.said[-1] == found.said[-1]
+    world.time += UNANSWERED
+    assert world.ready(Wanted(manager="npm", node="22")) is None
     with pytest.raises(
         RegistryError, match=r"node 20 .* isn't in the builder's store \(it has 22.13.0\), and .*refused"
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import multiprocessing
@@ -197,6 +198,18 @@ def test_nothing_is_left_of_an_entry_that_cannot_be_made(tmp_path: Path, data: b
         add(store, data=data)
     assert os.listdir(tmp_path / "entries") == os.listdir(tmp_path / "new") == []
     add(store)
+
+
+def test_nothing_is_left_when_the_disk_is_full(tmp_path: Path) -> None:
+    store = Store(tmp_path, now=Clock())
+
+    def download(path: Path) -> Downloaded:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left"):
+        store.add(PNPM, "9.1.0", download, patience=0.0)
+    assert os.listdir(tmp_path / "entries") == os.listdir(tmp_path / "new") == []
 
 
 @pytest.mark.parametrize(

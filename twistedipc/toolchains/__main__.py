@@ -41,9 +41,11 @@ def main(arguments: list[str]) -> int:
     )
     try:
         found = fetching.prepare(wanted)
-    except ToolProblem as error:
-        print(error, file=sys.stderr, flush=True)
-        write_file(folder / "failure.json", Failure(reason=str(error)))
+    except (ToolProblem, OSError) as error:
+        # A full disk is seen by these words, and the step is tried again.
+        reason = str(error) if isinstance(error, ToolProblem) else f"the builder's store can't be written: {error}"
+        print(reason, file=sys.stderr, flush=True)
+        write_file(folder / "failure.json", Failure(reason=reason))
         return 1
     for line in found.said:
         print(line, flush=True)

@@ -31,6 +31,10 @@ from twistedipc.toolchains.wanted import Wanted
 FRESH = 7 * 86_400_000
 
 
+#: Milliseconds for which the registry isn't asked for that, after it didn't answer.
+UNANSWERED = 3_600_000
+
+
 class Pick(msgspec.Struct, frozen=True, kw_only=True):
     """A tool that was chosen."""
 
@@ -273,7 +277,9 @@ class Chooser:
         index = self._store.index(package)
         if index is not None and abs(self._now() - index.asked) < FRESH:
             return index
-        return None if self._settings.offline else self._ask(package)
+        # Else each build would wait for a registry that can't be reached, though it can do without.
+        lately = abs(self._now() - self._store.unanswered(package)) < UNANSWERED
+        return None if self._settings.offline or lately else self._ask(package)
 
     def _index_with(self, source: Source, wish: _Wish) -> Index:
         """What the registry has. It is asked unless what it had before will do."""

@@ -14,7 +14,7 @@ from twistedipc.toolchains.choose import Chooser, Pick
 from twistedipc.toolchains.integrity import check_manager
 from twistedipc.toolchains.machine import Machine
 from twistedipc.toolchains.npmrc import read_npmrc
-from twistedipc.toolchains.problems import BadIntegrity, NoPackage, ToolProblem
+from twistedipc.toolchains.problems import BadIntegrity, NoPackage, RegistryError, ToolProblem
 from twistedipc.toolchains.ready import toolchain
 from twistedipc.toolchains.registry import DOWNLOAD, Registry
 from twistedipc.toolchains.store import Downloaded, Entry, Index, Store
@@ -90,7 +90,11 @@ class Fetching:
         return self._connected
 
     def _look_up(self, package: str) -> Index:
-        index = self._registry.look_up(package)
+        try:
+            index = self._registry.look_up(package)
+        except RegistryError:
+            self._store.note_unanswered(package)
+            raise
         self._store.note_index(index)
         return index
 

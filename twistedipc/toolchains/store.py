@@ -9,6 +9,7 @@ The folder of the tools that the builder has fetched: each once, for all attempt
         package/                its files
         bin/                    its commands, for PATH
     index/PACKAGE.json          which versions the registry has, and when it was asked
+    index/PACKAGE.unanswered    its modification time is when the registry was asked in vain the last time
     new/PACKAGE@VERSION...      what is being fetched
     locks/PACKAGE@VERSION       flock'ed by the process that fetches or deletes an entry
     used/PACKAGE@VERSION        its modification time is that of the last attempt that used the entry
@@ -175,6 +176,20 @@ class Store:
         name = _name(index.package)
         with self._lock(name, _WRITING, lambda: None):  # two processes would have one temporary file
             write_file(self.folder / "index" / f"{name}.json", index)
+
+    def unanswered(self, package: str) -> float:
+        """Return when the registry was asked for a package in vain, in milliseconds since the epoch; 0: it wasn't."""
+        try:
+            return (self.folder / "index" / f"{_name(package)}.unanswered").stat().st_mtime * 1000
+        except FileNotFoundError:
+            return 0.0
+
+    def note_unanswered(self, package: str) -> None:
+        """Note that the registry was asked for a package in vain. Raises OSError."""
+        self._make_folders()
+        mark, now = self.folder / "index" / f"{_name(package)}.unanswered", self._now() / 1000
+        mark.touch()
+        os.utime(mark, (now, now))
 
     def use(self, package: str, version: str) -> bool:
         """Note that an attempt uses an entry now; whether the entry is there. Raises OSError."""
