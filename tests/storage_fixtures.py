@@ -120,6 +120,7 @@ def run(connection: Connection, attempt: str, lease: str = LEASE, builder: str =
 
 def as_of_0011(connection: Connection) -> None:
     """Make the schema what it was before projects had credentials for their repositories."""
+    connection.execute(text("ALTER TABLE attempts DROP COLUMN recognised"))
     connection.execute(text("DROP TABLE repository_access"))
     connection.execute(text("ALTER TABLE projects DROP COLUMN head"))
 

@@ -161,6 +161,17 @@ def test_what_a_tool_left_out_is_a_warning(tmp_path: Path) -> None:
     assert [(event.level, "esbuild@0.21.5" in event.message) for event in marked] == [("warning", True)]
 
 
+def test_what_was_recognised_is_in_the_log_and_in_the_result(tmp_path: Path) -> None:
+    files = {"package.json": "{}", ".nvmrc": "*x", ".twistedipc.toml": "[build]\nsteps = ['true']\nnode = '>=1'"}
+    repository(tmp_path / "source", files)
+    one = Attempt(tmp_path, tmp_path / "source")
+    result = one.run()
+    assert result.outcome == "succeeded", result.reason
+    node = next(finding for finding in result.recognised if finding.what == "node")
+    assert (node.value, node.file, node.why) == (">=1", ".twistedipc.toml", "build.node")
+    assert "node: >=1 (.twistedipc.toml: build.node)" in one.notices()
+
+
 def test_nothing_to_build(tmp_path: Path) -> None:
     repository(tmp_path / "source", {"readme": "nothing"})
     one = Attempt(tmp_path, tmp_path / "source")

@@ -16,6 +16,7 @@ from tests.storage_fixtures import LEASE, NOW, add_build, add_project, database,
 from twistedipc.builds.attempt import Publish, Published, Result, StepResult
 from twistedipc.builds.logs import StepStarted
 from twistedipc.builds.names import BadValue
+from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.states import LEASED, STATES, TERMINAL, AttemptState
 from twistedipc.publish.targets.registry import to_flat
 from twistedipc.storage import attempts, builds, logs
@@ -305,6 +306,7 @@ def test_a_builders_nonsense_is_stored_as_well_as_can_be(ledger: Connection) -> 
         commit="c" * 10_000,
         steps=[step, *(msgspec.structs.replace(step, index=index) for index in (huge, 3, 3, 2))],
         published=[Published(name="\ud800", version="", integrity="", status="published")] * 1000,
+        recognised=[Finding(what="\0", value="x" * 10_000, why="\ud800", line=-1)] * 1000,
     )
     row = attempts.finish(ledger, attempt, LEASE, end, False, NOW)
     assert row is not None
@@ -314,7 +316,8 @@ def test_a_builders_nonsense_is_stored_as_well_as_can_be(ledger: Connection) -> 
         (2, "failed", None, 0),
         (3, "failed", None, 0),
     ]
-    assert len(row.published) == 100
+    assert len(row.published) == len(row.recognised) == 100
+    assert row.recognised[0] == Finding(what="\ufffd", value="x" * 1000, why="?", line=0)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(30))

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from twistedipc.builds import names
 from twistedipc.builds.access import Access
+from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry as Installs
 from twistedipc.builds.secrets import Context, GivenSecret
 from twistedipc.builds.settings import BuildSettings
@@ -233,3 +234,4 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: list[StepResult] = []
     artifact: ArtifactFile | None = None
     published: list[Published] = []
+    recognised: list[Finding] = []  # what the project is, and what says so

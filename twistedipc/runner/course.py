@@ -33,7 +33,7 @@ from twistedipc.builds.attempt import (
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.plan import Plan, make_plan
 from twistedipc.builds.recognition.reading import BadPlan, in_folder, read
-from twistedipc.builds.recognition.recognised import PlannedStep, told
+from twistedipc.builds.recognition.recognised import Finding, PlannedStep, told
 from twistedipc.builds.secrets import INSTALL, is_for_step
 from twistedipc.builds.settings import PLAN_FILE
 from twistedipc.builds.variables import looks_secret
@@ -70,6 +70,9 @@ MAX_SAID_NO_ROOM = 5
 #: Bytes that must be free before a step of the platform is tried again.
 _SOME_ROOM = 4 << 20
 
+#: How many findings of what a project is are in the result; the log has all of them.
+MAX_FINDINGS = 50
+
 #: Seconds after which a process that can't be killed (it hangs in the kernel) is given up.
 _GIVE_UP = 30.0
 
@@ -85,6 +88,14 @@ class _End(Exception):
         super().__init__(reason)
         self.outcome: Outcome = outcome
         self.reason = reason
+
+
+class _Found(msgspec.Struct):
+    """What an attempt has found and made so far, for its result."""
+
+    artifact: ArtifactFile | None = None
+    published: list[Published] = []
+    recognised: list[Finding] = []
 
 
 class Course:
@@ -117,8 +128,7 @@ class Course:
         # What the platform's own steps found, read as soon as each has ended: what lies in the folder before may be
         # the build's.
         self._checkout = CheckingOut(folder, outside.disk)
-        self._artifact: ArtifactFile | None = None
-        self._published: list[Published] = []
+        self._found = _Found()
 
     @property
     def _work(self) -> Path:
@@ -179,7 +189,7 @@ class Course:
             self._step("pack", own=[publish.__name__, "pack", str(self._folder)], environment=self._base())
             self._kill_all()
             self._check_names(targets)
-            self._artifact = read_file(self._folder / "artifact.json", ArtifactFile)
+            self._found.artifact = read_file(self._folder / "artifact.json", ArtifactFile)
         for settings in TARGETS.delivered_by_runner(targets):
             self._deliver(settings)
 
@@ -287,6 +297,7 @@ class Course:
             plan = make_plan(FolderTree(self._work), self._spec.settings)
         except BadPlan as error:
             raise self._refused(str(error)) from error
+        self._found.recognised = plan.recognised.findings[:MAX_FINDINGS]
         for sentence in told(plan.recognised):
             self._log.note("info", sentence)
         for sentence in plan.recognised.advice:
@@ -358,7 +369,7 @@ class Course:
         own = [publish.__name__, "deliver", str(self._folder), target.name]
         self._step("publish", own=own, environment=environment)
         published = read_file(self._folder / "published.json", list[Published]) or []
-        self._published += published
+        self._found.published += published
         for each in published:
             if each.notice:
                 self._log.note("warning", each.notice)
@@ -478,11 +489,12 @@ class Course:
             subject=hide(checkout.subject) if checkout else "",
             author=hide(checkout.author) if checkout else "",
             steps=[replace(step, name=hide(step.name), command=hide(step.command)) for step in self._steps.results],
-            artifact=self._artifact,
+            artifact=self._found.artifact,
             published=[
                 replace(one, name=hide(one.name), version=hide(one.version), registry=hide(one.registry))
-                for one in self._published
+                for one in self._found.published
             ],
+            recognised=[replace(each, value=hide(each.value), why=hide(each.why)) for each in self._found.recognised],
         )
 
     def _try_write(self, path: Path, value: msgspec.Struct) -> bool:

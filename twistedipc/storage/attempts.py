@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, s
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Published, Result, StepResult
+from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.secrets import context_of
 from twistedipc.builds.states import (
@@ -356,6 +357,7 @@ def finish(
         "sha256": text(result.sha256, 64),
         "complete": complete,
         "published": to_json([_clean_published(published) for published in result.published[:100]]),
+        "recognised": to_json([_clean_finding(finding) for finding in result.recognised[:100]]),
     }
     # An attempt that ended before its checkout keeps what an earlier one had found.
     for column, value in (("commit_id", result.commit), ("subject", result.subject), ("author", result.author)):
@@ -455,6 +457,16 @@ def _unfinished(now: int) -> dict[str, Any]:
         "sha256": case((empty, _NO_RECORDS), else_=attempts.c.sha256),
         "complete": or_(empty, attempts.c.complete),
     }
+
+
+def _clean_finding(finding: Finding) -> Finding:
+    return Finding(
+        what=text(finding.what, 100),
+        value=text(finding.value, 1000),
+        why=text(finding.why, 1000),
+        file=text(finding.file, 1000),
+        line=integer(finding.line),
+    )
 
 
 def _clean_published(published: Published) -> Published:
@@ -565,6 +577,7 @@ def _row(row: Row[Any], taken: list[StepResult]) -> AttemptRow:
         name=attempt_name(row.build, row.number),
         state=AttemptState(row.state),
         published=from_json(row.published, list[Published]),
+        recognised=from_json(row.recognised or "[]", list[Finding]),
         steps=taken,
         gist=gist_row(row),
     )

@@ -10,6 +10,7 @@ import msgspec
 
 from twistedipc.builds.attempt import Published, StepResult
 from twistedipc.builds.logs import Progress
+from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.secrets import Builds, Context, Steps
 from twistedipc.builds.settings import BuildSettings
@@ -150,6 +151,7 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     sha256: str  # "" before the end
     complete: bool  # the log was verified complete
     published: list[Published]
+    recognised: list[Finding]  # from the end on: what the project is, and what says so
     steps: list[StepResult]
     gist: GistRow
     summary: str  # Markdown, a stranger's; "" if there is none

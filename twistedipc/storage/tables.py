@@ -169,6 +169,7 @@ attempts = Table(
     Column("sha256", Text, nullable=False, comment="from the end on: builds.logs.LogDigest of the log; empty: unknown"),
     Column("complete", Boolean, nullable=False, comment="the log was verified against lines and sha256"),
     Column("published", Text, nullable=False, comment="JSON: list of builds.attempt.Published"),
+    Column("recognised", Text, comment="JSON: list of builds.recognition.recognised.Finding; null: not known"),
     Index(None, "state", "created", "build_id"),
     Index(None, "builder", "state"),
 )

@@ -18,6 +18,7 @@ from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish, Published
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.logs import Batch, End
+from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.secrets import Builds as ForBuilds
 from twistedipc.builds.secrets import SecretValue, Steps
@@ -298,6 +299,7 @@ class Attempt(Response, frozen=True, kw_only=True):
     complete: bool
     steps: list[Step]
     published: list[Published]
+    recognised: list[Finding] = []  # from the end on: what the project is, and which file and line say so
     release: int | None
     release_state: ReleaseState | None
     release_why: str  # why its release isn't live; "" if it is, or if there is none

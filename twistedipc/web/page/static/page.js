@@ -346,6 +346,10 @@ function showBuild(id, wanted) {
       fact("asked for", timeOf(build.created), ` by ${build.requested_by}`),
       attempt.builder ? fact("on", attempt.builder) : null,
       attempt.started && attempt.ended ? fact("took", duration(Date.parse(attempt.ended) - Date.parse(attempt.started))) : null,
+      ...(attempt.recognised || []).filter((each) => ["framework", "root", "manager", "node", "output"].includes(each.what))
+        .filter((each, at, all) => all.findIndex((other) => other.what === each.what) === at)
+        .map((each) => el("span", { title: clean(`${each.file ? `${each.file}${each.line ? `:${each.line}` : ""}: ` : ""}${each.why}`) },
+          `${each.what} `, el("b", {}, clean(each.value)))),
       ...attempt.published.map((each) => fact(each.target,
         `${each.name}@${each.version} (${words(each.status)})${each.notice ? `: ${each.notice}` : ""}`)));
     if (build.attempts.length > 1) {
