@@ -87,7 +87,7 @@ def test_each_build_and_step_has_what_is_for_it(platform: Platform) -> None:
 def test_a_preview_has_no_secret_of_production(platform: Platform) -> None:
     repository = platform.repository(plan(("make", f"{SHOW}; echo $TWISTEDIPC_CONTEXT $MODE; {SITE}")))
     git(repository, "branch", "feature")
-    platform.add_project("previews", repository)
+    platform.add_project("previews", repository, default_ref="main")
     platform.command("project", "secret", "set", "previews", "KEY", "--production", text=VALUE)
     platform.command("project", "env", "set", "previews", "MODE=p", "--production")
     platform.command("project", "env", "set", "previews", "MODE=v", "--previews")
