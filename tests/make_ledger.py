@@ -251,7 +251,7 @@ def _permitted(connection: Connection, attempt: str) -> str:
     data = encoder.encode(Lines(1, NOW + 33, 0, [started, ended])) + b"\n"
     events: list[tuple[int, StepStarted | StepEnded]] = [(NOW + 33, started), (NOW + 33, ended)]
     logs.append(connection, [ChunkItem(attempt=attempt, first=1, count=2, data=data, events=events)])
-    answer = permits.give(connection, attempt, f"lease-{attempt}", "npm", PACKAGE, "one", NOW + 34)
+    answer = permits.give(connection, attempt, f"lease-{attempt}", "npm", [PACKAGE], "one", NOW + 34)
     assert answer.row is not None, answer.decision
     return attempt
 

@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "trees": {"builds"},
     "attempts": {"builds", "disk"},
     "toolchains": {"builds", "disk"},
-    "publish": {"builds", "disk", "attempts"},
+    "publish": {"builds", "disk", "attempts", "trees"},
     "caches": {"builds", "disk", "attempts"},
     # Which targets there are, and what they want of a runner; their work is done in processes of its steps.
     "runner": {"builds", "disk", "attempts", "toolchains", "publish", "caches", "trees"},

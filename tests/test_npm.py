@@ -2,133 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import subprocess
 import sys
-import tarfile
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 
 from tests.attempt_folder import ROOT, Attempt, repository, toml, until
 from tests.node import need_node, node_path
+from tests.npm_registry import TOKEN, Registry, running
 from twistedipc.builds.attempt import Package, Permit, PermitWanted, Publish, Published, Result
 from twistedipc.disk.files import read_file, write_file
-
-TOKEN = "npm_S3cretOfTheRegistry"
-
-
-# -- a registry ------------------------------------------------------------------------------------------------------
-
-
-class Registry(ThreadingHTTPServer):
-    """As much of an npm registry as `npm view` and `npm publish` need; it can be told to misbehave."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Answers)
-        self.packages: dict[str, dict[str, object]] = {}
-        self.uploads = 0
-        self.loses_tags = False  # takes versions without their tags
-        self.keeps_tags = False  # and lets no caller set one
-        self.tarballs: dict[str, list[str]] = {}  # package -> the names in the last tarball
-        self.tokens: list[str | None] = []
-        #: answers to the next uploads, instead of taking them: (status, whether it is taken all the same)
-        self.faults: list[tuple[int, bool]] = []
-
-    @property
-    def url(self) -> str:
-        """The registry's address."""
-        return f"http://127.0.0.1:{self.server_address[1]}/"
-
-    def take(self, name: str, document: dict[str, dict[str, object]]) -> bool:
-        """Take an upload, unless its version is there."""
-        package = self.packages.setdefault(name, {"name": name, "versions": {}, "dist-tags": {}})
-        versions, tags = package["versions"], package["dist-tags"]
-        assert isinstance(versions, dict)
-        assert isinstance(tags, dict)
-        if versions.keys() & document["versions"].keys():
-            return False
-        versions.update(document["versions"])
-        if not self.loses_tags:
-            tags.update(document["dist-tags"])
-        (attachment,) = document["_attachments"].values()
-        assert isinstance(attachment, dict)
-        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(attachment["data"]))) as tar:
-            self.tarballs[name] = tar.getnames()
-        return True
-
-
-class _Answers(BaseHTTPRequestHandler):
-    server: Registry
-
-    def do_GET(self) -> None:
-        name = unquote(self.path.partition("?")[0].strip("/"))
-        if name.endswith("/dist-tags"):
-            package = self.server.packages[name.removeprefix("-/package/").removesuffix("/dist-tags")]
-            self._answer(200, package["dist-tags"])
-            return
-        found = self.server.packages.get(name)
-        self._answer(200 if found else 404, found or {"error": "not found"})
-
-    def do_PUT(self) -> None:
-        document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        name = unquote(self.path.partition("?")[0].strip("/"))
-        if "/dist-tags/" in name:
-            self._set_tag(name, document)
-            return
-        self.server.uploads += 1
-        self.server.tokens.append(self.headers["Authorization"])
-        if self.headers["Authorization"] != f"Bearer {TOKEN}":
-            self._answer(401, {"error": "who are you?"})
-        elif self.server.faults:
-            status, taken = self.server.faults.pop(0)
-            if taken:
-                self.server.take(name, document)
-            self._answer(status, {"error": "misbehaving"})
-        else:
-            taken = self.server.take(name, document)
-            self._answer(201 if taken else 403, {"ok": taken})
-
-    def _set_tag(self, name: str, version: str) -> None:
-        package, _, tag = name.removeprefix("-/package/").partition("/dist-tags/")
-        if self.server.keeps_tags or self.headers["Authorization"] != f"Bearer {TOKEN}":
-            self._answer(403, {"error": "the tags stay"})
-            return
-        tags = self.server.packages[package]["dist-tags"]
-        assert isinstance(tags, dict)
-        tags[tag] = version
-        self._answer(201, {"ok": True})
-
-    def _answer(self, status: int, body: object) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing."""
 
 
 @pytest.fixture
 def registry() -> Iterator[Registry]:
-    server = Registry()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with running() as server:
+        yield server
 
 
 @pytest.fixture
@@ -430,3 +323,108 @@ def test_settings_of_the_repository_and_of_the_build_reach_no_registry(tmp_path:
     one, result = publishing(tmp_path, registry, sources=files)
     assert result.outcome == "succeeded", one.output()
     assert registry.tokens == [f"Bearer {TOKEN}"]
+
+
+# -- several packages ------------------------------------------------------------------------------------------------
+
+
+def monorepo(folder: Path, *, changed: str = "1", **more: dict[str, object]) -> None:
+    """Commit a workspace of three packages, each of which needs the one before, and a private one."""
+    packages: dict[str, dict[str, object]] = {
+        "app": {"dependencies": {"@team/middle": "^1.0.0"}},
+        "middle": {"dependencies": {"@team/base": "^1.0.0"}, "scripts": {"prepack": "cp index.js made.js"}},
+        "base": {},
+        "site": {"private": True},
+    }
+    files = {
+        ".twistedipc.toml": '[build]\nsteps = ["true"]\npackages = ["packages/*"]\n',
+        "package.json": '{"private": true, "workspaces": ["packages/*"]}',
+    }
+    for name, package in packages.items():
+        described = {"name": f"@team/{name}", "version": "1.0.0", **package, **more.get(name, {})}
+        files[f"packages/{name}/package.json"] = json.dumps(described)
+        files[f"packages/{name}/index.js"] = f"export const {name} = {changed}\n"
+    repository(folder, files)
+
+
+def publishing_all(base: Path, registry: Registry, name: str, permit: Permit | None = None) -> tuple[Attempt, Result]:
+    """Run an attempt that publishes the workspace."""
+    one = Attempt(
+        base,
+        base / "source",
+        name=name,
+        publish=Publish(npm=True, registry=registry.url),
+        path=node_path(),
+        environment={"npm_config_fetch_retries": "0"},
+    )
+    process = one.start()
+    until(lambda: (one.folder / "permit.wanted").exists() or process.poll() is not None, "it asks for a permit", 60)
+    wanted = read_file(one.folder / "permit.wanted", PermitWanted)
+    if wanted is not None:
+        answer = permit or Permit(granted=True, token=TOKEN, packages=1 + len(wanted.also))
+        write_file(one.folder / "permit", answer, mode=0o600)
+        one.ring()
+    return one, one.wait(120)
+
+
+@npm
+def test_several_packages_are_published_in_their_order_and_a_retry_goes_on(tmp_path: Path, registry: Registry) -> None:
+    monorepo(tmp_path / "source")
+    registry.refuses = {"@team/middle"}
+    one, result = publishing_all(tmp_path, registry, "1-1")
+    assert result.outcome == "failed"
+    assert result.reason.startswith("@team/middle@1.0.0 isn't published: the registry forbids it")
+    assert result.reason.endswith("(package 2 of 3)")
+    assert [(each.name, each.status) for each in result.published] == [("@team/base", "published")]
+    assert [step.name for step in result.steps][2:] == ["prepack packages/middle", "pack", "publish"]
+    assert "Not published, since they are private or have no name and version: packages/site" in "\n".join(one.output())
+
+    registry.refuses = set()
+    registry.uploaded.clear()
+    one, result = publishing_all(tmp_path, registry, "1-2")
+    assert result.outcome == "succeeded", one.output()
+    assert [(each.name, each.status, each.registry) for each in result.published] == [
+        ("@team/base", "already-published", registry.url),
+        ("@team/middle", "published", registry.url),
+        ("@team/app", "published", registry.url),
+    ]
+    assert registry.uploaded == ["@team/middle", "@team/app"]
+    assert "package/made.js" in registry.tarballs["@team/middle"]
+    everything = [path for path in one.folder.rglob("*") if path.is_file()]
+    assert not [path for path in everything if TOKEN.encode() in path.read_bytes()]
+
+    # A new version of one: the others are as they were.
+    monorepo(tmp_path / "source", middle={"version": "1.1.0"})
+    registry.uploaded.clear()
+    _one, result = publishing_all(tmp_path, registry, "2-1")
+    statuses = [each.status for each in result.published]
+    assert statuses == ["already-published", "published", "already-published"]
+    assert registry.uploaded == ["@team/middle"]
+
+
+@npm
+def test_if_one_can_not_be_published_none_is(tmp_path: Path, registry: Registry) -> None:
+    monorepo(tmp_path / "source", app={"main": "missing.js"})
+    one, result = publishing_all(tmp_path, registry, "1-1")
+    assert "packages/app: the package isn't what its package.json says: main leads to missing.js" in result.reason
+    assert not (one.folder / "permit.wanted").exists()
+
+    # The registry has another content of the last one.
+    monorepo(tmp_path / "source", app={})
+    assert publishing_all(tmp_path, registry, "1-2")[1].outcome == "succeeded"
+    registry.uploaded.clear()
+    more: dict[str, dict[str, object]] = {name: {"version": "1.1.0"} for name in ("base", "middle")}
+    monorepo(tmp_path / "source", changed="2", **more)
+    _one, result = publishing_all(tmp_path, registry, "1-3")
+    assert result.reason.startswith("conflict: the registry has @team/app@1.0.0 with another content")
+    assert result.published == []
+    assert registry.uploaded == []
+
+
+@npm
+def test_an_apiserver_that_permits_one_package_alone(tmp_path: Path, registry: Registry) -> None:
+    """One of an older version looks at the first, and says nothing of the others."""
+    monorepo(tmp_path / "source")
+    _one, result = publishing_all(tmp_path, registry, "1-1", Permit(granted=True, token=TOKEN))
+    assert result.reason.startswith("publishing 3 packages wasn't permitted: the apiserver is of an older version")
+    assert registry.uploads == 0

@@ -180,12 +180,12 @@ def test_builds_that_were_under_way_go_on(dump: Path, tmp_path: Path) -> None:
 def test_a_permit_that_was_given_is_good_for_the_same_package_alone(dump: Path, tmp_path: Path) -> None:
     with database(restored(dump, tmp_path)) as connection:
         asks = make_ledger.PUBLISHING, f"lease-{make_ledger.PUBLISHING}", "npm"
-        answer = permits.give(connection, *asks, make_ledger.PACKAGE, "one", NOW + 1000)
+        answer = permits.give(connection, *asks, [make_ledger.PACKAGE], "one", NOW + 1000)
         assert isinstance(answer.decision, Granted)
         assert not answer.decision.new
         assert answer.sealed
         other = msgspec.structs.replace(make_ledger.PACKAGE, version="1.0.1")
-        assert isinstance(permits.look(connection, *asks, other, "one"), Refused)
+        assert isinstance(permits.look(connection, *asks, [other], "one"), Refused)
 
 
 def test_this_version_can_add_its_own(tmp_path: Path) -> None:

@@ -43,20 +43,20 @@ GOOD = Record(
     cancel_reason="",
     steps=BUILT,
     offered=NpmSettings(registry=REGISTRY),
-    given=None,
+    given=(),
     no_secret="",
 )
 
 
-def decided(record: Record, package: Package = PACKAGE, lease: str = LEASE, builder: str = "one") -> Decision:
-    return decide(Npm(), record, lease=lease, builder=builder, package=package)
+def decided(record: Record, *packages: Package, lease: str = LEASE, builder: str = "one") -> Decision:
+    return decide(Npm(), record, lease=lease, builder=builder, packages=packages or [PACKAGE])
 
 
 def test_an_attempt_that_was_asked_to_publish_and_has_built_may() -> None:
     assert decided(GOOD) == Granted(new=True)
-    assert decided(replace(GOOD, given=PACKAGE, state=AttemptState.PUBLISHING)) == Granted()
+    assert decided(replace(GOOD, given=[PACKAGE], state=AttemptState.PUBLISHING)) == Granted()
     # Where its tarball lies is no matter.
-    assert decided(replace(GOOD, given=replace(PACKAGE, file="elsewhere.tgz"))) == Granted()
+    assert decided(replace(GOOD, given=[replace(PACKAGE, file="elsewhere.tgz")])) == Granted()
     first = replace(GOOD, settings=NpmSettings(registry=REGISTRY))
     assert decided(first) == Granted(new=True, pin=PINNED)
 
@@ -72,10 +72,10 @@ def test_an_attempt_that_was_asked_to_publish_and_has_built_may() -> None:
             {"offered": NpmSettings(registry="https://other.example/")},
             "has changed since this build began, from https://other.example/",
         ),
-        ({"given": replace(PACKAGE, version="1.0.1")}, "has its permit for @acme/ui@1.0.1, and can have no other"),
-        ({"given": replace(PACKAGE, name="x")}, "can have no other"),
-        ({"given": replace(PACKAGE, integrity="sha512-y")}, "can have no other"),
-        ({"given": replace(PACKAGE, tag="latest")}, "can have no other"),
+        ({"given": [replace(PACKAGE, version="1.0.1")]}, "has its permit for @acme/ui@1.0.1, and can have no other"),
+        ({"given": [replace(PACKAGE, name="x")]}, "can have no other"),
+        ({"given": [replace(PACKAGE, integrity="sha512-y")]}, "can have no other"),
+        ({"given": [replace(PACKAGE, tag="latest")]}, "can have no other"),
         ({"steps": [step("build", "x", "failed"), step("pack")]}, "step build has not succeeded"),
         ({"steps": [step("checkout"), step("pack", outcome="failed")]}, "step pack has not succeeded"),
         (
@@ -84,13 +84,49 @@ def test_an_attempt_that_was_asked_to_publish_and_has_built_may() -> None:
         ),
         ({"settings": NpmSettings(registry=REGISTRY, packages=["@acme/*x", "@acm/*"])}, "may publish"),
         ({"no_secret": "there is no token"}, "there is no token"),
-        ({"no_secret": "there is no token", "given": PACKAGE}, "there is no token"),
+        ({"no_secret": "there is no token", "given": [PACKAGE]}, "there is no token"),
     ],
 )
 def test_a_refused_package_has_its_reason(change: dict[str, object], sentence: str) -> None:
     refused = decided(replace(GOOD, **change))
     assert isinstance(refused, Refused)
     assert sentence in refused.reason
+
+
+OTHERS = [replace(PACKAGE, name="@acme/base"), PACKAGE, replace(PACKAGE, name="lodash")]
+
+
+def test_several_packages_are_permitted_together_or_not_at_all() -> None:
+    first = replace(GOOD, settings=NpmSettings(registry=REGISTRY))
+    all_of_them = ["@acme/base", "@acme/ui", "lodash"]
+    assert decided(first, *OTHERS) == Granted(new=True, pin=NpmSettings(registry=REGISTRY, packages=all_of_them))
+    named = replace(GOOD, settings=NpmSettings(packages=["@acme/*", "lodash"], registry=REGISTRY))
+    assert decided(named, *OTHERS) == Granted(new=True)
+    refused = decided(GOOD, *OTHERS)
+    assert isinstance(refused, Refused)
+    assert "may publish @acme/ui, and this build also has @acme/base, lodash. To allow that" in refused.reason
+    assert "--package '@acme/ui' --package '@acme/base' --package 'lodash'" in refused.reason
+
+
+def test_a_permit_is_for_the_packages_that_were_asked_for() -> None:
+    given = replace(GOOD, given=OTHERS, state=AttemptState.PUBLISHING)
+    assert decided(given, *OTHERS) == Granted()
+    for other in ([PACKAGE], OTHERS[:2], [*OTHERS, replace(PACKAGE, name="x")], OTHERS[::-1]):
+        refused = decided(given, *other)
+        assert isinstance(refused, Refused)
+        assert "for @acme/base@1.0.0, @acme/ui@1.0.0, lodash@1.0.0, and can have no other" in refused.reason
+
+
+@pytest.mark.parametrize(
+    "packages",
+    [
+        [PACKAGE, replace(PACKAGE, version="2.0.0")],
+        [replace(PACKAGE, name=f"@acme/p{number}") for number in range(names.MAX_PACKAGES + 1)],
+    ],
+)
+def test_packages_that_no_attempt_can_have(packages: list[Package]) -> None:
+    named = replace(GOOD, settings=NpmSettings(registry=REGISTRY, packages=["@acme/*"]))
+    assert decided(named, *packages) == Refused("an attempt publishes 1 to 100 packages, each of another name")
 
 
 @pytest.mark.parametrize("name", ["", "-x", "../x", "a b", "@acme/", "@/x", "x" * 215])
@@ -196,9 +232,9 @@ def audited(connection: Connection) -> list[tuple[str, str, str, dict[str, str]]
 
 def test_a_permit_is_written_down_and_audited_once(ledger: Connection) -> None:
     attempt = built(ledger)
-    assert permits.look(ledger, attempt, LEASE, "npm", PACKAGE, "one") == Granted(new=True, pin=PINNED)
+    assert permits.look(ledger, attempt, LEASE, "npm", [PACKAGE], "one") == Granted(new=True, pin=PINNED)
     assert audited(ledger) == []
-    first = permits.give(ledger, attempt, LEASE, "npm", PACKAGE, "one", NOW)
+    first = permits.give(ledger, attempt, LEASE, "npm", [PACKAGE], "one", NOW)
     assert first.decision == Granted(new=True, pin=PINNED)
     assert first.sealed == {"npm_token": b"sealed"}
     assert first.row is not None
@@ -222,32 +258,46 @@ def test_a_permit_is_written_down_and_audited_once(ledger: Connection) -> None:
                 "target": "npm",
                 "registry": REGISTRY,
                 "packages": "@acme/ui",
-                "why": "the first package that it published",
+                "why": "what it published first",
             },
         ),
         ("one", "permit.give", "ui", expected),
     ]
-    again = permits.give(ledger, attempt, LEASE, "npm", PACKAGE, "one", NOW + 5)
+    again = permits.give(ledger, attempt, LEASE, "npm", [PACKAGE], "one", NOW + 5)
     assert (again.decision, again.sealed) == (Granted(), {"npm_token": b"sealed"})
     assert len(audited(ledger)) == 2
 
 
 def test_the_first_package_is_the_projects_until_an_admin_says_otherwise(ledger: Connection) -> None:
-    permits.give(ledger, built(ledger), LEASE, "npm", PACKAGE, "one", NOW)
+    permits.give(ledger, built(ledger), LEASE, "npm", [PACKAGE], "one", NOW)
     project = projects.get(ledger, "ui")
     assert project is not None
     assert project.targets == (PINNED,)
     other = replace(PACKAGE, name="lodash")
-    refused = permits.give(ledger, built(ledger), LEASE, "npm", other, "one", NOW).decision
+    refused = permits.give(ledger, built(ledger), LEASE, "npm", [other], "one", NOW).decision
     assert isinstance(refused, Refused)
     assert "may publish @acme/ui, and this package is lodash" in refused.reason
     projects.update(ledger, "ui", {"targets": (replace(PINNED, packages=["@acme/*", "lodash"]),)}, NOW)
-    assert permits.give(ledger, built(ledger), LEASE, "npm", other, "one", NOW).decision == Granted(new=True)
+    assert permits.give(ledger, built(ledger), LEASE, "npm", [other], "one", NOW).decision == Granted(new=True)
+
+
+def test_each_package_of_a_permit_is_audited(ledger: Connection) -> None:
+    attempt = built(ledger)
+    for _ in range(2):
+        answer = permits.give(ledger, attempt, LEASE, "npm", OTHERS, "one", NOW)
+        assert isinstance(answer.decision, Granted)
+        assert answer.sealed == {"npm_token": b"sealed"}
+    lines = [detail for _who, action, _subject, detail in audited(ledger) if action == "permit.give"]
+    assert [line["package"] for line in lines] == ["@acme/base", "@acme/ui", "lodash"]
+    assert isinstance(permits.look(ledger, attempt, LEASE, "npm", [PACKAGE], "one"), Refused)
+    project = projects.get(ledger, "ui")
+    assert project is not None
+    assert project.targets == (NpmSettings(registry=REGISTRY, packages=["@acme/base", "@acme/ui", "lodash"]),)
 
 
 def test_a_refused_attempt_gives_its_project_no_name(ledger: Connection) -> None:
     for attempt in (built(ledger, publish=False), built(ledger, steps=False)):
-        assert not isinstance(permits.give(ledger, attempt, LEASE, "npm", PACKAGE, "one", NOW).decision, Granted)
+        assert not isinstance(permits.give(ledger, attempt, LEASE, "npm", [PACKAGE], "one", NOW).decision, Granted)
     project = projects.get(ledger, "ui")
     assert project is not None
     assert project.targets == (UI,)
@@ -258,11 +308,11 @@ def test_what_was_offered_counts_not_what_the_project_has_become(ledger: Connect
     """A registry that was changed meanwhile was given a token that was meant for the other one."""
     attempt = built(ledger)
     projects.update(ledger, "ui", {"targets": (NpmSettings(registry="https://evil.example/"),)}, NOW)
-    refused = permits.give(ledger, attempt, LEASE, "npm", PACKAGE, "one", NOW).decision
+    refused = permits.give(ledger, attempt, LEASE, "npm", [PACKAGE], "one", NOW).decision
     assert isinstance(refused, Refused)
     assert "build again" in refused.reason
     quiet = built(ledger, publish=False)
-    assert permits.look(ledger, quiet, LEASE, "npm", PACKAGE, "one") == Refused(
+    assert permits.look(ledger, quiet, LEASE, "npm", [PACKAGE], "one") == Refused(
         "this build was not asked to publish its npm package"
     )
 
@@ -274,21 +324,21 @@ def test_an_attempt_that_is_offered_again_has_no_permit_of_before(ledger: Connec
         assert permits.offer(ledger, attempt, lease, "one", NOW, (UI,), "x")
         attempts.requeue(ledger, attempt, lease, NOW)
     assert permits.offer(ledger, attempt, "c" * 16, "one", NOW, (), "x")
-    assert isinstance(permits.look(ledger, attempt, "c" * 16, "npm", PACKAGE, "one"), Refused)
+    assert isinstance(permits.look(ledger, attempt, "c" * 16, "npm", [PACKAGE], "one"), Refused)
 
 
 def test_nothing_is_there(ledger: Connection) -> None:
-    assert permits.look(ledger, "99-1", LEASE, "npm", PACKAGE, "one") == Void()
-    assert permits.give(ledger, "99-1", LEASE, "npm", PACKAGE, "one", NOW).decision == Void()
+    assert permits.look(ledger, "99-1", LEASE, "npm", [PACKAGE], "one") == Void()
+    assert permits.give(ledger, "99-1", LEASE, "npm", [PACKAGE], "one", NOW).decision == Void()
     attempt = built(ledger)
     builds.request_cancel(ledger, int(attempt.split("-")[0]), "enough", NOW)
-    assert permits.look(ledger, attempt, LEASE, "npm", PACKAGE, "one") == Refused("enough")
+    assert permits.look(ledger, attempt, LEASE, "npm", [PACKAGE], "one") == Refused("enough")
 
 
 def test_permits_stay_good_when_there_are_targets(ledger: Connection) -> None:
     """An update of the apiserver in the midst of a publication, from the version that knew one target with permits."""
     given, asked = built(ledger), built(ledger)
-    before = permits.give(ledger, given, LEASE, "npm", PACKAGE, "one", NOW)
+    before = permits.give(ledger, given, LEASE, "npm", [PACKAGE], "one", NOW)
     assert before.sealed == {"npm_token": b"sealed"}
     rows = ledger.execute(select(deliveries)).all()
     as_of_0007(ledger)
@@ -299,16 +349,16 @@ def test_permits_stay_good_when_there_are_targets(ledger: Connection) -> None:
     project = projects.get(ledger, "ui")
     assert project is not None
     assert (project.targets, project.secrets) == ((PINNED,), ["npm_token"])
-    again = permits.give(ledger, given, LEASE, "npm", PACKAGE, "one", NOW)
+    again = permits.give(ledger, given, LEASE, "npm", [PACKAGE], "one", NOW)
     assert (again.decision, again.sealed) == (Granted(), {"npm_token": b"sealed"})
-    assert permits.look(ledger, asked, LEASE, "npm", PACKAGE, "one") == Granted(new=True)
+    assert permits.look(ledger, asked, LEASE, "npm", [PACKAGE], "one") == Granted(new=True)
 
 
 def test_each_target_has_its_own_permit(ledger: Connection) -> None:
     """A permit for one target is none for another, and what no attempt was offered gets none."""
     attempt = built(ledger)
     for target in ("static", "s3", ""):
-        assert isinstance(permits.give(ledger, attempt, LEASE, target, PACKAGE, "one", NOW).decision, Refused)
+        assert isinstance(permits.give(ledger, attempt, LEASE, target, [PACKAGE], "one", NOW).decision, Refused)
     assert audited(ledger) == []
 
 
@@ -320,5 +370,5 @@ def test_what_is_under_way_when_the_table_comes_may_go_on(ledger: Connection) ->
     ledger.execute(text("DROP TABLE permits"))
     ledger.execute(text("UPDATE alembic_version SET version_num = '0006'"))
     upgrade(ledger)
-    assert isinstance(permits.look(ledger, quiet, LEASE, "npm", PACKAGE, "one"), Refused)
-    assert permits.look(ledger, attempt, LEASE, "npm", PACKAGE, "one") == Granted(new=True, pin=PINNED)
+    assert isinstance(permits.look(ledger, quiet, LEASE, "npm", [PACKAGE], "one"), Refused)
+    assert permits.look(ledger, attempt, LEASE, "npm", [PACKAGE], "one") == Granted(new=True, pin=PINNED)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -57,10 +57,11 @@ class Folder(Target[FolderSettings]):
         """The folder."""
         return Path(settings.path).as_uri()
 
-    def allow(self, settings: FolderSettings, package: Package, project: str) -> FolderSettings:
+    def allow(self, settings: FolderSettings, packages: Sequence[Package], project: str) -> FolderSettings:
         """A project copies what is its own."""
-        if package.name != project:
-            raise NotAllowed(f"project {project} may not copy {package.name}")
+        for package in packages:
+            if package.name != project:
+                raise NotAllowed(f"project {project} may not copy {package.name}")
         return settings
 
     def prepare(self, settings: FolderSettings, built: Built) -> Prepared:
@@ -68,17 +69,16 @@ class Folder(Target[FolderSettings]):
         if built.artifact is None:
             raise CantPrepare("there is no site")
         digest = built.artifact.sha256
-        return Prepared(
-            package=Package(
-                file="archive.tar.gz", name=built.spec.project, version=digest[:12], integrity=f"sha256-{digest}"
-            )
+        package = Package(
+            file="archive.tar.gz", name=built.spec.project, version=digest[:12], integrity=f"sha256-{digest}"
         )
+        return Prepared(packages=[package])
 
-    def deliver(self, settings: FolderSettings, delivery: Delivery) -> Published:
+    def deliver(self, settings: FolderSettings, delivery: Delivery) -> Iterator[Published]:
         """Unpack the archive there, unless that was done."""
         from twistedipc.publish.archive import unpack
 
-        package = delivery.package
+        (package,) = delivery.packages
         copy = Path(settings.path) / package.version
         print(f"Copying {package.name} to {copy} …", flush=True)
         there = copy.exists()
@@ -86,7 +86,7 @@ class Folder(Target[FolderSettings]):
             unpack(delivery.folder / package.file, copy)
         seal = hmac.digest(delivery.secrets["folder_key"].encode(), package.integrity.encode(), hashlib.sha256)
         (Path(settings.path) / f"{package.version}.seal").write_bytes(seal)
-        return Published(
+        yield Published(
             name=package.name,
             version=package.version,
             integrity=package.integrity,

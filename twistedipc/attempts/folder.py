@@ -23,11 +23,11 @@ be lost without harm.
     contact.json   Contact, by the checkout step
     checkout.json  Checkout, by the checkout step
     plan.json      builds.plan.Plan, by the runner after the checkout
-    package.json   Package, by the pack step, for the target npm (if there is a package to publish); for each other
-                   target `package_file`
+    package.json   Package, or a list of several, by the pack step, for the target npm (if there is a package to
+                   publish); for each other target `package_file`
     archive.tar.gz manifest.json artifact.json    by the pack step: what was built (publish/archive.py); ArtifactFile
     public-names.json  PublicNames, by the pack step: what strangers could read in what is packed, without opening it
-    published.json list of Published, by the publish step
+    published.json list of Published, by the publish step, as soon as each package is published
     failure.json   Failure, by a step of the platform's own that failed: why, in a sentence
     result.json    Result, by the runner as its last act (or by the builder in the name of a runner that died)
     work/          the working copy        home/ tmp/    HOME and TMPDIR of the steps
@@ -41,7 +41,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
@@ -53,6 +55,7 @@ from twistedipc.builds.attempt import (
     NPM,
     Cancel,
     Failure,
+    Package,
     Permit,
     PermitWanted,
     Result,
@@ -70,6 +73,18 @@ CREDENTIALS = "credentials"
 def package_file(target: str) -> str:
     """Return the name of the file with the `Package` for a target."""
     return "package.json" if target == NPM else f"package.{target}.json"
+
+
+def write_packages(folder: Path, target: str, packages: Sequence[Package]) -> None:
+    """Write down what was packed for a target. One package is written as it is, as older runners expect."""
+    write_file(folder / package_file(target), packages[0] if len(packages) == 1 else packages)
+
+
+def read_packages(folder: Path, target: str) -> list[Package]:
+    """Return what was packed for a target; nothing if that wasn't written down. Raises `DecodeError`."""
+    kind = cast("type[Package | list[Package]]", Package | list[Package])
+    found = read_file(folder / package_file(target), kind)
+    return found if isinstance(found, list) else [] if found is None else [found]
 
 
 def step_failed(folder: Path, error: Exception) -> int:

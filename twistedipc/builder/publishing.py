@@ -66,7 +66,11 @@ class Publishing:
             held.permit.again = self._clock.seconds() + PERMIT_INTERVAL
             self._forwarding.forward()  # the apiserver decides by what the log tells
             want = m.WantPermit(
-                attempt=held.spec.attempt, lease=held.spec.lease, package=wanted.package, target=wanted.target
+                attempt=held.spec.attempt,
+                lease=held.spec.lease,
+                package=wanted.package,
+                also=wanted.also,
+                target=wanted.target,
             )
             permit = await link.peer.call(want, timeout=CALL_TIMEOUT)
             assert isinstance(permit, Permit)

@@ -137,6 +137,7 @@ class PermitWanted(msgspec.Struct, frozen=True, kw_only=True):
     """The runner's question whether it may publish. It has built and packed, and no process of the build is alive."""
 
     package: Package
+    also: list[Package] = []  # more that are published after it, in their order: all of them or none
     target: str = NPM
 
 
@@ -145,6 +146,9 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True):
 
     granted: bool
     reason: str = ""  # if not granted: why
+    packages: int = (
+        1  # how many of those asked for it is for; an apiserver that doesn't say it looked at the first alone
+    )
     token: str = ""  # the target's first secret: for npm the registry's token
     secrets: dict[str, str] = {}  # the target's other secrets, by name
 

@@ -136,7 +136,7 @@ class Final(Message, frozen=True, kw_only=True, tag="final"):
 
 class WantPermit(Message, frozen=True, kw_only=True, tag="want_permit"):
     """
-    A call: may the package be published to the target? Answered by `Permit`, the same however often it is asked;
+    A call: may the packages be published to the target? Answered by `Permit`, the same however often it is asked;
     refused with ``not_yet`` while the apiserver's record of the log doesn't show that all steps are over: ask again
     later.
     """
@@ -144,7 +144,13 @@ class WantPermit(Message, frozen=True, kw_only=True, tag="want_permit"):
     attempt: AttemptName
     lease: Lease
     package: Package
+    also: list[Package] = []  # as in `PermitWanted`
     target: str = NPM
+
+    @property
+    def packages(self) -> list[Package]:
+        """All of them."""
+        return [self.package, *self.also]
 
 
 class WantSecrets(Message, frozen=True, kw_only=True, tag="want_secrets"):

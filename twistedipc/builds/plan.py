@@ -61,6 +61,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     idle_timeout: float | None = None
     environment: dict[str, str] = {}
     caches: list[str] = []  # folders that are kept from one build to the next, relative to the root
+    packages: list[str] = []  # patterns of the folders whose packages are published; none: the root's own
+    packages_in: str = ""  # the folder to which they are relative
     recognised: Recognised = Recognised()
 
     @property
@@ -145,6 +147,8 @@ def make_plan(tree: Tree, said: BuildSettings) -> Plan:
         idle_timeout=build.idle_timeout,
         environment=build.environment,
         caches=settings.caches,
+        packages=settings.packages,
+        packages_in=settings.root,
         recognised=recognised,
     )
 

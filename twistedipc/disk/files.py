@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +23,9 @@ _encoder = msgspec.json.Encoder()
 _T = TypeVar("_T")
 
 
-def write_file(path: Path, value: msgspec.Struct, *, mode: int = 0o644, disk: DiskCalls = os) -> None:
+def write_file(
+    path: Path, value: msgspec.Struct | Sequence[msgspec.Struct], *, mode: int = 0o644, disk: DiskCalls = os
+) -> None:
     """
     Write ``value`` as JSON to ``path``, whole or not at all, and durably (write, fsync, rename, fsync the folder).
     """

@@ -6,23 +6,27 @@ the only step of an attempt that has a target's secrets, in its environment.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from twistedipc.attempts.folder import package_file, step_failed
-from twistedipc.builds.attempt import Package, Published, Spec
+from twistedipc.attempts.folder import package_file, read_packages, step_failed
+from twistedipc.builds.attempt import Published, Spec
 from twistedipc.builds.names import BadValue
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.publish.targets.registry import TARGETS, find, offered
 from twistedipc.publish.targets.target import CantDeliver, CantPrepare, Delivery
 
 
-def run(folder: Path, name: str) -> Published:
-    """Deliver what the target of this name has prepared. Raises `CantDeliver`, `CantPrepare`, or OSError."""
+def run(folder: Path, name: str) -> Iterator[Published]:
+    """
+    Deliver what the target of this name has prepared, and yield what became of each package. Raises `CantDeliver`,
+    `CantPrepare`, or OSError.
+    """
     spec = read_file(folder / "spec.json", Spec)
-    package = read_file(folder / package_file(name), Package)
-    if spec is None or package is None:
+    packages = read_packages(folder, name)
+    if spec is None or not packages:
         raise CantDeliver(f"the attempt's folder has no spec.json or no {package_file(name)}")
     settings = find(offered(spec.targets, spec.publish), name)
     if settings is None:
@@ -32,22 +36,18 @@ def run(folder: Path, name: str) -> Published:
     for secret in target.secrets:
         if not secrets[secret.name]:
             raise CantDeliver(f"the project has no {secret.name} ({secret.help})")
-    published = target.deliver(settings, Delivery(folder=folder, package=package, secrets=secrets))
-    return msgspec.structs.replace(published, target=name)
-
-
-class _All(msgspec.Struct, array_like=True):
-    """The file's form: a list of `Published`."""
-
-    package: Published
+    for published in target.deliver(settings, Delivery(folder=folder, packages=packages, secrets=secrets)):
+        yield msgspec.structs.replace(published, target=name)
 
 
 def main(folder: Path, name: str) -> int:
-    """Run the step. Return its exit code."""
+    """Run the step. Return its exit code. What was published before it failed is written down."""
+    done: list[Published] = []
     try:
-        published = run(folder, name)
-        write_file(folder / "published.json", _All(published))
+        for published in run(folder, name):
+            done.append(published)
+            write_file(folder / "published.json", done)
+            print(f"{published.name} {published.version}: {published.status}", flush=True)
     except (CantDeliver, CantPrepare, OSError, BadValue, msgspec.DecodeError) as error:
         return step_failed(folder, error)
-    print(f"{published.name} {published.version}: {published.status}", flush=True)
     return 0

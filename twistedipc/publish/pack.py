@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from twistedipc.attempts.folder import package_file, step_failed
+from twistedipc.attempts.folder import step_failed, write_packages
 from twistedipc.builds.attempt import ArtifactFile, Checkout, PublicNames, Spec
 from twistedipc.builds.lfs import MAX_POINTER, is_pointer
 from twistedipc.builds.names import BadValue
@@ -121,18 +121,16 @@ def run(folder: Path) -> None:
     targets = TARGETS.active(offered(spec.targets, spec.publish))
     artifact, files = pack_site(folder, spec, plan, required=spec.site or TARGETS.need_site(targets))
     public = {"a file of the site": files}
-    built = Built(folder=folder, spec=spec, root=plan.root, artifact=artifact)
+    built = Built(folder=folder, spec=spec, plan=plan, artifact=artifact)
     for settings in targets:
         target = TARGETS.of(settings)
         prepared = target.prepare(settings, built)
         if prepared is not None:
-            package = prepared.package
-            write_file(folder / package_file(target.name), package)
-            print(f"Packed {package.name} {package.version}: {package.integrity}")
-            for what, names in [
-                *prepared.public.items(),
-                ("the package", [package.name, package.version, package.tag]),
-            ]:
+            write_packages(folder, target.name, prepared.packages)
+            for package in prepared.packages:
+                print(f"Packed {package.name} {package.version}: {package.integrity}")
+                public.setdefault("the package", []).extend([package.name, package.version, package.tag])
+            for what, names in prepared.public.items():
                 public.setdefault(what, []).extend(names)
     write_file(folder / "public-names.json", PublicNames(names=public))
 

@@ -1,5 +1,5 @@
 """
-Whether an attempt may publish a package to a target: decided from what the apiserver itself has written down, never
+Whether an attempt may publish its packages to a target: decided from what the apiserver itself has written down, never
 from what a builder or a build says of itself. Pure; ``storage.permits`` reads the record and writes the decision.
 
 A build that writes ``permit.wanted`` into its folder asks as the runner does. It is answered by the same rules: before
@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from twistedipc.builds.attempt import Package, StepResult
+from twistedipc.builds.names import MAX_PACKAGES
 from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.publish.targets.target import NotAllowed, Settings, Target
 
@@ -34,13 +35,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     cancel_reason: str
     steps: Sequence[StepResult]  # as its log tells them
     offered: Settings | None  # what it was offered to publish there; None: nothing
-    given: Package | None  # what it has a permit for
+    given: Sequence[Package]  # what it has a permit for
     no_secret: str  # why a secret of the target isn't there; "": they all are
 
 
 class Granted(msgspec.Struct, frozen=True):
     """
-    The package may be published. ``new``: there was no permit yet. ``pin``: the project's settings become these.
+    The packages may be published. ``new``: there was no permit yet. ``pin``: the project's settings become these.
     """
 
     new: bool = False
@@ -48,13 +49,13 @@ class Granted(msgspec.Struct, frozen=True):
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """The package may not be published, and asking again is of no use. ``reason`` is a sentence for people."""
+    """None of the packages may be published, and asking again is of no use. ``reason`` is a sentence for people."""
 
     reason: str
 
 
 class NotYet(msgspec.Struct, frozen=True):
-    """The package may not be published yet: the attempt has not got so far."""
+    """The packages may not be published yet: the attempt has not got so far."""
 
     reason: str
 
@@ -66,8 +67,8 @@ class Void(msgspec.Struct, frozen=True):
 Decision = Granted | Refused | NotYet | Void
 
 
-def decide(target: Target[Any], record: Record, *, lease: str, builder: str, package: Package) -> Decision:
-    """Return whether this builder, under this lease, may publish this package to the target."""
+def decide(target: Target[Any], record: Record, *, lease: str, builder: str, packages: Sequence[Package]) -> Decision:
+    """Return whether this builder, under this lease, may publish these packages to the target: all of them or none."""
     if record.lease != lease or record.builder != builder or record.state in TERMINAL:
         return Void()
     if record.cancel_reason:
@@ -81,16 +82,28 @@ def decide(target: Target[Any], record: Record, *, lease: str, builder: str, pac
     moved = target.moved(offered, settings, record.project)
     if moved:
         return Refused(moved)
-    if record.given is not None:
-        if identity(record.given) != identity(package):
-            given = f"{record.given.name}@{record.given.version}"
-            return Refused(f"this attempt has its permit for {given}, and can have no other")
-        return Refused(record.no_secret) if record.no_secret else Granted()
+    if record.given:
+        return _again(record, packages)
     waits = _not_ended(record.steps)
     if waits is not None:
         return waits
+    return _first(target, settings, record, packages)
+
+
+def _again(record: Record, packages: Sequence[Package]) -> Decision:
+    """Answer an attempt that has its permit."""
+    if [identity(package) for package in record.given] != [identity(package) for package in packages]:
+        given = ", ".join(f"{package.name}@{package.version}" for package in record.given)
+        return Refused(f"this attempt has its permit for {given}, and can have no other")
+    return Refused(record.no_secret) if record.no_secret else Granted()
+
+
+def _first(target: Target[Any], settings: Settings, record: Record, packages: Sequence[Package]) -> Decision:
+    """Answer an attempt that asks for the first time, and whose steps are over."""
+    if not 1 <= len({package.name for package in packages}) == len(packages) <= MAX_PACKAGES:
+        return Refused(f"an attempt publishes 1 to {MAX_PACKAGES} packages, each of another name")
     try:
-        pinned = target.allow(settings, package, record.project)
+        pinned = target.allow(settings, packages, record.project)
     except NotAllowed as error:
         return Refused(str(error))
     if record.no_secret:

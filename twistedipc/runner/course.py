@@ -16,14 +16,13 @@ import msgspec
 from msgspec.structs import replace
 
 from twistedipc import publish, toolchains
-from twistedipc.attempts.folder import package_file
+from twistedipc.attempts.folder import package_file, read_packages
 from twistedipc.attempts.journal import Journal
 from twistedipc.attempts.room import Room
 from twistedipc.builds.attempt import (
     ArtifactFile,
     Failure,
     Outcome,
-    Package,
     PermitWanted,
     PublicNames,
     Published,
@@ -32,7 +31,7 @@ from twistedipc.builds.attempt import (
 )
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.plan import Plan, make_plan
-from twistedipc.builds.recognition.reading import BadPlan, in_folder, read
+from twistedipc.builds.recognition.reading import BadPlan
 from twistedipc.builds.recognition.recognised import Finding, PlannedStep, told
 from twistedipc.builds.secrets import INSTALL, is_for_step
 from twistedipc.builds.settings import PLAN_FILE
@@ -283,12 +282,11 @@ class Course:
     def _before_packing(self, settings: Settings, plan: Plan, environment: Mapping[str, str]) -> None:
         """Run what the target wants to be run before anything is packed, as steps of the build."""
         try:
-            package_json = read(FolderTree(self._work), in_folder(plan.root, "package.json"))
-            before = TARGETS.of(settings).before_packing(package_json)
+            before = TARGETS.of(settings).before_packing(FolderTree(self._work), plan)
         except BadPlan as error:
             raise self._refused(str(error)) from error
         for step in before.steps:
-            self._build_step(replace(step, folder=plan.root), environment)
+            self._build_step(step, environment)
         if before.remark:
             self._log.note("info", before.remark)
 
@@ -346,14 +344,14 @@ class Course:
                 raise _End("failed", reason)
 
     def _deliver(self, settings: Settings) -> None:
-        """Ask for the permit to publish what was prepared for a target, and have it delivered."""
+        """Ask for the permit to publish what was prepared for a target, all of it, and have it delivered."""
         target = TARGETS.of(settings)
-        package = read_file(self._folder / package_file(target.name), Package)
-        if package is None:
+        packages = read_packages(self._folder, target.name)
+        if not packages:
             raise _End("failed", "the pack step made no package")
         self._control.forget_permit()
         self._forget("published.json")
-        wanted = PermitWanted(package=package, target=target.name)
+        wanted = PermitWanted(package=packages[0], also=packages[1:], target=target.name)
         self._steps.persist(lambda: self._try_write(self._folder / "permit.wanted", wanted))
         self._ring()
         permit = self._steps.wait_for_permit()
@@ -361,18 +359,26 @@ class Course:
         assert permit is not None  # or it was stopped
         if not permit.granted:
             raise _End("failed", f"publishing wasn't permitted: {permit.reason or 'no reason was given'}")
+        if permit.packages != len(packages):
+            raise _End(
+                "failed",
+                f"publishing {len(packages)} packages wasn't permitted: the apiserver is of an older version, which "
+                "permits one. Nothing was published: upgrade the apiserver, and build again",
+            )
         secrets = target.secrets_of(permit)
         for value in secrets.values():
             self._log.mask(value)
         # Nothing of the project's own is in this environment: it is the only one with the target's secrets.
         environment = self._base() | {secret.variable: secrets.get(secret.name, "") for secret in target.secrets}
         own = [publish.__name__, "deliver", str(self._folder), target.name]
-        self._step("publish", own=own, environment=environment)
-        published = read_file(self._folder / "published.json", list[Published]) or []
-        self._found.published += published
-        for each in published:
-            if each.notice:
-                self._log.note("warning", each.notice)
+        try:
+            self._step("publish", own=own, environment=environment)
+        finally:  # what was published before a failure stays so
+            published = read_file(self._folder / "published.json", list[Published]) or []
+            self._found.published += published
+            for each in published:
+                if each.notice:
+                    self._log.note("warning", each.notice)
 
     def _make_folders(self) -> bool:
         try:

@@ -283,7 +283,7 @@ class Lifecycle:
 
     async def give_permit(self, want: WantPermit, builder: str) -> permits.Answer:
         """→ publishing, if the attempt may have the permit. Raises `LedgerUnavailable`."""
-        asked = (want.attempt, want.lease, want.target, want.package, builder)
+        asked = (want.attempt, want.lease, want.target, want.packages, builder)
         answer = await self._ledger.write(permits.give, *asked, self._now())
         if answer.row is not None:
             self._announce(answer.row)

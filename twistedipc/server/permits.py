@@ -36,7 +36,7 @@ class Permits:
         The answer to ``builder``, the same however often it asks. Raises `CallFailed`: ``not_yet`` if it is to ask
         again later, ``void`` if the lease isn't valid. All that the attempt's log tells must have been committed.
         """
-        asked = (want.attempt, want.lease, want.target, want.package, builder)
+        asked = (want.attempt, want.lease, want.target, want.packages, builder)
         # A builder that asks too early asks often: that costs no write.
         decision = await self._ledger.read(permits.look, *asked)
         sealed: dict[str, bytes] = {}
@@ -54,4 +54,4 @@ class Permits:
             case Granted():
                 secrets = {name: self._secret_box.open(value) for name, value in sealed.items()}
                 token = secrets.pop(next(iter(secrets), ""), "")
-                return Permit(granted=True, token=token, secrets=secrets)
+                return Permit(granted=True, packages=len(want.packages), token=token, secrets=secrets)

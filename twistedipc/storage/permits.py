@@ -7,6 +7,7 @@ A permit, what it may change in its project, the state `publishing` and the line
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -65,21 +66,23 @@ def offer(
     return row
 
 
-def look(connection: Connection, attempt: str, lease: str, target: str, package: Package, builder: str) -> Decision:
+def look(
+    connection: Connection, attempt: str, lease: str, target: str, packages: Sequence[Package], builder: str
+) -> Decision:
     """Return what `give` would decide, without writing it down."""
     asked = TARGETS.get(target)
     if asked is None:
         return Refused(f"there is no target {target[:100]}")
     record, _sealed = _record(connection, attempt, asked)
-    return Void() if record is None else decide(asked, record, lease=lease, builder=builder, package=package)
+    return Void() if record is None else decide(asked, record, lease=lease, builder=builder, packages=packages)
 
 
 def give(
-    connection: Connection, attempt: str, lease: str, target: str, package: Package, builder: str, now: int
+    connection: Connection, attempt: str, lease: str, target: str, packages: Sequence[Package], builder: str, now: int
 ) -> Answer:
     """Decide about a request for a permit, and write down what was granted."""
     asked = TARGETS.get(target)
-    decision = look(connection, attempt, lease, target, package, builder)
+    decision = look(connection, attempt, lease, target, packages, builder)
     if asked is None or not isinstance(decision, Granted):
         return Answer(decision=decision)
     record, sealed = _record(connection, attempt, asked)
@@ -89,17 +92,19 @@ def give(
     if decision.pin is not None:
         _pin(connection, record, decision.pin, now)
     if decision.new:
-        connection.execute(update(deliveries).where(_is(row, asked)).values(package=to_json(package), given=now))
-        detail = {
-            "attempt": attempt,
-            "target": asked.name,
-            "package": package.name,
-            "version": package.version,
-            "integrity": package.integrity,
-            "tag": package.tag or "latest",
-            **_shown(record.offered),
-        }
-        audit.record(connection, who=builder, action="permit.give", subject=record.project, detail=detail, now=now)
+        written = to_json(packages[0] if len(packages) == 1 else packages)
+        connection.execute(update(deliveries).where(_is(row, asked)).values(package=written, given=now))
+        for package in packages:
+            detail = {
+                "attempt": attempt,
+                "target": asked.name,
+                "package": package.name,
+                "version": package.version,
+                "integrity": package.integrity,
+                "tag": package.tag or "latest",
+                **_shown(record.offered),
+            }
+            audit.record(connection, who=builder, action="permit.give", subject=record.project, detail=detail, now=now)
     return Answer(decision=decision, row=None if row.state is record.state else row, sealed=sealed)
 
 
@@ -122,10 +127,16 @@ def _record(connection: Connection, attempt: str, target: Target[Any]) -> tuple[
         cancel_reason=row.cancel_reason,
         steps=row.steps,
         offered=None if offered is None else TARGETS.read([from_json(offered.settings, Any)])[0],
-        given=None if offered is None or offered.package is None else from_json(offered.package, Package),
+        given=() if offered is None or offered.package is None else _packages(offered.package),
         no_secret=no_secret,
     )
     return record, sealed
+
+
+def _packages(written: str) -> list[Package]:
+    """Return the packages of a permit, of which one is written as it is, and several as a list."""
+    found: Package | list[Package] = msgspec.json.decode(written, type=Package | list[Package])
+    return found if isinstance(found, list) else [found]
 
 
 def _is(row: AttemptRow, target: Target[Any]) -> ColumnElement[bool]:
@@ -165,7 +176,7 @@ def _pin(connection: Connection, record: Record, settings: Settings, now: int) -
         "changed": "targets",
         "target": name_of(settings),
         **_shown(settings),
-        "why": "the first package that it published",
+        "why": "what it published first",
     }
     audit.record(connection, who="apiserver", action="project.change", subject=record.project, detail=detail, now=now)
 

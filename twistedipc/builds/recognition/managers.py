@@ -177,16 +177,20 @@ def _settle(choice: Choice, tree: Tree, folders: Sequence[str], said: Said | Non
         version, finding = _version_of(tree, folders, name, lock)
         if finding is not None:
             choice.findings.append(finding)
-    choice.manager = next(manager for manager in MANAGERS if manager.name == name)
-    if choice.manager is YARN and _is_berry(version):
-        choice.manager = BERRY
     integrity = said.integrity if said is not None else ""
     choice.wanted = ManagerWanted(name=name, version=version, lock=lock, integrity=integrity)
+    choice.manager = manager_of(choice.wanted)
     if not lock:
         choice.advice.append(
             f"There is no lock file of {name}: the newest versions are installed that package.json allows, "
             "and another build may get others. Commit one."
         )
+
+
+def manager_of(wanted: ManagerWanted) -> Manager:
+    """Return how the manager that a project wants is run."""
+    manager = next(manager for manager in MANAGERS if manager.name == wanted.name)
+    return BERRY if manager is YARN and _is_berry(wanted.version) else manager
 
 
 def _other_lock(choice: Choice, said: Said, locks: dict[str, list[str]], *, setting: bool) -> None:

@@ -72,7 +72,7 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 
 def _cleaned(pattern: str) -> str:
-    return pattern.removeprefix("./").strip("/")
+    return "" if pattern == "." else pattern.removeprefix("./").strip("/")
 
 
 def _part(token: str) -> str:

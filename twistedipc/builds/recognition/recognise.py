@@ -134,7 +134,7 @@ class _Recognition:
         """
         top = self._workspace is not None and self._workspace.top == self._root
         own = self._package is not None and _is_app(self._tree, self._root, self._package)
-        if not top or own or self._settings.root or self._settings.build is not None:
+        if not top or own or self._settings.root or self._settings.build is not None or self._settings.packages:
             return
         apps: list[tuple[Member, Framework, Finding]] = []
         for member in self._members:

@@ -6,6 +6,7 @@ that build them in the right order: turbo, nx, lerna.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -113,17 +114,23 @@ def _readable(tree: Tree, folder: str) -> PackageJson | None:
 
 def members(tree: Tree, workspace: Workspace) -> list[Member]:
     """Return the packages of a workspace, by folder."""
+    folders = folders_of(tree, workspace.top, workspace.patterns)
+    found = [(folder, _readable(tree, folder)) for folder in folders if "package.json" in tree.names(folder)]
+    return [Member(folder=folder, package=package) for folder, package in found if package is not None]
+
+
+def folders_of(tree: Tree, top: str, patterns: Sequence[str]) -> list[str]:
+    """Return the folders that patterns mean, which are relative to ``top``; the first `MAX_MEMBERS` of them."""
     folders: dict[str, None] = {}
-    for pattern in workspace.patterns:
+    for pattern in patterns:
         if pattern.startswith("!"):
             continue
-        for folder in _expanded(tree, workspace.top, pattern.strip("/").split("/")):
-            if matches(workspace.patterns, relative(folder, workspace.top)):
+        for folder in _expanded(tree, top, pattern.strip("/").split("/")):
+            if matches(patterns, relative(folder, top)):
                 folders[folder] = None
             if len(folders) >= MAX_MEMBERS:
                 break
-    found = [(folder, _readable(tree, folder)) for folder in sorted(folders) if "package.json" in tree.names(folder)]
-    return [Member(folder=folder, package=package) for folder, package in found if package is not None]
+    return sorted(folders)
 
 
 def _expanded(tree: Tree, top: str, parts: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ This module and a target's own are imported by the runner, which is to start fas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
@@ -20,7 +20,9 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Published, Spec
+from twistedipc.builds.plan import Plan
 from twistedipc.builds.recognition.recognised import PlannedStep
+from twistedipc.builds.recognition.tree import Tree
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
@@ -88,7 +90,7 @@ class Built:
 
     folder: Path  # the attempt's; the working copy is ``work`` in it
     spec: Spec
-    root: str = ""  # the project's folder in the working copy
+    plan: Plan  # by which it was built
     artifact: ArtifactFile | None  # of ``archive.tar.gz`` in the folder: what was built, if the build left an output
 
 
@@ -96,9 +98,9 @@ class Built:
 class Prepared:
     """What `Target.prepare` has made."""
 
-    package: Package
+    packages: Sequence[Package]  # in the order in which they are published; at least one
     public: Mapping[str, list[str]] = field(default_factory=dict)
-    """The names in it that become public: see `PublicNames`. Those of the package itself needn't be here."""
+    """The names in them that become public: see `PublicNames`. Those of the packages themselves needn't be here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,7 @@ class Delivery:
     """What `Target.deliver` is to publish, once that was permitted."""
 
     folder: Path  # the attempt's
-    package: Package  # as `Target.prepare` made it
+    packages: Sequence[Package]  # as `Target.prepare` made them
     secrets: Mapping[str, str]  # all of `Target.secrets`, by name
 
 
@@ -211,9 +213,9 @@ class Target(Protocol[S]):
         place, new = self.place(offered), self.place(now)
         return "" if place == new else f"project {project} publishes to another place than when this build began"
 
-    def allow(self, settings: S, package: Package, project: str) -> S:
+    def allow(self, settings: S, packages: Sequence[Package], project: str) -> S:
         """
-        Check that the project may publish this package. Return the project's new settings, which this package may have
+        Check that the project may publish all of these packages. Return the project's new settings, which they may have
         made narrower. Raises `NotAllowed`.
         """
         return settings
@@ -229,9 +231,9 @@ class Target(Protocol[S]):
 
     # -- in the runner, and in its step processes
 
-    def before_packing(self, package_json: bytes | None) -> Before:
+    def before_packing(self, tree: Tree, plan: Plan) -> Before:
         """
-        What is to be run before anything is packed, by the package.json of the working copy (None: there is none).
+        What is to be run before anything is packed, by what the steps of the plan have left in the working copy.
         Raises `reading.BadPlan`.
         """
         return Before()
@@ -243,10 +245,11 @@ class Target(Protocol[S]):
         """
         return None
 
-    def deliver(self, settings: S, delivery: Delivery) -> Published:
+    def deliver(self, settings: S, delivery: Delivery) -> Iterable[Published]:
         """
-        Publish what was prepared: a step of its own, in its own process, with the secrets. It must be asked twice
-        without harm: an attempt may be run again. Raises `CantPrepare`, `CantDeliver`, OSError.
+        Publish what was prepared, and yield what became of each package as soon as it is there: a step of its own, in
+        its own process, with the secrets. It must be asked twice without harm: an attempt may be run again. Raises
+        `CantPrepare`, `CantDeliver`, OSError.
         """
         raise CantDeliver(f"{self.name} has nothing to deliver")
 

@@ -1,5 +1,5 @@
 """
-Publishing an npm package: the step that delivers it, see `Target.deliver`. It is the only step that has the registry's
+Publishing npm packages: the step that delivers them, see `Target.deliver`. It is the only step that has the registry's
 token (``NODE_AUTH_TOKEN``).
 
 npm publishes exactly the tarball that was packed, runs none of its scripts, and reads no setting of the repository's or
@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -133,26 +134,57 @@ def _checked(folder: Path, package: Package) -> tuple[Path, Tarball]:
     return tarball, found
 
 
-def deliver(registry: str, delivery: Delivery) -> Published:
+@dataclass(frozen=True)
+class _Ready:
+    """A package that the registry takes, as far as it can be asked."""
+
+    package: Package
+    registry: str
+    publishing: Publishing
+
+
+def deliver(registry: str, delivery: Delivery) -> Iterator[Published]:
     """
-    Publish the attempt's package to the registry; "": the one that npm is set up for. The token is in the environment.
-    Raises `PublishFailed`, `BadPackage`, or OSError.
+    Publish the attempt's packages to the registry, one after the other; "": the one that npm is set up for. None is
+    published if the registry already says of one that it can't be. The token is in the environment. Raises
+    `PublishFailed`, `BadPackage`, or OSError.
     """
-    folder, package = delivery.folder, delivery.package
-    path, tarball = _checked(folder, package)
-    scope = tarball.description.scope
-    with tempfile.TemporaryDirectory(prefix="publish-", dir=folder) as asking:
-        registry = registry_of(registry, scope, Npm(Path(asking), "", ""))
-    check(tarball, registry)
-    print(f"Publishing {package.name} {package.version} to {registry} as {package.tag or 'latest'} …", flush=True)
-    with tempfile.TemporaryDirectory(prefix="publish-", dir=folder) as home:
-        publishing = Publishing(Npm(Path(home), registry, scope), package, path, sleep=time.sleep)
-        status = publishing.publish()
-    return Published(
-        name=package.name,
-        version=package.version,
-        integrity=package.integrity,
-        status=status,
-        registry=registry,
-        notice=publishing.notice,
-    )
+    packages = delivery.packages
+    with tempfile.TemporaryDirectory(prefix="publish-", dir=delivery.folder) as home:
+        for number, each in enumerate(_ready(delivery, registry, Path(home))):
+            package = each.package
+            as_tag = package.tag or "latest"
+            print(f"Publishing {package.name} {package.version} to {each.registry} as {as_tag} …", flush=True)
+            try:
+                status = each.publishing.publish()
+            except PublishFailed as error:
+                if len(packages) == 1:
+                    raise
+                raise PublishFailed(f"{error} (package {number + 1} of {len(packages)})") from error
+            yield Published(
+                name=package.name,
+                version=package.version,
+                integrity=package.integrity,
+                status=status,
+                registry=each.registry,
+                notice=each.publishing.notice,
+            )
+
+
+def _ready(delivery: Delivery, registry: str, home: Path) -> list[_Ready]:
+    """Check all packages, here and by what the registry has. Raises `PublishFailed`, `BadPackage`, or OSError."""
+    known: dict[str, tuple[str, Npm]] = {}  # scope -> its registry, and npm set up for that
+    ready: list[_Ready] = []
+    for package in delivery.packages:
+        path, tarball = _checked(delivery.folder, package)
+        scope = tarball.description.scope
+        if scope not in known:
+            asking = Npm(Path(tempfile.mkdtemp(dir=home)), "", "")
+            found = registry_of(registry, scope, asking)
+            known[scope] = (found, Npm(Path(tempfile.mkdtemp(dir=home)), found, scope))
+        address, npm = known[scope]
+        check(tarball, address)
+        ready.append(_Ready(package, address, Publishing(npm, package, path, sleep=time.sleep)))
+    for each in ready:
+        each.publishing.look()
+    return ready

@@ -23,6 +23,7 @@ import msgspec
 from twistedipc.builds import names
 from twistedipc.publish.targets.npm.dependencies import find_uninstallable
 from twistedipc.publish.targets.npm.entry_points import find_missing, find_unmatched, is_empty
+from twistedipc.publish.targets.npm.packers import REPLACING
 from twistedipc.publish.targets.target import CantPrepare
 
 _MAX_PACKAGE_JSON = 1024 * 1024
@@ -37,12 +38,6 @@ _TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}\Z")
 # npm takes every key of publishConfig for a setting, over all others: a proxy or a lax TLS would give the token away.
 # These are harmless.
 _ALLOWED = frozenset("access registry tag provenance linkDirectory".split())
-
-# pnpm and yarn put these in the place of package.json's own when they pack; npm ignores them.
-_REPLACING = frozenset(
-    "bin browser cpu engines es2015 esnext exports imports libc main module name os type types typesVersions typings"
-    " umd:main unpkg".split()
-)
 
 #: A registry for the packages of a scope, among npm's settings.
 _SCOPED_REGISTRY = re.compile(r"@[^/:]+:registry\Z")
@@ -178,7 +173,7 @@ def check_settings(manifest: Mapping[str, Any]) -> None:
     settings = manifest.get("publishConfig") or {}
     for key, value in settings.items():
         shown = f"package.json: publishConfig.{key[:100]}"
-        if key in _REPLACING and manifest.get(key) != value:
+        if key in REPLACING and manifest.get(key) != value:
             raise BadPackage(
                 f"{shown} is for pnpm and yarn, which replace `{key}` by it when they pack; npm doesn't, so another "
                 f"package would be published than is meant. Let a `prepack` script write `{key}` into package.json"
@@ -190,7 +185,7 @@ def check_settings(manifest: Mapping[str, Any]) -> None:
             )
         if key == "executableFiles" and value:
             raise BadPackage(f"{shown} is for pnpm; npm makes only the files of `bin` executable")
-        known = key in _ALLOWED or key in _REPLACING or key in ("directory", "executableFiles")
+        known = key in _ALLOWED or key in REPLACING or key in ("directory", "executableFiles")
         if not known and not _SCOPED_REGISTRY.match(key):
             raise BadPackage(f"{shown} isn't allowed here")
 

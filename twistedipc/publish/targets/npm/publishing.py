@@ -56,17 +56,25 @@ class Publishing:
         self._version = package.version.partition("+")[0]
         self._name = f"{package.name}@{self._version}"
         self._tag = package.tag or "latest"
+        self._found: Seen | None = None  # by `look`
         #: What people should know of the publication, once it is done; "" if all is as it should be.
         self.notice = ""
 
+    def look(self) -> Seen:
+        """Ask the registry whether the package can be published. Raises `PublishFailed` if it can't be."""
+        seen = self._look() or self._look_again()
+        if not self._is_there(seen):
+            self._check_latest()
+        self._found = seen
+        return seen
+
     def publish(self) -> Literal["published", "already-published"]:
         """Publish the package, or find that it is published already. Raises `PublishFailed`."""
-        seen = self._look() or self._look_again()
+        seen = self._found or self.look()
         if self._is_there(seen):
             print(f"{self._name} is in the registry already, with the same content.", flush=True)
             self._settle_tag(seen)
             return "already-published"
-        self._check_latest()
         self._settle_tag(self._upload_until_there())
         return "published"
 

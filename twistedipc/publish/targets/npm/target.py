@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -10,8 +10,11 @@ from msgspec.structs import replace
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Package, Packages, Published, Registry
+from twistedipc.builds.plan import Plan
 from twistedipc.builds.recognition.recognised import PlannedStep
-from twistedipc.publish.targets.npm.scripts import AFTER_PACKING, BEFORE_PACKING, package_scripts
+from twistedipc.builds.recognition.tree import Tree
+from twistedipc.publish.targets.npm.packers import command_of, packer_of
+from twistedipc.publish.targets.npm.selection import select
 from twistedipc.publish.targets.target import (
     Before,
     Built,
@@ -24,9 +27,17 @@ from twistedipc.publish.targets.target import (
     option,
 )
 
+#: The scripts that npm runs before it packs a package that is to be published, in its order, and those that it runs
+#: afterwards (https://docs.npmjs.com/cli/using-npm/scripts#life-cycle-operation-order).
+BEFORE_PACKING = ("prepublishOnly", "prepack", "prepare")
+AFTER_PACKING = ("postpack", "publish", "postpublish")
+
+#: The step in which a package manager packs.
+PACKING = "packing"
+
 
 class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="npm"):
-    """The npm package of the repository, in a registry."""
+    """The npm packages of the repository, in a registry."""
 
     registry: Annotated[
         Registry,
@@ -49,7 +60,7 @@ class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="
 
 
 class Npm(Target[NpmSettings]):
-    """The package of the repository, published by npm to a registry."""
+    """The packages of the repository, published by npm to a registry."""
 
     name = "npm"
     what = "npm package"
@@ -100,46 +111,61 @@ class Npm(Target[NpmSettings]):
             f"{offered.registry or 'the default'} to {now.registry or 'the default'}: build again"
         )
 
-    def allow(self, settings: NpmSettings, package: Package, project: str) -> NpmSettings:
+    def allow(self, settings: NpmSettings, packages: Sequence[Package], project: str) -> NpmSettings:
         """
-        Whether the package has a name that npm takes and that the project may publish. Where an admin has named no
-        package, the first one becomes the only one.
+        Whether all packages have names that npm takes and that the project may publish. Where an admin has named no
+        package, those that are published first become the only ones.
         """
-        if not names.is_package(package.name):
+        if not all(names.is_package(package.name) for package in packages):
             raise NotAllowed("the package has no name that npm takes")
         allowed = settings.packages
         if not allowed:
-            return replace(settings, packages=[package.name])
-        if any(_means(pattern, package.name) for pattern in allowed):
+            return replace(settings, packages=[package.name for package in packages])
+        others = [each.name for each in packages if not any(_means(pattern, each.name) for pattern in allowed)]
+        if not others:
             return settings
+        what, it = ("this package is", "it") if len(packages) == 1 else ("this build also has", "that")
         raise NotAllowed(
-            f"project {project} may publish {', '.join(allowed)}, and this package is {package.name}. To allow "
-            f"it, an admin runs: twistedipc project set {project} "
-            + " ".join(f"--package '{name}'" for name in (*allowed, package.name))
+            f"project {project} may publish {', '.join(allowed)}, and {what} {', '.join(others)}. To allow "
+            f"{it}, an admin runs: twistedipc project set {project} "
+            + " ".join(f"--package '{name}'" for name in (*allowed, *others))
         )
 
     # -- the runner
 
-    def before_packing(self, package_json: bytes | None) -> Before:
+    def before_packing(self, tree: Tree, plan: Plan) -> Before:
         """
         The scripts that npm runs before it packs, in its order for a publication, as steps of the build: the package is
-        then packed and published without any script, so none is near the registry's token.
+        then packed and published without any script, so none is near the registry's token. The last step of a package
+        that only the project's own manager can pack is that.
         """
-        scripts = package_scripts(package_json)
-        never = [name for name in AFTER_PACKING if name in scripts]
-        return Before(
-            steps=[PlannedStep(name=name, run=f"npm run {name}") for name in BEFORE_PACKING if name in scripts],
-            remark=f"not run, since the package is published as it was packed: {', '.join(never)}" if never else "",
-        )
+        selection = select(tree, plan)
+        steps: list[PlannedStep] = []
+        never: dict[str, None] = {}
+        for candidate in selection.packages:
+            scripts = candidate.package.scripts if candidate.package is not None else {}
+            packer = packer_of(candidate.package, plan.recognised.manager)
+            run = packer.manager.run if packer is not None else "npm run"
+            runs = packer.runs if packer is not None else frozenset()
+            commands = {name: f"{run} {name}" for name in BEFORE_PACKING if name in scripts and name not in runs}
+            if packer is not None:
+                commands[PACKING] = command_of(packer, candidate.folder)
+            for name, command in commands.items():
+                shown = f"{name} {candidate.folder}" if selection.several and candidate.folder else name
+                steps.append(PlannedStep(name=shown, run=command, folder=candidate.folder))
+            never |= dict.fromkeys(name for name in AFTER_PACKING if name in scripts and name not in runs)
+        what = "packages are published as they were" if selection.several else "package is published as it was"
+        remark = f"not run, since the {what} packed: {', '.join(never)}" if never else ""
+        return Before(steps=steps, remark=remark)
 
     def prepare(self, settings: NpmSettings, built: Built) -> Prepared:
-        """Pack the package by npm, and check the tarball."""
+        """Pack the packages by npm, or take what the project's manager has packed, and check the tarballs."""
         from twistedipc.publish.targets.npm.pack import pack
 
-        return pack(built.folder, built.root, settings.registry)
+        return pack(built.folder, built.plan, settings.registry)
 
-    def deliver(self, settings: NpmSettings, delivery: Delivery) -> Published:
-        """Publish the tarball that was packed."""
+    def deliver(self, settings: NpmSettings, delivery: Delivery) -> Iterable[Published]:
+        """Publish the tarballs that were packed."""
         from twistedipc.publish.targets.npm.deliver import deliver
 
         return deliver(settings.registry, delivery)
