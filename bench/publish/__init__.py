@@ -1,0 +1,1 @@
+"""From a request to the release that answers, against the same done by hand: clone, install, build."""
