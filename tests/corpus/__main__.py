@@ -81,11 +81,12 @@ def _row(row: Row, folder: Path, services: Platform) -> list[str]:
     base = f"http://127.0.0.1:{services.releases_port}"
     host = f"{row.name}.localhost:{services.releases_port}"
     found = list(wrong_with(row, lambda path: get(base, host, path)))
-    recognised = build["attempts"][-1].get("recognised") or {}
-    if row.framework and recognised.get("framework") != row.framework:
-        found.append(f"recognised as {recognised.get('framework')!r}, and it is {row.framework}")
-    if row.node and not str(recognised.get("node", "")).startswith(row.node):
-        found.append(f"built with Node {recognised.get('node')!r}, not {row.node}")
+    if row.framework and f"framework: {row.framework} (" not in log:
+        found.append(f"it isn't recognised as {row.framework}")
+        found.append(log[:1500])
+    if row.node and f"node {row.node}" not in log.lower():
+        found.append(f"it isn't built with Node {row.node}")
+        found.append(log[:1500])
     return found
 
 

@@ -26,7 +26,7 @@ def _package(name: str, scripts: Mapping[str, str], needs: Mapping[str, str], **
 
 def _vite(template: str, **more: Any) -> Row:
     arguments = ("app", "--template", template)
-    return Row(**{"framework": "Vite", "scaffold": (_CREATE_VITE, *arguments), "see": (_DEEP,), **more})
+    return Row(**{"framework": "vite", "scaffold": (_CREATE_VITE, *arguments), "see": (_DEEP,), **more})
 
 
 _MAIN = 'document.querySelector("#app").textContent = "It works";\n'
@@ -45,7 +45,7 @@ ROWS: tuple[Row, ...] = (
     # -- Yarn 4 without node_modules
     Row(
         name="yarn4-pnp",
-        framework="Vite",
+        framework="vite",
         manager="yarn 4",
         files={
             "package.json": _package("pnp", {"build": "vite build"}, {"vite": "6.3.5"}),
@@ -58,7 +58,7 @@ ROWS: tuple[Row, ...] = (
     # -- frameworks that make a folder of their own
     Row(
         name="next-export",
-        framework="Next.js",
+        framework="next",
         files={
             "package.json": _package(
                 "next-export",
@@ -75,7 +75,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="next-server",
-        framework="Next.js",
+        framework="next",
         files={
             "package.json": _package(
                 "next-server",
@@ -90,7 +90,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="nuxt-generate",
-        framework="Nuxt",
+        framework="nuxt",
         files={
             "package.json": _package(
                 "nuxt-app",
@@ -107,7 +107,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="astro",
-        framework="Astro",
+        framework="astro",
         manager="pnpm",
         files={
             "package.json": _package("astro-site", {"build": "astro build"}, {"astro": "5.7.0"}, type="module"),
@@ -121,7 +121,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="sveltekit-static",
-        framework="SvelteKit",
+        framework="sveltekit",
         files={
             "package.json": _package(
                 "kit",
@@ -152,7 +152,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="sveltekit-server",
-        framework="SvelteKit",
+        framework="sveltekit",
         files={
             "package.json": _package(
                 "kit-node",
@@ -181,14 +181,14 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="angular",
-        framework="Angular",
+        framework="angular",
         scaffold=("@angular/cli@19.2.0", "new", "app", "--defaults", "--skip-install", "--skip-git", "--ssr=false"),
         see=(Seen("/", 200, "<app-root"), Seen("/settings/profile", 200, "<app-root")),
         slow=True,
     ),
     Row(
         name="vue-cli",
-        framework="Vue CLI",
+        framework="vue-cli",
         manager="yarn 1",
         files={
             "package.json": _package(
@@ -206,7 +206,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="create-react-app",
-        framework="Create React App",
+        framework="create-react-app",
         files={
             "package.json": _package(
                 "cra-app",
@@ -226,7 +226,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="react-router-spa",
-        framework="React Router",
+        framework="react-router",
         files={
             "package.json": _package(
                 "router-app",
@@ -264,7 +264,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="eleventy",
-        framework="Eleventy",
+        framework="eleventy",
         files={
             "package.json": _package("eleventy-site", {"build": "eleventy"}, {"@11ty/eleventy": "3.0.0"}),
             "index.md": "# Eleven\n",
@@ -276,7 +276,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="docusaurus",
-        framework="Docusaurus",
+        framework="docusaurus",
         scaffold=(
             "create-docusaurus@3.7.0",
             "app",
@@ -291,7 +291,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="vitepress-docs",
-        framework="VitePress",
+        framework="vitepress",
         manager="pnpm",
         files={
             "package.json": _package(
@@ -305,7 +305,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="vuepress",
-        framework="VuePress",
+        framework="vuepress",
         files={
             "package.json": _package(
                 "vuepress-site",
@@ -330,7 +330,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="storybook",
-        framework="Storybook",
+        framework="storybook",
         manager="pnpm",
         files={
             "package.json": _package(
@@ -356,7 +356,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="parcel",
-        framework="Parcel",
+        framework="parcel",
         files={
             "package.json": _package(
                 "parcel-site", {"build": "parcel build"}, {"parcel": "2.14.4"}, source="src/index.html"
@@ -368,7 +368,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="gatsby",
-        framework="Gatsby",
+        framework="gatsby",
         files={
             "package.json": _package(
                 "gatsby-site",
@@ -383,7 +383,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="ember",
-        framework="Ember",
+        framework="ember",
         scaffold_folder="shop",
         scaffold=("ember-cli@6.3.1", "new", "shop", "--skip-npm", "--skip-git", "--lang", "en"),
         see=(Seen("/settings/profile", 200, "ember"),),
@@ -392,7 +392,7 @@ ROWS: tuple[Row, ...] = (
     # -- Node versions
     Row(
         name="node-version-file",
-        framework="Vite",
+        framework="vite",
         files={
             ".nvmrc": "22\n",
             "package.json": _package(
@@ -405,7 +405,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="node-engines-range",
-        framework="Vite",
+        framework="vite",
         manager="pnpm",
         files={
             "package.json": _package(
@@ -419,7 +419,7 @@ ROWS: tuple[Row, ...] = (
     # -- repositories of several packages
     Row(
         name="pnpm-turbo-app",
-        framework="Vite",
+        framework="vite",
         manager="pnpm",
         settings={"settings": {"root": "apps/web"}},
         files={
@@ -454,7 +454,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="npm-workspaces-app",
-        framework="Vite",
+        framework="vite",
         settings={"settings": {"root": "apps/web"}},
         files={
             "package.json": json.dumps({"name": "all", "private": True, "workspaces": ["apps/*", "packages/*"]}),
@@ -472,7 +472,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="yarn4-workspaces-app",
-        framework="Vite",
+        framework="vite",
         manager="yarn 4",
         settings={"settings": {"root": "apps/web"}},
         files={
@@ -505,7 +505,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         name="lock-out-of-date",
-        framework="Vite",
+        framework="vite",
         manager="pnpm",
         lock=False,
         files={
