@@ -37,11 +37,17 @@ ROWS: tuple[Row, ...] = (
     _vite("react", name="vite-react", manager="npm", quick=True),
     _vite("vue", name="vite-vue-pnpm", manager="pnpm", quick=True),
     _vite("svelte", name="vite-svelte-yarn4", manager="yarn 4", see=(Seen("/settings/profile", 200, 'id="app"'),)),
-    _vite("solid", name="vite-solid-bun", manager="bun", see=(Seen("/settings/profile", 200, 'id="root"'),)),
+    _vite(
+        "solid",
+        framework="solid",
+        name="vite-solid-bun",
+        manager="bun",
+        see=(Seen("/settings/profile", 200, 'id="root"'),),
+    ),
     _vite("preact", name="vite-preact-yarn1", manager="yarn 1", see=(Seen("/settings/profile", 200, 'id="app"'),)),
-    _vite("lit-ts", name="vite-lit", see=(Seen("/settings/profile", 200, "<my-element"),)),
+    _vite("lit-ts", framework="lit", name="vite-lit", see=(Seen("/settings/profile", 200, "<my-element"),)),
     _vite("vanilla-ts", name="vite-vanilla-nolock", lock=False),
-    _vite("qwik", name="vite-qwik", see=(Seen("/settings/profile", 200, 'id="app"'),)),
+    _vite("qwik", framework="qwik-client", name="vite-qwik", see=(Seen("/settings/profile", 200, 'id="app"'),)),
     # -- Yarn 4 without node_modules
     Row(
         name="yarn4-pnp",
@@ -95,7 +101,7 @@ ROWS: tuple[Row, ...] = (
             "package.json": _package(
                 "nuxt-app",
                 {"build": "nuxt build", "generate": "nuxt generate", "dev": "nuxt dev"},
-                {"nuxt": "3.17.0", "vue": "3.5.13"},
+                {"nuxt": "3.21.11", "vue": "^3.5.13"},
                 type="module",
             ),
             "nuxt.config.ts": "export default defineNuxtConfig({ telemetry: false });\n",
@@ -278,7 +284,7 @@ ROWS: tuple[Row, ...] = (
         name="docusaurus",
         framework="docusaurus",
         scaffold=(
-            "create-docusaurus@3.7.0",
+            "create-docusaurus@3.10.2",
             "app",
             "classic",
             "--javascript",
