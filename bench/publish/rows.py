@@ -16,16 +16,15 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from twistedipc.trees.folder import FolderTree
-
 from bench.common.runs import Measured
 from tests.corpus.look import get
 from tests.corpus.projects import ROWS
 from tests.corpus.rows import VERSIONS, Row
 from tests.corpus.scaffolds import environment_of, make
 from tests.integration.platform import DEADLINE, Platform, git, wait_for
-from twistedipc.builds.recognition import recognise
+from twistedipc.builds.recognition.recognise import recognise
 from twistedipc.builds.settings import BuildSettings
+from twistedipc.trees.folder import FolderTree
 
 #: Seconds for one build.
 _LIMIT = 300.0
