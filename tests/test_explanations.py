@@ -74,6 +74,7 @@ REAL = [
     ("yarn-404", 1, "no-package", "@acme-nowhere-x/ui-y"),
     ("yarn4-404", 1, "no-package", "@acme-nowhere-x/ui-y"),
     ("bun-404", 1, "no-package", "@acme-nowhere-x%2fui-y"),
+    ("download", 1, "download", "sharp downloads from github.com"),
     ("refused", 1, "network", "ECONNREFUSED"),
     ("notfound", 1, "network", "ENOTFOUND"),
     ("etimedout", 1, "network", "network timeout"),

@@ -373,21 +373,6 @@ ROWS: tuple[Row, ...] = (
         see=(Seen("/", 200, "<title>Parcelled"),),
     ),
     Row(
-        name="gatsby",
-        framework="gatsby",
-        files={
-            "package.json": _package(
-                "gatsby-site",
-                {"build": "gatsby build"},
-                {"gatsby": "5.14.3", "react": "18.3.1", "react-dom": "18.3.1"},
-            ),
-            "src/pages/index.js": 'import * as React from "react";\nexport default () => <h1>Great</h1>;\n',
-            "src/pages/about.js": 'import * as React from "react";\nexport default () => <h1>About us</h1>;\n',
-        },
-        see=(Seen("/", 200, "Great"), Seen("/about/", 200, "About us")),
-        slow=True,
-    ),
-    Row(
         name="ember",
         framework="ember",
         scaffold_folder="shop",

@@ -278,6 +278,13 @@ FAILURES: tuple[Known, ...] = (
         "Use a version of it that comes compiled for this Node; else see the compiler's messages in the log",
     ),
     Known(
+        "download",
+        r"^npm (?:error|ERR!) (?P<package>[\w@/-]+): [^\n]*getaddrinfo (?P<code>ENOTFOUND|EAI_AGAIN) (?P<host>[\w.-]+)",
+        "the package {package} downloads from {host} when it is installed, which can't be reached ({code})",
+        "Use a version of it whose binaries are in the registry, or let the builder's machine reach {host} "
+        "(HTTPS_PROXY)",
+    ),
+    Known(
         "network",
         r"(?:" + _NPM + r"|ERR_PNPM_META_FETCH_FAIL|\bFetchError:|^error (?:An unexpected error occurred|Error))[^\n]*"
         r"(?P<code>ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|network timeout)\b",
@@ -416,7 +423,7 @@ WARNINGS: tuple[Known, ...] = (
         "engine",
         r"^npm warn EBADENGINE +package: '(?P<package>[^'\n]+)',\n"
         r"npm warn EBADENGINE +required: (?P<wanted>[^\n]+),\nnpm warn EBADENGINE +current: (?P<found>[^\n]+)",
-        "{package} needs {wanted}, and the build has {found}",
+        "the package {package} needs {wanted}, and the build has {found}",
         "Ask for a version of Node that fits: engines.node in package.json, or .nvmrc",
     ),
 )
