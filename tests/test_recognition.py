@@ -612,3 +612,34 @@ def test_ten_thousand_files_take_less_than_fifty_milliseconds(tmp_path: Path) ->
         make_plan(FolderTree(tmp_path), BuildSettings())
         took.append(time.perf_counter() - began)
     assert min(took) < 0.05
+
+
+LIBRARIES: dict[str, object] = {
+    "package.json": {"private": True, "workspaces": ["packages/*", "tools/*"], "devDependencies": {"vite": "^6"}},
+    "packages/ui/package.json": {"name": "@t/ui", "scripts": {"build": "tsc"}, "dependencies": {"@t/base": "*"}},
+    "packages/base/package.json": {"name": "@t/base", "scripts": {"build": "tsc"}, "devDependencies": {"gen": "*"}},
+    "packages/plain/package.json": {"name": "plain"},
+    "tools/gen/package.json": {"name": "gen", "private": True, "scripts": {"build": "tsc"}},
+    "tools/other/package.json": {"name": "other", "private": True, "scripts": {"build": "tsc"}},
+    "packages/demo/package.json": {"private": True, "scripts": {"build": "vite build"}, "dependencies": {"vite": "^6"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, ["gen npm run build", "base npm run build", "ui npm run build"]),
+        ({"turbo.json": "{}"}, [" npx --no-install turbo run build"]),
+        ({"nx.json": "{}"}, [" npx --no-install nx run-many -t build"]),
+        (
+            {"package.json": {"private": True, "workspaces": ["packages/*"], "scripts": {"build": "x"}}},
+            [" npm run build"],
+        ),
+    ],
+)
+def test_packages_that_are_published_are_built(more: dict[str, object], expected: list[str]) -> None:
+    """All that they need of the workspace too; an application among them isn't the project."""
+    found = of(LIBRARIES | LOCK | more, packages=["packages/*", "!packages/demo"])
+    assert found.root == ""
+    assert [f"{step.folder.rpartition('/')[2]} {step.run}" for step in found.build] == expected
+    assert not found.refusal

@@ -249,13 +249,31 @@ class _Recognition:
             return by_tool
         own = self._own_command(manager)
         if own is None:
-            return []
+            return self._build_of_packages(manager)
         before: list[PlannedStep] = []
         if self._workspace is not None and self._root != self._workspace.top:
             before = workspaces.builds_before(self._members, self._root, manager)
             for command in before:
                 self._find("build", command.run, "the project depends on it", in_folder(command.folder, "package.json"))
         return [*before, own]
+
+    def _build_of_packages(self, manager: Manager) -> list[PlannedStep]:
+        """The commands that build the packages that the project publishes, where it has no command for all of them."""
+        workspace = self._workspace
+        if workspace is None or not self._settings.packages:
+            return []
+        found = workspaces.tool_of(self._tree, workspace) if workspace.top == self._root else None
+        if found is not None:
+            tool, where = found
+            self._findings.append(where)
+            run = f"{manager.execute} {tool.all}"
+            self._find("build", run, f"{tool.name} builds all packages", where.file)
+            return [PlannedStep(name="build", run=run, folder=self._root)]
+        folders = workspaces.folders_of(self._tree, self._root, self._settings.packages)
+        steps = workspaces.builds(self._members, folders, manager)
+        for step in steps:
+            self._find("build", step.run, "the script build of a package", in_folder(step.folder, "package.json"))
+        return steps
 
     def _by_the_workspace(self, manager: Manager) -> list[PlannedStep] | None:
         """The command of the workspace's own tool that builds the project and what it needs, if there is one."""

@@ -6,7 +6,7 @@ that build them in the right order: turbo, nx, lerna.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -59,12 +59,18 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     file: str  # at the workspace's top
     command: str  # builds one package; "{name}" is its name
+    all: str  # builds all of them
 
 
 TOOLS = (
-    Tool(name="turbo", file="turbo.json", command="turbo run build --filter={name}"),
-    Tool(name="nx", file="nx.json", command="nx run {name}:build"),
-    Tool(name="lerna", file="lerna.json", command="lerna run build --scope={name} --include-dependencies"),
+    Tool(name="turbo", file="turbo.json", command="turbo run build --filter={name}", all="turbo run build"),
+    Tool(name="nx", file="nx.json", command="nx run {name}:build", all="nx run-many -t build"),
+    Tool(
+        name="lerna",
+        file="lerna.json",
+        command="lerna run build --scope={name} --include-dependencies",
+        all="lerna run build",
+    ),
 )
 
 _PLAIN_NAME = re.compile(r"[@A-Za-z0-9][\w@./-]*")
@@ -175,8 +181,12 @@ def builds_before(members: list[Member], folder: str, manager: Manager) -> list[
     Return the commands that build what a member needs of its workspace, in their order: the packages that it depends
     on, and those that they depend on, as far as they have a script "build".
     """
+    return [step for step in builds(members, [folder], manager) if step.folder != folder]
+
+
+def builds(members: list[Member], folders: Collection[str], manager: Manager) -> list[PlannedStep]:
+    """Return the commands that build the members in these folders, and what they need, as `builds_before` does."""
     by_name = {member.name: member for member in members}
-    own = next((member for member in members if member.folder == folder), None)
     order: list[Member] = []
     under_way: set[str] = set()
 
@@ -188,12 +198,13 @@ def builds_before(members: list[Member], folder: str, manager: Manager) -> list[
                 visit(needed)
         order.append(member)
 
-    if own is not None:
-        visit(own)
+    for member in members:
+        if member.folder in folders and member.name not in under_way:
+            visit(member)
     return [
         PlannedStep(name=f"build {member.name}", run=f"{manager.run} build", folder=member.folder)
         for member in order
-        if member is not own and "build" in member.package.scripts and _PLAIN_NAME.fullmatch(member.name)
+        if "build" in member.package.scripts and _PLAIN_NAME.fullmatch(member.name)
     ]
 
 
