@@ -377,7 +377,7 @@ ROWS: tuple[Row, ...] = (
         framework="ember",
         scaffold_folder="shop",
         scaffold=("ember-cli@6.3.1", "new", "shop", "--skip-npm", "--skip-git", "--lang", "en"),
-        see=(Seen("/settings/profile", 200, "ember"),),
+        see=(Seen("/settings/profile", 200, "shop/config/environment"),),
         slow=True,
     ),
     # -- Node versions
