@@ -643,3 +643,18 @@ def test_packages_that_are_published_are_built(more: dict[str, object], expected
     assert found.root == ""
     assert [f"{step.folder.rpartition('/')[2]} {step.run}" for step in found.build] == expected
     assert not found.refusal
+
+
+@pytest.mark.parametrize("hostile", ["/* ", '"\\', "'\\", "`", "static ", "output: "])
+def test_no_configuration_takes_long_to_read(hostile: str) -> None:
+    """It is a stranger's, and is read before any deadline of a step."""
+    text = hostile * (200_000 // len(hostile))
+    tree = TreeInMemory(
+        {"package.json": {"dependencies": {"next": "15", "vite": "6"}, "scripts": {"build": "next build"}}}
+        | {
+            "next.config.js": text,
+            "vite.config.js": text,
+            "pnpm-workspace.yaml": f"packages:\n- a{' ' * 200_000}b#\0\n",
+        }
+    )
+    recognise(tree, BuildSettings())

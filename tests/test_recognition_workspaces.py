@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -219,3 +220,35 @@ def test_a_path_never_leads_out(folder: str, path: str) -> None:
     found = joined(base or "", path)
     assert found is None or ".." not in found.split("/")
     assert found is None or parents(found)[-1:] == ([""] if found else [])
+
+
+_WILD = {"*": "[^/]*", "**/": "(?:[^/]+/)*", "?": "[^/]", "{a,ab}": "(?:a|ab)", "{b,a/b}": "(?:b|a/b)"}
+_FOLDERS = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=5).map("/".join)
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "ab", "/", *_WILD]), min_size=1, max_size=7)
+    .map("".join)
+    .filter(lambda pattern: re.search(r"[^/*]\*\*|\*\*\*|^/|/$|//|/\*\*$", pattern) is None),
+    _FOLDERS,
+)
+def test_patterns_mean_what_their_plainest_expression_means(pattern: str, path: str) -> None:
+    tokens = re.findall(r"\*\*/|\*|\?|\{[^}]*\}|.", pattern)
+    plainest = re.compile("".join(_WILD.get(token, token) for token in tokens))
+    assert matches([pattern], path) == (plainest.fullmatch(path) is not None)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path"),
+    [
+        ("*a" * 40 + "b", "a" * 200),
+        ("*?" * 40 + "b", "a" * 200),
+        ("**/" * 40 + "x", "a/" * 100 + "y"),
+        ("**/*a" * 20 + "b", "aa/" * 80 + "aaa"),
+        ("**a" * 40, "a" * 30 + "b"),
+        ("{a,aa}*" * 40 + "b", "a" * 200),
+    ],
+)
+def test_no_pattern_takes_long(pattern: str, path: str) -> None:
+    """They are strangers', and are matched before any deadline of a step."""
+    assert not matches([pattern], path)

@@ -42,6 +42,7 @@ from twistedipc.builds.logs import (
     with_events,
 )
 from twistedipc.builds.secrets import GivenSecret
+from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import AttemptState, ReleaseState
 from twistedipc.ipc import CallFailed, LocalProtocolError, Peer, PeerInfo, RemoteProtocolError
 from twistedipc.ipc.wire.messages import Misshapen
@@ -1765,6 +1766,20 @@ class Secrets(LinkCase):
         new = Builder(self.apiserver, "new")
         new.sync()
         self.assertEqual(attempt, self.offered(new).attempt)
+
+    def test_a_builder_that_reads_no_settings_is_offered_no_project_that_has_some(self) -> None:
+        """It would build the top of the repository, say, and be green."""
+        attempt = self.ledger.queue()
+        self.ledger.now(projects.update, "hello", {"settings": BuildSettings(root="apps/web")}, 1)
+        old = Builder(self.apiserver, "old")
+        old.sync(features=["secrets"])
+        self.assertEqual([], old.take(m.Offer))
+        waiting = self.apiserver.dispatch.why_waiting(self.apiserver.row(attempt), 0)
+        assert waiting is not None
+        self.assertIn("builder old can't read settings of builds, which the project's builds need", waiting.text)
+        new = Builder(self.apiserver, "new")
+        new.sync()
+        self.assertEqual("apps/web", self.offered(new).settings.root)
 
     def test_what_needs_no_secret_goes_on_at_an_older_builder(self) -> None:
         """However many before it wait for another builder."""

@@ -64,9 +64,10 @@ class Sync(Message, frozen=True, kw_only=True, tag="sync"):
     features: list[str] = []  # of `FEATURES`, and of later versions: what it can do beside what every builder can
 
 
-#: What a builder of this version can do: ``secrets``, ask for the secrets of an attempt. Beside these it has a feature
-#: for each target that not every builder knows: `publish.targets.registry.FEATURE`.
-FEATURES = ("secrets",)
+#: What a builder of this version can do: ``secrets``, ask for the secrets of an attempt; ``settings``, build as the
+#: project's settings say, which an older one doesn't read. Beside these it has a feature for each target that not every
+#: builder knows: `publish.targets.registry.FEATURE`.
+FEATURES = ("secrets", "settings")
 
 
 class Status(Message, frozen=True, kw_only=True, tag="status"):

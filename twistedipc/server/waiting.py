@@ -115,6 +115,7 @@ def _lacking(features: frozenset[str]) -> str:
     """What a builder can't do that has none of these features."""
     targets = sorted(feature.removeprefix(FEATURE) for feature in features if feature.startswith(FEATURE))
     lacking = ["be given secrets"] if "secrets" in features else []
+    lacking += ["read settings of builds"] if "settings" in features else []
     return " or ".join([*lacking, *([f"publish to {', '.join(targets)}"] if targets else [])])
 
 

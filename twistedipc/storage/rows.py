@@ -182,9 +182,12 @@ class OfferRow(Row, frozen=True, kw_only=True):
     @property
     def needs(self) -> frozenset[str]:
         """What a builder must be able to do that takes it: see `builds.messages.FEATURES`."""
-        return frozenset({"secrets"} if self.secrets or self.registries or self.access else ()) | needed_for(
-            self.targets
-        )
+        needed = set(needed_for(self.targets))
+        if self.secrets or self.registries or self.access:
+            needed.add("secrets")
+        if self.settings != BuildSettings():
+            needed.add("settings")
+        return frozenset(needed)
 
 
 class ChunkRow(Row, frozen=True, kw_only=True):

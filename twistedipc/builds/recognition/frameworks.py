@@ -70,7 +70,7 @@ FRAMEWORKS = (
         outputs=("out",),
         key=r"\bdistDir\s*:\s*[\"'`]([^\"'`$]+)",
         server=Server(
-            unless=r"\boutput\s*:[^,}\n]*[\"'`]export[\"'`]|\bnext\s+export\b",
+            unless=r"\boutput\s*:[^,}\n]{0,200}[\"'`]export[\"'`]|\bnext\s+export\b",
             doubtful=_ELSEWHERE,
             without_config=True,
             advice='set output: "export" in next.config',
@@ -187,7 +187,7 @@ FRAMEWORKS = (
         command="qwik build",
         outputs=("dist",),
         server=Server(
-            unless=r"adapters/static|\bstatic\b.*\bvite\b",
+            unless=r"adapters/static|\bstatic\b.{0,500}\bvite\b",
             unless_files=("adapters/static",),
             advice='add its adapter for static sites: "qwik add static"',
         ),

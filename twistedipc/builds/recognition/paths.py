@@ -66,7 +66,7 @@ _TOKENS = re.compile(r"\*\*/|/\*\*$|\*\*|\*|\?|\{[^{}]*\}|\[[^\]/]+\]|.", re.DOT
 @lru_cache(maxsize=1024)
 def _expression(pattern: str) -> re.Pattern[str]:
     try:
-        return re.compile("".join(_part(token) for token in _TOKENS.findall(_cleaned(pattern))), re.DOTALL)
+        return re.compile(_translated(_TOKENS.findall(_cleaned(pattern))), re.DOTALL)
     except re.error:  # a bracket that isn't a set of characters
         return re.compile(re.escape(pattern))
 
@@ -75,20 +75,40 @@ def _cleaned(pattern: str) -> str:
     return "" if pattern == "." else pattern.removeprefix("./").strip("/")
 
 
+def _translated(tokens: Sequence[str]) -> str:
+    """
+    The expression of a pattern. Patterns are strangers', so none may take long, however many wildcards it has: what
+    stands between two wildcards is looked for once, at the first place where it fits. (The second wildcard then takes
+    whatever is between that place and any later one.)
+    """
+    folders: list[str] = []  # what is before the first "**"; then what follows each, itself with it
+    done, piece = "", ""  # of the last of them: the end is a "*" with what follows it in one name
+    before = "/"
+    for token in tokens:
+        if token == "**/" and before[-1] != "/":
+            token = "*/"  # "a**/b": as without the second asterisk
+        if token in ("**/", "**"):
+            folders.append(done + piece)
+            done, piece = "(?:[^/]+/)*?" if token == "**/" else ".*?", ""
+        elif token in ("*", "*/"):
+            done += f"(?>{piece})" if piece else ""
+            piece = "[^/]*?"
+        if token in ("*/", "/") or (token[0] == "{" and "/" in token):
+            done, piece = f"{done}{piece}{_part(token.removeprefix('*'))}", ""
+        elif token[0] != "*":
+            piece += _part(token)
+        before = token
+    return "".join([*(f"(?>{each})" for each in folders), done, piece])
+
+
 def _part(token: str) -> str:
-    match token:
-        case "**/":
-            return "(?:[^/]+/)*"
-        case "/**":
-            return "/.+"
-        case "**":
-            return ".*"
-        case "*":
-            return "[^/]*"
-        case "?":
-            return "[^/]"
+    if token == "/**":
+        return "/.+"
+    if token == "?":
+        return "[^/]"
     if token[0] == "{" and len(token) > 1:
-        return "(?:" + "|".join(re.escape(each) for each in token[1:-1].split(",")) + ")"
+        # The shortest first: what follows a wildcard is taken as early as it can be.
+        return "(?:" + "|".join(re.escape(each) for each in sorted(token[1:-1].split(","), key=len)) + ")"
     if token[0] == "[" and len(token) > 1:
         return "[" + token[1:-1].replace("\\", "\\\\").replace("[", "\\[").replace("!", "^", token[1] == "!") + "]"
     return re.escape(token)

@@ -185,8 +185,9 @@ def read_text(tree: Tree, path: str) -> Text | None:
     return None if data is None else Text(path, data.decode("utf-8-sig", "replace"))
 
 
+# What isn't closed goes to the end of its line, or of the file: no part of a stranger's file is looked at twice.
 _COMMENT = re.compile(
-    r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`[^`]*`)|//[^\n]*|/\*.*?\*/""",
+    r"""("(?:\\.|[^"\\\n])*+"?|'(?:\\.|[^'\\\n])*+'?|`[^`]*`)|//[^\n]*|/\*.*?(?:\*/|\Z)""",
     re.DOTALL,
 )
 
@@ -199,7 +200,7 @@ def read_script(tree: Tree, path: str) -> Text | None:
     return Text(path, _COMMENT.sub(lambda found: found[1] or "\n" * found[0].count("\n"), text.text))
 
 
-_ITEM = re.compile(r"""\s*-\s+(?:"([^"]*)"|'([^']*)'|([^#\s][^#]*?))\s*(?:#.*)?""")
+_ITEM = re.compile(r"""\s*-\s+(?:"([^"]*)"|'([^']*)'|([^#\s](?:[^#]*[^#\s])?))\s*(?:#.*)?""")
 
 
 def yaml_list(text: Text, key: str) -> tuple[list[str], int]:
