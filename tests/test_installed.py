@@ -13,9 +13,12 @@ from tests.attempt_folder import Attempt, git, repository
 from tests.node import need_node
 from tests.trees import TreeInMemory
 from twistedipc.builds.logs import Notice
-from twistedipc.builds.recognition.installed import LIFECYCLE, Installed, installed
+from twistedipc.builds.plan import make_plan
+from twistedipc.builds.recognition.installed import LIFECYCLE, Installed, installed, keep_to_themselves
 from twistedipc.builds.recognition.recognise import recognise
 from twistedipc.builds.settings import BuildSettings
+from twistedipc.runner.modules import modules_of
+from twistedipc.trees.folder import FolderTree
 
 _LOCK = {"lockfileVersion": 3, "requires": True, "packages": {}}
 
@@ -88,6 +91,45 @@ def test_programs_of_the_repository_are_made_executable_by_npm() -> None:
     assert found(files) is not None
     files["apps/tool/package.json"] = {"name": "tool", "bin": "tool.js"}
     assert found(files) is None
+
+
+@pytest.mark.parametrize(
+    ("packages", "kept"),
+    [
+        ({"node_modules/vite": {}}, True),
+        ({"": {"hasInstallScript": True}}, True),
+        ({"node_modules/vite/node_modules/esbuild": {"hasInstallScript": True}}, True),
+        ({"node_modules/bundler": {"hasInstallScript": True, "name": "esbuild"}}, True),
+        ({"node_modules/@fortawesome/core": {"hasInstallScript": True}}, True),
+        ({"node_modules/@prisma/client": {"hasInstallScript": True}}, False),
+        ({"node_modules/puppeteer": {"hasInstallScript": True}}, False),
+        ({"node_modules/esbuild": {"hasInstallScript": True, "name": "cypress"}}, False),
+    ],
+)
+def test_only_known_packages_may_have_install_scripts(packages: dict[str, object], kept: bool) -> None:
+    assert keep_to_themselves(json.dumps({"lockfileVersion": 3, "packages": packages}).encode()) is kept
+
+
+@pytest.mark.parametrize("lock", [b"", b"{}", b'{"lockfileVersion": 1, "dependencies": {}}', b'{"packages": []}'])
+def test_a_lock_file_that_does_not_say_which_packages_have_scripts(lock: bytes) -> None:
+    assert not keep_to_themselves(lock)
+
+
+def test_what_the_key_depends_on(tmp_path: Path) -> None:
+    """A variable that an install script may read, and not where the attempt is."""
+    for name, content in site(scripts={"build": "vite build"}).items():
+        (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    plan = make_plan(FolderTree(tmp_path), BuildSettings())
+
+    def key(said: dict[str, str] | None = None, **more: str) -> str:
+        found = modules_of(tmp_path, plan, {"PATH": "/usr/bin", **more, **(said or {})}, said or {}, [])
+        assert found is not None
+        return found.key
+
+    assert key() == key(HOME="/attempts/2-1/home", TWISTEDIPC_BUILD="2")
+    assert key() == key(npm_config_prefix="/attempts/2-1/home/.npm-global", npm_config_cache="/attempts/2-1/caches/npm")
+    assert key() != key(npm_config_omit="dev")
+    assert key() != key({"SENTRYCLI_SKIP_DOWNLOAD": "1"})
 
 
 # -- attempts

@@ -166,7 +166,7 @@ class Course:
         self._say_what_needs_an_install_step(plan)
         self._environment.toolchain = self._prepare_tools(wanted_by(plan.recognised))
         environment = self._environment.of_build(plan)
-        modules = modules_of(self._work, plan, environment, self._spec.registries)
+        modules = modules_of(self._work, plan, environment, self._environment.said(plan), self._spec.registries)
         self._steps.persist(lambda: self._commands_installed(environment))
         there = self._keeping.restore(plan, modules)
         self._check_programs(plan, environment["PATH"])

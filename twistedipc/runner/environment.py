@@ -63,10 +63,12 @@ class Environment:
             **self.base(),
             "PATH": ":".join([*self.toolchain.path, self._path]),
             **self.toolchain.environment,
-            **spec.variables,
-            **plan.environment,
-            **spec.parameters,
+            **self.said(plan),
         }
+
+    def said(self, plan: Plan) -> dict[str, str]:
+        """Return what the project, its repository and the request say of the environment."""
+        return {**self._spec.variables, **plan.environment, **self._spec.parameters}
 
     def of_step(self, name: str, of_build: Mapping[str, str]) -> dict[str, str]:
         """Return the environment of the build's step of this name."""

@@ -15,12 +15,18 @@ import msgspec
 from twistedipc.attempts.sha256 import sha256  # a runner does without OpenSSL
 from twistedipc.builds.caches import modules_key
 from twistedipc.builds.plan import Plan
-from twistedipc.builds.recognition.installed import Installed, installed
+from twistedipc.builds.recognition.installed import Installed, installed, keep_to_themselves
 from twistedipc.builds.recognition.recognised import PlannedStep
 from twistedipc.trees.folder import FolderTree
 
 #: The most bytes of a lock file that are digested.
 MAX_DIGESTED = 64 * 1024 * 1024
+
+#: The most bytes of a lock file that is looked into.
+MAX_LOCK = 16 * 1024 * 1024
+
+#: Settings of npm that name a folder of the attempt's own.
+_ATTEMPTS_OWN = frozenset({"npm_config_cache", "npm_config_prefix"})
 
 #: Folders in node_modules that build tools write, which are kept by themselves.
 _TOOLS_OWN = frozenset({".cache", ".vite", ".astro"})
@@ -34,8 +40,14 @@ class Modules(msgspec.Struct, frozen=True):
     install: PlannedStep  # the step in whose place it can be put back
 
 
-def modules_of(work: Path, plan: Plan, environment: Mapping[str, str], registries: Sequence[object]) -> Modules | None:
-    """Return what a plan's install makes; None if it can't be put back, or there is no such step."""
+def modules_of(
+    work: Path, plan: Plan, environment: Mapping[str, str], said: Mapping[str, str], registries: Sequence[object]
+) -> Modules | None:
+    """
+    Return what a plan's install makes; None if it can't be put back, or there is no such step.
+
+    :param said: what people say of the environment: packages' install scripts may count on it
+    """
     recognised = plan.recognised
     found = installed(FolderTree(work), recognised)
     if found is None or recognised.install is None or recognised.install not in plan.steps:
@@ -46,9 +58,11 @@ def modules_of(work: Path, plan: Plan, environment: Mapping[str, str], registrie
         if digest is None:
             return None
         parts.append((path, digest))
+    if not keep_to_themselves(_read(work / found.lock)):
+        return None
     for name in sorted(environment):
-        if name == "NODE_ENV" or (name.lower().startswith("npm_config_") and name != "npm_config_cache"):
-            parts.append((name, environment[name].encode()))
+        if name in said or (name.lower().startswith("npm_config_") and name not in _ATTEMPTS_OWN):
+            parts.append((name, environment[name].encode("utf-8", "surrogateescape")))
     return Modules(found, modules_key(parts), recognised.install)
 
 
@@ -95,6 +109,13 @@ def _tools(path: str) -> bytes:
                 found.append(f"{real}\0{status.st_size}\0{status.st_mtime_ns}")
                 break
     return "\n".join([*found, os.uname().machine]).encode("utf-8", "surrogateescape")
+
+
+def _read(path: Path) -> bytes:
+    """What is in a file that `_digest` has found to be one; b"" if that is too much."""
+    with path.open("rb") as file:
+        data = file.read(MAX_LOCK + 1)
+    return data if len(data) <= MAX_LOCK else b""
 
 
 def _digest(path: Path) -> bytes | None:

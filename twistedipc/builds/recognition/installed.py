@@ -3,6 +3,9 @@ Whether what an install puts into ``node_modules`` depends on nothing but files 
 and put back in place of the next install.
 
 Only npm's: pnpm's and Yarn's own installs are quick where their store is, and what they put there has absolute paths.
+A package's own install script may read the project, and write elsewhere: Prisma's makes a client of the schema that is
+there, Puppeteer's and Cypress' put a browser into the home. So only packages that are known to keep to themselves may
+have one.
 """
 
 from __future__ import annotations
@@ -19,6 +22,20 @@ from twistedipc.builds.recognition.tree import Tree
 #: (https://docs.npmjs.com/cli/using-npm/scripts#life-cycle-operation-order).
 LIFECYCLE = ("preinstall", "install", "postinstall", "prepublish", "preprepare", "prepare", "postprepare")
 
+#: Packages whose install scripts depend on nothing but the package, the machine and the environment, and whose builds
+#: need nothing that they write elsewhere. "@SCOPE/" stands for all of its packages.
+KEEP_TO_THEMSELVES = frozenset(
+    """
+    @angular/cli @apollo/protobufjs @biomejs/biome @esbuild/ @fortawesome/ @napi-rs/ @nestjs/core @parcel/watcher
+    @scarf/scarf @sentry/cli @swc/core @tailwindcss/oxide
+    bcrypt better-sqlite3 bufferutil canvas cbor-extract core-js core-js-bundle core-js-pure cpu-features cwebp-bin
+    dtrace-provider ejs electron es5-ext esbuild esbuild-wasm fibers fsevents gatsby gatsby-cli gatsby-telemetry
+    gifsicle husky iltorb jpegtran-bin lefthook lightningcss lmdb mozjpeg msgpackr-extract node-sass nx optipng-bin
+    pngquant-bin protobufjs re2 sass-embedded sharp simple-git-hooks sqlite3 styled-components unrs-resolver
+    utf-8-validate vue-demi workerd yorkie
+    """.split()
+)
+
 #: Commands of those scripts that only set up hooks of git, which a build doesn't need.
 HOOKS_ONLY = frozenset(
     {
@@ -33,6 +50,19 @@ HOOKS_ONLY = frozenset(
         "npx simple-git-hooks",
     }
 )
+
+
+class _Locked(msgspec.Struct):
+    """A package in npm's lock file."""
+
+    has_script: bool = msgspec.field(default=False, name="hasInstallScript")
+    name: str = ""  # if its folder has another
+
+
+class _Lock(msgspec.Struct):
+    """npm's lock file, in its second or third form: the first doesn't say which packages have scripts."""
+
+    packages: dict[str, _Locked]
 
 
 class Installed(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +87,21 @@ def installed(tree: Tree, recognised: Recognised) -> Installed | None:
         files=[manager.lock, in_folder(top, ".npmrc"), *(package.path for package in packages.values())],
         lock=manager.lock,
     )
+
+
+def keep_to_themselves(lock: bytes) -> bool:
+    """Return whether no package of npm's lock file has a script that may depend on, or do, more than can be told."""
+    try:
+        packages = msgspec.json.decode(lock, type=_Lock).packages
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    for folder, package in packages.items():
+        name = package.name or folder.rpartition("node_modules/")[2]
+        known = not KEEP_TO_THEMSELVES.isdisjoint((name, f"{name.partition('/')[0]}/"))
+        # What isn't in a folder node_modules is the repository's own: `installed` looks at that.
+        if package.has_script and "node_modules/" in folder and not known:
+            return False
+    return True
 
 
 def _packages(tree: Tree, top: str) -> dict[str, PackageJson] | None:

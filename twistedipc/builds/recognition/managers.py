@@ -277,7 +277,9 @@ def _version_of(tree: Tree, folders: Sequence[str], name: str, lock: str) -> tup
     if name == YARN.name:
         for folder in folders:
             settings = read_text(tree, in_folder(folder, ".yarnrc.yml"))
-            found = settings.find(r"(?m:^)yarnPath:.{0,1000}\byarn-([0-9][0-9A-Za-z.-]{0,100})\.c?js") if settings else None
+            found = (
+                settings.find(r"(?m:^)yarnPath:.{0,1000}\byarn-([0-9][0-9A-Za-z.-]{0,100})\.c?js") if settings else None
+            )
             if settings is not None and found is not None:
                 line = settings.line(found)
                 why = "yarnPath names"
