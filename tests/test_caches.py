@@ -14,7 +14,7 @@ from tests.attempt_folder import Attempt, repository, toml
 from twistedipc.builds.caches import DOWNLOADS_OF, Cache, caches_of, modules_key
 from twistedipc.builds.logs import Notice
 from twistedipc.builds.settings import BuildSettings
-from twistedipc.caches import moving
+from twistedipc.caches import moving, store
 from twistedipc.caches.store import ProjectCaches
 from twistedipc.caches.tidying import Limits, clear, kept, tidy
 
@@ -223,6 +223,58 @@ def test_what_a_killed_process_left_is_removed(world: World) -> None:
     assert [entry.name.startswith(".") for entry in caches.entries.iterdir()] == [False]
     assert [spare.name.startswith(".") for spare in caches.spares.iterdir()] == [False]
     assert list(caches.going.iterdir()) == []
+
+
+def test_a_build_that_is_killed_while_it_restores_costs_others_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"work/node_modules/a": "a", "work/apps/web/node_modules/b": "b"}
+    caches = world.project()
+    caches.save([MODULES], world.attempt(files))
+    world.tidy()
+    moved = moving.move_in
+
+    def killed_at_the_second(source: Path, base: Path, path: str) -> bool:
+        if source.name == "1":
+            raise KeyboardInterrupt
+        return moved(source, base, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moving, "move_in", killed_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            caches.restore([MODULES], world.attempt())
+    attempt = world.attempt()
+    (restored,) = caches.restore([MODULES], attempt)
+    assert restored.whole
+    assert read(attempt) == files
+    world.tidy()
+    assert [spare.name.startswith(".") for spare in caches.spares.iterdir()] == [False]
+
+
+def test_a_spare_has_nothing_of_two_savings(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    caches = world.project()
+    caches.save([STORE], world.attempt({"caches/npm/x": "1"}))
+    copied = moving.copy
+
+    def saved_meanwhile(source: Path, target: Path) -> None:
+        copied(source, target)
+        caches.save([STORE], world.attempt({"caches/npm/x": "2"}))
+        (target / "about.json").write_bytes((source / "about.json").read_bytes())
+
+    with monkeypatch.context() as patched:
+        patched.setattr(moving, "copy", saved_meanwhile)
+        world.tidy()
+    attempt = world.attempt()
+    caches.restore([STORE], attempt)
+    assert read(attempt) == {"caches/npm/x": "2"}
+
+
+def test_a_process_that_keeps_the_lock_is_not_waited_for_without_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "PATIENCE", 0.0)
+    with world.project().locked(), pytest.raises(TimeoutError):
+        world.project().restore([STORE], world.attempt())
 
 
 def test_what_a_build_made_unwritable_is_removed(world: World) -> None:

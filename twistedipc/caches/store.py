@@ -13,8 +13,10 @@ that is killed leaves nothing half; what it leaves in ``going`` or under ``.new`
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -24,6 +26,11 @@ from twistedipc.attempts.sha256 import sha256  # a runner does without OpenSSL
 from twistedipc.builds.caches import Cache
 from twistedipc.caches import moving
 from twistedipc.disk.files import read_file, write_file
+
+#: Seconds to wait for another process that moves or copies something: as long as a copy takes at most. Two looks
+#: whether it still does are so many seconds apart.
+PATIENCE = moving.COPYING
+_LOOK = 0.02
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +72,11 @@ class ProjectCaches:
         """Keep all others from moving anything here. Raises OSError."""
         lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            deadline = time.monotonic() + PATIENCE
+            while not _lock(lock):
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(errno.ETIMEDOUT, "another process has been busy with them for too long")
+                time.sleep(_LOOK)
             yield
         finally:
             os.close(lock)
@@ -85,10 +96,11 @@ class ProjectCaches:
         about = read_about(entry)
         if about is None or about.cache.key != cache.key:
             return None
-        source = self.spare_of(entry, about)
-        copied = source is None
-        if source is None:
-            source = self._new(self.spares)
+        spare, source = self.spare_of(entry, about), self._new(self.spares)
+        copied = spare is None
+        if spare is not None:
+            spare.rename(source)  # at once: should this process be killed, there is no spare that lacks something
+        else:
             try:
                 moving.copy(entry, source)
             except moving.CantCopy:
@@ -150,6 +162,14 @@ class ProjectCaches:
 
     def _new(self, place: Path) -> Path:
         return place / f".new-{os.urandom(8).hex()}"
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def identity(cache: Cache) -> str:

@@ -111,7 +111,9 @@ def _tidy_project(caches: ProjectCaches, limits: Limits, now: Callable[[], int])
                 stamps[about.stamp] = entry
         for spare in sorted(caches.spares.iterdir()):
             known = read_about(spare)
-            if known is None or known.stamp not in stamps:
+            # One that is being made or taken now is so under the lock: this one was left by a process that was killed.
+            left = spare.name.startswith(".")
+            if left or known is None or known.stamp not in stamps:
                 caches.discard(spare)
     _remove_going(caches)
     _drop_to(limits.project, [(caches, entry, about) for entry, about in _entries(caches)])
@@ -162,7 +164,12 @@ def _make_spares(caches: ProjectCaches, reserve: int, free: Callable[[Path], int
             moving.copy(entry, new)
         except moving.CantCopy:
             continue  # the entry went meanwhile, or the disk is full: the next build makes its own copy
-        new.rename(caches.spares / f"{entry.name}.{secrets.token_hex(4)}")
+        with caches.locked():
+            now = read_about(entry)
+            if now is not None and now.stamp == about.stamp:
+                new.rename(caches.spares / f"{entry.name}.{secrets.token_hex(4)}")
+            else:
+                caches.discard(new)  # another was saved meanwhile, and this may have parts of both
 
 
 def _kept(caches: ProjectCaches, entry: Path, about: About) -> Kept:
