@@ -335,6 +335,14 @@ def test_every_framework_of_the_table_is_complete() -> None:
         ),
         (
             {
+                "package.json": package("vite build", dev=("@sveltejs/kit", "@sveltejs/adapter-vercel", "vite")),
+                "svelte.config.js": "import adapter from '@sveltejs/adapter-vercel';\nexport default {}",
+            },
+            True,
+            "use @sveltejs/adapter-static",
+        ),
+        (
+            {
                 "package.json": package("astro build", "astro"),
                 "astro.config.mjs": "export default defineConfig({\n  output: 'server',\n});",
             },

@@ -121,6 +121,96 @@ def test_several_applications_ask_for_a_root() -> None:
     assert of(files, root="apps/docs").framework == "astro"
 
 
+def test_the_likely_applications_are_named_first() -> None:
+    folders = ["examples/a", "examples/b", "packages/site", "website", "packages/x/__e2e__/fixtures/y", "examples/c"]
+    top = {"private": True, "workspaces": ["website", "packages/**", "examples/*"]}
+    files = {"package.json": top} | {f"{folder}/package.json": APP | {"name": folder} for folder in folders}
+    assert (
+        "several applications, website, packages/site, examples/a, examples/b, examples/c and 1 more: say which one "
+        "this project is by its root, for example twistedipc project set NAME --root website"
+    ) in of(files).refusal
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "yarn --cwd ./excalidraw-app build",
+        "yarn workspace web run build",
+        "npm run build --prefix=excalidraw-app",
+        "pnpm --filter 'web...' build",
+        "cd excalidraw-app/ && npm run build",
+        "yarn build:app",
+    ],
+)
+def test_the_application_that_the_top_s_script_builds_is_the_project(command: str) -> None:
+    """What its members are built with may be at the workspace's top alone."""
+    scripts = {"build": command, "build:app": "yarn --cwd ./excalidraw-app build"}
+    top = {"workspaces": ["excalidraw-app", "examples/*"], "scripts": scripts, "devDependencies": {"vite": "^7"}}
+    files = {
+        "package.json": top,
+        "excalidraw-app/package.json": {"name": "web", "scripts": {"build": "cross-env A=1 vite build"}},
+        "excalidraw-app/index.html": "",
+        "excalidraw-app/vite.config.mts": "export default { build: { outDir: 'build' } }",
+        "examples/one/package.json": APP | {"name": "one"},
+    }
+    recognised = of(files)
+    assert (recognised.root, recognised.framework, recognised.spa) == ("excalidraw-app", "vite", True)
+    assert steps(recognised)[1:] == [("", "npm run build")]
+    assert recognised.outputs[0] == "excalidraw-app/build"
+    assert not recognised.advice[1:]
+    assert of(files, root="excalidraw-app").framework == "vite"
+
+
+@pytest.mark.parametrize(
+    ("build", "folder"),
+    [("tsdown", "site"), ("tsc -b && rollup -c", "site"), ("node scripts/build.mjs", ""), ("vp run -r build", "")],
+)
+def test_a_top_s_script_that_builds_the_packages_alone_is_not_the_site_s(build: str, folder: str) -> None:
+    top = {"workspaces": ["packages/*", "site"], "scripts": {"build": build, "site:build": "npm run build -w site"}}
+    site = {"name": "@acme/docs", "scripts": {"build": "vitepress build"}, "devDependencies": {"vitepress": "^2"}}
+    files = {"package.json": top, "site/package.json": site, "packages/ui/package.json": UI | {"dependencies": {}}}
+    recognised = of(files)
+    assert (recognised.root, recognised.outputs[0]) == ("site", "site/.vitepress/dist")
+    assert steps(recognised)[1:] == [(folder, "npm run build")]
+
+
+def test_a_site_whose_script_has_another_name_is_not_built_by_the_top_s() -> None:
+    top = {"workspaces": ["packages/*", "demos"], "scripts": {"build": "vp run -r build"}}
+    demos = {"name": "demos", "scripts": {"build:demos": "vp build"}, "devDependencies": {"vite-plus": "^1"}}
+    recognised = of({"package.json": top, "demos/package.json": demos})
+    assert steps(recognised)[1:] == [("demos", "npm run build:demos")]
+
+
+def test_a_library_that_is_bundled_is_no_application() -> None:
+    library = APP | {"name": "@acme/ui", "exports": "./dist/index.js"}
+    recognised = of(PNPM | {"apps/web/package.json": APP, "packages/ui/package.json": library})
+    assert (recognised.root, recognised.refusal) == ("apps/web", "")
+
+
+def test_applications_below_a_package_that_builds_nothing_are_named() -> None:
+    files = {"apps/a/package.json": APP, "apps/b/package.json": DOCS, "package.json": {"scripts": {"prepare": "husky"}}}
+    recognised = of(files)
+    assert recognised.no_site == (
+        "package.json builds nothing, and there are applications in apps/a, apps/b: say which one this project is by "
+        "its root, for example twistedipc project set NAME --root apps/a"
+    )
+    # What may be the site is there all the same, or nothing is.
+    none: dict[str, Any] = {"apps/a/package.json": {}, "apps/b/package.json": {}}
+    for more in (none, {"index.html": ""}, {"public/index.html": ""}):
+        assert not of(files | more).no_site
+
+
+def test_applications_below_a_top_without_any_package_are_named() -> None:
+    files = {"README.md": "", "server/main.py": "", "client/package.json": APP}
+    sentence = (
+        "there is nothing to build in the top of the repository, and there is an application in client: if this "
+        "project is that one, say so by its root: twistedipc project set NAME --root client"
+    )
+    with pytest.raises(BadPlan) as refused:
+        make_plan(TreeInMemory(files), BuildSettings())
+    assert str(refused.value) == sentence
+
+
 def test_a_top_that_is_an_application_itself_is_the_project() -> None:
     """A library's own site, or an application with packages beside it."""
     top = {**APP, "workspaces": ["packages/*"], "name": "top"}

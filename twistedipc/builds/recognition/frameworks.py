@@ -54,7 +54,7 @@ def _files(*stems: str, endings: tuple[str, ...] = ("js", "mjs", "cjs", "ts", "m
 _OUT_DIR = r"--out-?[dD]ir[= ]+[\"']?([^\s\"']+)"
 _VITE = _files("vite.config")
 _VITE_KEY = r"\boutDir\s*:\s*[\"'`]([^\"'`$]+)"
-_VITE_RUNS = r"\bvite\s+build\b"
+_VITE_RUNS = r"\b(?:vite|vp)\s+build\b"
 
 #: What puts a configuration together from somewhere else.
 _ELSEWHERE = r"\.\.\.|\brequire\s*\(|\bimport\s+(?!type\b)|\bprocess\.env\b"
@@ -100,7 +100,7 @@ FRAMEWORKS = (
         spa_when=r"\bfallback\s*:\s*[\"'`](?!404)",
         server=Server(
             unless=r"adapter-static",
-            certain=r"@sveltejs/adapter-(auto|node)\b",
+            certain=r"@sveltejs/adapter-(auto|node|vercel|netlify|cloudflare)\b",
             advice="use @sveltejs/adapter-static in svelte.config.js",
         ),
     ),

@@ -29,6 +29,16 @@ from twistedipc.builds.settings import PLAN_FILE, BuildSettings
 #: Folders that may hold a site without any build, beside `OUTPUTS`.
 _PLAIN = ("docs", "site", "www", "html")
 
+#: Folders whose applications are seldom what a repository is there for.
+_ASIDE = re.compile(
+    r"(?i)(?:^|[/_-])(?:examples?|demos?|playgrounds?|fixtures|templates?|tests?|e2e|benchmarks?)(?:$|[/_-])"
+)
+
+_MOST_SHOWN = 5
+
+#: What a package has that others use, and an application hasn't.
+_OF_A_LIBRARY = ("main", "module", "exports", "types", "bin")
+
 
 def recognise(tree: Tree, settings: BuildSettings, said_in: Mapping[str, str] = MappingProxyType({})) -> Recognised:
     """
@@ -123,40 +133,44 @@ class _Recognition:
             self._find_set("framework", self._framework.name)
             return
         found = _framework_of(self._tree, self._root, self._package)
+        if found is None and self._package is not None and self._workspace is not None:
+            found = _runs_one_of(self._package, read_package(self._tree, self._workspace.top))
         if found is not None:
             self._framework, finding = found
             self._findings.append(finding)
 
     def _look_for_the_only_app(self) -> None:
         """
-        If the project is the top of a workspace, and no application of its own: make the only application among the
-        members the project, or say that there are several.
+        If the project is the top of a workspace, and no application of its own: make the application that its script
+        builds, or the only one among the members, the project, or say that there are several.
         """
         top = self._workspace is not None and self._workspace.top == self._root
         own = self._package is not None and _is_app(self._tree, self._root, self._package)
         if not top or own or self._settings.root or self._settings.build is not None or self._settings.packages:
             return
-        apps: list[tuple[Member, Framework, Finding]] = []
-        for member in self._members:
-            if member.folder == self._root or not _is_app(self._tree, member.folder, member.package):
-                continue
-            found = _framework_of(self._tree, member.folder, member.package)
-            if found is not None and found[0].name != "storybook":
-                apps.append((member, *found))
-        if len(apps) > 1:
-            self._several(apps)
+        apps = self._apps()
+        commands = self._package.commands("build") if self._package is not None else ""
+        named = [app for app in apps if workspaces.is_named(app[0], self._root, commands)]
+        if len(named) != 1 and len(apps) > 1:
+            self._several([member.folder for member, _, _ in apps])
         elif apps:
-            member, self._framework, finding = apps[0]
+            member, self._framework, finding = (named or apps)[0]
+            why = "the workspace's script build builds it" if named else "it has the workspace's only application"
             self._root, self._package = member.folder, member.package
-            self._find("root", member.folder, "it has the workspace's only application")
+            self._find("root", member.folder, why)
             self._findings = [each for each in self._findings if each.what != "framework"] + [finding]
 
-    def _several(self, apps: list[tuple[Member, Framework, Finding]]) -> None:
-        folders = [member.folder for member, _, _ in apps]
-        sentence = (
-            f"the workspace has several applications, {', '.join(folders[:5])}: say which one this project is by its "
-            f"root, for example twistedipc project set NAME --root {folders[0]}"
-        )
+    def _apps(self) -> list[tuple[Member, Framework, Finding]]:
+        """The applications among the members of a workspace whose top is the project."""
+        apps: list[tuple[Member, Framework, Finding]] = []
+        for member in self._members:
+            found = _app_of(self._tree, member, self._package) if member.folder != self._root else None
+            if found is not None and found[0].name != "storybook":
+                apps.append((member, *found))
+        return apps
+
+    def _several(self, folders: list[str]) -> None:
+        sentence = f"the workspace has several applications, {_shown(folders)}: {_choose(folders)}"
         if self._package is not None and "build" in self._package.scripts:
             self._advice.append(f"{sentence[:1].upper()}{sentence[1:]}.")
         else:
@@ -167,7 +181,7 @@ class _Recognition:
         if self._framework is None:
             if self._package is None and not build:
                 return ("plain" if INDEX in self._tree.names(self._root) else "unknown"), ""
-            return ("unknown" if build else "package"), ""
+            return ("unknown", "") if build else ("package", self._no_site_of_a_package())
         if self._settings.build is not None:
             return "static", ""
         script = self._package.commands(self._script) if self._package is not None else ""
@@ -179,6 +193,14 @@ class _Recognition:
             return "server", server.sentence
         self._advice.append(f"{server.sentence}.")
         return "server", ""
+
+    def _no_site_of_a_package(self) -> str:
+        """The sentence for a package that builds nothing, above applications that aren't of its workspace; or ""."""
+        made = {INDEX, *OUTPUTS} & set(self._tree.names(self._root))
+        if made or self._settings.output or self._settings.build is not None:
+            return ""
+        below = _apps_below(self._tree, self._root)
+        return f"package.json builds nothing, and {below}" if below else ""
 
     def _config(self) -> Text | None:
         """The framework's configuration."""
@@ -281,13 +303,14 @@ class _Recognition:
         if workspace is None or self._root == workspace.top:
             return None
         top = read_package(self._tree, workspace.top)
-        if not self._settings.root and top is not None and "build" in top.scripts:
+        found = workspaces.tool_of(self._tree, workspace)
+        member = next((each for each in self._members if each.folder == self._root), None)
+        all_of_it = member is not None and top is not None and workspaces.builds_all(top, member, workspace)
+        if not self._settings.root and top is not None and all_of_it:
             run = f"{manager.run} build"
             self._script = "build"
             self._find("build", run, "the workspace's script build", top.path, top.line("scripts", "build"))
             return [PlannedStep(name="build", run=run, folder=workspace.top)]
-        found = workspaces.tool_of(self._tree, workspace)
-        member = next((each for each in self._members if each.folder == self._root), None)
         if found is None or member is None or "build" not in member.package.scripts:
             return None
         tool, where = found
@@ -367,11 +390,41 @@ def nothing_to_build(tree: Tree, root: str) -> str:
     other = _made_by_another(tree, root)
     if other:
         return other
+    below = _apps_below(tree, root)
+    if below:
+        return f"there is nothing to build in {root or 'the top of the repository'}, and {below}"
     needs = f"the repository needs a package.json, an {INDEX} at its top, or a {PLAN_FILE} with build.steps"
     plain = next((each for each in (*OUTPUTS, *_PLAIN) if _has(tree, root, f"{each}/{INDEX}")), None)
     if plain is not None:
         needs += f'. {plain} has an {INDEX}: to release that folder as it is, set output = "{plain}" under [build]'
     return f"there is nothing to build: {needs}"
+
+
+def _apps_below(tree: Tree, root: str) -> str:
+    """The part of a sentence that says which applications are below a folder, without any workspace; "" if none are."""
+    folders = workspaces.below(tree, root, lambda folder, package: _is_app(tree, folder, package))
+    if not folders:
+        return ""
+    what = "there is an application in" if len(folders) == 1 else "there are applications in"
+    return f"{what} {_shown(folders)}: {_choose(folders)}"
+
+
+def _shown(folders: list[str]) -> str:
+    return ", ".join(_likely(folders)[:_MOST_SHOWN]) + (
+        f" and {len(folders) - _MOST_SHOWN} more" if len(folders) > _MOST_SHOWN else ""
+    )
+
+
+def _choose(folders: list[str]) -> str:
+    folder = _likely(folders)[0]
+    if len(folders) == 1:
+        return f"if this project is that one, say so by its root: twistedipc project set NAME --root {folder}"
+    return f"say which one this project is by its root, for example twistedipc project set NAME --root {folder}"
+
+
+def _likely(folders: list[str]) -> list[str]:
+    """The folders of applications, those first that are most likely meant."""
+    return sorted(folders, key=lambda folder: (_ASIDE.search(folder) is not None, folder.count("/"), folder))
 
 
 def _programs(steps: list[PlannedStep]) -> list[str]:
@@ -434,19 +487,43 @@ def _sign_of(tree: Tree, folder: str, package: PackageJson | None, framework: Fr
 
 def _is_app(tree: Tree, folder: str, package: PackageJson) -> bool:
     """
-    Whether a package with a framework is an application of it, and not a library that has it for its tests: a script
-    builds with it, or there is an index.html or a configuration of a framework other than bundlers'.
+    Whether a package with a framework is an application of it, and not a library that has it for its tests or is
+    bundled by it: a script builds with it, or there is an index.html or a configuration of a framework other than
+    bundlers'.
     """
     found = _framework_of(tree, folder, package)
     if found is None:
         return False
     framework = found[0]
-    if any(re.search(framework.runs, command) for command in package.scripts.values() if framework.runs):
-        return True
+    bundler = framework.runs == BY_NAME["vite"].runs
     if INDEX in tree.names(folder):
         return True
-    bundler = framework.runs == BY_NAME["vite"].runs
+    if bundler and any(package.get(field) for field in _OF_A_LIBRARY):
+        return False
+    if any(re.search(framework.runs, command) for command in package.scripts.values() if framework.runs):
+        return True
     return not bundler and any(_has(tree, folder, name) for name in framework.config)
+
+
+def _app_of(tree: Tree, member: Member, top: PackageJson | None) -> tuple[Framework, Finding] | None:
+    """The framework of a member of a workspace, and what says so; None if it is no application."""
+    found = _framework_of(tree, member.folder, member.package)
+    if found is not None:
+        return found if _is_app(tree, member.folder, member.package) else None
+    found = _runs_one_of(member.package, top)
+    return found if found is not None and INDEX in tree.names(member.folder) else None
+
+
+def _runs_one_of(package: PackageJson, top: PackageJson | None) -> tuple[Framework, Finding] | None:
+    """The framework that a member's script builds with, where its workspace's top depends on it for all members."""
+    uses = top.dependencies if top is not None else {}
+    commands = package.commands("build")
+    for framework in possible(uses):
+        name = next((each for each in framework.packages if each in uses), None)
+        if top is not None and name is not None and framework.runs and re.search(framework.runs, commands):
+            why, line = f"{uses[name]} has {name}", top.line(uses[name], name)
+            return framework, Finding(what="framework", value=framework.name, why=why, file=top.path, line=line)
+    return None
 
 
 def _script_of(package: PackageJson, framework: Framework | None) -> str:

@@ -6,7 +6,7 @@ that build them in the right order: turbo, nx, lerna.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -72,6 +72,21 @@ TOOLS = (
         all="lerna run build",
     ),
 )
+
+#: What says in a command that it is run for members of a workspace.
+_FOR_MEMBERS = re.compile(
+    r"\b(?:turbo|nx|lerna|rush|moon|wireit|wsrun|workspaces?|foreach)\b"
+    r"|(?<!\S)(?:-r|-F|-ws|--recursive|--filter|--workspaces)(?=[\s=]|$)"
+)
+
+#: A program of the authors' own, which may build anything.
+_OWN_PROGRAM = re.compile(r"(?:^|[\s;&|])(?:node|tsx|ts-node|zx|sh|bash|make|gulp|just|task|deno|esno|\./\S+)(?=\s|$)")
+
+_WORD = re.compile(r"[^\s'\"=;&|(){}]+")
+
+#: How deep applications are looked for that aren't of a workspace, and in how many folders.
+_BELOW = 2
+_MOST_BELOW = 200
 
 _PLAIN_NAME = re.compile(r"[@A-Za-z0-9][\w@./-]*")
 
@@ -164,6 +179,31 @@ def _below(tree: Tree, folder: str, part: str) -> list[str]:
 
 def _searched(tree: Tree, folder: str) -> list[str]:
     return [name for name in tree.names(folder) if not name.startswith(".") and name not in _NOT_SEARCHED]
+
+
+def is_named(member: Member, top: str, commands: str) -> bool:
+    """Whether commands that run at the workspace's top name a member: by its folder, or by its package's name."""
+    words = {word.removeprefix("./").removesuffix("...").rstrip("/") for word in _WORD.findall(commands)}
+    return relative(member.folder, top) in words or member.package.name in words
+
+
+def builds_all(top: PackageJson, member: Member, workspace: Workspace) -> bool:
+    """Whether the script "build" of the workspace's top builds a member too, as far as can be known."""
+    commands = top.commands("build")
+    if is_named(member, workspace.top, commands) or _OWN_PROGRAM.search(commands):
+        return True
+    return _FOR_MEMBERS.search(commands) is not None and "build" in member.package.scripts
+
+
+def below(tree: Tree, root: str, wanted: Callable[[str, PackageJson], bool]) -> list[str]:
+    """Return the folders not far below the root whose packages are wanted, without any workspace."""
+    found: list[str] = []
+    level = [root]
+    for _ in range(_BELOW):
+        level = [in_folder(folder, name) for folder in level for name in sorted(_searched(tree, folder))][:_MOST_BELOW]
+        packages = [(folder, _readable(tree, folder)) for folder in level if "package.json" in tree.names(folder)]
+        found += [folder for folder, package in packages if package is not None and wanted(folder, package)]
+    return found
 
 
 def tool_of(tree: Tree, workspace: Workspace) -> tuple[Tool, Finding] | None:
