@@ -70,6 +70,7 @@ REAL = [
     ("e403", 1, "forbidden", "token"),
     ("etarget", 1, "no-version", "is-odd@99.0.1"),
     ("e404", 1, "no-package", "@acme-nowhere-x/ui-y@3.0.1"),
+    ("pnpm-404-file", 1, "no-file", "no file eslint-config-66.6.1.tgz"),
     ("pnpm-404", 1, "no-package", "@acme-nowhere-x%2Fui-y"),
     ("yarn-404", 1, "no-package", "@acme-nowhere-x/ui-y"),
     ("yarn4-404", 1, "no-package", "@acme-nowhere-x/ui-y"),

@@ -241,6 +241,13 @@ FAILURES: tuple[Known, ...] = (
         "the build uses (.npmrc)",
     ),
     Known(
+        "no-file",
+        r"ERR_PNPM_FETCH_404[^\n]*GET \S*/(?P<file>[^/\s]+\.tgz): Not Found",
+        "the registry has no file {file}, which the lock file names",
+        "The version was withdrawn, or this registry lacks files that the public one has. Update the package, and "
+        "commit the lock file",
+    ),
+    Known(
         "no-package",
         _NPM + r" 404\s+(?:The requested resource )?'(?P<package>[^'\n]+)' (?:could not be found|is not in)"
         r"|ERR_PNPM_FETCH_404[^\n]*GET [^\n]*/(?P<package2>[^/\s:]+): Not Found"
