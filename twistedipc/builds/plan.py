@@ -39,7 +39,7 @@ from twistedipc.builds.recognition.reading import BadPlan, by_key, in_folder, re
 from twistedipc.builds.recognition.recognise import nothing_to_build, recognise
 from twistedipc.builds.recognition.recognised import PlannedStep, Recognised
 from twistedipc.builds.recognition.tree import Tree
-from twistedipc.builds.settings import PLAN_FILE, BuildSettings, checked
+from twistedipc.builds.settings import MAX_COMMAND, PLAN_FILE, BuildSettings, checked
 
 #: The names of the steps that the platform does itself.
 RESERVED = frozenset({"checkout", "toolchain", "pack", "publish"})
@@ -125,6 +125,8 @@ def make_plan(tree: Tree, said: BuildSettings) -> Plan:
         if recognised.refusal:
             raise BadPlan(recognised.refusal)
         steps = [*([recognised.install] if recognised.install is not None else []), *recognised.build]
+    if any(len(step.run) > MAX_COMMAND for step in steps):
+        raise BadPlan(f"a command of the build has more than {MAX_COMMAND} characters")
     top = recognised.root or "."
     here = INDEX in tree.names(recognised.root)
     packaged = recognised.manager is not None

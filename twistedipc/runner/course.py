@@ -32,7 +32,7 @@ from twistedipc.builds.attempt import (
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.plan import Plan, make_plan
 from twistedipc.builds.recognition.reading import BadPlan
-from twistedipc.builds.recognition.recognised import Finding, PlannedStep, told
+from twistedipc.builds.recognition.recognised import Finding, PlannedStep, short, told
 from twistedipc.builds.secrets import INSTALL, is_for_step
 from twistedipc.builds.settings import PLAN_FILE
 from twistedipc.builds.variables import looks_secret
@@ -295,7 +295,7 @@ class Course:
             plan = make_plan(FolderTree(self._work), self._spec.settings)
         except BadPlan as error:
             raise self._refused(str(error)) from error
-        self._found.recognised = plan.recognised.findings[:MAX_FINDINGS]
+        self._found.recognised = [short(each) for each in plan.recognised.findings[:MAX_FINDINGS]]
         for sentence in told(plan.recognised):
             self._log.note("info", sentence)
         for sentence in plan.recognised.advice:

@@ -26,10 +26,29 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
+#: The most characters of a text of a finding, where it leaves the runner: what a project says of itself may be long.
+MAX_TEXT = 1000
+
+
+def short(finding: Finding) -> Finding:
+    """Return the finding with texts of `MAX_TEXT` characters at most."""
+    return Finding(
+        what=_short(finding.what),
+        value=_short(finding.value),
+        why=_short(finding.why),
+        file=_short(finding.file),
+        line=finding.line,
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+
+
 def told(recognised: Recognised) -> list[str]:
     """What was recognised, and why, in lines for people."""
     found = []
-    for finding in recognised.findings:
+    for finding in map(short, recognised.findings):
         why = f"{finding.place}: {finding.why}" if finding.file else finding.why
         found.append(f"{finding.what}: {finding.value or 'none'} ({why})")
     return found

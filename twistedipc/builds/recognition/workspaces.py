@@ -88,7 +88,7 @@ _WORD = re.compile(r"[^\s'\"=;&|(){}]+")
 _BELOW = 2
 _MOST_BELOW = 200
 
-_PLAIN_NAME = re.compile(r"[@A-Za-z0-9][\w@./-]*")
+_PLAIN_NAME = re.compile(r"[@A-Za-z0-9][\w@./-]{0,213}")  # npm's limit
 
 
 def find(tree: Tree, root: str) -> Workspace | None:
