@@ -80,6 +80,7 @@ REAL = [
     ("notfound", 1, "network", "ENOTFOUND"),
     ("etimedout", 1, "network", "network timeout"),
     ("pnpm-notfound", 1, "network", "ENOTFOUND"),
+    ("yarn-notfound", 1, "network-host", "registry registry.mirror.example can't be reached (ENOTFOUND)"),
     ("yarn-refused", 1, "network", "ECONNREFUSED"),
     ("connect", 1, "connection", "127.0.0.1:5432"),
     ("next-font", 1, "font", "Inter"),

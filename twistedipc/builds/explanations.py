@@ -292,6 +292,14 @@ FAILURES: tuple[Known, ...] = (
         "(HTTPS_PROXY)",
     ),
     Known(
+        "network-host",
+        r"^error (?:An unexpected error occurred|Error)[^\n]*getaddrinfo "
+        r"(?P<code>ENOTFOUND|EAI_AGAIN) (?P<host>[\w.-]+)",
+        "the registry {host} can't be reached ({code})",
+        "Try again. If it stays so, look for that host: the lock file may name it (install the package anew from your "
+        "registry, and commit the lock file), or .npmrc; else see whether the builder's machine reaches it",
+    ),
+    Known(
         "network",
         r"(?:" + _NPM + r"|ERR_PNPM_META_FETCH_FAIL|\bFetchError:|^error (?:An unexpected error occurred|Error))[^\n]*"
         r"(?P<code>ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|network timeout)\b",
