@@ -336,3 +336,13 @@ def test_the_command_shows_and_clears(tmp_path: Path) -> None:
     assert "removed: 1" in run("clear")  # the other one may be in use
     assert [each.version for each in store.entries()] == ["9.2.0"]
     assert "removed: 0" in run("clear")
+
+
+def test_an_archive_of_headers_alone_is_refused(tmp_path: Path) -> None:
+    """They count as no file, and a gigabyte of them is packed to some megabytes."""
+    header = tarfile.TarInfo("global")
+    header.type = tarfile.XGLTYPE
+    archive = tmp_path / "headers.tgz"
+    archive.write_bytes(gzip.compress(header.tobuf() * 100))
+    with pytest.raises(BadPackage, match="too many headers"):
+        unpack(archive, tmp_path / "package", max_files=10)

@@ -28,6 +28,9 @@ _BLOCK = 512
 _CHUNK = 256 * 1024
 _MAX_HEADER = 64 * 1024
 
+#: How many headers of their own there may be for each file, on average. (They are packed to almost nothing.)
+_HEADERS_EACH = 3
+
 
 class _Readable(Protocol):
     def read(self, size: int, /) -> bytes: ...
@@ -50,15 +53,19 @@ class _Unpacking:
     def __init__(self, stream: _Readable, target: Path, max_files: int, max_bytes: int) -> None:
         self._stream = stream
         self._target = target
-        self._files_left = max_files
+        self._most_files = self._files_left = max_files
         self._bytes_left = max_bytes
         self._folders = {target}
         self._size = 0
 
     def run(self) -> int:
         name: str | None = None  # of the next member, where a header of its own has it
+        headers = 0
         while (info := self._header()) is not None:
             if info.type in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK):
+                headers += 1
+                if headers > _HEADERS_EACH * self._most_files:
+                    raise BadPackage("it has too many headers in it")
                 data = self._small(info)
                 if info.type == tarfile.XHDTYPE:
                     name = _pax_path(data) or name
