@@ -185,7 +185,7 @@ class Elsewhere(Signed):
         for action in ("secret.delete", "token.create", "token.revoke", "session.begin", "session.end"):
             assert action in actions
         (changed, *_) = (row.detail for row in rows if row.action == "project.change")
-        assert "main → next" in changed
+        assert "HEAD → next" in changed
         assert "environment.KEY" in changed
 
 
@@ -278,12 +278,12 @@ class Projects(Signed):
             "https://git.example?token=abc",
             "git://git.example/shop.git?x",
             "ssh://git@git.example/shop.git?token=abc",
-            "https://abc@git.example/shop.git",
+            "https://ghp_abcdefghijklmnopqrstuvwxyz0123456789@git.example/shop.git",
             "https://user:abc@git.example/shop.git",
             "https://:abc@git.example/shop.git",
             "ssh://user:abc@git.example/shop.git",
         ):
             answer = await self.ask("POST", "/api/v1/projects", {"name": "a", "repository": address})
             self.problem(answer, 422)
-            assert any(word in answer.json["detail"] for word in ("query or fragment", "credentials")), address
+            assert any(word in answer.json["detail"] for word in ("query or fragment", "password or a token")), address
             assert "abc" not in answer.json["detail"]
