@@ -173,7 +173,21 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
             "tls": tls("builder"),
         },
         "environment": {"GREETING": "good day"},
-        "limits": {"timeout": 60.5, "idle_timeout": 30.5, "grace": 1.5, "upload": 30.5, "reserve": "1 MiB"},
+        "limits": {
+            "timeout": 60.5,
+            "idle_timeout": 30.5,
+            "grace": 1.5,
+            "upload": 30.5,
+            "reserve": "1 MiB",
+            "mirrors": 30.5,
+        },
+        "caches": {"keep": True, "project": "1 MiB", "total": "2 MiB", "days": 1.5},
+        "toolchains": {
+            "registry": "https://npm.example.org/",
+            "node": ">=18",
+            "forbid": ["pnpm@<9"],
+            "offline": True,
+        },
     }
     (tmp_path / "apiserver.toml").write_text(toml(apiserver))
     (tmp_path / "builder.toml").write_text(toml(builder))

@@ -23,6 +23,7 @@ _HIDDEN = (
     "\U000e0000-\U000e007f"
 )
 _CHARACTER = rf"[^{_HIDDEN} \\]"  # of an address
+IN_PATH = rf"[^{_HIDDEN}\\]"  # a character of a path in a repository, which has / between its parts
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
 _PORT = r"(?::(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])?)?"
 _USER = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}@"

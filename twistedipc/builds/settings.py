@@ -11,6 +11,7 @@ import re
 import msgspec
 from msgspec.structs import replace
 
+from twistedipc.builds import names
 from twistedipc.builds.names import BadValue
 
 #: The file in a repository that says how it is built.
@@ -25,9 +26,22 @@ MAX_COMMAND = 32 * 1024
 MAX_PATTERNS = 100
 MAX_CACHES = 20
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,39}")
-#: Versions and ranges as npm writes them. No ":" and no "@", so that none is an address or another package.
-_RANGE = re.compile(r"[0-9A-Za-z.^~<>=*|+/ -]{1,100}")
+#: The rules as regular expressions for the whole of a value, which JSON Schema (ECMA-262) and Python read alike: the
+#: API's document shows them. Versions and ranges are as npm writes them, without ":" and "@", so that none is an
+#: address or another package.
+FRAMEWORK = r"(?:[a-z0-9][a-z0-9.-]{0,39})?"
+_VERSIONS = r"[0-9A-Za-z.^~<>=*|+/ -]{1,100}"
+NODE = rf"(?:{_VERSIONS})?"
+MANAGER = rf"(?:(?:{'|'.join(MANAGERS)})(?:@{_VERSIONS})?)?"
+PATH = rf"(?!/)(?!(?:[\s\S]*/)?\.\.(?:/|$))(?!(?:\./+)*\.git(?:/|$)){names.IN_PATH}*"
+_SOME_PATH = rf"(?=[\s\S]){PATH}"
+PATTERN = rf"(?:!{_SOME_PATH}|(?!!){_SOME_PATH})"
+CACHE = rf"(?!\.(?:/+\.?)*$){_SOME_PATH}"
+
+_FRAMEWORK = re.compile(FRAMEWORK)
+_NODE = re.compile(NODE)
+_MANAGER = re.compile(MANAGER)
+_PATH = re.compile(PATH)
 
 
 class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -53,10 +67,13 @@ def checked(settings: BuildSettings) -> BuildSettings:
     Return the settings with their paths written in one way. Raises `BadValue`, whose sentence begins with the key of
     the setting that breaks a rule.
     """
-    if settings.framework and not _NAME.fullmatch(settings.framework):
+    if not _FRAMEWORK.fullmatch(settings.framework):
         raise BadValue("framework: a framework's name has 1 to 40 of a-z, 0-9, . and -")
-    _check_manager(settings.manager)
-    if settings.node and not _RANGE.fullmatch(settings.node):
+    if not _MANAGER.fullmatch(settings.manager):
+        raise BadValue(
+            f"manager: it is one of {', '.join(MANAGERS)}, which a version or a range may follow, for example pnpm@9"
+        )
+    if not _NODE.fullmatch(settings.node):
         raise BadValue('node: it is a version or a range as npm has them, for example "22", "^20.11.0" or "lts/iron"')
     for key, command in (("install", settings.install), ("build", settings.build)):
         if command is not None and (len(command) > MAX_COMMAND or "\0" in command):
@@ -89,19 +106,9 @@ def folder(key: str, path: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts or "\\" in path:
         raise BadValue(f"{key}: it must be a folder inside the repository, written with / and without ..")
-    if not path.isprintable() or len(path) > MAX_PATH or parts[:1] == [".git"]:
+    if not _PATH.fullmatch(path) or len(path) > MAX_PATH:
         raise BadValue(f"{key}: it must be a folder inside the repository, of at most {MAX_PATH} printable characters")
     return "/".join(parts) or "."
-
-
-def _check_manager(manager: str) -> None:
-    if not manager:
-        return
-    name, at, version = manager.partition("@")
-    if name not in MANAGERS or (at and not _RANGE.fullmatch(version)):
-        raise BadValue(
-            f"manager: it is one of {', '.join(MANAGERS)}, which a version or a range may follow, for example pnpm@9"
-        )
 
 
 def _pattern(key: str, pattern: str) -> str:

@@ -17,7 +17,7 @@ import msgspec
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.web.api.call import Reply
 from twistedipc.web.api.route import VARIABLE, Route, parameter_schema
-from twistedipc.web.api.schemas import Request
+from twistedipc.web.api.schemas import KnownTargets, Request
 from twistedipc.web.http.problems import CONTENT_TYPE, Problem
 
 _TEMPLATE = "#/components/schemas/{name}"
@@ -35,8 +35,9 @@ def document(routes: Iterable[Route], version: str) -> dict[str, Any]:
     types = list(dict.fromkeys(_types(routes)))
     schemas, components = msgspec.json.schema_components(types, ref_template=_TEMPLATE)
     settings, of_settings = TARGETS.schemas(_TEMPLATE)
-    for component in components.values():
-        if "targets" in component.get("properties", {}):
+    for name, component in components.items():
+        # What can be set is told in a form of its own.
+        if "targets" in component.get("properties", {}) and name != KnownTargets.__name__:
             component["properties"]["targets"]["items"] = settings
     components |= of_settings
     for kind in types:
