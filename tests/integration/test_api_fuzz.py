@@ -22,7 +22,9 @@ from schemathesis.config import SchemathesisConfig
 from tests.integration.platform import Platform
 from twistedipc import __version__
 from twistedipc.builds import names
+from twistedipc.builds.names import BadValue
 from twistedipc.builds.registries import MAX_REGISTRIES
+from twistedipc.builds.settings import BuildSettings, checked
 from twistedipc.web.api.openapi import document
 from twistedipc.web.api.routes import ROUTES
 
@@ -119,7 +121,20 @@ def how(case: schemathesis.Case[Any], platform: Platform) -> dict[str, Any]:
         and len(body["registries"]) <= MAX_REGISTRIES
     ):
         body["registries"] = _without_the_same(body["registries"])
+    if isinstance(body, dict) and _breaks_a_rule(body.get("settings")):
+        del body["settings"]  # the rules for paths and versions aren't in the schema
     return {"base_url": platform.url, "headers": {"Authorization": f"Bearer {platform.token}"}}
+
+
+def _breaks_a_rule(settings: Any) -> bool:
+    """Whether these settings are of the schema's types, and have a value that the API refuses."""
+    try:
+        checked(msgspec.convert(settings, BuildSettings))
+    except BadValue:
+        return True
+    except msgspec.ValidationError:
+        return False
+    return False
 
 
 def _without_the_same(registries: list[Any]) -> list[Any]:

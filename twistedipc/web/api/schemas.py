@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from twistedipc.builds import names, settings
+from twistedipc.builds import names
 from twistedipc.builds.attempt import Publish, Published
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.logs import Batch, End
@@ -73,29 +73,11 @@ class FlatTargets(Publish, frozen=True, kw_only=True, omit_defaults=True, forbid
 # -- requests --------------------------------------------------------------------------------------------------------
 
 
-Command = Annotated[str, _shown(r"[^\x00]*", settings.MAX_COMMAND)]
-Patterns = Annotated[
-    list[Annotated[str, _shown(settings.PATTERN, settings.MAX_PATH)]],
-    Meta(extra_json_schema={"maxItems": settings.MAX_PATTERNS}),
-]
-
-
 class Settings(BuildSettings, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How a project is built. What is left out is recognised from its files."""
-
-    root: Annotated[str, _shown(settings.PATH, settings.MAX_PATH)] = ""
-    framework: Annotated[str, _shown(settings.FRAMEWORK, 40)] = ""
-    manager: Annotated[str, _shown(settings.MANAGER, 110)] = ""
-    node: Annotated[str, _shown(settings.NODE, 100)] = ""
-    install: Command | None = None
-    build: Command | None = None
-    output: Annotated[str, _shown(settings.PATH, settings.MAX_PATH)] = ""
-    watch: Patterns = msgspec.field(default_factory=list)
-    packages: Patterns = msgspec.field(default_factory=list)
-    caches: Annotated[
-        list[Annotated[str, _shown(settings.CACHE, settings.MAX_PATH)]],
-        Meta(extra_json_schema={"maxItems": settings.MAX_CACHES}),
-    ] = msgspec.field(default_factory=list)
+    """
+    How a project is built. What is left out is recognised from its files. `builds.settings.checked` holds the values to
+    more than the document says.
+    """
 
 
 class NewProject(Request, frozen=True, kw_only=True):
