@@ -187,7 +187,7 @@ def test_an_exit_code_alone() -> None:
         "FAIL src/a.test.js\nExpected: 1\nReceived: 2",
         "a.ts(1,7): error TS2322: Type 'string' is not assignable to type 'number'.",
         "npm warn EBADENGINE Unsupported engine {",  # a warning, and something else failed
-        "Cannot find module '/work/dist/index.js'",  # the build's own, named in full
+        "Cannot find module '/app/dist/index.js'",  # the build's own, named in full
     ],
 )
 def test_what_is_not_known_is_not_explained(output: str) -> None:

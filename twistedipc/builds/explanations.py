@@ -231,7 +231,7 @@ FAILURES: tuple[Known, ...] = (
         "forbidden",
         _NPM + r" code E403|ERR_PNPM_FETCH_403|\b403 Forbidden\b|Forbidden - 403",
         "a registry refused what the build asked for: the token may not read it, or a policy forbids the package",
-        "Give the project a token that may read it, or ask whoever runs the registry",
+        "Give the project a token that may read it, or ask the registry's administrators",
     ),
     Known(
         "no-version",
@@ -296,7 +296,7 @@ FAILURES: tuple[Known, ...] = (
         r"^error (?:An unexpected error occurred|Error)[^\n]*getaddrinfo "
         r"(?P<code>ENOTFOUND|EAI_AGAIN) (?P<host>[\w.-]+)",
         "the registry {host} can't be reached ({code})",
-        "Try again. If it stays so, look for that host: the lock file may name it (install the package anew from your "
+        "Try again. If it stays so, look for that host: the lock file may name it (install the package again from your "
         "registry, and commit the lock file), or .npmrc; else see whether the builder's machine reaches it",
     ),
     Known(

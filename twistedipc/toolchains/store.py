@@ -9,7 +9,7 @@ The folder of the tools that the builder has fetched: each once, for all attempt
         package/                its files
         bin/                    its commands, for PATH
     index/PACKAGE.json          which versions the registry has, and when it was asked
-    index/PACKAGE.unanswered    its modification time is when the registry was asked in vain the last time
+    index/PACKAGE.unanswered    its modification time is when the registry last gave no answer
     new/PACKAGE@VERSION...      what is being fetched
     locks/PACKAGE@VERSION       flock'ed by the process that fetches or deletes an entry
     used/PACKAGE@VERSION        its modification time is that of the last attempt that used the entry
@@ -178,14 +178,14 @@ class Store:
             write_file(self.folder / "index" / f"{name}.json", index)
 
     def unanswered(self, package: str) -> float:
-        """Return when the registry was asked for a package in vain, in milliseconds since the epoch; 0: it wasn't."""
+        """Return when the registry gave no answer about a package, in milliseconds since the epoch; 0: it always did."""
         try:
             return (self.folder / "index" / f"{_name(package)}.unanswered").stat().st_mtime * 1000
         except FileNotFoundError:
             return 0.0
 
     def note_unanswered(self, package: str) -> None:
-        """Note that the registry was asked for a package in vain. Raises OSError."""
+        """Note that the registry gave no answer about a package. Raises OSError."""
         self._make_folders()
         mark, now = self.folder / "index" / f"{_name(package)}.unanswered", self._now() / 1000
         mark.touch()
