@@ -16,6 +16,7 @@ The modules:
 - ``toolchains``: what a builder has fetched
 - ``repositories``: how a private repository is read
 - ``inspect``: what a project is, without building it
+- ``machine``: which builder, for the commands on its own machine
 - ``ledger``: work on a ledger without a reactor
 - ``demo``, with ``sample`` (the project that it builds) and ``services`` (the two processes that it runs)
 """

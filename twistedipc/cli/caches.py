@@ -11,17 +11,9 @@ import msgspec
 
 from twistedipc.caches.tidying import Kept, clear, kept
 from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.machine import builder_option, data_of
 from twistedipc.cli.output import json_option, local_time, note, print_table
-from twistedipc.taps.config import ConfigError, load_builder
 from twistedipc.terminal.amounts import size
-
-_config = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("builder.toml"),
-    show_default=True,
-    help="The builder's configuration file.",
-)
 
 
 @click.group()
@@ -30,7 +22,7 @@ def caches() -> None:
 
 
 @caches.command("list")
-@_config
+@builder_option
 @json_option
 def list_caches(config: Path, as_json: bool) -> None:
     """List what is kept, by project."""
@@ -47,7 +39,7 @@ def list_caches(config: Path, as_json: bool) -> None:
 
 @caches.command("clear")
 @click.argument("project", required=False, default="")
-@_config
+@builder_option
 def clear_caches(project: str, config: Path) -> None:
     """Remove what is kept of PROJECT, or of all projects. Builds that run have a copy of their own."""
     folder = _folder(config)
@@ -59,10 +51,7 @@ def clear_caches(project: str, config: Path) -> None:
 
 
 def _folder(config: Path) -> Path:
-    try:
-        return load_builder(config).data / "caches"
-    except ConfigError as error:
-        raise Failure(ExitCode.USAGE, str(error)) from error
+    return data_of(config) / "caches"
 
 
 def _project(one: Kept) -> str:

@@ -9,18 +9,10 @@ from pathlib import Path
 import click
 
 from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.machine import builder_option, data_of
 from twistedipc.cli.output import local_time, note, print_table
-from twistedipc.taps.config import ConfigError, load_builder
 from twistedipc.terminal.amounts import size
 from twistedipc.toolchains.store import Store
-
-_config = click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("builder.toml"),
-    show_default=True,
-    help="The builder's configuration file.",
-)
 
 
 @click.group()
@@ -29,7 +21,7 @@ def toolchains() -> None:
 
 
 @toolchains.command("list")
-@_config
+@builder_option
 def list_toolchains(config: Path) -> None:
     """List what was fetched."""
     store = _store(config)
@@ -41,7 +33,7 @@ def list_toolchains(config: Path) -> None:
 
 
 @toolchains.command("clear")
-@_config
+@builder_option
 def clear_toolchains(config: Path) -> None:
     """Remove what was fetched, but for what a running build may use."""
     try:
@@ -51,10 +43,7 @@ def clear_toolchains(config: Path) -> None:
 
 
 def _store(config: Path) -> Store:
-    try:
-        return Store(load_builder(config).data / "toolchains", now=lambda: time.time_ns() // 1_000_000)
-    except ConfigError as error:
-        raise Failure(ExitCode.USAGE, str(error)) from error
+    return Store(data_of(config) / "toolchains", now=lambda: time.time_ns() // 1_000_000)
 
 
 def _when(used: float) -> str:

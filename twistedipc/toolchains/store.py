@@ -178,7 +178,7 @@ class Store:
             write_file(self.folder / "index" / f"{name}.json", index)
 
     def unanswered(self, package: str) -> float:
-        """Return when the registry gave no answer about a package, in milliseconds since the epoch; 0: it always did."""
+        """Return when the registry gave no answer about a package, in milliseconds since the epoch; 0: never."""
         try:
             return (self.folder / "index" / f"{_name(package)}.unanswered").stat().st_mtime * 1000
         except FileNotFoundError:

@@ -51,7 +51,7 @@ class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="
     packages: Annotated[
         Packages,
         option(
-            "An npm package that the project may publish, or all of a scope (@acme/*); else the first one.",
+            "An npm package that the project may publish, or all of a scope (@acme/*); else what it publishes first.",
             flag="--package",
             metavar="NAME",
             unset="for none",
