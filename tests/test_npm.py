@@ -368,6 +368,7 @@ def publishing_all(base: Path, registry: Registry, name: str, permit: Permit | N
 
 
 @npm
+@pytest.mark.long
 def test_several_packages_are_published_in_their_order_and_a_retry_goes_on(tmp_path: Path, registry: Registry) -> None:
     monorepo(tmp_path / "source")
     registry.refuses = {"@team/middle"}
@@ -403,6 +404,7 @@ def test_several_packages_are_published_in_their_order_and_a_retry_goes_on(tmp_p
 
 
 @npm
+@pytest.mark.long
 def test_if_one_can_not_be_published_none_is(tmp_path: Path, registry: Registry) -> None:
     monorepo(tmp_path / "source", app={"main": "missing.js"})
     one, result = publishing_all(tmp_path, registry, "1-1")

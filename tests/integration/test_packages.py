@@ -43,6 +43,7 @@ def files(**packages: dict[str, Any]) -> dict[str, str]:
     return found
 
 
+@pytest.mark.long
 def test_a_failure_in_the_middle_goes_on_at_a_retry(platform: Platform, registry: Registry) -> None:
     source = platform.repository(
         {

@@ -63,7 +63,7 @@ def test_a_build_gets_no_token(platform: Platform, name: str, npm: bool, publish
 
 def given(platform: Platform) -> int:
     """How many permits the audit has."""
-    (ledger,) = Path(platform.folder).rglob("ledger.sqlite")
+    ledger = Path(platform.folder) / "apiserver-data" / "ledger.sqlite"
     with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as connection:
         (count,) = connection.execute("SELECT count(*) FROM audit WHERE action = 'permit.give'").fetchone()
     return int(count)
