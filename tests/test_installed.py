@@ -217,3 +217,11 @@ def test_what_a_build_has_changed_is_not_kept(tmp_path: Path, change: str) -> No
     project = Project(tmp_path, build=f"dep && {change}")
     project.build()
     assert steps(project.build()) == ["install", "build"]
+
+
+def test_what_tools_leave_in_node_modules_is_not_kept_with_it(tmp_path: Path) -> None:
+    """Vite makes .vite-temp for a moment, TypeScript puts what it has built into .tmp: packages stay as they were."""
+    left = "mkdir -p node_modules/.vite-temp node_modules/.tmp && touch node_modules/.tmp/tsconfig.tsbuildinfo"
+    project = Project(tmp_path, build=f"test ! -e node_modules/.tmp && dep && {left} && touch node_modules/.file")
+    project.build()
+    assert steps(project.build()) == ["build"]

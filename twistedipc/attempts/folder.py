@@ -30,6 +30,7 @@ be lost without harm.
     published.json list of Published, by the publish step, as soon as each package is published
     failure.json   Failure, by a step of the platform's own that failed: why, in a sentence
     result.json    Result, by the runner as its last act (or by the builder in the name of a runner that died)
+    aside/         what is kept for no later build
     work/          the working copy        home/ tmp/    HOME and TMPDIR of the steps
     bin/           the `node` and the `twistedipc-say` that the build's steps find first
     channel        the UNIX socket on which the step that runs can say something

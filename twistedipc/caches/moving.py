@@ -59,6 +59,14 @@ def move_out(base: Path, path: str, target: Path) -> bool:
     return True
 
 
+def set_aside(base: Path, path: str, target: Path) -> None:
+    """Move whatever is at a path below ``base`` to ``target``, if no link leads to it."""
+    *folders, name = path.split("/")
+    with opened(base, tuple(folders)) as parent:
+        if parent is not None and _exists(name, parent):
+            os.rename(name, target, src_dir_fd=parent)
+
+
 def move_in(source: Path, base: Path, path: str) -> bool:
     """
     Move the folder ``source`` to a path below ``base``. Return whether it is there: not if something is there already,

@@ -7,16 +7,17 @@ request's build has written reaches no other build.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from twistedipc.builds.attempt import Spec
 from twistedipc.builds.caches import Cache, caches_of
 from twistedipc.builds.plan import Plan
 from twistedipc.builds.recognition.recognised import PlannedStep
+from twistedipc.caches import moving
 from twistedipc.caches.store import ProjectCaches
 from twistedipc.runner.attempt_log import AttemptLog
-from twistedipc.runner.modules import Modules, state_of
+from twistedipc.runner.modules import Modules, state_of, tools_own
 
 
 class Keeping:
@@ -34,6 +35,7 @@ class Keeping:
         self._caches: Sequence[Cache] = ()
         self._modules: Modules | None = None
         self._installed = ""  # what node_modules were like when they had been installed; "": they weren't, by us
+        self._tools_own: frozenset[str] = frozenset()  # what was in them then that the install hadn't made
 
     def restore(self, plan: Plan, modules: Modules | None) -> bool:
         """
@@ -58,17 +60,30 @@ class Keeping:
     def installed(self, step: PlannedStep) -> None:
         """Note that a step has succeeded: if it installs, what is there now can be kept."""
         if self._modules is not None and step == self._modules.install:
-            self._installed = state_of(self._folder / "work", self._modules.installed)
+            work = self._folder / "work"
+            self._installed = state_of(work, self._modules.installed)
+            self._tools_own = tools_own(work, self._modules.installed)
 
     def save(self) -> None:
         """Keep what this attempt has made of its caches. No process of the build is alive, and none of it is needed."""
-        made = [cache for cache in self._caches if not cache.key or self._as_installed()]
-        if not made:
+        if not self._caches:
             return
         try:
-            ProjectCaches(Path(self._spec.caches), self._now).save(made, self._folder)
+            caches = ProjectCaches(Path(self._spec.caches), self._now)
+            # What tools keep in node_modules first: it is moved out of them then.
+            caches.save([cache for cache in self._caches if not cache.key], self._folder)
+            if self._modules is not None and self._as_installed():
+                self._set_aside(tools_own(self._folder / "work", self._modules.installed) - self._tools_own)
+                caches.save([cache for cache in self._caches if cache.key], self._folder)
         except OSError as error:
             self._log.note("warning", f"nothing is kept for later builds: {error.strerror}")
+
+    def _set_aside(self, paths: Iterable[str]) -> None:
+        """Move parts of the working copy to another folder of the attempt, with which they go."""
+        aside = self._folder / "aside"
+        aside.mkdir(exist_ok=True)
+        for number, path in enumerate(paths):
+            moving.set_aside(self._folder / "work", path, aside / str(number))
 
     def _as_installed(self) -> bool:
         """Whether node_modules were installed here, and the build has left them as they were."""

@@ -28,8 +28,8 @@ MAX_LOCK = 16 * 1024 * 1024
 #: Settings of npm that name a folder of the attempt's own.
 _ATTEMPTS_OWN = frozenset({"npm_config_cache", "npm_config_prefix"})
 
-#: Folders in node_modules that build tools write, which are kept by themselves.
-_TOOLS_OWN = frozenset({".cache", ".vite", ".astro"})
+#: What npm itself makes in node_modules whose name begins with a dot; no package's name does.
+_NPMS_OWN = frozenset({".bin", ".package-lock.json"})
 
 
 class Modules(msgspec.Struct, frozen=True):
@@ -69,7 +69,7 @@ def modules_of(
 def state_of(work: Path, found: Installed) -> str:
     """
     Return what node_modules are like now: another text if a package has come, gone or been changed at its top. npm's
-    own list of what it has installed (``.package-lock.json``) is part of it.
+    own list of what it has installed (``.package-lock.json``) is part of it; `tools_own` isn't.
     """
     digest = sha256()
     for folder in found.folders:
@@ -78,6 +78,26 @@ def state_of(work: Path, found: Installed) -> str:
                 digest.update(f"{folder}/{path.name}/{name}\0{written}\n".encode("utf-8", "surrogateescape"))
         digest.update(_digest(work / folder / ".package-lock.json") or b"")
     return digest.hexdigest()
+
+
+def tools_own(work: Path, found: Installed) -> frozenset[str]:
+    """
+    Return the paths of what is in node_modules that no install makes: build tools put it there, some of it for a
+    moment, some for their next run (``.cache``, ``.vite-temp``, ``.tmp`` with what TypeScript has built).
+    """
+    return frozenset(
+        f"{folder}/{name}"
+        for folder in found.folders
+        for name in _names(work / folder)
+        if name.startswith(".") and name not in _NPMS_OWN
+    )
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _scopes(folder: Path) -> list[Path]:
@@ -91,7 +111,7 @@ def _entries(folder: Path) -> list[tuple[str, int]]:
             return sorted(
                 (entry.name, entry.stat(follow_symlinks=False).st_mtime_ns)
                 for entry in scanned
-                if entry.name not in _TOOLS_OWN
+                if not entry.name.startswith(".") or entry.name in _NPMS_OWN
             )
     except OSError:
         return []
