@@ -191,6 +191,7 @@ def _built(platform: Platform) -> float:
     """Ask for a build; the seconds until its release answers."""
     began = time.monotonic()
     build = platform.build("app")
+    platform.text(f"/api/v1/builds/{build}/log?follow=1")  # as a person does: asking again and again costs time
 
     def ended() -> str:
         found = platform.api("GET", f"/api/v1/builds/{build}")
