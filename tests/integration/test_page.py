@@ -243,6 +243,7 @@ def test_a_log_live_then_published_then_rolled_back(page: Page, platform: Platfo
     assert page.get_by_role("link", name="Open the release").get_attribute("href")
     platform.succeed(platform.build("show"))
     page.goto(f"{platform.url}/#/projects/show")
+    expect(page.locator(".facts", has_text="recognised in")).to_contain_text("output dist")
     page.get_by_role("button", name="Make live").first.click()
     expect(page.locator(".state", has_text="rolled back")).to_be_visible()
     expect(page.locator(".held")).to_contain_text("No release goes live by itself: admin rolled back to release")

@@ -210,16 +210,37 @@ async function showProject(name, head, self) {
     }));
     head.append(button);
   }
-  head.after(el("p", { class: "facts" },
+  const facts = el("p", { class: "facts" },
     el("span", {}, "repository ", el("b", {}, project.repository)), el("span", {}, "builds ", el("b", {}, project.default_ref === "HEAD" && project.head ? project.head : project.default_ref)),
     el("span", {}, "publishes ", el("b", {}, publishesTo(project, targets))),
-    ...Object.entries(project.settings || {}).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, settingOf(value))))));
+    ...Object.entries(project.settings || {}).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, settingOf(value)))));
+  head.after(facts);
   if (may("admin")) $("main").append(targetsOf(at, project, targets));
   $("main").append(variablesOf(at, project));
   if (project.access) $("main").append(accessOf(project.access));
   if (listed.held || listed.releases.length) $("main").append(el("h2", {}, "Releases"));
   if (listed.held) $("main").append(heldBack(at, listed.held));
   if (listed.releases.length) $("main").append(releasesTable(name, at, listed.releases));
+  const recognised = await lastRecognised(name);
+  if (view === self && recognised) facts.after(recognised);
+}
+
+/** What was found out about a project for an attempt; where that stands is in the titles. */
+function recognisedFacts(attempt) {
+  return (attempt.recognised || []).filter((each) => ["framework", "root", "manager", "node", "output"].includes(each.what))
+    .filter((each, at, all) => all.findIndex((other) => other.what === each.what) === at)
+    .map((each) => el("span", { title: clean(`${each.file ? `${each.file}${each.line ? `:${each.line}` : ""}: ` : ""}${each.why}`) },
+      `${each.what} `, el("b", {}, clean(each.value))));
+}
+
+/** The same of the newest of a project's last builds that got so far. */
+async function lastRecognised(name) {
+  const { builds } = await api("GET", `/builds?project=${encodeURIComponent(name)}&limit=5`);
+  for (const { id } of builds) {
+    const facts = [...(await api("GET", `/builds/${id}`)).attempts].reverse().map(recognisedFacts).find((each) => each.length);
+    if (facts) return el("p", { class: "facts" }, el("span", {}, "recognised in ", el("a", { href: `#/builds/${id}` }, `#${id}`)), ...facts);
+  }
+  return null;
 }
 
 /** A setting of how a project is built, as people write it. */
@@ -346,10 +367,7 @@ function showBuild(id, wanted) {
       fact("asked for", timeOf(build.created), ` by ${build.requested_by}`),
       attempt.builder ? fact("on", attempt.builder) : null,
       attempt.started && attempt.ended ? fact("took", duration(Date.parse(attempt.ended) - Date.parse(attempt.started))) : null,
-      ...(attempt.recognised || []).filter((each) => ["framework", "root", "manager", "node", "output"].includes(each.what))
-        .filter((each, at, all) => all.findIndex((other) => other.what === each.what) === at)
-        .map((each) => el("span", { title: clean(`${each.file ? `${each.file}${each.line ? `:${each.line}` : ""}: ` : ""}${each.why}`) },
-          `${each.what} `, el("b", {}, clean(each.value)))),
+      ...recognisedFacts(attempt),
       ...attempt.published.map((each) => fact(each.target,
         `${each.name}@${each.version} (${words(each.status)})${each.notice ? `: ${each.notice}` : ""}`)));
     if (build.attempts.length > 1) {
