@@ -37,7 +37,7 @@ from twistedipc.ipc import CallFailed, Peer, PeerInfo
 from twistedipc.server.boundaries import GistChange, GistRound, StateChange
 from twistedipc.storage import attempts, builds, logs, projects
 from twistedipc.storage.errors import LogOrder, NotPossible
-from twistedipc.storage.rows import Actor, AttemptRow
+from twistedipc.storage.rows import Actor, AttemptRow, Holder
 from twistedipc.web.api import builds as api
 from twistedipc.web.api import schemas
 
@@ -193,7 +193,7 @@ def check_what_a_builder_is_told_that_brings_it(world: World) -> None:
 
 def check_how_it_ends(world: World) -> None:
     result = Result(outcome="failed", lines=0, sha256="", started=1, ended=2)
-    finished = world.ledger.now(attempts.finish, world.attempt, world.lease, result, False, 9)
+    finished = world.ledger.now(attempts.finish, world.attempt, Holder(world.lease, world.builder), result, False, 9)
     if world.info.lease is LeaseStatus.HELD:
         assert finished is not None
         assert finished.state is AttemptState.FAILED

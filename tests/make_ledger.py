@@ -48,6 +48,7 @@ from twistedipc.storage import (
 )
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.logs import ChunkItem
+from twistedipc.storage.rows import Holder
 from twistedipc.storage.secrets import SecretBox
 
 FOLDER = Path(__file__).parent / "fixtures"
@@ -131,17 +132,17 @@ def fill(connection: Connection, folder: Path) -> None:
     _end(connection, cancelled, "cancelled", reason="cancelled by ann")
     # Lost: of shop it stays so, until somebody tries it again; of ui it is run again by itself.
     lost = _begin(connection, _build(connection, "shop"))
-    reruns.lose(connection, lost, f"lease-{lost}", "its runner died", NOW + 70)
+    reruns.lose(connection, lost, _holder(connection, lost), "its runner died", NOW + 70)
     builds.retry(connection, int(lost.split("-")[0]), "ann", NOW + 80)
     lost = _begin(connection, _build(connection, "ui"))
-    reruns.lose(connection, lost, f"lease-{lost}", "its builder was away for 600 s", NOW + 71)
+    reruns.lose(connection, lost, _holder(connection, lost), "its builder was away for 600 s", NOW + 71)
 
     # Of both: one in each state in which a builder has it, and one that waits.
     offered = _build(connection, "both")
     _offer(connection, offered)
     accepted = _build(connection, "both")
     _offer(connection, accepted)
-    attempts.accept(connection, accepted, f"lease-{accepted}")
+    attempts.accept(connection, accepted, _holder(connection, accepted))
     _log(connection, _begin(connection, _build(connection, "both")))
     _begin(connection, _build(connection, "both"), builder="far")
     attempts.disconnected(connection, "far")
@@ -173,11 +174,18 @@ def _offer(connection: Connection, attempt: str, builder: str = "one") -> None:
     permits.offer(connection, attempt, lease, builder, NOW + 20, project.targets, project.repository)
 
 
+def _holder(connection: Connection, attempt: str) -> Holder:
+    """Who has an attempt."""
+    row = attempts.get(connection, attempt)
+    assert row is not None
+    return row.holder
+
+
 def _begin(connection: Connection, attempt: str, builder: str = "one") -> str:
     lease = f"lease-{attempt}"
     _offer(connection, attempt, builder)
-    attempts.accept(connection, attempt, lease)
-    attempts.started(connection, attempt, lease, NOW + 30)
+    attempts.accept(connection, attempt, Holder(lease, builder))
+    attempts.started(connection, attempt, Holder(lease, builder), NOW + 30)
     return attempt
 
 
@@ -208,7 +216,7 @@ def _end(connection: Connection, attempt: str, outcome: Outcome, *, log: bool = 
         subject="Add a basket",
         author="Ann <ann@example.org>",
     )
-    attempts.finish(connection, attempt, f"lease-{attempt}", result, True, NOW + 41)
+    attempts.finish(connection, attempt, _holder(connection, attempt), result, True, NOW + 41)
 
 
 def _release(connection: Connection, attempt: str, number: int) -> None:
@@ -240,7 +248,7 @@ def _release(connection: Connection, attempt: str, number: int) -> None:
         steps=[_STEP],
         artifact=artifact,
     )
-    attempts.finish(connection, attempt, f"lease-{attempt}", result, True, NOW + 41, NOW + 30 + number)
+    attempts.finish(connection, attempt, _holder(connection, attempt), result, True, NOW + 41, NOW + 30 + number)
     releases.settle(connection, "shop", release.id, NOW + 42)
 
 
@@ -267,7 +275,7 @@ def _published(connection: Connection, attempt: str) -> None:
         commit=COMMIT,
         published=[published],
     )
-    attempts.finish(connection, attempt, f"lease-{attempt}", result, True, NOW + 41)
+    attempts.finish(connection, attempt, _holder(connection, attempt), result, True, NOW + 41)
 
 
 def make(path: Path) -> None:

@@ -15,9 +15,12 @@ from twistedipc.builds.attempt import Publish
 from twistedipc.publish.targets.registry import TARGETS, from_flat, to_flat
 from twistedipc.storage import attempts, builds, projects
 from twistedipc.storage.migrations import upgrade
-from twistedipc.storage.rows import AttemptRow, BuildRow, ProjectRow
+from twistedipc.storage.rows import AttemptRow, BuildRow, Holder, ProjectRow
 
 LEASE = "0123456789abcdef"
+
+#: Who has an attempt that builder "one" has.
+HOLDER = Holder(LEASE, "one")
 NOW = 1_732_300_000_000
 
 
@@ -112,8 +115,8 @@ def add_build(
 def run(connection: Connection, attempt: str, lease: str = LEASE, builder: str = "one") -> AttemptRow:
     """Bring a queued attempt to running."""
     assert attempts.offer(connection, attempt, lease, builder, NOW)
-    assert attempts.accept(connection, attempt, lease)
-    row = attempts.started(connection, attempt, lease, NOW + 5)
+    assert attempts.accept(connection, attempt, Holder(lease, builder))
+    row = attempts.started(connection, attempt, Holder(lease, builder), NOW + 5)
     assert row is not None
     return row
 

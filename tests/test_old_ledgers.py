@@ -167,8 +167,8 @@ def test_builds_that_were_under_way_go_on(dump: Path, tmp_path: Path) -> None:
     with database(restored(dump, tmp_path)) as connection:
         for attempt in attempts.leased(connection, None):
             if attempt.state is AttemptState.OFFERED:
-                assert attempts.accept(connection, attempt.name, attempt.lease)
-            assert attempts.finish(connection, attempt.name, attempt.lease, ends, False, NOW + 1000), attempt.name
+                assert attempts.accept(connection, attempt.name, attempt.holder)
+            assert attempts.finish(connection, attempt.name, attempt.holder, ends, False, NOW + 1000), attempt.name
         waiting = attempts.next_queued(connection, 10)
         assert len(waiting) == 3
         for offer in waiting:

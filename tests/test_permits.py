@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import Connection, select, text
 
-from tests.storage_fixtures import LEASE, NOW, add_build, add_project, as_of_0007, database
+from tests.storage_fixtures import HOLDER, LEASE, NOW, add_build, add_project, as_of_0007, database
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Package, StepResult
 from twistedipc.builds.logs import Lines, StepEnded, StepStarted, encoder
@@ -21,6 +21,7 @@ from twistedipc.publish.targets.registry import to_flat
 from twistedipc.storage import attempts, builds, logs, permits, projects
 from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.migrations import upgrade
+from twistedipc.storage.rows import Holder
 from twistedipc.storage.tables import audit, deliveries
 
 REGISTRY = "https://r.example/"
@@ -214,8 +215,8 @@ def built(
     attempt = f"{add_build(connection, 'ui', publish=publish).id}-1"
     (queued,) = [one for one in attempts.next_queued(connection, 10) if one.name == attempt]
     assert permits.offer(connection, attempt, LEASE, "one", NOW, queued.targets, queued.repository)
-    assert attempts.accept(connection, attempt, LEASE)
-    assert attempts.started(connection, attempt, LEASE, NOW)
+    assert attempts.accept(connection, attempt, HOLDER)
+    assert attempts.started(connection, attempt, HOLDER, NOW)
     if steps:
         events: list[StepStarted | StepEnded] = [StepStarted(0, "checkout", ""), StepEnded(0, "succeeded", 1, 0)]
         events += [StepStarted(1, "pack", ""), StepEnded(1, "succeeded", 1, 0)]
@@ -322,7 +323,7 @@ def test_an_attempt_that_is_offered_again_has_no_permit_of_before(ledger: Connec
     attempt = f"{add_build(ledger, 'ui').id}-1"
     for lease in ("a" * 16, "b" * 16):
         assert permits.offer(ledger, attempt, lease, "one", NOW, (UI,), "x")
-        attempts.requeue(ledger, attempt, lease, NOW)
+        attempts.requeue(ledger, attempt, Holder(lease, "one"), NOW)
     assert permits.offer(ledger, attempt, "c" * 16, "one", NOW, (), "x")
     assert isinstance(permits.look(ledger, attempt, "c" * 16, "npm", [PACKAGE], "one"), Refused)
 

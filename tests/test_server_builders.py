@@ -61,7 +61,7 @@ from twistedipc.server.resting import DECLINED_PAUSE, LONGEST_PAUSE_ALONE
 from twistedipc.server.workflows import RETRY_INTERVAL
 from twistedipc.storage import access, artifacts, attempts, logs, projects, releases
 from twistedipc.storage.errors import LedgerUnavailable
-from twistedipc.storage.rows import Actor, AttemptRow, ProjectRow
+from twistedipc.storage.rows import Actor, AttemptRow, Holder, ProjectRow
 from twistedipc.storage.tables import audit, build_secrets
 
 _T = TypeVar("_T")
@@ -658,6 +658,42 @@ class BuilderLinks(LinkCase):
             self.assertEqual(stop, builder.take(m.Stop))
         self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
 
+    def test_another_builder_with_the_lease_cannot_speak_for_an_attempt(self) -> None:
+        """Who had seen a lease (it names a folder on the builder's disk) could end the attempt, and take its place."""
+        builder, offer = self.running()
+        self.ledger.queue()
+        self.apiserver.dispatch.wake()
+        asked = self.offered(builder)
+        spy = Builder(self.apiserver, "spy")
+        held = [
+            m.HeldAttempt(attempt=each.attempt, lease=each.lease, phase=phase, next=1)
+            for each in (offer, asked)
+            for phase in ("accepted", "running", "ended")
+        ]
+        orders = spy.sync(*held, slots=0)
+        self.assertEqual({"stop"}, {order.order for order in orders.orders})
+        for each in (offer, asked):
+            spy.say(m.Accept(attempt=each.attempt, lease=each.lease))
+            spy.say(m.Decline(attempt=each.attempt, lease=each.lease, reason="no"))
+            spy.say(m.Started(attempt=each.attempt, lease=each.lease, time=1))
+            spy.say(m.Log(attempt=each.attempt, lease=each.lease, batches=[BATCH]))
+            spy.say(m.Final(attempt=each.attempt, lease=each.lease, result=result()))
+            package = Package(file="p.tgz", name="p", version="1.0.0", integrity="sha512-x")
+            for call in (
+                m.WantPermit(attempt=each.attempt, lease=each.lease, package=package),
+                m.WantSecrets(attempt=each.attempt, lease=each.lease, repository="https://x/y", uses=["steps"]),
+                m.WantUpload(attempt=each.attempt, lease=each.lease, size=1, sha256="a" * 64),
+            ):
+                with self.assertRaises(CallFailed) as refused:
+                    spy.call(call, msgspec.Struct)
+                self.assertEqual("void", refused.exception.code)
+        self.assertEqual([], spy.take(m.Go) + spy.take(m.FinalAck) + spy.take(m.Ack))
+        self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
+        self.assertEqual(AttemptState.OFFERED, self.apiserver.state(asked.attempt))
+        self.assertEqual([], self.log_of(offer.attempt))
+        builder.run(asked)
+        self.assert_works(builder, offer)
+
     def test_two_different_ends_have_one_outcome(self) -> None:
         builder, offer = self.running()
         builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result()))
@@ -1216,7 +1252,7 @@ class Races(LinkCase):
     def test_a_message_of_a_void_lease_frees_its_slot(self) -> None:
         builder, offer = self.running()
         with self.ledger.engine.begin() as connection:
-            attempts.lose(connection, offer.attempt, offer.lease, "someone else said so", 9)
+            attempts.lose(connection, offer.attempt, Holder(offer.lease, "one"), "someone else said so", 9)
         waiting = self.ledger.queue()
         builder.say(m.Status(slots=1, draining=False))
         with self.assertRaises(CallFailed):
@@ -1321,7 +1357,7 @@ class Publishing(LinkCase):
         builder, offer = self.publishing(Publish(npm=True))
         self.packed(builder, offer)
         with self.ledger.engine.begin() as connection:
-            attempts.lose(connection, offer.attempt, offer.lease, "someone else said so", 9)
+            attempts.lose(connection, offer.attempt, Holder(offer.lease, "one"), "someone else said so", 9)
         for lease in (offer.lease, "f" * 16):
             want = msgspec.structs.replace(self.want(offer), lease=lease)
             with self.assertRaises(CallFailed):
@@ -1623,7 +1659,7 @@ class Publishing(LinkCase):
         self.apiserver.artifacts.append(offer.attempt, 0, b"half of it")
         self.restart()
         self.assertEqual([offer.attempt], self.apiserver.artifacts.under_way())
-        self.ledger.now(attempts.lose, offer.attempt, offer.lease, "gone", 9)
+        self.ledger.now(attempts.lose, offer.attempt, Holder(offer.lease, "one"), "gone", 9)
         self.restart()
         self.assertEqual([], self.apiserver.artifacts.under_way())
 

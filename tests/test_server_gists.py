@@ -17,8 +17,10 @@ from twistedipc.server import gists as server_gists
 from twistedipc.server.boundaries import GistRound
 from twistedipc.server.gists import ROUND_INTERVAL, Gists
 from twistedipc.storage import attempts, builds, logs, projects
+from twistedipc.storage.rows import Holder
 
 LEASE = "ab" * 16
+HOLDER = Holder(LEASE, "builder")
 
 
 class TalkativeLedger(InstantLedger):
@@ -48,8 +50,8 @@ class TalkativeLedger(InstantLedger):
     def run(self, attempt: str) -> None:
         """Let a builder take the attempt."""
         self.now(attempts.offer, attempt, LEASE, "builder", 2)
-        self.now(attempts.accept, attempt, LEASE)
-        self.now(attempts.started, attempt, LEASE, 4)
+        self.now(attempts.accept, attempt, HOLDER)
+        self.now(attempts.started, attempt, HOLDER, 4)
 
     def say(self, build: int, value: float | None, errors: int = 0) -> None:
         """The build says how far it is, and remarks on so many errors more."""
@@ -140,7 +142,7 @@ class Telling(SynchronousTestCase):
         ended = self.ledger.build()
         self.ledger.say(talks, 0.5, errors=2)
         self.ledger.say(ended, 0.75)
-        self.ledger.now(attempts.lose, f"{ended}-1", LEASE, "gone", 9)
+        self.ledger.now(attempts.lose, f"{ended}-1", HOLDER, "gone", 9)
         first = Listener(self.gists)
         self.assertEqual([], first.take(), "not before it was asked")
         self.clock.advance(0)
@@ -161,7 +163,7 @@ class Telling(SynchronousTestCase):
         listener = self.settled()
         self.say(build, 0.5, errors=1)
         self.clock.advance(0)
-        self.ledger.now(attempts.lose, f"{build}-1", LEASE, "gone", 9)
+        self.ledger.now(attempts.lose, f"{build}-1", HOLDER, "gone", 9)
         self.gists.changed(build)
         newcomer = Listener(self.gists)
         self.clock.advance(ROUND_INTERVAL)
@@ -177,7 +179,7 @@ class Telling(SynchronousTestCase):
         build = self.ledger.build()
         listener = self.settled()
         self.say(build, 0.5)
-        self.ledger.now(attempts.lose, f"{build}-1", LEASE, "gone", 9)
+        self.ledger.now(attempts.lose, f"{build}-1", HOLDER, "gone", 9)
         self.ledger.now(projects.delete, "hello", 10)
         self.clock.advance(ROUND_INTERVAL)
         self.assertEqual([], listener.take())
@@ -213,7 +215,7 @@ class Telling(SynchronousTestCase):
         build = self.ledger.build()
         old = self.settled()
         self.say(build, 0.5, errors=1)
-        self.ledger.now(attempts.lose, f"{build}-1", LEASE, "gone", 9)
+        self.ledger.now(attempts.lose, f"{build}-1", HOLDER, "gone", 9)
         self.ledger.told = []
         self.clock.advance(0)
         new = Listener(self.gists)

@@ -40,7 +40,7 @@ from twistedipc.server.fanout.shared import SharedFiles
 from twistedipc.server.fanout.store import LogStore, UnknownAttempt
 from twistedipc.storage import attempts, builds
 from twistedipc.storage import logs as storage_logs
-from twistedipc.storage.rows import GistRow
+from twistedipc.storage.rows import GistRow, Holder
 
 
 def batch(first: int, count: int, size: int = 10) -> Lines:
@@ -88,9 +88,9 @@ class Platform:
             lambda live: self.talkers.append(live.attempt),
         )
         self.attempt = self.ledger.queue()
-        self.lease = "ab" * 16
-        self.ledger.now(attempts.offer, self.attempt, self.lease, "builder", 2)
-        self.ledger.now(attempts.accept, self.attempt, self.lease)
+        self.holder = Holder("ab" * 16, "builder")
+        self.ledger.now(attempts.offer, self.attempt, self.holder.lease, "builder", 2)
+        self.ledger.now(attempts.accept, self.attempt, self.holder)
         self.live = self.store.live(self.attempt)
         self.live.active = True
         loaded = Deferred.fromCoroutine(self.store.load(self.live))
@@ -107,7 +107,7 @@ class Platform:
         """The log of a second attempt that is running."""
         name, lease = self.ledger.queue(), "cd" * 16
         self.ledger.now(attempts.offer, name, lease, "builder", 2)
-        self.ledger.now(attempts.accept, name, lease)
+        self.ledger.now(attempts.accept, name, Holder(lease, "builder"))
         live = self.store.live(name)
         loaded = Deferred.fromCoroutine(self.store.load(live))
         assert loaded.called
@@ -122,7 +122,7 @@ class Platform:
         assert self.live.digest is not None
         sha256 = self.live.digest.hexdigest()
         result = Result(outcome="succeeded", lines=self.live.next - 1, sha256=sha256, started=4, ended=5)
-        row = self.ledger.now(attempts.finish, self.attempt, self.lease, result, not self.live.digest.missing, 5)
+        row = self.ledger.now(attempts.finish, self.attempt, self.holder, result, not self.live.digest.missing, 5)
         assert row is not None
         self.store.finish(self.attempt, End(row.lines or 0, row.sha256, row.state.value, row.complete))
         self.clock.advance(0)
@@ -519,7 +519,7 @@ class Commits(SynchronousTestCase):
 
     def test_a_log_that_the_ledger_has_otherwise_is_dropped_alone(self) -> None:
         platform = Platform()
-        platform.ledger.now(attempts.lose, platform.attempt, platform.lease, "gone", 9)
+        platform.ledger.now(attempts.lose, platform.attempt, platform.holder, "gone", 9)
         platform.send(batch(1, 5))
         durable = platform.commits.durable(platform.live, 6)
         platform.commit()
@@ -532,7 +532,7 @@ class Commits(SynchronousTestCase):
     def test_of_logs_that_are_committed_together_only_the_one_at_fault_is_dropped(self) -> None:
         platform = Platform()
         other = platform.another()
-        platform.ledger.now(attempts.lose, platform.attempt, platform.lease, "gone", 9)
+        platform.ledger.now(attempts.lose, platform.attempt, platform.holder, "gone", 9)
         platform.commits.add(other, other.append([batch(1, 3)]))
         platform.send(batch(1, 5))
         platform.commit()
@@ -587,7 +587,7 @@ class Commits(SynchronousTestCase):
             platform = Platform()
             silent, talker = platform.another(), platform.another()
             if fault:
-                platform.ledger.now(attempts.lose, platform.attempt, platform.lease, "gone", 9)
+                platform.ledger.now(attempts.lose, platform.attempt, platform.holder, "gone", 9)
             platform.commits.add(silent, silent.append([batch(1, 3)]))
             platform.commits.add(talker, talker.append([Lines(1, 1, 0, [Progress(0.5)])]))
             platform.send(batch(1, 5))
@@ -599,7 +599,7 @@ class Commits(SynchronousTestCase):
         platform = Platform()
         platform.send(Lines(1, 1, 0, [Progress(0.5, "half"), Annotation("error", "no")]))
         platform.commit()
-        platform.ledger.now(attempts.lose, platform.attempt, platform.lease, "gone", 9)
+        platform.ledger.now(attempts.lose, platform.attempt, platform.holder, "gone", 9)
         self.assertEqual(GistRow(errors=1), self.gist(platform))
 
     def gist(self, platform: Platform) -> GistRow:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from tests.properties import examples
-from tests.storage_fixtures import LEASE, NOW, add_build, add_project, database, run
+from tests.storage_fixtures import HOLDER, LEASE, NOW, add_build, add_project, database, run
 from twistedipc.builds.attempt import Publish, Published, Result, StepResult
 from twistedipc.builds.logs import StepStarted
 from twistedipc.builds.names import BadValue
@@ -20,10 +20,10 @@ from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.states import LEASED, STATES, TERMINAL, AttemptState
 from twistedipc.publish.targets.registry import to_flat
 from twistedipc.storage import attempts, builds, logs
-from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.rows import AttemptRow, Holder
 
 S = AttemptState
-Change = Callable[[Connection, str, str], AttemptRow | None]
+Change = Callable[[Connection, str, Holder], AttemptRow | None]
 
 
 @pytest.fixture
@@ -54,44 +54,44 @@ def put(connection: Connection, attempt: str, state: AttemptState, lease: str = 
 
 #: change -> (the states it changes, to what) and the states in which it finds it done already
 CHANGES: dict[str, tuple[Change, dict[AttemptState, AttemptState], set[AttemptState]]] = {
-    "accept": (lambda c, a, lease: attempts.accept(c, a, lease), {S.OFFERED: S.ACCEPTED}, set()),
+    "accept": (lambda c, a, holder: attempts.accept(c, a, holder), {S.OFFERED: S.ACCEPTED}, set()),
     "requeue": (
-        lambda c, a, lease: attempts.requeue(c, a, lease, NOW),
+        lambda c, a, holder: attempts.requeue(c, a, holder, NOW),
         {S.OFFERED: S.QUEUED},
         set(),
     ),
     "started": (
-        lambda c, a, lease: attempts.started(c, a, lease, NOW),
+        lambda c, a, holder: attempts.started(c, a, holder, NOW),
         {S.ACCEPTED: S.RUNNING, S.DISCONNECTED: S.RUNNING},
         {S.RUNNING, S.PUBLISHING},
     ),
     "publishing": (
-        lambda c, a, lease: attempts.publishing(c, a, lease),
+        lambda c, a, holder: attempts.publishing(c, a, holder),
         {S.ACCEPTED: S.PUBLISHING, S.RUNNING: S.PUBLISHING, S.DISCONNECTED: S.PUBLISHING},
         {S.PUBLISHING},
     ),
     "reconnected accepted": (
-        lambda c, a, lease: attempts.reconnected(c, a, lease, S.ACCEPTED),
+        lambda c, a, holder: attempts.reconnected(c, a, holder, S.ACCEPTED),
         {S.OFFERED: S.ACCEPTED, S.DISCONNECTED: S.ACCEPTED},
         {S.ACCEPTED, S.RUNNING, S.PUBLISHING},
     ),
     "reconnected running": (
-        lambda c, a, lease: attempts.reconnected(c, a, lease, S.RUNNING),
+        lambda c, a, holder: attempts.reconnected(c, a, holder, S.RUNNING),
         {S.ACCEPTED: S.RUNNING, S.DISCONNECTED: S.RUNNING},
         {S.RUNNING, S.PUBLISHING},
     ),
     "reconnected publishing": (
-        lambda c, a, lease: attempts.reconnected(c, a, lease, S.PUBLISHING),
+        lambda c, a, holder: attempts.reconnected(c, a, holder, S.PUBLISHING),
         {S.ACCEPTED: S.PUBLISHING, S.RUNNING: S.PUBLISHING, S.DISCONNECTED: S.PUBLISHING},
         {S.PUBLISHING},
     ),
     "finish": (
-        lambda c, a, lease: attempts.finish(c, a, lease, result("failed"), True, NOW),
+        lambda c, a, holder: attempts.finish(c, a, holder, result("failed"), True, NOW),
         dict.fromkeys((S.ACCEPTED, S.RUNNING, S.DISCONNECTED, S.PUBLISHING), S.FAILED),
         set(TERMINAL),
     ),
     "lose": (
-        lambda c, a, lease: attempts.lose(c, a, lease, "gone", NOW),
+        lambda c, a, holder: attempts.lose(c, a, holder, "gone", NOW),
         dict.fromkeys((S.ACCEPTED, S.RUNNING, S.DISCONNECTED, S.PUBLISHING), S.LOST),
         set(),
     ),
@@ -105,7 +105,7 @@ def test_each_change_from_each_state(ledger: Connection, name: str, before: Atte
     build = add_build(ledger)
     attempt = f"{build.id}-1"
     row = put(ledger, attempt, before)
-    after = change(ledger, attempt, row.lease)
+    after = change(ledger, attempt, row.holder)
     stored = attempts.get(ledger, attempt)
     if before in changes:
         assert after is not None
@@ -123,12 +123,13 @@ def test_each_change_from_each_state(ledger: Connection, name: str, before: Atte
 
 @pytest.mark.parametrize("name", CHANGES)
 @pytest.mark.parametrize("before", list(S))
-def test_no_change_without_the_lease(ledger: Connection, name: str, before: AttemptState) -> None:
+def test_no_change_but_by_the_builder_that_has_the_lease(ledger: Connection, name: str, before: AttemptState) -> None:
     attempt = f"{add_build(ledger).id}-1"
     row = put(ledger, attempt, before)
-    assert CHANGES[name][0](ledger, attempt, "f" * 16) is None
-    assert attempts.get(ledger, attempt) == row
-    assert CHANGES[name][0](ledger, "999-1", LEASE) is None
+    for holder in (Holder("f" * 16, row.builder), Holder(row.lease, "another"), Holder("", "another")):
+        assert CHANGES[name][0](ledger, attempt, holder) is None
+        assert attempts.get(ledger, attempt) == row
+    assert CHANGES[name][0](ledger, "999-1", HOLDER) is None
 
 
 @pytest.mark.parametrize("before", list(S))
@@ -167,20 +168,20 @@ def test_an_offer_has_all_that_a_builder_needs(ledger: Connection) -> None:
 def test_a_requeued_attempt_has_its_old_place(ledger: Connection) -> None:
     first, second = (add_build(ledger, now=NOW + n) for n in range(2))
     attempts.offer(ledger, f"{first.id}-1", LEASE, "one", NOW)
-    back = attempts.requeue(ledger, f"{first.id}-1", LEASE, NOW + 50)
+    back = attempts.requeue(ledger, f"{first.id}-1", HOLDER, NOW + 50)
     assert back is not None
     assert (back.lease, back.builder, back.offered) == ("", "", None)
     assert [offer.build for offer in attempts.next_queued(ledger, 10)] == [first.id, second.id]
     # The old lease is void, and so is the empty one.
-    for lease in (LEASE, ""):
-        assert attempts.accept(ledger, f"{first.id}-1", lease) is None
+    for holder in (HOLDER, Holder("", "")):
+        assert attempts.accept(ledger, f"{first.id}-1", holder) is None
 
 
 def test_requeueing_what_is_to_be_cancelled_cancels_it(ledger: Connection) -> None:
     build = add_build(ledger)
     attempts.offer(ledger, f"{build.id}-1", LEASE, "one", NOW)
     builds.request_cancel(ledger, build.id, "enough", NOW)
-    row = attempts.requeue(ledger, f"{build.id}-1", LEASE, NOW + 7)
+    row = attempts.requeue(ledger, f"{build.id}-1", HOLDER, NOW + 7)
     assert row is not None
     assert (row.state, row.reason, row.ended, row.lines, row.complete) == (S.CANCELLED, "enough", NOW + 7, 0, True)
 
@@ -188,7 +189,7 @@ def test_requeueing_what_is_to_be_cancelled_cancels_it(ledger: Connection) -> No
 def test_starting_twice_keeps_the_first_time(ledger: Connection) -> None:
     build = add_build(ledger)
     run(ledger, f"{build.id}-1")
-    row = attempts.started(ledger, f"{build.id}-1", LEASE, NOW + 500)
+    row = attempts.started(ledger, f"{build.id}-1", HOLDER, NOW + 500)
     assert row is not None
     assert row.started == NOW + 5
 
@@ -204,7 +205,7 @@ def test_a_builder_goes_and_comes_back(ledger: Connection) -> None:
     gone = attempts.disconnected(ledger, "one")
     assert [(row.name, row.state) for row in gone] == [(name, S.DISCONNECTED) for name in names[1:4]]
     assert attempts.disconnected(ledger, "one") == []
-    back = attempts.reconnected(ledger, names[2], LEASE, S.RUNNING)
+    back = attempts.reconnected(ledger, names[2], HOLDER, S.RUNNING)
     assert back is not None
     assert back.state is S.RUNNING
     row = attempts.get(ledger, other)
@@ -215,7 +216,7 @@ def test_a_builder_goes_and_comes_back(ledger: Connection) -> None:
 @pytest.mark.parametrize("phase", sorted(set(S) - {S.ACCEPTED, S.RUNNING, S.PUBLISHING}))
 def test_what_is_no_phase(ledger: Connection, phase: AttemptState) -> None:
     with pytest.raises(ValueError, match=phase):
-        attempts.reconnected(ledger, "1-1", LEASE, phase)
+        attempts.reconnected(ledger, "1-1", HOLDER, phase)
 
 
 def test_the_end_tells_all(ledger: Connection) -> None:
@@ -241,7 +242,7 @@ def test_the_end_tells_all(ledger: Connection) -> None:
     ]
     end = result("failed", reason="npm run build: 137", commit="c" * 40, subject="Fix", author="Ann", steps=steps)
     end = msgspec.structs.replace(end, published=published)
-    row = attempts.finish(ledger, attempt, LEASE, end, True, NOW)
+    row = attempts.finish(ledger, attempt, HOLDER, end, True, NOW)
     assert row is not None
     assert (row.state, row.reason, row.lines, row.sha256) == (S.FAILED, "npm run build: 137", 3, "0" * 64)
     assert (row.commit, row.subject, row.author, row.complete) == ("c" * 40, "Fix", "Ann", True)
@@ -250,17 +251,17 @@ def test_the_end_tells_all(ledger: Connection) -> None:
     assert row.steps == steps
     # Another end changes nothing any more.
     for again in (end, result("succeeded", reason="really")):
-        assert attempts.finish(ledger, attempt, LEASE, again, False, NOW + 99) == row
-    assert attempts.lose(ledger, attempt, LEASE, "gone", NOW) is None
+        assert attempts.finish(ledger, attempt, HOLDER, again, False, NOW + 99) == row
+    assert attempts.lose(ledger, attempt, HOLDER, "gone", NOW) is None
 
 
 def test_the_end_keeps_a_commit_that_it_does_not_tell(ledger: Connection) -> None:
     build = add_build(ledger)
     run(ledger, f"{build.id}-1")
-    attempts.finish(ledger, f"{build.id}-1", LEASE, result("failed", commit="c" * 40), True, NOW)
+    attempts.finish(ledger, f"{build.id}-1", HOLDER, result("failed", commit="c" * 40), True, NOW)
     builds.retry(ledger, build.id, "ann", NOW)
     run(ledger, f"{build.id}-2", "b" * 16)
-    row = attempts.finish(ledger, f"{build.id}-2", "b" * 16, result("cancelled"), True, NOW)
+    row = attempts.finish(ledger, f"{build.id}-2", Holder("b" * 16, "one"), result("cancelled"), True, NOW)
     assert row is not None
     assert row.commit == "c" * 40
 
@@ -276,7 +277,7 @@ def test_a_step_ends_with_its_attempt(ledger: Connection, outcome: str, step: st
     row = attempts.get(ledger, attempt)
     assert row is not None
     assert [(one.outcome, one.ended) for one in row.steps] == [("running", 0)]
-    row = attempts.finish(ledger, attempt, LEASE, result(outcome), True, NOW)
+    row = attempts.finish(ledger, attempt, HOLDER, result(outcome), True, NOW)
     assert row is not None
     assert [(one.outcome, one.ended) for one in row.steps] == [(step, NOW + 9)]
 
@@ -285,7 +286,7 @@ def test_a_lost_attempt_has_the_log_that_came(ledger: Connection) -> None:
     attempt = f"{add_build(ledger).id}-1"
     run(ledger, attempt)
     logs.append(ledger, [logs.ChunkItem(attempt=attempt, first=1, count=4, data=b"{}\n")])
-    row = attempts.lose(ledger, attempt, LEASE, "the builder is gone", NOW + 3)
+    row = attempts.lose(ledger, attempt, HOLDER, "the builder is gone", NOW + 3)
     assert row is not None
     assert (row.state, row.reason, row.ended) == (S.LOST, "the builder is gone", NOW + 3)
     assert (row.lines, row.sha256, row.complete) == (4, "", False)
@@ -308,7 +309,7 @@ def test_a_builders_nonsense_is_stored_as_well_as_can_be(ledger: Connection) -> 
         published=[Published(name="\ud800", version="", integrity="", status="published")] * 1000,
         recognised=[Finding(what="\0", value="x" * 10_000, why="\ud800", line=-1)] * 1000,
     )
-    row = attempts.finish(ledger, attempt, LEASE, end, False, NOW)
+    row = attempts.finish(ledger, attempt, HOLDER, end, False, NOW)
     assert row is not None
     assert len(row.reason) == len(row.commit) == 4096
     assert row.ended == row.lines == (1 << 53) - 1
@@ -342,7 +343,7 @@ def test_in_whatever_order_no_attempt_leaves_the_table(ledger: Connection, story
                 case "cancel" | "retry":
                     continue
                 case _:
-                    CHANGES[name][0](ledger, newest.name, lease)
+                    CHANGES[name][0](ledger, newest.name, Holder(lease, "one"))
             now = builds.attempts(ledger, build)
             for before, after in zip(seen, now, strict=False):
                 assert after.state is before.state or after.state in STATES[before.state].then

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from tests.properties import examples
-from tests.storage_fixtures import LEASE, NOW, add_build, add_project, database, run
+from tests.storage_fixtures import HOLDER, NOW, add_build, add_project, database, run
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.states import AttemptState
 from twistedipc.storage import attempts, builds
@@ -31,7 +31,7 @@ def ledger(tmp_path: Path) -> Iterator[Connection]:
 
 def finish(connection: Connection, attempt: str, commit: str = "c" * 40) -> None:
     result = Result(outcome="failed", reason="no", lines=0, sha256="0" * 64, started=NOW, ended=NOW + 9, commit=commit)
-    assert attempts.finish(connection, attempt, LEASE, result, True, NOW)
+    assert attempts.finish(connection, attempt, HOLDER, result, True, NOW)
 
 
 def ask(connection: Connection, key: Idempotency | None, project: str = "shop", now: int = NOW) -> tuple[int, bool]:

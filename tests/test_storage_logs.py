@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from tests.properties import examples
-from tests.storage_fixtures import LEASE, NOW, add_build, add_project, database, run
+from tests.storage_fixtures import HOLDER, NOW, add_build, add_project, database, run
 from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.logs import Gap, Lines, LogDigest, StepEnded, StepStarted
 from twistedipc.storage import attempts, logs
@@ -84,7 +84,7 @@ def test_all_items_or_none(ledger: Connection) -> None:
 
 def test_after_the_end_nothing_comes(ledger: Connection) -> None:
     logs.append(ledger, [item(1, 3)])
-    attempts.lose(ledger, "1-1", LEASE, "gone", NOW)
+    attempts.lose(ledger, "1-1", HOLDER, "gone", NOW)
     with pytest.raises(LogOrder, match="has ended with record 3") as refused:
         logs.append(ledger, [item(4, 1)])
     assert refused.value.ended

@@ -18,7 +18,7 @@ from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.migrations import upgrade
 from twistedipc.storage.migrations.versions.r0003_bound_secrets import down_revision as BEFORE_0003
 from twistedipc.storage.migrations.versions.r0004_newest import down_revision as BEFORE_0004
-from twistedipc.storage.rows import GistRow
+from twistedipc.storage.rows import GistRow, Holder
 from twistedipc.storage.tables import metadata
 
 
@@ -124,9 +124,9 @@ def test_when_refs_were_resolved_is_filled_in(tmp_path: Path) -> None:
                 builds.retry(connection, int(build), "ann", NOW + 50)
             offered = NOW + int(build) * 10 + int(number)
             assert attempts.offer(connection, name, name, "one", offered)
-            assert attempts.accept(connection, name, name)
+            assert attempts.accept(connection, name, Holder(name, "one"))
             result = Result(outcome="failed", lines=0, sha256="", started=NOW, ended=NOW, commit=commit)
-            assert attempts.finish(connection, name, name, result, True, NOW + 99)
+            assert attempts.finish(connection, name, Holder(name, "one"), result, True, NOW + 99)
         _without_what_came_later(connection)
         _without_columns_of_0004(connection)
         connection.execute(text("UPDATE alembic_version SET version_num = :number"), {"number": BEFORE_0004})

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from tests.properties import examples
-from tests.storage_fixtures import LEASE, NOW, add_build, add_project, database
+from tests.storage_fixtures import HOLDER, LEASE, NOW, add_build, add_project, database
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.states import RELEASE_STATES, ReleaseState
 from twistedipc.storage import attempts, builds, projects, releases
@@ -116,11 +116,11 @@ LATER = NOW + 1_000_000
 def end(connection: Connection, attempt: str, resolved: int | None, now: int = LATER) -> ReleaseRow:
     """The attempt ends well, with a release; its ref led to its commit at NOW + ``resolved``."""
     assert attempts.offer(connection, attempt, LEASE, "one", NOW)
-    assert attempts.accept(connection, attempt, LEASE)
+    assert attempts.accept(connection, attempt, HOLDER)
     release = add_release(connection, attempt=attempt)
     result = Result(outcome="succeeded", lines=0, sha256="", started=NOW, ended=NOW, commit="c" * 40)
     when = None if resolved is None else NOW + resolved
-    assert attempts.finish(connection, attempt, LEASE, result, True, now, when)
+    assert attempts.finish(connection, attempt, HOLDER, result, True, now, when)
     return releases.settle(connection, "shop", release.id, now)
 
 

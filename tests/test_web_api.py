@@ -21,6 +21,7 @@ from twistedipc.server.boundaries import Waiting
 from twistedipc.storage import attempts, logs, projects, releases
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.logs import ChunkItem
+from twistedipc.storage.rows import Holder
 from twistedipc.storage.tables import audit
 from twistedipc.web.api import builds
 from twistedipc.web.http.problems import not_found
@@ -551,9 +552,9 @@ class Builds(World):
         number = asked.json["id"]
         name, lease = f"{number}-1", "ab" * 16
         await self.ledger.write(attempts.offer, name, lease, "b1", self.time)
-        await self.ledger.write(attempts.accept, name, lease)
+        await self.ledger.write(attempts.accept, name, Holder(lease, "b1"))
         result = Result(outcome="succeeded", lines=0, sha256="", started=1, ended=2, commit="c" * 40)
-        assert await self.ledger.write(attempts.finish, name, lease, result, True, self.time) is not None
+        assert await self.ledger.write(attempts.finish, name, Holder(lease, "b1"), result, True, self.time) is not None
 
         def create(connection: Any) -> int:
             row = releases.create(

@@ -2,7 +2,7 @@
 The apiserver's end of one builder's link: what the builder says becomes transitions (``lifecycle``) and commits of log
 records (``writers``), and what they answer is what the builder is told. Made by ``builders`` for each connection.
 
-The rule for every message: check it against the ledger by attempt *and lease* (compare-and-set), commit, then
+The rule for every message: check it against the ledger by attempt, lease *and builder* (compare-and-set), commit, then
 answer. A message about a lease that is no longer good is answered with `Stop`, so the builder kills what it runs.
 """
 
@@ -41,7 +41,7 @@ from twistedipc.storage import artifacts, attempts, logs
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.errors import LogOrder
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
-from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.rows import AttemptRow, Holder
 
 #: Bytes of unacknowledged records that a builder may have under way for one attempt; see `fanout.limits.LogLimits`.
 CREDIT = 1 << 20
@@ -156,7 +156,7 @@ class BuilderLink:
             self._log.warn("{reason}: {attempt}", reason=reason, attempt=row.name)
             self.stop_attempt(row.name, row.lease)
 
-        await self._with.lifecycle.return_to_queue(row.name, row.lease, reason, first=note_silence)
+        await self._with.lifecycle.return_to_queue(row.name, row.holder, reason, first=note_silence)
 
     def cancel_attempt(self, row: AttemptRow) -> None:
         """See `linked.Link`."""
@@ -281,17 +281,17 @@ class BuilderLink:
         return m.Orders(orders=orders, credit=CREDIT, uploads=self._with.uploads_url)
 
     async def _return_offer(self, row: AttemptRow) -> None:
-        await self._with.lifecycle.return_to_queue(row.name, row.lease)
+        await self._with.lifecycle.return_to_queue(row.name, row.holder)
 
     async def _order(self, held: m.HeldAttempt) -> m.Order:
         row = await self._with.ledger.read(attempts.get, held.attempt)
         stop = m.Order(attempt=held.attempt, lease=held.lease, order="stop")
-        if row is None or row.lease != held.lease:
+        if row is None or row.holder != self._holder(held.lease):
             return stop
         if STATES[row.state].ended:
             return msgspec.structs.replace(stop, order="forget") if held.phase == "ended" else stop
         phase = AttemptState.ACCEPTED if held.phase == "accepted" else AttemptState.RUNNING
-        back = await self._with.lifecycle.reconnect(row, held.lease, phase)
+        back = await self._with.lifecycle.reconnect(row, phase)
         if back is None:  # it was given up at the same time
             return stop
         live = await self._adopt_log(held.attempt, held.lease)
@@ -315,7 +315,7 @@ class BuilderLink:
     # -- an attempt's life
 
     async def _accepted(self, accept: m.Accept) -> None:
-        row = await self._with.lifecycle.accept(accept.attempt, accept.lease)
+        row = await self._with.lifecycle.accept(accept.attempt, self._holder(accept.lease))
         if row is None:
             self.stop_attempt(accept.attempt, accept.lease)
             return
@@ -340,11 +340,11 @@ class BuilderLink:
             # Only of what it was offered on this link: else any number of attempts would be remembered.
             self._with.resting.declined(info, decline.attempt, reason, alone=self._is_alone())
         said = f"builder {info.name} declined it: {reason}"
-        await self._with.lifecycle.return_to_queue(decline.attempt, decline.lease, said)
+        await self._with.lifecycle.return_to_queue(decline.attempt, self._holder(decline.lease), said)
         self._with.bell.ring()
 
     async def _started(self, started: m.Started) -> None:
-        await self._with.lifecycle.start(started.attempt, started.lease, started.time)
+        await self._with.lifecycle.start(started.attempt, self._holder(started.lease), started.time)
 
     def _is_alone(self) -> bool:
         """True if no other builder could take what this one doesn't."""
@@ -391,7 +391,7 @@ class BuilderLink:
         """Lose an attempt of which nothing can be known any more."""
         ledger = self._with.ledger
         row = await self._with.workflows.retry_until_available(lambda: ledger.read(attempts.get, attempt))
-        if row is not None and row.lease == lease and not STATES[row.state].ended:
+        if row is not None and row.holder == self._holder(lease) and not STATES[row.state].ended:
             await self._with.lifecycle.lose(row, reason)
 
     async def _final(self, final: m.Final, resolved: int | None) -> None:
@@ -408,7 +408,7 @@ class BuilderLink:
         crash_point(CrashPoint.APISERVER_FINAL_RECEIVED)
         row = await self._with.workflows.retry_until_available(lambda: ledger.read(attempts.get, final.attempt))
         known = self._logs.get(final.attempt)
-        if row is None or row.lease != final.lease:
+        if row is None or row.holder != self._holder(final.lease):
             self.stop_attempt(final.attempt, final.lease)
             return
         if not STATES[row.state].ended:
@@ -432,7 +432,7 @@ class BuilderLink:
             complete = bool(result.sha256) and await self._digest(live) == result.sha256
             if not complete:
                 self._log.error("the log of {attempt} is not what its runner wrote", attempt=final.attempt)
-            finished = await self._with.lifecycle.finish(row, final.lease, result, complete, resolved)
+            finished = await self._with.lifecycle.finish(row, result, complete, resolved)
             if finished is None:
                 self.stop_attempt(final.attempt, final.lease)
                 return
@@ -453,12 +453,12 @@ class BuilderLink:
     async def _publishing(self, attempt: str, lease: str) -> AttemptRow:
         """Return the attempt's row, marked as publishing. Raises `CallFailed` unless this lease is valid."""
         row = await self._with.ledger.read(attempts.get, attempt)
-        if row is None or row.lease != lease or STATES[row.state].ended:
+        if row is None or row.holder != self._holder(lease) or STATES[row.state].ended:
             self.stop_attempt(attempt, lease)
             raise CallFailed("void", "this lease is not valid any more")
         if row.state is AttemptState.PUBLISHING:
             return row
-        publishing = await self._with.lifecycle.start_publishing(attempt, lease)
+        publishing = await self._with.lifecycle.start_publishing(attempt, row.holder)
         if publishing is None:
             raise CallFailed("void", "this attempt can't publish now")
         return publishing
@@ -500,7 +500,7 @@ class BuilderLink:
         except ValueError as error:
             raise CallFailed("refused", str(error)) from error
         if want.trouble:
-            said = await self._with.lifecycle.note_upload_trouble(want.attempt, want.lease, want.trouble[:REASON_LIMIT])
+            said = await self._with.lifecycle.note_upload_trouble(want.attempt, row.holder, want.trouble[:REASON_LIMIT])
             if said is not None:
                 self._log.info("{attempt} can't be uploaded: {reason}", attempt=row.name, reason=said.reason)
         stored = await self._with.ledger.write(artifacts.begin, want.attempt, want.size, want.sha256, self._with.now())
@@ -518,6 +518,10 @@ class BuilderLink:
             self._with.writers.end(known.live)
         if self._slots.release(attempt, lease):
             self._with.bell.ring()
+
+    def _holder(self, lease: str) -> Holder:
+        """Whoever says this here: this builder, under the lease that it names."""
+        return Holder(lease, self.peer.info.name)
 
     def _send(self, message: msgspec.Struct) -> None:
         """Send the message, unless the link is lost: then the next sync says the same."""

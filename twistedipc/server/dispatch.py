@@ -146,7 +146,7 @@ class QueueDispatch:
         if row is None:
             return False  # it was cancelled, or another was faster
         if not link.synced:
-            await self._lifecycle.return_to_queue(row.name, row.lease)
+            await self._lifecycle.return_to_queue(row.name, row.holder)
             return True
         if why := TARGETS.why_not(queued.targets):
             await self._lifecycle.cancel_offer(row, why)

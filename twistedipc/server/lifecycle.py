@@ -38,7 +38,7 @@ from twistedipc.storage import access, attempts, audit, builds, permits, project
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
-from twistedipc.storage.rows import Actor, AttemptRow, BuildRow, OfferRow, ReleaseRow
+from twistedipc.storage.rows import Actor, AttemptRow, BuildRow, Holder, OfferRow, ReleaseRow
 from twistedipc.storage.standing import note_standing
 
 _T = TypeVar("_T")
@@ -166,7 +166,7 @@ class Lifecycle:
             )
         except LedgerUnavailable:
             # It may have been committed, and only the answer lost: then it would never be offered again.
-            await self.return_to_queue(queued.name, lease)
+            await self.return_to_queue(queued.name, Holder(lease, builder))
             raise
         if row is not None:
             crash_point(CrashPoint.APISERVER_OFFER_COMMITTED)
@@ -176,7 +176,7 @@ class Lifecycle:
     async def return_to_queue(
         self,
         attempt: str,
-        lease: str,
+        holder: Holder,
         reason: str = "",
         *,
         still_wanted: Callable[[], bool] = _always,
@@ -190,7 +190,7 @@ class Lifecycle:
         :param first: called once it is done, before the queue is looked at again.
         """
         row = await self._unless_moot(
-            still_wanted, lambda: self._ledger.write(attempts.requeue, attempt, lease, self._now(), reason)
+            still_wanted, lambda: self._ledger.write(attempts.requeue, attempt, holder, self._now(), reason)
         )
         if row is not None:
             first()
@@ -200,38 +200,38 @@ class Lifecycle:
     async def cancel_offer(self, row: AttemptRow, reason: str) -> None:
         """offered → cancelled: it can't be sent to any builder, and must not return to the head of the queue."""
         await self._retry(partial(self._ledger.write, attempts.note_cancel, row.name, reason))
-        await self.return_to_queue(row.name, row.lease)
+        await self.return_to_queue(row.name, row.holder)
 
     # -- a builder's word
 
-    async def accept(self, attempt: str, lease: str) -> AttemptRow | None:
+    async def accept(self, attempt: str, holder: Holder) -> AttemptRow | None:
         """offered → accepted. Once this has returned a row, the builder may be told to start it."""
-        row = await self._retry(lambda: self._ledger.write(attempts.accept, attempt, lease))
+        row = await self._retry(lambda: self._ledger.write(attempts.accept, attempt, holder))
         if row is not None:
             crash_point(CrashPoint.APISERVER_ACCEPT_COMMITTED)
             self._announce(row)
         return row
 
-    async def start(self, attempt: str, lease: str, time: int) -> AttemptRow | None:
+    async def start(self, attempt: str, holder: Holder, time: int) -> AttemptRow | None:
         """accepted or disconnected → running, since ``time`` by the builder's clock."""
-        row = await self._retry(lambda: self._ledger.write(attempts.started, attempt, lease, time))
+        row = await self._retry(lambda: self._ledger.write(attempts.started, attempt, holder, time))
         crash_point(CrashPoint.APISERVER_STARTED_COMMITTED)
         if row is not None:
             self._announce(row)
         return row
 
-    async def reconnect(self, row: AttemptRow, lease: str, phase: AttemptState) -> AttemptRow | None:
+    async def reconnect(self, row: AttemptRow, phase: AttemptState) -> AttemptRow | None:
         """
         offered or disconnected → accepted or running, as the builder says that has linked again; if the attempt is
         known to be further, it stays there. Raises `LedgerUnavailable`.
         """
         if STATES[row.state].lease is LeaseStatus.OFFERED:
             # Its acceptance was lost on the way; that the builder has the attempt says the same.
-            accepted = await self._ledger.write(attempts.accept, row.name, lease)
+            accepted = await self._ledger.write(attempts.accept, row.name, row.holder)
             if accepted is None:
                 return None
             self._announce(accepted)
-        back = await self._ledger.write(attempts.reconnected, row.name, lease, phase)
+        back = await self._ledger.write(attempts.reconnected, row.name, row.holder, phase)
         if back is not None:
             self._announce(back)
         return back
@@ -243,7 +243,7 @@ class Lifecycle:
         """
         for row in await self._retry(partial(self._ledger.read, attempts.leased, builder)):
             if STATES[row.state].lease is LeaseStatus.OFFERED:
-                await self.return_to_queue(row.name, row.lease, still_wanted=still_wanted)
+                await self.return_to_queue(row.name, row.holder, still_wanted=still_wanted)
         gone = await self._unless_moot(still_wanted, lambda: self._ledger.write(attempts.disconnected, builder))
         for row in gone or ():
             self._announce(row)
@@ -257,7 +257,7 @@ class Lifecycle:
         holders: set[str] = set()
         for row in await self._ledger.read(attempts.leased, None):
             if STATES[row.state].lease is LeaseStatus.OFFERED:
-                returned = await self._ledger.write(attempts.requeue, row.name, row.lease, self._now())
+                returned = await self._ledger.write(attempts.requeue, row.name, row.holder, self._now())
                 if returned is not None:
                     self._announce(returned)
             else:
@@ -267,16 +267,16 @@ class Lifecycle:
                 self._announce(row)
         return sorted(holders)
 
-    async def start_publishing(self, attempt: str, lease: str) -> AttemptRow | None:
+    async def start_publishing(self, attempt: str, holder: Holder) -> AttemptRow | None:
         """accepted, running or disconnected → publishing. Raises `LedgerUnavailable`."""
-        row = await self._ledger.write(attempts.publishing, attempt, lease)
+        row = await self._ledger.write(attempts.publishing, attempt, holder)
         if row is not None:
             self._announce(row)
         return row
 
-    async def note_upload_trouble(self, attempt: str, lease: str, reason: str) -> AttemptRow | None:
+    async def note_upload_trouble(self, attempt: str, holder: Holder, reason: str) -> AttemptRow | None:
         """Have a publishing attempt say why its upload takes so long. Raises `LedgerUnavailable`."""
-        row = await self._ledger.write(attempts.note_trouble, attempt, lease, reason)
+        row = await self._ledger.write(attempts.note_trouble, attempt, holder, reason)
         if row is not None:
             self._announce(row)
         return row
@@ -289,9 +289,7 @@ class Lifecycle:
             self._announce(answer.row)
         return answer
 
-    async def finish(
-        self, row: AttemptRow, lease: str, result: Result, complete: bool, resolved: int | None
-    ) -> AttemptRow | None:
+    async def finish(self, row: AttemptRow, result: Result, complete: bool, resolved: int | None) -> AttemptRow | None:
         """
         → the result's outcome. Its releases go live before that is announced, if they are to go live by themselves;
         what was lost is queued again, if its project wants that.
@@ -301,7 +299,7 @@ class Lifecycle:
         """
 
         def commit(result: Result, made: Sequence[ReleaseRow]) -> Deferred[AttemptRow | None]:
-            return self._ledger.write(_finish, row, lease, result, complete, resolved, made, self._now())
+            return self._ledger.write(_finish, row, result, complete, resolved, made, self._now())
 
         finished = await self._retry(lambda: self._releasing.release_with(row, result, commit))
         if finished is None:
@@ -317,7 +315,7 @@ class Lifecycle:
     async def lose(self, row: AttemptRow, reason: str, *, still_wanted: Callable[[], bool] = _always) -> None:
         """→ lost: nothing will tell how it ended. It is queued again, if its project wants that."""
         rows = await self._unless_moot(
-            still_wanted, lambda: self._ledger.write(reruns.lose, row.name, row.lease, reason, self._now())
+            still_wanted, lambda: self._ledger.write(reruns.lose, row.name, row.holder, reason, self._now())
         )
         for each in rows or ():
             self._announce(each)
@@ -348,7 +346,6 @@ class Lifecycle:
 def _finish(
     connection: Connection,
     row: AttemptRow,
-    lease: str,
     result: Result,
     complete: bool,
     resolved: int | None,
@@ -357,7 +354,7 @@ def _finish(
 ) -> AttemptRow | None:
     """The end and the releases' going live are one transaction: neither is there without the other."""
     before = attempts.get(connection, row.name)
-    finished = attempts.finish(connection, row.name, lease, result, complete, now, resolved)
+    finished = attempts.finish(connection, row.name, row.holder, result, complete, now, resolved)
     ended_now = before is not None and not STATES[before.state].ended  # a repeated end must not switch again
     if finished is not None and ended_now:
         if result.head:

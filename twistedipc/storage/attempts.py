@@ -2,9 +2,9 @@
 The ledger's attempts, as dispatch moves them from state to state. Functions for `Ledger.read` and `Ledger.write`;
 ``storage`` layer.
 
-Every change of state is one compare-and-set on (attempt, lease, state): it happens only from a state that the
-function names and `builds.states` allows, and only to the holder of the lease. It returns the new row, or None when
-it missed: then something else happened first, and `get` tells what.
+Every change of state is one compare-and-set on (attempt, lease, builder, state): it happens only from a state that the
+function names and `builds.states` allows, and only by the builder that has the lease. It returns the new row, or None
+when it missed: then something else happened first, and `get` tells what.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from twistedipc.storage.columns import (
     text,
     to_json,
 )
-from twistedipc.storage.rows import AccessRow, AttemptRow, BuildSecretRow, OfferRow
+from twistedipc.storage.rows import AccessRow, AttemptRow, BuildSecretRow, Holder, OfferRow
 from twistedipc.storage.tables import attempts, builds, projects, said, steps
 
 _S = AttemptState
@@ -189,7 +189,7 @@ def cancel_at_once(connection: Connection, attempt: str, reason: str, now: int) 
     return change(
         connection,
         attempt,
-        lease=None,
+        holder=None,
         before=_CANCELLED_AT_ONCE,
         after=_S.CANCELLED,
         cancel_reason=reason,
@@ -216,7 +216,7 @@ def offer(connection: Connection, attempt: str, lease: str, builder: str, now: i
     return change(
         connection,
         attempt,
-        lease=None,
+        holder=None,
         before=_OFFERABLE,
         after=_S.OFFERED,
         set_lease=lease,
@@ -225,7 +225,7 @@ def offer(connection: Connection, attempt: str, lease: str, builder: str, now: i
     )
 
 
-def requeue(connection: Connection, attempt: str, lease: str, now: int, reason: str = "") -> AttemptRow | None:
+def requeue(connection: Connection, attempt: str, holder: Holder, now: int, reason: str = "") -> AttemptRow | None:
     """
     offered → queued: it was declined, the offer expired, or its builder never had it; ``reason`` says so to people, as
     long as it waits. It has its old place in the queue, and the lease is void. If it is to be cancelled, it is
@@ -235,7 +235,7 @@ def requeue(connection: Connection, attempt: str, lease: str, now: int, reason: 
     cancelled = change(
         connection,
         attempt,
-        lease=lease,
+        holder=holder,
         before=before,
         after=_S.CANCELLED,
         only_if=(attempts.c.cancel_reason != "",),
@@ -247,7 +247,7 @@ def requeue(connection: Connection, attempt: str, lease: str, now: int, reason: 
     return change(
         connection,
         attempt,
-        lease=lease,
+        holder=holder,
         before=before,
         after=_S.QUEUED,
         set_lease="",
@@ -257,35 +257,35 @@ def requeue(connection: Connection, attempt: str, lease: str, now: int, reason: 
     )
 
 
-def accept(connection: Connection, attempt: str, lease: str) -> AttemptRow | None:
+def accept(connection: Connection, attempt: str, holder: Holder) -> AttemptRow | None:
     """offered → accepted: once this is committed, the builder may be told to start it."""
-    return change(connection, attempt, lease=lease, before=frozenset({_S.OFFERED}), after=_S.ACCEPTED, reason="")
+    return change(connection, attempt, holder=holder, before=frozenset({_S.OFFERED}), after=_S.ACCEPTED, reason="")
 
 
-def started(connection: Connection, attempt: str, lease: str, time: int) -> AttemptRow | None:
+def started(connection: Connection, attempt: str, holder: Holder, time: int) -> AttemptRow | None:
     """accepted or disconnected → running, since ``time``. If it runs or publishes already, its row."""
     return change(
         connection,
         attempt,
-        lease=lease,
+        holder=holder,
         before=frozenset({_S.ACCEPTED, _S.DISCONNECTED}),
         after=_S.RUNNING,
         started=func.coalesce(attempts.c.started, integer(time)),
-    ) or _already(connection, attempt, lease, frozenset({_S.RUNNING, _S.PUBLISHING}))
+    ) or _already(connection, attempt, holder, frozenset({_S.RUNNING, _S.PUBLISHING}))
 
 
-def publishing(connection: Connection, attempt: str, lease: str) -> AttemptRow | None:
+def publishing(connection: Connection, attempt: str, holder: Holder) -> AttemptRow | None:
     """accepted, running or disconnected → publishing. If it publishes already, its row."""
     return change(
         connection,
         attempt,
-        lease=lease,
+        holder=holder,
         before=states_before(_S.PUBLISHING) & _HELD,
         after=_S.PUBLISHING,
-    ) or _already(connection, attempt, lease, frozenset({_S.PUBLISHING}))
+    ) or _already(connection, attempt, holder, frozenset({_S.PUBLISHING}))
 
 
-def note_trouble(connection: Connection, attempt: str, lease: str, reason: str) -> AttemptRow | None:
+def note_trouble(connection: Connection, attempt: str, holder: Holder, reason: str) -> AttemptRow | None:
     """
     While it publishes: say why it takes so long, or by "" that nothing is wrong any more. None if it says so already,
     or doesn't publish under this lease.
@@ -293,7 +293,7 @@ def note_trouble(connection: Connection, attempt: str, lease: str, reason: str) 
     wanted = text(reason)
     changed = connection.execute(
         update(attempts)
-        .where(*_is(attempt), attempts.c.lease == lease, attempts.c.state == _S.PUBLISHING, attempts.c.reason != wanted)
+        .where(*_is(attempt), *_has(holder), attempts.c.state == _S.PUBLISHING, attempts.c.reason != wanted)
         .values(reason=wanted)
     )
     return get(connection, attempt) if changed.rowcount else None
@@ -303,14 +303,14 @@ def disconnected(connection: Connection, builder: str) -> list[AttemptRow]:
     """The link to ``builder`` is down: what it had accepted, was running or publishing → disconnected."""
     before = states_before(_S.DISCONNECTED)
     changed = [
-        change(connection, held.name, lease=held.lease, before=before, after=_S.DISCONNECTED)
+        change(connection, held.name, holder=held.holder, before=before, after=_S.DISCONNECTED)
         for held in leased(connection, builder)
         if held.state in before
     ]
     return [row for row in changed if row is not None]
 
 
-def reconnected(connection: Connection, attempt: str, lease: str, phase: AttemptState) -> AttemptRow | None:
+def reconnected(connection: Connection, attempt: str, holder: Holder, phase: AttemptState) -> AttemptRow | None:
     """
     The builder is linked again and says that it has the attempt in ``phase`` (accepted, running or publishing;
     else `ValueError`). If it is known to be further, its row as it is: no attempt goes back.
@@ -321,13 +321,13 @@ def reconnected(connection: Connection, attempt: str, lease: str, phase: Attempt
     return change(
         connection,
         attempt,
-        lease=lease,
+        holder=holder,
         before=states_before(phase) & LEASED,
         after=phase,
     ) or _already(
         connection,
         attempt,
-        lease,
+        holder,
         states_where(lambda info: info.reached is not None and info.reached >= reached),
     )
 
@@ -335,7 +335,7 @@ def reconnected(connection: Connection, attempt: str, lease: str, phase: Attempt
 def finish(
     connection: Connection,
     attempt: str,
-    lease: str,
+    holder: Holder,
     result: Result,
     complete: bool,
     now: int,
@@ -368,9 +368,9 @@ def finish(
         said = None if resolved is None else min(integer(resolved), now)
         known = since if said is None else case((since > said, since), else_=said)
         values["resolved"] = func.coalesce(attempts.c.resolved, known)
-    row = change(connection, attempt, lease=lease, before=states_before(outcome) & _HELD, after=outcome, **values)
+    row = change(connection, attempt, holder=holder, before=states_before(outcome) & _HELD, after=outcome, **values)
     if row is None:
-        return _already(connection, attempt, lease, TERMINAL)
+        return _already(connection, attempt, holder, TERMINAL)
     _replace_steps(connection, attempt, result.steps)
     _end_steps(connection, attempt, outcome, integer(result.ended))
     return get(connection, attempt)
@@ -383,12 +383,12 @@ def note_release(connection: Connection, attempt: str, reason: str) -> None:
     )
 
 
-def lose(connection: Connection, attempt: str, lease: str, reason: str, now: int) -> AttemptRow | None:
+def lose(connection: Connection, attempt: str, holder: Holder, reason: str, now: int) -> AttemptRow | None:
     """→ lost: nothing will tell any more how it ended. Its log is what has arrived, and not complete."""
     row = change(
         connection,
         attempt,
-        lease=lease,
+        holder=holder,
         before=states_before(_S.LOST) & _HELD,
         after=_S.LOST,
         reason=text(reason),
@@ -409,12 +409,17 @@ def _is(attempt: str) -> tuple[Any, Any]:
     return attempts.c.build_id == build, attempts.c.number == number
 
 
+def _has(holder: Holder | None) -> tuple[Any, ...]:
+    """The conditions that this is who has the attempt."""
+    return () if holder is None else (attempts.c.lease == holder.lease, attempts.c.builder == holder.builder)
+
+
 def change(
     connection: Connection,
     attempt: str,
     /,
     *,
-    lease: str | None,
+    holder: Holder | None,
     before: frozenset[AttemptState],
     after: AttemptState,
     only_if: tuple[Any, ...] = (),
@@ -423,17 +428,16 @@ def change(
 ) -> AttemptRow | None:
     """
     The compare-and-set itself: set ``after``, the new lease and the ``values`` of other columns, if the attempt's state
-    is in ``before`` and it has the ``lease`` (None: any). The new row, or None. Raises `IllegalTransition` if the table
-    doesn't have a transition from each of ``before``: a bug of ours.
+    is in ``before`` and the ``holder`` has it (None: any). The new row, or None. Raises `IllegalTransition` if the
+    table doesn't have a transition from each of ``before``: a bug of ours.
     """
     for state in before:
         check_attempt(state, after)
-    holder = () if lease is None else (attempts.c.lease == lease,)
     if set_lease is not None:
         values["lease"] = set_lease
     changed = connection.execute(
         update(attempts)
-        .where(*_is(attempt), *holder, attempts.c.state.in_(sorted(before)), *only_if)
+        .where(*_is(attempt), *_has(holder), attempts.c.state.in_(sorted(before)), *only_if)
         .values(state=after, **values)
     )
     if not changed.rowcount:
@@ -443,9 +447,11 @@ def change(
     return get(connection, attempt)
 
 
-def _already(connection: Connection, attempt: str, lease: str, states: frozenset[AttemptState]) -> AttemptRow | None:
+def _already(
+    connection: Connection, attempt: str, holder: Holder, states: frozenset[AttemptState]
+) -> AttemptRow | None:
     row = get(connection, attempt)
-    return row if row is not None and row.lease == lease and row.state in states else None
+    return row if row is not None and row.holder == holder and row.state in states else None
 
 
 def _unfinished(now: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from twistedipc.publish.targets.target import Settings, Target
 from twistedipc.storage import attempts, audit, projects
 from twistedipc.storage.columns import from_json, split_attempt, to_json
 from twistedipc.storage.errors import NotPossible
-from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.rows import AttemptRow, Holder
 from twistedipc.storage.tables import deliveries
 
 
@@ -86,7 +86,7 @@ def give(
     if asked is None or not isinstance(decision, Granted):
         return Answer(decision=decision)
     record, sealed = _record(connection, attempt, asked)
-    row = attempts.publishing(connection, attempt, lease)
+    row = attempts.publishing(connection, attempt, Holder(lease, builder))
     if record is None or record.offered is None or row is None:
         return Answer(decision=Void())
     if decision.pin is not None:

@@ -13,19 +13,19 @@ from sqlalchemy import Connection, select
 
 from twistedipc.builds.states import AttemptState
 from twistedipc.storage import attempts, builds
-from twistedipc.storage.rows import AttemptRow
+from twistedipc.storage.rows import AttemptRow, Holder
 from twistedipc.storage.tables import projects
 
 #: How many attempts of a build may be lost in a row before it isn't run again by itself: it may be what kills builders.
 MAX_LOST = 3
 
 
-def lose(connection: Connection, attempt: str, lease: str, reason: str, now: int) -> list[AttemptRow]:
+def lose(connection: Connection, attempt: str, holder: Holder, reason: str, now: int) -> list[AttemptRow]:
     """
     The attempt is lost, as `attempts.lose` has it. Its new row, and that of the attempt that was queued in its place,
     if its project wants that; nothing if the lease isn't valid any more.
     """
-    lost = attempts.lose(connection, attempt, lease, reason, now)
+    lost = attempts.lose(connection, attempt, holder, reason, now)
     if lost is None:
         return []
     again = rerun(connection, lost, now)

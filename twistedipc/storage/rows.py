@@ -126,6 +126,16 @@ class BuildRow(Row, frozen=True, kw_only=True):
     gist: GistRow  # by the newest attempt
 
 
+class Holder(Row, frozen=True):
+    """
+    Who has an attempt: a grant of it, and the builder to which it was granted. A lease alone proves nothing, since
+    another builder may have seen or guessed it.
+    """
+
+    lease: str
+    builder: str  # its name
+
+
 class AttemptRow(Row, frozen=True, kw_only=True):
     """One attempt of a build."""
 
@@ -155,6 +165,11 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     steps: list[StepResult]
     gist: GistRow
     summary: str  # Markdown, a stranger's; "" if there is none
+
+    @property
+    def holder(self) -> Holder:
+        """Who has it, or had it at its end."""
+        return Holder(self.lease, self.builder)
 
 
 class OfferRow(Row, frozen=True, kw_only=True):
