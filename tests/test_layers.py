@@ -27,11 +27,12 @@ ALLOWED: dict[str, set[str]] = {
     "disk": set(),
     "trees": {"builds"},
     "attempts": {"builds", "disk"},
+    "isolation": {"builds", "attempts"},
     "toolchains": {"builds", "disk"},
     "publish": {"builds", "disk", "attempts", "trees"},
     "caches": {"builds", "disk", "attempts"},
     # Which targets there are, and what they want of a runner; their work is done in processes of its steps.
-    "runner": {"builds", "disk", "attempts", "toolchains", "publish", "caches", "trees"},
+    "runner": {"builds", "disk", "attempts", "isolation", "toolchains", "publish", "caches", "trees"},
     "terminal": {"builds"},
     "storage": {"builds", "disk", "publish"},
     "builder": {"ipc", "builds", "disk", "attempts", "publish", "caches"},
@@ -76,6 +77,7 @@ WITHOUT_TWISTED = [
     "terminal",
     "disk",
     "attempts",
+    "isolation",
     "toolchains",
     "caches",
     "trees",
@@ -230,7 +232,9 @@ def test_the_runner_needs_little() -> None:
     heavy = {"sqlalchemy", "alembic", "werkzeug", "click", "rich", "asyncio", "urllib3", "http"}
     wrong = [
         f"{module.relative_to(ROOT)}:{line}: {name}"
-        for module in [path for part in ("builds", "disk", "attempts", "runner") for path in modules(PACKAGE / part)]
+        for module in [
+            path for part in ("builds", "disk", "attempts", "isolation", "runner") for path in modules(PACKAGE / part)
+        ]
         for line, name in imports(module)
         if name.split(".")[0] in heavy
     ]

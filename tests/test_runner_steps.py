@@ -159,10 +159,10 @@ def test_what_is_in_the_pipe_is_read_whatever_the_time(tmp_path: Path, monkeypat
             away[0] += 2 * DRAIN
         return data
 
-    def spawn(*arguments: Any, **more: Any) -> int:
-        process = processes.spawn(*arguments, **more)
-        os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
-        return process
+    def spawn(*arguments: Any, **more: Any) -> processes.Child:
+        child = processes.spawn(*arguments, **more)
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        return child
 
     outside = replace(
         OUTSIDE,

@@ -15,6 +15,7 @@ import pytest
 
 from tests.test_runner_steps import records, text
 from twistedipc.attempts.journal import JOURNAL
+from twistedipc.attempts.processes import Child, Launch
 from twistedipc.builds.attempt import Cancel, Checkout, Result, Spec
 from twistedipc.builds.logs import Notice, StepEnded
 from twistedipc.disk.files import write_file
@@ -91,7 +92,8 @@ class Machine:
 
     # -- `Processes` --
 
-    def spawn(self, argv: Sequence[str], *, environment: Mapping[str, str], folder: Path, output: int) -> int:
+    def spawn(self, launch: Launch, *, output: int) -> Child:
+        argv, folder = launch.argv, Path(launch.folder)
         self._last += 1
         self._outputs[self._last] = os.dup(output)
         name = argv[-1] if argv[0] == "sh" else "checkout"
@@ -101,24 +103,24 @@ class Machine:
             (folder / "work" / ".twistedipc.toml").write_text(PLAN)
             write_file(folder / "checkout.json", Checkout(commit="c" * 40, subject="s", author="Ada"))
         self._events = sorted([*self._events, *((self.time + at, self._last, what) for at, what in script)])
-        return self._last
+        return Child(self._last)
 
     def reap(self) -> dict[int, int]:
         dead, self._dead = self._dead, {}
         return dead
 
-    def signal_group(self, group: int, number: signal.Signals) -> None:
-        if group in self._outputs and number == signal.SIGTERM:
+    def tell_to_end(self, child: Child) -> None:
+        if child.pid in self._outputs:
             self.told_at.append(self.time)
             if self._obeys:
-                self._exit(group, signal.SIGTERM)
+                self._exit(child.pid, signal.SIGTERM)
 
-    def kill(self, process: int) -> None:
+    def kill(self, child: Child) -> None:
         self.killed_at.append(self.time)
-        self._exit(process, signal.SIGKILL)
+        self._exit(child.pid, signal.SIGKILL)
 
-    def group_alive(self, group: int) -> bool:
-        return group in self._outputs
+    def bury(self, child: Child, deadline: float) -> bool:
+        return child.pid in self._outputs
 
     def kill_descendants(self, deadline: float) -> tuple[set[int], bool]:
         left = set(self._outputs)

@@ -14,6 +14,7 @@ The map, from the bottom up; imports point only downwards (``tests/test_layers.p
     runner   storage    one attempt's process; the ledger
     publish   caches    the targets of projects; what builds keep for the next ones
     toolchains          Node and package managers, for builds
+    isolation           the walls around a step: what it can see and use
     attempts   trees    an attempt's folder on disk, for runner and builder; a project's files, for runner and cli
     ipc   builds  disk  the framework, which knows nothing of builds; the domain, which knows no I/O; durable files
 """

@@ -9,12 +9,17 @@ control groups (``cgroup``), such a daemon is found even when the runner is dead
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import os
+import re
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+import msgspec
 
 from twistedipc.attempts import cgroup
 from twistedipc.attempts.liveness import lock_owner
@@ -36,19 +41,52 @@ def become_reaper() -> bool:
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def spawn(argv: Sequence[str], *, environment: Mapping[str, str], folder: Path, output: int) -> int:
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """How a process is started."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    folder: str  # where it begins
+    given: Sequence[bytes] = ()  # what it can read from its descriptors `FIRST_GIVEN` and on, each once
+    says_child: bool = False  # whether it is a bubblewrap, which says on the descriptor after these what its child is
+    before: Sequence[Callable[[], None]] = ()  # called in the new process before it becomes the command
+
+
+class Child(msgspec.Struct):
+    """A process that was started, the first of its group."""
+
+    pid: int
+    said: int = -1  # the descriptor on which a bubblewrap says what its child is; -1: it is none
+    inner: int = 0  # that child: the first process in the sandbox; 0: not known yet
+
+
+FIRST_GIVEN = 3
+
+# Descriptors that are to become others lie above these meanwhile.
+_ABOVE = 100
+
+_CHILD_PID = re.compile(rb'"child-pid"\s*:\s*(\d+)')
+
+
+def spawn(launch: Launch, *, output: int) -> Child:
     """
     Start a command in a process group of its own, with /dev/null as its input and ``output`` as its output and errors.
-    Returns its process id, which is its group's too. If it can't be started, the child says why on ``output`` and exits
-    as a shell does: 127 if there is no such command, 126 otherwise.
+    If it can't be started, the child says why on ``output`` and exits as a shell does: 127 if there is no such command,
+    126 otherwise. Raises OSError.
     """
-    child = os.fork()  # this process has one thread
-    if child:
+    said, says = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if launch.says_child else (-1, -1)
+    try:
+        pid = os.fork()  # this process has one thread
+    except OSError:
+        _close(said, says)
+        raise
+    if pid:
+        _close(says)
         try:
-            os.setpgid(child, child)  # whichever of the two comes first
+            os.setpgid(pid, pid)  # whichever of the two comes first
         except OSError:
             pass
-        return child
+        return Child(pid, said)
     code = 126
     try:
         signal.set_wakeup_fd(-1)
@@ -62,15 +100,43 @@ def spawn(argv: Sequence[str], *, environment: Mapping[str, str], folder: Path, 
         os.dup2(nothing, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.chdir(folder)
-        os.execvpe(argv[0], list(argv), dict(environment))
+        for prepare in launch.before:
+            prepare()
+        if launch.given:
+            _give(launch.given, says)
+        os.chdir(launch.folder)
+        os.execvpe(launch.argv[0], list(launch.argv), dict(launch.environment))
     except FileNotFoundError as error:
         code = 127
-        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
+        os.write(2, f"{launch.argv[0]}: {error.strerror}\n".encode())
     except BaseException as error:  # nothing may return from here into the parent's code
-        os.write(2, f"{argv[0]}: {error}\n".encode())
+        os.write(2, f"{launch.argv[0]}: {error}\n".encode())
     finally:
         os._exit(code)
+
+
+def _give(contents: Sequence[bytes], says: int) -> None:
+    """Put contents on the descriptors from `FIRST_GIVEN` on, and after them the end of a pipe, if there is one."""
+    made = []
+    for content in contents:
+        file = os.memfd_create("given")
+        with open(file, "wb", closefd=False) as writing:
+            writing.write(content)
+        os.lseek(file, 0, os.SEEK_SET)
+        made.append(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, _ABOVE))
+        os.close(file)
+    if says >= 0:
+        made.append(fcntl.fcntl(says, fcntl.F_DUPFD_CLOEXEC, _ABOVE))
+    for number, file in enumerate(made, FIRST_GIVEN):
+        os.dup2(file, number)
+    # Whatever else was inherited stays outside.
+    os.closerange(FIRST_GIVEN + len(made), os.sysconf("SC_OPEN_MAX"))
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def exit_code(status: int) -> int:
@@ -92,24 +158,64 @@ def reap() -> dict[int, int]:
         dead[pid] = status
 
 
-def signal_group(group: int, number: signal.Signals) -> None:
-    """Send a signal to all processes that are left in a group."""
+def tell_to_end(child: Child) -> None:
+    """
+    Send SIGTERM to a process and its group. If it is a bubblewrap, that is sent to what is in the sandbox: bubblewrap
+    itself would die of it at once, and all in the sandbox with it.
+    """
+    inner = _inner(child)
+    if not inner or not _signal_group(inner, signal.SIGTERM):  # nothing has begun in the sandbox
+        _signal_group(child.pid, signal.SIGTERM)
+
+
+def kill(child: Child) -> None:
+    """Kill a process that hasn't been reaped yet, and its group, which it may have left."""
+    _signal_group(child.pid, signal.SIGKILL)
+    os.kill(child.pid, signal.SIGKILL)
+
+
+def bury(child: Child, deadline: float) -> bool:
+    """
+    Kill what is left of a process's group, or of a sandbox, after the process was reaped; wait until the sandbox is
+    gone, for so many seconds at most. Return whether something was left of a group: a sandbox ends with its first
+    process, and whether something else was in it isn't known.
+    """
+    left = _signal_group(child.pid, signal.SIGKILL)
+    inner = _inner(child)
+    _close(child.said)
+    child.said = -1
+    until = time.monotonic() + deadline
+    while inner and _is_there(inner) and time.monotonic() < until:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(inner, signal.SIGKILL)
+        time.sleep(0.001)
+    return left
+
+
+def _is_there(pid: int) -> bool:
+    """Return whether a process is alive that may have become a child of this one. If it is dead, it is reaped."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == 0
+    except ChildProcessError:  # another's, or it was reaped
+        fields = _stat(pid)
+        return fields is not None and fields[0] not in (b"Z", b"X")
+
+
+def _inner(child: Child) -> int:
+    """Return the first process in a bubblewrap's sandbox; 0 if there is none, or none yet."""
+    if not child.inner and child.said >= 0:
+        try:
+            found = _CHILD_PID.search(os.read(child.said, 4096))
+        except BlockingIOError:
+            return 0
+        child.inner = int(found[1]) if found is not None else 0
+    return child.inner
+
+
+def _signal_group(group: int, number: int) -> bool:
+    """Send a signal to all processes that are left in a group. Return whether there are some."""
     try:
         os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        pass
-
-
-def kill(process: int) -> None:
-    """Kill a step's process that hasn't been reaped yet, and its group, which it may have left."""
-    signal_group(process, signal.SIGKILL)
-    os.kill(process, signal.SIGKILL)
-
-
-def group_alive(group: int) -> bool:
-    """Return whether any process of the group is left."""
-    try:
-        os.killpg(group, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
@@ -213,11 +319,16 @@ def _processes() -> list[tuple[int, list[bytes]]]:
     except FileNotFoundError:
         return found
     for name in names:
-        if name.isdecimal():
-            try:
-                stat = (_PROC / name / "stat").read_bytes()
-            except OSError:
-                continue  # it has gone meanwhile
-            # The name is in parentheses and may hold anything.
-            found.append((int(name), stat[stat.rfind(b")") + 2 :].split()))
+        if name.isdecimal() and (fields := _stat(int(name))) is not None:
+            found.append((int(name), fields))
     return found
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """Return the fields of a process's /proc stat from the state on; None if it has gone."""
+    try:
+        stat = (_PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return None
+    # The name is in parentheses and may hold anything.
+    return stat[stat.rfind(b")") + 2 :].split()

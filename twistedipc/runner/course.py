@@ -51,7 +51,7 @@ from twistedipc.runner.node import install
 from twistedipc.runner.ports import Orders, Outside
 from twistedipc.runner.registries import Configuration
 from twistedipc.runner.secrets import ask
-from twistedipc.runner.steps import Command, Steps, TimeLimits
+from twistedipc.runner.steps import GIVE_UP, Command, Steps, TimeLimits
 from twistedipc.runner.tools import FOUND, WANTED, Tools, usable, wanted_by
 from twistedipc.toolchains.problems import ToolProblem
 from twistedipc.toolchains.wanted import Toolchain, Wanted
@@ -71,9 +71,6 @@ _SOME_ROOM = 4 << 20
 
 #: How many findings of what a project is are in the result; the log has all of them.
 MAX_FINDINGS = 50
-
-#: Seconds after which a process that can't be killed (it hangs in the kernel) is given up.
-_GIVE_UP = 30.0
 
 
 # What the pack step makes.
@@ -468,7 +465,7 @@ class Course:
         return self._environment.base()
 
     def _kill_all(self) -> None:
-        killed, none_left = self._outside.processes.kill_descendants(_GIVE_UP)
+        killed, none_left = self._outside.processes.kill_descendants(GIVE_UP)
         if killed:
             self._log.note("warning", f"processes that the build had left running were stopped: {len(killed)}")
         if not none_left:

@@ -4,13 +4,13 @@ What a runner takes from outside, as types. ``__main__`` puts the real things to
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from twistedipc.attempts.processes import Child, Launch
 from twistedipc.builds.attempt import Cancel, Permit
 from twistedipc.disk.calls import DiskCalls
 from twistedipc.runner.speech import Heard
@@ -53,20 +53,20 @@ class Channel(Protocol):
 class Processes(Protocol):
     """Processes of the system. The module ``processes`` is one."""
 
-    def spawn(self, argv: Sequence[str], *, environment: Mapping[str, str], folder: Path, output: int) -> int:
-        """Start a command in a process group of its own. Return its process id."""
+    def spawn(self, launch: Launch, *, output: int) -> Child:
+        """Start a command in a process group of its own."""
 
     def reap(self) -> dict[int, int]:
         """Return the children that have died since the last call, each with its wait status."""
 
-    def signal_group(self, group: int, number: signal.Signals) -> None:
-        """Send a signal to the processes of a group that are left."""
+    def tell_to_end(self, child: Child) -> None:
+        """Send SIGTERM to a process and its group."""
 
-    def kill(self, process: int) -> None:
-        """Kill a step's process that hasn't been reaped, and its group."""
+    def kill(self, child: Child) -> None:
+        """Kill a process that hasn't been reaped, and its group."""
 
-    def group_alive(self, group: int) -> bool:
-        """Return whether a process of the group is left."""
+    def bury(self, child: Child, deadline: float) -> bool:
+        """Kill what a process that was reaped has left, wait for that; whether it had left something."""
 
     def kill_descendants(self, deadline: float) -> tuple[set[int], bool]:
         """Kill all descendants, and wait so many seconds for them. Return the killed, and whether none is left."""

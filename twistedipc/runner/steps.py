@@ -16,16 +16,18 @@ import errno
 import fcntl
 import os
 import select
-import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar, assert_never
 
 import msgspec
 
-from twistedipc.attempts.processes import exit_code
+from twistedipc.attempts.processes import Child, exit_code
 from twistedipc.builds.attempt import Permit, StepResult
+from twistedipc.builds.isolation import NOT_ISOLATED, Isolation
 from twistedipc.builds.logs import StepEnded, StepStarted
+from twistedipc.isolation.launching import launched
+from twistedipc.isolation.reach import Reach
 from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import BLOCK_BYTES
 from twistedipc.runner.channel import NoChannel, available
@@ -34,6 +36,9 @@ from twistedipc.runner.ports import Channel, Orders, Outside
 from twistedipc.runner.stepclock import LOOK_EVERY, RETRY_EVERY, Do, Facts, ProcessState, StepClock, Wait
 
 _T = TypeVar("_T")
+
+#: Seconds after which a process that can't be killed (it hangs in the kernel) is given up.
+GIVE_UP = 30.0
 
 # What programs say then, in the locale that our own steps have.
 _NO_ROOM = os.strerror(errno.ENOSPC).encode()
@@ -59,6 +64,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     folder: Path
     channel: Path | None = None  # the folder for its channel's socket; None: it has nothing to say
+    reach: Reach = Reach()  # what it can see and use, where steps are isolated
 
 
 class TimeLimits(msgspec.Struct, kw_only=True):
@@ -72,8 +78,17 @@ class TimeLimits(msgspec.Struct, kw_only=True):
 class Steps:
     """Runs the steps of one attempt."""
 
-    def __init__(self, *, log: AttemptLog, control: Orders, limits: TimeLimits, outside: Outside) -> None:
+    def __init__(
+        self,
+        *,
+        log: AttemptLog,
+        control: Orders,
+        limits: TimeLimits,
+        outside: Outside,
+        isolation: Isolation = NOT_ISOLATED,
+    ) -> None:
         self.limits = limits
+        self._isolation = isolation
         self.results: list[StepResult] = []
         self._log = log
         self._control = control
@@ -194,11 +209,12 @@ class Steps:
         try:
             os.set_blocking(reading, False)
             environment = {**command.environment, **interleaving.environment(reading)}
+            launch = launched(self._isolation, command.argv, environment, command.folder, command.reach)
             try:
-                process = processes.spawn(command.argv, environment=environment, folder=command.folder, output=writing)
+                child = processes.spawn(launch, output=writing)
             finally:
                 os.close(writing)
-            code, ended = self._follow(process, reading, interleaving)
+            code, ended = self._follow(child, reading, interleaving)
             say_rest = interleaving.end_output()
             self._log.end_output()
             say_rest()
@@ -206,9 +222,9 @@ class Steps:
         finally:
             os.close(reading)
             interleaving.close()
-        if self.stopped is None and (not ended or processes.group_alive(process)):
+        left = processes.bury(child, GIVE_UP)
+        if self.stopped is None and (left or not ended):
             self._log.note("warning", "something that this step had left running was stopped")
-        processes.signal_group(process, signal.SIGKILL)
         return code
 
     def _open_channel(self, command: Command) -> Interleaving:
@@ -227,7 +243,7 @@ class Steps:
             clock=self._outside.clock,
         )
 
-    def _follow(self, process: int, pipe: int, interleaving: Interleaving) -> tuple[int, bool]:
+    def _follow(self, child: Child, pipe: int, interleaving: Interleaving) -> tuple[int, bool]:
         """
         Read a process's output and its channel until it has ended. Return its exit code, and whether its output ended.
         """
@@ -247,21 +263,21 @@ class Steps:
                     self._listen(wait, clock, pipe, interleaving)
                     self._look_at_disk(clock)
                 case Do.LOOK:
-                    status = self._outside.processes.reap().get(process)
+                    status = self._outside.processes.reap().get(child.pid)
                     if status is not None:
                         code = exit_code(status)
                         clock.exited(now)
                     elif clock.process is ProcessState.RUNNING and self._is_cancelled():
-                        self._tell_to_end(process, clock, now)
+                        self._tell_to_end(child, clock, now)
                     clock.looked(now)
                 case Do.STOP_LATE:
                     self._stop_late()
-                    self._tell_to_end(process, clock, now)
+                    self._tell_to_end(child, clock, now)
                 case Do.STOP_SILENT:
                     self._stop_silent()
-                    self._tell_to_end(process, clock, now)
+                    self._tell_to_end(child, clock, now)
                 case Do.KILL:
-                    self._outside.processes.kill(process)
+                    self._outside.processes.kill(child)
                 case Do.SHOW:
                     interleaving.release()
                     self._log.show_partial()
@@ -272,8 +288,8 @@ class Steps:
                 case never:
                     assert_never(never)
 
-    def _tell_to_end(self, process: int, clock: StepClock, now: float) -> None:
-        self._outside.processes.signal_group(process, signal.SIGTERM)
+    def _tell_to_end(self, child: Child, clock: StepClock, now: float) -> None:
+        self._outside.processes.tell_to_end(child)
         clock.told_to_end(now)
 
     def _look_at_disk(self, clock: StepClock) -> None:

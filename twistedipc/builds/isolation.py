@@ -1,0 +1,27 @@
+"""
+What keeps a build from reaching more than its own, on one builder. Bottom layer, pure data; the room ``isolation``
+finds it out and builds it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+#: By what the steps of an attempt are kept apart from the rest of their machine; "none": by nothing.
+Kind = Literal["bubblewrap", "none"]
+
+
+class Isolation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a builder found at its start, and what each of its runners is told."""
+
+    kind: Kind = "none"
+    said: str = ""  # for people: what isolates, in which version, by what else
+    program: str = ""  # bubblewrap's file
+    readable: list[str] = []  # what the operator lets all steps read
+    hidden: list[str] = []  # what no step sees though it may lie in what steps can read: the builder's own files
+
+
+#: Steps as they were before there were walls.
+NOT_ISOLATED = Isolation()

@@ -1,0 +1,39 @@
+"""
+A command and its `Reach` -> how its process is started, by what isolates on this machine. Used by the runner, for every
+step alike: nothing else asks of what kind the isolation is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import assert_never
+
+from twistedipc.attempts.processes import Launch
+from twistedipc.builds.isolation import Isolation
+from twistedipc.isolation import bubblewrap
+from twistedipc.isolation.reach import Reach
+
+
+def launched(
+    isolation: Isolation, argv: Sequence[str], environment: Mapping[str, str], folder: Path, reach: Reach
+) -> Launch:
+    """
+    Return how a command is started.
+
+    :param environment: all that the command has
+    :param folder: where the command begins
+    """
+    match isolation.kind:
+        case "none":
+            return Launch(argv=argv, environment=environment, folder=str(folder))
+        case "bubblewrap":
+            return Launch(
+                argv=bubblewrap.command(isolation.program, argv),
+                environment={},
+                folder="/",
+                given=bubblewrap.given(reach, environment, str(folder)),
+                says_child=True,
+            )
+        case never:
+            assert_never(never)
