@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ from twistedipc.isolation.launching import launched
 from twistedipc.isolation.reach import Reach
 from twistedipc.isolation.steps import CHANNEL_INSIDE, Ground
 from twistedipc.isolation.system import system
+from twistedipc.runner.channel import StepChannel
 
 # -- the arguments ----------------------------------------------------------------------------------------------------
 
@@ -359,8 +359,9 @@ def test_the_platforms_python_runs_in_it(sandbox: Sandbox) -> None:
 
 @needs_bubblewrap
 def test_a_socket_in_the_attempts_folder_is_found_under_a_short_name(sandbox: Sandbox) -> None:
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(sandbox.attempt / "channel" / "s"))
-        listening.listen()
-        script = f"import socket; socket.socket(socket.AF_UNIX).connect('{CHANNEL_INSIDE}/s'); print('connected')"
-        assert sandbox.run(f'/usr/bin/env {sys.executable} -I -c "{script}"') == "connected\n"
+    channel = StepChannel(sandbox.attempt / "channel")
+    script = f"import socket; socket.socket(socket.AF_UNIX).connect('{CHANNEL_INSIDE}/channel'); print('connected')"
+    try:
+        assert sandbox.run(f'{sys.executable} -I -c "{script}"') == "connected\n"
+    finally:
+        channel.close()
