@@ -97,6 +97,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         name="nuxt-generate",
         framework="nuxt",
+        manager="pnpm",  # npm wants all optional packages for other machines too, which some registries lack
         files={
             "package.json": _package(
                 "nuxt-app",
@@ -283,6 +284,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         name="docusaurus",
         framework="docusaurus",
+        manager="pnpm",  # as for Nuxt
         scaffold=(
             "create-docusaurus@3.10.2",
             "app",
@@ -290,7 +292,7 @@ ROWS: tuple[Row, ...] = (
             "--javascript",
             "--skip-install",
             "--package-manager",
-            "npm",
+            "pnpm",
         ),
         see=(Seen("/", 200, "My Site"), Seen("/docs/intro", 200, "Tutorial Intro"), Seen("/no/such/page", 404)),
         slow=True,
