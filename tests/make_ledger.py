@@ -48,7 +48,7 @@ from twistedipc.storage import (
 )
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.logs import ChunkItem
-from twistedipc.storage.rows import Holder
+from twistedipc.storage.rows import Actor, Holder
 from twistedipc.storage.secrets import SecretBox
 
 FOLDER = Path(__file__).parent / "fixtures"
@@ -115,9 +115,8 @@ def fill(connection: Connection, folder: Path) -> None:
     projects.set_secret(connection, "ui", "npm_token", box.seal("npm_example"), NOW)
     projects.delete(connection, "gone", NOW + 2)
     detail = {"ref": "main"}
-    audit.record(
-        connection, who="ann", action="project.create", subject="shop", detail=detail, now=NOW, address="192.0.2.7"
-    )
+    by = Actor(who="ann", token=1, address="192.0.2.7", request="00ff")
+    audit.record(connection, by=by, action="project.create", subject="shop", project="shop", detail=detail, now=NOW)
 
     # Of shop: three that went live one after another, of which the second was rolled back to the first.
     for number in (1, 2, 3):

@@ -121,8 +121,17 @@ def run(connection: Connection, attempt: str, lease: str = LEASE, builder: str =
     return row
 
 
+def _before_the_audits_actors(connection: Connection) -> None:
+    for name in ("no_update", "no_delete", "no_replace"):
+        connection.execute(text(f"DROP TRIGGER audit_{name}"))
+    connection.execute(text("DROP INDEX ix_audit_project_id"))
+    for column in ("kind", "token", "request", "project"):
+        connection.execute(text(f"ALTER TABLE audit DROP COLUMN {column}"))
+
+
 def as_of_0011(connection: Connection) -> None:
     """Make the schema what it was before projects had credentials for their repositories."""
+    _before_the_audits_actors(connection)
     connection.execute(text("ALTER TABLE attempts DROP COLUMN recognised"))
     connection.execute(text("DROP TABLE repository_access"))
     connection.execute(text("ALTER TABLE projects DROP COLUMN head"))

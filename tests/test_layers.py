@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "builder": {"ipc", "builds", "disk", "attempts", "publish", "caches"},
     "server": {"ipc", "builds", "attempts", "storage", "publish"},
     "web": {"ipc", "builds", "terminal", "storage", "publish", "server"},
-    "taps": {"ipc", "builds", "caches", "storage", "toolchains", "publish", "builder", "server", "web"},
+    "taps": {"ipc", "builds", "disk", "caches", "storage", "toolchains", "publish", "builder", "server", "web"},
     "cli": {"ipc", "builds", "caches", "terminal", "storage", "toolchains", "trees", "publish", "web", "taps"},
     "chaos": {"builds", "disk", "attempts", "web", "taps", "cli"},
 }

@@ -15,6 +15,7 @@ from twistedipc.builds.attempt import Publish
 from twistedipc.publish.targets.registry import from_flat, to_flat
 from twistedipc.storage import audit, builds, projects, releases, tables, tokens
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
+from twistedipc.storage.rows import Actor
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 
 
@@ -193,7 +194,9 @@ def test_a_secret_that_is_meant_for_another_registry_is_not_set(ledger: Connecti
 
 
 def test_the_audit(ledger: Connection) -> None:
-    audit.record(ledger, who="ann", action="project.create", subject="shop\0", detail={"ref": "\udc80"}, now=NOW)
+    by = Actor(who="ann", token=7, address="192.0.2.7", request="00ff")
+    detail = {"ref": "\udc80"}
+    audit.record(ledger, by=by, action="project.create", subject="shop\0", project="shop", detail=detail, now=NOW)
     (row,) = ledger.execute(select(tables.audit)).all()
     assert (row.time, row.who, row.action, row.subject) == (NOW, "ann", "project.create", "shop\ufffd")
     assert json.loads(row.detail) == {"ref": "?"}

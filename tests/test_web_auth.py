@@ -178,9 +178,19 @@ class Elsewhere(Signed):
         rows = await self.ledger.read(lambda connection: connection.execute(select(audit).order_by(audit.c.id)).all())
         assert {row.address for row in rows} == {"192.0.2.7"}
         assert {row.who for row in rows} == {"ada"}
+        assert {(row.kind, row.token) for row in rows} == {("token", 1)}
+        assert all(row.request for row in rows)
+        assert {row.project for row in rows} == {"shop", None}
         assert "s3cret" not in str(rows)
         actions = [row.action for row in rows]
-        for action in ("project.create", "project.change", "project.delete", "secret.set", "secret.void"):
+        for action in (
+            "project.create",
+            "project.change",
+            "project.delete",
+            "secret.set",
+            "secret.void",
+            "build.request",
+        ):
             assert action in actions
         for action in ("secret.delete", "token.create", "token.revoke", "session.begin", "session.end"):
             assert action in actions

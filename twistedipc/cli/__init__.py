@@ -12,6 +12,7 @@ The modules:
 - ``secrets``, ``environment``: the commands for a project's secrets, variables and registries
 - ``targets``: the options for a project's targets, made from the registry; ``settings``: those for how it is built
 - ``imports``, with the folder ``importing``: what other hosts' configuration says of a project
+- ``audit``: what people and builders did
 - ``caches``: what builds keep, on a builder's machine
 - ``toolchains``: what a builder has fetched
 - ``repositories``: how a private repository is read

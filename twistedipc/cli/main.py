@@ -32,6 +32,7 @@ COMMANDS = {
     "releases": ("twistedipc.cli.releases", "releases"),
     "rollback": ("twistedipc.cli.releases", "rollback"),
     "release": ("twistedipc.cli.releases", "release"),
+    "audit": ("twistedipc.cli.audit", "audit"),
     "caches": ("twistedipc.cli.caches", "caches"),
     "toolchains": ("twistedipc.cli.toolchains", "toolchains"),
     "chaos": ("twistedipc.chaos.command", "chaos"),

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 import msgspec
+from sqlalchemy import Connection
 
 from twistedipc.builds import names
 from twistedipc.cli.access import client_for, token_option, url_option, with_client
 from twistedipc.cli.client import Answer, Client, path
 from twistedipc.cli.ledger import milliseconds, write_in_ledger
 from twistedipc.cli.output import json_option, local_time, note, print_json, print_table
-from twistedipc.storage import tokens
-from twistedipc.storage.rows import TokenRow
+from twistedipc.storage import audit, tokens
+from twistedipc.storage.rows import Actor, TokenRow
 from twistedipc.taps.config import ConfigError, load_apiserver
 from twistedipc.web.api.schemas import CreatedToken, NewToken, Scope, Tokens
 
@@ -141,17 +143,33 @@ def create_in_ledger(config: Path, body: NewToken) -> CreatedToken:
         raise click.UsageError("a token's name has 1 to 200 characters")
     now = milliseconds()
     expires = None if body.expires_in is None else now + int(body.expires_in) * 1000
-    row, secret = write_in_ledger(
-        loaded,
-        tokens.issue,
-        name=body.name,
-        scopes=body.scopes,
-        projects=body.projects,
-        expires=expires,
-        random=os.urandom,
-        now=now,
-    )
-    return _created(row, secret)
+
+    def issue(connection: Connection) -> tuple[TokenRow, str]:
+        row, secret = tokens.issue(
+            connection,
+            name=body.name,
+            scopes=body.scopes,
+            projects=body.projects,
+            expires=expires,
+            random=os.urandom,
+            now=now,
+        )
+        detail = {"name": row.name, "scopes": " ".join(sorted(row.scopes))}
+        by = Actor(who=_user(), kind="machine")
+        audit.record(
+            connection, by=by, action="token.create", subject=str(row.id), project=None, detail=detail, now=now
+        )
+        return row, secret
+
+    return _created(*write_in_ledger(loaded, issue))
+
+
+def _user() -> str:
+    """Return the user of this machine that runs this process."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user {os.getuid()}"
 
 
 def _created(row: TokenRow, secret: str) -> CreatedToken:

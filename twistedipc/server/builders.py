@@ -49,6 +49,7 @@ class Builders:
         self.away.back(info.name)
         self._with.resting.came(info.name, info.incarnation)
         self._log.info("builder {name} linked from {address}", name=info.name, address=info.address)
+        self._note(info, "builder.link")
         return link
 
     async def recover(self) -> None:
@@ -76,11 +77,17 @@ class Builders:
         name = link.peer.info.name
         self._with.writers.end_all(link)
         self._with.linked.remove(link)
+        self._note(link.peer.info, "builder.leave")
         if not link.superseded and not self._with.workflows.stopping:
             self.away.expect(name)
             self._with.workflows.launch(
                 self._with.lifecycle.disconnect(name, still_wanted=self._is_away(name)), "noting a lost link"
             )
+
+    def _note(self, info: PeerInfo, action: str) -> None:
+        if not self._with.workflows.stopping:
+            noting = self._with.lifecycle.note_builder(info.name, info.address, action)
+            self._with.workflows.launch(noting, f"noting {action} of {info.name}")
 
     def _is_away(self, name: str) -> Callable[[], bool]:
         # Asked before each try: while the ledger was away the builder may have come back.

@@ -25,7 +25,7 @@ from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.logs import End
 from twistedipc.builds.messages import WantPermit
-from twistedipc.builds.states import STATES, AttemptState, Cancellation, LeaseStatus
+from twistedipc.builds.states import STATES, AttemptState, Cancellation, LeaseStatus, ReleaseState
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import GistFeed, StateChange, StateFeed
 from twistedipc.server.fanout.store import LogStore
@@ -38,7 +38,7 @@ from twistedipc.storage import access, attempts, audit, builds, permits, project
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
-from twistedipc.storage.rows import Actor, AttemptRow, BuildRow, Holder, OfferRow, ReleaseRow
+from twistedipc.storage.rows import APISERVER, Actor, AttemptRow, BuildRow, Holder, OfferRow, ReleaseRow, builder_actor
 from twistedipc.storage.standing import note_standing
 
 _T = TypeVar("_T")
@@ -109,8 +109,8 @@ class Lifecycle:
                 now=now,
                 idempotency=idempotency,
             )
-            if new and made.live:
-                _record(connection, "build.live", made.project, {"build": str(made.id), "ref": made.ref}, by, now)
+            if new:
+                _record(connection, "build.request", made.project, _requested(made), by, now)
             return made, attempts.get(connection, attempt_name(made.id, made.attempt)) if new else None
 
         build, queued = await self._ledger.write(create, self._now())
@@ -190,7 +190,7 @@ class Lifecycle:
         :param first: called once it is done, before the queue is looked at again.
         """
         row = await self._unless_moot(
-            still_wanted, lambda: self._ledger.write(attempts.requeue, attempt, holder, self._now(), reason)
+            still_wanted, lambda: self._ledger.write(_requeue, attempt, holder, self._now(), reason)
         )
         if row is not None:
             first()
@@ -249,6 +249,15 @@ class Lifecycle:
             self._announce(row)
         self._bell.ring()
 
+    async def note_builder(self, builder: str, address: str, action: str) -> None:
+        """A builder's link was made or lost: write it down."""
+        by = builder_actor(builder, address)
+
+        def note(connection: Connection, now: int) -> None:
+            audit.record(connection, by=by, action=action, subject=builder, project=None, detail={}, now=now)
+
+        await self._retry(lambda: self._ledger.write(note, self._now()))
+
     async def recover(self) -> list[str]:
         """
         At start, when no builder is linked: offered → queued, and what is held → disconnected. The names of the
@@ -257,7 +266,7 @@ class Lifecycle:
         holders: set[str] = set()
         for row in await self._ledger.read(attempts.leased, None):
             if STATES[row.state].lease is LeaseStatus.OFFERED:
-                returned = await self._ledger.write(attempts.requeue, row.name, row.holder, self._now())
+                returned = await self._ledger.write(_requeue, row.name, row.holder, self._now())
                 if returned is not None:
                     self._announce(returned)
             else:
@@ -289,6 +298,10 @@ class Lifecycle:
             self._announce(answer.row)
         return answer
 
+    async def refuse_permit(self, want: WantPermit, reason: str, builder: str) -> None:
+        """Write down that the attempt gets no permit. Raises `LedgerUnavailable`."""
+        await self._ledger.write(permits.refuse, want.attempt, want.target, reason, builder, self._now())
+
     async def finish(self, row: AttemptRow, result: Result, complete: bool, resolved: int | None) -> AttemptRow | None:
         """
         → the result's outcome. Its releases go live before that is announced, if they are to go live by themselves;
@@ -314,9 +327,7 @@ class Lifecycle:
 
     async def lose(self, row: AttemptRow, reason: str, *, still_wanted: Callable[[], bool] = _always) -> None:
         """→ lost: nothing will tell how it ended. It is queued again, if its project wants that."""
-        rows = await self._unless_moot(
-            still_wanted, lambda: self._ledger.write(reruns.lose, row.name, row.holder, reason, self._now())
-        )
+        rows = await self._unless_moot(still_wanted, lambda: self._ledger.write(_lose, row, reason, self._now()))
         for each in rows or ():
             self._announce(each)
 
@@ -361,16 +372,69 @@ def _finish(
             projects.note_head(connection, row.project, result.head, now)
         if result.host_keys:
             access.pin(connection, row.project, result.host_keys, row.builder, now)
+        _record_published(connection, finished, row.builder, now)
     if finished is not None and finished.state is AttemptState.LOST and ended_now:
         reruns.rerun(connection, finished, now)
     if finished is None or not made or not ended_now:
         return finished
     waiting = releases.waiting(connection, row.project)
     settled = [releases.settle(connection, row.project, release.id, now) for release in made]
+    for release in settled:
+        if release.state is ReleaseState.LIVE:
+            detail = {
+                "release": str(release.id),
+                "target": release.target,
+                "attempt": row.name,
+                "commit": release.commit,
+            }
+            _record(connection, "release.live", row.project, detail, APISERVER, now)
     note_standing(connection, [*settled, *waiting], now)
     return attempts.get(connection, row.name)
 
 
+def _requeue(connection: Connection, attempt: str, holder: Holder, now: int, reason: str = "") -> AttemptRow | None:
+    """An offer that is void, and who had it: its row doesn't say that any more."""
+    before = attempts.get(connection, attempt)
+    row = attempts.requeue(connection, attempt, holder, now, reason)
+    if row is not None and before is not None:
+        detail = {"attempt": attempt, "builder": before.builder, "reason": reason or "it was not answered"}
+        _record(connection, "offer.void", row.project, detail, APISERVER, now)
+    return row
+
+
+def _lose(connection: Connection, row: AttemptRow, reason: str, now: int) -> list[AttemptRow]:
+    lost = reruns.lose(connection, row.name, row.holder, reason, now)
+    if lost:
+        detail = {"attempt": row.name, "builder": row.builder, "reason": reason}
+        _record(connection, "attempt.lose", row.project, detail, APISERVER, now)
+    return lost
+
+
+def _requested(build: BuildRow) -> dict[str, str]:
+    """What the audit says of a build that was asked for. Parameters may hold secrets: only their names."""
+    detail = {"build": str(build.id), "ref": build.ref, "publish": "yes" if build.publish else "no"}
+    if build.live:
+        detail["live"] = "yes"
+    if build.parameters:
+        detail["parameters"] = ", ".join(sorted(build.parameters))
+    return detail
+
+
+def _record_published(connection: Connection, finished: AttemptRow, builder: str, now: int) -> None:
+    """What a builder says that it has published."""
+    for package in finished.published:
+        detail = {
+            "attempt": finished.name,
+            "target": package.target,
+            "package": package.name,
+            "version": package.version,
+            "integrity": package.integrity,
+            "registry": package.registry,
+            "status": package.status,
+        }
+        _record(connection, "package.publish", finished.project, detail, builder_actor(builder), now)
+
+
 def _record(connection: Connection, action: str, project: str, detail: dict[str, str], by: Actor, now: int) -> None:
     """A line in the audit, in the same transaction as what it tells: both are there or neither."""
-    audit.record(connection, who=by.who, address=by.address, action=action, subject=project, detail=detail, now=now)
+    audit.record(connection, by=by, action=action, subject=project, project=project, detail=detail, now=now)

@@ -50,6 +50,7 @@ class Permits:
                 raise CallFailed("not_yet", reason)
             case Refused(reason):
                 self._log.info("no permit for {attempt}: {reason}", attempt=want.attempt, reason=reason)
+                await self._lifecycle.refuse_permit(want, reason, builder)
                 return Permit(granted=False, reason=reason)
             case Granted():
                 secrets = {name: self._secret_box.open(value) for name, value in sealed.items()}

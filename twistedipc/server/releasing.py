@@ -310,4 +310,4 @@ def _resume(
 
 def _record(connection: Connection, action: str, project: str, rows: Sequence[ReleaseRow], by: Actor, now: int) -> None:
     detail = {"release": ", ".join(str(row.id) for row in rows)} if rows else {}
-    audit.record(connection, who=by.who, address=by.address, action=action, subject=project, detail=detail, now=now)
+    audit.record(connection, by=by, action=action, subject=project, project=project, detail=detail, now=now)

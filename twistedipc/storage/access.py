@@ -20,7 +20,7 @@ from twistedipc.builds import names
 from twistedipc.builds.access import MAX_KNOWN_HOST, MAX_KNOWN_HOSTS, ssh_place
 from twistedipc.storage import audit
 from twistedipc.storage.columns import from_json, to_json
-from twistedipc.storage.rows import AccessRow
+from twistedipc.storage.rows import AccessRow, builder_actor
 from twistedipc.storage.tables import projects, repository_access
 
 
@@ -118,7 +118,15 @@ def pin(connection: Connection, project: str, lines: list[str], builder: str, no
     which = repository_access.c.project_id == row.project_id
     connection.execute(update_rows(repository_access).where(which).values(known_hosts=to_json(found), updated=now))
     detail = {"host": row.host, "keys": "; ".join(found)}
-    audit.record(connection, who=builder, action="known_hosts.pin", subject=project, detail=detail, now=now)
+    audit.record(
+        connection,
+        by=builder_actor(builder),
+        action="known_hosts.pin",
+        subject=project,
+        project=project,
+        detail=detail,
+        now=now,
+    )
 
 
 def remove_void(connection: Connection, project: int, repository: str) -> int:

@@ -1,40 +1,113 @@
 """
-The ledger's record of who did what. A function for `Ledger.write`; ``storage`` layer.
+The ledger's record of who did what. Functions for `Ledger.read` and `Ledger.write`; ``storage`` layer.
 
-It is called with the change that it records in one write, so that neither is there without the other.
+This is the only module that knows the table, which the database lets nobody change or delete from
+(``tests/test_layers.py`` holds it to the first, triggers to the second). `record` is called with the change that it
+records in one write, so that neither is there without the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, and_, insert, or_, select
 
-from twistedipc.storage.columns import text, to_json
+from twistedipc.storage.columns import columns_of, from_json, integer, row_as, text, to_json
+from twistedipc.storage.rows import Actor, AuditRow
 from twistedipc.storage.tables import audit
+
+#: Bounds of one line: characters of a value, and how many values it has. What is beyond is left out, and that is said.
+MAX_VALUE = 1000
+MAX_VALUES = 100
+
+#: Milliseconds after which a line has its place: no other line of another process gets a smaller id any more.
+SETTLED: Final = 2000
 
 
 def record(
     connection: Connection,
     *,
-    who: str,
+    by: Actor,
     action: str,
     subject: str,
+    project: str | None,
     detail: Mapping[str, str],
     now: int,
-    address: str | None = None,
 ) -> None:
     """
-    ``who`` did ``action`` (e.g. "project.create") to ``subject``, from ``address``; None where it wasn't by HTTP.
+    ``by`` did ``action`` (e.g. "project.create") to ``subject``, which is about ``project``, if it is about one.
     ``detail`` never holds a secret.
     """
+    said = {text(name, MAX_VALUE): text(value, MAX_VALUE) for name, value in list(detail.items())[:MAX_VALUES]}
+    if len(detail) > MAX_VALUES:
+        said["…"] = f"{len(detail) - MAX_VALUES} more"
     connection.execute(
         insert(audit).values(
             time=now,
-            who=text(who),
-            address=address,
+            who=text(by.who),
+            kind=by.kind,
+            token=by.token,
+            address=by.address,
+            request=by.request,
             action=action,
             subject=text(subject),
-            detail=to_json({name: text(value) for name, value in detail.items()}),
+            project=None if project is None else text(project),
+            detail=to_json(said),
         )
     )
+
+
+def record_once(
+    connection: Connection, *, by: Actor, action: str, project: str, detail: Mapping[str, str], now: int
+) -> None:
+    """Record what may be told again and again, such as a refusal, unless the project has the same line already."""
+    said = to_json({name: text(value, MAX_VALUE) for name, value in detail.items()})
+    same = and_(audit.c.project == project, audit.c.action == action, audit.c.detail == said)
+    if connection.execute(select(audit.c.id).where(same).limit(1)).first() is None:
+        record(connection, by=by, action=action, subject=project, project=project, detail=detail, now=now)
+
+
+def list_page(
+    connection: Connection,
+    *,
+    projects: frozenset[str] | None = None,
+    who: str | None = None,
+    action: str | None = None,
+    since: int | None = None,
+    until: int | None = None,
+    before: int | None = None,
+    after: int | None = None,
+    limit: int,
+) -> list[AuditRow]:
+    """
+    Return up to ``limit`` lines, newest first; with ``after``, oldest first.
+
+    :param projects: only of these; None: of all, also those that are about none.
+    :param who: only what this one did.
+    :param action: only this one ("token.create"), or those of a kind ("token").
+    :param since, until: only from the one time on, and before the other, in milliseconds since the epoch.
+    :param before: only lines with a smaller id.
+    :param after: only lines with a larger id. A line that another process writes at this moment may get a smaller id
+        than one that is there: with ``until`` some seconds ago (`SETTLED`), a reader that goes on from id to id misses
+        none.
+    """
+    query = select(*columns_of(AuditRow, audit)).limit(limit)
+    query = query.order_by(audit.c.id.desc() if after is None else audit.c.id)
+    if projects is not None:
+        query = query.where(audit.c.project.in_(sorted(projects)))
+    if who is not None:
+        query = query.where(audit.c.who == who)
+    if action is not None:
+        query = query.where(or_(audit.c.action == action, audit.c.action.startswith(f"{action}.", autoescape=True)))
+    if since is not None:
+        query = query.where(audit.c.time >= integer(since))
+    if until is not None:
+        query = query.where(audit.c.time < integer(until))
+    if before is not None:
+        query = query.where(audit.c.id < integer(before))
+    if after is not None:
+        query = query.where(audit.c.id > integer(after))
+    return [
+        row_as(AuditRow, row, detail=from_json(row.detail, dict[str, str])) for row in connection.execute(query).all()
+    ]

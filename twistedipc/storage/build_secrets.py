@@ -30,7 +30,7 @@ from twistedipc.storage import access, audit
 from twistedipc.storage.access import SealedAccess
 from twistedipc.storage.columns import split_attempt
 from twistedipc.storage.errors import NotPossible
-from twistedipc.storage.rows import BuildSecretRow
+from twistedipc.storage.rows import BuildSecretRow, builder_actor
 from twistedipc.storage.tables import attempts, build_secrets, builds, projects, steps
 
 
@@ -182,5 +182,13 @@ def give(
     detail = {"attempt": attempt, "context": context, "secrets": ", ".join(secret.name for secret in secrets)}
     if checkout is not None:
         detail["repository"] = checkout.host
-    audit.record(connection, who=builder, action="secrets.give", subject=row.name, detail=detail, now=now)
+    audit.record(
+        connection,
+        by=builder_actor(builder),
+        action="secrets.give",
+        subject=row.name,
+        project=row.name,
+        detail=detail,
+        now=now,
+    )
     return Answer(secrets=secrets, access=checkout)

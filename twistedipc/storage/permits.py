@@ -20,7 +20,7 @@ from twistedipc.publish.targets.target import Settings, Target
 from twistedipc.storage import attempts, audit, projects
 from twistedipc.storage.columns import from_json, split_attempt, to_json
 from twistedipc.storage.errors import NotPossible
-from twistedipc.storage.rows import AttemptRow, Holder
+from twistedipc.storage.rows import APISERVER, AttemptRow, Holder, builder_actor
 from twistedipc.storage.tables import deliveries
 
 
@@ -104,8 +104,25 @@ def give(
                 "tag": package.tag or "latest",
                 **_shown(record.offered),
             }
-            audit.record(connection, who=builder, action="permit.give", subject=record.project, detail=detail, now=now)
+            audit.record(
+                connection,
+                by=builder_actor(builder),
+                action="permit.give",
+                subject=record.project,
+                project=record.project,
+                detail=detail,
+                now=now,
+            )
     return Answer(decision=decision, row=None if row.state is record.state else row, sealed=sealed)
+
+
+def refuse(connection: Connection, attempt: str, target: str, reason: str, builder: str, now: int) -> None:
+    """Write down that an attempt gets no permit. It may ask again and again: the same is written down once."""
+    row = attempts.get(connection, attempt)
+    if row is not None:
+        detail = {"attempt": attempt, "target": target[:100], "reason": reason}
+        by = builder_actor(builder)
+        audit.record_once(connection, by=by, action="permit.refuse", project=row.project, detail=detail, now=now)
 
 
 def _record(connection: Connection, attempt: str, target: Target[Any]) -> tuple[Record | None, dict[str, bytes]]:
@@ -178,7 +195,15 @@ def _pin(connection: Connection, record: Record, settings: Settings, now: int) -
         **_shown(settings),
         "why": "what it published first",
     }
-    audit.record(connection, who="apiserver", action="project.change", subject=record.project, detail=detail, now=now)
+    audit.record(
+        connection,
+        by=APISERVER,
+        action="project.change",
+        subject=record.project,
+        project=record.project,
+        detail=detail,
+        now=now,
+    )
 
 
 def _shown(settings: Settings) -> dict[str, str]:

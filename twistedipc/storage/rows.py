@@ -6,6 +6,8 @@ Times are milliseconds since the epoch. An attempt's name is "BUILD-N".
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from twistedipc.builds.attempt import Published, StepResult
@@ -23,11 +25,44 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The base of all rows."""
 
 
+#: What does something: a caller with a token, a builder, the apiserver by itself, a person at the apiserver's own
+#: machine, or somebody who didn't show who they are.
+ActorKind = Literal["token", "builder", "apiserver", "machine", "nobody"]
+
+
 class Actor(Row, frozen=True, kw_only=True):
     """The person or program that does something, for the audit."""
 
-    who: str  # the token's name
-    address: str | None = None  # from where; None where it isn't by HTTP
+    who: str  # the name of the token, of the builder, of the user of the machine
+    kind: ActorKind = "token"
+    token: int | None = None  # the token's number; of a session that of the token with which it began
+    address: str | None = None  # from where; None where that isn't known
+    request: str | None = None  # the id of the HTTP request, which the log has too
+
+
+#: What the apiserver does by itself.
+APISERVER = Actor(who="apiserver", kind="apiserver")
+
+
+def builder_actor(name: str, address: str | None = None) -> Actor:
+    """Return the actor of what a builder does."""
+    return Actor(who=name, kind="builder", address=address)
+
+
+class AuditRow(Row, frozen=True, kw_only=True):
+    """A line of the audit: who did what, when, to what, and from where."""
+
+    id: int
+    time: int
+    who: str
+    kind: ActorKind | None  # None: of a version that didn't write it down
+    token: int | None
+    address: str | None
+    request: str | None
+    action: str  # "project.create"
+    subject: str  # what it was done to
+    project: str | None  # to which of the projects it belongs
+    detail: dict[str, str]
 
 
 class Hold(Row, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ written and read by ``columns``; an attempt's key is its build's id and its numb
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    event,
     false,
     text,
 )
@@ -301,5 +303,35 @@ audit = Table(
     Column("subject", Text, nullable=False, comment="what it was done to"),
     Column("detail", Text, nullable=False, comment="JSON: name -> value; never a secret"),
     Column("address", Text, comment="from where: an IP address, or unix; null: not by HTTP, or not known"),
+    Column("kind", Text, comment="rows.ActorKind: what who names; null: not known"),
+    Column("token", BigInteger, comment="the number of the token; null: none, or not known"),
+    Column("request", Text, comment="the id of the HTTP request; null: none, or not known"),
+    Column("project", Text, comment="the name of the project that it is about; null: none"),
+    Index(None, "project", "id"),
     sqlite_autoincrement=True,
 )
+
+#: What has been written into the audit stays as it is: the database refuses everything else. (SQLite's REPLACE deletes
+#: without asking a trigger that is for deletions.)
+_ONLY_APPENDED = {
+    "sqlite": [
+        f"CREATE TRIGGER audit_{name} BEFORE {event} ON audit {when}"
+        "BEGIN SELECT RAISE(ABORT, 'the audit is only appended to'); END"
+        for name, event, when in (
+            ("no_update", "UPDATE", ""),
+            ("no_delete", "DELETE", ""),
+            ("no_replace", "INSERT", "WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id) "),
+        )
+    ],
+    "postgresql": [
+        "CREATE FUNCTION audit_is_only_appended_to() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'the audit is only appended to'; END $$",
+        "CREATE TRIGGER audit_no_change BEFORE UPDATE OR DELETE ON audit "
+        "FOR EACH ROW EXECUTE FUNCTION audit_is_only_appended_to()",
+        "CREATE TRIGGER audit_no_truncate BEFORE TRUNCATE ON audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION audit_is_only_appended_to()",
+    ],
+}
+for _dialect, _statements in _ONLY_APPENDED.items():
+    for _statement in _statements:
+        event.listen(audit, "after_create", DDL(_statement).execute_if(dialect=_dialect))

@@ -28,6 +28,7 @@ from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.guard import FolderLock
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable, LedgerUnusable
 from twistedipc.storage.secrets import SecretBox
+from twistedipc.taps.audit_file import AuditFile
 from twistedipc.taps.common import (
     ConfigOptions,
     end_with_error,
@@ -140,6 +141,10 @@ class ApiService(MultiService):
             ([config.http.listen], self._api_site),
             (config.releases.endpoints, releases),
         ]
+        if config.audit.file is not None:
+            copied = config.data / "audit.position"
+            copying = AuditFile(reactor, now, self._ledger, self._in_thread, config.audit.file, copied)
+            copying.setServiceParent(self)
         for link in links(
             reactor,
             config.link,

@@ -127,6 +127,12 @@ class Viewers(Section, frozen=True, kw_only=True):
     share: Annotated[float, Meta(gt=0, le=1)] = DEFAULT_SHARE  # of the reactor's time that telling them may take
 
 
+class Audit(Section, frozen=True, kw_only=True):
+    """``[audit]``: the record of who did what."""
+
+    file: Path | None = None  # to which it is copied as lines of JSON
+
+
 class Database(Section, frozen=True, kw_only=True):
     """``[database]``: where the ledger is."""
 
@@ -140,6 +146,7 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
     http: HTTP = HTTP()
     releases: Releases = Releases()
     link: ApiserverLink = ApiserverLink()
+    audit: Audit = Audit()
     viewers: Viewers = Viewers()
     database: Database = Database()
 

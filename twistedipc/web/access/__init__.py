@@ -3,5 +3,6 @@ Who is calling, what they may do, and what their token holds open.
 
 - ``auth``: tokens, sessions and tickets; where requests may come from
 - ``cookies``: the cookie of a browser's session
+- ``refusals``: failed sign-ins, counted for the audit
 - ``held``: everything that a token holds open, which ends with the token
 """

@@ -31,6 +31,7 @@ from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import TokenRow
 from twistedipc.web.access.cookies import SessionCookie, SeveralCookies
 from twistedipc.web.access.held import HeldOpen, Holding
+from twistedipc.web.access.refusals import Refusals
 from twistedipc.web.http.channel import BoundedRequest
 from twistedipc.web.http.clients import Client
 from twistedipc.web.http.problems import ProblemError, unavailable
@@ -258,6 +259,7 @@ class Authentication:
         self.cookie = cookie
         self.held = HeldOpen(clock, now)
         self._failures = Failures(clock)
+        self.refusals = Refusals(clock, now, ledger)
 
     def credential_of(self, request: BoundedRequest, ticket: str | None) -> Credential | None:
         """Return what the caller shows: the header goes before the ticket, the ticket before the cookie. Raises 401."""
@@ -310,6 +312,7 @@ class Authentication:
         """
         row = None if self._failures.is_bad(credential) else await self._find(credential)
         if row is None:
+            self.refusals.note(request.remote.address, credential.kind)
             wait = self._failures.failed(request.remote, credential)
             if wait and credential.kind == "bearer":
                 raise ProblemError(

@@ -53,24 +53,41 @@ class Call(Generic[Q_co, B_co]):
     @property
     def actor(self) -> Actor:
         """The caller, for records of the audit that are written elsewhere."""
-        return Actor(who=self.token.name, address=self.address)
+        return self.actor_of(self.token)
 
-    def audit(self, connection: Connection, action: str, subject: str, detail: Mapping[str, str]) -> None:
+    def actor_of(self, token: TokenRow) -> Actor:
+        """Return the same for a caller that proves this token in the body of the request."""
+        return Actor(
+            who=token.name,
+            token=token.id if token.parent is None else token.parent,
+            address=self.address,
+            request=self.request.id,
+        )
+
+    def audit(
+        self,
+        connection: Connection,
+        action: str,
+        subject: str,
+        detail: Mapping[str, str],
+        *,
+        by: Actor | None = None,
+        project: str | None = None,
+    ) -> None:
         """
         Record that the caller does this, in the same transaction as what is done. ``detail`` never holds a secret.
-        """
-        self.audit_as(self.token, connection, action, subject, detail)
 
-    def audit_as(
-        self, token: TokenRow, connection: Connection, action: str, subject: str, detail: Mapping[str, str]
-    ) -> None:
-        """Record the same for a caller that proves its token in the body of the request."""
+        :param by: another than `actor`.
+        :param project: the one that it is about, if that isn't the path's.
+        """
+        if project is None and self.bound_project is not None:
+            project = self.bound_project.name
         audit.record(
             connection,
-            who=token.name,
-            address=self.address,
+            by=by or self.actor,
             action=action,
             subject=subject,
+            project=project,
             detail=detail,
             now=self.context.now(),
         )

@@ -66,7 +66,7 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
             on_lost="lost" if body.on_lost is UNSET else body.on_lost,
             now=now,
         )
-        call.audit(connection, "project.create", row.name, {"repository": body.repository})
+        call.audit(connection, "project.create", row.name, _created(row), project=row.name)
         return row
 
     row = await context.ledger.write(change, context.now())
@@ -222,6 +222,14 @@ def _settings(said: Settings) -> BuildSettings:
         return checked(BuildSettings(**msgspec.structs.asdict(said)))
     except names.BadValue as error:
         raise names.BadValue(f"settings.{error}") from error
+
+
+def _created(row: ProjectRow) -> dict[str, str]:
+    """What the audit says of a new project. Of variables only the names."""
+    detail = {name: value for name, value in _audited(row).items() if value not in ("", "—", "None", "[]")}
+    if row.environment:
+        detail["environment"] = ", ".join(sorted(row.environment))
+    return detail
 
 
 def _difference(old: ProjectRow, new: ProjectRow) -> dict[str, str]:

@@ -6,6 +6,7 @@ What is left out is UNSET and not None, since a query has no null.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType, field
@@ -23,6 +24,7 @@ MAX_PAGE = 10_000
 
 BuildId = Annotated[int, Meta(ge=1, le=MAX_ID)]
 After = Annotated[int, Meta(ge=0, le=MAX_RECORD)]
+LineId = Annotated[int, Meta(ge=1, le=MAX_ID)]
 AttemptNumber = Annotated[int, Meta(ge=1, le=10**9 - 1)]
 
 
@@ -33,6 +35,19 @@ class ListBuilds(Query, frozen=True, kw_only=True):
     state: Annotated[list[AttemptState], Meta(max_length=20)] = field(default_factory=list)
     before: BuildId | UnsetType = UNSET  # only builds with a smaller number
     limit: Annotated[int, Meta(ge=1, le=200)] = 50
+
+
+class ListAudit(Query, frozen=True, kw_only=True):
+    """Which lines of the audit to list."""
+
+    project: ProjectName | UnsetType = UNSET
+    who: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
+    action: Annotated[str, Meta(pattern=r"^[a-z_]{1,40}(\.[a-z_]{1,40})?$")] | UnsetType = UNSET  # or a kind of them
+    since: datetime | UnsetType = UNSET
+    until: datetime | UnsetType = UNSET
+    before: LineId | UnsetType = UNSET  # only lines with a smaller id
+    after: Annotated[int, Meta(ge=0, le=MAX_ID)] | UnsetType = UNSET  # only lines with a larger id, oldest first
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
 
 
 class ReadLog(Query, frozen=True, kw_only=True):

@@ -71,6 +71,7 @@ class Api(Resource):
     async def stop(self) -> None:
         """Break streams off, and wait for what is being changed."""
         self.streams.stop()
+        await self._authentication.refusals.flush()
         await DeferredList([_followed(running) for running in self._running])
 
     def head_received(self, request: BoundedRequest) -> BodySink | None:

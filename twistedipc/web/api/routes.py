@@ -16,6 +16,7 @@ from werkzeug.exceptions import MethodNotAllowed, NotFound
 from werkzeug.routing import Map, RequestRedirect, Rule
 
 from twistedipc.web.api import (
+    audit,
     builds,
     logs,
     openapi,
@@ -124,6 +125,8 @@ ROUTES: tuple[Route, ...] = (
     route("sign_out", "DELETE /api/v1/sessions", tokens.sign_out, needs="read"),
     route("show_identity", "GET /api/v1/identity", tokens.show_identity, needs="read"),
     route("issue_ticket", "POST /api/v1/tickets", tokens.issue_ticket, needs="read", status=201),
+    # What everybody did.
+    route("list_audit", "GET /api/v1/audit", audit.list_page, needs="admin"),
     # Uploads, by builders.
     route("show_upload", f"HEAD {_A}", uploads.show, needs="upload", seconds=None),
     route(

@@ -26,6 +26,7 @@ from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import AttemptState, OnLost, ReleaseState, Tone
 from twistedipc.builds.variables import Change
 
+ActorKind = Literal["token", "builder", "apiserver", "machine", "nobody"]
 Scope = Literal["read", "build", "admin"]
 Seconds = Annotated[float, Meta(ge=1, le=86400)]
 # What JSON Schema takes for an integer: 60.0 is one too.
@@ -367,6 +368,35 @@ class Builds(Response, frozen=True, kw_only=True):
     """A page of builds, newest first. ``next`` is the ``before`` of the next page; None at the end."""
 
     builds: list[Build]
+    next: int | None
+
+
+class AuditLine(Response, frozen=True, kw_only=True):
+    """
+    Who did what, when, to what, and from where. ``kind``: what ``who`` names, null in lines of older versions;
+    ``token``: its number; ``request``: as in the header X-Request-Id and in the log; ``detail`` never holds a secret.
+    """
+
+    id: int
+    time: datetime
+    who: str
+    kind: ActorKind | None
+    token: int | None
+    address: str | None
+    request: str | None
+    action: str
+    subject: str
+    project: str | None
+    detail: dict[str, str]
+
+
+class Audit(Response, frozen=True, kw_only=True):
+    """
+    A page of the audit, newest first. ``next`` is the ``before`` of the next page; None at the end. A page that was
+    asked for with ``after`` is oldest first, and ``next`` is the ``after`` of the next page.
+    """
+
+    lines: list[AuditLine]
     next: int | None
 
 

@@ -119,7 +119,7 @@ async def sign_in(call: Call[None, SignIn]) -> Reply[None]:
             random=context.random,
             now=now,
         )
-        call.audit_as(row, connection, "session.begin", str(session.id), {})
+        call.audit(connection, "session.begin", str(session.id), {}, by=call.actor_of(row))
         return secret
 
     secret = await context.ledger.write(change, row, context.now())

@@ -4,6 +4,7 @@
 // one WebSocket, which resumes where it broke off.
 
 import { api, Refused, Stream } from "./api.js";
+import { auditView } from "./audit.js";
 import { duration, el, stateOf, timeOf, words } from "./elements.js";
 import { environmentOf } from "./environment.js";
 import { LogView } from "./log.js";
@@ -428,6 +429,11 @@ function showBuild(id, wanted) {
   });
 }
 
+function showAudit() {
+  view = { stop: () => {} };
+  show("Audit", ...auditView(act, trouble));
+}
+
 // -- addresses -------------------------------------------------------------------------------------------------------
 
 function route() {
@@ -438,6 +444,7 @@ function route() {
   const [what, first, second] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
   if (what === "builds" && /^[1-9][0-9]{0,14}$/.test(first ?? "")) showBuild(Number(first), second ? Number(second) : null);
   else if (what === "projects" && first) showBuilds(first);
+  else if (what === "audit") showAudit();
   else showBuilds(null);
   for (const link of $("projects").children) {
     if (link.hash === location.hash) link.setAttribute("aria-current", "page");
@@ -462,6 +469,7 @@ function signedOut(message) {
   stream.stop();
   $("who").textContent = "";
   $("sign-out").hidden = true;
+  $("audit").hidden = true;
   $("projects").replaceChildren();
   showSignIn(message);
 }
@@ -470,6 +478,7 @@ async function begin() {
   identity = await api("GET", "/identity");
   $("who").textContent = identity.name;
   $("sign-out").hidden = false;
+  $("audit").hidden = !may("admin");
   trouble(null);
   stream.start();
   route();
