@@ -36,7 +36,19 @@ THEMES: list[tuple[str, str, list[str]]] = [
     (
         "Keys, certificates, reactors",
         "",
-        ["make_key", "write_key", "read_key", "TLSFiles", "LinkReactor", "check_listened"],
+        [
+            "make_key",
+            "write_key",
+            "read_key",
+            "NamedKey",
+            "Keys",
+            "make_named_key",
+            "write_named_key",
+            "read_named_key",
+            "TLSFiles",
+            "LinkReactor",
+            "check_listened",
+        ],
     ),
     (
         "Streams",

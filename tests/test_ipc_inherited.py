@@ -199,7 +199,7 @@ class ConnectionTests(InheritedTestCase):
 
     def test_dial_links_is_for_links_that_come_back(self) -> None:
         with self.assertRaisesRegex(BadEndpoint, "can't be made again"):
-            dial_links(reactor, "fd:3", cast(Any, type("Settings", (), {"key": None})), cast(Any, None))
+            dial_links(reactor, "fd:3", cast(Any, type("Settings", (), {"has_key": False})), cast(Any, None))
 
 
 class ListeningTests(InheritedTestCase):

@@ -219,7 +219,7 @@ def hello_to(challenge: dict[str, Any], **changes: Any) -> bytes:
         "mac": "",
     } | changes
     heard = msgspec.convert(challenge, handshake.Challenge)
-    unchecked = handshake.Hello(**{name: fields[name] for name in handshake.Hello.__struct_fields__})
+    unchecked = handshake.Hello(**{name: fields[name] for name in handshake.Hello.__struct_fields__ if name in fields})
     if not fields["mac"]:
         fields["mac"] = handshake.hello_mac(apiserver().key, heard, unchecked)
     return json.dumps({"type": "hello"} | fields).encode() + b"\n"

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from tests.ipc_example import Ask, Note, Told, apiserver, builder
+from twistedipc.ipc.wire.keyring import Keys, NamedKey
 from twistedipc.ipc.wire.session import Session
 from twistedipc.ipc.wire.settings import Side
 from twistedipc.ipc.wire.states import State
 
 _DOCS = Path(__file__).parent.parent / "docs"
-_TRANSCRIPT = re.compile(r"^```transcript (key|after)=(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_TRANSCRIPT = re.compile(r"^```transcript (key|after|named)=([\w:]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 #: Frames that a session sends by itself; everything else is an application's, or time's.
 _BY_ITSELF = {"challenge", "hello", "welcome", "pong", "error", "bye"}
@@ -31,12 +32,25 @@ def transcripts() -> list[tuple[str, str, list[tuple[Side, str]]]]:
     return found
 
 
-def ends(key: bytes) -> dict[Side, Session]:
+def ends(key: bytes | None, named: str = "") -> dict[Side, Session]:
     names = {"name": "builder-1", "incarnation": "6b1f0c"}, {"name": "apiserver-1", "incarnation": "92ad77"}
-    return {
-        Side.DIALLER: Session(Side.DIALLER, builder(key=key, **names[0]), nonce="4f" * 32, now=0.0),
-        Side.LISTENER: Session(Side.LISTENER, apiserver(key=key, **names[1]), nonce="a1" * 32, now=0.0),
+    keys = {side: None if not named else Keys(named_key(named, side)) for side in Side}
+    settings = {
+        Side.DIALLER: builder(key=key, keys=keys[Side.DIALLER], **names[0]),
+        Side.LISTENER: apiserver(key=key, keys=keys[Side.LISTENER], **names[1]),
     }
+    return {
+        side: Session(side, settings[side], nonce=nonce, now=0.0)
+        for side, nonce in ((Side.DIALLER, "4f" * 32), (Side.LISTENER, "a1" * 32))
+    }
+
+
+def named_key(text: str, side: Side) -> NamedKey:
+    """The key ``ID:SECRET`` as this side has it; the dialler alone is bound to a name."""
+    id_, secret = text.split(":")
+    if side is Side.DIALLER:
+        return NamedKey(id_, bytes.fromhex(secret), role="apiserver")
+    return NamedKey(id_, bytes.fromhex(secret), "builder-1", "builder")
 
 
 def perform(session: Session, frame: dict[str, Any]) -> None:
@@ -64,7 +78,10 @@ def test_there_are_transcripts() -> None:
 
 @pytest.mark.parametrize(("condition", "value", "lines"), transcripts())
 def test_replay(condition: str, value: str, lines: list[tuple[Side, str]]) -> None:
-    sessions = ends(bytes.fromhex(value) if condition == "key" else bytes(range(32)))
+    if condition == "named":
+        sessions = ends(None, value)
+    else:
+        sessions = ends(bytes.fromhex(value) if condition == "key" else bytes(range(32)))
     if condition == "after":
         for side in (Side.LISTENER, Side.DIALLER, Side.LISTENER):
             sessions[other(side)].receive(sessions[side].data_to_send(), 0.0)

@@ -71,7 +71,14 @@ from twistedipc.ipc.listen_plain import listen_plain
 from twistedipc.ipc.node import NodeProcess, NoParentChannel, parent_channel, spawn_node
 from twistedipc.ipc.places.child import ChildExit
 from twistedipc.ipc.places.endpoints import LinkReactor, TLSFiles, check_listened
-from twistedipc.ipc.places.keys import make_key, read_key, write_key
+from twistedipc.ipc.places.keys import (
+    make_key,
+    make_named_key,
+    read_key,
+    read_named_key,
+    write_key,
+    write_named_key,
+)
 from twistedipc.ipc.remote import Remote, Unlinked, dial
 from twistedipc.ipc.service import Listening, Service, handles, listen
 from twistedipc.ipc.spawn import Spawned, spawn
@@ -96,6 +103,7 @@ from twistedipc.ipc.wire.errors import (
     TooManyCalls,
 )
 from twistedipc.ipc.wire.interface import Interface, Message, Request
+from twistedipc.ipc.wire.keyring import Keys, NamedKey
 from twistedipc.ipc.wire.messages import Vocabulary
 from twistedipc.ipc.wire.settings import PeerInfo, SessionSettings
 from twistedipc.ipc.wire.windows import Hole, ReceiveWindow, SendWindow
@@ -117,6 +125,7 @@ __all__ = [
     "FileOutbox",
     "Hole",
     "Interface",
+    "Keys",
     "LinkError",
     "LinkReactor",
     "LinkRefused",
@@ -126,6 +135,7 @@ __all__ = [
     "LocalProtocolError",
     "MemoryOutbox",
     "Message",
+    "NamedKey",
     "NoParentChannel",
     "NodeApplication",
     "NodeApplicationFactory",
@@ -162,10 +172,13 @@ __all__ = [
     "listen_for_links",
     "listen_plain",
     "make_key",
+    "make_named_key",
     "parent_channel",
     "read_key",
+    "read_named_key",
     "send_at_once",
     "spawn",
     "spawn_node",
     "write_key",
+    "write_named_key",
 ]

@@ -38,6 +38,7 @@ from twistedipc.ipc.streams.sender import Outgoing, Stream
 from twistedipc.ipc.streams.unsent import Unsent
 from twistedipc.ipc.wire.errors import LocalProtocolError, QueueFull, TooManyCalls
 from twistedipc.ipc.wire.interface import Interface, Request
+from twistedipc.ipc.wire.keyring import Keys
 from twistedipc.ipc.wire.messages import to_json
 from twistedipc.ipc.wire.settings import FRAME_LIMIT, MAX_CALLS, Side
 
@@ -72,6 +73,7 @@ def dial(
     unlinked: Unlinked = Unlinked(),
     fail_on_refusal: bool = False,
     key: bytes | None = None,
+    keys: Keys | None = None,
     name: str = "",
     tls: TLSFiles | None = None,
     uids: frozenset[int] | None = None,
@@ -97,6 +99,7 @@ def dial(
         be about to correct it
     :param key: the secret of both sides, at least 16 bytes (`make_key`); a UNIX socket and what was inherited
         need none
+    :param keys: named keys, as for `listen`: those for the service that is found at ``endpoint`` are used
     :param name: this side's name, which the service sees as ``peer.info.name``; by default its role and process id, as
         ``calculator-client.4711``. Receivers know a stream by it
     :param tls: certificates, for ``tls:``
@@ -112,7 +115,7 @@ def dial(
     :raises ValueError: the name can't be one: 1 to 64 letters, digits and ``. _ -``
     """
     answered = None if service is None else service.interface
-    settings = side_settings(interface.peer_role, interface.role, answered, interface, key, name, limits, nonce)
+    settings = side_settings(interface.peer_role, interface.role, answered, interface, key, name, limits, nonce, keys)
     remote = Remote(
         reactor,
         interface,
@@ -122,7 +125,7 @@ def dial(
         frame_limit=settings.frame_limit,
         max_calls=settings.max_calls,
     )
-    address = parse_dialled(endpoint, has_key=key is not None)
+    address = parse_dialled(endpoint, has_key=settings.has_key)
     if address.is_inherited:
         connect = inherited_connection(reactor, address)
         remote.start(

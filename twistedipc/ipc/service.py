@@ -50,6 +50,7 @@ from twistedipc.ipc.wire.errors import (
     RemoteProtocolError,
 )
 from twistedipc.ipc.wire.interface import Interface, vocabulary
+from twistedipc.ipc.wire.keyring import Keys
 from twistedipc.ipc.wire.messages import tag_of
 from twistedipc.ipc.wire.settings import FRAME_LIMIT, SessionSettings
 from twistedipc.ipc.wire.windows import OF_SENDER, StreamOpen
@@ -174,6 +175,7 @@ def side_settings(
     name: str,
     limits: Limits,
     nonce: Callable[[], str] = make_nonce,
+    keys: Keys | None = None,
 ) -> SessionSettings:
     """Return the settings of one side's links."""
     return SessionSettings(
@@ -183,6 +185,7 @@ def side_settings(
         incarnation=nonce()[:16],
         key=key,
         vocabulary=vocabulary(answered, asked),
+        keys=keys,
         **limits,
     )
 
@@ -442,6 +445,7 @@ async def listen(
     *,
     calls: Interface | None = None,
     key: bytes | None = None,
+    keys: Keys | None = None,
     name: str = "",
     tls: TLSFiles | None = None,
     uids: frozenset[int] | None = None,
@@ -460,6 +464,8 @@ async def listen(
     :param calls: the interface that the peers answer, if this side calls them as well: by `Peer.call`
     :param key: the secret of both sides, at least 16 bytes (`make_key`); a UNIX socket and an inherited
         connection need none
+    :param keys: named keys of single peers (`NamedKey`), instead of the shared one or beside it. They can be added and
+        revoked while this side listens. ``peer.info.key`` says which one has proven a peer
     :param name: this side's name, which peers see; by default its role and process id, as ``calculator-server.4711``.
         Receivers know a stream by it
     :param tls: certificates, for ``tls:``
@@ -473,7 +479,7 @@ async def listen(
     :raises ValueError: the name can't be one: 1 to 64 letters, digits and ``. _ -``
     """
     interface = service.interface
-    settings = side_settings(interface.role, interface.peer_role, interface, calls, key, name, limits, nonce)
+    settings = side_settings(interface.role, interface.peer_role, interface, calls, key, name, limits, nonce, keys)
     listening = Listening(reactor, service, calls, named=bool(name), frame_limit=settings.frame_limit)
     listening.start(
         listen_for_links(

@@ -250,6 +250,8 @@ class JSONLineProtocol(Connection, LineReceiver):
     # -- what the session tells --------------------------------------------------------------------------------------
 
     def _ready(self, ready: Ready) -> None:
+        if self._settings.keys is not None and ready.peer.key:
+            self._settings.keys.watch(ready.peer.key, self, self._key_revoked)
         self._application = application = self._application_factory(Peer(ready.peer, self))
         self._messages_received = getattr(application, "messages_received", None)
         self._link_ended = getattr(application, "link_ended", None)
@@ -258,6 +260,9 @@ class JSONLineProtocol(Connection, LineReceiver):
             self._detach()  # its making has closed the link, or what came with the handshake has
         elif (link_ready := getattr(application, "link_ready", None)) is not None:
             link_ready()
+
+    def _key_revoked(self) -> None:
+        self.close(Code.UNAUTHORIZED, "the key of this link was revoked")
 
     def _call_received(self, call: CallIn) -> None:
         assert self._application is not None
@@ -363,6 +368,8 @@ class JSONLineProtocol(Connection, LineReceiver):
         if self._application is None and closed is not None and closed.code in _REFUSALS:
             self.refusal = closed.code
         self._session.close(Code.CLOSED, self.reason)  # answers that are still to come are dropped
+        if self._settings.keys is not None and self._session.peer is not None:
+            self._settings.keys.forget(self._session.peer.key, self)
         waiting, self._waiting = self._waiting, {}
         for each in waiting.values():
             if not each.called:  # a caller that hears of the end of one may cancel another

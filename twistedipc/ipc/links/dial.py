@@ -66,7 +66,7 @@ def dial_links(
         and one has refused the other before there was a link
     :raises BadEndpoint: the endpoint can't be dialled, or only once: for those there is `OneLink`
     """
-    address = parse_dialled(endpoint, has_key=settings.key is not None)
+    address = parse_dialled(endpoint, has_key=settings.has_key)
     if address.is_inherited:
         raise BadEndpoint(f"{endpoint!r}: it is one connection, which can't be made again when it is lost")
     is_local = address.kind == "unix"

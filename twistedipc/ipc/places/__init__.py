@@ -1,6 +1,6 @@
 """
 Where the other side of a link is: endpoints, descriptors, child processes, and what proves its identity. Of ``wire``,
-this room imports only the errors.
+this room imports only the errors and what a named key is.
 
     endpoints.py     ``tcp:``, ``unix:`` and ``tls:`` strings
     inherited.py     ``fd:``, ``stdio:`` and ``systemd:``: descriptors that this process was given

@@ -6,6 +6,7 @@ messages and deadlines come out.
     messages.py      msgspec structs <-> lines of JSON: `Vocabulary`
     interface.py     what two sides say to one another, declared once: `Interface`, `Message`, `Request`
     handshake.py     the first three frames, and what they prove
+    keyring.py       the named keys that one side knows
     settings.py      what one side brings to its links, and what it knows of a proven peer
     greeting.py      one side's way through the handshake
     outgoing.py      this side's calls that wait for their replies

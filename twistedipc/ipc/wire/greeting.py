@@ -15,14 +15,19 @@ from twistedipc.ipc.wire.handshake import (
     VERSIONS,
     Challenge,
     Hello,
+    KeyProof,
     Welcome,
     hello_mac,
     highest_common,
     same_mac,
     welcome_mac,
 )
+from twistedipc.ipc.wire.keyring import NamedKey
 from twistedipc.ipc.wire.messages import Bye, encode
 from twistedipc.ipc.wire.settings import PeerInfo, SessionSettings, Side
+
+#: What stands for a key that isn't known. It opens nothing.
+_DECOY = bytes(32)
 
 _H = msgspec.json.Decoder
 _CHALLENGE = ("challenge", _H(Challenge | Bye))
@@ -74,6 +79,7 @@ class Greeting:
                 name=settings.name,
                 nonce=nonce,
                 frame_limit=settings.frame_limit,
+                keys=msgspec.UNSET if settings.keys is None else True,
             )
             self.opening = encode(self._challenge)
             self._expected = _HELLO
@@ -109,6 +115,7 @@ class Greeting:
             )
         self._check_role(challenge.role)
         self._challenge = challenge
+        offered = self._offered(challenge)
         hello = Hello(
             version=version,
             role=settings.role,
@@ -116,9 +123,14 @@ class Greeting:
             incarnation=settings.incarnation,
             nonce=self._nonce,
             frame_limit=msgspec.UNSET if challenge.frame_limit is msgspec.UNSET else settings.frame_limit,
+            keys=[KeyProof(id=key.id, mac="") for key in offered] or msgspec.UNSET,
             mac="",
         )
-        self._hello = msgspec.structs.replace(hello, mac=hello_mac(settings.key, challenge, hello))
+        self._hello = msgspec.structs.replace(
+            hello,
+            keys=[KeyProof(id=key.id, mac=hello_mac(key.secret, challenge, hello)) for key in offered] or msgspec.UNSET,
+            mac=hello_mac(self._shared(challenge.name), challenge, hello),
+        )
         self._expected = _WELCOME
         return Greeted(encode(self._hello))
 
@@ -130,33 +142,106 @@ class Greeting:
             raise RemoteProtocolError(
                 Code.VERSION, f"version {hello.version} was chosen, of {_list(challenge.versions)}"
             )
-        self._check_mac(hello_mac(settings.key, challenge, hello), hello.mac)
+        key = self._proven(challenge, hello)
         self._check_role(hello.role)
-        peer = PeerInfo(hello.name, hello.role, hello.incarnation, hello.version, self._address)
+        id_, secret = ("", settings.key) if key is None else (key.id, key.secret)
+        peer = PeerInfo(hello.name, hello.role, hello.incarnation, hello.version, self._address, id_)
         self._check_welcome(peer)
-        welcome = Welcome(incarnation=settings.incarnation, heartbeat=max(10, round(settings.heartbeat * 1000)), mac="")
-        welcome = msgspec.structs.replace(welcome, mac=welcome_mac(settings.key, challenge, hello, welcome))
+        welcome = Welcome(
+            incarnation=settings.incarnation,
+            heartbeat=max(10, round(settings.heartbeat * 1000)),
+            key=id_ or msgspec.UNSET,
+            mac="",
+        )
+        welcome = msgspec.structs.replace(welcome, mac=welcome_mac(secret, challenge, hello, welcome))
         return Greeted(encode(welcome), self._agreed(peer, settings.heartbeat, hello.frame_limit))
 
     def _on_welcome(self, welcome: Welcome) -> Greeted:
         challenge, hello = self._challenge, self._hello
         assert challenge is not None, "a dialler has heard a challenge before it is welcome"
         assert hello is not None, "a dialler has said hello before it is welcome"
-        self._check_mac(welcome_mac(self._settings.key, challenge, hello, welcome), welcome.mac)
-        peer = PeerInfo(challenge.name, challenge.role, welcome.incarnation, hello.version, self._address)
+        id_ = "" if welcome.key is msgspec.UNSET else welcome.key
+        self._check_mac(self._welcome_mac(challenge, hello, welcome), welcome.mac, offered=bool(welcome.mac))
+        peer = PeerInfo(challenge.name, challenge.role, welcome.incarnation, hello.version, self._address, id_)
         self._check_welcome(peer)
         return Greeted(agreement=self._agreed(peer, welcome.heartbeat / 1000, challenge.frame_limit))
+
+    # -- keys
+
+    def _offered(self, challenge: Challenge) -> list[NamedKey]:
+        """Return the named keys for this listener. Raises `RemoteProtocolError` if there is no key for it at all."""
+        keys = self._settings.keys
+        if keys is None:
+            return []
+        offered = keys.of(challenge.name, challenge.role) if challenge.keys is True else []
+        if not offered and self._shared(challenge.name) is None:
+            why = (
+                f"there is no key here for {challenge.name} ({challenge.role})"
+                if challenge.keys is True
+                else "the peer takes no named keys, and nothing else is known here"
+            )
+            raise RemoteProtocolError(Code.UNAUTHORIZED, why)
+        return offered
+
+    def _shared(self, name: str) -> bytes | None:
+        """Return the shared key, if it is good for a peer of this name."""
+        keys = self._settings.keys
+        return None if keys is not None and keys.has_own(name) else self._settings.key
+
+    def _proven(self, challenge: Challenge, hello: Hello) -> NamedKey | None:
+        """
+        Return the first named key that the dialler has proven; None if it has proven the shared one, or there is none.
+        It takes as long for keys that aren't known as for wrong ones: all codes are worked out and compared.
+        """
+        found = self._proven_by_name(challenge, hello)
+        keys, shared = self._settings.keys, self._settings.key
+        is_open = keys is None and shared is None
+        expected = hello_mac(None if is_open else shared or _DECOY, challenge, hello)
+        if found is None:
+            self._check_mac(expected if is_open or shared else None, hello.mac, offered=bool(hello.mac or hello.keys))
+            if keys is not None and keys.has_own(hello.name):
+                raise RemoteProtocolError(
+                    Code.REFUSED, f"{hello.name} has a key of its own here: the shared one isn't good for it any longer"
+                )
+        elif not found.is_for(hello.name, hello.role):
+            whose = f"{found.name or 'any name'} ({found.role or 'any role'})"
+            raise RemoteProtocolError(
+                Code.REFUSED, f"the key {found.id} is for {whose}, not for {hello.name} ({hello.role})"
+            )
+        return found
+
+    def _proven_by_name(self, challenge: Challenge, hello: Hello) -> NamedKey | None:
+        keys, found = self._settings.keys, None
+        if keys is not None:
+            for proof in hello.proofs:
+                key = keys.get(proof.id)
+                same = same_mac(hello_mac(_DECOY if key is None else key.secret, challenge, hello), proof.mac)
+                found = key if same and found is None else found
+        return found
+
+    def _welcome_mac(self, challenge: Challenge, hello: Hello, welcome: Welcome) -> str | None:
+        """Return the code that the listener's welcome must have; None if it goes by a key that isn't good."""
+        keys, secret = self._settings.keys, self._shared(challenge.name)
+        if welcome.key is not msgspec.UNSET:
+            # One that was revoked since the hello isn't good any longer.
+            mine = keys is not None and any(proof.id == welcome.key for proof in hello.proofs)
+            key = keys.get(welcome.key) if keys is not None and mine else None
+            secret = None if key is None else key.secret
+        if secret is None and keys is not None:
+            return None
+        return welcome_mac(secret, challenge, hello, welcome)
 
     def _agreed(self, peer: PeerInfo, heartbeat: float, frame_limit: int | msgspec.UnsetType) -> Agreement:
         ours = self._settings.frame_limit
         return Agreement(peer, heartbeat, min(ours, frame_limit) if isinstance(frame_limit, int) else ours)
 
-    def _check_mac(self, expected: str, received: str) -> None:
-        if same_mac(expected, received):
+    def _check_mac(self, expected: str | None, received: str, *, offered: bool) -> None:
+        """``expected``: None if no code is good. ``offered``: whether the peer has shown that it has any key."""
+        if expected is not None and same_mac(expected, received):
             return
-        if not expected:
+        if expected == "":
             raise RemoteProtocolError(Code.UNAUTHORIZED, "the peer has a key, and none is set here")
-        if not received:
+        if not offered:
             raise RemoteProtocolError(Code.UNAUTHORIZED, "a key is required here")
         raise RemoteProtocolError(Code.UNAUTHORIZED, "authentication failed: do both sides have the same key?")
 

@@ -4,14 +4,15 @@ The handshake: its three frames, and what is authenticated by them. Sans-IO; use
 ::
 
     listener                               dialler
-    challenge  ──────────────────────────►           versions, role, name, nonce, [frame_limit]
-               ◄──────────────────────────  hello    version, role, name, incarnation, nonce, [frame_limit], mac
-    welcome    ──────────────────────────►           incarnation, heartbeat, mac
+    challenge  ──────────────────────────►           versions, role, name, nonce, [frame_limit], [keys]
+               ◄──────────────────────────  hello    version, role, name, incarnation, nonce, [frame_limit], [keys], mac
+    welcome    ──────────────────────────►           incarnation, heartbeat, [key], mac
 
-Both codes are HMAC-SHA-256 under the shared key over everything that was said so far, each field behind its length.
-A label says whose code it is, so neither can be reflected; both nonces are in both, so neither can be replayed; the
-offered versions are in it, so an attacker in between can't downgrade the two. The frame limits are optional: a
-dialler says its own only to a listener that has said its own, so each end knows whether the codes are over them too.
+All codes are HMAC-SHA-256 under a key over everything that was said so far, each field behind its length. A label says
+whose code it is, so none can be reflected; both nonces are in all, so none can be replayed; the offered versions are
+in it, so an attacker in between can't downgrade the two. The frame limits are optional: a dialler says its own only to
+a listener that has said its own, so each end knows whether the codes are over them too. The same holds for named keys:
+only to a listener that takes them does a dialler say which it has, with a code under each; all codes are over the ids.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ VERSIONS = (1,)
 NAME_PATTERN = r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?\Z"
 ROLE_PATTERN = r"^[a-z][a-z0-9-]{0,31}\Z"
 INCARNATION_PATTERN = r"^[A-Za-z0-9._-]{1,64}\Z"
+KEY_ID_PATTERN = r"^[A-Za-z0-9._-]{1,64}\Z"
+
+#: How many named keys a dialler may prove at a time: while keys are replaced, a name has two.
+MOST_KEYS = 4
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 Role = Annotated[str, msgspec.Meta(pattern=ROLE_PATTERN)]
@@ -38,6 +43,7 @@ Nonce = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 MAC = Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9a-f]{64})?\Z")]
 FrameLimit = Annotated[int, msgspec.Meta(ge=4096, le=2**53 - 1)]
 Version = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+KeyId = Annotated[str, msgspec.Meta(pattern=KEY_ID_PATTERN)]
 
 
 class HandshakeFrame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -52,10 +58,18 @@ class Challenge(HandshakeFrame, frozen=True, kw_only=True, tag="challenge"):
     name: Name
     nonce: Nonce
     frame_limit: FrameLimit | msgspec.UnsetType = msgspec.UNSET
+    keys: bool | msgspec.UnsetType = msgspec.UNSET  # true: it takes named keys
+
+
+class KeyProof(msgspec.Struct, frozen=True, kw_only=True):
+    """A named key that the dialler has, and its code under this key."""
+
+    id: KeyId
+    mac: MAC
 
 
 class Hello(HandshakeFrame, frozen=True, kw_only=True, tag="hello"):
-    """The dialler's answer. ``mac`` is empty if it has no key."""
+    """The dialler's answer. ``mac`` is empty if it has no shared key, or mustn't use the one it has."""
 
     version: Version
     role: Role
@@ -63,7 +77,15 @@ class Hello(HandshakeFrame, frozen=True, kw_only=True, tag="hello"):
     incarnation: Incarnation
     nonce: Nonce
     frame_limit: FrameLimit | msgspec.UnsetType = msgspec.UNSET
+    keys: Annotated[list[KeyProof], msgspec.Meta(min_length=1, max_length=MOST_KEYS)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
     mac: MAC
+
+    @property
+    def proofs(self) -> list[KeyProof]:
+        """The named keys that the dialler has, with its codes under them."""
+        return [] if self.keys is msgspec.UNSET else self.keys
 
 
 class Welcome(HandshakeFrame, frozen=True, kw_only=True, tag="welcome"):
@@ -71,6 +93,9 @@ class Welcome(HandshakeFrame, frozen=True, kw_only=True, tag="welcome"):
 
     incarnation: Incarnation
     heartbeat: Annotated[int, msgspec.Meta(ge=10, le=3_600_000)]  # milliseconds; holds for both sides
+    key: KeyId | msgspec.UnsetType = (
+        msgspec.UNSET
+    )  # the named key that the dialler has proven, and that ``mac`` is under
     mac: MAC
 
 
@@ -92,13 +117,16 @@ def check_identity(name: str, role: str, incarnation: str) -> None:
 
 
 def hello_mac(key: bytes | None, challenge: Challenge, hello: Hello) -> str:
-    """The code that ``hello`` must carry; empty without a key. Its own ``mac`` isn't looked at."""
+    """
+    The code under ``key`` that ``hello`` must carry; empty without a key. Of the codes in ``hello`` none is looked at.
+    """
     return _mac(key, "hello", _said(challenge, hello))
 
 
 def welcome_mac(key: bytes | None, challenge: Challenge, hello: Hello, welcome: Welcome) -> str:
     """The code that ``welcome`` must carry; empty without a key. Its own ``mac`` isn't looked at."""
-    return _mac(key, "welcome", [*_said(challenge, hello), welcome.incarnation, str(welcome.heartbeat)])
+    chosen = [] if welcome.key is msgspec.UNSET else [f"key {welcome.key}"]
+    return _mac(key, "welcome", [*_said(challenge, hello), welcome.incarnation, str(welcome.heartbeat), *chosen])
 
 
 def same_mac(expected: str, received: str) -> bool:
@@ -108,6 +136,7 @@ def same_mac(expected: str, received: str) -> bool:
 
 def _said(challenge: Challenge, hello: Hello) -> list[str]:
     limits = [] if hello.frame_limit is msgspec.UNSET else [str(challenge.frame_limit), str(hello.frame_limit)]
+    ids = [f"keys {','.join(proof.id for proof in hello.proofs)}"] if hello.proofs else []
     return [
         ",".join(map(str, challenge.versions)),
         challenge.role,
@@ -119,6 +148,7 @@ def _said(challenge: Challenge, hello: Hello) -> list[str]:
         hello.incarnation,
         hello.nonce,
         *limits,
+        *ids,
     ]
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from twistedipc.ipc.wire.errors import BadKey
 from twistedipc.ipc.wire.handshake import check_identity
+from twistedipc.ipc.wire.keyring import SHORTEST_SECRET, Keys
 from twistedipc.ipc.wire.messages import Vocabulary
 
 #: Bytes of a frame, without its newline, once the peer is authenticated; and before.
@@ -34,6 +35,7 @@ class PeerInfo:
     incarnation: str  # changes each time the peer's process starts
     version: int  # of the protocol
     address: str  # for people; not proven: "127.0.0.1:4711", "unix"
+    key: str = ""  # the id of the named key by which it is proven; "" is the shared key, or none
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,20 @@ class SessionSettings:
     #: does so only while the peer's words have come that soon several times in a row: to be woken takes most of a round
     #: trip's time. 0 is never, a millisecond the most.
     busy_poll: float = 0.0002
+    keys: Keys | None = None  # the named keys that are known, beside the shared one
+
+    @property
+    def has_key(self) -> bool:
+        """Whether a peer must prove that it has a key."""
+        return self.key is not None or self.keys is not None
 
     def __post_init__(self) -> None:
         check_identity(self.name, self.role, self.incarnation)
         key: object = self.key
         if not (key is None or isinstance(key, bytes)):
             raise BadKey(f"a key is bytes, not {type(key).__name__}")
-        if key is not None and len(key) < 16:
-            raise BadKey("a key has at least 16 bytes")
+        if key is not None and len(key) < SHORTEST_SECRET:
+            raise BadKey(f"a key has at least {SHORTEST_SECRET} bytes")
         if not 0.01 <= self.heartbeat <= 3600:
             raise ValueError("the heartbeat is between 10 milliseconds and one hour")
         if not 0 <= self.busy_poll <= 0.001:
