@@ -107,6 +107,8 @@ class Attempt:
         context: Context = "preview",
         tools: ToolSettings | None = None,
         settings: BuildSettings | None = None,
+        protected: Sequence[str] = (),
+        head: bool = False,
     ) -> None:
         self.folder = base / "attempts" / f"{name}-0123456789abcdef"
         self.folder.mkdir(parents=True)
@@ -135,6 +137,8 @@ class Attempt:
             context=context,
             tools=tools,
             settings=settings or BuildSettings(),
+            protected=list(protected),
+            head=head,
         )
         write_file(self.folder / "spec.json", self.spec)
         self._process: subprocess.Popen[bytes] | None = None

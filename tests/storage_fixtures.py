@@ -96,6 +96,7 @@ def add_build(
     publish: bool = True,
     ref: str = "main",
     live: bool = False,
+    may_publish: bool = True,
 ) -> BuildRow:
     build, created = builds.create(
         connection,
@@ -103,6 +104,7 @@ def add_build(
         ref=ref,
         publish=publish,
         live=live,
+        may_publish=may_publish,
         parameters={"COLOUR": "blue"},
         requested_by="ann",
         now=now,
@@ -131,6 +133,9 @@ def _before_the_audits_actors(connection: Connection) -> None:
 
 def as_of_0011(connection: Connection) -> None:
     """Make the schema what it was before projects had credentials for their repositories."""
+    for table, column in (("projects", "protected"), ("attempts", "may_publish"), ("attempts", "preview"),
+                          ("attempts", "protected")):  # fmt: skip
+        connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
     _before_the_audits_actors(connection)
     connection.execute(text("ALTER TABLE attempts DROP COLUMN recognised"))
     connection.execute(text("DROP TABLE repository_access"))

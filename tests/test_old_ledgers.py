@@ -143,7 +143,7 @@ def test_all_that_was_in_it_is_read(dump: Path, tmp_path: Path) -> None:
         artifact = artifacts.get(connection, "1-1")
         assert artifact is not None
         assert artifact.complete
-        assert {token.name: token.scopes for token in tokens.list_all(connection)}["ci"] == {"build", "read"}
+        assert {token.name: token.scopes for token in tokens.list_all(connection)}["ci"] == {"build", "publish", "read"}
 
 
 @ALL_DUMPS

@@ -107,6 +107,45 @@ def test_a_branch_becomes_a_folder_of_branches_and_back(tmp_path: Path) -> None:
         git(path, "tag", "-d", branch)
 
 
+@pytest.mark.parametrize(
+    ("ref", "patterns", "found"),
+    [
+        ("main", ["main"], "refs/heads/main"),
+        ("feature/x", ["main"], "refs/heads/main"),  # it is merged there
+        ("main", ["feature/*"], ""),
+        ("FIRST", ["feature/*"], "refs/heads/feature/x"),
+        ("v1", ["tags/v*"], "refs/tags/v1"),
+        ("main", ["tags/v*"], ""),
+        ("main", ["tags/**", "HEAD"], "refs/heads/main"),
+        ("main", ["feature"], ""),  # a folder of branches is no branch
+        ("refs/pull/7/head", ["refs/pull/7/head"], "refs/pull/7/head"),
+        ("refs/pull/7/head", ["main", "nothing/*"], ""),
+        ("HEAD", ["nothing"], ""),
+    ],
+)
+def test_which_protected_ref_has_the_commit(tmp_path: Path, ref: str, patterns: list[str], found: str) -> None:
+    path, first, _second = source(tmp_path)
+    third = repository(path, {"file": "three"})
+    git(path, "update-ref", "refs/pull/7/head", third)
+    git(path, "reset", "--quiet", "--hard", "HEAD~1")
+    one = Attempt(tmp_path, path, ref=first if ref == "FIRST" else ref, protected=patterns, head="HEAD" in patterns)
+    protected = checkout.check_out(one.folder, now=lambda: 7).protected
+    assert protected == (ref if ref in patterns else found)
+
+
+def test_what_is_for_users_is_not_built_of_a_commit_that_was_pushed_away(tmp_path: Path) -> None:
+    """An attempt is tried again, of the commit that its ref had led to; the mirror still has it."""
+    path, first, second = source(tmp_path)
+    assert Attempt(tmp_path, path, protected=["main"], context="production").run().protected == "main"
+    git(path, "reset", "--quiet", "--hard", first)
+    result = Attempt(tmp_path, path, name="2-1", commit=second, protected=["main"], context="production").run()
+    assert (result.outcome, result.protected) == ("failed", "")
+    assert "isn't on the protected ref (main) of demo" in result.reason
+    assert [step.name for step in result.steps] == ["checkout"]
+    preview = Attempt(tmp_path, path, name="3-1", commit=second, protected=["main"]).run()
+    assert (preview.outcome, preview.protected) == ("succeeded", "")
+
+
 def sha256_source(path: Path) -> str:
     path.mkdir()
     git(path, "init", "--quiet", "--initial-branch=main", "--template=", "--object-format=sha256")

@@ -1459,7 +1459,7 @@ class Publishing(LinkCase):
         states = {row.id: row.state for row in self.ledger.now(releases.list_all, "hello")}
         self.assertEqual({1: ReleaseState.LIVE, 2: ReleaseState.SUPERSEDED}, states)
         # The release is there all the same, to be made live by hand.
-        activated = self.apiserver.releasing.activate("hello", 2, by=ADA, any_ref=False)
+        activated = self.apiserver.releasing.activate("hello", 2, by=ADA)
         self.successResultOf(Deferred.fromCoroutine(activated))
         self.assertEqual("old", self.page())
         self.assertEqual("", self.apiserver.row(slow.attempt).reason, "it went on saying that it isn't live")
@@ -1502,9 +1502,7 @@ class Publishing(LinkCase):
         builder, first, second = self.two_at_once()
         self.ends(builder, first, "good", 20)
         self.ends(builder, second, "bad", 10)
-        self.successResultOf(
-            Deferred.fromCoroutine(self.apiserver.releasing.activate("hello", 1, by=ADA, any_ref=False))
-        )
+        self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.activate("hello", 1, by=ADA)))
         self.ledger.queue()
         self.apiserver.dispatch.wake()
         offer = self.offered(builder)
@@ -1535,7 +1533,7 @@ class Publishing(LinkCase):
         self.ends(builder, first, "good", 20)
         self.ends(builder, second, "bad", 10)
         releasing = self.apiserver.releasing
-        self.successResultOf(Deferred.fromCoroutine(releasing.activate("hello", 1, by=ADA, any_ref=False)))
+        self.successResultOf(Deferred.fromCoroutine(releasing.activate("hello", 1, by=ADA)))
         offers = []
         for text in ("passed over", "live"):
             self.ledger.queue()
@@ -1543,7 +1541,7 @@ class Publishing(LinkCase):
             offers.append(self.offered(builder))
             builder.run(offers[-1])
             self.ends(builder, offers[-1], text, 0)
-        self.successResultOf(Deferred.fromCoroutine(releasing.activate("hello", 4, by=ADA, any_ref=False)))
+        self.successResultOf(Deferred.fromCoroutine(releasing.activate("hello", 4, by=ADA)))
         older, newer = (self.apiserver.row(offer.attempt).reason for offer in offers)
         self.assertIn("release 4 of build 4 is newer", older)
         self.assertEqual("", newer)
@@ -1552,9 +1550,7 @@ class Publishing(LinkCase):
         builder, first, second = self.two_at_once()
         self.ends(builder, first, "good", 20)
         self.ends(builder, second, "bad", 10)
-        self.successResultOf(
-            Deferred.fromCoroutine(self.apiserver.releasing.activate("hello", 1, by=ADA, any_ref=False))
-        )
+        self.successResultOf(Deferred.fromCoroutine(self.apiserver.releasing.activate("hello", 1, by=ADA)))
         for text in ("mended", "gone"):
             self.ledger.queue()
             self.apiserver.dispatch.wake()
@@ -1604,7 +1600,7 @@ class Publishing(LinkCase):
         old = self.apiserver.release_store.live_id("hello")
         assert old is not None
         asked = self.slow_disk()
-        activated = Deferred.fromCoroutine(self.apiserver.releasing.activate("hello", old, by=ADA, any_ref=False))
+        activated = Deferred.fromCoroutine(self.apiserver.releasing.activate("hello", old, by=ADA))
         builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=result(artifact=archive)))
         order = []
         while asked:

@@ -16,7 +16,7 @@ from tests.storage_fixtures import HOLDER, LEASE, NOW, add_build, add_project, d
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.states import RELEASE_STATES, ReleaseState
 from twistedipc.storage import attempts, builds, projects, releases
-from twistedipc.storage.errors import NotFound, NotOwnRef
+from twistedipc.storage.errors import NotFound, NotProtected
 from twistedipc.storage.rows import ReleaseRow
 
 S = ReleaseState
@@ -113,12 +113,21 @@ def test_one_is_live_and_each_step_is_in_the_table(ledger: Connection, order: li
 LATER = NOW + 1_000_000
 
 
-def end(connection: Connection, attempt: str, resolved: int | None, now: int = LATER) -> ReleaseRow:
+def end(
+    connection: Connection,
+    attempt: str,
+    resolved: int | None,
+    now: int = LATER,
+    protected: str | None = None,
+    preview: str = "",
+) -> ReleaseRow:
     """The attempt ends well, with a release; its ref led to its commit at NOW + ``resolved``."""
-    assert attempts.offer(connection, attempt, LEASE, "one", NOW)
+    assert attempts.offer(connection, attempt, LEASE, "one", NOW, preview)
     assert attempts.accept(connection, attempt, HOLDER)
     release = add_release(connection, attempt=attempt)
-    result = Result(outcome="succeeded", lines=0, sha256="", started=NOW, ended=NOW, commit="c" * 40)
+    result = Result(
+        outcome="succeeded", lines=0, sha256="", started=NOW, ended=NOW, commit="c" * 40, protected=protected
+    )
     when = None if resolved is None else NOW + resolved
     assert attempts.finish(connection, attempt, HOLDER, result, True, now, when)
     return releases.settle(connection, "shop", release.id, now)
@@ -209,22 +218,48 @@ def test_another_ref_goes_live_when_it_was_asked_for_so(ledger: Connection) -> N
     assert hotfix.state is S.LIVE
     assert built(ledger, 15).state is S.SUPERSEDED
     # Tried again by a caller that may not ask for that, it stays where it is.
-    again = builds.retry(ledger, hotfix.build, "ann", LATER)
+    again = builds.retry(ledger, hotfix.build, "ann", LATER, may_publish=False)
     assert end(ledger, again.name, None).state is S.PACKED
-    again = builds.retry(ledger, hotfix.build, "ada", LATER, live=True)
+    again = builds.retry(ledger, hotfix.build, "ada", LATER)
     assert end(ledger, again.name, None).state is S.LIVE
 
 
-def test_who_may_make_a_release_of_another_ref_live(ledger: Connection) -> None:
-    """Else a token that may build could build a branch and make it live by hand."""
+def test_what_is_on_no_protected_ref_cannot_be_made_live(ledger: Connection) -> None:
+    """A branch was built, and made live by hand."""
     built(ledger, 10)
     other = built(ledger, 20, "feature")
-    with pytest.raises(NotOwnRef, match="scope admin"):
-        releases.activate(ledger, "shop", other.id, LATER, who="ann", any_ref=False)
+    with pytest.raises(NotProtected, match="feature, and its commit was not on the protected ref"):
+        releases.activate(ledger, "shop", other.id, LATER, who="ada")
+    projects.update(ledger, "shop", {"protected": ["main", "feat*"]}, NOW)
     assert releases.activate(ledger, "shop", other.id, LATER, who="ada").state is S.LIVE
+    projects.update(ledger, "shop", {"protected": []}, NOW)
     assert built(ledger, 30).state is S.LIVE
     # It was live: a rollback may go back to it.
-    assert releases.activate(ledger, "shop", other.id, LATER, who="ann", any_ref=False).state is S.LIVE
+    assert releases.activate(ledger, "shop", other.id, LATER, who="ann").state is S.LIVE
+
+
+@pytest.mark.parametrize(
+    ("ref", "protected", "preview", "by_itself", "by_hand"),
+    [
+        ("main", "refs/heads/main", "", True, True),
+        ("main", "refs/heads/main", "ann's token hasn't the scope publish", False, True),
+        ("main", "", "", False, False),  # pushed away since its attempt before
+        ("main", "", "a preview", False, False),
+        ("feature", "refs/heads/main", "feature isn't protected", False, True),  # merged already
+        ("feature", "", "feature isn't protected", False, False),
+    ],
+)
+def test_what_its_checkout_has_found_decides(
+    ledger: Connection, ref: str, protected: str, preview: str, by_itself: bool, by_hand: bool
+) -> None:
+    attempt = f"{add_build(ledger, ref=ref).id}-1"
+    release = end(ledger, attempt, 10, protected=protected, preview=preview)
+    assert (release.state is S.LIVE) == by_itself
+    if by_hand:
+        assert releases.activate(ledger, "shop", release.id, LATER, who="ann").state is S.LIVE
+    else:
+        with pytest.raises(NotProtected):
+            releases.activate(ledger, "shop", release.id, LATER, who="ann")
 
 
 def test_after_a_rollback_nothing_goes_live_by_itself(ledger: Connection) -> None:

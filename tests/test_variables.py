@@ -144,13 +144,15 @@ def test_a_change_of_variables_is_what_each_build_notices(
 
 
 @pytest.mark.parametrize(
-    ("ref", "publish", "live", "context"),
-    [("main", True, False, "production"), ("refs/heads/main", True, False, "production"),
-     ("dev", True, False, "preview"), ("main", False, False, "preview"),
-     ("dev", True, True, "production"), ("refs/tags/main", True, False, "preview")],
+    ("ref", "may_publish", "live", "delivers", "context"),
+    [("main", True, False, False, "production"), ("refs/heads/main", True, False, False, "production"),
+     ("dev", True, False, False, "preview"), ("main", False, False, True, "preview"),
+     ("dev", True, True, False, "production"), ("refs/tags/main", True, False, False, "preview"),
+     ("v1", True, False, True, "production"), ("v1", False, True, True, "preview")],
 )  # fmt: skip
-def test_which_builds_are_production(ref: str, publish: bool, live: bool, context: str) -> None:
-    assert secrets.context_of(ref, "main", publish=publish, live=live) == context
+def test_which_builds_are_production(ref: str, may_publish: bool, live: bool, delivers: bool, context: str) -> None:
+    made = secrets.context_of(ref, "main", may_publish=may_publish, live=live, delivers=delivers)
+    assert made == context
 
 
 @pytest.mark.parametrize(

@@ -506,7 +506,7 @@ class Builds(World):
         assert build["release_url"] is None, "what is served isn't what this build has made"
         reader = await self.token("ron", "read")
         self.problem(await self.ask("POST", f"{at}/resume", token=reader), 403)
-        resumed = await self.ask("POST", f"{at}/resume", token=await self.token("bo", "build"))
+        resumed = await self.ask("POST", f"{at}/resume", token=await self.token("bo", "publish"))
         assert (resumed.status, resumed.json["was_held"]) == (200, True)
         assert (resumed.json["release"]["id"], resumed.json["release"]["state"]) == (waiting, "live")
         assert (await self.ask("POST", f"{at}/resume")).json == {
@@ -515,28 +515,49 @@ class Builds(World):
             "releases": [],
         }
 
-    async def test_only_an_admin_has_another_ref_go_live(self) -> None:
+    async def test_what_is_for_users_comes_from_protected_refs(self) -> None:
         main = await self._released()
-        builder = await self.token("bo", "build")
-        refused = await self.ask("POST", "/api/v1/projects/shop/builds", {"ref": "fix", "live": True}, token=builder)
-        self.problem(refused, 403, "scope admin")
+        at, asked = "/api/v1/projects/shop/releases", "/api/v1/projects/shop/builds"
+        builder, publisher = await self.token("bo", "build"), await self.token("pam", "publish")
+        refused = await self.ask("POST", asked, {"ref": "HEAD", "live": True}, token=builder)
+        self.problem(refused, 403, "hasn't the scope publish")
+        refused = await self.ask("POST", asked, {"ref": "fix", "live": True})
+        self.problem(refused, 403, "fix isn't the protected ref (HEAD) of shop")
         branch = await self._released(ref="fix")
-        at = "/api/v1/projects/shop/releases"
         listed = (await self.ask("GET", at)).json["releases"]
         assert [(each["id"], each["state"]) for each in listed] == [(branch, "packed"), (main, "live")]
-        assert "only builds of HEAD, the project's own ref, go live by themselves" in listed[0]["why"]
-        self.problem(await self.ask("POST", f"{at}/{branch}/activate", token=builder), 403, "scope admin")
-        assert (await self.ask("POST", f"{at}/{branch}/activate")).status == 200
+        assert "it is a preview: it is of fix" in listed[0]["why"]
+        self.problem(await self.ask("POST", f"{at}/{branch}/activate", token=builder), 403, "scope publish")
+        self.problem(await self.ask("POST", f"{at}/{branch}/activate"), 403, "not on the protected ref (HEAD) of shop")
+        changed = await self.ask("PATCH", "/api/v1/projects/shop", {"protected": ["HEAD", "fix", "fix"]})
+        assert changed.json["protected"] == ["HEAD", "fix"]
+        bad = await self.ask("PATCH", "/api/v1/projects/shop", {"protected": ["a b"]})
+        self.problem(bad, 422, "is no pattern of refs")
+        assert (await self.ask("POST", f"{at}/{branch}/activate", token=publisher)).status == 200
         hotfix = await self._released(ref="fix", live=True)
         listed = (await self.ask("GET", at)).json["releases"]
         assert (listed[0]["id"], listed[0]["state"]) == (hotfix, "live")
         build = (await self.ask("GET", f"/api/v1/builds/{listed[0]['build']}")).json
         assert build["live"] is True
 
+    async def test_who_asks_is_told_that_it_is_a_preview(self) -> None:
+        asked = "/api/v1/projects/shop/builds"
+        builder, publisher = await self.token("bo", "build"), await self.token("pam", "publish")
+        for token, body, said in (
+            (publisher, {}, ""),
+            (builder, {}, "hasn't the scope publish"),
+            (publisher, {"ref": "fix"}, "fix isn't the protected ref (HEAD) of shop"),
+            (publisher, {"publish": False}, "asked not to publish"),
+        ):
+            made = await self.ask("POST", asked, body, token=token)
+            assert made.status == 201
+            assert said in made.json["preview"]
+            assert bool(said) == bool(made.json["preview"])
+
     async def test_a_key_of_before_there_was_live_is_still_the_same_request(self) -> None:
-        body = {"ref": "main", "live": False}
+        body = {"ref": "HEAD", "live": False}
         first = await self.ask(
-            "POST", "/api/v1/projects/shop/builds", {"ref": "main"}, headers={"Idempotency-Key": "k"}
+            "POST", "/api/v1/projects/shop/builds", {"ref": "HEAD"}, headers={"Idempotency-Key": "k"}
         )
         again = await self.ask("POST", "/api/v1/projects/shop/builds", body, headers={"Idempotency-Key": "k"})
         assert (again.status, again.json["id"]) == (201, first.json["id"])

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from tests.web_world import World
+from twistedipc.builds.scopes import SCOPES
 from twistedipc.web.api.openapi import document, statuses
 from twistedipc.web.api.route import CONVERTERS, Route, parameter_schema
 from twistedipc.web.api.routes import ROUTES, Match, Options, match
 from twistedipc.web.http.problems import ProblemError
 
-_ROLES = ("read", "build", "admin")
+_ROLES = SCOPES
 
 
 def _path(route: Route, number: int | str = 1, project: str = "shop") -> str:

@@ -285,12 +285,10 @@ class TwinReleasing:
         waiting = [self.switching[build] for build in builds if build in self.switching]
         return waiting[0] if waiting else succeed(None)
 
-    async def activate(self, project: str, release: int, *, by: Actor, any_ref: bool) -> ReleaseRow:
+    async def activate(self, project: str, release: int, *, by: Actor) -> ReleaseRow:
         if await self._world.ledger.read(releases.get, project, release) is None:
             raise NoSuchRelease(f"{project} has no release {release}")
-        return await self._world.ledger.write(
-            releases.activate, project, release, self._world.now(), who=by.who, any_ref=any_ref
-        )
+        return await self._world.ledger.write(releases.activate, project, release, self._world.now(), who=by.who)
 
     async def resume(self, project: str, *, by: Actor) -> tuple[bool, list[ReleaseRow]]:
         hold, row = await self._world.ledger.write(releases.resume, project, self._world.now())

@@ -162,8 +162,9 @@ def test_an_older_commit_never_replaces_a_newer_one(platform: Platform) -> None:
     git(repository, "checkout", "-q", "-b", "feature/login")
     platform.commit(repository, {}, "login")
     found = platform.succeed(platform.build("order", ref="feature/login"))
-    assert "it is of feature/login, and only builds of main" in found["reason"]
+    assert "it is a preview: it is of feature/login" in found["reason"]
     assert platform.released("order") == "new\n"
+    platform.api("PATCH", "/api/v1/projects/order", {"protected": ["main", "feature/*"]})
     platform.succeed(platform.build("order", ref="feature/login", live=True))
     assert platform.released("order") == "login\n"
     # A force push back to an older commit is meant: the ref leads there now.

@@ -4,7 +4,7 @@ Why an offer is declined, in sentences that can be sent. Used by ``duties``.
 
 from __future__ import annotations
 
-from twistedipc.builds import names, settings, variables
+from twistedipc.builds import names, protection, settings, variables
 from twistedipc.builds.messages import Offer
 from twistedipc.publish.targets.registry import offered
 
@@ -20,6 +20,7 @@ def why_impossible(offer: Offer) -> str:
         names.project(offer.project)
         names.repository(offer.repository, local=True)  # which ones are allowed is the apiserver's to say
         names.ref(offer.ref)
+        protection.check(offer.protected)
         settings.checked(offer.settings)
         variables.check(offer.environment)
         variables.check(offer.parameters)

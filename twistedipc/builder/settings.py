@@ -101,6 +101,7 @@ def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: str = ""
         context=offer.context,
         url=offer.url,
         registries=offer.registries,
+        protected=offer.protected,
         asks=offer.asks,
         head=offer.head,
         path=settings.path,

@@ -85,6 +85,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     context: Context = "preview"  # what kind of build it is
     url: str = ""  # where the project's live release is found; "": not known
     registries: list[Installs] = []  # from which its install step takes packages
+    protected: list[str] = []  # patterns of `builds.protection`; none: an older apiserver, which has no such refs
     asks: list[str] = []  # what the runner must ask for before it begins: "steps", for the secrets of the steps;
     # `access.CHECKOUT`, for what the checkout needs
     path: str  # PATH of the steps
@@ -109,6 +110,7 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
     mirror: str = ""  # the folder of the mirror that has the commit
     resolved: int = 0  # when the ref led to it, in milliseconds since the epoch; 0: the commit was given
     head: str = ""  # the branch that the repository's HEAD stands for; "": it wasn't asked for, or stands for none
+    protected: str = ""  # a protected ref (`Spec.protected`) from which the commit can be reached; "": there is none
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,6 +234,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     commit: str = ""
     resolved: int = 0  # as in `Checkout`, by this machine's clock
     head: str = ""  # as in `Checkout`
+    protected: str | None = None  # as in `Checkout`; None: an older builder, or one that wasn't told of such refs
     host_keys: list[str] = []  # as in `Contact`
     subject: str = ""
     author: str = ""

@@ -65,9 +65,10 @@ class Sync(Message, frozen=True, kw_only=True, tag="sync"):
 
 
 #: What a builder of this version can do: ``secrets``, ask for the secrets of an attempt; ``settings``, build as the
-#: project's settings say, which an older one doesn't read. Beside these it has a feature for each target that not every
-#: builder knows: `publish.targets.registry.FEATURE`.
-FEATURES = ("secrets", "settings")
+#: project's settings say, which an older one doesn't read; ``protected``, look which protected ref a commit can be
+#: reached from, and publish nothing for a project's users without one. Beside these it has a feature for each target
+#: that not every builder knows: `publish.targets.registry.FEATURE`.
+FEATURES = ("protected", "secrets", "settings")
 
 
 class Status(Message, frozen=True, kw_only=True, tag="status"):
@@ -227,6 +228,7 @@ class Offer(Message, frozen=True, kw_only=True, tag="offer"):
     context: Context = "preview"
     url: str = ""  # where the project's live release is found
     registries: list[Registry] = []  # from which it installs
+    protected: list[str] = []  # the project's protected refs, as patterns of `builds.protection`
     asks: list[str] = []  # what the runner must ask for (`WantSecrets`) before it begins: "steps", "checkout"
     head: bool = False  # tell in the result which branch the repository's HEAD stands for
     timeout: float

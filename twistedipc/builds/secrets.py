@@ -23,7 +23,7 @@ MAX_SECRETS = 100
 #: program can have about two million bytes; and each of them is looked for in all that the build prints.
 MAX_SECRETS_TOGETHER = 64 * 1024
 
-#: The kind of a build. Production: of the project's default ref, so that what it makes may go live. Preview: any other.
+#: The kind of a build. Production: what it makes is for the project's users. Preview: any other.
 Context = Literal["production", "preview"]
 
 #: Which builds something is for.
@@ -49,15 +49,19 @@ class GivenSecret(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     steps: Steps = "all"
 
 
-def context_of(ref: str, default_ref: str, *, publish: bool, live: bool, head: str = "") -> Context:
+def context_of(
+    ref: str, default_ref: str, *, may_publish: bool, live: bool, delivers: bool = False, head: str = ""
+) -> Context:
     """
     Return the kind of a build of this ref.
 
-    :param publish: it was asked to publish
+    :param may_publish: it may publish for the project's users: see `protection.why_preview`
+    :param live: it may go live whatever its ref
+    :param delivers: it publishes somewhere (to an npm registry, say) where what is there is everybody's at once
     :param head: the branch that the repository's HEAD stands for, as far as it is known
-    :param live: it may go live whatever its ref, as somebody with the scope admin has asked
     """
-    return "production" if publish and (live or ref in names.own_refs(default_ref, head)) else "preview"
+    for_users = live or delivers or ref in names.own_refs(default_ref, head)
+    return "production" if may_publish and for_users else "preview"
 
 
 def are_for(builds: Builds, context: Context) -> bool:

@@ -44,7 +44,7 @@ follow_option = click.option("-f", "--follow", "follow_log", is_flag=True, help=
 @click.argument("project")
 @click.option("--ref", help="Branch, tag, refs/… or commit (else the project's default).")
 @click.option("--no-publish", is_flag=True, help="Build only, publish nothing.")
-@click.option("--live", is_flag=True, help="Go live even if it is of another ref than the project's (admins only).")
+@click.option("--live", is_flag=True, help="Go live even if it isn't of the project's own ref, but of a protected one.")
 @click.option("--param", multiple=True, metavar="NAME=VALUE", help="A variable for this build; may be repeated.")
 @follow_option
 @color_option
@@ -74,6 +74,8 @@ def build(
         print_json(answer)
     else:
         note(f"build {made.id} of {made.project} at {made.ref}: {client.url}/#/builds/{made.id}")
+    if made.preview and not no_publish:
+        note(f"it is a preview, and publishes nothing for users: {made.preview}")
     if follow_log:
         _finish(show_log(client, made.id, made.attempt, 0, live=True, colour=wants_colour(colour)))
 
@@ -126,6 +128,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
             ("ref", found.ref),
             ("commit", f"{found.commit[:12]} {found.subject}".strip()),
             ("author", found.author),
+            ("preview", found.preview),
             ("variables", " ".join(f"{key}={value}" for key, value in sorted(found.parameters.items()))),
             ("asked for", f"{local_time(found.created)} by {found.requested_by}"),
             ("release", found.release_url),

@@ -31,6 +31,16 @@ on_lost_option = click.option(
 )
 
 
+protected_option = click.option(
+    "--protect",
+    "protected",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only from these refs is anything published for users: main, release/*, tags/v* (else: from the default ref "
+    'alone); may be repeated, and replaces those before. "" is the default ref alone.',
+)
+
+
 @click.group()
 def project() -> None:
     """Add, show, change and remove projects."""
@@ -49,6 +59,7 @@ def project() -> None:
 @click.option("--timeout", type=float, default=3600.0, show_default=True, help="Seconds for a whole attempt.")
 @click.option("--idle-timeout", type=float, default=900.0, show_default=True, help="Seconds without output.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable for all steps; may be repeated.")
+@protected_option
 @on_lost_option
 @settings_options
 @json_option
@@ -60,6 +71,7 @@ def add(
     timeout: float,
     idle_timeout: float,
     env: tuple[str, ...],
+    protected: tuple[str, ...],
     on_lost: OnLost | None,
     as_json: bool,
     said: dict[str, Any],
@@ -76,6 +88,7 @@ def add(
         timeout=timeout,
         idle_timeout=idle_timeout,
         on_lost=UNSET if on_lost is None else on_lost,
+        protected=list(filter(None, protected)) or UNSET,
         settings=_request_of(with_settings(BuildSettings(), options)) if says_something(options) else UNSET,
         **request_of(with_options(TARGETS.default, said)),
     )
@@ -121,6 +134,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
             ("repository", found.repository),
             ("default ref", f"HEAD, which is {found.head}" if is_head(found) and found.head else found.default_ref),
             *access_of(found),
+            ("protected", " ".join(found.protected)),
             ("publishes", described(found)),
             *details_of(found),
             *fields_of(found.settings),
@@ -148,6 +162,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
     metavar="NAME=VALUE",
     help="Set a variable of all builds; the others stay (see `project env`); may be repeated.",
 )
+@protected_option
 @on_lost_option
 @settings_options
 @recognise_option
@@ -159,6 +174,7 @@ def set_project(
     timeout: float | None,
     idle_timeout: float | None,
     env: tuple[str, ...],
+    protected: tuple[str, ...],
     on_lost: OnLost | None,
     said: dict[str, Any],
     **options: Any,
@@ -173,6 +189,7 @@ def set_project(
         "idle_timeout": idle_timeout,
         "variables": [Change(name=key, value=value) for key, value in variables.items()] or None,
         "on_lost": on_lost,
+        "protected": list(filter(None, protected)) if protected else None,
     }
     of_targets = any(value is not None and value != () for value in said.values())
     if of_targets or says_something(options):

@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from twistedipc.builds import names
+from twistedipc.builds.scopes import SCOPES, Scope
 from twistedipc.cli.access import client_for, token_option, url_option, with_client
 from twistedipc.cli.client import Answer, Client, path
 from twistedipc.cli.ledger import milliseconds, write_in_ledger
@@ -20,9 +21,7 @@ from twistedipc.cli.output import json_option, local_time, note, print_json, pri
 from twistedipc.storage import audit, tokens
 from twistedipc.storage.rows import Actor, TokenRow
 from twistedipc.taps.config import ConfigError, load_apiserver
-from twistedipc.web.api.schemas import CreatedToken, NewToken, Scope, Tokens
-
-SCOPES: tuple[Scope, ...] = ("read", "build", "admin")
+from twistedipc.web.api.schemas import CreatedToken, NewToken, Tokens
 
 
 def _seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
@@ -53,7 +52,7 @@ def token() -> None:
     multiple=True,
     required=True,
     type=click.Choice(SCOPES),
-    help="What the token allows; may be repeated. admin includes build, which includes read.",
+    help="What the token allows: read, build, publish or admin, each of which includes those before it.",
 )
 @click.option("--project", "projects", multiple=True, help="Only for this project; may be repeated (else: all).")
 @click.option("--expires", callback=_seconds, metavar="DURATION", help="End after 30d, 12h, 90m… (else: never).")

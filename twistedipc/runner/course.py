@@ -21,6 +21,7 @@ from twistedipc.attempts.journal import Journal
 from twistedipc.attempts.room import Room
 from twistedipc.builds.attempt import (
     ArtifactFile,
+    Checkout,
     Failure,
     Outcome,
     PermitWanted,
@@ -31,6 +32,7 @@ from twistedipc.builds.attempt import (
 )
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.plan import Plan, make_plan
+from twistedipc.builds.protection import listing
 from twistedipc.builds.recognition.reading import BadPlan
 from twistedipc.builds.recognition.recognised import Finding, PlannedStep, short, told
 from twistedipc.builds.secrets import INSTALL, is_for_step
@@ -157,6 +159,7 @@ class Course:
             self._step("checkout", own=["twistedipc.runner.checkout", str(self._folder)], environment=self._base())
         if self._checkout.found is None:
             raise _End("failed", "the checkout found no commit")
+        self._check_protected(self._checkout.found)
         self._environment.commit = self._checkout.found.commit
         plan = self._plan()
         self._lower_limits(plan)
@@ -188,6 +191,15 @@ class Course:
             self._found.artifact = read_file(self._folder / "artifact.json", ArtifactFile)
         for settings in TARGETS.delivered_by_runner(targets):
             self._deliver(settings)
+
+    def _check_protected(self, found: Checkout) -> None:
+        """Raise `_End` if what is built is for the project's users, and its commit is on no protected ref."""
+        spec = self._spec
+        if spec.protected and spec.context == "production" and not found.protected:
+            raise self._refused(
+                f"commit {found.commit[:12]} isn't on {listing(spec.protected)} of {spec.project}, so it isn't "
+                "published: merge it there, or build it with --no-publish"
+            )
 
     def _ask_secrets(self) -> None:
         """Ask for the secrets of the attempt, and hide them, before anything is printed that they could stand in."""
@@ -488,6 +500,7 @@ class Course:
             commit=checkout.commit if checkout else "",
             resolved=checkout.resolved if checkout else 0,
             head=hide(checkout.head) if checkout else "",
+            protected=hide(checkout.protected) if checkout and self._spec.protected else None,
             host_keys=self._checkout.host_keys,
             subject=hide(checkout.subject) if checkout else "",
             author=hide(checkout.author) if checkout else "",

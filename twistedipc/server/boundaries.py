@@ -251,17 +251,21 @@ class BuildRequests(Protocol):
         ref: str,
         publish: bool,
         live: bool,
+        may_publish: bool,
         parameters: dict[str, str],
         by: Actor,
         idempotency: Idempotency | None,
     ) -> Awaitable[tuple[BuildRow, bool]]:
         """
         Queue a new build's first attempt. Return the build, and whether it is new: it isn't, if the same request was
-        made before. Raises as `storage.builds.create`.
+        made before. ``may_publish``: who asks has the scope publish. Raises as `storage.builds.create`.
         """
 
-    def retry_build(self, build: int, by: Actor, *, live: bool) -> Awaitable[AttemptRow]:
-        """Queue another attempt of a build that has ended. Raises as `storage.builds.retry`, which says of ``live``."""
+    def retry_build(self, build: int, by: Actor, *, may_publish: bool) -> Awaitable[AttemptRow]:
+        """
+        Queue another attempt of a build that has ended. ``may_publish``: who asks has the scope publish. Raises as
+        `storage.builds.retry`.
+        """
 
     def cancel_build(self, build: int, reason: str, by: Actor) -> Awaitable[None]:
         """

@@ -203,6 +203,7 @@ def _message(queued: OfferRow, lease: str, url: str) -> Offer:
         context=queued.context,
         url=url,
         registries=queued.registries,
+        protected=queued.protected,
         asks=[*(["steps"] if queued.secrets else []), *([CHECKOUT] if queued.access else [])],
         head=queued.head,
         timeout=queued.timeout,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar, assert_never
 
+import msgspec
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 
@@ -25,6 +26,7 @@ from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.attempt import Result
 from twistedipc.builds.logs import End
 from twistedipc.builds.messages import WantPermit
+from twistedipc.builds.protection import is_protected
 from twistedipc.builds.states import STATES, AttemptState, Cancellation, LeaseStatus, ReleaseState
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import GistFeed, StateChange, StateFeed
@@ -91,6 +93,7 @@ class Lifecycle:
         ref: str,
         publish: bool,
         live: bool,
+        may_publish: bool,
         parameters: dict[str, str],
         by: Actor,
         idempotency: Idempotency | None,
@@ -104,6 +107,7 @@ class Lifecycle:
                 ref=ref,
                 publish=publish,
                 live=live,
+                may_publish=may_publish,
                 parameters=parameters,
                 requested_by=by.who,
                 now=now,
@@ -118,11 +122,11 @@ class Lifecycle:
             self._announce(queued)
         return build, queued is not None
 
-    async def retry_build(self, build: int, by: Actor, *, live: bool) -> AttemptRow:
-        """→ queued, as another attempt of a build that has ended. Raises as `builds.retry`, which says of ``live``."""
+    async def retry_build(self, build: int, by: Actor, *, may_publish: bool) -> AttemptRow:
+        """→ queued, as another attempt of a build that has ended. Raises as `builds.retry`."""
 
         def retry(connection: Connection, now: int) -> AttemptRow:
-            attempt = builds.retry(connection, build, by.who, now, live=live)
+            attempt = builds.retry(connection, build, by.who, now, may_publish=may_publish)
             detail = {"build": str(build), "attempt": str(attempt.number)}
             _record(connection, "build.retry", attempt.project, detail, by, now)
             return attempt
@@ -162,7 +166,14 @@ class Lifecycle:
         """queued → offered, to be sent to ``builder``. Raises `LedgerUnavailable`: then it isn't offered."""
         try:
             row = await self._ledger.write(
-                permits.offer, queued.name, lease, builder, self._now(), queued.targets, queued.repository
+                permits.offer,
+                queued.name,
+                lease,
+                builder,
+                self._now(),
+                queued.targets,
+                queued.repository,
+                queued.preview,
             )
         except LedgerUnavailable:
             # It may have been committed, and only the answer lost: then it would never be offered again.
@@ -365,6 +376,7 @@ def _finish(
 ) -> AttemptRow | None:
     """The end and the releases' going live are one transaction: neither is there without the other."""
     before = attempts.get(connection, row.name)
+    result = _checked(connection, row, result)
     finished = attempts.finish(connection, row.name, row.holder, result, complete, now, resolved)
     ended_now = before is not None and not STATES[before.state].ended  # a repeated end must not switch again
     if finished is not None and ended_now:
@@ -433,6 +445,18 @@ def _record_published(connection: Connection, finished: AttemptRow, builder: str
             "status": package.status,
         }
         _record(connection, "package.publish", finished.project, detail, builder_actor(builder), now)
+
+
+def _checked(connection: Connection, row: AttemptRow, result: Result) -> Result:
+    """Return the result with a protected ref only if the project says that it is one."""
+    project = projects.get(connection, row.project)
+    build = builds.get(connection, row.build)
+    if not result.protected or project is None or build is None:
+        return result
+    named = result.protected == build.ref and build.ref in project.protected
+    if named or is_protected(project.protected, result.protected, result.head or project.head):
+        return result
+    return msgspec.structs.replace(result, protected="")
 
 
 def _record(connection: Connection, action: str, project: str, detail: dict[str, str], by: Actor, now: int) -> None:

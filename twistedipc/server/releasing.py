@@ -111,17 +111,17 @@ class Releasing:
         for waiting in self._switching.pop(build, ()):
             waiting.callback(None)
 
-    async def activate(self, project: str, release: int, *, by: Actor, any_ref: bool) -> ReleaseRow:
+    async def activate(self, project: str, release: int, *, by: Actor) -> ReleaseRow:
         """
-        Make this release the live one: roll back, or forth. ``by`` does it, and may do it with a release of any ref or
-        not. Raises `NoSuchRelease`, `NotOwnRef`, `LedgerUnavailable`.
+        Make this release the live one: roll back, or forth. Raises `NoSuchRelease`, `NotProtected`,
+        `LedgerUnavailable`.
         """
         # From the look to the switch: between them another's going live could remove the files of an old release.
         async with self._alone(project):
             row = await self._ledger.read(releases.get, project, release)
             if row is None or not await self._has(row):
                 raise NoSuchRelease(f"{project} has no release {release}, or its files have been removed")
-            row = await self._ledger.write(_activate, project, release, self._now(), by, any_ref)
+            row = await self._ledger.write(_activate, project, release, self._now(), by)
             await self._switch(project, row.target)
         return row
 
@@ -289,9 +289,9 @@ def _create(
     )
 
 
-def _activate(connection: Connection, project: str, release: int, now: int, by: Actor, any_ref: bool) -> ReleaseRow:
+def _activate(connection: Connection, project: str, release: int, now: int, by: Actor) -> ReleaseRow:
     waiting = releases.waiting(connection, project)
-    row = releases.activate(connection, project, release, now, who=by.who, any_ref=any_ref)
+    row = releases.activate(connection, project, release, now, who=by.who)
     note_standing(connection, [row, *waiting], now)
     _record(connection, "release.activate", project, [row], by, now)
     return row

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, s
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Published, Result, StepResult
+from twistedipc.builds.protection import why_preview
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.secrets import context_of
@@ -43,6 +44,7 @@ from twistedipc.storage.columns import (
     gist_row,
     integer,
     project_settings,
+    protected_refs,
     row_as,
     split_attempt,
     text,
@@ -90,6 +92,7 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
             attempts.c.number,
             attempts.c.commit_id,
             attempts.c.live,
+            attempts.c.may_publish,
             builds.c.ref,
             builds.c.publish.label("wants_publish"),
             builds.c.parameters,
@@ -103,6 +106,7 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
             projects.c.environment,
             projects.c.of_contexts,
             projects.c.registries,
+            projects.c.protected,
             projects.c.timeout,
             projects.c.idle_timeout,
         )
@@ -120,7 +124,28 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
 
 def _offer_row(row: Any, secrets: list[BuildSecretRow], its_access: AccessRow | None) -> OfferRow:
     targets = TARGETS.active(TARGETS.read_kept(from_json(row.targets, list[Any])))
-    context = context_of(row.ref, row.default_ref, publish=row.wants_publish, live=row.live, head=row.head or "")
+    patterns, head = protected_refs(row), row.head or ""
+    preview = why_preview(
+        project=row.name,
+        ref=row.ref,
+        patterns=patterns,
+        head=head,
+        publish=row.wants_publish,
+        may_publish=row.may_publish,
+        live=row.live,
+    )
+    context = context_of(
+        row.ref,
+        row.default_ref,
+        may_publish=not preview,
+        live=row.live,
+        delivers=bool(TARGETS.delivered_by_runner(targets)),
+        head=head,
+    )
+    if preview and row.wants_publish:
+        targets_now = TARGETS.delivered_by_apiserver(targets)  # whose releases don't go live by themselves
+    else:
+        targets_now = targets if row.wants_publish else ()
     of_contexts = OfContexts() if row.of_contexts is None else from_json(row.of_contexts, OfContexts)
     return OfferRow(
         name=attempt_name(row.build_id, row.number),
@@ -129,16 +154,19 @@ def _offer_row(row: Any, secrets: list[BuildSecretRow], its_access: AccessRow | 
         repository=row.repository,
         ref=row.ref,
         commit=row.commit_id,
-        targets=targets if row.wants_publish else (),
+        targets=targets_now,
         site=TARGETS.need_site(targets),
         settings=project_settings(row.settings),
         parameters=from_json(row.parameters, dict[str, str]),
         environment=of_context(from_json(row.environment, dict[str, str]), of_contexts, context),
         context=context,
+        preview=preview,
+        protected=patterns,
+        by_name=row.ref in patterns and not row.commit_id,
         registries=[] if row.registries is None else from_json(row.registries, list[Registry]),
         secrets=build_secrets.any_for(secrets, context),
         access=access.serves(its_access, row.repository),
-        head=row.default_ref == names.HEAD,
+        head=names.HEAD in (row.default_ref, *patterns),
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
     )
@@ -154,6 +182,7 @@ def queue(
     *,
     requested_by: str,
     live: bool,
+    may_publish: bool,
     now: int,
     commit: str = "",
     resolved: int | None = None,
@@ -173,6 +202,7 @@ def queue(
             commit_id=commit,
             resolved=resolved,
             live=live,
+            may_publish=may_publish,
             subject="",
             author="",
             next_record=1,
@@ -211,8 +241,13 @@ def note_cancel(connection: Connection, attempt: str, reason: str) -> AttemptRow
 # -- dispatch --------------------------------------------------------------------------------------------------------
 
 
-def offer(connection: Connection, attempt: str, lease: str, builder: str, now: int) -> AttemptRow | None:
-    """queued → offered: grant ``builder`` the lease, which no other attempt ever had."""
+def offer(
+    connection: Connection, attempt: str, lease: str, builder: str, now: int, preview: str | None = None
+) -> AttemptRow | None:
+    """
+    queued → offered: grant ``builder`` the lease, which no other attempt ever had. ``preview``: why the attempt
+    publishes nothing for users, as it is offered.
+    """
     return change(
         connection,
         attempt,
@@ -222,6 +257,7 @@ def offer(connection: Connection, attempt: str, lease: str, builder: str, now: i
         set_lease=lease,
         builder=builder,
         offered=now,
+        preview=preview,
     )
 
 
@@ -363,6 +399,8 @@ def finish(
     for column, value in (("commit_id", result.commit), ("subject", result.subject), ("author", result.author)):
         if value:
             values[column] = text(value)
+    if result.protected is not None:
+        values["protected"] = text(result.protected, names.MAX_REF)
     if result.commit:
         since = func.coalesce(attempts.c.offered, attempts.c.created)
         said = None if resolved is None else min(integer(resolved), now)

@@ -31,7 +31,7 @@ from twistedipc.storage.access import SealedAccess
 from twistedipc.storage.columns import split_attempt
 from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.rows import BuildSecretRow, builder_actor
-from twistedipc.storage.tables import attempts, build_secrets, builds, projects, steps
+from twistedipc.storage.tables import attempts, build_secrets, builds, deliveries, projects, steps
 
 
 class Sealed(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +140,7 @@ def give(
             attempts.c.lease,
             attempts.c.builder,
             attempts.c.live,
+            attempts.c.preview,
             builds.c.ref,
             builds.c.publish,
             projects.c.id,
@@ -164,7 +165,19 @@ def give(
     ).scalar()
     if begun is not None:
         return Answer(refused=f"the step {begun} has begun, and secrets are given before the first one")
-    context = context_of(row.ref, row.default_ref, publish=row.publish, live=row.live, head=row.head or "")
+    delivers = connection.execute(
+        select(deliveries.c.target)
+        .where(deliveries.c.build_id == build, deliveries.c.number == number, deliveries.c.lease == lease)
+        .limit(1)
+    ).scalar()
+    context = context_of(
+        row.ref,
+        row.default_ref,
+        may_publish=row.publish and not row.preview,  # as it was offered
+        live=row.live,
+        delivers=delivers is not None,
+        head=row.head or "",
+    )
     found = connection.execute(
         select(build_secrets)
         .where(build_secrets.c.project_id == row.id, build_secrets.c.bound_to == names.place(repository))

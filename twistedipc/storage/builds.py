@@ -69,6 +69,7 @@ def create(
     ref: str,
     publish: bool,
     live: bool = False,
+    may_publish: bool = True,
     parameters: dict[str, str],
     requested_by: str,
     now: int,
@@ -76,7 +77,8 @@ def create(
 ) -> tuple[BuildRow, bool]:
     """
     A new build with its first attempt queued, and True; or, if the same request was made before, the build that it
-    made, and False. Raises `NotFound` (the project), `IdempotencyConflict`.
+    made, and False. ``may_publish``: who asks has the scope publish. Raises `NotFound` (the project),
+    `IdempotencyConflict`.
     """
     project_id = live_id(connection, project)
     if project_id is None:
@@ -100,7 +102,7 @@ def create(
         )
         .returning(builds.c.id)
     ).scalar_one()
-    attempt_queries.queue(connection, build, 1, requested_by=requested_by, live=live, now=now)
+    attempt_queries.queue(connection, build, 1, requested_by=requested_by, live=live, may_publish=may_publish, now=now)
     if idempotency is not None:
         _remember(connection, project_id, idempotency, build, now)
     return _existing(connection, build), True
@@ -170,12 +172,12 @@ def position(connection: Connection, build: int) -> int | None:
     ).scalar_one()
 
 
-def retry(connection: Connection, build: int, requested_by: str, now: int, *, live: bool = False) -> AttemptRow:
+def retry(connection: Connection, build: int, requested_by: str, now: int, *, may_publish: bool = True) -> AttemptRow:
     """
     Queue another attempt, of the commit that the newest one had found (else of the ref). Raises `NotFound`, and
     `NotPossible` while the newest goes on.
 
-    :param live: the caller may have a release of another ref go live: then the attempt may, if its build may.
+    :param may_publish: the caller has the scope publish; without it, the attempt publishes nothing for users
     """
     row = _existing(connection, build)
     if row.state not in TERMINAL:
@@ -195,7 +197,8 @@ def retry(connection: Connection, build: int, requested_by: str, now: int, *, li
         build,
         number,
         requested_by=requested_by,
-        live=live and row.live,
+        live=may_publish and row.live,
+        may_publish=may_publish,
         commit=row.commit,
         resolved=before.resolved if before is not None and row.commit else None,
         now=now,

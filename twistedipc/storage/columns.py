@@ -15,6 +15,7 @@ from sqlalchemy import Table
 
 from twistedipc.builds import names
 from twistedipc.builds.logs import Progress
+from twistedipc.builds.protection import patterns_of
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import TERMINAL
 from twistedipc.storage.rows import GistRow, Row
@@ -46,6 +47,13 @@ def from_json(text: Any, kind: type[_T]) -> _T:
 def project_settings(text: Any) -> BuildSettings:
     """The settings in a project's column ``settings``; it is null in rows from before there was one."""
     return BuildSettings() if text is None else from_json(text, BuildSettings)
+
+
+def protected_refs(project: Any) -> list[str]:
+    """The patterns of a project's protected refs, of a row with its columns ``protected`` and ``default_ref``."""
+    return patterns_of(
+        None if project.protected is None else from_json(project.protected, list[str]), project.default_ref
+    )
 
 
 def integer(value: int) -> int:

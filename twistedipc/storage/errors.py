@@ -52,8 +52,8 @@ class NotPossible(Exception):
     """The thing exists, but this can't be done in its present state."""
 
 
-class NotOwnRef(Exception):
-    """The release is of another ref than the project's own, and the caller may not make such a one live."""
+class NotProtected(Exception):
+    """The commit of a release was on none of the project's protected refs, so that it can't be made live."""
 
 
 class NoSuchRelease(Exception):

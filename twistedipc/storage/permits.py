@@ -43,12 +43,13 @@ def offer(
     now: int,
     targets: ProjectTargets,
     repository: str,
+    preview: str = "",
 ) -> AttemptRow | None:
     """
     `attempts.offer`, and what the attempt is offered to publish under this lease: to these ``targets``, built from this
-    ``repository``, even if the project changes meanwhile.
+    ``repository``, even if the project changes meanwhile. ``preview``: why not for the project's users.
     """
-    row = attempts.offer(connection, attempt, lease, builder, now)
+    row = attempts.offer(connection, attempt, lease, builder, now, preview)
     if row is not None:
         build, number = split_attempt(attempt)
         connection.execute(delete(deliveries).where(deliveries.c.build_id == build, deliveries.c.number == number))

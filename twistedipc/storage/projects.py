@@ -24,7 +24,7 @@ from twistedipc.builds.variables import OfContexts
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find
 from twistedipc.publish.targets.target import Settings
 from twistedipc.storage import access, build_secrets
-from twistedipc.storage.columns import from_json, project_settings, text, to_json
+from twistedipc.storage.columns import from_json, project_settings, protected_refs, text, to_json
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
 from twistedipc.storage.rows import Hold, ProjectRow
 from twistedipc.storage.tables import builds, idempotency, projects, secrets, token_projects
@@ -39,6 +39,7 @@ CHANGEABLE = frozenset(
         "environment",
         "of_contexts",
         "registries",
+        "protected",
         "timeout",
         "idle_timeout",
         "on_lost",
@@ -47,12 +48,13 @@ CHANGEABLE = frozenset(
 
 
 #: The columns that hold structures, and how they are written.
-_FORMS: dict[str, Callable[[Any], str]] = {
+_FORMS: dict[str, Callable[[Any], str | None]] = {
     "targets": lambda targets: to_json(TARGETS.write(targets)),
     "settings": to_json,
     "environment": to_json,
     "of_contexts": to_json,
     "registries": to_json,
+    "protected": lambda patterns: to_json(patterns) if patterns else None,
 }
 
 
@@ -64,6 +66,7 @@ def create(
     default_ref: str,
     targets: ProjectTargets,
     settings: BuildSettings | None = None,
+    protected: list[str] | None = None,
     environment: dict[str, str],
     timeout: float,
     idle_timeout: float,
@@ -79,6 +82,7 @@ def create(
                 default_ref=default_ref,
                 targets=to_json(TARGETS.write(targets)),
                 settings=to_json(settings or BuildSettings()),
+                protected=to_json(protected) if protected else None,
                 environment=to_json(environment),
                 timeout=timeout,
                 idle_timeout=idle_timeout,
@@ -301,6 +305,7 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
             environment=from_json(row.environment, dict[str, str]),
             of_contexts=OfContexts() if row.of_contexts is None else from_json(row.of_contexts, OfContexts),
             registries=[] if row.registries is None else from_json(row.registries, list[Registry]),
+            protected=protected_refs(row),
             timeout=row.timeout,
             idle_timeout=row.idle_timeout,
             on_lost="rerun" if row.on_lost == "rerun" else "lost",

@@ -3,6 +3,9 @@ The ledger's releases: which there are of a project, and which one of each targe
 `Ledger.read` and `Ledger.write`; ``storage`` layer. What is on disk is the targets' (`target.Releases`); the ledger is
 right where they differ.
 
+**What goes live at all** was built for the project's users, of a commit that a protected ref has (`is_protected`); or
+it was live before.
+
 **What goes live by itself** (`settle`): a release of the project's own ref, or one that was asked for to go live; if it
 is newer than the live one; and unless the project is held. What is newer is decided by *when the ref led to the
 commit*, not by when a build was asked for or ended: a slow build of an old commit never replaces a newer one, a build
@@ -21,9 +24,10 @@ from typing import Any
 from sqlalchemy import Connection, and_, insert, or_, select, update
 
 from twistedipc.builds import names
+from twistedipc.builds.protection import listing, may_be_protected
 from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState, check_release
 from twistedipc.storage.columns import attempt_name, columns_of, integer, row_as, split_attempt, text, to_json
-from twistedipc.storage.errors import NotFound, NotOwnRef
+from twistedipc.storage.errors import NotFound, NotProtected
 from twistedipc.storage.projects import get as get_project
 from twistedipc.storage.projects import live_id
 from twistedipc.storage.rows import Hold, ProjectRow, ReleaseRow
@@ -92,13 +96,29 @@ def is_own(release: ReleaseRow, project: ProjectRow) -> bool:
     return release.ref in names.own_refs(project.default_ref, project.head)
 
 
+def is_protected(release: ReleaseRow, project: ProjectRow) -> bool:
+    """
+    Return whether the commit of a release is on one of the project's protected refs: as its checkout has found; where
+    an older builder has not looked, as the ref's name says.
+    """
+    if release.protected is None:
+        return release.may_go_live or may_be_protected(project.protected, release.ref, project.head)
+    return bool(release.protected)
+
+
+def goes_live_by_itself(release: ReleaseRow, project: ProjectRow) -> bool:
+    """Return whether a release may go live without a person who says so, unless the project is held."""
+    wanted = release.may_go_live or is_own(release, project)
+    return wanted and not release.preview and is_protected(release, project)
+
+
 def settle(connection: Connection, project: str, release_id: int, now: int) -> ReleaseRow:
     """
     The build of a packed release has ended, and well: it becomes live, or superseded if a newer one of its target is
     live, or stays packed if it may not go live by itself. Raises `NotFound`.
     """
     release, about = _existing(connection, project, release_id), _project(connection, project)
-    if release.state is not ReleaseState.PACKED or not (release.may_go_live or is_own(release, about)):
+    if release.state is not ReleaseState.PACKED or not goes_live_by_itself(release, about):
         return release
     former = live(connection, project, release.target)
     if former is not None and not newer(release, former, now):
@@ -109,24 +129,19 @@ def settle(connection: Connection, project: str, release_id: int, now: int) -> R
     return _go_live(connection, release, former, now)
 
 
-def activate(
-    connection: Connection, project: str, release_id: int, now: int, *, who: str, any_ref: bool = True
-) -> ReleaseRow:
+def activate(connection: Connection, project: str, release_id: int, now: int, *, who: str) -> ReleaseRow:
     """
     Make the release live, for a person. The one of its target that was live becomes superseded or, if it is newer,
     rolled back: then the project is held from now on, in the name of ``who``. Nothing changes if it is live already.
-
-    :param any_ref: they may do that with a release of another ref that was never live. Raises `NotOwnRef` if they
-        may not, and `NotFound`.
+    Raises `NotFound`; `NotProtected` if it was never live, and its commit is on no protected ref.
     """
     wanted, about = _existing(connection, project, release_id), _project(connection, project)
     if wanted.state is ReleaseState.LIVE:
         return wanted
-    if wanted.activated is None and not (any_ref or wanted.may_go_live or is_own(wanted, about)):
-        own = names.own_ref(about.default_ref, about.head)
-        raise NotOwnRef(
-            f"release {wanted.id} is of {wanted.ref}, not of {own}, the own ref of {project}: "
-            "making it live needs a token with the scope admin"
+    if wanted.activated is None and not is_protected(wanted, about):
+        raise NotProtected(
+            f"release {wanted.id} is of {wanted.ref}, and its commit was not on {listing(about.protected)} of "
+            f"{project}: it can't be made live. Merge it there, or have an admin protect its ref, and build it again"
         )
     former = live(connection, project, wanted.target)
     if former is not None and not newer(wanted, former, now) and about.hold is None:
@@ -166,7 +181,8 @@ def waiting(connection: Connection, project: str) -> list[ReleaseRow]:
         attempts.c.state == AttemptState.SUCCEEDED,
         own,
     )
-    return sorted((_row(row) for row in connection.execute(query)), key=_order, reverse=True)
+    found = (_row(row) for row in connection.execute(query))
+    return sorted((row for row in found if goes_live_by_itself(row, about)), key=_order, reverse=True)
 
 
 def _go_live(connection: Connection, wanted: ReleaseRow, former: ReleaseRow | None, now: int) -> ReleaseRow:
@@ -272,6 +288,8 @@ _SELECT = (
         releases.c.commit_id.label("commit"),
         builds.c.ref,
         attempts.c.live.label("may_go_live"),
+        attempts.c.preview,
+        attempts.c.protected,
         attempts.c.state.label("made_by"),
         attempts.c.resolved,
     )

@@ -45,4 +45,5 @@ def rerun(connection: Connection, lost: AttemptRow, now: int) -> AttemptRow | No
     if len(newest) == MAX_LOST and all(row.state is AttemptState.LOST for row in newest):
         return None
     builder = f" with builder {lost.builder}" if lost.builder else ""
-    return builds.retry(connection, lost.build, f"on_lost, after attempt {lost.number} was lost{builder}", now)
+    why = f"on_lost, after attempt {lost.number} was lost{builder}"
+    return builds.retry(connection, lost.build, why, now, may_publish=lost.may_publish)

@@ -103,6 +103,7 @@ class ProjectRow(Row, frozen=True, kw_only=True):
     environment: dict[str, str]
     of_contexts: OfContexts  # variables that only some builds have, beside ``environment``
     registries: list[Registry]  # from which builds install
+    protected: list[str]  # patterns of the refs that may publish for its users: at least one
     timeout: float  # seconds
     idle_timeout: float
     on_lost: OnLost
@@ -120,7 +121,7 @@ class TokenRow(Row, frozen=True, kw_only=True):
 
     id: int
     name: str
-    scopes: frozenset[str]  # of "read", "build", "admin"; "admin" includes "build", which includes "read"
+    scopes: frozenset[str]  # of "read", "build", "publish", "admin"; each includes those before it
     projects: frozenset[str] | None  # None: all
     created: int
     expires: int | None
@@ -158,6 +159,7 @@ class BuildRow(Row, frozen=True, kw_only=True):
     started: int | None
     ended: int | None
     cancel_requested: bool
+    preview: str | None  # why the newest attempt publishes nothing for users; as in `AttemptRow`
     gist: GistRow  # by the newest attempt
 
 
@@ -190,6 +192,9 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     commit: str
     resolved: int | None  # when the ref led to the commit; None as long as there is none
     live: bool  # its release may go live, whatever its build's ref
+    may_publish: bool  # who asked for it has the scope publish
+    preview: str | None  # why it publishes nothing for users; "": it may; None: not offered yet, or an old one
+    protected: str | None  # the protected ref from which its commit can be reached; "": none; None: not known
     subject: str
     author: str
     lines: int | None  # from the end on: how many records the log has
@@ -216,12 +221,15 @@ class OfferRow(Row, frozen=True, kw_only=True):
     repository: str
     ref: str
     commit: str
-    targets: ProjectTargets  # those that aren't paused; none, if the build asked not to publish
+    targets: ProjectTargets  # those that aren't paused and that the build may publish to
     site: bool  # whether the project makes static releases, even if this build makes none
     settings: BuildSettings
     parameters: dict[str, str]
     environment: dict[str, str]
     context: Context
+    preview: str  # as in `AttemptRow`
+    protected: list[str]  # as in `ProjectRow`
+    by_name: bool  # whether the ref's name says that it is protected, so that nothing must be looked up
     registries: list[Registry]
     secrets: bool  # whether there are secrets for it
     access: bool  # whether there are credentials for its checkout
@@ -237,6 +245,8 @@ class OfferRow(Row, frozen=True, kw_only=True):
             needed.add("secrets")
         if self.settings != BuildSettings():
             needed.add("settings")
+        if self.context == "production" and not self.by_name:
+            needed.add("protected")
         return frozenset(needed)
 
 
@@ -270,6 +280,8 @@ class ReleaseRow(Row, frozen=True, kw_only=True):
     target: str  # the name of the one that keeps it
     ref: str  # the build's
     may_go_live: bool  # whatever its ref
+    preview: str | None  # its attempt's, as in `AttemptRow`
+    protected: str | None  # likewise
     made_by: AttemptState  # how its attempt is, or has ended
     resolved: int | None  # when the ref led to the commit; None before the attempt's end
     sha256: str  # of its archive

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from twistedipc.builds.names import own_ref
+from twistedipc.builds.protection import listing
 from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState
 from twistedipc.storage import attempts, projects, releases
 from twistedipc.storage.rows import ProjectRow, ReleaseRow
@@ -41,6 +42,13 @@ class Standing(msgspec.Struct, frozen=True):
                 return f"a newer release was live when its build ended; {make_live} all the same"
         if release.made_by is not AttemptState.SUCCEEDED:
             return f"its build {self._how(release.made_by)}"
+        if not releases.is_protected(release, self.project):
+            return (
+                f"it is a preview: it is of {release.ref}, and its commit was not on "
+                f"{listing(self.project.protected)} of {release.project}"
+            )
+        if release.preview:
+            return f"it is a preview: {release.preview}; {make_live}"
         if not (release.may_go_live or releases.is_own(release, self.project)):
             own = own_ref(self.project.default_ref, self.project.head)
             return (

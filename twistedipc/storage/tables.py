@@ -24,6 +24,7 @@ from sqlalchemy import (
     event,
     false,
     text,
+    true,
 )
 
 metadata = MetaData(
@@ -58,6 +59,7 @@ projects = Table(
     Column("on_lost", Text, comment='of a lost attempt: "rerun" it; null or "lost": do not'),
     Column("of_contexts", Text, comment="null: nothing; else JSON: builds.variables.OfContexts, beside environment"),
     Column("registries", Text, comment="null: none; else JSON: list of builds.registries.Registry"),
+    Column("protected", Text, comment="null: default_ref alone; else JSON: list of patterns of builds.protection"),
     sqlite_autoincrement=True,
 )
 Index(
@@ -163,6 +165,9 @@ attempts = Table(
     Column("commit_id", Text, nullable=False, comment="full; empty: not known yet"),
     Column("resolved", BigInteger, comment="when the ref led to the commit, by our clock; null: no commit yet"),
     Column("live", Boolean, nullable=False, server_default=false(), comment="may go live though of another ref"),
+    Column("may_publish", Boolean, nullable=False, server_default=true(), comment="who asked has the scope publish"),
+    Column("preview", Text, comment="since its offer: why it publishes nothing for users; empty: it may; null: old"),
+    Column("protected", Text, comment="the protected ref that has its commit; empty: none; null: not known"),
     Column("subject", Text, nullable=False, comment="the commit message's first line"),
     Column("author", Text, nullable=False, comment="the commit's"),
     Column("next_record", BigInteger, nullable=False, comment="the number after the last record in log_chunks"),

@@ -10,6 +10,7 @@ The modules, from the bottom up::
     failures        why a repository couldn't be fetched, in a sentence                   (no I/O)
     mirror          a repository's bare mirror, and its lock
     refs            what was asked for -> a commit of the mirror
+    protecting      which protected ref has the commit
     submodules      where submodules are, and from where they come
     lfs             the files that a repository keeps in Git LFS
     working_copy    the whole checkout

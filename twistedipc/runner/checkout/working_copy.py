@@ -11,6 +11,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from twistedipc.attempts.folder import CREDENTIALS
 from twistedipc.attempts.mirrors import lock_mirror, mirror_name
 from twistedipc.builds.access import Access
@@ -22,6 +24,7 @@ from twistedipc.disk.files import read_file, write_file
 from twistedipc.runner.checkout.credentials import ACCESS, Credentials
 from twistedipc.runner.checkout.git import CheckoutFailed, Git, defaults
 from twistedipc.runner.checkout.lfs import fetch_large_files
+from twistedipc.runner.checkout.protecting import protecting_ref
 from twistedipc.runner.checkout.refs import Found, Source, fetch
 from twistedipc.runner.checkout.submodules import MAX_DEPTH, MAX_SUBMODULES, submodules
 from twistedipc.trees.folder import FolderTree
@@ -61,7 +64,7 @@ class _Checkout:
     def make(self, work: Path, now: Callable[[], int]) -> Checkout:
         """Make the working copy, with all that belongs to it."""
         spec = self._spec
-        found, resolved = self._clone(spec.repository, spec.commit or spec.ref, work, now, head=spec.head)
+        found, resolved = self._clone(spec.repository, spec.commit or spec.ref, work, now, about=True)
         at = ("-C", str(work))
         described = self._git.ask(
             *at, "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%an%n%s", found.commit
@@ -74,15 +77,21 @@ class _Checkout:
             mirror=str(found.mirror.folder),
             resolved=0 if spec.commit else resolved,
             head=found.head,
+            protected=found.protected,
         )
         print(f"Commit {found.commit}: {checkout.subject}", flush=True)
         self._complete(work, spec.repository, found, self._settings(work), depth=0)
         return checkout
 
     def _clone(
-        self, repository: str, wanted: str, work: Path, now: Callable[[], int], *, head: bool = False
+        self, repository: str, wanted: str, work: Path, now: Callable[[], int], *, about: bool = False
     ) -> tuple[Found, int]:
-        """Make a working copy of what is wanted. Return what was found, and when."""
+        """
+        Make a working copy of what is wanted. Return what was found, and when. ``about``: find out all that the
+        apiserver wants to know of it.
+        """
+        head = about and self._spec.head
+        protected = self._spec.protected if about else []
         private = self._credentials.are_for(repository)
         mirror = Path(self._spec.mirror)
         if private or repository != self._spec.repository:
@@ -98,7 +107,11 @@ class _Checkout:
             git = self._git.under(lock)
             # Taken while the mirror is locked: so the times of one builder are in the order in which the ref was read.
             resolved = now()
-            found = fetch(git, source, wanted, head=head)
+            # A commit that is known may have been pushed away since: what is protected is looked at as it is now.
+            found = fetch(git, source, wanted, head=head, anew=bool(protected) and self._spec.context == "production")
+            if protected:
+                asked = "" if self._spec.commit else self._spec.ref
+                found = msgspec.structs.replace(found, protected=protecting_ref(git, found, asked, protected))
             # In the working copy the setting is kept, so that the build's own use of git runs no hooks of a template.
             clone = ("clone", "--quiet", "--shared", "--no-checkout", "--template=", "-c", "core.hooksPath=/dev/null")
             if not git.run(*clone, "--", str(found.mirror.folder), str(work)):

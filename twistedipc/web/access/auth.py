@@ -24,6 +24,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twistedipc.builds.scopes import Scope, allow
 from twistedipc.server.boundaries import RandomBytes
 from twistedipc.storage import tokens
 from twistedipc.storage.errors import LedgerUnavailable
@@ -54,8 +55,6 @@ FAILURE_WINDOW = 60.0
 #: Seconds in which a secret that is known to be bad isn't looked up again.
 BAD_SECONDS = 60.0
 
-_IMPLIED = {"read": frozenset({"read", "build", "admin"}), "build": frozenset({"build", "admin"})}
-
 CredentialKind = Literal["bearer", "cookie", "ticket"]
 
 
@@ -66,9 +65,9 @@ class Credential(msgspec.Struct, frozen=True):
     secret: str
 
 
-def may(token: TokenRow, scope: str) -> bool:
+def may(token: TokenRow, scope: Scope) -> bool:
     """Return whether the token has the scope, directly or through a scope that includes it."""
-    return not token.scopes.isdisjoint(_IMPLIED.get(scope, {scope}))
+    return allow(token.scopes, scope)
 
 
 def may_see(token: TokenRow, project: str) -> bool:

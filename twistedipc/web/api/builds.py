@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection
 from twisted.internet.defer import TimeoutError
 
-from twistedipc.builds import names, variables
+from twistedipc.builds import names, protection, variables
 from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.names import BadValue
@@ -45,13 +45,24 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
     """
     Ask for a build. The answer comes after the commit: a 201 means that the build will be made. With an
     Idempotency-Key, asking again within seven days returns the build that was made the first time. Only a build of the
-    project's own ref (``default_ref``) goes live by itself; with ``live``, which needs the scope admin, a build of
-    another ref does too.
+    project's own ref (``default_ref``) goes live by itself; with ``live`` a build of another protected ref, or of one
+    commit that is on one, does too. Without the scope publish, and of a ref that isn't protected, it is a preview:
+    ``preview`` says so, and it publishes nothing for the project's users.
     """
     context, project, body = call.context, call.project, call.body
-    if body.live and not may(call.token, "admin"):
-        raise forbidden("a build with `live` goes live whatever its ref: that needs a token with the scope admin")
     ref = names.ref(project.default_ref if body.ref is None else body.ref)
+    may_publish = may(call.token, "publish")
+    preview = protection.why_preview(
+        project=project.name,
+        ref=ref,
+        patterns=project.protected,
+        head=project.head,
+        publish=body.publish,
+        may_publish=may_publish,
+        live=body.live,
+    )
+    if body.live and preview:
+        raise forbidden(f"this build can't go live: {preview}")
     variables.check(body.parameters)
     if body.publish and (why := TARGETS.why_not(TARGETS.active(project.targets))):
         raise NotPossible(why)
@@ -60,6 +71,7 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
         ref=ref,
         publish=body.publish,
         live=body.live,
+        may_publish=may_publish,
         parameters=dict(body.parameters),
         by=call.actor,
         idempotency=_idempotency(call),
@@ -67,7 +79,7 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
     headers = {"Location": f"/api/v1/builds/{row.id}"}
     if not created:
         headers["Idempotent-Replayed"] = "true"
-    return Reply(body=_build(row), headers=headers)
+    return Reply(body=msgspec.structs.replace(_build(row), preview=preview), headers=headers)
 
 
 async def list_page(call: Call[ListBuilds, None]) -> Reply[Builds]:
@@ -108,11 +120,10 @@ async def cancel(call: Call[None, None]) -> Reply[BuildDetail]:
 async def retry(call: Call[None, None]) -> Reply[BuildDetail]:
     """
     Try a build that has ended again: a new attempt, of the same commit. Its release doesn't replace that of a newer
-    commit. If the build was asked for with ``live``, that holds for the new attempt only if the caller has the scope
-    admin.
+    commit. What the new attempt may publish depends on the caller's scopes, and not on those of whoever asked first.
     """
-    context, build, live = call.context, call.build, may(call.token, "admin")
-    await context.requests.retry_build(build.id, call.actor, live=live)
+    context, build = call.context, call.build
+    await context.requests.retry_build(build.id, call.actor, may_publish=may(call.token, "publish"))
     location = {"Location": f"/api/v1/builds/{build.id}"}
     return Reply(body=await _detail(context, build.id), headers=location)
 

@@ -60,10 +60,10 @@ class ReleaseSwitch(Protocol):
         Fires when the releases of those of these builds that have ended are served, if they are to be; mostly at once.
         """
 
-    def activate(self, project: str, release: int, *, by: Actor, any_ref: bool) -> Awaitable[ReleaseRow]:
+    def activate(self, project: str, release: int, *, by: Actor) -> Awaitable[ReleaseRow]:
         """
-        Make the release live for ``by``, with its record in the audit. ``any_ref``: also a release of another ref than
-        the project's. Raises `NoSuchRelease`, `NotOwnRef`, `LedgerUnavailable`.
+        Make the release live for ``by``, with its record in the audit. Raises `NoSuchRelease`, `NotProtected`,
+        `LedgerUnavailable`.
         """
 
     def resume(self, project: str, *, by: Actor) -> Awaitable[tuple[bool, list[ReleaseRow]]]:

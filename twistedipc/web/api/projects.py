@@ -10,7 +10,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
-from twistedipc.builds import names, registries, secrets, variables
+from twistedipc.builds import names, protection, registries, secrets, variables
 from twistedipc.builds.access import GIT_TOKEN
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.settings import BuildSettings, checked
@@ -64,6 +64,7 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
             timeout=body.timeout,
             idle_timeout=body.idle_timeout,
             on_lost="lost" if body.on_lost is UNSET else body.on_lost,
+            protected=None if isinstance(body.protected, UnsetType) else protection.check(body.protected),
             now=now,
         )
         call.audit(connection, "project.create", row.name, _created(row), project=row.name)
@@ -95,6 +96,8 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
         changes["targets"] = targets
     if not isinstance(call.body.settings, UnsetType):
         changes["settings"] = _settings(call.body.settings)
+    if not isinstance(call.body.protected, UnsetType):
+        changes["protected"] = protection.check(call.body.protected)
     after = msgspec.structs.replace(before, **changes)
     _check(context, after.repository, after.default_ref, after.targets, after.environment, before)
     registries.check(after.registries)
@@ -259,6 +262,7 @@ def _audited(row: ProjectRow) -> dict[str, str]:
             targets[f"targets.{name_of(settings)}.{field}"] = str(value)
     said = {f"settings.{name}": str(value) for name, value in msgspec.structs.asdict(row.settings).items()}
     said["registries"] = _registries(row.registries)
+    said["protected"] = ", ".join(row.protected)
     return (targets | said) | {
         name: str(getattr(row, name)) for name in ("repository", "default_ref", "timeout", "idle_timeout", "on_lost")
     }
@@ -403,6 +407,7 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
         on_lost=row.on_lost,
+        protected=row.protected,
         secrets=row.secrets,
         build_secrets=[
             BuildSecret(name=each.name, steps=each.steps, builds=each.builds, updated=moment(each.updated))

@@ -6,10 +6,10 @@ from sqlalchemy import Connection
 
 from twistedipc.builds.states import RELEASE_STATES
 from twistedipc.storage import releases
-from twistedipc.storage.errors import NoSuchRelease, NotOwnRef
+from twistedipc.storage.errors import NoSuchRelease, NotProtected
 from twistedipc.storage.rows import ReleaseRow
 from twistedipc.storage.standing import Standing, standing
-from twistedipc.web.access.auth import forbidden, may
+from twistedipc.web.access.auth import forbidden
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.projects import addresses
 from twistedipc.web.api.schemas import Hold, Release, Releases, Resumed
@@ -40,15 +40,15 @@ async def list_all(call: Call[None, None]) -> Reply[Releases]:
 async def activate(call: Call[None, None]) -> Reply[Release]:
     """
     Make a release the live one of its target, by one atomic switch. Making an older release than the live one live
-    rolls the project back: from then on its releases are held, until they are resumed. A release of another ref than
-    the project's own that was never live needs the scope admin.
+    rolls the project back: from then on its releases are held, until they are resumed. A release that was never live
+    must be of a commit that was on a protected ref.
     """
     context, project, release = call.context, call.project.name, int(call.path["release"])
     try:
-        row = await context.releasing.activate(project, release, by=call.actor, any_ref=may(call.token, "admin"))
+        row = await context.releasing.activate(project, release, by=call.actor)
     except NoSuchRelease as error:
         raise not_found(str(error)) from error
-    except NotOwnRef as error:
+    except NotProtected as error:
         raise forbidden(str(error)) from error
     return Reply(body=await _shown(call, row))
 

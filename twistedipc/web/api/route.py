@@ -15,14 +15,14 @@ import msgspec
 from werkzeug.routing import BaseConverter
 
 from twistedipc.builds import names
+from twistedipc.builds.scopes import Scope
 from twistedipc.web.api.call import Call, Reply, Takeover, WebSocket
 from twistedipc.web.api.context import WebContext
-from twistedipc.web.api.schemas import Scope
 from twistedipc.web.http.channel import BodySink, BoundedRequest
 from twistedipc.web.http.queries import Query
 
 #: What a route needs: nothing, a token with this scope, or the one-time token of an upload.
-Need = Literal["none", "read", "build", "admin", "upload"]
+Need = Literal["none", "read", "build", "publish", "admin", "upload"]
 
 #: What a route is bound to: the project or the build in its path, which the caller's token must be good for.
 Binding = Literal["none", "project", "build"]

@@ -109,8 +109,8 @@ ROUTES: tuple[Route, ...] = (
     route("stream", "GET /api/v1/stream", logs.stream, needs="read"),
     # Releases.
     route("list_releases", f"GET {_P}/releases", releases.list_all, needs="read"),
-    route("activate_release", f"POST {_P}/releases/<build:release>/activate", releases.activate, needs="build"),
-    route("resume_releases", f"POST {_P}/releases/resume", releases.resume, needs="build"),
+    route("activate_release", f"POST {_P}/releases/<build:release>/activate", releases.activate, needs="publish"),
+    route("resume_releases", f"POST {_P}/releases/resume", releases.resume, needs="publish"),
     # Tokens, sessions and tickets.
     route("list_tokens", "GET /api/v1/tokens", tokens.list_all, needs="admin"),
     route("create_token", "POST /api/v1/tokens", tokens.create, needs="admin", status=201),

@@ -14,12 +14,13 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from twistedipc.builds import names
+from twistedipc.builds import names, protection
 from twistedipc.builds.attempt import Publish, Published
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.logs import Batch, End
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
+from twistedipc.builds.scopes import Scope
 from twistedipc.builds.secrets import Builds as ForBuilds
 from twistedipc.builds.secrets import SecretValue, Steps
 from twistedipc.builds.settings import BuildSettings
@@ -27,7 +28,6 @@ from twistedipc.builds.states import AttemptState, OnLost, ReleaseState, Tone
 from twistedipc.builds.variables import Change
 
 ActorKind = Literal["token", "builder", "apiserver", "machine", "nobody"]
-Scope = Literal["read", "build", "admin"]
 Seconds = Annotated[float, Meta(ge=1, le=86400)]
 # What JSON Schema takes for an integer: 60.0 is one too.
 WholeSeconds = Annotated[float, Meta(ge=60, le=10 * 366 * 86400, multiple_of=1)]
@@ -42,6 +42,9 @@ ProjectName = Annotated[str, _shown(names.PROJECT, 63)]
 ProjectNames = Annotated[list[ProjectName], Meta(extra_json_schema={"minItems": 1, "maxItems": 1000})]
 Address = Annotated[str, _shown(names.ADDRESS, names.MAX_ADDRESS)]
 Ref = Annotated[str, _shown(names.REF, names.MAX_REF)]
+ProtectedRefs = Annotated[
+    list[Annotated[str, _shown(protection.PATTERN, protection.MAX_PATTERN)]], Meta(max_length=protection.MAX_PATTERNS)
+]
 Line = Annotated[str, Meta(min_length=1, max_length=200), _shown(names.LINE, 200)]
 Variables = Annotated[
     dict[Annotated[str, _shown(names.VARIABLE, 128)], Annotated[str, _shown(r"[^\x00]*", names.MAX_VALUE)]],
@@ -96,6 +99,7 @@ class NewProject(Request, frozen=True, kw_only=True):
     timeout: Seconds = 3600.0
     idle_timeout: Seconds = 900.0
     on_lost: OnLost | UnsetType = UNSET  # of a build whose builder is gone for good; "lost" if it isn't said
+    protected: ProtectedRefs | UnsetType = UNSET  # the default ref alone, if it isn't said
 
 
 class NewRegistry(Registry, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -118,6 +122,7 @@ class ProjectChange(Request, frozen=True, kw_only=True):
     timeout: Seconds | UnsetType = UNSET
     idle_timeout: Seconds | UnsetType = UNSET
     on_lost: OnLost | UnsetType = UNSET
+    protected: ProtectedRefs | UnsetType = UNSET  # all of them; none: the default ref alone
 
 
 class NewSecret(Request, frozen=True, kw_only=True):
@@ -144,7 +149,7 @@ class NewBuild(Request, frozen=True, kw_only=True, omit_defaults=True):
 
     ref: Ref | None = None  # None: the project's default
     publish: bool = True
-    live: bool = False  # its release is to go live though it is of another ref; that needs the scope admin
+    live: bool = False  # its release is to go live though it isn't of the project's own ref
     parameters: Variables = {}
 
 
@@ -152,7 +157,7 @@ class NewToken(Request, frozen=True, kw_only=True):
     """The body of a request for a token."""
 
     name: Line
-    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=3)]
+    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=4)]
     projects: ProjectNames | None = None  # None: all
     expires_in: WholeSeconds | None = None
 
@@ -223,6 +228,7 @@ class Project(Response, frozen=True, kw_only=True):
     timeout: float
     idle_timeout: float
     on_lost: OnLost = "lost"
+    protected: list[str] = []  # the refs that may publish for its users, as patterns: main, release/*, tags/v*
     secrets: list[str]  # names only, of the targets'
     build_secrets: list[BuildSecret] = []
     access: RepositoryAccess | None = None  # null: the repository is read without credentials
@@ -313,13 +319,14 @@ class Attempt(Response, frozen=True, kw_only=True):
 
 
 class Build(Response, frozen=True, kw_only=True):
-    """A build in a listing."""
+    """A build in a listing, or one that was just asked for."""
 
     id: int
     project: str
     ref: str
     publish: bool
     live: bool  # it was asked for to go live, whatever its ref
+    preview: str | None = None  # why it publishes nothing for users; "": it may; null: it isn't known (yet)
     parameters: dict[str, str]
     requested_by: str
     state: AttemptState

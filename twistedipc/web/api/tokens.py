@@ -9,15 +9,13 @@ from sqlalchemy import Connection
 
 from twistedipc.builds import names
 from twistedipc.builds.names import BadValue
+from twistedipc.builds.scopes import SCOPES
 from twistedipc.storage import tokens
 from twistedipc.storage.rows import TokenRow
 from twistedipc.web.access.auth import SESSION_SECONDS, TICKET_SECONDS, Credential, forbidden, unauthenticated
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.schemas import CreatedToken, Identity, NewToken, SignIn, Ticket, Token, Tokens
 from twistedipc.web.http.problems import not_found
-
-#: The scopes in the order in which they are shown.
-_SCOPES = ("read", "build", "admin")
 
 
 async def list_all(call: Call[None, None]) -> Reply[Tokens]:
@@ -145,7 +143,7 @@ def _within(projects: frozenset[str] | None, bound: frozenset[str] | None) -> bo
 
 
 def _scopes(row: TokenRow) -> list[Any]:
-    return [scope for scope in _SCOPES if scope in row.scopes]
+    return [scope for scope in SCOPES if scope in row.scopes]
 
 
 def _projects(row: TokenRow) -> list[str] | None:

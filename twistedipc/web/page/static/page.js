@@ -47,7 +47,8 @@ const stream = new Stream((state) => {
   $("connection").textContent = state;
   $("connection").className = `connection ${state}`;
 }, trouble);
-const may = (scope) => identity.scopes.includes("admin") || identity.scopes.includes(scope);
+const SCOPES = ["read", "build", "publish", "admin"]; // each includes those before it
+const may = (scope) => SCOPES.slice(SCOPES.indexOf(scope)).some((each) => identity.scopes.includes(each));
 
 function show(title, ...children) {
   document.title = title ? `${title} · twistedipc` : "twistedipc";
@@ -204,7 +205,7 @@ async function showProject(name, head, self) {
     head.append(el("a", { href: listed.url, rel: "noreferrer", target: "_blank" }, "Open the release"));
   }
   if (may("build")) {
-    const button = el("button", { type: "button" }, "Publish");
+    const button = el("button", { type: "button" }, may("publish") ? "Publish" : "Build a preview");
     button.addEventListener("click", () => act(button, async () => {
       const build = await api("POST", `${at}/builds`, {}, { "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-") });
       location.hash = `#/builds/${build.id}`;
@@ -214,6 +215,7 @@ async function showProject(name, head, self) {
   const facts = el("p", { class: "facts" },
     el("span", {}, "repository ", el("b", {}, project.repository)), el("span", {}, "builds ", el("b", {}, project.default_ref === "HEAD" && project.head ? project.head : project.default_ref)),
     el("span", {}, "publishes ", el("b", {}, publishesTo(project, targets))),
+    project.protected?.length ? el("span", {}, "from ", el("b", {}, project.protected.join(" "))) : null,
     ...Object.entries(project.settings || {}).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, settingOf(value)))));
   head.after(facts);
   if (may("admin")) $("main").append(targetsOf(at, project, targets));
@@ -291,7 +293,7 @@ function accessOf(access) {
 function heldBack(at, held) {
   const said = el("p", { class: "held", role: "status" },
     `No release goes live by itself: ${held.by} rolled back to release ${held.release}, `, timeOf(held.since), ". ");
-  if (may("build")) {
+  if (may("publish")) {
     const button = el("button", { type: "button" }, "Resume");
     button.addEventListener("click", () => act(button, async () => {
       await api("POST", `${at}/releases/resume`);
@@ -317,7 +319,7 @@ function releasesTable(name, at, releases) {
       await api("POST", `${at}/releases/${release.id}/activate`);
       route();
     }));
-    const again = release.state !== "live" && may(release.activated ? "build" : "admin");
+    const again = release.state !== "live" && may("publish");
     cells.append(el("td", { class: "tight" }, again ? button : null));
     return cells;
   })));
@@ -366,6 +368,7 @@ function showBuild(id, wanted) {
       fact("ref", clean(build.ref)),
       build.commit ? fact("commit", el("code", {}, build.commit.slice(0, 12)), ` ${clean(build.subject)}`) : null,
       fact("asked for", timeOf(build.created), ` by ${build.requested_by}`),
+      build.preview && build.publish ? fact("preview", clean(build.preview)) : null,
       attempt.builder ? fact("on", attempt.builder) : null,
       attempt.started && attempt.ended ? fact("took", duration(Date.parse(attempt.ended) - Date.parse(attempt.started))) : null,
       ...recognisedFacts(attempt),
