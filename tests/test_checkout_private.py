@@ -283,7 +283,7 @@ def test_submodules_with_the_token(tmp_path: Path, http: HttpServer) -> None:
         ("file:///etc", "it is in a local folder"),
         ("/etc", "it is in a local folder"),
         ("../../../../../x", "leads out of|begins with"),
-        ("--upload-pack=PROOF", "can't begin with -"),
+        ("--upload-pack=PROOF", "gitmodulesUrl: disallowed submodule url"),
         ("https://ada:secret@git.example/x", "git_token"),
     ],
 )
@@ -293,7 +293,7 @@ def test_submodules_that_aren_t_allowed(tmp_path: Path, http: HttpServer, addres
     project = Project(tmp_path, f"{http.url}/open/app", None)
     with pytest.raises(CheckoutFailed, match=why) as refused:
         project.check_out()
-    assert str(refused.value).startswith("the submodule lib can't be checked out")
+    assert str(refused.value).startswith(("the submodule lib can't be checked out", f"{project.address} can't be"))
     assert not proof.exists()
 
 

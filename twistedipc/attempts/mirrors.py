@@ -7,6 +7,7 @@ nothing has used for long. Used by the builder, which removes them, and by the c
     NAME.git           a bare mirror
     NAME.git.sha256    the mirror of a repository with SHA-256 ids
     NAME.git.lock      flock'ed while one of the two is fetched into; changed whenever one of them is used
+    NAME.git.thrown-N  one that wasn't what it should be, until the builds that work with it have ended
 """
 
 from __future__ import annotations
@@ -15,26 +16,45 @@ import fcntl
 import hashlib
 import os
 import re
-import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+from twistedipc.disk.files import remove_tree
+
 _LOCK = ".lock"
+_THROWN = ".thrown-"
+
+#: Seconds for which a mirror stays that was thrown away: longer than a build takes.
+_THROWN_KEPT = 86400.0
 
 #: What is put behind a mirror's name for a repository with SHA-256 ids.
 SHA256 = ".sha256"
 
 
-def mirror_name(repository: str, *, private: bool = False) -> str:
+def mirror_name(repository: str, *, private_to: str = "") -> str:
     """
     Return the name of a repository's mirror: recognisable to people, and unique.
 
-    :param private: it is fetched with a project's credentials. Then it is another mirror, so that a project without
-        them finds nothing in its own that it couldn't have fetched itself.
+    :param private_to: the project with whose credentials it is fetched. Then the mirror is the project's own: another
+        one, with other credentials or none, finds nothing in its mirror that it couldn't have fetched itself.
     """
     words = re.sub(r"[^A-Za-z0-9]+", "-", repository).strip("-")[-48:]
-    key = hashlib.sha256(repository.encode()).hexdigest()[:12]
-    return f"{words}-{key}{'-private' if private else ''}.git"
+    whose = f"{repository}\0{private_to}" if private_to else repository
+    key = hashlib.sha256(whose.encode()).hexdigest()[:12]
+    return f"{words}-{key}{'-private' if private_to else ''}.git"
+
+
+def throw_away(mirror: Path) -> Path:
+    """
+    Put a mirror aside, so that another can be made in its place. It isn't removed yet: the objects in it are those of
+    builds that run now. Return where it is. The caller has the lock. Raises OSError.
+    """
+    target = mirror.with_name(f"{mirror.name}{_THROWN}{os.urandom(4).hex()}")
+    os.rename(mirror, target)
+    if not target.is_symlink():
+        os.utime(target)
+    return target
 
 
 def lock_mirror(mirror: Path, waits: Callable[[], None]) -> int:
@@ -63,6 +83,7 @@ def remove_unused(folder: Path, before: float) -> list[str]:
     Remove the mirrors that weren't used since ``before`` (seconds since the epoch). Return their names. Blocks. Raises
     OSError if the folder can't be read; a mirror that can't be removed is left.
     """
+    _remove_thrown(folder)
     removed = []
     for path in sorted(folder.glob(f"*{_LOCK}")):
         try:
@@ -75,8 +96,7 @@ def remove_unused(folder: Path, before: float) -> list[str]:
                 continue
             mirror = path.with_name(path.name.removesuffix(_LOCK))
             for each in (mirror, mirror.with_name(mirror.name + SHA256)):
-                if each.exists():
-                    shutil.rmtree(each)
+                remove_tree(each)
             path.unlink()
             removed.append(mirror.name)
         except OSError:  # it is in use, or can't be removed
@@ -84,6 +104,16 @@ def remove_unused(folder: Path, before: float) -> list[str]:
         finally:
             os.close(lock)
     return removed
+
+
+def _remove_thrown(folder: Path) -> None:
+    """Remove mirrors that were thrown away long ago."""
+    for path in folder.glob(f"*{_THROWN}*"):
+        try:
+            if path.lstat().st_mtime < time.time() - _THROWN_KEPT:
+                remove_tree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        except OSError:  # the next time, perhaps
+            continue
 
 
 def _is_at(lock: int, path: str | Path) -> bool:

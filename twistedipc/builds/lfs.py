@@ -15,7 +15,7 @@ MAX_POINTER = 1024
 _POINTER = re.compile(
     rb"version https?://(?:git-lfs|hawser)\.github\.com/spec/v1\r?\n"
     rb"(?:ext-[0-9]-[^\r\n]*\r?\n)*"
-    rb"oid sha256:[0-9a-f]{64}\r?\n"
+    rb"oid sha256:([0-9a-f]{64})\r?\n"
     rb"size [0-9]+\s*\Z"
 )
 
@@ -23,3 +23,9 @@ _POINTER = re.compile(
 def is_pointer(content: bytes) -> bool:
     """Return whether this is the whole content of a pointer."""
     return len(content) < MAX_POINTER and _POINTER.match(content) is not None
+
+
+def digest_of(content: bytes) -> str:
+    """Return the SHA-256, in hexadecimal, of the file for which this pointer stands; "" if it isn't a pointer."""
+    found = _POINTER.match(content) if len(content) < MAX_POINTER else None
+    return found[1].decode() if found is not None else ""

@@ -64,7 +64,51 @@ def read_file(path: Path, kind: type[_T]) -> _T | None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder with what is in it, as far as that is possible."""
+    """
+    Remove a folder with what is in it, as far as that is possible: also where whoever made it has taken the right to do
+    so away, and however deep it is. A link is left alone.
+    """
     import shutil  # not above: it is large, and a runner seldom removes a folder
 
-    shutil.rmtree(path, ignore_errors=True)
+    try:
+        shutil.rmtree(path)
+    except (OSError, RecursionError):
+        if path.is_dir() and not path.is_symlink():
+            _remove_flat(str(path))
+
+
+def _remove_flat(top: str) -> None:
+    """
+    Remove a folder with what is in it, as far as that is possible. Each folder in it is moved to the top before it is
+    emptied. So no path becomes too long, however deep the folders are, and no descriptor stays open.
+    """
+    pending = [top]
+    while pending:
+        folder = pending.pop()
+        try:
+            os.chmod(folder, 0o700)
+            with os.scandir(folder) as scanned:
+                entries = list(scanned)
+        except OSError:
+            continue
+        for entry in entries:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    os.chmod(entry.path, 0o700)  # to move a folder one needs the right to write into it
+                    moved = f"{top}/.{os.urandom(8).hex()}"
+                    os.rename(entry.path, moved)
+                    pending.append(moved)
+                else:
+                    os.unlink(entry.path)
+            except OSError:
+                continue
+        if folder != top:
+            _remove_folder(folder)
+    _remove_folder(top)
+
+
+def _remove_folder(path: str) -> None:
+    try:
+        os.rmdir(path)
+    except OSError:  # something in it can't be removed
+        pass

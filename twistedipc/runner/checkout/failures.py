@@ -19,6 +19,7 @@ _REFUSED = re.compile(
 )
 _ASKS = re.compile(r"could not read (?:Username|Password)")
 _NOT_THERE = re.compile(r"Repository not found|does not appear to be a git repository|not found|does not exist")
+_BAD_OBJECT = re.compile(r"^error: object ([0-9a-f]{40,64}): (\w+: .*)", re.MULTILINE)
 _PROTOCOL = re.compile(r"transport '([^']*)' not allowed")
 
 
@@ -29,6 +30,13 @@ def why_not_fetched(repository: str, said: str, access: Access | None, project: 
     :param said: the end of what git has printed
     :param access: what the checkout was given for this repository; None: nothing
     """
+    bad = _BAD_OBJECT.search(said)
+    if bad is not None:
+        return (
+            f"{repository} can't be fetched: git finds its object {bad[1]} dangerous or malformed ({bad[2][:200]}). If "
+            "it is known to do no harm, an operator can list its id in a file that git's setting fetch.fsck.skipList "
+            "names (docs/repositories.md)"
+        )
     for pattern, sentence in _SENTENCES:
         if pattern.search(said):
             more = sentence(repository, access, project)

@@ -1,29 +1,69 @@
 """
-How git is run: nothing in a repository can make it run anything. No hooks, no templates, a configuration that is
-written each time, and only protocols that ``names.repository`` allows.
+How git is run: nothing in a repository can make it run anything, or take anything for what it isn't. No hooks, no
+templates, a configuration that is written each time, only protocols that ``names.repository`` allows, and of the
+environment only the variables that an operator may set.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import select
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
+#: The protocols that git may use. Whether a local repository is allowed was decided when it was named.
+PROTOCOLS = ("https", "http", "ssh", "git", "file")
+
+#: What git's check of objects finds in the history of well-known repositories, where it does no harm: old or other
+#: programs wrote times and people in their own way, and file modes with a zero before them. Without these, requests,
+#: lodash, flask and linux-firmware couldn't be fetched. All else that the check knows (entries such as ``.git`` or
+#: ``..``, a ``.gitmodules`` that runs commands) fails the fetch. https://git-scm.com/docs/git-fsck
+TOLERATED = (
+    "badDate",
+    "badDateOverflow",
+    "badEmail",
+    "badName",
+    "badTimezone",
+    "missingEmail",
+    "missingNameBeforeEmail",
+    "missingSpaceBeforeDate",
+    "missingSpaceBeforeEmail",
+    "multipleAuthors",
+    "zeroPaddedDate",
+    "zeroPaddedFilemode",
+)
+
 SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
+    # These say of a commit what only the commit itself may say, and nothing checks them.
+    "core.commitGraph=false",
+    "core.useReplaceRefs=false",
+    "gc.writeCommitGraph=false",
+    "fetch.writeCommitGraph=false",
+    "submodule.recurse=false",
+    "fetch.fsckObjects=true",
+    *(f"fetch.fsck.{name}=ignore" for name in TOLERATED),
     "advice.detachedHead=false",
+    # Each fetch that is checked leaves a pack, and fifty packs are packed into one: the large one needn't be.
+    "gc.bigPackThreshold=64m",
     "gc.autoDetach=false",  # what outlives git would keep the mirror's lock
     "maintenance.autoDetach=false",
     "log.showSignature=false",
     "protocol.allow=never",
-    "protocol.https.allow=always",
-    "protocol.http.allow=always",
-    "protocol.ssh.allow=always",
-    "protocol.git.allow=always",
-    "protocol.file.allow=always",  # whether a local repository is allowed was decided when it was named
+    # By name, since a repository's own setting for one of these would count more than the one for all.
+    "protocol.ext.allow=never",
+    "protocol.fd.allow=never",
+    *(f"protocol.{name}.allow=always" for name in PROTOCOLS),
+)
+
+#: Variables of git that an operator may set, in ``[environment]``: how hosts are reached, and what is traced. All
+#: others say which repository git works on, or bring in settings.
+_OPERATORS = re.compile(
+    r"GIT_(?:SSH(?:_COMMAND|_VARIANT)?|SSL_\w+|HTTP_\w+|PROXY_\w+|TRACE\w*|CURL_VERBOSE|ASKPASS|EXEC_PATH|LFS_\w+"
+    r"|CONFIG_(?:GLOBAL|SYSTEM|NOSYSTEM)|TERMINAL_PROMPT)\Z"
 )
 
 #: How many bytes of the end of what git prints as errors are kept.
@@ -35,6 +75,10 @@ _LOOK_EVERY = 0.2
 
 class CheckoutFailed(Exception):
     """There is no working copy. ``str()`` of it is a sentence for the person who asked for the build."""
+
+
+class BadMirror(Exception):
+    """A mirror isn't what it should be: another is made in its place. ``str()`` of it is a clause that says why."""
 
 
 class Git:
@@ -71,13 +115,29 @@ class Git:
         code = self._call(arguments, output, quiet=quiet)
         return output.decode("utf-8", "replace") if code == 0 else None
 
+    def converse(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start git with its input and its output as pipes. What it prints as errors is lost."""
+        return subprocess.Popen(
+            [*self._command, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=1 << 20,
+            env=self._environment,
+            pass_fds=[self._lock],
+        )
+
+    @property
+    def _command(self) -> list[str]:
+        settings = [part for setting in (*SETTINGS, *self._settings) for part in ("-c", setting)]
+        return ["git", *settings]
+
     def _call(self, arguments: Sequence[str], output: bytearray | None, *, quiet: bool) -> int:
         """Run git, and return its exit code. Its output is added to ``output``; None: it goes into the log."""
         sys.stdout.flush()
-        settings = [part for setting in (*SETTINGS, *self._settings) for part in ("-c", setting)]
         try:
             process = subprocess.Popen(
-                ["git", *settings, *arguments],
+                [*self._command, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=None if output is None else subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -123,11 +183,14 @@ def _read(process: subprocess.Popen[bytes]) -> Iterator[tuple[int, bytes]]:
                 open_ones.discard(descriptor)
 
 
-def defaults() -> dict[str, str]:
-    """Return what git is told unless the operator's environment says otherwise."""
+def environment_of_git(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return git's environment, of a step's: what isn't set by the operator has our defaults."""
     return {
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": os.devnull,
+        **{n: value for n, value in environment.items() if not n.startswith("GIT_") or _OPERATORS.match(n)},
+        "GIT_ALLOW_PROTOCOL": ":".join(PROTOCOLS),  # no setting, wherever it is, counts more
+        "GIT_ATTR_NOSYSTEM": "1",
     }

@@ -5,20 +5,39 @@ A repository's bare mirror, which all attempts on this builder share. Used by ``
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
 from twistedipc.attempts.mirrors import SHA256
-from twistedipc.runner.checkout.git import CheckoutFailed, Git
+from twistedipc.runner.checkout.contents import inspect
+from twistedipc.runner.checkout.git import BadMirror, CheckoutFailed, Git
 
 #: Digits of an id in a repository with SHA-256 ids.
 SHA256_DIGITS = 64
 
 _SHORT_ID = re.compile(r"[0-9a-f]{7,64}\Z")
 
-# The mirror's whole configuration: builds run as the same user, so what is there may be theirs.
+# The mirror's whole configuration. It is written each time, as HEAD is: what is there may be somebody else's.
 _MIRROR_CONFIG = "[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = true\n"
 _SHA256_CONFIG = "[extensions]\n\tobjectformat = sha256\n"
+_HEAD = "ref: refs/heads/master\n"
+
+
+#: What git says if it fails since the mirror itself is damaged. (What the other side says begins with "remote:".)
+_BROKEN = re.compile(
+    r"^(?!remote: ).*(?:is corrupt|hash mismatch|bad object|is empty$|inflate: |unable to unpack|loose object"
+    r"|unable to read|does not point to a valid object|did not send all necessary objects|index file|packfile"
+    r"|unresolved deltas|not a git repository: ).*",
+    re.M,
+)
+
+
+def raise_if_broken(git: Git) -> None:
+    """Raise `BadMirror` if that is why the last git has failed."""
+    broken = _BROKEN.search(git.said)
+    if broken is not None:
+        raise BadMirror(f"git says of it: {broken.group().strip()[:300]}")
 
 
 class Mirror:
@@ -26,25 +45,33 @@ class Mirror:
 
     def __init__(self, git: Git, folder: Path, *, sha256: bool) -> None:
         self._git = git
-        self._sha256 = sha256
+        self.sha256 = sha256
         self.folder = folder.with_name(folder.name + SHA256) if sha256 else folder
 
     @property
     def exists(self) -> bool:
-        """Whether the mirror has been made."""
-        return (self.folder / "HEAD").is_file()
+        """Whether something is where the mirror belongs."""
+        return os.path.lexists(self.folder)
 
     def prepare(self) -> None:
-        """Make the mirror if it isn't there, and make it safe to use. Raises `CheckoutFailed`."""
-        kind = "sha256" if self._sha256 else "sha1"
+        """
+        Make the mirror if it isn't there, and make it safe to use. Raises `BadMirror` if what is there can't be made
+        safe, and `CheckoutFailed`.
+        """
+        kind = "sha256" if self.sha256 else "sha1"
         init = ("init", "--quiet", "--bare", "--template=", f"--object-format={kind}")
-        if not self.exists and not self._git.run(*init, "--", str(self.folder)):
+        if self.exists:
+            inspect(self.folder)
+        elif not self._git.run(*init, "--", str(self.folder)):
             raise CheckoutFailed("the builder can't make a mirror of the repository")
-        config = _MIRROR_CONFIG.format(version=int(self._sha256)) + (_SHA256_CONFIG if self._sha256 else "")
-        (self.folder / "config").write_text(config)
-        # Left by a fetch that was killed: no other fetch is running, since the mirror is locked.
-        for path in [*self.folder.glob("*.lock"), *(self.folder / "refs").rglob("*.lock")]:
-            path.unlink(missing_ok=True)
+        config = _MIRROR_CONFIG.format(version=int(self.sha256)) + (_SHA256_CONFIG if self.sha256 else "")
+        self._write("config", config)
+        self._write("HEAD", _HEAD)
+
+    def _write(self, name: str, content: str) -> None:
+        new = self.folder / "config.new"  # which `inspect` removes, if this is killed
+        new.write_text(content)
+        os.replace(new, self.folder / name)
 
     def fetch(self, repository: str, *refs: str, prune: bool = False, quiet: bool = False) -> bool:
         """Fetch these refspecs. Return whether git could."""
@@ -54,9 +81,14 @@ class Mirror:
         return self._git.run(*at, "fetch", *options, *pruned, "--", repository, *refs, quiet=quiet)
 
     def commit(self, revision: str) -> str | None:
-        """Return the full id of the commit that a full ref name or an id stands for; None if there is none."""
+        """
+        Return the full id of the commit that a full ref name or an id stands for; None if there is none. Raises
+        `BadMirror` if git can't say since the mirror is damaged.
+        """
         verify = ("rev-parse", "--verify", "--quiet", "--end-of-options")
         found = self._git.ask("-C", str(self.folder), *verify, revision + "^{commit}")
+        if not found:
+            raise_if_broken(self._git)
         return found.strip() if found else None
 
     def resolve(self, ref: str) -> str | None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import msgspec
 
+from twistedipc.attempts.mirrors import SHA256
 from twistedipc.builds.access import Access
 from twistedipc.runner.checkout.failures import why_not_fetched
 from twistedipc.runner.checkout.git import CheckoutFailed, Git
-from twistedipc.runner.checkout.mirror import SHA256_DIGITS, Mirror
+from twistedipc.runner.checkout.mirror import SHA256_DIGITS, Mirror, raise_if_broken
 
 _FULL_ID = re.compile(r"(?:[0-9a-f]{40}|[0-9a-f]{64})\Z")
 
@@ -31,6 +32,11 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path  # of its mirror
     project: str
     access: Access | None = None  # what its host is shown; then it is asked each time, whatever the mirror has
+
+    @property
+    def mirrors(self) -> tuple[Path, Path]:
+        """The folders of its two mirrors, for SHA-1 ids and for SHA-256 ids."""
+        return self.folder, self.folder.with_name(self.folder.name + SHA256)
 
     def failed(self, git: Git) -> CheckoutFailed:
         """Return why it couldn't be fetched, by what git has said."""
@@ -70,7 +76,8 @@ def _ask_head(git: Git, source: Source, *, quiet: bool = False) -> _Head | None:
 
 def fetch(git: Git, source: Source, wanted: str, *, head: bool = False, anew: bool = False) -> Found:
     """
-    Bring the mirror up to date, if necessary. Return it, and the commit that was asked for. Raises `CheckoutFailed`.
+    Bring the mirror up to date, if necessary. Return it, and the commit that was asked for. Raises `BadMirror`, or
+    `CheckoutFailed`.
 
     :param head: find out which branch the repository's HEAD stands for, whatever is wanted
     :param anew: bring the mirror up to date even if it has the commit
@@ -117,11 +124,15 @@ def _bring_up_to_date(
 
 
 def _fetch_all(git: Git, mirrors: tuple[Mirror, Mirror], source: Source, mirror: Mirror) -> Mirror:
-    """Fetch into this mirror, or into the other if the repository has ids of that kind now. Return it."""
+    """
+    Fetch into this mirror, or into the other if the repository has ids of that kind now. Return it. Raises
+    `CheckoutFailed`, or `BadMirror`.
+    """
     mirror.prepare()
     if mirror.fetch(source.repository, *_ALL, prune=True):
         return mirror
     failed = source.failed(git)
+    raise_if_broken(git)
     # Perhaps the repository is another than the one that the mirror was made for.
     listed = git.ask("ls-remote", "--", source.repository, quiet=True)
     if listed:

@@ -1,32 +1,32 @@
 """
 The checkout of one attempt: the mirror is brought up to date under its lock, the ref is resolved to a full commit id,
-and a working copy that borrows the mirror's objects is made of that commit; then the same for each submodule, and the
-files of Git LFS. Used by ``__main__``.
+the commit's objects are verified, and a working copy that borrows the mirror's objects is made of it; then the same
+for each submodule, and the files of Git LFS. Used by ``__main__``.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from twistedipc.attempts.folder import CREDENTIALS
-from twistedipc.attempts.mirrors import lock_mirror, mirror_name
+from twistedipc.attempts.mirrors import lock_mirror, mirror_name, throw_away
 from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import Checkout, Contact, Spec
 from twistedipc.builds.plan import settings_of
 from twistedipc.builds.recognition.reading import BadPlan
 from twistedipc.builds.settings import BuildSettings
-from twistedipc.disk.files import read_file, write_file
+from twistedipc.disk.files import read_file, remove_tree, write_file
 from twistedipc.runner.checkout.credentials import ACCESS, Credentials
-from twistedipc.runner.checkout.git import CheckoutFailed, Git, defaults
+from twistedipc.runner.checkout.git import BadMirror, CheckoutFailed, Git, environment_of_git
 from twistedipc.runner.checkout.lfs import fetch_large_files
 from twistedipc.runner.checkout.protecting import protecting_ref
 from twistedipc.runner.checkout.refs import Found, Source, fetch
 from twistedipc.runner.checkout.submodules import MAX_DEPTH, MAX_SUBMODULES, submodules
+from twistedipc.runner.checkout.verification import verify
 from twistedipc.trees.folder import FolderTree
 
 
@@ -37,7 +37,7 @@ def check_out(folder: Path, now: Callable[[], int]) -> Checkout:
         raise CheckoutFailed("the attempt's folder has no spec.json")
     access = read_file(folder / CREDENTIALS / ACCESS, Access)
     work = folder / "work"
-    shutil.rmtree(work, ignore_errors=True)  # of a try for which the disk had no room
+    remove_tree(work)  # of a try for which the disk had no room
     with Credentials(folder / CREDENTIALS, access, spec.repository) as credentials:
         if access is not None and not credentials.are_for(spec.repository):
             raise CheckoutFailed(f"the project's credentials are for {access.host}, not for {spec.repository}")
@@ -57,7 +57,7 @@ class _Checkout:
         self._credentials = credentials
         self._submodules = 0  # how many there were
         nothing = os.open(os.devnull, os.O_RDONLY)
-        environment = {**defaults(), **os.environ, **credentials.environment}
+        environment = {**environment_of_git(os.environ), **credentials.environment}
         #: for what needs no mirror to be locked: git never deletes an object that a ref has led to within two weeks
         self._git = Git(nothing, environment, credentials.settings)
 
@@ -95,7 +95,7 @@ class _Checkout:
         private = self._credentials.are_for(repository)
         mirror = Path(self._spec.mirror)
         if private or repository != self._spec.repository:
-            mirror = mirror.with_name(mirror_name(repository, private=private))
+            mirror = mirror.with_name(mirror_name(repository, private_to=self._spec.project if private else ""))
         source = Source(
             repository=repository,
             folder=mirror.absolute(),
@@ -105,10 +105,9 @@ class _Checkout:
         lock = lock_mirror(source.folder, _say_waiting)
         try:
             git = self._git.under(lock)
-            # Taken while the mirror is locked: so the times of one builder are in the order in which the ref was read.
-            resolved = now()
             # A commit that is known may have been pushed away since: what is protected is looked at as it is now.
-            found = fetch(git, source, wanted, head=head, anew=bool(protected) and self._spec.context == "production")
+            anew = bool(protected) and self._spec.context == "production"
+            found, resolved = _find(git, source, wanted, now, head=head, anew=anew)
             if protected:
                 asked = "" if self._spec.commit else self._spec.ref
                 found = msgspec.structs.replace(found, protected=protecting_ref(git, found, asked, protected))
@@ -144,8 +143,43 @@ class _Checkout:
                     f"`twistedipc project set {self._spec.project} --no-submodules` builds without them"
                 )
             print(f"Submodule {each.path}:", flush=True)
+            _check_place(work, each.path)
             inside, _resolved = self._clone(each.repository, each.commit, work / each.path, lambda: 0)
             self._complete(work / each.path, each.repository, inside, settings, depth=depth + 1)
+
+
+def _find(
+    git: Git, source: Source, wanted: str, now: Callable[[], int], *, head: bool, anew: bool
+) -> tuple[Found, int]:
+    """
+    Return what is wanted, in a mirror that is up to date and has been verified, and when it was looked for. A mirror
+    that isn't what it should be is fetched again, once. The caller has the lock.
+    """
+    failure = ""
+    for _try in range(2):
+        # Taken while the mirror is locked: so the times of one builder are in the order in which the ref was read.
+        resolved = now()
+        try:
+            found = fetch(git, source, wanted, head=head, anew=anew)
+            verify(git, found.mirror.folder, found.commit, sha256=found.mirror.sha256)
+        except BadMirror as error:
+            failure = str(error)
+            print(f"This builder's mirror of {source.repository} is bad: {failure}. It is thrown away.", flush=True)
+            for mirror in source.mirrors:
+                if os.path.lexists(mirror):
+                    throw_away(mirror)
+            continue
+        return found, resolved
+    raise CheckoutFailed(f"{source.repository} can't be checked out: what was fetched from it is bad, twice: {failure}")
+
+
+def _check_place(work: Path, path: str) -> None:
+    """Raise `CheckoutFailed` unless git has made the folder of a submodule, and no link leads there."""
+    place = work
+    for name in path.split("/"):
+        place = place / name
+        if place.is_symlink() or not place.is_dir():
+            raise CheckoutFailed(f"the submodule {path} can't be checked out: there is no such folder in the commit")
 
 
 def _say_waiting() -> None:
