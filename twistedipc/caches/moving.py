@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from twistedipc.disk.beneath import descend
+from twistedipc.disk.files import remove_tree
+
 #: Seconds after which a copy is given up.
 COPYING = 300.0
 
@@ -27,26 +30,20 @@ def opened(base: Path, folders: tuple[str, ...], *, make: bool = False) -> Itera
     """
     Give a descriptor of the folder that these names lead to from ``base``; None if one of them is no folder, or a link.
     """
-    descriptor = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    top = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        for name in folders:
-            if make:
-                try:
-                    os.mkdir(name, dir_fd=descriptor)
-                except FileExistsError:
-                    pass
-            try:
-                inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                    raise
-                yield None
-                return
-            os.close(descriptor)
-            descriptor = inner
-        yield descriptor
+        found = descend(top, folders, make=make)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        yield None
+        return
     finally:
-        os.close(descriptor)
+        os.close(top)
+    try:
+        yield found
+    finally:
+        os.close(found)
 
 
 def move_out(base: Path, path: str, target: Path) -> bool:
@@ -97,10 +94,10 @@ def copy(source: Path, target: Path, *, seconds: float = COPYING) -> None:
             timeout=seconds,
         )
     except subprocess.TimeoutExpired as error:
-        remove(target)
+        remove_tree(target)
         raise CantCopy(f"the copy took more than {seconds:.0f} s") from error
     if done.returncode != 0:
-        remove(target)
+        remove_tree(target)
         raise CantCopy(os.fsdecode(done.stderr).strip()[-300:])
 
 
@@ -124,32 +121,6 @@ def size(folder: Path) -> int:
         except OSError:
             continue  # it went meanwhile, or can't be read: then it can't be measured either
     return total
-
-
-def remove(folder: Path) -> None:
-    """
-    Remove a folder with all that is in it, also where a build has taken the right to do so away. What can't be removed
-    stays, for the next tidying.
-    """
-    import shutil  # not above: the runner imports this module, and removes nothing as a rule
-
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
-    except OSError:
-        _allow(str(folder))
-        for path, folders, _files in os.walk(folder):
-            # The walk goes into these next.
-            for name in folders:
-                _allow(os.path.join(path, name))
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _allow(path: str) -> None:
-    """Give a folder's owner all rights to it; a link is left alone."""
-    if not os.path.islink(path):
-        os.chmod(path, 0o700)
 
 
 def _is_folder(name: str, parent: int) -> bool:

@@ -25,12 +25,17 @@ import msgspec
 from twistedipc.attempts.sha256 import sha256  # a runner does without OpenSSL
 from twistedipc.builds.caches import Cache
 from twistedipc.caches import moving
-from twistedipc.disk.files import read_file, write_file
+from twistedipc.caches.checking import CantKeep, Names, check_folder
+from twistedipc.disk.files import read_file, remove_tree, write_file
 
 #: Seconds to wait for another process that moves or copies something: as long as a copy takes at most. Two looks
 #: whether it still does are so many seconds apart.
 PATIENCE = moving.COPYING
 _LOOK = 0.02
+
+
+def _nothing(_text: str) -> None:
+    """Do nothing."""
 
 
 class About(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,11 +61,14 @@ class ProjectCaches:
 
     :param folder: where they are; it is made if need be
     :param now: milliseconds since the epoch
+    :param refused: is told which cache isn't kept, and why
     """
 
-    def __init__(self, folder: Path, now: Callable[[], int]) -> None:
+    def __init__(self, folder: Path, now: Callable[[], int], refused: Callable[[str], None] = _nothing) -> None:
         self.folder = folder
         self._now = now
+        self._refused = refused
+        self._names = Names()  # of all that is saved: an attempt's caches may be linked with one another
         self.entries = folder / "entries"
         self.spares = folder / "spares"
         self.going = folder / "going"
@@ -105,6 +113,12 @@ class ProjectCaches:
                 moving.copy(entry, source)
             except moving.CantCopy:
                 return None  # the build does without, as it would with no cache at all
+        try:
+            check_entry(source, about)
+        except CantKeep:
+            self.discard(source)
+            self.discard(entry)  # what it was copied from is no better
+            return None
         os.utime(entry / "about.json")
         moved = [
             moving.move_in(source / str(number), attempt, path)
@@ -123,8 +137,11 @@ class ProjectCaches:
         # What is in another's folder is saved first, and isn't in that any more then.
         for cache in reversed(made):
             with self.locked():
-                if self._save(cache, attempt):
-                    saved.append(cache)
+                try:
+                    if self._save(cache, attempt):
+                        saved.append(cache)
+                except CantKeep as error:
+                    self._refused(f"{cache.name} isn't kept: {error}")
         return saved[::-1]
 
     def _save(self, cache: Cache, attempt: Path) -> bool:
@@ -139,8 +156,15 @@ class ProjectCaches:
             if moving.move_out(attempt, path, new / str(len(paths))):
                 paths.append(path)
         if not paths:
-            moving.remove(new)
+            remove_tree(new)
             return False
+        try:
+            for number, path in enumerate(paths):
+                check_folder(new / str(number), path, self._names)
+            self._names.check(attempt)
+        except CantKeep:
+            remove_tree(new)
+            raise
         about = About(cache=cache, paths=paths, stamp=os.urandom(8).hex(), saved=self._now())
         write_file(new / "about.json", about)
         if entry.exists():
@@ -170,6 +194,14 @@ def _lock(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def check_entry(folder: Path, about: About) -> None:
+    """Check an entry, or a copy of it, that nothing moves meanwhile. Raises `CantKeep`."""
+    names = Names()
+    for number, path in enumerate(about.paths):
+        check_folder(folder / str(number), path, names)
+    names.check()
 
 
 def identity(cache: Cache) -> str:

@@ -17,7 +17,9 @@ from pathlib import Path
 import msgspec
 
 from twistedipc.caches import moving
-from twistedipc.caches.store import About, ProjectCaches, read_about
+from twistedipc.caches.checking import CantKeep
+from twistedipc.caches.store import About, ProjectCaches, check_entry, read_about
+from twistedipc.disk.files import remove_tree
 
 _DAY = 86_400_000  # milliseconds
 
@@ -150,7 +152,7 @@ def _drop(caches: ProjectCaches, entry: Path) -> None:
 
 def _remove_going(caches: ProjectCaches) -> None:
     for path in caches.going.iterdir():
-        moving.remove(path)
+        remove_tree(path)
 
 
 def _make_spares(caches: ProjectCaches, reserve: int, free: Callable[[Path], int]) -> None:
@@ -162,8 +164,12 @@ def _make_spares(caches: ProjectCaches, reserve: int, free: Callable[[Path], int
         new = caches.spares / f".new-{secrets.token_hex(8)}"
         try:
             moving.copy(entry, new)
-        except moving.CantCopy:
-            continue  # the entry went meanwhile, or the disk is full: the next build makes its own copy
+            check_entry(new, about)
+        except (moving.CantCopy, CantKeep):
+            # The entry went meanwhile, the disk is full, or there is something in it that nobody must get: the next
+            # build makes its own copy, or does without.
+            remove_tree(new)
+            continue
         with caches.locked():
             now = read_about(entry)
             if now is not None and now.stamp == about.stamp:

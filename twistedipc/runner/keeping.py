@@ -69,7 +69,7 @@ class Keeping:
         if not self._caches:
             return
         try:
-            caches = ProjectCaches(Path(self._spec.caches), self._now)
+            caches = ProjectCaches(Path(self._spec.caches), self._now, refused=self._refused)
             # What tools keep in node_modules first: it is moved out of them then.
             caches.save([cache for cache in self._caches if not cache.key], self._folder)
             if self._modules is not None and self._as_installed():
@@ -84,6 +84,9 @@ class Keeping:
         aside.mkdir(exist_ok=True)
         for number, path in enumerate(paths):
             moving.set_aside(self._folder / "work", path, aside / str(number))
+
+    def _refused(self, why: str) -> None:
+        self._log.note("warning", f"for later builds {why}")
 
     def _as_installed(self) -> bool:
         """Whether node_modules were installed here, and the build has left them as they were."""
