@@ -29,6 +29,7 @@ from typing import Protocol
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from twistedipc.disk.beneath import Beneath
 from twistedipc.disk.files import sync_folder
 from twistedipc.publish.site_paths import MAX_PATH, is_hidden, problem_of_segment
 from twistedipc.publish.targets.target import CantPrepare
@@ -37,6 +38,9 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 MAX_FILES = 100_000
 MAX_BYTES = 4 << 30
+
+#: Files below so many bytes are shown to whoever wants to look into them.
+SMALL = 1024
 
 _MAX_MANIFEST = 64 << 20
 _MAX_PAX = 64 << 10
@@ -89,28 +93,45 @@ def create(
     max_bytes: int = MAX_BYTES,
     leave_out: frozenset[str] = frozenset(),
     on_hidden: Callable[[str], None] = lambda _: None,
+    on_small: Callable[[str, bytes], None] = lambda _path, _content: None,
     spa: bool = False,
 ) -> Manifest:
     """
     Make ``archive`` (whole or not at all, and durably) of the folder ``source``, without the names in ``leave_out`` at
-    its top. ``on_hidden`` is called with the path
-    of each file or folder that is left out because it is hidden (`site_paths.is_hidden`). ``spa`` is for the manifest.
-    Raises `CantPack`, or OSError of the disk.
+    its top. ``spa`` is for the manifest. Raises `CantPack`, or OSError of the disk.
+
+    Whatever changes the folder meanwhile: nothing is read that is outside of it.
+
+    :param on_hidden: is called with the path of each file or folder that is left out because it is hidden
+        (`site_paths.is_hidden`)
+    :param on_small: is called with the path and the content of each file below `SMALL` bytes
     """
-    found = list(_walk(source, leave_out, on_hidden, max_files))
+    root = source.resolve()
+    folder = Beneath(root)
+    try:
+        return _create(root, folder, archive, _Wanted(max_files, max_bytes, leave_out, on_hidden, on_small, spa))
+    finally:
+        folder.close()
+
+
+def _create(root: Path, folder: Beneath, archive: Path, wanted: _Wanted) -> Manifest:
+    found = list(_walk(root, folder, wanted))
     found.sort(key=lambda item: item[0].encode())
     files: list[ManifestFile] = []
-    left = max_bytes
+    left = wanted.max_bytes
     for path, where in found:
-        with _open_regular(where, path) as file:
+        with _open_regular(folder, where, path) as file:
             status = os.fstat(file.fileno())
             left -= status.st_size
             if left < 0:
-                raise CantPack(f"the folder has more than {max_bytes} bytes in it")
-            digest = hashlib.file_digest(file, "sha256")
+                raise CantPack(f"the folder has more than {wanted.max_bytes} bytes in it")
+            digest, size = _digest(file, status.st_size)
+            if size < SMALL:
+                file.seek(0)
+                wanted.on_small(path, file.read(SMALL))
             mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
-            files.append(ManifestFile(path=path, size=file.tell(), sha256=digest.hexdigest(), mode=mode))
-    manifest = Manifest(files=files, spa=True if spa else UNSET)
+            files.append(ManifestFile(path=path, size=size, sha256=digest, mode=mode))
+    manifest = Manifest(files=files, spa=True if wanted.spa else UNSET)
     encoded = msgspec.json.encode(manifest)
     if len(encoded) > _MAX_MANIFEST:
         raise CantPack("the folder has too many files with too long names")
@@ -122,7 +143,7 @@ def create(
                 _write_padded(packed, encoded)
                 for (path, where), entry in zip(found, files, strict=True):
                     _write_member(packed, f"files/{path}", entry.size, entry.mode)
-                    _write_file(packed, where, entry)
+                    _write_file(packed, folder, where, entry)
                 packed.write(bytes(2 * _TAR_BLOCK))
             raw.flush()
             os.fsync(raw.fileno())
@@ -133,65 +154,98 @@ def create(
     return manifest
 
 
-def _walk(
-    source: Path, leave_out: frozenset[str], on_hidden: Callable[[str], None], max_files: int
-) -> Iterator[tuple[str, Path]]:
-    """The files below ``source``: the path in the archive, and the real one."""
-    root = source.resolve()
+def _digest(file: BufferedReader, most: int) -> tuple[str, int]:
+    """Return the SHA-256 of a file and its size. Of one that grows meanwhile, no more is read than this."""
+    digest = hashlib.sha256()
+    left = most
+    while left and (data := file.read(min(_BLOCK, left))):
+        digest.update(data)
+        left -= len(data)
+    return digest.hexdigest(), most - left
+
+
+class _Wanted(msgspec.Struct, frozen=True):
+    """What `create` was asked for."""
+
+    max_files: int
+    max_bytes: int
+    leave_out: frozenset[str]
+    on_hidden: Callable[[str], None]
+    on_small: Callable[[str, bytes], None]
+    spa: bool
+
+
+#: The parts of a file's or a folder's real path, below the folder that is packed.
+_Parts = tuple[str, ...]
+
+
+def _walk(root: Path, top: Beneath, wanted: _Wanted) -> Iterator[tuple[str, _Parts]]:
+    """The files below ``root``: the path in the archive, and the real one."""
     count = 0
     # Folders to look into, each with the real folders that led there: to see a link that goes round in a circle.
-    waiting: list[tuple[str, Path, frozenset[Path]]] = [("", root, frozenset({root}))]
+    waiting: list[tuple[str, _Parts, frozenset[_Parts]]] = [("", (), frozenset({()}))]
     folders = 0
     while waiting:
         prefix, folder, above = waiting.pop()
         folders += 1
-        if folders > max_files:
-            raise CantPack(f"the folder has more than {max_files} folders in it")
-        for entry in os.scandir(folder):
-            path = prefix + entry.name
-            if path in leave_out:  # "a/b" isn't
+        if folders > wanted.max_files:
+            raise CantPack(f"the folder has more than {wanted.max_files} folders in it")
+        for name, kind in _listed(top, folder, prefix):
+            path = prefix + name
+            if path in wanted.leave_out:  # "a/b" isn't
                 continue
             if is_hidden(path.split("/")):
-                on_hidden(path)
+                wanted.on_hidden(path)
                 continue
             try:
                 _check_path(path)
             except BadArchive as error:
                 raise CantPack(f"{path!a} can't be packed: {error}") from error
-            real = Path(entry.path)
-            if entry.is_symlink():
-                real = _follow(real, path, root)
-            kind = real.lstat().st_mode
+            real = (*folder, name)
+            if stat.S_ISLNK(kind):
+                real, kind = _follow(root.joinpath(*real), path, root)
             if stat.S_ISDIR(kind):
                 if real in above:
                     raise CantPack(f"{path} is a link that goes round in a circle")
                 waiting.append((path + "/", real, above | {real}))
             elif stat.S_ISREG(kind):
                 count += 1
-                if count > max_files:
-                    raise CantPack(f"the folder has more than {max_files} files in it")
+                if count > wanted.max_files:
+                    raise CantPack(f"the folder has more than {wanted.max_files} files in it")
                 yield path, real
             else:
                 raise CantPack(f"{path} is neither a file nor a folder")
 
 
-def _follow(link: Path, path: str, root: Path) -> Path:
+def _listed(top: Beneath, folder: _Parts, prefix: str) -> list[tuple[str, int]]:
+    """What is in a folder: the names, each with the mode."""
+    try:
+        with os.scandir(top.folder(folder)) as entries:
+            return [(entry.name, entry.stat(follow_symlinks=False).st_mode) for entry in entries]
+    except OSError as error:
+        raise CantPack(f"{prefix or 'the folder'} can't be read: {error.strerror}") from error
+
+
+def _follow(link: Path, path: str, root: Path) -> tuple[_Parts, int]:
+    """Where a link leads, below the root, and the mode of what is there."""
     try:
         real = link.resolve(strict=True)
+        kind = real.lstat().st_mode
     except FileNotFoundError as error:
         raise CantPack(f"{path} is a link to nothing") from error
     except (OSError, RuntimeError) as error:
         raise CantPack(f"{path} is a link that goes round in a circle") from error
     if not real.is_relative_to(root):
         raise CantPack(f"{path} is a link that leaves the folder")
-    if real.relative_to(root).parts[:1] == (".git",):
+    parts = real.relative_to(root).parts
+    if parts[:1] == (".git",):
         raise CantPack(f"{path} is a link into .git, which git keeps to itself and no release may have")
-    return real
+    return parts, kind
 
 
-def _open_regular(where: Path, path: str) -> BufferedReader:
+def _open_regular(top: Beneath, where: _Parts, path: str) -> BufferedReader:
     try:
-        descriptor = os.open(where, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = top.file(where)
     except OSError as error:
         raise CantPack(f"{path} can't be read: {error.strerror}") from error
     file = os.fdopen(descriptor, "rb")
@@ -213,10 +267,10 @@ def _write_padded(packed: gzip.GzipFile, data: bytes) -> None:
     packed.write(bytes(-len(data) % _TAR_BLOCK))
 
 
-def _write_file(packed: gzip.GzipFile, where: Path, entry: ManifestFile) -> None:
+def _write_file(packed: gzip.GzipFile, top: Beneath, where: _Parts, entry: ManifestFile) -> None:
     digest = hashlib.sha256()
     left = entry.size
-    with _open_regular(where, entry.path) as file:
+    with _open_regular(top, where, entry.path) as file:
         while data := file.read(min(_BLOCK, left + 1)):
             left -= len(data)
             if left < 0:

@@ -117,19 +117,24 @@ def _why_no_site(work: Path, folder: str) -> str:
     path = work / folder / INDEX
     shown = _shown(folder)
     try:
-        status = path.stat()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         if path.is_symlink():
             return f"{_joined(folder, INDEX)} is a link to nothing"
+        if path.exists():
+            return f"{_joined(folder, INDEX)} isn't a file that can be read"
         names = [entry.name for entry in _entries(work / folder)]
         if not names:
             return f"{shown} is empty"
         other = next((name for name in sorted(names) if name.lower() in (INDEX, "index.htm")), None)
         return f"{shown} has no {INDEX} at its top" + (f", but {other}" if other is not None else "")
-    if not stat.S_ISREG(status.st_mode):
-        return f"{_joined(folder, INDEX)} isn't a file"
-    blank = status.st_size <= _BLANK and not path.read_bytes().strip()
-    return f"{_joined(folder, INDEX)} is empty" if blank else ""
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return f"{_joined(folder, INDEX)} isn't a file"
+        content = os.read(descriptor, _BLANK + 1)
+    finally:
+        os.close(descriptor)
+    return f"{_joined(folder, INDEX)} is empty" if len(content) <= _BLANK and not content.strip() else ""
 
 
 def _explained(work: Path, plan: Plan, commit: Commit) -> Iterator[str]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from twistedipc.attempts.folder import step_failed, write_packages
 from twistedipc.builds.attempt import ArtifactFile, Checkout, PublicNames, Spec
-from twistedipc.builds.lfs import MAX_POINTER, is_pointer
+from twistedipc.builds.lfs import is_pointer
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.outputs import FALLBACK, NOT_FOUND
 from twistedipc.builds.plan import Plan
@@ -37,13 +38,21 @@ def pack_output(folder: Path, name: str, commit: Commit, plan: Plan) -> tuple[Ar
     hidden: list[str] = []
     left_out = _left_out(output, name, commit) if name == (plan.root or ".") else frozenset()
     spa = plan.is_single_page([page for page in (NOT_FOUND, FALLBACK) if (output / page).is_file()])
-    manifest = create(output, archive, leave_out=frozenset({".git"}) | left_out, on_hidden=hidden.append, spa=spa)
+    pointers: list[str] = []
+    manifest = create(
+        output,
+        archive,
+        leave_out=frozenset({".git"}) | left_out,
+        on_hidden=hidden.append,
+        on_small=lambda path, content: pointers.append(path) if is_pointer(content) else None,
+        spa=spa,
+    )
     if left_out:
         print(f"Left out, since it isn't in the commit: {', '.join(left_out)}")
     if hidden:
         print(f"Left out, since names that begin with a dot aren't served: {_some_of(sorted(hidden))}")
     try:
-        _check(output, name, manifest)
+        _check(name, manifest, pointers)
     except CantPack:
         archive.unlink()
         raise
@@ -68,15 +77,17 @@ def _left_out(project: Path, name: str, commit: Commit) -> frozenset[str]:
     return frozenset(each for each in ["node_modules"] if (project / each).exists()) - commit.children(name)
 
 
-def _check(output: Path, name: str, manifest: Manifest) -> None:
-    """Raise `CantPack` if what was packed can't be what its authors want to release."""
+def _check(name: str, manifest: Manifest, pointers: Sequence[str]) -> None:
+    """
+    Raise `CantPack` if what was packed can't be what its authors want to release.
+
+    :param pointers: the files that are pointers of Git LFS
+    """
     shown = "the repository" if name == "." else f"the output folder {name}"
     if not manifest.files:
         raise CantPack(f"{shown} is empty")
     if not manifest.size:
         raise CantPack(f"{shown} has only empty files in it")
-    small = (file.path for file in manifest.files if file.size < MAX_POINTER)
-    pointers = [path for path in small if is_pointer((output / path).read_bytes())]
     if pointers:
         named = ", ".join(pointers[:3]) + (f" and {len(pointers) - 3} more" if len(pointers) > 3 else "")
         raise CantPack(
