@@ -56,6 +56,41 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar.gz", "source", "target"]
 
 
+@pytest.mark.parametrize("what", ["folder", "file", "pipe"])
+def test_a_link_that_is_put_there_while_it_is_packed(tmp_path: Path, what: str) -> None:
+    """By a process that the build has left: what the folder leads to then isn't read."""
+    source = tree(tmp_path / "source", {"a": b"small", "first/x": b"", "folder/secret": b"harmless"})
+    tree(tmp_path / "elsewhere", {"secret": b"of another"})
+
+    def swap(path: str, _content: bytes) -> None:
+        if path != "a":
+            return
+        if what == "folder":
+            (source / "folder").rename(tmp_path / "aside")
+            (source / "folder").symlink_to(tmp_path / "elsewhere")
+            return
+        (source / "folder/secret").unlink()
+        if what == "file":
+            (source / "folder/secret").symlink_to(tmp_path / "elsewhere/secret")
+        else:
+            os.mkfifo(source / "folder/secret")
+
+    with pytest.raises(CantPack, match=r"folder/secret (can't be read|isn't a file any more)"):
+        create(source, tmp_path / "a.tar.gz", on_small=swap)
+    assert not (tmp_path / "a.tar.gz").exists()
+
+
+def test_a_file_that_grows_while_it_is_packed(tmp_path: Path) -> None:
+    source = tree(tmp_path / "source", {"a": b"small", "b": b"x" * 5000})
+
+    def grow(_path: str, _content: bytes) -> None:
+        with (source / "b").open("ab") as file:
+            file.truncate(1 << 40)  # a hole
+
+    with pytest.raises(CantPack, match="more than 10000 bytes"):
+        create(source, tmp_path / "a.tar.gz", on_small=grow, max_bytes=10_000)
+
+
 def test_any_tar_reads_it(tmp_path: Path) -> None:
     create(tree(tmp_path / "source", FILES), tmp_path / "a.tar.gz")
     with tarfile.open(tmp_path / "a.tar.gz") as tar:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from twistedipc.builds.settings import BuildSettings
 from twistedipc.caches import moving, store
 from twistedipc.caches.store import ProjectCaches
 from twistedipc.caches.tidying import Limits, clear, kept, tidy
+from twistedipc.disk.files import remove_tree
 
 _DAY = 86_400_000
 LIMITS = Limits(project=1 << 30, total=1 << 30, days=7)
@@ -165,14 +169,116 @@ def test_a_link_is_never_followed(world: World, tmp_path: Path) -> None:
 def test_links_in_what_is_kept_stay_links(world: World) -> None:
     attempt = world.attempt({"work/node_modules/real/index.js": "1"})
     (attempt / "work/node_modules/alias").symlink_to("real")
-    (attempt / "work/node_modules/out").symlink_to("/etc/passwd")
+    (attempt / "work/node_modules/workspace").symlink_to("../packages/ui")
     world.project().save([MODULES], attempt)
     world.tidy()
     for _build in range(2):
         again = world.attempt()
         world.project().restore([MODULES], again)
         assert os.readlink(again / "work/node_modules/alias") == "real"
-        assert os.readlink(again / "work/node_modules/out") == "/etc/passwd"
+        assert os.readlink(again / "work/node_modules/workspace") == "../packages/ui"
+
+
+def _absolute(folder: Path) -> None:
+    (folder / "odd").symlink_to("/etc/passwd")
+
+
+def _leaving(folder: Path) -> None:
+    (folder / "odd").symlink_to("../../../another-attempt")
+
+
+def _leaving_by_another(folder: Path) -> None:
+    """Through a link that stays, as far as one sees: ``up`` is the attempt's folder itself."""
+    (folder / "up").symlink_to("../..")
+    (folder / "odd").symlink_to("up/../another-attempt")
+
+
+def _runs_as_owner(folder: Path) -> None:
+    (folder / "odd").touch()
+    (folder / "odd").chmod(0o4755)
+
+
+def _pipe(folder: Path) -> None:
+    os.mkfifo(folder / "odd")
+
+
+def _socket(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            listening.bind(f"/proc/self/fd/{descriptor}/odd")
+        finally:
+            os.close(descriptor)
+
+
+def _device(folder: Path) -> None:
+    try:
+        os.mknod(folder / "odd", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root makes devices, and not everywhere")
+
+
+def _linked_elsewhere(folder: Path) -> None:
+    """Whoever has the other name could change what the next builds get."""
+    (folder.parents[3] / "of-another").write_text("1")
+    os.link(folder.parents[3] / "of-another", folder / "odd")
+
+
+def _deep(folder: Path) -> None:
+    inner = os.open(folder, os.O_RDONLY)
+    for _ in range(2000):
+        os.mkdir("odd", dir_fd=inner)
+        next_one = os.open("odd", os.O_RDONLY, dir_fd=inner)
+        os.close(inner)
+        inner = next_one
+    os.close(inner)
+
+
+ODD = [
+    _absolute, _leaving, _leaving_by_another, _runs_as_owner, _pipe, _socket, _device, _linked_elsewhere, _deep,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", ODD)
+def test_what_no_tool_makes_isn_t_kept(world: World, make: Callable[[Path], None]) -> None:
+    attempt = world.attempt({"work/node_modules/x": "1", "caches/npm/a": "1"})
+    make(attempt / "work/node_modules")
+    refused: list[str] = []
+    caches = ProjectCaches(world.folder / "shop", lambda: world.now, refused=refused.append)
+    assert caches.save([STORE, MODULES], attempt) == [STORE]
+    assert len(refused) == 1
+    assert refused[0].startswith("node_modules isn't kept: ")
+    assert "odd" in refused[0] or "200 deep" in refused[0]
+    assert len(list(caches.entries.iterdir())) == 1
+
+
+@pytest.mark.parametrize("make", [each for each in ODD if each is not _linked_elsewhere])
+def test_what_was_put_into_a_cache_reaches_no_build(world: World, make: Callable[[Path], None]) -> None:
+    """Whoever could do so: neither the copy that is made in advance nor the one that is made at once is given out."""
+    world.project().save([MODULES], world.attempt({"work/node_modules/x": "1"}))
+    (entry,) = world.project().entries.iterdir()
+    make(entry / "0")
+    world.tidy()
+    assert list(world.project().spares.iterdir()) == []
+    attempt = world.attempt()
+    assert world.project().restore([MODULES], attempt) == []
+    assert not (attempt / "work/node_modules").exists()
+    world.tidy()
+    assert list(world.project().going.iterdir()) == []
+
+
+def test_files_that_caches_have_in_common_are_kept(world: World) -> None:
+    """pnpm's node_modules have their files from its store, by hard links; other links are in what goes anyway."""
+    attempt = world.attempt({"caches/npm/a": "1", "work/node_modules/x": "1"})
+    for name in ("work/node_modules/a", "work/a", "work/node_modules/.vite/a"):
+        (attempt / name).parent.mkdir(exist_ok=True)
+        os.link(attempt / "caches/npm/a", attempt / name)
+    assert world.project().save([STORE, MODULES, INNER], attempt) == [STORE, MODULES, INNER]
+    again = world.attempt()
+    world.project().restore([STORE, MODULES, INNER], again)
+    assert read(again) == {
+        "caches/npm/a": "1", "work/node_modules/a": "1", "work/node_modules/x": "1", "work/node_modules/.vite/a": "1",
+    }  # fmt: skip
 
 
 def test_one_project_never_gets_anothers(world: World) -> None:
@@ -285,6 +391,22 @@ def test_what_a_build_made_unwritable_is_removed(world: World) -> None:
             path.chmod(0o500)
     clear(world.folder, "", lambda: world.now)
     assert list(world.project().going.iterdir()) == []
+
+
+def test_folders_that_are_too_deep_or_unwritable_are_removed(tmp_path: Path) -> None:
+    """Whatever a build leaves: an attempt's folder that can't be removed would stay on the disk for ever."""
+    folder = tmp_path / "attempt"
+    folder.mkdir()
+    _deep(folder)
+    write(folder, {"a/b/c": "1"})
+    for name in ("a/b", "a"):
+        (folder / name).chmod(0)
+    (folder / "link").symlink_to(tmp_path / "precious")
+    write(tmp_path / "precious", {"x": "1"})
+    remove_tree(folder / "link")
+    remove_tree(folder)
+    assert not folder.exists()
+    assert read(tmp_path / "precious") == {"x": "1"}
 
 
 def test_clearing_one_project_leaves_the_others(world: World) -> None:

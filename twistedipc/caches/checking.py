@@ -44,11 +44,12 @@ class Names:
 
     def check(self, rest: Path | None = None) -> None:
         """
-        Raise `CantKeep` if a file has a name that wasn't seen.
+        Raise `CantKeep` if a file that was added since the last check has a name that wasn't seen.
 
         :param rest: a folder in which the other names may be: it will be removed
         """
-        missing = {file for file, (links, _path) in self._wanted.items() if self._found[file] < links}
+        wanted, self._wanted = self._wanted, {}
+        missing = {file for file, (links, _path) in wanted.items() if self._found[file] < links}
         if missing and rest is not None:
             numbers = {number for _device, number in missing}
             elsewhere: Counter[_File] = Counter()
@@ -56,9 +57,9 @@ class Names:
                 if entry.inode() in numbers:
                     status = entry.stat(follow_symlinks=False)
                     elsewhere[status.st_dev, status.st_ino] += 1
-            missing = {file for file in missing if self._found[file] + elsewhere[file] < self._wanted[file][0]}
+            missing = {file for file in missing if self._found[file] + elsewhere[file] < wanted[file][0]}
         if missing:
-            path = self._wanted[min(missing)][1]
+            path = wanted[min(missing)][1]
             raise CantKeep(f"{path[:200]!a} is a file that has another name elsewhere")
 
 
