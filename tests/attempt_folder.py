@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from twistedipc.attempts.cgroup import Parents
 from twistedipc.attempts.journal import JournalReader
-from twistedipc.builds.attempt import Publish, Result, Spec, ToolSettings
+from twistedipc.builds.attempt import Publish, ResourceLimits, Result, Spec, ToolSettings
 from twistedipc.builds.logs import Annotation, Event, Lines, LogDigest, Notice, StepEnded, StepStarted
 from twistedipc.builds.secrets import Context
 from twistedipc.builds.settings import BuildSettings
@@ -29,6 +30,8 @@ GIT = {
     "GIT_COMMITTER_NAME": "Ada",
     "GIT_COMMITTER_EMAIL": "ada@example.org",
 }
+
+NO_GROUPS = Parents()
 
 
 def until(true: Callable[[], object], what: str, seconds: float = 20.0) -> None:
@@ -101,7 +104,8 @@ class Attempt:
         environment: Mapping[str, str] | None = None,
         variables: Mapping[str, str] | None = None,
         parameters: Mapping[str, str] | None = None,
-        cgroups: str = "",
+        cgroups: Parents = NO_GROUPS,
+        limits: ResourceLimits | None = None,
         reserve: int = 0,
         caches: str = "",
         context: Context = "preview",
@@ -128,7 +132,9 @@ class Attempt:
             path=path if path is not None else os.environ["PATH"],
             mirror=str(base / "mirrors" / "demo"),
             doorbell="../../doorbell",
-            cgroups=cgroups,
+            cgroups=cgroups.v2,
+            cgroups_v1=cgroups.v1,
+            limits=limits or ResourceLimits(),
             timeout=timeout,
             idle_timeout=idle_timeout,
             grace=grace,

@@ -45,13 +45,44 @@ def test_where_a_process_s_group_is(membership: str, mounts: str, found: str | N
     assert cgroup.locate(membership, mounts) == (None if found is None else Path(found))
 
 
+V1 = (
+    "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
+    "36 31 0:35 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+    "37 31 0:36 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("controller", "found"),
+    [
+        ("memory", "/sys/fs/cgroup/memory/a"),
+        ("cpu", "/sys/fs/cgroup/cpu,cpuacct/b"),
+        ("cpuacct", "/sys/fs/cgroup/cpu,cpuacct/b"),
+        ("pids", None),  # it isn't mounted
+        ("blkio", None),
+    ],
+)
+def test_where_a_process_s_groups_of_v1_are(controller: str, found: str | None) -> None:
+    membership = "5:pids:/c\n4:memory:/a\n2:cpu,cpuacct:/b\n1:name=systemd:/y\n0::/z\n"
+    assert cgroup.locate(membership, V1, controller) == (None if found is None else Path(found))
+
+
 @pytest.fixture
-def parent() -> Path:
+def parents() -> cgroup.Parents:
     """Where groups can be made."""
     try:
-        return cgroup.find_parent()
+        return cgroup.find_parents()
     except cgroup.NoCgroup as error:
         pytest.skip(f"{NOT_ON_THIS_MACHINE}{error}")
+
+
+@pytest.fixture(params=["v2", "v1"])
+def parent(parents: cgroup.Parents, request: pytest.FixtureRequest) -> Path:
+    """Where groups of a version can be made."""
+    found = parents.v2 if request.param == "v2" else next(iter(parents.v1.values()), "")
+    if not found:
+        pytest.skip(f"{NOT_ON_THIS_MACHINE}no groups of {request.param}")
+    return Path(found)
 
 
 @pytest.fixture
@@ -86,7 +117,7 @@ def test_only_empty_groups_are_swept(parent: Path, group: Path) -> None:
     empty = parent / f"{group.name}-empty"
     empty.mkdir()
     process = sleeper(group)
-    cgroup.sweep(parent)
+    cgroup.sweep(cgroup.Parents(str(parent)))
     assert not empty.exists()
     assert group.exists()
     process.kill()
@@ -103,7 +134,7 @@ def test_a_group_that_does_not_die_is_given_up(group: Path, monkeypatch: pytest.
     process.wait(10)
 
 
-def test_what_has_escaped_a_dead_runner_is_killed(tmp_path: Path, parent: Path) -> None:
+def test_what_has_escaped_a_dead_runner_is_killed(tmp_path: Path, parents: cgroup.Parents) -> None:
     """A daemon of another session, in another folder, with an environment of its own."""
     pid_file = tmp_path / "pid"
     script = tmp_path / "escape.sh"
@@ -112,31 +143,35 @@ def test_what_has_escaped_a_dead_runner_is_killed(tmp_path: Path, parent: Path) 
     step = f"(env -i PATH=/usr/bin:/bin setsid {script} </dev/null >/dev/null 2>&1 &); exec sleep 600"
     source = tmp_path / "source"
     repository(source, {".twistedipc.toml": toml(step)})
-    one = Attempt(tmp_path, source, name=f"{os.getpid()}-1", cgroups=str(parent))
-    own = cgroup.group_of(parent, one.folder)
+    one = Attempt(tmp_path, source, name=f"{os.getpid()}-1", cgroups=parents)
+    groups = [cgroup.group_of(Path(parent), one.folder) for parent in parents.all]
     try:
         runner = one.start()
         until(lambda: pid_file.exists() and pid_file.read_text().endswith("\n"), "the daemon runs")
         daemon = int(pid_file.read_text())
-        assert {str(runner.pid), str(daemon)} <= set((own / "cgroup.procs").read_text().split())
+        for own in groups:
+            assert {runner.pid, daemon} <= set(cgroup.processes_in(own))
+            assert cgroup.processes_in(own / "steps").count(daemon) == 1
+            assert runner.pid not in cgroup.processes_in(own / "steps")
         runner.kill()
         runner.wait()
         # Nothing else tells that it was this attempt's.
         assert kill_remains(one.folder)
         assert alive(daemon)
-        assert kill_remains(one.folder, str(parent))
+        assert kill_remains(one.folder, parents.all)
         assert not alive(daemon)
-        assert not own.exists()
+        assert not any(own.exists() for own in groups)
     finally:
-        cgroup.kill(own, time.monotonic() + 10)
+        for own in groups:
+            cgroup.kill(own, time.monotonic() + 10)
 
 
 def test_a_group_that_cannot_be_made_is_said_and_done_without(tmp_path: Path) -> None:
     source = tmp_path / "source"
     repository(source, {".twistedipc.toml": toml("echo built")})
-    one = Attempt(tmp_path, source, cgroups=str(tmp_path / "nowhere"))
+    one = Attempt(tmp_path, source, cgroups=cgroup.Parents(str(tmp_path / "nowhere")))
     assert one.start().wait(40) == 0
     assert one.result is not None
     assert one.result.outcome == "succeeded"
     assert "it has no control group of its own" in (one.folder / "runner.err").read_text()
-    assert kill_remains(one.folder, one.spec.cgroups)
+    assert kill_remains(one.folder, one.spec.hierarchies)

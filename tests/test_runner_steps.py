@@ -16,9 +16,10 @@ from tests.attempt_folder import scan
 from twistedipc.attempts import processes
 from twistedipc.attempts.journal import Journal, JournalReader
 from twistedipc.attempts.room import LOOK_BYTES, LOOK_SECONDS, Room, default_reserve, readable
-from twistedipc.builds.attempt import Cancel
+from twistedipc.builds.attempt import Cancel, ResourceLimits
 from twistedipc.builds.logs import Lines, Notice
 from twistedipc.disk.files import write_file
+from twistedipc.isolation.limits.guard import Guard
 from twistedipc.runner.__main__ import OUTSIDE
 from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import BLOCK_BYTES, Capture
@@ -94,7 +95,8 @@ def steps_and_log(
         clock=outside.clock,
     )
     limits = TimeLimits(timeout=timeout, idle_timeout=idle_timeout, grace=0.3)
-    return Steps(log=log, control=control, limits=limits, outside=outside), log, journal, control
+    guard = Guard(folder, ResourceLimits(), build=1, groups=[], clock=outside.clock)
+    return Steps(log=log, control=control, limits=limits, guard=guard, outside=outside), log, journal, control
 
 
 def command(folder: Path, script: str) -> Command:

@@ -12,11 +12,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from tests.test_runner_steps import records, text
 from twistedipc.attempts.journal import JOURNAL
 from twistedipc.attempts.processes import Child, Launch
-from twistedipc.builds.attempt import Cancel, Checkout, Result, Spec
+from twistedipc.builds.attempt import Cancel, Checkout, Result, Spec, Used
 from twistedipc.builds.logs import Notice, StepEnded
 from twistedipc.disk.files import write_file
 from twistedipc.runner.channel import StepChannel
@@ -30,8 +31,40 @@ PLAN = """
 steps = [{name = "first", run = "first"}, {name = "second", run = "second"}]
 """
 
+#: How a runner waits.
+Poll = Callable[[Sequence[int], float], dict[int, int]]
+
 #: What a step's process does: after so many seconds, write this, or exit with this code.
 Script = Sequence[tuple[float, bytes | int]]
+
+
+class Watched:
+    """The limits of an attempt. The test says when one is exceeded."""
+
+    def __init__(self) -> None:
+        self.exceeded = ""
+        self.kills = 0
+
+    def enter(self) -> None:
+        """As a guard's; no process is real here."""
+
+    def within(self, argv: Sequence[str]) -> Sequence[str]:
+        return argv
+
+    def pause(self) -> float:
+        return 0.25
+
+    def look(self) -> str:
+        return self.exceeded
+
+    def verdict(self, *, failed: bool) -> str:
+        return ""
+
+    def kill(self) -> None:
+        self.kills += 1
+
+    def used(self) -> Used:
+        return Used(processes=7)
 
 
 class Machine:
@@ -42,6 +75,7 @@ class Machine:
         self.killed_at: list[float] = []
         self.told_at: list[float] = []
         self.refuses_until = 0.0  # the disk
+        self.limits = Watched()
         self._scripts = scripts
         self._obeys = obeys
         self._events: list[tuple[float, int, bytes | int]] = []
@@ -60,6 +94,7 @@ class Machine:
             free=lambda _folder: 1 << 40,
             disk=SimpleNamespace(**{**vars(os), "write": self._write}),
             processes=self,
+            guard=lambda _folder, _spec, _clock: self.limits,
         )
 
     def _write(self, descriptor: int, data: bytes | memoryview) -> int:
@@ -129,7 +164,7 @@ class Machine:
         return left, True
 
 
-def attempt(folder: Path, machine: Machine, **limits: float) -> tuple[Course, Control]:
+def attempt(folder: Path, machine: Machine, *, poll: Poll | None = None, **limits: float) -> tuple[Course, Control]:
     folder.mkdir(parents=True)
     spec = Spec(
         attempt="1-1",
@@ -144,11 +179,14 @@ def attempt(folder: Path, machine: Machine, **limits: float) -> tuple[Course, Co
         **limits,  # type: ignore[arg-type]
     )
     control = Control(folder)
-    return Course(folder, spec, control, lambda: None, machine.outside()), control
+    outside = machine.outside()
+    if poll is not None:
+        outside = replace(outside, poll=poll)
+    return Course(folder, spec, control, lambda: None, outside), control
 
 
-def run(folder: Path, machine: Machine, **limits: float) -> Result:
-    course, _control = attempt(folder, machine, **limits)
+def run(folder: Path, machine: Machine, *, idle_timeout: float = 900.0, **limits: float) -> Result:
+    course, _control = attempt(folder, machine, poll=None, idle_timeout=idle_timeout, **limits)
     return course.run()
 
 
@@ -199,6 +237,25 @@ def test_a_disk_that_is_full_for_an_hour(tmp_path: Path) -> None:
     waited = [one.message for one in found if isinstance(one, Notice) and "the build waited for" in one.message]
     assert waited
     assert isinstance(found[-1], StepEnded)
+
+
+def test_a_limit_that_is_exceeded_ends_the_attempt_at_once(tmp_path: Path) -> None:
+    """Without the grace: what runs wild isn't asked."""
+    machine = Machine({"first": QUIET}, obeys=False)
+    poll = machine.outside().poll
+
+    def poll_until(descriptors: Sequence[int], seconds: float) -> dict[int, int]:
+        machine.limits.exceeded = "it had too much" if machine.time >= 1100 else ""
+        return poll(descriptors, seconds)
+
+    course, _control = attempt(tmp_path / "a", machine, poll=poll_until, timeout=7200.0, grace=10.0)
+    result = in_a_second(course.run)
+    assert (result.outcome, result.reason) == ("failed", "it had too much")
+    assert (machine.told_at, machine.limits.kills) == ([], 1)
+    assert machine.killed_at == [pytest.approx(1100, abs=0.5)]
+    assert result.steps[-1].outcome == "failed"
+    assert [one.message for one in records(tmp_path / "a") if isinstance(one, Notice)] == ["it had too much"]
+    assert result.used == Used(processes=7)
 
 
 def test_told_to_stop_while_the_disk_is_full_for_good(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ in it; and by the chaos tests, which damage it.
     journal       the log: batches -> disk and back; the writer, the reader, the repair
     journal_tail  the end of a journal: a step's last lines
     liveness      the lock that the attempt's runner holds while it lives
-    cgroup        the control group of an attempt, where the system has them
+    cgroup        the control groups of an attempt, where the system has them
     processes     fork, process groups, and the death of whole trees
     mirrors       the mirrors of repositories: names, locks, the end of those that nothing uses
     room          how much the disk has left, and the reserve that a build leaves there

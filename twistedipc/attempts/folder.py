@@ -178,12 +178,12 @@ class AttemptFolder:
         """Write the result in the runner's place."""
         write_file(self.path / "result.json", result, disk=self._disk)
 
-    def conclude(self, now: int, *, cgroups: str, give_up: bool) -> Result:
+    def conclude(self, now: int, *, cgroups: Sequence[str], give_up: bool) -> Result:
         """
         Return the result of an attempt whose runner has ended; written in its name, if it died before it could. Blocks.
 
         :param now: milliseconds since the epoch
-        :param cgroups: the folder below which its control group is, if it has one
+        :param cgroups: the folders below which its control groups are
         :param give_up: take what can't be read, of the result and of the journal, for lost
         """
         try:
@@ -237,7 +237,7 @@ class AttemptFolder:
         """Return a reader of the attempt's journal."""
         return JournalReader(self.path)
 
-    def remove(self, *, cgroups: str = "") -> None:
+    def remove(self, *, cgroups: Sequence[str] = ()) -> None:
         """Delete the folder, and end what runs in it. Only once the runner is gone. Blocks."""
         kill_remains(self.path, cgroups)
         # Renamed first, so that no builder finds a half-deleted folder under an attempt's name.

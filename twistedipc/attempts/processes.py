@@ -223,18 +223,20 @@ def _signal_group(group: int, number: int) -> bool:
     return True
 
 
-def descendants() -> set[int]:
-    """Return all living descendants of this process."""
+def descendants() -> dict[int, list[bytes]]:
+    """Return all living descendants of this process, each with the fields of its /proc stat from the state on."""
+    known: dict[int, list[bytes]] = {}
     children: dict[int, list[int]] = {}
     for pid, fields in _processes():
         if fields[0] != b"Z":
+            known[pid] = fields
             children.setdefault(int(fields[1]), []).append(pid)
-    found: set[int] = set()
+    found: dict[int, list[bytes]] = {}
     waiting = [os.getpid()]
     while waiting:
         for child in children.get(waiting.pop(), ()):
             if child not in found:
-                found.add(child)
+                found[child] = known[child]
                 waiting.append(child)
     return found
 
@@ -261,17 +263,19 @@ def kill_descendants(deadline: float) -> tuple[set[int], bool]:
     return killed, True
 
 
-def kill_remains(folder: Path, cgroups: str = "", deadline: float = 5.0) -> bool:
+def kill_remains(folder: Path, cgroups: Sequence[str] = (), deadline: float = 5.0) -> bool:
     """
     Kill what a dead runner's attempt has left running; return whether nothing is left.
 
-    A process belongs to the attempt if it is in the attempt's control group (below ``cgroups``, where there is one), if
-    its HOME is the attempt's, or if it is in the runner's session and works in the attempt's ``folder``; and so do its
+    A process belongs to the attempt if it is in a control group of the attempt's (below each of ``cgroups``), if its
+    HOME is the attempt's, or if it is in the runner's session and works in the attempt's ``folder``; and so do its
     descendants. A person's shell in that folder is none of these. Only for a folder whose lock is free. Blocks until
     they have ended, mostly for some milliseconds.
     """
     until = time.monotonic() + deadline
-    grouped = not cgroups or cgroup.kill(cgroup.group_of(Path(cgroups), folder), until)
+    grouped = True
+    for parent in cgroups:
+        grouped &= cgroup.kill(cgroup.group_of(Path(parent), folder), until)
     session = lock_owner(folder)
     while left := _remains(folder.resolve(), session):
         for pid in left:

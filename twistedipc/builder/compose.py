@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.threads import deferToThreadPool
 from twisted.web.client import Agent
 
-from twistedipc.attempts.cgroup import find_parent, sweep
+from twistedipc.attempts.cgroup import Parents, find_parents, sweep
 from twistedipc.builder.data import DataFolder
 from twistedipc.builder.doorbell import listen
 from twistedipc.builder.duties import Duties
@@ -59,10 +59,10 @@ def real_outside(reactor: BuilderReactor, settings: Settings, *, now: Callable[[
     def listen_for_rings(rung: Callable[[str], None]) -> IListeningPort:
         return listen(reactor, settings.doorbell, rung)
 
-    def prepare_cgroups() -> Path:
-        parent = find_parent()
-        sweep(parent)
-        return parent
+    def prepare_cgroups() -> Parents:
+        parents = find_parents()
+        sweep(parents)
+        return parents
 
     caches, mirrors = TidyingProcess(reactor, settings), UnusedMirrors(in_thread, settings, now)
 

@@ -13,6 +13,7 @@ import msgspec
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
+from twistedipc.attempts.cgroup import Parents
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.attempts.room import readable
 from twistedipc.builder.forwarding import Forwarding
@@ -56,7 +57,7 @@ class Duties:
         apiserver_url: str,
     ) -> None:
         self.draining = False  # no more offers are taken
-        self.cgroups = ""  # the folder below which attempts' control groups are made; "" where there are none
+        self.cgroups = Parents()  # where attempts' control groups are made
         self._outside = outside
         self._settings = settings
         self._attempts = attempts

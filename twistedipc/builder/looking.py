@@ -215,7 +215,7 @@ class Looking:
         report = Report.NOT_CONCLUDED
         try:
             result = await self._outside.in_thread(
-                held.folder.conclude, self._outside.now(), cgroups=held.spec.cgroups, give_up=held.given_up
+                held.folder.conclude, self._outside.now(), cgroups=held.spec.hierarchies, give_up=held.given_up
             )
             crash_point(CrashPoint.BUILDER_END_KNOWN)
             held.ended(result)
@@ -233,7 +233,7 @@ class Looking:
     async def _remove(self, held: HeldAttempt) -> None:
         report = Report.NOT_DELETED
         try:
-            await self._outside.in_thread(held.folder.remove, cgroups=held.spec.cgroups)
+            await self._outside.in_thread(held.folder.remove, cgroups=held.spec.hierarchies)
             crash_point(CrashPoint.BUILDER_FOLDER_REMOVED)
             report = Report.DELETED
         finally:

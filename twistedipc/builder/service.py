@@ -70,12 +70,12 @@ class BuilderService(MultiService):
     def _look_for_cgroups(self) -> None:
         # Only now, since twistd may have changed its user before.
         try:
-            parent = self._outside.prepare_cgroups()
+            parents = self._outside.prepare_cgroups()
         except NoCgroup as error:
             self._log.info("builds run without control groups: {error}", error=error)
         else:
-            self.duties.cgroups = str(parent)
-            self._log.info("each build runs in a control group of its own in {parent}", parent=str(parent))
+            self.duties.cgroups = parents
+            self._log.info("each build runs in control groups of its own in {parents}", parents=", ".join(parents.all))
 
     def _find(self, folder: Folder) -> None:
         # A folder that can't be read, or isn't an attempt's, is for a person to look at: the others go on.

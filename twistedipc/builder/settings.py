@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from twistedipc.attempts.cgroup import Parents
 from twistedipc.attempts.mirrors import mirror_name
-from twistedipc.builds.attempt import Spec, ToolSettings
+from twistedipc.builds.attempt import ResourceLimits, Spec, ToolSettings
 from twistedipc.builds.messages import Offer
 from twistedipc.caches.tidying import Limits
 
@@ -19,6 +20,8 @@ UPLOAD_LIMIT = 600.0
 
 #: Seconds for which a mirror stays that nothing uses.
 MIRRORS_KEPT = 90 * 86400.0
+
+_NO_GROUPS = Parents()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     upload: float = UPLOAD_LIMIT  # seconds for which an upload is tried that can't get through
     mirrors_kept: float = MIRRORS_KEPT  # seconds for which a mirror stays that nothing uses
     reserve: int | None = 0  # bytes of the disk that builds leave free; None is `room.default_reserve`
+    limits: ResourceLimits = ResourceLimits()  # what an attempt may use
     caches: Limits | None = None  # of what builds keep for the next ones; None: nothing is kept
 
     @property
@@ -76,12 +80,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.kept / f"{project}-{hashlib.sha256(repository.encode()).hexdigest()[:12]}"
 
 
-def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: str = "") -> Spec:
+def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: Parents = _NO_GROUPS) -> Spec:
     """
     Return the runner's spec, from what the apiserver offered and what the operator allows.
 
     :param reserve: bytes of the disk that the build leaves free
-    :param cgroups: the folder below which the runner may make a control group; "" where there are none
+    :param cgroups: where the runner may make control groups
     """
     return Spec(
         attempt=offer.attempt,
@@ -109,7 +113,9 @@ def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: str = ""
         caches=str(settings.caches_of(offer.project, offer.repository)) if settings.caches is not None else "",
         tools=settings.tools,
         doorbell="../../doorbell",
-        cgroups=cgroups,
+        cgroups=cgroups.v2,
+        cgroups_v1=cgroups.v1,
+        limits=settings.limits,
         timeout=min(offer.timeout, settings.timeout),
         idle_timeout=min(offer.idle_timeout, settings.idle_timeout),
         grace=settings.grace,

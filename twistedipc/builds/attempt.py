@@ -64,6 +64,26 @@ class ToolSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     userconfig: str = ""  # the operator's npmrc
 
 
+class ResourceLimits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The most that the steps of an attempt may use at a time; 0 is no limit."""
+
+    processes: int = 0  # and threads
+    memory: int = 0  # bytes
+    disk: int = 0  # bytes of the attempt's folder
+    open_files: int = 0  # of one process, and of all together
+    cpus: float = 0.0  # processors
+
+
+class Used(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The most that the steps of an attempt have used at a time, as far as was seen; 0 is not known."""
+
+    processes: int = 0  # and threads
+    memory: int = 0  # bytes
+    disk: int = 0  # bytes of the attempt's folder
+    open_files: int = 0
+    cpu: int = 0  # milliseconds of processors' time, altogether
+
+
 class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a runner is to do: everything it needs to know, and no secret."""
 
@@ -94,11 +114,18 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tools: ToolSettings | None = None  # None: an older builder, which brings none
     caches: str = ""  # folder of what the project's builds keep for the next ones; "": they keep nothing
     doorbell: str  # the builder's UNIX datagram socket, relative to the attempt's folder or absolute
-    cgroups: str = ""  # folder below which the attempt's control group is made; "" where there can be none
+    cgroups: str = ""  # folder below which the attempt's control group (v2) is made; "" where there can be none
+    cgroups_v1: dict[str, str] = {}  # the same for v1: controller -> folder in its hierarchy
+    limits: ResourceLimits = ResourceLimits()
     timeout: float = 3600.0  # seconds for the whole attempt; `.twistedipc.toml` may lower it
     idle_timeout: float = 900.0  # seconds without any output or message; `.twistedipc.toml` may lower it
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL
     reserve: int = 0  # bytes of the disk that are left free: while there are fewer, the build waits
+
+    @property
+    def hierarchies(self) -> list[str]:
+        """All folders below which the attempt has control groups."""
+        return [folder for folder in dict.fromkeys((self.cgroups, *self.cgroups_v1.values())) if folder]
 
 
 class Checkout(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,3 +269,4 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     artifact: ArtifactFile | None = None
     published: list[Published] = []
     recognised: list[Finding] = []  # what the project is, and what says so
+    used: Used | None = None  # None: nothing was measured

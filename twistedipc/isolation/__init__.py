@@ -1,10 +1,11 @@
 """
-Walls: what keeps a step from reaching more than its own. Used by the runner, and by the builder at its start; the data
-that travels is ``builds.isolation``. The modules, from the bottom up::
+Walls: what keeps a step from reaching more than its own, and from using more than its share. Used by the runner, and by
+the builder at its start; the data that travels is ``builds.isolation``. The modules and rooms, from the bottom up::
 
     reach       what one step can see and use                                     (no I/O)
     system      what all steps see of the machine: programs, libraries, this Python
     steps       the reach of each kind of step                                    (no I/O)
     bubblewrap  a reach as arguments of bubblewrap                                (no I/O)
     launching   a command and its reach -> how its process is started
+    limits/     the most that the steps of an attempt may use of their machine
 """

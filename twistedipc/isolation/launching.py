@@ -5,7 +5,7 @@ step alike: nothing else asks of what kind the isolation is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -16,20 +16,26 @@ from twistedipc.isolation.reach import Reach
 
 
 def launched(
-    isolation: Isolation, argv: Sequence[str], environment: Mapping[str, str], folder: Path, reach: Reach
+    isolation: Isolation,
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    reach: Reach,
+    within: Callable[[Sequence[str]], Sequence[str]] = list,
 ) -> Launch:
     """
     Return how a command is started.
 
     :param environment: all that the command has
     :param folder: where the command begins
+    :param within: returns the command that runs another one with its limits, in a user namespace of its own
     """
     match isolation.kind:
         case "none":
             return Launch(argv=argv, environment=environment, folder=str(folder))
         case "bubblewrap":
             return Launch(
-                argv=bubblewrap.command(isolation.program, argv),
+                argv=bubblewrap.command(isolation.program, within(argv)),
                 environment={},
                 folder="/",
                 given=bubblewrap.given(reach, environment, str(folder)),

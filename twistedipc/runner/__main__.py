@@ -20,13 +20,14 @@ from typing import TypeVar
 
 import msgspec
 
-from twistedipc.attempts import cgroup, processes
+from twistedipc.attempts import processes
 from twistedipc.attempts.journal import JournalExists
 from twistedipc.attempts.liveness import adopt_lock, own_lock, take_lock
 from twistedipc.attempts.processes import become_reaper
 from twistedipc.attempts.room import free_bytes
 from twistedipc.builds.attempt import Spec
 from twistedipc.disk.files import PASSING_ERRORS, read_file
+from twistedipc.isolation.limits.guard import guard_of
 from twistedipc.runner.channel import StepChannel
 from twistedipc.runner.control import Control, Ringer
 from twistedipc.runner.course import Course
@@ -56,6 +57,7 @@ OUTSIDE = Outside(
     free=free_bytes,
     disk=os,
     processes=processes,
+    guard=guard_of,
 )
 
 
@@ -115,12 +117,6 @@ def main(arguments: list[str]) -> int:
     _with_room(deadline, own_lock, lock)
     if (folder / "result.json").exists():
         return _refuse(NOT_MINE, f"{folder} has a result already")
-    if spec.cgroups:
-        try:
-            cgroup.enter(cgroup.group_of(Path(spec.cgroups), folder))
-        except OSError as error:
-            # It was possible when the builder looked. The build can do without.
-            print(f"runner: it has no control group of its own: {error}", file=sys.stderr)
     control = _with_room(deadline, Control, folder)
     control.listen_to_signals()
     try:

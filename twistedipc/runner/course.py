@@ -116,11 +116,13 @@ class Course:
             now=outside.now,
             clock=outside.clock,
         )
+        self._guard = outside.guard(folder, spec, outside.clock)
         self._keeping = Keeping(folder, spec, self._log, outside.now)
         self._steps = Steps(
             log=self._log,
             control=control,
             limits=TimeLimits(timeout=spec.timeout, idle_timeout=spec.idle_timeout, grace=spec.grace),
+            guard=self._guard,
             outside=outside,
         )
         # What the platform's own steps found, read as soon as each has ended: what lies in the folder before may be
@@ -511,6 +513,7 @@ class Course:
                 for one in self._found.published
             ],
             recognised=[replace(each, value=hide(each.value), why=hide(each.why)) for each in self._found.recognised],
+            used=self._guard.used(),
         )
 
     def _try_write(self, path: Path, value: msgspec.Struct) -> bool:

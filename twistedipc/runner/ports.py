@@ -11,7 +11,7 @@ from typing import Protocol
 import msgspec
 
 from twistedipc.attempts.processes import Child, Launch
-from twistedipc.builds.attempt import Cancel, Permit
+from twistedipc.builds.attempt import Cancel, Permit, Spec, Used
 from twistedipc.disk.calls import DiskCalls
 from twistedipc.runner.speech import Heard
 
@@ -72,6 +72,18 @@ class Processes(Protocol):
         """Kill all descendants, and wait so many seconds for them. Return the killed, and whether none is left."""
 
 
+class Guard(Protocol):
+    """The limits of the attempt. `isolation.limits.guard.Guard` is one; see there."""
+
+    def enter(self) -> None: ...
+    def within(self, argv: Sequence[str], /) -> Sequence[str]: ...
+    def pause(self) -> float: ...
+    def look(self) -> str: ...
+    def verdict(self, *, failed: bool) -> str: ...
+    def kill(self) -> None: ...
+    def used(self) -> Used: ...
+
+
 class Outside(msgspec.Struct, frozen=True, kw_only=True):
     """All that a runner takes from outside."""
 
@@ -84,3 +96,5 @@ class Outside(msgspec.Struct, frozen=True, kw_only=True):
     free: Callable[[Path], int]  # how many bytes can still be written to the file system of a folder; raises OSError
     disk: DiskCalls
     processes: Processes
+    #: makes the guard of the attempt in a folder, once, with the clock
+    guard: Callable[[Path, Spec, Callable[[], float]], Guard]

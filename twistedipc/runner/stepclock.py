@@ -204,16 +204,16 @@ class StepClock:
         """Note that a bell rang: the process may have exited, or the attempt may be cancelled."""
         self._at[StepTimer.LOOK] = -math.inf
 
-    def looked(self, now: float) -> None:
-        """Note that `Do.LOOK` is done."""
+    def looked(self, now: float, pause: float = LOOK_EVERY) -> None:
+        """Note that `Do.LOOK` is done; the next is due in ``pause`` seconds, or in `LOOK_EVERY` if that is less."""
         self._looked = True
-        self._at[StepTimer.LOOK] = now + LOOK_EVERY
+        self._at[StepTimer.LOOK] = now + min(pause, LOOK_EVERY)
 
-    def told_to_end(self, now: float) -> None:
-        """Note that the process was told to end."""
+    def told_to_end(self, now: float, grace: float | None = None) -> None:
+        """Note that the process was told to end, and has so many seconds for it; None: the usual grace."""
         if self.process is ProcessState.RUNNING:
             self._enter(ProcessState.ENDING)
-            self._at[StepTimer.GRACE] = now + self._grace
+            self._at[StepTimer.GRACE] = now + (self._grace if grace is None else grace)
 
     def exited(self, now: float) -> None:
         """Note that the process has exited."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal, TypeVar, assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from twistedipc.attempts.processes import Child, exit_code
 from twistedipc.builds.attempt import Permit, StepResult
@@ -32,7 +33,7 @@ from twistedipc.runner.attempt_log import AttemptLog
 from twistedipc.runner.capture import BLOCK_BYTES
 from twistedipc.runner.channel import NoChannel, available
 from twistedipc.runner.interleaving import Interleaving
-from twistedipc.runner.ports import Channel, Orders, Outside
+from twistedipc.runner.ports import Channel, Guard, Orders, Outside
 from twistedipc.runner.stepclock import LOOK_EVERY, RETRY_EVERY, Do, Facts, ProcessState, StepClock, Wait
 
 _T = TypeVar("_T")
@@ -47,7 +48,7 @@ _NO_ROOM = os.strerror(errno.ENOSPC).encode()
 class EarlyEnd(msgspec.Struct, frozen=True):
     """A reason for which the attempt ends before its steps have."""
 
-    outcome: Literal["cancelled", "timed_out"]
+    outcome: Literal["failed", "cancelled", "timed_out"]
     reason: str
 
 
@@ -84,6 +85,7 @@ class Steps:
         log: AttemptLog,
         control: Orders,
         limits: TimeLimits,
+        guard: Guard,
         outside: Outside,
         isolation: Isolation = NOT_ISOLATED,
     ) -> None:
@@ -92,6 +94,7 @@ class Steps:
         self.results: list[StepResult] = []
         self._log = log
         self._control = control
+        self._guard = guard
         self._outside = outside
         self._began = outside.clock()
         #: whether the last step has printed that its disk is full, which may have been over before the runner looked
@@ -132,6 +135,7 @@ class Steps:
         log.short_of_room = False
         if not self._is_to_end():
             code = self._run_process(command)
+            self._end_if_exceeded(self._guard.verdict(failed=code != 0))
         outcome = self.stopped.outcome if self.stopped else "succeeded" if code == 0 else "failed"
         log.event(StepEnded(log.step, outcome, round((clock() - began) * 1000), code))
         self.settle()
@@ -196,9 +200,16 @@ class Steps:
     def _stop_silent(self) -> None:
         self._stop(f"nothing was printed for {self.limits.idle_timeout:g} seconds")
 
-    def _stop(self, reason: str) -> None:
-        self.stopped = EarlyEnd("timed_out", reason)
+    def _stop(self, reason: str, outcome: Literal["failed", "timed_out"] = "timed_out") -> None:
+        self.stopped = EarlyEnd(outcome, reason)
         self._log.note("error", reason)
+
+    def _end_if_exceeded(self, reason: str) -> bool:
+        """End the attempt if there is a limit that it has exceeded, unless it is to end already."""
+        if reason and self.stopped is None:
+            self._stop(reason, "failed")
+            return True
+        return False
 
     # -- a step's process --
 
@@ -209,7 +220,10 @@ class Steps:
         try:
             os.set_blocking(reading, False)
             environment = {**command.environment, **interleaving.environment(reading)}
-            launch = launched(self._isolation, command.argv, environment, command.folder, command.reach)
+            launch = launched(
+                self._isolation, command.argv, environment, command.folder, command.reach, self._guard.within
+            )
+            launch = replace(launch, before=[self._guard.enter, *launch.before])
             try:
                 child = processes.spawn(launch, output=writing)
             finally:
@@ -264,12 +278,13 @@ class Steps:
                     self._look_at_disk(clock)
                 case Do.LOOK:
                     status = self._outside.processes.reap().get(child.pid)
+                    pause = LOOK_EVERY
                     if status is not None:
                         code = exit_code(status)
                         clock.exited(now)
-                    elif clock.process is ProcessState.RUNNING and self._is_cancelled():
-                        self._tell_to_end(child, clock, now)
-                    clock.looked(now)
+                    elif clock.process is ProcessState.RUNNING:
+                        pause = self._look(child, clock, now)
+                    clock.looked(now, pause)
                 case Do.STOP_LATE:
                     self._stop_late()
                     self._tell_to_end(child, clock, now)
@@ -287,6 +302,15 @@ class Steps:
                     return code, clock.output_ended
                 case never:
                     assert_never(never)
+
+    def _look(self, child: Child, clock: StepClock, now: float) -> float:
+        """Look whether a running process is to end. Return the seconds until the next look."""
+        if self._is_cancelled():
+            self._tell_to_end(child, clock, now)
+        elif self._end_if_exceeded(self._guard.look()):
+            self._guard.kill()
+            clock.told_to_end(now, grace=0)
+        return self._guard.pause()
 
     def _tell_to_end(self, child: Child, clock: StepClock, now: float) -> None:
         self._outside.processes.tell_to_end(child)

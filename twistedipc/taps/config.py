@@ -30,6 +30,7 @@ import msgspec
 from msgspec import Meta
 
 from twistedipc.builds import names
+from twistedipc.isolation.limits import defaults
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
 from twistedipc.toolchains.packages import TOOLS
 from twistedipc.toolchains.versions import Range
@@ -226,8 +227,8 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
 
 class Limits(Section, frozen=True, kw_only=True):
     """
-    ``[limits]``: the most that a builder grants an attempt, in seconds, whatever its project says; and what its builds
-    leave of the disk.
+    ``[limits]``: the most that a builder grants an attempt, in seconds, whatever its project says; what an attempt may
+    use at a time (0 is no limit); and what its builds leave of the disk.
     """
 
     timeout: Positive = 3600.0  # for the whole attempt
@@ -236,6 +237,11 @@ class Limits(Section, frozen=True, kw_only=True):
     upload: Positive = 600.0  # for an upload whose address doesn't answer as the apiserver does
     mirrors: Positive = 90.0  # days for which a repository's mirror stays that no build uses
     reserve: Size | None = None  # left free on the disk; None is 1 GiB, or a twentieth of a small file system
+    processes: Annotated[int, Meta(ge=0, le=1 << 22)] = defaults.PROCESSES  # and threads
+    memory: Size | None = None  # None is `defaults.memory`
+    disk: Size = Size(defaults.DISK)  # of the attempt's folder
+    open_files: Annotated[int, Meta(ge=0, le=1 << 30)] = defaults.OPEN_FILES
+    cpus: Annotated[float, Meta(ge=0, le=4096)] = 0.0
 
 
 class Caches(Section, frozen=True, kw_only=True):
