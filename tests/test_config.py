@@ -11,7 +11,9 @@ import pytest
 from sqlalchemy import make_url
 from twisted.python.usage import UsageError
 
+from twistedipc.builds.attempt import ResourceLimits
 from twistedipc.ipc.places.endpoints import parse_listened
+from twistedipc.isolation.limits import defaults
 from twistedipc.taps.builder import HANDOVER, Options
 from twistedipc.taps.config import (
     DEFAULT_PATH,
@@ -114,6 +116,9 @@ def test_the_smallest_builder(tmp_path: Path) -> None:
     config = builder(tmp_path, BUILDER)
     assert (config.name, config.slots, config.apiserver_url) == ("b1", 2, "")
     assert (config.limits.timeout, config.limits.idle_timeout, config.limits.grace) == (3600.0, 900.0, 10.0)
+    limits = config.limits.resources(slots=2)
+    assert (limits.processes, limits.open_files, limits.disk, limits.cpus) == (4096, 65_536, 20 << 30, 0.0)
+    assert limits.memory == defaults.memory(2, defaults.machine_memory())
     assert config.environment == {}
 
 
@@ -163,6 +168,11 @@ def test_a_full_builder(tmp_path: Path) -> None:
         [limits]
         timeout = 60
         reserve = "1.5 GiB"
+        processes = 500
+        memory = "3 GiB"
+        disk = 0
+        open_files = 1000
+        cpus = 1.5
         """,
     )
     # The operator's values aren't held to the rules for projects, and an empty one is a value.
@@ -170,6 +180,9 @@ def test_a_full_builder(tmp_path: Path) -> None:
     assert config.limits.timeout == 60.0
     assert config.limits.reserve is not None
     assert config.limits.reserve.bytes == 3 << 29
+    assert config.limits.resources(slots=7) == ResourceLimits(
+        processes=500, memory=3 << 30, disk=0, open_files=1000, cpus=1.5
+    )
 
 
 @pytest.mark.parametrize(
@@ -404,6 +417,8 @@ def test_mistakes_in_an_apiservers_file(tmp_path: Path, text: str, message: str)
             for size in ("-1", "'-1'", "true", "1.5", "'1 GiBi'", "'much'", "'1e9'", "'1 000'", "[]")
         ],
         (BUILDER + "limits.grace = 0", "limits.grace: expected a number > 0"),
+        (BUILDER + "limits.processes = -1", "limits.processes: expected a whole number >= 0"),
+        (BUILDER + "limits.memory = '2 cows'", "limits.memory: expected a size such as"),
         (BUILDER + "toolchains.registry = 'npm'", "toolchains.registry: 'npm' isn't an address"),
         (BUILDER + "toolchains.node = 'next'", 'toolchains.node: "next" is neither a version nor a range'),
         (BUILDER + "toolchains.forbid = 'node'", "toolchains.forbid: expected a list of strings"),

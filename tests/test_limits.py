@@ -18,6 +18,9 @@ from tests.conftest import NOT_ON_THIS_MACHINE
 from twistedipc.attempts import cgroup
 from twistedipc.attempts.processes import kill_remains
 from twistedipc.builds.attempt import ResourceLimits
+from twistedipc.isolation.limits import defaults
+from twistedipc.isolation.limits.folder_size import FolderSize
+from twistedipc.isolation.limits.groups import Groups
 
 MIB = 1 << 20
 
@@ -68,6 +71,16 @@ for number in range(100):
     time.sleep(0.005)
 print("it wrote them all", flush=True)
 time.sleep(60)
+"""
+
+#: Uses something for a moment.
+USES = """
+import time
+held = bytearray(b"x") * (50 << 20)
+until = time.process_time() + 0.4
+while time.process_time() < until:
+    pass
+time.sleep(1)
 """
 
 
@@ -152,3 +165,168 @@ def test_nothing_of_a_bomb_is_left(attempts: Callable[..., Attempt]) -> None:
     bomb = int(pid.read_text())
     assert one.wait().outcome == "failed"
     assert not alive(bomb)
+
+
+@pytest.mark.parametrize(
+    ("slots", "machine", "each"),
+    [
+        (2, 24 << 30, 9 << 30),
+        (1, 8 << 30, 6 << 30),
+        (8, 8 << 30, 2 << 30),  # not below what a build needs
+        (4, 1 << 30, (1 << 30) * 9 // 10),  # and not more than there is
+    ],
+)
+def test_the_memory_of_each_attempt(slots: int, machine: int, each: int) -> None:
+    assert defaults.memory(slots, machine) == each
+
+
+def test_the_files_of_cgroup_v2(tmp_path: Path) -> None:
+    """What is written and read, in folders that look like a group of v2 with all controllers."""
+    group = tmp_path / "steps"
+    group.mkdir()
+    for name in ("cgroup.procs", "pids.max", "memory.max", "memory.swap.max", "memory.oom.group", "cpu.max"):
+        (group / name).touch()
+    limits = ResourceLimits(processes=64, memory=100 * MIB, cpus=1.5)
+    groups = Groups([tmp_path / "another", group], limits)
+    assert {"pids", "memory", "cpu"} <= groups.held
+    written = {path.name: path.read_text() for path in group.iterdir() if path.read_text()}
+    assert written == {
+        "pids.max": "64",
+        "memory.max": str(100 * MIB),
+        "memory.swap.max": "0",
+        "memory.oom.group": "1",
+        "cpu.max": "150000 100000",
+    }
+    assert (groups.out_of_processes, groups.out_of_memory, groups.killed_for_memory) == (False, False, False)
+    assert (groups.threads, groups.memory) == (0, 0)
+    (group / "pids.events").write_text("max 2\n")
+    (group / "pids.peak").write_text("64\n")
+    (group / "memory.events").write_text("low 0\nhigh 0\nmax 9\noom 1\noom_kill 3\noom_group_kill 1\n")
+    (group / "memory.stat").write_text("anon 5000\nfile 9000\nkernel 10\nshmem 700\n")
+    assert groups.out_of_processes
+    assert groups.out_of_memory
+    assert groups.killed_for_memory
+    assert (groups.threads, groups.memory) == (64, 5700)
+
+
+class Disk:
+    """A clock and the number of bytes that a file system says are used."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.step = 0.0
+        self.filled = 0
+
+    def clock(self) -> float:
+        self.time += self.step
+        return self.time
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A folder with a hundred files of 64 KiB, and a link that leads out of it."""
+    tree = tmp_path / "tree"
+    for number in range(100):
+        file = tree / f"{number % 7}" / f"{number}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * 65_536)
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"x" * MIB)
+    (tree / "link").symlink_to(outside)
+    return tree
+
+
+def size_of(tree: Path, disk: Disk) -> FolderSize:
+    return FolderSize(tree, clock=disk.clock, filled=lambda _folder: disk.filled)
+
+
+def test_a_folder_is_counted_when_it_could_be_too_large(tree: Path, disk: Disk) -> None:
+    size = size_of(tree, disk)
+    disk.time = 5.0
+    assert size.look(20 * MIB) > 0
+    assert size.most == 0  # it can't have grown so much, so nothing is counted
+    disk.filled = 20 * MIB  # another's
+    size.look(20 * MIB)
+    assert 100 * 65_536 <= size.most <= 110 * 65_536
+    disk.time = 6.5
+    size.look(20 * MIB)
+    assert size.bytes == size.most
+
+
+def test_a_folder_is_counted_now_and_then(tree: Path, disk: Disk) -> None:
+    """Others may have deleted as much as it has grown."""
+    size = size_of(tree, disk)
+    disk.time = 29.0
+    size.look(20 * MIB)
+    assert size.most == 0
+    disk.time = 31.0
+    size.look(20 * MIB)
+    assert size.most > 0
+
+
+def test_a_count_takes_turns(tree: Path, disk: Disk) -> None:
+    size = size_of(tree, disk)
+    disk.time, disk.step = 31.0, 0.02  # each look at the clock finds that a turn is over
+    turns = 1
+    while size.look(1 << 40) < 1:
+        turns += 1
+    assert turns > 1
+    assert 100 * 65_536 <= size.bytes <= 110 * 65_536
+
+
+def test_files_of_several_names_count_once(tmp_path: Path, disk: Disk) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "a").write_bytes(b"x" * MIB)
+    for number in range(9):
+        (tree / f"b{number}").hardlink_to(tree / "a")
+    size = size_of(tree, disk)
+    disk.time = 31.0
+    size.look(1 << 40)
+    assert MIB <= size.bytes < 1.1 * MIB
+
+
+def test_a_step_that_has_failed_is_counted_at_once(tree: Path, disk: Disk) -> None:
+    size = size_of(tree, disk)
+    disk.filled = 5 * MIB
+    size.finish(6 * MIB, 3.0)
+    assert size.most == 0  # it can't be
+    disk.filled = 7 * MIB
+    size.finish(6 * MIB, 3.0)
+    assert size.most >= 6 * MIB
+
+
+def test_one_file_that_fills_the_disk(tmp_path: Path) -> None:
+    """The kernel ends its writer at once, and what has happened is said."""
+    source = tmp_path / "source"
+    repository(source, {".twistedipc.toml": toml("exec dd if=/dev/zero of=big bs=1M count=100 2>/dev/null")})
+    one = Attempt(tmp_path, source, limits=ResourceLimits(disk=20 * MIB))
+    result = one.run()
+    assert result.outcome == "failed"
+    assert "limits.disk" in result.reason
+    assert (one.folder / "work" / "big").stat().st_size == 20 * MIB
+
+
+def test_what_was_used_is_told(tmp_path: Path) -> None:
+    step = USES
+    source = tmp_path / "source"
+    repository(source, {".twistedipc.toml": toml(f"{sys.executable} use.py"), "use.py": step})
+    used = Attempt(tmp_path, source).run().used
+    assert used is not None
+    assert used.cpu >= 400
+    assert used.memory >= 50 * MIB
+    assert used.processes >= 1
+
+
+def test_no_core_files_and_fewer_processors(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    look = "import os, resource; print(resource.getrlimit(resource.RLIMIT_CORE), len(os.sched_getaffinity(0)))"
+    repository(source, {".twistedipc.toml": toml(f'{sys.executable} -c "{look}"')})
+    one = Attempt(tmp_path, source, limits=ResourceLimits(cpus=1.0))
+    assert one.run().outcome == "succeeded"
+    assert one.output(1) == ["(0, 0) 1"]

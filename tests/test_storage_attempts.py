@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from tests.properties import examples
 from tests.storage_fixtures import HOLDER, LEASE, NOW, add_build, add_project, database, run
-from twistedipc.builds.attempt import Publish, Published, Result, StepResult
+from twistedipc.builds.attempt import Publish, Published, Result, StepResult, Used
 from twistedipc.builds.logs import StepStarted
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.recognition.recognised import Finding
@@ -308,6 +308,7 @@ def test_a_builders_nonsense_is_stored_as_well_as_can_be(ledger: Connection) -> 
         steps=[step, *(msgspec.structs.replace(step, index=index) for index in (huge, 3, 3, 2))],
         published=[Published(name="\ud800", version="", integrity="", status="published")] * 1000,
         recognised=[Finding(what="\0", value="x" * 10_000, why="\ud800", line=-1)] * 1000,
+        used=Used(memory=huge, disk=-huge, cpu=7),
     )
     row = attempts.finish(ledger, attempt, HOLDER, end, False, NOW)
     assert row is not None
@@ -319,6 +320,7 @@ def test_a_builders_nonsense_is_stored_as_well_as_can_be(ledger: Connection) -> 
     ]
     assert len(row.published) == len(row.recognised) == 100
     assert row.recognised[0] == Finding(what="\ufffd", value="x" * 1000, why="?", line=0)
+    assert row.used == Used(memory=(1 << 53) - 1, cpu=7)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(30))

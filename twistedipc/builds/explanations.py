@@ -91,7 +91,22 @@ FAILURES: tuple[Known, ...] = (
         "open-files",
         r"\bEMFILE\b|[Tt]oo many open files",
         "the build had more files open than one process may",
-        "Raise the limit of open files of the builder's service (LimitNOFILE in systemd, ulimit -n in a shell)",
+        "Raise limits.open_files in builder.toml, and the limit of the builder's service (LimitNOFILE in systemd, "
+        "ulimit -n in a shell)",
+    ),
+    Known(
+        "processes",
+        r"[Cc]annot fork\b|\bfork: (?:retry: )?Resource temporarily unavailable|\bspawn \S+ EAGAIN\b"
+        r"|pthread_create[^\n]*Resource temporarily unavailable",
+        "the build had as many processes and threads as it may",
+        "Let it run fewer at once, or raise limits.processes in builder.toml",
+    ),
+    Known(
+        "file-too-large",
+        r"\bEFBIG\b|File size limit exceeded|\bsignal SIGXFSZ\b",
+        "a file became as large as all of the build's files together may be",
+        "Let the build write less, or raise limits.disk in builder.toml",
+        exit_code=153,
     ),
     # -- certificates and repositories
     Known(

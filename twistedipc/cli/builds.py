@@ -10,7 +10,7 @@ import uuid
 import click
 
 from twistedipc.builds import gist
-from twistedipc.builds.attempt import Published
+from twistedipc.builds.attempt import Published, Used
 from twistedipc.builds.states import STATES, AttemptState
 from twistedipc.builds.variables import looks_secret
 from twistedipc.cli.access import with_client
@@ -32,6 +32,7 @@ from twistedipc.cli.output import (
 )
 from twistedipc.cli.waiting import WaitingNotes
 from twistedipc.terminal import wording
+from twistedipc.terminal.amounts import duration, size
 from twistedipc.terminal.printer import LogPrinter, columns_of
 from twistedipc.web.api import schemas
 
@@ -144,6 +145,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
                 ("builder", attempt.builder),
                 ("started", local_time(attempt.started)),
                 ("took", between(attempt.started, attempt.ended)),
+                ("used", _used(attempt.used)),
                 ("progress", _progress(attempt.progress)),
                 ("log", _log_summary(attempt)),
                 ("remarks", _remarks(attempt.annotations)),
@@ -293,6 +295,19 @@ def _release(attempt: schemas.Attempt) -> str:
         return ""
     state = f"{attempt.release}, {attempt.release_state.value.replace('_', ' ')}"
     return f"{state}: {attempt.release_why}" if attempt.release_why else state
+
+
+def _used(used: Used | None) -> str:
+    """What the steps of an attempt have used, as far as it is known."""
+    if used is None:
+        return ""
+    parts = [
+        f"{duration(used.cpu / 1000)} of processor time" if used.cpu else "",
+        f"{size(used.memory)} of memory" if used.memory else "",
+        f"{used.processes} processes and threads" if used.processes else "",
+        f"{size(used.disk)} on the disk" if used.disk else "",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def _log_summary(attempt: schemas.Attempt) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, update
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import Published, Result, StepResult
+from twistedipc.builds.attempt import Published, Result, StepResult, Used
 from twistedipc.builds.protection import why_preview
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
@@ -394,6 +394,7 @@ def finish(
         "complete": complete,
         "published": to_json([_clean_published(published) for published in result.published[:100]]),
         "recognised": to_json([_clean_finding(finding) for finding in result.recognised[:100]]),
+        "used": None if result.used is None else to_json(_clean_used(result.used)),
     }
     # An attempt that ended before its checkout keeps what an earlier one had found.
     for column, value in (("commit_id", result.commit), ("subject", result.subject), ("author", result.author)):
@@ -513,6 +514,16 @@ def _clean_finding(finding: Finding) -> Finding:
     )
 
 
+def _clean_used(used: Used) -> Used:
+    return Used(
+        processes=integer(used.processes),
+        memory=integer(used.memory),
+        disk=integer(used.disk),
+        open_files=integer(used.open_files),
+        cpu=integer(used.cpu),
+    )
+
+
 def _clean_published(published: Published) -> Published:
     return Published(
         target=text(published.target),
@@ -622,6 +633,7 @@ def _row(row: Row[Any], taken: list[StepResult]) -> AttemptRow:
         state=AttemptState(row.state),
         published=from_json(row.published, list[Published]),
         recognised=from_json(row.recognised or "[]", list[Finding]),
+        used=None if row.used is None else from_json(row.used, Used),
         steps=taken,
         gist=gist_row(row),
     )

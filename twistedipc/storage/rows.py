@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from twistedipc.builds.attempt import Published, StepResult
+from twistedipc.builds.attempt import Published, StepResult, Used
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
@@ -202,6 +202,7 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     complete: bool  # the log was verified complete
     published: list[Published]
     recognised: list[Finding]  # from the end on: what the project is, and what says so
+    used: Used | None  # from the end on: what its steps have used; None: not known
     steps: list[StepResult]
     gist: GistRow
     summary: str  # Markdown, a stranger's; "" if there is none

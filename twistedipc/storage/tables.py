@@ -177,6 +177,7 @@ attempts = Table(
     Column("complete", Boolean, nullable=False, comment="the log was verified against lines and sha256"),
     Column("published", Text, nullable=False, comment="JSON: list of builds.attempt.Published"),
     Column("recognised", Text, comment="JSON: list of builds.recognition.recognised.Finding; null: not known"),
+    Column("used", Text, comment="from the end on: JSON: builds.attempt.Used; null: not known"),
     Index(None, "state", "created", "build_id"),
     Index(None, "builder", "state"),
 )

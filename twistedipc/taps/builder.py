@@ -13,12 +13,10 @@ from twistedipc.builder.data import DataFolderInUse
 from twistedipc.builder.link import VOCABULARY
 from twistedipc.builder.reactor import BuilderReactor
 from twistedipc.builder.settings import Settings
-from twistedipc.builds.attempt import ResourceLimits
-from twistedipc.caches.tidying import Limits as Kept
+from twistedipc.caches.tidying import Limits
 from twistedipc.ipc import LinkReactor
-from twistedipc.isolation.limits import defaults
 from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
-from twistedipc.taps.config import BuilderConfig, Caches, ConfigError, Limits, load_builder
+from twistedipc.taps.config import BuilderConfig, Caches, ConfigError, load_builder
 from twistedipc.taps.hangup import Hangups
 from twistedipc.taps.nodejs import operators_npmrc
 
@@ -80,23 +78,11 @@ class Options(ConfigOptions):
         return limits.timeout + limits.grace + HANDOVER
 
 
-def _limits(config: Limits, slots: int) -> ResourceLimits:
-    """The most that an attempt may use."""
-    memory = defaults.memory(slots, defaults.machine_memory()) if config.memory is None else config.memory.bytes
-    return ResourceLimits(
-        processes=config.processes,
-        memory=memory,
-        disk=config.disk.bytes,
-        open_files=config.open_files,
-        cpus=config.cpus,
-    )
-
-
-def _caches(config: Caches) -> Kept | None:
+def _caches(config: Caches) -> Limits | None:
     """What builds may keep, or None if they keep nothing."""
     if not config.keep:
         return None
-    return Kept(project=config.project.bytes, total=config.total.bytes, days=config.days)
+    return Limits(project=config.project.bytes, total=config.total.bytes, days=config.days)
 
 
 def makeService(options: Options) -> IService:
@@ -118,7 +104,7 @@ def makeService(options: Options) -> IService:
         upload=config.limits.upload,
         mirrors_kept=config.limits.mirrors * 86400,
         reserve=None if config.limits.reserve is None else config.limits.reserve.bytes,
-        limits=_limits(config.limits, config.slots),
+        limits=config.limits.resources(config.slots),
         caches=_caches(config.caches),
     )
     service = builder(

@@ -30,6 +30,7 @@ import msgspec
 from msgspec import Meta
 
 from twistedipc.builds import names
+from twistedipc.builds.attempt import ResourceLimits
 from twistedipc.isolation.limits import defaults
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
 from twistedipc.toolchains.packages import TOOLS
@@ -242,6 +243,17 @@ class Limits(Section, frozen=True, kw_only=True):
     disk: Size = Size(defaults.DISK)  # of the attempt's folder
     open_files: Annotated[int, Meta(ge=0, le=1 << 30)] = defaults.OPEN_FILES
     cpus: Annotated[float, Meta(ge=0, le=4096)] = 0.0
+
+    def resources(self, slots: int) -> ResourceLimits:
+        """What an attempt may use, of those that may run at once."""
+        memory = defaults.memory(slots, defaults.machine_memory()) if self.memory is None else self.memory.bytes
+        return ResourceLimits(
+            processes=self.processes,
+            memory=memory,
+            disk=self.disk.bytes,
+            open_files=self.open_files,
+            cpus=self.cpus,
+        )
 
 
 class Caches(Section, frozen=True, kw_only=True):

@@ -41,45 +41,50 @@ class FolderSize:
     """
 
     def __init__(self, folder: Path, *, clock: Callable[[], float], filled: Callable[[Path], int]) -> None:
-        #: the bytes that the last whole count has found
+        #: the bytes that the last count has found, or the one under way so far
         self.bytes = 0
+        #: the most bytes that were found
         self.most = 0
         self._folder = folder
         self._clock = clock
         self._filled = filled
         self._filled_then = 0
+        self._filled_then = self._filled_now()
+        self._grown = 0  # how much the file system has grown since the last count began
         self._count: Iterator[int] | None = None
-        self._filled_then = self._filled_at_begin = self._filled_now()
         self._took = 0.0
         self._rest_from = clock()
 
     def look(self, limit: int) -> float:
         """Count, if it is time to. Return the seconds until the next look."""
         now = self._clock()
+        could_be = self._could_be()
         if self._count is None:
             since = now - self._rest_from
-            hurried = self._could_be >= limit and since >= max(HURRIED_EVERY, HURRIED_REST * self._took)
+            hurried = could_be >= limit and since >= max(HURRIED_EVERY, HURRIED_REST * self._took)
             if not hurried and since < max(EVERY, REST * self._took):
                 return HURRIED_EVERY
-            self._count = _count(self._folder)
-            self._filled_at_begin = self._filled_now()
-            self._took = 0.0
+            self._begin()
         return self._turn(now)
 
     def finish(self, limit: int, seconds: float) -> None:
         """Count all of it now if there could be too much, for so many seconds at most."""
         until = self._clock() + seconds
-        if self._could_be < limit:
+        if self._could_be() < limit:
             return
-        self._took, self._rest_from = 0.0, float("-inf")
-        self.look(limit)
+        self._begin()
         while self._count is not None and self.most < limit and self._clock() < until:
-            self.look(limit)
+            self._turn(self._clock())
 
-    @property
     def _could_be(self) -> int:
-        """How large the folder can be at most, if nobody else has deleted anything."""
-        return self.bytes + max(0, self._filled_now() - self._filled_then)
+        """
+        Return how large the folder can be at most. What others have deleted at the same time isn't known, but mostly
+        they don't in the same second.
+        """
+        filled = self._filled_now()
+        self._grown += max(0, filled - self._filled_then)
+        self._filled_then = filled
+        return self.bytes + self._grown
 
     def _filled_now(self) -> int:
         try:
@@ -87,21 +92,23 @@ class FolderSize:
         except OSError:  # the disk doesn't answer
             return self._filled_then
 
+    def _begin(self) -> None:
+        self._count = _count(self._folder)
+        self._grown = 0
+        self._took = 0.0
+
     def _turn(self, began: float) -> float:
+        """Go on counting for a moment. Return the seconds until the next look."""
         assert self._count is not None
         for total in self._count:
+            self.bytes = total
+            self.most = max(self.most, total)  # what is counted is there, even if the count never ends
             now = self._clock()
             if now - began >= TURN:
                 self._took += now - began
-                # What is counted already is there, even if the count never ends.
-                self.most = max(self.most, total)
                 return PAUSE
-            self.bytes = total
-        now = self._clock()
-        self._took += now - began
-        self._rest_from = now
-        self._filled_then = self._filled_at_begin
-        self.most = max(self.most, self.bytes)
+        self._rest_from = self._clock()
+        self._took += self._rest_from - began
         self._count = None
         return HURRIED_EVERY
 
@@ -123,7 +130,7 @@ def _count(folder: Path) -> Iterator[int]:
                 for entry in entries:
                     seen += 1
                     if seen % _STRIDE == 0:
-                        yield int(total)
+                        yield round(total)
                     try:
                         found = entry.stat(follow_symlinks=False)
                         is_folder = entry.is_dir(follow_symlinks=False)
@@ -135,4 +142,4 @@ def _count(folder: Path) -> Iterator[int]:
                         waiting.append(entry.path)
         except OSError:
             continue  # it was deleted meanwhile, or can't be read
-    yield int(total)
+    yield round(total)

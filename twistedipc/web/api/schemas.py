@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from twistedipc.builds import names, protection
-from twistedipc.builds.attempt import Publish, Published
+from twistedipc.builds.attempt import Publish, Published, Used
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.logs import Batch, End
 from twistedipc.builds.recognition.recognised import Finding
@@ -310,6 +310,7 @@ class Attempt(Response, frozen=True, kw_only=True):
     steps: list[Step]
     published: list[Published]
     recognised: list[Finding] = []  # from the end on: what the project is, and which file and line say so
+    used: Used | None = None  # from the end on: the most that its steps used at a time; null if it isn't known
     release: int | None
     release_state: ReleaseState | None
     release_why: str  # why its release isn't live; "" if it is, or if there is none

@@ -5,7 +5,7 @@
 
 import { api, Refused, Stream } from "./api.js";
 import { auditView } from "./audit.js";
-import { duration, el, stateOf, timeOf, words } from "./elements.js";
+import { duration, el, size, stateOf, timeOf, words } from "./elements.js";
 import { environmentOf } from "./environment.js";
 import { LogView } from "./log.js";
 import { briefly } from "./said.js";
@@ -371,6 +371,10 @@ function showBuild(id, wanted) {
       build.preview && build.publish ? fact("preview", clean(build.preview)) : null,
       attempt.builder ? fact("on", attempt.builder) : null,
       attempt.started && attempt.ended ? fact("took", duration(Date.parse(attempt.ended) - Date.parse(attempt.started))) : null,
+      attempt.used?.cpu ? fact("used", [`${duration(attempt.used.cpu)} of processor time`,
+        attempt.used.memory ? `${size(attempt.used.memory)} of memory` : "",
+        attempt.used.processes ? `${attempt.used.processes} processes` : "",
+        attempt.used.disk ? `${size(attempt.used.disk)} on the disk` : ""].filter(Boolean).join(", ")) : null,
       ...recognisedFacts(attempt),
       ...attempt.published.map((each) => fact(each.target,
         `${each.name}@${each.version} (${words(each.status)})${each.notice ? `: ${each.notice}` : ""}`)));
