@@ -54,6 +54,17 @@ class Parents(msgspec.Struct, frozen=True):
         """All of them."""
         return [folder for folder in dict.fromkeys((self.v2, *self.v1.values())) if folder]
 
+    @property
+    def controllers(self) -> list[str]:
+        """The controllers that limit something in these groups."""
+        switched_on: list[str] = []
+        if self.v2:
+            try:
+                switched_on = (Path(self.v2) / "cgroup.subtree_control").read_text().split()
+            except OSError:
+                pass  # none are, then
+        return [controller for controller in CONTROLLERS if controller in self.v1 or controller in switched_on]
+
 
 def find_parents() -> Parents:
     """Return where groups can be made by this process, a builder. Raises `NoCgroup` if that is nowhere."""

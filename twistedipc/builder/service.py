@@ -75,7 +75,11 @@ class BuilderService(MultiService):
             self._log.info("builds run without control groups: {error}", error=error)
         else:
             self.duties.cgroups = parents
-            self._log.info("each build runs in control groups of its own in {parents}", parents=", ".join(parents.all))
+            self._log.info(
+                "each build runs in control groups of its own in {parents}, which hold its limits of {controllers}",
+                parents=", ".join(parents.all),
+                controllers=", ".join(parents.controllers) or "nothing",
+            )
 
     def _find(self, folder: Folder) -> None:
         # A folder that can't be read, or isn't an attempt's, is for a person to look at: the others go on.
