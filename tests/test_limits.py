@@ -6,6 +6,8 @@ the reason says by which limit; by control groups, where they can be had, and by
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ from tests.conftest import NOT_ON_THIS_MACHINE
 from twistedipc.attempts import cgroup
 from twistedipc.attempts.processes import kill_remains
 from twistedipc.builds.attempt import ResourceLimits
-from twistedipc.isolation.limits import defaults
+from twistedipc.isolation.limits import defaults, rlimits
 from twistedipc.isolation.limits.folder_size import FolderSize
 from twistedipc.isolation.limits.groups import Groups
 
@@ -324,3 +326,27 @@ def test_no_core_files_and_fewer_processors(tmp_path: Path) -> None:
     one = Attempt(tmp_path, source, limits=ResourceLimits(cpus=1.0))
     assert one.run().outcome == "succeeded"
     assert one.output(1) == ["(0, 0) 1"]
+
+
+NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"] if os.geteuid() == 0 else []
+SANDBOX = ["bwrap", "--ro-bind", "/", "/", "--unshare-user", "--unshare-pid", "--proc", "/proc", "--dev", "/dev"]
+
+
+@pytest.mark.parametrize(("most", "works"), [(20, False), (200, True)])
+def test_the_processes_of_an_ordinary_user_s_sandbox(most: int, works: bool) -> None:
+    """They are counted by themselves: what the user runs beside it doesn't count."""
+    if shutil.which("bwrap") is None or shutil.which("setpriv") is None:
+        pytest.skip("bubblewrap or setpriv isn't installed")
+    beside = [subprocess.Popen([*NOBODY, "sleep", "60"]) for _ in range(25)]
+    try:
+        script = "for i in $(seq 30); do sleep 1 & done; echo all"
+        command = [*NOBODY, *SANDBOX, *rlimits.with_processes(["/bin/sh", "-c", script], most)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    finally:
+        for process in beside:
+            process.kill()
+            process.wait()
+    if "No permissions to create" in done.stderr or "Creating new namespace failed" in done.stderr:
+        pytest.skip(f"{NOT_ON_THIS_MACHINE}{done.stderr}")
+    assert (done.stdout == "all\n") == works
+    assert ("fork" in done.stderr) != works
