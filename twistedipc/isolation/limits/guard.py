@@ -3,7 +3,7 @@ The limits of one attempt: its steps' processes are entered into them, looked at
 by the runner.
 
 What control groups hold, the kernel holds; it counts what was refused or killed for it, and that is read here. What
-they don't hold is measured now and then. A look takes a fiftieth of the time at most.
+they don't hold is measured now and then. A look takes a fiftieth of a processor at most.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -78,8 +79,9 @@ class Guard:
         began = self._clock()
         reason = ""
         if began >= self._scan_at:
+            spent = time.process_time()
             reason = self._processes_and_memory()
-            took = self._clock() - began
+            took = time.process_time() - spent  # not what others have made it wait
             self._scan_at = began + max(HELD_EVERY if self._grouped else WATCHED_EVERY, REST * took)
         if began >= self._count_at:
             self._count_at = began + self._size.look(self._limits.disk)
