@@ -426,6 +426,20 @@ def test_only_the_checkout_step_has_the_token(tmp_path: Path, http: HttpServer) 
             assert http.token.encode() not in path.read_bytes(), path
 
 
+def test_nothing_is_fetched_from_this_machine_if_the_apiserver_says_so(tmp_path: Path, http: HttpServer) -> None:
+    """It has looked before, but from its own machine, and a name may lead elsewhere by now."""
+    repository(http.folder / "app", {"file": "x"})
+    for address in (f"{http.url}/app", f"{http.url.replace('127.0.0.1', 'localhost')}/app"):
+        one = Attempt(tmp_path / address.rpartition(":")[0].rpartition("/")[2], Path(address))
+        one.spec = msgspec.structs.replace(one.spec, repository=address, elsewhere=True)
+        write_file(one.folder / "spec.json", one.spec)
+        one.start()
+        result = one.wait()
+        assert result.outcome == "failed"
+        assert "this machine itself, from which nothing is fetched" in result.reason
+        assert "http.internal_repositories" in result.reason
+
+
 def test_a_wrong_token_fails_the_build_with_a_sentence(tmp_path: Path, http: HttpServer) -> None:
     repository(http.folder / "app", {"file": "x"})
     one = run_private(tmp_path, f"{http.url}/app", of_token(http, "another-token"))

@@ -272,6 +272,44 @@ def test_the_addresses_of_a_release_told_from_where_it_listens(
     assert config.release_url("shop") == expected[0]
 
 
+def test_http_without_tls_is_for_this_machine_unless_the_operator_says_so(tmp_path: Path) -> None:
+    """The link refuses the same; http was served to the whole network without a word."""
+    for listen in (
+        "tcp:8080",
+        "tcp:8080:interface=0.0.0.0",
+        "tcp:8080:interface=10.1.2.3",
+        r"tcp6:8080:interface=\:\:",
+    ):
+        for key in ("http.listen", "releases.listen"):
+            url = f"\n{key.partition('.')[0]}.public_url = 'https://x-{{project}}.example.org'".replace(
+                "{project}", "y" if key == "http.listen" else "{project}"
+            )
+            given = f"{APISERVER}{key} = '{listen}'{url}"
+            with pytest.raises(ConfigError, match=r"http\.allow_plain_http = true"):
+                apiserver(tmp_path, given).check_doors()
+            apiserver(tmp_path, f"{given}\nhttp.allow_plain_http = true").check_doors()
+    for listen in ("tcp:8080:interface=127.0.0.1", r"tcp:8080:interface=\:\:1", "ssl:8443", "unix:/run/x.sock"):
+        given = f"{APISERVER}http.listen = '{listen}'\nhttp.public_url = 'https://builds.example.org'"
+        apiserver(tmp_path, given).check_doors()
+
+
+def test_names_by_which_the_api_is_reached(tmp_path: Path) -> None:
+    hosts = apiserver(tmp_path, f"{APISERVER}http.hosts = ['builds.lan', '::5']").hosts
+    for host in ("builds.lan:8080", "BUILDS.lan", "[::5]:8080", "10.9.9.9", ""):
+        assert hosts.is_api(host), host
+    assert not hosts.is_api("other.lan")
+    for wrong in ("https://builds.lan", "builds.lan:8080", "", "a b"):
+        with pytest.raises(ConfigError, match=r"http\.hosts"):
+            apiserver(tmp_path, f"{APISERVER}http.hosts = ['{wrong}']")
+
+
+def test_repositories_at_a_machines_own_address(tmp_path: Path) -> None:
+    config = apiserver(tmp_path, f"{APISERVER}http.internal_repositories = ['git.internal']")
+    assert config.elsewhere("http://127.0.0.1/x.git")
+    assert not config.elsewhere("http://git.internal:3000/x.git")
+    assert not apiserver(tmp_path, f"{APISERVER}http.local_repositories = true").elsewhere("http://127.0.0.1/x.git")
+
+
 def test_the_hosts_of_the_api_and_of_the_releases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "pine")
     here = apiserver(tmp_path, APISERVER).hosts

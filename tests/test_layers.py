@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
         "ipc",
         "builds",
         "disk",
+        "attempts",
         "isolation",
         "caches",
         "storage",

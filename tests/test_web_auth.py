@@ -203,6 +203,7 @@ class Public(Signed):
     """A proxy speaks https for the API, but doesn't say so."""
 
     api_url = "https://builds.test"
+    hosts = Hosts(api=["api.test", "builds.test"])
 
     async def test_the_public_address_is_enough_to_know_of_https(self) -> None:
         """Behind a proxy the cookie was one for http, unless two other keys of the configuration were set as well."""
@@ -220,17 +221,19 @@ class Public(Signed):
 class Hosted(Signed):
     """The API on hosts of the releases'."""
 
-    hosts = Hosts(domain="pages.test", by_path=["by-path.test"])
+    hosts = Hosts(api=["api.test"], domain="pages.test", by_path=["by-path.test"])
 
     async def test_no_session_at_a_host_of_the_releases(self) -> None:
         """A release's script shares the cookies of its host with the API at another port there."""
         session = await self.cookie()
-        for host in ("shop.pages.test", "by-path.test:8080", "127.0.0.2:8080"):
-            origin = {"Host": host, "Origin": f"http://{host}"}
-            signed = await self.ask("POST", "/api/v1/sessions", {"token": self.admin}, token=None, headers=origin)
-            self.problem(signed, 403, "there can be no session at this host")
-            assert await self.status(session, Host=host) == 401
-            assert await self.status(token=self.admin, Host=host) == 200, "a token is valid everywhere"
+        for host in ("shop.pages.test", "by-path.test:8080"):
+            assert await self.status(session, Host=host) == 421
+            assert await self.status(token=self.admin, Host=host) == 421
+        origin = {"Host": "127.0.0.2:8080", "Origin": "http://127.0.0.2:8080"}
+        signed = await self.ask("POST", "/api/v1/sessions", {"token": self.admin}, token=None, headers=origin)
+        self.problem(signed, 403, "there can be no session at this host")
+        assert await self.status(session, Host="127.0.0.2:8080") == 401
+        assert await self.status(token=self.admin, Host="127.0.0.2:8080") == 200, "a token is valid at each address"
 
 
 class Projects(Signed):

@@ -197,10 +197,10 @@ class OverTime(SynchronousTestCase):
     def test_a_lost_connection_is_told_to_the_sink_and_uncounted(self) -> None:
         self.front.sink = sink = _Sink()
         self.channel.dataReceived(b"PUT / HTTP/1.1\r\nContent-Length: 10\r\n\r\n1234")
-        assert self.site.connections == 1
+        assert len(self.site.connections) == 1
         self.channel.connectionLost()
         assert sink.abandoned
-        assert self.site.connections == 0
+        assert len(self.site.connections) == 0
 
     def test_every_cut_of_a_request(self) -> None:
         data = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n" * 2

@@ -65,7 +65,7 @@ class Seam(World):
         client = await self._open(f"/api/v1/builds/{self.number}/log/stream")
         assert client.received.startswith(b"HTTP/1.1 101 ")
         await client.until(b'"hello"')
-        assert self.site.connections == 0, "it is the WebSockets' to count now"
+        assert len(self.site.connections) == 0, "it is the WebSockets' to count now"
         client.abort()
         await client.closed
         await eventually(lambda: not any(isinstance(each, Server) for each in reactor.getReaders()))

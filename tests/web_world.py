@@ -340,7 +340,7 @@ class World(TestCase):
 
     timeout = 60
     local_repositories = False
-    hosts = Hosts()
+    hosts = Hosts(api=["api.test", "x"])
     api_url = ""
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it

@@ -14,6 +14,7 @@ in it; and by the chaos tests, which damage it.
     cgroup        the control groups of an attempt, where the system has them
     processes     fork, process groups, and the death of whole trees
     mirrors       the mirrors of repositories: names, locks, the end of those that nothing uses
+    addresses     what a host's name leads to, as seen from this machine
     room          how much the disk has left, and the reserve that a build leaves there
     crashpoints   the places on an attempt's way at which a test can kill a process
 

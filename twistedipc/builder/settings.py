@@ -107,6 +107,7 @@ def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: Parents 
         registries=offer.registries,
         protected=offer.protected,
         asks=offer.asks,
+        elsewhere=offer.elsewhere,
         head=offer.head,
         path=settings.path,
         mirror=str(settings.mirror(offer.repository)),

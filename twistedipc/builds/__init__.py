@@ -4,6 +4,7 @@ The domain, pure: what a build is, for every process. The modules, from the bott
     names       the rules for names, refs and addresses that come from outside
     scopes      what tokens may do
     protection  from which refs a project publishes for its users
+    places      addresses at which no repository is: a machine's own, metadata services
     states      the states of attempts and releases, and which transitions exist
     logs        records, batches, digests
     gist        what a log says of its build in a few words

@@ -92,6 +92,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     build: int
     project: str
     repository: str  # an address for git, checked by `names.repository`
+    elsewhere: bool = False  # the repository must be at no address of this machine or of its cloud (`builds.places`)
     ref: str  # a branch, tag, full ref or commit id, checked by `names.ref`
     commit: str = ""  # the full id, where it is known already (an attempt that repeats another)
     head: bool = False  # tell which branch the repository's HEAD stands for: its builds are the ones that go live

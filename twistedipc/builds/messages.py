@@ -230,6 +230,7 @@ class Offer(Message, frozen=True, kw_only=True, tag="offer"):
     registries: list[Registry] = []  # from which it installs
     protected: list[str] = []  # the project's protected refs, as patterns of `builds.protection`
     asks: list[str] = []  # what the runner must ask for (`WantSecrets`) before it begins: "steps", "checkout"
+    elsewhere: bool = False  # the repository must be at no address of the builder's machine or of its cloud
     head: bool = False  # tell in the result which branch the repository's HEAD stands for
     timeout: float
     idle_timeout: float

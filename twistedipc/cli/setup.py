@@ -29,10 +29,16 @@ data = "apiserver"
 listen = {http_listen}
 # Their address as browsers and builders reach it; "" follows from `listen`.
 # public_url = ""
+# Other names by which it is reached; a request to a name that isn't known is refused. An example:
+# hosts = ["builds.internal"]
+# Whether it and the releases may be reached from other machines by http without TLS.
+# allow_plain_http = false
 # Origins of other pages that may use the API from a browser. An example:
 # allowed_origins = ["https://team.example.org"]
 # Whether a project's repository may be a folder on the builder's machine.
 local_repositories = {local_repositories}
+# Hosts of repositories that may lead to a machine's own address, which is refused otherwise. An example:
+# internal_repositories = ["git.internal:3000"]
 # Whether browsers may send the session's cookie over https only. True behind a proxy that speaks https.
 # secure_cookies = false
 # Proxies in front of it: addresses, networks, or "unix" for everything that connects to a UNIX socket. They are
@@ -73,6 +79,10 @@ key = "link.key"
 # certificate = "tls/apiserver.pem"
 # private_key = "tls/apiserver.key"
 # authority = "tls/authority.pem"
+
+[audit]
+# A file to which the record of who did what is copied, one JSON object a line; "" is none. An example:
+# file = "audit.jsonl"
 
 [database]
 # As SQLAlchemy has it; "" is SQLite in the data folder.

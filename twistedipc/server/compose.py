@@ -59,6 +59,7 @@ class ServerSettings:
     uploads_url: str  # where builders upload to
     release_url: Callable[[str], str]  # project -> where its live release is served
     lost_after: float  # seconds that a builder may be away before its attempts are lost
+    elsewhere: Callable[[str], bool] = lambda repository: False  # whether it may be at no machine's own address
     share: float = DEFAULT_SHARE  # of the reactor's time, for viewers
     log_limits: LogLimits = field(default_factory=LogLimits)
     shared_files: SharedFiles = field(default_factory=SharedFiles)
@@ -151,6 +152,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         linked=linked,
         resting=resting,
         release_url=settings.release_url,
+        elsewhere=settings.elsewhere,
         reasons=Reasons(clock, now, linked, resting, builders.away),
     )
     return Server(

@@ -56,6 +56,7 @@ class QueueDispatch:
         resting: Resting,
         reasons: Reasons,
         release_url: Callable[[str], str],
+        elsewhere: Callable[[str], bool],
     ) -> None:
         self._clock = clock
         self._random = random
@@ -66,6 +67,7 @@ class QueueDispatch:
         self._resting = resting
         self._reasons = reasons
         self._release_url = release_url
+        self._elsewhere = elsewhere
         self._looking = False
         self._again = False
         self._retry: IDelayedCall | None = None
@@ -152,7 +154,7 @@ class QueueDispatch:
             await self._lifecycle.cancel_offer(row, why)
             return True
         try:
-            link.offer(_message(queued, lease, self._release_url(queued.project)))
+            link.offer(_message(queued, lease, self._release_url(queued.project), self._elsewhere(queued.repository)))
             crash_after_turn(self._clock, CrashPoint.APISERVER_OFFER_SENT)
         except LocalProtocolError as error:
             self._log.error("{attempt} can't be offered: {error}", attempt=row.name, error=error)
@@ -185,7 +187,7 @@ async def _expired(link: Link, row: AttemptRow) -> None:
     await link.expire_offer(row, OFFER_EXPIRES)
 
 
-def _message(queued: OfferRow, lease: str, url: str) -> Offer:
+def _message(queued: OfferRow, lease: str, url: str, elsewhere: bool) -> Offer:
     return Offer(
         attempt=queued.name,
         lease=lease,
@@ -205,6 +207,7 @@ def _message(queued: OfferRow, lease: str, url: str) -> Offer:
         registries=queued.registries,
         protected=queued.protected,
         asks=[*(["steps"] if queued.secrets else []), *([CHECKOUT] if queued.access else [])],
+        elsewhere=elsewhere,
         head=queued.head,
         timeout=queued.timeout,
         idle_timeout=queued.idle_timeout,

@@ -18,6 +18,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.web.server import Site
 
 from twistedipc import __version__
+from twistedipc.attempts.addresses import look_up
 from twistedipc.ipc import LinkReactor
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.static.releases import ReleaseStore
@@ -111,6 +112,7 @@ class ApiService(MultiService):
                 uploads_url=config.api_url,
                 release_url=config.release_url,
                 lost_after=config.link.lost_after,
+                elsewhere=config.elsewhere,
                 share=config.viewers.share,
             ),
         )
@@ -123,6 +125,8 @@ class ApiService(MultiService):
             draining=lambda: self._draining,
             allowed_origins=frozenset(config.http.allowed_origins),
             local_repositories=config.http.local_repositories,
+            elsewhere=config.elsewhere,
+            look_up=lambda host: self._in_thread(look_up, host),
             secure_cookies=config.http.secure_cookies,
             hosts=config.hosts,
             api_url=config.api_url,
@@ -236,6 +240,7 @@ class ApiService(MultiService):
 def makeService(options: Options) -> IService:
     """The API service, ready to start."""
     try:
+        options.parameters.check_doors()
         return ApiService(cast(ApiReactor, installed_reactor()), options.parameters)
     except (ConfigError, OSError) as error:
         raise SystemExit(f"twistd apiserver: {error}") from error

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.defer import Deferred, succeed
+
+from twistedipc.builds.places import Place
 from twistedipc.server.compose import Server
 from twistedipc.web.access.auth import Tickets
 from twistedipc.web.api.context import WebContext, WebSocketRoutes
@@ -22,6 +25,8 @@ def web_context(
     local_repositories: bool,
     hosts: Hosts,
     api_url: str,
+    elsewhere: Callable[[str], bool] = lambda repository: True,
+    look_up: Callable[[str], Deferred[list[Place]]] = lambda host: succeed([]),
     secure_cookies: bool = False,
     proxies: Proxies | None = None,
 ) -> WebContext:
@@ -47,6 +52,8 @@ def web_context(
         draining=draining,
         allowed_origins=allowed_origins,
         local_repositories=local_repositories,
+        elsewhere=elsewhere,
+        look_up=look_up,
         secure_cookies=secure_cookies,
         hosts=hosts,
         api_url=api_url,

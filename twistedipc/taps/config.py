@@ -31,12 +31,13 @@ from msgspec import Meta
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import ResourceLimits
+from twistedipc.builds.places import is_named
 from twistedipc.isolation.limits import defaults
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
 from twistedipc.toolchains.packages import TOOLS
 from twistedipc.toolchains.versions import Range
 from twistedipc.web.http.clients import Proxies
-from twistedipc.web.http.hosts import LOOPBACK, Hosts, host_of
+from twistedipc.web.http.hosts import LOOPBACK, Hosts, address_of, host_of
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -105,7 +106,10 @@ class HTTP(Section, frozen=True, kw_only=True):
     allowed_origins: list[str] = []  # of pages elsewhere that may use the API with a browser's cookie or ticket
     public_url: str = ""  # as browsers and builders reach it; see `ApiserverConfig.api_url`
     local_repositories: bool = False  # whether a project's repository may be a folder on the builder's machine
+    internal_repositories: list[str] = []  # hosts of repositories that may be at a machine's own address
     secure_cookies: bool = False  # whether cookies are for https only: true where browsers reach it by nothing else
+    hosts: list[str] = []  # names by which the API is reached beside that of `public_url`
+    allow_plain_http: bool = False  # whether this and the releases may be reached from other machines without TLS
     trusted_proxies: list[str] = []  # addresses and networks whose Forwarded and X-Forwarded-… are believed; "unix"
 
 
@@ -177,6 +181,24 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
         """The API's address without a final slash, as browsers and builders reach it."""
         return self.http.public_url or _derived_url(self.http.listen)
 
+    def check_doors(self) -> None:
+        """
+        Check that http without TLS is for this machine only, unless the operator has said otherwise. Raises
+        `ConfigError`. Only who listens asks this.
+        """
+        endpoints = [("http.listen", self.http.listen), *(("releases.listen", at) for at in self.releases.endpoints)]
+        for key, listen in endpoints:
+            if not self.http.allow_plain_http and _is_plain_beyond_loopback(listen):
+                raise ConfigError(
+                    f"{key}: {listen} is http without TLS, and reached from other machines: whoever is between can "
+                    "read tokens and use them. Listen on 127.0.0.1 behind a proxy with TLS, or on ssl:, or, in a "
+                    "network that you trust, say http.allow_plain_http = true"
+                )
+
+    def elsewhere(self, repository: str) -> bool:
+        """Return whether this repository may be at no address of the apiserver's and the builders' machines."""
+        return not (self.http.local_repositories or is_named(repository, self.http.internal_repositories))
+
     def release_url(self, project: str) -> str:
         """The address of a project's live release, with a final slash."""
         return self.release_urls(project)[0]
@@ -211,7 +233,11 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
     def hosts(self) -> Hosts:
         """The hosts of the API and those of the releases."""
         public, listening = self.http.public_url, interface_of(self.http.listen)
-        api = [urlsplit(self.api_url).netloc, *([socket.gethostname()] if not listening else [_bracketed(listening)])]
+        api = [
+            urlsplit(self.api_url).netloc,
+            socket.gethostname() if not listening else _bracketed(listening),
+            *map(_bracketed, self.http.hosts),
+        ]
         releases = urlsplit(self.releases.public_url).netloc
         by_path = [releases] if releases and "{project}" not in releases else []
         if listening:
@@ -312,6 +338,9 @@ def load_apiserver(path: Path) -> ApiserverConfig:
         source.key = "http.allowed_origins"
         for origin in config.http.allowed_origins:
             _check_origin(origin)
+        source.key = "http.hosts"
+        for host in config.http.hosts:
+            _check_host(host)
         source.key = "database.url"
         _check_database(config.database.url)
         source.key = "http.trusted_proxies"
@@ -582,6 +611,20 @@ def _check_url(url: str) -> None:
         raise ValueError(f"{url!r} isn't an address such as https://builds.example.org")
     if parts.query or parts.fragment or parts.username is not None or not url.isprintable() or " " in url:
         raise ValueError(f"{url!r} may only have a scheme, a host, a port and a path")
+
+
+def _check_host(host: str) -> None:
+    """Check that the value is the name of a host, without a scheme or a port."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", host) and address_of(host) is None:
+        raise ValueError(f"{host!r} isn't the name of a host such as builds.example.org, without a scheme and a port")
+
+
+def _is_plain_beyond_loopback(listen: str) -> bool:
+    """Return whether a server endpoint is one without TLS that other machines reach."""
+    interface = interface_of(listen)
+    address = address_of(interface)
+    near = interface == "localhost" or (address is not None and address.is_loopback)
+    return listen.partition(":")[0] in ("tcp", "tcp4", "tcp6") and not near
 
 
 def _check_apart(config: ApiserverConfig) -> None:

@@ -8,6 +8,8 @@ from twistedipc.web.access.held import HeldOpen
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.resource import Api
 from twistedipc.web.http.channel import BodySink, BoundedRequest, BoundedSite
+from twistedipc.web.http.hosts import Hosts
+from twistedipc.web.http.problems import ProblemError
 from twistedipc.web.page.resource import Page
 
 
@@ -16,10 +18,12 @@ class _Root(Resource):
 
     isLeaf = True
 
-    def __init__(self, api: Api, page: Page) -> None:
+    def __init__(self, api: Api, page: Page, hosts: Hosts, api_url: str) -> None:
         super().__init__()
         self._api = api
         self._page = page
+        self._hosts = hosts
+        self._api_url = api_url
 
     def render(self, request: BoundedRequest) -> int | bytes:
         """Twisted calls this when the request has arrived."""
@@ -27,6 +31,15 @@ class _Root(Resource):
 
     def head_received(self, request: BoundedRequest) -> BodySink | None:
         """See `channel.Front`."""
+        host = request.getHeader("host") or ""
+        if not self._hosts.is_api(host):
+            where = f": it is at {self._api_url}" if self._api_url else ""
+            raise ProblemError(
+                421,
+                f"this apiserver isn't called {host[:200]}{where}. If it is reached by that name, add it to "
+                "http.hosts in the configuration",
+                name="unknown-host",
+            )
         return self._api.head_received(request)
 
 
@@ -34,7 +47,7 @@ class ApiSite(BoundedSite):
     """The site on the API's port."""
 
     def __init__(self, api: Api, page: Page, context: WebContext) -> None:
-        root = _Root(api, page)
+        root = _Root(api, page, context.hosts, context.api_url)
         super().__init__(root, root, context.clock, context.random, context.proxies)
         self._api = api
 

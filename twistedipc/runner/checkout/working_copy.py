@@ -12,10 +12,12 @@ from pathlib import Path
 
 import msgspec
 
+from twistedipc.attempts.addresses import look_up
 from twistedipc.attempts.folder import CREDENTIALS
 from twistedipc.attempts.mirrors import lock_mirror, mirror_name, throw_away
 from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import Checkout, Contact, Spec
+from twistedipc.builds.places import ALLOW, place_of, problem_of
 from twistedipc.builds.plan import settings_of
 from twistedipc.builds.recognition.reading import BadPlan
 from twistedipc.builds.settings import BuildSettings
@@ -92,6 +94,8 @@ class _Checkout:
         """
         head = about and self._spec.head
         protected = self._spec.protected if about else []
+        if self._spec.elsewhere:
+            self._check_place(repository)
         private = self._credentials.are_for(repository)
         mirror = Path(self._spec.mirror)
         if private or repository != self._spec.repository:
@@ -122,6 +126,13 @@ class _Checkout:
             raise CheckoutFailed(f"commit {found.commit} can't be checked out")
         self._git.run(*at, "remote", "set-url", "origin", "--", repository)
         return found, resolved
+
+    def _check_place(self, repository: str) -> None:
+        """Refuse what is at this machine. The apiserver has looked too, but from elsewhere, and names change."""
+        host, _ = place_of(repository)
+        problem = problem_of(host, look_up(host)) if host else ""
+        if problem:
+            raise CheckoutFailed(f"{repository} isn't fetched: {problem}. {ALLOW}")
 
     def _settings(self, work: Path) -> BuildSettings:
         """Return the project's settings, with what the repository says itself."""

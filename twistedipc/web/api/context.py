@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sqlalchemy import Connection
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
+from twistedipc.builds.places import Place
 from twistedipc.server.boundaries import BuildRequests, Dispatch, InThread, Logs, RandomBytes
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
@@ -116,6 +117,8 @@ class WebContext:
     draining: Callable[[], bool] = lambda: False  # the service is about to stop
     allowed_origins: frozenset[str] = frozenset()  # beside the API's own: "https://console.example.org"
     local_repositories: bool = False
+    elsewhere: Callable[[str], bool] = lambda repository: True  # whether it may be at no machine's own address
+    look_up: Callable[[str], Deferred[list[Place]]] = lambda host: succeed([])  # where a host is
     secure_cookies: bool = False  # browsers reach the API by https only
     hosts: Hosts = field(default_factory=Hosts)  # which are the API's, and so can have sessions
     api_url: str = ""  # where browsers find the page

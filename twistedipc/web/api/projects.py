@@ -48,6 +48,7 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
     if targets is None:
         targets = TARGETS.default
     _check(context, body.repository, body.default_ref, targets, body.environment)
+    await repositories.check_place(context, body.repository)
     settings = BuildSettings() if isinstance(body.settings, UnsetType) else _settings(body.settings)
     if not may_see(call.token, body.name):
         raise forbidden(f"this token isn't valid for a project named {body.name}")
@@ -101,6 +102,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     after = msgspec.structs.replace(before, **changes)
     _check(context, after.repository, after.default_ref, after.targets, after.environment, before)
     registries.check(after.registries)
+    await repositories.check_place(context, after.repository, before.repository)
 
     def change(connection: Connection, now: int) -> tuple[ProjectRow, ProjectRow] | None:
         old = projects.get(connection, before.name)

@@ -5,18 +5,26 @@ these functions.
 
 from __future__ import annotations
 
+import contextlib
+
 from sqlalchemy import Connection
+from twisted.internet.defer import TimeoutError
 
 from twistedipc.builds import access as rules
 from twistedipc.builds import names
 from twistedipc.builds.access import GIT_TOKEN
+from twistedipc.builds.places import ALLOW, Place, place_of, problem_of
 from twistedipc.storage import access, projects
 from twistedipc.storage.errors import NotFound
 from twistedipc.storage.rows import AccessRow, ProjectRow
 from twistedipc.storage.secrets import make_deploy_key
 from twistedipc.web.api.call import Call, Reply
+from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.schemas import HostKey, KnownHosts, NewSecret, RepositoryAccess
 from twistedipc.web.http.problems import not_found
+
+#: Seconds for the name of a repository's host to be looked up.
+LOOK_UP_SECONDS = 5
 
 
 def shown(row: AccessRow | None) -> RepositoryAccess | None:
@@ -30,6 +38,22 @@ def shown(row: AccessRow | None) -> RepositoryAccess | None:
         token=row.token,
         host_keys=[HostKey(line=line, fingerprint=rules.fingerprint(line)) for line in row.known_hosts],
     )
+
+
+async def check_place(context: WebContext, repository: str, before: str = "") -> None:
+    """
+    Refuse the address of a repository that leads to this machine or to a cloud's metadata service. Raises `BadValue`.
+    A host that isn't known here may be known to the builders, which look again. One that was there ``before`` stays.
+    """
+    host, _ = place_of(repository)
+    if repository == before or not host or not context.elsewhere(repository):
+        return
+    places: list[Place] = []
+    with contextlib.suppress(TimeoutError):
+        places = await context.look_up(host).addTimeout(LOOK_UP_SECONDS, context.clock)
+    problem = problem_of(host, places)
+    if problem:
+        raise names.BadValue(f"the repository can't be {repository}: {problem}. {ALLOW}")
 
 
 def void(old: ProjectRow, new: ProjectRow) -> str:

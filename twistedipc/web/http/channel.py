@@ -10,7 +10,7 @@ Twisted already bounds the size and the number of headers, the idle time of a co
   budget. A request that is too large is answered at once. Then the connection reads on, to the body's end or for
   `LINGER_SECONDS`, and discards what comes: if it closed earlier, a client that is still sending might never see the
   answer.
-- A number of connections at a time.
+- A number of connections at a time, and of one client.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import fcntl
 import io
 import sys
 import termios
+from collections import Counter
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
@@ -43,8 +44,10 @@ LINGER_SECONDS = 3
 MAX_BODY = 1 << 20
 MAX_BODIES = 64 << 20
 
-#: How many connections a site has at a time.
+#: How many connections a site has at a time; and how many of them one client, or an IPv6 client's /64, may have.
+#: (WebSockets aren't counted any more once their caller is known.)
 MAX_CONNECTIONS = 4096
+MAX_CONNECTIONS_OF_ONE = 512
 
 #: Makes a browser forget all cookies of this host, wherever it trusts the connection (https, or the loopback).
 CLEAR_COOKIES = {"Clear-Site-Data": '"cookies"'}
@@ -119,6 +122,8 @@ class BoundedRequest(Request):
         """Twisted calls this when all headers are there. ``length`` None: the body is chunked."""
         self.content = self.body = io.BytesIO()
         try:
+            if len(self.requestHeaders.getRawHeaders(b"host", ())) > 1:
+                raise ProblemError(400, "a request has one Host header")  # RFC 9112, section 3.2
             self.sink = self.channel.site.front.head_received(self)
             if length is not None and length > self._limit:
                 raise self._too_large()
@@ -213,12 +218,15 @@ class Channel(http.HTTPChannel):
         self._closed = False  # what still arrives is discarded
         self._streaming = False
         self._counted = False
+        self.neighbourhood: str | None = (
+            None  # whose connection it is; None: a trusted proxy's, or one on a UNIX socket
+        )
         self._cookies = 0  # bytes of them in the head that is coming
 
     def connectionMade(self) -> None:
         """Twisted calls this once."""
         self._counted = True
-        self.site.connections += 1
+        self.site.connections.add(self.neighbourhood)
         if ITCPTransport.providedBy(self.transport):
             self.transport.setTcpKeepAlive(True)
         super().connectionMade()
@@ -307,7 +315,7 @@ class Channel(http.HTTPChannel):
         """Give this connection's place back to the site. Idempotent."""
         if self._counted:
             self._counted = False
-            self.site.connections -= 1
+            self.site.connections.remove(self.neighbourhood)
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None and self._deadline.active():
@@ -345,6 +353,56 @@ class Channel(http.HTTPChannel):
         self.loseConnection()
 
 
+class Connections:
+    """
+    The connections of a site, by whose they are, so that no client shuts out the others. None stands for peers that
+    have many clients behind them: trusted proxies, and whatever connects to a UNIX socket.
+    """
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._all = 0
+        self._of: Counter[str] = Counter()
+        self._refused: set[str] = set()  # those that the log has named, until they have fewer
+
+    def __len__(self) -> int:
+        return self._all
+
+    def allow(self, whose: str | None) -> bool:
+        """Return whether there may be one more."""
+        if self._all >= MAX_CONNECTIONS:
+            return False
+        if whose is None or self._of[whose] < MAX_CONNECTIONS_OF_ONE:
+            return True
+        if whose not in self._refused:
+            self._refused.add(whose)
+            self._log.warn(
+                "{address} has {count} connections, and gets no more until it closes some. If it is a proxy, name it "
+                "in http.trusted_proxies",
+                address=whose,
+                count=MAX_CONNECTIONS_OF_ONE,
+            )
+        return False
+
+    def add(self, whose: str | None) -> None:
+        """Count a connection."""
+        self._all += 1
+        if whose is not None:
+            self._of[whose] += 1
+
+    def remove(self, whose: str | None) -> None:
+        """Count it no more."""
+        self._all -= 1
+        if whose is None:
+            return
+        self._of[whose] -= 1
+        if self._of[whose] <= MAX_CONNECTIONS_OF_ONE // 2:
+            self._refused.discard(whose)
+        if not self._of[whose]:
+            del self._of[whose]
+
+
 class BoundedSite(Site):
     """A site of such connections. The root resource is also the site's `Front`."""
 
@@ -364,15 +422,17 @@ class BoundedSite(Site):
         self.front = front
         self.random = random
         self.proxies = proxies or Proxies()
-        self.connections = 0
+        self.connections = Connections()
         self._bodies = 0
 
     def buildProtocol(self, addr: IAddress | None) -> Channel | None:  # type: ignore[override]
         """Return a channel for a new connection; None, which closes the connection, when there are too many."""
-        if self.connections >= MAX_CONNECTIONS:
+        neighbourhood = self.proxies.neighbourhood_of(getattr(addr, "host", UNIX))
+        if not self.connections.allow(neighbourhood):
             return None
         channel = super().buildProtocol(addr)
         assert isinstance(channel, Channel)
+        channel.neighbourhood = neighbourhood
         return channel
 
     def hold(self, size: int) -> bool:

@@ -73,6 +73,14 @@ class Proxies:
         self._unix = None in networks
         self._networks = [network for network in networks if network is not None]
 
+    def neighbourhood_of(self, peer: str) -> str | None:
+        """
+        Return whose a connection is, to be counted by; ``peer`` is its other end. None: it is a trusted proxy's, or one
+        to a UNIX socket, which is a proxy's or a program's of this machine.
+        """
+        address = _plain(peer) or UNIX
+        return None if address == UNIX or self._trusted(address) else Client(address).neighbourhood
+
     def client_of(self, peer: str, headers: Headers) -> Client:
         """Return the client of a request. ``peer`` is the connection's other end: an address, or `UNIX`."""
         client = _plain(peer) or UNIX

@@ -87,6 +87,15 @@ class Hosts:
                 return name[len(before) : len(name) - len(after)]
         return None
 
+    def is_api(self, host: str) -> bool:
+        """
+        Return whether a ``Host`` header names the API. A page can give a name of its own the API's address, and then
+        send requests as from the API's own origin (DNS rebinding): the header tells its name. It can't do so with an
+        address, and a request without the header is from no browser.
+        """
+        name = host_of(host)
+        return name in self._api or not host or address_of(name) is not None
+
     def has_paths(self, host: str) -> bool:
         """Return whether releases are served below this host's path, as /PROJECT/."""
         name = host_of(host)
