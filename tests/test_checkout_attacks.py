@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ import pytest
 from tests.attempt_folder import GIT, Attempt, git, repository
 from tests.git_servers import HttpServer, needs_lfs
 from tests.test_checkout_private import ATTRIBUTES, Project, of_token
-from twistedipc.attempts.mirrors import mirror_name, remove_unused
+from twistedipc.attempts.mirrors import remove_unused
 from twistedipc.builds.attempt import Checkout
 from twistedipc.runner.checkout.git import CheckoutFailed, environment_of_git
 from twistedipc.runner.checkout.working_copy import check_out
@@ -68,6 +69,14 @@ class Mirrored:
     def thrown(self) -> list[Path]:
         """The mirrors that were thrown away."""
         return [path for path in self.mirror.parent.iterdir() if ".thrown-" in path.name]
+
+
+@pytest.fixture
+def http(tmp_path: Path) -> Iterator[HttpServer]:
+    (tmp_path / "served").mkdir()
+    server = HttpServer(tmp_path / "served")
+    yield server
+    server.stop()
 
 
 @pytest.fixture
@@ -357,9 +366,19 @@ def test_a_mirror_that_was_thrown_away_is_removed_later(mirrored: Mirrored) -> N
     assert mirrored.mirror.exists()
 
 
-def test_the_mirror_of_a_private_repository_is_a_project_s_own() -> None:
-    names = {mirror_name("https://git.example/x", private_to=project) for project in ("", "a", "b")}
-    assert len(names) == 3
+def test_the_mirror_of_a_private_repository_is_a_project_s_own(tmp_path: Path, http: HttpServer) -> None:
+    commit = repository(http.folder / "app", {"file": "x"})
+    projects = []
+    for name in ("shop", "blog"):
+        project = Project(tmp_path, f"{http.url}/app", of_token(http), name=name)
+        assert project.check_out().commit == commit
+        projects.append(project)
+    mirrors = [Path((each.folder / "work/.git/objects/info/alternates").read_text().strip()) for each in projects]
+    assert [path.parents[2].name for path in mirrors] == ["mirrors-private", "mirrors-private"]
+    assert [path.parents[1].name for path in mirrors] == ["shop", "blog"]
+    assert not (tmp_path / "mirrors").exists()
+    assert len(remove_unused(tmp_path / "mirrors", before=time.time() + 60)) == 2
+    assert not any(path.exists() for path in mirrors)
 
 
 # -- what a repository brings with it --------------------------------------------------------------------------------
@@ -512,14 +531,6 @@ def test_names_that_differ_in_case_alone(tmp_path: Path) -> None:
 # -- Git LFS ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def http(tmp_path: Path) -> Iterator[HttpServer]:
-    (tmp_path / "served").mkdir()
-    server = HttpServer(tmp_path / "served")
-    yield server
-    server.stop()
-
-
 @needs_lfs
 def test_a_large_file_under_another_s_id(tmp_path: Path, http: HttpServer, capfd: pytest.CaptureFixture[str]) -> None:
     data = b"\x89PNG" + bytes(5000)
@@ -527,7 +538,7 @@ def test_a_large_file_under_another_s_id(tmp_path: Path, http: HttpServer, capfd
     project = Project(tmp_path, f"{http.url}/app", of_token(http))
     project.check_out()
     digest = hashlib.sha256(data).hexdigest()
-    (stored,) = (tmp_path / "mirrors").glob(f"*/lfs/objects/*/*/{digest}")
+    (stored,) = (tmp_path / "mirrors-private/demo").glob(f"*/lfs/objects/*/*/{digest}")
     stored.chmod(0o644)
     stored.write_bytes(b"mine" + bytes(5000))  # of the same size
     project.check_out()

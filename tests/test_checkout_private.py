@@ -52,8 +52,17 @@ def deploy_key(folder: Path) -> tuple[str, str]:
 class Project:
     """A project of tests: its attempts one after another."""
 
-    def __init__(self, base: Path, address: str, access: Access | None, settings: BuildSettings | None = None) -> None:
+    def __init__(
+        self,
+        base: Path,
+        address: str,
+        access: Access | None,
+        settings: BuildSettings | None = None,
+        *,
+        name: str = "demo",
+    ) -> None:
         self.base = base
+        self.name = name
         self.address = address
         self.access = access
         self.settings = settings or BuildSettings()
@@ -62,10 +71,11 @@ class Project:
 
     def check_out(self, ref: str = "main", *, head: bool = False) -> Checkout:
         """Make an attempt's checkout."""
-        self._attempts += 1
+        while self.folder.exists():
+            self._attempts += 1
+            self.folder = self.base / "attempts" / f"{self._attempts}-1-0123456789abcdef"
         one = Attempt(self.base, Path("/"), name=f"{self._attempts}-1", ref=ref)
-        self.folder = one.folder
-        changed = {"repository": self.address, "settings": self.settings, "head": head}
+        changed = {"repository": self.address, "settings": self.settings, "head": head, "project": self.name}
         fields = {name: getattr(one.spec, name) for name in one.spec.__struct_fields__}
         write_file(one.folder / "spec.json", type(one.spec)(**(fields | changed)))
         if self.access is not None:
@@ -160,7 +170,7 @@ def test_nothing_of_the_key_is_left(tmp_path: Path, ssh: SshServer) -> None:
     project = Project(tmp_path, ssh.address(source), of_key(ssh, private))
     project.check_out()
     secret = private.splitlines()[1].encode()
-    for path in [*(tmp_path / "attempts").rglob("*"), *(tmp_path / "mirrors").rglob("*")]:
+    for path in [*(tmp_path / "attempts").rglob("*"), *(tmp_path / "mirrors-private").rglob("*")]:
         assert not path.is_file() or path.name == "access.json" or secret not in path.read_bytes(), path
 
 
@@ -176,7 +186,7 @@ def test_a_token(tmp_path: Path, http: HttpServer, capfd: pytest.CaptureFixture[
     project.access = of_token(http)
     assert project.check_out().commit == commit
     assert http.token not in capfd.readouterr().out
-    for path in [*(tmp_path / "attempts").rglob("*"), *(tmp_path / "mirrors").rglob("*")]:
+    for path in [*(tmp_path / "attempts").rglob("*"), *(tmp_path / "mirrors-private").rglob("*")]:
         assert not path.is_file() or path.name == "access.json" or http.token.encode() not in path.read_bytes(), path
 
 

@@ -8,6 +8,8 @@ nothing has used for long. Used by the builder, which removes them, and by the c
     NAME.git.sha256    the mirror of a repository with SHA-256 ids
     NAME.git.lock      flock'ed while one of the two is fetched into; changed whenever one of them is used
     NAME.git.thrown-N  one that wasn't what it should be, until the builds that work with it have ended
+
+They are in ``mirrors/``, or, if they are fetched with a project's credentials, in ``mirrors-private/PROJECT/``.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from twistedipc.disk.files import remove_tree
 
 _LOCK = ".lock"
 _THROWN = ".thrown-"
+_PRIVATE = "-private"
 
 #: Seconds for which a mirror stays that was thrown away: longer than a build takes.
 _THROWN_KEPT = 86400.0
@@ -32,17 +35,21 @@ _THROWN_KEPT = 86400.0
 SHA256 = ".sha256"
 
 
-def mirror_name(repository: str, *, private_to: str = "") -> str:
-    """
-    Return the name of a repository's mirror: recognisable to people, and unique.
-
-    :param private_to: the project with whose credentials it is fetched. Then the mirror is the project's own: another
-        one, with other credentials or none, finds nothing in its mirror that it couldn't have fetched itself.
-    """
+def mirror_name(repository: str) -> str:
+    """Return the name of a repository's mirror: recognisable to people, and unique."""
     words = re.sub(r"[^A-Za-z0-9]+", "-", repository).strip("-")[-48:]
-    whose = f"{repository}\0{private_to}" if private_to else repository
-    key = hashlib.sha256(whose.encode()).hexdigest()[:12]
-    return f"{words}-{key}{'-private' if private_to else ''}.git"
+    key = hashlib.sha256(repository.encode()).hexdigest()[:12]
+    return f"{words}-{key}.git"
+
+
+def private_folder(mirrors: Path, project: str) -> Path:
+    """
+    Return the folder of the mirrors that are fetched with a project's credentials. It is the project's own: another
+    one, with other credentials or none, finds nothing that it couldn't have fetched itself.
+
+    :param mirrors: the folder of the mirrors that need no credentials
+    """
+    return mirrors.with_name(f"{mirrors.name}{_PRIVATE}") / project
 
 
 def throw_away(mirror: Path) -> Path:
@@ -80,9 +87,16 @@ def lock_mirror(mirror: Path, waits: Callable[[], None]) -> int:
 
 def remove_unused(folder: Path, before: float) -> list[str]:
     """
-    Remove the mirrors that weren't used since ``before`` (seconds since the epoch). Return their names. Blocks. Raises
-    OSError if the folder can't be read; a mirror that can't be removed is left.
+    Remove the mirrors that weren't used since ``before`` (seconds since the epoch), those of projects too. Return their
+    names. Blocks. Raises OSError if the folder can't be read; a mirror that can't be removed is left.
     """
+    removed = []
+    for each in (folder, *sorted(folder.with_name(f"{folder.name}{_PRIVATE}").glob("*"))):
+        removed += _remove_unused(each, before)
+    return removed
+
+
+def _remove_unused(folder: Path, before: float) -> list[str]:
     _remove_thrown(folder)
     removed = []
     for path in sorted(folder.glob(f"*{_LOCK}")):

@@ -6,7 +6,7 @@ The builder's data folder: its lock, the attempts' folders in it, and how full i
     lock        flock'ed exclusively by the builder: one builder works in a data folder
     doorbell    the socket on which runners ring
     attempts/   the attempts' folders (``attempts.folder``)
-    mirrors/    bare mirrors of the repositories
+    mirrors/    bare mirrors of the repositories; in mirrors-private/PROJECT/ those that need a project's credentials
     caches/     what the projects' builds keep for the next ones (``caches``)
     toolchains/ Node and package managers (``toolchains.store``)
 """

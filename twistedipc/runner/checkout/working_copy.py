@@ -14,7 +14,7 @@ import msgspec
 
 from twistedipc.attempts.addresses import look_up
 from twistedipc.attempts.folder import CREDENTIALS
-from twistedipc.attempts.mirrors import lock_mirror, mirror_name, throw_away
+from twistedipc.attempts.mirrors import lock_mirror, mirror_name, private_folder, throw_away
 from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import Checkout, Contact, Spec
 from twistedipc.builds.places import ALLOW, place_of, problem_of
@@ -97,12 +97,14 @@ class _Checkout:
         if self._spec.elsewhere:
             self._check_place(repository)
         private = self._credentials.are_for(repository)
-        mirror = Path(self._spec.mirror)
-        if private or repository != self._spec.repository:
-            mirror = mirror.with_name(mirror_name(repository, private_to=self._spec.project if private else ""))
+        mirror = Path(self._spec.mirror).absolute()
+        if private:
+            mirror = private_folder(mirror.parent, self._spec.project) / mirror_name(repository)
+        elif repository != self._spec.repository:
+            mirror = mirror.with_name(mirror_name(repository))
         source = Source(
             repository=repository,
-            folder=mirror.absolute(),
+            folder=mirror,
             project=self._spec.project,
             access=self._credentials.access if private else None,
         )
