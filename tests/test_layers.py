@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "ipc": set(),
     "builds": set(),
     "disk": set(),
-    "trees": {"builds"},
+    "trees": {"builds", "disk"},
     "attempts": {"builds", "disk"},
     "isolation": {"builds", "attempts"},
     "toolchains": {"builds", "disk"},

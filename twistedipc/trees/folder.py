@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from twistedipc.builds.recognition.tree import HEAD, MAX_FILE, CantRead
+from twistedipc.disk.beneath import Beneath
 
 
 class FolderTree:
@@ -59,7 +60,7 @@ class FolderTree:
         if place is None:
             raise CantRead(f"{path} is a link that leaves the repository")
         try:
-            descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = self._open(place)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -71,6 +72,14 @@ class FolderTree:
                 return file.read(size)
         finally:
             os.close(descriptor)
+
+    def _open(self, place: str) -> int:
+        """Open a path without links; none is followed that was put there since that was found out."""
+        beneath = Beneath(Path(self._folder))
+        try:
+            return beneath.file(os.path.relpath(place, self._folder).split("/"))
+        finally:
+            beneath.close()
 
     def _inside(self, path: str) -> str | None:
         """The path without links; None if it leads out of the folder."""
