@@ -20,10 +20,11 @@ import pytest
 
 from tests.attempt_folder import GIT, Attempt, git, repository
 from tests.git_servers import HttpServer, needs_lfs
-from tests.test_checkout_private import ATTRIBUTES, Project, of_token
+from tests.test_checkout_private import ATTRIBUTES, Project, git_core_without_lfs, of_token
 from twistedipc.attempts.mirrors import remove_unused
 from twistedipc.builds.attempt import Checkout
-from twistedipc.runner.checkout.git import CheckoutFailed, environment_of_git
+from twistedipc.isolation.landlock import writing_below
+from twistedipc.runner.checkout.git import CheckoutFailed, Git, environment_of_git
 from twistedipc.runner.checkout.working_copy import check_out
 
 
@@ -576,3 +577,45 @@ def test_large_files_that_aren_t_at_a_host(tmp_path: Path, http: HttpServer, add
     os.symlink("/etc/hostname", http.folder / "app/.lfsconfig")
     repository(http.folder / "app", {})
     assert ".lfsconfig is a link" in project.refused()
+
+
+# -- programs that work on the content -------------------------------------------------------------------------------
+
+needs_landlock = pytest.mark.skipif(writing_below([]) is None, reason="needs a kernel with Landlock 3")
+
+
+@needs_landlock
+def test_what_works_on_the_content_can_t_write_into_a_mirror(mirrored: Mirrored) -> None:
+    """Should a repository's content break into git, or into git-lfs."""
+    free = Git(os.open(os.devnull, os.O_RDONLY), environment_of_git(os.environ))
+    held = free.writing_below(mirrored.work)
+    for git_of, path, there in (
+        (held, mirrored.mirror / "objects/a", False),
+        (held, mirrored.mirror / "HEAD.new", False),
+        (held, mirrored.work / "b", True),
+        (free, mirrored.mirror / "objects/c", True),
+    ):
+        git_of.run("-C", str(mirrored.work), "-c", f"alias.break=!touch {path}", "break", quiet=True)
+        assert path.exists() == there, path
+
+
+@needs_landlock
+def test_git_lfs_can_t_write_into_a_mirror_but_its_own_files(
+    tmp_path: Path, http: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository(http.folder / "app", {**ATTRIBUTES, "img/x.png": http.put_large(b"x")})
+    script = tmp_path / "bin/git-lfs"
+    script.parent.mkdir()
+    script.write_text(
+        "#!/bin/sh\ncd $MIRRORS/*.git\nfor each in commondir objects/x lfs/written; do touch $each; done; true\n"
+    )
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("GIT_EXEC_PATH", git_core_without_lfs(tmp_path))
+    monkeypatch.setenv("MIRRORS", str(tmp_path / "mirrors-private/demo"))
+    project = Project(tmp_path, f"{http.url}/app", of_token(http))
+    project.check_out()  # nothing was fetched: what is there still are pointers
+    (mirror,) = (tmp_path / "mirrors-private/demo").glob("*.git")
+    assert (mirror / "lfs/written").exists()
+    assert not (mirror / "commondir").exists()
+    assert not (mirror / "objects/x").exists()

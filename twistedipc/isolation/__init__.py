@@ -7,6 +7,7 @@ the builder at its start; the data that travels is ``builds.isolation``. The mod
     steps       the reach of each kind of step                                    (no I/O)
     bubblewrap  a reach as arguments of bubblewrap                                (no I/O)
     network/    what steps reach of the network, and the ledger of what they contacted
+    landlock    a process that can't write anywhere but below some folders
     launching   a command and its reach -> how its process is started
     limits/     the most that the steps of an attempt may use of their machine
 """

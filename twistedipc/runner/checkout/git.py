@@ -12,6 +12,9 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from twistedipc.isolation.landlock import restrict, writing_below
 
 #: The protocols that git may use. Whether a local repository is allowed was decided when it was named.
 PROTOCOLS = ("https", "http", "ssh", "git", "file")
@@ -88,22 +91,38 @@ class Git:
     :param lock: a descriptor that each git inherits: while one of them lives, the mirror is locked
     :param environment: its environment
     :param settings: as ``-c`` has them, beside those that are always set
+    :param rule: of `landlock`, to which each git is held
     """
 
-    def __init__(self, lock: int, environment: Mapping[str, str], settings: Sequence[str] = ()) -> None:
+    def __init__(
+        self, lock: int, environment: Mapping[str, str], settings: Sequence[str] = (), rule: int | None = None
+    ) -> None:
         self._lock = lock
         self._environment = environment
         self._settings = settings
+        self._rule = rule
         #: the end of what the last git has printed as errors
         self.said = ""
 
     def another(self, *settings: str) -> Git:
         """Return one more of the same, with these settings too."""
-        return Git(self._lock, self._environment, (*self._settings, *settings))
+        return Git(self._lock, self._environment, (*self._settings, *settings), self._rule)
 
     def under(self, lock: int) -> Git:
         """Return the same with another lock."""
-        return Git(lock, self._environment, self._settings)
+        return Git(lock, self._environment, self._settings, self._rule)
+
+    def writing_below(self, *folders: Path) -> Git:
+        """
+        Return one that can't write anywhere but below these folders, where the kernel can hold it to that: for what
+        works on the content of a repository. It is the repository's, and so may be what breaks into it.
+        """
+        return Git(self._lock, self._environment, self._settings, writing_below(map(str, folders)))
+
+    def _hold(self) -> None:
+        """Called in the process that becomes git."""
+        assert self._rule is not None
+        restrict(self._rule)
 
     def run(self, *arguments: str, quiet: bool = False) -> bool:
         """Run git with its output in the log. Return whether it succeeded."""
@@ -125,6 +144,7 @@ class Git:
             bufsize=1 << 20,
             env=self._environment,
             pass_fds=[self._lock],
+            preexec_fn=self._hold if self._rule is not None else None,
         )
 
     @property
@@ -144,6 +164,7 @@ class Git:
                 env=self._environment,
                 # While git lives, the mirror is locked, even if this process is killed.
                 pass_fds=[self._lock],
+                preexec_fn=self._hold if self._rule is not None else None,
             )
         except FileNotFoundError as error:
             raise CheckoutFailed("the builder has no git on its PATH") from error

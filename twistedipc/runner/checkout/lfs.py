@@ -24,11 +24,12 @@ _STORAGE = "lfs"
 _CONFIG = ".lfsconfig"
 
 
-def fetch_large_files(git: Git, work: Path, mirror: Path, project: str, *, wanted: bool) -> None:
+def fetch_large_files(git: Git, folder: Path, work: Path, mirror: Path, project: str, *, wanted: bool) -> None:
     """
     Put the large files into a working copy where it has pointers to them. Raises `CheckoutFailed` if that isn't
     possible.
 
+    :param folder: the attempt's
     :param wanted: False: the project does without them
     """
     pointers = _pointers(git, work)
@@ -38,7 +39,9 @@ def fetch_large_files(git: Git, work: Path, mirror: Path, project: str, *, wante
     if not wanted:
         print(f"Files of the repository are in Git LFS ({named}): as the project wants, they are left as pointers.")
         return
-    git = git.another(f"lfs.storage={mirror / _STORAGE}", "lfs.concurrenttransfers=8")
+    storage = mirror / _STORAGE
+    storage.mkdir(exist_ok=True)
+    git = git.writing_below(folder, storage).another(f"lfs.storage={storage}", "lfs.concurrenttransfers=8")
     if git.ask("lfs", "version") is None:
         raise CheckoutFailed(
             f"files of the repository are in Git LFS ({named}), and the builder has no git-lfs: install it there, or "
@@ -59,7 +62,7 @@ def fetch_large_files(git: Git, work: Path, mirror: Path, project: str, *, wante
             raise CheckoutFailed(f"files of Git LFS aren't what their pointers say: {_some_of(bad)}")
         print(f"The builder's files of Git LFS are bad: {_some_of(bad)}. They are fetched again.", flush=True)
         for path, digest in bad.items():
-            (mirror / _STORAGE / "objects" / digest[:2] / digest[2:4] / digest).unlink(missing_ok=True)
+            (storage / "objects" / digest[:2] / digest[2:4] / digest).unlink(missing_ok=True)
             (work / path).unlink()
     left = _pointers(git, work)
     if left:

@@ -44,7 +44,7 @@ def check_out(folder: Path, now: Callable[[], int]) -> Checkout:
         if access is not None and not credentials.are_for(spec.repository):
             raise CheckoutFailed(f"the project's credentials are for {access.host}, not for {spec.repository}")
         try:
-            return _Checkout(spec, credentials).make(work, now)
+            return _Checkout(spec, credentials, folder).make(work, now)
         finally:
             keys = credentials.contacted()
             if keys:
@@ -54,21 +54,24 @@ def check_out(folder: Path, now: Callable[[], int]) -> Checkout:
 class _Checkout:
     """What is the same for the repository and all its submodules."""
 
-    def __init__(self, spec: Spec, credentials: Credentials) -> None:
+    def __init__(self, spec: Spec, credentials: Credentials, folder: Path) -> None:
         self._spec = spec
         self._credentials = credentials
+        self._folder = folder
         self._submodules = 0  # how many there were
         nothing = os.open(os.devnull, os.O_RDONLY)
         environment = {**environment_of_git(os.environ), **credentials.environment}
         #: for what needs no mirror to be locked: git never deletes an object that a ref has led to within two weeks
         self._git = Git(nothing, environment, credentials.settings)
+        #: for what works on the content: it can't write into a mirror
+        self._held = self._git.writing_below(folder)
 
     def make(self, work: Path, now: Callable[[], int]) -> Checkout:
         """Make the working copy, with all that belongs to it."""
         spec = self._spec
         found, resolved = self._clone(spec.repository, spec.commit or spec.ref, work, now, about=True)
         at = ("-C", str(work))
-        described = self._git.ask(
+        described = self._held.ask(
             *at, "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%an%n%s", found.commit
         )
         author, _, subject = (described or "").rstrip("\n").partition("\n")
@@ -119,14 +122,14 @@ class _Checkout:
                 found = msgspec.structs.replace(found, protected=protecting_ref(git, found, asked, protected))
             # In the working copy the setting is kept, so that the build's own use of git runs no hooks of a template.
             clone = ("clone", "--quiet", "--shared", "--no-checkout", "--template=", "-c", "core.hooksPath=/dev/null")
-            if not git.run(*clone, "--", str(found.mirror.folder), str(work)):
+            if not self._held.under(lock).run(*clone, "--", str(found.mirror.folder), str(work)):
                 raise CheckoutFailed("the working copy can't be made")
         finally:
             os.close(lock)
         at = ("-C", str(work))
-        if not self._git.run(*at, "checkout", "--quiet", "--detach", found.commit, "--"):
+        if not self._held.run(*at, "checkout", "--quiet", "--detach", found.commit, "--"):
             raise CheckoutFailed(f"commit {found.commit} can't be checked out")
-        self._git.run(*at, "remote", "set-url", "origin", "--", repository)
+        self._held.run(*at, "remote", "set-url", "origin", "--", repository)
         return found, resolved
 
     def _check_place(self, repository: str) -> None:
@@ -145,10 +148,10 @@ class _Checkout:
 
     def _complete(self, work: Path, repository: str, found: Found, settings: BuildSettings, *, depth: int) -> None:
         """Put submodules and large files into a working copy."""
-        fetch_large_files(self._git, work, found.mirror.folder, self._spec.project, wanted=settings.lfs)
+        fetch_large_files(self._git, self._folder, work, found.mirror.folder, self._spec.project, wanted=settings.lfs)
         if not settings.submodules:
             return
-        for each in submodules(self._git, work, repository):
+        for each in submodules(self._held, work, repository):
             self._submodules += 1
             if depth >= MAX_DEPTH or self._submodules > MAX_SUBMODULES:
                 raise CheckoutFailed(
