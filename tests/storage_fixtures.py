@@ -133,6 +133,9 @@ def _before_the_audits_actors(connection: Connection) -> None:
 
 def as_of_0011(connection: Connection) -> None:
     """Make the schema what it was before projects had credentials for their repositories."""
+    connection.execute(text("DROP INDEX uq_tokens_name"))
+    for column in ("service", "address", "agent"):
+        connection.execute(text(f"ALTER TABLE tokens DROP COLUMN {column}"))
     for table, column in (("projects", "protected"), ("attempts", "may_publish"), ("attempts", "preview"),
                           ("attempts", "protected")):  # fmt: skip
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from tests.storage_fixtures import NOW, database
 from twistedipc.storage import tables, tokens
+from twistedipc.storage.errors import NameTaken
 from twistedipc.storage.rows import TokenRow
 
 DAY = 86_400_000
@@ -38,7 +39,7 @@ def _issue(
 
 
 def test_the_secret_is_random_and_stored_nowhere(ledger: Connection) -> None:
-    secrets = {_issue(ledger)[1] for _ in range(20)}
+    secrets = {_issue(ledger, f"ann {number}")[1] for number in range(20)}
     assert len(secrets) == 20
     stored = repr(ledger.execute(select(tables.tokens)).all())
     for secret in secrets:
@@ -129,3 +130,28 @@ def test_count_is_of_peoples_good_tokens(ledger: Connection) -> None:
     assert tokens.count(ledger) == 1
     tokens.revoke(ledger, first.id, NOW)
     assert tokens.count(ledger) == 0
+
+
+def test_a_name_is_one_tokens_until_it_is_revoked_or_has_expired(ledger: Connection) -> None:
+    first, _secret = _issue(ledger, "ci")
+    with pytest.raises(NameTaken, match="a token named ci already"), ledger.begin_nested():
+        _issue(ledger, "ci")
+    _issue(ledger, "ci", parent=first.id, expires=NOW + DAY)  # a session has its token's name
+    assert tokens.revoke(ledger, first.id, NOW)
+    second, _secret = _issue(ledger, "ci", expires=NOW)
+    third, _secret = _issue(ledger, "ci")
+    listed = {row.id: row.revoked for row in tokens.list_all(ledger) if row.parent is None}
+    assert listed == {first.id: NOW, second.id: NOW, third.id: None}
+
+
+def test_a_session_that_is_not_used_is_over(ledger: Connection) -> None:
+    token, token_secret = _issue(ledger)
+    session, secret = _issue(ledger, parent=token.id, expires=NOW + DAY)
+    idle = tokens.SESSION_IDLE
+    assert tokens.authenticate(ledger, secret, NOW + idle - 1) is not None
+    tokens.touch(ledger, session.id, NOW + idle - 1)
+    assert tokens.authenticate(ledger, secret, NOW + 2 * idle - 2) is not None
+    assert [row.id for row in tokens.sessions(ledger, NOW + 2 * idle - 2)] == [session.id]
+    assert tokens.authenticate(ledger, secret, NOW + 2 * idle) is None
+    assert tokens.sessions(ledger, NOW + 2 * idle) == []
+    assert tokens.authenticate(ledger, token_secret, NOW + 300 * DAY) is not None

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 
 from tests.web_world import Answer, World, connect, eventually, request_bytes
 from twistedipc.storage.rows import TokenRow
+from twistedipc.storage.tokens import SESSION_IDLE
 from twistedipc.web.access.held import Ending, HeldOpen
 
 reactor: Any = global_reactor
@@ -72,6 +73,18 @@ def test_expiry_is_by_the_time_of_day_within_a_second() -> None:
     room.offset = 3_600_000  # somebody sets the clock
     room.clock.pump([0.25] * 3)
     assert room.ended == [("short", Ending.EXPIRED), ("long", Ending.EXPIRED)]
+
+
+def test_a_session_without_requests_ends_with_what_it_holds() -> None:
+    room = Room()
+    day = 86_400_000
+    room.hold("idle", token(2, parent=1, expires=day))
+    room.hold("used", token(3, parent=1, expires=day))
+    room.hold("token", token(1, expires=day))
+    room.clock.advance(SESSION_IDLE / 1000 - 1)
+    room.hold("asks", token(3, parent=1, expires=day)).release()
+    room.clock.pump([0.5] * 4)
+    assert room.ended == [("idle", Ending.IDLE)]
 
 
 def test_nothing_is_looked_at_when_nothing_expires() -> None:

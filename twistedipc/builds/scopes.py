@@ -13,6 +13,11 @@ Scope = Literal["read", "build", "publish", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 
+#: For how many days a token is good if nobody says otherwise, and how many days before its end that is said.
+TOKEN_DAYS = 90
+WARNED_DAYS = 14
+
+
 def allow(scopes: AbstractSet[str], scope: Scope) -> bool:
     """Return whether one of these scopes is the wanted one, or includes it."""
     return not scopes.isdisjoint(SCOPES[SCOPES.index(scope) :])

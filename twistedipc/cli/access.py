@@ -102,6 +102,11 @@ def with_client(command: Callable[Concatenate[Client, _P], None]) -> Callable[..
         url, token = kwargs.pop("url"), kwargs.pop("token")
         assert url is None or isinstance(url, str)
         assert token is None or isinstance(token, str)
-        command(client_for(url, token), *args, **kwargs)
+        client = client_for(url, token)
+        try:
+            command(client, *args, **kwargs)
+        finally:
+            if client.expires:
+                click.echo(f"note: your token expires at {client.expires}: have another one made", err=True)
 
     return call

@@ -91,6 +91,7 @@ class Client:
         self._port = port
         self._prefix = parts.path.rstrip("/")
         self.token = token
+        self.expires = ""  # when the token does, once an answer has said that this is soon
         self._timeout = timeout
 
     def get(self, where: str, query: Query | None = None) -> Answer:
@@ -119,9 +120,9 @@ class Client:
         """``PATCH``."""
         return self._request("PATCH", where, None, body, {})
 
-    def delete(self, where: str) -> Answer:
+    def delete(self, where: str, query: Query | None = None) -> Answer:
         """``DELETE``."""
-        return self._request("DELETE", where, None, None, {})
+        return self._request("DELETE", where, query, None, {})
 
     def stream(self, where: str, query: Query) -> Iterator[bytes]:
         """
@@ -187,6 +188,7 @@ class Client:
             connection.close()
             raise self._unreachable(error) from error
         if 200 <= response.status < 300:
+            self.expires = response.getheader("Token-Expires") or self.expires
             return connection, response
         with closing(connection), closing(response):
             raise self._failure(response.status, self._read(response))

@@ -14,7 +14,7 @@ from twistedipc.cli.access import (
     write_credentials,
 )
 from twistedipc.cli.client import path
-from twistedipc.cli.output import note
+from twistedipc.cli.output import local_time, note
 from twistedipc.web.api.schemas import Identity
 
 
@@ -32,4 +32,6 @@ def login(url: str | None, token: str | None) -> None:
     identity = client.get(path("identity")).decode(Identity)
     where = write_credentials(Credentials(url=client.url, token=token))
     projects = "all projects" if identity.projects is None else " ".join(identity.projects)
+    if identity.expires is not None:
+        projects += f"; until {local_time(identity.expires)}"
     note(f"signed in at {client.url} as {identity.name} ({' '.join(identity.scopes)}; {projects}), kept in {where}")

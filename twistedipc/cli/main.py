@@ -20,6 +20,7 @@ COMMANDS = {
     "init": ("twistedipc.cli.setup", "init"),
     "login": ("twistedipc.cli.login", "login"),
     "token": ("twistedipc.cli.tokens", "token"),
+    "sessions": ("twistedipc.cli.sessions", "sessions"),
     "inspect": ("twistedipc.cli.inspect", "inspect"),
     "project": ("twistedipc.cli.projects", "project"),
     "import": ("twistedipc.cli.imports", "import_settings"),

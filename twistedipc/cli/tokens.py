@@ -5,32 +5,36 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from twistedipc.builds import names
-from twistedipc.builds.scopes import SCOPES, Scope
+from twistedipc.builds.scopes import SCOPES, TOKEN_DAYS, WARNED_DAYS, Scope
 from twistedipc.cli.access import client_for, token_option, url_option, with_client
 from twistedipc.cli.client import Answer, Client, path
 from twistedipc.cli.ledger import milliseconds, write_in_ledger
 from twistedipc.cli.output import json_option, local_time, note, print_json, print_table
 from twistedipc.storage import audit, tokens
+from twistedipc.storage.errors import NameTaken
 from twistedipc.storage.rows import Actor, TokenRow
 from twistedipc.taps.config import ConfigError, load_apiserver
-from twistedipc.web.api.schemas import CreatedToken, NewToken, Tokens
+from twistedipc.web.api.schemas import CreatedToken, NewToken, Token, Tokens, expiry_of
 
 
-def _seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
-    """Return ``30d``, ``12h``, ``90m`` or ``45s`` as seconds."""
+def _seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> int | UnsetType | None:
+    """Return ``30d``, ``12h``, ``90m`` or ``45s`` as seconds, and ``never`` as None."""
     if value is None:
+        return UNSET
+    if value == "never":
         return None
     match = re.match(r"([0-9]{1,9})([smhd])\Z", value)
     if match is None:
-        raise click.BadParameter(f"{value!r} isn't a duration such as 30d, 12h or 90m")
+        raise click.BadParameter(f"{value!r} isn't a duration such as 30d, 12h or 90m, nor never")
     seconds = int(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
     if not 60 <= seconds <= 10 * 366 * 86400:
         raise click.BadParameter("a token is valid for a minute to ten years")
@@ -55,7 +59,13 @@ def token() -> None:
     help="What the token allows: read, build, publish or admin, each of which includes those before it.",
 )
 @click.option("--project", "projects", multiple=True, help="Only for this project; may be repeated (else: all).")
-@click.option("--expires", callback=_seconds, metavar="DURATION", help="End after 30d, 12h, 90m… (else: never).")
+@click.option(
+    "--expires",
+    callback=_seconds,
+    metavar="DURATION",
+    help=f"End after 30d, 12h, 90m…, or never (else: after {TOKEN_DAYS} days).",
+)
+@click.option("--service", is_flag=True, help="For a program: no browser can sign in with it.")
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -69,7 +79,8 @@ def create(
     name: str,
     scopes: tuple[Scope, ...],
     projects: tuple[str, ...],
-    expires: int | None,
+    expires: int | UnsetType | None,
+    service: bool,
     config: Path | None,
     as_json: bool,
 ) -> None:
@@ -79,6 +90,7 @@ def create(
         scopes=list(dict.fromkeys(scopes)),
         projects=sorted(set(projects)) or None,
         expires_in=expires,
+        service=service,
     )
     if config is not None:
         made = create_in_ledger(config, body)
@@ -89,7 +101,8 @@ def create(
     if as_json:
         print_json(answer)
         return
-    note(f"token {made.id} ({made.name}) may {' '.join(made.scopes)}; keep it safe, it isn't shown again:")
+    until = "and never expires" if made.expires is None else f"until {local_time(made.expires)}"
+    note(f"token {made.id} ({made.name}) may {' '.join(made.scopes)} {until}; keep it safe, it isn't shown again:")
     click.echo(made.token)
 
 
@@ -107,11 +120,11 @@ def list_tokens(client: Client, as_json: bool) -> None:
         [
             (
                 t.id,
-                t.name,
+                f"{t.name} (service)" if t.service else t.name,
                 " ".join(t.scopes),
                 "all" if t.projects is None else " ".join(t.projects),
                 local_time(t.created),
-                local_time(t.expires) or "never",
+                _end(t),
                 local_time(t.revoked),
                 local_time(t.last_used),
             )
@@ -141,7 +154,6 @@ def create_in_ledger(config: Path, body: NewToken) -> CreatedToken:
     if not 1 <= len(body.name) <= 200:
         raise click.UsageError("a token's name has 1 to 200 characters")
     now = milliseconds()
-    expires = None if body.expires_in is None else now + int(body.expires_in) * 1000
 
     def issue(connection: Connection) -> tuple[TokenRow, str]:
         row, secret = tokens.issue(
@@ -149,7 +161,8 @@ def create_in_ledger(config: Path, body: NewToken) -> CreatedToken:
             name=body.name,
             scopes=body.scopes,
             projects=body.projects,
-            expires=expires,
+            expires=expiry_of(body, now),
+            service=body.service,
             random=os.urandom,
             now=now,
         )
@@ -160,7 +173,10 @@ def create_in_ledger(config: Path, body: NewToken) -> CreatedToken:
         )
         return row, secret
 
-    return _created(*write_in_ledger(loaded, issue))
+    try:
+        return _created(*write_in_ledger(loaded, issue))
+    except NameTaken as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _user() -> str:
@@ -182,8 +198,19 @@ def _created(row: TokenRow, secret: str) -> CreatedToken:
         expires=None if row.expires is None else _time(row.expires),
         revoked=None,
         last_used=None,
+        service=row.service,
         token=secret,
     )
+
+
+def _end(token: Token) -> str:
+    """Return when a token expires, and how many days that is from now if it is soon."""
+    if token.expires is None:
+        return "never"
+    left = token.expires - datetime.now(UTC)
+    if token.revoked is not None or left > timedelta(days=WARNED_DAYS):
+        return local_time(token.expires)
+    return f"{local_time(token.expires)} ({'expired' if left < timedelta() else f'in {left.days} days'})"
 
 
 def _time(milliseconds: int) -> datetime:

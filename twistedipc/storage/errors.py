@@ -61,7 +61,7 @@ class NoSuchRelease(Exception):
 
 
 class NameTaken(Exception):
-    """Another project has this name."""
+    """Another thing of the same kind has this name."""
 
 
 class IdempotencyConflict(Exception):

@@ -128,6 +128,9 @@ class TokenRow(Row, frozen=True, kw_only=True):
     revoked: int | None
     last_used: int | None
     parent: int | None
+    service: bool = False  # a program has it, and no person
+    address: str | None = None  # of a session: from where it began; None: not known
+    agent: str | None = None  # of a session: what the browser calls itself
 
 
 class GistRow(Row, frozen=True, kw_only=True):

@@ -118,7 +118,17 @@ tokens = Table(
     Column("revoked", BigInteger, comment="null: it is good"),
     Column("last_used", BigInteger, comment="to the minute"),
     Column("parent", ForeignKey("tokens.id"), index=True, comment="of a browser's session: the token it stands on"),
+    Column("service", Boolean, nullable=False, server_default=false(), comment="a program's, no person's"),
+    Column("address", Text, comment="of a browser's session: from where it began"),
+    Column("agent", Text, comment="of a browser's session: what the browser calls itself"),
     sqlite_autoincrement=True,
+)
+Index(
+    "uq_tokens_name",
+    tokens.c.name,
+    unique=True,
+    sqlite_where=text("revoked IS NULL AND parent IS NULL"),
+    postgresql_where=text("revoked IS NULL AND parent IS NULL"),
 )
 
 token_projects = Table(

@@ -2,7 +2,10 @@
 The ledger's bearer tokens. Functions for `Ledger.read` and `Ledger.write`; ``storage`` layer.
 
 A secret is shown once and stored as its SHA-256: with 256 random bits in it, it needs neither salt nor a slow hash.
-A browser's session is a token too, with a parent and an end; it is valid for as long as its parent is.
+A browser's session is a token too, with a parent and an end; it is valid for as long as its parent is, and ends early
+if nothing is asked for with it.
+
+A token has a name of its own among those that aren't revoked. One that has expired gives its name up to the next.
 """
 
 from __future__ import annotations
@@ -12,13 +15,18 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
-from twistedipc.storage.columns import from_json, to_json
+from twistedipc.storage.columns import from_json, text, to_json
+from twistedipc.storage.errors import NameTaken
 from twistedipc.storage.rows import TokenRow
 from twistedipc.storage.tables import token_projects, tokens
 
 PREFIX = "tipc_"
+
+#: How long a session lasts without a request, in milliseconds.
+SESSION_IDLE = 2 * 3_600_000
 
 #: How long an ended session's row is kept, and how exact `TokenRow.last_used` is: milliseconds.
 _KEEP_SESSIONS = 7 * 86_400_000
@@ -33,30 +41,41 @@ def issue(
     projects: Iterable[str] | None,
     expires: int | None,
     parent: int | None = None,
+    service: bool = False,
+    address: str | None = None,
+    agent: str | None = None,
     random: Callable[[int], bytes],
     now: int,
 ) -> tuple[TokenRow, str]:
     """
     Make a token, and return it with its secret, which is nowhere else. ``projects`` None: all; ``expires``:
-    milliseconds since the epoch. With a ``parent`` it is a session, and its caller sees to it that it may no more.
-    ``random`` gives so many bytes that can't be guessed.
+    milliseconds since the epoch. With a ``parent`` it is a session, and its caller sees to it that it may no more;
+    ``address`` and ``agent`` say where it began. ``service``: a program has it. ``random`` gives so many bytes that
+    can't be guessed. Raises `NameTaken`.
     """
     _forget_old_sessions(connection, now)
+    if parent is None:
+        _give_up_name(connection, name, now)
     secret = PREFIX + base64.urlsafe_b64encode(random(32)).decode().rstrip("=")
     bound = None if projects is None else sorted(set(projects))
-    token_id = connection.execute(
-        insert(tokens)
-        .values(
-            name=name,
-            secret_sha256=_digest(secret),
-            scopes=to_json(sorted(set(scopes))),
-            all_projects=bound is None,
-            created=now,
-            expires=expires,
-            parent=parent,
-        )
-        .returning(tokens.c.id)
-    ).scalar_one()
+    values = {
+        "name": name,
+        "secret_sha256": _digest(secret),
+        "scopes": to_json(sorted(set(scopes))),
+        "all_projects": bound is None,
+        "created": now,
+        "expires": expires,
+        "parent": parent,
+        "service": service,
+        "address": None if address is None else text(address, 200),
+        "agent": None if agent is None else text(agent, 200),
+    }
+    try:
+        token_id = connection.execute(insert(tokens).values(values).returning(tokens.c.id)).scalar_one()
+    except IntegrityError as error:
+        raise NameTaken(
+            f"there is a token named {name} already: revoke it first, or give this one another name"
+        ) from error
     if bound:
         connection.execute(insert(token_projects), [{"token_id": token_id, "project": project} for project in bound])
     (token,) = _rows(connection, connection.execute(select(tokens).where(tokens.c.id == token_id)).all())
@@ -80,9 +99,22 @@ def authenticate(connection: Connection, secret: str, now: int) -> TokenRow | No
     found = connection.execute(
         select(tokens)
         .outerjoin(parents, parents.c.id == tokens.c.parent)
-        .where(tokens.c.secret_sha256 == _digest(secret), *good)
+        .where(tokens.c.secret_sha256 == _digest(secret), *good, _in_use(now))
     ).first()
     return None if found is None else _rows(connection, [found])[0]
+
+
+def sessions(connection: Connection, now: int) -> list[TokenRow]:
+    """Return the browsers' sessions that are good, oldest first."""
+    parents = tokens.alias("parents")
+    good = [t.c.revoked.is_(None) & or_(t.c.expires.is_(None), t.c.expires > now) for t in (tokens, parents)]
+    query = select(tokens).join(parents, parents.c.id == tokens.c.parent).where(*good, _in_use(now))
+    return _rows(connection, connection.execute(query.order_by(tokens.c.id)).all())
+
+
+def _in_use(now: int) -> ColumnElement[bool]:
+    """Whether a token is no session, or one with which something was asked for a short while ago."""
+    return or_(tokens.c.parent.is_(None), func.coalesce(tokens.c.last_used, tokens.c.created) > now - SESSION_IDLE)
 
 
 def touch(connection: Connection, token_id: int, now: int) -> None:
@@ -117,6 +149,15 @@ def count(connection: Connection) -> int:
     ).scalar_one()
 
 
+def _give_up_name(connection: Connection, name: str, now: int) -> None:
+    """Revoke the token of this name if it has expired, so that another can have the name."""
+    connection.execute(
+        update(tokens)
+        .where(tokens.c.name == name, tokens.c.parent.is_(None), tokens.c.revoked.is_(None), tokens.c.expires <= now)
+        .values(revoked=tokens.c.expires)
+    )
+
+
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -144,6 +185,9 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[TokenRow]:
             revoked=row.revoked,
             last_used=row.last_used,
             parent=row.parent,
+            service=row.service,
+            address=row.address,
+            agent=row.agent,
         )
         for row in found
     ]

@@ -14,6 +14,7 @@ from enum import Enum
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twistedipc.storage.rows import TokenRow
+from twistedipc.storage.tokens import SESSION_IDLE
 
 #: Seconds between two looks at which tokens have expired. (A clock may be set, so no timer can wait for a time of day.)
 LOOK_SECONDS = 0.5
@@ -24,6 +25,7 @@ class Ending(Enum):
 
     REVOKED = "the token was revoked"
     EXPIRED = "the token has expired"
+    IDLE = "nothing was asked for in this session for too long"
     CHANGED = "what the token may see has changed"  # the token is still good, and the client should ask again
 
     @property
@@ -70,6 +72,7 @@ class HeldOpen:
         self._now = now
         self._open: dict[int, set[Holding]] = {}  # by the token's id
         self._looking: IDelayedCall | None = None
+        self._used: dict[int, int] = {}  # session -> when it was last used, of those that hold something
         self.changes = 0  # counts changes of tokens: what was read before a change may not hold any more
 
     def hold(self, token: TokenRow) -> Holding:
@@ -79,6 +82,8 @@ class HeldOpen:
         # All holdings of a token share one row.
         holding = Holding(self, other.token if other is not None and other.token == token else token)
         holdings.add(holding)
+        if token.parent is not None:
+            self._used[token.id] = self._now()
         self._watch()
         return holding
 
@@ -89,6 +94,7 @@ class HeldOpen:
             holdings.discard(holding)
             if not holdings:
                 del self._open[holding.token.id]
+                self._used.pop(holding.token.id, None)
                 self._watch()
 
     def revoked(self, token_id: int) -> None:
@@ -122,6 +128,9 @@ class HeldOpen:
         now = self._now()
         if any(token.expires is not None and token.expires <= now for token in self._tokens()):
             self._end(Ending.EXPIRED, lambda token: token.expires is not None and token.expires <= now)
+        idle = {session for session, used in self._used.items() if used <= now - SESSION_IDLE}
+        if idle:
+            self._end(Ending.IDLE, lambda token: token.id in idle)
         self._watch()
 
     def _tokens(self) -> list[TokenRow]:

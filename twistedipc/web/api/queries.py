@@ -50,6 +50,12 @@ class ListAudit(Query, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
 
 
+class SignOut(Query, frozen=True, kw_only=True):
+    """Which sessions to end."""
+
+    all: Literal["0", "1"] = "0"  # 1: also all others that were begun with the same token
+
+
 class ReadLog(Query, frozen=True, kw_only=True):
     """Which part of a log, and in which form."""
 

@@ -8,6 +8,7 @@ may be committed already, and what follows a commit (telling the builders, say) 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -18,6 +19,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from twistedipc.builds.names import BadValue
+from twistedipc.builds.scopes import WARNED_DAYS
 from twistedipc.storage import builds, projects
 from twistedipc.storage.errors import (
     IdempotencyConflict,
@@ -31,7 +33,7 @@ from twistedipc.storage.rows import BuildRow, ProjectRow, TokenRow
 from twistedipc.web.access.auth import Authentication, check_origin, forbidden, may, may_see
 from twistedipc.web.access.cookies import SessionCookie
 from twistedipc.web.access.held import HeldOpen, Holding
-from twistedipc.web.api.call import Call, Reply, Takeover
+from twistedipc.web.api.call import Call, Reply, Takeover, moment
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.route import Route
 from twistedipc.web.api.routes import Match, Options, match
@@ -40,6 +42,9 @@ from twistedipc.web.http.channel import BodySink, BoundedRequest, send
 from twistedipc.web.http.problems import CONTENT_TYPE, ProblemError, conflict, invalid, not_found, unavailable
 from twistedipc.web.http.queries import pairs_of, query_of
 from twistedipc.web.logs.stream import LogStreams
+
+#: The header that says when the caller's token expires, if that is soon.
+TOKEN_EXPIRES = "Token-Expires"
 
 #: Seconds after which a client of a service that is stopping should ask again.
 DRAINING_SECONDS = 2
@@ -136,7 +141,8 @@ class Api(Resource):
             bound_project=project,
             bound_build=build,
         )
-        return await route.function(call)
+        answer = await route.function(call)
+        return _with_warning(answer, token, self._context.now()) if isinstance(answer, Reply) else answer
 
     async def _caller(self, route: Route, request: BoundedRequest) -> Holding | None:
         context = self._context
@@ -247,6 +253,16 @@ class _Answering:
     def _give_up(self) -> None:
         if self._route is not None and self._route.safe and self._running is not None:
             self._running.cancel()
+
+
+def _with_warning(reply: Reply[Any], token: TokenRow | None, now: int) -> Reply[Any]:
+    """Return the reply with a header that says when the caller's token (no session, which is short) expires soon."""
+    if token is None or token.parent is not None or token.expires is None:
+        return reply
+    if token.expires - now > WARNED_DAYS * 86_400_000:
+        return reply
+    expires = moment(token.expires).isoformat(timespec="seconds")
+    return replace(reply, headers={**reply.headers, TOKEN_EXPIRES: expires})
 
 
 def _problem(failure: Failure) -> ProblemError | None:

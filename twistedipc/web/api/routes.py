@@ -122,7 +122,9 @@ ROUTES: tuple[Route, ...] = (
         needs="none",
         problems=frozenset({401, 403, 429}),
     ),
+    route("list_sessions", "GET /api/v1/sessions", tokens.list_sessions, needs="read"),
     route("sign_out", "DELETE /api/v1/sessions", tokens.sign_out, needs="read"),
+    route("end_session", "DELETE /api/v1/sessions/<build:session>", tokens.end_session, needs="read"),
     route("show_identity", "GET /api/v1/identity", tokens.show_identity, needs="read"),
     route("issue_ticket", "POST /api/v1/tickets", tokens.issue_ticket, needs="read", status=201),
     # What everybody did.

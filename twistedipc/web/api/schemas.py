@@ -20,7 +20,7 @@ from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.logs import Batch, End
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
-from twistedipc.builds.scopes import Scope
+from twistedipc.builds.scopes import TOKEN_DAYS, Scope
 from twistedipc.builds.secrets import Builds as ForBuilds
 from twistedipc.builds.secrets import SecretValue, Steps
 from twistedipc.builds.settings import BuildSettings
@@ -159,7 +159,16 @@ class NewToken(Request, frozen=True, kw_only=True):
     name: Line
     scopes: Annotated[list[Scope], Meta(min_length=1, max_length=4)]
     projects: ProjectNames | None = None  # None: all
-    expires_in: WholeSeconds | None = None
+    expires_in: WholeSeconds | UnsetType | None = UNSET  # null: never; `scopes.TOKEN_DAYS` if it isn't said
+    service: bool = False  # a program is to have it: no browser can sign in with it
+
+
+def expiry_of(body: NewToken, now: int) -> int | None:
+    """Return when a token that is made ``now`` expires; None: never."""
+    if body.expires_in is None:
+        return None
+    seconds = TOKEN_DAYS * 86_400 if isinstance(body.expires_in, UnsetType) else int(body.expires_in)
+    return now + seconds * 1000
 
 
 class SignIn(Request, frozen=True, kw_only=True):
@@ -476,6 +485,7 @@ class Token(Response, frozen=True, kw_only=True):
     expires: datetime | None
     revoked: datetime | None
     last_used: datetime | None
+    service: bool = False  # a program has it
 
 
 class CreatedToken(Token, frozen=True, kw_only=True):
@@ -496,6 +506,27 @@ class Identity(Response, frozen=True, kw_only=True):
     name: str
     scopes: list[Scope]
     projects: list[str] | None
+    expires: datetime | None = None
+
+
+class Session(Response, frozen=True, kw_only=True):
+    """A browser that is signed in."""
+
+    id: int
+    name: str  # of the token that it has signed in with
+    token: int
+    created: datetime
+    last_used: datetime | None
+    expires: datetime | None  # at the latest: it ends earlier if nothing is asked for
+    address: str | None  # from where it began
+    agent: str | None  # what the browser calls itself, not to be trusted
+    current: bool  # the one that asks
+
+
+class Sessions(Response, frozen=True, kw_only=True):
+    """Browsers that are signed in, oldest first."""
+
+    sessions: list[Session]
 
 
 class Ticket(Response, frozen=True, kw_only=True):

@@ -12,9 +12,21 @@ from twistedipc.builds.names import BadValue
 from twistedipc.builds.scopes import SCOPES
 from twistedipc.storage import tokens
 from twistedipc.storage.rows import TokenRow
-from twistedipc.web.access.auth import SESSION_SECONDS, TICKET_SECONDS, Credential, forbidden, unauthenticated
+from twistedipc.web.access.auth import SESSION_SECONDS, TICKET_SECONDS, Credential, forbidden, may, unauthenticated
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
-from twistedipc.web.api.schemas import CreatedToken, Identity, NewToken, SignIn, Ticket, Token, Tokens
+from twistedipc.web.api.queries import SignOut
+from twistedipc.web.api.schemas import (
+    CreatedToken,
+    Identity,
+    NewToken,
+    Session,
+    Sessions,
+    SignIn,
+    Ticket,
+    Token,
+    Tokens,
+    expiry_of,
+)
 from twistedipc.web.http.problems import not_found
 
 
@@ -39,13 +51,14 @@ async def create(call: Call[None, NewToken]) -> Reply[CreatedToken]:
         raise forbidden("this token is bound to projects, and can make no token that is valid for others")
 
     def change(connection: Connection, now: int) -> tuple[TokenRow, str]:
-        expires = None if body.expires_in is None else now + int(body.expires_in) * 1000
+        expires = expiry_of(body, now)
         row, secret = tokens.issue(
             connection,
             name=body.name,
             scopes=body.scopes,
             projects=bound,
             expires=expires,
+            service=body.service,
             random=context.random,
             now=now,
         )
@@ -82,7 +95,8 @@ async def revoke(call: Call[None, None]) -> Reply[None]:
 async def show_identity(call: Call[None, None]) -> Reply[Identity]:
     """Show who the caller is, and what they may do."""
     row = call.token
-    return Reply(body=Identity(name=row.name, scopes=_scopes(row), projects=_projects(row)))
+    expires = moment_or_none(row.expires)
+    return Reply(body=Identity(name=row.name, scopes=_scopes(row), projects=_projects(row), expires=expires))
 
 
 async def issue_ticket(call: Call[None, None]) -> Reply[Ticket]:
@@ -102,6 +116,8 @@ async def sign_in(call: Call[None, SignIn]) -> Reply[None]:
     row = await call.authentication.lookup(call.request, Credential("bearer", call.body.token))
     if row is None:
         raise unauthenticated("this token is not valid: it is unknown, expired or revoked")
+    if row.service:
+        raise forbidden(f"the token {row.name} is a program's: no browser can sign in with it")
 
     def change(connection: Connection, row: TokenRow, now: int) -> str:
         expires = now + SESSION_SECONDS * 1000
@@ -114,6 +130,8 @@ async def sign_in(call: Call[None, SignIn]) -> Reply[None]:
             projects=row.projects,
             expires=expires,
             parent=row.id,
+            address=call.address,
+            agent=call.request.getHeader("user-agent"),
             random=context.random,
             now=now,
         )
@@ -124,17 +142,75 @@ async def sign_in(call: Call[None, SignIn]) -> Reply[None]:
     return Reply(body=None, headers=cookie.set(call.request, secret, SESSION_SECONDS))
 
 
-async def sign_out(call: Call[None, None]) -> Reply[None]:
-    """End the browser's session. (A token that isn't a session stays as it is.)"""
+async def list_sessions(call: Call[None, None]) -> Reply[Sessions]:
+    """
+    List the browsers that are signed in with the caller's token; to an admin who may manage all tokens, all browsers.
+    """
+    found = await call.context.ledger.read(tokens.sessions, call.context.now())
+    shown = [_session(row, call.token) for row in found if _may_end(call.token, row)]
+    return Reply(body=Sessions(sessions=shown))
 
-    def change(connection: Connection, session: int, now: int) -> None:
-        tokens.revoke(connection, session, now)
-        call.audit(connection, "session.end", str(session), {})
 
-    if call.token.parent is not None:
-        await call.context.ledger.write(change, call.token.id, call.context.now())
-        call.authentication.revoked(call.token.id)
-    return Reply(body=None, headers=call.authentication.cookie.clear_all(call.request, storage=True))
+async def sign_out(call: Call[SignOut, None]) -> Reply[None]:
+    """
+    End the browser's session; with ``all``, every session that was begun with the same token. (A token that isn't a
+    session stays as it is.)
+    """
+    token, now = call.token, call.context.now()
+    if call.query.all == "1":
+        mine = _root(token)
+        ends = [row.id for row in await call.context.ledger.read(tokens.sessions, now) if row.parent == mine]
+    else:
+        ends = [] if token.parent is None else [token.id]
+    await _end_sessions(call, ends)
+    headers = call.authentication.cookie.clear_all(call.request, storage=True) if token.parent is not None else {}
+    return Reply(body=None, headers=headers)
+
+
+async def end_session(call: Call[None, None]) -> Reply[None]:
+    """End one session: of the caller's own token, or, for an admin who may manage all tokens, any."""
+    wanted = int(call.path["session"])
+    found = await call.context.ledger.read(tokens.sessions, call.context.now())
+    if not any(row.id == wanted and _may_end(call.token, row) for row in found):
+        raise not_found(f"there is no session {wanted} that could be ended")
+    await _end_sessions(call, [wanted])
+    return Reply(body=None)
+
+
+async def _end_sessions(call: Call[Any, None], ends: list[int]) -> None:
+    def change(connection: Connection, now: int) -> None:
+        for session in ends:
+            tokens.revoke(connection, session, now)
+            call.audit(connection, "session.end", str(session), {})
+
+    if ends:
+        await call.context.ledger.write(change, call.context.now())
+    for session in ends:
+        call.authentication.revoked(session)
+
+
+def _root(token: TokenRow) -> int:
+    """Return the token itself, or the one that a session was begun with."""
+    return token.id if token.parent is None else token.parent
+
+
+def _may_end(token: TokenRow, session: TokenRow) -> bool:
+    return session.parent == _root(token) or (may(token, "admin") and token.projects is None)
+
+
+def _session(row: TokenRow, caller: TokenRow) -> Session:
+    assert row.parent is not None, "a session has a parent"
+    return Session(
+        id=row.id,
+        name=row.name,
+        token=row.parent,
+        created=moment(row.created),
+        last_used=moment_or_none(row.last_used),
+        expires=moment_or_none(row.expires),
+        address=row.address,
+        agent=row.agent,
+        current=row.id == caller.id,
+    )
 
 
 def _within(projects: frozenset[str] | None, bound: frozenset[str] | None) -> bool:
@@ -160,4 +236,5 @@ def _fields(row: TokenRow) -> dict[str, Any]:
         "expires": moment_or_none(row.expires),
         "revoked": moment_or_none(row.revoked),
         "last_used": moment_or_none(row.last_used),
+        "service": row.service,
     }
