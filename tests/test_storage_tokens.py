@@ -62,7 +62,7 @@ def test_the_secret_finds_its_token(ledger: Connection) -> None:
 def test_bound_to_projects_also_to_none(ledger: Connection) -> None:
     for bound in (frozenset[str](), frozenset({"b", "a"})):
         token, secret = tokens.issue(
-            ledger, random=os.urandom, name="t", scopes=["read"], projects=bound, expires=None, now=NOW
+            ledger, random=os.urandom, name=f"t{len(bound)}", scopes=["read"], projects=bound, expires=None, now=NOW
         )
         assert token.projects == bound
         assert tokens.authenticate(ledger, secret, NOW) == token
