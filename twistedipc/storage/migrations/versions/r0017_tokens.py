@@ -1,7 +1,7 @@
 """
 Tokens have names of their own, and say whether a program has them; sessions say from where they began.
 
-Revision 0016. Of several tokens of one name the oldest keeps it. Another is called by its name and its number from then
+Revision 0017. Of several tokens of one name the oldest keeps it. Another is called by its name and its number from then
 on, "ci (7)", and the audit says so.
 """
 
@@ -13,8 +13,8 @@ import time
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0016"
-down_revision = "0015"
+revision = "0017"
+down_revision = "0016"
 
 
 def upgrade() -> None:
