@@ -153,7 +153,7 @@ class NewBuild(Request, frozen=True, kw_only=True, omit_defaults=True):
     parameters: Variables = {}
 
 
-class NewToken(Request, frozen=True, kw_only=True):
+class NewToken(Request, frozen=True, kw_only=True, omit_defaults=True):
     """The body of a request for a token."""
 
     name: Line
