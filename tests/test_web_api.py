@@ -731,7 +731,7 @@ class Sessions(World):
             return [(each["name"], each["current"]) for each in answer.json["sessions"]]
 
         assert await listed() == [("ada", False), ("bob", False), ("bob", False), ("bob", False)]
-        of_bob = {"token": None, "headers": cookies[1]}
+        of_bob: dict[str, Any] = {"token": None, "headers": cookies[1]}
         assert await listed(**of_bob) == [("bob", True), ("bob", False), ("bob", False)]
         sessions = (await self.ask("GET", "/api/v1/sessions")).json["sessions"]
         assert sessions[0]["address"] == "127.0.0.1"
