@@ -18,9 +18,9 @@ def test_hogs_beside_a_build_that_goes_on(tmp_path: Path) -> None:
         steps = {"bomb": BOMB, "memory": MEMORY_HOG, "files": FILES_HOG}
         for name, script in steps.items():
             plan = f"[build]\nsteps = [{json.dumps(f'{sys.executable} hog.py')}]\n"
-            platform.add_project(name, platform.repository({".twistedipc.toml": plan, "hog.py": script}))
+            platform.add_project(name, platform.repository({".twistedipc.toml": plan, "hog.py": script}), targets=[])
         plan = f"[build]\nsteps = [{json.dumps(COUNTS)}]\n"
-        platform.add_project("counts", platform.repository({".twistedipc.toml": plan}))
+        platform.add_project("counts", platform.repository({".twistedipc.toml": plan}), targets=[])
         other = platform.build("counts", publish=False)
         builds = {name: platform.build(name, publish=False) for name in steps}
         ended = {name: platform.wait(build) for name, build in builds.items()}
