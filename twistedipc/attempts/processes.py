@@ -16,7 +16,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -27,6 +27,9 @@ from twistedipc.attempts.liveness import lock_owner
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PROC = Path("/proc")
+
+# Where the number of threads stands in /proc/PID/stat, counted from the state on (proc(5)).
+_THREADS = 17
 
 
 def _prctl(option: int, argument: int) -> bool:
@@ -223,20 +226,20 @@ def _signal_group(group: int, number: int) -> bool:
     return True
 
 
-def descendants() -> dict[int, list[bytes]]:
-    """Return all living descendants of this process, each with the fields of its /proc stat from the state on."""
-    known: dict[int, list[bytes]] = {}
+def descendants() -> dict[int, int]:
+    """Return all living descendants of this process, each with the number of its threads."""
+    threads: dict[int, int] = {}
     children: dict[int, list[int]] = {}
     for pid, fields in _processes():
         if fields[0] != b"Z":
-            known[pid] = fields
+            threads[pid] = int(fields[_THREADS])
             children.setdefault(int(fields[1]), []).append(pid)
-    found: dict[int, list[bytes]] = {}
+    found: dict[int, int] = {}
     waiting = [os.getpid()]
     while waiting:
         for child in children.get(waiting.pop(), ()):
             if child not in found:
-                found[child] = known[child]
+                found[child] = threads[child]
                 waiting.append(child)
     return found
 
@@ -315,24 +318,26 @@ def _remains(folder: Path, session: int | None) -> set[int]:
     return found
 
 
-def _processes() -> list[tuple[int, list[bytes]]]:
-    """Return all processes, each with the fields of its /proc stat from the state on; none without a /proc."""
-    found: list[tuple[int, list[bytes]]] = []
+def _processes() -> Iterator[tuple[int, list[bytes]]]:
+    """Yield all processes, each with its `_stat`; none without a /proc."""
     try:
         names = os.listdir(_PROC)
     except FileNotFoundError:
-        return found
+        return
     for name in names:
         if name.isdecimal() and (fields := _stat(int(name))) is not None:
-            found.append((int(name), fields))
-    return found
+            yield int(name), fields
 
 
 def _stat(pid: int) -> list[bytes] | None:
-    """Return the fields of a process's /proc stat from the state on; None if it has gone."""
+    """
+    Return the fields of a process's /proc stat from the state on, those up to its number of threads apart; None if it
+    has gone.
+    """
     try:
-        stat = (_PROC / str(pid) / "stat").read_bytes()
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            stat = file.read()
     except OSError:
         return None
     # The name is in parentheses and may hold anything.
-    return stat[stat.rfind(b")") + 2 :].split()
+    return stat[stat.rfind(b")") + 2 :].split(None, _THREADS + 1)

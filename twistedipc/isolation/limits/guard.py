@@ -128,7 +128,7 @@ class Guard:
         else:
             family = descendants()
             pids = list(family)
-            self._threads = max(self._threads, threads := scan.threads(family))
+            self._threads = max(self._threads, threads := sum(family.values()))
             self._memory = max(self._memory, memory := scan.memory(pids))
             if self._limits.processes and "pids" not in self._groups.held and threads >= self._limits.processes:
                 return _processes(threads)

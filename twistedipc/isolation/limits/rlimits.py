@@ -5,7 +5,6 @@ What the kernel holds for each process. Called in the process that becomes a ste
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,12 +19,20 @@ _INSIDE = 'n=$1; shift; ulimit -u "$n" 2>/dev/null || ulimit -p "$n" 2>/dev/null
 
 def apply(limits: ResourceLimits) -> None:
     """Set this process's own limits, which its children inherit and can't raise. Raises OSError."""
-    _lower(resource.RLIMIT_CORE, 0)
+    import resource  # not above: only the steps' processes need it, and not their runner
+
+    def lower(kind: int, most: int) -> None:
+        _soft, hard = resource.getrlimit(kind)
+        if hard != resource.RLIM_INFINITY:
+            most = min(most, hard)
+        resource.setrlimit(kind, (most, most))
+
+    lower(resource.RLIMIT_CORE, 0)
     if limits.open_files:
-        _lower(resource.RLIMIT_NOFILE, limits.open_files)
+        lower(resource.RLIMIT_NOFILE, limits.open_files)
     if limits.disk:
         # One file at least can't be larger: so a program that fills the disk at full speed is stopped at once.
-        _lower(resource.RLIMIT_FSIZE, limits.disk)
+        lower(resource.RLIMIT_FSIZE, limits.disk)
     try:
         descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     except OSError:  # not Linux
@@ -58,13 +65,6 @@ def with_processes(argv: Sequence[str], most: int) -> list[str]:
     Set outside of the namespace, the limit would count all processes of the user.
     """
     return ["/bin/sh", "-c", _INSIDE, "sh", str(most), *argv]
-
-
-def _lower(kind: int, most: int) -> None:
-    _soft, hard = resource.getrlimit(kind)
-    if hard != resource.RLIM_INFINITY:
-        most = min(most, hard)
-    resource.setrlimit(kind, (most, most))
 
 
 def supports_processes() -> bool:

@@ -5,17 +5,9 @@ What processes use, by /proc. Used by ``guard`` for what no control group counts
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-
-# Where the number of threads stands in /proc/PID/stat, counted from the state on (proc(5)).
-_THREADS = 17
-
-
-def threads(processes: Mapping[int, Sequence[bytes]]) -> int:
-    """Return how many threads these processes have, by the fields of their stat; each process has one at least."""
-    return sum(int(fields[_THREADS]) for fields in processes.values())
 
 
 def memory(processes: Iterable[int]) -> int:
