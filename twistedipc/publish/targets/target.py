@@ -13,7 +13,6 @@ This module and a target's own are imported by the runner, which is to start fas
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -37,8 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, ta
     paused: bool = False  # nothing is published there now, but its settings and secrets stay
 
 
-@dataclass(frozen=True, kw_only=True)
-class Option:
+class Option(msgspec.Struct, frozen=True, kw_only=True):
     """How a field of a target's settings is an option of the command."""
 
     flag: str  # "--registry"
@@ -52,8 +50,7 @@ def option(help: str, *, flag: str, metavar: str = "TEXT", unset: str = "") -> m
     return msgspec.Meta(extra={"option": Option(flag=flag, metavar=metavar, help=help, unset=unset)})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Secret:
+class Secret(msgspec.Struct, frozen=True, kw_only=True):
     """
     A secret that a project may have for a target. It is sealed in the ledger, bound to the place for which it was set
     (`Target.place`) and to the repository, and handed out by a permit to the step that delivers, alone.
@@ -76,16 +73,14 @@ class NotAllowed(Exception):
     """A project may not publish a package. ``str()`` of it is a sentence for the project's authors and admins."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Before:
+class Before(msgspec.Struct, frozen=True, kw_only=True):
     """What a target wants to be run before anything is packed."""
 
     steps: Sequence[PlannedStep] = ()  # steps of the build, with the build's environment
     remark: str = ""  # a sentence for the log; "": none
 
 
-@dataclass(frozen=True, kw_only=True)
-class Built:
+class Built(msgspec.Struct, frozen=True, kw_only=True):
     """What `Target.prepare` works on. No process of the build is alive any more."""
 
     folder: Path  # the attempt's; the working copy is ``work`` in it
@@ -94,17 +89,15 @@ class Built:
     artifact: ArtifactFile | None  # of ``archive.tar.gz`` in the folder: what was built, if the build left an output
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """What `Target.prepare` has made."""
 
     packages: Sequence[Package]  # in the order in which they are published; at least one
-    public: Mapping[str, list[str]] = field(default_factory=dict)
+    public: Mapping[str, list[str]] = {}
     """The names in them that become public: see `PublicNames`. Those of the packages themselves needn't be here."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """What `Target.deliver` is to publish, once that was permitted."""
 
     folder: Path  # the attempt's

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from twistedipc.builds.names import MAX_PACKAGES
 from twistedipc.builds.plan import Plan
@@ -23,8 +24,7 @@ _ALIAS = re.compile(r"(?:npm|workspace):(@?[^@\s]+)@")
 _MOST_SHOWN = 10
 
 
-@dataclass(frozen=True, kw_only=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A package of the project that is to be published."""
 
     folder: str  # relative to the working copy
@@ -36,8 +36,7 @@ class Candidate:
         return in_folder(self.folder, "package.json")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Selection:
+class Selection(msgspec.Struct, frozen=True, kw_only=True):
     """The packages of a project that are to be published, each after those that it depends on."""
 
     packages: Sequence[Candidate]
