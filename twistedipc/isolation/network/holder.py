@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import ipaddress
 import json
 import os
-import select
 import signal
 import socket
 import time
@@ -26,6 +26,9 @@ from twistedipc.isolation.network.rtnetlink import Routes
 #: Seconds for an engine to have made its interface, and for anything else that a holder is asked.
 ENGINE_DEADLINE = 5.0
 DEADLINE = 10.0
+
+#: Bytes of an engine's errors.
+MAX_ERRORS = 16 << 10
 
 #: Bytes of a message between gate and holder.
 MAX_MESSAGE = 1 << 16
@@ -186,10 +189,13 @@ class _Namespace:
 
     def _prepare(self, argv: Sequence[str]) -> int:
         """
-        Fork what becomes the engine once the namespace is there: it stays outside. Return the pipe with its errors.
+        Fork what becomes the engine once the namespace is there: it stays outside. Return the file with its errors,
+        in memory. It has a bound, beyond which nothing can be written; a pipe would end the engine, or stop it.
         """
         waiting, self._start = os.pipe2(os.O_CLOEXEC)
-        errors, saying = os.pipe2(os.O_CLOEXEC)
+        errors = os.memfd_create("errors", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(errors, MAX_ERRORS)
+        fcntl.fcntl(errors, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
         holder = os.getpid()
         self._engine = os.fork()
         if self._engine == 0:
@@ -200,7 +206,7 @@ class _Namespace:
                 nothing = os.open(os.devnull, os.O_RDWR)
                 os.dup2(nothing, 0)
                 os.dup2(nothing, 1)
-                os.dup2(saying, 2)
+                os.dup2(errors, 2)
                 if os.read(waiting, 1) and os.getppid() == holder:
                     # Python ignores SIGPIPE; pasta takes that for an error.
                     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
@@ -211,7 +217,6 @@ class _Namespace:
             finally:
                 os._exit(127)
         os.close(waiting)
-        os.close(saying)
         return errors
 
     def _connect(self, errors: int) -> None:
@@ -240,9 +245,7 @@ def _has_route() -> bool:
 
 
 def _said(errors: int) -> str:
-    if not select.select([errors], [], [], 0)[0]:
-        return ""
-    lines = os.read(errors, 4096).decode("utf-8", "replace").split("\n")
+    lines = os.pread(errors, MAX_ERRORS, 0).rstrip(b"\0").decode("utf-8", "replace").split("\n")
     # This passt says of each of its own lines that it can't be sent to a syslog.
     return "; ".join(line.strip() for line in lines if line.strip() and "to syslog" not in line)[:300]
 
