@@ -15,6 +15,7 @@ The domain, pure: what a build is, for every process. The modules, from the bott
     variables   which environment variables may be set, and for which builds
     hosts       what other hosts call what a build is told
     registries  from where packages are installed, and how their managers are told
+    host_rules  hosts that builds may reach, as people write them
     egress      the network that builds may have, and what they contacted
     isolation   what keeps a build from reaching more than its own
     attempt     what is to be done in an attempt, what was found, how it ended

@@ -5,7 +5,7 @@ A ``.twistedipc.toml`` in the repository may say how it is built::
 
     [build]
     root = "apps/web"        # the project's folder; what follows is relative to it
-    steps = ["make", {name = "test", run = "npm test"}]   # each is given to `sh -c` in the root
+    steps = ["make", {name = "test", run = "npm test", network = "none"}]   # each is given to `sh -c` in the root
     output = "dist"          # the folder that is packed
     index = ""               # it needs no index.html: a folder of assets
     spa = true               # addresses without a file get index.html: a single-page application
@@ -32,6 +32,7 @@ from msgspec import Meta
 from msgspec.structs import asdict, replace
 
 from twistedipc.builds import variables
+from twistedipc.builds.egress import EgressMode, NetworkMode, narrower
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.outputs import FALLBACK, INDEX, NOT_FOUND, OUTPUTS
 from twistedipc.builds.recognition.paths import joined
@@ -39,7 +40,7 @@ from twistedipc.builds.recognition.reading import BadPlan, by_key, in_folder, re
 from twistedipc.builds.recognition.recognise import nothing_to_build, recognise
 from twistedipc.builds.recognition.recognised import PlannedStep, Recognised
 from twistedipc.builds.recognition.tree import Tree
-from twistedipc.builds.settings import MAX_COMMAND, PLAN_FILE, BuildSettings, checked
+from twistedipc.builds.settings import MAX_COMMAND, PLAN_FILE, BuildSettings, checked, narrowed
 
 #: The names of the steps that the platform does itself.
 RESERVED = frozenset({"checkout", "toolchain", "pack", "publish"})
@@ -63,6 +64,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     caches: list[str] = []  # folders that are kept from one build to the next, relative to the root
     packages: list[str] = []  # patterns of the folders whose packages are published; none: the root's own
     packages_in: str = ""  # the folder to which they are relative
+    network: NetworkMode = "open"  # what the steps may reach that say nothing else
+    hosts: list[str] = []  # that they may reach beside the project's repository and registries
+    egress: EgressMode = "record"
     recognised: Recognised = Recognised()
 
     @property
@@ -95,6 +99,7 @@ _Seconds = Annotated[float, Meta(gt=0)]
 class _Step(msgspec.Struct, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=100)]
     run: _Text
+    network: NetworkMode | None = None  # None: that of the project
 
 
 class _Build(BuildSettings, msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -119,7 +124,7 @@ def make_plan(tree: Tree, said: BuildSettings) -> Plan:
     build, settings, said_in = _settings_of(tree, said)
     if build.steps is not None:
         recognised = _beside_steps(tree, settings, said_in)
-        steps = [_named(step, settings.root) for step in build.steps]
+        steps = [_named(step, settings.root, settings.network) for step in build.steps]
     else:
         recognised = recognise(tree, settings, said_in)
         if recognised.refusal:
@@ -151,6 +156,9 @@ def make_plan(tree: Tree, said: BuildSettings) -> Plan:
         caches=settings.caches,
         packages=settings.packages,
         packages_in=settings.root,
+        network=settings.network,
+        hosts=settings.hosts,
+        egress=settings.egress,
         recognised=recognised,
     )
 
@@ -198,7 +206,7 @@ def _settings_of(tree: Tree, said: BuildSettings) -> tuple[_Build, BuildSettings
 def _merged(said: BuildSettings, build: _Build, keys: Collection[str], path: str) -> BuildSettings:
     given = {key: getattr(build, key) for key in BuildSettings.__struct_fields__ if key in keys}
     try:
-        return checked(BuildSettings(**(asdict(said) | given)))
+        return narrowed(checked(BuildSettings(**(asdict(said) | given))), said)
     except BadValue as error:
         raise BadPlan(f"`{path}`: build.{error}") from error
 
@@ -229,8 +237,10 @@ def _read_plan_file(data: bytes, path: str, *, root: str) -> tuple[_Build, dict[
     return build, keys
 
 
-def _named(step: str | _Step, root: str) -> PlannedStep:
+def _named(step: str | _Step, root: str, network: NetworkMode) -> PlannedStep:
+    own: NetworkMode | None = None
     if isinstance(step, _Step):
+        own = step.network
         if step.name in RESERVED:
             raise BadPlan(f"`{PLAN_FILE}`: build.steps: no step can be named {step.name}: the platform has one")
         name, run = step.name, step.run
@@ -243,7 +253,12 @@ def _named(step: str | _Step, root: str) -> PlannedStep:
         raise BadPlan(f"`{PLAN_FILE}`: build.steps: a step is empty")
     if "\0" in run or not name.isprintable():
         raise BadPlan(f"`{PLAN_FILE}`: build.steps: a step has characters in it that can't be in a command or a name")
-    return PlannedStep(name=name, run=run, folder=root)
+    if own is not None and own != narrower(own, network):
+        raise BadPlan(
+            f'`{PLAN_FILE}`: build.steps: {name} has network = "{own}", but the project has "{network}", and a step '
+            "can only ask for less"
+        )
+    return PlannedStep(name=name, run=run, folder=root, network=own)
 
 
 def _index(name: str | None) -> str:

@@ -11,7 +11,8 @@ import re
 import msgspec
 from msgspec.structs import replace
 
-from twistedipc.builds import names
+from twistedipc.builds import host_rules, names
+from twistedipc.builds.egress import EgressMode, NetworkMode, narrower
 from twistedipc.builds.names import BadValue
 
 #: The file in a repository that says how it is built.
@@ -25,6 +26,7 @@ MAX_PATH = 1024
 MAX_COMMAND = 32 * 1024
 MAX_PATTERNS = 100
 MAX_CACHES = 20
+MAX_HOSTS = 100
 
 #: The rules as regular expressions for the whole of a value, which JSON Schema (ECMA-262) and Python read alike: the
 #: API's document shows them. Versions and ranges are as npm writes them, without ":" and "@", so that none is an
@@ -60,6 +62,9 @@ class BuildSettings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     submodules: bool = True
     lfs: bool = True  # whether large files are fetched
     caches: list[str] = []  # folders that are kept from one build to the next, relative to the root
+    network: NetworkMode = "open"  # what its steps may reach; files of the repository can only ask for less
+    hosts: list[str] = []  # that it may reach beside its repository and its registries (`host_rules`)
+    egress: EgressMode = "record"
 
 
 def checked(settings: BuildSettings) -> BuildSettings:
@@ -82,6 +87,7 @@ def checked(settings: BuildSettings) -> BuildSettings:
         ("watch", settings.watch, MAX_PATTERNS),
         ("packages", settings.packages, MAX_PATTERNS),
         ("caches", settings.caches, MAX_CACHES),
+        ("hosts", settings.hosts, MAX_HOSTS),
     ):
         if len(patterns) > most:
             raise BadValue(f"{key}: there can be at most {most}")
@@ -93,6 +99,7 @@ def checked(settings: BuildSettings) -> BuildSettings:
         watch=[_pattern("watch", pattern) for pattern in settings.watch],
         packages=[_pattern("packages", pattern) for pattern in settings.packages],
         caches=[_cache(path) for path in settings.caches],
+        hosts=[_host(text) for text in settings.hosts],
     )
 
 
@@ -116,6 +123,25 @@ def _pattern(key: str, pattern: str) -> str:
     if not without:
         raise BadValue(f"{key}: a pattern is empty")
     return pattern[: len(pattern) - len(without)] + folder(key, without)
+
+
+def narrowed(settings: BuildSettings, said: BuildSettings) -> BuildSettings:
+    """
+    Return settings that don't allow a build more of the network than ``said``. Raises `BadValue`, whose sentence begins
+    with the key, if they would.
+    """
+    if settings.network != narrower(settings.network, said.network):
+        raise BadValue(f'network: the project has network = "{said.network}", and a repository can only ask for less')
+    if settings.hosts != said.hosts:
+        raise BadValue("hosts: which hosts its builds may reach is said by the project alone, not by its repository")
+    return replace(settings, egress="ask") if said.egress == "ask" else settings
+
+
+def _host(text: str) -> str:
+    try:
+        return str(host_rules.rule(text))
+    except host_rules.BadRule as error:
+        raise BadValue(f"hosts: {error}") from error
 
 
 def _cache(path: str) -> str:

@@ -39,6 +39,11 @@ _OPTIONS = {
     "submodules": _Option("--submodules/--no-submodules", "", "Whether submodules are checked out (the default)."),
     "lfs": _Option("--lfs/--no-lfs", "", "Whether large files are fetched (the default)."),
     "caches": _Option("--cache", "FOLDER", "A folder that is kept from build to build." + _AGAIN, True),
+    "network": _Option("--network", "MODE", "What its steps may reach: open (the default), registries or none."),
+    "hosts": _Option("--host", "HOST", "A host that it may reach beside its registries." + _AGAIN, True),
+    "egress": _Option(
+        "--egress", "MODE", "With registries: ask fails a step that contacts a host which the last green build didn't."
+    ),
 }
 
 _RECOGNISE = "recognise"

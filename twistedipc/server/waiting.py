@@ -116,6 +116,7 @@ def _lacking(features: frozenset[str]) -> str:
     targets = sorted(feature.removeprefix(FEATURE) for feature in features if feature.startswith(FEATURE))
     lacking = ["be given secrets"] if "secrets" in features else []
     lacking += ["read settings of builds"] if "settings" in features else []
+    lacking += ["keep a build from the network"] if "network" in features else []
     lacking += ["tell which refs are protected"] if "protected" in features else []
     return " or ".join([*lacking, *([f"publish to {', '.join(targets)}"] if targets else [])])
 

@@ -249,6 +249,8 @@ class OfferRow(Row, frozen=True, kw_only=True):
             needed.add("secrets")
         if self.settings != BuildSettings():
             needed.add("settings")
+        if self.settings.network != "open":
+            needed.add("network")
         if self.context == "production" and not self.by_name:
             needed.add("protected")
         return frozenset(needed)

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from twistedipc.builds.egress import NetworkMode
+
 #: ``static``: the build makes a site. ``server``: it makes what needs a server of the framework's own. ``package``:
 #: there is nothing to build that is known to make a site. ``plain``: the files are the site as they are.
 Kind = Literal["static", "server", "package", "plain", "unknown"]
@@ -69,6 +71,7 @@ class PlannedStep(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     name: str
     run: str
     folder: str = ""  # relative to the repository's top
+    network: NetworkMode | None = None  # what it may reach; None: what the plan says
 
 
 class Recognised(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -2,7 +2,7 @@
 The network of an attempt: what its steps reach, and the ledger of what they contacted. The runner uses ``attempt``.
 The modules, from the bottom up::
 
-    hosts      which hosts a step may reach: rules and verdicts                  (no I/O)
+    hosts      which hosts a step may reach: private addresses, verdicts        (no I/O)
     resolving  the little of the DNS that is spoken                              (no I/O)
     proxying   what clients ask a proxy                                          (no I/O)
     contacts   the egress ledger                                                 (no I/O)

@@ -44,7 +44,7 @@ async def _serve(control: socket.socket, holders: Any) -> None:
 
     from twistedipc.isolation.network.gate import Gate
     from twistedipc.isolation.network.holder import HolderFailed
-    from twistedipc.isolation.network.hosts import BadRule
+    from twistedipc.builds.host_rules import BadRule
 
     async def sweep() -> None:
         while True:

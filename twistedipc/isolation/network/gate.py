@@ -25,18 +25,8 @@ from twistedipc.isolation.network import proxying, resolving, sniffing
 from twistedipc.isolation.network.contacts import Contact, Contacts
 from twistedipc.isolation.network.engines import Engine
 from twistedipc.isolation.network.holder import PORTS, Holder, HolderFailed
-from twistedipc.isolation.network.hosts import (
-    NOT_KNOWN,
-    UNRESOLVED,
-    Address,
-    Policy,
-    Verdict,
-    is_name,
-    literal,
-    place,
-    rule,
-    verdict,
-)
+from twistedipc.builds.host_rules import Address, is_name, literal, place, rule
+from twistedipc.isolation.network.hosts import NOT_KNOWN, UNRESOLVED, Policy, Verdict, verdict
 from twistedipc.isolation.network.rtnetlink import Routes
 
 #: The most connections at a time, names that are resolved at a time, names that are remembered.

@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from twistedipc.isolation.network.hosts import is_name, literal
+from twistedipc.builds.host_rules import is_name, literal
 
 #: The most bytes of a request's head.
 MAX_HEAD = 16 << 10

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from twistedipc.isolation.network.hosts import Address, is_name
+from twistedipc.builds.host_rules import Address, is_name
 
 A, AAAA = 1, 28
 

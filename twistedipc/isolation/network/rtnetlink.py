@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from twistedipc.isolation.network.hosts import Address
+from twistedipc.builds.host_rules import Address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

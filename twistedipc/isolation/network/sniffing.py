@@ -13,7 +13,7 @@ import socket
 import struct
 from typing import NamedTuple
 
-from twistedipc.isolation.network.hosts import Address
+from twistedipc.builds.host_rules import Address
 
 #: The bytes of a packet that are read.
 SNAP = 64

@@ -1,0 +1,94 @@
+"""
+Hosts that builds may reach, as people write them: "registry.example.org", "*.example.org", "10.1.2.3:4873". Bottom
+layer, pure, with the standard library alone: the process of a build's gate reads it, and stays small.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: The most characters of a host's name (RFC 1035, 2.3.4).
+MAX_NAME = 253
+
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+
+#: A name as resolvers take it, in small letters; an underscore is in some.
+NAME = rf"{_LABEL}(?:\.{_LABEL})*"
+
+#: The form of a rule in small letters. What it lets through may still be no address.
+RULE = rf"(?:\[[0-9a-f:.]+\]|(?:\*\.)?{NAME})(?::[0-9]{{1,5}})?"
+
+#: What a rule for one of these allows, it allows for all of them.
+_LOCALHOST = ("localhost", "127.0.0.1", "::1")
+
+_NAME = re.compile(NAME)
+_RULE = re.compile(rf"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<host>(?:\*\.)?{NAME}))(?::(?P<port>[0-9]{{1,5}}))?")
+
+
+class BadRule(ValueError):
+    """A text names no host."""
+
+
+class Rule(NamedTuple):
+    """A host that is allowed, with or without a port."""
+
+    host: str  # in small letters; an address as ``ipaddress`` writes it
+    port: int  # 0: every port
+
+    def __str__(self) -> str:
+        return place(self.host, self.port)
+
+
+def place(host: str, port: int) -> str:
+    """Return host and port as people write them."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"{shown}:{port}" if port else shown
+
+
+def rule(text: str) -> Rule:
+    """Return what a text allows. Raises `BadRule`."""
+    lowered = text.strip().lower()
+    if lowered.count(":") > 1 and not lowered.startswith("["):
+        lowered = f"[{lowered}]"
+    match = _RULE.fullmatch(lowered)
+    if match is None or len(lowered) > MAX_NAME + 8 or int(match["port"] or 1) not in range(1, 65536):
+        raise BadRule(f'{text[:100]!r} is no host such as "registry.example.org", "*.example.org" or "10.1.2.3:4873"')
+    host = match["six"] or match["host"]
+    if match["six"] or re.fullmatch(r"[0-9.]+", host):
+        try:
+            host = str(ipaddress.ip_address(host))
+        except ValueError as error:
+            raise BadRule(f"{text[:100]!r} is no address") from error
+    return Rule(host, int(match["port"] or 0))
+
+
+def literal(host: str) -> Address | None:
+    """Return the address that a host is given by; None for a name. An IPv4 address written as IPv6 is the former."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def is_name(host: str) -> bool:
+    """Return whether a text, in small letters, can be a host's name."""
+    return len(host) <= MAX_NAME and _NAME.fullmatch(host) is not None
+
+
+def matches(rules: Iterable[Rule], host: str, port: int) -> bool:
+    """Return whether one of the rules allows a host."""
+    for allowed in rules:
+        if allowed.port not in (0, port):
+            continue
+        if allowed.host == host or (allowed.host.startswith("*.") and host.endswith(allowed.host[1:])):
+            return True
+        if allowed.host in _LOCALHOST and host in _LOCALHOST:
+            return True
+    return False
