@@ -10,10 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twistedipc.builds.egress import MODES, narrower
+from twistedipc.builds.host_rules import Address, BadRule, literal, rule
 from twistedipc.isolation.network import proxying, resolving
 from twistedipc.isolation.network.contacts import MAX_CONTACTS, MAX_TOLD, Contacts
-from twistedipc.builds.host_rules import Address, BadRule, literal, rule
-from twistedipc.isolation.network.hosts import IS_METADATA, IS_OURS, IS_PRIVATE, NOT_KNOWN, NOT_USED, PRIVATE, UNRESOLVED, Policy, Verdict, verdict, within
+from twistedipc.isolation.network.hosts import (
+    IS_METADATA,
+    IS_OURS,
+    IS_PRIVATE,
+    NOT_KNOWN,
+    NOT_USED,
+    PRIVATE,
+    UNRESOLVED,
+    Policy,
+    Verdict,
+    verdict,
+    within,
+)
 
 PUBLIC = ipaddress.ip_address("93.184.216.34")
 INSIDE = ipaddress.ip_address("10.1.2.3")

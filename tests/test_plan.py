@@ -222,3 +222,24 @@ def test_single_pages(said: bytes, framework: bool, top: list[str], expected: bo
 def test_a_build_script_that_is_null_is_none(build: bytes) -> None:
     """As for npm, which says that there is no such script."""
     assert runs(plan_of(None, b'{"scripts": {"build": %b}}' % build, set())) == ["npm install --prefer-offline"]
+
+
+def test_a_repository_can_ask_for_less_of_the_network_and_not_for_more() -> None:
+    def network_of(text: bytes, said: BuildSettings) -> Plan:
+        return make_plan(TreeInMemory({".twistedipc.toml": text}), said)
+
+    steps = b'[build]\nsteps = ["a", {name = "b", run = "b", network = "none"}]\nnetwork = "registries"\n'
+    plan = network_of(steps, BuildSettings())
+    assert (plan.network, [step.network for step in plan.steps]) == ("registries", [None, "none"])
+    known = BuildSettings(network="registries", hosts=["cdn.example.org"], egress="ask")
+    plan = network_of(b'[build]\nsteps = ["a"]\negress = "record"\n', known)
+    assert (plan.network, plan.hosts, plan.egress) == ("registries", ["cdn.example.org"], "ask")
+    for text, sentence in (
+        (b'[build]\nnetwork = "open"\n', "build.network: the project has"),
+        (b'[build]\nhosts = ["evil.example.org"]\n', "build.hosts: which hosts its builds may reach"),
+        (b'[build]\nsteps = [{name = "b", run = "b", network = "open"}]\n', 'b has network = "open"'),
+        (b'[build]\nnetwork = "all"\n', "build.network"),
+    ):
+        with pytest.raises(BadPlan) as raised:
+            network_of(text, known)
+        assert sentence in str(raised.value)

@@ -14,12 +14,14 @@ from sqlalchemy import Connection, text
 from tests.properties import examples
 from tests.storage_fixtures import HOLDER, LEASE, NOW, add_build, add_project, database, run
 from twistedipc.builds.attempt import Publish, Published, Result, StepResult, Used
+from twistedipc.builds.egress import Contact, Egress
 from twistedipc.builds.logs import StepStarted
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.recognition.recognised import Finding
+from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import LEASED, STATES, TERMINAL, AttemptState
 from twistedipc.publish.targets.registry import to_flat
-from twistedipc.storage import attempts, builds, logs
+from twistedipc.storage import attempts, builds, logs, projects
 from twistedipc.storage.rows import AttemptRow, Holder
 
 S = AttemptState
@@ -292,6 +294,28 @@ def test_a_lost_attempt_has_the_log_that_came(ledger: Connection) -> None:
     assert (row.lines, row.sha256, row.complete) == (4, "", False)
 
 
+def test_an_offer_says_which_hosts_the_last_green_build_used(ledger: Connection) -> None:
+    def offered() -> list[str] | None:
+        add_build(ledger)
+        return attempts.next_queued(ledger, 100)[-1].used
+
+    def ended(outcome: str, *contacts: Contact) -> None:
+        attempt = f"{add_build(ledger).id}-1"
+        run(ledger, attempt)
+        attempts.finish(ledger, attempt, HOLDER, result(outcome, egress=Egress(contacts=list(contacts))), True, NOW)
+
+    asking = BuildSettings(network="registries", egress="ask")
+    projects.update(ledger, "shop", {"settings": asking}, NOW)
+    assert offered() is None
+    refused = Contact(host="evil.example.org", port=443, why="it isn't known")
+    ended("succeeded", Contact(host="a.example.org", port=443), Contact(host="a.example.org", port=22), refused)
+    ended("failed", Contact(host="b.example.org", port=443))
+    assert offered() == ["a.example.org"]
+    assert attempts.next_queued(ledger, 1)[0].needs >= {"network", "settings"}
+    projects.update(ledger, "shop", {"settings": BuildSettings()}, NOW)
+    assert offered() is None
+
+
 def test_a_builders_nonsense_is_stored_as_well_as_can_be(ledger: Connection) -> None:
     attempt = f"{add_build(ledger).id}-1"
     run(ledger, attempt)
@@ -309,6 +333,7 @@ def test_a_builders_nonsense_is_stored_as_well_as_can_be(ledger: Connection) -> 
         published=[Published(name="\ud800", version="", integrity="", status="published")] * 1000,
         recognised=[Finding(what="\0", value="x" * 10_000, why="\ud800", line=-1)] * 1000,
         used=Used(memory=huge, disk=-huge, cpu=7),
+        egress=Egress(contacts=[Contact(host="\ud800" * 1000, port=-1, received=huge)] * 1000, more=5),
     )
     row = attempts.finish(ledger, attempt, HOLDER, end, False, NOW)
     assert row is not None
@@ -321,6 +346,9 @@ def test_a_builders_nonsense_is_stored_as_well_as_can_be(ledger: Connection) -> 
     assert len(row.published) == len(row.recognised) == 100
     assert row.recognised[0] == Finding(what="\ufffd", value="x" * 1000, why="?", line=0)
     assert row.used == Used(memory=(1 << 53) - 1, cpu=7)
+    assert row.egress is not None
+    assert row.egress.contacts[0] == Contact(host="?" * 253, port=0, received=(1 << 53) - 1)
+    assert (len(row.egress.contacts), row.egress.more) == (200, 805)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(30))

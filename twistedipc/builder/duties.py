@@ -113,7 +113,7 @@ class Duties:
             slots=self._slots,
             draining=self.draining,
             attempts=[held.described() for held in self._attempts if held.known],
-            features=sorted({*m.FEATURES, *TARGETS.features}),
+            features=sorted({*m.FEATURES, *TARGETS.features} - {"network"}),
         )
         try:
             orders = await link.peer.call(sync, timeout=CALL_TIMEOUT)

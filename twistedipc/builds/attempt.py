@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from twistedipc.builds import names
 from twistedipc.builds.access import Access
+from twistedipc.builds.egress import Egress
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry as Installs
 from twistedipc.builds.secrets import Context, GivenSecret
@@ -271,3 +272,4 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     published: list[Published] = []
     recognised: list[Finding] = []  # what the project is, and what says so
     used: Used | None = None  # None: nothing was measured
+    egress: Egress | None = None  # the hosts that its steps contacted; None: nobody looked

@@ -16,6 +16,9 @@ NetworkMode = Literal["none", "registries", "open"]
 #: Whether, with ``registries``, a build may contact an allowed host that the last build that succeeded didn't.
 EgressMode = Literal["record", "ask"]
 
+#: The most hosts, each with its port, in the ledger of an attempt.
+MAX_CONTACTS = 200
+
 MODES: Sequence[NetworkMode] = get_args(NetworkMode)
 
 
@@ -45,6 +48,11 @@ class Egress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     contacts: list[Contact] = []
     more: int = 0  # how many found no room
     lost: bool = False  # the process that kept it has died: it isn't whole
+
+
+def reached(egress: Egress) -> list[str]:
+    """Return the hosts that were contacted and weren't refused."""
+    return list(dict.fromkeys(contact.host for contact in egress.contacts if not contact.why))
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

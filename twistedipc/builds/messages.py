@@ -66,9 +66,10 @@ class Sync(Message, frozen=True, kw_only=True, tag="sync"):
 
 #: What a builder of this version can do: ``secrets``, ask for the secrets of an attempt; ``settings``, build as the
 #: project's settings say, which an older one doesn't read; ``protected``, look which protected ref a commit can be
-#: reached from, and publish nothing for a project's users without one. Beside these it has a feature for each target
+#: reached from, and publish nothing for a project's users without one; ``network``, keep the steps of a build from the
+#: network, which one can't whose steps aren't isolated. Beside these it has a feature for each target
 #: that not every builder knows: `publish.targets.registry.FEATURE`.
-FEATURES = ("protected", "secrets", "settings")
+FEATURES = ("network", "protected", "secrets", "settings")
 
 
 class Status(Message, frozen=True, kw_only=True, tag="status"):
@@ -229,6 +230,7 @@ class Offer(Message, frozen=True, kw_only=True, tag="offer"):
     url: str = ""  # where the project's live release is found
     registries: list[Registry] = []  # from which it installs
     protected: list[str] = []  # the project's protected refs, as patterns of `builds.protection`
+    used: list[str] | None = None  # the hosts that the project's last build that succeeded used; None: any may be used
     asks: list[str] = []  # what the runner must ask for (`WantSecrets`) before it begins: "steps", "checkout"
     elsewhere: bool = False  # the repository must be at no address of the builder's machine or of its cloud
     head: bool = False  # tell in the result which branch the repository's HEAD stands for

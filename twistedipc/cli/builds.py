@@ -11,6 +11,8 @@ import click
 
 from twistedipc.builds import gist
 from twistedipc.builds.attempt import Published, Used
+from twistedipc.builds.egress import Egress
+from twistedipc.builds.host_rules import place
 from twistedipc.builds.states import STATES, AttemptState
 from twistedipc.builds.variables import looks_secret
 from twistedipc.cli.access import with_client
@@ -146,6 +148,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
                 ("started", local_time(attempt.started)),
                 ("took", between(attempt.started, attempt.ended)),
                 ("used", _used(attempt.used)),
+                ("network", _egress(attempt.egress)),
                 ("progress", _progress(attempt.progress)),
                 ("log", _log_summary(attempt)),
                 ("remarks", _remarks(attempt.annotations)),
@@ -308,6 +311,19 @@ def _used(used: Used | None) -> str:
         f"{size(used.disk)} on the disk" if used.disk else "",
     ]
     return ", ".join(filter(None, parts))
+
+
+def _egress(egress: Egress | None) -> str:
+    """The hosts that an attempt contacted, and those that it was refused."""
+    if egress is None:
+        return ""
+    contacted: dict[str, str] = {}
+    for contact in egress.contacts:
+        name = place(contact.host, contact.port)
+        contacted.setdefault(name, f"{name} (refused: {contact.why})" if contact.why else name)
+    more = [f"and {egress.more} more"] if egress.more else []
+    lost = ["not all of it is known"] if egress.lost else []
+    return ", ".join([*contacted.values(), *more, *lost])
 
 
 def _log_summary(attempt: schemas.Attempt) -> str:

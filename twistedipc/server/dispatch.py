@@ -206,6 +206,7 @@ def _message(queued: OfferRow, lease: str, url: str, elsewhere: bool) -> Offer:
         url=url,
         registries=queued.registries,
         protected=queued.protected,
+        used=queued.used,
         asks=[*(["steps"] if queued.secrets else []), *([CHECKOUT] if queued.access else [])],
         elsewhere=elsewhere,
         head=queued.head,

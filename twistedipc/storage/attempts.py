@@ -17,6 +17,8 @@ from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, s
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Published, Result, StepResult, Used
+from twistedipc.builds.egress import MAX_CONTACTS, Contact, Egress, reached
+from twistedipc.builds.host_rules import MAX_NAME
 from twistedipc.builds.protection import why_preview
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
@@ -119,10 +121,32 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
     rows = connection.execute(query).all()
     secrets = build_secrets.of_projects(connection, [row.project_id for row in rows]) if rows else {}
     accesses = access.of_projects(connection, [row.project_id for row in rows]) if rows else {}
-    return [_offer_row(row, secrets.get(row.project_id, []), accesses.get(row.project_id)) for row in rows]
+    return [
+        _offer_row(row, secrets.get(row.project_id, []), accesses.get(row.project_id), _hosts_used(connection, row))
+        for row in rows
+    ]
 
 
-def _offer_row(row: Any, secrets: list[BuildSecretRow], its_access: AccessRow | None) -> OfferRow:
+def _hosts_used(connection: Connection, row: Any) -> list[str] | None:
+    """Return the hosts that the last build of a project that succeeded contacted, if new ones are asked about."""
+    if project_settings(row.settings).egress != "ask":
+        return None
+    query = (
+        select(attempts.c.egress)
+        .join(builds, builds.c.id == attempts.c.build_id)
+        .where(builds.c.project_id == row.project_id)
+        .where(attempts.c.state == _S.SUCCEEDED)
+        .where(attempts.c.egress.is_not(None))
+        .order_by(attempts.c.created.desc(), attempts.c.build_id.desc())
+        .limit(1)
+    )
+    egress = connection.execute(query).scalar()
+    return None if egress is None else reached(from_json(egress, Egress))
+
+
+def _offer_row(
+    row: Any, secrets: list[BuildSecretRow], its_access: AccessRow | None, used: list[str] | None
+) -> OfferRow:
     targets = TARGETS.active(TARGETS.read_kept(from_json(row.targets, list[Any])))
     patterns, head = protected_refs(row), row.head or ""
     preview = why_preview(
@@ -164,6 +188,7 @@ def _offer_row(row: Any, secrets: list[BuildSecretRow], its_access: AccessRow | 
         protected=patterns,
         by_name=row.ref in patterns and not row.commit_id,
         registries=[] if row.registries is None else from_json(row.registries, list[Registry]),
+        used=used,
         secrets=build_secrets.any_for(secrets, context),
         access=access.serves(its_access, row.repository),
         head=names.HEAD in (row.default_ref, *patterns),
@@ -395,6 +420,7 @@ def finish(
         "published": to_json([_clean_published(published) for published in result.published[:100]]),
         "recognised": to_json([_clean_finding(finding) for finding in result.recognised[:100]]),
         "used": None if result.used is None else to_json(_clean_used(result.used)),
+        "egress": None if result.egress is None else to_json(_clean_egress(result.egress)),
     }
     # An attempt that ended before its checkout keeps what an earlier one had found.
     for column, value in (("commit_id", result.commit), ("subject", result.subject), ("author", result.author)):
@@ -524,6 +550,26 @@ def _clean_used(used: Used) -> Used:
     )
 
 
+def _clean_egress(egress: Egress) -> Egress:
+    contacts = [
+        Contact(
+            host=text(each.host, MAX_NAME),
+            port=integer(each.port),
+            first=integer(each.first),
+            step=text(each.step, 200),
+            address=text(each.address, 64),
+            connections=integer(each.connections),
+            sent=integer(each.sent),
+            received=integer(each.received),
+            udp=each.udp,
+            why=text(each.why, 200),
+        )
+        for each in egress.contacts[:MAX_CONTACTS]
+    ]
+    more = max(0, len(egress.contacts) - MAX_CONTACTS)
+    return Egress(contacts=contacts, more=integer(egress.more) + more, lost=egress.lost)
+
+
 def _clean_published(published: Published) -> Published:
     return Published(
         target=text(published.target),
@@ -634,6 +680,7 @@ def _row(row: Row[Any], taken: list[StepResult]) -> AttemptRow:
         published=from_json(row.published, list[Published]),
         recognised=from_json(row.recognised or "[]", list[Finding]),
         used=None if row.used is None else from_json(row.used, Used),
+        egress=None if row.egress is None else from_json(row.egress, Egress),
         steps=taken,
         gist=gist_row(row),
     )

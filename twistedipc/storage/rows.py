@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from twistedipc.builds.attempt import Published, StepResult, Used
+from twistedipc.builds.egress import Egress
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
@@ -206,6 +207,7 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     published: list[Published]
     recognised: list[Finding]  # from the end on: what the project is, and what says so
     used: Used | None  # from the end on: what its steps have used; None: not known
+    egress: Egress | None  # from the end on: the hosts that it contacted; None: not known
     steps: list[StepResult]
     gist: GistRow
     summary: str  # Markdown, a stranger's; "" if there is none
@@ -235,6 +237,7 @@ class OfferRow(Row, frozen=True, kw_only=True):
     protected: list[str]  # as in `ProjectRow`
     by_name: bool  # whether the ref's name says that it is protected, so that nothing must be looked up
     registries: list[Registry]
+    used: list[str] | None  # the hosts that the last build that succeeded contacted; None: not asked about, or unknown
     secrets: bool  # whether there are secrets for it
     access: bool  # whether there are credentials for its checkout
     head: bool  # whether its project wants to know what the repository's HEAD stands for

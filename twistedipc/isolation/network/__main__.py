@@ -42,9 +42,9 @@ def main() -> int:
 async def _serve(control: socket.socket, holders: Any) -> None:
     import asyncio
 
+    from twistedipc.builds.host_rules import BadRule
     from twistedipc.isolation.network.gate import Gate
     from twistedipc.isolation.network.holder import HolderFailed
-    from twistedipc.builds.host_rules import BadRule
 
     async def sweep() -> None:
         while True:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 #: The most hosts, each with its port, in the ledger of an attempt; the most refusals that one step is told of.
-MAX_CONTACTS = 500
+MAX_CONTACTS = 200  # as in `builds.egress`
 MAX_TOLD = 20
 
 

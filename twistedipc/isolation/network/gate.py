@@ -21,11 +21,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, cast
 
+from twistedipc.builds.host_rules import Address, is_name, literal, place, rule
 from twistedipc.isolation.network import proxying, resolving, sniffing
 from twistedipc.isolation.network.contacts import Contact, Contacts
 from twistedipc.isolation.network.engines import Engine
 from twistedipc.isolation.network.holder import PORTS, Holder, HolderFailed
-from twistedipc.builds.host_rules import Address, is_name, literal, place, rule
 from twistedipc.isolation.network.hosts import NOT_KNOWN, UNRESOLVED, Policy, Verdict, verdict
 from twistedipc.isolation.network.rtnetlink import Routes
 

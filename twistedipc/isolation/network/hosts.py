@@ -1,5 +1,6 @@
 """
-Which hosts a step may reach: the addresses that are nobody's on the internet, and the verdict for one connection. Pure, with the standard library alone: the gate is a process that stays small.
+Which hosts a step may reach: the addresses that are nobody's on the internet, and the verdict for one connection.
+Pure, with the standard library alone: the gate is a process that stays small.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ PRIVATE = tuple(
 
 #: Where clouds answer with what a machine may do. Only the operator can allow these.
 METADATA = tuple(ipaddress.ip_network(network) for network in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128"))
+
 
 def within(address: Address, networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
     """Return whether an address is in one of the networks."""

@@ -16,6 +16,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from twistedipc.builds import names, protection
 from twistedipc.builds.attempt import Publish, Published, Used
+from twistedipc.builds.egress import Egress
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.logs import Batch, End
 from twistedipc.builds.recognition.recognised import Finding
@@ -320,6 +321,7 @@ class Attempt(Response, frozen=True, kw_only=True):
     published: list[Published]
     recognised: list[Finding] = []  # from the end on: what the project is, and which file and line say so
     used: Used | None = None  # from the end on: the most that its steps used at a time; null if it isn't known
+    egress: Egress | None = None  # from the end on: the hosts that its steps contacted; null if nobody looked
     release: int | None
     release_state: ReleaseState | None
     release_why: str  # why its release isn't live; "" if it is, or if there is none

@@ -42,3 +42,13 @@ export const stateOf = ({ state, tone }) => el("span", { class: `state ${tone}` 
 /** A progress in percent. It is 100% only when it is complete. */
 export const percent = (value) => `${Math.floor(Math.round(value * 10_000) / 100)}%`;
 export const count = (number) => number.toLocaleString("en");
+
+/** The hosts that an attempt contacted, and those that it was refused, in a sentence's form. */
+export function hostsOf({ contacts = [], more = 0, lost = false }) {
+  const shown = new Map();
+  for (const { host, port = 0, why = "" } of contacts) {
+    const name = `${host.includes(":") ? `[${host}]` : host}${port ? `:${port}` : ""}`;
+    if (!shown.has(name)) shown.set(name, why ? `${name} (refused: ${why})` : name);
+  }
+  return [...shown.values(), ...(more ? [`and ${more} more`] : []), ...(lost ? ["not all of it is known"] : [])].join(", ");
+}

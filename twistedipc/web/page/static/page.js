@@ -5,7 +5,7 @@
 
 import { api, Refused, Stream } from "./api.js";
 import { auditView } from "./audit.js";
-import { duration, el, size, stateOf, timeOf, words } from "./elements.js";
+import { duration, el, hostsOf, size, stateOf, timeOf, words } from "./elements.js";
 import { environmentOf } from "./environment.js";
 import { LogView } from "./log.js";
 import { briefly } from "./said.js";
@@ -375,6 +375,7 @@ function showBuild(id, wanted) {
         attempt.used.memory ? `${size(attempt.used.memory)} of memory` : "",
         attempt.used.processes ? `${attempt.used.processes} processes` : "",
         attempt.used.disk ? `${size(attempt.used.disk)} on the disk` : ""].filter(Boolean).join(", ")) : null,
+      attempt.egress?.contacts?.length || attempt.egress?.more ? fact("network", clean(hostsOf(attempt.egress))) : null,
       ...recognisedFacts(attempt),
       ...attempt.published.map((each) => fact(each.target,
         `${each.name}@${each.version} (${words(each.status)})${each.notice ? `: ${each.notice}` : ""}`)));
