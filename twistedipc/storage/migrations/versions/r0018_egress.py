@@ -1,7 +1,7 @@
 """
 The hosts that each attempt contacted.
 
-Revision 0017.
+Revision 0018.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0017"
-down_revision = "0016"
+revision = "0018"
+down_revision = "0017"
 
 
 def upgrade() -> None:
