@@ -14,6 +14,7 @@ from pathlib import Path
 from twistedipc.attempts.cgroup import Parents
 from twistedipc.attempts.journal import JournalReader
 from twistedipc.builds.attempt import Publish, ResourceLimits, Result, Spec, ToolSettings
+from twistedipc.builds.isolation import NOT_ISOLATED, Isolation
 from twistedipc.builds.logs import Annotation, Event, Lines, LogDigest, Notice, StepEnded, StepStarted
 from twistedipc.builds.secrets import Context
 from twistedipc.builds.settings import BuildSettings
@@ -113,6 +114,7 @@ class Attempt:
         settings: BuildSettings | None = None,
         protected: Sequence[str] = (),
         head: bool = False,
+        isolation: Isolation = NOT_ISOLATED,
     ) -> None:
         self.folder = base / "attempts" / f"{name}-0123456789abcdef"
         self.folder.mkdir(parents=True)
@@ -145,6 +147,7 @@ class Attempt:
             settings=settings or BuildSettings(),
             protected=list(protected),
             head=head,
+            isolation=isolation,
         )
         write_file(self.folder / "spec.json", self.spec)
         self._process: subprocess.Popen[bytes] | None = None

@@ -50,7 +50,7 @@ def test_nothing_that_bubblewrap_is_told_is_on_its_command_line() -> None:
         "true",
     ]
     launch = launched(
-        Isolation(kind="bubblewrap", program="/usr/bin/bwrap"), ["env"], {"TOKEN": "s3cret"}, Path("/work"), Reach()
+        Isolation(kind="bubblewrap", program="/usr/bin/bwrap"), ["env"], {"TOKEN": "s3cret"}, "/work", Reach()
     )
     assert launch.environment == {}
     assert "s3cret" not in " ".join(launch.argv)
@@ -58,7 +58,7 @@ def test_nothing_that_bubblewrap_is_told_is_on_its_command_line() -> None:
 
 
 def test_without_isolation_a_command_is_started_as_it_is() -> None:
-    launch = launched(Isolation(), ["env"], {"A": "b"}, Path("/work"), Reach())
+    launch = launched(Isolation(), ["env"], {"A": "b"}, "/work", Reach())
     assert launch == Launch(argv=["env"], environment={"A": "b"}, folder="/work")
 
 
@@ -167,7 +167,7 @@ class Sandbox:
 
     def start(self, argv: Sequence[str], reach: Reach | None = None, **environment: str) -> Child:
         reach = reach or self.ground.build([])
-        launch = launched(self.isolation, argv, self.environment | environment, self.attempt / "work", reach)
+        launch = launched(self.isolation, argv, self.environment | environment, str(self.attempt / "work"), reach)
         with self.output.open("wb") as output:
             return processes.spawn(launch, output=output.fileno())
 

@@ -28,14 +28,14 @@ ALLOWED: dict[str, set[str]] = {
     "trees": {"builds", "disk"},
     "attempts": {"builds", "disk"},
     "isolation": {"builds", "attempts"},
-    "toolchains": {"builds", "disk"},
+    "toolchains": {"builds", "disk", "attempts"},
     "publish": {"builds", "disk", "attempts", "trees"},
     "caches": {"builds", "disk", "attempts"},
     # Which targets there are, and what they want of a runner; their work is done in processes of its steps.
     "runner": {"builds", "disk", "attempts", "isolation", "toolchains", "publish", "caches", "trees"},
     "terminal": {"builds"},
     "storage": {"builds", "disk", "publish"},
-    "builder": {"ipc", "builds", "disk", "attempts", "publish", "caches"},
+    "builder": {"ipc", "builds", "disk", "attempts", "isolation", "publish", "caches"},
     "server": {"ipc", "builds", "attempts", "storage", "publish"},
     "web": {"ipc", "builds", "terminal", "storage", "publish", "server"},
     "taps": {

@@ -134,9 +134,9 @@ class Machine:
         name = argv[-1] if argv[0] == "sh" else "checkout"
         script: Script = self._scripts.get(name, [(0.0, 0)])
         if name == "checkout":
-            (folder / "work").mkdir()
+            (folder / "work").mkdir(exist_ok=True)
             (folder / "work" / ".twistedipc.toml").write_text(PLAN)
-            write_file(folder / "checkout.json", Checkout(commit="c" * 40, subject="s", author="Ada"))
+            write_file(folder / "out" / "checkout.json", Checkout(commit="c" * 40, subject="s", author="Ada"))
         self._events = sorted([*self._events, *((self.time + at, self._last, what) for at, what in script)])
         return Child(self._last)
 

@@ -74,6 +74,10 @@ class Folder(Target[FolderSettings]):
         )
         return Prepared(packages=[package])
 
+    def delivers_to(self, settings: FolderSettings) -> Sequence[str]:
+        """The folder."""
+        return [settings.path]
+
     def deliver(self, settings: FolderSettings, delivery: Delivery) -> Iterator[Published]:
         """Unpack the archive there, unless that was done."""
         from twistedipc.publish.archive import unpack

@@ -183,8 +183,12 @@ class Platform:
         builder_link: Mapping[str, Any] | None = None,
         limits: Mapping[str, float] | None = None,
         database: str = "",
+        isolation: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
+        #: a folder that builds can read: what a test puts there tells them something
+        self.shared = folder / "shared"
+        self.shared.mkdir(exist_ok=True)
         self.port = free_port()
         self.releases_port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -205,6 +209,7 @@ class Platform:
             "slots": slots,
             **({"path": path} if path else {}),
             "link": builder_link or {"listen": ["unix:link.sock"]},
+            "isolation": {"readable": ["shared"], **(isolation or {})},
             "limits": {"grace": 1.0, **(limits or {})},
             "environment": {**npm_environment(), **(environment or {})},
         }

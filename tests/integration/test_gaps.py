@@ -103,7 +103,7 @@ def check(found: list[dict[str, Any]], after: int = 0) -> dict[str, Any]:
 @pytest.mark.parametrize("ended", [True, False], ids=["ended", "running"])
 def test_a_destroyed_line_is_a_gap_and_nothing_else_is_lost(platform: Platform, ended: bool) -> None:
     """Destroyed while the apiserver is down, before the line was sent."""
-    files = platform.folder / "go-on"
+    files = platform.shared / "go-on"
     build = platform.build("count", parameters={"FILES": str(files)})
     output = platform.folder / "viewer.txt"
     viewer = follower(platform, build, output)

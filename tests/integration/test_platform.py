@@ -134,7 +134,7 @@ def test_an_older_commit_never_replaces_a_newer_one(platform: Platform) -> None:
     A slow build of an old commit ended after a fast one of the new commit, and its site was live from then on; so did a
     build of another branch, and an old build that was tried again.
     """
-    gate = platform.folder / "gate"
+    gate = platform.shared / "gate"
     page = "mkdir -p dist && git log -1 --format=%s > dist/index.html"
     slow = f'[build]\nsteps = ["{page}", "while [ ! -e {gate} ]; do sleep 0.05; done"]\noutput = "dist"\n'
     repository = platform.repository({".twistedipc.toml": slow})

@@ -20,7 +20,7 @@ be lost without harm.
     secrets.wanted SecretsWanted, by the runner: it listens on `secrets`
     secrets        a UNIX socket, on which the builder gives the runner the secrets of the attempt (`handover`)
     credentials/   while the checkout step runs: what the repository's host is shown (0700; `access.json`: Access)
-    contact.json   Contact, by the checkout step
+    contact.json   Contact, by the checkout step; this and what follows of such steps stands in `out` at first
     checkout.json  Checkout, by the checkout step
     plan.json      builds.plan.Plan, by the runner after the checkout
     package.json   Package, or a list of several, by the pack step, for the target npm (if there is a package to
@@ -32,8 +32,10 @@ be lost without harm.
     result.json    Result, by the runner as its last act (or by the builder in the name of a runner that died)
     aside/         what is kept for no later build
     work/          the working copy        home/ tmp/    HOME and TMPDIR of the steps
+    caches/        what package managers have downloaded
     bin/           the `node` and the `twistedipc-say` that the build's steps find first
-    channel        the UNIX socket on which the step that runs can say something
+    channel/       with the UNIX socket on which the step that runs can say something
+    out/           what the step of the platform's own that runs has found, until the runner takes it from there
 
 The runner's bell to the builder is a datagram to the UNIX socket `Spec.doorbell`, sent after each append.
 """
@@ -70,6 +72,18 @@ from twistedipc.disk.files import read_file, remove_tree, sync_folder, write_fil
 #: The folder with what the checkout step is given for a private repository.
 CREDENTIALS = "credentials"
 
+#: The folder into which the steps of the platform's own write what they find.
+OUT = "out"
+
+
+def out_of(folder: Path) -> Path:
+    """
+    Return where a step of the platform's own writes what it finds. A runner of an older version, which may live through
+    an upgrade, has no folder for that.
+    """
+    out = folder / OUT
+    return out if out.is_dir() else folder
+
 
 def package_file(target: str) -> str:
     """Return the name of the file with the `Package` for a target."""
@@ -88,14 +102,14 @@ def read_packages(folder: Path, target: str) -> list[Package]:
     return found if isinstance(found, list) else [] if found is None else [found]
 
 
-def step_failed(folder: Path, error: Exception) -> int:
+def step_failed(out: Path, error: Exception) -> int:
     """
     Say why a step of the platform's own has failed, in its output and in failure.json, and return its exit code. On a
     full disk only the output has the reason.
     """
     print(error, flush=True)
     try:
-        write_file(folder / "failure.json", Failure(reason=str(error)))
+        write_file(out / "failure.json", Failure(reason=str(error)))
     except OSError as unwritten:
         print(f"failure.json can't be written: {unwritten.strerror}", flush=True)
     return 1

@@ -34,6 +34,8 @@ from twistedipc.builder.settings import Settings
 from twistedipc.builder.tidying import TidyingProcess
 from twistedipc.builder.upload import upload
 from twistedipc.builder.workflows import Workflows
+from twistedipc.builds.isolation import Isolation
+from twistedipc.isolation.probe import Wanted, find_isolation
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -66,6 +68,18 @@ def real_outside(reactor: BuilderReactor, settings: Settings, *, now: Callable[[
 
     caches, mirrors = TidyingProcess(reactor, settings), UnusedMirrors(in_thread, settings, now)
 
+    def isolation() -> Isolation:
+        return find_isolation(
+            Wanted(
+                kind=settings.isolation,
+                path=settings.path,
+                environment=settings.environment,
+                data=str(settings.data),
+                readable=settings.readable,
+                hidden=settings.hidden,
+            )
+        )
+
     def tidy() -> None:
         caches.soon()
         mirrors.soon()
@@ -79,6 +93,7 @@ def real_outside(reactor: BuilderReactor, settings: Settings, *, now: Callable[[
         uploads=uploads,
         listen_for_rings=listen_for_rings,
         tidy=tidy,
+        find_isolation=isolation,
         prepare_cgroups=prepare_cgroups,
     )
 

@@ -28,6 +28,7 @@ from twistedipc.builder.settings import Settings, spec_of
 from twistedipc.builder.workflows import Workflows
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Spec
+from twistedipc.builds.isolation import NOT_ISOLATED
 from twistedipc.ipc import CallFailed, CallTimedOut, NotConnected, Peer, PeerInfo
 from twistedipc.publish.targets.registry import TARGETS
 
@@ -58,6 +59,7 @@ class Duties:
     ) -> None:
         self.draining = False  # no more offers are taken
         self.cgroups = Parents()  # where attempts' control groups are made
+        self.isolation = NOT_ISOLATED  # what keeps builds from reaching more than their own
         self._outside = outside
         self._settings = settings
         self._attempts = attempts
@@ -114,6 +116,7 @@ class Duties:
             draining=self.draining,
             attempts=[held.described() for held in self._attempts if held.known],
             features=sorted({*m.FEATURES, *TARGETS.features} - {"network"}),
+            isolation=self.isolation.kind if not self.isolation.refused else "",
         )
         try:
             orders = await link.peer.call(sync, timeout=CALL_TIMEOUT)
@@ -234,7 +237,8 @@ class Duties:
         """Make the attempt's folder, and hold the attempt. Raises OSError, or anything else if there is a bug."""
         with self._attempts.accepting(offer.attempt):
             disk = self._outside.disk
-            spec = spec_of(offer, self._settings, reserve=disk.reserve(), cgroups=self.cgroups)
+            reserve, isolation = disk.reserve(), self.isolation
+            spec = spec_of(offer, self._settings, reserve=reserve, cgroups=self.cgroups, isolation=isolation)
             folder = await self._outside.in_thread(disk.create, spec)
             crash_point(CrashPoint.BUILDER_SPEC_WRITTEN)
             try:
@@ -255,6 +259,8 @@ class Duties:
             return impossible
         if self.draining:
             return "the builder is draining"
+        if self.isolation.refused:
+            return self.isolation.refused
         if self._attempts.has(offer.attempt):
             return "the builder holds this attempt already"
         if self._attempts.slots_taken >= self._slots:

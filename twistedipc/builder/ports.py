@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IListeningPort, IReactorTime
 
 from twistedipc.attempts.cgroup import Parents
 from twistedipc.builds.attempt import Permit, PermitWanted, Result, Secrets, SecretsWanted, Spec
+from twistedipc.builds.isolation import Isolation
 from twistedipc.builds.logs import Batch
 
 _P = ParamSpec("_P")
@@ -128,4 +129,5 @@ class Outside:
     uploads: Uploads
     listen_for_rings: Callable[[Callable[[str], None]], IListeningPort]
     tidy: Callable[[], None]  # tidies what builds keep for the next ones, beside everything else
+    find_isolation: Callable[[], Isolation]  # what keeps builds from reaching more than their own; blocks
     prepare_cgroups: Callable[[], Parents]  # where attempts have control groups; raises `NoCgroup`

@@ -51,6 +51,7 @@ class BuilderService(MultiService):
         self._workflows = workflows
         self._wait = wait
         self._doorbell: IListeningPort | None = None
+        self._linking = False  # its links were started
 
     def claim(self) -> None:
         """Make the data folder and lock it. Raises `DataFolderInUse` or OSError; `startService` does it otherwise."""
@@ -65,7 +66,21 @@ class BuilderService(MultiService):
         self._doorbell = self._outside.listen_for_rings(self.looking.rung)
         self.looking.start()
         self._outside.tidy()
-        super().startService()
+        self.running = True
+        self._workflows.launch(self._link(), "the look for what isolates builds")
+
+    async def _link(self) -> None:
+        """Find out what isolates builds, and link then: offers are answered by that, and the sync tells it."""
+        isolation = self.duties.isolation = await self._outside.in_thread(self._outside.find_isolation)
+        if isolation.refused:
+            self._log.error("no build is taken: {reason}", reason=isolation.refused)
+        elif isolation.kind == "none":
+            self._log.warn("builds can reach all that this user can: {said}", said=isolation.said or "not isolated")
+        else:
+            self._log.info("isolation: {said}", said=isolation.said)
+        if self.running:
+            self._linking = True
+            super().startService()
 
     def _look_for_cgroups(self) -> None:
         # Only now, since twistd may have changed its user before.
@@ -111,13 +126,15 @@ class BuilderService(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
+        self.running = False
         self.duties.drain()
         if self._wait is not None and len(self.attempts):
             await self._until_empty(self._wait)
         self.looking.stop()
         if self._doorbell is not None:
             await _maybe(self._doorbell.stopListening())
-        await _maybe(super().stopService())
+        if self._linking:
+            await _maybe(super().stopService())
         self._forwarding.stop()
         await self._workflows.stop()
         self._outside.disk.release()

@@ -12,6 +12,7 @@ import msgspec
 from twistedipc.attempts.cgroup import Parents
 from twistedipc.attempts.mirrors import mirror_name
 from twistedipc.builds.attempt import ResourceLimits, Spec, ToolSettings
+from twistedipc.builds.isolation import NOT_ISOLATED, Isolation
 from twistedipc.builds.messages import Offer
 from twistedipc.caches.tidying import Limits
 
@@ -42,6 +43,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     mirrors_kept: float = MIRRORS_KEPT  # seconds for which a mirror stays that nothing uses
     reserve: int | None = 0  # bytes of the disk that builds leave free; None is `room.default_reserve`
     limits: ResourceLimits = ResourceLimits()  # what an attempt may use
+    isolation: str = "none"  # what is to isolate builds: see `isolation.probe.Wanted`, also for what follows
+    readable: list[str] = []
+    hidden: list[str] = []
     caches: Limits | None = None  # of what builds keep for the next ones; None: nothing is kept
 
     @property
@@ -80,12 +84,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return self.kept / f"{project}-{hashlib.sha256(repository.encode()).hexdigest()[:12]}"
 
 
-def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: Parents = _NO_GROUPS) -> Spec:
+def spec_of(
+    offer: Offer,
+    settings: Settings,
+    *,
+    reserve: int,
+    cgroups: Parents = _NO_GROUPS,
+    isolation: Isolation = NOT_ISOLATED,
+) -> Spec:
     """
     Return the runner's spec, from what the apiserver offered and what the operator allows.
 
     :param reserve: bytes of the disk that the build leaves free
     :param cgroups: where the runner may make control groups
+    :param isolation: what keeps its steps from reaching more than their own
     """
     return Spec(
         attempt=offer.attempt,
@@ -121,4 +133,5 @@ def spec_of(offer: Offer, settings: Settings, *, reserve: int, cgroups: Parents 
         idle_timeout=min(offer.idle_timeout, settings.idle_timeout),
         grace=settings.grace,
         reserve=reserve,
+        isolation=isolation,
     )

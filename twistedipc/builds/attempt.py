@@ -15,6 +15,7 @@ from msgspec import Meta
 from twistedipc.builds import names
 from twistedipc.builds.access import Access
 from twistedipc.builds.egress import Egress
+from twistedipc.builds.isolation import Isolation
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry as Installs
 from twistedipc.builds.secrets import Context, GivenSecret
@@ -123,6 +124,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     idle_timeout: float = 900.0  # seconds without any output or message; `.twistedipc.toml` may lower it
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL
     reserve: int = 0  # bytes of the disk that are left free: while there are fewer, the build waits
+    isolation: Isolation = Isolation()  # what keeps its steps from reaching more than their own
 
     @property
     def hierarchies(self) -> list[str]:
@@ -137,6 +139,7 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
     subject: str  # the first line of its message
     author: str
     mirror: str = ""  # the folder of the mirror that has the commit
+    mirrors: list[str] = []  # the folders of all mirrors from which the working copy borrows objects
     resolved: int = 0  # when the ref led to it, in milliseconds since the epoch; 0: the commit was given
     head: str = ""  # the branch that the repository's HEAD stands for; "": it wasn't asked for, or stands for none
     protected: str = ""  # a protected ref (`Spec.protected`) from which the commit can be reached; "": there is none

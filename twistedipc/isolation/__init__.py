@@ -10,4 +10,5 @@ the builder at its start; the data that travels is ``builds.isolation``. The mod
     landlock    a process that can't write anywhere but below some folders
     launching   a command and its reach -> how its process is started
     limits/     the most that the steps of an attempt may use of their machine
+    probe       what isolates on this machine, by trying it
 """

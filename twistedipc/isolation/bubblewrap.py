@@ -107,6 +107,8 @@ def _places(reach: Reach) -> Iterator[_Place]:
             above.pop()
         if place.rank == _HIDDEN and not above:
             continue  # nothing shows it
+        if place.rank == _READABLE and above and above[-1].rank == _READABLE and place.words[1] == place.path:
+            continue  # it is seen already
         if any(each.rank == _WRITABLE for each in above):
             # The step could put a link in its place, and bubblewrap would follow that, on the machine, the next time.
             raise UnsafeReach(f"{place.path} lies in {above[-1].path}, which the step can write to")

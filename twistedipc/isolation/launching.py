@@ -6,7 +6,6 @@ step alike: nothing else asks of what kind the isolation is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import assert_never
 
 from twistedipc.attempts.processes import Launch
@@ -19,7 +18,7 @@ def launched(
     isolation: Isolation,
     argv: Sequence[str],
     environment: Mapping[str, str],
-    folder: Path,
+    folder: str,
     reach: Reach,
     within: Callable[[Sequence[str]], Sequence[str]] = list,
 ) -> Launch:
@@ -32,13 +31,13 @@ def launched(
     """
     match isolation.kind:
         case "none":
-            return Launch(argv=argv, environment=environment, folder=str(folder))
+            return Launch(argv=argv, environment=environment, folder=folder)
         case "bubblewrap":
             return Launch(
                 argv=bubblewrap.command(isolation.program, within(argv)),
                 environment={},
                 folder="/",
-                given=bubblewrap.given(reach, environment, str(folder)),
+                given=bubblewrap.given(reach, environment, folder),
                 says_child=True,
             )
         case never:

@@ -12,10 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
+from twistedipc.attempts.folder import CREDENTIALS, OUT
 from twistedipc.isolation.reach import PLATFORM, Network, Reach
-
-#: The folder in the attempt's folder into which a step of the platform's own writes what it has found.
-OUT = "out"
 
 #: The folder in the attempt's folder that has the step's channel, and where the step finds that.
 CHANNEL = "channel"
@@ -34,22 +32,20 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     hidden_files: Sequence[str] = ()
     toolchains: str = ""  # the folder of the tools that the builder has fetched; "": there is none
 
-    def checkout(
-        self, mirrors: str, *, repository: str, credentials: Sequence[str] = (), readable: Iterable[str] = ()
-    ) -> Reach:
+    def checkout(self, mirrors: str, *, repository: str, private: bool = False, readable: Iterable[str] = ()) -> Reach:
         """
         Return the reach of the checkout.
 
         :param mirrors: the folder of the repositories' mirrors
         :param repository: its address
-        :param credentials: the folder in the attempt's folder with what the repository's host is shown, if any
+        :param private: whether it is given what the repository's host is shown
         :param readable: what it is given beside that, such as the files of the operator's ssh
         """
         local = repository.removeprefix("file://")
         return self._of(
             readable=[*([local] if local.startswith("/") else []), *readable],
             own=("spec.json",),
-            writable=("work", "home", "tmp", *credentials, OUT),
+            writable=("work", "home", "tmp", *([CREDENTIALS] if private else []), OUT),
             others=[mirrors],
             network="joined",
         )
@@ -83,12 +79,18 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
             network="none",
         )
 
-    def deliver(self, packed: Iterable[str]) -> Reach:
-        """Return the reach of a step that publishes what was ``packed``: names in the attempt's folder."""
+    def deliver(self, packed: Iterable[str], places: Iterable[str] = ()) -> Reach:
+        """
+        Return the reach of a step that publishes.
+
+        :param packed: what was packed for it: names in the attempt's folder
+        :param places: folders of this machine to which the target delivers
+        """
         return self._of(
             readable=self._tools,
             own=("spec.json", *packed),
             writable=(OUT,),
+            others=places,
             network="joined",
         )
 

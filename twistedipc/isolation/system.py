@@ -97,17 +97,22 @@ def system(path: str, environment: Mapping[str, str], *, home: str, readable: It
     folders += readable
     names = [*_ETC, *(name for name in os.listdir("/etc") if name.startswith("java-"))]
     return Reach(
-        readable=_outermost(folder for folder in folders if folder not in links),
+        readable=_there(folder for folder in folders if folder not in links),
         # Some are links to places that no step sees, such as /run.
         elsewhere={
             f"/etc/{name}": os.path.realpath(f"/etc/{name}") for name in names if os.path.exists(f"/etc/{name}")
         },
         links=links,
         files={
-            "/etc/passwd": f"build:x:{USER}:{USER}::{home}:/bin/sh\n".encode(),
+            "/etc/passwd": passwd(home),
             "/etc/group": f"build:x:{USER}:\n".encode(),
         },
     )
+
+
+def passwd(home: str) -> bytes:
+    """Return an /etc/passwd with nobody in it but the user of the step."""
+    return f"build:x:{USER}:{USER}::{home}:/bin/sh\n".encode()
 
 
 def _python() -> list[str]:
@@ -137,11 +142,6 @@ def _of_tool(folder: str) -> list[str]:
     return found
 
 
-def _outermost(folders: Iterable[str]) -> list[str]:
-    """Return those of these paths that are there, without those that lie in another one."""
-    found: list[str] = []
-    for path in sorted({os.path.normpath(folder) for folder in folders}, key=lambda path: path.split("/")):
-        inside = found and (path == found[-1] or path.startswith(found[-1] + "/"))
-        if path != "/" and not inside and os.path.exists(path):
-            found.append(path)
-    return found
+def _there(folders: Iterable[str]) -> list[str]:
+    """Return those of these paths that are there, each once."""
+    return [path for path in sorted({os.path.normpath(folder) for folder in folders} - {"/"}) if os.path.exists(path)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from twistedipc.attempts.folder import package_file, read_packages, step_failed
+from twistedipc.attempts.folder import out_of, package_file, read_packages, step_failed
 from twistedipc.builds.attempt import Published, Spec
 from twistedipc.builds.names import BadValue
 from twistedipc.disk.files import read_file, write_file
@@ -36,7 +36,8 @@ def run(folder: Path, name: str) -> Iterator[Published]:
     for secret in target.secrets:
         if not secrets[secret.name]:
             raise CantDeliver(f"the project has no {secret.name} ({secret.help})")
-    for published in target.deliver(settings, Delivery(folder=folder, packages=packages, secrets=secrets)):
+    delivery = Delivery(folder=folder, out=out_of(folder), packages=packages, secrets=secrets)
+    for published in target.deliver(settings, delivery):
         yield msgspec.structs.replace(published, target=name)
 
 
@@ -46,8 +47,8 @@ def main(folder: Path, name: str) -> int:
     try:
         for published in run(folder, name):
             done.append(published)
-            write_file(folder / "published.json", done)
+            write_file(out_of(folder) / "published.json", done)
             print(f"{published.name} {published.version}: {published.status}", flush=True)
     except (CantDeliver, CantPrepare, OSError, BadValue, msgspec.DecodeError) as error:
-        return step_failed(folder, error)
+        return step_failed(out_of(folder), error)
     return 0

@@ -1,9 +1,9 @@
 """
 The pack step, started by the runner (see ``__main__``); its output is the log.
 
-It makes archive.tar.gz, manifest.json and artifact.json of the output folder, if there is one (``output`` finds it).
-Then each of the project's targets prepares what it is to deliver (`Target.prepare`). No process of the build is alive
-meanwhile, and none of its scripts is run.
+In the step's folder ``out`` it makes archive.tar.gz, manifest.json and artifact.json of the output folder, if there is
+one (``output`` finds it). Then each of the project's targets prepares what it is to deliver (`Target.prepare`). No
+process of the build is alive meanwhile, and none of its scripts is run.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from twistedipc.attempts.folder import step_failed, write_packages
+from twistedipc.attempts.folder import out_of, step_failed, write_packages
 from twistedipc.builds.attempt import ArtifactFile, Checkout, PublicNames, Spec
 from twistedipc.builds.lfs import is_pointer
 from twistedipc.builds.names import BadValue
@@ -32,8 +32,9 @@ SHOWN_HIDDEN = 10
 
 
 def pack_output(folder: Path, name: str, commit: Commit, plan: Plan) -> tuple[ArtifactFile, Manifest]:
-    """Make the archive in the attempt's folder of the output folder with this name. Raises `CantPack`."""
-    archive = folder / "archive.tar.gz"
+    """Make the archive of the output folder with this name. Raises `CantPack`."""
+    out = out_of(folder)
+    archive = out / "archive.tar.gz"
     output = folder / "work" / name
     hidden: list[str] = []
     left_out = _left_out(output, name, commit) if name == (plan.root or ".") else frozenset()
@@ -60,8 +61,8 @@ def pack_output(folder: Path, name: str, commit: Commit, plan: Plan) -> tuple[Ar
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = file.tell()
     artifact = ArtifactFile(size=size, sha256=digest, files=len(manifest.files), unpacked=manifest.size)
-    write_file(folder / "manifest.json", manifest)
-    write_file(folder / "artifact.json", artifact)
+    write_file(out / "manifest.json", manifest)
+    write_file(out / "artifact.json", artifact)
     return artifact, manifest
 
 
@@ -132,18 +133,19 @@ def run(folder: Path) -> None:
     targets = TARGETS.active(offered(spec.targets, spec.publish))
     artifact, files = pack_site(folder, spec, plan, required=spec.site or TARGETS.need_site(targets))
     public = {"a file of the site": files}
-    built = Built(folder=folder, spec=spec, plan=plan, artifact=artifact)
+    out = out_of(folder)
+    built = Built(folder=folder, out=out, spec=spec, plan=plan, artifact=artifact)
     for settings in targets:
         target = TARGETS.of(settings)
         prepared = target.prepare(settings, built)
         if prepared is not None:
-            write_packages(folder, target.name, prepared.packages)
+            write_packages(out, target.name, prepared.packages)
             for package in prepared.packages:
                 print(f"Packed {package.name} {package.version}: {package.integrity}")
                 public.setdefault("the package", []).extend([package.name, package.version, package.tag])
             for what, names in prepared.public.items():
                 public.setdefault(what, []).extend(names)
-    write_file(folder / "public-names.json", PublicNames(names=public))
+    write_file(out / "public-names.json", PublicNames(names=public))
 
 
 def main(folder: Path) -> int:
@@ -151,7 +153,7 @@ def main(folder: Path) -> int:
     try:
         run(folder)
     except (CantPrepare, OSError, BadValue, msgspec.DecodeError) as error:
-        return step_failed(folder, error)
+        return step_failed(out_of(folder), error)
     return 0
 
 

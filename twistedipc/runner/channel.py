@@ -1,6 +1,6 @@
 """
-The channel by which the programs of one step send messages: a UNIX socket in the attempt's folder, whose address they
-find in the environment variable `node.VARIABLE`. Used by ``interleaving``; ``speech`` reads the messages.
+The channel by which the programs of one step send messages: a UNIX socket in a folder of the attempt's, whose address
+they find in the environment variable `node.VARIABLE`. Used by ``interleaving``; ``speech`` reads the messages.
 
 Only Node's handles are answered, and messages that ask for an answer. A connection is closed when its program has
 closed it, or the step is over: bad input doesn't end it, since a program may die of a closed channel. While `receive`
@@ -23,7 +23,8 @@ from twistedipc.runner.speech import HANDLE_ANSWER, Complaint, Heard, MessageRea
 #: How many connections there may be at once; so many more may wait for that. A Node program has two.
 MAX_CONNECTIONS = 128
 
-_SOCKET = "channel"
+#: The socket's name in its folder.
+SOCKET = "channel"
 _BLOCK = 64 * 1024
 
 
@@ -53,10 +54,15 @@ class NoChannel:
 
 
 class StepChannel:
-    """A step's channel. ``folder`` is the attempt's, which only its user can write to. Raises OSError."""
+    """
+    A step's channel. Raises OSError.
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / _SOCKET
+    :param folder: only the attempt's user can write to it
+    :param seen: where the step's programs see that folder; "": where it is
+    """
+
+    def __init__(self, folder: Path, seen: str = "") -> None:
+        self._path = folder / SOCKET
         self._path.unlink(missing_ok=True)
         self._folder = -1
         self._listening = socket.socket(socket.AF_UNIX)
@@ -71,9 +77,11 @@ class StepChannel:
             if len(os.fsencode(self._path)) > _MAX_ADDRESS:
                 # The same folder by a shorter name, for as long as this is open.
                 self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                self.address = f"/proc/{os.getpid()}/fd/{self._folder}/{_SOCKET}"
+                self.address = f"/proc/{os.getpid()}/fd/{self._folder}/{SOCKET}"
             self._listening.setblocking(False)
             self._listening.bind(self.address)
+            if seen:
+                self.address = f"{seen}/{SOCKET}"
             os.chmod(self._path, 0o600)
             self._listening.listen(MAX_CONNECTIONS)
         except OSError:

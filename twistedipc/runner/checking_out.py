@@ -11,20 +11,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
-
 from twistedipc.attempts.folder import CREDENTIALS
 from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import Checkout, Contact
 from twistedipc.disk.calls import DiskCalls
-from twistedipc.disk.files import PASSING_ERRORS, read_file, remove_tree, write_file
+from twistedipc.disk.files import PASSING_ERRORS, remove_tree, write_file
+from twistedipc.runner.findings import BadFinding, Findings
+
+#: What the step has found; packing needs it too.
+_FOUND = "checkout.json"
 
 
 class CheckingOut:
     """The checkout step of one attempt."""
 
-    def __init__(self, folder: Path, disk: DiskCalls) -> None:
+    def __init__(self, folder: Path, findings: Findings, disk: DiskCalls) -> None:
         self._folder = folder
+        self._findings = findings
         self._disk = disk
         #: what the step is given; None: the repository is read without credentials
         self.access: Access | None = None
@@ -46,8 +49,7 @@ class CheckingOut:
         :param persist: calls a function that writes until the disk has had room
         """
         credentials = self._folder / CREDENTIALS
-        for name in ("checkout.json", "contact.json"):
-            (self._folder / name).unlink(missing_ok=True)
+        (self._folder / _FOUND).unlink(missing_ok=True)
         try:
             if self.access is not None:
                 persist(lambda: self._write(credentials))
@@ -69,9 +71,10 @@ class CheckingOut:
         return True
 
     def _read(self) -> None:
-        self.found = read_file(self._folder / "checkout.json", Checkout)
         try:
-            contact = read_file(self._folder / "contact.json", Contact)
-        except msgspec.DecodeError:
+            contact = self._findings.read("contact.json", Contact)
+        except BadFinding:
             contact = None
         self.host_keys = contact.host_keys if contact else []
+        self.found = self._findings.read(_FOUND, Checkout)
+        self._findings.keep(_FOUND)

@@ -24,12 +24,14 @@ from twistedipc.builds.attempt import (
     Checkout,
     Failure,
     Outcome,
+    Package,
     PermitWanted,
     PublicNames,
     Published,
     Result,
     Spec,
 )
+from twistedipc.builds.caches import DOWNLOADS
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.plan import Plan, make_plan
 from twistedipc.builds.protection import listing
@@ -38,7 +40,9 @@ from twistedipc.builds.recognition.recognised import Finding, PlannedStep, short
 from twistedipc.builds.secrets import INSTALL, is_for_step
 from twistedipc.builds.settings import PLAN_FILE
 from twistedipc.builds.variables import looks_secret
-from twistedipc.disk.files import PASSING_ERRORS, read_file, write_file
+from twistedipc.disk.files import PASSING_ERRORS, read_file, remove_tree, write_file
+from twistedipc.isolation.reach import Reach
+from twistedipc.isolation.steps import CHANNEL
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, offered
 from twistedipc.publish.targets.target import Settings
 from twistedipc.runner.aliases import without_colon
@@ -47,10 +51,12 @@ from twistedipc.runner.capture import Capture
 from twistedipc.runner.checking_out import CheckingOut
 from twistedipc.runner.environment import Environment
 from twistedipc.runner.explaining import explained, warn
+from twistedipc.runner.findings import BadFinding, Findings
 from twistedipc.runner.keeping import Keeping
 from twistedipc.runner.modules import modules_of
 from twistedipc.runner.node import install
 from twistedipc.runner.ports import Orders, Outside
+from twistedipc.runner.reaching import Reaching
 from twistedipc.runner.registries import Configuration
 from twistedipc.runner.secrets import ask
 from twistedipc.runner.steps import GIVE_UP, Command, Steps, TimeLimits
@@ -86,6 +92,12 @@ class _End(Exception):
         super().__init__(reason)
         self.outcome: Outcome = outcome
         self.reason = reason
+
+
+def _tops(packages: Sequence[Package]) -> list[str]:
+    """Return the files and folders, at the top of a folder, in which these packages are."""
+    tops = {package.file.partition("/")[0] for package in packages}
+    return sorted(top for top in tops if top not in ("", ".", ".."))
 
 
 class _Found(msgspec.Struct):
@@ -124,10 +136,11 @@ class Course:
             limits=TimeLimits(timeout=spec.timeout, idle_timeout=spec.idle_timeout, grace=spec.grace),
             guard=self._guard,
             outside=outside,
+            isolation=spec.isolation,
         )
-        # What the platform's own steps found, read as soon as each has ended: what lies in the folder before may be
-        # the build's.
-        self._checkout = CheckingOut(folder, outside.disk)
+        self._reaching = Reaching(folder, spec)
+        self._findings = Findings(folder)
+        self._checkout = CheckingOut(folder, self._findings, outside.disk)
         self._found = _Found()
 
     @property
@@ -143,6 +156,8 @@ class Course:
             self._go()
         except _End as end:
             outcome, reason = end.outcome, end.reason
+        except BadFinding as error:
+            outcome, reason = "failed", str(error)
         finally:
             self._kill_all()
             self._control.forget_permit()
@@ -158,10 +173,11 @@ class Course:
         self._steps.persist(self._make_folders)
         self._ask_secrets()
         with self._checkout.given(self._steps.persist):
-            self._step("checkout", own=["twistedipc.runner.checkout", str(self._folder)], environment=self._base())
+            self._check_out()
         if self._checkout.found is None:
             raise _End("failed", "the checkout found no commit")
         self._check_protected(self._checkout.found)
+        self._reaching.found(self._checkout.found)
         self._environment.commit = self._checkout.found.commit
         plan = self._plan()
         self._lower_limits(plan)
@@ -187,9 +203,7 @@ class Course:
             self._kill_all()
             self._forget_packed(targets)
             self._control.forget_permit()  # what the build has asked for in our name
-            self._step("pack", own=[publish.__name__, "pack", str(self._folder)], environment=self._base())
-            self._kill_all()
-            self._check_names(targets)
+            self._pack(targets)
             self._found.artifact = read_file(self._folder / "artifact.json", ArtifactFile)
         for settings in TARGETS.delivered_by_runner(targets):
             self._deliver(settings)
@@ -202,6 +216,26 @@ class Course:
                 f"commit {found.commit[:12]} isn't on {listing(spec.protected)} of {spec.project}, so it isn't "
                 "published: merge it there, or build it with --no-publish"
             )
+
+    def _check_out(self) -> None:
+        """Run the checkout."""
+        own = ["twistedipc.runner.checkout", str(self._folder)]
+        reach = self._reaching.checkout(private=self._checkout.access is not None)
+        self._step("checkout", own=own, environment=self._environment.base(), reach=reach)
+
+    def _pack(self, targets: ProjectTargets) -> None:
+        """Pack what was built, and take what was packed."""
+        own = [publish.__name__, "pack", str(self._folder)]
+        self._step("pack", own=own, environment=self._apart(), reach=self._reaching.pack())
+        self._kill_all()
+        self._findings.keep(*_PACKED, *(package_file(name_of(settings)) for settings in targets))
+        for settings in targets:
+            packages = read_packages(self._folder, name_of(settings))
+            self._findings.keep(*_tops(packages))
+        self._check_names(targets)
+
+    def _apart(self) -> dict[str, str]:
+        return self._environment.apart(home=self._findings.home, temporary=self._findings.temporary)
 
     def _ask_secrets(self) -> None:
         """Ask for the secrets of the attempt, and hide them, before anything is printed that they could stand in."""
@@ -227,16 +261,19 @@ class Course:
         """Run a step of the build, with the secrets that are for it; the one that installs, with the registries."""
         environment = self._environment.of_step(step.name, of_build)
         if step.name != INSTALL or not self._spec.registries:
-            self._step(step.name, shell=step.run, environment=environment, place=step.folder)
+            self._shell(step, environment)
             return
         given = {secret.name for secret in self._environment.secrets if is_for_step(secret.steps, INSTALL)}
         configuration = Configuration(self._folder / "home", self._spec.registries, given)
         self._steps.persist(lambda: self._wrote(configuration))
         try:
             environment = configuration.environment(environment)
-            self._step(step.name, shell=step.run, environment=environment, place=step.folder)
+            self._shell(step, environment)
         finally:
             configuration.remove()
+
+    def _shell(self, step: PlannedStep, environment: Mapping[str, str]) -> None:
+        self._step(step.name, shell=step.run, environment=environment, place=step.folder, reach=self._reaching.build())
 
     def _wrote(self, configuration: Configuration) -> bool:
         """Write the configuration of package managers. Return whether the disk had room for it."""
@@ -275,10 +312,10 @@ class Course:
             for line in found.remarks:
                 self._log.note("warning", line)
             return usable(found)
-        self._forget(FOUND)
         self._steps.persist(lambda: self._try_write(self._folder / WANTED, wanted))
-        self._step("toolchain", own=[toolchains.__name__, str(self._folder)], environment=self._base())
-        found = read_file(self._folder / FOUND, Toolchain)
+        own = [toolchains.__name__, str(self._folder)]
+        self._step("toolchain", own=own, environment=self._environment.base(), reach=self._reaching.toolchain())
+        found = self._findings.read(FOUND, Toolchain)
         if found is None:
             raise _End("failed", "the step toolchain prepared nothing")
         return usable(found)
@@ -361,7 +398,6 @@ class Course:
         if not packages:
             raise _End("failed", "the pack step made no package")
         self._control.forget_permit()
-        self._forget("published.json")
         wanted = PermitWanted(package=packages[0], also=packages[1:], target=target.name)
         self._steps.persist(lambda: self._try_write(self._folder / "permit.wanted", wanted))
         self._ring()
@@ -380,12 +416,13 @@ class Course:
         for value in secrets.values():
             self._log.mask(value)
         # Nothing of the project's own is in this environment: it is the only one with the target's secrets.
-        environment = self._base() | {secret.variable: secrets.get(secret.name, "") for secret in target.secrets}
+        environment = self._apart() | {secret.variable: secrets.get(secret.name, "") for secret in target.secrets}
         own = [publish.__name__, "deliver", str(self._folder), target.name]
+        reach = self._reaching.deliver([package_file(target.name), *_tops(packages)], target.delivers_to(settings))
         try:
-            self._step("publish", own=own, environment=environment)
+            self._step("publish", own=own, environment=environment, reach=reach)
         finally:  # what was published before a failure stays so
-            published = read_file(self._folder / "published.json", list[Published]) or []
+            published = self._findings.read("published.json", list[Published]) or []
             self._found.published += published
             for each in published:
                 if each.notice:
@@ -393,8 +430,8 @@ class Course:
 
     def _make_folders(self) -> bool:
         try:
-            for name in ("home", "tmp"):
-                (self._folder / name).mkdir(exist_ok=True)
+            for name in ("home", "tmp", DOWNLOADS, CHANNEL):
+                (self._folder / name).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             if error.errno not in PASSING_ERRORS:
                 raise
@@ -416,14 +453,28 @@ class Course:
         return True
 
     def _forget_packed(self, targets: ProjectTargets) -> None:
-        self._forget(*_PACKED, *(package_file(name_of(settings)) for settings in targets))
+        for settings in targets:
+            name = name_of(settings)
+            self._forget(package_file(name), *_tops(read_packages(self._folder, name)))
+        self._forget(*_PACKED)
 
     def _forget(self, *names: str) -> None:
         for name in names:
-            (self._folder / name).unlink(missing_ok=True)
+            path = self._folder / name
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path)
+            else:
+                path.unlink(missing_ok=True)
 
     def _step(
-        self, name: str, *, environment: Mapping[str, str], shell: str = "", place: str = "", own: Sequence[str] = ()
+        self,
+        name: str,
+        *,
+        environment: Mapping[str, str],
+        reach: Reach,
+        shell: str = "",
+        place: str = "",
+        own: Sequence[str] = (),
     ) -> None:
         """
         Run a step, a command line in a ``place`` of the working copy or one of our own (a module and its arguments),
@@ -431,13 +482,22 @@ class Course:
         """
         channel: Path | None = None
         if shell:
-            argv, folder, channel = ["sh", "-c", shell], self._folder_of(place), self._folder
+            argv, folder, channel = ["sh", "-c", shell], self._folder_of(place), self._folder / CHANNEL
         else:
             argv, folder = [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, *own], self._folder
-        self._forget("failure.json")
+            self._steps.persist(lambda: self._cleared(name))
         first = self._journal.count + 1
         result = self._steps.run(
-            Command(name=name, command=shell, argv=argv, environment=environment, folder=folder, channel=channel)
+            Command(
+                name=name,
+                command=shell,
+                argv=argv,
+                environment=environment,
+                folder=folder,
+                channel=channel,
+                channel_seen=self._reaching.channel,
+                reach=reach,
+            )
         )
         self._check_stopped()
         if result.outcome != "succeeded" and own and self._had_no_room():
@@ -445,15 +505,28 @@ class Course:
             self._log.note("warning", f"the builder's disk was full: {name} is tried again when there is room")
             self._steps.wait_until(self._has_room)
             self._check_stopped()
-            self._step(name, environment=environment, own=own)
+            self._step(name, environment=environment, own=own, reach=reach)
         elif result.outcome != "succeeded":
-            said = read_file(self._folder / "failure.json", Failure) if own else None
+            said = self._findings.read("failure.json", Failure) if own else None
             reason = said.reason if said else f"step {name} ended with exit code {result.exit_code}"
             if shell:  # those of ours explain themselves
                 reason += explained(self._folder, self._log, first, result.exit_code)
             raise _End("failed", reason)
         elif shell:
             warn(self._folder, self._log, first)
+
+    def _cleared(self, name: str) -> bool:
+        """Make the folders in which a step of our own begins. Return whether the disk had room for them."""
+        try:
+            self._findings.clear()
+            if name == "checkout":
+                remove_tree(self._work)  # of a try for which the disk had no room
+                self._work.mkdir()
+        except OSError as error:
+            if error.errno not in PASSING_ERRORS:
+                raise
+            return False
+        return True
 
     def _folder_of(self, place: str) -> Path:
         """The folder in which a step runs, which one before it may have removed or replaced."""
@@ -473,10 +546,6 @@ class Course:
     def _check_stopped(self) -> None:
         if self._steps.stopped is not None:
             raise _End(self._steps.stopped.outcome, self._steps.stopped.reason)
-
-    def _base(self) -> dict[str, str]:
-        """The environment of the platform's own steps."""
-        return self._environment.base()
 
     def _kill_all(self) -> None:
         killed, none_left = self._outside.processes.kill_descendants(GIVE_UP)

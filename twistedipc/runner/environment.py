@@ -55,6 +55,11 @@ class Environment:
             **{name: value for name, value in spec.environment.items() if name != "PATH"},
         }
 
+    def apart(self, *, home: Path, temporary: Path) -> dict[str, str]:
+        """Return the environment of a step of the platform's own that sees nothing of the build's home."""
+        own = {"HOME": str(home), "TMPDIR": str(temporary), **DOWNLOADS_OF["npm"].environment(str(home))}
+        return {**self.base(), **own}
+
     def of_build(self, plan: Plan) -> dict[str, str]:
         """Return what all steps of the build have alike."""
         spec = self._spec

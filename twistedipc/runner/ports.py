@@ -92,7 +92,8 @@ class Outside(msgspec.Struct, frozen=True, kw_only=True):
     random: Callable[[int], bytes]  # so many bytes that can't be guessed
     #: waits until one of these descriptors is readable, at most so many seconds: those that are, with poll's events
     poll: Callable[[Sequence[int], float], dict[int, int]]
-    channel: Callable[[Path], Channel]  # opens a step's channel in the attempt's folder; raises OSError
+    #: opens a step's channel in a folder, which the step sees there or at another place; raises OSError
+    channel: Callable[[Path, str], Channel]
     free: Callable[[Path], int]  # how many bytes can still be written to the file system of a folder; raises OSError
     disk: DiskCalls
     processes: Processes

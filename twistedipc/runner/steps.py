@@ -65,6 +65,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     folder: Path
     channel: Path | None = None  # the folder for its channel's socket; None: it has nothing to say
+    channel_seen: str = ""  # where the step sees that folder, if that is another place
     reach: Reach = Reach()  # what it can see and use, where steps are isolated
 
 
@@ -221,7 +222,7 @@ class Steps:
             os.set_blocking(reading, False)
             environment = {**command.environment, **interleaving.environment(reading)}
             launch = launched(
-                self._isolation, command.argv, environment, command.folder, command.reach, self._guard.within
+                self._isolation, command.argv, environment, str(command.folder), command.reach, self._guard.within
             )
             launch = replace(launch, before=[self._guard.enter, *launch.before])
             try:
@@ -245,7 +246,7 @@ class Steps:
         channel: Channel = NoChannel()
         if command.channel is not None:
             try:
-                channel = self._outside.channel(command.channel)
+                channel = self._outside.channel(command.channel, command.channel_seen)
             except OSError as error:
                 self._log.note("warning", f"this step has no channel: {error.strerror}")
         return Interleaving(

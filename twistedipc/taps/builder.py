@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from pathlib import Path
 from typing import ClassVar, cast
 
 from twisted.application.service import IService
@@ -85,6 +87,12 @@ def _caches(config: Caches) -> Limits | None:
     return Limits(project=config.project.bytes, total=config.total.bytes, days=config.days)
 
 
+def _hidden(config: BuilderConfig, file: Path) -> list[str]:
+    """What no build sees, wherever it lies: the builder's data, keys and configuration, and what is beside that."""
+    keys = [config.link.key, config.link.tls.private_key]
+    return [os.path.realpath(path) for path in (config.data, file.parent.absolute(), *keys) if path is not None]
+
+
 def makeService(options: Options) -> IService:
     """The builder, ready to start."""
     reactor = cast(LinkedReactor, installed_reactor())
@@ -106,6 +114,9 @@ def makeService(options: Options) -> IService:
         reserve=None if config.limits.reserve is None else config.limits.reserve.bytes,
         limits=config.limits.resources(config.slots),
         caches=_caches(config.caches),
+        isolation=config.isolation.kind,
+        readable=[str(path) for path in config.isolation.readable],
+        hidden=_hidden(config, Path(options["config"])),
     )
     service = builder(
         real_outside(reactor, settings, now=now),

@@ -23,7 +23,7 @@ import shutil
 import socket
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -300,6 +300,13 @@ class Toolchains(Section, frozen=True, kw_only=True):
     offline: bool = False  # whether nothing is fetched: only PATH and the store count
 
 
+class Isolation(Section, frozen=True, kw_only=True):
+    """``[isolation]``: what keeps builds from reaching more than their own. ``isolation = "none"`` is its ``kind``."""
+
+    kind: Literal["auto", "bubblewrap", "none"] = "auto"  # auto: the best that works; none: nothing
+    readable: list[Path] = []  # what builds can read beside the system's programs and libraries
+
+
 class BuilderConfig(Section, frozen=True, kw_only=True):
     """All of ``builder.toml``; paths are absolute, endpoints complete."""
 
@@ -313,6 +320,7 @@ class BuilderConfig(Section, frozen=True, kw_only=True):
     toolchains: Toolchains = Toolchains()
     limits: Limits = Limits()
     caches: Caches = Caches()
+    isolation: Isolation = Isolation()
 
     @property
     def steps_path(self) -> str:
@@ -395,6 +403,9 @@ def load_builder(path: Path) -> BuilderConfig:
         source.key = "toolchains.forbid"
         for rule in config.toolchains.forbid:
             _check_rule(rule)
+        source.key = "isolation.readable"
+        for readable in config.isolation.readable:
+            _check_readable(readable, config)
     link = source.link(config.link)
     return msgspec.structs.replace(config, name=name, apiserver_url=config.apiserver_url.rstrip("/"), link=link)
 
@@ -433,6 +444,9 @@ class _Source:
             raise self.error("", f"can't be read: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise self.error("", f"isn't TOML: {error}") from error
+        for short, key in _SHORT.items():
+            if isinstance(table.get(short), str):
+                table[short] = {key: table[short]}
         try:
             return msgspec.convert(_without_empty(table), kind, dec_hook=self._decode)
         except msgspec.ValidationError as error:
@@ -466,6 +480,8 @@ class _Source:
             if in_list:
                 got = f"{got} in it"
             return self.error(key, f"expected {wanted}, got {got if got != _TYPES['array'] else 'a list'}")
+        if match := re.match(r"Invalid enum value '(.*)'", sentence):
+            return self.error(key, f"there is no {match[1]}: see docs/configuration.md for what it can be")
         if match := re.match(r"Expected `(.*?)`( [<>]=? .*)", sentence):
             return self.error(key, f"expected {_TYPES.get(match[1], match[1])}{match[2]}")
         return self.error(key, sentence)
@@ -519,6 +535,9 @@ class _Source:
 #: Endpoints of links that the service inherits from the process that starts it, and those that take no argument.
 _INHERITED = ("fd:", "stdio:", "systemd:")
 _BARE = ("stdio:", "systemd:")
+
+#: Tables that can be given as one value -> the key that this is.
+_SHORT = {"isolation": "kind"}
 
 _UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "TB": 1000**4}
 _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
@@ -665,6 +684,13 @@ def _check_rule(rule: str) -> None:
     if tool not in TOOLS or (at and not versions):
         raise ValueError(f'{rule!r} is no tool with a range of versions, such as "node@<20" or "yarn"')
     Range(versions)
+
+
+def _check_readable(path: Path, config: BuilderConfig) -> None:
+    """Check that builds aren't given what is the builder's own."""
+    path, data = Path(os.path.realpath(path)), Path(os.path.realpath(config.data))
+    if path.is_relative_to(data) or path == Path("/"):
+        raise ValueError(f"{path} is the whole machine, or lies in the builder's data folder")
 
 
 def _check_domain(domain: str) -> None:

@@ -4,7 +4,7 @@ The step ``toolchain`` of an attempt::
     python -m twistedipc.toolchains FOLDER
 
 ``FOLDER`` is the attempt's. What is wanted is in ``tools-wanted.json``; what the steps get is written to
-``toolchain.json``, or ``failure.json`` says why there is nothing.
+``toolchain.json`` in the step's folder ``out``, or ``failure.json`` there says why there is nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from twistedipc.attempts.folder import out_of
 from twistedipc.builds.attempt import Failure, Spec
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.toolchains.fetch import Fetching
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> int:
     wanted = read_file(folder / "tools-wanted.json", Wanted)
     if spec is None or spec.tools is None or wanted is None:
         sys.exit(f"{folder} says of no tools that are wanted")
+    out = out_of(folder)
     fetching = Fetching(
         spec.tools,
         spec.environment,
@@ -45,13 +47,13 @@ def main(arguments: list[str]) -> int:
         # A full disk is seen by these words, and the step is tried again.
         reason = str(error) if isinstance(error, ToolProblem) else f"the builder's store can't be written: {error}"
         print(reason, file=sys.stderr, flush=True)
-        write_file(folder / "failure.json", Failure(reason=reason))
+        write_file(out / "failure.json", Failure(reason=reason))
         return 1
     for line in found.said:
         print(line, flush=True)
     for remark in found.remarks:
         print(f"warning: {remark}", flush=True)
-    write_file(folder / "toolchain.json", found)
+    write_file(out / "toolchain.json", found)
     return 0
 
 

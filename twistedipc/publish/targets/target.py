@@ -83,10 +83,11 @@ class Before(msgspec.Struct, frozen=True, kw_only=True):
 class Built(msgspec.Struct, frozen=True, kw_only=True):
     """What `Target.prepare` works on. No process of the build is alive any more."""
 
-    folder: Path  # the attempt's; the working copy is ``work`` in it
+    folder: Path  # the attempt's, for reading; the working copy is ``work`` in it
+    out: Path  # where the target puts what it makes; `Package.file` is relative to this
     spec: Spec
     plan: Plan  # by which it was built
-    artifact: ArtifactFile | None  # of ``archive.tar.gz`` in the folder: what was built, if the build left an output
+    artifact: ArtifactFile | None  # of ``archive.tar.gz`` in ``out``: what was built, if the build left an output
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +101,8 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """What `Target.deliver` is to publish, once that was permitted."""
 
-    folder: Path  # the attempt's
+    folder: Path  # in which the packages' files are
+    out: Path  # a folder for what is needed meanwhile
     packages: Sequence[Package]  # as `Target.prepare` made them
     secrets: Mapping[str, str]  # all of `Target.secrets`, by name
 
@@ -237,6 +239,13 @@ class Target(Protocol[S]):
         which runs nothing of the build's. None: the archive of what was built is all. Raises `CantPrepare`, OSError.
         """
         return None
+
+    def delivers_to(self, settings: S) -> Sequence[str]:
+        """
+        Return the folders of the builder's machine to which `deliver` writes: they must be there. Where steps are
+        isolated, it finds none but these.
+        """
+        return ()
 
     def deliver(self, settings: S, delivery: Delivery) -> Iterable[Published]:
         """

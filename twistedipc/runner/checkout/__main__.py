@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from twistedipc.attempts.folder import step_failed
+from twistedipc.attempts.folder import out_of, step_failed
 from twistedipc.disk.files import write_file
 from twistedipc.runner.checkout.git import CheckoutFailed
 from twistedipc.runner.checkout.working_copy import check_out
@@ -18,9 +18,9 @@ def main(folder: Path) -> int:
     """Run the step. Return its exit code."""
     try:
         found = check_out(folder, now=lambda: time.time_ns() // 1_000_000)
-        write_file(folder / "checkout.json", found)
+        write_file(out_of(folder) / "checkout.json", found)
     except (CheckoutFailed, OSError, msgspec.DecodeError) as error:
-        return step_failed(folder, error)
+        return step_failed(out_of(folder), error)
     return 0
 
 

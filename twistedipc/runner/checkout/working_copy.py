@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from twistedipc.attempts.addresses import look_up
-from twistedipc.attempts.folder import CREDENTIALS
+from twistedipc.attempts.folder import CREDENTIALS, out_of
 from twistedipc.attempts.mirrors import lock_mirror, mirror_name, private_folder, throw_away
 from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import Checkout, Contact, Spec
@@ -21,7 +21,7 @@ from twistedipc.builds.places import ALLOW, place_of, problem_of
 from twistedipc.builds.plan import settings_of
 from twistedipc.builds.recognition.reading import BadPlan
 from twistedipc.builds.settings import BuildSettings
-from twistedipc.disk.files import read_file, remove_tree, write_file
+from twistedipc.disk.files import read_file, write_file
 from twistedipc.runner.checkout.credentials import ACCESS, Credentials
 from twistedipc.runner.checkout.git import BadMirror, CheckoutFailed, Git, environment_of_git
 from twistedipc.runner.checkout.lfs import fetch_large_files
@@ -39,7 +39,6 @@ def check_out(folder: Path, now: Callable[[], int]) -> Checkout:
         raise CheckoutFailed("the attempt's folder has no spec.json")
     access = read_file(folder / CREDENTIALS / ACCESS, Access)
     work = folder / "work"
-    remove_tree(work)  # of a try for which the disk had no room
     with Credentials(folder / CREDENTIALS, access, spec.repository) as credentials:
         if access is not None and not credentials.are_for(spec.repository):
             raise CheckoutFailed(f"the project's credentials are for {access.host}, not for {spec.repository}")
@@ -48,7 +47,7 @@ def check_out(folder: Path, now: Callable[[], int]) -> Checkout:
         finally:
             keys = credentials.contacted()
             if keys:
-                write_file(folder / "contact.json", Contact(host_keys=keys))
+                write_file(out_of(folder) / "contact.json", Contact(host_keys=keys))
 
 
 class _Checkout:
@@ -59,6 +58,7 @@ class _Checkout:
         self._credentials = credentials
         self._folder = folder
         self._submodules = 0  # how many there were
+        self._mirrors: list[str] = []  # those from which something was taken
         nothing = os.open(os.devnull, os.O_RDONLY)
         environment = {**environment_of_git(os.environ), **credentials.environment}
         #: for what needs no mirror to be locked: git never deletes an object that a ref has led to within two weeks
@@ -86,7 +86,7 @@ class _Checkout:
         )
         print(f"Commit {found.commit}: {checkout.subject}", flush=True)
         self._complete(work, spec.repository, found, self._settings(work), depth=0)
-        return checkout
+        return msgspec.structs.replace(checkout, mirrors=self._mirrors)
 
     def _clone(
         self, repository: str, wanted: str, work: Path, now: Callable[[], int], *, about: bool = False
@@ -126,6 +126,7 @@ class _Checkout:
                 raise CheckoutFailed("the working copy can't be made")
         finally:
             os.close(lock)
+        self._mirrors.append(str(found.mirror.folder))
         at = ("-C", str(work))
         if not self._held.run(*at, "checkout", "--quiet", "--detach", found.commit, "--"):
             raise CheckoutFailed(f"commit {found.commit} can't be checked out")

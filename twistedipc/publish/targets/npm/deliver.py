@@ -150,7 +150,7 @@ def deliver(registry: str, delivery: Delivery) -> Iterator[Published]:
     `PublishFailed`, `BadPackage`, or OSError.
     """
     packages = delivery.packages
-    with tempfile.TemporaryDirectory(prefix="publish-", dir=delivery.folder) as home:
+    with tempfile.TemporaryDirectory(prefix="publish-", dir=delivery.out) as home:
         for number, each in enumerate(_ready(delivery, registry, Path(home))):
             package = each.package
             as_tag = package.tag or "latest"

@@ -21,14 +21,14 @@ from twistedipc.publish.targets.npm.selection import Candidate, Selection, selec
 from twistedipc.publish.targets.target import Prepared
 from twistedipc.trees.folder import FolderTree
 
-#: Where npm makes tarballs, in the attempt's folder; a folder for each package.
+#: Where tarballs are made, in the step's folder; a folder for each package.
 PACKAGE_FOLDER = "package"
 
 
-def pack(folder: Path, plan: Plan, registry: str) -> Prepared:
+def pack(folder: Path, out: Path, plan: Plan, registry: str) -> Prepared:
     """
-    Make the tarballs of the project's packages in the attempt's folder, to be published to ``registry``. Raises
-    `BadPackage`.
+    Make the tarballs of the packages of the project in the attempt's ``folder``, to be published to ``registry``. They
+    are in ``out``. Raises `BadPackage`.
     """
     try:
         selection = select(FolderTree(folder / "work"), plan)
@@ -38,18 +38,19 @@ def pack(folder: Path, plan: Plan, registry: str) -> Prepared:
         print(remark)
     for warning in selection.warnings:
         print(f"warning: {warning}")
-    shutil.rmtree(folder / PACKAGE_FOLDER, ignore_errors=True)  # of a try for which the disk had no room
+    shutil.rmtree(out / PACKAGE_FOLDER, ignore_errors=True)  # of a try for which the disk had no room
     packages: list[Package] = []
     files: set[str] = set()
     for number, candidate in enumerate(selection.packages):
         packer = packer_of(candidate.package, plan.recognised.manager)
         try:
+            target = out / (f"{PACKAGE_FOLDER}/{number}" if selection.several else PACKAGE_FOLDER)
+            target.mkdir(parents=True)
             if packer is None:
-                place = f"{PACKAGE_FOLDER}/{number}" if selection.several else PACKAGE_FOLDER
-                tarball = _by_npm(folder, candidate, place)
+                tarball = _by_npm(folder, candidate, target)
             else:
-                tarball = _by_its_own(folder, candidate, packer)
-            packages.append(_checked(folder, tarball, registry, files))
+                tarball = _by_its_own(folder, candidate, packer, target)
+            packages.append(_checked(out, tarball, registry, files))
         except BadPackage as error:
             raise _named(error, candidate, selection) from error
     return Prepared(packages=packages, public={"a file of the package": sorted(files)})
@@ -60,10 +61,8 @@ def _named(error: BadPackage, candidate: Candidate, selection: Selection) -> Bad
     return BadPackage(f"{candidate.folder}: {error}") if selection.several and candidate.folder else error
 
 
-def _by_npm(folder: Path, candidate: Candidate, place: str) -> Path:
+def _by_npm(folder: Path, candidate: Candidate, target: Path) -> Path:
     """Have npm pack a package, without running anything of it."""
-    target = folder / place
-    target.mkdir(parents=True)
     command = ["npm", "pack", "--ignore-scripts", "--loglevel=error", "--pack-destination", str(target)]
     sys.stdout.flush()
     try:
@@ -77,16 +76,16 @@ def _by_npm(folder: Path, candidate: Candidate, place: str) -> Path:
     return tarballs[0]
 
 
-def _by_its_own(folder: Path, candidate: Candidate, packer: Packer) -> Path:
-    """Return what the project's package manager has packed in a step of the build."""
+def _by_its_own(folder: Path, candidate: Candidate, packer: Packer, target: Path) -> Path:
+    """Take what the project's package manager has packed in a step of the build."""
     place = folder / "tmp" / tarball_folder(candidate.folder)
     tarballs = [path for path in place.glob("*.tgz") if path.is_file() and not path.is_symlink()]
     if len(tarballs) != 1:
         raise BadPackage(f"{packer.manager.name} has packed {len(tarballs)} tarballs, not one")
-    return tarballs[0]
+    return Path(shutil.copyfile(tarballs[0], target / tarballs[0].name, follow_symlinks=False))
 
 
-def _checked(folder: Path, path: Path, registry: str, files: set[str]) -> Package:
+def _checked(out: Path, path: Path, registry: str, files: set[str]) -> Package:
     """Return the package that was packed, and add its files to these. Raises `BadPackage`."""
     tarball = read_tarball(path)
     check(tarball, registry)
@@ -95,7 +94,7 @@ def _checked(folder: Path, path: Path, registry: str, files: set[str]) -> Packag
     for entry in find_unmatched(tarball.manifest, tarball.files):
         print(f"warning: `files` in package.json names {entry}, and there is no such file in the package")
     return Package(
-        file=str(path.relative_to(folder)),
+        file=str(path.relative_to(out)),
         name=description.name,
         version=description.version,
         integrity=integrity(path),

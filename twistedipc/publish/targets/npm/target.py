@@ -162,7 +162,7 @@ class Npm(Target[NpmSettings]):
         """Pack the packages by npm, or take what the project's manager has packed, and check the tarballs."""
         from twistedipc.publish.targets.npm.pack import pack
 
-        return pack(built.folder, built.plan, settings.registry)
+        return pack(built.folder, built.out, built.plan, settings.registry)
 
     def deliver(self, settings: NpmSettings, delivery: Delivery) -> Iterable[Published]:
         """Publish the tarballs that were packed."""
