@@ -27,6 +27,8 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     keeping     what the attempt takes over from earlier builds, and leaves to later ones
     explaining  what is said of a step that has ended: the cause of its failure and the cure
     registries  the configuration by which package managers find the project's registries
+    findings    what a step of the platform's own has found, checked
+    reaching    what each step can see and use
     checking_out  what the checkout step is given, and what it has found
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
     checkout/   a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step

@@ -103,6 +103,8 @@ def _tops(packages: Sequence[Package]) -> list[str]:
 class _Found(msgspec.Struct):
     """What an attempt has found and made so far, for its result."""
 
+    started: int  # milliseconds since the epoch
+    said_no_room: int = 0  # how often a step of ours has said that the disk is full, and failed
     artifact: ArtifactFile | None = None
     published: list[Published] = []
     recognised: list[Finding] = []
@@ -113,11 +115,9 @@ class Course:
 
     def __init__(self, folder: Path, spec: Spec, control: Orders, ring: Callable[[], None], outside: Outside) -> None:
         self._folder = folder
-        self._said_no_room = 0  # how often a step of ours has said so, and failed
         self._spec = spec
         self._control = control
         self._outside = outside
-        self._started = outside.now()
         self._environment = Environment(folder, spec)
         self._ring = ring  # tells the builder that there is something new in the folder
         self._journal = Journal(folder, ring, disk=outside.disk)
@@ -141,7 +141,7 @@ class Course:
         self._reaching = Reaching(folder, spec)
         self._findings = Findings(folder)
         self._checkout = CheckingOut(folder, self._findings, outside.disk)
-        self._found = _Found()
+        self._found = _Found(started=outside.now())
 
     @property
     def _work(self) -> Path:
@@ -540,8 +540,8 @@ class Course:
         if self._log.short_of_room or not self._has_room():
             return True
         # The command's own words, maybe about another machine's disk: so it isn't tried for ever.
-        self._said_no_room += self._steps.said_no_room
-        return self._steps.said_no_room and self._said_no_room <= MAX_SAID_NO_ROOM
+        self._found.said_no_room += self._steps.said_no_room
+        return self._steps.said_no_room and self._found.said_no_room <= MAX_SAID_NO_ROOM
 
     def _check_stopped(self) -> None:
         if self._steps.stopped is not None:
@@ -566,8 +566,8 @@ class Course:
             reason=hide(reason),
             lines=self._journal.count,
             sha256=self._journal.hexdigest(),
-            started=self._started,
-            ended=max(self._outside.now(), self._started),
+            started=self._found.started,
+            ended=max(self._outside.now(), self._found.started),
             commit=checkout.commit if checkout else "",
             resolved=checkout.resolved if checkout else 0,
             head=hide(checkout.head) if checkout else "",
