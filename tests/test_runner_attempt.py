@@ -389,8 +389,8 @@ def test_memory_stays_small(tmp_path: Path) -> None:
     modules = Path(f"/proc/{process.pid}/maps").read_text()
     process.terminate()
     one.wait()
-    assert before["VmRSS"] < 20 * 1024, before
-    assert after["VmHWM"] < 20 * 1024, after
+    assert before["VmRSS"] < 21 * 1024, before
+    assert after["VmHWM"] < 21 * 1024, after
     # What it works with is allocated when there is work; an object kept for each line would be 50 MiB.
     assert after["VmRSS"] - before["VmRSS"] < 2048, (before, after)
     assert "libcrypto" not in modules

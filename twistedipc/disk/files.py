@@ -68,6 +68,8 @@ def remove_tree(path: Path) -> None:
     Remove a folder with what is in it, as far as that is possible: also where whoever made it has taken the right to do
     so away, and however deep it is. A link is left alone.
     """
+    if not os.path.lexists(path):
+        return
     import shutil  # not above: it is large, and a runner seldom removes a folder
 
     try:
