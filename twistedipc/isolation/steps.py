@@ -32,11 +32,13 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     hidden_files: Sequence[str] = ()
     toolchains: str = ""  # the folder of the tools that the builder has fetched; "": there is none
 
-    def checkout(self, mirrors: str, *, repository: str, private: bool = False, readable: Iterable[str] = ()) -> Reach:
+    def checkout(
+        self, mirrors: Iterable[str], *, repository: str, private: bool = False, readable: Iterable[str] = ()
+    ) -> Reach:
         """
         Return the reach of the checkout.
 
-        :param mirrors: the folder of the repositories' mirrors
+        :param mirrors: the folders of the repositories' mirrors
         :param repository: its address
         :param private: whether it is given what the repository's host is shown
         :param readable: what it is given beside that, such as the files of the operator's ssh
@@ -46,7 +48,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
             readable=[*([local] if local.startswith("/") else []), *readable],
             own=("spec.json",),
             writable=("work", "home", "tmp", *([CREDENTIALS] if private else []), OUT),
-            others=[mirrors],
+            others=mirrors,
             network="joined",
         )
 

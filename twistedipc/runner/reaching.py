@@ -11,6 +11,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from twistedipc.attempts.mirrors import private_folder
 from twistedipc.builds.attempt import Checkout, Spec
 from twistedipc.isolation.reach import Reach
 from twistedipc.isolation.steps import CHANNEL_INSIDE, Ground
@@ -40,6 +41,12 @@ class Reaching:
             toolchains=spec.tools.folder if spec.tools is not None else "",
         )
 
+    def _folders(self, *, private: bool) -> list[str]:
+        """Return the folders of the mirrors from which the attempt may take something."""
+        mirrors = Path(self._spec.mirror).absolute().parent
+        own = [str(private_folder(mirrors, self._spec.project))] if private else []
+        return [str(mirrors), *own]
+
     @property
     def channel(self) -> str:
         """Where the steps of the build see the folder of their channel; "": where it is."""
@@ -47,15 +54,16 @@ class Reaching:
 
     def found(self, checkout: Checkout) -> None:
         """Note what the checkout has found."""
-        folder = os.path.dirname(self._spec.mirror)
         mirrors = {checkout.mirror or self._spec.mirror, *checkout.mirrors}
-        self._mirrors = sorted(mirror for mirror in mirrors if os.path.dirname(mirror) == folder)
+        self._mirrors = sorted(mirror for mirror in mirrors if os.path.dirname(mirror) in self._folders(private=True))
 
     def checkout(self, *, private: bool) -> Reach:
         """Return the reach of the checkout. ``private``: it is given credentials."""
         if self._ground is None:
             return Reach()
-        mirrors, repository = os.path.dirname(self._spec.mirror), self._spec.repository
+        mirrors, repository = self._folders(private=private), self._spec.repository
+        for folder in mirrors:
+            os.makedirs(folder, mode=0o700, exist_ok=True)
         if private:
             return self._ground.checkout(mirrors, repository=repository, private=True)
         # Where the project has no credentials, those of the builder's user count, in whose home ssh looks for them.
