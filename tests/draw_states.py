@@ -39,7 +39,8 @@ A request to cancel does what its column says:
 
 A builder with an *offered* lease is being asked; the offer can be taken back. Only the builder
 with a *held* lease can tell how the attempt ends. The tone is the API's word for how a state is
-shown.
+shown. If the apiserver's own record doesn't bear out that an attempt has ended so (its log isn't
+whole, say), it becomes what is under *unproven*.
 
 {attempt}
 
@@ -73,7 +74,7 @@ def page() -> str:
     """The page as it should be."""
     return _TEXT.format(
         attempt_table=_table(
-            ("state", "what it is", "lease", "cancel", "tone"),
+            ("state", "what it is", "lease", "cancel", "tone", "unproven"),
             [
                 (
                     f"`{state}`",
@@ -81,6 +82,7 @@ def page() -> str:
                     "" if info.lease is LeaseStatus.NONE else info.lease.value,
                     info.cancel.value,
                     info.tone.value,
+                    "" if info.unproven is None else f"`{info.unproven}`",
                 )
                 for state, info in STATES.items()
             ],

@@ -35,6 +35,7 @@ from twistedipc.builds.states import STATES, AttemptState, Cancellation, LeaseSt
 from twistedipc.cli import output
 from twistedipc.ipc import CallFailed, Peer, PeerInfo
 from twistedipc.server.boundaries import GistChange, GistRound, StateChange
+from twistedipc.server.builder_link import MISSING_DEADLINE
 from twistedipc.storage import attempts, builds, logs, projects
 from twistedipc.storage.errors import LogOrder, NotPossible
 from twistedipc.storage.rows import Actor, AttemptRow, Holder
@@ -158,12 +159,15 @@ def check_what_a_builder_has_of_it(world: World) -> None:
     expected = {
         LeaseStatus.NONE: world.state,
         LeaseStatus.OFFERED: AttemptState.QUEUED,
-        LeaseStatus.HELD: AttemptState.LOST,
+        LeaseStatus.HELD: AttemptState.DISCONNECTED,
     }
     if world.info.offerable or world.info.lease is LeaseStatus.OFFERED:
         assert world.row.state is AttemptState.OFFERED  # again: the queue was looked at
     else:
         assert world.row.state is expected[world.info.lease]
+    world.apiserver.clock.advance(MISSING_DEADLINE)
+    if world.info.lease is LeaseStatus.HELD:
+        assert world.row.state is AttemptState.LOST
 
 
 def check_what_becomes_of_it_when_its_builder_goes(world: World) -> None:

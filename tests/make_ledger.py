@@ -184,7 +184,7 @@ def _begin(connection: Connection, attempt: str, builder: str = "one") -> str:
     lease = f"lease-{attempt}"
     _offer(connection, attempt, builder)
     attempts.accept(connection, attempt, Holder(lease, builder))
-    attempts.started(connection, attempt, Holder(lease, builder), NOW + 30)
+    attempts.started(connection, attempt, Holder(lease, builder), NOW + 30, NOW + 30)
     return attempt
 
 

@@ -118,7 +118,7 @@ def run(connection: Connection, attempt: str, lease: str = LEASE, builder: str =
     """Bring a queued attempt to running."""
     assert attempts.offer(connection, attempt, lease, builder, NOW)
     assert attempts.accept(connection, attempt, Holder(lease, builder))
-    row = attempts.started(connection, attempt, Holder(lease, builder), NOW + 5)
+    row = attempts.started(connection, attempt, Holder(lease, builder), NOW + 5, NOW + 5)
     assert row is not None
     return row
 

@@ -193,22 +193,25 @@ def test_what_is_wrong_with_remarks_is_seen() -> None:
 def test_a_gap_that_damage_has_made_is_right_and_nothing_else_is() -> None:
     """Once, of exactly these records, and with an end that doesn't say that the log is complete."""
 
-    def wrong(damage: Damage, *gaps: Gap, complete: bool = False, before: Damage | None = None) -> Wrong:
+    def wrong(
+        damage: Damage, *gaps: Gap, complete: bool = False, state: str = "failed", before: Damage | None = None
+    ) -> Wrong:
         found = LogCheck(SEED, BUILD, LINES, [damage] if before is None else [before, damage])
         whole = stream(records(), [10, 20])
         messages = [whole[0], *(json.loads(encoder.encode(gap)) for gap in gaps), whole[2], whole[3]]
         for message in messages if gaps else whole:
-            found.take({**message, "complete": complete} if message["type"] == "end" else message)
+            found.take({**message, "complete": complete, "state": state} if message["type"] == "end" else message)
         return found.wrong
 
     gap = Gap(11, 20, "damaged")
     assert wrong(Damage(11, 11, 20), gap) == Wrong()
     assert wrong(Damage(5, 13, 20), gap) == Wrong()
     assert wrong(Damage(11, 11, 20), gap, complete=True) == Wrong(unverified=1)
+    assert wrong(Damage(11, 11, 20), gap, state="succeeded") == Wrong(unverified=1)
     assert wrong(Damage(12, 12, 20), gap) == Wrong(lost=10, unsaid=1)
     assert wrong(Damage(11, 11, 21), gap) == Wrong(lost=10, unsaid=1)
     assert wrong(Damage(11, 11, 20), Gap(11, 15, "x"), Gap(16, 20, "x")) == Wrong(lost=10, unsaid=1)
-    assert wrong(Damage(11, 11, 20), complete=True) == Wrong(unsaid=1)
+    assert wrong(Damage(11, 11, 20), complete=True, state="succeeded") == Wrong(unsaid=1)
     # A segment is gone in which something else had been done.
     assert wrong(Damage(5, 13, 20), gap, before=Damage(15, 15, 17)) == Wrong()
     assert wrong(Damage(5, 13, 20), gap, before=Damage(8, 8, 10)) == Wrong(unsaid=1)

@@ -216,7 +216,7 @@ def built(
     (queued,) = [one for one in attempts.next_queued(connection, 10) if one.name == attempt]
     assert permits.offer(connection, attempt, LEASE, "one", NOW, queued.targets, queued.repository)
     assert attempts.accept(connection, attempt, HOLDER)
-    assert attempts.started(connection, attempt, HOLDER, NOW)
+    assert attempts.started(connection, attempt, HOLDER, NOW, NOW)
     if steps:
         events: list[StepStarted | StepEnded] = [StepStarted(0, "checkout", ""), StepEnded(0, "succeeded", 1, 0)]
         events += [StepStarted(1, "pack", ""), StepEnded(1, "succeeded", 1, 0)]

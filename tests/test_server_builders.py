@@ -52,7 +52,7 @@ from twistedipc.publish.targets.registry import TARGETS, from_flat
 from twistedipc.publish.targets.target import Settings, Target
 from twistedipc.server import releasing
 from twistedipc.server.boundaries import GistChange, GistRound
-from twistedipc.server.builder_link import VOCABULARY
+from twistedipc.server.builder_link import MISSING_DEADLINE, VOCABULARY
 from twistedipc.server.dispatch import OFFER_EXPIRES
 from twistedipc.server.fanout.commits import COMMIT_INTERVAL
 from twistedipc.server.gists import ROUND_INTERVAL
@@ -473,7 +473,7 @@ class BuilderLinks(LinkCase):
         self.assertEqual(1, len(builder.take(m.FinalAck)))
         self.assertFalse(self.apiserver.row(offer.attempt).complete)
 
-    def test_a_log_with_a_gap_is_not_complete_and_its_attempt_ends_as_it_did(self) -> None:
+    def test_a_log_with_a_gap_is_not_complete_and_its_attempt_has_not_succeeded(self) -> None:
         for restarts in (False, True):
             builder, offer = self.running()
             whole = [BATCH, Lines(3, 10, 0, ["three"]), Lines(4, 10, 0, ["four"])]
@@ -490,7 +490,8 @@ class BuilderLinks(LinkCase):
                 builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=end))
                 self.assertEqual(1, len(builder.take(m.FinalAck)))
                 row = self.apiserver.row(offer.attempt)
-                self.assertEqual((AttemptState.SUCCEEDED, 4, False), (row.state, row.lines, row.complete))
+                self.assertEqual((AttemptState.FAILED, 4, False), (row.state, row.lines, row.complete))
+                self.assertIn("its log isn't whole, so it counts as failed: lines of it are missing", row.reason)
 
     def test_an_end_never_takes_back_what_was_seen(self) -> None:
         """A builder's disk has lost what it had sent before; then its runner died."""
@@ -500,7 +501,8 @@ class BuilderLinks(LinkCase):
         builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=lost))
         self.assertEqual(1, len(builder.take(m.FinalAck)))
         row = self.apiserver.row(offer.attempt)
-        self.assertEqual((AttemptState.LOST, 2, "", False), (row.state, row.lines, row.sha256, row.complete))
+        seen = (AttemptState.LOST, 2, result(BATCH).sha256, False)
+        self.assertEqual(seen, (row.state, row.lines, row.sha256, row.complete))
 
     def two_running(self) -> tuple[Builder, m.Offer, m.Offer]:
         """A builder that runs two attempts."""
@@ -542,7 +544,7 @@ class BuilderLinks(LinkCase):
         self.apiserver.clock.advance(COMMIT_INTERVAL)
         self.assertEqual(Gap(6, 8, reason), self.log_of(offer.attempt)[-1])
         row = self.apiserver.row(offer.attempt)
-        self.assertEqual((AttemptState.SUCCEEDED, 8, False), (row.state, row.lines, row.complete))
+        self.assertEqual((AttemptState.FAILED, 8, False), (row.state, row.lines, row.complete))
         self.assert_works(builder, other)
 
     def test_nonsense_in_a_log_is_a_gap(self) -> None:
@@ -750,11 +752,37 @@ class BuilderLinks(LinkCase):
         self.assertEqual([offer.attempt], [new.attempt for new in builder.take(m.Offer)])
 
     def test_what_a_builder_no_longer_has_is_lost(self) -> None:
+        """Not at once: it may not be the builder that says so."""
         builder, offer = self.running()
         builder.lose()
-        Builder(self.apiserver).sync()
+        Builder(self.apiserver, incarnation="i2").sync()
+        row = self.apiserver.row(offer.attempt)
+        self.assertEqual(AttemptState.DISCONNECTED, row.state)
+        self.assertIn("builder one has linked without it: it is lost after 60 s", row.reason)
+        waiting = self.apiserver.dispatch.why_waiting(row, None)
+        assert waiting is not None
+        self.assertEqual(("syncing", row.reason), (waiting.code, waiting.text))
+        self.apiserver.clock.advance(MISSING_DEADLINE)
         row = self.apiserver.row(offer.attempt)
         self.assertEqual((AttemptState.LOST, "builder one no longer has it"), (row.state, row.reason))
+
+    def test_what_takes_a_builders_name_for_a_moment_ends_none_of_its_attempts(self) -> None:
+        """Whoever had the link's key linked while a builder was restarted, said nothing, and its builds were lost."""
+        builder, offer = self.running()
+        builder.log(offer, BATCH)
+        builder.lose()
+        for _ in range(3):
+            thief = Builder(self.apiserver, incarnation="another")
+            thief.sync()
+            self.apiserver.clock.advance(MISSING_DEADLINE - 1)
+            thief.lose()
+        builder = Builder(self.apiserver)
+        orders = builder.sync(m.HeldAttempt(attempt=offer.attempt, lease=offer.lease, phase="running", next=3))
+        self.assertEqual([("continue", 3)], [(order.order, order.next) for order in orders.orders])
+        row = self.apiserver.row(offer.attempt)
+        self.assertEqual((AttemptState.RUNNING, ""), (row.state, row.reason))
+        self.apiserver.clock.advance(2 * MISSING_DEADLINE)
+        self.assertEqual(AttemptState.RUNNING, self.apiserver.state(offer.attempt))
 
     def test_a_builder_that_stays_away_is_given_up(self) -> None:
         builder, offer = self.running()
@@ -790,6 +818,7 @@ class BuilderLinks(LinkCase):
         two.lose()
         # But not for ever: it may be the build that ends builders.
         Builder(self.apiserver, "two").sync()
+        self.apiserver.clock.advance(MISSING_DEADLINE)
         self.assertEqual(AttemptState.LOST, self.apiserver.state("1-3"))
         self.assertIsNone(self.ledger.now(attempts.get, "1-4"))
 
@@ -1110,7 +1139,7 @@ class Races(LinkCase):
         syncing.cancel()  # as the framework does when the link ends
         again.lose()
         self.ledger.let_go()
-        self.assertEqual("lost", self.apiserver.changes[-1].state)
+        self.assertIn("linked without it", self.apiserver.changes[-1].reason)
 
     def test_an_offer_that_goes_back_is_told(self) -> None:
         attempt = self.ledger.queue()
@@ -1609,7 +1638,7 @@ class Publishing(LinkCase):
             order.append(name)
             do()
         self.assertEqual(old, self.successResultOf(activated).id)
-        self.assertEqual(["has", "reconcile", "retire", "unpack", "reconcile", "retire"], order)
+        self.assertEqual(["has", "reconcile", "retire", "_unpack", "reconcile", "retire"], order)
         row = self.ledger.now(releases.live, "hello", "static")
         assert row is not None
         self.assertEqual(row.id, self.apiserver.release_store.live_id("hello"))

@@ -51,7 +51,7 @@ class TalkativeLedger(InstantLedger):
         """Let a builder take the attempt."""
         self.now(attempts.offer, attempt, LEASE, "builder", 2)
         self.now(attempts.accept, attempt, HOLDER)
-        self.now(attempts.started, attempt, HOLDER, 4)
+        self.now(attempts.started, attempt, HOLDER, 4, 4)
 
     def say(self, build: int, value: float | None, errors: int = 0) -> None:
         """The build says how far it is, and remarks on so many errors more."""

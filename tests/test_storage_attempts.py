@@ -63,7 +63,7 @@ CHANGES: dict[str, tuple[Change, dict[AttemptState, AttemptState], set[AttemptSt
         set(),
     ),
     "started": (
-        lambda c, a, holder: attempts.started(c, a, holder, NOW),
+        lambda c, a, holder: attempts.started(c, a, holder, NOW, NOW),
         {S.ACCEPTED: S.RUNNING, S.DISCONNECTED: S.RUNNING},
         {S.RUNNING, S.PUBLISHING},
     ),
@@ -191,7 +191,7 @@ def test_requeueing_what_is_to_be_cancelled_cancels_it(ledger: Connection) -> No
 def test_starting_twice_keeps_the_first_time(ledger: Connection) -> None:
     build = add_build(ledger)
     run(ledger, f"{build.id}-1")
-    row = attempts.started(ledger, f"{build.id}-1", HOLDER, NOW + 500)
+    row = attempts.started(ledger, f"{build.id}-1", HOLDER, NOW + 500, NOW + 500)
     assert row is not None
     assert row.started == NOW + 5
 
@@ -239,8 +239,18 @@ def test_the_end_tells_all(ledger: Connection) -> None:
     )
     published = [Published(name="p", version="1.0.0", integrity="sha512-x", status="published", registry="r")]
     steps = [
-        StepResult(index=0, name="install", command="npm ci", outcome="succeeded", started=1, ended=2, exit_code=0),
-        StepResult(index=1, name="build", command="npm run build", outcome="failed", started=2, ended=3, exit_code=137),
+        StepResult(
+            index=0, name="install", command="npm ci", outcome="succeeded", started=NOW, ended=NOW + 2, exit_code=0
+        ),
+        StepResult(
+            index=1,
+            name="build",
+            command="npm run build",
+            outcome="failed",
+            started=NOW + 2,
+            ended=NOW + 3,
+            exit_code=137,
+        ),
     ]
     end = result("failed", reason="npm run build: 137", commit="c" * 40, subject="Fix", author="Ann", steps=steps)
     end = msgspec.structs.replace(end, published=published)
@@ -250,7 +260,8 @@ def test_the_end_tells_all(ledger: Connection) -> None:
     assert (row.commit, row.subject, row.author, row.complete) == ("c" * 40, "Fix", "Ann", True)
     assert (row.started, row.ended) == (NOW + 5, NOW + 9)
     assert row.published == published
-    assert row.steps == steps
+    left = StepResult(index=7, name="left running", command="", outcome="failed", started=NOW, ended=NOW + 9)
+    assert row.steps == [*steps, left]
     # Another end changes nothing any more.
     for again in (end, result("succeeded", reason="really")):
         assert attempts.finish(ledger, attempt, HOLDER, again, False, NOW + 99) == row
@@ -340,8 +351,8 @@ def test_a_builders_nonsense_is_stored_as_well_as_can_be(ledger: Connection) -> 
     assert len(row.reason) == len(row.commit) == 4096
     assert row.ended == row.lines == (1 << 53) - 1
     assert [(one.index, one.outcome, one.exit_code, one.ended) for one in row.steps] == [
-        (2, "failed", None, 0),
-        (3, "failed", None, 0),
+        (2, "failed", None, NOW),
+        (3, "failed", None, NOW),
     ]
     assert len(row.published) == len(row.recognised) == 100
     assert row.recognised[0] == Finding(what="\ufffd", value="x" * 1000, why="?", line=0)

@@ -88,7 +88,7 @@ def check(found: list[dict[str, Any]], after: int = 0) -> dict[str, Any]:
     *batches, end = found
     numbers = [number for batch in batches for number in numbers_of(batch)]
     assert numbers == list(range(after + 1, end["lines"] + 1))
-    assert (end["type"], end["state"], end["complete"]) == ("end", "succeeded", False)
+    assert (end["type"], end["state"], end["complete"]) == ("end", "failed", False)
     (gap,) = [batch for batch in batches if batch["type"] == "gap"]
     assert gap["reason"] == "the journal is damaged: the checksum doesn't match"
     lines = {line for batch in batches if batch["type"] == "lines" for line in batch["lines"] if isinstance(line, str)}
@@ -124,8 +124,9 @@ def test_a_destroyed_line_is_a_gap_and_nothing_else_is_lost(platform: Platform, 
             wait_for("the gap", lambda: "are missing" in output.read_text())
             files.with_name("go-on-101").touch()
         found = platform.wait(build)
-        assert (found["state"], found["reason"]) == ("succeeded", "")
-        assert [(each["state"], each["complete"]) for each in found["attempts"]] == [("succeeded", False)]
+        assert found["state"] == "failed"
+        assert "every step succeeded, but its log isn't whole, so it counts as failed: lines of it" in found["reason"]
+        assert [(each["state"], each["complete"]) for each in found["attempts"]] == [("failed", False)]
         gap = check(messages(platform, build))
         code = viewer.wait(DEADLINE)
     finally:

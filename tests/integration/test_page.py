@@ -292,7 +292,7 @@ def test_lines_that_are_missing_are_said_to_be(page: Page, platform: Platform) -
     platform.linked()
     foot = page.locator(".log-foot .bad")
     expect(foot).to_have_text(re.compile(r"^incomplete: \d+ of \d+ lines are missing$"))
-    expect(page.locator(".row .state")).to_have_text("succeeded")
+    expect(page.locator(".row .state")).to_have_text("failed")
     missing = int(foot.inner_text().split(" ")[1])
     noun = "1 line is" if missing == 1 else f"{missing} lines are"
     said = f"… {noun} missing here: the journal is damaged: the checksum doesn't match"

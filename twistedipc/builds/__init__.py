@@ -19,6 +19,7 @@ The domain, pure: what a build is, for every process. The modules, from the bott
     egress      the network that builds may have, and what they contacted
     isolation   what keeps a build from reaching more than its own
     attempt     what is to be done in an attempt, what was found, how it ended
+    word        what the apiserver believes of how a builder says that an attempt ended
     messages    what builder and apiserver say to one another
     caches      what builds keep for the next ones
     outputs     the folders that builds write

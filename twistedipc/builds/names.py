@@ -279,6 +279,23 @@ def secret(value: str) -> str:
     return value
 
 
+#: What in a text moves the cursor, ends the line, or reorders what is around it.
+_UNSHOWN = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
+)
+_UNSHOWN_IN_LINES = re.compile(_UNSHOWN.pattern.replace(r"\x00-\x1f", r"\x00-\x08\x0b-\x1f"))
+
+
+def shown(text: str, limit: int, *, lines: bool = False) -> str:
+    """
+    Return a stranger's text as people are shown it: of at most ``limit`` characters, with a replacement character in
+    the place of each that isn't to be seen and does something. With ``lines``, it may have tabs and several lines.
+    """
+    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    return (_UNSHOWN_IN_LINES if lines else _UNSHOWN).sub("\N{REPLACEMENT CHARACTER}", cut)
+
+
 def line(text: str) -> str:
     """Check a name that people read."""
     if not _LINE.fullmatch(text):

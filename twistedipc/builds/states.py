@@ -86,7 +86,9 @@ class StateInfo:
     What is true of every attempt in a state.
 
     ``reached`` orders what a builder may report when it links again, so that no report takes an attempt back.
-    ``talks`` is true if the build may have said something about its progress that still holds.
+    ``talks`` is true if the build may have said something about its progress that still holds. ``unproven`` is what an
+    attempt becomes in its place if the apiserver's own record doesn't bear it out, above all if the log isn't whole;
+    None if that makes no difference.
     """
 
     then: frozenset[AttemptState]  # may follow directly
@@ -98,6 +100,7 @@ class StateInfo:
     talks: bool = False
     reached: int | None = None
     waits: Waits | None = None
+    unproven: AttemptState | None = None
 
     @property
     def ended(self) -> bool:
@@ -166,13 +169,14 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
         ),
         _A.SUCCEEDED: StateInfo(
             then=frozenset(),
-            description="every step succeeded, and what it built is published",
+            description="every step succeeded, what it built is published, and its log is whole",
             tone=Tone.GOOD,
             cancel=Cancellation.TOO_LATE,
+            unproven=_A.FAILED,
         ),
         _A.FAILED: StateInfo(
             then=frozenset(),
-            description="a step failed, or its result could not be published",
+            description="a step failed, its result could not be published, or its log isn't whole",
             tone=Tone.BAD,
             cancel=Cancellation.TOO_LATE,
         ),
@@ -213,6 +217,11 @@ TERMINAL: Final = states_where(lambda info: info.ended)
 
 #: States in which a builder has the attempt's lease.
 LEASED: Final = states_where(lambda info: info.lease is not LeaseStatus.NONE)
+
+
+def proven(state: AttemptState, *, holds: bool) -> AttemptState:
+    """Return how an attempt ends of which this is said. ``holds``: the apiserver's own record bears it out."""
+    return state if holds else STATES[state].unproven or state
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -212,13 +212,19 @@ class LogCheck:
         elif self._expected is not None:
             self._expected += 1
 
+    @property
+    def damaged(self) -> bool:
+        """True if the log has a gap: then its attempt fails at its end."""
+        return self._gaps > 0
+
     def _finish(self, end: dict[str, Any]) -> None:
         whole = end["complete"] and end["sha256"] == self._digest.hexdigest()
-        if end["lines"] != self.next - 1 or (end["complete"] if self._gaps else not whole):
+        good = end["complete"] or end["state"] == "succeeded"
+        if end["lines"] != self.next - 1 or (good if self._gaps else not whole):
             self.wrong.unverified += 1
         if end["state"] != "lost":  # else the damage may have been at the end, which is cut off with a runner's death
             self.wrong.unsaid += len(set(self.damages) - self._said)
-        if end["state"] != "succeeded":
+        if end["state"] != ("failed" if self._gaps else "succeeded"):
             return
         if self._expected is not None:
             self.wrong.lost += max(0, self.lines + 1 - self._expected)

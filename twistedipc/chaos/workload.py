@@ -183,7 +183,7 @@ class Workload:
             detail = (await self.ask(get)).decode(BuildDetail)
             state = detail.attempts[attempt - 1].state
             self._compare(build, attempt, checks, state)
-            if state is AttemptState.SUCCEEDED:
+            if state is (AttemptState.FAILED if any(check.damaged for check in checks) else AttemptState.SUCCEEDED):
                 return
             if state is AttemptState.CANCELLED and build in self._done.cancelled:
                 self._outcome.cancelled += 1

@@ -9,14 +9,14 @@ answer. A message about a lease that is no longer good is answered with `Stop`, 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
@@ -51,6 +51,10 @@ REASON_LIMIT = 500
 
 #: Seconds for a builder that has linked to sync: one that doesn't would keep its attempts from being given up.
 SYNC_DEADLINE = 60.0
+
+#: Seconds after a sync until an attempt is lost that it should have listed and didn't. It may have come from a process
+#: that has taken the builder's name, which the builder takes back meanwhile.
+MISSING_DEADLINE = 60.0
 
 VOCABULARY = Vocabulary(
     receives=m.FROM_BUILDER,
@@ -108,6 +112,7 @@ class BuilderLink:
         self._cancelled: dict[str, str] = {}  # attempt -> reason: cancelled before the link had synced
         self._load = Load(peer, collaborators.max_running)
         self._deadline = collaborators.clock.callLater(SYNC_DEADLINE, self._sync_is_late)
+        self._missing: IDelayedCall | None = None  # until what the sync should have listed is given up
 
     # -- what others ask: see `linked.Link`
 
@@ -227,8 +232,9 @@ class BuilderLink:
         if not self.superseded:
             for attempt in self._slots.unanswered:
                 self._with.resting.left(self.peer.info, attempt, alone=self._is_alone())
-        if self._deadline.active():
-            self._deadline.cancel()
+        for deadline in (self._deadline, self._missing):
+            if deadline is not None and deadline.active():
+                deadline.cancel()
         self._log.info("the link to builder {name} is lost: {reason}", name=self.peer.info.name, reason=reason)
         self._lost(self)
 
@@ -257,6 +263,7 @@ class BuilderLink:
         ledger, lifecycle, name = self._with.ledger, self._with.lifecycle, self.peer.info.name
         held = {(attempt.attempt, attempt.lease) for attempt in sync.attempts}
         orders = [await self._order(attempt) for attempt in sync.attempts]
+        missing: list[AttemptRow] = []
         for row in await ledger.read(attempts.leased, name):
             if (row.name, row.lease) in held:
                 continue
@@ -264,8 +271,12 @@ class BuilderLink:
             if STATES[row.state].lease is LeaseStatus.OFFERED:
                 self._with.workflows.launch(self._return_offer(row), "taking an offer back")
             else:
-                reason = f"builder {name} no longer has it"
-                self._with.workflows.launch(lifecycle.lose(row, reason), "noting a lost attempt")
+                missing.append(row)
+                reason = (
+                    f"builder {name} has linked without it: it is lost after {MISSING_DEADLINE:.0f} s, unless the "
+                    "builder that has it links again"
+                )
+                self._with.workflows.launch(lifecycle.miss(row, reason), "noting a missing attempt")
         if self._phase is Phase.LOST:
             raise CallFailed("gone", "the link was lost during the sync")
         orders = [
@@ -275,10 +286,24 @@ class BuilderLink:
         self._slots.resize(sync.slots, sync.draining)
         self._features = frozenset(sync.features)
         self._phase = Phase.SYNCED
+        if missing:
+            self._log.warn(
+                "builder {name} linked from {address} without {attempts}",
+                name=name,
+                address=self.peer.info.address,
+                attempts=", ".join(row.name for row in missing),
+            )
+            self._missing = self._with.clock.callLater(MISSING_DEADLINE, self._give_missing_up, missing)
         if self._deadline.active():
             self._deadline.cancel()
         self._with.bell.ring()
         return m.Orders(orders=orders, credit=CREDIT, uploads=self._with.uploads_url)
+
+    def _give_missing_up(self, missing: Sequence[AttemptRow]) -> None:
+        """This link has lasted, and its builder doesn't have these attempts: nothing will tell how they ended."""
+        for row in missing:
+            reason = f"builder {row.builder} no longer has it"
+            self._with.workflows.launch(self._lose(row.name, row.lease, reason), "noting a lost attempt")
 
     async def _return_offer(self, row: AttemptRow) -> None:
         await self._with.lifecycle.return_to_queue(row.name, row.holder)
@@ -367,7 +392,7 @@ class BuilderLink:
             self.stop_attempt(log.attempt, log.lease)
             return
         except Unreadable as error:
-            self._launch(self._give_up(log.attempt, log.lease, str(error)), "an unreadable log")
+            self._launch(self._lose(log.attempt, log.lease, str(error)), "an unreadable log")
             self.stop_attempt(log.attempt, log.lease)
             return
         if intake.complaint:
@@ -387,7 +412,7 @@ class BuilderLink:
         self._with.logs.changed(live)
         self._with.writers.commits.add(live, added)
 
-    async def _give_up(self, attempt: str, lease: str, reason: str) -> None:
+    async def _lose(self, attempt: str, lease: str, reason: str) -> None:
         """Lose an attempt of which nothing can be known any more."""
         ledger = self._with.ledger
         row = await self._with.workflows.retry_until_available(lambda: ledger.read(attempts.get, attempt))
@@ -426,16 +451,14 @@ class BuilderLink:
                 await self._with.writers.commits.durable(live, live.next)
             except LogOrder:
                 return  # the link is being closed: the next sync begins again from what the ledger has
-            if live.next > result.lines + 1:
-                # The builder's disk has lost since what is here: the log has all records that its viewers have seen.
-                result = msgspec.structs.replace(result, lines=live.next - 1, sha256="")
-            complete = bool(result.sha256) and await self._digest(live) == result.sha256
-            if not complete:
-                self._log.error("the log of {attempt} is not what its runner wrote", attempt=final.attempt)
-            finished = await self._with.lifecycle.finish(row, result, complete, resolved)
+            # What has come counts: a builder's disk may have lost some of it since, and viewers have seen it.
+            lines, sha256 = live.next - 1, await self._digest(live) if result.sha256 else ""
+            finished = await self._with.lifecycle.finish(row, result, lines=lines, sha256=sha256, resolved=resolved)
             if finished is None:
                 self.stop_attempt(final.attempt, final.lease)
                 return
+            if not finished.complete:
+                self._log.error("the log of {attempt} is not what its runner wrote", attempt=final.attempt)
         self._send(m.FinalAck(attempt=final.attempt, lease=final.lease))
         crash_after_turn(self._with.clock, CrashPoint.APISERVER_FINAL_ACK_SENT)
         self._release(final.attempt, final.lease)

@@ -28,6 +28,7 @@ from twistedipc.builds.logs import End
 from twistedipc.builds.messages import WantPermit
 from twistedipc.builds.protection import is_protected
 from twistedipc.builds.states import STATES, AttemptState, Cancellation, LeaseStatus, ReleaseState
+from twistedipc.builds.word import Believed, believe
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import GistFeed, StateChange, StateFeed
 from twistedipc.server.fanout.store import LogStore
@@ -36,7 +37,7 @@ from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.server.workflows import Workflows
-from twistedipc.storage import access, attempts, audit, builds, permits, projects, releases, reruns
+from twistedipc.storage import access, attempts, audit, builds, permits, projects, releases, reruns, seen
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
@@ -224,8 +225,8 @@ class Lifecycle:
         return row
 
     async def start(self, attempt: str, holder: Holder, time: int) -> AttemptRow | None:
-        """accepted or disconnected → running, since ``time`` by the builder's clock."""
-        row = await self._retry(lambda: self._ledger.write(attempts.started, attempt, holder, time))
+        """accepted or disconnected → running, since ``time`` by the builder's clock, if that can be."""
+        row = await self._retry(lambda: self._ledger.write(attempts.started, attempt, holder, time, self._now()))
         crash_point(CrashPoint.APISERVER_STARTED_COMMITTED)
         if row is not None:
             self._announce(row)
@@ -268,6 +269,12 @@ class Lifecycle:
             audit.record(connection, by=by, action=action, subject=builder, project=None, detail={}, now=now)
 
         await self._retry(lambda: self._ledger.write(note, self._now()))
+
+    async def miss(self, row: AttemptRow, reason: str) -> None:
+        """→ disconnected: its builder has linked, and doesn't say that it has it. ``reason`` is for people."""
+        missed = await self._retry(lambda: self._ledger.write(attempts.missed, row.name, row.holder, reason))
+        if missed is not None:
+            self._announce(missed)
 
     async def recover(self) -> list[str]:
         """
@@ -313,19 +320,27 @@ class Lifecycle:
         """Write down that the attempt gets no permit. Raises `LedgerUnavailable`."""
         await self._ledger.write(permits.refuse, want.attempt, want.target, reason, builder, self._now())
 
-    async def finish(self, row: AttemptRow, result: Result, complete: bool, resolved: int | None) -> AttemptRow | None:
+    async def finish(
+        self, row: AttemptRow, result: Result, *, lines: int, sha256: str, resolved: int | None
+    ) -> AttemptRow | None:
         """
-        → the result's outcome. Its releases go live before that is announced, if they are to go live by themselves;
-        what was lost is queued again, if its project wants that.
+        → what is believed of the result (`builds.word`). Its releases go live before that is announced, if they are to
+        go live by themselves; what was lost is queued again, if its project wants that.
 
-        :param complete: the stored log was verified against the result.
+        :param lines: how many records of its log are committed.
+        :param sha256: their digest; "" if some are missing, or the builder doesn't say theirs.
         :param resolved: when the ref led to the commit, in milliseconds since the epoch, as far as it is known.
         """
+        known = await self._retry(lambda: self._ledger.read(seen.look, row.name, lines, sha256, self._now()))
+        if known is None:
+            return None
+        believed = believe(result, known)
 
         def commit(result: Result, made: Sequence[ReleaseRow]) -> Deferred[AttemptRow | None]:
-            return self._ledger.write(_finish, row, result, complete, resolved, made, self._now())
+            end = msgspec.structs.replace(believed, result=result)
+            return self._ledger.write(_finish, row, end, resolved, made, self._now())
 
-        finished = await self._retry(lambda: self._releasing.release_with(row, result, commit))
+        finished = await self._retry(lambda: self._releasing.release_with(row, believed.result, commit))
         if finished is None:
             return None
         self._announce(finished)
@@ -368,20 +383,22 @@ class Lifecycle:
 def _finish(
     connection: Connection,
     row: AttemptRow,
-    result: Result,
-    complete: bool,
+    end: Believed,
     resolved: int | None,
     made: Sequence[ReleaseRow],
     now: int,
 ) -> AttemptRow | None:
     """The end and the releases' going live are one transaction: neither is there without the other."""
     before = attempts.get(connection, row.name)
-    result = _checked(connection, row, result)
-    finished = attempts.finish(connection, row.name, row.holder, result, complete, now, resolved)
+    result = _checked(connection, row, end.result)
+    finished = attempts.finish(connection, row.name, row.holder, result, end.complete, now, resolved)
     ended_now = before is not None and not STATES[before.state].ended  # a repeated end must not switch again
     if finished is not None and ended_now:
+        if end.doubts:
+            detail = {"attempt": row.name, "doubts": "; ".join(end.doubts)}
+            _record(connection, "attempt.doubt", row.project, detail, builder_actor(row.builder), now)
         if result.head:
-            projects.note_head(connection, row.project, result.head, now)
+            projects.note_head(connection, row.project, result.head, row.builder, now)
         if result.host_keys:
             access.pin(connection, row.project, result.host_keys, row.builder, now)
         _record_published(connection, finished, row.builder, now)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import msgspec
 from sqlalchemy import Connection
@@ -20,7 +21,7 @@ from twisted.logger import Logger
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.attempt import ArtifactFile, Result
 from twistedipc.builds.states import AttemptState
-from twistedipc.publish.archive import BadArchive
+from twistedipc.publish.archive import BadArchive, read_manifest
 from twistedipc.publish.targets.registry import TARGETS, name_of
 from twistedipc.publish.targets.target import NotUnpacked, Releases
 from twistedipc.server.boundaries import InThread
@@ -220,7 +221,7 @@ class Releasing:
             # An attempt that was given up meanwhile doesn't keep its project from being deleted.
             if await self._ledger.read(releases.get, row.project, release.id) is None:
                 raise NoSuchRelease(f"the project {row.project} was deleted")
-            await self._in_thread(self._kept[target].unpack, row.project, release.id, archive)
+            await self._in_thread(_unpack, self._kept[target], release, archive, artifact)
         return release
 
     async def _has(self, release: ReleaseRow) -> bool:
@@ -271,6 +272,17 @@ class Releasing:
             yield
         finally:
             lock.release()
+
+
+def _unpack(kept: Releases, release: ReleaseRow, archive: Path, artifact: ArtifactFile) -> None:
+    """Unpack a release, if there is in its archive what its builder says. Raises `BadArchive`, OSError."""
+    manifest = read_manifest(archive)
+    if (len(manifest.files), manifest.size) != (artifact.files, artifact.unpacked):
+        raise BadArchive(
+            f"it has {len(manifest.files)} files of {manifest.size} bytes, and its builder says that it has "
+            f"{artifact.files} of {artifact.unpacked}"
+        )
+    kept.unpack(release.project, release.id, archive)
 
 
 def _create(

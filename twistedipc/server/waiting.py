@@ -88,7 +88,9 @@ class Reasons:
     def _disconnected(self, row: AttemptRow) -> Waiting:
         since = self._away.since(row.builder)
         if since is None:
-            return Waiting(code="syncing", text=f"builder {row.builder} is back, and hasn't said yet how far it is")
+            return Waiting(
+                code="syncing", text=row.reason or f"builder {row.builder} is back, and hasn't said yet how far it is"
+            )
         left, now = self._away.left(row.builder), self._now()
         until = now + round(1000 * left)
         clock = datetime.fromtimestamp(until / 1000, UTC).strftime("%H:%M")

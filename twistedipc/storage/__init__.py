@@ -8,7 +8,8 @@ plain values and returns the frozen rows of ``rows``:
 - ``access`` (how private repositories are read)
 - ``builds`` (what people ask for), ``attempts`` (how they change their state), ``reruns`` (of lost attempts), ``logs``
 - ``artifacts`` (the archives on disk, and their rows), ``releases``, ``standing`` (why a release isn't live)
-- ``permits`` (what an attempt was offered to publish, and got a permit for)
+- ``permits`` (what an attempt was offered to publish, and got a permit for), ``seen`` (what an attempt's end is judged
+  by)
 - ``build_secrets`` (of projects' builds, and which of them an attempt is given)
 
 ``tables`` is the schema as data, ``migrations`` how a database on disk comes to have it, ``columns`` how values get

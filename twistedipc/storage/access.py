@@ -17,7 +17,8 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import update as update_rows
 
 from twistedipc.builds import names
-from twistedipc.builds.access import MAX_KNOWN_HOST, MAX_KNOWN_HOSTS, ssh_place
+from twistedipc.builds.access import MAX_KNOWN_HOSTS, known_hosts
+from twistedipc.builds.names import BadValue
 from twistedipc.storage import audit
 from twistedipc.storage.columns import from_json, to_json
 from twistedipc.storage.rows import AccessRow, builder_actor
@@ -111,9 +112,9 @@ def pin(connection: Connection, project: str, lines: list[str], builder: str, no
     ).first()
     if row is None or from_json(row.known_hosts, list[str]):
         return
-    place = ssh_place(row.host)
-    found = [line for line in lines[:MAX_KNOWN_HOSTS] if line.split(" ")[0] == place and len(line) <= MAX_KNOWN_HOST]
-    if not place or not found:
+    try:
+        found = known_hosts("\n".join(lines[:MAX_KNOWN_HOSTS]), row.host)
+    except BadValue:  # also where the host isn't one that has keys
         return
     which = repository_access.c.project_id == row.project_id
     connection.execute(update_rows(repository_access).where(which).values(known_hosts=to_json(found), updated=now))

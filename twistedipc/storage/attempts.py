@@ -31,10 +31,12 @@ from twistedipc.builds.states import (
     Cancellation,
     LeaseStatus,
     check_attempt,
+    proven,
     states_before,
     states_where,
 )
 from twistedipc.builds.variables import OfContexts, of_context
+from twistedipc.builds.word import within
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.storage import access, build_secrets
 from twistedipc.storage.columns import (
@@ -323,8 +325,13 @@ def accept(connection: Connection, attempt: str, holder: Holder) -> AttemptRow |
     return change(connection, attempt, holder=holder, before=frozenset({_S.OFFERED}), after=_S.ACCEPTED, reason="")
 
 
-def started(connection: Connection, attempt: str, holder: Holder, time: int) -> AttemptRow | None:
-    """accepted or disconnected → running, since ``time``. If it runs or publishes already, its row."""
+def started(connection: Connection, attempt: str, holder: Holder, time: int, now: int) -> AttemptRow | None:
+    """
+    accepted or disconnected → running, since ``time`` by the builder's clock, if that can be. If it runs or publishes
+    already, its row.
+    """
+    offered = connection.execute(select(attempts.c.offered).where(*_is(attempt))).scalar()
+    time = within(time, now if offered is None else offered, now)
     return change(
         connection,
         attempt,
@@ -332,6 +339,7 @@ def started(connection: Connection, attempt: str, holder: Holder, time: int) -> 
         before=frozenset({_S.ACCEPTED, _S.DISCONNECTED}),
         after=_S.RUNNING,
         started=func.coalesce(attempts.c.started, integer(time)),
+        reason="",
     ) or _already(connection, attempt, holder, frozenset({_S.RUNNING, _S.PUBLISHING}))
 
 
@@ -371,6 +379,26 @@ def disconnected(connection: Connection, builder: str) -> list[AttemptRow]:
     return [row for row in changed if row is not None]
 
 
+def missed(connection: Connection, attempt: str, holder: Holder, reason: str) -> AttemptRow | None:
+    """The builder is linked, and doesn't say that it has the attempt → disconnected, for a ``reason`` for people."""
+    row = change(
+        connection,
+        attempt,
+        holder=holder,
+        before=states_before(_S.DISCONNECTED),
+        after=_S.DISCONNECTED,
+        reason=text(reason),
+    )
+    if row is not None:
+        return row
+    changed = connection.execute(
+        update(attempts)
+        .where(*_is(attempt), *_has(holder), attempts.c.state == _S.DISCONNECTED)
+        .values(reason=text(reason))
+    )
+    return get(connection, attempt) if changed.rowcount else None
+
+
 def reconnected(connection: Connection, attempt: str, holder: Holder, phase: AttemptState) -> AttemptRow | None:
     """
     The builder is linked again and says that it has the attempt in ``phase`` (accepted, running or publishing;
@@ -385,6 +413,7 @@ def reconnected(connection: Connection, attempt: str, holder: Holder, phase: Att
         holder=holder,
         before=states_before(phase) & LEASED,
         after=phase,
+        reason="",
     ) or _already(
         connection,
         attempt,
@@ -403,13 +432,13 @@ def finish(
     resolved: int | None = None,
 ) -> AttemptRow | None:
     """
-    → the result's outcome, with all that the result tells; ``complete``: the stored log has been verified against
-    it. If this lease's attempt has ended already, its row, unchanged.
+    → the result's outcome, with all that the result tells, which `builds.word` has judged; ``complete``: the stored log
+    is whole, without which no attempt succeeds. If this lease's attempt has ended already, its row, unchanged.
 
     :param resolved: when the ref led to the commit, as far as the builder can tell. It was not before the offer and
         not after now, whatever is said; an attempt that repeats another keeps what that one had found.
     """
-    outcome = _S(result.outcome)
+    outcome = proven(_S(result.outcome), holds=complete)
     values: dict[str, Any] = {
         "reason": text(result.reason),
         "started": func.coalesce(attempts.c.started, integer(result.started)),
@@ -436,9 +465,12 @@ def finish(
     row = change(connection, attempt, holder=holder, before=states_before(outcome) & _HELD, after=outcome, **values)
     if row is None:
         return _already(connection, attempt, holder, TERMINAL)
-    _replace_steps(connection, attempt, result.steps)
+    _add_steps(connection, attempt, result.steps)
     _end_steps(connection, attempt, outcome, integer(result.ended))
-    return get(connection, attempt)
+    finished = get(connection, attempt)
+    if finished is not None and _bound_steps(connection, finished, now):
+        finished = get(connection, attempt)
+    return finished
 
 
 def note_release(connection: Connection, attempt: str, reason: str) -> None:
@@ -582,13 +614,14 @@ def _clean_published(published: Published) -> Published:
     )
 
 
-def _replace_steps(connection: Connection, attempt: str, results: list[StepResult]) -> None:
-    """Steps as the result has them: the log's own events are the same story, told before its end."""
+def _add_steps(connection: Connection, attempt: str, results: list[StepResult]) -> None:
+    """Steps whose end the log doesn't have, as the result has them."""
     build, number = split_attempt(attempt)
     by_index = {result.index: result for result in results[:MAX_STEPS] if 0 <= result.index < MAX_STEPS}
     if not by_index:
         return
-    connection.execute(delete(steps).where(steps.c.build_id == build, steps.c.number == number))
+    of_attempt = steps.c.build_id == build, steps.c.number == number
+    connection.execute(delete(steps).where(*of_attempt, steps.c.step.in_(sorted(by_index))))
     connection.execute(
         insert(steps),
         [
@@ -616,6 +649,22 @@ def _end_steps(connection: Connection, attempt: str, outcome: AttemptState, ende
         .where(steps.c.build_id == build, steps.c.number == number, steps.c.outcome == "running")
         .values(outcome=step_outcome(outcome), ended=ended)
     )
+
+
+def _bound_steps(connection: Connection, row: AttemptRow, now: int) -> bool:
+    """Of what the log says of times, keep what can be. Return whether something couldn't."""
+    changed = False
+    since = row.created if row.offered is None else row.offered
+    for step in row.steps:
+        started, ended = within(step.started, since, now), within(step.ended, since, now)
+        if (started, ended) != (step.started, step.ended):
+            changed = True
+            connection.execute(
+                update(steps)
+                .where(steps.c.build_id == row.build, steps.c.number == row.number, steps.c.step == step.index)
+                .values(started=started, ended=max(started, ended))
+            )
+    return changed
 
 
 #: The most steps of an attempt that have a row. (The log has all of them.)

@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
 from twistedipc.builds.attempt import Package
+from twistedipc.builds.word import Permitted
 from twistedipc.publish.permits import Decision, Granted, Record, Refused, Void, decide
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find, name_of, replaced
 from twistedipc.publish.targets.target import Settings, Target
@@ -126,6 +127,24 @@ def refuse(connection: Connection, attempt: str, target: str, reason: str, build
         audit.record_once(connection, by=by, action="permit.refuse", project=row.project, detail=detail, now=now)
 
 
+def permitted(connection: Connection, row: AttemptRow) -> list[Permitted]:
+    """Return what an attempt was offered to publish, under its lease, and what it got permits for."""
+    found = connection.execute(
+        select(deliveries.c.target, deliveries.c.settings, deliveries.c.package)
+        .where(*_of_lease(row))
+        .order_by(deliveries.c.target)
+    )
+    offered = [(each, TARGETS.read_kept([from_json(each.settings, Any)])[0]) for each in found]
+    return [
+        Permitted(
+            target=each.target,
+            place=TARGETS.of(settings).place(settings),
+            packages=() if each.package is None else _packages(each.package),
+        )
+        for each, settings in offered
+    ]
+
+
 def _record(connection: Connection, attempt: str, target: Target[Any]) -> tuple[Record | None, dict[str, bytes]]:
     """Return the record of an attempt (None: there is none, or its project was deleted), and the sealed secrets."""
     row = attempts.get(connection, attempt)
@@ -159,10 +178,14 @@ def _packages(written: str) -> list[Package]:
 
 def _is(row: AttemptRow, target: Target[Any]) -> ColumnElement[bool]:
     """The row of what this attempt was offered to publish to a target under its lease."""
-    return and_(
+    return and_(deliveries.c.target == target.name, *_of_lease(row))
+
+
+def _of_lease(row: AttemptRow) -> tuple[ColumnElement[bool], ...]:
+    """The rows of what this attempt was offered to publish under its lease."""
+    return (
         deliveries.c.build_id == row.build,
         deliveries.c.number == row.number,
-        deliveries.c.target == target.name,
         deliveries.c.lease == row.lease,
     )
 

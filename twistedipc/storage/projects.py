@@ -23,10 +23,10 @@ from twistedipc.builds.states import TERMINAL, OnLost
 from twistedipc.builds.variables import OfContexts
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find
 from twistedipc.publish.targets.target import Settings
-from twistedipc.storage import access, build_secrets
+from twistedipc.storage import access, audit, build_secrets
 from twistedipc.storage.columns import from_json, project_settings, protected_refs, text, to_json
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
-from twistedipc.storage.rows import Hold, ProjectRow
+from twistedipc.storage.rows import Hold, ProjectRow, builder_actor
 from twistedipc.storage.tables import builds, idempotency, projects, secrets, token_projects
 
 #: What `update` may change.
@@ -263,10 +263,19 @@ def delete_build_secret(connection: Connection, name: str, secret_name: str) -> 
     return project is not None and build_secrets.remove(connection, project, secret_name)
 
 
-def note_head(connection: Connection, name: str, head: str, now: int) -> None:
-    """Note which branch the HEAD of a project's repository stands for, as a builder has found it."""
+def note_head(connection: Connection, name: str, head: str, builder: str, now: int) -> None:
+    """
+    Note which branch the HEAD of a project's repository stands for, as a builder has found it. It decides what goes
+    live, so a change is in the audit.
+    """
     about = projects.c.name == name, projects.c.deleted.is_(None), projects.c.head.is_distinct_from(head)
+    before = connection.execute(select(projects.c.head).where(*about)).first()
+    if before is None:
+        return
     connection.execute(update_rows(projects).where(*about).values(head=text(head), updated=now))
+    detail = {"head": head, "before": before.head or ""}
+    by = builder_actor(builder)
+    audit.record(connection, by=by, action="project.head", subject=name, project=name, detail=detail, now=now)
 
 
 def live_id(connection: Connection, name: str) -> int | None:
