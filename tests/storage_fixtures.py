@@ -131,11 +131,19 @@ def _before_the_audits_actors(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE audit DROP COLUMN {column}"))
 
 
+def _before_builders_keys(connection: Connection) -> None:
+    """Remove builders' keys, and what projects are bound to."""
+    connection.execute(text("DROP TABLE builder_keys"))
+    connection.execute(text("DROP TABLE builders"))
+    connection.execute(text("ALTER TABLE projects DROP COLUMN runs_on"))
+
+
 def as_of_0011(connection: Connection) -> None:
     """Make the schema what it was before projects had credentials for their repositories."""
     connection.execute(text("DROP INDEX uq_tokens_name"))
     for column in ("service", "address", "agent"):
         connection.execute(text(f"ALTER TABLE tokens DROP COLUMN {column}"))
+    _before_builders_keys(connection)
     for table, column in (("projects", "protected"), ("attempts", "may_publish"), ("attempts", "preview"),
                           ("attempts", "protected")):  # fmt: skip
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))

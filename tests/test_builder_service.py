@@ -273,7 +273,13 @@ class BuilderCase(SynchronousTestCase):
         self.folder = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.folder, True)
         self.settings = Settings(
-            data=self.folder, path="/bin", environment={}, timeout=60.0, idle_timeout=30.0, grace=1.0
+            data=self.folder,
+            path="/bin",
+            environment={},
+            timeout=60.0,
+            idle_timeout=30.0,
+            grace=1.0,
+            allow_plain_http=True,
         )
         self.apiserver = Apiserver()
         self.reactor = Reactor()

@@ -126,6 +126,14 @@ def outcome(dialler: SessionSettings, listener: SessionSettings) -> tuple[str, s
             "the same key",
         ),
         ({"key": SHARED, "keys": of_listener("first")}, {"key": SHARED, "keys": of_dialler("first")}, "key first", ""),
+        # where nobody needs one
+        ({"keys": Keys(), "keys_optional": True}, {"key": None}, "key", ""),
+        ({"keys": of_listener("first"), "keys_optional": True}, {"key": None}, "unauthorized", "takes no named keys"),
+        ({"key": None}, {"keys": Keys(), "keys_optional": True}, "key", ""),
+        ({"key": None}, {"keys": of_dialler("first"), "keys_optional": True}, "refused", "a key of its own"),
+        ({"keys": of_listener("first")}, {"keys": of_dialler("first"), "keys_optional": True}, "key first", ""),
+        ({"keys": of_listener("second")}, {"keys": Keys(), "keys_optional": True}, "unauthorized", "is required here"),
+        ({"key": SHARED}, {"keys": Keys(), "keys_optional": True}, "unauthorized", "none is set here"),
         # with a side that has none
         ({"keys": of_listener("first")}, {}, "unauthorized", "takes no named keys"),
         ({"keys": of_listener("first")}, {"key": None}, "unauthorized", "takes no named keys"),

@@ -414,7 +414,13 @@ class LogsMachine(RuleBasedStateMachine):
         self.lives += 1
         self.reactor = BuilderReactor(self._spawned)
         limits = Settings(
-            data=self.folder / "builder", path="/bin", environment={}, timeout=60.0, idle_timeout=30.0, grace=1.0
+            data=self.folder / "builder",
+            path="/bin",
+            environment={},
+            timeout=60.0,
+            idle_timeout=30.0,
+            grace=1.0,
+            allow_plain_http=True,
         )
         self.outside = outside_of(self.reactor, limits)
         self.builder = builder_of(self.outside, limits, slots=SLOTS)

@@ -18,7 +18,13 @@ _ROLES = SCOPES
 
 
 def _path(route: Route, number: int | str = 1, project: str = "shop") -> str:
-    values = {"project": project, "build": number, "attempt": f"{number}-1", "secret": "npm_token"}
+    values = {
+        "project": project,
+        "build": number,
+        "builder": "one",
+        "attempt": f"{number}-1",
+        "secret": "npm_token",
+    }
     return re.sub(r"<(\w+):\w+>", lambda found: str(values[found[1]]), route.rule)
 
 
@@ -151,7 +157,7 @@ def test_every_reference_of_the_document_resolves() -> None:
 
     walk(made)
     assert {name: parameter_schema(name)["type"] for name in CONVERTERS} == {
-        "project": "string", "build": "integer", "attempt": "string", "secret": "string"
+        "project": "string", "build": "integer", "builder": "string", "attempt": "string", "secret": "string"
     }  # fmt: skip
 
 

@@ -166,6 +166,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
         "slots": 3,
         "path": os.environ["PATH"],
         "apiserver_url": f"http://127.0.0.1:{platform.port}",
+        "allow_plain_http": True,
         "link": {
             "listen": [f"unix:{tmp_path}/nobody-either.sock"],
             "dial": [f"tls:localhost:{port}"],

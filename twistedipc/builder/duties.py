@@ -20,7 +20,7 @@ from twistedipc.builder.forwarding import Forwarding
 from twistedipc.builder.held import HeldAttempt
 from twistedipc.builder.link import ApiserverLink, Uplink
 from twistedipc.builder.looking import Looking
-from twistedipc.builder.offers import sendable, why_failed, why_impossible
+from twistedipc.builder.offers import sendable, why_failed, why_impossible, why_no_uploads
 from twistedipc.builder.ports import Folder, Outside
 from twistedipc.builder.publishing import CALL_TIMEOUT, Publishing
 from twistedipc.builder.registry import HeldAttempts
@@ -137,7 +137,10 @@ class Duties:
         self._looking.look()
 
     def _obey(self, orders: m.Orders) -> None:
-        self._publishing.url = self._apiserver_url or orders.uploads
+        url = self._publishing.url = self._apiserver_url or orders.uploads
+        self._publishing.refused = why_no_uploads(url, allow_plain_http=self._settings.allow_plain_http)
+        if self._publishing.refused:
+            self._log.error("builds with an archive are declined: {reason}", reason=self._publishing.refused)
         self._uplink.limit = orders.credit
         for order in orders.orders:
             held = self._attempts.under_lease(order.attempt, order.lease)
@@ -257,6 +260,8 @@ class Duties:
         impossible = why_impossible(offer)
         if impossible:
             return impossible
+        if offer.site and self._publishing.refused:
+            return self._publishing.refused
         if self.draining:
             return "the builder is draining"
         if self.isolation.refused:

@@ -30,6 +30,17 @@ def why_impossible(offer: Offer) -> str:
     return ""
 
 
+def why_no_uploads(url: str, *, allow_plain_http: bool) -> str:
+    """Return why nothing is uploaded to this address, in a sentence; "" if it may be."""
+    if allow_plain_http or not names.open_road(url):
+        return ""
+    return (
+        f"what is built would be uploaded to {url}, where others on the way can read and change it: give the apiserver "
+        "an https address (http.public_url, or apiserver_url in builder.toml), or set allow_plain_http = true in "
+        "builder.toml"
+    )
+
+
 def why_failed(error: Exception) -> str:
     """Return a sentence, for people, about the error that kept the builder from writing an attempt down."""
     if isinstance(error, OSError) and error.strerror:

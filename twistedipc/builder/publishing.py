@@ -15,7 +15,7 @@ from twistedipc.builder.held import HeldAttempt
 from twistedipc.builder.life import State
 from twistedipc.builder.link import ApiserverLink, Uplink
 from twistedipc.builder.ports import Uploads
-from twistedipc.builder.upload import NoArchive, UploadFailed
+from twistedipc.builder.upload import NoArchive, UploadFailed, UploadRefused
 from twistedipc.builder.workflows import Workflows
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import ArtifactFile, Permit
@@ -37,6 +37,7 @@ class Publishing:
         self, clock: IReactorTime, uploads: Uploads, uplink: Uplink, forwarding: Forwarding, workflows: Workflows
     ) -> None:
         self.url = ""  # where the apiserver takes uploads
+        self.refused = ""  # why nothing is uploaded there; "": it is
         self._clock = clock
         self._uploads = uploads
         self._uplink = uplink
@@ -115,6 +116,8 @@ class Publishing:
             sha256=artifact.sha256,
             trouble=held.upload.trouble,
         )
+        if self.refused:
+            raise UploadRefused(self.refused)
         grant = await link.peer.call(want, timeout=CALL_TIMEOUT)
         assert isinstance(grant, m.UploadGrant)
         if not grant.complete:

@@ -40,6 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     offline: bool = False
     userconfig: str = ""
     upload: float = UPLOAD_LIMIT  # seconds for which an upload is tried that can't get through
+    allow_plain_http: bool = False  # whether archives are uploaded by http beyond this machine
     mirrors_kept: float = MIRRORS_KEPT  # seconds for which a mirror stays that nothing uses
     reserve: int | None = 0  # bytes of the disk that builds leave free; None is `room.default_reserve`
     limits: ResourceLimits = ResourceLimits()  # what an attempt may use

@@ -71,7 +71,8 @@ _PACKAGES = re.compile(PACKAGES)
 _SECRET = re.compile(SECRET)
 _ADDRESS = re.compile(rf"{_CHARACTER}+")
 _LEASE = re.compile(LEASE)
-_NODE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+NODE = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"
+_NODE = re.compile(NODE)
 
 _NO_LOCAL = "repositories in local folders are not allowed here (see local_repositories in the configuration)"
 
@@ -80,6 +81,13 @@ def project(name: str) -> str:
     """Check a project's name: it must be a valid label of a host name, under which the release is served."""
     if not _PROJECT.fullmatch(name):
         raise BadValue("a project's name has 1 to 63 of a-z, 0-9 and -, and neither begins nor ends with -")
+    return name
+
+
+def pool(name: str) -> str:
+    """Check the name of a pool of builders."""
+    if not _PROJECT.fullmatch(name):
+        raise BadValue("a pool's name has 1 to 63 of a-z, 0-9 and -, and begins and ends with a letter or digit")
     return name
 
 

@@ -1,7 +1,7 @@
 """
 `twistedipc`, the command for people and their scripts. Top layer: it talks to an apiserver over HTTP like any other
 client, except for the commands that work on the machine itself: `init`, `demo`, `caches`, `toolchains`, and
-``token create --config``, which makes the first token of an apiserver straight in its ledger.
+``token create --config`` and ``secrets rotate``, which work straight in an apiserver's ledger.
 
 The modules:
 
@@ -13,6 +13,8 @@ The modules:
 - ``targets``: the options for a project's targets, made from the registry; ``settings``: those for how it is built
 - ``imports``, with the folder ``importing``: what other hosts' configuration says of a project
 - ``audit``: what people and builders did
+- ``sealing``: the key by which secrets are sealed
+- ``builders``: builders and their keys; ``joining``: what a builder's machine is given of them
 - ``caches``: what builds keep, on a builder's machine
 - ``toolchains``: what a builder has fetched
 - ``repositories``: how a private repository is read

@@ -21,6 +21,8 @@ COMMANDS = {
     "login": ("twistedipc.cli.login", "login"),
     "token": ("twistedipc.cli.tokens", "token"),
     "sessions": ("twistedipc.cli.sessions", "sessions"),
+    "secrets": ("twistedipc.cli.sealing", "secrets"),
+    "builder": ("twistedipc.cli.builders", "builder"),
     "inspect": ("twistedipc.cli.inspect", "inspect"),
     "project": ("twistedipc.cli.projects", "project"),
     "import": ("twistedipc.cli.imports", "import_settings"),

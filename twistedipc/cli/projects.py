@@ -22,7 +22,7 @@ from twistedipc.cli.secrets import secret
 from twistedipc.cli.settings import fields_of, recognise_option, says_something, settings_options, with_settings
 from twistedipc.cli.targets import TargetsCommand, described, details_of, request_of, targets_of, with_options
 from twistedipc.publish.targets.registry import TARGETS
-from twistedipc.web.api.schemas import NewProject, Project, ProjectChange, Projects, Settings
+from twistedipc.web.api.schemas import NewProject, Project, ProjectChange, Projects, RunsOn, Settings
 
 on_lost_option = click.option(
     "--on-lost",
@@ -39,6 +39,15 @@ protected_option = click.option(
     help="Only from these refs is anything published for users: main, release/*, tags/v* (else: from the default ref "
     'alone); may be repeated, and replaces those before. "" is the default ref alone.',
 )
+
+
+builders_option = click.option(
+    "--builders",
+    metavar="NAME,…",
+    help='Only these builders take its builds, by keys of their own; with --pool, those of the pool as well. "" and no '
+    "--pool is any builder.",
+)
+pool_option = click.option("--pool", metavar="NAME", help="Only builders of this pool take its builds.")
 
 
 @click.group()
@@ -135,6 +144,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
             ("default ref", f"HEAD, which is {found.head}" if is_head(found) and found.head else found.default_ref),
             *access_of(found),
             ("protected", " ".join(found.protected)),
+            ("built by", _built_by(found)),
             ("publishes", described(found)),
             *details_of(found),
             *fields_of(found.settings),
@@ -147,6 +157,19 @@ def show(client: Client, name: str, as_json: bool) -> None:
             ("changed", local_time(found.updated)),
         ]
     )
+
+
+def _built_by(found: Project) -> str:
+    bound = found.runs_on
+    said = [*bound.builders, *([f"the pool {bound.pool}"] if bound.pool else [])]
+    return " or ".join(said) or "any builder"
+
+
+def _runs_on(builders: str | None, pool: str | None) -> RunsOn | None:
+    """Return the builders that the options bind a project to; None if they say nothing."""
+    if builders is None and pool is None:
+        return None
+    return RunsOn(builders=[name.strip() for name in (builders or "").split(",") if name.strip()], pool=pool or "")
 
 
 @project.command("set", cls=TargetsCommand)
@@ -162,6 +185,8 @@ def show(client: Client, name: str, as_json: bool) -> None:
     metavar="NAME=VALUE",
     help="Set a variable of all builds; the others stay (see `project env`); may be repeated.",
 )
+@builders_option
+@pool_option
 @protected_option
 @on_lost_option
 @settings_options
@@ -174,6 +199,8 @@ def set_project(
     timeout: float | None,
     idle_timeout: float | None,
     env: tuple[str, ...],
+    builders: str | None,
+    pool: str | None,
     protected: tuple[str, ...],
     on_lost: OnLost | None,
     said: dict[str, Any],
@@ -190,6 +217,7 @@ def set_project(
         "variables": [Change(name=key, value=value) for key, value in variables.items()] or None,
         "on_lost": on_lost,
         "protected": list(filter(None, protected)) if protected else None,
+        "runs_on": _runs_on(builders, pool),
     }
     of_targets = any(value is not None and value != () for value in said.values())
     if of_targets or says_something(options):

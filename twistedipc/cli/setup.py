@@ -103,6 +103,8 @@ data = "builder"
 {path}
 # The address for uploads of archives; "" is the one that the apiserver tells.
 # apiserver_url = ""
+# Whether archives may be uploaded by http to another machine, where others on the way can read and change them.
+# allow_plain_http = false
 
 [link]
 # As in apiserver.toml: one side listens, the other dials.

@@ -6,6 +6,7 @@
   ``workflows``: work that outlives a link; ``uploads``: tokens for uploads
 - ``fanout``: from a builder's records to every viewer of a log; ``gists``: what builds say in brief
 - ``resting``: builders that have declined; ``away``: builders that are gone; ``linked``: builders that are here
+- ``builder_keys``: the keys by which builders link, and what the ledger says of each
 - ``releasing``: releases on disk, as the ledger says
 - ``lifecycle``: every transition of an attempt, and the only writer of attempts
 - ``permits``: permits to publish; ``secrets``: secrets for builds

@@ -13,8 +13,9 @@ from twisted.internet.defer import Deferred
 from twistedipc.builds.frames import Form
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.states import STATES
+from twistedipc.ipc import NamedKey
 from twistedipc.storage.builds import Idempotency
-from twistedipc.storage.rows import Actor, AttemptRow, BuildRow
+from twistedipc.storage.rows import Actor, AttemptRow, BuilderRow, BuildRow
 
 _T = TypeVar("_T")
 
@@ -225,6 +226,33 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     text: str  # a sentence without its end, for people
     position: int | None = None  # in the queue, from 1
     until: int | None = None  # milliseconds since the epoch: when it is lost, unless its builder is back by then
+
+
+class LinkedBuilder(msgspec.Struct, frozen=True, kw_only=True):
+    """A builder that is linked, as its link says."""
+
+    name: str
+    since: int  # milliseconds since the epoch
+    address: str
+    key: str  # the id of the key of its own by which it is proven; "": the shared one, or none
+    slots: int
+    draining: bool
+
+
+class KnownBuilders(Protocol):
+    """The builders and their keys, on their links. Implemented by `builders.Builders`."""
+
+    def linked(self) -> list[LinkedBuilder]:
+        """Return the builders that are linked now."""
+
+    def added(self, row: BuilderRow, key: NamedKey) -> None:
+        """Take note of a key that was made, and is committed."""
+
+    def changed(self, row: BuilderRow) -> None:
+        """Take note of a builder's row as it is committed."""
+
+    def revoked(self, row: BuilderRow) -> None:
+        """End a builder's link, and what it has, at once: its keys have ended, and that is committed."""
 
 
 class Dispatch(Protocol):

@@ -22,9 +22,11 @@ from twisted.logger import Logger
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit, Secrets
+from twistedipc.builds.needs import said_by_itself
 from twistedipc.builds.states import STATES, AttemptState, LeaseStatus
 from twistedipc.ipc import CallFailed, Hole, Load, NotConnected, Peer, Vocabulary
 from twistedipc.server.bell import Bell
+from twistedipc.server.builder_keys import BuilderKeys
 from twistedipc.server.fanout.live import BadBatch, LiveLog
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.intake import LogIntake, Unreadable
@@ -77,6 +79,7 @@ class Collaborators:
     linked: LinkedBuilders
     resting: Resting
     bell: Bell
+    keys: BuilderKeys
     permits: Permits
     secrets: BuildSecrets
     grants: UploadGrants
@@ -102,6 +105,7 @@ class BuilderLink:
     def __init__(self, collaborators: Collaborators, peer: Peer, lost: Callable[[BuilderLink], None]) -> None:
         self.peer = peer
         self.superseded = False
+        self.since = collaborators.now()
         self._with = collaborators
         self._lost = lost
         self._phase = Phase.LINKED
@@ -129,7 +133,7 @@ class BuilderLink:
     @property
     def features(self) -> frozenset[str]:
         """See `linked.Link`."""
-        return self._features
+        return self._features | self._with.keys.features(self.peer.info)
 
     @property
     def slots(self) -> int:
@@ -284,7 +288,7 @@ class BuilderLink:
             for order in orders
         ]
         self._slots.resize(sync.slots, sync.draining)
-        self._features = frozenset(sync.features)
+        self._features = said_by_itself(sync.features)
         self._phase = Phase.SYNCED
         if missing:
             self._log.warn(

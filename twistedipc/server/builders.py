@@ -10,10 +10,12 @@ from collections.abc import Callable
 from twisted.logger import Logger
 
 from twistedipc.builds.states import TERMINAL
-from twistedipc.ipc import Peer, PeerInfo
+from twistedipc.ipc import NamedKey, Peer, PeerInfo
 from twistedipc.server.away import Away
+from twistedipc.server.boundaries import LinkedBuilder
 from twistedipc.server.builder_link import BuilderLink, Collaborators
 from twistedipc.storage import attempts
+from twistedipc.storage.rows import BuilderRow
 
 __all__ = ["Builders", "Collaborators"]
 
@@ -30,6 +32,9 @@ class Builders:
 
     def refuse(self, peer: PeerInfo) -> str | None:
         """Why this peer may not link now; None if it may. The same incarnation takes its own place over."""
+        why = self._with.keys.refuse(peer)
+        if why is not None:
+            return why
         linked = self._with.linked.link_of(peer.name)
         if linked is not None and linked.peer.info.incarnation != peer.incarnation:
             return f"a builder named {peer.name} is linked already"
@@ -48,15 +53,17 @@ class Builders:
             previous.peer.close("superseded", "the same builder has linked again")
         self.away.back(info.name)
         self._with.resting.came(info.name, info.incarnation)
+        self._with.keys.linked(info)
         self._log.info("builder {name} linked from {address}", name=info.name, address=info.address)
         self._note(info, "builder.link")
         return link
 
     async def recover(self) -> None:
         """
-        At start: no offer is open any more, and every other lease waits for its builder to come back. Uploads of
-        attempts that have ended will never go on.
+        At start: builders' keys are read. No offer is open any more, and every other lease waits for its builder to
+        come back. Uploads of attempts that have ended will never go on.
         """
+        await self._with.keys.load()
         for attempt in self._with.artifact_store.under_way():
             uploading = await self._with.ledger.read(attempts.get, attempt)
             if uploading is None or uploading.state in TERMINAL:
@@ -93,11 +100,44 @@ class Builders:
         # Asked before each try: while the ledger was away the builder may have come back.
         return lambda: self._with.linked.link_of(name) is None
 
-    def _give_up(self, name: str) -> None:
-        self._with.workflows.launch(self._lose_all(name), f"giving builder {name} up")
+    def linked(self) -> list[LinkedBuilder]:
+        """See `boundaries.KnownBuilders`."""
+        return [
+            LinkedBuilder(
+                name=link.peer.info.name,
+                since=link.since,
+                address=link.peer.info.address,
+                key=link.peer.info.key,
+                slots=link.slots,
+                draining=link.draining,
+            )
+            for link in self._with.linked.all()
+        ]
 
-    async def _lose_all(self, name: str) -> None:
+    def added(self, row: BuilderRow, key: NamedKey) -> None:
+        """See `boundaries.KnownBuilders`."""
+        self._with.keys.added(row, key)
+
+    def changed(self, row: BuilderRow) -> None:
+        """See `boundaries.KnownBuilders`."""
+        self._with.keys.changed(row)
+        self._with.bell.ring()
+
+    def revoked(self, row: BuilderRow) -> None:
+        """See `boundaries.KnownBuilders`."""
+        self._with.keys.changed(row)
+        link = self._with.linked.link_of(row.name)
+        if link is not None:
+            link.peer.close("unauthorized", "this builder was revoked")
+        self._with.workflows.launch(
+            self._lose_all(row.name, f"builder {row.name} was revoked"), f"ending what builder {row.name} has"
+        )
+
+    def _give_up(self, name: str) -> None:
         reason = f"builder {name} has been away for {self._lost_after:.0f} s"
+        self._with.workflows.launch(self._lose_all(name, reason, self._is_away(name)), f"giving builder {name} up")
+
+    async def _lose_all(self, name: str, reason: str, still_wanted: Callable[[], bool] = lambda: True) -> None:
         workflows, ledger = self._with.workflows, self._with.ledger
         for row in await workflows.retry_until_available(lambda: ledger.read(attempts.leased, name)):
-            await self._with.lifecycle.lose(row, reason, still_wanted=self._is_away(name))
+            await self._with.lifecycle.lose(row, reason, still_wanted=still_wanted)

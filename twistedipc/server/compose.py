@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twistedipc.publish.targets.target import Releases
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import InThread, RandomBytes
+from twistedipc.server.builder_keys import BuilderKeys
 from twistedipc.server.builder_link import Collaborators
 from twistedipc.server.builders import Builders
 from twistedipc.server.dispatch import QueueDispatch
@@ -80,6 +81,7 @@ class Server:
     lifecycle: Lifecycle
     workflows: Workflows
     writers: LogWriters
+    keys: BuilderKeys
     builders: Builders
     dispatch: QueueDispatch
     bell: Bell
@@ -122,6 +124,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         grants=grants,
     )
     writers = LogWriters(clock, ledger, logs, gists)
+    keys = BuilderKeys(ledger, outside.secret_box, workflows, now)
     builders = Builders(
         Collaborators(
             clock=clock,
@@ -134,6 +137,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
             linked=linked,
             resting=resting,
             bell=bell,
+            keys=keys,
             permits=Permits(ledger, outside.secret_box, lifecycle),
             secrets=BuildSecrets(ledger, outside.secret_box, now),
             grants=grants,
@@ -165,6 +169,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         lifecycle=lifecycle,
         workflows=workflows,
         writers=writers,
+        keys=keys,
         builders=builders,
         dispatch=dispatch,
         bell=bell,

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn
 from twistedipc.builds.access import CHECKOUT
 from twistedipc.builds.messages import FEATURES, Offer
+from twistedipc.builds.needs import lacked
 from twistedipc.ipc import LocalProtocolError
 from twistedipc.publish.targets.registry import TARGETS, to_flat
 from twistedipc.server.bell import Bell
@@ -126,7 +127,7 @@ class QueueDispatch:
         # More than can be offered, by as many as may have to be passed over.
         all_can = all(link.features.issuperset([*FEATURES, *TARGETS.features]) for link in self._linked.ready())
         wanted = min(free + self._resting.attempts, MAX_LOOKED_AT) if all_can else MAX_LOOKED_AT
-        queue = await self._ledger.read(attempts.next_queued, wanted)
+        queue = await self._read_queue(wanted)
         self._reasons.needs = {queued.name: queued.needs for queued in queue if queued.needs}
         offered = False
         for choose in (self._best, self._not_answering):
@@ -134,12 +135,19 @@ class QueueDispatch:
                 links = [link for link in self._linked.ready() if link.free_slots]
                 if not links or self._stopped:
                     return offered
-                link = choose([link for link in links if link.features >= queued.needs], queued.name)
+                link = choose([link for link in links if not lacked(link.features, queued.needs)], queued.name)
                 if link is not None and await self._offer(link, queued):
                     offered = True
             if offered:
                 break
         return offered
+
+    async def _read_queue(self, wanted: int) -> list[OfferRow]:
+        """Return the beginning of the queue: more of it, if some may have to be passed over."""
+        queue: list[OfferRow] = await self._ledger.read(attempts.next_queued, wanted)
+        if wanted < MAX_LOOKED_AT and any(queued.runs_on.needs for queued in queue):
+            queue = await self._ledger.read(attempts.next_queued, MAX_LOOKED_AT)
+        return queue
 
     async def _offer(self, link: Link, queued: OfferRow) -> bool:
         """Offer this attempt there; whether it isn't queued any more, or might be offered again."""

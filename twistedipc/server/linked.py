@@ -18,6 +18,7 @@ class Link(Protocol):
     """One builder's link. Implemented by `builder_link.BuilderLink`."""
 
     peer: Peer
+    since: int  # milliseconds since the epoch
     superseded: bool  # the same builder has linked again
 
     @property
@@ -72,6 +73,10 @@ class LinkedBuilders:
     def link_of(self, builder: str) -> Link | None:
         """Return the link of the builder with this name."""
         return self._links.get(builder)
+
+    def all(self) -> list[Link]:
+        """Return all links, also those that haven't synced."""
+        return list(self._links.values())
 
     def ready(self) -> list[Link]:
         """Return the links that have synced."""

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from twisted.internet.interfaces import IReactorTime
 
+from twistedipc.builds.needs import BUILDER, EITHER, POOL, lacked
 from twistedipc.builds.states import STATES, Waits
 from twistedipc.publish.targets.registry import FEATURE
 from twistedipc.server.away import Away
@@ -59,7 +60,7 @@ class Reasons:
     def _queued(self, attempt: str, before: int) -> Waiting:
         place = f"position {before + 1} in the queue"
         ready, needs = self._linked.ready(), self.needs.get(attempt, frozenset())
-        links = [link for link in ready if not link.draining and link.features >= needs]
+        links = [link for link in ready if not link.draining and not lacked(link.features, needs)]
         if not links:
             code, text = _why_none(ready, needs)
             return Waiting(code=code, text=f"{text}; {place}", position=before + 1)
@@ -109,8 +110,22 @@ def _why_none(ready: Sequence[Link], needs: frozenset[str]) -> tuple[str, str]:
     links = [link for link in ready if not link.draining]
     if not links:
         return "draining", f"{_named(ready)} takes nothing new, and no other builder is linked"
-    lacked = frozenset().union(*(needs - link.features for link in links))
-    return "no_builder", f"{_named(links)} can't {_lacking(lacked)}, which the project's builds need: update it"
+    bound = next((need for need in sorted(needs) if need.startswith((BUILDER, POOL))), "")
+    chosen = [link for link in links if not lacked(link.features, {bound} if bound else ())]
+    if not chosen:
+        return "no_builder", _why_none_chosen(bound)
+    missing = frozenset().union(*(lacked(link.features, needs) for link in chosen))
+    return "no_builder", f"{_named(chosen)} can't {_lacking(missing)}, which the project's builds need: update it"
+
+
+def _why_none_chosen(bound: str) -> str:
+    """Return why there is no builder for a project that is bound to some: ``bound`` says to which."""
+    either = bound.split(EITHER)
+    names = [feature.removeprefix(BUILDER) for feature in either if feature.startswith(BUILDER)]
+    pools = [feature.removeprefix(POOL) for feature in either if feature.startswith(POOL)]
+    said = [*([f"builder {' or '.join(names)}"] if names else []), *(f"one of the pool {pool}" for pool in pools)]
+    how = f"twistedipc builder add NAME --pool {pools[0]}" if pools else "twistedipc builder list"
+    return f"the project is bound to {' or '.join(said)}, and none is linked by a key of its own ({how})"
 
 
 def _lacking(features: frozenset[str]) -> str:

@@ -5,11 +5,14 @@ The ledger: everything that must outlive a process, and the only place that know
 plain values and returns the frozen rows of ``rows``:
 
 - ``projects``, ``secrets`` (how their values are sealed), ``tokens``, ``audit``
+- ``resealing`` (how the key of ``secrets`` is replaced)
 - ``access`` (how private repositories are read)
 - ``builds`` (what people ask for), ``attempts`` (how they change their state), ``reruns`` (of lost attempts), ``logs``
 - ``artifacts`` (the archives on disk, and their rows), ``releases``, ``standing`` (why a release isn't live)
 - ``permits`` (what an attempt was offered to publish, and got a permit for), ``seen`` (what an attempt's end is judged
   by)
+- ``permits`` (what an attempt was offered to publish, and got a permit for)
+- ``builders`` (those that have a key of their own, and their keys)
 - ``build_secrets`` (of projects' builds, and which of them an attempt is given)
 
 ``tables`` is the schema as data, ``migrations`` how a database on disk comes to have it, ``columns`` how values get

@@ -50,6 +50,7 @@ from twistedipc.storage.columns import (
     project_settings,
     protected_refs,
     row_as,
+    runs_on,
     split_attempt,
     text,
     to_json,
@@ -111,6 +112,7 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
             projects.c.of_contexts,
             projects.c.registries,
             projects.c.protected,
+            projects.c.runs_on,
             projects.c.timeout,
             projects.c.idle_timeout,
         )
@@ -194,6 +196,7 @@ def _offer_row(
         secrets=build_secrets.any_for(secrets, context),
         access=access.serves(its_access, row.repository),
         head=names.HEAD in (row.default_ref, *patterns),
+        runs_on=runs_on(row.runs_on),
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
     )

@@ -18,7 +18,7 @@ from twistedipc.builds.logs import Progress
 from twistedipc.builds.protection import patterns_of
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import TERMINAL
-from twistedipc.storage.rows import GistRow, Row
+from twistedipc.storage.rows import GistRow, Row, RunsOn
 from twistedipc.storage.tables import said
 
 _T = TypeVar("_T")
@@ -54,6 +54,11 @@ def protected_refs(project: Any) -> list[str]:
     return patterns_of(
         None if project.protected is None else from_json(project.protected, list[str]), project.default_ref
     )
+
+
+def runs_on(text: Any) -> RunsOn:
+    """A project's column ``runs_on``; null is any builder."""
+    return RunsOn() if text is None else from_json(text, RunsOn)
 
 
 def integer(value: int) -> int:

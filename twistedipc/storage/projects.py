@@ -25,6 +25,8 @@ from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find
 from twistedipc.publish.targets.target import Settings
 from twistedipc.storage import access, audit, build_secrets
 from twistedipc.storage.columns import from_json, project_settings, protected_refs, text, to_json
+from twistedipc.storage import access, build_secrets
+from twistedipc.storage.columns import from_json, project_settings, protected_refs, runs_on, text, to_json
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
 from twistedipc.storage.rows import Hold, ProjectRow, builder_actor
 from twistedipc.storage.tables import builds, idempotency, projects, secrets, token_projects
@@ -40,6 +42,7 @@ CHANGEABLE = frozenset(
         "of_contexts",
         "registries",
         "protected",
+        "runs_on",
         "timeout",
         "idle_timeout",
         "on_lost",
@@ -55,6 +58,7 @@ _FORMS: dict[str, Callable[[Any], str | None]] = {
     "of_contexts": to_json,
     "registries": to_json,
     "protected": lambda patterns: to_json(patterns) if patterns else None,
+    "runs_on": to_json,
 }
 
 
@@ -315,6 +319,7 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
             of_contexts=OfContexts() if row.of_contexts is None else from_json(row.of_contexts, OfContexts),
             registries=[] if row.registries is None else from_json(row.registries, list[Registry]),
             protected=protected_refs(row),
+            runs_on=runs_on(row.runs_on),
             timeout=row.timeout,
             idle_timeout=row.idle_timeout,
             on_lost="rerun" if row.on_lost == "rerun" else "lost",

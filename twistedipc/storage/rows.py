@@ -13,6 +13,7 @@ import msgspec
 from twistedipc.builds.attempt import Published, StepResult, Used
 from twistedipc.builds.egress import Egress
 from twistedipc.builds.logs import Progress
+from twistedipc.builds.needs import BUILDER, EITHER, POOL
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.secrets import Builds, Context, Steps
@@ -105,6 +106,7 @@ class ProjectRow(Row, frozen=True, kw_only=True):
     of_contexts: OfContexts  # variables that only some builds have, beside ``environment``
     registries: list[Registry]  # from which builds install
     protected: list[str]  # patterns of the refs that may publish for its users: at least one
+    runs_on: RunsOn  # the builders that it is bound to
     timeout: float  # seconds
     idle_timeout: float
     on_lost: OnLost
@@ -115,6 +117,40 @@ class ProjectRow(Row, frozen=True, kw_only=True):
     hold: Hold | None  # releases don't go live by themselves
     created: int
     updated: int
+
+
+class BuilderKeyRow(Row, frozen=True, kw_only=True):
+    """A key of a builder, without its secret."""
+
+    id: str
+    role: str
+    created: int
+    last_used: int | None
+    revoked: int | None
+
+
+class BuilderRow(Row, frozen=True, kw_only=True):
+    """A builder that has, or had, keys of its own."""
+
+    name: str
+    pools: list[str]
+    shared: bool  # the shared key is good for it
+    created: int
+    last_linked: int | None  # by a key of its own
+    keys: list[BuilderKeyRow]  # the newest last; also those that have ended
+
+
+class RunsOn(Row, frozen=True, kw_only=True):
+    """The builders that a project is bound to: one of these names, or one of the pool. Empty: any."""
+
+    builders: list[str] = []
+    pool: str = ""
+
+    @property
+    def needs(self) -> list[str]:
+        """What a builder must have that may take its builds: see `builds.needs`."""
+        names = [BUILDER + name for name in self.builders]
+        return [EITHER.join([*names, *([POOL + self.pool] if self.pool else [])])] if names or self.pool else []
 
 
 class TokenRow(Row, frozen=True, kw_only=True):
@@ -241,13 +277,14 @@ class OfferRow(Row, frozen=True, kw_only=True):
     secrets: bool  # whether there are secrets for it
     access: bool  # whether there are credentials for its checkout
     head: bool  # whether its project wants to know what the repository's HEAD stands for
+    runs_on: RunsOn = RunsOn()
     timeout: float
     idle_timeout: float
 
     @property
     def needs(self) -> frozenset[str]:
-        """What a builder must be able to do that takes it: see `builds.messages.FEATURES`."""
-        needed = set(needed_for(self.targets))
+        """What a builder must have that takes it: see `builds.needs`."""
+        needed = {*needed_for(self.targets), *self.runs_on.needs}
         if self.secrets or self.registries or self.access:
             needed.add("secrets")
         if self.settings != BuildSettings():

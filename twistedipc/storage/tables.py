@@ -60,6 +60,7 @@ projects = Table(
     Column("of_contexts", Text, comment="null: nothing; else JSON: builds.variables.OfContexts, beside environment"),
     Column("registries", Text, comment="null: none; else JSON: list of builds.registries.Registry"),
     Column("protected", Text, comment="null: default_ref alone; else JSON: list of patterns of builds.protection"),
+    Column("runs_on", Text, comment="null: any builder; else JSON: storage.rows.RunsOn, those that it is bound to"),
     sqlite_autoincrement=True,
 )
 Index(
@@ -103,6 +104,28 @@ build_secrets = Table(
     Column("builds", Text, nullable=False, comment="builds.secrets.Builds: which builds are given it"),
     Column("bound_to", Text, nullable=False, comment="the repository it was set for: it is given to no other's builds"),
     Column("updated", BigInteger, nullable=False),
+)
+
+builders = Table(
+    "builders",
+    metadata,
+    Column("name", Text, primary_key=True, comment="of one that has, or had, a key of its own"),
+    Column("pools", Text, nullable=False, comment="JSON: list of names; projects can be bound to one of them"),
+    Column("shared", Boolean, nullable=False, comment="the shared key is good for it, until its own is used"),
+    Column("created", BigInteger, nullable=False),
+    Column("last_linked", BigInteger, comment="by a key of its own; null: never"),
+)
+
+builder_keys = Table(
+    "builder_keys",
+    metadata,
+    Column("id", Text, primary_key=True, comment="as the handshake of a link says it; not secret"),
+    Column("builder", ForeignKey("builders.name"), nullable=False, index=True, comment="whose it is"),
+    Column("role", Text, nullable=False, comment="that its holder must have on a link"),
+    Column("sealed", LargeBinary, comment="the secret, encrypted by secrets.SecretBox; null: the key has ended"),
+    Column("created", BigInteger, nullable=False),
+    Column("last_used", BigInteger, comment="to the minute; null: never"),
+    Column("revoked", BigInteger, comment="null: it is good"),
 )
 
 tokens = Table(

@@ -5,5 +5,6 @@ where the parts are put together and the reactor is imported. Top layer; found t
 - ``apiserver`` and ``builder``: one service each; ``compose``: the web's half of the apiserver
 - ``config``: the configuration files, as types; ``nodejs``: where Node is, for a new configuration
 - ``audit_file``: the audit as a file
+- ``joining``: how a builder elsewhere can meet an apiserver; ``checking``: whether it can, tried
 - ``common``: what both do alike; ``hangup``: SIGHUP reopens log files
 """

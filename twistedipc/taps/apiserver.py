@@ -6,6 +6,7 @@ import gc
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar, cast
 
 from twisted.application.service import IService, MultiService
@@ -42,6 +43,7 @@ from twistedipc.taps.common import (
 from twistedipc.taps.compose import web_context
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
 from twistedipc.taps.hangup import Hangups
+from twistedipc.taps.joining import joining
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.live.sockets import WebSockets
 from twistedipc.web.releases.site import releases_site
@@ -132,6 +134,7 @@ class ApiService(MultiService):
             api_url=config.api_url,
             proxies=Proxies(config.http.trusted_proxies),
         )
+        context = replace(context, joining=joining(config))
         self._api_site = api_site(context)
         releases = releases_site(
             static,
@@ -158,6 +161,7 @@ class ApiService(MultiService):
             vocabulary=VOCABULARY,
             application=server.builders.application,
             refuse=server.builders.refuse,
+            keys=server.keys.keys,
         ):
             link.setServiceParent(self)
 

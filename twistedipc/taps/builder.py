@@ -110,6 +110,7 @@ def makeService(options: Options) -> IService:
         idle_timeout=config.limits.idle_timeout,
         grace=config.limits.grace,
         upload=config.limits.upload,
+        allow_plain_http=config.allow_plain_http,
         mirrors_kept=config.limits.mirrors * 86400,
         reserve=None if config.limits.reserve is None else config.limits.reserve.bytes,
         limits=config.limits.resources(config.slots),

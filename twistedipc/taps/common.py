@@ -9,6 +9,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -25,7 +26,9 @@ from twistedipc.ipc import (
     Application,
     BadEndpoint,
     BadKey,
+    Keys,
     LinkReactor,
+    NamedKey,
     Peer,
     PeerInfo,
     SessionSettings,
@@ -34,9 +37,10 @@ from twistedipc.ipc import (
     dial_links,
     listen_for_links,
     read_key,
+    read_named_key,
 )
 from twistedipc.storage.errors import LedgerTaken, LedgerUnusable, SchemaTooNew
-from twistedipc.taps.config import ApiserverLink, BuilderLink, ConfigError, interface_of
+from twistedipc.taps.config import INHERITED, ApiserverLink, BuilderLink, ConfigError, interface_of
 from twistedipc.web.http.hosts import spare_loopback
 
 _T = TypeVar("_T")
@@ -104,27 +108,60 @@ def links(
     vocabulary: Vocabulary,
     application: Callable[[Peer], Application],
     refuse: Callable[[PeerInfo], str | None],
+    keys: Keys | None = None,
+    failed: Callable[[str], None] | None = None,
 ) -> list[IService]:
-    """A service for each endpoint of ``[link]``. Raises `ConfigError`."""
+    """
+    A service for each endpoint of ``[link]``. Raises `ConfigError`.
+
+    :param keys: those of single peers, beside the shared one of the configuration; of a side that has none, what the
+        configuration names may be a named key. At a UNIX socket, without a shared key, nobody needs one
+    :param failed: called with the reason each time that an endpoint couldn't be dialled, or a link to it has ended
+    """
     try:
+        key, own = None, None
+        if config.key is not None and keys is not None:
+            key = read_key(config.key)
+        elif config.key is not None:
+            key, own = _keys_in(config.key, peer_role)
+        if own is not None:
+            keys = Keys(own)
         settings = SessionSettings(
             name=name,
             role=role,
             peer_role=peer_role,
             incarnation=secrets.token_hex(8),
-            key=read_key(config.key) if config.key is not None else None,
+            key=key,
+            keys=keys,
             vocabulary=vocabulary,
             accept_peer=refuse,
             max_calls=MAX_CALLS,
             busy_poll=0.0,  # no side of the platform's links calls in turns, so there is nothing to stay awake for
         )
         tls = TLSFiles(certificate=config.tls.certificate, key=config.tls.private_key, authority=config.tls.authority)
+
+        def at(endpoint: str) -> SessionSettings:
+            # The kernel knows who is at a UNIX socket; what is inherited looks at that itself.
+            optional = own is None and key is None and endpoint.startswith(("unix:", *INHERITED))
+            return replace(settings, keys_optional=keys is not None and optional)
+
         return [
-            *(listen_for_links(reactor, endpoint, settings, application, tls=tls) for endpoint in config.listen),
-            *(dial_links(reactor, endpoint, settings, application, tls=tls) for endpoint in config.dial),
+            *(listen_for_links(reactor, endpoint, at(endpoint), application, tls=tls) for endpoint in config.listen),
+            *(
+                dial_links(reactor, endpoint, at(endpoint), application, tls=tls, failed=failed)
+                for endpoint in config.dial
+            ),
         ]
     except (BadEndpoint, BadKey, ValueError) as error:
         raise ConfigError(f"link: {error}") from error
+
+
+def _keys_in(path: Path, peer_role: str) -> tuple[bytes | None, NamedKey | None]:
+    """Return the key in a file, which is either a shared one or a named one. Raises `BadKey`, OSError."""
+    try:
+        return None, read_named_key(path, role=peer_role)
+    except BadKey:
+        return read_key(path), None
 
 
 def for_a_crowd(endpoint: str) -> str:

@@ -45,6 +45,7 @@ def web_context(
         releasing=server.releasing,
         artifact_store=outside.artifact_store,
         uploads=server.grants,
+        builders=server.builders,
         websockets=websockets,
         tickets=Tickets(outside.clock, outside.random),
         version=version,

@@ -84,7 +84,7 @@ class LinkTLS(Section, frozen=True, kw_only=True):
 class _Link(Section, frozen=True, kw_only=True):
     listen: list[str] = []
     dial: list[str] = []
-    key: Path | None = None  # the file with the shared key; needed unless all endpoints are UNIX sockets
+    key: Path | None = None  # the file with the shared key, or with a builder's own
     tls: LinkTLS = LinkTLS()
 
 
@@ -315,6 +315,7 @@ class BuilderConfig(Section, frozen=True, kw_only=True):
     slots: Annotated[int, Meta(ge=1, le=256)] = 2  # attempts at a time
     path: str = ""  # PATH of the steps; see `steps_path`
     apiserver_url: str = ""  # where archives are uploaded to; "" is where the apiserver says
+    allow_plain_http: bool = False  # whether they are uploaded by http beyond this machine
     link: BuilderLink = BuilderLink()
     environment: dict[str, str] = {}  # the operator's values for all steps
     toolchains: Toolchains = Toolchains()
@@ -498,8 +499,8 @@ class _Source:
                 raise ValueError("needs at least one endpoint in listen or in dial")
             self.key = "link.key"
             # What is handed over may be a UNIX socket, or come from the parent itself: that shows when it is there.
-            unprotected = [text for text in listen + dial if not text.startswith(("unix:", *_INHERITED))]
-            if link.key is None and unprotected:
+            unprotected = [text for text in listen + dial if not text.startswith(("unix:", *INHERITED))]
+            if link.key is None and unprotected and isinstance(link, BuilderLink):
                 raise ValueError(f"is needed, since {unprotected[0]} isn't a UNIX socket")
             self.key = "link.tls"
             tls = link.tls
@@ -533,7 +534,7 @@ class _Source:
 
 
 #: Endpoints of links that the service inherits from the process that starts it, and those that take no argument.
-_INHERITED = ("fd:", "stdio:", "systemd:")
+INHERITED = ("fd:", "stdio:", "systemd:")
 _BARE = ("stdio:", "systemd:")
 
 #: Tables that can be given as one value -> the key that this is.

@@ -174,7 +174,8 @@ class Greeting:
         if keys is None:
             return []
         offered = keys.of(challenge.name, challenge.role) if challenge.keys is True else []
-        if not offered and self._shared(challenge.name) is None:
+        open_to = not self._settings.has_key and not keys.has_own(challenge.name)
+        if not offered and self._shared(challenge.name) is None and not open_to:
             why = (
                 f"there is no key here for {challenge.name} ({challenge.role})"
                 if challenge.keys is True
@@ -195,7 +196,7 @@ class Greeting:
         """
         found = self._proven_by_name(challenge, hello)
         keys, shared = self._settings.keys, self._settings.key
-        is_open = keys is None and shared is None
+        is_open = not self._settings.has_key
         expected = hello_mac(None if is_open else shared or _DECOY, challenge, hello)
         if found is None:
             self._check_mac(expected if is_open or shared else None, hello.mac, offered=bool(hello.mac or hello.keys))
@@ -227,7 +228,9 @@ class Greeting:
             mine = keys is not None and any(proof.id == welcome.key for proof in hello.proofs)
             key = keys.get(welcome.key) if keys is not None and mine else None
             secret = None if key is None else key.secret
-        if secret is None and keys is not None:
+            if secret is None:
+                return None
+        if secret is None and (self._settings.has_key or (keys is not None and keys.has_own(challenge.name))):
             return None
         return welcome_mac(secret, challenge, hello, welcome)
 

@@ -60,11 +60,14 @@ class SessionSettings:
     #: trip's time. 0 is never, a millisecond the most.
     busy_poll: float = 0.0002
     keys: Keys | None = None  # the named keys that are known, beside the shared one
+    #: with ``keys`` and without ``key``: a peer that has no key is taken too, where its endpoint needs none. It can't
+    #: have a name to which a key is bound
+    keys_optional: bool = False
 
     @property
     def has_key(self) -> bool:
         """Whether a peer must prove that it has a key."""
-        return self.key is not None or self.keys is not None
+        return self.key is not None or (self.keys is not None and not self.keys_optional)
 
     def __post_init__(self) -> None:
         check_identity(self.name, self.role, self.incarnation)

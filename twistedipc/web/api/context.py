@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
 from twistedipc.builds.places import Place
-from twistedipc.server.boundaries import BuildRequests, Dispatch, InThread, Logs, RandomBytes
+from twistedipc.server.boundaries import BuildRequests, Dispatch, InThread, KnownBuilders, Logs, RandomBytes
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, ReleaseRow
@@ -77,6 +77,14 @@ class ReleaseSwitch(Protocol):
         """Delete a project by ``delete``, and its releases. Raises what ``delete`` does, and `LedgerUnavailable`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Joining:
+    """How a builder elsewhere can meet this apiserver: endpoints of its own configuration."""
+
+    dial: tuple[str, ...] = ()
+    listen: tuple[str, ...] = ()
+
+
 class WebSocketRoutes(Protocol):
     """
     The WebSockets, as resources that take over the connection. A resource is rendered only when the caller is known,
@@ -109,6 +117,7 @@ class WebContext:
     releasing: ReleaseSwitch
     artifact_store: ArtifactStore
     uploads: Uploads
+    builders: KnownBuilders
     websockets: WebSocketRoutes
     tickets: Tickets
     version: str
@@ -122,4 +131,5 @@ class WebContext:
     secure_cookies: bool = False  # browsers reach the API by https only
     hosts: Hosts = field(default_factory=Hosts)  # which are the API's, and so can have sessions
     api_url: str = ""  # where browsers find the page
+    joining: Joining = field(default_factory=Joining)  # for new builders
     proxies: Proxies = field(default_factory=Proxies)  # that are trusted to name the client

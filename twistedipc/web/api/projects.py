@@ -16,9 +16,9 @@ from twistedipc.builds.registries import Registry
 from twistedipc.builds.settings import BuildSettings, checked
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, to_flat, with_flat
 from twistedipc.storage import projects
-from twistedipc.storage.rows import ProjectRow
+from twistedipc.storage.rows import ProjectRow, RunsOn
 from twistedipc.web.access.auth import forbidden, may, may_see
-from twistedipc.web.api import repositories
+from twistedipc.web.api import repositories, schemas
 from twistedipc.web.api.call import Call, Reply, moment
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.schemas import (
@@ -95,10 +95,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     targets = _targets(call.body, before.targets)
     if targets is not None:
         changes["targets"] = targets
-    if not isinstance(call.body.settings, UnsetType):
-        changes["settings"] = _settings(call.body.settings)
-    if not isinstance(call.body.protected, UnsetType):
-        changes["protected"] = protection.check(call.body.protected)
+    changes |= _checked_each(call.body)
     after = msgspec.structs.replace(before, **changes)
     _check(context, after.repository, after.default_ref, after.targets, after.environment, before)
     registries.check(after.registries)
@@ -145,6 +142,25 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     notices += _notices(row) if targets is not None else []
     notices += _notices_of_variables(old, row) + (_notices_of_registries(row) if "registries" in changes else [])
     return Reply(body=_project(call, row, notices))
+
+
+def _checked_each(body: ProjectChange) -> dict[str, Any]:
+    """Return those parts of a change that have a form of their own. Raises `BadValue`."""
+    changes: dict[str, Any] = {}
+    if not isinstance(body.settings, UnsetType):
+        changes["settings"] = _settings(body.settings)
+    if not isinstance(body.protected, UnsetType):
+        changes["protected"] = protection.check(body.protected)
+    if not isinstance(body.runs_on, UnsetType):
+        changes["runs_on"] = _runs_on(body.runs_on)
+    return changes
+
+
+def _runs_on(said: schemas.RunsOn) -> RunsOn:
+    """Return the builders that a request binds a project to. Raises `BadValue`."""
+    return RunsOn(
+        builders=sorted({names.node(name) for name in said.builders}), pool=names.pool(said.pool) if said.pool else ""
+    )
 
 
 def _variables(old: ProjectRow, changes: dict[str, Any], some: list[variables.Change]) -> dict[str, Any]:
@@ -265,6 +281,7 @@ def _audited(row: ProjectRow) -> dict[str, str]:
     said = {f"settings.{name}": str(value) for name, value in msgspec.structs.asdict(row.settings).items()}
     said["registries"] = _registries(row.registries)
     said["protected"] = ", ".join(row.protected)
+    said["runs_on"] = " | ".join([*row.runs_on.builders, *([f"pool {row.runs_on.pool}"] if row.runs_on.pool else [])])
     return (targets | said) | {
         name: str(getattr(row, name)) for name in ("repository", "default_ref", "timeout", "idle_timeout", "on_lost")
     }
@@ -406,6 +423,7 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
         environment=shown(row.environment),
         of_contexts=OfContexts(production=shown(row.of_contexts.production), previews=shown(row.of_contexts.previews)),
         registries=row.registries,
+        runs_on=schemas.BoundTo(builders=row.runs_on.builders, pool=row.runs_on.pool),
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
         on_lost=row.on_lost,

@@ -185,6 +185,10 @@ class _Number(BaseConverter):
         return int(value)
 
 
+class _Builder(BaseConverter):
+    regex = names.NODE
+
+
 class _Attempt(BaseConverter):
     regex = names.ATTEMPT
 
@@ -202,6 +206,7 @@ VARIABLE = re.compile(r"<(\w+):(\w+)>")
 CONVERTERS: dict[str, type[BaseConverter]] = {
     "project": _Project,
     "build": _Number,
+    "builder": _Builder,
     "attempt": _Attempt,
     "secret": _Secret,
 }

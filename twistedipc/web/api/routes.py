@@ -17,6 +17,7 @@ from werkzeug.routing import Map, RequestRedirect, Rule
 
 from twistedipc.web.api import (
     audit,
+    builders,
     builds,
     logs,
     openapi,
@@ -51,7 +52,7 @@ _UPLOAD_OFFSET = Header(
 )
 _P = "/api/v1/projects/<project:project>"
 _B = "/api/v1/builds/<build:build>"
-
+_N = "/api/v1/builders/<builder:builder>"
 _A = "/api/v1/uploads/<attempt:attempt>"
 
 ROUTES: tuple[Route, ...] = (
@@ -111,6 +112,12 @@ ROUTES: tuple[Route, ...] = (
     route("list_releases", f"GET {_P}/releases", releases.list_all, needs="read"),
     route("activate_release", f"POST {_P}/releases/<build:release>/activate", releases.activate, needs="publish"),
     route("resume_releases", f"POST {_P}/releases/resume", releases.resume, needs="publish"),
+    # Builders and their keys.
+    route("list_builders", "GET /api/v1/builders", builders.list_all, needs="admin"),
+    route("add_builder", "POST /api/v1/builders", builders.add, needs="admin", status=201),
+    route("change_builder", f"PATCH {_N}", builders.change, needs="admin"),
+    route("rotate_builder_key", f"POST {_N}/keys", builders.rotate, needs="admin", status=201),
+    route("revoke_builder", f"DELETE {_N}/keys", builders.revoke, needs="admin"),
     # Tokens, sessions and tickets.
     route("list_tokens", "GET /api/v1/tokens", tokens.list_all, needs="admin"),
     route("create_token", "POST /api/v1/tokens", tokens.create, needs="admin", status=201),

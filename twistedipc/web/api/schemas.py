@@ -120,6 +120,7 @@ class ProjectChange(Request, frozen=True, kw_only=True):
     environment: Variables | UnsetType = UNSET  # all that every build has
     variables: Annotated[list[Change], Meta(max_length=256)] | UnsetType = UNSET  # some of them; the others stay
     registries: Annotated[list[NewRegistry], Meta(max_length=20)] | UnsetType = UNSET  # all of them
+    runs_on: RunsOn | UnsetType = UNSET  # the builders that it is bound to
     timeout: Seconds | UnsetType = UNSET
     idle_timeout: Seconds | UnsetType = UNSET
     on_lost: OnLost | UnsetType = UNSET
@@ -172,6 +173,30 @@ def expiry_of(body: NewToken, now: int) -> int | None:
     return now + seconds * 1000
 
 
+Pools = Annotated[list[Annotated[str, _shown(names.PROJECT, 63)]], Meta(max_length=20)]
+NodeName = Annotated[str, _shown(names.NODE, 64)]
+
+
+class NewBuilder(Request, frozen=True, kw_only=True):
+    """The body of a request for a builder's first key."""
+
+    name: NodeName
+    pools: Pools = []  # to which projects can be bound: "trusted"
+
+
+class BuilderChange(Request, frozen=True, kw_only=True):
+    """What is to change of a builder."""
+
+    pools: Pools  # all of them
+
+
+class RunsOn(Request, frozen=True, kw_only=True):
+    """The builders that a project is bound to: those of these names, and those of the pool. Neither: all."""
+
+    builders: Annotated[list[NodeName], Meta(max_length=20)] = []
+    pool: Annotated[str, _shown(f"(?:{names.PROJECT})?", 63)] = ""
+
+
 class SignIn(Request, frozen=True, kw_only=True):
     """A browser's sign-in by token; the answer sets a cookie."""
 
@@ -206,6 +231,59 @@ class BuildSecret(Response, frozen=True, kw_only=True):
     updated: datetime
 
 
+class BoundTo(Response, frozen=True, kw_only=True):
+    """The builders that a project is bound to: those of these names, and those of the pool."""
+
+    builders: list[str] = []
+    pool: str = ""
+
+
+class BuilderKey(Response, frozen=True, kw_only=True):
+    """A key of a builder. Its secret is never shown again."""
+
+    id: str
+    role: str
+    created: datetime
+    last_used: datetime | None  # to the minute
+    revoked: datetime | None  # null: it is good
+
+
+class LinkOfBuilder(Response, frozen=True, kw_only=True):
+    """The link of a builder, as it is now."""
+
+    since: datetime
+    address: str
+    key: str  # the id of the key that has proven it; "": it is the shared one, or there is none
+    slots: int
+    draining: bool
+
+
+class Builder(Response, frozen=True, kw_only=True):
+    """A builder."""
+
+    name: str
+    pools: list[str]
+    keys: list[BuilderKey]  # of its own, the newest last; none: it links by the shared key
+    created: datetime | None  # null: it has no key of its own
+    last_linked: datetime | None  # by a key of its own
+    link: LinkOfBuilder | None  # null: it isn't linked
+
+
+class Builders(Response, frozen=True, kw_only=True):
+    """All builders."""
+
+    builders: list[Builder]
+
+
+class BuilderWithKey(Response, frozen=True, kw_only=True):
+    """A builder with a new key, which is shown once."""
+
+    builder: Builder
+    key: str  # what its key file is to hold: the id, a colon, the secret
+    dial: list[str]  # endpoints at which the apiserver can be dialled by it
+    listen: list[str]  # endpoints at which it may listen, since the apiserver dials them
+
+
 class HostKey(Response, frozen=True, kw_only=True):
     """A key of a repository's host: as known_hosts has it, and as people compare it."""
 
@@ -235,6 +313,7 @@ class Project(Response, frozen=True, kw_only=True):
     environment: dict[str, str | None]  # the values are for the scope admin; for all others they are null
     of_contexts: OfContexts = OfContexts()  # likewise
     registries: list[Registry] = []  # from which builds install
+    runs_on: BoundTo = BoundTo()  # the builders that take its builds; neither names nor a pool: all
     timeout: float
     idle_timeout: float
     on_lost: OnLost = "lost"

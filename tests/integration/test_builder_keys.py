@@ -1,0 +1,148 @@
+"""Two builders, each with a key of its own, as real services: joined, bound, robbed, given another key, revoked."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tests.integration.platform import Platform, Service, free_port, wait_for
+
+LONG = {".twistedipc.toml": '[build]\nsteps = ["until [ -e DONE ]; do sleep 0.1; done"]\n'}
+SHORT = {".twistedipc.toml": '[build]\nsteps = ["echo hello"]\n'}
+
+
+def join(platform: Platform, line: str, config: Path) -> None:
+    """Do what the line says that `builder add` has printed, on "another machine"."""
+    echo, _, command = line.strip().partition(" | twistedipc ")
+    words = shlex.split(command)
+    done = platform.command(*words, "--config", str(config), text=echo.removeprefix("echo ") + "\n")
+    assert done.returncode == 0, done.stderr
+    assert (config.with_name("builder.key").stat().st_mode & 0o777) == 0o600
+
+
+def command(platform: Platform, *words: str) -> str:
+    done = platform.command(*words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def builders(platform: Platform) -> dict[str, dict[str, Any]]:
+    found = json.loads(command(platform, "builder", "list", "--json"))["builders"]
+    return {each["name"]: each for each in found}
+
+
+def linked(platform: Platform) -> set[str]:
+    return {name for name, each in builders(platform).items() if each["link"] is not None}
+
+
+def test_builders_with_keys_of_their_own(tmp_path: Path) -> None:
+    platform = Platform(tmp_path, apiserver_link={"listen": [f"tcp:{free_port()}:interface=127.0.0.1"]})
+    services: dict[str, Service] = {}
+    platform.apiserver.start()
+    try:
+        platform.token = platform.make_token("admin", "admin")
+        wait_for("the apiserver answers", lambda: answers(platform))
+        for name, pools in (("one", ["--pool", "trusted"]), ("two", [])):
+            line = command(platform, "builder", "add", name, *pools)
+            (tmp_path / name).mkdir()
+            config = tmp_path / name / "builder.toml"
+            join(platform, line, config)
+            services[name] = Service("buildipc", config)
+            services[name].start()
+            again = platform.command(
+                *shlex.split(line.partition(" | twistedipc ")[2]), "--config", str(config), text="x:y"
+            )
+            assert again.returncode == 2
+        wait_for("both are linked", lambda: linked(platform) == {"one", "two"})
+        bound_to_builders_and_pools(platform, services)
+        a_name_that_is_stolen(platform, services)
+        a_key_is_replaced_while_it_builds(platform, services)
+        a_builder_is_revoked_while_it_builds(platform)
+    finally:
+        for service in (platform.apiserver, *services.values()):
+            service.kill()
+        for name in services:
+            for attempt in (tmp_path / name / "builder" / "attempts").glob("*"):
+                platform._kill_runner(attempt)
+
+
+def answers(platform: Platform) -> bool:
+    try:
+        return bool(platform.api("GET", "/healthz"))
+    except OSError:
+        return False
+
+
+def bound_to_builders_and_pools(platform: Platform, services: dict[str, Service]) -> None:
+    platform.add_project("short", platform.repository(SHORT), publish={"static": False})
+    for options, name in ((["--pool", "trusted"], "one"), (["--builders", "two"], "two")):
+        command(platform, "project", "set", "short", *options)
+        for _ in range(2):
+            build = platform.wait(platform.build("short", publish=False))
+            assert (build["state"], build["attempts"][-1]["builder"]) == ("succeeded", name)
+    services["two"].stop()
+    wait_for("two is gone", lambda: linked(platform) == {"one"})
+    build_id = platform.build("short", publish=False)
+    waiting = platform.api("GET", f"/api/v1/builds/{build_id}")["waiting"]
+    assert waiting["text"].startswith("the project is bound to builder two, and none is linked")
+    services["two"].start()
+    assert platform.wait(build_id)["attempts"][-1]["builder"] == "two"
+
+
+def a_name_that_is_stolen(platform: Platform, services: dict[str, Service]) -> None:
+    """A build has read the key of two, and takes the name of one while that is away."""
+    services["one"].stop()
+    wait_for("one is gone", lambda: linked(platform) == {"two"})
+    folder = platform.folder / "thief"
+    folder.mkdir()
+    shutil.copy(platform.folder / "two" / "builder.key", folder / "builder.key")
+    text = (platform.folder / "two" / "builder.toml").read_text().replace('name = "two"', 'name = "one"')
+    (folder / "builder.toml").write_text(text)
+    thief = Service("buildipc", folder / "builder.toml")
+    thief.start()
+    try:
+        wait_for("it is refused", lambda: "is for two (builder), not for one" in thief.text())
+        assert linked(platform) == {"two"}
+    finally:
+        thief.kill()
+    services["one"].start()
+    wait_for("one is back", lambda: linked(platform) == {"one", "two"})
+
+
+def a_key_is_replaced_while_it_builds(platform: Platform, services: dict[str, Service]) -> None:
+    command(platform, "project", "set", "short", "--builders", "", "--pool", "")
+    platform.add_project("long", platform.repository(LONG), publish={"static": False})
+    command(platform, "project", "set", "long", "--builders", "one")
+    build = platform.build("long", publish=False)
+    platform.wait(build, {"running"})
+    line = command(platform, "builder", "rotate", "one")
+    join(platform, line, platform.folder / "one" / "builder.toml")
+    assert [key["revoked"] for key in builders(platform)["one"]["keys"]] == [None, None]
+    services["one"].stop()
+    services["one"].start()
+
+    def only_the_new_one() -> bool:
+        one = builders(platform)["one"]
+        return (
+            one["link"] is not None and one["link"]["key"] == one["keys"][1]["id"] and bool(one["keys"][0]["revoked"])
+        )
+
+    wait_for("the new key is used, and the old one has ended", only_the_new_one)
+    (work,) = (platform.folder / "one" / "builder" / "attempts").glob("*/work")
+    (work / "DONE").touch()
+    found = platform.succeed(build)
+    assert len(found["attempts"]) == 1
+
+
+def a_builder_is_revoked_while_it_builds(platform: Platform) -> None:
+    command(platform, "project", "set", "long", "--builders", "two")
+    build = platform.build("long", publish=False)
+    platform.wait(build, {"running"})
+    command(platform, "builder", "revoke", "two")
+    found = platform.wait(build)
+    assert (found["state"], found["reason"]) == ("lost", "builder two was revoked")
+    assert linked(platform) == {"one"}
+    assert "the key of this link was revoked" in (platform.folder / "two" / "builder.log").read_text()

@@ -1,0 +1,104 @@
+"""
+The keys by which builders link, and what the apiserver knows of each builder by its own record. Filled from the ledger
+at the start; changed by the API; read by the links, by ``dispatch`` and by ``waiting``.
+
+A builder that has a key of its own is who it says. One that links by the shared key only says so: it belongs to no
+pool, and no project can be bound to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+from twisted.logger import Logger
+
+from twistedipc.builds.needs import BUILDER, POOL
+from twistedipc.ipc import Keys, NamedKey, PeerInfo
+from twistedipc.server.workflows import Workflows
+from twistedipc.storage import builders
+from twistedipc.storage.ledger import Ledger
+from twistedipc.storage.rows import BuilderRow
+from twistedipc.storage.secrets import SecretBox, SecretUnreadable
+
+
+class BuilderKeys:
+    """``now``: milliseconds since the epoch."""
+
+    _log = Logger()
+
+    def __init__(self, ledger: Ledger, secret_box: SecretBox, workflows: Workflows, now: Callable[[], int]) -> None:
+        #: for the links: filled by `load`
+        self.keys = Keys()
+        self._ledger = ledger
+        self._secret_box = secret_box
+        self._workflows = workflows
+        self._now = now
+        self._rows: dict[str, BuilderRow] = {}
+
+    async def load(self) -> None:
+        """Read all keys from the ledger. Called before the links begin."""
+        sealed = await self._ledger.read(builders.sealed_keys)
+        self._rows = {row.name: row for row in await self._ledger.read(builders.list_all)}
+        for id_, name, secret in sealed:
+            try:
+                self._add(id_, name, self._secret_box.open(secret))
+            except SecretUnreadable as error:
+                self._log.error("the key {id} of builder {name} can't be used: {error}", id=id_, name=name, error=error)
+
+    def added(self, row: BuilderRow, key: NamedKey) -> None:
+        """Take note that a key was made, and is committed."""
+        self._rows[row.name] = row
+        self._add(key.id, row.name, key.secret.hex())
+
+    def changed(self, row: BuilderRow) -> None:
+        """Take note of a builder's row as it is now. Links that were made by a key that has ended are closed."""
+        self._rows[row.name] = row
+        for key in row.keys:
+            if key.revoked is not None:
+                self.keys.revoke(key.id)
+
+    def refuse(self, peer: PeerInfo) -> str | None:
+        """Why a peer that isn't proven by a key of its own may not have its name; None if it may."""
+        row = self._rows.get(peer.name)
+        if peer.key or row is None or row.shared:
+            return None
+        if any(key.revoked is None for key in row.keys):
+            return f"builder {peer.name} has a key of its own: the shared one isn't good for it any longer"
+        return f"builder {peer.name} was revoked: an admin can give it a new key (twistedipc builder add {peer.name})"
+
+    def linked(self, peer: PeerInfo) -> None:
+        """Take note that a builder has linked."""
+        if peer.key:
+            self._workflows.launch(self._used(peer), f"noting the key of builder {peer.name}")
+        else:
+            self._log.warn(
+                "builder {name} has no key of its own: others could take its name, and the next release asks for one. "
+                "Make it: twistedipc builder add {name}",
+                name=peer.name,
+            )
+
+    def features(self, peer: PeerInfo) -> frozenset[str]:
+        """Return what this apiserver's own record says of a linked builder, as features that builds may need."""
+        row = self._rows.get(peer.name) if peer.key else None
+        if row is None:
+            return frozenset()
+        return frozenset([BUILDER + row.name, *(POOL + pool for pool in row.pools)])
+
+    async def _used(self, peer: PeerInfo) -> None:
+        def note(connection: Connection) -> tuple[list[str], BuilderRow | None]:
+            return builders.used(connection, peer.key, self._now()), builders.get(connection, peer.name)
+
+        ended, row = await self._workflows.retry_until_available(lambda: self._ledger.write(note))
+        if row is None:
+            return
+        for id_ in ended:
+            self._log.info("builder {name} uses the key {key}: {id} ends", name=peer.name, key=peer.key, id=id_)
+        known = self.keys.get(peer.key)
+        if known is not None:
+            self._add(known.id, known.name, known.secret.hex(), row)
+        self.changed(row)
+
+    def _add(self, id_: str, name: str, secret: str, row: BuilderRow | None = None) -> None:
+        row = row or self._rows[name]
+        self.keys.add(NamedKey(id_, bytes.fromhex(secret), name, "builder", sole=not row.shared))
