@@ -13,6 +13,7 @@ The modules:
 - ``targets``: the options for a project's targets, made from the registry; ``settings``: those for how it is built
 - ``imports``, with the folder ``importing``: what other hosts' configuration says of a project
 - ``audit``: what people and builders did
+- ``doctor``: what is wrong in a service's configuration
 - ``sealing``: the key by which secrets are sealed
 - ``builders``: builders and their keys; ``joining``: what a builder's machine is given of them
 - ``caches``: what builds keep, on a builder's machine

@@ -21,6 +21,7 @@ COMMANDS = {
     "login": ("twistedipc.cli.login", "login"),
     "token": ("twistedipc.cli.tokens", "token"),
     "sessions": ("twistedipc.cli.sessions", "sessions"),
+    "doctor": ("twistedipc.cli.doctor", "doctor"),
     "secrets": ("twistedipc.cli.sealing", "secrets"),
     "builder": ("twistedipc.cli.builders", "builder"),
     "inspect": ("twistedipc.cli.inspect", "inspect"),

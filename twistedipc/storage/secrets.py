@@ -72,6 +72,12 @@ class SecretBox:
 
     # -- replacing the key
 
+    @property
+    def is_being_replaced(self) -> bool:
+        """Whether there is an old key beside the one that seals."""
+        self._look()
+        return len(self._keys) > 1
+
     def begin_replacing(self) -> bool:
         """Put a new key before the one that there is. Return False if that was done before, and not ended."""
         self._look()

@@ -1,0 +1,93 @@
+"""`twistedipc doctor`: what is wrong, or won't be right for long, in a service's configuration, on its own machine."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from twistedipc.builds.names import open_road
+from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.ipc import BadKey, read_key, read_named_key
+from twistedipc.storage.secrets import SecretBox, SecretUnreadable
+from twistedipc.taps.config import ApiserverConfig, BuilderConfig, ConfigError, load_apiserver, load_builder
+
+#: The tables that only an apiserver's file has.
+_TABLES = {"http", "releases", "viewers", "database"}
+
+
+@click.command()
+@click.argument(
+    "files", metavar="FILE…", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+def doctor(files: tuple[Path, ...]) -> None:
+    """Look at apiserver.toml, builder.toml or both; say what is wrong. Ends with 1 if something is."""
+    found = [f"{file}: {sentence}" for file in files for sentence in look_at(file)]
+    for sentence in found:
+        click.echo(sentence)
+    if found:
+        raise Failure(ExitCode.NOT_SUCCEEDED, f"{len(found)} to be looked at")
+    click.echo("nothing is wrong that can be seen from here")
+
+
+def look_at(file: Path) -> list[str]:
+    """Return what is wrong in one configuration, in sentences. Which service's it is, its name or its tables say."""
+    try:
+        if "apiserver" in file.name or _TABLES & tomllib.loads(file.read_text("utf-8")).keys():
+            return list(_of_apiserver(load_apiserver(file)))
+        return list(_of_builder(load_builder(file)))
+    except ConfigError as error:
+        return [str(error).removeprefix(f"{file}: ")]
+    except tomllib.TOMLDecodeError as error:
+        return [f"it isn't TOML: {error}"]
+    except OSError as error:
+        return [f"{error.filename} can't be read: {error.strerror}"]
+
+
+def _of_builder(config: BuilderConfig) -> Iterator[str]:
+    if config.apiserver_url and open_road(config.apiserver_url):
+        yield (
+            f"apiserver_url = {config.apiserver_url!r}: archives are uploaded by http, where others on the way can "
+            "read and change them"
+            + ("" if config.allow_plain_http else ", so builds with a static release are declined")
+        )
+    if config.allow_plain_http and not (config.apiserver_url and open_road(config.apiserver_url)):
+        yield "allow_plain_http = true: archives may be uploaded by http, where others can read and change them"
+    if config.link.key is None:
+        yield "link.key: this builder has no key of its own (twistedipc builder add, on the apiserver's side)"
+        return
+    try:
+        read_named_key(config.link.key)
+    except BadKey as error:
+        try:
+            read_key(config.link.key)
+        except BadKey:
+            yield f"link.key: {error}"
+        else:
+            yield (
+                "link.key: it is the shared key, which the next release won't take: give this builder its own "
+                f"(twistedipc builder add {config.name}, on the apiserver's side)"
+            )
+
+
+def _of_apiserver(config: ApiserverConfig) -> Iterator[str]:
+    if config.link.key is not None:
+        yield (
+            "link.key: the shared key is taken for this release only, and whoever has it can take the name of any "
+            "builder without a key of its own: twistedipc builder list names them"
+        )
+    elsewhere = [text for text in [*config.link.listen, *config.link.dial] if text.startswith("tls:")]
+    if elsewhere and open_road(config.api_url):
+        yield (
+            f"http.public_url: builders elsewhere would upload to {config.api_url} by http, and decline builds with a "
+            "static release unless they allow it (allow_plain_http): give it an https address"
+        )
+    try:
+        box = SecretBox(config.secret_key) if config.secret_key.exists() else None
+    except SecretUnreadable as error:
+        yield str(error)
+    else:
+        if box is not None and box.is_being_replaced:
+            yield f"{config.secret_key} holds an old key too: twistedipc secrets rotate goes on with that"
