@@ -148,6 +148,13 @@ class ServerTests(SynchronousTestCase):
         one.sync()
         self.assertEqual(1, len([said for said in one.heard if isinstance(said, m.Offer)]))
 
+    def test_who_is_linked(self) -> None:
+        one = KeyedBuilder(self.apiserver, "one", self.add("one"))
+        one.call(m.Sync(slots=3, attempts=[], version="1.2" * 99, isolation="bubblewrap"), m.Orders)
+        (linked,) = self.apiserver.builders.linked()
+        self.assertEqual(("one", 3, "bubblewrap"), (linked.name, linked.slots, linked.program.isolation))
+        self.assertEqual(40, len(linked.program.version))
+
     def test_what_is_bound_elsewhere_keeps_no_other_build_waiting(self) -> None:
         project(self.ledger, RunsOn(builders=["two"]))
         for _ in range(5):

@@ -13,6 +13,7 @@ import msgspec
 from twisted.internet.defer import CancelledError
 from twisted.logger import Logger
 
+from twistedipc import __version__
 from twistedipc.attempts.cgroup import Parents
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.attempts.room import readable
@@ -116,6 +117,7 @@ class Duties:
             draining=self.draining,
             attempts=[held.described() for held in self._attempts if held.known],
             features=sorted({*m.FEATURES, *TARGETS.features} - {"network"}),
+            version=__version__,
             isolation=self.isolation.kind if not self.isolation.refused else "",
         )
         try:

@@ -62,6 +62,7 @@ class Sync(Message, frozen=True, kw_only=True, tag="sync"):
     draining: bool = False  # the builder takes no offers
     attempts: list[HeldAttempt]
     features: list[str] = []  # of `FEATURES`, and of later versions: what it can do beside what every builder can
+    version: str = ""  # of the builder's program; "": it doesn't say
     isolation: str | None = None  # by what its builds are isolated, as `isolation.Kind` has it; "": by nothing, so it
     # declines offers; None: it is of a version that isolates none
 

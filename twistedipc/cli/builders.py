@@ -85,7 +85,7 @@ def list_builders(client: Client, as_json: bool) -> None:
         return
     found = answer.decode(Builders).builders
     print_table(
-        ("NAME", "LINKED SINCE", "FROM", "SLOTS", "POOLS", "KEY", "MADE", "LAST USED"),
+        ("NAME", "LINKED SINCE", "FROM", "VERSION", "ISOLATION", "SLOTS", "POOLS", "KEY", "MADE", "LAST USED"),
         [row for each in found for row in _rows(each)],
         empty="there are no builders",
     )
@@ -103,6 +103,8 @@ def _rows(each: Builder) -> list[tuple[str, ...]]:
         each.name,
         "not linked" if link is None else local_time(link.since),
         "" if link is None else link.address,
+        "" if link is None else link.version,
+        "" if link is None else link.isolation,
         "" if link is None else f"{link.slots}{' (draining)' if link.draining else ''}",
         " ".join(each.pools),
     )
@@ -117,7 +119,7 @@ def _rows(each: Builder) -> list[tuple[str, ...]]:
     ]
     if not keys:
         keys = [("revoked" if each.keys else "the shared one", "", "")]
-    return [(*(about if index == 0 else ("", "", "", "", "")), *key) for index, key in enumerate(keys)]
+    return [(*(about if index == 0 else ("",) * len(about)), *key) for index, key in enumerate(keys)]
 
 
 def _print_key(answer: Answer, as_json: bool, more: str) -> None:

@@ -228,6 +228,13 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None = None  # milliseconds since the epoch: when it is lost, unless its builder is back by then
 
 
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """What a builder says of its program, for people."""
+
+    version: str = ""  # "": it doesn't say
+    isolation: str = ""  # what keeps its builds apart; "": it doesn't say, or can't
+
+
 class LinkedBuilder(msgspec.Struct, frozen=True, kw_only=True):
     """A builder that is linked, as its link says."""
 
@@ -237,6 +244,7 @@ class LinkedBuilder(msgspec.Struct, frozen=True, kw_only=True):
     key: str  # the id of the key of its own by which it is proven; "": the shared one, or none
     slots: int
     draining: bool
+    program: Program
 
 
 class KnownBuilders(Protocol):

@@ -26,6 +26,7 @@ from twistedipc.builds.needs import said_by_itself
 from twistedipc.builds.states import STATES, AttemptState, LeaseStatus
 from twistedipc.ipc import CallFailed, Hole, Load, NotConnected, Peer, Vocabulary
 from twistedipc.server.bell import Bell
+from twistedipc.server.boundaries import Program
 from twistedipc.server.builder_keys import BuilderKeys
 from twistedipc.server.fanout.live import BadBatch, LiveLog
 from twistedipc.server.fanout.store import LogStore
@@ -47,6 +48,9 @@ from twistedipc.storage.rows import AttemptRow, Holder
 
 #: Bytes of unacknowledged records that a builder may have under way for one attempt; see `fanout.limits.LogLimits`.
 CREDIT = 1 << 20
+
+#: How much of what a builder says of itself is shown, in characters of each word.
+WORD_LIMIT = 40
 
 #: How much of a builder's reason is logged, in characters.
 REASON_LIMIT = 500
@@ -106,6 +110,7 @@ class BuilderLink:
         self.peer = peer
         self.superseded = False
         self.since = collaborators.now()
+        self.program = Program()
         self._with = collaborators
         self._lost = lost
         self._phase = Phase.LINKED
@@ -289,6 +294,7 @@ class BuilderLink:
         ]
         self._slots.resize(sync.slots, sync.draining)
         self._features = said_by_itself(sync.features)
+        self.program = Program(version=sync.version[:WORD_LIMIT], isolation=(sync.isolation or "")[:WORD_LIMIT])
         self._phase = Phase.SYNCED
         if missing:
             self._log.warn(

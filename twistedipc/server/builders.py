@@ -110,6 +110,7 @@ class Builders:
                 key=link.peer.info.key,
                 slots=link.slots,
                 draining=link.draining,
+                program=link.program,
             )
             for link in self._with.linked.all()
         ]

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from twistedipc.builds.messages import Offer
 from twistedipc.ipc import Peer
+from twistedipc.server.boundaries import Program
 from twistedipc.server.resting import Resting
 from twistedipc.storage.rows import AttemptRow
 
@@ -19,6 +20,7 @@ class Link(Protocol):
 
     peer: Peer
     since: int  # milliseconds since the epoch
+    program: Program  # as it says itself
     superseded: bool  # the same builder has linked again
 
     @property

@@ -154,5 +154,7 @@ def _builder(name: str, row: BuilderRow | None, link: LinkedBuilder | None) -> B
             key=link.key,
             slots=link.slots,
             draining=link.draining,
+            version=link.program.version,
+            isolation=link.program.isolation,
         ),
     )

@@ -256,6 +256,8 @@ class LinkOfBuilder(Response, frozen=True, kw_only=True):
     key: str  # the id of the key that has proven it; "": it is the shared one, or there is none
     slots: int
     draining: bool
+    version: str = ""  # of its program; "": it doesn't say
+    isolation: str = ""  # what keeps its builds apart, as it says; "": it doesn't, or nothing does
 
 
 class Builder(Response, frozen=True, kw_only=True):
