@@ -24,8 +24,6 @@ from twistedipc.builds.variables import OfContexts
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find
 from twistedipc.publish.targets.target import Settings
 from twistedipc.storage import access, audit, build_secrets
-from twistedipc.storage.columns import from_json, project_settings, protected_refs, text, to_json
-from twistedipc.storage import access, build_secrets
 from twistedipc.storage.columns import from_json, project_settings, protected_refs, runs_on, text, to_json
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
 from twistedipc.storage.rows import Hold, ProjectRow, builder_actor
