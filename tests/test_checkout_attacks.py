@@ -20,7 +20,7 @@ import pytest
 
 from tests.attempt_folder import GIT, Attempt, git, repository
 from tests.git_servers import HttpServer, needs_lfs
-from tests.test_checkout_private import ATTRIBUTES, Project, git_core_without_lfs, of_token
+from tests.test_checkout_private import ATTRIBUTES, Project, git_core_without_lfs, of_token, submodule
 from twistedipc.attempts.mirrors import remove_unused
 from twistedipc.builds.attempt import Checkout
 from twistedipc.isolation.landlock import writing_below
@@ -162,6 +162,46 @@ def test_an_object_that_is_missing_or_damaged(mirrored: Mirrored) -> None:
     data[12:-20] = bytes(len(data) - 32)
     pack.write_bytes(data)
     assert (mirrored.check_out() / "file").read_text() == "two"
+
+
+def test_a_repository_with_sha256_ids(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "crafted"
+    path.mkdir()
+    git(path, "init", "--quiet", "--initial-branch=main", "--template=", "--object-format=sha256")
+    repository(path, {"file": "two"})
+    project = Project(tmp_path, str(path), None)
+    project.check_out()
+    (mirror,) = (tmp_path / "mirrors").glob("*.sha256")
+    replace_file(mirror, git(path, "rev-parse", "main:file"))
+    project.check_out()
+    assert (project.folder / "work/file").read_text() == "two"
+    assert "isn't what its id says" in capfd.readouterr().out
+
+
+def test_a_submodule(tmp_path: Path, http: HttpServer, capfd: pytest.CaptureFixture[str]) -> None:
+    inner = repository(http.folder / "open/lib", {"file": "two"})
+    submodule(http.folder / "open/app", "lib", "../lib", inner)
+    project = Project(tmp_path, f"{http.url}/open/app", None)
+    project.check_out()
+    (mirror,) = (tmp_path / "mirrors").glob("*-lib-*.git")
+    replace_file(mirror, git(http.folder / "open/lib", "rev-parse", "main:file"))
+    project.check_out()
+    assert (project.folder / "work/lib/file").read_text() == "two"
+    assert f"mirror of {http.url}/open/lib is bad" in capfd.readouterr().out
+
+
+def replace_file(mirror: Path, name: str) -> None:
+    """Have another file under an id: git reads the one that lies by itself, and not the one in the pack."""
+    path = mirror / "objects" / name[:2] / name[2:]
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(zlib.compress(b"blob 4\0mine"))
+    for pack in (mirror / "objects/pack").glob("*.pack"):
+        aside = pack.rename(mirror.parent / pack.name)
+        with aside.open("rb") as content:
+            subprocess.run(["git", "-C", str(mirror), "unpack-objects", "-q"], stdin=content, env=GIT, check=True)
+        for rest in pack.parent.glob(f"{pack.stem}.*"):
+            rest.unlink()
+    assert in_git(mirror, "cat-file", "-p", name) == "mine"
 
 
 def test_a_repository_that_is_bad_itself_fails(mirrored: Mirrored) -> None:
