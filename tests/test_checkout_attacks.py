@@ -18,11 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.attempt_folder import GIT, Attempt, git, repository
+from tests.attempt_folder import GIT, Attempt, git, repository, toml
 from tests.git_servers import HttpServer, needs_lfs
-from tests.test_checkout_private import ATTRIBUTES, Project, git_core_without_lfs, of_token, submodule
+from tests.test_checkout_private import ATTRIBUTES, Project, git_core_without_lfs, of_token, run_private, submodule
+from tests.test_isolation_bubblewrap import BWRAP, needs_bubblewrap
 from twistedipc.attempts.mirrors import remove_unused
 from twistedipc.builds.attempt import Checkout
+from twistedipc.builds.isolation import NOT_ISOLATED, Isolation
 from twistedipc.isolation.landlock import writing_below
 from twistedipc.runner.checkout.git import CheckoutFailed, Git, environment_of_git
 from twistedipc.runner.checkout.working_copy import check_out
@@ -659,3 +661,50 @@ def test_git_lfs_can_t_write_into_a_mirror_but_its_own_files(
     assert (mirror / "lfs/written").exists()
     assert not (mirror / "commondir").exists()
     assert not (mirror / "objects/x").exists()
+
+
+# -- by a build ------------------------------------------------------------------------------------------------------
+
+POISON = """
+read objects < .git/objects/info/alternates
+name=$(git rev-parse HEAD:file)
+mkdir -p $objects/${name%??????????????????????????????????????}
+python3 -c "import sys, zlib; open(sys.argv[1], 'wb').write(zlib.compress(b'blob 4\\0mine'))" \\
+  $objects/${name%??????????????????????????????????????}/${name#??} && rm -f $objects/pack/*.idx && echo poisoned
+cat $objects/../config && echo seen
+true
+"""
+
+
+@pytest.mark.parametrize("isolated", [pytest.param(True, marks=needs_bubblewrap), False])
+def test_a_build_poisons_the_mirror(tmp_path: Path, isolated: bool) -> None:
+    """Where builds are isolated it can't; elsewhere the next checkout sees it."""
+    source, data = tmp_path / "source", tmp_path / "data"
+    (data / "mirrors").mkdir(parents=True)
+    repository(source, {"file": "two", "poison.sh": POISON, ".twistedipc.toml": toml("sh poison.sh", "cat file")})
+    isolation = Isolation(kind="bubblewrap", program=BWRAP, hidden=[str(data)]) if isolated else NOT_ISOLATED
+    outputs = []
+    for name in ("1-1", "2-1"):
+        one = Attempt(data, source, name=name, isolation=isolation)
+        assert one.run().outcome == "succeeded", one.output()
+        assert one.output(2) == ["two"]
+        outputs.append(one)
+    assert ("poisoned" in outputs[0].output(1)) == (not isolated)
+    assert ("seen" in outputs[0].output(1)) == (not isolated)
+    assert any("is thrown away" in line for line in outputs[1].output(0)) == (not isolated)
+
+
+@needs_bubblewrap
+def test_a_private_repository_in_isolated_steps(tmp_path: Path, http: HttpServer) -> None:
+    """Its mirror is the project's own; the build borrows from it, and has neither another's mirror nor the token."""
+    data = tmp_path / "data"
+    (data / "mirrors-private/other").mkdir(parents=True)
+    (data / "mirrors").mkdir()
+    script = "git log --format=%s; ls $(dirname $(cat .git/objects/info/alternates))/../..; ls ..; cat file"
+    repository(http.folder / "app", {"file": "two", ".twistedipc.toml": toml(script)})
+    one = run_private(data, f"{http.url}/app", of_token(http), isolation=Isolation(
+        kind="bubblewrap", program=BWRAP, hidden=[str(data)],
+    ))  # fmt: skip
+    result = one.wait()
+    assert result.outcome == "succeeded", one.output()
+    assert one.output(1) == ["first commit", "demo", "bin", "caches", "home", "tmp", "work", "two"]

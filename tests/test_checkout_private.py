@@ -18,6 +18,7 @@ from twistedipc.attempts.mirrors import lock_mirror, remove_unused
 from twistedipc.builds import names
 from twistedipc.builds.access import ANY_USER, Access
 from twistedipc.builds.attempt import Checkout, Contact, Secrets
+from twistedipc.builds.isolation import NOT_ISOLATED, Isolation
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.disk.files import read_file, write_file
 from twistedipc.runner.checkout.git import CheckoutFailed
@@ -407,9 +408,9 @@ FOUND = "cat /proc/*/environ /proc/*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep
 ENVIRONMENT = f"env; ls -la ..; cat ../credentials/* ../spec.json; git config --list; git fetch origin; {FOUND}"
 
 
-def run_private(base: Path, address: str, access: Access) -> Attempt:
+def run_private(base: Path, address: str, access: Access, *, isolation: Isolation = NOT_ISOLATED) -> Attempt:
     """Run an attempt whose runner asks for what the checkout needs, and is given it."""
-    one = Attempt(base, Path(address))
+    one = Attempt(base, Path(address), isolation=isolation)
     one.spec = msgspec.structs.replace(one.spec, repository=address, asks=["checkout"])
     write_file(one.folder / "spec.json", one.spec)
     one.start()

@@ -65,7 +65,7 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     def build(self, mirrors: Iterable[str]) -> Reach:
         """Return the reach of a step of the build. ``mirrors``: those from which the working copy borrows."""
         return self._of(
-            readable=[*self._tools, *mirrors],
+            readable=[*self._tools, *(f"{mirror}/objects" for mirror in mirrors)],
             own=("bin",),
             writable=_BUILDS,
             elsewhere={CHANNEL_INSIDE: f"{self.attempt}/{CHANNEL}"},

@@ -27,8 +27,8 @@ _HEAD = "ref: refs/heads/master\n"
 #: What git says if it fails since the mirror itself is damaged. (What the other side says begins with "remote:".)
 _BROKEN = re.compile(
     r"^(?!remote: ).*(?:is corrupt|hash mismatch|bad object|is empty$|inflate: |unable to unpack|loose object"
-    r"|unable to read|does not point to a valid object|did not send all necessary objects|index file|packfile"
-    r"|unresolved deltas|not a git repository: ).*",
+    r"|unable to read|COLLISION FOUND|does not point to a valid object|did not send all necessary objects|index file"
+    r"|packfile|unresolved deltas|not a git repository: ).*",
     re.M,
 )
 
