@@ -21,6 +21,7 @@ from twistedipc.storage import attempts
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.rows import AttemptRow
 from twistedipc.storage.secrets import SecretBox
+from twistedipc.storage.signing import SigningKey
 
 
 class Apiserver:
@@ -43,6 +44,7 @@ class Apiserver:
         self.artifacts = ArtifactStore(folder / "artifacts")
         self.release_store = ReleaseStore(folder / "releases")
         self.secret_box = SecretBox(folder / "secret.key")
+        self.signing_key = SigningKey(folder / "signing.key")
         server = compose(
             Outside(
                 clock=clock,
@@ -54,6 +56,7 @@ class Apiserver:
                 artifact_store=self.artifacts,
                 releases={Static.name: self.release_store},
                 secret_box=self.secret_box,
+                signing_key=self.signing_key,
             ),
             ServerSettings(
                 release_url=lambda name: f"http://{name}.test/",

@@ -152,6 +152,8 @@ def as_of_0011(connection: Connection) -> None:
         connection.execute(text(f"ALTER TABLE attempts DROP COLUMN {column}"))
     connection.execute(text("DROP TABLE repository_access"))
     connection.execute(text("ALTER TABLE projects DROP COLUMN head"))
+    connection.execute(text("DROP TABLE statements"))
+    connection.execute(text("ALTER TABLE attempts DROP COLUMN repository"))
 
 
 def as_of_0010(connection: Connection) -> None:

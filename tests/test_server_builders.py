@@ -23,6 +23,7 @@ from tests.frames import read
 from tests.instant import InstantLedger
 from twistedipc.builds import gist
 from twistedipc.builds import messages as m
+from twistedipc.builds import provenance as form
 from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Publish, Result
 from twistedipc.builds.attempt import Secrets as GivenSecrets
@@ -59,7 +60,7 @@ from twistedipc.server.gists import ROUND_INTERVAL
 from twistedipc.server.intake import MAX_UNREAD
 from twistedipc.server.resting import DECLINED_PAUSE, LONGEST_PAUSE_ALONE
 from twistedipc.server.workflows import RETRY_INTERVAL
-from twistedipc.storage import access, artifacts, attempts, logs, projects, releases
+from twistedipc.storage import access, artifacts, attempts, logs, projects, provenance, releases
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.rows import Actor, AttemptRow, Holder, ProjectRow
 from twistedipc.storage.tables import audit, build_secrets
@@ -1475,6 +1476,28 @@ class Publishing(LinkCase):
         end = result(artifact=archive, commit="c" * 40)
         builder.say(m.Final(attempt=offer.attempt, lease=offer.lease, result=end, resolved_ago=ago))
         return self.apiserver.row(offer.attempt)
+
+    def test_a_release_has_a_statement_that_the_apiservers_key_has_signed(self) -> None:
+        builder, first, second = self.two_at_once()
+        ended = self.ends(builder, first, "good", 20)
+        self.ledger.now(projects.update, "hello", {"repository": "https://git.example/other.git"}, 9)
+        (kept,) = self.ledger.now(provenance.of_build, ended.build)
+        payload = form.payload_of(kept.envelope)
+        signature = form.decoded(kept.envelope.signatures[0].sig)
+        self.assertTrue(self.apiserver.signing_key.public.has_signed(form.signed_bytes(payload), signature))
+        said = form.read_statement(payload)
+        (made,) = self.ledger.now(releases.of_build, ended.build)
+        self.assertEqual([form.Subject(name="hello/static/1", digest={"sha256": made.sha256})], said.subject)
+        source = said.predicate.buildDefinition.resolvedDependencies[0]
+        self.assertEqual({"gitCommit": "c" * 40}, source.digest)
+        self.assertEqual(f"git+{first.repository}@{first.ref}", source.uri)
+        run = said.predicate.runDetails
+        self.assertEqual("http://api.example/builders/one", run.builder.id)
+        self.assertEqual({"sha256": ended.sha256}, run.byproducts[0].digest)
+        self.assertTrue(run.byproducts[0].annotations["complete"])
+        # An attempt that fails has none.
+        builder.say(m.Final(attempt=second.attempt, lease=second.lease, result=result(outcome="failed")))
+        self.assertEqual([], self.ledger.now(provenance.of_build, self.apiserver.row(second.attempt).build))
 
     def test_a_slow_build_of_an_old_commit_does_not_replace_a_newer_one(self) -> None:
         """The slow build ended after the newer one, and the old commit was live from then on."""

@@ -1,4 +1,4 @@
-"""The units in docs/operating.md: what `systemd-analyze security` says of them, and what the builder's must not have."""
+"""The units in docs/operating.md: what `systemd-analyze` says of them, and what the builder's must not have."""
 
 from __future__ import annotations
 

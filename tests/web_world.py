@@ -42,6 +42,7 @@ from twistedipc.storage.errors import NoSuchRelease
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
+from twistedipc.storage.signing import SigningKey
 from twistedipc.taps.compose import web_context
 from twistedipc.web.access.held import Holding
 from twistedipc.web.http.hosts import Hosts
@@ -366,6 +367,7 @@ class World(TestCase):
                 artifact_store=self.artifacts,
                 releases={Static.name: self.release_store},
                 secret_box=SecretBox(self.folder / "secret.key"),
+                signing_key=SigningKey(self.folder / "signing.key"),
             ),
             ServerSettings(uploads_url=self.api_url, release_url=lambda name: f"http://{name}.test/", lost_after=600.0),
         )

@@ -22,6 +22,7 @@ The domain, pure: what a build is, for every process. The modules, from the bott
     word        what the apiserver believes of how a builder says that an attempt ended
     messages    what builder and apiserver say to one another
     needs       what a build needs of the builder that takes it
+    provenance  where something that was built comes from: statements, and their envelopes
     caches      what builds keep for the next ones
     outputs     the folders that builds write
     recognition what a project is: framework, package manager, how it is built, and why

@@ -221,6 +221,17 @@ class StepResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     exit_code: int | None = None
 
 
+class Tool(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A tool that the steps of a build were given."""
+
+    name: str
+    version: str
+    uri: str = ""  # where it is from, as a purl; "": it is the builder's own, on its PATH
+    digests: dict[
+        str, str
+    ] = {}  # of its package's archive: algorithm -> hexadecimal digits; none if it is the builder's
+
+
 class ArtifactFile(msgspec.Struct, frozen=True, kw_only=True):
     """The archive that is to be uploaded."""
 
@@ -274,5 +285,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     artifact: ArtifactFile | None = None
     published: list[Published] = []
     recognised: list[Finding] = []  # what the project is, and what says so
+    tools: list[Tool] = []  # what its steps were given, as far as they asked for some
     used: Used | None = None  # None: nothing was measured
     egress: Egress | None = None  # the hosts that its steps contacted; None: nobody looked

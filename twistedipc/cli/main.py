@@ -37,6 +37,8 @@ COMMANDS = {
     "rollback": ("twistedipc.cli.releases", "rollback"),
     "release": ("twistedipc.cli.releases", "release"),
     "audit": ("twistedipc.cli.audit", "audit"),
+    "provenance": ("twistedipc.cli.provenance", "provenance"),
+    "verify": ("twistedipc.cli.provenance", "verify"),
     "caches": ("twistedipc.cli.caches", "caches"),
     "toolchains": ("twistedipc.cli.toolchains", "toolchains"),
     "chaos": ("twistedipc.chaos.command", "chaos"),

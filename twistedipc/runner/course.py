@@ -30,6 +30,7 @@ from twistedipc.builds.attempt import (
     Published,
     Result,
     Spec,
+    Tool,
 )
 from twistedipc.builds.caches import DOWNLOADS
 from twistedipc.builds.names import BadValue
@@ -108,6 +109,7 @@ class _Found(msgspec.Struct):
     artifact: ArtifactFile | None = None
     published: list[Published] = []
     recognised: list[Finding] = []
+    tools: list[Tool] = []
 
 
 class Course:
@@ -183,6 +185,7 @@ class Course:
         self._lower_limits(plan)
         self._say_what_needs_an_install_step(plan)
         self._environment.toolchain = self._prepare_tools(wanted_by(plan.recognised))
+        self._found.tools = self._environment.toolchain.tools
         environment = self._environment.of_build(plan)
         modules = modules_of(self._work, plan, environment, self._environment.said(plan), self._spec.registries)
         self._steps.persist(lambda: self._commands_installed(environment))
@@ -582,6 +585,7 @@ class Course:
                 for one in self._found.published
             ],
             recognised=[replace(each, value=hide(each.value), why=hide(each.why)) for each in self._found.recognised],
+            tools=self._found.tools,
             used=self._guard.used(),
         )
 

@@ -9,6 +9,7 @@
 - ``builder_keys``: the keys by which builders link, and what the ledger says of each
 - ``releasing``: releases on disk, as the ledger says
 - ``lifecycle``: every transition of an attempt, and the only writer of attempts
+- ``provenance``: what is signed of releases and packages
 - ``permits``: permits to publish; ``secrets``: secrets for builds
 - ``slots``: what fills a builder's slots; ``writers``: which link writes which log;
   ``intake``: one log as its builder sends it

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from twisted.internet.interfaces import IReactorTime
 
+from twistedipc import __version__
 from twistedipc.publish.targets.target import Releases
 from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import InThread, RandomBytes
@@ -25,6 +26,7 @@ from twistedipc.server.gists import Gists
 from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.server.linked import LinkedBuilders
 from twistedipc.server.permits import Permits
+from twistedipc.server.provenance import Provenance
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
 from twistedipc.server.secrets import BuildSecrets
@@ -36,6 +38,7 @@ from twistedipc.server.writers import LogWriters
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.secrets import SecretBox
+from twistedipc.storage.signing import SigningKey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,7 @@ class Outside:
     artifact_store: ArtifactStore
     releases: Mapping[str, Releases]  # by target
     secret_box: SecretBox
+    signing_key: SigningKey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +126,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         gists=gists,
         logs=logs,
         grants=grants,
+        provenance=Provenance(outside.signing_key, settings.uploads_url, __version__),
     )
     writers = LogWriters(clock, ledger, logs, gists)
     keys = BuilderKeys(ledger, outside.secret_box, workflows, now)

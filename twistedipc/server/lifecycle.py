@@ -33,6 +33,7 @@ from twistedipc.server.bell import Bell
 from twistedipc.server.boundaries import GistFeed, StateChange, StateFeed
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.linked import LinkedBuilders
+from twistedipc.server.provenance import Provenance
 from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
 from twistedipc.server.uploads import UploadGrants
@@ -72,6 +73,7 @@ class Lifecycle:
         gists: GistFeed,
         logs: LogStore,
         grants: UploadGrants,
+        provenance: Provenance,
     ) -> None:
         self._now = now
         self._ledger = ledger
@@ -84,6 +86,7 @@ class Lifecycle:
         self._gists = gists
         self._logs = logs
         self._grants = grants
+        self._provenance = provenance
 
     # -- people ask. All of these raise `LedgerUnavailable`.
 
@@ -338,7 +341,7 @@ class Lifecycle:
 
         def commit(result: Result, made: Sequence[ReleaseRow]) -> Deferred[AttemptRow | None]:
             end = msgspec.structs.replace(believed, result=result)
-            return self._ledger.write(_finish, row, end, resolved, made, self._now())
+            return self._ledger.write(_finish, row, end, resolved, made, self._provenance, self._now())
 
         finished = await self._retry(lambda: self._releasing.release_with(row, believed.result, commit))
         if finished is None:
@@ -386,6 +389,7 @@ def _finish(
     end: Believed,
     resolved: int | None,
     made: Sequence[ReleaseRow],
+    provenance: Provenance,
     now: int,
 ) -> AttemptRow | None:
     """The end and the releases' going live are one transaction: neither is there without the other."""
@@ -402,6 +406,7 @@ def _finish(
         if result.host_keys:
             access.pin(connection, row.project, result.host_keys, row.builder, now)
         _record_published(connection, finished, row.builder, now)
+        provenance.record(connection, finished, result, made, now)
     if finished is not None and finished.state is AttemptState.LOST and ended_now:
         reruns.rerun(connection, finished, now)
     if finished is None or not made or not ended_now:

@@ -6,6 +6,7 @@ plain values and returns the frozen rows of ``rows``:
 
 - ``projects``, ``secrets`` (how their values are sealed), ``tokens``, ``audit``
 - ``resealing`` (how the key of ``secrets`` is replaced)
+- ``provenance``: what is signed of releases and packages; ``signing``: by which key
 - ``access`` (how private repositories are read)
 - ``builds`` (what people ask for), ``attempts`` (how they change their state), ``reruns`` (of lost attempts), ``logs``
 - ``artifacts`` (the archives on disk, and their rows), ``releases``, ``standing`` (why a release isn't live)

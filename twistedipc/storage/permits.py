@@ -18,7 +18,7 @@ from twistedipc.builds.word import Permitted
 from twistedipc.publish.permits import Decision, Granted, Record, Refused, Void, decide
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find, name_of, replaced
 from twistedipc.publish.targets.target import Settings, Target
-from twistedipc.storage import attempts, audit, projects
+from twistedipc.storage import attempts, audit, projects, provenance
 from twistedipc.storage.columns import from_json, split_attempt, to_json
 from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.rows import APISERVER, AttemptRow, Holder, builder_actor
@@ -54,6 +54,7 @@ def offer(
     if row is not None:
         build, number = split_attempt(attempt)
         connection.execute(delete(deliveries).where(deliveries.c.build_id == build, deliveries.c.number == number))
+        provenance.note_repository(connection, attempt, repository)
         for settings in TARGETS.delivered_by_runner(targets):
             connection.execute(
                 insert(deliveries).values(

@@ -14,6 +14,7 @@ from twistedipc.builds.attempt import Published, StepResult, Used
 from twistedipc.builds.egress import Egress
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.needs import BUILDER, EITHER, POOL
+from twistedipc.builds.provenance import Envelope
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.secrets import Builds, Context, Steps
@@ -49,6 +50,16 @@ APISERVER = Actor(who="apiserver", kind="apiserver")
 def builder_actor(name: str, address: str | None = None) -> Actor:
     """Return the actor of what a builder does."""
     return Actor(who=name, kind="builder", address=address)
+
+
+class StatementRow(Row, frozen=True, kw_only=True):
+    """What the apiserver has signed about something that an attempt has made."""
+
+    attempt: str
+    kind: Literal["release", "package"]
+    name: str  # of its subject
+    envelope: Envelope
+    created: int
 
 
 class AuditRow(Row, frozen=True, kw_only=True):

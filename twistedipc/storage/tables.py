@@ -209,6 +209,7 @@ attempts = Table(
     Column("sha256", Text, nullable=False, comment="from the end on: builds.logs.LogDigest of the log; empty: unknown"),
     Column("complete", Boolean, nullable=False, comment="the log was verified against lines and sha256"),
     Column("published", Text, nullable=False, comment="JSON: list of builds.attempt.Published"),
+    Column("repository", Text, comment="the address that it was offered with; null: not known"),
     Column("recognised", Text, comment="JSON: list of builds.recognition.recognised.Finding; null: not known"),
     Column("used", Text, comment="from the end on: JSON: builds.attempt.Used; null: not known"),
     Column("egress", Text, comment="from the end on: JSON: builds.egress.Egress; null: not known"),
@@ -321,6 +322,21 @@ Index(
     unique=True,
     sqlite_where=text("state = 'live'"),
     postgresql_where=text("state = 'live'"),
+)
+
+statements = Table(
+    "statements",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("build_id", BigInteger, nullable=False),
+    Column("number", Integer, nullable=False, comment="the attempt's"),
+    Column("kind", Text, nullable=False, comment="release or package"),
+    Column("name", Text, nullable=False, comment="of the statement's subject"),
+    Column("envelope", Text, nullable=False, comment="JSON: builds.provenance.Envelope"),
+    Column("created", BigInteger, nullable=False),
+    ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
+    Index(None, "build_id", "number"),
+    sqlite_autoincrement=True,
 )
 
 owner = Table(

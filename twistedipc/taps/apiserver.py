@@ -30,6 +30,7 @@ from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.guard import FolderLock
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable, LedgerUnusable
 from twistedipc.storage.secrets import SecretBox
+from twistedipc.storage.signing import SigningKey
 from twistedipc.taps.audit_file import AuditFile
 from twistedipc.taps.common import (
     ConfigOptions,
@@ -109,6 +110,7 @@ class ApiService(MultiService):
                 artifact_store=ArtifactStore(config.artifacts),
                 releases=kept,
                 secret_box=SecretBox(config.secret_key),
+                signing_key=SigningKey(config.signing_key),
             ),
             ServerSettings(
                 uploads_url=config.api_url,

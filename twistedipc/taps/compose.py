@@ -42,6 +42,7 @@ def web_context(
         requests=server.lifecycle,
         logs=server.logs,
         secret_box=outside.secret_box,
+        public_key=outside.signing_key.public,
         releasing=server.releasing,
         artifact_store=outside.artifact_store,
         uploads=server.grants,

@@ -177,6 +177,11 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
         return self.data / "secret.key"
 
     @property
+    def signing_key(self) -> Path:
+        """The file with the key by which provenance is signed; the public half is beside it, in signing.pub."""
+        return self.data / "signing.key"
+
+    @property
     def api_url(self) -> str:
         """The API's address without a final slash, as browsers and builders reach it."""
         return self.http.public_url or _derived_url(self.http.listen)

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from twistedipc.builds.attempt import ToolSettings
-from twistedipc.toolchains.choose import Choice, Chooser
+from twistedipc.builds.attempt import Tool, ToolSettings
+from twistedipc.builds.provenance import package_name
+from twistedipc.toolchains.choose import Choice, Chooser, Pick
 from twistedipc.toolchains.machine import Machine
 from twistedipc.toolchains.npmrc import global_config
 from twistedipc.toolchains.packages import variables
@@ -76,4 +77,14 @@ def toolchain(choice: Choice, store: Store, operator: Mapping[str, str], machine
         environment=environment,
         said=[pick.said() for pick in choice.picks],
         remarks=choice.remarks,
+        tools=[_tool(pick, store) for pick in choice.picks],
     )
+
+
+def _tool(pick: Pick, store: Store) -> Tool:
+    version = str(pick.version)
+    if pick.source is None:
+        return Tool(name=pick.tool, version=version)
+    entry = store.entry(pick.source.package, pick.version.text)
+    digests = {} if entry is None else entry.digests
+    return Tool(name=pick.tool, version=version, uri=package_name("npm", pick.source.package, version), digests=digests)

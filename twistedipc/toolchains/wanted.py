@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from twistedipc.builds.attempt import Tool
+
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a project asks for."""
@@ -23,3 +25,4 @@ class Toolchain(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     environment: dict[str, str] = {}
     said: list[str] = []  # what was chosen and why, for the log
     remarks: list[str] = []  # warnings, for the log
+    tools: list[Tool] = []  # the same for programs

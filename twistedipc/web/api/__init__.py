@@ -5,7 +5,7 @@ The way of a request: ``resource`` (who calls, may they, is the request well for
 ``route`` is its type) → the route's function, which takes a ``call.Call`` and returns a ``call.Reply``.
 
 - the functions of the routes, one module for each kind of thing: ``audit``, ``builders``, ``builds``, ``logs``,
-  ``projects``, ``releases``, ``repositories``, ``service``, ``targets``, ``tokens``, ``uploads``
+  ``projects``, ``provenance``, ``releases``, ``repositories``, ``service``, ``targets``, ``tokens``, ``uploads``
 - ``schemas`` and ``queries``: JSON and queries as types; ``openapi``: the document
 - ``context``: what the functions work with
 

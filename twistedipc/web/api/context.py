@@ -20,6 +20,7 @@ from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
+from twistedipc.storage.signing import PublicKey
 from twistedipc.web.access.auth import Tickets
 from twistedipc.web.access.held import Holding
 from twistedipc.web.http.clients import Proxies
@@ -114,6 +115,7 @@ class WebContext:
     requests: BuildRequests
     logs: Logs
     secret_box: SecretBox
+    public_key: PublicKey  # by which what the apiserver signs is checked
     releasing: ReleaseSwitch
     artifact_store: ArtifactStore
     uploads: Uploads

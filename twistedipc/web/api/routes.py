@@ -22,6 +22,7 @@ from twistedipc.web.api import (
     logs,
     openapi,
     projects,
+    provenance,
     releases,
     repositories,
     service,
@@ -134,6 +135,9 @@ ROUTES: tuple[Route, ...] = (
     route("end_session", "DELETE /api/v1/sessions/<build:session>", tokens.end_session, needs="read"),
     route("show_identity", "GET /api/v1/identity", tokens.show_identity, needs="read"),
     route("issue_ticket", "POST /api/v1/tickets", tokens.issue_ticket, needs="read", status=201),
+    # Where it comes from.
+    route("list_provenance", f"GET {_B}/provenance", provenance.list_all, needs="read"),
+    route("show_signing_key", "GET /api/v1/signing-key", provenance.show_key, needs="none"),
     # What everybody did.
     route("list_audit", "GET /api/v1/audit", audit.list_page, needs="admin"),
     # Uploads, by builders.

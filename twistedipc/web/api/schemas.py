@@ -19,6 +19,7 @@ from twistedipc.builds.attempt import Publish, Published, Used
 from twistedipc.builds.egress import Egress
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.logs import Batch, End
+from twistedipc.builds.provenance import Envelope
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.scopes import TOKEN_DAYS, Scope
@@ -510,6 +511,29 @@ class LogPage(Response, frozen=True, kw_only=True):
     batches: list[Batch]
     after: int
     end: End | None
+
+
+class Statement(Response, frozen=True, kw_only=True):
+    """What the apiserver has signed about a release or a package."""
+
+    attempt: str
+    kind: Literal["release", "package"]
+    name: str  # of its subject
+    created: datetime
+    envelope: Envelope  # as `twistedipc verify` takes it
+
+
+class Statements(Response, frozen=True, kw_only=True):
+    """What the apiserver has signed about what a build has made, oldest first."""
+
+    statements: list[Statement]
+
+
+class SigningKey(Response, frozen=True, kw_only=True):
+    """The public key by which the apiserver signs; ``keyid``: the SHA-256 of its DER form."""
+
+    keyid: str
+    pem: str
 
 
 class Release(Response, frozen=True, kw_only=True):

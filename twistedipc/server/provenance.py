@@ -1,0 +1,125 @@
+"""
+What the apiserver signs about releases and packages, when a build has succeeded. Called by ``lifecycle``, in the
+transaction that ends the attempt; ``builds.provenance`` has the form.
+
+Everything in a statement is of the apiserver's own record, but for what only the builder can know: the tools of the
+build, and what it has measured. Those are marked as the builder's word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from twistedipc.builds import provenance as form
+from twistedipc.builds.attempt import Result
+from twistedipc.builds.provenance import Resource, Subject
+from twistedipc.builds.states import AttemptState
+from twistedipc.builds.variables import looks_secret
+from twistedipc.storage import builds, provenance
+from twistedipc.storage.rows import AttemptRow, BuildRow, ReleaseRow
+from twistedipc.storage.signing import SigningKey
+
+#: Stands for the value of a parameter whose name says that it is a secret.
+HIDDEN = "(not shown)"
+
+
+class Provenance:
+    """Makes and keeps statements. ``url``: the apiserver's address, which names it; ``version``: of this program."""
+
+    def __init__(self, key: SigningKey, url: str, version: str) -> None:
+        self._key = key
+        self._url = url
+        self._version = version
+
+    def record(
+        self, connection: Connection, ended: AttemptRow, result: Result, made: Sequence[ReleaseRow], now: int
+    ) -> None:
+        """
+        Keep a statement about each release and each package of an attempt that has ended just now. There is none of an
+        attempt whose log isn't complete, and of one that was offered by a version that noted no repository.
+        """
+        build = builds.get(connection, ended.build)
+        repository = provenance.repository_of(connection, ended.name)
+        if ended.state is not AttemptState.SUCCEEDED or not ended.complete or build is None or not repository:
+            return
+        subjects = [
+            ("release", Subject(name=f"{ended.project}/{each.target}/{each.id}", digest={"sha256": each.sha256}))
+            for each in made
+        ]
+        for package in ended.published:
+            digest = form.digest_of_integrity(package.integrity)
+            if digest and package.status == "published":
+                name = form.package_name(package.target, package.name, package.version)
+                subjects.append(("package", Subject(name=name, digest=digest)))
+        predicate = self._predicate(build, ended, result, repository)
+        for kind, subject in subjects:
+            statement = form.Statement(
+                type=form.STATEMENT, subject=[subject], predicateType=form.PREDICATE, predicate=predicate
+            )
+            payload = msgspec.json.encode(statement)
+            signature = self._key.sign(form.signed_bytes(payload))
+            signed = form.envelope(payload, self._key.public.keyid, signature)
+            provenance.add(connection, ended.name, kind, subject.name, signed, now)
+
+    def _predicate(self, build: BuildRow, ended: AttemptRow, result: Result, repository: str) -> form.Predicate:
+        source = Resource(uri=_uri(repository, build.ref), digest={"gitCommit": ended.commit})
+        tools = [
+            Resource(
+                name=f"{tool.name} {tool.version}", uri=tool.uri, digest=tool.digests, annotations={"by": "builder"}
+            )
+            for tool in result.tools
+        ]
+        parameters = {name: HIDDEN if looks_secret(name) else value for name, value in sorted(build.parameters.items())}
+        log = Resource(
+            name="log",
+            digest={"sha256": ended.sha256},
+            annotations={"records": ended.lines or 0, "complete": ended.complete, "digest": "docs/protocol.md"},
+        )
+        return form.Predicate(
+            buildDefinition=form.BuildDefinition(
+                buildType=form.BUILD_TYPE,
+                externalParameters={
+                    "repository": repository,
+                    "ref": build.ref,
+                    "project": build.project,
+                    "publish": build.publish,
+                    "parameters": parameters,
+                },
+                internalParameters={"requestedBy": build.requested_by, "attempt": ended.name} | _conditions(result),
+                resolvedDependencies=[source, *tools],
+            ),
+            runDetails=form.RunDetails(
+                builder=form.Builder(id=f"{self._url}/builders/{ended.builder}", version={"twistedipc": self._version}),
+                metadata=form.Metadata(
+                    invocationId=f"{self._url}/#/builds/{ended.build}/{ended.number}",
+                    startedOn=_moment(ended.started or ended.created),
+                    finishedOn=_moment(ended.ended or ended.created),
+                ),
+                byproducts=[log],
+            ),
+        )
+
+
+def _conditions(result: Result) -> dict[str, Any]:
+    """How the builder says that it was built."""
+    return {}
+
+
+def _uri(repository: str, ref: str) -> str:
+    """Return a repository's address as SPDX and SLSA have it. What is behind a question mark may be a secret."""
+    plain = repository.partition("?")[0]
+    if plain.startswith("/"):
+        plain = f"file://{plain}"
+    elif "://" not in plain:
+        host, _, path = plain.partition(":")
+        plain = f"ssh://{host}/{path.lstrip('/')}"
+    return f"git+{plain}@{ref}"
+
+
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
