@@ -73,7 +73,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "logs": {"http", "access"},
         "live": {"http", "access"},
         "page": {"http"},
-        "releases": {"http"},
+        "releases": {"http", "access"},
         "api": {"http", "access", "logs"},
     },
 }

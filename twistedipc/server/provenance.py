@@ -106,8 +106,8 @@ class Provenance:
 
 
 def _conditions(result: Result) -> dict[str, Any]:
-    """How the builder says that it was built."""
-    return {}
+    """Return what the builder says of how it was built: the hosts that its steps contacted."""
+    return {} if result.egress is None else {"egress": msgspec.to_builtins(result.egress), "egressBy": "builder"}
 
 
 def _uri(repository: str, ref: str) -> str:

@@ -47,6 +47,7 @@ from twistedipc.taps.hangup import Hangups
 from twistedipc.taps.joining import joining
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.live.sockets import WebSockets
+from twistedipc.web.releases.gate import Gate
 from twistedipc.web.releases.site import releases_site
 from twistedipc.web.site import api_site
 
@@ -145,6 +146,8 @@ class ApiService(MultiService):
             hosts=config.hosts,
             addresses_of=config.release_urls,
             proxies=context.proxies,
+            audience=context.audience,
+            gate=Gate(context.visits, config.api_url, config.release_url),
         )
         self._sites: list[tuple[list[str], Site]] = [
             ([config.http.listen], self._api_site),

@@ -8,7 +8,9 @@ from twisted.internet.defer import Deferred, succeed
 
 from twistedipc.builds.places import Place
 from twistedipc.server.compose import Server
+from twistedipc.web.access.audience import Audience
 from twistedipc.web.access.auth import Tickets
+from twistedipc.web.access.visits import Visits
 from twistedipc.web.api.context import WebContext, WebSocketRoutes
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.hosts import Hosts
@@ -49,6 +51,8 @@ def web_context(
         builders=server.builders,
         websockets=websockets,
         tickets=Tickets(outside.clock, outside.random),
+        visits=Visits(outside.now, outside.random),
+        audience=Audience(outside.ledger),
         version=version,
         release_url=release_url,
         draining=draining,

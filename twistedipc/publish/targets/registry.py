@@ -240,7 +240,13 @@ def from_flat(publish: Publish) -> ProjectTargets:
 def with_flat(targets: ProjectTargets, publish: Publish) -> ProjectTargets:
     """Return these targets, but those that the flat form knows as ``publish`` has them."""
     others = [settings for settings in targets if name_of(settings) not in FLAT]
-    return TARGETS.ordered([*others, *from_flat(publish)])
+    before = find(targets, Static.name)
+    # What that form can't say of releases, such as for whom they are, stays.
+    said = [
+        msgspec.structs.replace(before, paused=False) if before and name_of(each) == Static.name else each
+        for each in from_flat(publish)
+    ]
+    return TARGETS.ordered([*others, *said])
 
 
 def to_flat(targets: ProjectTargets) -> Publish:

@@ -33,6 +33,7 @@ from twistedipc.storage.rows import TokenRow
 from twistedipc.web.access.cookies import SessionCookie, SeveralCookies
 from twistedipc.web.access.held import HeldOpen, Holding
 from twistedipc.web.access.refusals import Refusals
+from twistedipc.web.access.visits import Visits
 from twistedipc.web.http.channel import BoundedRequest
 from twistedipc.web.http.clients import Client
 from twistedipc.web.http.problems import ProblemError, unavailable
@@ -250,11 +251,13 @@ class Authentication:
         now: Callable[[], int],
         ledger: Ledger,
         tickets: Tickets,
+        visits: Visits,
         cookie: SessionCookie,
     ) -> None:
         self._now = now
         self._ledger = ledger
         self._tickets = tickets
+        self._visits = visits
         self.cookie = cookie
         self.held = HeldOpen(clock, now)
         self._failures = Failures(clock)
@@ -277,13 +280,17 @@ class Authentication:
 
     def revoked(self, token_id: int) -> None:
         """End everything that the token, and the sessions begun with it, hold open: it was revoked."""
-        self._tickets.forget(lambda token: token_id in (token.id, token.parent))
+        self._forget(lambda token: token_id in (token.id, token.parent))
         self.held.revoked(token_id)
 
     def project_gone(self, name: str) -> None:
         """End everything that tokens bound to the project hold open: it was deleted."""
-        self._tickets.forget(lambda token: token.projects is not None and name in token.projects)
+        self._forget(lambda token: token.projects is not None and name in token.projects)
         self.held.project_gone(name)
+
+    def _forget(self, concerned: Callable[[TokenRow], bool]) -> None:
+        for table in (self._tickets, self._visits):
+            table.forget(concerned)
 
     async def holding_of(self, request: BoundedRequest, credential: Credential | None) -> Holding:
         """

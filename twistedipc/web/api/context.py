@@ -21,8 +21,10 @@ from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import Actor, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import PublicKey
+from twistedipc.web.access.audience import Audience
 from twistedipc.web.access.auth import Tickets
 from twistedipc.web.access.held import Holding
+from twistedipc.web.access.visits import Visits
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.hosts import Hosts
 from twistedipc.web.logs.stream import Pace
@@ -122,6 +124,8 @@ class WebContext:
     builders: KnownBuilders
     websockets: WebSocketRoutes
     tickets: Tickets
+    visits: Visits
+    audience: Audience
     version: str
     release_url: Callable[[str], str]  # project -> where its live release is served
     log_pace: Pace = field(default_factory=Pace)

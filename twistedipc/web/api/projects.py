@@ -72,6 +72,7 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
         return row
 
     row = await context.ledger.write(change, context.now())
+    context.audience.changed(row.name)
     location = f"/api/v1/projects/{quote(row.name)}"
     notices = _notices(row) + _notices_of_variables(msgspec.structs.replace(row, environment={}), row)
     return Reply(body=_project(call, row, notices), headers={"Location": location})
@@ -123,6 +124,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     if changed is None:
         raise not_found()
     old, row = changed
+    context.audience.changed(row.name)
     notices = [
         f"the {secret} was for {projects.place_name(old, secret)} and the sources in {old.repository}, and is void: "
         f"set it again (twistedipc project secret set {row.name} {secret})"
@@ -308,6 +310,7 @@ async def remove(call: Call[None, None]) -> Reply[None]:
     if not await context.releasing.delete_project(name, delete):
         raise not_found()
     call.authentication.project_gone(name)
+    context.audience.changed(name)
     return Reply(body=None)
 
 

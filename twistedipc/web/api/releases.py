@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode, urlsplit
+
 from sqlalchemy import Connection
 
+from twistedipc.builds import names
 from twistedipc.builds.states import RELEASE_STATES
 from twistedipc.storage import releases
 from twistedipc.storage.errors import NoSuchRelease, NotProtected
@@ -12,7 +15,7 @@ from twistedipc.storage.standing import Standing, standing
 from twistedipc.web.access.auth import forbidden
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.projects import addresses
-from twistedipc.web.api.schemas import Hold, Release, Releases, Resumed
+from twistedipc.web.api.schemas import Hold, NewVisit, Release, Releases, Resumed, Visit
 from twistedipc.web.http.problems import not_found
 
 
@@ -35,6 +38,25 @@ async def list_all(call: Call[None, None]) -> Reply[Releases]:
             held=None if hold is None else Hold(by=hold.who, since=moment(hold.time), release=hold.release),
         )
     )
+
+
+async def begin_visit(call: Call[None, NewVisit]) -> Reply[Visit]:
+    """
+    Let a browser see a project's releases that are for its team: the answer is an address at the release's host that
+    is good for this browser, once, for half a minute. The release's host has sent the browser to the page for that.
+    """
+    context, project, body = call.context, call.project.name, call.body
+    address = urlsplit(context.release_url(project))
+    if address.path != "/" or body.host != address.netloc:
+        raise names.BadValue(f"the releases of {project} aren't at {body.host[:200]}")
+    await context.ledger.write(_record_visit, call)
+    code = context.visits.code(project, body.host, body.challenge, call.token)
+    query = urlencode({"code": code, "to": body.path})
+    return Reply(body=Visit(url=f"{address.scheme}://{address.netloc}/.well-known/twistedipc-visit?{query}"))
+
+
+def _record_visit(connection: Connection, call: Call[None, NewVisit]) -> None:
+    call.audit(connection, "visit.begin", call.project.name, {"host": call.body.host})
 
 
 async def activate(call: Call[None, None]) -> Reply[Release]:

@@ -64,7 +64,9 @@ class Api(Resource):
             always_secure=context.secure_cookies,
             api_url=context.api_url,
         )
-        self._authentication = Authentication(context.clock, context.now, context.ledger, context.tickets, cookie)
+        self._authentication = Authentication(
+            context.clock, context.now, context.ledger, context.tickets, context.visits, cookie
+        )
         self._running: set[Deferred[None]] = set()
         self.streams = LogStreams()
 

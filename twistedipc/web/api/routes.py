@@ -112,6 +112,7 @@ ROUTES: tuple[Route, ...] = (
     # Releases.
     route("list_releases", f"GET {_P}/releases", releases.list_all, needs="read"),
     route("activate_release", f"POST {_P}/releases/<build:release>/activate", releases.activate, needs="publish"),
+    route("begin_visit", f"POST {_P}/visits", releases.begin_visit, needs="read", status=201),
     route("resume_releases", f"POST {_P}/releases/resume", releases.resume, needs="publish"),
     # Builders and their keys.
     route("list_builders", "GET /api/v1/builders", builders.list_all, needs="admin"),

@@ -198,6 +198,14 @@ class RunsOn(Request, frozen=True, kw_only=True):
     pool: Annotated[str, _shown(f"(?:{names.PROJECT})?", 63)] = ""
 
 
+class NewVisit(Request, frozen=True, kw_only=True):
+    """What a release's host has told the browser to ask for."""
+
+    host: Annotated[str, Meta(min_length=1, max_length=300)]
+    challenge: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    path: Annotated[str, Meta(pattern="^/", max_length=4000)]
+
+
 class SignIn(Request, frozen=True, kw_only=True):
     """A browser's sign-in by token; the answer sets a cookie."""
 
@@ -554,6 +562,12 @@ class Release(Response, frozen=True, kw_only=True):
     size: int
     created: datetime
     activated: datetime | None
+
+
+class Visit(Response, frozen=True, kw_only=True):
+    """Where the browser goes on."""
+
+    url: str
 
 
 class Hold(Response, frozen=True, kw_only=True):

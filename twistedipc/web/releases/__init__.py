@@ -1,4 +1,4 @@
 """
-The releases: ``site`` serves them on a port of their own; ``single_page`` says which addresses are pages of an
-application, to which no files belong.
+The site of the releases, on a port of its own: ``site`` serves the files, ``single_page`` says which addresses are
+pages of an application, and ``gate`` lets in whom releases that aren't public are for.
 """

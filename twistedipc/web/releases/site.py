@@ -15,29 +15,36 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from stat import S_ISREG
 from urllib.parse import quote, unquote_to_bytes
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
 
 from twistedipc.builds import names
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.outputs import NOT_FOUND
 from twistedipc.publish.site_paths import is_hidden, problem_of_segment
 from twistedipc.publish.targets.static.hashed_names import Form, could_be_hashed, forms_among, is_hashed, may_be_hashed
+from twistedipc.publish.targets.static.headers import headers_of
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.publish.targets.static.serving import serving_of
+from twistedipc.publish.targets.static.target import StaticSettings
 from twistedipc.server.boundaries import RandomBytes
+from twistedipc.storage.errors import LedgerUnavailable
+from twistedipc.web.access.audience import Audience
 from twistedipc.web.http.channel import BodySink, BoundedRequest, BoundedSite, set_common_headers
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.file_response import ServedFile, plain, serve_file, serve_whole
 from twistedipc.web.http.hosts import Hosts
+from twistedipc.web.releases.gate import Gate
 from twistedipc.web.releases.single_page import PAGES, is_page_address
 
 #: The most other releases in which an old asset is looked for.
@@ -156,10 +163,18 @@ class Releases(Resource):
     _log = Logger()
 
     def __init__(
-        self, store: ReleaseStore, hosts: Hosts, addresses_of: Callable[[str], list[str]], clock: IReactorTime
+        self,
+        store: ReleaseStore,
+        hosts: Hosts,
+        addresses_of: Callable[[str], list[str]],
+        clock: IReactorTime,
+        audience: Audience | None,
+        gate: Gate | None,
     ) -> None:
         super().__init__()
         self._store = store
+        self._audience = audience
+        self._gate = gate
         self._hosts = hosts
         self._addresses_of = addresses_of
         self._clock = clock
@@ -175,8 +190,11 @@ class Releases(Resource):
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader(b"Allow", b"GET, HEAD")
             return plain(request, 405, "This can only be read.")
+        return self._answered(request, lambda: self._render(request))
+
+    def _answered(self, request: BoundedRequest, answer: Callable[[], int | bytes]) -> int | bytes:
         try:
-            return self._render(request)
+            return answer()
         except (Refused, BadValue):
             return self._missing(request, None)
         except OSError as error:
@@ -196,7 +214,47 @@ class Releases(Resource):
             prefix = "/" + _quote(project)
             if not project:
                 return self._missing(request, None)
-        release = self._store.live(names.project(project))
+        names.project(project)
+        settings = StaticSettings() if self._audience is None else self._audience.known(project)
+        if settings is None:
+            Deferred.fromCoroutine(self._look_up(request, project, segments, prefix))
+            return NOT_DONE_YET
+        return self._serve(request, project, segments, prefix, settings)
+
+    async def _look_up(self, request: BoundedRequest, project: str, segments: list[str], prefix: str) -> None:
+        """Answer once it is known for whom the releases are."""
+        assert self._audience is not None, "it is asked"
+        try:
+            settings = await self._audience.look_up(project)
+        except LedgerUnavailable:
+            body: int | bytes = plain(request, 503, "This can't be read now.")
+        else:
+            if request.gone:
+                return
+            if settings is None:
+                body = self._missing(request, None)
+            else:
+                known = settings
+                body = self._answered(request, lambda: self._serve(request, project, segments, prefix, known))
+        if isinstance(body, bytes) and not request.gone:
+            request.write(b"" if request.method == b"HEAD" else body)
+            request.finish()
+
+    def _serve(
+        self, request: BoundedRequest, project: str, segments: list[str], prefix: str, settings: StaticSettings
+    ) -> int | bytes:
+        https = self._gate is not None and self._gate.is_https(request, project)
+        for name, value in headers_of(settings.headers, https=https).items():
+            if value:
+                request.setHeader(name.encode(), value.encode())
+            else:
+                request.responseHeaders.removeHeader(name.encode())
+        if settings.for_team:
+            request.setHeader(b"Vary", b"Cookie")
+            stopped = self._stopped(request, project, segments)
+            if stopped is not None:
+                return stopped
+        release = self._store.live(project)
         if release is None:
             return self._missing(request, None)
         if not segments:
@@ -207,9 +265,21 @@ class Releases(Resource):
         if isinstance(found, Elsewhere):
             return self._redirect(request, "/".join([prefix, *map(_quote, found.segments)]))
         if found is not None:
-            return serve_file(request, self._clock, self._served(project, release, found))
+            return self._serve_file(request, self._served(project, release, found), settings)
         instead = self._old_asset(project, segments) or self._single_page(project, release, segments)
-        return self._missing(request, release) if instead is None else serve_file(request, self._clock, instead)
+        return self._missing(request, release) if instead is None else self._serve_file(request, instead, settings)
+
+    def _stopped(self, request: BoundedRequest, project: str, segments: list[str]) -> bytes | None:
+        """Return the answer for a request for a release that is for the team; None: it may go on."""
+        if self._gate is None:
+            return plain(request, 403, f"The releases of {project} are for its team, and can't be served here.")
+        return self._gate.stops(request, project, "/" + "/".join(map(_quote, segments)))
+
+    def _serve_file(self, request: BoundedRequest, file: ServedFile, settings: StaticSettings) -> int | bytes:
+        if settings.for_team:
+            kept = file.cache_control.removeprefix("public, ")
+            file = replace(file, cache_control=f"private, {kept}")
+        return serve_file(request, self._clock, file)
 
     def _elsewhere(self, request: BoundedRequest, name: str) -> bytes:
         """Answer with 421: the host that the request is to has no releases. A redirect could lead back here."""
@@ -288,6 +358,8 @@ def releases_site(
     hosts: Hosts | None = None,
     addresses_of: Callable[[str], list[str]] = lambda project: [],
     proxies: Proxies | None = None,
+    audience: Audience | None = None,
+    gate: Gate | None = None,
 ) -> BoundedSite:
     """
     Return the site.
@@ -297,6 +369,8 @@ def releases_site(
     :param hosts: where the site is served; by default below ``localhost``.
     :param addresses_of: where a project's release is, for clients that look for it at another host.
     :param proxies: the trusted ones, for the clients' addresses in the log.
+    :param audience: for whom the releases are; without it, for everybody.
+    :param gate: lets in whom those that aren't for everybody are for.
     """
-    root = Releases(store, hosts or Hosts(), addresses_of, reactor)
+    root = Releases(store, hosts or Hosts(), addresses_of, reactor, audience, gate)
     return BoundedSite(root, root, reactor, random, proxies)

@@ -440,6 +440,19 @@ function showBuild(id, wanted) {
   });
 }
 
+/** A release that is for the team has sent the browser here, where it is known who this is. */
+function beginVisit(hash) {
+  view = { stop: () => {} };
+  const [, project, host, challenge, path] = hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
+  show("One moment", el("p", { class: "empty" }, `Opening the release of ${project} …`));
+  api("POST", `/projects/${encodeURIComponent(project)}/visits`, { host, challenge, path })
+    .then(({ url }) => location.replace(url))
+    .catch((error) => {
+      trouble(error);
+      show("Not for you", el("p", { class: "empty" }, "Your token may not see this project, or the way here wasn't valid. Open the release again."));
+    });
+}
+
 function showAudit() {
   view = { stop: () => {} };
   show("Audit", ...auditView(act, trouble));
@@ -456,6 +469,7 @@ function route() {
   if (what === "builds" && /^[1-9][0-9]{0,14}$/.test(first ?? "")) showBuild(Number(first), second ? Number(second) : null);
   else if (what === "projects" && first) showBuilds(first);
   else if (what === "audit") showAudit();
+  else if (what === "visit" && first) beginVisit(location.hash);
   else showBuilds(null);
   for (const link of $("projects").children) {
     if (link.hash === location.hash) link.setAttribute("aria-current", "page");
