@@ -144,6 +144,13 @@ key = "link.key"
 # What builds leave free on the disk: with less, running builds wait and no others are taken. "" is 1 GiB, but a
 # twentieth of a file system that has less than 20 GiB; 0 is nothing.
 # reserve = ""
+# What an attempt may use at a time, or it is ended with a reason that says so; 0 is no limit. Memory: "" is three
+# quarters of the machine's by the number of slots, at least 2 GiB.
+# processes = 4096
+# memory = ""
+# disk = "20 GiB"
+# open_files = 65536
+# cpus = 0.0
 
 # What builds keep for the next builds of their project: what they downloaded, installed and can use again.
 # [caches]
