@@ -15,16 +15,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.attempt_folder import NO_GROUPS, Attempt, alive, repository, toml, until
+from tests.attempt_folder import NO_GROUPS, Attempt, repository, toml
 from tests.conftest import NOT_ON_THIS_MACHINE
+from tests.test_isolation_bubblewrap import BWRAP, needs_bubblewrap
 from twistedipc.attempts import cgroup
 from twistedipc.attempts.processes import kill_remains
 from twistedipc.builds.attempt import ResourceLimits
+from twistedipc.builds.isolation import NOT_ISOLATED, Isolation
 from twistedipc.isolation.limits import defaults, rlimits
 from twistedipc.isolation.limits.folder_size import FolderSize
 from twistedipc.isolation.limits.groups import Groups
 
 MIB = 1 << 20
+
+PATH = "/usr/local/bin:/usr/bin:/bin"
 
 #: A bomb with a bound of its own: it does no harm even if nothing stops it.
 BOMB = """
@@ -98,17 +102,30 @@ def parents(request: pytest.FixtureRequest) -> cgroup.Parents:
     return found
 
 
+@pytest.fixture(params=[pytest.param("bubblewrap", marks=needs_bubblewrap), "none"])
+def isolation(request: pytest.FixtureRequest) -> Isolation:
+    """What isolates the steps."""
+    return Isolation(kind="bubblewrap", program=BWRAP) if request.param == "bubblewrap" else NOT_ISOLATED
+
+
 @pytest.fixture
-def attempts(tmp_path: Path, parents: cgroup.Parents) -> Iterator[Callable[..., Attempt]]:
+def attempts(tmp_path: Path, parents: cgroup.Parents, isolation: Isolation) -> Iterator[Callable[..., Attempt]]:
     """Make attempts with such a step and such limits."""
     made: list[Attempt] = []
 
     def make(script: str, **limits: float) -> Attempt:
         number = len(made) + 1
         source = tmp_path / f"source-{number}"
-        repository(source, {".twistedipc.toml": toml(f"{sys.executable} hog.py", "echo after"), "hog.py": script})
-        name = f"{os.getpid()}{number}-1"
-        one = Attempt(tmp_path, source, name=name, cgroups=parents, limits=ResourceLimits(**limits))  # type: ignore[arg-type]
+        repository(source, {".twistedipc.toml": toml("python3 hog.py", "echo after"), "hog.py": script})
+        one = Attempt(
+            tmp_path,
+            source,
+            name=f"{os.getpid()}{number}-1",
+            path=PATH,
+            cgroups=parents,
+            isolation=isolation,
+            limits=ResourceLimits(**limits),  # type: ignore[arg-type]
+        )
         made.append(one)
         return one
 
@@ -155,12 +172,13 @@ def test_a_hog_is_ended_and_another_build_goes_on(
 
 def test_nothing_of_a_bomb_is_left(attempts: Callable[..., Attempt]) -> None:
     one = attempts(BOMB, processes=64)
-    one.start()
-    pid = one.folder / "work" / "pid"
-    until(lambda: pid.exists() and pid.read_text(), "the bomb is lit")
-    bomb = int(pid.read_text())
-    assert one.wait().outcome == "failed"
-    assert not alive(bomb)
+    assert one.run().outcome == "failed"
+    left = [
+        path
+        for path in Path("/proc").glob("[0-9]*/cwd")
+        if os.path.realpath(path, strict=False).startswith(str(one.folder))
+    ]
+    assert left == []
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,12 @@ key = "link.key"
 # Whether nothing is fetched, so that builds get what is on PATH or was fetched before.
 # offline = false
 
+# What keeps builds from reaching more than their own: "auto" is the best that works on this machine, "none" is nothing.
+# [isolation]
+# kind = "auto"
+# What builds can read beside the system's programs and libraries.
+# readable = []
+
 # The most that an attempt is granted, whatever its project says: seconds.
 # [limits]
 # timeout = 3600.0
