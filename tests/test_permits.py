@@ -109,6 +109,15 @@ def test_several_packages_are_permitted_together_or_not_at_all() -> None:
     assert "--package '@acme/ui' --package '@acme/base' --package 'lodash'" in refused.reason
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"version": ""}, {"version": "1" * 2000}, {"integrity": "sha512-\nx"}, {"tag": "\x1b[2J"}, {"file": "a\u202eb"}],
+)
+def test_what_is_said_of_a_package_is_one_short_line(change: dict[str, str]) -> None:
+    refused = decided(GOOD, replace(PACKAGE, **change))
+    assert refused == Refused("a package's name, version, integrity and tag are each one short line")
+
+
 def test_a_permit_is_for_the_packages_that_were_asked_for() -> None:
     given = replace(GOOD, given=OTHERS, state=AttemptState.PUBLISHING)
     assert decided(given, *OTHERS) == Granted()

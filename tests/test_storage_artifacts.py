@@ -125,10 +125,14 @@ def test_the_same_archive_again(store: ArtifactStore) -> None:
     for attempt in ("1-1", "2-1"):
         store.append(attempt, 0, DATA)
         store.complete(attempt, len(DATA), SHA256)
-    # What is there needn't be sent, nor sent in full.
-    store.append("3-1", 0, DATA[:5])
-    assert store.complete("3-1", len(DATA), SHA256) == store.path(SHA256)
     assert store.under_way() == []
+    # To know what another has uploaded isn't to have it.
+    with pytest.raises(WrongOffset):
+        store.complete("3-1", len(DATA), SHA256)
+    store.append("3-1", 0, b"?" * len(DATA))
+    with pytest.raises(WrongContent):
+        store.complete("3-1", len(DATA), SHA256)
+    assert store.path(SHA256).read_bytes() == DATA
 
 
 def test_a_full_disk_leaves_what_was_there(store: ArtifactStore) -> None:
@@ -194,6 +198,18 @@ def test_an_announced_archive_and_its_completion(ledger: Connection) -> None:
     assert done.complete
     assert artifacts.get(ledger, "1-1") == done
     assert artifacts.begin(ledger, "1-1", 7, SHA256, NOW) == done
+
+
+def test_what_the_project_has_uploaded_needn_t_come_again(ledger: Connection) -> None:
+    """But to know the SHA-256 of another project's archive is of no use."""
+    artifacts.begin(ledger, "1-1", 7, SHA256, NOW)
+    again = f"{add_build(ledger).id}-1"
+    artifacts.mark_complete(ledger, "1-1", SHA256)
+    add_project(ledger, "other")
+    others = f"{add_build(ledger, 'other').id}-1"
+    assert artifacts.begin(ledger, again, 7, SHA256, NOW).complete
+    assert not artifacts.begin(ledger, others, 7, SHA256, NOW).complete
+    assert not artifacts.begin(ledger, f"{add_build(ledger).id}-1", 8, SHA256, NOW).complete
 
 
 def test_another_archive_than_the_announced_one(ledger: Connection) -> None:

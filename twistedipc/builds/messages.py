@@ -43,6 +43,12 @@ AttemptName = Annotated[str, msgspec.Meta(pattern=rf"\A{names.ATTEMPT}\Z")]
 Lease = Annotated[str, msgspec.Meta(pattern=rf"\A{names.LEASE}\Z")]
 
 
+#: The most attempts that a builder can say it holds, and the most features that it can name.
+MAX_HELD = 10_000
+MAX_FEATURES = 1000
+Short = Annotated[str, msgspec.Meta(max_length=100)]
+
+
 # -- the builder says ------------------------------------------------------------------------------------------------
 
 
@@ -60,10 +66,11 @@ class Sync(Message, frozen=True, kw_only=True, tag="sync"):
 
     slots: int  # how many attempts the builder runs at a time
     draining: bool = False  # the builder takes no offers
-    attempts: list[HeldAttempt]
-    features: list[str] = []  # of `FEATURES`, and of later versions: what it can do beside what every builder can
-    version: str = ""  # of the builder's program; "": it doesn't say
-    isolation: str | None = None  # by what its builds are isolated, as `isolation.Kind` has it; "": by nothing, so it
+    attempts: Annotated[list[HeldAttempt], msgspec.Meta(max_length=MAX_HELD)]
+    # of `FEATURES`, and of later versions: what it can do beside what every builder can
+    features: Annotated[list[Short], msgspec.Meta(max_length=MAX_FEATURES)] = []
+    version: Short = ""  # of the builder's program; "": it doesn't say
+    isolation: Short | None = None  # by what its builds are isolated, as `isolation.Kind` has it; "": by nothing, so it
     # declines offers; None: it is of a version that isolates none
 
 

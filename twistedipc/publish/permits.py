@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from twistedipc.builds.attempt import Package, StepResult
-from twistedipc.builds.names import MAX_PACKAGES
+from twistedipc.builds.names import MAX_PACKAGES, shown
 from twistedipc.builds.states import TERMINAL, AttemptState
 from twistedipc.publish.targets.target import NotAllowed, Settings, Target
 
@@ -22,6 +22,9 @@ from twistedipc.publish.targets.target import NotAllowed, Settings, Target
 #: has such a name and no command.
 PACK = "pack"
 PUBLISH = "publish"
+
+#: The most characters of what is said of a package.
+MAX_SAID = 1024
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,9 +109,19 @@ def _first(target: Target[Any], settings: Settings, record: Record, packages: Se
         pinned = target.allow(settings, packages, record.project)
     except NotAllowed as error:
         return Refused(str(error))
+    if not all(map(_well_formed, packages)):
+        return Refused("a package's name, version, integrity and tag are each one short line")
     if record.no_secret:
         return Refused(record.no_secret)
     return Granted(new=True, pin=None if pinned == settings else pinned)
+
+
+def _well_formed(package: Package) -> bool:
+    """Return whether what is said of a package can be written down and shown. Whether it is so, the target knows."""
+    said = (package.file, package.name, package.version, package.integrity)
+    return all(0 < len(each) <= MAX_SAID and each == shown(each, MAX_SAID) for each in said) and (
+        package.tag == shown(package.tag, MAX_SAID)
+    )
 
 
 def identity(package: Package) -> tuple[str, str, str, str]:

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit, Secrets
+from twistedipc.builds.names import shown
 from twistedipc.builds.needs import said_by_itself
 from twistedipc.builds.states import STATES, AttemptState, LeaseStatus
 from twistedipc.ipc import CallFailed, Hole, Load, NotConnected, Peer, Vocabulary
@@ -42,7 +43,7 @@ from twistedipc.server.workflows import Workflows
 from twistedipc.server.writers import LogWriters
 from twistedipc.storage import artifacts, attempts, logs
 from twistedipc.storage.artifacts import ArtifactStore
-from twistedipc.storage.errors import LogOrder
+from twistedipc.storage.errors import LogOrder, NotPossible
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import AttemptRow, Holder
 
@@ -367,7 +368,7 @@ class BuilderLink:
 
     async def _declined(self, decline: m.Decline) -> None:
         info = self.peer.info
-        reason = decline.reason[:REASON_LIMIT]
+        reason = shown(decline.reason, REASON_LIMIT)
         self._log.info(
             "builder {name} declined {attempt}: {reason}", name=info.name, attempt=decline.attempt, reason=reason
         )
@@ -533,10 +534,16 @@ class BuilderLink:
         except ValueError as error:
             raise CallFailed("refused", str(error)) from error
         if want.trouble:
-            said = await self._with.lifecycle.note_upload_trouble(want.attempt, row.holder, want.trouble[:REASON_LIMIT])
+            said = await self._with.lifecycle.note_upload_trouble(
+                want.attempt, row.holder, shown(want.trouble, REASON_LIMIT)
+            )
             if said is not None:
                 self._log.info("{attempt} can't be uploaded: {reason}", attempt=row.name, reason=said.reason)
-        stored = await self._with.ledger.write(artifacts.begin, want.attempt, want.size, want.sha256, self._with.now())
+        try:
+            begun = want.attempt, want.size, want.sha256, self._with.now()
+            stored = await self._with.ledger.write(artifacts.begin, *begun)
+        except NotPossible as error:
+            raise CallFailed("refused", str(error)) from error
         crash_point(CrashPoint.APISERVER_UPLOAD_GRANTED)
         path = f"/api/v1/uploads/{row.name}"
         if stored.complete:

@@ -113,13 +113,10 @@ class ArtifactStore:
     def complete(self, attempt: str, size: int, sha256: str) -> Path:
         """
         Verify the upload, reading all of it, and put it durably where `path` says. Raises `WrongOffset` if bytes
-        are missing, `WrongContent`. If it is there already, all is well.
+        are missing, `WrongContent`: also if the archive is there already. Who knows its SHA-256 needn't have it.
         """
         target = self.path(sha256)
         partial = self.partial(attempt)
-        if target.exists():
-            partial.unlink(missing_ok=True)
-            return target
         try:
             with _locked(partial) as descriptor:
                 have = os.fstat(descriptor).st_size
@@ -172,8 +169,9 @@ def _digest(descriptor: int) -> str:
 
 def begin(connection: Connection, attempt: str, size: int, sha256: str, now: int) -> ArtifactRow:
     """
-    Note that an archive of this size and SHA-256 will be uploaded for the attempt; asked again, the same row.
-    Raises `NotFound`, and `NotPossible` if the attempt had announced another one.
+    Note that an archive of this size and SHA-256 will be uploaded for the attempt; asked again, the same row. It is
+    complete already if another attempt of the same project has uploaded it. Raises `NotFound`, and `NotPossible` if the
+    attempt had announced another one.
     """
     row = get(connection, attempt)
     if row is None:
@@ -181,15 +179,29 @@ def begin(connection: Connection, attempt: str, size: int, sha256: str, now: int
         which = (attempts.c.build_id == build) & (attempts.c.number == number)
         if connection.execute(select(attempts.c.state).where(which)).first() is None:
             raise NotFound(f"there is no attempt {attempt}")
+        there = _has_uploaded(connection, build, size, sha256)
         connection.execute(
             insert(artifacts).values(
-                build_id=build, number=number, size=size, sha256=sha256, complete=False, created=now
+                build_id=build, number=number, size=size, sha256=sha256, complete=there, created=now
             )
         )
         return _existing(connection, attempt)
     if (row.size, row.sha256) != (size, sha256):
         raise NotPossible(f"attempt {attempt} has announced another archive before")
     return row
+
+
+def _has_uploaded(connection: Connection, build: int, size: int, sha256: str) -> bool:
+    """Return whether an attempt of the build's project has uploaded this archive."""
+    project = select(builds.c.project_id).where(builds.c.id == build).scalar_subquery()
+    found = connection.execute(
+        select(artifacts.c.build_id)
+        .join(builds, builds.c.id == artifacts.c.build_id)
+        .where(builds.c.project_id == project, artifacts.c.sha256 == sha256, artifacts.c.size == size)
+        .where(artifacts.c.complete)
+        .limit(1)
+    )
+    return found.first() is not None
 
 
 def mark_complete(connection: Connection, attempt: str, sha256: str) -> ArtifactRow:

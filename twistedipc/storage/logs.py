@@ -20,9 +20,10 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import MAX_SUMMARY, LogDigest, StepEnded, StepStarted, batch_decoder
+from twistedipc.builds.names import shown
 from twistedipc.builds.states import TERMINAL
 from twistedipc.storage.attempts import MAX_STEPS, step_outcome
-from twistedipc.storage.columns import exit_code, integer, split_attempt, text
+from twistedipc.storage.columns import MAX_TEXT, exit_code, integer, split_attempt, text
 from twistedipc.storage.errors import LogOrder, NotFound
 from twistedipc.storage.prepared import Prepared
 from twistedipc.storage.rows import ChunkRow
@@ -234,8 +235,8 @@ def _note(connection: Connection, build: int, number: int, time: int, event: Ste
     match event:
         case StepStarted():
             values = {
-                "name": text(event.name),
-                "command": text(event.command),
+                "name": shown(event.name, MAX_TEXT),
+                "command": shown(event.command, MAX_TEXT, lines=True),
                 "outcome": "running",
                 "started": integer(time),
                 "ended": 0,

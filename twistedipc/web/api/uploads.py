@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twistedipc.storage import artifacts
-from twistedipc.storage.artifacts import ArtifactStore, TooLarge, WrongContent, WrongOffset
+from twistedipc.storage.artifacts import TooLarge, WrongContent, WrongOffset
 from twistedipc.web.access.auth import bearer_of, unauthenticated
 from twistedipc.web.api.call import Call, Reply
 from twistedipc.web.api.context import UploadTarget, WebContext
@@ -154,13 +154,8 @@ async def show(call: Call[None, None]) -> Reply[None]:
     """Show how many bytes have arrived (``Upload-Offset``)."""
     context = call.context
     target = target_of(context, call.request, str(call.path["attempt"]))
-    have = await context.in_thread(_arrived, context.artifact_store, target)
+    have = await context.in_thread(context.artifact_store.offset, target.attempt)
     return Reply(body=None, headers={"Upload-Offset": str(have)})
-
-
-def _arrived(store: ArtifactStore, target: UploadTarget) -> int:
-    # The archive may be there already: verified before a crash, or uploaded for another attempt.
-    return target.size if store.path(target.sha256).exists() else store.offset(target.attempt)
 
 
 async def put(call: Call[None, None]) -> Reply[None]:
