@@ -165,6 +165,8 @@ class Reading(World):
         moment = line["time"].replace("+", "%2B")
         assert await self.ids(f"?since={moment}") == [4]
         assert await self.ids(f"?until={moment}") == [3, 2, 1]
+        assert await self.ids("?until=0001-01-01T00:00:00") == []
+        assert await self.ids("?since=9999-12-31T23:59:59Z") == []
         self.problem(await self.ask("GET", "/api/v1/audit?action=DROP"), 422)
         self.problem(await self.ask("GET", "/api/v1/audit?since=yesterday"), 422)
 

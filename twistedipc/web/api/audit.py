@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -70,4 +70,7 @@ def line(row: AuditRow) -> AuditLine:
 
 
 def _milliseconds(time: object) -> int | None:
-    return int(time.timestamp() * 1000) if isinstance(time, datetime) else None
+    if not isinstance(time, datetime):
+        return None
+    # Without a zone it is UTC. (Of the year 1 Python can't tell the time in this machine's zone.)
+    return int((time if time.tzinfo is not None else time.replace(tzinfo=UTC)).timestamp() * 1000)
