@@ -10,9 +10,9 @@ from tests.attacks.world import World
 
 
 @pytest.fixture(scope="module")
-def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
     """One platform for all attacks of a module, whose ``ISOLATION`` its builder has."""
-    world = World(tmp_path_factory.mktemp("attacked"), request.module.ISOLATION)
+    world = World(request.module.ISOLATION)
     try:
         yield world
     finally:

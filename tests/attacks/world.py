@@ -10,8 +10,10 @@ import ctypes
 import json
 import os
 import secrets
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,19 +41,27 @@ def _mark() -> str:
     return f"mark-{secrets.token_hex(8)}"
 
 
+def folder_of_a_platform() -> Path:
+    """
+    Return a new folder where a platform may well be: not below /tmp, where a build has a folder of its own in which it
+    could make all that it wants to find.
+    """
+    above = Path.home() / ".cache"
+    above.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="twistedipc-tests-", dir=above))
+
+
 class World:
     """A running platform, what an attacker knows of it, and what there is to be had."""
 
-    def __init__(self, folder: Path, isolation: str) -> None:
-        self.folder = folder
-        self.isolated = isolation != "none"
+    def __init__(self, isolation: str) -> None:
+        self.folder = folder_of_a_platform()
         self._ending = contextlib.ExitStack()
+        self._ending.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self._builders_mark, self._victims_mark = _mark(), _mark()
         os.environ["TWISTEDIPC_TESTS_MARK"] = self._builders_mark
         self._ending.callback(os.environ.pop, "TWISTEDIPC_TESTS_MARK")
-        self.platform = self._ending.enter_context(
-            Platform(folder, slots=3, isolation="" if isolation == "none" else isolation)
-        )
+        self.platform = self._ending.enter_context(Platform(self.folder, slots=3, isolation={"kind": isolation}))
         self.known = self._prepared()
 
     def close(self) -> None:

@@ -38,6 +38,11 @@ _NAMESPACES = (
 )
 
 
+#: What in /proc is the whole machine's. The kernel lets root's processes write there whatever namespace they are in: a
+#: builder of root's would give its builds the kernel's settings, such as what is run when a program crashes.
+_KERNELS_OWN = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "mtrr")
+
+
 class UnsafeReach(ValueError):
     """A reach can't be put up safely: what a step can write to would decide where something is put."""
 
@@ -58,6 +63,8 @@ def given(reach: Reach, environment: Mapping[str, str], folder: str) -> list[byt
         words.append("--unshare-net")
     words += ["--info-fd", str(FIRST_GIVEN + len(contents))]
     words += ["--proc", "/proc", "--dev", "/dev"]
+    for name in _KERNELS_OWN:
+        words += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
     words += ["--perms", "1777", "--size", str(MEMORY_FILES), "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
     words += ["--perms", "1777", "--size", str(MEMORY_FILES), "--tmpfs", "/tmp", "--symlink", "/tmp", "/var/tmp"]
     words += ["--dir", PLATFORM]
