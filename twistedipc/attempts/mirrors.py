@@ -15,13 +15,13 @@ They are in ``mirrors/``, or, if they are fetched with a project's credentials, 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from twistedipc.attempts.sha256 import sha256
 from twistedipc.disk.files import remove_tree
 
 _LOCK = ".lock"
@@ -38,7 +38,9 @@ SHA256 = ".sha256"
 def mirror_name(repository: str) -> str:
     """Return the name of a repository's mirror: recognisable to people, and unique."""
     words = re.sub(r"[^A-Za-z0-9]+", "-", repository).strip("-")[-48:]
-    key = hashlib.sha256(repository.encode()).hexdigest()[:12]
+    digest = sha256()
+    digest.update(repository.encode())
+    key = digest.hexdigest()[:12]
     return f"{words}-{key}.git"
 
 

@@ -1,5 +1,5 @@
 """
-SHA-256 without OpenSSL; used by ``journal``.
+SHA-256 without OpenSSL; used by ``journal`` and ``mirrors``.
 
 The SHA-256 of hashlib is OpenSSL's, and loading OpenSSL costs each runner 4 MiB. CPython has an implementation of its
 own, in a module whose name has changed. It is five times slower, but still digests more than 200 MB/s, and a runner
