@@ -308,7 +308,7 @@ class Toolchains(Section, frozen=True, kw_only=True):
 class Isolation(Section, frozen=True, kw_only=True):
     """``[isolation]``: what keeps builds from reaching more than their own. ``isolation = "none"`` is its ``kind``."""
 
-    kind: Literal["auto", "bubblewrap", "none"] = "none"  # auto: the best that works; none: nothing
+    kind: Literal["auto", "bubblewrap", "none"] = "auto"  # auto: the best that works; none: nothing
     readable: list[Path] = []  # what builds can read beside the system's programs and libraries
 
 
