@@ -269,6 +269,7 @@ class TwinDispatch:
 
     def __init__(self) -> None:
         self.linked = 2
+        self.isolations = ["bubblewrap"]
         self.waiting: Waiting | None = None
 
     def why_waiting(self, row: AttemptRow, before: int | None) -> Waiting | None:

@@ -5,12 +5,17 @@ finds it out and builds it.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 #: By what the steps of an attempt are kept apart from the rest of their machine; "none": by nothing.
 Kind = Literal["bubblewrap", "none"]
+
+
+def kind_of(said: str | None) -> Kind | None:
+    """Return the kind that a builder names; None if it names none that is known."""
+    return next((kind for kind in get_args(Kind) if kind == said), None)
 
 
 class Isolation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -147,6 +147,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
                 ("builder", attempt.builder),
                 ("started", local_time(attempt.started)),
                 ("took", between(attempt.started, attempt.ended)),
+                ("isolation", "not isolated" if attempt.isolation == "none" else attempt.isolation),
                 ("used", _used(attempt.used)),
                 ("network", _egress(attempt.egress)),
                 ("progress", _progress(attempt.progress)),

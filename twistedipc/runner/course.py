@@ -173,6 +173,8 @@ class Course:
 
     def _go(self) -> None:
         self._steps.persist(self._make_folders)
+        if self._spec.isolation.kind == "none" and self._spec.isolation.said:
+            self._log.note("warning", f"{self._spec.isolation.said}: its steps reach all that the builder's user can")
         self._ask_secrets()
         with self._checkout.given(self._steps.persist):
             self._check_out()

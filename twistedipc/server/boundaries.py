@@ -267,6 +267,10 @@ class Dispatch(Protocol):
     """The part of the server that hands attempts to builders, as far as people ask about it."""
 
     @property
+    def isolations(self) -> list[str]:
+        """By what the linked builders isolate builds, each once; "": nothing does, or it isn't known."""
+
+    @property
     def linked(self) -> int:
         """How many builders are linked now."""
 

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from twistedipc.attempts.crashpoints import CrashPoint, crash_after_turn, crash_point
 from twistedipc.builds import messages as m
 from twistedipc.builds.attempt import Permit, Secrets
+from twistedipc.builds.isolation import Kind, kind_of
 from twistedipc.builds.names import shown
 from twistedipc.builds.needs import said_by_itself
 from twistedipc.builds.states import STATES, AttemptState, LeaseStatus
@@ -135,6 +136,11 @@ class BuilderLink:
     def draining(self) -> bool:
         """See `linked.Link`."""
         return self._slots.draining
+
+    @property
+    def isolation(self) -> Kind | None:
+        """What isolates builds there; None: by its words nothing does, or it doesn't say."""
+        return kind_of(self.program.isolation)
 
     @property
     def features(self) -> frozenset[str]:
@@ -327,7 +333,7 @@ class BuilderLink:
         if STATES[row.state].ended:
             return msgspec.structs.replace(stop, order="forget") if held.phase == "ended" else stop
         phase = AttemptState.ACCEPTED if held.phase == "accepted" else AttemptState.RUNNING
-        back = await self._with.lifecycle.reconnect(row, phase)
+        back = await self._with.lifecycle.reconnect(row, phase, self.isolation)
         if back is None:  # it was given up at the same time
             return stop
         live = await self._adopt_log(held.attempt, held.lease)
@@ -351,7 +357,7 @@ class BuilderLink:
     # -- an attempt's life
 
     async def _accepted(self, accept: m.Accept) -> None:
-        row = await self._with.lifecycle.accept(accept.attempt, self._holder(accept.lease))
+        row = await self._with.lifecycle.accept(accept.attempt, self._holder(accept.lease), self.isolation)
         if row is None:
             self.stop_attempt(accept.attempt, accept.lease)
             return

@@ -92,6 +92,11 @@ class QueueDispatch:
         """See `boundaries.Dispatch`."""
         return len(self._linked.ready())
 
+    @property
+    def isolations(self) -> list[str]:
+        """By what the linked builders isolate builds, each once; "": nothing does, or it isn't known."""
+        return sorted({link.isolation or "" for link in self._linked.ready()})
+
     def why_waiting(self, row: AttemptRow, before: int | None) -> Waiting | None:
         """See `boundaries.Dispatch`."""
         return self._reasons.of(row, before)

@@ -24,6 +24,7 @@ from twisted.internet.defer import Deferred
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
 from twistedipc.builds.attempt import Result
+from twistedipc.builds.isolation import Kind
 from twistedipc.builds.logs import End
 from twistedipc.builds.messages import WantPermit
 from twistedipc.builds.protection import is_protected
@@ -219,9 +220,9 @@ class Lifecycle:
 
     # -- a builder's word
 
-    async def accept(self, attempt: str, holder: Holder) -> AttemptRow | None:
+    async def accept(self, attempt: str, holder: Holder, isolation: Kind | None) -> AttemptRow | None:
         """offered → accepted. Once this has returned a row, the builder may be told to start it."""
-        row = await self._retry(lambda: self._ledger.write(attempts.accept, attempt, holder))
+        row = await self._retry(lambda: self._ledger.write(attempts.accept, attempt, holder, isolation))
         if row is not None:
             crash_point(CrashPoint.APISERVER_ACCEPT_COMMITTED)
             self._announce(row)
@@ -235,14 +236,14 @@ class Lifecycle:
             self._announce(row)
         return row
 
-    async def reconnect(self, row: AttemptRow, phase: AttemptState) -> AttemptRow | None:
+    async def reconnect(self, row: AttemptRow, phase: AttemptState, isolation: Kind | None) -> AttemptRow | None:
         """
         offered or disconnected → accepted or running, as the builder says that has linked again; if the attempt is
         known to be further, it stays there. Raises `LedgerUnavailable`.
         """
         if STATES[row.state].lease is LeaseStatus.OFFERED:
             # Its acceptance was lost on the way; that the builder has the attempt says the same.
-            accepted = await self._ledger.write(attempts.accept, row.name, row.holder)
+            accepted = await self._ledger.write(attempts.accept, row.name, row.holder, isolation)
             if accepted is None:
                 return None
             self._announce(accepted)

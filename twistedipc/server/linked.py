@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Protocol
 
+from twistedipc.builds.isolation import Kind
 from twistedipc.builds.messages import Offer
 from twistedipc.ipc import Peer
 from twistedipc.server.boundaries import Program
@@ -34,6 +35,10 @@ class Link(Protocol):
     @property
     def features(self) -> frozenset[str]:
         """What the builder can do beside what every builder can: see `builds.messages.FEATURES`."""
+
+    @property
+    def isolation(self) -> Kind | None:
+        """What isolates builds there; None: nothing does, or it doesn't say."""
 
     @property
     def slots(self) -> int:

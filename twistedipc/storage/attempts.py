@@ -19,6 +19,7 @@ from twistedipc.builds import names
 from twistedipc.builds.attempt import Published, Result, StepResult, Used
 from twistedipc.builds.egress import MAX_CONTACTS, Contact, Egress, reached
 from twistedipc.builds.host_rules import MAX_NAME
+from twistedipc.builds.isolation import Kind
 from twistedipc.builds.protection import why_preview
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
@@ -323,9 +324,20 @@ def requeue(connection: Connection, attempt: str, holder: Holder, now: int, reas
     )
 
 
-def accept(connection: Connection, attempt: str, holder: Holder) -> AttemptRow | None:
-    """offered → accepted: once this is committed, the builder may be told to start it."""
-    return change(connection, attempt, holder=holder, before=frozenset({_S.OFFERED}), after=_S.ACCEPTED, reason="")
+def accept(connection: Connection, attempt: str, holder: Holder, isolation: Kind | None = None) -> AttemptRow | None:
+    """
+    offered → accepted: once this is committed, the builder may be told to start it. ``isolation``: what isolates the
+    steps there; None: the builder doesn't say.
+    """
+    return change(
+        connection,
+        attempt,
+        holder=holder,
+        before=frozenset({_S.OFFERED}),
+        after=_S.ACCEPTED,
+        reason="",
+        isolation=isolation,
+    )
 
 
 def started(connection: Connection, attempt: str, holder: Holder, time: int, now: int) -> AttemptRow | None:

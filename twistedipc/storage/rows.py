@@ -255,6 +255,7 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     recognised: list[Finding]  # from the end on: what the project is, and what says so
     used: Used | None  # from the end on: what its steps have used; None: not known
     egress: Egress | None  # from the end on: the hosts that it contacted; None: not known
+    isolation: str | None  # since its acceptance: what isolates its steps; None: not known
     steps: list[StepResult]
     gist: GistRow
     summary: str  # Markdown, a stranger's; "" if there is none

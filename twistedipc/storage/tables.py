@@ -213,6 +213,7 @@ attempts = Table(
     Column("recognised", Text, comment="JSON: list of builds.recognition.recognised.Finding; null: not known"),
     Column("used", Text, comment="from the end on: JSON: builds.attempt.Used; null: not known"),
     Column("egress", Text, comment="from the end on: JSON: builds.egress.Egress; null: not known"),
+    Column("isolation", Text, comment="since its acceptance: builds.isolation.Kind; null: not known"),
     Index(None, "state", "created", "build_id"),
     Index(None, "builder", "state"),
 )

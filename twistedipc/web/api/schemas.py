@@ -221,6 +221,7 @@ class Health(Response, frozen=True, kw_only=True):
     status: Literal["ok", "draining", "degraded"]
     version: str
     builders: int  # linked now
+    isolation: list[str] = []  # what isolates builds on these: "bubblewrap", "none", or "" for those that take none
     database: Literal["ok", "failing"]
 
 
@@ -412,6 +413,7 @@ class Attempt(Response, frozen=True, kw_only=True):
     recognised: list[Finding] = []  # from the end on: what the project is, and which file and line say so
     used: Used | None = None  # from the end on: the most that its steps used at a time; null if it isn't known
     egress: Egress | None = None  # from the end on: the hosts that its steps contacted; null if nobody looked
+    isolation: str | None = None  # what isolates its steps from the builder's machine; null: no builder said it yet
     release: int | None
     release_state: ReleaseState | None
     release_why: str  # why its release isn't live; "" if it is, or if there is none

@@ -29,6 +29,7 @@ async def show_health(call: Call[None, None]) -> Reply[Health]:
             status="degraded" if not database else "draining" if draining else "ok",
             version=context.version,
             builders=context.dispatch.linked,
+            isolation=context.dispatch.isolations,
             database="ok" if database else "failing",
         ),
     )
