@@ -148,7 +148,7 @@ def as_of_0011(connection: Connection) -> None:
                           ("attempts", "protected")):  # fmt: skip
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
     _before_the_audits_actors(connection)
-    for column in ("recognised", "used", "egress"):
+    for column in ("recognised", "used", "egress", "isolation"):
         connection.execute(text(f"ALTER TABLE attempts DROP COLUMN {column}"))
     connection.execute(text("DROP TABLE repository_access"))
     connection.execute(text("ALTER TABLE projects DROP COLUMN head"))
