@@ -52,7 +52,19 @@ ALLOWED: dict[str, set[str]] = {
         "server",
         "web",
     },
-    "cli": {"ipc", "builds", "caches", "terminal", "storage", "toolchains", "trees", "publish", "web", "taps"},
+    "cli": {
+        "ipc",
+        "builds",
+        "caches",
+        "isolation",
+        "terminal",
+        "storage",
+        "toolchains",
+        "trees",
+        "publish",
+        "web",
+        "taps",
+    },
     "chaos": {"builds", "disk", "attempts", "web", "taps", "cli"},
 }
 

@@ -32,6 +32,7 @@ from twistedipc.cli.sample import NAME, make_sample
 from twistedipc.cli.services import Service, check_alive, free_port, logs_of
 from twistedipc.cli.setup import Setup, node_path, write_setup
 from twistedipc.cli.tokens import create_in_ledger
+from twistedipc.isolation.probe import Wanted, find_isolation
 from twistedipc.storage import tokens
 from twistedipc.taps.config import ConfigError, load_apiserver
 from twistedipc.web.api.schemas import (
@@ -150,6 +151,7 @@ def _start(folder: Path, port: int | None, stack: ExitStack) -> tuple[Client, li
             local_repositories=True,
             builder_name="demo",
             steps_path=path_of_steps,
+            isolation=_isolation(folder, path_of_steps),
         ),
     )
     try:
@@ -174,6 +176,15 @@ def _start(folder: Path, port: int | None, stack: ExitStack) -> tuple[Client, li
     # Pushed after the services, so that it runs before they are stopped.
     stack.callback(_end_builds, client)
     return client, services
+
+
+def _isolation(folder: Path, path: str) -> str:
+    """Return what builder.toml says of isolation: the sample is built in any case, but nobody is to miss it."""
+    found = find_isolation(Wanted(path=path, data=str(folder / "builder")))
+    if not found.refused:
+        return ""
+    note(f"WARNING: THE SAMPLE IS BUILT WITHOUT ISOLATION. {found.refused}")
+    return "none"
 
 
 def _token(folder: Path) -> str:

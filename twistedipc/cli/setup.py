@@ -105,6 +105,9 @@ data = "builder"
 # apiserver_url = ""
 # Whether archives may be uploaded by http to another machine, where others on the way can read and change them.
 # allow_plain_http = false
+# What keeps builds from reaching more than their own: "auto" is the best that works here; "none" is nothing, and builds
+# can reach all that the builder's user can. The table [isolation] in its place has more: docs/configuration.md.
+{isolation}
 
 [link]
 # As in apiserver.toml: one side listens, the other dials.
@@ -176,6 +179,7 @@ class Setup:
     local_repositories: bool = False
     builder_name: str = ""
     steps_path: str = ""
+    isolation: str = ""
 
     def apiserver_toml(self) -> str:
         """Return the text of apiserver.toml."""
@@ -193,6 +197,7 @@ class Setup:
         return BUILDER_TOML.format(
             name=f"name = {json.dumps(self.builder_name)}" if self.builder_name else '# name = ""',
             path=f"path = {json.dumps(self.steps_path)}" if self.steps_path else '# path = ""',
+            isolation=f"isolation = {json.dumps(self.isolation)}" if self.isolation else '# isolation = "auto"',
         )
 
 
