@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -365,3 +366,29 @@ def test_a_socket_in_the_attempts_folder_is_found_under_a_short_name(sandbox: Sa
         assert sandbox.run(f'{sys.executable} -I -c "{script}"') == "connected\n"
     finally:
         channel.close()
+
+
+@needs_bubblewrap
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="takes root, to be somebody else")
+def test_an_ordinary_user_can_put_it_up_too() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        sandbox = Sandbox(Path(name))
+        for path in (Path(name), *Path(name).rglob("*")):
+            os.chown(path, 65534, 65534)
+        reach = sandbox.ground.build([])
+        # This Python may lie where that user can't look.
+        reach = replace(reach, readable=[path for path in reach.readable if not path.startswith("/root")])
+        launch = launched(
+            sandbox.isolation,
+            ["sh", "-c", "id -u; touch made; grep CapEff /proc/self/status; ls /root 2>&1; kill -0 1"],
+            sandbox.environment,
+            str(sandbox.attempt / "work"),
+            reach,
+        )
+        user = ["/usr/bin/setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        with sandbox.output.open("wb") as output:
+            child = processes.spawn(replace(launch, argv=[*user, *launch.argv]), output=output.fileno())
+        code = sandbox.end(child)
+        said = sandbox.output.read_text()
+        assert said.split()[:3] == ["1000", "CapEff:", "0" * 16], (code, said)
+        assert (sandbox.attempt / "work" / "made").stat().st_uid == 65534
