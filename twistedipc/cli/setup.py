@@ -105,10 +105,7 @@ data = "builder"
 # apiserver_url = ""
 # Whether archives may be uploaded by http to another machine, where others on the way can read and change them.
 # allow_plain_http = false
-# What keeps builds from reaching more than their own: "auto" is the best that works here; "none" is nothing, and builds
-# can reach all that the builder's user can. The table [isolation] in its place has more: docs/configuration.md.
 {isolation}
-
 [link]
 # As in apiserver.toml: one side listens, the other dials.
 listen = ["unix:link.sock"]
@@ -161,6 +158,13 @@ key = "link.key"
 # open_files = 65536
 # cpus = 0.0
 
+# What keeps builds from reaching more than their own: "auto" is the best that works here, "none" is nothing, so that
+# builds can reach all that the builder's user can. (isolation = "none", before the first table, is the same.)
+# [isolation]
+# kind = "auto"
+# Files and folders that all steps can read, beside the system's programs and libraries.
+# readable = []
+
 # What builds keep for the next builds of their project: what they downloaded, installed and can use again.
 # [caches]
 # keep = true
@@ -197,7 +201,7 @@ class Setup:
         return BUILDER_TOML.format(
             name=f"name = {json.dumps(self.builder_name)}" if self.builder_name else '# name = ""',
             path=f"path = {json.dumps(self.steps_path)}" if self.steps_path else '# path = ""',
-            isolation=f"isolation = {json.dumps(self.isolation)}" if self.isolation else '# isolation = "auto"',
+            isolation=f"isolation = {json.dumps(self.isolation)}\n" if self.isolation else "",
         )
 
 
