@@ -158,13 +158,6 @@ key = "link.key"
 # open_files = 65536
 # cpus = 0.0
 
-# What keeps builds from reaching more than their own: "auto" is the best that works here, "none" is nothing, so that
-# builds can reach all that the builder's user can. (isolation = "none", before the first table, is the same.)
-# [isolation]
-# kind = "auto"
-# Files and folders that all steps can read, beside the system's programs and libraries.
-# readable = []
-
 # What builds keep for the next builds of their project: what they downloaded, installed and can use again.
 # [caches]
 # keep = true

@@ -1,7 +1,7 @@
 """
 What isolated the steps of each attempt.
 
-Revision 0020.
+Revision 0021.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0020"
-down_revision = "0019"
+revision = "0021"
+down_revision = "0020"
 
 
 def upgrade() -> None:
