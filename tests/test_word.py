@@ -26,7 +26,7 @@ from tests.properties import examples
 from tests.test_server_builders import Builder
 from twistedipc.builds import messages as m
 from twistedipc.builds import word
-from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Published, Result, StepResult, Used
+from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Published, Result, StepResult, Tool, Used
 from twistedipc.builds.egress import Contact, Egress
 from twistedipc.builds.logs import Lines, LogDigest, StepEnded, StepStarted
 from twistedipc.builds.names import shown
@@ -368,6 +368,10 @@ steps = st.builds(
     exit_code=numbers,
 )
 LIES: dict[str, st.SearchStrategy[Any]] = {
+    "tools": st.lists(
+        st.builds(Tool, name=texts, version=texts, uri=texts, digests=st.dictionaries(texts, texts, max_size=2)),
+        max_size=2,
+    ),
     "used": st.one_of(st.none(), st.builds(Used, processes=numbers, memory=numbers)),
     "egress": st.one_of(
         st.none(),

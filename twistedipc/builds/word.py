@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from twistedipc.builds import names
 from twistedipc.builds.access import MAX_KNOWN_HOSTS
-from twistedipc.builds.attempt import ArtifactFile, Outcome, Package, Published, Result, StepResult
+from twistedipc.builds.attempt import ArtifactFile, Outcome, Package, Published, Result, StepResult, Tool
 from twistedipc.builds.egress import MAX_CONTACTS, Egress
 from twistedipc.builds.names import BadValue, shown
 from twistedipc.builds.recognition.recognised import MAX_TEXT, Finding
@@ -43,6 +43,8 @@ MAX_NOTICE = 1000
 
 #: The most entries of a result's lists.
 MAX_FINDINGS = 100
+MAX_TOOLS = 100
+MAX_DIGESTS = 10
 
 #: How many doubts are told; one is enough.
 MAX_DOUBTS = 20
@@ -113,6 +115,7 @@ def believe(result: Result, seen: Seen) -> Believed:
         artifact=artifact,
         published=published,
         recognised=[_finding(each) for each in result.recognised[:MAX_FINDINGS]],
+        tools=[_tool(each) for each in result.tools[:MAX_TOOLS]],
         used=result.used,  # numbers, which the ledger bounds
         egress=None if result.egress is None else _egress(result.egress, seen),
     )
@@ -180,6 +183,16 @@ def _egress(egress: Egress, seen: Seen) -> Egress:
         for each in egress.contacts[:MAX_CONTACTS]
     ]
     return replace(egress, contacts=contacts)
+
+
+def _tool(tool: Tool) -> Tool:
+    digests = list(tool.digests.items())[:MAX_DIGESTS]
+    return Tool(
+        name=shown(tool.name, 100),
+        version=shown(tool.version, 100),
+        uri=shown(tool.uri, MAX_TEXT),
+        digests={shown(name, 20): shown(value, 200) for name, value in digests},
+    )
 
 
 def _finding(finding: Finding) -> Finding:
