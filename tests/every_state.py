@@ -191,7 +191,7 @@ def check_what_a_builder_is_told_that_brings_it(world: World) -> None:
     world.put()
     world.lease = world.lease or LEASE
     (order,) = Builder(world).sync(ended).orders
-    if world.info.ended:
+    if world.info.log_over:
         assert order.order == "forget"
 
 
@@ -227,13 +227,13 @@ def check_its_log(world: World) -> None:
     item = logs.ChunkItem(attempt=world.attempt, first=1, count=1, data=encoder.encode(batch) + b"\n", events=[])
     live = world.apiserver.logs.live(world.attempt)
     world.wait(world.apiserver.logs.load(live))
-    assert live.ended == world.info.ended
+    assert live.ended == world.info.log_over
     try:
         world.ledger.now(logs.append, [item])
     except LogOrder:
-        assert world.info.ended
+        assert world.info.log_over
     else:
-        assert not world.info.ended
+        assert not world.info.log_over
 
 
 def check_its_permits_and_uploads(world: World) -> None:
@@ -275,6 +275,7 @@ def check_why_it_waits(world: World) -> None:
             Waits.FOR_ANSWER: "offered",
             Waits.FOR_LINK: "syncing",
             Waits.FOR_UPLOAD: "upload",
+            Waits.FOR_APPROVAL: "approval",
         }
         assert world.info.waits is not None
         assert waiting.code == codes[world.info.waits]

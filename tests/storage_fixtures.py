@@ -143,6 +143,8 @@ def as_of_0011(connection: Connection) -> None:
     connection.execute(text("DROP INDEX uq_tokens_name"))
     for column in ("service", "address", "agent"):
         connection.execute(text(f"ALTER TABLE tokens DROP COLUMN {column}"))
+    for table, column in (("projects", "approval"), ("attempts", "asker"), ("attempts", "decision")):
+        connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
     _before_builders_keys(connection)
     for table, column in (("projects", "protected"), ("attempts", "may_publish"), ("attempts", "preview"),
                           ("attempts", "protected")):  # fmt: skip

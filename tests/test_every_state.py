@@ -20,14 +20,14 @@ ROOT = PACKAGE.parent
 
 #: One state of each kind that a row can describe.
 NEW = """
-    WAITING_APPROVAL = "waiting_approval"
+    SHELVED = "shelved"
     PAUSED = "paused"
     DEFERRED = "deferred"
     EXPIRED = "expired"
 """
 
 ROWS = """
-        _A.WAITING_APPROVAL: StateInfo(
+        _A.SHELVED: StateInfo(
             then=frozenset({_A.PUBLISHING, _A.CANCELLED}),
             description="waits for a person",
             tone=Tone.WAITING,
@@ -58,14 +58,14 @@ ROWS = """
         ),
 """
 
-NAMES = ["waiting_approval", "paused", "deferred", "expired"]
+NAMES = ["shelved", "paused", "deferred", "expired"]
 
 #: module -> the state that finds it, what it decides by the table, and how it would look with a list of its own
 STUBBORN = {
     "server/gists.py": ("paused", "states_where(lambda info: info.talks)", 'frozenset({"running"})'),
     "storage/attempts.py": ("deferred", "states_where(lambda info: info.offerable)", "frozenset({_S.QUEUED})"),
     "storage/builds.py": (
-        "waiting_approval",
+        "shelved",
         "match STATES[row.state].cancel:",
         "match STATES[AttemptState.RUNNING].cancel:",
     ),
@@ -74,7 +74,7 @@ STUBBORN = {
         "STATES[row.state].lease is LeaseStatus.OFFERED",
         "row.state is not AttemptState.RUNNING",
     ),
-    "storage/logs.py": ("expired", "sorted(TERMINAL)", '[state for state in TERMINAL if state == "failed"]'),
+    "storage/logs.py": ("expired", "sorted(LOG_OVER)", '[state for state in LOG_OVER if state == "failed"]'),
 }
 
 

@@ -1531,6 +1531,24 @@ class Publishing(LinkCase):
         self.assertEqual(AttemptState.SUCCEEDED, self.apiserver.state(slow.attempt))
         self.assertEqual("new", self.page())
 
+    def test_what_waits_for_an_approval_holds_nothing_at_its_builder(self) -> None:
+        """It is forgotten there, and goes live from what is stored, whenever that is approved."""
+        builder, slow, _fast = self.two_at_once()
+        self.ledger.now(projects.update, "hello", {"approval": 1}, 1)
+        waiting = self.ends(builder, slow, "approved", 10)
+        self.assertEqual(AttemptState.WAITING_APPROVAL, waiting.state)
+        self.assertIn(m.FinalAck(attempt=slow.attempt, lease=slow.lease), builder.heard)
+        self.assertIsNone(self.apiserver.release_store.live("hello"))
+        builder.lose()
+        self.restart()
+        builder = Builder(self.apiserver)
+        orders = builder.sync(m.HeldAttempt(attempt=slow.attempt, lease=slow.lease, phase="ended", next=1))
+        self.assertEqual("forget", orders.orders[0].order)
+        self.assertEqual(AttemptState.WAITING_APPROVAL, self.apiserver.state(slow.attempt))
+        approving = self.apiserver.lifecycle.approve_build(slow.build, BOB)
+        approved = self.successResultOf(Deferred.fromCoroutine(approving))
+        self.assertEqual((AttemptState.SUCCEEDED, "approved"), (approved.state, self.page()))
+
     def test_an_older_builder_tells_no_time(self) -> None:
         """Then it counts when its builds were offered."""
         builder, slow, fast = self.two_at_once()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,6 +18,7 @@ from twistedipc.builds.attempt import Result
 from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.secrets import MAX_SECRETS, MAX_SECRETS_TOGETHER
+from twistedipc.publish.archive import create as create_archive
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.unknown import UnknownSettings
 from twistedipc.server.boundaries import Waiting
@@ -540,6 +543,58 @@ class Builds(World):
         assert (listed[0]["id"], listed[0]["state"]) == (hotfix, "live")
         build = (await self.ask("GET", f"/api/v1/builds/{listed[0]['build']}")).json
         assert build["live"] is True
+
+    async def test_another_person_approves(self) -> None:
+        at = "/api/v1/projects/shop"
+        npm = [{"type": "static"}, {"type": "npm"}]
+        refused = await self.ask("PATCH", at, {"approval": 1, "targets": npm})
+        self.problem(refused, 422, "what is published to npm can't wait for it")
+        assert (await self.ask("PATCH", at, {"approval": 1})).json["approval"] == 1
+        pam, robot = await self.token("pam", "publish"), await self.token("robot", "publish", service=True)
+        one, two = [await self._waits() for _ in range(2)]
+        shown = (await self.ask("GET", one)).json
+        assert (shown["state"], shown["ended"] is None) == ("waiting_approval", False)
+        self.problem(await self.ask("POST", f"{one}/approve"), 403, "another person")
+        self.problem(await self.ask("POST", f"{one}/approve", token=robot), 403, "a person approves")
+        builder = await self.token("bo", "build")
+        self.problem(await self.ask("POST", f"{one}/approve", token=builder), 403, "scope publish")
+        assert (await self.ask("GET", f"{one}/changes", token=builder)).json["added_count"] == 1
+        approved = await self.ask("POST", f"{one}/approve", token=pam)
+        assert (approved.json["state"], approved.json["attempts"][0]["decision"]["by"]) == ("succeeded", "pam")
+        self.problem(await self.ask("POST", f"{one}/approve", token=pam), 409, "doesn't wait for an approval")
+        refused = await self.ask("POST", f"{two}/refuse", {"reason": "no"}, token=pam)
+        assert refused.json["reason"] == "pam refused that it is published: no"
+        told = await self.ledger.read(_lines, "build.")
+        assert [each for each in told if '"reason":"no"' in each]
+
+    async def _waits(self) -> str:
+        """A build that ada has asked for, and that waits to be approved."""
+        asked = await self.ask("POST", "/api/v1/projects/shop/builds", {})
+        number = asked.json["id"]
+        name, lease = f"{number}-1", "ab" * 16
+        site = self.folder / "site"
+        site.mkdir(exist_ok=True)
+        (site / "index.html").write_text("hello")
+        archive = self.folder / f"{name}.tar.gz"
+        create_archive(site, archive)
+        sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+        kept = self.artifacts.path(sha256)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(archive, kept)
+
+        def end(connection: Any) -> None:
+            holder = Holder(lease, "b1")
+            assert attempts.offer(connection, name, lease, "b1", self.time, "")
+            assert attempts.accept(connection, name, holder)
+            releases.create(
+                connection, attempt=name, target="static", project="shop", sha256=sha256, files=1, size=5,
+                commit="c" * 40, now=self.time,
+            )  # fmt: skip
+            result = Result(outcome="succeeded", lines=0, sha256="", started=1, ended=2, commit="c" * 40)
+            assert attempts.finish(connection, name, holder, result, True, self.time, waits=True)
+
+        await self.ledger.write(end)
+        return f"/api/v1/builds/{number}"
 
     async def test_who_asks_is_told_that_it_is_a_preview(self) -> None:
         asked = "/api/v1/projects/shop/builds"

@@ -412,13 +412,22 @@ class World(TestCase):
     def in_thread(self, function: Callable[..., _T], /, *args: object) -> Deferred[_T]:
         return deferToThreadPool(reactor, self.threads, function, *args)
 
-    async def token(self, name: str, scope: str, projects: list[str] | None = None, expires: int | None = None) -> str:
+    async def token(
+        self,
+        name: str,
+        scope: str,
+        projects: list[str] | None = None,
+        expires: int | None = None,
+        *,
+        service: bool = False,
+    ) -> str:
         """A new token's secret."""
 
         def issue(connection: Any) -> str:
             return tokens.issue(
                 connection,
                 random=os.urandom,
+                service=service,
                 name=name,
                 scopes=[scope],
                 projects=projects,

@@ -25,6 +25,7 @@ class AttemptState(StrEnum):
     RUNNING = "running"
     DISCONNECTED = "disconnected"
     PUBLISHING = "publishing"
+    WAITING_APPROVAL = "waiting_approval"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -78,6 +79,7 @@ class Waits(StrEnum):
     FOR_ANSWER = "for an answer"
     FOR_LINK = "for its builder's link"
     FOR_UPLOAD = "for its upload"
+    FOR_APPROVAL = "for a person's approval"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,12 @@ class StateInfo:
     reached: int | None = None
     waits: Waits | None = None
     unproven: AttemptState | None = None
+    built: bool = False  # its builder is done with it, though it hasn't ended
+
+    @property
+    def log_over(self) -> bool:
+        """True if nothing comes to its log any more, and its builder may forget it."""
+        return self.ended or self.built
 
     @property
     def ended(self) -> bool:
@@ -110,6 +118,7 @@ class StateInfo:
 
 _A = AttemptState
 _ENDS: Final = frozenset({_A.SUCCEEDED, _A.FAILED, _A.CANCELLED, _A.TIMED_OUT, _A.LOST})
+_BUILT: Final = _ENDS | {_A.WAITING_APPROVAL}  # where a builder's last word leads
 
 #: Every state of an attempt.
 STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
@@ -132,7 +141,7 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             waits=Waits.FOR_ANSWER,
         ),
         _A.ACCEPTED: StateInfo(
-            then=frozenset({_A.RUNNING, _A.PUBLISHING, _A.DISCONNECTED}) | _ENDS,
+            then=frozenset({_A.RUNNING, _A.PUBLISHING, _A.DISCONNECTED}) | _BUILT,
             description="its builder prepares it",
             tone=Tone.BUSY,
             cancel=Cancellation.BY_BUILDER,
@@ -140,7 +149,7 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             reached=0,
         ),
         _A.RUNNING: StateInfo(
-            then=frozenset({_A.PUBLISHING, _A.DISCONNECTED}) | _ENDS,
+            then=frozenset({_A.PUBLISHING, _A.DISCONNECTED}) | _BUILT,
             description="its steps run",
             tone=Tone.BUSY,
             cancel=Cancellation.BY_BUILDER,
@@ -149,7 +158,7 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             reached=1,
         ),
         _A.DISCONNECTED: StateInfo(
-            then=frozenset({_A.ACCEPTED, _A.RUNNING, _A.PUBLISHING}) | _ENDS,
+            then=frozenset({_A.ACCEPTED, _A.RUNNING, _A.PUBLISHING}) | _BUILT,
             description="goes on at its builder, whose link is lost",
             tone=Tone.WARNING,
             cancel=Cancellation.BY_BUILDER,
@@ -158,7 +167,7 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             waits=Waits.FOR_LINK,
         ),
         _A.PUBLISHING: StateInfo(
-            then=frozenset({_A.DISCONNECTED}) | _ENDS,
+            then=frozenset({_A.DISCONNECTED}) | _BUILT,
             description="what it built is uploaded or published",
             tone=Tone.BUSY,
             cancel=Cancellation.BY_BUILDER,
@@ -166,6 +175,15 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             talks=True,
             reached=2,
             waits=Waits.FOR_UPLOAD,
+        ),
+        _A.WAITING_APPROVAL: StateInfo(
+            # What it built is stored. Approved: succeeded. Refused: cancelled.
+            then=frozenset({_A.SUCCEEDED, _A.CANCELLED}),
+            description="is built, and another person than the one who asked is to approve that it is published",
+            tone=Tone.WAITING,
+            cancel=Cancellation.AT_ONCE,
+            built=True,
+            waits=Waits.FOR_APPROVAL,
         ),
         _A.SUCCEEDED: StateInfo(
             then=frozenset(),
@@ -214,6 +232,9 @@ def states_before(state: AttemptState) -> frozenset[AttemptState]:
 
 #: Terminal states never change; running an attempt again is a new attempt.
 TERMINAL: Final = states_where(lambda info: info.ended)
+
+#: States in which nothing comes to an attempt's log any more.
+LOG_OVER: Final = states_where(lambda info: info.log_over)
 
 #: States in which a builder has the attempt's lease.
 LEASED: Final = states_where(lambda info: info.lease is not LeaseStatus.NONE)

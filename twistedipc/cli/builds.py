@@ -38,7 +38,13 @@ from twistedipc.terminal.amounts import duration, size
 from twistedipc.terminal.printer import LogPrinter, columns_of
 from twistedipc.web.api import schemas
 
+#: Seconds between two looks whether somebody has approved.
+DECISION_INTERVAL = 3.0
+
 build_argument = click.argument("build_id", metavar="BUILD", type=click.IntRange(min=1))
+wait_option = click.option(
+    "--wait", is_flag=True, help="With --follow, also wait for another person's approval, if it takes one."
+)
 follow_option = click.option("-f", "--follow", "follow_log", is_flag=True, help="Show the log live until the end.")
 
 
@@ -50,6 +56,7 @@ follow_option = click.option("-f", "--follow", "follow_log", is_flag=True, help=
 @click.option("--live", is_flag=True, help="Go live even if it isn't of the project's own ref, but of a protected one.")
 @click.option("--param", multiple=True, metavar="NAME=VALUE", help="A variable for this build; may be repeated.")
 @follow_option
+@wait_option
 @color_option
 @json_option
 def build(
@@ -60,6 +67,7 @@ def build(
     live: bool,
     param: tuple[str, ...],
     follow_log: bool,
+    wait: bool,
     colour: bool | None,
     as_json: bool,
 ) -> None:
@@ -80,7 +88,7 @@ def build(
     if made.preview and not no_publish:
         note(f"it is a preview, and publishes nothing for users: {made.preview}")
     if follow_log:
-        _finish(show_log(client, made.id, made.attempt, 0, live=True, colour=wants_colour(colour)))
+        _finish(show_log(client, made.id, made.attempt, 0, live=True, colour=wants_colour(colour), wait=wait))
 
 
 @click.command()
@@ -154,6 +162,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
                 ("log", _log_summary(attempt)),
                 ("remarks", _remarks(attempt.annotations)),
                 ("release", _release(attempt)),
+                ("decision", _decision(attempt.decision)),
                 *(("published", _published(p)) for p in attempt.published),
             ]
         )
@@ -200,9 +209,10 @@ def cancel(client: Client, build_id: int) -> None:
 @with_client
 @build_argument
 @follow_option
+@wait_option
 @color_option
 @json_option
-def retry(client: Client, build_id: int, follow_log: bool, colour: bool | None, as_json: bool) -> None:
+def retry(client: Client, build_id: int, follow_log: bool, wait: bool, colour: bool | None, as_json: bool) -> None:
     """Run BUILD again, of the same commit, as a new attempt."""
     answer = client.post(path("builds", build_id, "retry"))
     made = answer.decode(schemas.Build)
@@ -211,13 +221,15 @@ def retry(client: Client, build_id: int, follow_log: bool, colour: bool | None, 
     else:
         note(f"attempt {made.attempt} of build {made.id}: {client.url}/#/builds/{made.id}")
     if follow_log:
-        _finish(show_log(client, made.id, made.attempt, 0, live=True, colour=wants_colour(colour)))
+        _finish(show_log(client, made.id, made.attempt, 0, live=True, colour=wants_colour(colour), wait=wait))
 
 
-def show_log(client: Client, build_id: int, attempt: int, after: int, *, live: bool, colour: bool) -> ExitCode:
+def show_log(
+    client: Client, build_id: int, attempt: int, after: int, *, live: bool, colour: bool, wait: bool = False
+) -> ExitCode:
     """
     Show an attempt's log on standard output. Say on standard error whether it is complete and, if ``live``, how the
-    build ended. Return the exit code.
+    build ended. ``wait``: also wait for an approval. Return the exit code.
     """
     check = LogCheck(after)
     alone = threading.Lock()  # `WaitingNotes` calls it in a thread of its own
@@ -237,11 +249,29 @@ def show_log(client: Client, build_id: int, attempt: int, after: int, *, live: b
     note(f"log {verdict}")
     if live and check.end is not None:
         state = check.end.state
+        if state == AttemptState.WAITING_APPROVAL.value:
+            note(f"build {build_id} waits for another person's approval: `twistedipc approve {build_id}`")
+            decided = _decided(client, build_id, attempt, wait=wait)
+            if decided is None:
+                return ExitCode.WAITS_APPROVAL
+            state = decided.value
         note(f"build {build_id} {state.replace('_', ' ')}")
         if state != AttemptState.SUCCEEDED.value:
             return ExitCode.NOT_SUCCEEDED
         _say_if_not_live(client, build_id, attempt)
     return code
+
+
+def _decided(client: Client, build_id: int, attempt: int, *, wait: bool) -> AttemptState | None:
+    """Return how an attempt has ended that waited for an approval; None while it waits, and nobody ``wait``s for it."""
+    while True:
+        found = client.get(path("builds", build_id)).decode(schemas.BuildDetail)
+        state = next((made.state for made in found.attempts if made.number == attempt), AttemptState.LOST)
+        if state is not AttemptState.WAITING_APPROVAL:
+            return state
+        if not wait:
+            return None
+        client.sleep(DECISION_INTERVAL)
 
 
 def _say_if_not_live(client: Client, build_id: int, attempt: int) -> None:
@@ -325,6 +355,13 @@ def _egress(egress: Egress | None) -> str:
     more = [f"and {egress.more} more"] if egress.more else []
     lost = ["not all of it is known"] if egress.lost else []
     return ", ".join([*contacted.values(), *more, *lost])
+
+
+def _decision(made: schemas.Decision | None) -> str:
+    if made is None:
+        return ""
+    what = f"{'approved' if made.approved else 'refused'} by {made.by}"
+    return f"{what}: {made.reason}" if made.reason else what
 
 
 def _log_summary(attempt: schemas.Attempt) -> str:

@@ -21,6 +21,7 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 5  # the server can't be reached, or can't answer now
     INCOMPLETE = 6  # the log that was read is not all of the log
     NOT_WRITTEN = 7  # the output can't be written: the disk is full, or a file can't be used
+    WAITS_APPROVAL = 8  # the build that was followed waits for another person's approval
     INTERRUPTED = 130  # Ctrl-C
 
 

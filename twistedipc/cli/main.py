@@ -33,6 +33,8 @@ COMMANDS = {
     "logs": ("twistedipc.cli.builds", "logs"),
     "cancel": ("twistedipc.cli.builds", "cancel"),
     "retry": ("twistedipc.cli.builds", "retry"),
+    "approve": ("twistedipc.cli.approvals", "approve"),
+    "refuse": ("twistedipc.cli.approvals", "refuse"),
     "releases": ("twistedipc.cli.releases", "releases"),
     "rollback": ("twistedipc.cli.releases", "rollback"),
     "release": ("twistedipc.cli.releases", "release"),
@@ -81,7 +83,8 @@ def commands() -> None:
     \b
     Exit codes: 0 ok, 1 the followed build did not succeed, 2 bad options or input, 3 not
     signed in or not allowed, 4 not found, 5 server unreachable or unavailable, 6 the log
-    is incomplete, 7 the output can't be written, 130 interrupted.
+    is incomplete, 7 the output can't be written, 8 the followed build waits for another
+    person's approval, 130 interrupted.
     """
 
 

@@ -50,6 +50,13 @@ builders_option = click.option(
 pool_option = click.option("--pool", metavar="NAME", help="Only builders of this pool take its builds.")
 
 
+approval_option = click.option(
+    "--approval/--no-approval",
+    default=None,
+    help="Whether another person than the one who asked approves what is built before it goes live.",
+)
+
+
 @click.group()
 def project() -> None:
     """Add, show, change and remove projects."""
@@ -69,6 +76,7 @@ def project() -> None:
 @click.option("--idle-timeout", type=float, default=900.0, show_default=True, help="Seconds without output.")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="A variable for all steps; may be repeated.")
 @protected_option
+@approval_option
 @on_lost_option
 @settings_options
 @json_option
@@ -81,6 +89,7 @@ def add(
     idle_timeout: float,
     env: tuple[str, ...],
     protected: tuple[str, ...],
+    approval: bool | None,
     on_lost: OnLost | None,
     as_json: bool,
     said: dict[str, Any],
@@ -98,6 +107,7 @@ def add(
         idle_timeout=idle_timeout,
         on_lost=UNSET if on_lost is None else on_lost,
         protected=list(filter(None, protected)) or UNSET,
+        approval=UNSET if approval is None else int(approval),
         settings=_request_of(with_settings(BuildSettings(), options)) if says_something(options) else UNSET,
         **request_of(with_options(TARGETS.default, said)),
     )
@@ -145,6 +155,7 @@ def show(client: Client, name: str, as_json: bool) -> None:
             *access_of(found),
             ("protected", " ".join(found.protected)),
             ("built by", _built_by(found)),
+            ("approval", "by another person" if found.approval else None),
             ("publishes", described(found)),
             *details_of(found),
             *fields_of(found.settings),
@@ -188,6 +199,7 @@ def _runs_on(builders: str | None, pool: str | None) -> RunsOn | None:
 @builders_option
 @pool_option
 @protected_option
+@approval_option
 @on_lost_option
 @settings_options
 @recognise_option
@@ -202,6 +214,7 @@ def set_project(
     builders: str | None,
     pool: str | None,
     protected: tuple[str, ...],
+    approval: bool | None,
     on_lost: OnLost | None,
     said: dict[str, Any],
     **options: Any,
@@ -218,6 +231,7 @@ def set_project(
         "on_lost": on_lost,
         "protected": list(filter(None, protected)) if protected else None,
         "runs_on": _runs_on(builders, pool),
+        "approval": None if approval is None else int(approval),
     }
     of_targets = any(value is not None and value != () for value in said.values())
     if of_targets or says_something(options):

@@ -15,7 +15,7 @@ import msgspec
 
 from twistedipc.builds.attempt import Package, StepResult
 from twistedipc.builds.names import MAX_PACKAGES, shown
-from twistedipc.builds.states import TERMINAL, AttemptState
+from twistedipc.builds.states import LOG_OVER, AttemptState
 from twistedipc.publish.targets.target import NotAllowed, Settings, Target
 
 #: The last step before a publication, and the step that is one. The platform does them itself, so no step of a build
@@ -72,7 +72,7 @@ Decision = Granted | Refused | NotYet | Void
 
 def decide(target: Target[Any], record: Record, *, lease: str, builder: str, packages: Sequence[Package]) -> Decision:
     """Return whether this builder, under this lease, may publish these packages to the target: all of them or none."""
-    if record.lease != lease or record.builder != builder or record.state in TERMINAL:
+    if record.lease != lease or record.builder != builder or record.state in LOG_OVER:
         return Void()
     if record.cancel_reason:
         return Refused(record.cancel_reason)

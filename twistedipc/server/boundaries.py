@@ -307,6 +307,12 @@ class BuildRequests(Protocol):
         `storage.builds.retry`.
         """
 
+    def approve_build(self, build: int, by: Actor) -> Awaitable[AttemptRow]:
+        """Have what a build made go live, which waits for that. Raises as `storage.approvals.approve`."""
+
+    def refuse_build(self, build: int, reason: str, by: Actor) -> Awaitable[AttemptRow]:
+        """End a build that waits for an approval. Raises as `storage.approvals.refuse`."""
+
     def cancel_build(self, build: int, reason: str, by: Actor) -> Awaitable[None]:
         """
         Make the cancellation durable, in one transaction with its record in the audit, and tell the builder if one is

@@ -330,7 +330,7 @@ class BuilderLink:
         stop = m.Order(attempt=held.attempt, lease=held.lease, order="stop")
         if row is None or row.holder != self._holder(held.lease):
             return stop
-        if STATES[row.state].ended:
+        if STATES[row.state].log_over:
             return msgspec.structs.replace(stop, order="forget") if held.phase == "ended" else stop
         phase = AttemptState.ACCEPTED if held.phase == "accepted" else AttemptState.RUNNING
         back = await self._with.lifecycle.reconnect(row, phase, self.isolation)
@@ -433,7 +433,7 @@ class BuilderLink:
         """Lose an attempt of which nothing can be known any more."""
         ledger = self._with.ledger
         row = await self._with.workflows.retry_until_available(lambda: ledger.read(attempts.get, attempt))
-        if row is not None and row.holder == self._holder(lease) and not STATES[row.state].ended:
+        if row is not None and row.holder == self._holder(lease) and not STATES[row.state].log_over:
             await self._with.lifecycle.lose(row, reason)
 
     async def _final(self, final: m.Final, resolved: int | None) -> None:
@@ -453,7 +453,7 @@ class BuilderLink:
         if row is None or row.holder != self._holder(final.lease):
             self.stop_attempt(final.attempt, final.lease)
             return
-        if not STATES[row.state].ended:
+        if not STATES[row.state].log_over:
             if known is None or known.lease != final.lease:
                 self.stop_attempt(final.attempt, final.lease)
                 return
@@ -493,7 +493,7 @@ class BuilderLink:
     async def _publishing(self, attempt: str, lease: str) -> AttemptRow:
         """Return the attempt's row, marked as publishing. Raises `CallFailed` unless this lease is valid."""
         row = await self._with.ledger.read(attempts.get, attempt)
-        if row is None or row.holder != self._holder(lease) or STATES[row.state].ended:
+        if row is None or row.holder != self._holder(lease) or STATES[row.state].log_over:
             self.stop_attempt(attempt, lease)
             raise CallFailed("void", "this lease is not valid any more")
         if row.state is AttemptState.PUBLISHING:

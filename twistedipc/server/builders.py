@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from twisted.logger import Logger
 
-from twistedipc.builds.states import TERMINAL
+from twistedipc.builds.states import LOG_OVER
 from twistedipc.ipc import NamedKey, Peer, PeerInfo
 from twistedipc.server.away import Away
 from twistedipc.server.boundaries import LinkedBuilder
@@ -66,7 +66,7 @@ class Builders:
         await self._with.keys.load()
         for attempt in self._with.artifact_store.under_way():
             uploading = await self._with.ledger.read(attempts.get, attempt)
-            if uploading is None or uploading.state in TERMINAL:
+            if uploading is None or uploading.state in LOG_OVER:
                 self._with.artifact_store.discard(attempt)
         for name in await self._with.lifecycle.recover():
             self.away.expect(name)

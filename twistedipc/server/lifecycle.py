@@ -39,7 +39,7 @@ from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.server.workflows import Workflows
-from twistedipc.storage import access, attempts, audit, builds, permits, projects, releases, reruns, seen
+from twistedipc.storage import access, approvals, attempts, audit, builds, permits, projects, releases, reruns, seen
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
@@ -113,6 +113,7 @@ class Lifecycle:
                 publish=publish,
                 live=live,
                 may_publish=may_publish,
+                asker=by.token,
                 parameters=parameters,
                 requested_by=by.who,
                 now=now,
@@ -131,7 +132,7 @@ class Lifecycle:
         """→ queued, as another attempt of a build that has ended. Raises as `builds.retry`."""
 
         def retry(connection: Connection, now: int) -> AttemptRow:
-            attempt = builds.retry(connection, build, by.who, now, may_publish=may_publish)
+            attempt = builds.retry(connection, build, by.who, now, may_publish=may_publish, asker=by.token)
             detail = {"build": str(build), "attempt": str(attempt.number)}
             _record(connection, "build.retry", attempt.project, detail, by, now)
             return attempt
@@ -164,6 +165,33 @@ class Lifecycle:
                 raise AssertionError(f"{row.name} is {row.state}: the ledger cancels it at once")
             case never:
                 assert_never(never)
+
+    async def approve_build(self, build: int, by: Actor) -> AttemptRow:
+        """waiting_approval → succeeded. Its releases go live, if they are to. Raises as `approvals.approve`."""
+
+        def approve(connection: Connection, now: int) -> tuple[AttemptRow, list[ReleaseRow]]:
+            row, settled = approvals.approve(connection, build, by, now)
+            detail = {"build": str(build), "attempt": str(row.number)}
+            _record(connection, "build.approve", row.project, detail, by, now)
+            _record_live(connection, row, settled, now)
+            return row, settled
+
+        row = await self._releasing.approve(build, lambda: self._ledger.write(approve, self._now()))
+        self._announce(row)
+        return row
+
+    async def refuse_build(self, build: int, reason: str, by: Actor) -> AttemptRow:
+        """waiting_approval → cancelled. Raises as `approvals.refuse`."""
+
+        def refuse(connection: Connection, now: int) -> AttemptRow:
+            row = approvals.refuse(connection, build, by, reason, now)
+            detail = {"build": str(build), "attempt": str(row.number), "reason": reason}
+            _record(connection, "build.refuse", row.project, detail, by, now)
+            return row
+
+        row = await self._ledger.write(refuse, self._now())
+        self._announce(row)
+        return row
 
     # -- the queue moves
 
@@ -367,7 +395,7 @@ class Lifecycle:
         """A change of state is committed: tell all listeners, and do what follows from the state's row."""
         info = STATES[row.state]
         self._feed.publish(StateChange.of(row, self._now()))
-        if info.ended:
+        if info.log_over:
             self._resting.forget_attempt(row.name)
             self._gists.changed(row.build)  # its progress doesn't hold any more
             self._grants.revoke(row.name)
@@ -396,8 +424,11 @@ def _finish(
     """The end and the releases' going live are one transaction: neither is there without the other."""
     before = attempts.get(connection, row.name)
     result = _checked(connection, row, end.result)
-    finished = attempts.finish(connection, row.name, row.holder, result, end.complete, now, resolved)
-    ended_now = before is not None and not STATES[before.state].ended  # a repeated end must not switch again
+    waits = result.outcome == "succeeded" and approvals.are_needed(
+        projects.get(connection, row.project), made, result.protected
+    )
+    finished = attempts.finish(connection, row.name, row.holder, result, end.complete, now, resolved, waits=waits)
+    ended_now = before is not None and not STATES[before.state].log_over  # a repeated end must not switch again
     if finished is not None and ended_now:
         if end.doubts:
             detail = {"attempt": row.name, "doubts": "; ".join(end.doubts)}
@@ -410,10 +441,17 @@ def _finish(
         provenance.record(connection, finished, result, made, now)
     if finished is not None and finished.state is AttemptState.LOST and ended_now:
         reruns.rerun(connection, finished, now)
-    if finished is None or not made or not ended_now:
+    if finished is None or not made or not ended_now or finished.state is AttemptState.WAITING_APPROVAL:
         return finished
     waiting = releases.waiting(connection, row.project)
     settled = [releases.settle(connection, row.project, release.id, now) for release in made]
+    _record_live(connection, row, settled, now)
+    note_standing(connection, [*settled, *waiting], now)
+    return attempts.get(connection, row.name)
+
+
+def _record_live(connection: Connection, row: AttemptRow, settled: Sequence[ReleaseRow], now: int) -> None:
+    """Which releases went live by themselves."""
     for release in settled:
         if release.state is ReleaseState.LIVE:
             detail = {
@@ -423,8 +461,6 @@ def _finish(
                 "commit": release.commit,
             }
             _record(connection, "release.live", row.project, detail, APISERVER, now)
-    note_standing(connection, [*settled, *waiting], now)
-    return attempts.get(connection, row.name)
 
 
 def _requeue(connection: Connection, attempt: str, holder: Holder, now: int, reason: str = "") -> AttemptRow | None:

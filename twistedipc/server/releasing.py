@@ -126,6 +126,20 @@ class Releasing:
             await self._switch(project, row.target)
         return row
 
+    async def approve(
+        self, build: int, commit: Callable[[], Awaitable[tuple[AttemptRow, list[ReleaseRow]]]]
+    ) -> AttemptRow:
+        """
+        ``commit`` the approval of a build whose releases are stored, and make the switches that the ledger says then.
+        The attempt's row. Raises what ``commit`` does.
+        """
+        about = await self._ledger.read(builds.get, build)
+        async with self._alone("" if about is None else about.project):
+            row, made = await commit()
+            for release in made:
+                await self._switch(row.project, release.target)
+        return row
+
     async def resume(self, project: str, *, by: Actor) -> tuple[bool, list[ReleaseRow]]:
         """
         Lift the project's hold, and make the newest release of each target live that waits for it: whether there was a

@@ -52,6 +52,9 @@ class Reasons:
                 return self._disconnected(row)
             case Waits.FOR_UPLOAD:
                 return Waiting(code="upload", text=row.reason) if row.reason else None
+            case Waits.FOR_APPROVAL:
+                text = f"another person than {row.requested_by} is to approve it (`twistedipc approve {row.build}`)"
+                return Waiting(code="approval", text=text)
             case None:
                 return None
             case never:

@@ -26,6 +26,7 @@ from twistedipc.builds.registries import Registry
 from twistedipc.builds.secrets import context_of
 from twistedipc.builds.states import (
     LEASED,
+    LOG_OVER,
     STATES,
     TERMINAL,
     AttemptState,
@@ -56,7 +57,7 @@ from twistedipc.storage.columns import (
     text,
     to_json,
 )
-from twistedipc.storage.rows import AccessRow, AttemptRow, BuildSecretRow, Holder, OfferRow
+from twistedipc.storage.rows import AccessRow, AttemptRow, BuildSecretRow, Decision, Holder, OfferRow
 from twistedipc.storage.tables import attempts, builds, projects, said, steps
 
 _S = AttemptState
@@ -214,6 +215,7 @@ def queue(
     requested_by: str,
     live: bool,
     may_publish: bool,
+    asker: int | None,
     now: int,
     commit: str = "",
     resolved: int | None = None,
@@ -234,6 +236,7 @@ def queue(
             resolved=resolved,
             live=live,
             may_publish=may_publish,
+            asker=asker,
             subject="",
             author="",
             next_record=1,
@@ -445,15 +448,20 @@ def finish(
     complete: bool,
     now: int,
     resolved: int | None = None,
+    *,
+    waits: bool = False,
 ) -> AttemptRow | None:
     """
     → the result's outcome, with all that the result tells, which `builds.word` has judged; ``complete``: the stored log
     is whole, without which no attempt succeeds. If this lease's attempt has ended already, its row, unchanged.
 
+    :param waits: what was built is to be approved first: → waiting_approval
+
     :param resolved: when the ref led to the commit, as far as the builder can tell. It was not before the offer and
         not after now, whatever is said; an attempt that repeats another keeps what that one had found.
     """
     outcome = proven(_S(result.outcome), holds=complete)
+    after = _S.WAITING_APPROVAL if waits and outcome is _S.SUCCEEDED else outcome
     values: dict[str, Any] = {
         "reason": text(result.reason),
         "started": func.coalesce(attempts.c.started, integer(result.started)),
@@ -477,15 +485,40 @@ def finish(
         said = None if resolved is None else min(integer(resolved), now)
         known = since if said is None else case((since > said, since), else_=said)
         values["resolved"] = func.coalesce(attempts.c.resolved, known)
-    row = change(connection, attempt, holder=holder, before=states_before(outcome) & _HELD, after=outcome, **values)
+    row = change(connection, attempt, holder=holder, before=states_before(after) & _HELD, after=after, **values)
     if row is None:
-        return _already(connection, attempt, holder, TERMINAL)
+        return _already(connection, attempt, holder, LOG_OVER)
     _add_steps(connection, attempt, result.steps)
     _end_steps(connection, attempt, outcome, integer(result.ended))
     finished = get(connection, attempt)
     if finished is not None and _bound_steps(connection, finished, now):
         finished = get(connection, attempt)
     return finished
+
+
+def approve(connection: Connection, attempt: str, decision: Decision) -> AttemptRow | None:
+    """waiting_approval → succeeded: a person has approved that what it built is published."""
+    return _decided(connection, attempt, _S.SUCCEEDED, decision, "")
+
+
+def refuse(connection: Connection, attempt: str, decision: Decision) -> AttemptRow | None:
+    """waiting_approval → cancelled: a person has refused that what it built is published."""
+    reason = f"{decision.who} refused that it is published" + (f": {decision.reason}" if decision.reason else "")
+    return _decided(connection, attempt, _S.CANCELLED, decision, reason)
+
+
+def _decided(
+    connection: Connection, attempt: str, after: AttemptState, decision: Decision, reason: str
+) -> AttemptRow | None:
+    return change(
+        connection,
+        attempt,
+        holder=None,
+        before=frozenset({_S.WAITING_APPROVAL}),
+        after=after,
+        decision=to_json(decision),
+        reason=text(reason),
+    )
 
 
 def note_release(connection: Connection, attempt: str, reason: str) -> None:
@@ -740,6 +773,7 @@ def _row(row: Row[Any], taken: list[StepResult]) -> AttemptRow:
         AttemptRow,
         row,
         name=attempt_name(row.build, row.number),
+        decision=None if row.decision is None else from_json(row.decision, Decision),
         state=AttemptState(row.state),
         published=from_json(row.published, list[Published]),
         recognised=from_json(row.recognised or "[]", list[Finding]),

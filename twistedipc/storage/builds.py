@@ -70,6 +70,7 @@ def create(
     publish: bool,
     live: bool = False,
     may_publish: bool = True,
+    asker: int | None = None,
     parameters: dict[str, str],
     requested_by: str,
     now: int,
@@ -77,7 +78,8 @@ def create(
 ) -> tuple[BuildRow, bool]:
     """
     A new build with its first attempt queued, and True; or, if the same request was made before, the build that it
-    made, and False. ``may_publish``: who asks has the scope publish. Raises `NotFound` (the project),
+    made, and False. ``may_publish``: who asks has the scope publish. ``asker``: the number
+    of their token. Raises `NotFound` (the project),
     `IdempotencyConflict`.
     """
     project_id = live_id(connection, project)
@@ -102,7 +104,9 @@ def create(
         )
         .returning(builds.c.id)
     ).scalar_one()
-    attempt_queries.queue(connection, build, 1, requested_by=requested_by, live=live, may_publish=may_publish, now=now)
+    attempt_queries.queue(
+        connection, build, 1, requested_by=requested_by, live=live, may_publish=may_publish, asker=asker, now=now
+    )
     if idempotency is not None:
         _remember(connection, project_id, idempotency, build, now)
     return _existing(connection, build), True
@@ -172,7 +176,15 @@ def position(connection: Connection, build: int) -> int | None:
     ).scalar_one()
 
 
-def retry(connection: Connection, build: int, requested_by: str, now: int, *, may_publish: bool = True) -> AttemptRow:
+def retry(
+    connection: Connection,
+    build: int,
+    requested_by: str,
+    now: int,
+    *,
+    may_publish: bool = True,
+    asker: int | None = None,
+) -> AttemptRow:
     """
     Queue another attempt, of the commit that the newest one had found (else of the ref). Raises `NotFound`, and
     `NotPossible` while the newest goes on.
@@ -199,6 +211,7 @@ def retry(connection: Connection, build: int, requested_by: str, now: int, *, ma
         requested_by=requested_by,
         live=may_publish and row.live,
         may_publish=may_publish,
+        asker=asker,
         commit=row.commit,
         resolved=before.resolved if before is not None and row.commit else None,
         now=now,

@@ -56,6 +56,10 @@ class NotProtected(Exception):
     """The commit of a release was on none of the project's protected refs, so that it can't be made live."""
 
 
+class NotAllowed(Exception):
+    """The thing can be done, but not by this caller."""
+
+
 class NoSuchRelease(Exception):
     """The project has no release with this id, or its files are gone."""
 

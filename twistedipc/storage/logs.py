@@ -21,7 +21,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import MAX_SUMMARY, LogDigest, StepEnded, StepStarted, batch_decoder
 from twistedipc.builds.names import shown
-from twistedipc.builds.states import TERMINAL
+from twistedipc.builds.states import LOG_OVER
 from twistedipc.storage.attempts import MAX_STEPS, step_outcome
 from twistedipc.storage.columns import MAX_TEXT, exit_code, integer, split_attempt, text
 from twistedipc.storage.errors import LogOrder, NotFound
@@ -42,7 +42,7 @@ _ADVANCE = Prepared(
         attempts.c.build_id == bindparam("its_build"),
         attempts.c.number == bindparam("its_number"),
         attempts.c.next_record == bindparam("first"),
-        *(attempts.c.state != state.value for state in sorted(TERMINAL)),
+        *(attempts.c.state != state.value for state in sorted(LOG_OVER)),
     )
     .values(next_record=bindparam("following"), log_bytes=attempts.c.log_bytes + bindparam("bytes"))
 )
@@ -220,7 +220,7 @@ def _refusal(connection: Connection, items: list[ChunkItem]) -> LogOrder:
         ).first()
         if row is None:
             return LogOrder(item.attempt, 0, item.first)
-        found.append(LogOrder(item.attempt, row.next_record, item.first, ended=row.state in TERMINAL))
+        found.append(LogOrder(item.attempt, row.next_record, item.first, ended=row.state in LOG_OVER))
         if found[-1].ended or item.first + item.count > row.next_record:
             return found[-1]
     return found[0]

@@ -26,11 +26,20 @@ from sqlalchemy import Connection, and_, insert, or_, select, update
 from twistedipc.builds import names
 from twistedipc.builds.protection import listing, may_be_protected
 from twistedipc.builds.states import TERMINAL, AttemptState, ReleaseState, check_release
-from twistedipc.storage.columns import attempt_name, columns_of, integer, row_as, split_attempt, text, to_json
+from twistedipc.storage.columns import (
+    attempt_name,
+    columns_of,
+    from_json,
+    integer,
+    row_as,
+    split_attempt,
+    text,
+    to_json,
+)
 from twistedipc.storage.errors import NotFound, NotProtected
 from twistedipc.storage.projects import get as get_project
 from twistedipc.storage.projects import live_id
-from twistedipc.storage.rows import Hold, ProjectRow, ReleaseRow
+from twistedipc.storage.rows import Decision, Hold, ProjectRow, ReleaseRow
 from twistedipc.storage.tables import attempts, builds, projects, releases
 
 
@@ -133,7 +142,7 @@ def activate(connection: Connection, project: str, release_id: int, now: int, *,
     """
     Make the release live, for a person. The one of its target that was live becomes superseded or, if it is newer,
     rolled back: then the project is held from now on, in the name of ``who``. Nothing changes if it is live already.
-    Raises `NotFound`; `NotProtected` if it was never live, and its commit is on no protected ref.
+    Raises `NotFound`; `NotProtected` if it was never live, and its commit is on no protected ref, or it isn't approved.
     """
     wanted, about = _existing(connection, project, release_id), _project(connection, project)
     if wanted.state is ReleaseState.LIVE:
@@ -142,6 +151,11 @@ def activate(connection: Connection, project: str, release_id: int, now: int, *,
         raise NotProtected(
             f"release {wanted.id} is of {wanted.ref}, and its commit was not on {listing(about.protected)} of "
             f"{project}: it can't be made live. Merge it there, or have an admin protect its ref, and build it again"
+        )
+    if wanted.activated is None and about.approval and not wanted.approved:
+        raise NotProtected(
+            f"release {wanted.id} was never live, and nobody has approved it: in {project} another person than the one "
+            f"who asked for a build approves it first. Ask for it again with `twistedipc build {project} --live`"
         )
     former = live(connection, project, wanted.target)
     if former is not None and not newer(wanted, former, now) and about.hold is None:
@@ -290,6 +304,7 @@ _SELECT = (
         attempts.c.live.label("may_go_live"),
         attempts.c.preview,
         attempts.c.protected,
+        attempts.c.decision,
         attempts.c.state.label("made_by"),
         attempts.c.resolved,
     )
@@ -305,5 +320,6 @@ def _row(row: Any) -> ReleaseRow:
         row,
         attempt=attempt_name(row.build, row.number),
         made_by=AttemptState(row.made_by),
+        approved=row.decision is not None and from_json(row.decision, Decision).approved,
         state=ReleaseState(row.state),
     )

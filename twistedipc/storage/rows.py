@@ -86,6 +86,16 @@ class Hold(Row, frozen=True, kw_only=True):
     release: int  # the older release that was made live
 
 
+class Decision(Row, frozen=True, kw_only=True):
+    """What a person has decided about an attempt that waited for approval."""
+
+    who: str
+    token: int | None
+    time: int
+    approved: bool
+    reason: str = ""
+
+
 class BuildSecretRow(Row, frozen=True, kw_only=True):
     """A secret of a project's builds, without its value."""
 
@@ -118,6 +128,7 @@ class ProjectRow(Row, frozen=True, kw_only=True):
     registries: list[Registry]  # from which builds install
     protected: list[str]  # patterns of the refs that may publish for its users: at least one
     runs_on: RunsOn  # the builders that it is bound to
+    approval: int  # by how many other people a release is to be approved before it goes live: 0 or 1
     timeout: float  # seconds
     idle_timeout: float
     on_lost: OnLost
@@ -246,6 +257,9 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     may_publish: bool  # who asked for it has the scope publish
     preview: str | None  # why it publishes nothing for users; "": it may; None: not offered yet, or an old one
     protected: str | None  # the protected ref from which its commit can be reached; "": none; None: not known
+    requested_by: str  # the name of the token with which it was asked for
+    asker: int | None  # that token's number; None: not known
+    decision: Decision | None  # None: nobody has decided, or nobody had to
     subject: str
     author: str
     lines: int | None  # from the end on: how many records the log has
@@ -340,6 +354,7 @@ class ReleaseRow(Row, frozen=True, kw_only=True):
     may_go_live: bool  # whatever its ref
     preview: str | None  # its attempt's, as in `AttemptRow`
     protected: str | None  # likewise
+    approved: bool  # a person has approved it
     made_by: AttemptState  # how its attempt is, or has ended
     resolved: int | None  # when the ref led to the commit; None before the attempt's end
     sha256: str  # of its archive

@@ -40,6 +40,8 @@ class Standing(msgspec.Struct, frozen=True):
                 if live is not None and not releases.newer(release, live, now):
                     return f"release {live.id} of build {live.build} is newer; {make_live} all the same"
                 return f"a newer release was live when its build ended; {make_live} all the same"
+        if release.made_by is AttemptState.WAITING_APPROVAL:
+            return f"it waits for an approval: `twistedipc approve {release.build}`, by another person than who asked"
         if release.made_by is not AttemptState.SUCCEEDED:
             return f"its build {self._how(release.made_by)}"
         if not releases.is_protected(release, self.project):

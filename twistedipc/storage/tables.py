@@ -61,6 +61,7 @@ projects = Table(
     Column("registries", Text, comment="null: none; else JSON: list of builds.registries.Registry"),
     Column("protected", Text, comment="null: default_ref alone; else JSON: list of patterns of builds.protection"),
     Column("runs_on", Text, comment="null: any builder; else JSON: storage.rows.RunsOn, those that it is bound to"),
+    Column("approval", Integer, nullable=False, server_default="0", comment="by how many people a release is approved"),
     sqlite_autoincrement=True,
 )
 Index(
@@ -201,6 +202,8 @@ attempts = Table(
     Column("may_publish", Boolean, nullable=False, server_default=true(), comment="who asked has the scope publish"),
     Column("preview", Text, comment="since its offer: why it publishes nothing for users; empty: it may; null: old"),
     Column("protected", Text, comment="the protected ref that has its commit; empty: none; null: not known"),
+    Column("asker", BigInteger, comment="the number of the token with which it was asked for; null: not known"),
+    Column("decision", Text, comment="JSON: storage.rows.Decision, if it had to be approved; null: none"),
     Column("subject", Text, nullable=False, comment="the commit message's first line"),
     Column("author", Text, nullable=False, comment="the commit's"),
     Column("next_record", BigInteger, nullable=False, comment="the number after the last record in log_chunks"),

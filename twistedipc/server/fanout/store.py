@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from twistedipc.builds.logs import End, LogDigest, batch_decoder, trim
-from twistedipc.builds.states import TERMINAL
+from twistedipc.builds.states import LOG_OVER
 from twistedipc.server.fanout.cursor import LogCursor
 from twistedipc.server.fanout.entries import Entry, entry_of, tag_of
 from twistedipc.server.fanout.limits import LogLimits
@@ -86,7 +86,7 @@ class LogStore:
             raise UnknownAttempt(live.attempt)
         next = await self._ledger.read(logs.next_record, live.attempt)
         end = None
-        if row.state in TERMINAL:
+        if row.state in LOG_OVER:
             lines = next - 1 if row.lines is None else row.lines
             sha256 = row.sha256 or (EMPTY_SHA256 if lines == 0 else "")
             end = End(lines, sha256, row.state.value, row.complete or (lines == 0 and next == 1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.states import STATES
+from twistedipc.publish.archive import BadArchive, ManifestFile, read_manifest
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.boundaries import Waiting
@@ -29,11 +31,14 @@ from twistedipc.web.api import schemas
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.queries import ListBuilds
-from twistedipc.web.api.schemas import Build, BuildDetail, Builds, NewBuild, Step
+from twistedipc.web.api.schemas import Build, BuildDetail, Builds, ChangedFile, Changes, NewBuild, Refusal, Step
 from twistedipc.web.http.problems import not_found
 
 #: Seconds that an answer waits for a release that is about to go live.
 SWITCH_DEADLINE = 5.0
+
+#: How many files of each kind are listed of what would change.
+MAX_CHANGES = 500
 
 #: Fields of answers that are times; the rows have them in milliseconds.
 _TIMES = ("created", "offered", "started", "ended")
@@ -128,6 +133,73 @@ async def retry(call: Call[None, None]) -> Reply[BuildDetail]:
     return Reply(body=await _detail(context, build.id), headers=location)
 
 
+async def approve(call: Call[None, None]) -> Reply[BuildDetail]:
+    """
+    Approve what a build that waits for that has made: it goes live, unless something newer is live, or the project is
+    held. Not by the caller who asked for the build, nor by a program.
+    """
+    context, build = call.context, call.build
+    if call.token.service:
+        raise forbidden(f"the token {call.token.name} is a program's: a person approves builds")
+    await context.requests.approve_build(build.id, call.actor)
+    return Reply(body=await _detail(context, build.id))
+
+
+async def refuse(call: Call[None, Refusal]) -> Reply[BuildDetail]:
+    """Refuse what a build that waits for approval has made: the build is cancelled, and its release never goes live."""
+    context, build = call.context, call.build
+    reason = names.line(call.body.reason) if call.body.reason else ""
+    await context.requests.refuse_build(build.id, reason, call.actor)
+    return Reply(body=await _detail(context, build.id))
+
+
+async def changes(call: Call[None, None]) -> Reply[Changes]:
+    """
+    Show what would change if the static release of the build's newest attempt went live now: files that it adds,
+    changes and leaves out. At most 500 of each are listed.
+    """
+    context, build = call.context, call.build
+
+    def look(connection: Connection) -> tuple[ReleaseRow | None, ReleaseRow | None]:
+        name = f"{build.id}-{build.attempt}"
+        made = [each for each in releases.of_build(connection, build.id) if each.attempt == name]
+        mine = next((each for each in made if each.target == Static.name), None)
+        return mine, releases.live(connection, build.project, Static.name)
+
+    mine, live = await context.ledger.read(look)
+    if mine is None:
+        raise not_found(f"build {build.id} has made no static release")
+    try:
+        files = await context.in_thread(_files_of, context.artifact_store.path(mine.sha256))
+        before = {} if live is None else await context.in_thread(_files_of, context.artifact_store.path(live.sha256))
+    except (OSError, BadArchive) as error:
+        raise not_found("the archives of what is to be compared are gone") from error
+    return Reply(body=_compared(before, files, None if live is None else live.id))
+
+
+def _files_of(archive: Path) -> dict[str, ManifestFile]:
+    return {file.path: file for file in read_manifest(archive).files}
+
+
+def _compared(before: dict[str, ManifestFile], now: dict[str, ManifestFile], live: int | None) -> Changes:
+    added = sorted(now.keys() - before.keys())
+    removed = sorted(before.keys() - now.keys())
+    changed = sorted(path for path in now.keys() & before.keys() if now[path].sha256 != before[path].sha256)
+    return Changes(
+        live=live,
+        added_count=len(added),
+        removed_count=len(removed),
+        changed_count=len(changed),
+        size_before=sum(file.size for file in before.values()),
+        size=sum(file.size for file in now.values()),
+        added=[ChangedFile(path=path, before=None, after=now[path].size) for path in added[:MAX_CHANGES]],
+        removed=[ChangedFile(path=path, before=before[path].size, after=None) for path in removed[:MAX_CHANGES]],
+        changed=[
+            ChangedFile(path=path, before=before[path].size, after=now[path].size) for path in changed[:MAX_CHANGES]
+        ],
+    )
+
+
 def _idempotency(call: Call[Any, NewBuild]) -> Idempotency | None:
     values = call.request.requestHeaders.getRawHeaders(b"idempotency-key")
     if values is None:
@@ -208,8 +280,16 @@ def _attempt(row: AttemptRow, made: list[ReleaseRow], about: Standing, now: int)
         "release": None if release is None else release.id,
         "release_state": None if release is None else release.state,
         "release_why": "" if release is None else about.why_not_live(release, now),
+        "decision": _decision(row),
     }
     return schemas.Attempt(**(_fields(row, schemas.Attempt) | others))
+
+
+def _decision(row: AttemptRow) -> schemas.Decision | None:
+    made = row.decision
+    if made is None:
+        return None
+    return schemas.Decision(by=made.who, time=moment(made.time), approved=made.approved, reason=made.reason)
 
 
 def _gist(row: GistRow) -> dict[str, Any]:

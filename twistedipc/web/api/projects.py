@@ -49,6 +49,8 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
         targets = TARGETS.default
     _check(context, body.repository, body.default_ref, targets, body.environment)
     await repositories.check_place(context, body.repository)
+    approval = 0 if isinstance(body.approval, UnsetType) else body.approval
+    _check_approval(approval, targets)
     settings = BuildSettings() if isinstance(body.settings, UnsetType) else _settings(body.settings)
     if not may_see(call.token, body.name):
         raise forbidden(f"this token isn't valid for a project named {body.name}")
@@ -66,6 +68,7 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
             idle_timeout=body.idle_timeout,
             on_lost="lost" if body.on_lost is UNSET else body.on_lost,
             protected=None if isinstance(body.protected, UnsetType) else protection.check(body.protected),
+            approval=approval,
             now=now,
         )
         call.audit(connection, "project.create", row.name, _created(row), project=row.name)
@@ -101,6 +104,7 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     _check(context, after.repository, after.default_ref, after.targets, after.environment, before)
     registries.check(after.registries)
     await repositories.check_place(context, after.repository, before.repository)
+    _check_approval(after.approval, after.targets)
 
     def change(connection: Connection, now: int) -> tuple[ProjectRow, ProjectRow] | None:
         old = projects.get(connection, before.name)
@@ -163,6 +167,16 @@ def _runs_on(said: schemas.RunsOn) -> RunsOn:
     return RunsOn(
         builders=sorted({names.node(name) for name in said.builders}), pool=names.pool(said.pool) if said.pool else ""
     )
+
+
+def _check_approval(approval: int, targets: ProjectTargets) -> None:
+    """Raise `BadValue` if a project asks for an approval that can't be had: what a runner delivers doesn't wait."""
+    delivered = [name_of(settings) for settings in TARGETS.delivered_by_runner(TARGETS.active(targets))]
+    if approval and delivered:
+        raise names.BadValue(
+            f"approval is for what goes live on the apiserver: what is published to {', '.join(delivered)} can't wait "
+            "for it. Set approval to 0, or publish that from a project of its own"
+        )
 
 
 def _variables(old: ProjectRow, changes: dict[str, Any], some: list[variables.Change]) -> dict[str, Any]:
@@ -284,6 +298,7 @@ def _audited(row: ProjectRow) -> dict[str, str]:
     said["registries"] = _registries(row.registries)
     said["protected"] = ", ".join(row.protected)
     said["runs_on"] = " | ".join([*row.runs_on.builders, *([f"pool {row.runs_on.pool}"] if row.runs_on.pool else [])])
+    said["approval"] = str(row.approval)
     return (targets | said) | {
         name: str(getattr(row, name)) for name in ("repository", "default_ref", "timeout", "idle_timeout", "on_lost")
     }
@@ -431,6 +446,7 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
         idle_timeout=row.idle_timeout,
         on_lost=row.on_lost,
         protected=row.protected,
+        approval=row.approval,
         secrets=row.secrets,
         build_secrets=[
             BuildSecret(name=each.name, steps=each.steps, builds=each.builds, updated=moment(each.updated))

@@ -26,6 +26,7 @@ from twistedipc.storage.errors import (
     LedgerConflict,
     LedgerUnavailable,
     NameTaken,
+    NotAllowed,
     NotFound,
     NotPossible,
 )
@@ -278,6 +279,8 @@ def _problem(failure: Failure) -> ProblemError | None:
             return invalid(str(error), name="idempotency-conflict")
         case NotFound() as error:
             return not_found(str(error))
+        case NotAllowed() as error:
+            return forbidden(str(error))
         case NotPossible() as error:
             return conflict(str(error), name="not-possible")
         case NameTaken() as error:

@@ -99,6 +99,9 @@ ROUTES: tuple[Route, ...] = (
     route("show_build", f"GET {_B}", builds.show, needs="read"),
     route("cancel_build", f"POST {_B}/cancel", builds.cancel, needs="build", status=202),
     route("retry_build", f"POST {_B}/retry", builds.retry, needs="build", status=201),
+    route("approve_build", f"POST {_B}/approve", builds.approve, needs="publish"),
+    route("refuse_build", f"POST {_B}/refuse", builds.refuse, needs="publish", body_optional=True),
+    route("show_changes", f"GET {_B}/changes", builds.changes, needs="read"),
     # Logs, and what happens.
     route(
         "read_log",

@@ -102,6 +102,7 @@ class NewProject(Request, frozen=True, kw_only=True):
     idle_timeout: Seconds = 900.0
     on_lost: OnLost | UnsetType = UNSET  # of a build whose builder is gone for good; "lost" if it isn't said
     protected: ProtectedRefs | UnsetType = UNSET  # the default ref alone, if it isn't said
+    approval: Annotated[int, Meta(ge=0, le=1)] | UnsetType = UNSET  # 1: another person approves before it is live
 
 
 class NewRegistry(Registry, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -126,6 +127,7 @@ class ProjectChange(Request, frozen=True, kw_only=True):
     idle_timeout: Seconds | UnsetType = UNSET
     on_lost: OnLost | UnsetType = UNSET
     protected: ProtectedRefs | UnsetType = UNSET  # all of them; none: the default ref alone
+    approval: Annotated[int, Meta(ge=0, le=1)] | UnsetType = UNSET
 
 
 class NewSecret(Request, frozen=True, kw_only=True):
@@ -204,6 +206,12 @@ class NewVisit(Request, frozen=True, kw_only=True):
     host: Annotated[str, Meta(min_length=1, max_length=300)]
     challenge: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
     path: Annotated[str, Meta(pattern="^/", max_length=4000)]
+
+
+class Refusal(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a build isn't approved."""
+
+    reason: Annotated[str, Meta(max_length=200)] = ""
 
 
 class SignIn(Request, frozen=True, kw_only=True):
@@ -329,6 +337,7 @@ class Project(Response, frozen=True, kw_only=True):
     timeout: float
     idle_timeout: float
     on_lost: OnLost = "lost"
+    approval: int = 0  # 1: another person than who asked approves what is built before it goes live
     protected: list[str] = []  # the refs that may publish for its users, as patterns: main, release/*, tags/v*
     secrets: list[str]  # names only, of the targets'
     build_secrets: list[BuildSecret] = []
@@ -392,6 +401,37 @@ class Step(Response, frozen=True, kw_only=True):
     ended: datetime | None
 
 
+class Decision(Response, frozen=True, kw_only=True):
+    """What a person has decided about an attempt that waited for approval."""
+
+    by: str
+    time: datetime
+    approved: bool
+    reason: str
+
+
+class ChangedFile(Response, frozen=True, kw_only=True):
+    """A file, with its bytes in what is live and in what would be."""
+
+    path: str
+    before: int | None  # null: it isn't there
+    after: int | None  # likewise
+
+
+class Changes(Response, frozen=True, kw_only=True):
+    """What would change if a release went live. The lists have the first files only, the counts are of all."""
+
+    live: int | None  # the release with which it is compared; null: none is live
+    added_count: int
+    removed_count: int
+    changed_count: int
+    size_before: int  # bytes of all files
+    size: int
+    added: list[ChangedFile]
+    removed: list[ChangedFile]
+    changed: list[ChangedFile]
+
+
 class Attempt(Response, frozen=True, kw_only=True):
     """One attempt of a build."""
 
@@ -417,6 +457,7 @@ class Attempt(Response, frozen=True, kw_only=True):
     release: int | None
     release_state: ReleaseState | None
     release_why: str  # why its release isn't live; "" if it is, or if there is none
+    decision: Decision | None = None  # of a person, if it had to be approved
     progress: Progress | None
     annotations: Annotations
     summary: str  # Markdown of the build's own, not to be trusted; "" if there is none
@@ -448,7 +489,9 @@ class Build(Response, frozen=True, kw_only=True):
     annotations: Annotations  # likewise
 
 
-WaitingCode = Literal["no_builder", "draining", "slots", "next", "resting", "offered", "away", "syncing", "upload"]
+WaitingCode = Literal[
+    "no_builder", "draining", "slots", "next", "resting", "offered", "away", "syncing", "upload", "approval"
+]
 
 
 class Waiting(Response, frozen=True, kw_only=True):
@@ -457,6 +500,7 @@ class Waiting(Response, frozen=True, kw_only=True):
     ``draining``: those that are take nothing new. ``slots``: all are taken. ``next``: one is free, and is asked.
     ``resting``: the builders that are free have declined it, or have not answered, and are asked again a little later.
     ``offered``: a builder is being asked. ``away``: its builder is not linked; it is given up at ``until``.
+    ``approval``: another person than who asked is to approve it.
     ``syncing``: its builder has just come back. ``upload``: what was built can't be uploaded, which is tried again.
     """
 

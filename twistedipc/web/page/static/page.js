@@ -325,13 +325,34 @@ function releasesTable(name, at, releases) {
   })));
 }
 
+/** Offers to approve or refuse what a build has made, with what would change. */
+function approvalOf(id, decided) {
+  const said = el("div", { class: "held" });
+  for (const [name, verb] of may("publish") ? [["Approve", "approve"], ["Refuse", "refuse"]] : []) {
+    const button = el("button", { type: "button", class: verb === "refuse" ? "quiet" : "" }, name);
+    button.addEventListener("click", () => act(button, async () => {
+      await api("POST", `/builds/${id}/${verb}`);
+      await decided();
+    }));
+    said.append(button);
+  }
+  api("GET", `/builds/${id}/changes`).then((found) => {
+    const files = [["+", found.added], ["~", found.changed], ["−", found.removed]].flatMap(([sign, some]) =>
+      some.map((file) => el("li", {}, `${sign} `, el("code", {}, clean(file.path)), ` ${file.after ?? file.before} bytes`)));
+    said.append(el("p", {}, `${found.added_count} files are new, ${found.changed_count} changed, ${found.removed_count} gone`,
+      found.live === null ? "; nothing is live" : `, against release ${found.live}`));
+    if (files.length) said.append(el("details", {}, el("summary", {}, "Files"), el("ul", {}, ...files)));
+  }, trouble);
+  return said;
+}
+
 /** One build: its facts, its steps, and the log of one of its attempts. */
 function showBuild(id, wanted) {
   const head = el("div");
   const steps = el("ol", { class: "steps", "aria-label": "Steps" });
   const frame = el("div", { class: "build" }, steps);
   const known = new Map(); // step index -> step
-  let build = null, number = null, log = null, again = null;
+  let build = null, number = null, log = null, again = null, approval = null;
 
   function drawSteps() {
     steps.replaceChildren(...[...known.values()].sort((a, b) => a.index - b.index).map((step) => {
@@ -391,6 +412,7 @@ function showBuild(id, wanted) {
     const reason = waiting?.text ?? (newest ? build.reason : attempt.reason);
     head.replaceChildren(actions, facts);
     if (waiting) head.append(el("p", { class: "reason", role: "status" }, `Waiting: ${clean(reason)}`));
+    if (waiting?.code === "approval") head.append(approval ??= approvalOf(id, () => load()));
     else if (reason && attempt.tone !== "good") head.append(el("p", { class: "reason" }, clean(reason)));
     if (attempt.release_why) head.append(el("p", { class: "held" }, `Release ${attempt.release} isn't live: ${clean(attempt.release_why)}`));
     for (const step of attempt.steps) {

@@ -1,0 +1,115 @@
+"""What is built waits for another person before it goes live, if its project wants that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection
+
+from tests.storage_fixtures import HOLDER, LEASE, NOW, add_project, database
+from twistedipc.builds.attempt import Result
+from twistedipc.builds.states import AttemptState, ReleaseState
+from twistedipc.storage import approvals, attempts, builds, projects, releases
+from twistedipc.storage.errors import NotAllowed, NotFound, NotPossible, NotProtected
+from twistedipc.storage.rows import Actor, AttemptRow, ReleaseRow
+
+ANN, BOB = Actor(who="ann", token=1), Actor(who="bob", token=2)
+S = AttemptState
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Connection]:
+    with database(tmp_path) as connection:
+        add_project(connection)
+        projects.update(connection, "shop", {"approval": 1}, NOW)
+        yield connection
+
+
+def built(connection: Connection, resolved: int, *, ref: str = "main", may_publish: bool = True) -> AttemptRow:
+    """A build that ann has asked for, as far as its builder knows; its ref led to its commit then."""
+    build, _new = builds.create(
+        connection, project="shop", ref=ref, publish=True, may_publish=may_publish, asker=ANN.token, parameters={},
+        requested_by="ann", now=NOW, idempotency=None,
+    )  # fmt: skip
+    name = f"{build.id}-1"
+    assert attempts.offer(connection, name, LEASE, "one", NOW, "" if may_publish else "no scope publish")
+    assert attempts.accept(connection, name, HOLDER)
+    made = releases.create(
+        connection, attempt=name, target="static", project="shop", sha256="a" * 64, files=1, size=1, commit="c" * 40,
+        now=NOW,
+    )  # fmt: skip
+    result = Result(outcome="succeeded", lines=0, sha256="", started=NOW, ended=NOW, commit="c" * 40)
+    waits = approvals.are_needed(projects.get(connection, "shop"), [made], result.protected)
+    ended = attempts.finish(connection, name, HOLDER, result, True, NOW + 900, NOW + resolved, waits=waits)
+    assert ended is not None
+    if not waits:
+        releases.settle(connection, "shop", made.id, NOW + 900)
+    return ended
+
+
+def release(connection: Connection, attempt: AttemptRow) -> ReleaseRow:
+    return releases.of_build(connection, attempt.build)[0]
+
+
+def test_another_person_approves_it(ledger: Connection) -> None:
+    waiting = built(ledger, 10)
+    assert waiting.state is S.WAITING_APPROVAL
+    assert release(ledger, waiting).state is ReleaseState.PACKED
+    with pytest.raises(NotAllowed, match="another person"):
+        approvals.approve(ledger, waiting.build, ANN, NOW)
+    with pytest.raises(NotProtected, match="nobody has approved"):
+        releases.activate(ledger, "shop", release(ledger, waiting).id, NOW, who="bob")
+    with pytest.raises(NotFound):
+        approvals.approve(ledger, 99, BOB, NOW)
+    approved, made = approvals.approve(ledger, waiting.build, BOB, NOW + 5)
+    assert (approved.state, approved.reason, made[0].state) == (S.SUCCEEDED, "", ReleaseState.LIVE)
+    assert approved.decision is not None
+    assert (approved.decision.who, approved.decision.approved, approved.decision.time) == ("bob", True, NOW + 5)
+    for again in (
+        lambda: approvals.approve(ledger, waiting.build, BOB, NOW),
+        lambda: approvals.refuse(ledger, waiting.build, BOB, "", NOW),
+    ):
+        with pytest.raises(NotPossible, match="doesn't wait for an approval"):
+            again()
+
+
+def test_what_is_approved_late_does_not_replace_what_is_newer(ledger: Connection) -> None:
+    old, new = built(ledger, 10), built(ledger, 20)
+    approvals.approve(ledger, new.build, BOB, NOW + 900)
+    late, made = approvals.approve(ledger, old.build, BOB, NOW + 901)
+    assert (late.state, made[0].state) == (S.SUCCEEDED, ReleaseState.SUPERSEDED)
+    assert "is newer" in late.reason
+    # It is approved: a person may go back to it.
+    assert releases.activate(ledger, "shop", made[0].id, NOW + 902, who="bob").state is ReleaseState.LIVE
+    # The project is held now: what is approved meanwhile waits.
+    held, made = approvals.approve(ledger, built(ledger, 30).build, BOB, NOW + 903)
+    assert (held.state, made[0].state) == (S.SUCCEEDED, ReleaseState.PACKED)
+    assert "release resume shop" in held.reason
+
+
+def test_what_is_refused_never_goes_live(ledger: Connection) -> None:
+    waiting = built(ledger, 10)
+    refused = approvals.refuse(ledger, waiting.build, ANN, "not on a Friday", NOW)
+    assert (refused.state, refused.reason) == (S.CANCELLED, "ann refused that it is published: not on a Friday")
+    with pytest.raises(NotProtected):
+        releases.activate(ledger, "shop", release(ledger, refused).id, NOW, who="bob")
+    again = builds.retry(ledger, waiting.build, "bob", NOW, asker=BOB.token)
+    assert (again.state, again.asker, again.decision) == (S.QUEUED, BOB.token, None)
+
+
+def test_while_it_waits_it_can_be_cancelled_and_not_be_tried_again(ledger: Connection) -> None:
+    waiting = built(ledger, 10)
+    with pytest.raises(NotPossible):
+        builds.retry(ledger, waiting.build, "bob", NOW)
+    with pytest.raises(NotPossible):
+        projects.delete(ledger, "shop", NOW)
+    assert builds.request_cancel(ledger, waiting.build, "no", NOW).state is S.CANCELLED
+
+
+def test_previews_wait_for_nobody(ledger: Connection) -> None:
+    assert built(ledger, 10, ref="feature").state is S.SUCCEEDED
+    assert built(ledger, 10, may_publish=False).state is S.SUCCEEDED
+    projects.update(ledger, "shop", {"approval": 0}, NOW)
+    assert built(ledger, 10).state is S.SUCCEEDED

@@ -1,0 +1,73 @@
+"""
+Who may approve what was built, and what follows. Functions for `Ledger.write`; ``storage`` layer. On top of
+``attempts`` and ``releases``.
+
+An attempt of a project with ``approval`` whose release would go live by itself waits once it is built. It holds
+nothing meanwhile: what it built is stored. The rules of what goes live are applied when it is approved, so that an old
+release that is approved late doesn't replace a newer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from twistedipc.builds.states import AttemptState
+from twistedipc.storage import attempts, builds, releases
+from twistedipc.storage.columns import attempt_name
+from twistedipc.storage.errors import NotAllowed, NotFound, NotPossible
+from twistedipc.storage.rows import Actor, AttemptRow, Decision, ProjectRow, ReleaseRow
+from twistedipc.storage.standing import note_standing
+
+
+def are_needed(project: ProjectRow | None, made: Iterable[ReleaseRow], protected: str | None) -> bool:
+    """
+    Return whether what an attempt has made is to be approved before it goes live.
+
+    :param protected: as in its result
+    """
+    if project is None or not project.approval or protected == "":
+        return False
+    return any(not each.preview and (each.may_go_live or releases.is_own(each, project)) for each in made)
+
+
+def approve(connection: Connection, build: int, by: Actor, now: int) -> tuple[AttemptRow, list[ReleaseRow]]:
+    """
+    waiting_approval → succeeded, and its releases go live, if they are to. The attempt, and its releases. Raises
+    `NotFound`, `NotPossible`, `NotAllowed`.
+    """
+    attempt = _waiting(connection, build)
+    if attempt.asker is not None and attempt.asker == by.token:
+        raise NotAllowed(f"you have asked for build {build} yourself: another person must approve it")
+    approved = attempts.approve(connection, attempt.name, _decision(by, now, approved=True))
+    if approved is None:
+        raise NotPossible(f"build {build} doesn't wait for an approval any more")
+    made = [each for each in releases.of_build(connection, build) if each.attempt == attempt.name]
+    waiting = releases.waiting(connection, attempt.project)
+    settled = [releases.settle(connection, attempt.project, each.id, now) for each in made]
+    note_standing(connection, [*settled, *waiting], now)
+    return attempts.get(connection, attempt.name) or approved, settled
+
+
+def refuse(connection: Connection, build: int, by: Actor, reason: str, now: int) -> AttemptRow:
+    """waiting_approval → cancelled. Raises `NotFound`, `NotPossible`."""
+    attempt = _waiting(connection, build)
+    refused = attempts.refuse(connection, attempt.name, _decision(by, now, approved=False, reason=reason))
+    if refused is None:
+        raise NotPossible(f"build {build} doesn't wait for an approval any more")
+    return refused
+
+
+def _waiting(connection: Connection, build: int) -> AttemptRow:
+    row = builds.get(connection, build)
+    attempt = None if row is None else attempts.get(connection, attempt_name(build, row.attempt))
+    if attempt is None:
+        raise NotFound(f"there is no build {build}")
+    if attempt.state is not AttemptState.WAITING_APPROVAL:
+        raise NotPossible(f"build {build} doesn't wait for an approval: it is {attempt.state}")
+    return attempt
+
+
+def _decision(by: Actor, now: int, *, approved: bool, reason: str = "") -> Decision:
+    return Decision(who=by.who, token=by.token, time=now, approved=approved, reason=reason)
