@@ -1,7 +1,7 @@
 """
 Projects whose releases another person approves before they go live.
 
-Revision 0021. No project asks for it that there is.
+Revision 0022. No project asks for it that there is.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0021"
-down_revision = "0020"
+revision = "0022"
+down_revision = "0021"
 
 
 def upgrade() -> None:
