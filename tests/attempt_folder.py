@@ -14,8 +14,10 @@ from pathlib import Path
 from twistedipc.attempts.cgroup import Parents
 from twistedipc.attempts.journal import JournalReader
 from twistedipc.builds.attempt import Publish, ResourceLimits, Result, Spec, ToolSettings
+from twistedipc.builds.egress import Network
 from twistedipc.builds.isolation import NOT_ISOLATED, Isolation
 from twistedipc.builds.logs import Annotation, Event, Lines, LogDigest, Notice, StepEnded, StepStarted
+from twistedipc.builds.registries import Registry
 from twistedipc.builds.secrets import Context
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.disk.files import read_file, write_file
@@ -115,6 +117,8 @@ class Attempt:
         protected: Sequence[str] = (),
         head: bool = False,
         isolation: Isolation = NOT_ISOLATED,
+        network: Network | None = None,
+        registries: Sequence[Registry] = (),
     ) -> None:
         self.folder = base / "attempts" / f"{name}-0123456789abcdef"
         self.folder.mkdir(parents=True)
@@ -148,6 +152,8 @@ class Attempt:
             protected=list(protected),
             head=head,
             isolation=isolation,
+            network=network or Network(),
+            registries=list(registries),
         )
         write_file(self.folder / "spec.json", self.spec)
         self._process: subprocess.Popen[bytes] | None = None

@@ -7,7 +7,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -157,7 +157,7 @@ class Machine:
     def bury(self, child: Child, deadline: float) -> bool:
         return child.pid in self._outputs
 
-    def kill_descendants(self, deadline: float) -> tuple[set[int], bool]:
+    def kill_descendants(self, deadline: float, spared: Collection[int] = ()) -> tuple[set[int], bool]:
         left = set(self._outputs)
         for process in left:
             self._exit(process, signal.SIGKILL)

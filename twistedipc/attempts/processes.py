@@ -16,7 +16,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -53,6 +53,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     given: Sequence[bytes] = ()  # what it can read from its descriptors `FIRST_GIVEN` and on, each once
     says_child: bool = False  # whether it is a bubblewrap, which says on the descriptor after these what its child is
     before: Sequence[Callable[[], None]] = ()  # called in the new process before it becomes the command
+    namespaces: Sequence[int] = ()  # descriptors of those that it joins after that, in this order
 
 
 class Child(msgspec.Struct):
@@ -105,6 +106,7 @@ def spawn(launch: Launch, *, output: int) -> Child:
         os.dup2(output, 2)
         for prepare in launch.before:
             prepare()
+        _join(launch.namespaces)
         if launch.given:
             _give(launch.given, says)
         os.chdir(launch.folder)
@@ -116,6 +118,17 @@ def spawn(launch: Launch, *, output: int) -> Child:
         os.write(2, f"{launch.argv[0]}: {error}\n".encode())
     finally:
         os._exit(code)
+
+
+def _join(namespaces: Sequence[int]) -> None:
+    """Join namespaces. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for descriptor in namespaces:
+        if libc.setns(descriptor, 0):
+            number = ctypes.get_errno()
+            raise OSError(number, f"a namespace can't be joined: {os.strerror(number)}")
+    if namespaces:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of the user namespace takes it back
 
 
 def _give(contents: Sequence[bytes], says: int) -> None:
@@ -226,8 +239,8 @@ def _signal_group(group: int, number: int) -> bool:
     return True
 
 
-def descendants() -> dict[int, int]:
-    """Return all living descendants of this process, each with the number of its threads."""
+def descendants(of: int = 0) -> dict[int, int]:
+    """Return all living descendants of a process, by default of this one, each with the number of its threads."""
     threads: dict[int, int] = {}
     children: dict[int, list[int]] = {}
     for pid, fields in _processes():
@@ -235,7 +248,7 @@ def descendants() -> dict[int, int]:
             threads[pid] = int(fields[_THREADS])
             children.setdefault(int(fields[1]), []).append(pid)
     found: dict[int, int] = {}
-    waiting = [os.getpid()]
+    waiting = [of or os.getpid()]
     while waiting:
         for child in children.get(waiting.pop(), ()):
             if child not in found:
@@ -244,14 +257,20 @@ def descendants() -> dict[int, int]:
     return found
 
 
-def kill_descendants(deadline: float) -> tuple[set[int], bool]:
+def family(pid: int) -> set[int]:
+    """Return a process and its descendants, those that are alive."""
+    found = set(descendants(pid))
+    return {pid, *found} if found or _stat(pid) is not None else found
+
+
+def kill_descendants(deadline: float, spared: Collection[int] = ()) -> tuple[set[int], bool]:
     """
-    Kill all descendants and wait for their end. Return those that were killed, and whether none is left. Gives up
-    after ``deadline`` seconds, since a process that hangs in the kernel can't be killed.
+    Kill all descendants but those that are ``spared``, and wait for their end. Return those that were killed, and
+    whether none is left. Gives up after ``deadline`` seconds, since a process that hangs in the kernel can't be killed.
     """
     until = time.monotonic() + deadline
     killed: set[int] = set()
-    while left := descendants():
+    while left := [pid for pid in descendants() if pid not in spared]:
         for pid in left:
             try:
                 os.kill(pid, signal.SIGKILL)

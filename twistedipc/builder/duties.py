@@ -243,7 +243,14 @@ class Duties:
         with self._attempts.accepting(offer.attempt):
             disk = self._outside.disk
             reserve, isolation = disk.reserve(), self.isolation
-            spec = spec_of(offer, self._settings, reserve=reserve, cgroups=self.cgroups, isolation=isolation)
+            spec = spec_of(
+                offer,
+                self._settings,
+                reserve=reserve,
+                cgroups=self.cgroups,
+                isolation=isolation,
+                apiserver=self._publishing.url,
+            )
             folder = await self._outside.in_thread(disk.create, spec)
             crash_point(CrashPoint.BUILDER_SPEC_WRITTEN)
             try:

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
+from msgspec.structs import replace
 
 from twistedipc.attempts.cgroup import Parents
 from twistedipc.attempts.mirrors import mirror_name
 from twistedipc.builds.attempt import ResourceLimits, Spec, ToolSettings
+from twistedipc.builds.egress import Network
 from twistedipc.builds.isolation import NOT_ISOLATED, Isolation
 from twistedipc.builds.messages import Offer
 from twistedipc.caches.tidying import Limits
@@ -47,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     isolation: str = "none"  # what is to isolate builds: see `isolation.probe.Wanted`, also for what follows
     readable: list[str] = []
     hidden: list[str] = []
+    network: Network = Network()  # what all builds may reach, and what none does
     caches: Limits | None = None  # of what builds keep for the next ones; None: nothing is kept
 
     @property
@@ -92,6 +96,7 @@ def spec_of(
     reserve: int,
     cgroups: Parents = _NO_GROUPS,
     isolation: Isolation = NOT_ISOLATED,
+    apiserver: str = "",
 ) -> Spec:
     """
     Return the runner's spec, from what the apiserver offered and what the operator allows.
@@ -99,6 +104,7 @@ def spec_of(
     :param reserve: bytes of the disk that the build leaves free
     :param cgroups: where the runner may make control groups
     :param isolation: what keeps its steps from reaching more than their own
+    :param apiserver: the API's address, which no step reaches
     """
     return Spec(
         attempt=offer.attempt,
@@ -135,4 +141,11 @@ def spec_of(
         grace=settings.grace,
         reserve=reserve,
         isolation=isolation,
+        network=replace(settings.network, ours=[*settings.network.ours, *_place_of(apiserver)], used=offer.used),
     )
+
+
+def _place_of(url: str) -> list[tuple[str, int]]:
+    """Return host and port of an address."""
+    parts = urlsplit(url)
+    return [(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))] if parts.hostname else []

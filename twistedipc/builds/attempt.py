@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from twistedipc.builds import names
 from twistedipc.builds.access import Access
-from twistedipc.builds.egress import Egress
+from twistedipc.builds.egress import Egress, Network
 from twistedipc.builds.isolation import Isolation
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry as Installs
@@ -125,6 +125,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     grace: float = 10.0  # seconds between SIGTERM and SIGKILL
     reserve: int = 0  # bytes of the disk that are left free: while there are fewer, the build waits
     isolation: Isolation = Isolation()  # what keeps its steps from reaching more than their own
+    network: Network = Network()  # what they may reach of the network beside what the project says
 
     @property
     def hierarchies(self) -> list[str]:

@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -25,6 +26,11 @@ RULE = rf"(?:\[[0-9a-f:.]+\]|(?:\*\.)?{NAME})(?::[0-9]{{1,5}})?"
 
 #: What a rule for one of these allows, it allows for all of them.
 _LOCALHOST = ("localhost", "127.0.0.1", "::1")
+
+#: The ports of the schemes of addresses.
+_PORTS = {"https": 443, "http": 80, "ssh": 22, "git+ssh": 22, "git": 9418}
+
+_SCP = re.compile(r"(?:[^@/:]+@)?(?P<host>[A-Za-z0-9._-]+):(?!//)")
 
 _NAME = re.compile(NAME)
 _RULE = re.compile(rf"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<host>(?:\*\.)?{NAME}))(?::(?P<port>[0-9]{{1,5}}))?")
@@ -65,6 +71,28 @@ def rule(text: str) -> Rule:
         except ValueError as error:
             raise BadRule(f"{text[:100]!r} is no address") from error
     return Rule(host, int(match["port"] or 0))
+
+
+def of_address(address: str) -> list[str]:
+    """
+    Return the rules by which the host of an address can be reached, as texts: of a repository ("https://…", "ssh://…",
+    "git@host:path") or a registry. None for a path of the machine.
+
+    What is reached by ssh, or by http, is asked for by https too: large files, and where a redirect leads.
+    """
+    if match := _SCP.match(address):
+        host, ports = match["host"], [22, 443]
+    else:
+        parts = urlsplit(address)
+        scheme, host = parts.scheme, parts.hostname or ""
+        if scheme not in _PORTS or not host:
+            return []
+        ports = [parts.port] if parts.port else [_PORTS[scheme]]
+        ports += [] if parts.port and scheme in ("http", "https") else [443]
+    try:
+        return list(dict.fromkeys(str(rule(place(host, port))) for port in ports))
+    except BadRule:
+        return []
 
 
 def literal(host: str) -> Address | None:

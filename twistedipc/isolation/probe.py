@@ -12,14 +12,17 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 
 import msgspec
+from msgspec.structs import replace
 
 from twistedipc.attempts import processes
 from twistedipc.builds.isolation import Isolation
 from twistedipc.isolation.launching import launched
+from twistedipc.isolation.network.probe import Found, find_engine
 from twistedipc.isolation.reach import Reach
 from twistedipc.isolation.system import system
 
@@ -81,7 +84,10 @@ def probe(wanted: Wanted) -> Isolation:
     for candidate in _candidates(wanted):
         failure = _try(candidate, reach)
         if not failure:
-            return candidate
+            found = find_engine(partial(_try, candidate, reach))
+            if isinstance(found, Found):
+                return _connected(candidate, found)
+            failure = f"it works, but its network doesn't: {found}"
         failures.append(f"{candidate.said}: {failure}")
     why = "; ".join(failures) or "there is no bubblewrap on this machine"
     return Isolation(refused=f"nothing isolates builds on this builder ({why}). {CURE}")
@@ -119,13 +125,23 @@ def _version(program: str) -> str:
     return done.stdout.decode("utf-8", "replace").strip() or "bubblewrap"
 
 
-def _try(isolation: Isolation, reach: Reach) -> str:
+def _connected(isolation: Isolation, found: Found) -> Isolation:
+    instead = f" ({found.said})" if found.said else ""
+    how = "by the gate alone" if found.engine == "gate" else f"by {found.engine}"
+    return replace(
+        isolation, engine=found.engine, connects=found.program, said=f"{isolation.said}, network {how}{instead}"
+    )
+
+
+def _try(isolation: Isolation, reach: Reach, namespaces: Sequence[int] = ()) -> str:
     """Run this Python as a step would be run. Return why that fails; "" if it doesn't."""
     argv = [sys.executable, "-I", "-S", "-c", f"print('{_PRINTED}')"]
+    reach = replace(reach, network="joined" if namespaces else "none")
     reading, writing = os.pipe2(os.O_CLOEXEC)
     with open(reading, "rb") as output:
         try:
-            child = processes.spawn(launched(isolation, argv, {"LANG": "C.UTF-8"}, "/", reach), output=writing)
+            launch = launched(isolation, argv, {"LANG": "C.UTF-8"}, "/", reach)
+            child = processes.spawn(replace(launch, namespaces=namespaces), output=writing)
         finally:
             os.close(writing)
         said = output.read().decode("utf-8", "replace").strip()

@@ -33,6 +33,7 @@ from twistedipc.builds.attempt import (
     Tool,
 )
 from twistedipc.builds.caches import DOWNLOADS
+from twistedipc.builds.egress import Egress
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.plan import Plan, make_plan
 from twistedipc.builds.protection import listing
@@ -42,6 +43,7 @@ from twistedipc.builds.secrets import INSTALL, is_for_step
 from twistedipc.builds.settings import PLAN_FILE
 from twistedipc.builds.variables import looks_secret
 from twistedipc.disk.files import PASSING_ERRORS, read_file, remove_tree, write_file
+from twistedipc.isolation.network.attempt import Allowed
 from twistedipc.isolation.reach import Reach
 from twistedipc.isolation.steps import CHANNEL
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, offered
@@ -55,6 +57,7 @@ from twistedipc.runner.explaining import explained, warn
 from twistedipc.runner.findings import BadFinding, Findings
 from twistedipc.runner.keeping import Keeping
 from twistedipc.runner.modules import modules_of
+from twistedipc.runner.networking import NoNetwork
 from twistedipc.runner.node import install
 from twistedipc.runner.ports import Orders, Outside
 from twistedipc.runner.reaching import Reaching
@@ -110,6 +113,7 @@ class _Found(msgspec.Struct):
     published: list[Published] = []
     recognised: list[Finding] = []
     tools: list[Tool] = []
+    egress: Egress | None = None
 
 
 class Course:
@@ -140,7 +144,7 @@ class Course:
             outside=outside,
             isolation=spec.isolation,
         )
-        self._reaching = Reaching(folder, spec)
+        self._reaching = Reaching(folder, spec, self._log)
         self._findings = Findings(folder)
         self._checkout = CheckingOut(folder, self._findings, outside.disk)
         self._found = _Found(started=outside.now())
@@ -161,6 +165,7 @@ class Course:
         except BadFinding as error:
             outcome, reason = "failed", str(error)
         finally:
+            self._found.egress = self._reaching.networking.end()
             self._kill_all()
             self._control.forget_permit()
         if outcome == "succeeded" and self._spec.context == "production":
@@ -186,6 +191,7 @@ class Course:
         plan = self._plan()
         self._lower_limits(plan)
         self._say_what_needs_an_install_step(plan)
+        self._reaching.networking.planned(plan)
         self._environment.toolchain = self._prepare_tools(wanted_by(plan.recognised))
         self._found.tools = self._environment.toolchain.tools
         environment = self._environment.of_build(plan)
@@ -226,7 +232,8 @@ class Course:
         """Run the checkout."""
         own = ["twistedipc.runner.checkout", str(self._folder)]
         reach = self._reaching.checkout(private=self._checkout.access is not None)
-        self._step("checkout", own=own, environment=self._environment.base(), reach=reach)
+        network = self._reaching.networking.checkout()
+        self._step("checkout", own=own, environment=self._environment.base(), reach=reach, network=network)
 
     def _pack(self, targets: ProjectTargets) -> None:
         """Pack what was built, and take what was packed."""
@@ -278,7 +285,8 @@ class Course:
             configuration.remove()
 
     def _shell(self, step: PlannedStep, environment: Mapping[str, str]) -> None:
-        self._step(step.name, shell=step.run, environment=environment, place=step.folder, reach=self._reaching.build())
+        reach, network = self._reaching.build(), self._reaching.networking.step(step)
+        self._step(step.name, shell=step.run, environment=environment, place=step.folder, reach=reach, network=network)
 
     def _wrote(self, configuration: Configuration) -> bool:
         """Write the configuration of package managers. Return whether the disk had room for it."""
@@ -319,7 +327,8 @@ class Course:
             return usable(found)
         self._steps.persist(lambda: self._try_write(self._folder / WANTED, wanted))
         own = [toolchains.__name__, str(self._folder)]
-        self._step("toolchain", own=own, environment=self._environment.base(), reach=self._reaching.toolchain())
+        reach, network = self._reaching.toolchain(), self._reaching.networking.toolchain()
+        self._step("toolchain", own=own, environment=self._environment.base(), reach=reach, network=network)
         found = self._findings.read(FOUND, Toolchain)
         if found is None:
             raise _End("failed", "the step toolchain prepared nothing")
@@ -425,7 +434,8 @@ class Course:
         own = [publish.__name__, "deliver", str(self._folder), target.name]
         reach = self._reaching.deliver([package_file(target.name), *_tops(packages)], target.delivers_to(settings))
         try:
-            self._step("publish", own=own, environment=environment, reach=reach)
+            network = self._reaching.networking.deliver(target.contacts(settings))
+            self._step("publish", own=own, environment=environment, reach=reach, network=network)
         finally:  # what was published before a failure stays so
             published = self._findings.read("published.json", list[Published]) or []
             self._found.published += published
@@ -477,6 +487,7 @@ class Course:
         *,
         environment: Mapping[str, str],
         reach: Reach,
+        network: Allowed | None = None,
         shell: str = "",
         place: str = "",
         own: Sequence[str] = (),
@@ -492,30 +503,39 @@ class Course:
             argv, folder = [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, *own], self._folder
             self._steps.persist(lambda: self._cleared(name))
         first = self._journal.count + 1
-        result = self._steps.run(
-            Command(
-                name=name,
-                command=shell,
-                argv=argv,
-                environment=environment,
-                folder=folder,
-                channel=channel,
-                channel_seen=self._reaching.channel,
-                reach=reach,
-            )
-        )
+        networking = self._reaching.networking
+        try:
+            with networking.connected(name, network, reach) as connected:
+                result = self._steps.run(
+                    Command(
+                        name=name,
+                        command=shell,
+                        argv=argv,
+                        environment={**environment, **connected.environment},
+                        folder=folder,
+                        channel=channel,
+                        channel_seen=self._reaching.channel,
+                        reach=connected.reach,
+                        namespaces=connected.namespaces,
+                    )
+                )
+        except NoNetwork as error:
+            raise self._refused(str(error)) from error
         self._check_stopped()
+        if why := networking.why_failed():
+            raise self._refused(f"step {name} failed: {why}")
         if result.outcome != "succeeded" and own and self._had_no_room():
             # A build that fills the disk fails; but what we do for it ourselves waits, as the journal does.
             self._log.note("warning", f"the builder's disk was full: {name} is tried again when there is room")
             self._steps.wait_until(self._has_room)
             self._check_stopped()
-            self._step(name, environment=environment, own=own, reach=reach)
+            self._step(name, environment=environment, own=own, reach=reach, network=network)
         elif result.outcome != "succeeded":
             said = self._findings.read("failure.json", Failure) if own else None
             reason = said.reason if said else f"step {name} ended with exit code {result.exit_code}"
             if shell:  # those of ours explain themselves
                 reason += explained(self._folder, self._log, first, result.exit_code)
+            reason += networking.explained()
             raise _End("failed", reason)
         elif shell:
             warn(self._folder, self._log, first)
@@ -553,7 +573,8 @@ class Course:
             raise _End(self._steps.stopped.outcome, self._steps.stopped.reason)
 
     def _kill_all(self) -> None:
-        killed, none_left = self._outside.processes.kill_descendants(GIVE_UP)
+        spared = self._reaching.networking.processes
+        killed, none_left = self._outside.processes.kill_descendants(GIVE_UP, spared)
         if killed:
             self._log.note("warning", f"processes that the build had left running were stopped: {len(killed)}")
         if not none_left:
@@ -589,6 +610,7 @@ class Course:
             recognised=[replace(each, value=hide(each.value), why=hide(each.why)) for each in self._found.recognised],
             tools=self._found.tools,
             used=self._guard.used(),
+            egress=self._found.egress,
         )
 
     def _try_write(self, path: Path, value: msgspec.Struct) -> bool:

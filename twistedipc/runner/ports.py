@@ -4,7 +4,7 @@ What a runner takes from outside, as types. ``__main__`` puts the real things to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -68,8 +68,11 @@ class Processes(Protocol):
     def bury(self, child: Child, deadline: float) -> bool:
         """Kill what a process that was reaped has left, wait for that; whether it had left something."""
 
-    def kill_descendants(self, deadline: float) -> tuple[set[int], bool]:
-        """Kill all descendants, and wait so many seconds for them. Return the killed, and whether none is left."""
+    def kill_descendants(self, deadline: float, spared: Collection[int] = ()) -> tuple[set[int], bool]:
+        """
+        Kill all descendants but the ``spared``, and wait so many seconds for them. Return the killed, and whether none
+        is left.
+        """
 
 
 class Guard(Protocol):

@@ -67,6 +67,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     channel: Path | None = None  # the folder for its channel's socket; None: it has nothing to say
     channel_seen: str = ""  # where the step sees that folder, if that is another place
     reach: Reach = Reach()  # what it can see and use, where steps are isolated
+    namespaces: Sequence[int] = ()  # descriptors of those that its process joins
 
 
 class TimeLimits(msgspec.Struct, kw_only=True):
@@ -224,7 +225,7 @@ class Steps:
             launch = launched(
                 self._isolation, command.argv, environment, str(command.folder), command.reach, self._guard.within
             )
-            launch = replace(launch, before=[self._guard.enter, *launch.before])
+            launch = replace(launch, before=[self._guard.enter, *launch.before], namespaces=command.namespaces)
             try:
                 child = processes.spawn(launch, output=writing)
             finally:

@@ -15,12 +15,19 @@ from twistedipc.builder.data import DataFolderInUse
 from twistedipc.builder.link import VOCABULARY
 from twistedipc.builder.reactor import BuilderReactor
 from twistedipc.builder.settings import Settings
+from twistedipc.builds.egress import Network
+from twistedipc.builds.host_rules import of_address
 from twistedipc.caches.tidying import Limits
 from twistedipc.ipc import LinkReactor
+from twistedipc.ipc.places.endpoints import parse_dialled, parse_listened
 from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
 from twistedipc.taps.config import BuilderConfig, Caches, ConfigError, load_builder
 from twistedipc.taps.hangup import Hangups
-from twistedipc.taps.nodejs import operators_npmrc
+from twistedipc.taps.nodejs import npm_addresses, operators_npmrc
+
+#: Variables that name proxies, which builds reach. Links by which others can be reached.
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+_BY_TCP = ("tcp:", "tls:")
 
 #: Seconds for what has ended to be handed over to the apiserver: the rest of its log, and its archive.
 HANDOVER = 300.0
@@ -87,6 +94,21 @@ def _caches(config: Caches) -> Limits | None:
     return Limits(project=config.project.bytes, total=config.total.bytes, days=config.days)
 
 
+def _network(config: BuilderConfig) -> Network:
+    """What builds may reach by the operator's leave, and what they never reach: link and API."""
+    if config.isolation.kind == "none":
+        return Network()
+    environment = config.environment
+    addresses = npm_addresses(environment, path=config.steps_path, registry=config.toolchains.registry)
+    addresses += [value for name, value in environment.items() if name.upper() in _PROXIES]
+    listened = [parse_listened(text, has_key=True) for text in config.link.listen if text.startswith(_BY_TCP)]
+    dialled = [parse_dialled(text, has_key=True) for text in config.link.dial if text.startswith(_BY_TCP)]
+    return Network(
+        operators=[*config.isolation.allow, *(each for address in addresses for each in of_address(address))],
+        ours=[*(("", each.port) for each in listened), *((each.host, each.port) for each in dialled)],
+    )
+
+
 def _hidden(config: BuilderConfig, file: Path) -> list[str]:
     """What no build sees, wherever it lies: the builder's data, keys and configuration, and what is beside that."""
     keys = [config.link.key, config.link.tls.private_key]
@@ -118,6 +140,7 @@ def makeService(options: Options) -> IService:
         isolation=config.isolation.kind,
         readable=[str(path) for path in config.isolation.readable],
         hidden=_hidden(config, Path(options["config"])),
+        network=_network(config),
     )
     service = builder(
         real_outside(reactor, settings, now=now),

@@ -31,6 +31,7 @@ from msgspec import Meta
 
 from twistedipc.builds import names
 from twistedipc.builds.attempt import ResourceLimits
+from twistedipc.builds.host_rules import rule as host_rule
 from twistedipc.builds.places import is_named
 from twistedipc.isolation.limits import defaults
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
@@ -310,6 +311,7 @@ class Isolation(Section, frozen=True, kw_only=True):
 
     kind: Literal["auto", "bubblewrap", "none"] = "auto"  # auto: the best that works; none: nothing
     readable: list[Path] = []  # what builds can read beside the system's programs and libraries
+    allow: list[str] = []  # hosts that every build may reach: see `host_rules`
 
 
 class BuilderConfig(Section, frozen=True, kw_only=True):
@@ -409,6 +411,9 @@ def load_builder(path: Path) -> BuilderConfig:
         source.key = "toolchains.forbid"
         for rule in config.toolchains.forbid:
             _check_rule(rule)
+        source.key = "isolation.allow"
+        for text in config.isolation.allow:
+            host_rule(text)
         source.key = "isolation.readable"
         for readable in config.isolation.readable:
             _check_readable(readable, config)

@@ -14,7 +14,11 @@ import re
 import shutil
 import subprocess
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
+
+from twistedipc.toolchains.npmrc import read_npmrc
+from twistedipc.toolchains.problems import NoRegistry
 
 #: The oldest major version of Node that the platform is tried with.
 OLDEST = 20
@@ -39,6 +43,23 @@ def operators_npmrc() -> str:
     names = ("npm_config_userconfig", "NPM_CONFIG_USERCONFIG")
     given = next((os.environ[name] for name in names if os.environ.get(name)), "")
     return os.path.abspath(os.path.expanduser(given or "~/.npmrc"))
+
+
+def npm_addresses(environment: Mapping[str, str], *, path: str, registry: str) -> list[str]:
+    """
+    Return the addresses from which npm takes packages on this machine, and where it publishes: its registries, and
+    proxies on the way. Blocks, for npm's answer.
+
+    :param environment: the operator's variables for builds
+    :param path: PATH of the builds
+    :param registry: the registry that was set for the builder; "" is none
+    """
+    npm = shutil.which("npm", path=path)
+    try:
+        found = read_npmrc(environment, userconfig=operators_npmrc(), registry=registry, npm=npm, path=path)
+    except NoRegistry:
+        return []
+    return found.addresses()
 
 
 def link_wheel_node(folder: Path) -> bool:

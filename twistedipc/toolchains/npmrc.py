@@ -58,6 +58,12 @@ class Npmrc:
         """Whether certificates are checked."""
         return self._settings.get("strict-ssl", "true") != "false"
 
+    def addresses(self) -> list[str]:
+        """Return the addresses of all registries, and of the proxies on the way to them."""
+        scoped = [value for key, value in self._settings.items() if key.endswith(":registry") and key.startswith("@")]
+        proxies = [value for name, value in self.proxies().items() if name != "no"]
+        return [self.registry, *scoped, *proxies]
+
     def proxies(self) -> dict[str, str]:
         """Return the proxies, by scheme, and under "no" the hosts that need none."""
         found = {"https": self._settings.get("https-proxy", ""), "http": self._settings.get("proxy", "")}

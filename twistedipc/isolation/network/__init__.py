@@ -12,6 +12,7 @@ The modules, from the bottom up::
     holder     the process that holds a namespace
     gate       the way out: resolver, proxy, hosts
     attempt    an attempt's gate, as its runner sees it
+    probe      which engine works on this machine
 
 ``python -m twistedipc.isolation.network`` is the gate's process.
 """

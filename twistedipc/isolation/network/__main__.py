@@ -58,6 +58,7 @@ async def _serve(control: socket.socket, holders: Any) -> None:
         engine=settings["engine"],
         program=settings["program"],
         ours=[(host, port) for host, port in settings["ours"]],
+        project=settings["project"],
     )
     sweeping = asyncio.ensure_future(sweep())
     while line := await reader.readline():

@@ -29,9 +29,6 @@ _START = (
     "runpy.run_module('twistedipc.isolation.network', run_name='__main__')"
 )
 
-#: Where the steps of a namespace ask for names.
-RESOLV_CONF = b"nameserver 127.0.0.1\noptions timeout:10 attempts:2\n"
-
 #: Hosts that no proxy is asked for.
 NO_PROXY = "localhost,127.0.0.1,::1"
 
@@ -70,12 +67,13 @@ class _Answer(msgspec.Struct, frozen=True):
 class AttemptNetwork:
     """The network of one attempt."""
 
-    def __init__(self, engine: Engine, program: str, ours: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, engine: Engine, program: str, ours: Sequence[tuple[str, int]], project: str = "") -> None:
         """
         :param program: the engine's path
         :param ours: see `builds.egress.Network`
+        :param project: whose it is, for what is said to people
         """
-        self._settings: dict[str, object] = {"engine": engine, "program": program, "ours": ours}
+        self._settings: dict[str, object] = {"engine": engine, "program": program, "ours": ours, "project": project}
         self._engine = engine
         self._gate: socket.socket | None = None
         self._joined: dict[Kind, Joined] = {}

@@ -26,7 +26,7 @@ from twistedipc.isolation.network import proxying, resolving, sniffing
 from twistedipc.isolation.network.contacts import Contact, Contacts
 from twistedipc.isolation.network.engines import Engine
 from twistedipc.isolation.network.holder import PORTS, Holder, HolderFailed
-from twistedipc.isolation.network.hosts import NOT_KNOWN, UNRESOLVED, Policy, Verdict, verdict
+from twistedipc.isolation.network.hosts import NOT_KNOWN, UNRESOLVED, Policy, Verdict, cure, verdict
 from twistedipc.isolation.network.rtnetlink import Routes
 
 #: The most connections at a time, names that are resolved at a time, names that are remembered.
@@ -48,6 +48,9 @@ _BLOCK = 64 << 10
 
 #: The alert "access_denied" of TLS (RFC 8446, 6.2): clients say so, instead of "connection closed".
 _TLS_DENIED = b"\x15\x03\x03\x00\x02\x02\x31"
+
+#: What a sandbox is called (`bubblewrap`). Programs ask for their own machine's address; nobody is contacted then.
+_OWN_NAME = "build"
 
 Kind = Literal["closed", "open"]
 
@@ -75,15 +78,18 @@ class Gate:
         engine: Engine,
         program: str,
         ours: Sequence[tuple[str, int]],
+        project: str = "",
     ) -> None:
         """
         :param program: the engine's path
         :param ours: where link and API listen: a host, and "" is every address of this machine; and a port
+        :param project: whose it is
         """
         self.policy = Policy()
         self.contacts = Contacts()
         self._engine: Engine = engine
         self._program = program
+        self._project = project
         self._resolver = Resolver()
         self._machine = Machine(ours)
         self._namespaces = {kind: Namespace(kind, holder, self) for kind, holder in holders.items()}
@@ -152,7 +158,7 @@ class Gate:
     def refuse(self, host: str, port: int, why: str, address: str = "") -> str:
         """Note a refusal. Return the sentence for whoever asked."""
         self.contacts.note(host, port, now=_now(), why=why, address=address)
-        return f"the network refused {place(host, port)}: {why}"
+        return f"the network refused {place(host, port)}: {why}. {cure(why, host, self._project)}"
 
     def resolved(self, name: str, addresses: Sequence[Address]) -> None:
         """Remember which name an address was given for."""
@@ -387,7 +393,7 @@ class Namespace:
         asked = resolving.question(query)
         if asked is None:
             return b""
-        if not asked.name:
+        if asked.name in ("", _OWN_NAME):
             return resolving.answer(asked, code=resolving.NXDOMAIN)
         if asked.kind not in (resolving.A, resolving.AAAA):
             return resolving.answer(asked)

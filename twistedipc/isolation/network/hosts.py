@@ -89,6 +89,15 @@ UNRESOLVED = "it has no address"
 WRONG_NAME = "the connection was opened to another host of the same address"
 
 
+def cure(why: str, host: str, project: str) -> str:
+    """Return the sentence that says what to do about a refusal."""
+    if why in (NOT_KNOWN, NOT_USED):
+        return f'If its builds need it: twistedipc project set {project} --host "{host}"'
+    if why in (IS_PRIVATE, IS_METADATA):
+        return f'The operator of the builder can allow it: allow = ["{host}"] under [isolation] in builder.toml'
+    return "No build reaches it" if why == IS_OURS else ""
+
+
 def verdict(
     policy: Policy,
     host: str,

@@ -247,6 +247,13 @@ class Target(Protocol[S]):
         """
         return ()
 
+    def contacts(self, settings: S) -> Sequence[str]:
+        """
+        Return the addresses whose hosts `deliver` contacts. Where steps are isolated, it reaches these, the registry
+        that npm is set up for and what the operator allows, and no others.
+        """
+        return ()
+
     def deliver(self, settings: S, delivery: Delivery) -> Iterable[Published]:
         """
         Publish what was prepared, and yield what became of each package as soon as it is there: a step of its own, in

@@ -100,6 +100,10 @@ class Npm(Target[NpmSettings]):
         """Return the registry, or "" if only npm knows it."""
         return settings.registry
 
+    def contacts(self, settings: NpmSettings) -> Sequence[str]:
+        """Return the registry, if the project has one of its own."""
+        return (settings.registry,) if settings.registry else ()
+
     # -- permits
 
     def moved(self, offered: NpmSettings, now: NpmSettings, project: str) -> str:
