@@ -116,7 +116,7 @@ class Duties:
             slots=self._slots,
             draining=self.draining,
             attempts=[held.described() for held in self._attempts if held.known],
-            features=sorted({*m.FEATURES, *TARGETS.features} - {"network"}),
+            features=self._features(),
             version=__version__,
             isolation=self.isolation.kind if not self.isolation.refused else "",
         )
@@ -137,6 +137,11 @@ class Duties:
             link.peer.close("sync_failed", str(error))  # else some attempts would wait for an order for ever
             raise
         self._looking.look()
+
+    def _features(self) -> list[str]:
+        """What this builder can do: it can keep a build from the network only if it isolates its steps."""
+        features = {*m.FEATURES, *TARGETS.features}
+        return sorted(features - {"network"} if self.isolation.kind == "none" else features)
 
     def _obey(self, orders: m.Orders) -> None:
         url = self._publishing.url = self._apiserver_url or orders.uploads
