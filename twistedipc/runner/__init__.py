@@ -29,6 +29,7 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     registries  the configuration by which package managers find the project's registries
     findings    what a step of the platform's own has found, checked
     reaching    what each step can see and use
+    networking  what each step may reach of the network, and what it was refused
     checking_out  what the checkout step is given, and what it has found
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
     checkout/   a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step
