@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -19,7 +20,6 @@ from twistedipc.builds.egress import Network
 from twistedipc.builds.host_rules import of_address
 from twistedipc.caches.tidying import Limits
 from twistedipc.ipc import LinkReactor
-from twistedipc.ipc.places.endpoints import parse_dialled, parse_listened
 from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
 from twistedipc.taps.config import BuilderConfig, Caches, ConfigError, load_builder
 from twistedipc.taps.hangup import Hangups
@@ -27,7 +27,8 @@ from twistedipc.taps.nodejs import npm_addresses, operators_npmrc
 
 #: Variables that name proxies, which builds reach. Links by which others can be reached.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-_BY_TCP = ("tcp:", "tls:")
+_LISTENED = re.compile(r"(?:tcp|tls):(?P<port>[0-9]{1,5})(?:\Z|:)")
+_DIALLED = re.compile(r"(?:tcp|tls):\[?(?P<host>[^\[\]]+?)\]?:(?P<port>[0-9]{1,5})\Z")
 
 #: Seconds for what has ended to be handed over to the apiserver: the rest of its log, and its archive.
 HANDOVER = 300.0
@@ -101,11 +102,14 @@ def _network(config: BuilderConfig) -> Network:
     environment = config.environment
     addresses = npm_addresses(environment, path=config.steps_path, registry=config.toolchains.registry)
     addresses += [value for name, value in environment.items() if name.upper() in _PROXIES]
-    listened = [parse_listened(text, has_key=True) for text in config.link.listen if text.startswith(_BY_TCP)]
-    dialled = [parse_dialled(text, has_key=True) for text in config.link.dial if text.startswith(_BY_TCP)]
+    listened = [match for text in config.link.listen if (match := _LISTENED.match(text))]
+    dialled = [match for text in config.link.dial if (match := _DIALLED.match(text))]
     return Network(
         operators=[*config.isolation.allow, *(each for address in addresses for each in of_address(address))],
-        ours=[*(("", each.port) for each in listened), *((each.host, each.port) for each in dialled)],
+        ours=[
+            *(("", int(each["port"])) for each in listened),
+            *((each["host"], int(each["port"])) for each in dialled),
+        ],
     )
 
 
