@@ -30,7 +30,7 @@ _TUN = 'mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && ex
 
 NOT_KNOWN = "it isn't one of the hosts that this project's builds may reach"
 PRIVATE = "it is at a private address"
-METADATA = "it is at a link-local address, as the metadata services of clouds are"
+METADATA = "it is at a link-local address, or another at which clouds have metadata services"
 
 pytestmark = pytest.mark.skipif(shutil.which("bwrap") is None, reason="needs bubblewrap")
 

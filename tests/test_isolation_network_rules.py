@@ -14,6 +14,7 @@ from twistedipc.builds.host_rules import Address, BadRule, literal, rule
 from twistedipc.isolation.network import proxying, resolving
 from twistedipc.isolation.network.contacts import MAX_CONTACTS, MAX_TOLD, Contacts
 from twistedipc.isolation.network.hosts import (
+    IS_LOCAL,
     IS_METADATA,
     IS_OURS,
     IS_PRIVATE,
@@ -90,6 +91,14 @@ def test_the_platform_itself_is_never_reached_and_metadata_only_if_the_operator_
         assert judged(policy, "api.corp", 8080, PUBLIC, local={PUBLIC}).why == IS_OURS
     assert judged(by_project, "metadata.corp", 80, METADATA).why == IS_METADATA
     assert judged(by_operator, "metadata.corp", 80, METADATA).addresses == [METADATA]
+
+
+def test_what_must_be_elsewhere_is_not_at_this_machine() -> None:
+    named = [rule("git.example.org")]
+    assert judged(Policy(allowed=named, elsewhere=True), "git.example.org", 22, LOOPBACK).why == IS_LOCAL
+    assert judged(Policy(allowed=named, elsewhere=True), "git.example.org", 22, PUBLIC, local={PUBLIC}).why == IS_LOCAL
+    assert judged(Policy(allowed=named, elsewhere=True), "git.example.org", 22, INSIDE).addresses == [INSIDE]
+    assert judged(Policy(operators=named, elsewhere=True), "git.example.org", 22, LOOPBACK).addresses == [LOOPBACK]
 
 
 def test_where_it_is_asked_a_host_that_was_not_used_is_refused() -> None:

@@ -73,7 +73,7 @@ class Networking:
         """Return what the checkout may reach: the repository's host, and those that the project names."""
         hosts = of_address(self._spec.repository)
         large = [each for host in hosts for each in _LARGE_FILES.get(host.rpartition(":")[0], ())]
-        return self._only([*hosts, *large, *self._spec.settings.hosts])
+        return replace(self._only([*hosts, *large, *self._spec.settings.hosts]), elsewhere=self._spec.elsewhere)
 
     def toolchain(self) -> Allowed:
         """Return what the step that fetches tools may reach: their registry, which the operator has set."""

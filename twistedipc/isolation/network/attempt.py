@@ -46,6 +46,7 @@ class Allowed(msgspec.Struct, frozen=True, kw_only=True):
     allowed: Sequence[str] = ()
     operators: Sequence[str] = ()
     used: Sequence[str] | None = None
+    elsewhere: bool = False
 
 
 class Joined(msgspec.Struct, frozen=True, kw_only=True):

@@ -107,7 +107,13 @@ class Gate:
         return {"holder": namespace.holder.pid, "proxy": namespace.proxy}
 
     async def do_step(
-        self, step: str, open: bool, allowed: Sequence[str], operators: Sequence[str], used: Sequence[str] | None = None
+        self,
+        step: str,
+        open: bool,
+        allowed: Sequence[str],
+        operators: Sequence[str],
+        used: Sequence[str] | None,
+        elsewhere: bool,
     ) -> dict[str, Any]:
         """Hold what follows to the policy of a step."""
         self._end_all()
@@ -117,6 +123,7 @@ class Gate:
             allowed=[rule(text) for text in allowed],
             operators=[rule(text) for text in operators],
             used=None if used is None else frozenset(used),
+            elsewhere=elsewhere,
         )
         return {}
 

@@ -44,7 +44,18 @@ PRIVATE = tuple(
 )
 
 #: Where clouds answer with what a machine may do. Only the operator can allow these.
-METADATA = tuple(ipaddress.ip_network(network) for network in ("169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128"))
+METADATA = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "169.254.0.0/16",
+        "100.100.100.200/32",
+        "168.63.129.16/32",
+        "192.0.0.192/32",
+        "fe80::/10",
+        "fd00:ec2::254/128",
+        "fd20:ce::254/128",
+    )
+)
 
 
 def within(address: Address, networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]) -> bool:
@@ -59,6 +70,7 @@ class Policy(NamedTuple):
     - ``open``: everything public; without it the allowed hosts alone
     - ``allowed``: hosts that follow from the project: its repository, its registries, those that it names
     - ``operators``: hosts that the operator of the builder allows
+    - ``elsewhere``: what follows from the project is reached at no address of this machine
     - ``used``: with ``ask``, the hosts that the last green build used; None: they aren't asked about
     """
 
@@ -66,6 +78,7 @@ class Policy(NamedTuple):
     allowed: Sequence[Rule] = ()
     operators: Sequence[Rule] = ()
     used: Collection[str] | None = None
+    elsewhere: bool = False
 
     def names(self, host: str, port: int) -> bool:
         """Return whether a host is allowed by name."""
@@ -82,7 +95,8 @@ class Verdict(NamedTuple):
 #: What is said of hosts that aren't allowed. What to set stands in `SET`.
 NOT_KNOWN = "it isn't one of the hosts that this project's builds may reach"
 IS_PRIVATE = "it is at a private address"
-IS_METADATA = "it is at a link-local address, as the metadata services of clouds are"
+IS_METADATA = "it is at a link-local address, or another at which clouds have metadata services"
+IS_LOCAL = "it is the builder's machine itself"
 IS_OURS = "it is the platform itself"
 NOT_USED = "the last build that succeeded didn't use it"
 UNRESOLVED = "it has no address"
@@ -95,6 +109,8 @@ def cure(why: str, host: str, project: str) -> str:
         return f'If its builds need it: twistedipc project set {project} --host "{host}"'
     if why in (IS_PRIVATE, IS_METADATA):
         return f'The operator of the builder can allow it: allow = ["{host}"] under [isolation] in builder.toml'
+    if why == IS_LOCAL:
+        return "The operator of the apiserver can allow the host by http.internal_repositories in its configuration"
     return "No build reaches it" if why == IS_OURS else ""
 
 
@@ -127,6 +143,8 @@ def verdict(
     why = ""
     for address in addresses:
         wrong = _wrong_with(address, port, named, by_operator, ours, local)
+        if not wrong and policy.elsewhere and not by_operator and (address in local or address.is_loopback):
+            wrong = IS_LOCAL
         why = why or wrong
         if not wrong:
             fine.append(address)

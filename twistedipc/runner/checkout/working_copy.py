@@ -97,7 +97,8 @@ class _Checkout:
         """
         head = about and self._spec.head
         protected = self._spec.protected if about else []
-        if self._spec.elsewhere:
+        # Where it has a network of its own, the gate looks: in there, every address is this machine's.
+        if self._spec.elsewhere and self._spec.isolation.kind == "none":
             self._check_place(repository)
         private = self._credentials.are_for(repository)
         mirror = Path(self._spec.mirror).absolute()
