@@ -59,5 +59,6 @@ class Network(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the network of one attempt is made of, as its builder says."""
 
     operators: list[str] = []  # hosts that the operator allows, and the registry that npm is set up for
+    proxies: list[str] = []  # the operator's own, by which steps reach what is public
     ours: list[tuple[str, int]] = []  # where link and API listen; "" is every address of the builder's machine
     used: list[str] | None = None  # the hosts that the last build that succeeded used; None: not asked about

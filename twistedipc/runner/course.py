@@ -177,6 +177,7 @@ class Course:
         return result
 
     def _go(self) -> None:
+        self._reaching.networking.start()
         self._steps.persist(self._make_folders)
         if self._spec.isolation.kind == "none" and self._spec.isolation.said:
             self._log.note("warning", f"{self._spec.isolation.said}: its steps reach all that the builder's user can")

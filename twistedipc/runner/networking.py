@@ -58,6 +58,12 @@ class Networking:
             isolation = spec.isolation
             self._gate = AttemptNetwork(isolation.engine or "gate", isolation.connects, spec.network.ours, spec.project)
 
+    def start(self) -> None:
+        """Start the gate, which is there by the time of the first step then."""
+        if self._gate is not None:
+            with suppress(NetworkFailed):  # the first step says so
+                self._gate.start()
+
     def planned(self, plan: Plan) -> None:
         """Note what the project's files say of it."""
         self._plan = plan
@@ -73,11 +79,12 @@ class Networking:
         """Return what the checkout may reach: the repository's host, and those that the project names."""
         hosts = of_address(self._spec.repository)
         large = [each for host in hosts for each in _LARGE_FILES.get(host.rpartition(":")[0], ())]
-        return replace(self._only([*hosts, *large, *self._spec.settings.hosts]), elsewhere=self._spec.elsewhere)
+        hosts += [*large, *self._spec.settings.hosts, *self._spec.network.proxies]
+        return replace(self._only(hosts), elsewhere=self._spec.elsewhere)
 
     def toolchain(self) -> Allowed:
         """Return what the step that fetches tools may reach: their registry, which the operator has set."""
-        return self._only([])
+        return self._only(self._spec.network.proxies)
 
     def step(self, step: PlannedStep) -> Allowed | None:
         """Return what a step of the build may reach."""
@@ -89,14 +96,17 @@ class Networking:
         hosts = [*of_address(self._spec.repository), *plan.hosts]
         for registry in self._spec.registries:
             hosts += of_address(registry.address)
+        if mode == "open":
+            return replace(self._only([*hosts, *self._spec.network.proxies]), open=True)
         used = self._spec.network.used
-        if mode == "open" or plan.egress != "ask" or used is None:
-            return replace(self._only(hosts), open=mode == "open")
+        if plan.egress != "ask" or used is None:
+            return self._only(hosts)
         return replace(self._only(hosts), used=[*used, *(host.partition(":")[0] for host in plan.hosts)])
 
     def deliver(self, addresses: Sequence[str]) -> Allowed:
         """Return what a step that publishes may reach: what its target names."""
-        return self._only([each for address in addresses for each in of_address(address)])
+        hosts = [each for address in addresses for each in of_address(address)]
+        return self._only([*hosts, *self._spec.network.proxies])
 
     def _only(self, hosts: Sequence[str]) -> Allowed:
         return Allowed(allowed=list(dict.fromkeys(hosts)), operators=self._spec.network.operators)
@@ -117,7 +127,10 @@ class Networking:
             joined = self._gate.join(step, allowed)
         except NetworkFailed as error:
             raise NoNetwork(f"step {step} can't be run: {error}") from error
-        yield Connected(reach=reach, namespaces=joined.namespaces, environment=joined.environment)
+        proxies = self._spec.network.proxies
+        by_operators = bool(proxies) and set(proxies) <= set(allowed.allowed)
+        environment = {} if by_operators else joined.environment
+        yield Connected(reach=reach, namespaces=joined.namespaces, environment=environment)
         try:
             self.refused = self._gate.ended()
         except NetworkFailed as error:

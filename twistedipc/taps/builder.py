@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -23,7 +24,7 @@ from twistedipc.ipc import LinkReactor
 from twistedipc.taps.common import ConfigOptions, installed_reactor, links, now
 from twistedipc.taps.config import BuilderConfig, Caches, ConfigError, load_builder
 from twistedipc.taps.hangup import Hangups
-from twistedipc.taps.nodejs import npm_addresses, operators_npmrc
+from twistedipc.taps.nodejs import npm_settings, operators_npmrc
 
 #: Variables that name proxies, which builds reach. Links by which others can be reached.
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -100,17 +101,25 @@ def _network(config: BuilderConfig) -> Network:
     if config.isolation.kind == "none":
         return Network()
     environment = config.environment
-    addresses = npm_addresses(environment, path=config.steps_path, registry=config.toolchains.registry)
-    addresses += [value for name, value in environment.items() if name.upper() in _PROXIES]
+    npm = npm_settings(environment, path=config.steps_path)
+    registries = [config.toolchains.registry, *(npm.registries if npm is not None else ())]
+    registries += [value for name, value in environment.items() if "REGISTRY" in name.upper()]
+    proxies = [value for name, value in environment.items() if name.upper() in _PROXIES]
+    proxies += [value for name, value in npm.proxies().items() if name != "no"] if npm is not None else []
     listened = [match for text in config.link.listen if (match := _LISTENED.match(text))]
     dialled = [match for text in config.link.dial if (match := _DIALLED.match(text))]
     return Network(
-        operators=[*config.isolation.allow, *(each for address in addresses for each in of_address(address))],
+        operators=[*config.isolation.allow, *_rules(registries)],
+        proxies=_rules(proxies),
         ours=[
             *(("", int(each["port"])) for each in listened),
             *((each["host"], int(each["port"])) for each in dialled),
         ],
     )
+
+
+def _rules(addresses: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(each for address in addresses for each in of_address(address)))
 
 
 def _hidden(config: BuilderConfig, file: Path) -> list[str]:

@@ -17,7 +17,7 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
-from twistedipc.toolchains.npmrc import read_npmrc
+from twistedipc.toolchains.npmrc import Npmrc, read_npmrc
 from twistedipc.toolchains.problems import NoRegistry
 
 #: The oldest major version of Node that the platform is tried with.
@@ -45,21 +45,18 @@ def operators_npmrc() -> str:
     return os.path.abspath(os.path.expanduser(given or "~/.npmrc"))
 
 
-def npm_addresses(environment: Mapping[str, str], *, path: str, registry: str) -> list[str]:
+def npm_settings(environment: Mapping[str, str], *, path: str) -> Npmrc | None:
     """
-    Return the addresses from which npm takes packages on this machine, and where it publishes: its registries, and
-    proxies on the way. Blocks, for npm's answer.
+    Return how npm is set up on this machine; None if it isn't. Blocks, for npm's answer.
 
     :param environment: the operator's variables for builds
     :param path: PATH of the builds
-    :param registry: the registry that was set for the builder; "" is none
     """
     npm = shutil.which("npm", path=path)
     try:
-        found = read_npmrc(environment, userconfig=operators_npmrc(), registry=registry, npm=npm, path=path)
+        return read_npmrc(environment, userconfig=operators_npmrc(), registry="", npm=npm, path=path)
     except NoRegistry:
-        return []
-    return found.addresses()
+        return None
 
 
 def link_wheel_node(folder: Path) -> bool:

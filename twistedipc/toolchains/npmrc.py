@@ -58,11 +58,11 @@ class Npmrc:
         """Whether certificates are checked."""
         return self._settings.get("strict-ssl", "true") != "false"
 
-    def addresses(self) -> list[str]:
-        """Return the addresses of all registries, and of the proxies on the way to them."""
+    @property
+    def registries(self) -> list[str]:
+        """The addresses of all registries, those for scopes too."""
         scoped = [value for key, value in self._settings.items() if key.endswith(":registry") and key.startswith("@")]
-        proxies = [value for name, value in self.proxies().items() if name != "no"]
-        return [self.registry, *scoped, *proxies]
+        return [self.registry, *scoped]
 
     def proxies(self) -> dict[str, str]:
         """Return the proxies, by scheme, and under "no" the hosts that need none."""
