@@ -107,6 +107,8 @@ class EveryRouteForEveryCaller(World):
                 about = f"{caller.name}: {route.method} {path}: {answer.status}, and not {refused or 'let in'}"
                 if refused:
                     assert answer.status in refused, about
+                elif route.needs == "admin" and route.binding == "none" and caller.projects != "all":
+                    assert answer.status not in (401, 429), about  # what is about all projects may be refused
                 elif route.needs != "none":
                     assert answer.status not in (401, 403, 429), about
                 assert answer.status < 500, about
