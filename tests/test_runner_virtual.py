@@ -174,7 +174,7 @@ def attempt(folder: Path, machine: Machine, *, poll: Poll | None = None, **limit
         repository="/nowhere",
         ref="main",
         path=os.environ["PATH"],
-        mirror="/nowhere",
+        mirror="/nowhere/mirrors/repository.git",
         doorbell="nowhere",
         **limits,  # type: ignore[arg-type]
     )

@@ -137,6 +137,8 @@ key = "link.key"
 # kind = "auto"
 # What builds can read beside the system's programs and libraries.
 # readable = []
+# Hosts that every build may reach, also if they are private, for example ["packages.internal:4873"].
+# allow = []
 
 # The most that an attempt is granted, whatever its project says: seconds.
 # [limits]
