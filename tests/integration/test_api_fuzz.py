@@ -24,6 +24,7 @@ from twistedipc import __version__
 from twistedipc.builds import names
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.settings import BuildSettings, checked
+from twistedipc.publish.targets.static.target import Static, StaticSettings
 from twistedipc.web.api.openapi import document
 from twistedipc.web.api.routes import ROUTES
 
@@ -125,10 +126,22 @@ def _within_the_rules(body: Any) -> None:
     if isinstance(body.get("targets"), list):
         kinds = [each.get("type") if isinstance(each, dict) else each for each in body["targets"]]
         body["targets"] = [each for index, each in enumerate(body["targets"]) if kinds[index] not in kinds[:index]]
+        for each in body["targets"]:
+            if isinstance(each, dict) and each.get("type") == Static.name:
+                _without_what_is_refused(each)
     if isinstance(body.get("registries"), list):
         body["registries"] = _without_the_same(body["registries"])
     if _breaks_a_rule(body.get("settings")):
         del body["settings"]
+
+
+def _without_what_is_refused(settings: dict[str, Any]) -> None:
+    """Leave out of the settings of the static target what it refuses itself."""
+    try:
+        Static().check(msgspec.convert(settings, StaticSettings))
+    except BadValue:
+        for name in ("access", "headers"):
+            settings.pop(name, None)
 
 
 def _breaks_a_rule(settings: Any) -> bool:

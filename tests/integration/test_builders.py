@@ -143,6 +143,9 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
             "local_repositories": True,
             "secure_cookies": True,
             "trusted_proxies": ["127.0.0.2"],
+            "internal_repositories": ["git.example.org"],
+            "allow_plain_http": True,
+            "hosts": ["builds.example.org"],
         },
         "releases": {
             "listen": f"tcp:{platform.releases_port}:interface=127.0.0.1",
@@ -158,6 +161,7 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
             "tls": tls("apiserver"),
         },
         "viewers": {"share": 0.25},
+        "audit": {"file": f"{tmp_path}/audit.jsonl"},
         "database": {"url": f"sqlite:///{tmp_path}/elsewhere.sqlite"},
     }
     builder: dict[str, Any] = {
@@ -181,7 +185,13 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
             "upload": 30.5,
             "reserve": "1 MiB",
             "mirrors": 30.5,
+            "processes": 4000,
+            "memory": "4 GiB",
+            "disk": "10 GiB",
+            "open_files": 4096,
+            "cpus": 1.5,
         },
+        "isolation": {"kind": "auto", "readable": [str(tmp_path)], "allow": ["packages.example.org"]},
         "caches": {"keep": True, "project": "1 MiB", "total": "2 MiB", "days": 1.5},
         "toolchains": {
             "registry": "https://npm.example.org/",

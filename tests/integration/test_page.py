@@ -150,7 +150,7 @@ def test_builds_come_by_themselves(page: Page, platform: Platform) -> None:
 def test_how_far_builds_are_is_in_their_list(page: Page, platform: Platform) -> None:
     """Live, from the ledger also after the apiserver has died, and in the end only what stays true."""
     signed_in(page, platform)
-    build = platform.build("talk", parameters={"FILE": str(platform.folder / "talk")})
+    build = platform.build("talk", parameters={"FILE": str(platform.shared / "talk")})
     row = page.locator("tr", has_text=f"#{build}")
     expect(row.locator(".share")).to_have_text("25%")
     expect(row.locator(".label")).to_have_text("12 of 48 <b>pages</b>")
@@ -160,7 +160,7 @@ def test_how_far_builds_are_is_in_their_list(page: Page, platform: Platform) -> 
     page.route(BUILDS, lambda route: route.abort())  # it is told: there is nothing to be asked
     link = row.locator("a").first
     link.focus()
-    (platform.folder / "talk-more").write_text("")
+    (platform.shared / "talk-more").write_text("")
     expect(row.locator(".share")).to_have_text("75%")
     expect(row.locator(".remarked")).to_have_text(["2 errors", "2 warnings"])
     assert link.evaluate("link => link === document.activeElement"), "somebody was about to follow it"
@@ -175,10 +175,10 @@ def test_how_far_builds_are_is_in_their_list(page: Page, platform: Platform) -> 
     expect(row.locator(".share")).to_have_text("75%")
     expect(page.locator("#connection")).to_have_text("live")
     page.route(BUILDS, lambda route: route.abort())
-    (platform.folder / "talk-back").write_text("")
+    (platform.shared / "talk-back").write_text("")
     expect(row.locator(".share")).to_have_text("10%")  # told on the new socket
     page.unroute(BUILDS)
-    (platform.folder / "talk-end").write_text("")
+    (platform.shared / "talk-end").write_text("")
     expect(row.locator(".state")).to_have_text("succeeded")
     expect(row.locator("progress")).to_have_count(0)
     expect(row.locator(".remarked")).to_have_text(["2 errors", "2 warnings"])
@@ -189,7 +189,7 @@ def test_how_far_builds_are_is_in_their_list(page: Page, platform: Platform) -> 
 
 def test_what_comes_while_an_answer_is_awaited_is_not_undone_by_it(page: Page, platform: Platform) -> None:
     """The list was read before the build said more, and comes after it: on a page that begins, and one that goes on."""
-    build = platform.build("talk", parameters={"FILE": str(platform.folder / "late")})
+    build = platform.build("talk", parameters={"FILE": str(platform.shared / "late")})
     wait_for("it says how far it is", lambda: platform.api("GET", f"/api/v1/builds/{build}")["progress"])
     held: list[Route] = []
     answers: list[APIResponse] = []
@@ -209,7 +209,7 @@ def test_what_comes_while_an_answer_is_awaited_is_not_undone_by_it(page: Page, p
         return len(answers) >= 2 and any(f'"build":{build},' in each and f'"value":{value}' in each for each in told)
 
     wait_for("it is told what holds", lambda: hears(0.25))
-    (platform.folder / "late-more").write_text("")
+    (platform.shared / "late-more").write_text("")
     wait_for("it is told what has changed", lambda: hears(0.75))
     row = page.locator("tr", has_text=f"#{build}")
     expect(row).to_have_count(0)
@@ -221,7 +221,7 @@ def test_what_comes_while_an_answer_is_awaited_is_not_undone_by_it(page: Page, p
     expect(row.locator(".share")).to_have_text("75%")
     expect(row.locator(".remarked")).to_have_text(["2 errors", "2 warnings"])
     for name in ("late-back", "late-end"):
-        (platform.folder / name).write_text("")
+        (platform.shared / name).write_text("")
     expect(row.locator(".state")).to_have_text("succeeded")
 
 
@@ -257,7 +257,7 @@ def test_a_log_live_then_published_then_rolled_back(page: Page, platform: Platfo
 
 
 def test_it_goes_on_where_it_broke_off(page: Page, platform: Platform) -> None:
-    signal = platform.folder / "go-on"
+    signal = platform.shared / "go-on"
     build = platform.build("slow", parameters={"FILE": str(signal)})
     signed_in(page, platform, f"#/builds/{build}")
     expect(page.locator(".log")).to_contain_text("begin")
@@ -274,7 +274,7 @@ def test_it_goes_on_where_it_broke_off(page: Page, platform: Platform) -> None:
 
 def test_lines_that_are_missing_are_said_to_be(page: Page, platform: Platform) -> None:
     """A line that the builder's disk has destroyed while the apiserver was away."""
-    signal = platform.folder / "end-it"
+    signal = platform.shared / "end-it"
     build = platform.build("lossy", parameters={"FILE": str(signal)})
     signed_in(page, platform, f"#/builds/{build}")
     expect(page.locator(".log")).to_contain_text("begin")

@@ -50,7 +50,7 @@ def test_a_token_and_the_branch_of_head(platform: Platform) -> None:
         assert platform.released("web") == "second\n"
         git(repository, "branch", "fix")
         found = platform.succeed(platform.build("web", ref="fix"))
-        assert "only builds of HEAD (which is trunk), the project's own ref" in found["reason"]
+        assert "it is a preview: fix isn't the protected ref (HEAD)" in found["reason"]
         assert on_disk(platform, server.token) == []
     finally:
         server.stop()

@@ -115,7 +115,7 @@ def test_a_build_that_asks_in_its_runner_s_name_is_given_nothing(platform: Platf
     log = platform.log(build)
     assert VALUE[::-1] not in log
     assert "has begun"[::-1] not in log
-    assert "Error: " in log
+    assert "Error: " in log, log
 
 
 class PrivateRegistry:

@@ -64,9 +64,10 @@ def check(registries: Sequence[Registry]) -> None:
             raise names.BadValue(f"{registry.secret[:64]!r} can't be the name of a secret")
         if len(registry.scopes) > MAX_SCOPES:
             raise names.BadValue(f"a registry can have at most {MAX_SCOPES} scopes")
-        for scope in registry.scopes or [""]:
-            if scope and (len(scope) > names.MAX_PACKAGE or not _SCOPE.fullmatch(scope)):
+        for scope in registry.scopes:
+            if len(scope) > names.MAX_PACKAGE or not _SCOPE.fullmatch(scope):
                 raise names.BadValue(f"{scope[:64]!r} isn't a scope, such as @acme")
+        for scope in registry.scopes or [""]:
             if scope in scopes:
                 what = f"packages of {scope}" if scope else "packages without a scope of their own"
                 raise names.BadValue(f"only one registry can be for {what}")

@@ -66,6 +66,10 @@ _CERTIFICATES = (
 #: What of a tool's own folder (the one in which its ``bin`` is) belongs to it.
 _PARTS = ("bin", "include", "lib", "lib64", "libexec", "sbin", "share")
 
+#: The same of a folder of shims: small scripts by which a manager of versions (pyenv, nodenv, rbenv, asdf) finds the
+#: program.
+_OF_SHIMS = ("bin", "installs", "lib", "libexec", "plugins", "version", "versions")
+
 #: Commands on PATH that often are links to somewhere else.
 _COMMANDS = ("node", "npm", "npx", "corepack", "yarn", "pnpm", "bun", "git", "git-lfs", "python3")
 
@@ -140,6 +144,8 @@ def _of_tool(folder: str) -> list[str]:
     parts = _PARTS if not os.path.basename(above).startswith(".") else ("bin", "lib")
     if os.path.basename(found[1]) in ("bin", "sbin") and above != "/":
         found += [os.path.join(above, part) for part in parts]
+    if os.path.basename(found[1]) == "shims":
+        found += [os.path.join(above, part) for part in _OF_SHIMS]
     return found
 
 
