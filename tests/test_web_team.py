@@ -134,8 +134,8 @@ class Team(Served):
 
     async def test_who_may_not_see_the_project_gets_no_code(self) -> None:
         self.problem(await self.begun(await self.token("stranger", "admin", ["blog"])), 404)
-        self.problem(await self.begun(host="evil.example"), 422)
-        self.problem(await self.begun(host="shop.localhost:9999"), 422)
+        self.problem(await self.begun(host="evil.example"), 404)
+        self.problem(await self.begun(host="shop.localhost:9999"), 404)
         self.problem(await self.begun(challenge="x"), 422)
 
     async def test_a_visit_ends_with_its_token_and_with_time(self) -> None:

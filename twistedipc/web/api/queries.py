@@ -25,7 +25,6 @@ MAX_PAGE = 10_000
 BuildId = Annotated[int, Meta(ge=1, le=MAX_ID)]
 After = Annotated[int, Meta(ge=0, le=MAX_RECORD)]
 LineId = Annotated[int, Meta(ge=1, le=MAX_ID)]
-Moment = Annotated[datetime, Meta(extra_json_schema={"minLength": len("2026-01-01T00:00:00Z")})]
 AttemptNumber = Annotated[int, Meta(ge=1, le=10**9 - 1)]
 
 
@@ -44,8 +43,8 @@ class ListAudit(Query, frozen=True, kw_only=True):
     project: ProjectName | UnsetType = UNSET
     who: Annotated[str, Meta(min_length=1, max_length=200)] | UnsetType = UNSET
     action: Annotated[str, Meta(pattern=r"^[a-z_]{1,40}(\.[a-z_]{1,40})?$")] | UnsetType = UNSET  # or a kind of them
-    since: Moment | UnsetType = UNSET
-    until: Moment | UnsetType = UNSET
+    since: datetime | UnsetType = UNSET
+    until: datetime | UnsetType = UNSET
     before: LineId | UnsetType = UNSET  # only lines with a smaller id
     after: Annotated[int, Meta(ge=0, le=MAX_ID)] | UnsetType = UNSET  # only lines with a larger id, oldest first
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50

@@ -6,7 +6,6 @@ from urllib.parse import urlencode, urlsplit
 
 from sqlalchemy import Connection
 
-from twistedipc.builds import names
 from twistedipc.builds.states import RELEASE_STATES
 from twistedipc.storage import releases
 from twistedipc.storage.errors import NoSuchRelease, NotProtected
@@ -48,7 +47,7 @@ async def begin_visit(call: Call[None, NewVisit]) -> Reply[Visit]:
     context, project, body = call.context, call.project.name, call.body
     address = urlsplit(context.release_url(project))
     if address.path != "/" or body.host != address.netloc:
-        raise names.BadValue(f"the releases of {project} aren't at {body.host[:200]}")
+        raise not_found(f"the releases of {project} aren't at {body.host[:200]}")
     await context.ledger.write(_record_visit, call)
     code = context.visits.code(project, body.host, body.challenge, call.token)
     query = urlencode({"code": code, "to": body.path})

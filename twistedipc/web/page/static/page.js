@@ -374,7 +374,7 @@ function showBuild(id, wanted) {
     const ended = Boolean(build.ended);
     const actions = el("div", { class: "row" }, el("h1", {}, `${build.project} #${build.id}`), stateOf(attempt));
     if (build.release_url) actions.append(el("a", { href: build.release_url, rel: "noreferrer", target: "_blank" }, "Open the release"));
-    if (build.state === "succeeded" && build.publish) {
+    if (build.tone === "good" && build.publish) {
       actions.append(el("a", { href: `/api/v1/builds/${id}/provenance`, download: `build-${id}.provenance.json` }, "Provenance"));
     }
     if (may("build")) {
