@@ -320,7 +320,8 @@ FAILURES: tuple[Known, ...] = (
         r"(?P<code>ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|network timeout)\b",
         "the registry can't be reached ({code})",
         "Try again. If it stays so, check the registry's address in .npmrc, and whether the builder's machine reaches "
-        "it (HTTPS_PROXY, DNS)",
+        "it (HTTPS_PROXY, DNS). One on a private network, or on the builder's machine, is reached by builds whose "
+        "project names it: `twistedipc project set PROJECT --host HOST:PORT`",
     ),
     # -- what is run
     Known(
@@ -412,7 +413,8 @@ FAILURES: tuple[Known, ...] = (
         r"\b(?P<code>ECONNREFUSED|ENOTFOUND|ETIMEDOUT|EAI_AGAIN)\b[^\n]*?(?P<host>[\w.:-]*\w)",
         "the build asked a server that it can't reach ({code} {host})",
         "A build must get by with what is in the repository and the registry, unless the builder's machine reaches "
-        "that server",
+        "that server. One on a private network is reached by builds whose project names it: `twistedipc project set "
+        "PROJECT --host HOST:PORT`",
     ),
     # -- what says nothing but its exit code
     Known(
