@@ -571,12 +571,11 @@ def test_a_disk_that_was_full_for_a_moment(tmp_path: Path, failures: int, outcom
     real = shutil.which("git")
     tools = tmp_path / "tools"
     tools.mkdir()
-    count = tmp_path / "count"
     (tools / "git").write_text(
         f"""#!/bin/sh
 case "$*" in *" clone "*)
-  echo x >> '{count}'
-  if [ $(wc -l < '{count}') -le {failures} ]; then
+  echo x >> "$TMPDIR/count"
+  if [ $(wc -l < "$TMPDIR/count") -le {failures} ]; then
     echo "error: unable to write symref for HEAD: No space left on device" >&2
     exit 128
   fi;;
@@ -587,4 +586,5 @@ exec {real} "$@"
     (tools / "git").chmod(0o755)
     one = attempt(tmp_path, "echo built", path=f"{tools}:{os.environ['PATH']}")
     assert one.run().outcome == outcome
+    count = one.folder / "tmp" / "count"
     assert len(count.read_text().split()) == min(failures, MAX_SAID_NO_ROOM) + 1

@@ -216,7 +216,7 @@ class Cursors(SynchronousTestCase):
         for viewer in (live, stored):
             self.assertEqual(rest, msgspec.json.decode(viewer.entries[0].message))
         self.assertEqual(
-            {"type": "end", "lines": 11, "sha256": "", "state": "succeeded", "complete": False},
+            {"type": "end", "lines": 11, "sha256": "", "state": "failed", "complete": False},
             msgspec.json.decode(stored.entries[-1].message),
         )
         for after in (3, 9):
