@@ -90,8 +90,12 @@ class Projects(World):
             ("npm", False, "npm package"),
         ]
         static, npm = listed
-        assert (static["fields"], static["secrets"]) == ([], [])
-        fields = {each["name"]: (each["kind"], each["required"], each["example"]) for each in npm["fields"]}
+        of_site, fields = (
+            {field["name"]: (field["kind"], field["required"], field["example"]) for field in each["fields"]}
+            for each in (static, npm)
+        )
+        assert of_site == {"access": ("text", False, "public|team"), "headers": ("list", False, "HEADER")}
+        assert static["secrets"] == []
         assert fields == {"registry": ("text", False, "ADDRESS"), "packages": ("list", False, "NAME")}
         assert npm["secrets"] == [{"name": "npm_token", "help": "the npm registry's token"}]
 
