@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -67,8 +67,9 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
-    return World(tmp_path)
+def world(tmp_path: Path) -> Iterator[World]:
+    yield World(tmp_path)
+    remove_tree(tmp_path)  # pytest can't remove what is very deep
 
 
 def test_what_was_saved_is_restored_in_another_attempt(world: World) -> None:

@@ -895,7 +895,13 @@ class Service(World):
     async def test_health(self) -> None:
         answer = await self.ask("GET", "/healthz", token=None)
         assert answer.status == 200
-        assert answer.json == {"status": "ok", "version": "1.2.3", "builders": 2, "database": "ok"}
+        assert answer.json == {
+            "status": "ok",
+            "version": "1.2.3",
+            "builders": 2,
+            "isolation": ["bubblewrap"],
+            "database": "ok",
+        }
         self.draining = True
         assert (await self.ask("GET", "/healthz", token=None)).json["status"] == "draining"
 
