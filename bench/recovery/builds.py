@@ -38,7 +38,7 @@ class SteadyBuilds:
     def __init__(self, platform: Platform) -> None:
         self.numbers: list[int] = []
         self._platform = platform
-        self._stop = platform.folder / f"stop-{uuid.uuid4().hex}"
+        self._stop = platform.shared / f"stop-{uuid.uuid4().hex}"
         self._project = f"steady-{uuid.uuid4().hex[:8]}"
         repository = platform.repository(
             {
