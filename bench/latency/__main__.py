@@ -47,7 +47,7 @@ while printed < total:
 def steady(rate: int, seconds: float) -> Measured:
     """Milliseconds from a line's print to the viewer, of 99 in 100."""
     with platform() as services:
-        go = services.folder / "go"
+        go = services.shared / "go"
         step = f"{sys.executable} -I printer.py {rate} {seconds} {go}"
         repository = services.repository({"printer.py": _PRINTER, ".twistedipc.toml": f"[build]\nsteps = ['{step}']\n"})
         services.add_project("steady", repository, publish={})
