@@ -13,7 +13,6 @@ plain values and returns the frozen rows of ``rows``:
 - ``approvals`` (who may approve what goes live, and what follows)
 - ``permits`` (what an attempt was offered to publish, and got a permit for), ``seen`` (what an attempt's end is judged
   by)
-- ``permits`` (what an attempt was offered to publish, and got a permit for)
 - ``builders`` (those that have a key of their own, and their keys)
 - ``build_secrets`` (of projects' builds, and which of them an attempt is given)
 
