@@ -25,7 +25,7 @@ SHORT = SHORTEST
 _PIECE = 256
 
 # Base64 of base64 is looked for if the inner one has this many known characters: else chance would find it.
-_INNER = 8
+_INNER = 7
 
 # How many characters of a spelling are looked for at first, and which of its letters are the best to begin with: those
 # that are rare in what builds print.
