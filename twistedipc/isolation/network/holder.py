@@ -37,6 +37,10 @@ MAX_MESSAGE = 1 << 16
 #: git. Everything else has to ask the proxy.
 PORTS = (22, 80, 443, 9418)
 
+#: The port of the proxy in its namespace. Nothing else is registered there, and programs that ask for any free port
+#: are never given one so low: by chance it would be the port of a build's own server, or of one that it is refused.
+PROXY = 983
+
 _CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _CAP_SYS_ADMIN = 21
@@ -141,7 +145,7 @@ class _Namespace:
         routes.loopback_up()
         resolver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         resolver.bind(("127.0.0.1", 53))
-        proxy = _listening("127.0.0.1", 0)
+        proxy = _listening("127.0.0.1", PROXY)
         sockets = [resolver, proxy]
         everything = [ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")]
         if not open or engine == "gate":
@@ -156,7 +160,7 @@ class _Namespace:
         routes.close()
         if errors >= 0:
             self._connect(errors)
-        return {"proxy": proxy.getsockname()[1]}, sockets
+        return {"proxy": PROXY}, sockets
 
     def do_close_off(self, addresses: Sequence[str]) -> tuple[dict[str, Any], list[socket.socket]]:
         """Keep everything private in the namespace, and these addresses; pass out what hears the rest."""
