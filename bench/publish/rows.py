@@ -146,8 +146,9 @@ def second_by_hand(folder: Path) -> Measured:
 def monorepo_by_hand(folder: Path) -> Measured:
     """The monorepo again in another clone, with what pnpm has in its store."""
     repository = _copy(_monorepo(), folder)
-    pnpm = _pnpm()
-    commands = [f"{pnpm} install --frozen-lockfile", f"{pnpm} exec turbo run build --filter=web"]
+    # turbo looks for pnpm on the PATH.
+    path = f'PATH="{_pnpm().parent}:$PATH"'
+    commands = [f"{path} pnpm install --frozen-lockfile", f"{path} pnpm exec turbo run build --filter=web"]
     _by_hand(repository, folder, commands)
     _change(repository, "apps/web/main.js")
     return Measured(_by_hand(repository, folder, commands))
@@ -167,12 +168,12 @@ def recognition(folder: Path) -> Measured:
 
 
 @functools.cache
-def _pnpm() -> str:
-    """Install pnpm once, and return the command that runs it: what ``npx`` takes to start isn't the project's."""
+def _pnpm() -> Path:
+    """Install pnpm once, and return the program: what ``npx`` takes to start isn't the project's."""
     folder = _made() / "pnpm"
     folder.mkdir()
     _run(f"npm install --silent --prefix {folder} {_PNPM}", folder, environment_of(folder, _made() / "npm-cache"))
-    return str(folder / "node_modules" / ".bin" / "pnpm")
+    return folder / "node_modules" / ".bin" / "pnpm"
 
 
 def _copy(repository: Path, folder: Path) -> Path:
