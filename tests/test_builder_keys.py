@@ -24,6 +24,7 @@ from twistedipc.cli.failures import Failure
 from twistedipc.cli.joining import Files, Joined, read_pasted_key, with_link
 from twistedipc.cli.setup import Setup
 from twistedipc.ipc import Peer, PeerInfo, make_named_key
+from twistedipc.server.builders import LOOK_AT_KEY
 from twistedipc.storage import builders, projects
 from twistedipc.storage.errors import NameTaken, NotFound
 from twistedipc.storage.rows import RunsOn
@@ -61,6 +62,19 @@ def test_keys_in_the_ledger(tmp_path: Path) -> None:
             with pytest.raises(NotFound):
                 change()
         assert [row.name for row in builders.list_all(connection)] == ["one", "two"]
+
+
+def test_how_long_a_key_is_good(tmp_path: Path) -> None:
+    with database(tmp_path) as connection:
+
+        def ends(id_: str, **lifetime: Any) -> int | None:
+            return builders.add_key(connection, "one", id=id_, sealed=b"", now=NOW, **lifetime).keys[-1].expires
+
+        builders.add(connection, name="one", pools=[], shared=False, id="k1", sealed=b"", now=NOW)
+        assert ends("k2") is None, "as long as the one before"
+        assert ends("k3", lifetime=1000) == NOW + 2 + 1000
+        assert ends("k4") == NOW + 3 + 1000
+        assert ends("k5", lifetime=None) is None
 
 
 def test_what_a_build_needs_of_its_builder() -> None:
@@ -130,6 +144,27 @@ class ServerTests(SynchronousTestCase):
         assert known is not None
         self.assertTrue(known.sole)
 
+    def test_a_key_that_has_expired_is_refused_and_its_link_closed(self) -> None:
+        key = make_named_key("one", "builder")
+        sealed = self.apiserver.secret_box.seal(key.secret.hex())
+        row = self.ledger.now(
+            builders.add, name="one", pools=[], shared=False, id=key.id, sealed=sealed, now=self.apiserver.now(),
+            lifetime=2 * 86_400_000,
+        )  # fmt: skip
+        self.apiserver.builders.added(row, key)
+        one = KeyedBuilder(self.apiserver, "one", key.id)
+        self.assertIsNone(one.refused)
+        one.sync()
+        self.clock.advance(LOOK_AT_KEY)
+        self.assertEqual([], one.closed)
+        self.apiserver.time += 2 * 86_400_000
+        self.clock.advance(LOOK_AT_KEY)
+        self.assertEqual(["unauthorized"], one.closed)
+        again = KeyedBuilder(self.apiserver, "one", key.id)
+        self.assertIn(f"the key {key.id} of builder one has expired on ", again.refused or "")
+        self.assertIn("twistedipc builder rotate one", again.refused or "")
+        self.assertIsNone(self.apiserver.builders.refuse(PeerInfo("two", "builder", "i1", 1, "memory", "other")))
+
     def test_a_builders_own_word_makes_it_no_other(self) -> None:
         key = self.add("one", "trusted")
         one, liar = KeyedBuilder(self.apiserver, "one", key), Builder(self.apiserver, "liar")
@@ -189,6 +224,7 @@ class ApiTests(World):
         assert (await self.ask("PATCH", at, {"pools": []})).json["pools"] == []
         rotated = await self.ask("POST", f"{at}/keys")
         assert (rotated.status, len(rotated.json["builder"]["keys"])) == (201, 2)
+        assert [key["expires"] for key in rotated.json["builder"]["keys"]] == [None, None]
         (listed,) = (await self.ask("GET", "/api/v1/builders")).json["builders"]
         assert [key["id"] for key in listed["keys"]] == [id_, rotated.json["key"].partition(":")[0]]
         assert secret not in str(listed)
@@ -196,6 +232,15 @@ class ApiTests(World):
         assert len(self.server.keys.keys) == 0
         for method, path, body in (("POST", "/keys", None), ("PATCH", "", {"pools": []}), ("DELETE", "/keys", None)):
             self.problem(await self.ask(method, f"/api/v1/builders/no{path}", body), 404)
+
+    async def test_a_key_with_an_end(self) -> None:
+        made = await self.ask("POST", "/api/v1/builders", {"name": "one", "expires_in": 86400})
+        (key,) = made.json["builder"]["keys"]
+        assert key["expires"] is not None
+        rotated = await self.ask("POST", "/api/v1/builders/one/keys", {"expires_in": None})
+        assert [each["expires"] is None for each in rotated.json["builder"]["keys"]] == [False, True]
+        lines = (await self.ask("GET", "/api/v1/audit")).json["lines"]
+        assert ["expires" in line["detail"] for line in lines if line["action"].startswith("builder.")] == [False, True]
 
     async def test_a_project_is_bound(self) -> None:
         await self.project()

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import Connection
 
-from twistedipc.cli.doctor import doctor, look_at
+from tests.storage_fixtures import new_ledger
+from twistedipc.cli.doctor import DAY, doctor, look_at
+from twistedipc.cli.ledger import milliseconds, write_in_ledger
 from twistedipc.ipc import make_named_key, write_key, write_named_key
+from twistedipc.storage import builders, tokens
 from twistedipc.storage.secrets import SecretBox
+from twistedipc.taps.config import load_apiserver
 
 BUILDER = 'data = "b"\nname = "one"\n'
 APISERVER = 'data = "a"\n'
@@ -70,3 +76,44 @@ def test_a_key_that_is_being_replaced(tmp_path: Path) -> None:
     (tmp_path / "a" / "secret.key").chmod(0o644)
     (said,) = look_at(tmp_path / "service.toml")
     assert "can be read by others" in said
+
+
+def test_tokens_and_keys_that_expire_soon(tmp_path: Path) -> None:
+    config = tmp_path / "apiserver.toml"
+    config.write_text(APISERVER + '[link]\ndial = ["unix:s"]\n')
+    assert look_at(config) == [], "there is no ledger yet"
+    (tmp_path / "a").mkdir()
+    new_ledger(tmp_path / "a")
+    now = milliseconds()
+
+    def fill(connection: Connection) -> None:
+        for name, days in (("soon", 13), ("late", 15), ("never", None), ("gone", -1), ("revoked", 1)):
+            tokens.issue(
+                connection,
+                name=name,
+                scopes=["read"],
+                projects=None,
+                expires=None if days is None else now + days * DAY,
+                random=os.urandom,
+                now=now,
+            )
+            builders.add(
+                connection,
+                name=name,
+                pools=[],
+                shared=False,
+                id=f"key-{name}",
+                sealed=b"",
+                now=now - 2 * DAY,
+                lifetime=None if days is None else (days + 2) * DAY,
+            )
+        builders.revoke(connection, "revoked", now)
+        tokens.revoke(connection, 5, now)
+
+    write_in_ledger(load_apiserver(config), fill)
+    gone, key, token = look_at(config)
+    assert gone.startswith("the key key-gone of builder gone has expired on ")
+    assert key.startswith("the key key-soon of builder soon expires on ")
+    assert key.endswith("twistedipc builder rotate soon makes another")
+    assert token.startswith("the token ")
+    assert "(soon) expires on " in token

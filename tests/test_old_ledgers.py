@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,7 +13,21 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Boolean, Connection, MetaData, Table, create_engine, insert, select, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    create_engine,
+    insert,
+    inspect,
+    select,
+    text,
+)
 
 from tests import make_ledger
 from tests.postgres import PostgreSQL, running_postgresql
@@ -102,6 +117,61 @@ def test_it_is_migrated_alike_on_postgresql(dump: Path, server: PostgreSQL, tmp_
         assert {release.target for release in releases.list_all(connection, "shop")} == {"static"}
     for each in (before, engine):
         each.dispose()
+
+
+@ALL_DUMPS
+def test_each_migration_on_postgresql_finds_rows_in_every_table(dump: Path, server: PostgreSQL, tmp_path: Path) -> None:
+    """Also in the tables that came after that version: each later migration changes them with something in them."""
+    before = create_engine(f"sqlite:///{restored(dump, tmp_path) / 'ledger.sqlite'}")
+    server.sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    engine = create_engine(server.url)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    with engine.begin() as connection, before.connect() as old:
+        config.attributes["connection"] = connection
+        version = old.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
+        command.upgrade(config, version)
+        _copy(old, connection)
+        revisions = ScriptDirectory.from_config(config).walk_revisions(version, "head")
+        known: set[str] = set()
+        for revision in reversed([each.revision for each in revisions][:-1]):
+            known = _fill_new_tables(connection, known)
+            command.upgrade(config, revision)
+        assert _fill_new_tables(connection, known) == set(metadata.tables)
+        for name in metadata.tables:
+            assert connection.execute(text(f"SELECT count(*) FROM {name}")).scalar_one(), name
+    for each in (before, engine):
+        each.dispose()
+
+
+def _fill_new_tables(connection: Connection, known: set[str]) -> set[str]:
+    """Put a row into each table that came since ``known`` and has none. Return the names of all tables."""
+    names = set(inspect(connection).get_table_names()) - {"alembic_version"}
+    if names == known:
+        return names
+    tables = MetaData()
+    tables.reflect(connection)
+    for table in tables.sorted_tables:
+        if table.name in known or table.name not in names or connection.execute(select(table).limit(1)).first():
+            continue
+        row: dict[str, object] = {column.name: _something(column) for column in table.columns}
+        for key in table.foreign_key_constraints:
+            there = connection.execute(select(*(each.column for each in key.elements)).limit(1)).first()
+            row |= dict(zip(key.column_keys, there or [None] * len(key.elements), strict=True))
+        connection.execute(insert(table).values(row))
+    return names
+
+
+def _something(column: Column[Any]) -> object:
+    """A value that such a column may have."""
+    if isinstance(column.type, Boolean):
+        return False
+    if isinstance(column.type, LargeBinary):
+        return b"x"
+    if isinstance(column.type, Text):
+        comment = column.comment or ""
+        return "[]" if "JSON: list" in comment else "{}" if "JSON" in comment else "x"
+    return 1
 
 
 def _copy(old: Connection, new: Connection) -> None:

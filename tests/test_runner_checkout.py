@@ -49,6 +49,18 @@ def test_a_branch_comes_before_a_tag_and_both_before_a_commit(tmp_path: Path) ->
     assert Attempt(tmp_path, path, ref=first[:8]).run().commit == second
 
 
+def test_the_id_of_a_tag_is_refused_before_anything_is_built(tmp_path: Path) -> None:
+    """An annotated tag is an object of its own, whose id looks as a commit's does."""
+    path, first, _second = source(tmp_path)
+    tag = git(path, "rev-parse", "v1")
+    assert tag != first
+    said = f"{tag} is the id of no commit in .*: it stands for the commit {first}, .* or for the tag by its name"
+    for number in (1, 2):  # the second time it is in the mirror already
+        with pytest.raises(CheckoutFailed, match=said):
+            check_out(tmp_path, path, tag, f"{number}-1")
+    assert check_out(tmp_path, path, "v1", "3-1") == first
+
+
 @pytest.mark.parametrize(
     "ref",
     ["@acme/ui@1.2.0", "refs/tags/@acme/ui@1.2.0", "feature/#123-menu", "fix/größe", "it's", "a,b", "user(1)", "v=2",

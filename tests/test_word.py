@@ -249,6 +249,8 @@ def test_the_commit_is_the_one_that_was_asked_for() -> None:
         assert f"it has built commit {OTHER}, and commit {COMMIT} was asked for" in row.reason
     with world(ref=COMMIT.upper(), permit=False) as it:
         assert it.ends().state is AttemptState.SUCCEEDED
+    with world(ref=COMMIT, permit=False) as it:
+        assert it.ends(commit=COMMIT + "0" * 24).state is AttemptState.SUCCEEDED, "it is the beginning of a longer id"
 
 
 def test_an_attempt_that_was_to_publish_and_asked_for_no_permit_has_not_succeeded() -> None:

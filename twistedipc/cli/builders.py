@@ -7,19 +7,31 @@ import sys
 from pathlib import Path
 
 import click
+from msgspec import UNSET
 
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Answer, Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.joining import Files, Joined, read_pasted_key
-from twistedipc.cli.output import json_option, local_time, note, print_json, print_table
-from twistedipc.web.api.schemas import Builder, BuilderChange, Builders, BuilderWithKey, NewBuilder
+from twistedipc.cli.output import expiry, json_option, local_time, note, print_json, print_table
+from twistedipc.web.api.schemas import Builder, BuilderChange, Builders, BuilderWithKey, NewBuilder, NewKey
 
 #: Seconds in which the link must be made that `join` tries.
 CHECK_SECONDS = 15.0
 
+#: Seconds.
+DAY = 86_400
+
 pool_option = click.option(
     "--pool", "pools", multiple=True, help="A pool that the builder belongs to, such as trusted; may be repeated."
+)
+
+
+days_option = click.option(
+    "--days",
+    type=click.IntRange(min=1, max=3650),
+    metavar="N",
+    help="Until the key expires (else: never; of a rotated key, as long as the one before).",
 )
 
 
@@ -32,24 +44,27 @@ def builder() -> None:
 @with_client
 @click.argument("name")
 @pool_option
+@days_option
 @json_option
-def add(client: Client, name: str, pools: tuple[str, ...], as_json: bool) -> None:
+def add(client: Client, name: str, pools: tuple[str, ...], days: int | None, as_json: bool) -> None:
     """Make a key for the builder NAME, and print a line to run on its machine. The key isn't shown again."""
-    body = NewBuilder(name=name, pools=sorted(set(pools)))
+    body = NewBuilder(name=name, pools=sorted(set(pools)), expires_in=None if days is None else days * DAY)
     _print_key(client.post(path("builders"), body), as_json, "")
 
 
 @builder.command()
 @with_client
 @click.argument("name")
+@days_option
 @json_option
-def rotate(client: Client, name: str, as_json: bool) -> None:
+def rotate(client: Client, name: str, days: int | None, as_json: bool) -> None:
     """Make another key for the builder NAME, and print a line to run on its machine.
 
     The key that it has stays good until it uses the new one: when it is restarted after that line. No build is
     interrupted.
     """
-    _print_key(client.post(path("builders", name, "keys")), as_json, " --force")
+    body = NewKey(expires_in=UNSET if days is None else days * DAY)
+    _print_key(client.post(path("builders", name, "keys"), body), as_json, " --force")
 
 
 @builder.command()
@@ -85,7 +100,7 @@ def list_builders(client: Client, as_json: bool) -> None:
         return
     found = answer.decode(Builders).builders
     print_table(
-        ("NAME", "LINKED SINCE", "FROM", "VERSION", "ISOLATION", "SLOTS", "POOLS", "KEY", "MADE", "LAST USED"),
+        "NAME,LINKED SINCE,FROM,VERSION,ISOLATION,SLOTS,POOLS,KEY,MADE,EXPIRES,LAST USED".split(","),
         [row for each in found for row in _rows(each)],
         empty="there are no builders",
     )
@@ -112,13 +127,14 @@ def _rows(each: Builder) -> list[tuple[str, ...]]:
         (
             f"{key.id}{' (in use)' if link is not None and link.key == key.id else ''}",
             local_time(key.created),
+            expiry(key.expires),
             local_time(key.last_used) or "never",
         )
         for key in each.keys
         if key.revoked is None
     ]
     if not keys:
-        keys = [("revoked" if each.keys else "the shared one", "", "")]
+        keys = [("revoked" if each.keys else "the shared one", "", "", "")]
     return [(*(about if index == 0 else ("",) * len(about)), *key) for index, key in enumerate(keys)]
 
 

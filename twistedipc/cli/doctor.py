@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from twistedipc.builds.names import open_road
+from twistedipc.builds.scopes import WARNED_DAYS
 from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.cli.ledger import milliseconds, read_beside
+from twistedipc.cli.output import local_time, note
 from twistedipc.ipc import BadKey, read_key, read_named_key
+from twistedipc.storage import endings
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 from twistedipc.taps.config import ApiserverConfig, BuilderConfig, ConfigError, load_apiserver, load_builder
 
 #: The tables that only an apiserver's file has.
 _TABLES = {"http", "releases", "viewers", "database"}
+
+#: Milliseconds.
+DAY = 86_400_000
 
 
 @click.command()
@@ -91,3 +99,21 @@ def _of_apiserver(config: ApiserverConfig) -> Iterator[str]:
     else:
         if box is not None and box.is_being_replaced:
             yield f"{config.secret_key} holds an old key too: twistedipc secrets rotate goes on with that"
+    yield from _endings(config)
+
+
+def _endings(config: ApiserverConfig) -> Iterator[str]:
+    """Say which tokens and builders' keys expire soon, as far as the ledger can be read by this user."""
+    now = milliseconds()
+    try:
+        found = read_beside(config, lambda connection: endings.before(connection, now + WARNED_DAYS * DAY, now))
+    except Failure as error:
+        note(f"whether tokens or builders' keys expire soon can't be seen: {error.message}")
+        return
+    for each in found or ():
+        day = local_time(datetime.fromtimestamp(each.expires / 1000, UTC))
+        ends = f"has expired on {day}" if each.expires <= now else f"expires on {day}"
+        if each.kind == "key":
+            yield f"the key {each.id} of builder {each.of} {ends}: twistedipc builder rotate {each.of} makes another"
+        else:
+            yield f"the token {each.id} ({each.of}) {ends}: make another one (twistedipc token create)"

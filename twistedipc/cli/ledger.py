@@ -1,6 +1,6 @@
 """
-One piece of work on an apiserver's ledger, by a process that runs no reactor. Used by ``token create --config`` and
-the demo, on the apiserver's own machine; the apiserver may be running.
+One piece of work on an apiserver's ledger, by a process that runs no reactor. Used by ``token create --config``, the
+demo and ``doctor``, on the apiserver's own machine; the apiserver may be running.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from twisted.python.failure import Failure as TwistedFailure
 from zope.interface import implementer
 
 from twistedipc.cli.failures import ExitCode, Failure
+from twistedipc.storage import ledger
 from twistedipc.storage.errors import LedgerUnavailable, SchemaTooNew
 from twistedipc.storage.ledger import Ledger
 from twistedipc.taps.config import ApiserverConfig
@@ -67,18 +68,32 @@ def write_in_ledger(
     """Run one of the ledger's write queries. Raises `Failure` if the ledger can't be used."""
     _check_owner(config)
     turns = Turns()
-    ledger = Ledger(turns, config.database_url, now=milliseconds)
+    opened = Ledger(turns, config.database_url, now=milliseconds)
 
     async def work() -> _T:
-        await ledger.open()
+        await opened.open()
         try:
-            return await ledger.write(query, *args, **kwargs)
+            return await opened.write(query, *args, **kwargs)
         finally:
-            await ledger.close()
+            await opened.close()
 
     try:
         return turns.run(work())
     except (LedgerUnavailable, SchemaTooNew, TimeoutError) as error:
+        raise Failure(ExitCode.UNAVAILABLE, str(error)) from error
+
+
+def read_beside(config: ApiserverConfig, query: Callable[[Connection], _T]) -> _T | None:
+    """
+    Run one of the ledger's read queries, and write nothing; None if there is no ledger of this version. Raises
+    `Failure` if it can't be used.
+    """
+    if not config.data.exists():
+        return None
+    _check_owner(config)
+    try:
+        return ledger.read_beside(config.database_url, query)
+    except LedgerUnavailable as error:
         raise Failure(ExitCode.UNAVAILABLE, str(error)) from error
 
 

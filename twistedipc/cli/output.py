@@ -10,13 +10,14 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from twistedipc.builds.scopes import WARNED_DAYS
 from twistedipc.builds.states import Tone
 from twistedipc.cli.client import Answer
 from twistedipc.terminal import escapes
@@ -106,6 +107,16 @@ def console() -> Console:
 def local_time(value: datetime | None) -> str:
     """Return a time in this machine's zone, to the second."""
     return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def expiry(expires: datetime | None, *, over: bool = False) -> str:
+    """Return when something expires, and in how many days if that is soon and it isn't ``over`` already."""
+    if expires is None:
+        return "never"
+    left = expires - datetime.now(UTC)
+    if over or left > timedelta(days=WARNED_DAYS):
+        return local_time(expires)
+    return f"{local_time(expires)} ({'expired' if left < timedelta() else f'in {left.days} days'})"
 
 
 def between(start: datetime | None, end: datetime | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -14,16 +14,16 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from twistedipc.builds import names
-from twistedipc.builds.scopes import SCOPES, TOKEN_DAYS, WARNED_DAYS, Scope
+from twistedipc.builds.scopes import SCOPES, TOKEN_DAYS, Scope
 from twistedipc.cli.access import client_for, token_option, url_option, with_client
 from twistedipc.cli.client import Answer, Client, path
 from twistedipc.cli.ledger import milliseconds, write_in_ledger
-from twistedipc.cli.output import json_option, local_time, note, print_json, print_table
+from twistedipc.cli.output import expiry, json_option, local_time, note, print_json, print_table
 from twistedipc.storage import audit, tokens
 from twistedipc.storage.errors import NameTaken
 from twistedipc.storage.rows import Actor, TokenRow
 from twistedipc.taps.config import ConfigError, load_apiserver
-from twistedipc.web.api.schemas import CreatedToken, NewToken, Token, Tokens, expiry_of
+from twistedipc.web.api.schemas import CreatedToken, NewToken, Tokens, expiry_of
 
 
 def _seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> int | UnsetType | None:
@@ -124,7 +124,7 @@ def list_tokens(client: Client, as_json: bool) -> None:
                 " ".join(t.scopes),
                 "all" if t.projects is None else " ".join(t.projects),
                 local_time(t.created),
-                _end(t),
+                expiry(t.expires, over=t.revoked is not None),
                 local_time(t.revoked),
                 local_time(t.last_used),
             )
@@ -201,16 +201,6 @@ def _created(row: TokenRow, secret: str) -> CreatedToken:
         service=row.service,
         token=secret,
     )
-
-
-def _end(token: Token) -> str:
-    """Return when a token expires, and how many days that is from now if it is soon."""
-    if token.expires is None:
-        return "never"
-    left = token.expires - datetime.now(UTC)
-    if token.revoked is not None or left > timedelta(days=WARNED_DAYS):
-        return local_time(token.expires)
-    return f"{local_time(token.expires)} ({'expired' if left < timedelta() else f'in {left.days} days'})"
 
 
 def _time(milliseconds: int) -> datetime:

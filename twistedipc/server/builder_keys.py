@@ -9,17 +9,22 @@ pool, and no project can be bound to it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 from twisted.logger import Logger
 
 from twistedipc.builds.needs import BUILDER, POOL
+from twistedipc.builds.scopes import WARNED_DAYS
 from twistedipc.ipc import Keys, NamedKey, PeerInfo
 from twistedipc.server.workflows import Workflows
 from twistedipc.storage import builders
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import BuilderRow
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
+
+#: Milliseconds.
+DAY = 86_400_000
 
 
 class BuilderKeys:
@@ -58,18 +63,44 @@ class BuilderKeys:
             if key.revoked is not None:
                 self.keys.revoke(key.id)
 
+    def ends(self, peer: PeerInfo) -> int | None:
+        """Return when the key ends by which a peer has proven itself, in milliseconds since the epoch; None: never."""
+        row = self._rows.get(peer.name) if peer.key else None
+        return None if row is None else next((key.expires for key in row.keys if key.id == peer.key), None)
+
     def refuse(self, peer: PeerInfo) -> str | None:
-        """Why a peer that isn't proven by a key of its own may not have its name; None if it may."""
+        """
+        Why a peer may not have its name: it isn't proven by a key of its own, or its key has expired; None if it may.
+        """
         row = self._rows.get(peer.name)
-        if peer.key or row is None or row.shared:
+        if peer.key:
+            ends = self.ends(peer)
+            return None if ends is None or ends > self._now() else self._expired(peer, ends)
+        if row is None or row.shared:
             return None
         if any(key.revoked is None for key in row.keys):
             return f"builder {peer.name} has a key of its own: the shared one isn't good for it any longer"
         return f"builder {peer.name} was revoked: an admin can give it a new key (twistedipc builder add {peer.name})"
 
+    @staticmethod
+    def _expired(peer: PeerInfo, ends: int) -> str:
+        return (
+            f"the key {peer.key} of builder {peer.name} has expired on {date(ends)}: an admin makes another one "
+            f"(twistedipc builder rotate {peer.name}), whose line is run on the builder's machine"
+        )
+
     def linked(self, peer: PeerInfo) -> None:
         """Take note that a builder has linked."""
         if peer.key:
+            ends = self.ends(peer)
+            if ends is not None and ends - self._now() <= WARNED_DAYS * DAY:
+                self._log.warn(
+                    "the key {key} of builder {name} expires on {date}, and then it can't link any more: "
+                    "twistedipc builder rotate {name}",
+                    key=peer.key,
+                    name=peer.name,
+                    date=date(ends),
+                )
             self._workflows.launch(self._used(peer), f"noting the key of builder {peer.name}")
         else:
             self._log.warn(
@@ -102,3 +133,8 @@ class BuilderKeys:
     def _add(self, id_: str, name: str, secret: str, row: BuilderRow | None = None) -> None:
         row = row or self._rows[name]
         self.keys.add(NamedKey(id_, bytes.fromhex(secret), name, "builder", sole=not row.shared))
+
+
+def date(time: int) -> str:
+    """Return the day of a time in milliseconds since the epoch."""
+    return datetime.fromtimestamp(time / 1000, UTC).date().isoformat()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from twistedipc.builds.states import LOG_OVER
@@ -19,6 +20,9 @@ from twistedipc.storage.rows import BuilderRow
 
 __all__ = ["Builders", "Collaborators"]
 
+#: The most seconds until a link's key is looked at again: the clock that says when it ends may be set meanwhile.
+LOOK_AT_KEY = 3600.0
+
 
 class Builders:
     """All builders. ``lost_after``: seconds that a builder may be away before its attempts are lost."""
@@ -29,6 +33,7 @@ class Builders:
         self._with = collaborators
         self._lost_after = lost_after
         self.away = Away(collaborators.clock, collaborators.now, lost_after, self._give_up)
+        self._ends: dict[BuilderLink, IDelayedCall] = {}  # until the key of a link expires
 
     def refuse(self, peer: PeerInfo) -> str | None:
         """Why this peer may not link now; None if it may. The same incarnation takes its own place over."""
@@ -54,6 +59,7 @@ class Builders:
         self.away.back(info.name)
         self._with.resting.came(info.name, info.incarnation)
         self._with.keys.linked(info)
+        self._watch_key(link)
         self._log.info("builder {name} linked from {address}", name=info.name, address=info.address)
         self._note(info, "builder.link")
         return link
@@ -80,8 +86,26 @@ class Builders:
         await self._with.writers.commits.stop()
         await workflows.stop()
 
+    def _watch_key(self, link: BuilderLink) -> None:
+        """Have the link closed when the key expires that it was made with."""
+        ends = self._with.keys.ends(link.peer.info)
+        if ends is not None:
+            left = max(0, ends - self._with.now()) / 1000
+            self._ends[link] = self._with.clock.callLater(min(left, LOOK_AT_KEY), self._look_at_key, link)
+
+    def _look_at_key(self, link: BuilderLink) -> None:
+        del self._ends[link]
+        why = self._with.keys.refuse(link.peer.info)
+        if why is None:
+            self._watch_key(link)
+        else:
+            self._log.warn("builder {name} is let go: {why}", name=link.peer.info.name, why=why)
+            link.peer.close("unauthorized", why)
+
     def _lost(self, link: BuilderLink) -> None:
         name = link.peer.info.name
+        if (timer := self._ends.pop(link, None)) is not None:
+            timer.cancel()
         self._with.writers.end_all(link)
         self._with.linked.remove(link)
         self._note(link.peer.info, "builder.leave")

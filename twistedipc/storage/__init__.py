@@ -13,7 +13,7 @@ plain values and returns the frozen rows of ``rows``:
 - ``approvals`` (who may approve what goes live, and what follows)
 - ``permits`` (what an attempt was offered to publish, and got a permit for), ``seen`` (what an attempt's end is judged
   by)
-- ``builders`` (those that have a key of their own, and their keys)
+- ``builders`` (those that have a key of their own, and their keys); ``endings`` (which keys and tokens expire soon)
 - ``build_secrets`` (of projects' builds, and which of them an attempt is given)
 
 ``tables`` is the schema as data, ``migrations`` how a database on disk comes to have it, ``columns`` how values get

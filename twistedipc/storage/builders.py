@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, func, insert, select
 from sqlalchemy import update as update_rows
 
-from twistedipc.storage.columns import from_json, to_json
+from twistedipc.storage.columns import from_json, row_as, to_json
 from twistedipc.storage.errors import NameTaken, NotFound
 from twistedipc.storage.rows import BuilderKeyRow, BuilderRow
 from twistedipc.storage.tables import builder_keys, builders
@@ -24,11 +25,20 @@ MINUTE = 60_000
 
 
 def add(
-    connection: Connection, *, name: str, pools: Iterable[str], shared: bool, id: str, sealed: bytes, now: int
+    connection: Connection,
+    *,
+    name: str,
+    pools: Iterable[str],
+    shared: bool,
+    id: str,
+    sealed: bytes,
+    now: int,
+    lifetime: int | None = None,
 ) -> BuilderRow:
     """
     Add a builder with its first key; or give one a new key whose keys have all been revoked. ``shared``: the shared key
-    stays good for its name until this key is used. Raises `NameTaken` if it has a key that is good.
+    stays good for its name until this key is used. ``lifetime``: the key's, in milliseconds; None: for ever. Raises
+    `NameTaken` if it has a key that isn't revoked.
     """
     known = get(connection, name)
     if known is not None and any(key.revoked is None for key in known.keys):
@@ -38,15 +48,24 @@ def add(
         connection.execute(insert(builders).values(name=name, created=now, **values))
     else:
         connection.execute(update_rows(builders).where(builders.c.name == name).values(**values))
-    return add_key(connection, name, id=id, sealed=sealed, now=now)
+    return add_key(connection, name, id=id, sealed=sealed, now=now, lifetime=lifetime)
 
 
-def add_key(connection: Connection, name: str, *, id: str, sealed: bytes, now: int) -> BuilderRow:
-    """Give a builder one more key. Raises `NotFound`."""
-    _existing(connection, name)
+def add_key(
+    connection: Connection, name: str, *, id: str, sealed: bytes, now: int, lifetime: int | UnsetType | None = UNSET
+) -> BuilderRow:
+    """
+    Give a builder one more key. ``lifetime``: as in `add`; if it isn't said, as long as the newest key had that isn't
+    revoked. Raises `NotFound`.
+    """
+    before = [key for key in _existing(connection, name).keys if key.revoked is None]
+    if isinstance(lifetime, UnsetType):
+        ends = before[-1].expires if before else None
+        lifetime = None if ends is None else ends - before[-1].created
     newest = connection.execute(select(func.max(builder_keys.c.created)).where(builder_keys.c.builder == name)).scalar()
     now = max(now, (newest or 0) + 1)  # the newest one is told by its time
-    connection.execute(insert(builder_keys).values(id=id, builder=name, role="builder", sealed=sealed, created=now))
+    values = {"id": id, "builder": name, "role": "builder", "sealed": sealed, "created": now}
+    connection.execute(insert(builder_keys).values(**values, expires=None if lifetime is None else now + lifetime))
     return _existing(connection, name)
 
 
@@ -120,7 +139,7 @@ def _rows(connection: Connection, query: Any) -> list[BuilderRow]:
     found = connection.execute(query).all()
     keys: dict[str, list[BuilderKeyRow]] = {}
     for row in connection.execute(select(builder_keys).order_by(builder_keys.c.created, builder_keys.c.id)):
-        key = BuilderKeyRow(id=row.id, role=row.role, created=row.created, last_used=row.last_used, revoked=row.revoked)
+        key = row_as(BuilderKeyRow, row)
         keys.setdefault(row.builder, []).append(key)
     return [
         BuilderRow(

@@ -60,6 +60,9 @@ GROUP_SECONDS: Final = 0.05
 
 _READERS: Final = 4
 
+#: Seconds that SQLite waits for another program's lock.
+BUSY_TIMEOUT: Final = 5.0
+
 #: Seconds between two tries to set up a connection to a database that another program is setting up.
 _PRAGMA_INTERVAL: Final = 0.02
 
@@ -183,7 +186,7 @@ class Ledger:
         *,
         now: Callable[[], int],
         group_delay: float = 0,
-        busy_timeout: float = 5.0,
+        busy_timeout: float = BUSY_TIMEOUT,
         lost: Callable[[str], None] | None = None,
         clock: ThreadClock = time,
     ) -> None:
@@ -480,6 +483,25 @@ class _Writer:
         if connection is not None:
             connection.invalidate()
             connection.close()
+
+
+def read_beside(url: URL, query: Callable[[Connection], _T]) -> _T | None:
+    """
+    Return what a query gives, for a program without a reactor, beside an apiserver that may be running; None if there
+    is no database yet, or its schema isn't this version's. Nothing is written. Raises `LedgerUnavailable`.
+    """
+    if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+        return None
+    engine = _engine(url, writes=False, busy_timeout=BUSY_TIMEOUT, clock=time)
+    try:
+        with engine.connect() as connection:
+            return None if is_behind(connection) else query(connection)
+    except SchemaTooNew:
+        return None
+    except Exception as error:
+        raise translated(error) from error
+    finally:
+        engine.dispose()
 
 
 # -- databases and their errors --------------------------------------------------------------------------------------

@@ -149,6 +149,16 @@ class BuilderKeyRow(Row, frozen=True, kw_only=True):
     created: int
     last_used: int | None
     revoked: int | None
+    expires: int | None = None  # None: never
+
+
+class EndingRow(Row, frozen=True, kw_only=True):
+    """Something that is good for a while only."""
+
+    kind: Literal["token", "key"]
+    id: str
+    of: str  # the token's name, or the builder's
+    expires: int
 
 
 class BuilderRow(Row, frozen=True, kw_only=True):

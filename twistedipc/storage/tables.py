@@ -127,6 +127,7 @@ builder_keys = Table(
     Column("created", BigInteger, nullable=False),
     Column("last_used", BigInteger, comment="to the minute; null: never"),
     Column("revoked", BigInteger, comment="null: it is good"),
+    Column("expires", BigInteger, comment="null: never"),
 )
 
 tokens = Table(

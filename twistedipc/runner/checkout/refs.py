@@ -98,9 +98,22 @@ def fetch(git: Git, source: Source, wanted: str, *, head: bool = False, anew: bo
     if commit is None:
         what = f"branch {branch}, which its HEAD stands for," if wanted == HEAD and branch else wanted
         raise CheckoutFailed(f"there is no branch, tag or commit {what} in {source.repository}")
+    _check_is(commit, full, source)
     if wanted == HEAD and branch:
         print(f"HEAD stands for the branch {branch}.", flush=True)
     return Found(mirror=mirror, commit=commit, head=branch)
+
+
+def _check_is(commit: str, full: str, source: Source) -> None:
+    """
+    Raise `CheckoutFailed` if a full id leads to another commit. It means one commit and no other: the apiserver would
+    not believe the end of such a build. (Of an id of SHA-256 the first digits may look like one of SHA-1.)
+    """
+    if full and not commit.startswith(full):
+        raise CheckoutFailed(
+            f"{full} is the id of no commit in {source.repository}: it stands for the commit {commit}, as an "
+            "annotated tag's id does. Ask for that commit, or for the tag by its name"
+        )
 
 
 def _bring_up_to_date(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec import UnsetType
 from sqlalchemy import Connection
 
 from twistedipc.builds import names
@@ -21,6 +22,7 @@ from twistedipc.web.api.schemas import (
     BuilderWithKey,
     LinkOfBuilder,
     NewBuilder,
+    NewKey,
 )
 from twistedipc.web.http.problems import not_found
 
@@ -44,31 +46,37 @@ async def add(call: Call[None, NewBuilder]) -> Reply[BuilderWithKey]:
     pools = [names.pool(pool) for pool in call.body.pools]
     key = make_named_key(name, "builder")
     sealed = context.secret_box.seal(key.secret.hex())
+    lifetime = None if call.body.expires_in is None else int(call.body.expires_in) * 1000
     link = _links(call).get(name)
     shared = link is not None and not link.key
 
     def change(connection: Connection, now: int) -> BuilderRow:
-        row = builders.add(connection, name=name, pools=pools, shared=shared, id=key.id, sealed=sealed, now=now)
-        call.audit(connection, "builder.add", name, {"key": key.id, "pools": ", ".join(row.pools)})
+        row = builders.add(
+            connection, name=name, pools=pools, shared=shared, id=key.id, sealed=sealed, now=now, lifetime=lifetime
+        )
+        detail = {"key": key.id, "pools": ", ".join(row.pools)}
+        call.audit(connection, "builder.add", name, detail | _expiry(row))
         return row
 
     row = await context.ledger.write(change, context.now())
     return Reply(body=_with_key(call, row, key))
 
 
-async def rotate(call: Call[None, None]) -> Reply[BuilderWithKey]:
+async def rotate(call: Call[None, NewKey]) -> Reply[BuilderWithKey]:
     """
     Give a builder one more key, which is in this answer and nowhere else. Those that it has stay good until it uses
-    this one.
+    this one, or until they expire.
     """
     _check_unbound(call)
     name, context = str(call.path["builder"]), call.context
+    said = call.body.expires_in
+    lifetime = said if said is None or isinstance(said, UnsetType) else int(said) * 1000
     key = make_named_key(name, "builder")
     sealed = context.secret_box.seal(key.secret.hex())
 
     def change(connection: Connection, now: int) -> BuilderRow:
-        row = builders.add_key(connection, name, id=key.id, sealed=sealed, now=now)
-        call.audit(connection, "builder.rotate", name, {"key": key.id})
+        row = builders.add_key(connection, name, id=key.id, sealed=sealed, now=now, lifetime=lifetime)
+        call.audit(connection, "builder.rotate", name, {"key": key.id} | _expiry(row))
         return row
 
     return Reply(body=_with_key(call, await context.ledger.write(change, context.now()), key))
@@ -108,6 +116,12 @@ async def change(call: Call[None, BuilderChange]) -> Reply[Builder]:
     return Reply(body=_builder(name, row, _links(call).get(name)))
 
 
+def _expiry(row: BuilderRow) -> dict[str, str]:
+    """Return what the audit says of when a builder's newest key expires."""
+    ends = row.keys[-1].expires
+    return {} if ends is None else {"expires": moment(ends).isoformat()}
+
+
 def _links(call: Call[Any, Any]) -> dict[str, LinkedBuilder]:
     return {link.name: link for link in call.context.builders.linked()}
 
@@ -141,6 +155,7 @@ def _builder(name: str, row: BuilderRow | None, link: LinkedBuilder | None) -> B
                 created=moment(key.created),
                 last_used=moment_or_none(key.last_used),
                 revoked=moment_or_none(key.revoked),
+                expires=moment_or_none(key.expires),
             )
             for key in row.keys
         ],

@@ -121,7 +121,7 @@ ROUTES: tuple[Route, ...] = (
     route("list_builders", "GET /api/v1/builders", builders.list_all, needs="admin"),
     route("add_builder", "POST /api/v1/builders", builders.add, needs="admin", status=201),
     route("change_builder", f"PATCH {_N}", builders.change, needs="admin"),
-    route("rotate_builder_key", f"POST {_N}/keys", builders.rotate, needs="admin", status=201),
+    route("rotate_builder_key", f"POST {_N}/keys", builders.rotate, needs="admin", status=201, body_optional=True),
     route("revoke_builder", f"DELETE {_N}/keys", builders.revoke, needs="admin"),
     # Tokens, sessions and tickets.
     route("list_tokens", "GET /api/v1/tokens", tokens.list_all, needs="admin"),

@@ -185,6 +185,13 @@ class NewBuilder(Request, frozen=True, kw_only=True):
 
     name: NodeName
     pools: Pools = []  # to which projects can be bound: "trusted"
+    expires_in: WholeSeconds | None = None  # of its key; null: it never expires
+
+
+class NewKey(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """What is said of one more key of a builder."""
+
+    expires_in: WholeSeconds | UnsetType | None = UNSET  # null: never; if it isn't said, as its newest key
 
 
 class BuilderChange(Request, frozen=True, kw_only=True):
@@ -263,7 +270,8 @@ class BuilderKey(Response, frozen=True, kw_only=True):
     role: str
     created: datetime
     last_used: datetime | None  # to the minute
-    revoked: datetime | None  # null: it is good
+    revoked: datetime | None  # null: it isn't
+    expires: datetime | None = None  # null: never
 
 
 class LinkOfBuilder(Response, frozen=True, kw_only=True):

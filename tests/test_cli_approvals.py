@@ -1,0 +1,154 @@
+"""`twistedipc approve`, `refuse` and `sessions`, and a followed build that waits for another person."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cli_server import Server, as_json, problem, serving
+from tests.test_cli_commands import ATTEMPT, BUILD, DETAIL, log_with, run
+from twistedipc.cli import builds
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as running:
+        yield running
+
+
+COMMIT = "ab" * 20
+WAITS = {**DETAIL, "state": "waiting_approval", "reason": "", "commit": COMMIT, "subject": "Two", "attempts": [
+    {**ATTEMPT, "state": "waiting_approval", "reason": ""}]}  # fmt: skip
+CHANGES = {
+    "live": 3,
+    "added_count": 60,
+    "removed_count": 1,
+    "changed_count": 1,
+    "size_before": 2048,
+    "size": 4096,
+    "added": [{"path": f"new-{number}.js", "before": None, "after": 100} for number in range(60)],
+    "removed": [{"path": "old.js", "before": 10, "after": None}],
+    "changed": [{"path": "index.html", "before": 5, "after": 7}],
+}
+
+
+def ended(state: str, reason: str = "") -> dict[str, object]:
+    return {**WAITS, "state": state, "reason": reason, "attempts": [{**ATTEMPT, "state": state, "reason": reason}]}
+
+
+# -- approve and refuse ----------------------------------------------------------------------------------------------
+
+
+def test_what_would_change_is_shown_before_it_is_approved(server: Server) -> None:
+    server.on("GET /api/v1/builds/7", as_json(WAITS))
+    server.on("GET /api/v1/builds/7/changes", as_json(CHANGES))
+    server.on("POST /api/v1/builds/7/approve", as_json(ended("succeeded")))
+    result = run(server, "approve", "7", given="y\n")
+    assert result.exit_code == 0, result.output
+    assert "build 7 of shop, main: abababababab Two" in result.stderr
+    assert "new-0.js" in result.stdout
+    assert "new-50.js" not in result.stdout
+    assert "and 12 more" in result.stderr
+    assert "release 3 is live; 60 files are new, 1 changed, 1 gone" in result.stderr
+    assert "Approve it, asked for by ann?" in result.stderr
+    assert result.stderr.endswith("build 7 is approved\n")
+    assert [asked.method for asked in server.asked] == ["GET", "GET", "POST"]
+
+
+def test_a_person_who_says_no_has_approved_nothing(server: Server) -> None:
+    server.on("GET /api/v1/builds/7", as_json(WAITS))
+    server.on("GET /api/v1/builds/7/changes", as_json({**CHANGES, "live": None, "added": [], "added_count": 0}))
+    assert run(server, "approve", "7", given="n\n").exit_code == 1
+    assert "POST" not in [asked.method for asked in server.asked]
+
+
+def test_approved_without_a_question_though_the_archive_is_gone(server: Server) -> None:
+    server.on("GET /api/v1/builds/7", as_json(WAITS))
+    server.on("GET /api/v1/builds/7/changes", problem(404, "the archives of what is to be compared are gone"))
+    server.on("POST /api/v1/builds/7/approve", as_json(ended("succeeded", "release 4 didn't go live: it is older")))
+    result = run(server, "approve", "7", "--yes")
+    assert result.exit_code == 0
+    assert "can't be shown: the archives of what is to be compared are gone" in result.stderr
+    assert result.stderr.endswith("build 7 is approved, but release 4 didn't go live: it is older\n")
+
+
+def test_the_one_who_asked_may_not_approve(server: Server) -> None:
+    server.on("GET /api/v1/builds/7", as_json(WAITS))
+    server.on("GET /api/v1/builds/7/changes", as_json(CHANGES))
+    server.on("POST /api/v1/builds/7/approve", problem(403, "you have asked for build 7 yourself"))
+    result = run(server, "approve", "7", "--yes")
+    assert (result.exit_code, "you have asked for build 7 yourself" in result.stderr) == (3, True)
+
+
+def test_refuse(server: Server) -> None:
+    server.on("POST /api/v1/builds/7/refuse", as_json(ended("cancelled")))
+    result = run(server, "refuse", "7", "--reason", "wrong colour")
+    assert (result.exit_code, result.stderr) == (0, "build 7 is refused\n")
+    assert server.asked[0].json == {"reason": "wrong colour"}
+    assert run(server, "refuse", "7").exit_code == 0
+    assert server.asked[1].json == {}
+
+
+# -- a followed build ------------------------------------------------------------------------------------------------
+
+
+def test_a_followed_build_that_waits_ends_with_a_code_of_its_own(server: Server) -> None:
+    server.on("POST /api/v1/projects/shop/builds", as_json(BUILD, 201))
+    server.on("GET /api/v1/builds/7/log", log_with("one", state="waiting_approval"))
+    server.on("GET /api/v1/builds/7", as_json(WAITS))
+    result = run(server, "build", "shop", "--follow")
+    assert result.exit_code == 8
+    assert result.stdout == "one\n"
+    assert result.stderr.endswith("build 7 waits for another person's approval: `twistedipc approve 7`\n")
+
+
+@pytest.mark.parametrize(("state", "code"), [("succeeded", 0), ("cancelled", 1)])
+@pytest.mark.parametrize("command", [("build", "shop"), ("retry", "7")])
+def test_with_wait_it_waits_for_the_decision(
+    server: Server, monkeypatch: pytest.MonkeyPatch, state: str, code: int, command: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(builds, "DECISION_INTERVAL", 0)
+    server.on("POST /api/v1/projects/shop/builds", as_json(BUILD, 201))
+    server.on("POST /api/v1/builds/7/retry", as_json(BUILD, 201))
+    server.on("GET /api/v1/builds/7/log", log_with("one", state="waiting_approval"))
+    server.on("GET /api/v1/builds/7", as_json(WAITS), as_json(WAITS), as_json(ended(state)))
+    result = run(server, *command, "--follow", "--wait")
+    assert result.exit_code == code, result.output
+    assert result.stderr.endswith(f"build 7 {state}\n")
+    assert [asked.path for asked in server.asked].count("/api/v1/builds/7") >= 3
+
+
+# -- sessions --------------------------------------------------------------------------------------------------------
+
+SESSION = {
+    "id": 12,
+    "name": "ann",
+    "token": 3,
+    "created": "2026-01-02T03:04:05.678Z",
+    "last_used": None,
+    "expires": "2026-01-03T03:04:05.678Z",
+    "address": "192.0.2.7",
+    "agent": "Firefox\x1b[2J",
+    "current": False,
+}
+
+
+def test_sessions_are_listed(server: Server) -> None:
+    server.on("GET /api/v1/sessions", as_json({"sessions": [SESSION]}), as_json({"sessions": []}))
+    result = run(server, "sessions")
+    assert result.exit_code == 0
+    assert all(part in result.stdout for part in ("12", "ann", "192.0.2.7", "Firefox"))
+    assert "\x1b" not in result.stdout, "a browser may call itself anything"
+    assert "no browser is signed in" in run(server, "sessions").output
+    assert json.loads(run(server, "sessions", "--json").stdout) == {"sessions": []}
+
+
+def test_sessions_are_ended(server: Server) -> None:
+    server.on("DELETE /api/v1/sessions/12", as_json(None, 204))
+    server.on("DELETE /api/v1/sessions", as_json(None, 204))
+    assert run(server, "sessions", "--end", "12").stderr == "session 12 is over\n"
+    assert run(server, "sessions", "--end-all").stderr == "all sessions of this token are over\n"
+    assert server.asked[1].query == {"all": "1"}
+    assert run(server, "sessions", "--end", "13").exit_code == 4
