@@ -20,7 +20,7 @@ function rowOf(line) {
     el("td", { class: "tight", title: line.request ? `request ${line.request}` : null }, line.address ?? ""),
     el("td", { class: "tight" }, line.action),
     el("td", { class: "tight" }, clean(line.subject)),
-    el("td", { class: "wide" }, clean(detail)));
+    el("td", { class: "wide", title: clean(detail) }, clean(detail)));
 }
 
 /** Make the view. `act(button, action)` runs an action; `trouble(error)` shows an error. */
@@ -32,7 +32,7 @@ export function auditView(act, trouble) {
   const more = el("button", { class: "quiet more", type: "button", hidden: true }, "Older lines");
   const inputs = FILTERS.map(([name, label]) => el("input", { name, placeholder: label, "aria-label": label, autocomplete: "off", spellcheck: "false" }));
   const button = el("button", { class: "quiet" }, "Show");
-  const form = el("form", { class: "row" }, ...inputs, button);
+  const form = el("form", { class: "row filters" }, ...inputs, button);
   let before = null;
 
   async function load(older) {
