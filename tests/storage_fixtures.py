@@ -127,7 +127,7 @@ def _before_the_audits_actors(connection: Connection) -> None:
     for name in ("no_update", "no_delete", "no_replace"):
         connection.execute(text(f"DROP TRIGGER audit_{name}"))
     connection.execute(text("DROP INDEX ix_audit_project_id"))
-    for column in ("kind", "token", "request", "project"):
+    for column in ("kind", "token", "request", "project", "person", "person_name"):
         connection.execute(text(f"ALTER TABLE audit DROP COLUMN {column}"))
 
 
@@ -140,10 +140,14 @@ def _before_builders_keys(connection: Connection) -> None:
 
 def as_of_0011(connection: Connection) -> None:
     """Make the schema what it was before projects had credentials for their repositories."""
-    connection.execute(text("DROP INDEX uq_tokens_name"))
-    for column in ("service", "address", "agent"):
+    for table in ("members", "identities", "invitations", "people"):
+        connection.execute(text(f"DROP TABLE {table}"))
+    for index in ("uq_tokens_name", "ix_tokens_person"):
+        connection.execute(text(f"DROP INDEX {index}"))
+    for column in ("service", "address", "agent", "person", "session"):
         connection.execute(text(f"ALTER TABLE tokens DROP COLUMN {column}"))
-    for table, column in (("projects", "approval"), ("attempts", "asker"), ("attempts", "decision")):
+    for table, column in (("projects", "approval"), ("attempts", "asker"), ("attempts", "asker_person"),
+                          ("attempts", "decision")):  # fmt: skip
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
     _before_builders_keys(connection)
     for table, column in (("projects", "protected"), ("attempts", "may_publish"), ("attempts", "preview"),

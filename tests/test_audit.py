@@ -86,6 +86,17 @@ def test_a_line_comes_back_as_it_was_written(ledger: Connection) -> None:
     )
 
 
+def test_whose_token_it_was_is_written_beside_the_token(ledger: Connection) -> None:
+    write(ledger)
+    write(ledger, by=Actor(who="laptop", token=8, person=3, person_name="Ann Bo"))
+    write(ledger, by=Actor(who="Ann Bo", token=9))  # a token of that name
+    found = audit.list_page(ledger, who="Ann Bo", limit=9)
+    assert [(row.who, row.token, row.person, row.person_name) for row in found] == [
+        ("Ann Bo", 9, None, None),
+        ("laptop", 8, 3, "Ann Bo"),
+    ]
+
+
 def test_a_line_is_bounded_and_says_what_it_leaves_out(ledger: Connection) -> None:
     write(ledger, detail={f"name {number}": "x" * 5000 for number in range(audit.MAX_VALUES + 7)})
     (row,) = audit.list_page(ledger, limit=9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import Connection
 
@@ -27,11 +28,18 @@ def ledger(tmp_path: Path) -> Iterator[Connection]:
         yield connection
 
 
-def built(connection: Connection, resolved: int, *, ref: str = "main", may_publish: bool = True) -> AttemptRow:
+def built(
+    connection: Connection,
+    resolved: int,
+    *,
+    ref: str = "main",
+    may_publish: bool = True,
+    asker_person: int | None = None,
+) -> AttemptRow:
     """A build that ann has asked for, as far as its builder knows; its ref led to its commit then."""
     build, _new = builds.create(
-        connection, project="shop", ref=ref, publish=True, may_publish=may_publish, asker=ANN.token, parameters={},
-        requested_by="ann", now=NOW, idempotency=None,
+        connection, project="shop", ref=ref, publish=True, may_publish=may_publish, asker=ANN.token,
+        asker_person=asker_person, parameters={}, requested_by="ann", now=NOW, idempotency=None,
     )  # fmt: skip
     name = f"{build.id}-1"
     assert attempts.offer(connection, name, LEASE, "one", NOW, "" if may_publish else "no scope publish")
@@ -73,6 +81,40 @@ def test_another_person_approves_it(ledger: Connection) -> None:
     ):
         with pytest.raises(NotPossible, match="doesn't wait for an approval"):
             again()
+
+
+def of(person: int | None, token: int | None) -> Actor:
+    return Actor(who="x", token=token, person=person, person_name=None if person is None else f"person {person}")
+
+
+@pytest.mark.parametrize(
+    ("asked", "decides", "same"),
+    [
+        (of(1, 10), of(1, 10), True),
+        (of(1, 10), of(1, 11), True),  # another token of theirs
+        (of(1, 10), of(2, 12), False),
+        (of(1, 10), of(None, 13), False),  # a token that is no person's counts as itself
+        (of(None, 13), of(None, 13), True),
+        (of(None, 13), of(None, 14), False),
+        (of(None, 13), of(1, 10), False),
+        (of(None, None), of(None, None), False),  # of before it was written down
+    ],
+)
+def test_who_has_asked_is_a_person_or_a_token_that_is_no_persons(
+    ledger: Connection, asked: Actor, decides: Actor, same: bool
+) -> None:
+    waiting = built(ledger, 10)
+    attempt = msgspec.structs.replace(waiting, asker=asked.token, asker_person=asked.person)
+    assert approvals.has_asked(attempt, decides) is same
+
+
+def test_a_person_can_not_approve_with_another_of_their_tokens(ledger: Connection) -> None:
+    waiting = built(ledger, 10, asker_person=1)
+    with pytest.raises(NotAllowed, match="another person"):
+        approvals.approve(ledger, waiting.build, of(1, 99), NOW)
+    approved, _made = approvals.approve(ledger, waiting.build, of(2, 98), NOW)
+    assert approved.decision is not None
+    assert (approved.decision.who, approved.decision.token, approved.decision.person) == ("person 2", 98, 2)
 
 
 def test_what_is_approved_late_does_not_replace_what_is_newer(ledger: Connection) -> None:

@@ -34,6 +34,7 @@ def _issue(
         projects=None,
         expires=expires,
         parent=parent,
+        session=parent is not None,
         now=NOW,
     )
 

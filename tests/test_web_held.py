@@ -11,14 +11,20 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from tests.web_world import Answer, World, connect, eventually, request_bytes
-from twistedipc.storage.rows import TokenRow
+from twistedipc.storage.rows import Owner, TokenRow
 from twistedipc.storage.tokens import SESSION_IDLE
 from twistedipc.web.access.held import Ending, HeldOpen
 
 reactor: Any = global_reactor
 
 
-def token(number: int, parent: int | None = None, expires: int | None = None, *projects: str) -> TokenRow:
+def token(
+    number: int,
+    parent: int | None = None,
+    expires: int | None = None,
+    *projects: str,
+    person: Owner | None = None,
+) -> TokenRow:
     return TokenRow(
         id=number,
         name="t",
@@ -29,6 +35,8 @@ def token(number: int, parent: int | None = None, expires: int | None = None, *p
         revoked=None,
         last_used=None,
         parent=parent,
+        session=parent is not None,
+        person=person,
     )
 
 
@@ -103,7 +111,26 @@ def test_a_deleted_project_ends_what_tokens_bound_to_it_hold() -> None:
     room.hold("unbound", token(3))
     room.held.project_gone("shop")
     assert room.ended == [("bound", Ending.CHANGED)]
+    member, admin = Owner(id=1, name="ann", roles={"shop": "reader"}), Owner(id=2, name="bob", roles=None)
+    room.hold("member", token(4, person=member))
+    room.hold("admin", token(5, person=admin))
+    room.held.project_gone("shop")
+    assert room.ended[1:] == [("member", Ending.CHANGED)]
     assert not Ending.CHANGED.token_is_over
+
+
+def test_a_person_ends_with_all_of_their_tokens() -> None:
+    room = Room()
+    ann, bob = Owner(id=1, name="ann", roles={}), Owner(id=2, name="bob", roles=None)
+    for name, row in (("laptop", token(1, person=ann)), ("session", token(2, 1, person=ann))):
+        room.hold(name, row)
+    room.hold("bob's", token(3, person=bob))
+    room.hold("nobody's", token(4))
+    room.held.person_disabled(1)
+    assert sorted(room.ended) == [("laptop", Ending.DISABLED), ("session", Ending.DISABLED)]
+    assert Ending.DISABLED.token_is_over
+    room.held.person_changed(2)
+    assert room.ended[2:] == [("bob's", Ending.CHANGED)]
 
 
 def test_what_begins_when_it_must_already_end_is_told_at_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.web_world import World
+from twistedipc.builds.roles import ROLES, SCOPE_OF, Role
 from twistedipc.builds.scopes import SCOPES, Scope
 from twistedipc.web.api.route import VARIABLE, Route
 from twistedipc.web.api.routes import ROUTES
@@ -26,6 +27,8 @@ class Caller:
     scope: Scope | None = None  # None: nothing that the caller shows is good
     projects: str = "all"
     foreign: bool = False  # a page from elsewhere has a browser ask
+    role: Role | None = None  # of a person: in the project that is asked for, or in another
+    person: bool = False  # an admin's of no project if ``role`` is None too
 
     def refused(self, route: Route) -> set[int]:
         """What the route answers to refuse the caller; nothing: the caller is let in."""
@@ -40,12 +43,24 @@ class Caller:
             return {401, 429}  # after many failures from one address
         if SCOPES.index(self.scope) < SCOPES.index(route.needs):
             return {403}
+        if self.person:
+            return self._refused_by_role(route)
         return {404} if self.projects == "another" and route.binding != "none" else set()
+
+    def _refused_by_role(self, route: Route) -> set[int]:
+        """What the person's role leads to, whose token has the scope."""
+        enough = self.role is not None and SCOPES.index(SCOPE_OF[self.role]) >= SCOPES.index(route.needs)
+        if route.binding == "none":
+            return set() if enough or route.needs == "read" else {403}
+        if self.role is None or self.projects == "another":
+            return {404}
+        return set() if enough else {403}
 
 
 class EveryRouteForEveryCaller(World):
     async def prepare(self) -> None:
         await self.project()
+        await self.project("elsewhere")
         self.number = await self.build()
 
     async def callers(self) -> list[Caller]:
@@ -70,7 +85,25 @@ class EveryRouteForEveryCaller(World):
             for scope in SCOPES
             for projects, bound in PROJECTS.items()
         ]
+        members = [
+            Caller(
+                f"{role or 'member'} of {where}, token {scope}",
+                {"Authorization": f"Bearer {await self.persons(role, where, scope)}"},
+                scope=scope,
+                projects=where,
+                role=role,
+                person=True,
+            )
+            for role in (None, *ROLES)
+            for where in ("this", "another")
+            for scope in SCOPES
+            # What is left of them to other tokens: test_roles.
+            if (scope == "admin" and where == "this") or role == "maintainer"
+        ]
+        root = await self.token("root's", "admin", person=await self.person("root", admin=True))
         return [
+            *members,
+            Caller("an admin who is a person", {"Authorization": f"Bearer {root}"}, scope="admin"),
             Caller("nobody", {}),
             *bearers,
             Caller("a token in the query", {}, query=f"token={self.admin}"),
@@ -79,6 +112,12 @@ class EveryRouteForEveryCaller(World):
             Caller("a foreign page", await self.signed_in() | {"Origin": "https://evil.example"}, foreign=True),
             Caller("a browser without a page", await self.signed_in(), foreign=True),
         ]
+
+    async def persons(self, role: Role | None, where: str, scope: Scope) -> str:
+        """A token of a new person, who has this role in the one project or the other."""
+        roles: dict[str, Role] = {} if role is None else {"shop" if where == "this" else "elsewhere": role}
+        name = f"{role} {where} {scope}"
+        return await self.token(name, scope, person=await self.person(name, roles))
 
     async def signed_in(self) -> dict[str, str]:
         """The cookie of a new session."""
@@ -92,7 +131,7 @@ class EveryRouteForEveryCaller(World):
 
     async def test_who_may_do_what(self) -> None:
         callers = await self.callers()
-        assert len(callers) == 8 + 1 + len(SCOPES) * len(PROJECTS)
+        assert len(callers) == 8 + 2 + len(SCOPES) * len(PROJECTS) + 1 + len(ROLES) + 7
         for caller in callers:
             for route in sorted(ROUTES, key=lambda route: route.name == "sign_out"):  # it ends the browser's session
                 refused = caller.refused(route)
@@ -107,7 +146,7 @@ class EveryRouteForEveryCaller(World):
                 about = f"{caller.name}: {route.method} {path}: {answer.status}, and not {refused or 'let in'}"
                 if refused:
                     assert answer.status in refused, about
-                elif route.needs == "admin" and route.binding == "none" and caller.projects != "all":
+                elif route.needs == "admin" and route.binding == "none" and (caller.projects != "all" or caller.person):
                     assert answer.status not in (401, 429), about  # what is about all projects may be refused
                 elif route.needs != "none":
                     assert answer.status not in (401, 403, 429), about

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,13 +30,14 @@ from twisted.web.resource import IResource, Resource
 
 from tests.storage_fixtures import new_ledger
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
+from twistedipc.builds.roles import Role
 from twistedipc.publish.targets.static.releases import ReleaseStore
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.boundaries import LogEntry, StateChange, Waiting
 from twistedipc.server.compose import Outside, ServerSettings, compose
 from twistedipc.server.fanout.entries import Entry, Run, run_of, tag_of
 from twistedipc.server.fanout.shared import SharedFiles
-from twistedipc.storage import releases, tokens
+from twistedipc.storage import members, people, releases, tokens
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.errors import NoSuchRelease
 from twistedipc.storage.ledger import Ledger
@@ -420,6 +421,7 @@ class World(TestCase):
         expires: int | None = None,
         *,
         service: bool = False,
+        person: int | None = None,
     ) -> str:
         """A new token's secret."""
 
@@ -428,6 +430,7 @@ class World(TestCase):
                 connection,
                 random=os.urandom,
                 service=service,
+                person=person,
                 name=name,
                 scopes=[scope],
                 projects=projects,
@@ -436,6 +439,17 @@ class World(TestCase):
             )[1]
 
         return await self.ledger.write(issue)
+
+    async def person(self, name: str, roles: Mapping[str, Role] | None = None, *, admin: bool = False) -> int:
+        """A new person's number, who has these roles in projects."""
+
+        def add(connection: Any) -> int:
+            row = people.add(connection, name=name, email=None, role="admin" if admin else "member", now=self.time)
+            for project, role in (roles or {}).items():
+                members.set_role(connection, project, row.id, role, self.time)
+            return row.id
+
+        return await self.ledger.write(add)
 
     async def ask(
         self,

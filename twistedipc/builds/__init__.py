@@ -3,6 +3,7 @@ The domain, pure: what a build is, for every process. The modules, from the bott
 
     names       the rules for names, refs and addresses that come from outside
     scopes      what tokens may do
+    roles       what people may do, and what is left of it to their tokens
     protection  from which refs a project publishes for its users
     places      addresses at which no repository is: a machine's own, metadata services
     states      the states of attempts and releases, and which transitions exist

@@ -60,6 +60,10 @@ MAX_VALUE = 32 * 1024
 MAX_PACKAGE = 214
 MAX_PACKAGES = 100
 
+#: An address for mail: what a commit can have as its author's, and what who signs people in may say.
+EMAIL = r"[^\s@<>\x00-\x1f\x7f-\x9f]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,250}[A-Za-z0-9])?"
+MAX_EMAIL = 254
+
 _PROJECT = re.compile(PROJECT)
 _ATTEMPT = re.compile(ATTEMPT)
 _REF = re.compile(REF)
@@ -71,6 +75,7 @@ _PACKAGES = re.compile(PACKAGES)
 _SECRET = re.compile(SECRET)
 _ADDRESS = re.compile(rf"{_CHARACTER}+")
 _LEASE = re.compile(LEASE)
+_EMAIL = re.compile(EMAIL)
 NODE = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"
 _NODE = re.compile(NODE)
 
@@ -309,3 +314,10 @@ def line(text: str) -> str:
     if not _LINE.fullmatch(text):
         raise BadValue("a name is one line of visible characters and spaces")
     return text
+
+
+def email(address: str) -> str:
+    """Check an address for mail."""
+    if len(address) > MAX_EMAIL or not _EMAIL.fullmatch(address):
+        raise BadValue(f"{address[:100]!r} isn't an address for mail, such as ada@example.org")
+    return address

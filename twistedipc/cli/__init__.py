@@ -13,6 +13,7 @@ The modules:
 - ``targets``: the options for a project's targets, made from the registry; ``settings``: those for how it is built
 - ``imports``, with the folder ``importing``: what other hosts' configuration says of a project
 - ``approvals``: what a build would change, approved or refused
+- ``people``: accounts, and the members of projects
 - ``audit``: what people and builders did; ``provenance``: where releases and packages come from
 - ``doctor``: what is wrong in a service's configuration
 - ``sealing``: the key by which secrets are sealed

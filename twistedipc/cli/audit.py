@@ -42,7 +42,7 @@ def _moment(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.command()
 @with_client
 @click.option("--project", help="Only what is about this project.")
-@click.option("--who", help="Only what this one did: a token's name, or a builder's.")
+@click.option("--who", help="Only what this one did: the name of a person, a token or a builder.")
 @click.option("--action", help="Only this action, such as token.create, or all of a kind, such as token.")
 @click.option("--since", callback=_moment, metavar="TIME", help="Only from then on: 2026-01-31, or 12h for 12 h ago.")
 @click.option("--until", callback=_moment, metavar="TIME", help="Only before then.")
@@ -115,6 +115,8 @@ def _print(lines: Iterable[AuditLine], as_json: bool) -> None:
 
 def _who(line: AuditLine) -> str:
     """Return who it was; what isn't a token says so, since a token may have any name."""
+    if line.person is not None:
+        return f"{line.person.name} (person {line.person.id}, token {line.token or 'none'})"
     if line.kind in (None, "token"):
         return line.who if line.token is None else f"{line.who} (token {line.token})"
     return f"{line.kind} {line.who}".rstrip() if line.who != line.kind else line.who

@@ -20,6 +20,7 @@ COMMANDS = {
     "init": ("twistedipc.cli.setup", "init"),
     "login": ("twistedipc.cli.login", "login"),
     "token": ("twistedipc.cli.tokens", "token"),
+    "people": ("twistedipc.cli.people", "people"),
     "sessions": ("twistedipc.cli.sessions", "sessions"),
     "doctor": ("twistedipc.cli.doctor", "doctor"),
     "secrets": ("twistedipc.cli.sealing", "secrets"),

@@ -16,6 +16,7 @@ from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.environment import ask_back, env, pairs, registry, tell, variables_of
 from twistedipc.cli.output import json_option, local_time, note, print_fields, print_json, print_table
+from twistedipc.cli.people import members
 from twistedipc.cli.repositories import fields_of as access_of
 from twistedipc.cli.repositories import hosts, key
 from twistedipc.cli.secrets import secret
@@ -275,5 +276,5 @@ def _variable(name: str, value: str, builds: str) -> str:
     return f"{name}={value}" + (f" ({builds})" if builds != "all" else "")
 
 
-for _group in (env, secret, registry):
+for _group in (env, secret, registry, members):
     project.add_command(_group)

@@ -13,17 +13,17 @@ from twistedipc.web.api.schemas import Sessions
 @click.command()
 @with_client
 @click.option("--end", type=click.IntRange(min=1), metavar="ID", help="Sign the browser with this ID out.")
-@click.option("--end-all", is_flag=True, help="Sign all browsers out that have signed in with this token.")
+@click.option("--end-all", is_flag=True, help="Sign all of your browsers out.")
 @json_option
 def sessions(client: Client, end: int | None, end_all: bool, as_json: bool) -> None:
-    """List the browsers that are signed in with your token (for an admin: all), or sign them out."""
+    """List your browsers that are signed in (for an admin: all), or sign them out."""
     if end is not None:
         client.delete(path("sessions", end))
         note(f"session {end} is over")
         return
     if end_all:
         client.delete(path("sessions"), {"all": 1})
-        note("all sessions of this token are over")
+        note("all of your sessions are over")
         return
     answer = client.get(path("sessions"))
     if as_json:

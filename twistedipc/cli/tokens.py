@@ -23,7 +23,7 @@ from twistedipc.storage import audit, tokens
 from twistedipc.storage.errors import NameTaken
 from twistedipc.storage.rows import Actor, TokenRow
 from twistedipc.taps.config import ConfigError, load_apiserver
-from twistedipc.web.api.schemas import CreatedToken, NewToken, Tokens, expiry_of
+from twistedipc.web.api.schemas import CreatedToken, NewOwnToken, NewToken, Tokens, expiry_of
 
 
 def _seconds(context: click.Context, parameter: click.Parameter, value: str | None) -> int | UnsetType | None:
@@ -39,6 +39,12 @@ def _seconds(context: click.Context, parameter: click.Parameter, value: str | No
     if not 60 <= seconds <= 10 * 366 * 86400:
         raise click.BadParameter("a token is valid for a minute to ten years")
     return seconds
+
+
+#: Where a person's own tokens are.
+OWN = ("identity", "tokens")
+
+own_option = click.option("--own", is_flag=True, help="One of your own, if you are a person: no admin is needed.")
 
 
 @click.group()
@@ -65,7 +71,8 @@ def token() -> None:
     metavar="DURATION",
     help=f"End after 30d, 12h, 90m…, or never (else: after {TOKEN_DAYS} days).",
 )
-@click.option("--service", is_flag=True, help="For a program: no browser can sign in with it.")
+@click.option("--service", is_flag=True, help="For a program: it is no person's, and no browser can sign in with it.")
+@own_option
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -81,18 +88,20 @@ def create(
     projects: tuple[str, ...],
     expires: int | UnsetType | None,
     service: bool,
+    own: bool,
     config: Path | None,
     as_json: bool,
 ) -> None:
     """Make a token called NAME, and print it. It isn't shown again."""
-    body = NewToken(
-        name=name,
-        scopes=list(dict.fromkeys(scopes)),
-        projects=sorted(set(projects)) or None,
-        expires_in=expires,
-        service=service,
-    )
-    if config is not None:
+    if own and (service or config is not None):
+        raise click.UsageError("--own is for a token of yours: it can't be used with --service or --config")
+    of, bound = list(dict.fromkeys(scopes)), sorted(set(projects)) or None
+    body = NewToken(name=name, scopes=of, projects=bound, expires_in=expires, service=service)
+    if own:
+        wanted = NewOwnToken(name=name, scopes=of, projects=bound, expires_in=expires)
+        answer = client_for(url, token).post(path(*OWN), wanted)
+        made = answer.decode(CreatedToken)
+    elif config is not None:
         made = create_in_ledger(config, body)
         answer = Answer(msgspec.json.encode(made))
     else:
@@ -108,19 +117,21 @@ def create(
 
 @token.command("list")
 @with_client
+@own_option
 @json_option
-def list_tokens(client: Client, as_json: bool) -> None:
+def list_tokens(client: Client, own: bool, as_json: bool) -> None:
     """List all tokens, without their secrets."""
-    answer = client.get(path("tokens"))
+    answer = client.get(path(*OWN) if own else path("tokens"))
     if as_json:
         print_json(answer)
         return
     print_table(
-        ("ID", "NAME", "SCOPES", "PROJECTS", "CREATED", "EXPIRES", "REVOKED", "LAST USED"),
+        ("ID", "NAME", "WHOSE", "SCOPES", "PROJECTS", "CREATED", "EXPIRES", "REVOKED", "LAST USED"),
         [
             (
                 t.id,
-                f"{t.name} (service)" if t.service else t.name,
+                t.name,
+                "service" if t.service else "-" if t.person is None else t.person.name,
                 " ".join(t.scopes),
                 "all" if t.projects is None else " ".join(t.projects),
                 local_time(t.created),
@@ -137,9 +148,10 @@ def list_tokens(client: Client, as_json: bool) -> None:
 @token.command()
 @with_client
 @click.argument("token_id", metavar="ID", type=click.IntRange(min=1))
-def revoke(client: Client, token_id: int) -> None:
+@own_option
+def revoke(client: Client, token_id: int, own: bool) -> None:
     """Revoke the token with this ID, at once and for ever."""
-    client.delete(path("tokens", token_id))
+    client.delete(path(*OWN, token_id) if own else path("tokens", token_id))
     note(f"token {token_id} is revoked")
 
 
@@ -161,7 +173,7 @@ def create_in_ledger(config: Path, body: NewToken) -> CreatedToken:
             name=body.name,
             scopes=body.scopes,
             projects=body.projects,
-            expires=expiry_of(body, now),
+            expires=expiry_of(body.expires_in, now),
             service=body.service,
             random=os.urandom,
             now=now,

@@ -114,8 +114,9 @@ class Lifecycle:
                 live=live,
                 may_publish=may_publish,
                 asker=by.token,
+                asker_person=by.person,
                 parameters=parameters,
-                requested_by=by.who,
+                requested_by=by.name,
                 now=now,
                 idempotency=idempotency,
             )
@@ -132,7 +133,15 @@ class Lifecycle:
         """→ queued, as another attempt of a build that has ended. Raises as `builds.retry`."""
 
         def retry(connection: Connection, now: int) -> AttemptRow:
-            attempt = builds.retry(connection, build, by.who, now, may_publish=may_publish, asker=by.token)
+            attempt = builds.retry(
+                connection,
+                build,
+                by.name,
+                now,
+                may_publish=may_publish,
+                asker=by.token,
+                asker_person=by.person,
+            )
             detail = {"build": str(build), "attempt": str(attempt.number)}
             _record(connection, "build.retry", attempt.project, detail, by, now)
             return attempt

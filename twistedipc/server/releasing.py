@@ -317,7 +317,7 @@ def _create(
 
 def _activate(connection: Connection, project: str, release: int, now: int, by: Actor) -> ReleaseRow:
     waiting = releases.waiting(connection, project)
-    row = releases.activate(connection, project, release, now, who=by.who)
+    row = releases.activate(connection, project, release, now, who=by.name)
     note_standing(connection, [row, *waiting], now)
     _record(connection, "release.activate", project, [row], by, now)
     return row

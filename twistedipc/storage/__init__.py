@@ -5,6 +5,7 @@ The ledger: everything that must outlive a process, and the only place that know
 plain values and returns the frozen rows of ``rows``:
 
 - ``projects``, ``secrets`` (how their values are sealed), ``tokens``, ``audit``
+- ``people`` (accounts, invitations), ``members`` (who has which role in a project)
 - ``resealing`` (how the key of ``secrets`` is replaced)
 - ``provenance``: what is signed of releases and packages; ``signing``: by which key
 - ``access`` (how private repositories are read)

@@ -38,7 +38,7 @@ def approve(connection: Connection, build: int, by: Actor, now: int) -> tuple[At
     `NotFound`, `NotPossible`, `NotAllowed`.
     """
     attempt = _waiting(connection, build)
-    if attempt.asker is not None and attempt.asker == by.token:
+    if has_asked(attempt, by):
         raise NotAllowed(f"you have asked for build {build} yourself: another person must approve it")
     approved = attempts.approve(connection, attempt.name, _decision(by, now, approved=True))
     if approved is None:
@@ -69,5 +69,15 @@ def _waiting(connection: Connection, build: int) -> AttemptRow:
     return attempt
 
 
+def has_asked(attempt: AttemptRow, by: Actor) -> bool:
+    """
+    Return whether this one has asked for the attempt: the same person, with whichever of their tokens, or the same
+    token. (What isn't known of the attempt is the same as nobody's.)
+    """
+    if attempt.asker_person is not None and attempt.asker_person == by.person:
+        return True
+    return attempt.asker is not None and attempt.asker == by.token
+
+
 def _decision(by: Actor, now: int, *, approved: bool, reason: str = "") -> Decision:
-    return Decision(who=by.who, token=by.token, time=now, approved=approved, reason=reason)
+    return Decision(who=by.name, token=by.token, person=by.person, time=now, approved=approved, reason=reason)

@@ -48,6 +48,8 @@ def record(
             who=text(by.who),
             kind=by.kind,
             token=by.token,
+            person=by.person,
+            person_name=None if by.person_name is None else text(by.person_name),
             address=by.address,
             request=by.request,
             action=action,
@@ -84,7 +86,7 @@ def list_page(
     Return up to ``limit`` lines, newest first; with ``after``, oldest first.
 
     :param projects: only of these; None: of all, also those that are about none.
-    :param who: only what this one did.
+    :param who: only what this one did: a person's name, or that of a token or a builder.
     :param action: only this one ("token.create"), or those of a kind ("token").
     :param since, until: only from the one time on, and before the other, in milliseconds since the epoch.
     :param before: only lines with a smaller id.
@@ -97,7 +99,7 @@ def list_page(
     if projects is not None:
         query = query.where(audit.c.project.in_(sorted(projects)))
     if who is not None:
-        query = query.where(audit.c.who == who)
+        query = query.where(or_(audit.c.who == who, audit.c.person_name == who))
     if action is not None:
         query = query.where(or_(audit.c.action == action, audit.c.action.startswith(f"{action}.", autoescape=True)))
     if since is not None:

@@ -71,6 +71,7 @@ def create(
     live: bool = False,
     may_publish: bool = True,
     asker: int | None = None,
+    asker_person: int | None = None,
     parameters: dict[str, str],
     requested_by: str,
     now: int,
@@ -78,9 +79,8 @@ def create(
 ) -> tuple[BuildRow, bool]:
     """
     A new build with its first attempt queued, and True; or, if the same request was made before, the build that it
-    made, and False. ``may_publish``: who asks has the scope publish. ``asker``: the number
-    of their token. Raises `NotFound` (the project),
-    `IdempotencyConflict`.
+    made, and False. ``may_publish``: who asks has the scope publish. ``asker`` and ``asker_person``: the numbers of
+    their token, and of the person whose it is. Raises `NotFound` (the project), `IdempotencyConflict`.
     """
     project_id = live_id(connection, project)
     if project_id is None:
@@ -105,7 +105,15 @@ def create(
         .returning(builds.c.id)
     ).scalar_one()
     attempt_queries.queue(
-        connection, build, 1, requested_by=requested_by, live=live, may_publish=may_publish, asker=asker, now=now
+        connection,
+        build,
+        1,
+        requested_by=requested_by,
+        live=live,
+        may_publish=may_publish,
+        asker=asker,
+        asker_person=asker_person,
+        now=now,
     )
     if idempotency is not None:
         _remember(connection, project_id, idempotency, build, now)
@@ -184,6 +192,7 @@ def retry(
     *,
     may_publish: bool = True,
     asker: int | None = None,
+    asker_person: int | None = None,
 ) -> AttemptRow:
     """
     Queue another attempt, of the commit that the newest one had found (else of the ref). Raises `NotFound`, and
@@ -212,6 +221,7 @@ def retry(
         live=may_publish and row.live,
         may_publish=may_publish,
         asker=asker,
+        asker_person=asker_person,
         commit=row.commit,
         resolved=before.resolved if before is not None and row.commit else None,
         now=now,

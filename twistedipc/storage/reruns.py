@@ -46,4 +46,12 @@ def rerun(connection: Connection, lost: AttemptRow, now: int) -> AttemptRow | No
         return None
     builder = f" with builder {lost.builder}" if lost.builder else ""
     why = f"on_lost, after attempt {lost.number} was lost{builder}"
-    return builds.retry(connection, lost.build, why, now, may_publish=lost.may_publish, asker=lost.asker)
+    return builds.retry(
+        connection,
+        lost.build,
+        why,
+        now,
+        may_publish=lost.may_publish,
+        asker=lost.asker,
+        asker_person=lost.asker_person,
+    )

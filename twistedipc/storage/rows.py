@@ -17,6 +17,7 @@ from twistedipc.builds.needs import BUILDER, EITHER, POOL
 from twistedipc.builds.provenance import Envelope
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
+from twistedipc.builds.roles import Allowance, PlatformRole, Role
 from twistedipc.builds.secrets import Builds, Context, Steps
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import AttemptState, OnLost, ReleaseState
@@ -38,9 +39,16 @@ class Actor(Row, frozen=True, kw_only=True):
 
     who: str  # the name of the token, of the builder, of the user of the machine
     kind: ActorKind = "token"
-    token: int | None = None  # the token's number; of a session that of the token with which it began
+    token: int | None = None  # the token's number; of a session that of the token with which it began, if it did
+    person: int | None = None  # the number of the person whose token it is; None: it is no person's
+    person_name: str | None = None  # likewise
     address: str | None = None  # from where; None where that isn't known
     request: str | None = None  # the id of the HTTP request, which the log has too
+
+    @property
+    def name(self) -> str:
+        """Who it is, for people: the person, if it is one."""
+        return self.person_name or self.who
 
 
 #: What the apiserver does by itself.
@@ -70,6 +78,8 @@ class AuditRow(Row, frozen=True, kw_only=True):
     who: str
     kind: ActorKind | None  # None: of a version that didn't write it down
     token: int | None
+    person: int | None  # whose token it was
+    person_name: str | None  # the person's name then
     address: str | None
     request: str | None
     action: str  # "project.create"
@@ -94,6 +104,7 @@ class Decision(Row, frozen=True, kw_only=True):
     time: int
     approved: bool
     reason: str = ""
+    person: int | None = None  # the number of the person; None: the token is no person's, or it isn't known
 
 
 class BuildSecretRow(Row, frozen=True, kw_only=True):
@@ -185,8 +196,42 @@ class RunsOn(Row, frozen=True, kw_only=True):
         return [EITHER.join([*names, *([POOL + self.pool] if self.pool else [])])] if names or self.pool else []
 
 
+class PersonRow(Row, frozen=True, kw_only=True):
+    """A person: somebody who may use the platform, or could once."""
+
+    id: int
+    name: str
+    email: str | None  # verified; None: not known
+    role: PlatformRole  # as an admin has said
+    group_role: PlatformRole | None  # by the groups of their last sign-in; None: these say nothing
+    created: int
+    joined: int | None  # when they signed in first; None: never yet
+    disabled: int | None  # since when they may nothing; None: they are active
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether they may do everything."""
+        return "admin" in (self.role, self.group_role)
+
+
+class Owner(Row, frozen=True, kw_only=True):
+    """The person whose a token is, with what they may do."""
+
+    id: int
+    name: str
+    roles: dict[str, Role] | None  # by project; None: an admin of the platform, who may do everything
+
+
+class MemberRow(Row, frozen=True, kw_only=True):
+    """A member of a project."""
+
+    person: PersonRow
+    added: Role | None  # the role that somebody gave them; None: nobody did
+    by_groups: Role | None  # the role that they have by the groups of their last sign-in
+
+
 class TokenRow(Row, frozen=True, kw_only=True):
-    """A bearer token, without its secret. A browser's session is a token with a parent and an end."""
+    """A bearer token, without its secret. A browser's session is a token with an end, and perhaps a parent."""
 
     id: int
     name: str
@@ -200,6 +245,18 @@ class TokenRow(Row, frozen=True, kw_only=True):
     service: bool = False  # a program has it, and no person
     address: str | None = None  # of a session: from where it began; None: not known
     agent: str | None = None  # of a session: what the browser calls itself
+    session: bool = False  # a browser has it
+    person: Owner | None = None  # whose it is; None: no person's
+
+    @property
+    def allowance(self) -> Allowance:
+        """What may be done with it."""
+        return Allowance(self.scopes, self.projects, None if self.person is None else self.person.roles)
+
+    @property
+    def who(self) -> str:
+        """Who it is that calls with it, for people."""
+        return self.name if self.person is None else self.person.name
 
 
 class GistRow(Row, frozen=True, kw_only=True):
@@ -269,6 +326,7 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     protected: str | None  # the protected ref from which its commit can be reached; "": none; None: not known
     requested_by: str  # the name of the token with which it was asked for
     asker: int | None  # that token's number; None: not known
+    asker_person: int | None  # the number of the person whose it was; None: no person's, or not known
     decision: Decision | None  # None: nobody has decided, or nobody had to
     subject: str
     author: str

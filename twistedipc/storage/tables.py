@@ -130,6 +130,49 @@ builder_keys = Table(
     Column("expires", BigInteger, comment="null: never"),
 )
 
+people = Table(
+    "people",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", Text, nullable=False, unique=True, comment="as others read it; never given to another"),
+    Column("email", Text, comment="verified: by an admin, or by who signs people in; null: not known"),
+    Column("role", Text, nullable=False, comment="builds.roles.PlatformRole, as an admin has said"),
+    Column("group_role", Text, comment="likewise, by the groups of their last sign-in; null: these say nothing"),
+    Column("created", BigInteger, nullable=False),
+    Column("joined", BigInteger, comment="when they signed in first; null: never yet"),
+    Column("disabled", BigInteger, comment="null: active; else since when they may nothing"),
+    sqlite_autoincrement=True,
+)
+Index("uq_people_email", people.c.email, unique=True)
+
+invitations = Table(
+    "invitations",
+    metadata,
+    Column("person_id", ForeignKey("people.id"), primary_key=True, comment="whose first sign-in it is good for"),
+    Column("secret_sha256", Text, nullable=False, unique=True, comment="hexadecimal; the code itself is nowhere"),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("issuer", Text, primary_key=True, comment="of OpenID Connect"),
+    Column("subject", Text, primary_key=True, comment="who it is there, for ever"),
+    Column("person_id", ForeignKey("people.id"), nullable=False, index=True),
+    Column("created", BigInteger, nullable=False),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("project_id", ForeignKey("projects.id"), primary_key=True),
+    Column("person_id", ForeignKey("people.id"), primary_key=True, index=True),
+    Column("source", Text, primary_key=True, comment='"added" by name; "groups": by those of their last sign-in'),
+    Column("role", Text, nullable=False, comment="builds.roles.Role"),
+    Column("created", BigInteger, nullable=False),
+)
+
 tokens = Table(
     "tokens",
     metadata,
@@ -142,18 +185,25 @@ tokens = Table(
     Column("expires", BigInteger, comment="null: never"),
     Column("revoked", BigInteger, comment="null: it is good"),
     Column("last_used", BigInteger, comment="to the minute"),
-    Column("parent", ForeignKey("tokens.id"), index=True, comment="of a browser's session: the token it stands on"),
+    Column(
+        "parent",
+        ForeignKey("tokens.id"),
+        index=True,
+        comment="of a browser's session: the token it stands on",
+    ),
     Column("service", Boolean, nullable=False, server_default=false(), comment="a program's, no person's"),
     Column("address", Text, comment="of a browser's session: from where it began"),
     Column("agent", Text, comment="of a browser's session: what the browser calls itself"),
+    Column("person", BigInteger, index=True, comment="whose it is; null: no person's"),
+    Column("session", Boolean, nullable=False, server_default=false(), comment="a browser's"),
     sqlite_autoincrement=True,
 )
 Index(
     "uq_tokens_name",
     tokens.c.name,
     unique=True,
-    sqlite_where=text("revoked IS NULL AND parent IS NULL"),
-    postgresql_where=text("revoked IS NULL AND parent IS NULL"),
+    sqlite_where=text("revoked IS NULL AND NOT session"),
+    postgresql_where=text("revoked IS NULL AND NOT session"),
 )
 
 token_projects = Table(
@@ -204,6 +254,7 @@ attempts = Table(
     Column("preview", Text, comment="since its offer: why it publishes nothing for users; empty: it may; null: old"),
     Column("protected", Text, comment="the protected ref that has its commit; empty: none; null: not known"),
     Column("asker", BigInteger, comment="the number of the token with which it was asked for; null: not known"),
+    Column("asker_person", BigInteger, comment="the number of the person who asked for it; null: none, or not known"),
     Column("decision", Text, comment="JSON: storage.rows.Decision, if it had to be approved; null: none"),
     Column("subject", Text, nullable=False, comment="the commit message's first line"),
     Column("author", Text, nullable=False, comment="the commit's"),
@@ -368,6 +419,8 @@ audit = Table(
     Column("token", BigInteger, comment="the number of the token; null: none, or not known"),
     Column("request", Text, comment="the id of the HTTP request; null: none, or not known"),
     Column("project", Text, comment="the name of the project that it is about; null: none"),
+    Column("person", BigInteger, comment="the number of the person whose token it was; null: none, or not known"),
+    Column("person_name", Text, comment="the person's name then; null likewise"),
     Index(None, "project", "id"),
     sqlite_autoincrement=True,
 )

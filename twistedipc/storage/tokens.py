@@ -2,10 +2,11 @@
 The ledger's bearer tokens. Functions for `Ledger.read` and `Ledger.write`; ``storage`` layer.
 
 A secret is shown once and stored as its SHA-256: with 256 random bits in it, it needs neither salt nor a slow hash.
-A browser's session is a token too, with a parent and an end; it is valid for as long as its parent is, and ends early
-if nothing is asked for with it.
+A browser's session is a token too, with an end. It ends early if nothing is asked for with it, and if it began with
+another token, its parent, it is valid for as long as that is.
 
-A token has a name of its own among those that aren't revoked. One that has expired gives its name up to the next.
+A token has a name of its own among those that aren't revoked. One that has expired gives its name up to the next. It
+belongs to a person, or to none. That of a person who is disabled is not valid.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterable
+from itertools import chain
+from itertools import count as count_from
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, or_, select, update
@@ -20,8 +23,9 @@ from sqlalchemy.exc import IntegrityError
 
 from twistedipc.storage.columns import from_json, text, to_json
 from twistedipc.storage.errors import NameTaken
+from twistedipc.storage.people import owners
 from twistedipc.storage.rows import TokenRow
-from twistedipc.storage.tables import token_projects, tokens
+from twistedipc.storage.tables import people, token_projects, tokens
 
 PREFIX = "tipc_"
 
@@ -41,6 +45,8 @@ def issue(
     projects: Iterable[str] | None,
     expires: int | None,
     parent: int | None = None,
+    session: bool = False,
+    person: int | None = None,
     service: bool = False,
     address: str | None = None,
     agent: str | None = None,
@@ -49,12 +55,13 @@ def issue(
 ) -> tuple[TokenRow, str]:
     """
     Make a token, and return it with its secret, which is nowhere else. ``projects`` None: all; ``expires``:
-    milliseconds since the epoch. With a ``parent`` it is a session, and its caller sees to it that it may no more;
-    ``address`` and ``agent`` say where it began. ``service``: a program has it. ``random`` gives so many bytes that
-    can't be guessed. Raises `NameTaken`.
+    milliseconds since the epoch. ``session``: a browser has it; if it begins with another token, that is its
+    ``parent``, and the caller sees to it that it may no more; ``address`` and ``agent`` say where it began. ``person``:
+    whose it is. ``service``: a program has it. ``random`` gives so many bytes that can't be guessed. Raises
+    `NameTaken`.
     """
     _forget_old_sessions(connection, now)
-    if parent is None:
+    if not session:
         _give_up_name(connection, name, now)
     secret = PREFIX + base64.urlsafe_b64encode(random(32)).decode().rstrip("=")
     bound = None if projects is None else sorted(set(projects))
@@ -66,6 +73,8 @@ def issue(
         "created": now,
         "expires": expires,
         "parent": parent,
+        "session": session,
+        "person": person,
         "service": service,
         "address": None if address is None else text(address, 200),
         "agent": None if agent is None else text(agent, 200),
@@ -88,7 +97,10 @@ def well_formed(secret: str) -> bool:
 
 
 def authenticate(connection: Connection, secret: str, now: int) -> TokenRow | None:
-    """Return the token with this secret, if it is valid: neither the token nor its parent has expired or is revoked."""
+    """
+    Return the token with this secret, if it is valid: neither the token nor its parent has expired or is revoked, and
+    its person is active.
+    """
     if not well_formed(secret):
         return None
     parents = tokens.alias("parents")
@@ -99,6 +111,8 @@ def authenticate(connection: Connection, secret: str, now: int) -> TokenRow | No
     found = connection.execute(
         select(tokens)
         .outerjoin(parents, parents.c.id == tokens.c.parent)
+        .outerjoin(people, people.c.id == tokens.c.person)
+        .where(people.c.disabled.is_(None))
         .where(tokens.c.secret_sha256 == _digest(secret), *good, _in_use(now))
     ).first()
     return None if found is None else _rows(connection, [found])[0]
@@ -108,13 +122,14 @@ def sessions(connection: Connection, now: int) -> list[TokenRow]:
     """Return the browsers' sessions that are good, oldest first."""
     parents = tokens.alias("parents")
     good = [t.c.revoked.is_(None) & or_(t.c.expires.is_(None), t.c.expires > now) for t in (tokens, parents)]
-    query = select(tokens).join(parents, parents.c.id == tokens.c.parent).where(*good, _in_use(now))
+    query = select(tokens).outerjoin(parents, parents.c.id == tokens.c.parent).where(*good, _in_use(now))
+    query = query.where(tokens.c.session)
     return _rows(connection, connection.execute(query.order_by(tokens.c.id)).all())
 
 
 def _in_use(now: int) -> ColumnElement[bool]:
     """Whether a token is no session, or one with which something was asked for a short while ago."""
-    return or_(tokens.c.parent.is_(None), func.coalesce(tokens.c.last_used, tokens.c.created) > now - SESSION_IDLE)
+    return or_(~tokens.c.session, func.coalesce(tokens.c.last_used, tokens.c.created) > now - SESSION_IDLE)
 
 
 def touch(connection: Connection, token_id: int, now: int) -> None:
@@ -127,7 +142,7 @@ def touch(connection: Connection, token_id: int, now: int) -> None:
 
 
 def list_all(connection: Connection) -> list[TokenRow]:
-    """Return all tokens, also invalid ones, and browsers' sessions (they have a parent); oldest first."""
+    """Return all tokens, also invalid ones, and browsers' sessions; oldest first."""
     return _rows(connection, connection.execute(select(tokens).order_by(tokens.c.id)).all())
 
 
@@ -142,18 +157,32 @@ def revoke(connection: Connection, token_id: int, now: int) -> bool:
     return changed.rowcount > 0
 
 
+def revoke_of_person(connection: Connection, person: int, now: int) -> None:
+    """Revoke all tokens and sessions of a person."""
+    connection.execute(update(tokens).where(tokens.c.person == person, tokens.c.revoked.is_(None)).values(revoked=now))
+
+
 def count(connection: Connection) -> int:
     """Return how many tokens of people aren't revoked: with 0, no one can sign in."""
     return connection.execute(
-        select(func.count()).select_from(tokens).where(tokens.c.revoked.is_(None), tokens.c.parent.is_(None))
+        select(func.count()).select_from(tokens).where(tokens.c.revoked.is_(None), ~tokens.c.session)
     ).scalar_one()
+
+
+def free_name(connection: Connection, wanted: str, now: int) -> str:
+    """Return ``wanted``, or with a number behind it if a token has that name: "ada", "ada 2"."""
+    good = or_(tokens.c.expires.is_(None), tokens.c.expires > now)
+    query = select(tokens.c.name).where(~tokens.c.session, tokens.c.revoked.is_(None), good)
+    taken = set(connection.execute(query).scalars())
+    numbered = (f"{wanted} {number}" for number in count_from(2))
+    return next(name for name in chain([wanted], numbered) if name not in taken)
 
 
 def _give_up_name(connection: Connection, name: str, now: int) -> None:
     """Revoke the token of this name if it has expired, so that another can have the name."""
     connection.execute(
         update(tokens)
-        .where(tokens.c.name == name, tokens.c.parent.is_(None), tokens.c.revoked.is_(None), tokens.c.expires <= now)
+        .where(tokens.c.name == name, ~tokens.c.session, tokens.c.revoked.is_(None), tokens.c.expires <= now)
         .values(revoked=tokens.c.expires)
     )
 
@@ -163,7 +192,7 @@ def _digest(secret: str) -> str:
 
 
 def _forget_old_sessions(connection: Connection, now: int) -> None:
-    connection.execute(delete(tokens).where(tokens.c.parent.is_not(None), tokens.c.expires < now - _KEEP_SESSIONS))
+    connection.execute(delete(tokens).where(tokens.c.session, tokens.c.expires < now - _KEEP_SESSIONS))
 
 
 def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[TokenRow]:
@@ -174,6 +203,7 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[TokenRow]:
         query = query.where(token_projects.c.token_id == found[0].id)
     for token_id, project in connection.execute(query):
         bound.setdefault(token_id, set()).add(project)
+    persons = owners(connection, {row.person for row in found if row.person is not None})
     return [
         TokenRow(
             id=row.id,
@@ -188,6 +218,8 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[TokenRow]:
             service=row.service,
             address=row.address,
             agent=row.agent,
+            session=row.session,
+            person=None if row.person is None else persons[row.person],
         )
         for row in found
     ]

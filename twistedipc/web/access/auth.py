@@ -24,14 +24,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twistedipc.builds.scopes import Scope, allow
+from twistedipc.builds.scopes import Scope
 from twistedipc.server.boundaries import RandomBytes
 from twistedipc.storage import tokens
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import TokenRow
 from twistedipc.web.access.cookies import SessionCookie, SeveralCookies
-from twistedipc.web.access.held import HeldOpen, Holding
+from twistedipc.web.access.held import HeldOpen, Holding, is_of, sees_one
 from twistedipc.web.access.refusals import Refusals
 from twistedipc.web.access.visits import Visits
 from twistedipc.web.http.channel import BoundedRequest
@@ -56,7 +56,7 @@ FAILURE_WINDOW = 60.0
 #: Seconds in which a secret that is known to be bad isn't looked up again.
 BAD_SECONDS = 60.0
 
-CredentialKind = Literal["bearer", "cookie", "ticket"]
+CredentialKind = Literal["bearer", "cookie", "ticket", "invitation"]
 
 
 class Credential(msgspec.Struct, frozen=True):
@@ -66,14 +66,9 @@ class Credential(msgspec.Struct, frozen=True):
     secret: str
 
 
-def may(token: TokenRow, scope: Scope) -> bool:
-    """Return whether the token has the scope, directly or through a scope that includes it."""
-    return allow(token.scopes, scope)
-
-
-def may_see(token: TokenRow, project: str) -> bool:
-    """Return whether the token is valid for the project."""
-    return token.projects is None or project in token.projects
+def may(token: TokenRow, scope: Scope, project: str) -> bool:
+    """Return whether the token has the scope in this project, directly or through a scope that includes it."""
+    return token.allowance.allows(scope, project)
 
 
 def bearer_of(request: BoundedRequest) -> str | None:
@@ -284,9 +279,19 @@ class Authentication:
         self.held.revoked(token_id)
 
     def project_gone(self, name: str) -> None:
-        """End everything that tokens bound to the project hold open: it was deleted."""
-        self._forget(lambda token: token.projects is not None and name in token.projects)
+        """End everything that tokens hold open which may see this project, but not all: it was deleted."""
+        self._forget(lambda token: sees_one(token, name))
         self.held.project_gone(name)
+
+    def person_disabled(self, person: int) -> None:
+        """End everything that a person's tokens and sessions hold open: their tokens aren't valid any more."""
+        self._forget(lambda token: is_of(token, person))
+        self.held.person_disabled(person)
+
+    def person_changed(self, person: int) -> None:
+        """End everything that a person's tokens and sessions hold open: they may do something else now."""
+        self._forget(lambda token: is_of(token, person))
+        self.held.person_changed(person)
 
     def _forget(self, concerned: Callable[[TokenRow], bool]) -> None:
         for table in (self._tickets, self._visits):
@@ -305,6 +310,7 @@ class Authentication:
                 {
                     "bearer": "this token is not valid: it is unknown, expired or revoked",
                     "cookie": "the session is over: sign in again",
+                    "invitation": "this invitation is not valid: it is unknown, expired or was used before",
                     "ticket": "this ticket is not valid: it is unknown, expired or was used before",
                 }[credential.kind],
                 self.cookie.clear(request) if credential.kind == "cookie" else {},
@@ -318,19 +324,24 @@ class Authentication:
         """
         row = None if self._failures.is_bad(credential) else await self._find(credential)
         if row is None:
-            self.refusals.note(request.remote.address, credential.kind)
-            wait = self._failures.failed(request.remote, credential)
-            if wait and credential.kind == "bearer":
-                raise ProblemError(
-                    429,
-                    "this token is not valid, and neither were too many before it from this address",
-                    name="too-many-failures",
-                    headers={"Retry-After": str(wait)},
-                )
+            self.failed(request, credential)
             return None
         if row.last_used is None or self._now() - row.last_used >= 60_000:
             self._ledger.write(tokens.touch, row.id, self._now()).addErrback(self._not_touched)
         return row
+
+    def failed(self, request: BoundedRequest, credential: Credential) -> None:
+        """Note that a credential is no good. Raises 429 after too many failures, but for a session that has ended."""
+        self.refusals.note(request.remote.address, credential.kind)
+        wait = self._failures.failed(request.remote, credential)
+        if wait and credential.kind in ("bearer", "invitation"):
+            what = "token" if credential.kind == "bearer" else "invitation"
+            raise ProblemError(
+                429,
+                f"this {what} is not valid, and neither were too many before it from this address",
+                name="too-many-failures",
+                headers={"Retry-After": str(wait)},
+            )
 
     async def _find(self, credential: Credential) -> TokenRow | None:
         if credential.kind == "ticket":
@@ -341,8 +352,7 @@ class Authentication:
         while changes != self.held.changes:  # else it may have been revoked while it was being read
             changes = self.held.changes
             row = await self._ledger.read(tokens.authenticate, credential.secret, self._now())
-        is_session = row is not None and row.parent is not None
-        return row if is_session == (credential.kind == "cookie") else None
+        return row if row is not None and row.session == (credential.kind == "cookie") else None
 
     def _not_touched(self, failure: Failure) -> None:
         # Failing to note when a token was last used is no reason to refuse the request.

@@ -2,8 +2,9 @@
 What tokens hold open: one registry, so that nothing outlives its token. ``web.access``; filled by ``auth``.
 
 An authenticated caller gets a `Holding`. A response that lasts (a followed log, a WebSocket) keeps it when it takes
-the connection over (`call.Takeover`). When the token or its parent is revoked, when it expires, or when a project that
-it is bound to is deleted, each of its holdings ends what it keeps open.
+the connection over (`call.Takeover`). When the token or its parent is revoked, when it expires, when its person is
+disabled or what they may do changes, or when a project that it is bound to is deleted, each of its holdings ends what
+it keeps open.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ class Ending(Enum):
 
     REVOKED = "the token was revoked"
     EXPIRED = "the token has expired"
+    DISABLED = "the person whose token it is was disabled"
     IDLE = "nothing was asked for in this session for too long"
     CHANGED = "what the token may see has changed"  # the token is still good, and the client should ask again
 
@@ -32,6 +34,17 @@ class Ending(Enum):
     def token_is_over(self) -> bool:
         """Whether it is useless to ask again with this token."""
         return self is not Ending.CHANGED
+
+
+def sees_one(token: TokenRow, project: str) -> bool:
+    """Return whether the token may see this project by its name, and not because it may see all."""
+    visible = token.allowance.projects_with("read")
+    return visible is not None and project in visible
+
+
+def is_of(token: TokenRow, person: int) -> bool:
+    """Return whether the token is this person's."""
+    return token.person is not None and token.person.id == person
 
 
 class Holding:
@@ -82,7 +95,7 @@ class HeldOpen:
         # All holdings of a token share one row.
         holding = Holding(self, other.token if other is not None and other.token == token else token)
         holdings.add(holding)
-        if token.parent is not None:
+        if token.session:
             self._used[token.id] = self._now()
         self._watch()
         return holding
@@ -102,8 +115,19 @@ class HeldOpen:
         self._end(Ending.REVOKED, lambda token: token_id in (token.id, token.parent))
 
     def project_gone(self, name: str) -> None:
-        """End what tokens bound to the deleted project hold: its name may come to mean another project."""
-        self._end(Ending.CHANGED, lambda token: token.projects is not None and name in token.projects)
+        """
+        End what those tokens hold that may see the deleted project, but not all: its name may come to mean another
+        project.
+        """
+        self._end(Ending.CHANGED, lambda token: sees_one(token, name))
+
+    def person_disabled(self, person: int) -> None:
+        """End what the person's tokens and sessions hold."""
+        self._end(Ending.DISABLED, lambda token: is_of(token, person))
+
+    def person_changed(self, person: int) -> None:
+        """End what the person's tokens and sessions hold, since they may do something else now."""
+        self._end(Ending.CHANGED, lambda token: is_of(token, person))
 
     def __len__(self) -> int:
         return sum(map(len, self._open.values()))

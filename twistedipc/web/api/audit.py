@@ -12,16 +12,16 @@ from twistedipc.storage import audit
 from twistedipc.storage.rows import AuditRow
 from twistedipc.web.api.call import Call, Reply, moment
 from twistedipc.web.api.queries import ListAudit
-from twistedipc.web.api.schemas import Audit, AuditLine
+from twistedipc.web.api.schemas import Audit, AuditLine, PersonName
 
 
 async def list_page(call: Call[ListAudit, None]) -> Reply[Audit]:
     """
     List what people and builders did: newest first, or with ``after`` oldest first, for a program that follows it. (A
-    token that is bound to projects sees what is about these.) ``action`` is one, such as token.create, or the first
-    part of several, such as token.
+    caller who is an admin of some projects alone sees what is about these.) ``action`` is one, such as token.create, or
+    the first part of several, such as token.
     """
-    query, wanted, now = call.query, call.token.projects, call.context.now()
+    query, wanted, now = call.query, call.token.allowance.projects_with("admin"), call.context.now()
     if isinstance(query.project, str):
         project = frozenset({names.project(query.project)})
         wanted = project if wanted is None else wanted & project
@@ -60,6 +60,7 @@ def line(row: AuditRow) -> AuditLine:
         who=row.who,
         kind=kind,
         token=row.token,
+        person=None if row.person is None else PersonName(id=row.person, name=row.person_name or ""),
         address=row.address,
         request=row.request,
         action=row.action,

@@ -127,8 +127,8 @@ def _links(call: Call[Any, Any]) -> dict[str, LinkedBuilder]:
 
 
 def _check_unbound(call: Call[Any, Any]) -> None:
-    if call.token.projects is not None:
-        raise forbidden("builders are all projects': this needs a token that isn't bound to some")
+    if not call.token.allowance.allows_everywhere("admin"):
+        raise forbidden("builders are all projects': this needs an admin of the platform, and no token for some alone")
 
 
 def _with_key(call: Call[Any, Any], row: BuilderRow, key: NamedKey) -> BuilderWithKey:

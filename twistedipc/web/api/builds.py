@@ -56,7 +56,7 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
     """
     context, project, body = call.context, call.project, call.body
     ref = names.ref(project.default_ref if body.ref is None else body.ref)
-    may_publish = may(call.token, "publish")
+    may_publish = may(call.token, "publish", project.name)
     preview = protection.why_preview(
         project=project.name,
         ref=ref,
@@ -89,7 +89,7 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
 
 async def list_page(call: Call[ListBuilds, None]) -> Reply[Builds]:
     """List builds, newest first. ``next`` is the ``before`` of the next page."""
-    query, visible = call.query, call.token.projects
+    query, visible = call.query, call.token.allowance.projects_with("read")
     wanted = visible
     if isinstance(query.project, str):
         wanted = frozenset({names.project(query.project)})
@@ -118,7 +118,7 @@ async def cancel(call: Call[None, None]) -> Reply[BuildDetail]:
     Cancel the build. The request is durable with the answer; the build is cancelled once its processes have ended.
     """
     context, build = call.context, call.build
-    await context.requests.cancel_build(build.id, f"cancelled by {call.token.name}", call.actor)
+    await context.requests.cancel_build(build.id, f"cancelled by {call.token.who}", call.actor)
     return Reply(body=await _detail(context, build.id))
 
 
@@ -128,7 +128,7 @@ async def retry(call: Call[None, None]) -> Reply[BuildDetail]:
     commit. What the new attempt may publish depends on the caller's scopes, and not on those of whoever asked first.
     """
     context, build = call.context, call.build
-    await context.requests.retry_build(build.id, call.actor, may_publish=may(call.token, "publish"))
+    await context.requests.retry_build(build.id, call.actor, may_publish=may(call.token, "publish", build.project))
     location = {"Location": f"/api/v1/builds/{build.id}"}
     return Reply(body=await _detail(context, build.id), headers=location)
 

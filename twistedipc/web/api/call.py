@@ -57,8 +57,11 @@ class Call(Generic[Q_co, B_co]):
 
     def actor_of(self, token: TokenRow) -> Actor:
         """Return the same for a caller that proves this token in the body of the request."""
+        person = token.person
         return Actor(
             who=token.name,
+            person=None if person is None else person.id,
+            person_name=None if person is None else person.name,
             token=token.id if token.parent is None else token.parent,
             address=self.address,
             request=self.request.id,

@@ -17,7 +17,7 @@ from twistedipc.builds.settings import BuildSettings, checked
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, to_flat, with_flat
 from twistedipc.storage import projects
 from twistedipc.storage.rows import ProjectRow, RunsOn
-from twistedipc.web.access.auth import forbidden, may, may_see
+from twistedipc.web.access.auth import forbidden, may
 from twistedipc.web.api import repositories, schemas
 from twistedipc.web.api.call import Call, Reply, moment
 from twistedipc.web.api.context import WebContext
@@ -36,7 +36,7 @@ from twistedipc.web.http.problems import not_found
 
 async def list_all(call: Call[None, None]) -> Reply[Projects]:
     """List all projects that the caller may see."""
-    rows = await call.context.ledger.read(projects.list_all, call.token.projects)
+    rows = await call.context.ledger.read(projects.list_all, call.token.allowance.projects_with("read"))
     return Reply(body=Projects(projects=[_project(call, row) for row in rows]))
 
 
@@ -52,8 +52,8 @@ async def add(call: Call[None, NewProject]) -> Reply[Project]:
     approval = 0 if isinstance(body.approval, UnsetType) else body.approval
     _check_approval(approval, targets)
     settings = BuildSettings() if isinstance(body.settings, UnsetType) else _settings(body.settings)
-    if not may_see(call.token, body.name):
-        raise forbidden(f"this token isn't valid for a project named {body.name}")
+    if not may(call.token, "admin", body.name):
+        raise forbidden(f"you may not add a project named {body.name}: an admin of the platform may")
 
     def change(connection: Connection, now: int) -> ProjectRow:
         row = projects.create(
@@ -425,7 +425,7 @@ def addresses(call: Call[Any, Any], row: ProjectRow) -> dict[str, str]:
 
 def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = None) -> Project:
     """Return the project as this caller may see it."""
-    open_to_caller = may(call.token, "admin")
+    open_to_caller = may(call.token, "admin", row.name)
 
     def shown(values: dict[str, str]) -> dict[str, str | None]:
         return {name: value if open_to_caller else None for name, value in values.items()}

@@ -53,7 +53,7 @@ class ListAudit(Query, frozen=True, kw_only=True):
 class SignOut(Query, frozen=True, kw_only=True):
     """Which sessions to end."""
 
-    all: Literal["0", "1"] = "0"  # 1: also all others that were begun with the same token
+    all: Literal["0", "1"] = "0"  # 1: also all others of the same person, or with the same token
 
 
 class ReadLog(Query, frozen=True, kw_only=True):

@@ -19,7 +19,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from twistedipc.builds.names import BadValue
-from twistedipc.builds.scopes import WARNED_DAYS
+from twistedipc.builds.roles import ROLES, SCOPE_OF
+from twistedipc.builds.scopes import WARNED_DAYS, allow
 from twistedipc.storage import builds, projects
 from twistedipc.storage.errors import (
     IdempotencyConflict,
@@ -31,7 +32,7 @@ from twistedipc.storage.errors import (
     NotPossible,
 )
 from twistedipc.storage.rows import BuildRow, ProjectRow, TokenRow
-from twistedipc.web.access.auth import Authentication, check_origin, forbidden, may, may_see
+from twistedipc.web.access.auth import Authentication, check_origin, forbidden, may
 from twistedipc.web.access.cookies import SessionCookie
 from twistedipc.web.access.held import HeldOpen, Holding
 from twistedipc.web.api.call import Call, Reply, Takeover, moment
@@ -128,8 +129,8 @@ class Api(Resource):
             return Reply(body=None, headers={"Allow": found.allow})
         route = found.route
         token = None if holding is None else holding.token
-        if token is not None and route.scope is not None and not may(token, route.scope):
-            raise forbidden(f"this needs a token with the scope {route.scope}")
+        if token is not None and route.scope is not None:
+            _check_scope(token, route)
         project, build = await self._bound(found, token)
         call: Call[Any, Any] = Call(
             context=self._context,
@@ -159,20 +160,44 @@ class Api(Resource):
         return await self._authentication.holding_of(request, credential)
 
     async def _bound(self, found: Match, token: TokenRow | None) -> tuple[ProjectRow | None, BuildRow | None]:
-        """Return the path's project or build. The 404 is the same if there is none and if the caller may not see it."""
+        """
+        Return the path's project or build. The 404 is the same if there is none and if the caller may not see it.
+        Raises 403 if the caller may see it, but not do there what the route does.
+        """
         if found.route.binding == "none" or token is None:
             return None, None
         if found.route.binding == "project":
             name = found.path["project"]
             project = await self._context.ledger.read(projects.get, name)
-            if project is None or not may_see(token, name):
+            if project is None or not may(token, "read", name):
                 raise not_found(f"there is no project {name}")
+            _check_role(token, found.route, name)
             return project, None
         number = found.path["build"]
         build = await self._context.ledger.read(builds.get, number)
-        if build is None or not may_see(token, build.project):
+        if build is None or not may(token, "read", build.project):
             raise not_found(f"there is no build {number}")
+        _check_role(token, found.route, build.project)
         return None, build
+
+
+def _check_scope(token: TokenRow, route: Route) -> None:
+    """Refuse what the token's scopes don't allow anywhere, and what is about no one project if its person may not."""
+    assert route.scope is not None, "the caller has looked"
+    if not allow(token.scopes, route.scope):
+        raise forbidden(f"this needs a token with the scope {route.scope}")
+    if route.binding == "none" and not token.allowance.allows_somewhere(route.scope):
+        raise forbidden(f"{token.who} may not do this: it is for admins of the platform")
+
+
+def _check_role(token: TokenRow, route: Route, project: str) -> None:
+    """Refuse what the person whose token it is may not do in the project."""
+    if route.scope is not None and not may(token, route.scope, project):
+        needed = next(role for role in ROLES if SCOPE_OF[role] == route.scope)
+        raise forbidden(
+            f"{token.who} may not do this in {project}: it is for its members with the role {needed}; its maintainers "
+            "can give it"
+        )
 
 
 class _Answering:
@@ -260,7 +285,7 @@ class _Answering:
 
 def _with_warning(reply: Reply[Any], token: TokenRow | None, now: int) -> Reply[Any]:
     """Return the reply with a header that says when the caller's token (no session, which is short) expires soon."""
-    if token is None or token.parent is not None or token.expires is None:
+    if token is None or token.session or token.expires is None:
         return reply
     if token.expires - now > WARNED_DAYS * 86_400_000:
         return reply

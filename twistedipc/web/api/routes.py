@@ -21,6 +21,7 @@ from twistedipc.web.api import (
     builds,
     logs,
     openapi,
+    people,
     projects,
     provenance,
     releases,
@@ -123,6 +124,24 @@ ROUTES: tuple[Route, ...] = (
     route("change_builder", f"PATCH {_N}", builders.change, needs="admin"),
     route("rotate_builder_key", f"POST {_N}/keys", builders.rotate, needs="admin", status=201, body_optional=True),
     route("revoke_builder", f"DELETE {_N}/keys", builders.revoke, needs="admin"),
+    # People, and the members of projects.
+    route("list_people", "GET /api/v1/people", people.list_all, needs="admin"),
+    route("invite_person", "POST /api/v1/people", people.invite, needs="admin", status=201),
+    route("change_person", "PATCH /api/v1/people/<build:person>", people.change, needs="admin"),
+    route(
+        "invite_again", "POST /api/v1/people/<build:person>/invitations", people.invite_again, needs="admin", status=201
+    ),
+    route(
+        "accept_invitation",
+        "POST /api/v1/invitations",
+        people.accept,
+        needs="none",
+        status=201,
+        problems=frozenset({401, 429}),
+    ),
+    route("list_members", f"GET {_P}/members", people.list_members, needs="read"),
+    route("set_member", f"POST {_P}/members", people.set_member, needs="admin"),
+    route("remove_member", f"DELETE {_P}/members/<build:person>", people.remove_member, needs="admin"),
     # Tokens, sessions and tickets.
     route("list_tokens", "GET /api/v1/tokens", tokens.list_all, needs="admin"),
     route("create_token", "POST /api/v1/tokens", tokens.create, needs="admin", status=201),
@@ -137,6 +156,9 @@ ROUTES: tuple[Route, ...] = (
     route("list_sessions", "GET /api/v1/sessions", tokens.list_sessions, needs="read"),
     route("sign_out", "DELETE /api/v1/sessions", tokens.sign_out, needs="read"),
     route("end_session", "DELETE /api/v1/sessions/<build:session>", tokens.end_session, needs="read"),
+    route("list_own_tokens", "GET /api/v1/identity/tokens", tokens.list_own, needs="read"),
+    route("create_own_token", "POST /api/v1/identity/tokens", tokens.create_own, needs="read", status=201),
+    route("revoke_own_token", "DELETE /api/v1/identity/tokens/<build:token>", tokens.revoke_own, needs="read"),
     route("show_identity", "GET /api/v1/identity", tokens.show_identity, needs="read"),
     route("issue_ticket", "POST /api/v1/tickets", tokens.issue_ticket, needs="read", status=201),
     # Where it comes from.

@@ -22,6 +22,7 @@ from twistedipc.builds.logs import Batch, End
 from twistedipc.builds.provenance import Envelope
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
+from twistedipc.builds.roles import PlatformRole, Role
 from twistedipc.builds.scopes import TOKEN_DAYS, Scope
 from twistedipc.builds.secrets import Builds as ForBuilds
 from twistedipc.builds.secrets import SecretValue, Steps
@@ -168,11 +169,11 @@ class NewToken(Request, frozen=True, kw_only=True, omit_defaults=True):
     service: bool = False  # a program is to have it: no browser can sign in with it
 
 
-def expiry_of(body: NewToken, now: int) -> int | None:
-    """Return when a token that is made ``now`` expires; None: never."""
-    if body.expires_in is None:
+def expiry_of(expires_in: float | UnsetType | None, now: int) -> int | None:
+    """Return when a token that is made ``now`` expires, of a request's ``expires_in``; None: never."""
+    if expires_in is None:
         return None
-    seconds = TOKEN_DAYS * 86_400 if isinstance(body.expires_in, UnsetType) else int(body.expires_in)
+    seconds = TOKEN_DAYS * 86_400 if isinstance(expires_in, UnsetType) else int(expires_in)
     return now + seconds * 1000
 
 
@@ -221,8 +222,50 @@ class Refusal(Request, frozen=True, kw_only=True, omit_defaults=True):
     reason: Annotated[str, Meta(max_length=200)] = ""
 
 
+class NewOwnToken(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of a request for a token of one's own, which may no more than one may oneself."""
+
+    name: Line
+    scopes: Annotated[list[Scope], Meta(min_length=1, max_length=4)]
+    projects: ProjectNames | None = None  # None: all
+    expires_in: WholeSeconds | UnsetType | None = UNSET  # null: never; `scopes.TOKEN_DAYS` if it isn't said
+
+
+Email = Annotated[str, _shown(names.EMAIL, names.MAX_EMAIL)]
+
+
+class NewPerson(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of a request to invite a person."""
+
+    name: Line
+    email: Email | None = None  # that is known to be theirs
+    role: PlatformRole = "member"
+
+
+class PersonChange(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """What is to change in a person's account; what is left out stays."""
+
+    email: Email | UnsetType | None = UNSET  # null: it isn't known any more
+    role: PlatformRole | UnsetType = UNSET
+    disabled: bool | UnsetType = UNSET  # true: all of their tokens and sessions end
+
+
+class NewMember(Request, frozen=True, kw_only=True):
+    """A person, and the role that they are to have in a project."""
+
+    person: Line  # by name
+    role: Role
+
+
+class Acceptance(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An invitation's code, which is good once, for a token."""
+
+    code: Annotated[str, Meta(min_length=1, max_length=200)]
+    name: Line | UnsetType = UNSET  # of the token; the person's own, if it isn't said
+
+
 class SignIn(Request, frozen=True, kw_only=True):
-    """A browser's sign-in by token; the answer sets a cookie."""
+    """A browser's sign-in by a token, or by an invitation's code; the answer sets a cookie."""
 
     token: Annotated[str, Meta(min_length=1, max_length=200)]
 
@@ -409,6 +452,57 @@ class Step(Response, frozen=True, kw_only=True):
     ended: datetime | None
 
 
+class PersonName(Response, frozen=True, kw_only=True):
+    """A person, by number and name."""
+
+    id: int
+    name: str
+
+
+class Person(Response, frozen=True, kw_only=True):
+    """A person's account."""
+
+    id: int
+    name: str
+    email: str | None  # verified, by an admin or by who signs people in
+    role: PlatformRole  # what they are, as an admin or their groups say
+    state: Literal["invited", "active", "disabled"]
+    by_groups: bool  # whether they are an admin by the groups of their last sign-in
+    created: datetime
+    joined: datetime | None  # when they signed in first
+
+
+class People(Response, frozen=True, kw_only=True):
+    """All people, by name."""
+
+    people: list[Person]
+
+
+class Invitation(Response, frozen=True, kw_only=True):
+    """A code for one sign-in, which isn't shown again, and where it is good."""
+
+    person: Person
+    code: str
+    url: str  # of the page, which takes the code from it
+    expires: datetime
+
+
+class Member(Response, frozen=True, kw_only=True):
+    """A member of a project."""
+
+    person: PersonName
+    role: Role  # the higher one of those that they have
+    added: Role | None  # that somebody gave them
+    by_groups: Role | None  # that they have by the groups of their last sign-in
+    active: bool = True  # false: their account is disabled
+
+
+class Members(Response, frozen=True, kw_only=True):
+    """The members of a project, by name. Admins of the platform need not be among them."""
+
+    members: list[Member]
+
+
 class Decision(Response, frozen=True, kw_only=True):
     """What a person has decided about an attempt that waited for approval."""
 
@@ -537,7 +631,8 @@ class Builds(Response, frozen=True, kw_only=True):
 class AuditLine(Response, frozen=True, kw_only=True):
     """
     Who did what, when, to what, and from where. ``kind``: what ``who`` names, null in lines of older versions;
-    ``token``: its number; ``request``: as in the header X-Request-Id and in the log; ``detail`` never holds a secret.
+    ``token``: its number; ``person``: whose token it was, with the name of then; ``request``: as in the header
+    X-Request-Id and in the log; ``detail`` never holds a secret.
     """
 
     id: int
@@ -545,6 +640,7 @@ class AuditLine(Response, frozen=True, kw_only=True):
     who: str
     kind: ActorKind | None
     token: int | None
+    person: PersonName | None = None
     address: str | None
     request: str | None
     action: str
@@ -661,6 +757,7 @@ class Token(Response, frozen=True, kw_only=True):
     revoked: datetime | None
     last_used: datetime | None
     service: bool = False  # a program has it
+    person: PersonName | None = None  # whose it is; null: no person's
 
 
 class CreatedToken(Token, frozen=True, kw_only=True):
@@ -682,14 +779,17 @@ class Identity(Response, frozen=True, kw_only=True):
     scopes: list[Scope]
     projects: list[str] | None
     expires: datetime | None = None
+    person: PersonName | None = None  # whose token it is; null: no person's
+    roles: dict[str, Role] | None = None  # the person's, by project; null: nothing but the scopes and projects counts
 
 
 class Session(Response, frozen=True, kw_only=True):
     """A browser that is signed in."""
 
     id: int
-    name: str  # of the token that it has signed in with
-    token: int
+    name: str  # of the token that it has signed in with, or of the person
+    token: int  # likewise; its own number, if it has signed in without one
+    person: PersonName | None = None  # whose it is; null: no person's
     created: datetime
     last_used: datetime | None
     expires: datetime | None  # at the latest: it ends earlier if nothing is asked for

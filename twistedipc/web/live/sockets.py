@@ -60,7 +60,7 @@ class WebSockets:
         Return a resource that upgrades one request to a stream with many subscriptions. ``compress``: see
         `log_resource`.
         """
-        projects = holding.token.projects
+        projects = holding.token.allowance.projects_with("read")
         return self._resource(lambda output: StreamConversation(self._sources, output, projects), holding, compress)
 
     @property
