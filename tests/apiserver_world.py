@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from tests.instant import InstantLedger
+from tests.publish_program import Programs
 from twistedipc.builds.states import AttemptState
 from twistedipc.ipc.connections.load import MAX_RUNNING
 from twistedipc.publish.targets.static.releases import ReleaseStore
@@ -44,6 +45,7 @@ class Apiserver:
         self.artifacts = ArtifactStore(folder / "artifacts")
         self.release_store = ReleaseStore(folder / "releases")
         self.secret_box = SecretBox(folder / "secret.key")
+        self.programs = Programs()
         self.signing_key = SigningKey(folder / "signing.key")
         server = compose(
             Outside(
@@ -57,6 +59,7 @@ class Apiserver:
                 releases={Static.name: self.release_store},
                 secret_box=self.secret_box,
                 signing_key=self.signing_key,
+                program=self.programs,
             ),
             ServerSettings(
                 release_url=lambda name: f"http://{name}.test/",

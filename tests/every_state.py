@@ -147,6 +147,9 @@ def check_it_can_be_cancelled_as_it_says(world: World) -> None:
             assert world.row.state is AttemptState.CANCELLED
             assert world.apiserver.changes[-1].state == "cancelled"
             assert world.row.ended is not None
+        case Cancellation.BY_APISERVER:
+            # Nothing is stored of it, so there is no process that must end first.
+            assert (world.row.state, world.row.reason) == (AttemptState.CANCELLED, "no")
         case Cancellation.BY_BUILDER:
             assert (world.row.state, world.row.cancel_reason) == (world.state, "no")
             assert bool(builder.told(m.CancelAttempt)) == (world.info.lease is LeaseStatus.HELD)
@@ -191,7 +194,7 @@ def check_what_a_builder_is_told_that_brings_it(world: World) -> None:
     world.put()
     world.lease = world.lease or LEASE
     (order,) = Builder(world).sync(ended).orders
-    if world.info.log_over:
+    if world.info.builder_done:
         assert order.order == "forget"
 
 

@@ -140,6 +140,8 @@ def _before_builders_keys(connection: Connection) -> None:
 
 def as_of_0011(connection: Connection) -> None:
     """Make the schema what it was before projects had credentials for their repositories."""
+    connection.execute(text("DROP TABLE publications"))
+    connection.execute(text("ALTER TABLE attempts DROP COLUMN tools"))
     for table in ("members", "identities", "invitations", "people"):
         connection.execute(text(f"DROP TABLE {table}"))
     for index in ("uq_tokens_name", "ix_tokens_person"):

@@ -16,6 +16,7 @@ from twisted.web.client import Agent
 from tests.web_world import World, reactor
 from twistedipc.builder import upload as module
 from twistedipc.builder.upload import NoArchive, UploadFailed, UploadRefused, WrongArchive, upload
+from twistedipc.server.uploads import UploadTarget
 from twistedipc.storage import artifacts
 
 
@@ -30,7 +31,7 @@ class ToTheApi(World):
         self.archive.write_bytes(self.data)
         self.sha256 = hashlib.sha256(self.data).hexdigest()
         await self.ledger.write(artifacts.begin, self.attempt, len(self.data), self.sha256, self.now())
-        self.grant = self.uploads.grant(self.attempt, len(self.data), self.sha256)
+        self.grant = self.uploads.grant(UploadTarget(attempt=self.attempt, size=len(self.data), sha256=self.sha256))
 
     async def _upload(self, token: str = "") -> None:
         url = f"http://127.0.0.1:{self.port}/api/v1/uploads/{self.attempt}"

@@ -9,11 +9,13 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Connection
 
-from tests.storage_fixtures import new_ledger
+from tests.storage_fixtures import add_project, new_ledger
 from twistedipc.cli.doctor import DAY, doctor, look_at
 from twistedipc.cli.ledger import milliseconds, write_in_ledger
 from twistedipc.ipc import make_named_key, write_key, write_named_key
-from twistedipc.storage import builders, tokens
+from twistedipc.publish.targets.npm.target import NpmSettings
+from twistedipc.publish.targets.target import Settings
+from twistedipc.storage import builders, projects, tokens
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.taps.config import load_apiserver
 
@@ -117,3 +119,26 @@ def test_tokens_and_keys_that_expire_soon(tmp_path: Path) -> None:
     assert key.endswith("twistedipc builder rotate soon makes another")
     assert token.startswith("the token ")
     assert "(soon) expires on " in token
+
+
+def test_an_apiserver_that_publishes_needs_npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "apiserver.toml"
+    file.write_text(APISERVER + '[link]\ndial = ["unix:s"]\n')
+    config = load_apiserver(file)
+    config.data.mkdir()
+    new_ledger(config.data)
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    monkeypatch.setenv("PATH", str(commands))
+    targets: list[tuple[Settings, ...]] = [(NpmSettings(),), (NpmSettings(publish_at="apiserver", paused=True),)]
+    for number, each in enumerate([*targets, (NpmSettings(publish_at="apiserver"),)]):
+        write_in_ledger(config, _add, f"p{number}", each)
+    (said,) = look_at(file)
+    assert "the packages of p2 (--publish-at apiserver)" in said
+    (commands / "npm").touch(0o755)
+    assert look_at(file) == []
+
+
+def _add(connection: Connection, name: str, targets: tuple[Settings, ...]) -> None:
+    add_project(connection, name)
+    projects.update(connection, name, {"targets": targets}, 1)

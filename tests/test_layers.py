@@ -460,6 +460,7 @@ def test_only_the_lifecycle_writes_attempts() -> None:
 #: (part, other part): what is started, or loaded when it is wanted, by its name, against the map's direction.
 BY_NAME = {
     ("builder", "runner"),  # a process of its own, which outlives the builder
+    ("taps", "runner"),  # a process of the apiserver's: a runner's last step
     ("cli", "chaos"),  # a command like the others, loaded when it is called; what it does stands on cli
 }
 

@@ -271,11 +271,12 @@ def test_a_permit_is_written_down_and_audited_once(ledger: Connection) -> None:
                 "why": "what it published first",
             },
         ),
+        ("one", "package.new", "ui", {"attempt": attempt, "package": "@acme/ui", "version": "1.0.0"}),
         ("one", "permit.give", "ui", expected),
     ]
     again = permits.give(ledger, attempt, LEASE, "npm", [PACKAGE], "one", NOW + 5)
     assert (again.decision, again.sealed) == (Granted(), {"npm_token": b"sealed"})
-    assert len(audited(ledger)) == 2
+    assert len(audited(ledger)) == 3
 
 
 def test_the_first_package_is_the_projects_until_an_admin_says_otherwise(ledger: Connection) -> None:

@@ -90,7 +90,7 @@ CHANGES: dict[str, tuple[Change, dict[AttemptState, AttemptState], set[AttemptSt
     "finish": (
         lambda c, a, holder: attempts.finish(c, a, holder, result("failed"), True, NOW),
         dict.fromkeys((S.ACCEPTED, S.RUNNING, S.DISCONNECTED, S.PUBLISHING), S.FAILED),
-        {*TERMINAL, S.WAITING_APPROVAL},
+        {*TERMINAL, S.WAITING_APPROVAL, S.DELIVERING},
     ),
     "lose": (
         lambda c, a, holder: attempts.lose(c, a, holder, "gone", NOW),

@@ -96,7 +96,11 @@ class Projects(World):
         )
         assert of_site == {"access": ("text", False, "public|team"), "headers": ("list", False, "HEADER")}
         assert static["secrets"] == []
-        assert fields == {"registry": ("text", False, "ADDRESS"), "packages": ("list", False, "NAME")}
+        assert fields == {
+            "registry": ("text", False, "ADDRESS"),
+            "packages": ("list", False, "NAME"),
+            "publish_at": ("text", False, "builder|apiserver"),
+        }
         assert npm["secrets"] == [{"name": "npm_token", "help": "the npm registry's token"}]
 
     async def test_a_target_that_is_not_known_here(self) -> None:
@@ -552,7 +556,10 @@ class Builds(World):
         at = "/api/v1/projects/shop"
         npm = [{"type": "static"}, {"type": "npm"}]
         refused = await self.ask("PATCH", at, {"approval": 1, "targets": npm})
-        self.problem(refused, 422, "what is published to npm can't wait for it")
+        self.problem(refused, 422, "what a builder publishes can't wait for an approval")
+        stored = [{"type": "static"}, {"type": "npm", "publish_at": "apiserver"}]
+        assert (await self.ask("PATCH", at, {"approval": 1, "targets": stored})).status == 200
+        assert (await self.ask("PATCH", at, {"targets": [{"type": "static"}]})).status == 200
         assert (await self.ask("PATCH", at, {"approval": 1})).json["approval"] == 1
         pam, robot = await self.token("pam", "publish"), await self.token("robot", "publish", service=True)
         one, two = [await self._waits() for _ in range(2)]

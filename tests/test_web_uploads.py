@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 from tests.web_world import Answer, World, connect, eventually, request_bytes
+from twistedipc.server.uploads import UploadTarget
 from twistedipc.storage import artifacts
 from twistedipc.web.api import uploads
 
@@ -22,7 +23,7 @@ class Uploads(World):
 
     async def _begin(self, sha256: str) -> None:
         await self.ledger.write(artifacts.begin, self.attempt, len(_DATA), sha256, self.time)
-        self.token_of_upload = self.uploads.grant(self.attempt, len(_DATA), sha256)
+        self.token_of_upload = self.uploads.grant(UploadTarget(attempt=self.attempt, size=len(_DATA), sha256=sha256))
 
     async def _put(self, offset: int | str | None, data: bytes, **more: str) -> Answer:
         headers = {} if offset is None else {"Upload-Offset": str(offset)}

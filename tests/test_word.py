@@ -26,7 +26,7 @@ from tests.properties import examples
 from tests.test_server_builders import Builder
 from twistedipc.builds import messages as m
 from twistedipc.builds import word
-from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Published, Result, StepResult, Tool, Used
+from twistedipc.builds.attempt import ArtifactFile, Package, Packed, Permit, Published, Result, StepResult, Tool, Used
 from twistedipc.builds.egress import Contact, Egress
 from twistedipc.builds.logs import Lines, LogDigest, StepEnded, StepStarted
 from twistedipc.builds.names import shown
@@ -400,6 +400,9 @@ LIES: dict[str, st.SearchStrategy[Any]] = {
     "steps": st.lists(steps, max_size=4),
     "artifact": st.one_of(
         st.none(), st.builds(ArtifactFile, size=numbers, sha256=texts, files=numbers, unpacked=numbers)
+    ),
+    "packed": st.lists(
+        st.builds(Packed, target=texts, position=numbers, file=texts, size=numbers, sha256=texts), max_size=2
     ),
     "published": st.lists(st.one_of(st.just(PUBLISHED), published), max_size=4),
     "recognised": st.lists(

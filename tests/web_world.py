@@ -28,6 +28,7 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 from twisted.web.resource import IResource, Resource
 
+from tests.publish_program import Programs
 from tests.storage_fixtures import new_ledger
 from twistedipc.builds.logs import Lines, Record, batch_decoder, encoder, trim
 from twistedipc.builds.roles import Role
@@ -370,6 +371,7 @@ class World(TestCase):
                 releases={Static.name: self.release_store},
                 secret_box=SecretBox(self.folder / "secret.key"),
                 signing_key=SigningKey(self.folder / "signing.key"),
+                program=Programs(),
             ),
             ServerSettings(uploads_url=self.api_url, release_url=lambda name: f"http://{name}.test/", lost_after=600.0),
         )

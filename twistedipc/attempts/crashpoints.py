@@ -47,6 +47,9 @@ class CrashPoint(StrEnum):
     APISERVER_END_COMMITTED = "apiserver:end-committed"
     APISERVER_RELEASE_SWITCHED = "apiserver:release-switched"
     APISERVER_FINAL_ACK_SENT = "apiserver:final-ack-sent"
+    APISERVER_DELIVERY_BEGUN = "apiserver:delivery-begun"
+    APISERVER_DELIVERY_LOGGED = "apiserver:delivery-logged"
+    APISERVER_DELIVERED = "apiserver:delivered"
     BUILDER_FINAL_ACK_RECEIVED = "builder:final-ack-received"
     BUILDER_FOLDER_REMOVED = "builder:folder-removed"
 

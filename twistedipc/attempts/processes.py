@@ -44,6 +44,11 @@ def become_reaper() -> bool:
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def die_with_parent() -> bool:
+    """Have this process killed when its parent dies; return whether the system can do that."""
+    return _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """How a process is started."""
 

@@ -15,7 +15,7 @@ from twistedipc.builder.patience import Patience
 from twistedipc.builder.ports import Folder
 from twistedipc.builder.settings import UPLOAD_LIMIT
 from twistedipc.builder.uploading import UploadState
-from twistedipc.builds.attempt import ArtifactFile, Result, Spec
+from twistedipc.builds.attempt import ArtifactFile, Packed, Result, Spec
 from twistedipc.builds.messages import Final
 from twistedipc.builds.messages import HeldAttempt as HeldAttemptMessage
 from twistedipc.ipc import CreditWindow
@@ -70,11 +70,11 @@ class HeldAttempt:
         self.given_up |= self.conclusion.exhausted(now, error)
 
     @property
-    def artifact(self) -> ArtifactFile | None:
-        """What is still to be uploaded before its end is sent; None if there is nothing."""
+    def to_upload(self) -> list[ArtifactFile | Packed]:
+        """What is to be uploaded before its end is sent; nothing once it was."""
         if self.result is None or self.result.outcome != "succeeded" or self.upload.done:
-            return None
-        return self.result.artifact
+            return []
+        return [*([self.result.artifact] if self.result.artifact is not None else []), *self.result.packed]
 
     # -- what is sent to the apiserver
 
@@ -89,7 +89,7 @@ class HeldAttempt:
         return (
             self.log.synced
             and self.log.all_sent
-            and self.artifact is None
+            and not self.to_upload
             and (self.final_sent is None or self.final_sent < before)
         )
 

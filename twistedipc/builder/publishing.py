@@ -5,6 +5,8 @@ by ``looking`` at each look.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -18,7 +20,7 @@ from twistedipc.builder.ports import Uploads
 from twistedipc.builder.upload import NoArchive, UploadFailed, UploadRefused
 from twistedipc.builder.workflows import Workflows
 from twistedipc.builds import messages as m
-from twistedipc.builds.attempt import ArtifactFile, Permit
+from twistedipc.builds.attempt import ArtifactFile, Packed, Permit
 from twistedipc.ipc import CallFailed, CallTimedOut, NotConnected
 
 #: Seconds for an answer to a call.
@@ -55,9 +57,9 @@ class Publishing:
             if not question.asking and now >= question.again and held.folder.permit_wanted() is not None:
                 question.asking = True
                 self._workflows.launch(self._ask_permit(held, link), f"asking for a permit for {held.name}")
-        elif held.life.state is State.ENDED and (artifact := held.artifact) is not None and held.upload.due(now):
+        elif held.life.state is State.ENDED and (files := held.to_upload) and held.upload.due(now):
             held.upload.begins(now)
-            self._workflows.launch(self._upload(held, artifact, link), f"uploading {held.name}")
+            self._workflows.launch(self._upload(held, files, link), f"uploading {held.name}")
 
     async def _ask_permit(self, held: HeldAttempt, link: ApiserverLink) -> None:
         try:
@@ -83,10 +85,11 @@ class Publishing:
         finally:
             held.permit.asking = False
 
-    async def _upload(self, held: HeldAttempt, artifact: ArtifactFile, link: ApiserverLink) -> None:
+    async def _upload(self, held: HeldAttempt, files: Sequence[ArtifactFile | Packed], link: ApiserverLink) -> None:
         state = held.upload
         try:
-            await self._try_upload(held, artifact, link)
+            for file in files:  # one that is there already costs a question
+                await self._try_upload(held, file, link)
         except CallFailed as error:
             if error.code == "refused":
                 self._give_up(held, str(error))
@@ -108,13 +111,15 @@ class Publishing:
         finally:
             state.under_way = False
 
-    async def _try_upload(self, held: HeldAttempt, artifact: ArtifactFile, link: ApiserverLink) -> None:
+    async def _try_upload(self, held: HeldAttempt, file: ArtifactFile | Packed, link: ApiserverLink) -> None:
         want = m.WantUpload(
             attempt=held.spec.attempt,
             lease=held.spec.lease,
-            size=artifact.size,
-            sha256=artifact.sha256,
+            size=file.size,
+            sha256=file.sha256,
             trouble=held.upload.trouble,
+            target=file.target if isinstance(file, Packed) else "",
+            position=file.position if isinstance(file, Packed) else 0,
         )
         if self.refused:
             raise UploadRefused(self.refused)
@@ -122,11 +127,12 @@ class Publishing:
         assert isinstance(grant, m.UploadGrant)
         if not grant.complete:
             url = self.url.rstrip("/") + grant.path
-            await self._uploads(url, grant.token, held.folder.archive, artifact.size, held.upload.arrived)
+            path = held.folder.path / file.file if isinstance(file, Packed) else held.folder.archive
+            await self._uploads(url, grant.token, path, file.size, held.upload.arrived)
 
     def _give_up(self, held: HeldAttempt, why: str) -> None:
         """Fail the attempt: its upload would fail again however often it is tried."""
         assert held.result is not None
         reason = f"what was built can't be stored: {why}"
-        held.ended(msgspec.structs.replace(held.result, outcome="failed", reason=reason, artifact=None))
+        held.ended(msgspec.structs.replace(held.result, outcome="failed", reason=reason, artifact=None, packed=[]))
         self._forwarding.forward()

@@ -186,6 +186,7 @@ class Permit(msgspec.Struct, frozen=True, kw_only=True):
     )
     token: str = ""  # the target's first secret: for npm the registry's token
     secrets: dict[str, str] = {}  # the target's other secrets, by name
+    store: bool = False  # publish nothing: have what was packed uploaded, which the apiserver publishes
 
 
 class SecretsWanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,6 +243,16 @@ class ArtifactFile(msgspec.Struct, frozen=True, kw_only=True):
     unpacked: int  # the bytes of these files
 
 
+class Packed(msgspec.Struct, frozen=True, kw_only=True):
+    """A package's file that is to be uploaded, for the apiserver to publish."""
+
+    target: str
+    position: int  # among the packages of the target's permit, from 0
+    file: str  # relative to the attempt's folder
+    size: int  # bytes
+    sha256: str
+
+
 class PublicNames(msgspec.Struct, frozen=True, kw_only=True):
     """
     The names that become public when what was packed is released or published. Each list has the names of one kind of
@@ -285,6 +296,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     steps: list[StepResult] = []
     artifact: ArtifactFile | None = None
     published: list[Published] = []
+    packed: list[Packed] = []  # what is to be uploaded beside the artifact
     recognised: list[Finding] = []  # what the project is, and what says so
     tools: list[Tool] = []  # what its steps were given, as far as they asked for some
     used: Used | None = None  # None: nothing was measured

@@ -77,9 +77,9 @@ class Sync(Message, frozen=True, kw_only=True, tag="sync"):
 #: What a builder of this version can do: ``secrets``, ask for the secrets of an attempt; ``settings``, build as the
 #: project's settings say, which an older one doesn't read; ``protected``, look which protected ref a commit can be
 #: reached from, and publish nothing for a project's users without one; ``network``, keep the steps of a build from the
-#: network, which one can't whose steps aren't isolated. Beside these it has a feature for each target
-#: that not every builder knows: `publish.targets.registry.FEATURE`.
-FEATURES = ("network", "protected", "secrets", "settings")
+#: network, which one can't whose steps aren't isolated; ``stored``, upload packages that the apiserver publishes.
+#: Beside these it has a feature for each target that not every builder knows: `publish.targets.registry.FEATURE`.
+FEATURES = ("network", "protected", "secrets", "settings", "stored")
 
 
 class Status(Message, frozen=True, kw_only=True, tag="status"):
@@ -181,8 +181,9 @@ class WantSecrets(Message, frozen=True, kw_only=True, tag="want_secrets"):
 
 class WantUpload(Message, frozen=True, kw_only=True, tag="want_upload"):
     """
-    A call: where may the archive be uploaded? Answered by `UploadGrant`. Asking again gives a new token. ``trouble``
-    says, for people, why the last try failed, if one did.
+    A call: where may the archive be uploaded, or the package that is at this ``position`` in the permit for this
+    ``target``? Answered by `UploadGrant`. Asking again gives a new token, which is the only one then. ``trouble`` says,
+    for people, why the last try failed, if one did.
     """
 
     attempt: AttemptName
@@ -190,6 +191,8 @@ class WantUpload(Message, frozen=True, kw_only=True, tag="want_upload"):
     size: int
     sha256: str
     trouble: str = ""
+    target: str = ""  # "": the archive
+    position: int = 0
 
 
 # -- the apiserver says ----------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ class AttemptState(StrEnum):
     DISCONNECTED = "disconnected"
     PUBLISHING = "publishing"
     WAITING_APPROVAL = "waiting_approval"
+    DELIVERING = "delivering"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -69,6 +70,7 @@ class Cancellation(StrEnum):
 
     AT_ONCE = "at once"  # nothing runs: the attempt is cancelled in the same transaction
     BY_BUILDER = "by the builder"  # the request is noted; the attempt ends when the builder has killed its processes
+    BY_APISERVER = "by the apiserver"  # the request is noted; the attempt ends when the apiserver's process is gone
     TOO_LATE = "too late"  # refused: the attempt has ended
 
 
@@ -104,11 +106,20 @@ class StateInfo:
     waits: Waits | None = None
     unproven: AttemptState | None = None
     built: bool = False  # its builder is done with it, though it hasn't ended
+    delivers: bool = False  # the apiserver publishes what is stored, and goes on with its log
+
+    @property
+    def builder_done(self) -> bool:
+        """True if its builder may forget it."""
+        return self.ended or self.built
 
     @property
     def log_over(self) -> bool:
-        """True if nothing comes to its log any more, and its builder may forget it."""
-        return self.ended or self.built
+        """
+        True if nothing comes to its log now. It goes on if the apiserver publishes what was stored, once that is
+        approved.
+        """
+        return self.builder_done and not self.delivers
 
     @property
     def ended(self) -> bool:
@@ -118,7 +129,7 @@ class StateInfo:
 
 _A = AttemptState
 _ENDS: Final = frozenset({_A.SUCCEEDED, _A.FAILED, _A.CANCELLED, _A.TIMED_OUT, _A.LOST})
-_BUILT: Final = _ENDS | {_A.WAITING_APPROVAL}  # where a builder's last word leads
+_BUILT: Final = _ENDS | {_A.WAITING_APPROVAL, _A.DELIVERING}  # where a builder's last word leads
 
 #: Every state of an attempt.
 STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
@@ -177,13 +188,21 @@ STATES: Final[Mapping[AttemptState, StateInfo]] = MappingProxyType(
             waits=Waits.FOR_UPLOAD,
         ),
         _A.WAITING_APPROVAL: StateInfo(
-            # What it built is stored. Approved: succeeded. Refused: cancelled.
-            then=frozenset({_A.SUCCEEDED, _A.CANCELLED}),
+            # What it built is stored. Approved: delivering if packages are, else succeeded. Refused: cancelled.
+            then=frozenset({_A.DELIVERING, _A.SUCCEEDED, _A.CANCELLED}),
             description="is built, and another person than the one who asked is to approve that it is published",
             tone=Tone.WAITING,
             cancel=Cancellation.AT_ONCE,
             built=True,
             waits=Waits.FOR_APPROVAL,
+        ),
+        _A.DELIVERING: StateInfo(
+            then=frozenset({_A.SUCCEEDED, _A.FAILED, _A.CANCELLED}),
+            description="is built, and the apiserver publishes the packages that are stored",
+            tone=Tone.BUSY,
+            cancel=Cancellation.BY_APISERVER,
+            built=True,
+            delivers=True,
         ),
         _A.SUCCEEDED: StateInfo(
             then=frozenset(),
@@ -236,6 +255,12 @@ TERMINAL: Final = states_where(lambda info: info.ended)
 #: States in which nothing comes to an attempt's log any more.
 LOG_OVER: Final = states_where(lambda info: info.log_over)
 
+#: States in which an attempt's builder is done with it.
+BUILDER_DONE: Final = states_where(lambda info: info.builder_done)
+
+#: States in which the apiserver publishes what is stored.
+DELIVERS: Final = states_where(lambda info: info.delivers)
+
 #: States in which a builder has the attempt's lease.
 LEASED: Final = states_where(lambda info: info.lease is not LeaseStatus.NONE)
 
@@ -284,6 +309,33 @@ RELEASE_STATES: Final[Mapping[ReleaseState, ReleaseInfo]] = MappingProxyType(
 )
 
 
+class PublicationState(StrEnum):
+    """Where the publication of one package is that is published from what was stored."""
+
+    PACKED = "packed"
+    STORED = "stored"
+    PUBLISHING = "publishing"
+    PUBLISHED = "published"
+    FAILED = "failed"
+    DROPPED = "dropped"
+
+
+_P = PublicationState
+
+#: Every state of a publication -> those that may follow directly. What a crash has left in `PUBLISHING` begins again:
+#: the registry is asked first.
+PUBLICATION_STATES: Final[Mapping[PublicationState, frozenset[PublicationState]]] = MappingProxyType(
+    {
+        _P.PACKED: frozenset({_P.STORED, _P.DROPPED}),  # its tarball has yet to arrive
+        _P.STORED: frozenset({_P.PUBLISHING, _P.DROPPED}),
+        _P.PUBLISHING: frozenset({_P.PUBLISHED, _P.FAILED}),
+        _P.PUBLISHED: frozenset(),  # the registry has it, with this content
+        _P.FAILED: frozenset(),
+        _P.DROPPED: frozenset(),  # its attempt ended without
+    }
+)
+
+
 class IllegalTransition(Exception):
     """A change of state that the table doesn't have: a bug of ours, or a peer that must not be believed."""
 
@@ -296,6 +348,12 @@ class IllegalTransition(Exception):
 def check_attempt(before: AttemptState, after: AttemptState) -> None:
     """Raise `IllegalTransition` unless an attempt may go from ``before`` to ``after``."""
     if after not in STATES[before].then:
+        raise IllegalTransition(before, after)
+
+
+def check_publication(before: PublicationState, after: PublicationState) -> None:
+    """Raise `IllegalTransition` unless a publication may go from ``before`` to ``after``."""
+    if after not in PUBLICATION_STATES[before]:
         raise IllegalTransition(before, after)
 
 

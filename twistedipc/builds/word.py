@@ -58,6 +58,8 @@ class Permitted(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     place: str  # where, as `publish.targets.target.Target.place` has it; "": wherever the builder is set up for
     packages: Sequence[Package]  # none: it got no permit
+    stored: bool = False  # the permit was to upload them: the apiserver publishes them
+    missing: Sequence[str] = ()  # the names of those of them that haven't arrived
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,6 +225,7 @@ def _published(result: Result, seen: Seen, doubts: list[str]) -> list[Published]
     allowed = {
         (each.target, package.name, package.version, package.integrity): each
         for each in seen.permitted
+        if not each.stored
         for package in each.packages
     }
     found: dict[tuple[str, str, str, str], Published] = {}
@@ -251,6 +254,8 @@ def _undone(seen: Seen, published: Sequence[Published]) -> list[str]:
         missing = [package.name for package in each.packages if (each.target, package.name) not in done]
         if not each.packages:
             undone.append(f"it has asked for no permit to publish to {each.target}")
+        elif each.stored:
+            undone += [f"{', '.join(each.missing)[:MAX_NOTICE]} has not arrived"] if each.missing else []
         elif missing:
             undone.append(f"it has not published {', '.join(missing)[:MAX_NOTICE]} to {each.target}")
     return undone

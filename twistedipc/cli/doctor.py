@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,7 +16,9 @@ from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.ledger import milliseconds, read_beside
 from twistedipc.cli.output import local_time, note
 from twistedipc.ipc import BadKey, read_key, read_named_key
-from twistedipc.storage import endings
+from twistedipc.publish.targets.npm.target import Npm
+from twistedipc.publish.targets.registry import TARGETS, find
+from twistedipc.storage import endings, projects
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 from twistedipc.taps.config import ApiserverConfig, BuilderConfig, ConfigError, load_apiserver, load_builder
 
@@ -100,6 +103,23 @@ def _of_apiserver(config: ApiserverConfig) -> Iterator[str]:
         if box is not None and box.is_being_replaced:
             yield f"{config.secret_key} holds an old key too: twistedipc secrets rotate goes on with that"
     yield from _endings(config)
+    yield from _npm(config)
+
+
+def _npm(config: ApiserverConfig) -> Iterator[str]:
+    """Say if this machine has no npm, and the apiserver is to publish packages by it."""
+    if shutil.which("npm") is not None:
+        return
+    try:
+        rows = read_beside(config, lambda connection: projects.list_all(connection, None)) or []
+    except Failure:
+        return  # what the ledger says can't be seen: that was said
+    needing = [row.name for row in rows if find(TARGETS.stored(row.targets), Npm.name)]
+    if needing:
+        yield (
+            f"the apiserver is to publish the packages of {', '.join(needing)} (--publish-at apiserver), and there is "
+            "no npm on this command's PATH: install Node with npm where the apiserver's PATH has it"
+        )
 
 
 def _endings(config: ApiserverConfig) -> Iterator[str]:

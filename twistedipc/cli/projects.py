@@ -54,7 +54,7 @@ pool_option = click.option("--pool", metavar="NAME", help="Only builders of this
 approval_option = click.option(
     "--approval/--no-approval",
     default=None,
-    help="Whether another person than the one who asked approves what is built before it goes live.",
+    help="Whether another person than the one who asked approves what is built before it is published.",
 )
 
 

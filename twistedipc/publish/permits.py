@@ -15,7 +15,7 @@ import msgspec
 
 from twistedipc.builds.attempt import Package, StepResult
 from twistedipc.builds.names import MAX_PACKAGES, shown
-from twistedipc.builds.states import LOG_OVER, AttemptState
+from twistedipc.builds.states import BUILDER_DONE, AttemptState
 from twistedipc.publish.targets.target import NotAllowed, Settings, Target
 
 #: The last step before a publication, and the step that is one. The platform does them itself, so no step of a build
@@ -45,10 +45,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 class Granted(msgspec.Struct, frozen=True):
     """
     The packages may be published. ``new``: there was no permit yet. ``pin``: the project's settings become these.
+    ``store``: not by the builder, which uploads them; the apiserver publishes them, and asks again then.
     """
 
     new: bool = False
     pin: Settings | None = None
+    store: bool = False
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -72,7 +74,7 @@ Decision = Granted | Refused | NotYet | Void
 
 def decide(target: Target[Any], record: Record, *, lease: str, builder: str, packages: Sequence[Package]) -> Decision:
     """Return whether this builder, under this lease, may publish these packages to the target: all of them or none."""
-    if record.lease != lease or record.builder != builder or record.state in LOG_OVER:
+    if record.lease != lease or record.builder != builder or record.state in BUILDER_DONE:
         return Void()
     if record.cancel_reason:
         return Refused(record.cancel_reason)
@@ -85,23 +87,44 @@ def decide(target: Target[Any], record: Record, *, lease: str, builder: str, pac
     moved = target.moved(offered, settings, record.project)
     if moved:
         return Refused(moved)
+    # If the project has changed meanwhile, that counts which keeps the secrets here.
+    store = target.is_stored(settings) or target.is_stored(offered)
     if record.given:
-        return _again(record, packages)
+        return _again(record, packages, store=store)
     waits = _not_ended(record.steps)
     if waits is not None:
         return waits
-    return _first(target, settings, record, packages)
+    return _first(target, settings, record, packages, store=store)
 
 
-def _again(record: Record, packages: Sequence[Package]) -> Decision:
+def decide_stored(target: Target[Any], record: Record) -> Granted | Refused:
+    """
+    Return whether the apiserver may publish now what an attempt has a permit for, and has stored. Weeks may have passed
+    since, and its project may have changed.
+    """
+    if record.cancel_reason:
+        return Refused(record.cancel_reason)
+    settings, offered = record.settings, record.offered
+    if settings is None or settings.paused or offered is None:
+        how = f"`twistedipc project set {record.project} --{target.name}`"
+        return Refused(f"project {record.project} publishes no {target.what} any more ({how})")
+    moved = target.moved(offered, settings, record.project)
+    if moved:
+        return Refused(moved)
+    return _first(target, settings, record, record.given, store=False)
+
+
+def _again(record: Record, packages: Sequence[Package], *, store: bool) -> Decision:
     """Answer an attempt that has its permit."""
     if [identity(package) for package in record.given] != [identity(package) for package in packages]:
         given = ", ".join(f"{package.name}@{package.version}" for package in record.given)
         return Refused(f"this attempt has its permit for {given}, and can have no other")
-    return Refused(record.no_secret) if record.no_secret else Granted()
+    return Refused(record.no_secret) if record.no_secret else Granted(store=store)
 
 
-def _first(target: Target[Any], settings: Settings, record: Record, packages: Sequence[Package]) -> Decision:
+def _first(
+    target: Target[Any], settings: Settings, record: Record, packages: Sequence[Package], *, store: bool
+) -> Granted | Refused:
     """Answer an attempt that asks for the first time, and whose steps are over."""
     if not 1 <= len({package.name for package in packages}) == len(packages) <= MAX_PACKAGES:
         return Refused(f"an attempt publishes 1 to {MAX_PACKAGES} packages, each of another name")
@@ -113,7 +136,8 @@ def _first(target: Target[Any], settings: Settings, record: Record, packages: Se
         return Refused("a package's name, version, integrity and tag are each one short line")
     if record.no_secret:
         return Refused(record.no_secret)
-    return Granted(new=True, pin=None if pinned == settings else pinned)
+    # What is only stored may be refused: the project is narrowed when it is published.
+    return Granted(new=True, pin=None if store or pinned == settings else pinned, store=store)
 
 
 def _well_formed(package: Package) -> bool:

@@ -30,6 +30,8 @@ in it) and exits when ``result.json`` is there. The modules, from the bottom up:
     findings    what a step of the platform's own has found, checked
     reaching    what each step can see and use
     networking  what each step may reach of the network, and what it was refused
+    own         how a step of the platform's own is started
+    from_store  a process of the apiserver's: the step that publishes what is stored there, and no other
     checking_out  what the checkout step is given, and what it has found
     course      the whole attempt: checkout, the plan's steps, pack, publish, the result
     checkout/   a process too: `python -m twistedipc.runner.checkout FOLDER`, the first step

@@ -8,7 +8,6 @@ of the attempt is left when the result is written.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -19,12 +18,14 @@ from twistedipc import publish, toolchains
 from twistedipc.attempts.folder import package_file, read_packages
 from twistedipc.attempts.journal import Journal
 from twistedipc.attempts.room import Room
+from twistedipc.attempts.sha256 import measured
 from twistedipc.builds.attempt import (
     ArtifactFile,
     Checkout,
     Failure,
     Outcome,
     Package,
+    Packed,
     PermitWanted,
     PublicNames,
     Published,
@@ -59,6 +60,7 @@ from twistedipc.runner.keeping import Keeping
 from twistedipc.runner.modules import modules_of
 from twistedipc.runner.networking import NoNetwork
 from twistedipc.runner.node import install
+from twistedipc.runner.own import own_command
 from twistedipc.runner.ports import Orders, Outside
 from twistedipc.runner.reaching import Reaching
 from twistedipc.runner.registries import Configuration
@@ -68,11 +70,6 @@ from twistedipc.runner.tools import FOUND, WANTED, Tools, usable, wanted_by
 from twistedipc.toolchains.problems import ToolProblem
 from twistedipc.toolchains.wanted import Toolchain, Wanted
 from twistedipc.trees.folder import FolderTree
-
-# The platform's own steps run isolated from the environment and from the folder that they work in: nothing in either
-# can put another module in their place.
-_START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
-_ROOT = str(Path(publish.__file__).parent.parent.parent)
 
 #: How often a step of the platform is tried again because what it ran printed that a disk is full, though the
 #: builder's disk has room.
@@ -111,6 +108,7 @@ class _Found(msgspec.Struct):
     said_no_room: int = 0  # how often a step of ours has said that the disk is full, and failed
     artifact: ArtifactFile | None = None
     published: list[Published] = []
+    packed: list[Packed] = []
     recognised: list[Finding] = []
     tools: list[Tool] = []
     egress: Egress | None = None
@@ -427,6 +425,9 @@ class Course:
                 f"publishing {len(packages)} packages wasn't permitted: the apiserver is of an older version, which "
                 "permits one. Nothing was published: upgrade the apiserver, and build again",
             )
+        if permit.store:
+            self._leave_to_apiserver(target.name, packages)
+            return
         secrets = target.secrets_of(permit)
         for value in secrets.values():
             self._log.mask(value)
@@ -443,6 +444,16 @@ class Course:
             for each in published:
                 if each.notice:
                     self._log.note("warning", each.notice)
+
+    def _leave_to_apiserver(self, target: str, packages: Sequence[Package]) -> None:
+        """Note what is to be uploaded: the apiserver publishes it."""
+        for position, package in enumerate(packages):
+            size, sha256 = measured(self._folder / package.file)
+            self._found.packed.append(
+                Packed(target=target, position=position, file=package.file, size=size, sha256=sha256)
+            )
+        what = f"{len(packages)} packages are" if len(packages) > 1 else f"{packages[0].name} is"
+        self._log.note("info", f"{what} uploaded, and published by the apiserver")
 
     def _make_folders(self) -> bool:
         try:
@@ -501,7 +512,7 @@ class Course:
         if shell:
             argv, folder, channel = ["sh", "-c", shell], self._folder_of(place), self._folder / CHANNEL
         else:
-            argv, folder = [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, *own], self._folder
+            argv, folder = own_command(*own), self._folder
             self._steps.persist(lambda: self._cleared(name))
         first = self._journal.count + 1
         networking = self._reaching.networking
@@ -608,6 +619,7 @@ class Course:
                 replace(one, name=hide(one.name), version=hide(one.version), registry=hide(one.registry))
                 for one in self._found.published
             ],
+            packed=self._found.packed,
             recognised=[replace(each, value=hide(each.value), why=hide(each.why)) for each in self._found.recognised],
             tools=self._found.tools,
             used=self._guard.used(),

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Literal, Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -23,7 +24,6 @@ from twistedipc.builds.recognition.recognised import PlannedStep
 from twistedipc.isolation.network.attempt import Allowed, AttemptNetwork, NetworkFailed
 from twistedipc.isolation.network.hosts import NOT_USED, cure
 from twistedipc.isolation.reach import Reach
-from twistedipc.runner.attempt_log import AttemptLog
 
 #: Seconds for the gate to end by itself.
 _END = 2.0
@@ -34,6 +34,13 @@ _LARGE_FILES = {"github.com": ("*.githubusercontent.com:443", "github-cloud.s3.a
 
 class NoNetwork(Exception):
     """A step can't be run, since it can't have its network. The text says why."""
+
+
+class Notes(Protocol):
+    """Where a runner says something in the log: `attempt_log.AttemptLog` is one."""
+
+    def note(self, level: Literal["info", "warning", "error"], message: str) -> None:
+        """Put a notice of the platform's own into the log."""
 
 
 class Connected(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +54,7 @@ class Connected(msgspec.Struct, frozen=True, kw_only=True):
 class Networking:
     """The network of one attempt's steps. Where steps aren't isolated, they have the machine's, and nobody looks."""
 
-    def __init__(self, spec: Spec, log: AttemptLog) -> None:
+    def __init__(self, spec: Spec, log: Notes) -> None:
         self._spec = spec
         self._log = log
         self._plan: Plan | None = None

@@ -16,14 +16,13 @@ from twistedipc.builds.attempt import Checkout, Spec
 from twistedipc.isolation.reach import Reach
 from twistedipc.isolation.steps import CHANNEL_INSIDE, Ground
 from twistedipc.isolation.system import passwd, system
-from twistedipc.runner.attempt_log import AttemptLog
-from twistedipc.runner.networking import Networking
+from twistedipc.runner.networking import Networking, Notes
 
 
 class Reaching:
     """The reaches of one attempt's steps. Where steps aren't isolated, they are empty, and count for nothing."""
 
-    def __init__(self, folder: Path, spec: Spec, log: AttemptLog) -> None:
+    def __init__(self, folder: Path, spec: Spec, log: Notes) -> None:
         self._spec = spec
         self.networking = Networking(spec, log)
         self._ground: Ground | None = None

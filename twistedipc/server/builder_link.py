@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -39,12 +40,12 @@ from twistedipc.server.permits import Permits
 from twistedipc.server.resting import Resting
 from twistedipc.server.secrets import BuildSecrets
 from twistedipc.server.slots import Slots
-from twistedipc.server.uploads import UploadGrants
+from twistedipc.server.uploads import UploadGrants, UploadTarget
 from twistedipc.server.workflows import Workflows
 from twistedipc.server.writers import LogWriters
-from twistedipc.storage import artifacts, attempts, logs
+from twistedipc.storage import artifacts, attempts, logs, publications
 from twistedipc.storage.artifacts import ArtifactStore
-from twistedipc.storage.errors import LogOrder, NotPossible
+from twistedipc.storage.errors import LogOrder, NotFound, NotPossible
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
 from twistedipc.storage.rows import AttemptRow, Holder
 
@@ -295,10 +296,7 @@ class BuilderLink:
                 self._with.workflows.launch(lifecycle.miss(row, reason), "noting a missing attempt")
         if self._phase is Phase.LOST:
             raise CallFailed("gone", "the link was lost during the sync")
-        orders = [
-            msgspec.structs.replace(order, cancel=order.cancel or self._cancelled.get(order.attempt, ""))
-            for order in orders
-        ]
+        orders = [replace(order, cancel=order.cancel or self._cancelled.get(order.attempt, "")) for order in orders]
         self._slots.resize(sync.slots, sync.draining)
         self._features = said_by_itself(sync.features)
         self.program = Program(version=sync.version[:WORD_LIMIT], isolation=(sync.isolation or "")[:WORD_LIMIT])
@@ -330,8 +328,8 @@ class BuilderLink:
         stop = m.Order(attempt=held.attempt, lease=held.lease, order="stop")
         if row is None or row.holder != self._holder(held.lease):
             return stop
-        if STATES[row.state].log_over:
-            return msgspec.structs.replace(stop, order="forget") if held.phase == "ended" else stop
+        if STATES[row.state].builder_done:
+            return replace(stop, order="forget") if held.phase == "ended" else stop
         phase = AttemptState.ACCEPTED if held.phase == "accepted" else AttemptState.RUNNING
         back = await self._with.lifecycle.reconnect(row, phase, self.isolation)
         if back is None:  # it was given up at the same time
@@ -433,7 +431,7 @@ class BuilderLink:
         """Lose an attempt of which nothing can be known any more."""
         ledger = self._with.ledger
         row = await self._with.workflows.retry_until_available(lambda: ledger.read(attempts.get, attempt))
-        if row is not None and row.holder == self._holder(lease) and not STATES[row.state].log_over:
+        if row is not None and row.holder == self._holder(lease) and not STATES[row.state].builder_done:
             await self._with.lifecycle.lose(row, reason)
 
     async def _final(self, final: m.Final, resolved: int | None) -> None:
@@ -453,7 +451,7 @@ class BuilderLink:
         if row is None or row.holder != self._holder(final.lease):
             self.stop_attempt(final.attempt, final.lease)
             return
-        if not STATES[row.state].log_over:
+        if not STATES[row.state].builder_done:
             if known is None or known.lease != final.lease:
                 self.stop_attempt(final.attempt, final.lease)
                 return
@@ -493,7 +491,7 @@ class BuilderLink:
     async def _publishing(self, attempt: str, lease: str) -> AttemptRow:
         """Return the attempt's row, marked as publishing. Raises `CallFailed` unless this lease is valid."""
         row = await self._with.ledger.read(attempts.get, attempt)
-        if row is None or row.holder != self._holder(lease) or STATES[row.state].log_over:
+        if row is None or row.holder != self._holder(lease) or STATES[row.state].builder_done:
             self.stop_attempt(attempt, lease)
             raise CallFailed("void", "this lease is not valid any more")
         if row.state is AttemptState.PUBLISHING:
@@ -546,15 +544,27 @@ class BuilderLink:
             if said is not None:
                 self._log.info("{attempt} can't be uploaded: {reason}", attempt=row.name, reason=said.reason)
         try:
-            begun = want.attempt, want.size, want.sha256, self._with.now()
-            stored = await self._with.ledger.write(artifacts.begin, *begun)
-        except NotPossible as error:
+            target = await self._upload_target(want)
+        except (NotFound, NotPossible) as error:
             raise CallFailed("refused", str(error)) from error
         crash_point(CrashPoint.APISERVER_UPLOAD_GRANTED)
         path = f"/api/v1/uploads/{row.name}"
-        if stored.complete:
+        if target is None:
             return m.UploadGrant(path=path, token="", complete=True)
-        return m.UploadGrant(path=path, token=self._with.grants.grant(want.attempt, want.size, want.sha256))
+        return m.UploadGrant(path=path, token=self._with.grants.grant(target))
+
+    async def _upload_target(self, want: m.WantUpload) -> UploadTarget | None:
+        """Return what may be uploaded; None if it is there already. Raises `NotFound`, `NotPossible`."""
+        write, now = self._with.ledger.write, self._with.now()
+        target = UploadTarget(attempt=want.attempt, size=want.size, sha256=want.sha256)
+        if not want.target:
+            archive = await write(artifacts.begin, want.attempt, want.size, want.sha256, now)
+            return None if archive.complete else target
+        of_package = (want.attempt, want.target, want.position)
+        package = await write(publications.begin_upload, *of_package, want.size, now)
+        if package.sha256:
+            return None
+        return replace(target, target=want.target, position=want.position, integrity=package.integrity)
 
     def _release(self, attempt: str, lease: str) -> None:
         """Free the slot of this lease, and end its log's writing."""

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from twistedipc.builds.states import LOG_OVER
+from twistedipc.builds.states import BUILDER_DONE
 from twistedipc.ipc import NamedKey, Peer, PeerInfo
 from twistedipc.server.away import Away
 from twistedipc.server.boundaries import LinkedBuilder
 from twistedipc.server.builder_link import BuilderLink, Collaborators
 from twistedipc.storage import attempts
+from twistedipc.storage.artifacts import attempt_of
 from twistedipc.storage.rows import BuilderRow
 
 __all__ = ["Builders", "Collaborators"]
@@ -71,8 +72,8 @@ class Builders:
         """
         await self._with.keys.load()
         for attempt in self._with.artifact_store.under_way():
-            uploading = await self._with.ledger.read(attempts.get, attempt)
-            if uploading is None or uploading.state in LOG_OVER:
+            uploading = await self._with.ledger.read(attempts.get, attempt_of(attempt))
+            if uploading is None or uploading.state in BUILDER_DONE:
                 self._with.artifact_store.discard(attempt)
         for name in await self._with.lifecycle.recover():
             self.away.expect(name)

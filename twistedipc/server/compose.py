@@ -17,6 +17,7 @@ from twistedipc.server.boundaries import InThread, RandomBytes
 from twistedipc.server.builder_keys import BuilderKeys
 from twistedipc.server.builder_link import Collaborators
 from twistedipc.server.builders import Builders
+from twistedipc.server.delivering import Delivering, PublishProgram
 from twistedipc.server.dispatch import QueueDispatch
 from twistedipc.server.fanout.limits import LogLimits
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
@@ -55,6 +56,7 @@ class Outside:
     releases: Mapping[str, Releases]  # by target
     secret_box: SecretBox
     signing_key: SigningKey
+    program: PublishProgram
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,17 +90,23 @@ class Server:
     keys: BuilderKeys
     builders: Builders
     dispatch: QueueDispatch
+    delivering: Delivering
     bell: Bell
+    deliveries: Bell
 
     def start(self) -> None:
-        """Begin to offer attempts. The ledger is open by then, and `Builders.recover` has ended."""
+        """
+        Begin to offer attempts, and to publish what is stored. The ledger is open by then, and `Builders.recover` has
+        ended.
+        """
         self.dispatch.start(self.bell)
+        self.delivering.start(self.deliveries)
 
 
 def compose(outside: Outside, settings: ServerSettings) -> Server:
     """Make every object of the server, each with what it works with."""
     clock, now, ledger = outside.clock, outside.now, outside.ledger
-    bell = Bell()
+    bell, deliveries = Bell(), Bell()
     workflows = Workflows(clock, most=settings.max_workflows)
     feed = Feed()
     gists = Gists(clock, ledger)
@@ -119,6 +127,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         ledger=ledger,
         workflows=workflows,
         bell=bell,
+        deliveries=deliveries,
         linked=linked,
         resting=resting,
         releasing=releasing,
@@ -177,5 +186,17 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
         keys=keys,
         builders=builders,
         dispatch=dispatch,
+        delivering=Delivering(
+            now=now,
+            ledger=ledger,
+            lifecycle=lifecycle,
+            logs=logs,
+            gists=gists,
+            workflows=workflows,
+            secret_box=outside.secret_box,
+            artifact_store=outside.artifact_store,
+            program=outside.program,
+        ),
         bell=bell,
+        deliveries=deliveries,
     )

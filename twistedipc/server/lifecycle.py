@@ -23,7 +23,7 @@ from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 
 from twistedipc.attempts.crashpoints import CrashPoint, crash_point
-from twistedipc.builds.attempt import Result
+from twistedipc.builds.attempt import Published, Result
 from twistedipc.builds.isolation import Kind
 from twistedipc.builds.logs import End
 from twistedipc.builds.messages import WantPermit
@@ -39,7 +39,19 @@ from twistedipc.server.releasing import Releasing
 from twistedipc.server.resting import Resting
 from twistedipc.server.uploads import UploadGrants
 from twistedipc.server.workflows import Workflows
-from twistedipc.storage import access, approvals, attempts, audit, builds, permits, projects, releases, reruns, seen
+from twistedipc.storage import (
+    access,
+    approvals,
+    attempts,
+    audit,
+    builds,
+    permits,
+    projects,
+    publications,
+    releases,
+    reruns,
+    seen,
+)
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
@@ -67,6 +79,7 @@ class Lifecycle:
         ledger: Ledger,
         workflows: Workflows,
         bell: Bell,
+        deliveries: Bell,
         linked: LinkedBuilders,
         resting: Resting,
         releasing: Releasing,
@@ -80,6 +93,7 @@ class Lifecycle:
         self._ledger = ledger
         self._retry = workflows.retry_until_available
         self._bell = bell
+        self._deliveries = deliveries  # rung when the apiserver has something to publish, or to forget
         self._linked = linked
         self._resting = resting
         self._releasing = releasing
@@ -158,6 +172,8 @@ class Lifecycle:
 
         def cancel(connection: Connection, now: int) -> AttemptRow:
             row = builds.request_cancel(connection, build, reason, now)
+            if STATES[row.state].ended:
+                publications.drop(connection, row.name, row.reason, now)
             detail = {"build": str(row.build), "attempt": str(row.number)}
             _record(connection, "build.cancel", row.project, detail, by, now)
             return row
@@ -166,6 +182,9 @@ class Lifecycle:
         match STATES[row.state].cancel:
             case Cancellation.TOO_LATE:  # since this very write
                 self._announce(row)
+                self._deliveries.ring()
+            case Cancellation.BY_APISERVER:
+                self._deliveries.ring()
             case Cancellation.BY_BUILDER:
                 link = self._linked.link_of(row.builder)
                 if link is not None:
@@ -176,13 +195,17 @@ class Lifecycle:
                 assert_never(never)
 
     async def approve_build(self, build: int, by: Actor) -> AttemptRow:
-        """waiting_approval → succeeded. Its releases go live, if they are to. Raises as `approvals.approve`."""
+        """
+        waiting_approval → succeeded, and its releases go live, if they are to; → delivering, if it has stored packages.
+        Raises as `approvals.approve`.
+        """
 
         def approve(connection: Connection, now: int) -> tuple[AttemptRow, list[ReleaseRow]]:
             row, settled = approvals.approve(connection, build, by, now)
             detail = {"build": str(build), "attempt": str(row.number)}
             _record(connection, "build.approve", row.project, detail, by, now)
             _record_live(connection, row, settled, now)
+            self._provenance.record(connection, row, settled, now)
             return row, settled
 
         row = await self._releasing.approve(build, lambda: self._ledger.write(approve, self._now()))
@@ -200,6 +223,7 @@ class Lifecycle:
 
         row = await self._ledger.write(refuse, self._now())
         self._announce(row)
+        self._deliveries.ring()
         return row
 
     # -- the queue moves
@@ -398,16 +422,65 @@ class Lifecycle:
         for each in rows or ():
             self._announce(each)
 
+    # -- the apiserver publishes
+
+    async def begin_delivery(self, attempt: str, target: str) -> permits.Answer:
+        """Ask whether what an attempt has stored for a target may be published now, and write down that it is."""
+        return await self._retry(lambda: self._ledger.write(permits.open_stored, attempt, target, self._now()))
+
+    async def note_delivery(
+        self, attempt: str, target: str, published: Sequence[Published], reason: str
+    ) -> AttemptRow | None:
+        """Write down what of a target's packages is published, and why the others aren't."""
+
+        def note(connection: Connection, now: int) -> AttemptRow | None:
+            row = attempts.get(connection, attempt)
+            if row is not None:
+                publications.end(connection, attempt, target, [each.name for each in published], reason, now)
+                attempts.note_published(connection, attempt, [*row.published, *published])
+                _record_published(connection, row.project, attempt, published, APISERVER, now)
+            return attempts.get(connection, attempt)
+
+        return await self._retry(lambda: self._ledger.write(note, self._now()))
+
+    async def delivered(self, row: AttemptRow, outcome: AttemptState, reason: str, sha256: str) -> AttemptRow:
+        """
+        delivering → succeeded, failed or cancelled. If all is published, its releases go live, if they are to.
+
+        :param sha256: the digest of its log, to which nothing is added any more; "" if that isn't whole
+        """
+
+        def end(connection: Connection, now: int) -> tuple[AttemptRow, list[ReleaseRow]]:
+            ended = attempts.delivered(connection, row.name, outcome, reason, sha256, now)
+            if ended is None:
+                return attempts.get(connection, row.name) or row, []
+            publications.drop(connection, row.name, reason, now)
+            if ended.state is not AttemptState.SUCCEEDED:
+                return ended, []
+            settled, made = approvals.settled(connection, ended, now)
+            self._provenance.record(connection, ended, made, now)
+            _record_live(connection, row, made, now)
+            return settled, made
+
+        ended = await self._retry(
+            lambda: self._releasing.approve(row.build, lambda: self._ledger.write(end, self._now()))
+        )
+        self._announce(ended)
+        return ended
+
     # -- what follows
 
     def _announce(self, row: AttemptRow) -> None:
         """A change of state is committed: tell all listeners, and do what follows from the state's row."""
         info = STATES[row.state]
         self._feed.publish(StateChange.of(row, self._now()))
-        if info.log_over:
+        if info.builder_done:
             self._resting.forget_attempt(row.name)
             self._gists.changed(row.build)  # its progress doesn't hold any more
             self._grants.revoke(row.name)
+        if info.delivers:
+            self._deliveries.ring()
+        if info.log_over:
             self._logs.finish(row.name, End(row.lines or 0, row.sha256, row.state.value, row.complete))
         if info.offerable:
             self._bell.ring()
@@ -432,12 +505,15 @@ def _finish(
 ) -> AttemptRow | None:
     """The end and the releases' going live are one transaction: neither is there without the other."""
     before = attempts.get(connection, row.name)
-    result = _checked(connection, row, end.result)
+    stored = publications.stored(connection, row.name)
+    result = _checked(connection, row, end.result, stored=stored)
     waits = result.outcome == "succeeded" and approvals.are_needed(
-        projects.get(connection, row.project), made, result.protected
+        projects.get(connection, row.project), made, result.protected, packages=stored
     )
-    finished = attempts.finish(connection, row.name, row.holder, result, end.complete, now, resolved, waits=waits)
-    ended_now = before is not None and not STATES[before.state].log_over  # a repeated end must not switch again
+    finished = attempts.finish(
+        connection, row.name, row.holder, result, end.complete, now, resolved, waits=waits, delivers=stored
+    )
+    ended_now = before is not None and not STATES[before.state].builder_done  # a repeated end must not switch again
     if finished is not None and ended_now:
         if end.doubts:
             detail = {"attempt": row.name, "doubts": "; ".join(end.doubts)}
@@ -446,11 +522,14 @@ def _finish(
             projects.note_head(connection, row.project, result.head, row.builder, now)
         if result.host_keys:
             access.pin(connection, row.project, result.host_keys, row.builder, now)
-        _record_published(connection, finished, row.builder, now)
-        provenance.record(connection, finished, result, made, now)
+        by = builder_actor(row.builder)
+        _record_published(connection, finished.project, finished.name, finished.published, by, now)
+        provenance.record(connection, finished, made, now)
+        if STATES[finished.state].ended:
+            publications.drop(connection, finished.name, finished.reason, now)
     if finished is not None and finished.state is AttemptState.LOST and ended_now:
         reruns.rerun(connection, finished, now)
-    if finished is None or not made or not ended_now or finished.state is AttemptState.WAITING_APPROVAL:
+    if finished is None or not made or not ended_now or not STATES[finished.state].ended:
         return finished
     waiting = releases.waiting(connection, row.project)
     settled = [releases.settle(connection, row.project, release.id, now) for release in made]
@@ -500,11 +579,13 @@ def _requested(build: BuildRow) -> dict[str, str]:
     return detail
 
 
-def _record_published(connection: Connection, finished: AttemptRow, builder: str, now: int) -> None:
-    """What a builder says that it has published."""
-    for package in finished.published:
+def _record_published(
+    connection: Connection, project: str, attempt: str, published: Sequence[Published], by: Actor, now: int
+) -> None:
+    """What has been published, as a builder or the apiserver's process says it."""
+    for package in published:
         detail = {
-            "attempt": finished.name,
+            "attempt": attempt,
             "target": package.target,
             "package": package.name,
             "version": package.version,
@@ -512,11 +593,22 @@ def _record_published(connection: Connection, finished: AttemptRow, builder: str
             "registry": package.registry,
             "status": package.status,
         }
-        _record(connection, "package.publish", finished.project, detail, builder_actor(builder), now)
+        _record(connection, "package.publish", project, detail, by, now)
 
 
-def _checked(connection: Connection, row: AttemptRow, result: Result) -> Result:
-    """Return the result with a protected ref only if the project says that it is one."""
+def _checked(connection: Connection, row: AttemptRow, result: Result, *, stored: bool) -> Result:
+    """
+    Return the result with a protected ref only if the project says that it is one. Without one, no package that was
+    ``stored`` may be published.
+    """
+    result = _with_protected(connection, row, result)
+    if not stored or result.outcome != "succeeded" or result.protected != "":
+        return result
+    reason = f"its commit isn't on a protected ref of {row.project}, so its packages aren't published: merge it there"
+    return msgspec.structs.replace(result, outcome="failed", reason=reason)
+
+
+def _with_protected(connection: Connection, row: AttemptRow, result: Result) -> Result:
     project = projects.get(connection, row.project)
     build = builds.get(connection, row.build)
     if not result.protected or project is None or build is None:

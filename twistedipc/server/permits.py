@@ -52,6 +52,8 @@ class Permits:
                 self._log.info("no permit for {attempt}: {reason}", attempt=want.attempt, reason=reason)
                 await self._lifecycle.refuse_permit(want, reason, builder)
                 return Permit(granted=False, reason=reason)
+            case Granted(store=True):
+                return Permit(granted=True, packages=len(want.packages), store=True)
             case Granted():
                 secrets = {name: self._secret_box.open(value) for name, value in sealed.items()}
                 token = secrets.pop(next(iter(secrets), ""), "")

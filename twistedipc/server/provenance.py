@@ -16,7 +16,6 @@ import msgspec
 from sqlalchemy import Connection
 
 from twistedipc.builds import provenance as form
-from twistedipc.builds.attempt import Result
 from twistedipc.builds.provenance import Resource, Subject
 from twistedipc.builds.states import AttemptState
 from twistedipc.builds.variables import looks_secret
@@ -36,9 +35,7 @@ class Provenance:
         self._url = url
         self._version = version
 
-    def record(
-        self, connection: Connection, ended: AttemptRow, result: Result, made: Sequence[ReleaseRow], now: int
-    ) -> None:
+    def record(self, connection: Connection, ended: AttemptRow, made: Sequence[ReleaseRow], now: int) -> None:
         """
         Keep a statement about each release and each package of an attempt that has ended just now. There is none of an
         attempt whose log isn't complete, and of one that was offered by a version that noted no repository.
@@ -56,7 +53,7 @@ class Provenance:
             if digest and package.status == "published":
                 name = form.package_name(package.target, package.name, package.version)
                 subjects.append(("package", Subject(name=name, digest=digest)))
-        predicate = self._predicate(build, ended, result, repository)
+        predicate = self._predicate(build, ended, repository)
         for kind, subject in subjects:
             statement = form.Statement(
                 type=form.STATEMENT, subject=[subject], predicateType=form.PREDICATE, predicate=predicate
@@ -66,13 +63,13 @@ class Provenance:
             signed = form.envelope(payload, self._key.public.keyid, signature)
             provenance.add(connection, ended.name, kind, subject.name, signed, now)
 
-    def _predicate(self, build: BuildRow, ended: AttemptRow, result: Result, repository: str) -> form.Predicate:
+    def _predicate(self, build: BuildRow, ended: AttemptRow, repository: str) -> form.Predicate:
         source = Resource(uri=_uri(repository, build.ref), digest={"gitCommit": ended.commit})
         tools = [
             Resource(
                 name=f"{tool.name} {tool.version}", uri=tool.uri, digest=tool.digests, annotations={"by": "builder"}
             )
-            for tool in result.tools
+            for tool in ended.tools
         ]
         parameters = {name: HIDDEN if looks_secret(name) else value for name, value in sorted(build.parameters.items())}
         log = Resource(
@@ -90,7 +87,7 @@ class Provenance:
                     "publish": build.publish,
                     "parameters": parameters,
                 },
-                internalParameters={"requestedBy": build.requested_by, "attempt": ended.name} | _conditions(result),
+                internalParameters={"requestedBy": build.requested_by, "attempt": ended.name} | _conditions(ended),
                 resolvedDependencies=[source, *tools],
             ),
             runDetails=form.RunDetails(
@@ -105,9 +102,9 @@ class Provenance:
         )
 
 
-def _conditions(result: Result) -> dict[str, Any]:
+def _conditions(ended: AttemptRow) -> dict[str, Any]:
     """Return what the builder says of how it was built: the hosts that its steps contacted."""
-    return {} if result.egress is None else {"egress": msgspec.to_builtins(result.egress), "egressBy": "builder"}
+    return {} if ended.egress is None else {"egress": msgspec.to_builtins(ended.egress), "egressBy": "builder"}
 
 
 def _uri(repository: str, ref: str) -> str:

@@ -14,14 +14,23 @@ import hmac
 import msgspec
 
 from twistedipc.server.boundaries import RandomBytes
+from twistedipc.storage.rows import upload_name
 
 
 class UploadTarget(msgspec.Struct, frozen=True, kw_only=True):
-    """What a token allows: one archive of one attempt."""
+    """What a token allows: the archive of one attempt, or one package of it that the apiserver publishes."""
 
     attempt: str
     size: int
     sha256: str
+    target: str = ""  # for which the package was packed; "": it is the archive
+    position: int = 0
+    integrity: str = ""  # the package's, as its permit has it
+
+    @property
+    def upload(self) -> str:
+        """The name of the upload."""
+        return upload_name(self.attempt, self.target, self.position) if self.target else self.attempt
 
 
 class UploadGrants:
@@ -31,10 +40,10 @@ class UploadGrants:
         self._random = random
         self._grants: dict[str, tuple[bytes, UploadTarget]] = {}
 
-    def grant(self, attempt: str, size: int, sha256: str) -> str:
-        """Return a new token for the attempt; an earlier one is void."""
+    def grant(self, target: UploadTarget) -> str:
+        """Return a new token for the target's attempt; an earlier one is void."""
         token = "tipu_" + base64.urlsafe_b64encode(self._random(32)).decode().rstrip("=")
-        self._grants[attempt] = (_digest(token), UploadTarget(attempt=attempt, size=size, sha256=sha256))
+        self._grants[target.attempt] = (_digest(token), target)
         return token
 
     def grant_for(self, attempt: str, token: str) -> UploadTarget | None:

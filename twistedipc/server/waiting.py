@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from twistedipc.builds.needs import BUILDER, EITHER, POOL, lacked
 from twistedipc.builds.states import STATES, Waits
-from twistedipc.publish.targets.registry import FEATURE
+from twistedipc.publish.targets.registry import FEATURE, STORED
 from twistedipc.server.away import Away
 from twistedipc.server.boundaries import Waiting
 from twistedipc.server.linked import Link, LinkedBuilders
@@ -138,6 +138,7 @@ def _lacking(features: frozenset[str]) -> str:
     lacking += ["read settings of builds"] if "settings" in features else []
     lacking += ["keep a build from the network"] if "network" in features else []
     lacking += ["tell which refs are protected"] if "protected" in features else []
+    lacking += ["upload packages that the apiserver publishes"] if STORED in features else []
     return " or ".join([*lacking, *([f"publish to {', '.join(targets)}"] if targets else [])])
 
 

@@ -13,7 +13,7 @@ plain values and returns the frozen rows of ``rows``:
 - ``artifacts`` (the archives on disk, and their rows), ``releases``, ``standing`` (why a release isn't live)
 - ``approvals`` (who may approve what goes live, and what follows)
 - ``permits`` (what an attempt was offered to publish, and got a permit for), ``seen`` (what an attempt's end is judged
-  by)
+  by), ``publications`` (packages that are stored, for the apiserver to publish)
 - ``builders`` (those that have a key of their own, and their keys); ``endings`` (which keys and tokens expire soon)
 - ``build_secrets`` (of projects' builds, and which of them an attempt is given)
 

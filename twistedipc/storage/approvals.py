@@ -14,40 +14,50 @@ from collections.abc import Iterable
 from sqlalchemy import Connection
 
 from twistedipc.builds.states import AttemptState
-from twistedipc.storage import attempts, builds, releases
+from twistedipc.storage import attempts, builds, publications, releases
 from twistedipc.storage.columns import attempt_name
 from twistedipc.storage.errors import NotAllowed, NotFound, NotPossible
 from twistedipc.storage.rows import Actor, AttemptRow, Decision, ProjectRow, ReleaseRow
 from twistedipc.storage.standing import note_standing
 
 
-def are_needed(project: ProjectRow | None, made: Iterable[ReleaseRow], protected: str | None) -> bool:
+def are_needed(
+    project: ProjectRow | None, made: Iterable[ReleaseRow], protected: str | None, *, packages: bool = False
+) -> bool:
     """
-    Return whether what an attempt has made is to be approved before it goes live.
+    Return whether what an attempt has made is to be approved before it goes live, or is published.
 
     :param protected: as in its result
+    :param packages: whether it has stored packages
     """
     if project is None or not project.approval or protected == "":
         return False
-    return any(not each.preview and (each.may_go_live or releases.is_own(each, project)) for each in made)
+    return packages or any(not each.preview and (each.may_go_live or releases.is_own(each, project)) for each in made)
 
 
 def approve(connection: Connection, build: int, by: Actor, now: int) -> tuple[AttemptRow, list[ReleaseRow]]:
     """
-    waiting_approval → succeeded, and its releases go live, if they are to. The attempt, and its releases. Raises
-    `NotFound`, `NotPossible`, `NotAllowed`.
+    waiting_approval → succeeded, and its releases go live, if they are to. The attempt, and its releases. If it has
+    stored packages, → delivering: its releases go live when these are published. Raises `NotFound`, `NotPossible`,
+    `NotAllowed`.
     """
     attempt = _waiting(connection, build)
     if has_asked(attempt, by):
         raise NotAllowed(f"you have asked for build {build} yourself: another person must approve it")
-    approved = attempts.approve(connection, attempt.name, _decision(by, now, approved=True))
+    delivers = publications.stored(connection, attempt.name)
+    approved = attempts.approve(connection, attempt.name, _decision(by, now, approved=True), delivers=delivers)
     if approved is None:
         raise NotPossible(f"build {build} doesn't wait for an approval any more")
-    made = [each for each in releases.of_build(connection, build) if each.attempt == attempt.name]
+    return (approved, []) if delivers else settled(connection, approved, now)
+
+
+def settled(connection: Connection, attempt: AttemptRow, now: int) -> tuple[AttemptRow, list[ReleaseRow]]:
+    """Have the releases of an attempt that has succeeded go live, if they are to. The attempt, and its releases."""
+    made = [each for each in releases.of_build(connection, attempt.build) if each.attempt == attempt.name]
     waiting = releases.waiting(connection, attempt.project)
-    settled = [releases.settle(connection, attempt.project, each.id, now) for each in made]
-    note_standing(connection, [*settled, *waiting], now)
-    return attempts.get(connection, attempt.name) or approved, settled
+    gone_live = [releases.settle(connection, attempt.project, each.id, now) for each in made]
+    note_standing(connection, [*gone_live, *waiting], now)
+    return attempts.get(connection, attempt.name) or attempt, gone_live
 
 
 def refuse(connection: Connection, build: int, by: Actor, reason: str, now: int) -> AttemptRow:
@@ -56,6 +66,7 @@ def refuse(connection: Connection, build: int, by: Actor, reason: str, now: int)
     refused = attempts.refuse(connection, attempt.name, _decision(by, now, approved=False, reason=reason))
     if refused is None:
         raise NotPossible(f"build {build} doesn't wait for an approval any more")
+    publications.drop(connection, attempt.name, refused.reason, now)
     return refused
 
 

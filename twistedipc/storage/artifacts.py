@@ -5,12 +5,14 @@ layer.
 
 ::
 
-    FOLDER/partial/ATTEMPT     an upload under way; its size is the offset at which it goes on
+    FOLDER/partial/ATTEMPT     an upload under way; its size is the offset at which it goes on. Of a package that the
+                               apiserver publishes: ATTEMPT.TARGET.POSITION
     FOLDER/complete/AB/ABC…    an archive, verified, in a folder by its first two digits
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import hashlib
@@ -30,6 +32,8 @@ from twistedipc.storage.rows import ArtifactRow
 from twistedipc.storage.tables import artifacts, attempts, builds, projects
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
+
+_PART = re.compile(r"\.[a-z0-9-]{1,100}\.[0-9]{1,4}\Z")
 
 #: The most bytes of one archive.
 MAX_BYTES = 2 << 30
@@ -67,9 +71,12 @@ class ArtifactStore:
         for each in (self._partial, self._complete):
             each.mkdir(parents=True, exist_ok=True)
 
-    def partial(self, attempt: str) -> Path:
-        """Return where an attempt's upload is while it is under way. Raises `names.BadValue`."""
-        return self._partial / names.attempt(attempt)
+    def partial(self, upload: str) -> Path:
+        """Return where an upload is while it is under way. Raises `names.BadValue`."""
+        attempt = names.attempt(attempt_of(upload))
+        if upload != attempt and not _PART.match(upload[len(attempt) :]):
+            raise names.BadValue(f"there is no upload {upload[:100]}")
+        return self._partial / upload
 
     def path(self, sha256: str) -> Path:
         """Return the path of the archive, if there is one. Raises `names.BadValue`."""
@@ -83,21 +90,21 @@ class ArtifactStore:
         if not 0 < size <= self.max_bytes:
             raise names.BadValue(f"an archive has 1 to {self.max_bytes} bytes, not {size}")
 
-    def offset(self, attempt: str) -> int:
-        """Return how many bytes of the attempt's upload there are."""
+    def offset(self, upload: str) -> int:
+        """Return how many bytes of the upload there are."""
         try:
-            return self.partial(attempt).stat().st_size
+            return self.partial(upload).stat().st_size
         except FileNotFoundError:
             return 0
 
-    def append(self, attempt: str, offset: int, data: bytes) -> int:
+    def append(self, upload: str, offset: int, data: bytes) -> int:
         """
         Add ``data`` at ``offset``, which must be where the upload goes on; the new offset. Raises `WrongOffset`,
         `TooLarge`. Not durable yet: after a crash `offset` may tell less.
         """
         if offset + len(data) > self.max_bytes:
             raise TooLarge(f"an archive can have at most {self.max_bytes} bytes")
-        with _locked(self.partial(attempt), create=True) as descriptor:
+        with _locked(self.partial(upload), create=True) as descriptor:
             have = os.fstat(descriptor).st_size
             if have != offset:
                 raise WrongOffset(have)
@@ -110,19 +117,21 @@ class ArtifactStore:
                 raise
         return offset + len(data)
 
-    def complete(self, attempt: str, size: int, sha256: str) -> Path:
+    def complete(self, upload: str, size: int, sha256: str, integrity: str = "") -> Path:
         """
         Verify the upload, reading all of it, and put it durably where `path` says. Raises `WrongOffset` if bytes
         are missing, `WrongContent`: also if the archive is there already. Who knows its SHA-256 needn't have it.
+
+        :param integrity: its SHA-512, as npm has it; "": it isn't known
         """
         target = self.path(sha256)
-        partial = self.partial(attempt)
+        partial = self.partial(upload)
         try:
             with _locked(partial) as descriptor:
                 have = os.fstat(descriptor).st_size
                 if have < size:
                     raise WrongOffset(have)
-                if have > size or _digest(descriptor) != sha256:
+                if have > size or not _is(descriptor, sha256, integrity):
                     os.unlink(partial)
                     raise WrongContent("the archive that was uploaded hasn't the size and SHA-256 that were announced")
                 os.fsync(descriptor)
@@ -135,12 +144,16 @@ class ArtifactStore:
             raise WrongOffset(0) from error
         return target
 
-    def discard(self, attempt: str) -> None:
-        """Delete the attempt's upload, if one is under way."""
-        self.partial(attempt).unlink(missing_ok=True)
+    def discard(self, upload: str) -> None:
+        """Delete the upload, if it is under way."""
+        self.partial(upload).unlink(missing_ok=True)
+
+    def remove(self, sha256: str) -> None:
+        """Delete what is in the store under this name, if it is there. The caller knows that nothing needs it."""
+        self.path(sha256).unlink(missing_ok=True)
 
     def under_way(self) -> list[str]:
-        """The attempts of which there is an unfinished upload: at a start, those that will never go on are to go."""
+        """The uploads that aren't finished: at a start, those that will never go on are to go."""
         return sorted(entry.name for entry in self._partial.iterdir())
 
 
@@ -155,13 +168,22 @@ def _locked(path: Path, *, create: bool = False) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _digest(descriptor: int) -> str:
-    digest = hashlib.sha256()
+def attempt_of(upload: str) -> str:
+    """Return the attempt to which an upload of this name belongs."""
+    return upload.partition(".")[0]
+
+
+def _is(descriptor: int, sha256: str, integrity: str) -> bool:
+    """Return whether a file has these hashes; ``integrity`` may be empty."""
+    short, long = hashlib.sha256(), hashlib.sha512()
     offset = 0
     while block := os.pread(descriptor, _READ_BYTES, offset):
-        digest.update(block)
+        short.update(block)
+        if integrity:
+            long.update(block)
         offset += len(block)
-    return digest.hexdigest()
+    found = "sha512-" + base64.b64encode(long.digest()).decode()
+    return short.hexdigest() == sha256 and integrity in ("", found)
 
 
 # -- the rows --------------------------------------------------------------------------------------------------------

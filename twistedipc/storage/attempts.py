@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, select, update
 
 from twistedipc.builds import names
-from twistedipc.builds.attempt import Published, Result, StepResult, Used
+from twistedipc.builds.attempt import Published, Result, StepResult, Tool, Used
 from twistedipc.builds.egress import MAX_CONTACTS, Contact, Egress, reached
 from twistedipc.builds.host_rules import MAX_NAME
 from twistedipc.builds.isolation import Kind
@@ -25,8 +25,9 @@ from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.secrets import context_of
 from twistedipc.builds.states import (
+    BUILDER_DONE,
+    DELIVERS,
     LEASED,
-    LOG_OVER,
     STATES,
     TERMINAL,
     AttemptState,
@@ -452,27 +453,47 @@ def finish(
     resolved: int | None = None,
     *,
     waits: bool = False,
+    delivers: bool = False,
 ) -> AttemptRow | None:
     """
     → the result's outcome, with all that the result tells, which `builds.word` has judged; ``complete``: the stored log
     is whole, without which no attempt succeeds. If this lease's attempt has ended already, its row, unchanged.
 
     :param waits: what was built is to be approved first: → waiting_approval
+    :param delivers: the apiserver publishes what is stored: → delivering
 
     :param resolved: when the ref led to the commit, as far as the builder can tell. It was not before the offer and
         not after now, whatever is said; an attempt that repeats another keeps what that one had found.
     """
     outcome = proven(_S(result.outcome), holds=complete)
-    after = _S.WAITING_APPROVAL if waits and outcome is _S.SUCCEEDED else outcome
+    after = outcome
+    if outcome is _S.SUCCEEDED and (waits or delivers):
+        after = _S.WAITING_APPROVAL if waits else _S.DELIVERING
+    values = _told(result, complete, now, resolved)
+    row = change(connection, attempt, holder=holder, before=states_before(after) & _HELD, after=after, **values)
+    if row is None:
+        return _already(connection, attempt, holder, BUILDER_DONE)
+    _add_steps(connection, attempt, result.steps)
+    _end_steps(connection, attempt, outcome, integer(result.ended))
+    finished = get(connection, attempt)
+    if finished is not None and _bound_steps(connection, finished, now):
+        finished = get(connection, attempt)
+    return finished
+
+
+def _told(result: Result, complete: bool, now: int, resolved: int | None) -> dict[str, Any]:
+    """Return the columns of what a result tells."""
+    ended = integer(result.ended)
     values: dict[str, Any] = {
         "reason": text(result.reason),
         "started": func.coalesce(attempts.c.started, integer(result.started)),
-        "ended": integer(result.ended),
+        "ended": case((attempts.c.started > ended, attempts.c.started), else_=ended),
         "lines": integer(result.lines),
         "sha256": text(result.sha256, 64),
         "complete": complete,
-        "published": to_json([_clean_published(published) for published in result.published[:100]]),
+        "published": to_json([_clean_published(published) for published in result.published[:MAX_PUBLISHED]]),
         "recognised": to_json([_clean_finding(finding) for finding in result.recognised[:100]]),
+        "tools": to_json([_clean_tool(tool) for tool in result.tools[:100]]),
         "used": None if result.used is None else to_json(_clean_used(result.used)),
         "egress": None if result.egress is None else to_json(_clean_egress(result.egress)),
     }
@@ -487,20 +508,15 @@ def finish(
         said = None if resolved is None else min(integer(resolved), now)
         known = since if said is None else case((since > said, since), else_=said)
         values["resolved"] = func.coalesce(attempts.c.resolved, known)
-    row = change(connection, attempt, holder=holder, before=states_before(after) & _HELD, after=after, **values)
-    if row is None:
-        return _already(connection, attempt, holder, LOG_OVER)
-    _add_steps(connection, attempt, result.steps)
-    _end_steps(connection, attempt, outcome, integer(result.ended))
-    finished = get(connection, attempt)
-    if finished is not None and _bound_steps(connection, finished, now):
-        finished = get(connection, attempt)
-    return finished
+    return values
 
 
-def approve(connection: Connection, attempt: str, decision: Decision) -> AttemptRow | None:
-    """waiting_approval → succeeded: a person has approved that what it built is published."""
-    return _decided(connection, attempt, _S.SUCCEEDED, decision, "")
+def approve(connection: Connection, attempt: str, decision: Decision, *, delivers: bool = False) -> AttemptRow | None:
+    """
+    waiting_approval → succeeded: a person has approved that what it built is published. → delivering, if the apiserver
+    has to publish it.
+    """
+    return _decided(connection, attempt, _S.DELIVERING if delivers else _S.SUCCEEDED, decision, "")
 
 
 def refuse(connection: Connection, attempt: str, decision: Decision) -> AttemptRow | None:
@@ -521,6 +537,43 @@ def _decided(
         decision=to_json(decision),
         reason=text(reason),
     )
+
+
+def delivering(connection: Connection) -> list[AttemptRow]:
+    """Return the attempts whose packages the apiserver publishes, oldest first."""
+    query = _SELECT.where(attempts.c.state.in_(sorted(DELIVERS))).order_by(attempts.c.ended, attempts.c.build_id)
+    return _rows(connection, query)
+
+
+def note_published(connection: Connection, attempt: str, published: list[Published]) -> None:
+    """Note what of an attempt the apiserver has published by now."""
+    written = to_json([_clean_published(each) for each in published[:MAX_PUBLISHED]])
+    connection.execute(
+        update(attempts).where(*_is(attempt), attempts.c.state.in_(sorted(DELIVERS))).values(published=written)
+    )
+
+
+def delivered(
+    connection: Connection, attempt: str, outcome: AttemptState, reason: str, sha256: str, now: int
+) -> AttemptRow | None:
+    """
+    delivering → succeeded, failed or cancelled: what is published of it is. Its log, to which the apiserver has added,
+    ends with what has come; ``sha256`` is the digest of all of it.
+    """
+    row = change(
+        connection,
+        attempt,
+        holder=None,
+        before=DELIVERS,
+        after=outcome,
+        reason=text(reason),
+        ended=now,
+        lines=attempts.c.next_record - 1,
+        sha256=text(sha256, 64),
+    )
+    if row is not None:
+        _end_steps(connection, attempt, outcome, now)
+    return row
 
 
 def note_release(connection: Connection, attempt: str, reason: str) -> None:
@@ -622,6 +675,15 @@ def _clean_finding(finding: Finding) -> Finding:
     )
 
 
+def _clean_tool(tool: Tool) -> Tool:
+    return Tool(
+        name=text(tool.name, 100),
+        version=text(tool.version, 100),
+        uri=text(tool.uri, 1000),
+        digests={text(name, 20): text(value, 200) for name, value in list(tool.digests.items())[:10]},
+    )
+
+
 def _clean_used(used: Used) -> Used:
     return Used(
         processes=integer(used.processes),
@@ -717,6 +779,9 @@ def _bound_steps(connection: Connection, row: AttemptRow, now: int) -> bool:
     return changed
 
 
+#: The most packages of an attempt whose publication is kept.
+MAX_PUBLISHED = 100
+
 #: The most steps of an attempt that have a row. (The log has all of them.)
 MAX_STEPS = 1000
 
@@ -781,6 +846,7 @@ def _row(row: Row[Any], taken: list[StepResult]) -> AttemptRow:
         recognised=from_json(row.recognised or "[]", list[Finding]),
         used=None if row.used is None else from_json(row.used, Used),
         egress=None if row.egress is None else from_json(row.egress, Egress),
+        tools=from_json(row.tools or "[]", list[Tool]),
         steps=taken,
         gist=gist_row(row),
     )

@@ -243,7 +243,7 @@ def request_cancel(connection: Connection, build: int, reason: str, now: int) ->
     match STATES[row.state].cancel:
         case Cancellation.AT_ONCE:
             attempt = attempt_queries.cancel_at_once(connection, name, wanted, now)
-        case Cancellation.BY_BUILDER:
+        case Cancellation.BY_BUILDER | Cancellation.BY_APISERVER:
             attempt = attempt_queries.note_cancel(connection, name, wanted)
         case Cancellation.TOO_LATE:
             attempt = None

@@ -17,7 +17,7 @@ from twistedipc.builds import names
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.protection import patterns_of
 from twistedipc.builds.settings import BuildSettings
-from twistedipc.builds.states import LOG_OVER
+from twistedipc.builds.states import BUILDER_DONE
 from twistedipc.storage.rows import GistRow, Row, RunsOn
 from twistedipc.storage.tables import said
 
@@ -83,7 +83,7 @@ def gist_row(row: Any) -> GistRow:
     """
     if row.errors is None:
         return GistRow()
-    over = row.progress is None or row.state in LOG_OVER
+    over = row.progress is None or row.state in BUILDER_DONE
     return GistRow(
         progress=None if over else Progress(row.progress, row.label),
         errors=row.errors,

@@ -15,14 +15,14 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, 
 
 from twistedipc.builds.attempt import Package
 from twistedipc.builds.word import Permitted
-from twistedipc.publish.permits import Decision, Granted, Record, Refused, Void, decide
+from twistedipc.publish.permits import Decision, Granted, Record, Refused, Void, decide, decide_stored
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find, name_of, replaced
 from twistedipc.publish.targets.target import Settings, Target
-from twistedipc.storage import attempts, audit, projects, provenance
+from twistedipc.storage import attempts, audit, projects, provenance, publications
 from twistedipc.storage.columns import from_json, split_attempt, to_json
 from twistedipc.storage.errors import NotPossible
-from twistedipc.storage.rows import APISERVER, AttemptRow, Holder, builder_actor
-from twistedipc.storage.tables import deliveries
+from twistedipc.storage.rows import APISERVER, Actor, AttemptRow, Holder, builder_actor
+from twistedipc.storage.tables import builds, deliveries
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +34,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision
     row: AttemptRow | None = None
     sealed: dict[str, bytes] = {}
+    settings: Settings | None = None  # of the target, now, if it may be published
 
 
 def offer(
@@ -95,28 +96,87 @@ def give(
     if decision.pin is not None:
         _pin(connection, record, decision.pin, now)
     if decision.new:
+        by = builder_actor(builder)
+        _audit_new_names(connection, row, packages, by, now)
         written = to_json(packages[0] if len(packages) == 1 else packages)
         connection.execute(update(deliveries).where(_is(row, asked)).values(package=written, given=now))
-        for package in packages:
-            detail = {
-                "attempt": attempt,
-                "target": asked.name,
-                "package": package.name,
-                "version": package.version,
-                "integrity": package.integrity,
-                "tag": package.tag or "latest",
-                **_shown(record.offered),
-            }
+        if decision.store:
+            publications.add(connection, attempt, asked.name, packages, now)
+        action = "permit.store" if decision.store else "permit.give"
+        _audit_each(connection, row, action, asked, record.offered, packages, by, now)
+    return Answer(
+        decision=decision,
+        row=None if row.state is record.state else row,
+        sealed={} if decision.store else sealed,  # no builder is given what the apiserver keeps to itself
+    )
+
+
+def open_stored(connection: Connection, attempt: str, target: str, now: int) -> Answer:
+    """
+    Decide whether the apiserver may publish now what an attempt has stored for a target, and write that down. Asked
+    again after a crash, the answer is of what the project says by then.
+    """
+    asked = TARGETS.get(target)
+    row = attempts.get(connection, attempt)
+    record, sealed = (None, {}) if asked is None else _record(connection, attempt, asked)
+    if asked is None or record is None or row is None:
+        return Answer(decision=Refused(f"there is no target {target[:100]} any more, or no project"))
+    decision = decide_stored(asked, record)
+    if isinstance(decision, Refused):
+        return Answer(decision=decision)
+    if decision.pin is not None:
+        _pin(connection, record, decision.pin, now)
+    if publications.begin(connection, attempt, target, now) and record.offered is not None:
+        _audit_each(connection, row, "permit.give", asked, record.offered, record.given, APISERVER, now)
+    return Answer(decision=decision, sealed=sealed, settings=record.settings)
+
+
+def _audit_each(
+    connection: Connection,
+    row: AttemptRow,
+    action: str,
+    target: Target[Any],
+    offered: Settings,
+    packages: Sequence[Package],
+    by: Actor,
+    now: int,
+) -> None:
+    """Write down what an attempt may do with each of these packages."""
+    for package in packages:
+        detail = {
+            "attempt": row.name,
+            "target": target.name,
+            "package": package.name,
+            "version": package.version,
+            "integrity": package.integrity,
+            "tag": package.tag or "latest",
+            **_shown(offered),
+        }
+        audit.record(connection, by=by, action=action, subject=row.project, project=row.project, detail=detail, now=now)
+
+
+def _audit_new_names(connection: Connection, row: AttemptRow, packages: Sequence[Package], by: Actor, now: int) -> None:
+    """Write down which of these packages' names no attempt of the project had a permit for before."""
+    for package in packages:
+        said = f'"name":{to_json(package.name)},'
+        earlier = (
+            select(deliveries.c.build_id)
+            .join(builds, builds.c.id == deliveries.c.build_id)
+            .where(builds.c.project_id == select(builds.c.project_id).where(builds.c.id == row.build).scalar_subquery())
+            .where(deliveries.c.package.contains(said, autoescape=True))
+            .limit(1)
+        )
+        if connection.execute(earlier).first() is None:
+            detail = {"attempt": row.name, "package": package.name, "version": package.version}
             audit.record(
                 connection,
-                by=builder_actor(builder),
-                action="permit.give",
-                subject=record.project,
-                project=record.project,
+                by=by,
+                action="package.new",
+                subject=row.project,
+                project=row.project,
                 detail=detail,
                 now=now,
             )
-    return Answer(decision=decision, row=None if row.state is record.state else row, sealed=sealed)
 
 
 def refuse(connection: Connection, attempt: str, target: str, reason: str, builder: str, now: int) -> None:
@@ -136,11 +196,14 @@ def permitted(connection: Connection, row: AttemptRow) -> list[Permitted]:
         .order_by(deliveries.c.target)
     )
     offered = [(each, TARGETS.read_kept([from_json(each.settings, Any)])[0]) for each in found]
+    uploads = publications.of_attempt(connection, row.name)
     return [
         Permitted(
             target=each.target,
             place=TARGETS.of(settings).place(settings),
             packages=() if each.package is None else _packages(each.package),
+            stored=any(upload.target == each.target for upload in uploads),
+            missing=[upload.name for upload in uploads if upload.target == each.target and not upload.sha256],
         )
         for each, settings in offered
     ]

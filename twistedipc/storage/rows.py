@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from twistedipc.builds.attempt import Published, StepResult, Used
+from twistedipc.builds.attempt import Published, StepResult, Tool, Used
 from twistedipc.builds.egress import Egress
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.needs import BUILDER, EITHER, POOL
@@ -20,7 +20,7 @@ from twistedipc.builds.registries import Registry
 from twistedipc.builds.roles import Allowance, PlatformRole, Role
 from twistedipc.builds.secrets import Builds, Context, Steps
 from twistedipc.builds.settings import BuildSettings
-from twistedipc.builds.states import AttemptState, OnLost, ReleaseState
+from twistedipc.builds.states import AttemptState, OnLost, PublicationState, ReleaseState
 from twistedipc.builds.variables import OfContexts
 from twistedipc.publish.targets.registry import ProjectTargets, needed_for
 
@@ -338,6 +338,7 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     used: Used | None  # from the end on: what its steps have used; None: not known
     egress: Egress | None  # from the end on: the hosts that it contacted; None: not known
     isolation: str | None  # since its acceptance: what isolates its steps; None: not known
+    tools: list[Tool]  # from the end on: what its steps were given, as its builder says
     steps: list[StepResult]
     gist: GistRow
     summary: str  # Markdown, a stranger's; "" if there is none
@@ -346,6 +347,33 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     def holder(self) -> Holder:
         """Who has it, or had it at its end."""
         return Holder(self.lease, self.builder)
+
+
+class PublicationRow(Row, frozen=True, kw_only=True):
+    """The publication of a package that is published from what was stored."""
+
+    attempt: str
+    target: str
+    position: int  # in the attempt's permit, from 0
+    name: str
+    version: str
+    integrity: str
+    tag: str
+    size: int  # 0: its upload wasn't announced yet
+    sha256: str  # "": its file isn't in the store
+    state: PublicationState
+    reason: str
+    updated: int
+
+    @property
+    def upload(self) -> str:
+        """The name of its upload."""
+        return upload_name(self.attempt, self.target, self.position)
+
+
+def upload_name(attempt: str, target: str, position: int) -> str:
+    """Return the name of the upload of a package that an attempt has packed."""
+    return f"{attempt}.{target}.{position}"
 
 
 class OfferRow(Row, frozen=True, kw_only=True):

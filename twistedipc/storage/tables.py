@@ -269,6 +269,7 @@ attempts = Table(
     Column("used", Text, comment="from the end on: JSON: builds.attempt.Used; null: not known"),
     Column("egress", Text, comment="from the end on: JSON: builds.egress.Egress; null: not known"),
     Column("isolation", Text, comment="since its acceptance: builds.isolation.Kind; null: not known"),
+    Column("tools", Text, comment="from the end on: JSON: list of builds.attempt.Tool; null: not known"),
     Index(None, "state", "created", "build_id"),
     Index(None, "builder", "state"),
 )
@@ -285,6 +286,28 @@ deliveries = Table(
     Column("package", Text, comment="JSON: builds.attempt.Package; null: no permit yet"),
     Column("given", BigInteger, comment="when it got its permit"),
     ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
+)
+
+publications = Table(
+    "publications",
+    metadata,
+    Column("build_id", BigInteger, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("target", Text, primary_key=True, comment="the name of the one to which it is published"),
+    Column("position", Integer, primary_key=True, autoincrement=False, comment="in the attempt's permit, from 0"),
+    Column("name", Text, nullable=False, comment="the package's"),
+    Column("version", Text, nullable=False),
+    Column("integrity", Text, nullable=False, comment='of its file: "sha512-…", as npm has it'),
+    Column("tag", Text, nullable=False, comment="the dist-tag; empty: the target's default"),
+    Column("size", BigInteger, nullable=False, comment="bytes of its file; 0: not announced yet"),
+    Column("sha256", Text, nullable=False, comment="of its file, its name in the artifact store; empty: none there"),
+    Column("state", Text, nullable=False, comment="builds.states.PublicationState"),
+    Column("reason", Text, nullable=False, comment="for people: why it is so; may be empty"),
+    Column("created", BigInteger, nullable=False),
+    Column("updated", BigInteger, nullable=False, comment="when it came into its state"),
+    ForeignKeyConstraint(["build_id", "number"], ["attempts.build_id", "attempts.number"]),
+    Index(None, "name", "version"),
+    Index(None, "sha256"),
 )
 
 steps = Table(

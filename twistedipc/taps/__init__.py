@@ -4,7 +4,7 @@ where the parts are put together and the reactor is imported. Top layer; found t
 
 - ``apiserver`` and ``builder``: one service each; ``compose``: the web's half of the apiserver
 - ``config``: the configuration files, as types; ``nodejs``: where Node is, for a new configuration
-- ``audit_file``: the audit as a file
+- ``audit_file``: the audit as a file; ``from_store``: the processes in which the apiserver publishes
 - ``joining``: how a builder elsewhere can meet an apiserver; ``checking``: whether it can, tried
 - ``common``: what both do alike; ``hangup``: SIGHUP reopens log files
 """

@@ -43,6 +43,7 @@ from twistedipc.taps.common import (
 )
 from twistedipc.taps.compose import web_context
 from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
+from twistedipc.taps.from_store import PublishProcesses, PublishReactor
 from twistedipc.taps.hangup import Hangups
 from twistedipc.taps.joining import joining
 from twistedipc.web.http.clients import Proxies
@@ -112,6 +113,9 @@ class ApiService(MultiService):
                 releases=kept,
                 secret_box=SecretBox(config.secret_key),
                 signing_key=SigningKey(config.signing_key),
+                program=PublishProcesses(
+                    cast(PublishReactor, reactor), config.data / "publishing", [config.data], os.environ
+                ),
             ),
             ServerSettings(
                 uploads_url=config.api_url,
@@ -225,6 +229,7 @@ class ApiService(MultiService):
             self._starting.cancel()
             await self._starting
         self._server.dispatch.stop()
+        self._server.delivering.stop()
         self._websockets.close_all()
         await self._api_site.stop()
         self._websockets.close_all()  # and those whose handshake was under way

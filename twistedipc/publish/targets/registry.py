@@ -25,6 +25,9 @@ from twistedipc.publish.targets.unknown import Unknown, UnknownSettings
 #: All targets of a project, at most one of each, in the registry's order, and then those that aren't known here.
 ProjectTargets = tuple[Settings, ...]
 
+#: What a builder must be able to do whose packages the apiserver publishes: see `builds.messages.FEATURES`.
+STORED = "stored"
+
 #: Begins the name of a feature of builders (`builds.messages.Sync`); a target's name follows. The targets of the flat
 #: form have none, since every builder can publish to them.
 FEATURE = "target:"
@@ -181,6 +184,16 @@ class Targets:
         """Those that aren't paused and for which what is built becomes a release that the apiserver keeps."""
         return tuple(settings for settings in self.active(targets) if self.of(settings).delivered_by == "apiserver")
 
+    def stored(self, targets: ProjectTargets) -> ProjectTargets:
+        """Those that aren't paused and to which the apiserver publishes what was stored."""
+        return tuple(settings for settings in self.active(targets) if self.of(settings).is_stored(settings))
+
+    def not_stored(self, targets: ProjectTargets) -> ProjectTargets:
+        """Those that aren't paused and to which a builder publishes, so that nobody can be asked before."""
+        return tuple(
+            settings for settings in self.delivered_by_runner(targets) if not self.of(settings).is_stored(settings)
+        )
+
     def delivered_by_runner(self, targets: ProjectTargets) -> ProjectTargets:
         """Return the settings of the targets that aren't paused and that a runner delivers to."""
         return tuple(settings for settings in self.active(targets) if self.of(settings).delivered_by == "runner")
@@ -195,7 +208,8 @@ def needed_for(targets: ProjectTargets) -> frozenset[str]:
     """
     Return what a builder must be able to do to publish to these, beside what every builder can: features of the link.
     """
-    return TARGETS.features & {_feature(name_of(settings)) for settings in targets}
+    stored = {STORED} if TARGETS.stored(targets) else set()
+    return frozenset(stored) | (TARGETS.features & {_feature(name_of(settings)) for settings in targets})
 
 
 def _feature(name: str) -> str:
@@ -240,13 +254,17 @@ def from_flat(publish: Publish) -> ProjectTargets:
 def with_flat(targets: ProjectTargets, publish: Publish) -> ProjectTargets:
     """Return these targets, but those that the flat form knows as ``publish`` has them."""
     others = [settings for settings in targets if name_of(settings) not in FLAT]
-    before = find(targets, Static.name)
-    # What that form can't say of releases, such as for whom they are, stays.
-    said = [
-        msgspec.structs.replace(before, paused=False) if before and name_of(each) == Static.name else each
-        for each in from_flat(publish)
-    ]
-    return TARGETS.ordered([*others, *said])
+    return TARGETS.ordered([*others, *(_with_more(each, targets) for each in from_flat(publish))])
+
+
+def _with_more(said: Settings, targets: ProjectTargets) -> Settings:
+    """What the flat form says of a target, with what it can't say as it was: for whom releases are, who publishes."""
+    before = find(targets, name_of(said))
+    if isinstance(before, Static.settings):
+        return msgspec.structs.replace(before, paused=False)
+    if isinstance(before, Npm.settings) and isinstance(said, Npm.settings):
+        return msgspec.structs.replace(said, publish_at=before.publish_at)
+    return said
 
 
 def to_flat(targets: ProjectTargets) -> Publish:

@@ -198,6 +198,13 @@ class Target(Protocol[S]):
         """
         return ""
 
+    def is_stored(self, settings: S) -> bool:
+        """
+        Return whether what is packed for a target that runners deliver to is stored on the apiserver, which publishes
+        it by `deliver` in a process of its own: then no builder is given the target's secrets.
+        """
+        return False
+
     # -- in the apiserver: permits
 
     def moved(self, offered: S, now: S, project: str) -> str:

@@ -119,6 +119,13 @@ class LogStore:
             self.changed(live)
             self.release(live)
 
+    def go_on(self, attempt: str) -> LiveLog:
+        """Return the attempt's log, which had ended and goes on: what is in memory of its end doesn't hold any more."""
+        live = self._live.get(attempt)
+        if live is not None and live.ended:
+            live.broken = True
+        return self.live(attempt)
+
     def changed(self, live: LiveLog) -> None:
         """
         The log has grown: wake its viewers at the end of this turn of the reactor, once for all that has come in it, or

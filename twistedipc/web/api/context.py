@@ -31,11 +31,15 @@ from twistedipc.web.logs.stream import Pace
 
 
 class UploadTarget(Protocol):
-    """What an upload's token allows: one archive of one attempt."""
+    """What an upload's token allows: one archive of one attempt, or one package of it."""
 
     @property
     def attempt(self) -> str:
         """The attempt's name."""
+
+    @property
+    def upload(self) -> str:
+        """The upload's name in the artifact store."""
 
     @property
     def size(self) -> int:
@@ -44,6 +48,18 @@ class UploadTarget(Protocol):
     @property
     def sha256(self) -> str:
         """The archive's digest."""
+
+    @property
+    def target(self) -> str:
+        """For which the package was packed; "": it is the archive."""
+
+    @property
+    def position(self) -> int:
+        """The package's, in the permit for the target."""
+
+    @property
+    def integrity(self) -> str:
+        """The package's SHA-512, as its permit has it; "" of an archive."""
 
 
 class Uploads(Protocol):

@@ -170,12 +170,12 @@ def _runs_on(said: schemas.RunsOn) -> RunsOn:
 
 
 def _check_approval(approval: int, targets: ProjectTargets) -> None:
-    """Raise `BadValue` if a project asks for an approval that can't be had: what a runner delivers doesn't wait."""
-    delivered = [name_of(settings) for settings in TARGETS.delivered_by_runner(TARGETS.active(targets))]
+    """Raise `BadValue` if a project asks for an approval that can't be had: what a builder publishes doesn't wait."""
+    delivered = [name_of(settings) for settings in TARGETS.not_stored(targets)]
     if approval and delivered:
         raise names.BadValue(
-            f"approval is for what goes live on the apiserver: what is published to {', '.join(delivered)} can't wait "
-            "for it. Set approval to 0, or publish that from a project of its own"
+            f"what a builder publishes can't wait for an approval: have the apiserver publish to "
+            f"{', '.join(delivered)} (npm: publish_at = apiserver), or set approval to 0"
         )
 
 

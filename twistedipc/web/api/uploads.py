@@ -2,9 +2,10 @@
 Uploads of archives: from the connection to the artifact store as they arrive, never in memory as a whole. ``web.api``;
 `receive` is asked when the head of a request is there, `put` and `show` are routes.
 
-A builder has a one-time token for one archive of one attempt. ``HEAD`` tells how much has arrived; ``PUT`` with
-``Upload-Offset: N`` brings the part from byte N on. A connection that breaks loses nothing that was written. After the
-last byte, and before the answer, the archive is verified by its SHA-256.
+A builder has a one-time token for one archive of one attempt, or for one package of it that the apiserver publishes.
+``HEAD`` tells how much has arrived; ``PUT`` with ``Upload-Offset: N`` brings the part from byte N on. A connection that
+breaks loses nothing that was written. After the last byte, and before the answer, the archive is verified by its
+SHA-256, and a package also by the SHA-512 of its permit.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twistedipc.storage import artifacts
+from twistedipc.storage import artifacts, publications
 from twistedipc.storage.artifacts import TooLarge, WrongContent, WrongOffset
 from twistedipc.web.access.auth import bearer_of, unauthenticated
 from twistedipc.web.api.call import Call, Reply
@@ -76,7 +77,7 @@ class Upload:
         text = request.getHeader("upload-offset")
         if text is None or not _OFFSET.match(text):
             raise ProblemError(400, "the header Upload-Offset is needed: from which byte on this part is")
-        offset, have = int(text), context.artifact_store.offset(attempt)
+        offset, have = int(text), context.artifact_store.offset(target.upload)
         if offset != have and not (offset == target.size and have == 0):
             raise wrong_offset(have)
         return cls(context, request, target, offset)
@@ -113,7 +114,7 @@ class Upload:
         self._size = 0
         self._writing = True
         appended: Deferred[int] = self._context.in_thread(
-            self._context.artifact_store.append, self.target.attempt, self.offset, data
+            self._context.artifact_store.append, self.target.upload, self.offset, data
         )
         appended.addCallbacks(self._appended, self._failed).addErrback(
             lambda failure: self._log.failure("writing an upload failed", failure)
@@ -154,7 +155,7 @@ async def show(call: Call[None, None]) -> Reply[None]:
     """Show how many bytes have arrived (``Upload-Offset``)."""
     context = call.context
     target = target_of(context, call.request, str(call.path["attempt"]))
-    have = await context.in_thread(context.artifact_store.offset, target.attempt)
+    have = await context.in_thread(context.artifact_store.offset, target.upload)
     return Reply(body=None, headers={"Upload-Offset": str(have)})
 
 
@@ -167,7 +168,8 @@ async def put(call: Call[None, None]) -> Reply[None]:
         await upload.written()
         if upload.offset < target.size:
             return Reply(body=None, headers={"Upload-Offset": str(upload.offset)})
-        await context.in_thread(context.artifact_store.complete, target.attempt, target.size, target.sha256)
+        about = (target.upload, target.size, target.sha256, target.integrity)
+        await context.in_thread(context.artifact_store.complete, *about)
     except WrongOffset as error:
         raise wrong_offset(error.have) from error
     except WrongContent as error:
@@ -177,6 +179,10 @@ async def put(call: Call[None, None]) -> Reply[None]:
     except OSError as error:
         Upload._log.error("an upload can't be stored: {error}", error=error)
         raise unavailable("the archive can't be stored now") from error
-    await context.ledger.write(artifacts.mark_complete, target.attempt, target.sha256)
+    if target.target:
+        which = (target.attempt, target.target, target.position)
+        await context.ledger.write(publications.note_stored, *which, target.sha256, context.now())
+    else:
+        await context.ledger.write(artifacts.mark_complete, target.attempt, target.sha256)
     context.uploads.revoke(target.attempt)
     return Reply(body=None, headers={"Upload-Offset": str(target.size)})

@@ -32,6 +32,9 @@ from twistedipc.publish.targets.target import (
 BEFORE_PACKING = ("prepublishOnly", "prepack", "prepare")
 AFTER_PACKING = ("postpack", "publish", "postpublish")
 
+#: `NpmSettings.publish_at` of packages that the apiserver publishes.
+APISERVER = "apiserver"
+
 #: The step in which a package manager packs.
 PACKING = "packing"
 
@@ -57,6 +60,15 @@ class NpmSettings(Settings, frozen=True, kw_only=True, omit_defaults=True, tag="
             unset="for none",
         ),
     ] = msgspec.field(default_factory=list)
+    publish_at: Annotated[
+        str,
+        option(
+            "Who publishes: builder, where it was built, or apiserver, which keeps the token to itself.",
+            flag="--publish-at",
+            metavar="builder|apiserver",
+            unset="for the builder",
+        ),
+    ] = ""
 
 
 class Npm(Target[NpmSettings]):
@@ -70,7 +82,9 @@ class Npm(Target[NpmSettings]):
     # -- settings
 
     def check(self, settings: NpmSettings) -> None:
-        """Raise `names.BadValue` unless the registry and the packages are well formed."""
+        """Raise `names.BadValue` unless the registry, the packages and who publishes them are well formed."""
+        if settings.publish_at not in ("", "builder", APISERVER):
+            raise names.BadValue(f"publish_at is builder or {APISERVER}, not {settings.publish_at[:100]!r}")
         names.registry(settings.registry)
         names.packages(settings.packages)
 
@@ -94,7 +108,10 @@ class Npm(Target[NpmSettings]):
 
     def details(self, settings: NpmSettings) -> Mapping[str, str]:
         """Return the packages that the project may publish."""
-        return {"packages": ", ".join(settings.packages) or "the first that it publishes"}
+        return {
+            "packages": ", ".join(settings.packages) or "the first that it publishes",
+            **({"published by": "the apiserver"} if self.is_stored(settings) else {}),
+        }
 
     def address(self, settings: NpmSettings, project: str, site: Callable[[str], str]) -> str:
         """Return the registry, or "" if only npm knows it."""
@@ -103,6 +120,10 @@ class Npm(Target[NpmSettings]):
     def contacts(self, settings: NpmSettings) -> Sequence[str]:
         """Return the registry, if the project has one of its own."""
         return (settings.registry,) if settings.registry else ()
+
+    def is_stored(self, settings: NpmSettings) -> bool:
+        """Return whether the apiserver publishes."""
+        return settings.publish_at == APISERVER
 
     # -- permits
 

@@ -1,0 +1,174 @@
+"""
+Packages that the apiserver publishes from what was stored, by real services and npm to a registry of the tests' own: no
+builder sees the token, and each version is published once, whatever is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.platform import Platform, wait_for
+from tests.node import need_node, node_path
+from tests.npm_registry import TOKEN, Registry, running
+from twistedipc.attempts.crashpoints import CrashPoint
+
+
+class Wire:
+    """A link's way over two sockets in a folder, on which all that is said to the builder is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.said = bytearray()
+        self._folder = folder
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(folder / "apiserver.sock"))
+        self._server.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            apiserver, _ = self._server.accept()
+            builder = socket.socket(socket.AF_UNIX)
+            try:
+                builder.connect(str(self._folder / "builder.sock"))
+            except OSError:
+                apiserver.close()
+                continue
+            for one, other, kept in ((apiserver, builder, self.said), (builder, apiserver, None)):
+                threading.Thread(target=self._carry, args=(one, other, kept), daemon=True).start()
+
+    def _carry(self, one: socket.socket, other: socket.socket, kept: bytearray | None) -> None:
+        with suppress(OSError), one, other:
+            while data := one.recv(1 << 16):
+                if kept is not None:
+                    kept += data
+                other.sendall(data)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("from-store")
+
+
+@pytest.fixture(scope="module")
+def wire(folder: Path) -> Wire:
+    return Wire(folder)
+
+
+@pytest.fixture(scope="module")
+def platform(folder: Path, wire: Wire) -> Iterator[Platform]:
+    """A platform whose apiserver has Node, and its builder too."""
+    need_node()
+    links = {"apiserver_link": {"dial": ["unix:apiserver.sock"]}, "builder_link": {"listen": ["unix:builder.sock"]}}
+    with pytest.MonkeyPatch.context() as patch, Platform(folder, path=node_path(), **links) as platform:  # type: ignore[arg-type]
+        patch.setenv("PATH", f"{node_path()}:{os.environ['PATH']}")  # of the apiservers that are started from now on
+        platform.apiserver.stop()
+        platform.apiserver.start()
+        platform.linked()
+        platform.apiserver.crashes = True
+        yield platform
+
+
+@pytest.fixture
+def registry() -> Iterator[Registry]:
+    with running() as registry:
+        yield registry
+
+
+def project(platform: Platform, registry: Registry, name: str, at: str = "apiserver", **more: Any) -> None:
+    """A project of two packages, of which one needs the other."""
+    files = {".twistedipc.toml": "[build]\nsteps = ['true']\n", "package.json": '{"private": true}'}
+    for package, needs in (("app", {f"@{name}/base": "^1.0.0"}), ("base", {})):
+        said = {"name": f"@{name}/{package}", "version": "1.0.0", "dependencies": needs}
+        files[f"packages/{package}/package.json"] = json.dumps(said)
+        files[f"packages/{package}/index.js"] = f"export const name = '{package}'\n"
+    target = {"type": "npm", "registry": registry.url, "publish_at": at}
+    settings = {"packages": ["packages/*"]}
+    platform.add_project(name, platform.repository(files), targets=[target], settings=settings, **more)
+    platform.api("PUT", f"/api/v1/projects/{name}/secrets/npm_token", {"value": TOKEN})
+
+
+def on_disk(platform: Platform) -> bytes:
+    """Files in which the token stands."""
+    return subprocess.run(["grep", "-rlF", TOKEN, str(platform.folder)], capture_output=True, check=False).stdout
+
+
+def test_no_builder_is_sent_the_token(platform: Platform, registry: Registry, wire: Wire) -> None:
+    project(platform, registry, "kept")
+    done = platform.succeed(platform.build("kept"))
+    attempt = done["attempts"][0]
+    assert [(each["name"], each["status"]) for each in attempt["published"]] == [
+        ("@kept/base", "published"), ("@kept/app", "published"),
+    ]  # fmt: skip
+    assert registry.uploaded == ["@kept/base", "@kept/app"]
+    assert registry.tokens == [f"Bearer {TOKEN}"] * 2
+    assert [(step["name"], step["outcome"]) for step in attempt["steps"]][-1] == ("publish", "succeeded")
+    log = platform.log(done["id"])
+    assert "Publishing @kept/base 1.0.0" in log
+    assert attempt["complete"]
+    assert f'"attempt":"{done["id"]}-1"'.encode() in wire.said
+    assert TOKEN.encode() not in wire.said
+    assert on_disk(platform) == b""
+    assert list((platform.folder / "apiserver-data/publishing").iterdir()) == []
+    assert [path for path in (platform.folder / "apiserver-data/artifacts/complete").rglob("*") if path.is_file()] == []
+    # The same, published by a builder: this would have been seen.
+    project(platform, registry, "sent", at="builder")
+    platform.succeed(platform.build("sent"))
+    assert TOKEN.encode() in wire.said
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "point",
+    [
+        CrashPoint.APISERVER_UPLOAD_GRANTED,
+        CrashPoint.APISERVER_END_COMMITTED,
+        CrashPoint.APISERVER_DELIVERY_BEGUN,
+        CrashPoint.APISERVER_DELIVERY_LOGGED,
+        CrashPoint.APISERVER_DELIVERED,
+    ],
+)
+def test_killed_at(point: CrashPoint, platform: Platform, registry: Registry) -> None:
+    name = point.value.partition(":")[2]
+    platform.apiserver.stop()
+    platform.apiserver.start(crash_at=point.value)
+    platform.linked()
+    project(platform, registry, name)
+    build = platform.build(name)
+    assert wait_for(f"a crash at {point}", platform.apiserver.exited) == -signal.SIGKILL
+    platform.apiserver.start()
+    platform.linked()
+    done: dict[str, Any] = platform.wait(build)
+    assert done["state"] == "succeeded", f"{done['reason']}\n{platform.log(build)}"
+    assert registry.uploaded == [f"@{name}/base", f"@{name}/app"]
+    (attempt,) = done["attempts"]
+    assert len(attempt["published"]) == 2
+    assert [step["name"] for step in attempt["steps"]].count("publish") == 1
+    assert attempt["complete"]
+
+
+@pytest.mark.long
+def test_killed_while_npm_uploads(platform: Platform, registry: Registry) -> None:
+    """The registry has taken the first package when the apiserver dies, and its answer was an error."""
+    project(platform, registry, "midway")
+    registry.faults = [(503, True)] * 3
+    build = platform.build("midway")
+    wait_for("an upload", lambda: registry.uploads)
+    platform.apiserver.kill()
+    platform.apiserver.start()
+    platform.linked()
+    done: dict[str, Any] = platform.wait(build)
+    assert done["state"] == "succeeded", done["reason"]
+    for package in registry.packages.values():
+        assert list(package["versions"]) == ["1.0.0"]  # type: ignore[call-overload]
+    assert "the apiserver was stopped meanwhile" in platform.log(build)

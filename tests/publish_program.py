@@ -1,0 +1,55 @@
+"""The process that publishes stored packages, in memory: what it is told, and what it answers. Used by both worlds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+
+from twistedipc.builds.attempt import Published
+from twistedipc.builds.logs import Lines
+from twistedipc.publish.stored import Delivered, Job
+
+
+class Programs:
+    """The processes that run, and those that have ended."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        self.heard: list[Callable[[Lines], None]] = []
+        self.told_to_end: list[str] = []
+        self._running: dict[str, Deferred[Delivered]] = {}
+
+    def run(self, job: Job, heard: Callable[[Lines], None]) -> Deferred[Delivered]:
+        """See `server.delivering.PublishProgram`."""
+        self.jobs.append(job)
+        self.heard.append(heard)
+        done = self._running[job.attempt] = Deferred()
+        return done
+
+    def end(self, attempt: str) -> None:
+        """See `server.delivering.PublishProgram`."""
+        self.told_to_end.append(attempt)
+
+    def kill_all(self) -> None:
+        """See `server.delivering.PublishProgram`."""
+        self._running.clear()
+
+    @property
+    def running(self) -> list[str]:
+        """The attempts whose packages are being published."""
+        return list(self._running)
+
+    def say(self, *lines: str) -> None:
+        """The newest process prints lines."""
+        self.heard[-1](Lines(1, 5, 0, list(lines)))
+
+    def ends(self, attempt: str, delivered: Delivered | None = None) -> None:
+        """The attempt's process ends; by default all is published."""
+        job = [job for job in self.jobs if job.attempt == attempt][-1]
+        published = [
+            Published(name=each.name, version=each.version, integrity=each.integrity, status="published",
+                      registry="https://r.example/", target=job.target)
+            for each in job.packages
+        ]  # fmt: skip
+        self._running.pop(attempt).callback(delivered or Delivered(published=published))
