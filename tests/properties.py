@@ -11,3 +11,8 @@ FACTOR = int(os.environ.get("TWISTEDIPC_TESTS_EXAMPLES", "1"))
 def examples(number: int) -> int:
     """Return how many examples to try where ``number`` are enough for every day."""
     return number * FACTOR
+
+
+def seed(number: int) -> int:
+    """Return the seed of tests that try the same examples each time; ``TWISTEDIPC_TESTS_SEED`` is another one."""
+    return int(os.environ.get("TWISTEDIPC_TESTS_SEED", number))

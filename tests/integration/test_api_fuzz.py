@@ -1,11 +1,13 @@
 """
 The real service against what its own OpenAPI document allows and forbids: schemathesis, with all its default checks.
 
-The cases are the same each time, and so few that all of it takes well under a minute.
+The cases are the same each time, and so few that all of it takes well under a minute. With another seed
+(``TWISTEDIPC_TESTS_SEED=8``) they are others.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import re
@@ -17,9 +19,14 @@ import msgspec
 import pytest
 import schemathesis
 from requests.adapters import HTTPAdapter
+from schemathesis.checks import load_all_checks
 from schemathesis.config import SchemathesisConfig
+from schemathesis.core.result import Ok
+from schemathesis.generation.feedback import FeedbackSources
+from schemathesis.pytest._test_builder import build_operation_test
 
 from tests.integration.platform import Platform
+from tests.properties import examples, seed
 from twistedipc import __version__
 from twistedipc.builds import names
 from twistedipc.builds.names import BadValue
@@ -28,28 +35,29 @@ from twistedipc.publish.targets.static.target import Static, StaticSettings
 from twistedipc.web.api.openapi import document
 from twistedipc.web.api.routes import ROUTES
 
-SEED = 7
+SEED = seed(7)
 
 #: Cases of each operation, beside those that schemathesis derives one by one from the operation's schema.
-EXAMPLES = 10
+EXAMPLES = examples(10)
 
 #: Chains of requests, each of which uses what an earlier one gave; and the most requests of one chain.
-CHAINS, STEPS = 20, 6
+CHAINS, STEPS = examples(20), 6
 
 PROJECT = "hello"
 TYPES = {(route.name, status): kind for route in ROUTES for status, kind in route.responses.items()}
 
 
-def _loaded() -> schemathesis.BaseSchema:
+@functools.cache
+def schema() -> schemathesis.BaseSchema:
     """The document, as schemathesis has it."""
     config = SchemathesisConfig(seed=SEED)
     config.projects.default.generation.update(
         max_examples=EXAMPLES, deterministic=True, database="none", no_shrink=True
     )
-    schema = schemathesis.openapi.from_dict(document(ROUTES, __version__), config=config)
-    schema.hook("filter_case")(_harmless)
+    loaded = schemathesis.openapi.from_dict(document(ROUTES, __version__), config=config)
+    loaded.hook("filter_case")(_harmless)
     # A WebSocket is no request with an answer: tests/test_web_websocket_seam.py and test_viewers.py have them.
-    return schema.exclude(operation_id=[route.name for route in ROUTES if route.websocket])
+    return loaded.exclude(operation_id=[route.name for route in ROUTES if route.websocket])
 
 
 def _harmless(_: object, case: schemathesis.Case[Any]) -> bool:
@@ -65,9 +73,6 @@ def _name(case: schemathesis.Case[Any]) -> str:
     """The route's."""
     name: str = case.operation.definition.raw["operationId"]
     return name
-
-
-schema = _loaded()
 
 
 @pytest.fixture(scope="module")
@@ -184,17 +189,25 @@ def test_what_is_served_is_what_is_tried(platform: Platform) -> None:
     assert json.loads(platform.text("/api/v1/openapi.json")) == document(ROUTES, __version__)
 
 
-# A parameter of our own, since pytest (9.2) gives all operations the same id without one: of tests with the same id
-# all workers together run one.
-@schema.parametrize()
-@pytest.mark.parametrize("more", [[decodable]], ids=["decodable"])
-def test_operation(case: schemathesis.Case[Any], platform: Platform, more: list[Any]) -> None:
-    case.call_and_validate(additional_checks=more, **how(case, platform))
+# The cases that schemathesis derives take seconds to make: each operation's are made by its test, and not, as with
+# `schema().parametrize()`, by all workers when they look for tests.
+@pytest.mark.parametrize("name", [route.name for route in ROUTES if not route.websocket])
+def test_operation(name: str, platform: Platform) -> None:
+    (found,) = schema().include(operation_id=name).get_all_operations()
+    assert isinstance(found, Ok)
+
+    def try_one(case: schemathesis.Case[Any]) -> None:
+        case.call_and_validate(additional_checks=[decodable], **how(case, platform))
+
+    load_all_checks()
+    build_operation_test(
+        config=schema().config, operation=found.ok(), test_func=try_one, given_kwargs={}, feedback=FeedbackSources()
+    )()
 
 
 def test_chains(platform: Platform) -> None:
     # Which builders are linked changes from one moment to the next, and with it what can follow.
-    steady = schema.exclude(path_regex="/builders")
+    steady = schema().exclude(path_regex="/builders")
 
     class Chains(steady.as_state_machine()):  # type: ignore[misc]  # a class that is made of the schema
         def get_call_kwargs(self, case: schemathesis.Case[Any]) -> dict[str, Any]:
