@@ -121,6 +121,13 @@ def test_no_address_that_is_not_global_is_public(address: Address) -> None:
 def test_an_address_of_the_old_kind_in_one_of_the_new_is_the_same() -> None:
     assert literal("::ffff:10.1.2.3") == INSIDE
     assert within(ipaddress.ip_address("::7f00:1"), PRIVATE)
+    assert within(ipaddress.ip_address("::ffff:0:7f00:1"), PRIVATE)
+
+
+def test_an_address_with_a_zone_is_none() -> None:
+    """The kernel connects to it as to the same address without, and this machine's own would be taken for another's."""
+    assert literal("2a00::1%1") is None
+    assert literal("::1%lo") is None
 
 
 def test_the_narrower_of_two_modes_counts() -> None:
@@ -177,6 +184,8 @@ def test_a_tunnel_is_asked_for_by_name_or_address() -> None:
         b"CONNECT a@b\xff:1 HTTP/1.1",
         b"x",
         b"GET ftp://a/ HTTP/1.1",
+        b"CONNECT [2a00::1%1]:443 HTTP/1.1",
+        b"GET http://[fe80::1%25eth0]/ HTTP/1.1",
     ],
 )
 def test_what_is_no_request_for_a_proxy_is_refused(line: bytes) -> None:

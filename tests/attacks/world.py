@@ -36,6 +36,10 @@ FOR_ROOT = frozenset({"device", "kernel_settings", "mount", "control_groups"})
 
 _IPC_CREAT, _IPC_RMID = 0o1000, 0
 
+#: Numbers of calls for which Python has no function, and what they are asked for (keyctl(2)).
+_ADD_KEY, _KEYCTL = {"x86_64": (248, 250)}.get(os.uname().machine, (217, 219))
+_GET_KEYRING, _UNLINK, _OF_THE_USER = 0, 9, -4
+
 
 def _mark() -> str:
     return f"mark-{secrets.token_hex(8)}"
@@ -100,6 +104,7 @@ class World:
             "memory": memory,
             "memory_key": self._segment(),
             "groups": _control_groups(),
+            **self._key(),
         }
 
     def _file(self, path: Path) -> str:
@@ -168,6 +173,15 @@ class World:
         assert segment != -1
         self._ending.callback(libc.shmctl, segment, _IPC_RMID, None)
         return key
+
+    def _key(self) -> dict[str, int]:
+        """Keep a key in the kernel, as programs do that sign a user in. Return its number, and its keyring's."""
+        libc = ctypes.CDLL(None)
+        keyring = libc.syscall(_KEYCTL, _GET_KEYRING, _OF_THE_USER, 1)
+        key = libc.syscall(_ADD_KEY, b"user", _mark().encode(), b"of the machine", 14, _OF_THE_USER)
+        assert key != -1
+        self._ending.callback(libc.syscall, _KEYCTL, _UNLINK, key, keyring)
+        return {"keyring": keyring, "key": key}
 
     def attack(self, name: str) -> tuple[bool, str]:
         """Have an attack built. Return whether it got anything, and the build's log."""

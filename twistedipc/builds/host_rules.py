@@ -96,7 +96,12 @@ def of_address(address: str) -> list[str]:
 
 
 def literal(host: str) -> Address | None:
-    """Return the address that a host is given by; None for a name. An IPv4 address written as IPv6 is the former."""
+    """
+    Return the address that a host is given by; None for a name. An IPv4 address written as IPv6 is the former. One with
+    a zone ("fe80::1%eth0") is none: it leads where it would without, but is equal to nothing that it is compared with.
+    """
+    if "%" in host:
+        return None
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

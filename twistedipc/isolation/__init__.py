@@ -5,6 +5,7 @@ the builder at its start; the data that travels is ``builds.isolation``. The mod
     reach       what one step can see and use                                     (no I/O)
     system      what all steps see of the machine: programs, libraries, this Python
     steps       the reach of each kind of step                                    (no I/O)
+    kernel_calls  the calls of the kernel that no step may make                   (no I/O)
     bubblewrap  a reach as arguments of bubblewrap                                (no I/O)
     network/    what steps reach of the network, and the ledger of what they contacted
     landlock    a process that can't write anywhere but below some folders

@@ -11,11 +11,13 @@ something else comes after it, and is for reading only in the end.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from twistedipc.attempts.processes import FIRST_GIVEN
+from twistedipc.isolation import kernel_calls
 from twistedipc.isolation.reach import PLATFORM, USER, Reach
 
 #: The most bytes in /tmp and in /dev/shm, which are in memory. TMPDIR is on the disk.
@@ -40,7 +42,7 @@ _NAMESPACES = (
 
 #: What in /proc is the whole machine's. The kernel lets root's processes write there whatever namespace they are in: a
 #: builder of root's would give its builds the kernel's settings, such as what is run when a program crashes.
-_KERNELS_OWN = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "mtrr")
+_KERNELS_OWN = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "mtrr", "pressure")
 
 
 class UnsafeReach(ValueError):
@@ -50,7 +52,8 @@ class UnsafeReach(ValueError):
 def given(reach: Reach, environment: Mapping[str, str], folder: str) -> list[bytes]:
     """
     Return what bubblewrap is given on its descriptors, from `FIRST_GIVEN` on: its arguments, then the contents of
-    files. On the descriptor after these it says which process is the sandbox's first one.
+    files, then the program that refuses calls of the kernel, if there is one for this kind of machine. On the
+    descriptor after these it says which process is the sandbox's first one.
 
     :param environment: all that the step has
     :param folder: where it begins
@@ -61,6 +64,10 @@ def given(reach: Reach, environment: Mapping[str, str], folder: str) -> list[byt
     words = [*_NAMESPACES, "--uid", str(USER), "--gid", str(USER)]
     if reach.network == "none":
         words.append("--unshare-net")
+    refusing = kernel_calls.program(os.uname().machine)
+    if refusing:
+        words += ["--seccomp", str(FIRST_GIVEN + len(contents))]
+        contents.append(refusing)
     words += ["--info-fd", str(FIRST_GIVEN + len(contents))]
     words += ["--proc", "/proc", "--dev", "/dev"]
     for name in _KERNELS_OWN:
