@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 TOKEN = "npm_S3cretOfTheRegistry"
 
@@ -28,6 +28,7 @@ class Registry(ThreadingHTTPServer):
         self.loses_tags = False  # takes versions without their tags
         self.keeps_tags = False  # and lets no caller set one
         self.tarballs: dict[str, list[str]] = {}  # package -> the names in the last tarball
+        self.contents: dict[str, bytes] = {}  # path of a tarball -> the tarball
         self.tokens: list[str | None] = []
         self.refuses: set[str] = set()  # packages of which no upload is taken
         #: answers to the next uploads, instead of taking them: (status, whether it is taken all the same)
@@ -51,6 +52,9 @@ class Registry(ThreadingHTTPServer):
             tags.update(document["dist-tags"])
         (attachment,) = document["_attachments"].values()
         assert isinstance(attachment, dict)
+        for described in document["versions"].values():
+            assert isinstance(described, dict)
+            self.contents[unquote(urlsplit(described["dist"]["tarball"]).path)] = base64.b64decode(attachment["data"])
         with tarfile.open(fileobj=io.BytesIO(base64.b64decode(attachment["data"]))) as tar:
             self.tarballs[name] = tar.getnames()
         return True
@@ -64,6 +68,9 @@ class _Answers(BaseHTTPRequestHandler):
         if name.endswith("/dist-tags"):
             package = self.server.packages[name.removeprefix("-/package/").removesuffix("/dist-tags")]
             self._answer(200, package["dist-tags"])
+            return
+        if "/-/" in name:
+            self._send_tarball(self.server.contents[f"/{name}"])
             return
         found = self.server.packages.get(name)
         self._answer(200 if found else 404, found or {"error": "not found"})
@@ -99,6 +106,12 @@ class _Answers(BaseHTTPRequestHandler):
         assert isinstance(tags, dict)
         tags[tag] = version
         self._answer(201, {"ok": True})
+
+    def _send_tarball(self, data: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def _answer(self, status: int, body: object) -> None:
         data = json.dumps(body).encode()

@@ -152,3 +152,30 @@ def test_sessions_are_ended(server: Server) -> None:
     assert run(server, "sessions", "--end-all").stderr == "all sessions of this token are over\n"
     assert server.asked[1].query == {"all": "1"}
     assert run(server, "sessions", "--end", "13").exit_code == 4
+
+
+# -- packages --------------------------------------------------------------------------------------------------------
+
+PACKAGE = {
+    "target": "npm", "name": "@acme/ui", "version": "1.1.0", "tag": "latest", "integrity": "sha512-x",
+    "size_packed": 2048, "published": "1.0.0", "unknown": "", "added_count": 1, "removed_count": 0, "changed_count": 0,
+    "size_before": 10, "size": 20, "added": [{"path": "evil.js", "before": None, "after": 10}], "removed": [],
+    "changed": [], "notes": ["the script postinstall is new: node evil.js"],
+}  # fmt: skip
+NO_RELEASE = {**CHANGES, "live": None, "added": [], "removed": [], "changed": [], "release": False}
+
+
+def test_what_packages_would_change_is_shown(server: Server) -> None:
+    other = {**PACKAGE, "name": "@acme/new", "published": "", "unknown": "the registry doesn't answer", "notes": []}
+    server.on("GET /api/v1/builds/7", as_json(WAITS))
+    server.on("GET /api/v1/builds/7/changes", as_json({**NO_RELEASE, "packages": [PACKAGE, other]}))
+    server.on("POST /api/v1/builds/7/approve", as_json(ended("delivering")))
+    result = run(server, "approve", "7", "--yes")
+    assert result.exit_code == 0, result.output
+    assert "@acme/ui@1.1.0, to be published to npm as latest: 2.0 KiB packed" in result.stderr
+    assert "against @acme/ui@1.0.0" in result.stderr
+    assert "evil.js" in result.stdout
+    assert "package.json: the script postinstall is new: node evil.js" in result.stderr
+    assert "what is published isn't known: the registry doesn't answer" in result.stderr
+    assert "nothing is live" not in result.stderr
+    assert "its packages are being published: `twistedipc logs 7`" in result.stderr

@@ -10,23 +10,26 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.web_world import Answer, World, connect, eventually, request_bytes
-from twistedipc.builds.attempt import Result
+from twistedipc.builds.attempt import Package, Result
 from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.secrets import MAX_SECRETS, MAX_SECRETS_TOGETHER
 from twistedipc.publish.archive import create as create_archive
+from twistedipc.publish.compared import File, compared
+from twistedipc.publish.stored import Delivered, Job
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.unknown import UnknownSettings
 from twistedipc.server.boundaries import Waiting
-from twistedipc.storage import attempts, logs, projects, releases
+from twistedipc.storage import attempts, logs, permits, projects, publications, releases
+from twistedipc.storage.columns import to_json
 from twistedipc.storage.errors import LedgerUnavailable
 from twistedipc.storage.logs import ChunkItem
 from twistedipc.storage.rows import Holder
-from twistedipc.storage.tables import audit
+from twistedipc.storage.tables import audit, deliveries
 from twistedipc.web.api import builds
 from twistedipc.web.http.problems import not_found
 
@@ -578,6 +581,34 @@ class Builds(World):
         told = await self.ledger.read(_lines, "build.")
         assert [each for each in told if '"reason":"no"' in each]
 
+    async def test_what_packages_would_change(self) -> None:
+        at = "/api/v1/projects/shop"
+        npm = {"type": "npm", "registry": "https://r.example/", "packages": ["p"], "publish_at": "apiserver"}
+        assert (await self.ask("PATCH", at, {"approval": 1, "targets": [npm]})).status == 200
+        assert (await self.ask("PUT", f"{at}/secrets/npm_token", {"value": "t0ken"})).status == 204
+        number = (await self.ask("POST", f"{at}/builds", {})).json["id"]
+        self.problem(await self.ask("GET", f"/api/v1/builds/{number}/changes"), 404, "no package of it waits")
+        await self.ledger.write(_stores, f"{number}-1", self.time)
+
+        def changes(job: Job) -> Delivered:
+            assert job.secrets == {"npm_token": "t0ken"}
+            now, before = (
+                {"a": File(size=2, sha256="x"), "b": File(size=3, sha256="y")},
+                {"a": File(size=1, sha256="z")},
+            )
+            return Delivered(
+                compared=[compared("p", "1.1.0", now, before, published="1.0.0", notes=["license is new"])]
+            )
+
+        self.programs.compares = changes
+        found = (await self.ask("GET", f"/api/v1/builds/{number}/changes")).json
+        assert (found["release"], found["added_count"], found["live"]) == (False, 0, None)
+        (package,) = found["packages"]
+        assert (package["name"], package["published"], package["size_packed"]) == ("p", "1.0.0", 7)
+        assert package["added"] == [{"path": "b", "before": None, "after": 3}]
+        assert package["changed"] == [{"path": "a", "before": 1, "after": 2}]
+        assert package["notes"] == ["license is new"]
+
     async def _waits(self) -> str:
         """A build that ada has asked for, and that waits to be approved."""
         asked = await self.ask("POST", "/api/v1/projects/shop/builds", {})
@@ -1078,3 +1109,18 @@ def _held(ask: Callable[..., Deferred[Any]], held: list[Deferred[None]]) -> Call
         return go.addCallback(lambda _: ask(*args, **kwargs))
 
     return later
+
+
+def _stores(connection: Any, attempt: str, now: int) -> None:
+    """The attempt stores a package, and waits for an approval."""
+    (queued,) = attempts.next_queued(connection, 10)
+    holder = Holder("ab" * 16, "b1")
+    assert permits.offer(connection, attempt, holder.lease, "b1", now, queued.targets, queued.repository)
+    assert attempts.accept(connection, attempt, holder)
+    package = Package(file="p.tgz", name="p", version="1.1.0", integrity="sha512-x")
+    connection.execute(update(deliveries).values(package=to_json(package)))
+    publications.add(connection, attempt, "npm", [package], now)
+    publications.begin_upload(connection, attempt, "npm", 0, 7, now)
+    publications.note_stored(connection, attempt, "npm", 0, "a" * 64, now)
+    result = Result(outcome="succeeded", lines=0, sha256="", started=1, ended=2, commit="c" * 40)
+    assert attempts.finish(connection, attempt, holder, result, True, now, waits=True)

@@ -358,6 +358,7 @@ class World(TestCase):
         await self.ledger.open()
         self.addCleanup(lambda: Deferred.fromCoroutine(self.ledger.close()))
         self.artifacts = ArtifactStore(self.folder / "artifacts")
+        self.programs = Programs()
         self.release_store = ReleaseStore(self.folder / "releases")
         self.server = compose(
             Outside(
@@ -371,7 +372,7 @@ class World(TestCase):
                 releases={Static.name: self.release_store},
                 secret_box=SecretBox(self.folder / "secret.key"),
                 signing_key=SigningKey(self.folder / "signing.key"),
-                program=Programs(),
+                program=self.programs,
             ),
             ServerSettings(uploads_url=self.api_url, release_url=lambda name: f"http://{name}.test/", lost_after=600.0),
         )

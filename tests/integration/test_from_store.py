@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.platform import Platform, wait_for
+from tests.integration.platform import Platform, Problem, wait_for
 from tests.node import need_node, node_path
 from tests.npm_registry import TOKEN, Registry, running
 from twistedipc.attempts.crashpoints import CrashPoint
@@ -125,6 +125,45 @@ def test_no_builder_is_sent_the_token(platform: Platform, registry: Registry, wi
     project(platform, registry, "sent", at="builder")
     platform.succeed(platform.build("sent"))
     assert TOKEN.encode() in wire.said
+
+
+def test_another_person_approves_what_is_published(platform: Platform, registry: Registry) -> None:
+    project(platform, registry, "asked")
+    platform.succeed(platform.build("asked"))
+    platform.api("PATCH", "/api/v1/projects/asked", {"approval": 1})
+    repository = Path(platform.api("GET", "/api/v1/projects/asked")["repository"])
+    said = {"name": "@asked/base", "version": "1.1.0", "scripts": {"postinstall": "node evil.js"}}
+    changes = {"packages/base/package.json": json.dumps(said), "packages/base/evil.js": "evil()\n"}
+    platform.commit(repository, changes)
+    build, refused = platform.build("asked"), platform.build("asked")
+    for each in (build, refused):
+        platform.wait(each, {"waiting_approval"})
+    assert registry.uploads == 2
+    base, app = platform.api("GET", f"/api/v1/builds/{build}/changes")["packages"]
+    assert (base["version"], base["published"], base["unknown"]) == ("1.1.0", "1.0.0", "")
+    assert [each["path"] for each in base["added"]] == ["evil.js"]
+    assert [each["path"] for each in base["changed"]] == ["package.json"]
+    assert base["notes"] == [
+        "the script postinstall, which is run where the package is installed, is new: node evil.js"
+    ]
+    assert (app["published"], app["added_count"], app["changed_count"]) == ("1.0.0", 0, 0)
+    with pytest.raises(Problem, match="another person"):
+        platform.api("POST", f"/api/v1/builds/{build}/approve")
+    ada, platform.token = platform.token, platform.make_token(f"bob-{build}", "publish")
+    try:
+        done = platform.command("approve", str(build), "--yes")
+        assert done.returncode == 0, done.stderr
+        assert "evil.js" in done.stdout
+        platform.api("POST", f"/api/v1/builds/{refused}/refuse", {"reason": "once is enough"})
+    finally:
+        platform.token = ada
+    found = platform.succeed(build)
+    assert [each["status"] for each in found["attempts"][0]["published"]] == ["published", "already-published"]
+    assert found["attempts"][0]["complete"]
+    assert platform.wait(refused)["state"] == "cancelled"
+    assert registry.uploaded == ["@asked/base", "@asked/app", "@asked/base"]
+    assert [path for path in (platform.folder / "apiserver-data/artifacts/complete").rglob("*") if path.is_file()] == []
+    assert platform.api("GET", f"/api/v1/builds/{build}/provenance")
 
 
 @pytest.mark.long

@@ -254,6 +254,9 @@ def show_log(
             decided = _decided(client, build_id, attempt, wait=wait)
             if decided is None:
                 return ExitCode.WAITS_APPROVAL
+            if STATES[decided].delivers:
+                note(f"build {build_id} is approved, and its packages are being published")
+                return show_log(client, build_id, attempt, check.end.lines, live=True, colour=colour, wait=wait)
             state = decided.value
         note(f"build {build_id} {state.replace('_', ' ')}")
         if state != AttemptState.SUCCEEDED.value:

@@ -3,7 +3,8 @@ What happens to what was built.
 
 ``targets`` (the places to publish to: what a target is, which there are, and a folder for each), ``pack`` and
 ``deliver`` (the steps that make what is to be published, and publish it: processes of an attempt, which its runner
-starts by ``__main__``), ``archive`` (a folder <-> one deterministic archive with a manifest), ``output`` (which folder
+starts by ``__main__``), ``compare`` (a step that compares what is stored with what is published; ``compared`` is what
+it finds), ``archive`` (a folder <-> one deterministic archive with a manifest), ``output`` (which folder
 that is), ``permits`` (whether an attempt may publish), ``stored`` (what is said to the apiserver's process that
 publishes, and by it), ``site_paths`` (which names the files of a site can have),
 ``npm`` (a name for runners of version 0.1).

@@ -3,6 +3,7 @@ The processes in which a runner has things packed and published::
 
     python -m twistedipc.publish pack FOLDER
     python -m twistedipc.publish deliver FOLDER TARGET
+    python -m twistedipc.publish compare FOLDER TARGET
 
 ``FOLDER`` is the attempt's.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from twistedipc.publish import deliver, pack
+from twistedipc.publish import compare, deliver, pack
 
 
 def main(arguments: list[str]) -> int:
@@ -22,6 +23,8 @@ def main(arguments: list[str]) -> int:
             return pack.main(Path(folder))
         case ["deliver", folder, target]:
             return deliver.main(Path(folder), target)
+        case ["compare", folder, target]:
+            return compare.main(Path(folder), target)
         case _:
             sys.exit(__doc__)
 

@@ -14,6 +14,7 @@ import msgspec
 
 from twistedipc.builds.attempt import Package, Published
 from twistedipc.builds.logs import Lines
+from twistedipc.publish.compared import Compared
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +29,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     tarballs: list[str]  # their files in the store, in the same order
     secrets: dict[str, str]  # all that the target needs, by name
     folder: str  # which the process makes, and removes
+    compare: bool = False  # publish nothing: say what would change
     hidden: list[str] = []  # what the step that publishes can't see
     environment: dict[str, str] = {}  # variables for that step, PATH among them
 
@@ -36,7 +38,8 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True, tag="delivered", tag_
     """The end: what is published, and why the rest isn't."""
 
     published: list[Published] = []
-    reason: str = ""  # "": all is published
+    compared: list[Compared] = []  # what would change, if that was asked
+    reason: str = ""  # "": all is published, or compared
 
 
 #: A line of what the process says.

@@ -34,6 +34,8 @@ from twistedipc.builds.names import BadValue
 from twistedipc.disk.files import remove_tree, write_file
 from twistedipc.isolation.launching import launched
 from twistedipc.isolation.probe import Wanted, probe
+from twistedipc.publish.compare import COMPARED
+from twistedipc.publish.compared import Compared
 from twistedipc.publish.stored import Delivered, Job
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.target import Settings, Target
@@ -48,6 +50,9 @@ from twistedipc.toolchains.problems import NoRegistry
 
 #: Seconds for all of it: npm is given up after ten minutes, and tried three times.
 DEADLINE = 2400.0
+
+#: Seconds for a comparison with what is published.
+COMPARING = 90.0
 
 #: Seconds between SIGTERM and SIGKILL.
 GRACE = 10.0
@@ -87,7 +92,7 @@ class Telling:
         published = [
             replace(each, registry=hide(each.registry), notice=hide(each.notice)) for each in delivered.published
         ]
-        self._write(Delivered(published=published, reason=hide(delivered.reason)))
+        self._write(replace(delivered, published=published, reason=hide(delivered.reason)))
 
     def _say(self, batches: Iterable[Lines]) -> None:
         for batch in batches:
@@ -112,8 +117,13 @@ class Publication:
         self._stopped = stopped  # a descriptor that can be read once this process is told to end
         self._findings = Findings(self._folder)
 
+    @property
+    def _what(self) -> str:
+        """The step that is run."""
+        return "compare" if self._job.compare else "deliver"
+
     def run(self) -> Delivered:
-        """Publish. Return what came of it."""
+        """Publish, or compare. Return what came of it."""
         try:
             settings = TARGETS.read([self._job.settings])[0]
             return self._publish(settings, TARGETS.of(settings))
@@ -150,13 +160,12 @@ class Publication:
         environment |= {secret.variable: job.secrets.get(secret.name, "") for secret in target.secrets}
         reach = reaching.deliver([package_file(target.name), "package"], target.delivers_to(settings))
         networking = reaching.networking
-        code, why = 1, ""
         try:
             networking.start()
             with networking.connected("publish", networking.deliver(contacts), reach) as connected:
                 launch = launched(
                     isolation,
-                    own_command(publish.__name__, "deliver", str(self._folder), target.name),
+                    own_command(publish.__name__, self._what, str(self._folder), target.name),
                     {**environment, **connected.environment},
                     str(self._folder),
                     connected.reach,
@@ -166,7 +175,11 @@ class Publication:
             reason = why or (failure.reason if failure is not None else "")
             if code and not reason:
                 reason = f"the step that publishes ended with exit code {code}"
-            return Delivered(published=self._published(), reason=reason + networking.explained() if reason else "")
+            return Delivered(
+                published=self._published(),
+                compared=self._findings.read(COMPARED, list[Compared]) or [],
+                reason=reason + networking.explained() if reason else "",
+            )
         finally:
             networking.end()
             processes.kill_descendants(GRACE)
@@ -231,7 +244,8 @@ class Publication:
 
     def _watch(self, reading: int, child: processes.Child) -> str:
         """Tell what the step prints until it has ended. Return why it was ended; "" if it ended by itself."""
-        until = time.monotonic() + DEADLINE
+        deadline = COMPARING if self._job.compare else DEADLINE
+        until = time.monotonic() + deadline
         why = ""
         waited = [reading, self._stopped]
         while True:
@@ -243,7 +257,7 @@ class Publication:
                     return why
                 self._telling.hear(data)
             elif self._stopped in ready or not why:
-                why = "it was cancelled" if self._stopped in ready else f"it took longer than {DEADLINE:.0f} s"
+                why = "it was cancelled" if self._stopped in ready else f"it took longer than {deadline:.0f} s"
                 waited = [reading]
                 until = time.monotonic() + GRACE
                 processes.tell_to_end(child)

@@ -10,7 +10,8 @@
 - ``releasing``: releases on disk, as the ledger says
 - ``lifecycle``: every transition of an attempt, and the only writer of attempts
 - ``provenance``: what is signed of releases and packages
-- ``delivering``: publishes what is stored; ``delivery_log``: what it adds to an attempt's log
+- ``delivering``: publishes what is stored; ``delivery_log``: what it adds to an attempt's log; ``comparing``: what
+  packages would change
 - ``permits``: permits to publish; ``secrets``: secrets for builds
 - ``slots``: what fills a builder's slots; ``writers``: which link writes which log;
   ``intake``: one log as its builder sends it

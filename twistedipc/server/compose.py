@@ -17,6 +17,7 @@ from twistedipc.server.boundaries import InThread, RandomBytes
 from twistedipc.server.builder_keys import BuilderKeys
 from twistedipc.server.builder_link import Collaborators
 from twistedipc.server.builders import Builders
+from twistedipc.server.comparing import Comparing
 from twistedipc.server.delivering import Delivering, PublishProgram
 from twistedipc.server.dispatch import QueueDispatch
 from twistedipc.server.fanout.limits import LogLimits
@@ -91,6 +92,7 @@ class Server:
     builders: Builders
     dispatch: QueueDispatch
     delivering: Delivering
+    comparing: Comparing
     bell: Bell
     deliveries: Bell
 
@@ -197,6 +199,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
             artifact_store=outside.artifact_store,
             program=outside.program,
         ),
+        comparing=Comparing(clock, ledger, outside.secret_box, outside.artifact_store, outside.program),
         bell=bell,
         deliveries=deliveries,
     )

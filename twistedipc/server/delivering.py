@@ -9,7 +9,7 @@ when it has said what it did.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sqlalchemy import Connection
@@ -46,7 +46,7 @@ TIDIED = 20
 
 
 class PublishProgram(Protocol):
-    """The process that publishes. Implemented by ``taps``."""
+    """The process that publishes, or compares with what is published. Implemented by ``taps``."""
 
     def run(self, job: Job, heard: Callable[[Lines], None]) -> Deferred[Delivered]:
         """
@@ -150,6 +150,7 @@ class Delivering:
             reason = await self._deliver_all(row, log)
             if self._workflows.stopping:
                 return  # the next start goes on
+            log.end(reason)  # if a crash came between the end of the last step and that
             await log.flushed()
             crash_point(CrashPoint.APISERVER_DELIVERED)
             cancelled = await self._cancelled(row.name)
@@ -193,37 +194,49 @@ class Delivering:
                 log.note("warning", each.notice)
         if reason:
             log.note("error", reason)
-        log.end("failed" if reason else "succeeded")
         await log.flushed()
         crash_point(CrashPoint.APISERVER_DELIVERY_LOGGED)
         await self._lifecycle.note_delivery(row.name, target, published, reason)
+        log.end(reason)
         return reason
 
     async def _run(
         self, row: AttemptRow, target: str, packages: list[PublicationRow], answer: Answer, log: DeliveryLog
     ) -> Delivered:
         """Run the process, if it may."""
-        decision, settings = answer.decision, answer.settings
-        if isinstance(decision, Refused):
-            return Delivered(reason=f"publishing wasn't permitted: {decision.reason}")
-        assert isinstance(decision, Granted)
-        assert settings is not None
+        if isinstance(answer.decision, Refused):
+            return Delivered(reason=f"publishing wasn't permitted: {answer.decision.reason}")
         try:
-            secrets = {name: self._secret_box.open(sealed) for name, sealed in answer.sealed.items()}
+            job = job_of(row.project, packages, answer, self._secret_box, self._artifact_store)
         except SecretUnreadable as error:
             return Delivered(reason=f"a secret of {target} can't be read: {error}")
-        job = Job(
-            attempt=row.name,
-            build=row.build,
-            project=row.project,
-            target=target,
-            settings=TARGETS.write((settings,))[0],
-            packages=[_package(each) for each in packages],
-            tarballs=[str(self._artifact_store.path(each.sha256)) for each in packages],
-            secrets=secrets,
-            folder="",
-        )
         return await self._program.run(job, log.add)
+
+
+def job_of(
+    project: str,
+    packages: Sequence[PublicationRow],
+    granted: Answer,
+    secret_box: SecretBox,
+    artifact_store: ArtifactStore,
+    *,
+    compare: bool = False,
+) -> Job:
+    """Return what the process is told about packages of one attempt, for one target. Raises `SecretUnreadable`."""
+    assert isinstance(granted.decision, Granted)
+    assert granted.settings is not None
+    return Job(
+        attempt=packages[0].attempt,
+        build=int(packages[0].attempt.partition("-")[0]),
+        project=project,
+        target=packages[0].target,
+        settings=TARGETS.write((granted.settings,))[0],
+        packages=[_package(each) for each in packages],
+        tarballs=[str(artifact_store.path(each.sha256)) for each in packages],
+        secrets={name: secret_box.open(sealed) for name, sealed in granted.sealed.items()},
+        folder="",
+        compare=compare,
+    )
 
 
 def _package(row: PublicationRow) -> Package:

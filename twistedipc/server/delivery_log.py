@@ -77,10 +77,12 @@ class DeliveryLog:
         self._began = self._now()
         self._event(StepStarted(self._step, PUBLISH, ""))
 
-    def end(self, outcome: str) -> None:
-        """The step has ended."""
-        self._event(StepEnded(self._step, outcome, max(0, self._now() - self._began)))
-        self._step = -1
+    def end(self, reason: str) -> None:
+        """The step has ended, if one runs; ``reason`` says why it failed, "" if it didn't."""
+        if self._step >= 0:
+            outcome = "failed" if reason else "succeeded"
+            self._event(StepEnded(self._step, outcome, max(0, self._now() - self._began)))
+            self._step = -1
 
     def note(self, level: str, message: str) -> None:
         """Say something."""

@@ -131,6 +131,16 @@ def open_stored(connection: Connection, attempt: str, target: str, now: int) -> 
     return Answer(decision=decision, sealed=sealed, settings=record.settings)
 
 
+def look_stored(connection: Connection, attempt: str, target: str) -> Answer:
+    """Return what `open_stored` would answer now, without writing anything down."""
+    asked = TARGETS.get(target)
+    record, sealed = (None, {}) if asked is None else _record(connection, attempt, asked)
+    if asked is None or record is None:
+        return Answer(decision=Refused(f"there is no target {target[:100]} any more, or no project"))
+    decision = decide_stored(asked, record)
+    return Answer(decision=decision, sealed=sealed, settings=record.settings)
+
+
 def _audit_each(
     connection: Connection,
     row: AttemptRow,

@@ -42,6 +42,7 @@ def web_context(
         ledger=outside.ledger,
         dispatch=server.dispatch,
         requests=server.lifecycle,
+        comparing=server.comparing,
         logs=server.logs,
         secret_box=outside.secret_box,
         public_key=outside.signing_key.public,

@@ -32,7 +32,7 @@ from twistedipc.publish.stored import Delivered, Job, Said
 DEADLINE = 3000.0
 
 #: The most bytes of one line that a process says, and of all that it says.
-MAX_LINE = 4 << 20
+MAX_LINE = 16 << 20
 MAX_SAID = 32 << 20
 
 _START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
@@ -72,9 +72,10 @@ class PublishProcesses:
 
     def run(self, job: Job, heard: Callable[[Lines], None]) -> Deferred[Delivered]:
         """See `server.delivering.PublishProgram`."""
-        folder = self._folder / f"{job.attempt}.{job.target}"
+        key = f"{job.attempt}.{job.target}.compared" if job.compare else job.attempt
+        folder = self._folder / (key if job.compare else f"{job.attempt}.{job.target}")
         job = replace(job, folder=os.path.realpath(folder), hidden=self._hidden, environment=self._environment)
-        process = self._running[job.attempt] = _Process(job, heard)
+        process = self._running[key] = _Process(job, heard)
         argv = [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, _PROGRAM]
         try:
             self._reactor.spawnProcess(process, sys.executable, argv, env={"LANG": "C.UTF-8"}, path="/")
@@ -83,7 +84,7 @@ class PublishProcesses:
         late = self._reactor.callLater(DEADLINE, process.kill)
 
         def ended(result: Delivered | Failure) -> Delivered | Failure:
-            del self._running[job.attempt]
+            del self._running[key]
             if late.active():
                 late.cancel()
             return result

@@ -22,6 +22,7 @@ from twistedipc.builds.attempt import ArtifactFile, Package, Permit, Published, 
 from twistedipc.builds.plan import Plan
 from twistedipc.builds.recognition.recognised import PlannedStep
 from twistedipc.builds.recognition.tree import Tree
+from twistedipc.publish.compared import Compared
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type"):
@@ -268,6 +269,13 @@ class Target(Protocol[S]):
         `CantPrepare`, `CantDeliver`, OSError.
         """
         raise CantDeliver(f"{self.name} has nothing to deliver")
+
+    def compare(self, settings: S, delivery: Delivery) -> Iterable[Compared]:
+        """
+        Yield what each package would change against what is published: a step of its own, with the secrets, of which
+        nothing is published. Raises `CantPrepare`, `CantDeliver`, OSError.
+        """
+        return ()
 
     def secrets_of(self, permit: Permit) -> dict[str, str]:
         """The secrets that a permit hands out, by name."""

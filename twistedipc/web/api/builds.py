@@ -16,22 +16,33 @@ from twistedipc.builds import names, protection, variables
 from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.names import BadValue
-from twistedipc.builds.states import STATES
+from twistedipc.builds.states import STATES, PublicationState
 from twistedipc.publish.archive import BadArchive, ManifestFile, read_manifest
+from twistedipc.publish.compared import Change, Compared
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.boundaries import Waiting
-from twistedipc.storage import builds, releases
+from twistedipc.storage import builds, publications, releases
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.errors import NotPossible
-from twistedipc.storage.rows import AttemptRow, BuildRow, GistRow, ReleaseRow
+from twistedipc.storage.rows import AttemptRow, BuildRow, GistRow, PublicationRow, ReleaseRow
 from twistedipc.storage.standing import Standing, standing
 from twistedipc.web.access.auth import forbidden, may
 from twistedipc.web.api import schemas
 from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.queries import ListBuilds
-from twistedipc.web.api.schemas import Build, BuildDetail, Builds, ChangedFile, Changes, NewBuild, Refusal, Step
+from twistedipc.web.api.schemas import (
+    Build,
+    BuildDetail,
+    Builds,
+    ChangedFile,
+    Changes,
+    NewBuild,
+    PackageChanges,
+    Refusal,
+    Step,
+)
 from twistedipc.web.http.problems import not_found
 
 #: Seconds that an answer waits for a release that is about to go live.
@@ -156,25 +167,82 @@ async def refuse(call: Call[None, Refusal]) -> Reply[BuildDetail]:
 async def changes(call: Call[None, None]) -> Reply[Changes]:
     """
     Show what would change if the static release of the build's newest attempt went live now: files that it adds,
-    changes and leaves out. At most 500 of each are listed.
+    changes and leaves out. At most 500 of each are listed. The same of each package that waits for an approval, against
+    what its tag leads to in the registry: at most 100 files of each kind, and what its package.json says otherwise.
     """
     context, build = call.context, call.build
 
-    def look(connection: Connection) -> tuple[ReleaseRow | None, ReleaseRow | None]:
+    def look(connection: Connection) -> tuple[ReleaseRow | None, ReleaseRow | None, list[PublicationRow]]:
         name = f"{build.id}-{build.attempt}"
         made = [each for each in releases.of_build(connection, build.id) if each.attempt == name]
         mine = next((each for each in made if each.target == Static.name), None)
-        return mine, releases.live(connection, build.project, Static.name)
+        waiting = [each for each in publications.of_attempt(connection, name) if each.state is PublicationState.STORED]
+        return mine, releases.live(connection, build.project, Static.name), waiting
 
-    mine, live = await context.ledger.read(look)
-    if mine is None:
-        raise not_found(f"build {build.id} has made no static release")
+    mine, live, waiting = await context.ledger.read(look)
+    if mine is None and not waiting:
+        raise not_found(f"build {build.id} has made no static release, and no package of it waits for an approval")
+    changed = _NO_RELEASE if mine is None else await _of_release(context, mine, live)
+    return Reply(body=msgspec.structs.replace(changed, packages=await _of_packages(context, build.project, waiting)))
+
+
+async def _of_packages(context: WebContext, project: str, waiting: list[PublicationRow]) -> list[PackageChanges]:
+    found: list[PackageChanges] = []
+    for target in dict.fromkeys(each.target for each in waiting):
+        of_target = [each for each in waiting if each.target == target]
+        compared = await context.comparing.compare(project, of_target)
+        found += [_package(row, each) for row, each in zip(of_target, compared, strict=True)]
+    return found
+
+
+def _package(row: PublicationRow, compared: Compared) -> PackageChanges:
+    return PackageChanges(
+        target=row.target,
+        name=row.name,
+        version=row.version,
+        tag=row.tag or "latest",
+        integrity=row.integrity,
+        size_packed=row.size,
+        published=compared.published,
+        unknown=compared.unknown,
+        added_count=compared.added_count,
+        removed_count=compared.removed_count,
+        changed_count=compared.changed_count,
+        size_before=compared.size_before,
+        size=compared.size,
+        added=_files(compared.added),
+        removed=_files(compared.removed),
+        changed=_files(compared.changed),
+        notes=compared.notes,
+    )
+
+
+def _files(changes: list[Change]) -> list[ChangedFile]:
+    return [ChangedFile(path=each.path, before=each.before, after=each.after) for each in changes]
+
+
+#: What would change if there is no release.
+_NO_RELEASE = Changes(
+    live=None,
+    added_count=0,
+    removed_count=0,
+    changed_count=0,
+    size_before=0,
+    size=0,
+    added=[],
+    removed=[],
+    changed=[],
+    release=False,
+)
+
+
+async def _of_release(context: WebContext, mine: ReleaseRow, live: ReleaseRow | None) -> Changes:
     try:
         files = await context.in_thread(_files_of, context.artifact_store.path(mine.sha256))
         before = {} if live is None else await context.in_thread(_files_of, context.artifact_store.path(live.sha256))
     except (OSError, BadArchive) as error:
         raise not_found("the archives of what is to be compared are gone") from error
-    return Reply(body=_compared(before, files, None if live is None else live.id))
+    return _compared(before, files, None if live is None else live.id)
 
 
 def _files_of(archive: Path) -> dict[str, ManifestFile]:

@@ -5,7 +5,7 @@ beside those of `server.boundaries`. ``web.api``; no logic.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,10 +15,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import IResource
 
 from twistedipc.builds.places import Place
+from twistedipc.publish.compared import Compared
 from twistedipc.server.boundaries import BuildRequests, Dispatch, InThread, KnownBuilders, Logs, RandomBytes
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger
-from twistedipc.storage.rows import Actor, ReleaseRow
+from twistedipc.storage.rows import Actor, PublicationRow, ReleaseRow
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.storage.signing import PublicKey
 from twistedipc.web.access.audience import Audience
@@ -96,6 +97,13 @@ class ReleaseSwitch(Protocol):
         """Delete a project by ``delete``, and its releases. Raises what ``delete`` does, and `LedgerUnavailable`."""
 
 
+class PackageComparison(Protocol):
+    """Compares stored packages with what is published. Implemented by `server.comparing.Comparing`."""
+
+    async def compare(self, project: str, packages: Sequence[PublicationRow]) -> list[Compared]:
+        """Return what these packages of one attempt, for one target, would change. Raises `LedgerUnavailable`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Joining:
     """How a builder elsewhere can meet this apiserver: endpoints of its own configuration."""
@@ -131,6 +139,7 @@ class WebContext:
     ledger: Ledger
     dispatch: Dispatch
     requests: BuildRequests
+    comparing: PackageComparison
     logs: Logs
     secret_box: SecretBox
     public_key: PublicKey  # by which what the apiserver signs is checked

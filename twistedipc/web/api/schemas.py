@@ -520,8 +520,35 @@ class ChangedFile(Response, frozen=True, kw_only=True):
     after: int | None  # likewise
 
 
+class PackageChanges(Response, frozen=True, kw_only=True):
+    """
+    What would change if a stored package was published. The lists have the first files only, the counts are of all.
+    """
+
+    target: str
+    name: str
+    version: str
+    tag: str
+    integrity: str
+    size_packed: int  # bytes of its file
+    published: str  # the version with which it is compared; "" if none is published
+    unknown: str  # why that isn't known; "" if it is. All files count as new then, as far as they were looked at
+    added_count: int
+    removed_count: int
+    changed_count: int
+    size_before: int  # bytes of all files
+    size: int
+    added: list[ChangedFile]
+    removed: list[ChangedFile]
+    changed: list[ChangedFile]
+    notes: list[str]  # what package.json says otherwise: install scripts, dependencies, entry points, licence
+
+
 class Changes(Response, frozen=True, kw_only=True):
-    """What would change if a release went live. The lists have the first files only, the counts are of all."""
+    """
+    What would change if a release went live, and if packages were published. The lists have the first files only, the
+    counts are of all.
+    """
 
     live: int | None  # the release with which it is compared; null: none is live
     added_count: int
@@ -532,6 +559,8 @@ class Changes(Response, frozen=True, kw_only=True):
     added: list[ChangedFile]
     removed: list[ChangedFile]
     changed: list[ChangedFile]
+    release: bool = True  # whether there is a release; without one, all of the above is empty
+    packages: list[PackageChanges] = []  # that wait for an approval
 
 
 class Attempt(Response, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from twistedipc.builds.attempt import Package, Packages, Published, Registry
 from twistedipc.builds.plan import Plan
 from twistedipc.builds.recognition.recognised import PlannedStep
 from twistedipc.builds.recognition.tree import Tree
+from twistedipc.publish.compared import Compared
 from twistedipc.publish.targets.npm.packers import command_of, packer_of
 from twistedipc.publish.targets.npm.selection import select
 from twistedipc.publish.targets.target import (
@@ -194,6 +195,12 @@ class Npm(Target[NpmSettings]):
         from twistedipc.publish.targets.npm.deliver import deliver
 
         return deliver(settings.registry, delivery)
+
+    def compare(self, settings: NpmSettings, delivery: Delivery) -> Iterable[Compared]:
+        """Compare the tarballs with what their tags lead to in the registry."""
+        from twistedipc.publish.targets.npm.compare import compare
+
+        return compare(settings.registry, delivery)
 
 
 def _means(pattern: str, name: str) -> bool:

@@ -339,11 +339,26 @@ function approvalOf(id, decided) {
   api("GET", `/builds/${id}/changes`).then((found) => {
     const files = [["+", found.added], ["~", found.changed], ["−", found.removed]].flatMap(([sign, some]) =>
       some.map((file) => el("li", {}, `${sign} `, el("code", {}, clean(file.path)), ` ${file.after ?? file.before} bytes`)));
+    for (const each of found.packages ?? []) said.append(packageOf(each));
+    if (found.release === false) return;
     said.append(el("p", {}, `${found.added_count} files are new, ${found.changed_count} changed, ${found.removed_count} gone`,
       found.live === null ? "; nothing is live" : `, against release ${found.live}`));
     if (files.length) said.append(el("details", {}, el("summary", {}, "Files"), el("ul", {}, ...files)));
   }, trouble);
   return said;
+}
+
+/** A package that would be published, against the version that is. */
+function packageOf(each) {
+  const changed = [["+", each.added], ["~", each.changed], ["−", each.removed]].flatMap(([sign, some]) =>
+    some.map((file) => el("li", {}, `${sign} `, el("code", {}, clean(file.path)), ` ${file.after ?? file.before} bytes`)));
+  const against = each.published ? `, against ${each.published}`
+    : each.unknown ? `; what is published isn't known: ${clean(each.unknown)}` : "; nothing is published yet";
+  return el("div", {},
+    el("p", {}, el("b", {}, `${clean(each.name)}@${clean(each.version)}`), ` to ${each.target} as ${clean(each.tag)}, ${size(each.size_packed)}: `,
+      `${each.added_count} files are new, ${each.changed_count} changed, ${each.removed_count} gone`, clean(against)),
+    each.notes.length ? el("ul", {}, ...each.notes.map((note) => el("li", {}, clean(note)))) : null,
+    changed.length ? el("details", {}, el("summary", {}, "Files"), el("ul", {}, ...changed)) : null);
 }
 
 /** One build: its facts, its steps, and the log of one of its attempts. */
@@ -426,7 +441,10 @@ function showBuild(id, wanted) {
     if (view !== self) return;
     build = found;
     const target = toNewest ? build.attempt : number ?? wanted ?? build.attempt;
-    if (target !== number) {
+    // Approved, and not at its end: what was stored is being published, and the log goes on.
+    const goesOn = approval !== null && build.waiting?.code !== "approval" && !build.ended;
+    if (target !== number || goesOn) {
+      approval = null;
       log?.stop();
       log?.element.remove();
       known.clear();
