@@ -107,6 +107,8 @@ def test_step_names() -> None:
         (b"[build.environment]\nTWISTEDIPC_REF = 'x'", "build.environment: TWISTEDIPC_REF can't be set"),
         (b"[build.environment]\nA = 1", "build.environment"),
         (b"nonsense", "isn't TOML"),
+        (b'[[environments]]\nname = "staging"\nrefs = ["**"]', "environments"),
+        (b"[build]\nenvironments = []", "environments"),
         (b"\xff", "isn't UTF-8"),
         ("[build]\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
         (b"a = " + b"[" * 100_000, "isn't TOML"),

@@ -6,11 +6,12 @@ import fcntl
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.attempt_folder import Attempt, git, repository, toml, until
-from twistedipc.builds.attempt import Publish
+from twistedipc.builds.attempt import Publish, Result
 from twistedipc.disk.files import write_file
 from twistedipc.runner.checkout import working_copy as checkout
 from twistedipc.runner.checkout.git import CheckoutFailed
@@ -156,6 +157,24 @@ def test_what_is_for_users_is_not_built_of_a_commit_that_was_pushed_away(tmp_pat
     assert [step.name for step in result.steps] == ["checkout"]
     preview = Attempt(tmp_path, path, name="3-1", commit=second, protected=["main"]).run()
     assert (preview.outcome, preview.protected) == ("succeeded", "")
+
+
+def test_what_is_for_an_environment_is_built_only_of_the_refs_that_lead_there(tmp_path: Path) -> None:
+    """Its name may be that of a tag, and its commit may have been pushed away since: secrets would go along."""
+    path, first, second = source(tmp_path)
+
+    def built(name: str, refs: list[str], **how: Any) -> Result:
+        return Attempt(tmp_path, path, name=name, environment_name="staging", refs=refs, **how).run()
+
+    assert built("1-1", ["main"]).outcome == "succeeded"
+    assert built("2-1", ["feature/*"], commit=first).outcome == "succeeded"
+    git(path, "reset", "--quiet", "--hard", first)
+    for name, refs, how in (("3-1", ["main"], {"commit": second}), ("4-1", ["v1"], {"ref": "tags/v1"})):
+        git(path, "branch", "-f", "feature/x", first)
+        result = built(name, refs, **how)
+        assert result.outcome == "failed"
+        assert f"isn't on a ref that leads to the environment staging of demo ({refs[0]})" in result.reason
+        assert [step.name for step in result.steps] == ["checkout"]
 
 
 def sha256_source(path: Path) -> str:

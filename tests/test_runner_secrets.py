@@ -210,7 +210,8 @@ def test_a_variable_that_looks_like_a_secret_is_hidden_too(tmp_path: Path) -> No
 
 
 def test_what_a_build_is_told(tmp_path: Path) -> None:
-    names = ("TWISTEDIPC_CONTEXT", "TWISTEDIPC_URL", "CONTEXT", "URL", "BRANCH", "VERCEL_URL", "VERCEL", "VERCEL_ENV")
+    names = ("TWISTEDIPC_CONTEXT", "TWISTEDIPC_URL", "CONTEXT", "URL", "BRANCH", "VERCEL_URL", "VERCEL", "VERCEL_ENV",
+             "TWISTEDIPC_ENVIRONMENT", "VERCEL_TARGET_ENV")  # fmt: skip
     show = " ".join(f"{name}=${{{name}-}}" for name in (*names, "NETLIFY", "CF_PAGES"))
     commit = repository(tmp_path / "source", plan(("s", f"echo {show}; echo $TWISTEDIPC_COMMIT $COMMIT_REF")))
     one = Attempt(tmp_path, tmp_path / "source")
@@ -219,6 +220,11 @@ def test_what_a_build_is_told(tmp_path: Path) -> None:
     assert one.run().outcome == "succeeded"
     assert one.output(1) == [
         "TWISTEDIPC_CONTEXT=production TWISTEDIPC_URL=https://shop.example.org/ CONTEXT=production "
-        "URL=https://shop.example.org BRANCH=main VERCEL_URL=shop.example.org VERCEL= VERCEL_ENV= NETLIFY= CF_PAGES=",
+        "URL=https://shop.example.org BRANCH=main VERCEL_URL=shop.example.org VERCEL= VERCEL_ENV= "
+        "TWISTEDIPC_ENVIRONMENT=production VERCEL_TARGET_ENV=production NETLIFY= CF_PAGES=",
         f"{commit} {commit}",
     ]
+    two = Attempt(tmp_path, tmp_path / "source", name="2-1", environment_name="staging", refs=["main"])
+    assert two.run().outcome == "succeeded"
+    assert two.output(1)[0].endswith("TWISTEDIPC_ENVIRONMENT=staging VERCEL_TARGET_ENV=staging NETLIFY= CF_PAGES=")
+    assert two.output(1)[0].startswith("TWISTEDIPC_CONTEXT=preview TWISTEDIPC_URL= CONTEXT=branch-deploy ")

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from tests.storage_fixtures import HOLDER, LEASE, NOW, add_project, database
 from twistedipc.builds.attempt import Result
+from twistedipc.builds.environments import Decided, Environment
 from twistedipc.builds.states import AttemptState, ReleaseState
 from twistedipc.storage import approvals, attempts, builds, projects, releases
 from twistedipc.storage.errors import NotAllowed, NotFound, NotPossible, NotProtected
@@ -35,6 +36,7 @@ def built(
     ref: str = "main",
     may_publish: bool = True,
     asker_person: int | None = None,
+    environment: str = "production",
 ) -> AttemptRow:
     """A build that ann has asked for, as far as its builder knows; its ref led to its commit then."""
     build, _new = builds.create(
@@ -42,14 +44,15 @@ def built(
         asker_person=asker_person, parameters={}, requested_by="ann", now=NOW, idempotency=None,
     )  # fmt: skip
     name = f"{build.id}-1"
-    assert attempts.offer(connection, name, LEASE, "one", NOW, "" if may_publish else "no scope publish")
+    of = Decided(environment=environment, preview="" if may_publish else "no scope publish")
+    assert attempts.offer(connection, name, LEASE, "one", NOW, of)
     assert attempts.accept(connection, name, HOLDER)
     made = releases.create(
         connection, attempt=name, target="static", project="shop", sha256="a" * 64, files=1, size=1, commit="c" * 40,
         now=NOW,
     )  # fmt: skip
     result = Result(outcome="succeeded", lines=0, sha256="", started=NOW, ended=NOW, commit="c" * 40)
-    waits = approvals.are_needed(projects.get(connection, "shop"), [made], result.protected)
+    waits = approvals.are_needed(projects.get(connection, "shop"), [made], result.protected, environment)
     ended = attempts.finish(connection, name, HOLDER, result, True, NOW + 900, NOW + resolved, waits=waits)
     assert ended is not None
     if not waits:
@@ -155,3 +158,17 @@ def test_previews_wait_for_nobody(ledger: Connection) -> None:
     assert built(ledger, 10, may_publish=False).state is S.SUCCEEDED
     projects.update(ledger, "shop", {"approval": 0}, NOW)
     assert built(ledger, 10).state is S.SUCCEEDED
+
+
+def test_an_environment_asks_for_it_by_itself(ledger: Connection) -> None:
+    environments = [Environment(name="qa", refs=["qa"], approval=1), Environment(name="dev", refs=["dev"])]
+    projects.update(ledger, "shop", {"environments": environments, "approval": 0}, NOW)
+    assert built(ledger, 5, ref="dev", environment="dev").state is S.SUCCEEDED
+    waiting = built(ledger, 10, ref="qa", environment="qa")
+    assert waiting.state is S.WAITING_APPROVAL
+    with pytest.raises(NotAllowed, match="another person"):
+        approvals.approve(ledger, waiting.build, ANN, NOW + 1000)
+    approved, made = approvals.approve(ledger, waiting.build, BOB, NOW + 1000)
+    assert approved.state is S.SUCCEEDED
+    assert [each.state for each in made] == [ReleaseState.PACKED], "only production goes live"
+    assert "was built for the environment qa, and only production goes live" in approved.reason

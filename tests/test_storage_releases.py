@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from tests.properties import examples
 from tests.storage_fixtures import HOLDER, LEASE, NOW, add_build, add_project, database
 from twistedipc.builds.attempt import Result
+from twistedipc.builds.environments import Decided
 from twistedipc.builds.states import RELEASE_STATES, ReleaseState
 from twistedipc.storage import attempts, builds, projects, releases
 from twistedipc.storage.errors import NotFound, NotProtected
@@ -120,9 +121,11 @@ def end(
     now: int = LATER,
     protected: str | None = None,
     preview: str = "",
+    environment: str = "production",
 ) -> ReleaseRow:
     """The attempt ends well, with a release; its ref led to its commit at NOW + ``resolved``."""
-    assert attempts.offer(connection, attempt, LEASE, "one", NOW, preview)
+    of = Decided(environment=environment, preview=preview)
+    assert attempts.offer(connection, attempt, LEASE, "one", NOW, of)
     assert attempts.accept(connection, attempt, HOLDER)
     release = add_release(connection, attempt=attempt)
     result = Result(

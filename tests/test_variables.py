@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,16 +121,21 @@ _values = st.dictionaries(st.sampled_from("ABC"), st.sampled_from("xy"), max_siz
             variables.Change,
             name=st.sampled_from("ABC"),
             value=st.sampled_from(["x", "y", None]),
-            builds=st.sampled_from(["all", "production", "previews"]),
+            builds=st.sampled_from(["all", "production", "previews", "staging"]),
         )
     ),
+    st.dictionaries(st.sampled_from(["staging", "qa"]), _values),
 )
 def test_a_change_of_variables_is_what_each_build_notices(
-    environment: dict[str, str], production: dict[str, str], previews: dict[str, str], changes: list[variables.Change]
+    environment: dict[str, str],
+    production: dict[str, str],
+    previews: dict[str, str],
+    changes: list[variables.Change],
+    others: dict[str, dict[str, str]],
 ) -> None:
-    before = environment, variables.OfContexts(production=production, previews=previews)
+    before = environment, variables.OfContexts(production=production, previews=previews, environments=others)
     after = variables.changed(*before, changes)
-    for context in get_args(secrets.Context):
+    for context in ("production", "preview", *others):
         expected = variables.of_context(*before, context)
         for one in changes:
             if secrets.are_for(one.builds, context):
@@ -140,27 +143,25 @@ def test_a_change_of_variables_is_what_each_build_notices(
                 if one.value is not None:
                     expected[one.name] = one.value
         assert variables.of_context(*after, context) == expected
-    assert not after[0].keys() & (after[1].production.keys() | after[1].previews.keys())
+    for each in (after[1].production, after[1].previews, *after[1].environments.values()):
+        assert not after[0].keys() & each.keys()
 
 
-@pytest.mark.parametrize(
-    ("ref", "may_publish", "live", "delivers", "context"),
-    [("main", True, False, False, "production"), ("refs/heads/main", True, False, False, "production"),
-     ("dev", True, False, False, "preview"), ("main", False, False, True, "preview"),
-     ("dev", True, True, False, "production"), ("refs/tags/main", True, False, False, "preview"),
-     ("v1", True, False, True, "production"), ("v1", False, True, True, "preview")],
-)  # fmt: skip
-def test_which_builds_are_production(ref: str, may_publish: bool, live: bool, delivers: bool, context: str) -> None:
-    made = secrets.context_of(ref, "main", may_publish=may_publish, live=live, delivers=delivers)
-    assert made == context
+def test_a_new_environment_begins_with_what_previews_have() -> None:
+    before = variables.OfContexts(production={"A": "1"}, previews={"A": "2"}, environments={"qa": {"A": "3"}})
+    after = variables.with_environments(before, ["staging", "qa"])
+    assert after.environments == {"staging": {"A": "2"}, "qa": {"A": "3"}}
+    assert variables.with_environments(after, []).environments == {}
 
 
 @pytest.mark.parametrize(
     ("builds", "contexts"),
-    [("all", {"production", "preview"}), ("production", {"production"}), ("previews", {"preview"})],
-)
+    [("all", {"production", "preview", "staging", "qa"}), ("production", {"production"}), ("previews", {"preview"}),
+     ("staging", {"staging"}), ("preview", {"preview"} - {"preview"})],
+)  # fmt: skip
 def test_which_builds_something_is_for(builds: secrets.Builds, contexts: set[str]) -> None:
-    assert {context for context in get_args(secrets.Context) if secrets.are_for(builds, context)} == contexts
+    known = ("production", "preview", "staging", "qa")
+    assert {environment for environment in known if secrets.are_for(builds, environment)} == contexts
 
 
 @pytest.mark.parametrize(

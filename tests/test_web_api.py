@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, gatherResults
 
 from tests.web_world import Answer, World, connect, eventually, request_bytes
 from twistedipc.builds.attempt import Package, Result
+from twistedipc.builds.environments import Decided
 from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.secrets import MAX_SECRETS, MAX_SECRETS_TOGETHER
@@ -197,7 +198,11 @@ class Projects(World):
         ]
         changed = await self.ask("PATCH", "/api/v1/projects/shop", {"variables": changes})
         assert changed.json["environment"] == {"C": "3"}
-        assert changed.json["of_contexts"] == {"production": {"A": "1"}, "previews": {"A": "of previews"}}
+        assert changed.json["of_contexts"] == {
+            "production": {"A": "1"},
+            "previews": {"A": "of previews"},
+            "environments": {},
+        }
         reader = await self.token("reader", "read")
         for path in ("/api/v1/projects/shop", "/api/v1/projects"):
             shown = await self.ask("GET", path, token=reader)
@@ -626,7 +631,9 @@ class Builds(World):
 
         def end(connection: Any) -> None:
             holder = Holder(lease, "b1")
-            assert attempts.offer(connection, name, lease, "b1", self.time, "")
+            assert attempts.offer(
+                connection, name, lease, "b1", self.time, Decided(environment="production", preview="")
+            )
             assert attempts.accept(connection, name, holder)
             releases.create(
                 connection, attempt=name, target="static", project="shop", sha256=sha256, files=1, size=5,

@@ -359,9 +359,18 @@ def test_a_hundred_thousand_lines(page: Page, platform: Platform) -> None:
 def test_variables_and_secrets_are_set_and_removed(page: Page, platform: Platform) -> None:
     platform.add_project("kept", platform.repository({"index.html": "hello"}), environment={"MODE": "x"})
     signed_in(page, platform, "#/projects/kept")
-    page.get_by_text("Variables and secrets").click()
+    page.get_by_text("Environments, variables and secrets").click()
     part = page.locator(".environment")
     expect(part).to_contain_text("MODE")
+    part.get_by_label("Name of an environment").fill("staging")
+    part.get_by_label("Refs that lead to it").fill("staging release/*")
+    part.get_by_role("button", name="Set environment").click()
+    expect(part).to_contain_text("staging release/*")
+    assert platform.api("GET", "/api/v1/projects/kept")["environments"] == [
+        {"name": "staging", "refs": ["staging", "release/*"]}
+    ]
+    part.get_by_label("Remove staging").click()
+    expect(part).not_to_contain_text("staging release/*")
     part.get_by_label("Name of a variable").fill("API_KEY")
     part.get_by_label("Value", exact=True).fill("<b>not bold</b>")
     part.get_by_label("Builds of the variable").select_option("previews")
@@ -371,6 +380,7 @@ def test_variables_and_secrets_are_set_and_removed(page: Page, platform: Platfor
     assert platform.api("GET", "/api/v1/projects/kept")["of_contexts"] == {
         "production": {},
         "previews": {"API_KEY": "<b>not bold</b>"},
+        "environments": {},
     }
     part.get_by_label("Name of a secret").fill("DEPLOY_KEY")
     part.get_by_label("Value of the secret").fill("-----BEGIN-----\ns3cret line\n")

@@ -122,6 +122,8 @@ def spec_of(
         environment=settings.environment,
         variables=offer.environment,
         context=offer.context,
+        environment_name=offer.environment_name,
+        refs=offer.refs,
         url=offer.url,
         registries=offer.registries,
         protected=offer.protected,

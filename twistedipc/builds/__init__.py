@@ -12,6 +12,7 @@ The domain, pure: what a build is, for every process. The modules, from the bott
     frames      messages as WebSocket frames, for server and web
     access      how a private repository is read: what a checkout is given, host keys
     settings    what a project says of how it is built
+    environments  of which environment of its project a build is
     secrets     which steps of which builds a secret is for
     variables   which environment variables may be set, and for which builds
     hosts       what other hosts call what a build is told

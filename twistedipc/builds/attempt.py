@@ -106,6 +106,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     environment: dict[str, str] = {}  # the operator's values, for all steps
     variables: dict[str, str] = {}  # the project's values, for its own steps
     context: Context = "preview"  # what kind of build it is
+    environment_name: str = ""  # of which environment it is; "": by an older apiserver, which has the two kinds alone
+    refs: list[str] = []  # patterns: from one of these refs the commit must be reachable; none: any will do
     url: str = ""  # where the project's live release is found; "": not known
     registries: list[Installs] = []  # from which its install step takes packages
     protected: list[str] = []  # patterns of `builds.protection`; none: an older apiserver, which has no such refs
@@ -144,6 +146,7 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
     resolved: int = 0  # when the ref led to it, in milliseconds since the epoch; 0: the commit was given
     head: str = ""  # the branch that the repository's HEAD stands for; "": it wasn't asked for, or stands for none
     protected: str = ""  # a protected ref (`Spec.protected`) from which the commit can be reached; "": there is none
+    led: str = ""  # the same of the refs that lead to the environment (`Spec.refs`)
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from twistedipc.builds.secrets import Context
+from twistedipc.builds.environments import PREVIEW, PRODUCTION
 
 #: fact -> the names that other hosts have for it
 NAMES: dict[str, tuple[str, ...]] = {
@@ -20,14 +20,18 @@ NAMES: dict[str, tuple[str, ...]] = {
     "url": ("URL", "DEPLOY_URL", "DEPLOY_PRIME_URL", "CF_PAGES_URL"),
     "host": ("VERCEL_URL", "VERCEL_PROJECT_PRODUCTION_URL"),
     "context": ("CONTEXT",),
+    "environment": ("VERCEL_TARGET_ENV",),
 }
 
 #: Netlify's words for what kind of a build it is.
-_CONTEXTS: dict[Context, str] = {"production": "production", "preview": "deploy-preview"}
+_CONTEXTS = {PRODUCTION: "production", PREVIEW: "deploy-preview"}
+_OTHER_CONTEXT = "branch-deploy"
 
 
-def variables(*, commit: str, ref: str, url: str, context: Context) -> dict[str, str]:
-    """Return the variables for a build of this commit, to which ``ref`` led, of the site at ``url``."""
+def variables(*, commit: str, ref: str, url: str, environment: str) -> dict[str, str]:
+    """
+    Return the variables for a build of this commit, to which ``ref`` led, of this environment, of the site at ``url``.
+    """
     parts = urlsplit(url)
     facts = {
         "commit": commit,
@@ -35,6 +39,7 @@ def variables(*, commit: str, ref: str, url: str, context: Context) -> dict[str,
         "url": url.rstrip("/"),
         # Everybody puts https:// before it.
         "host": parts.netloc + parts.path.rstrip("/") if parts.scheme == "https" else "",
-        "context": _CONTEXTS[context],
+        "context": _CONTEXTS.get(environment, _OTHER_CONTEXT),
+        "environment": environment,
     }
     return {name: facts[fact] for fact, names in NAMES.items() if facts[fact] for name in names}

@@ -74,12 +74,14 @@ class Sync(Message, frozen=True, kw_only=True, tag="sync"):
     # declines offers; None: it is of a version that isolates none
 
 
-#: What a builder of this version can do: ``secrets``, ask for the secrets of an attempt; ``settings``, build as the
-#: project's settings say, which an older one doesn't read; ``protected``, look which protected ref a commit can be
-#: reached from, and publish nothing for a project's users without one; ``network``, keep the steps of a build from the
-#: network, which one can't whose steps aren't isolated; ``stored``, upload packages that the apiserver publishes.
-#: Beside these it has a feature for each target that not every builder knows: `publish.targets.registry.FEATURE`.
-FEATURES = ("network", "protected", "secrets", "settings", "stored")
+#: What a builder of this version can do: ``environments``, look whether a commit can be reached from a ref that leads
+#: to an environment, and build nothing for it without; ``secrets``, ask for the secrets of an attempt; ``settings``,
+#: build as the project's settings say, which an older one doesn't read; ``protected``, look which protected ref a
+#: commit can be reached from, and publish nothing for a project's users without one; ``network``, keep the steps of a
+#: build from the network, which one can't whose steps aren't isolated; ``stored``, upload packages that the
+#: apiserver publishes. Beside these it has a feature for each target that not every builder knows:
+#: `publish.targets.registry.FEATURE`.
+FEATURES = ("environments", "network", "protected", "secrets", "settings", "stored")
 
 
 class Status(Message, frozen=True, kw_only=True, tag="status"):
@@ -240,6 +242,8 @@ class Offer(Message, frozen=True, kw_only=True, tag="offer"):
     parameters: dict[str, str] = {}
     environment: dict[str, str] = {}
     context: Context = "preview"
+    environment_name: str = ""  # of which environment of the project it is; "": by an older apiserver
+    refs: list[str] = []  # from one of these, patterns too, the commit must be reachable; none: any will do
     url: str = ""  # where the project's live release is found
     registries: list[Registry] = []  # from which it installs
     protected: list[str] = []  # the project's protected refs, as patterns of `builds.protection`

@@ -6,11 +6,13 @@ Bottom layer, pure.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
 
 from twistedipc.builds import names
+from twistedipc.builds.environments import PREVIEW, PRODUCTION
 
 #: Below this many bytes a value can't be hidden in a log: it would be found everywhere.
 SHORTEST = 4
@@ -26,8 +28,8 @@ MAX_SECRETS_TOGETHER = 64 * 1024
 #: The kind of a build. Production: what it makes is for the project's users. Preview: any other.
 Context = Literal["production", "preview"]
 
-#: Which builds something is for.
-Builds = Literal["all", "production", "previews"]
+#: Which builds something is for: ``all``, ``production``, ``previews``, or those of an environment, by its name.
+Builds = str
 
 #: Which steps something is for: the one named ``install``, the others, or all.
 Steps = Literal["all", "install", "build"]
@@ -49,24 +51,17 @@ class GivenSecret(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     steps: Steps = "all"
 
 
-def context_of(
-    ref: str, default_ref: str, *, may_publish: bool, live: bool, delivers: bool = False, head: str = ""
-) -> Context:
-    """
-    Return the kind of a build of this ref.
-
-    :param may_publish: it may publish for the project's users: see `protection.why_preview`
-    :param live: it may go live whatever its ref
-    :param delivers: it publishes somewhere (to an npm registry, say) where what is there is everybody's at once
-    :param head: the branch that the repository's HEAD stands for, as far as it is known
-    """
-    for_users = live or delivers or ref in names.own_refs(default_ref, head)
-    return "production" if may_publish and for_users else "preview"
+def check_builds(builds: Builds, environments: Iterable[str]) -> Builds:
+    """Check for which builds something is to be, of a project with these environments. Raises `names.BadValue`."""
+    known = ["all", PRODUCTION, "previews", *environments]
+    if builds not in known:
+        raise names.BadValue(f"the project has no environment {builds!r}: what there is, is {', '.join(known)}")
+    return builds
 
 
-def are_for(builds: Builds, context: Context) -> bool:
-    """Return whether something for these ``builds`` is for one of this context."""
-    return builds == "all" or (builds == "production") == (context == "production")
+def are_for(builds: Builds, environment: str) -> bool:
+    """Return whether something for these ``builds`` is for one of this environment."""
+    return builds in ("all", "previews" if environment == PREVIEW else environment)
 
 
 def is_for_step(steps: Steps, step: str) -> bool:

@@ -10,13 +10,14 @@ says, nor have it fetch from or send credentials to other places. The repository
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import msgspec
 
+from twistedipc.builds.environments import NAME, PREVIEW, PRODUCTION
 from twistedipc.builds.names import MAX_VALUE, VARIABLE, BadValue
-from twistedipc.builds.secrets import Builds, Context, are_for
+from twistedipc.builds.secrets import Builds, are_for
 
 #: The most variables of one kind.
 MAX_VARIABLES = 256
@@ -88,6 +89,13 @@ class OfContexts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     production: dict[str, str] = {}
     previews: dict[str, str] = {}
+    environments: dict[str, dict[str, str]] = {}  # by the name of one
+
+    def of(self, environment: str) -> dict[str, str]:
+        """Return those of the builds of one environment."""
+        if environment == PRODUCTION:
+            return self.production
+        return self.previews if environment == PREVIEW else self.environments.get(environment, {})
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -95,12 +103,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
     name: Annotated[str, _shown(VARIABLE, 128)]
     value: Annotated[str, _shown(r"[^\x00]*", MAX_VALUE)] | None
-    builds: Builds = "all"
+    builds: Annotated[Builds, _shown(NAME, 32)] = "all"
 
 
-def of_context(environment: Mapping[str, str], of_contexts: OfContexts, context: Context) -> dict[str, str]:
-    """Return the variables of a build of this kind."""
-    return {**environment, **(of_contexts.production if context == "production" else of_contexts.previews)}
+def of_context(environment: Mapping[str, str], of_contexts: OfContexts, of: str) -> dict[str, str]:
+    """Return the variables of a build of the environment ``of``."""
+    return {**environment, **of_contexts.of(of)}
 
 
 def changed(
@@ -110,22 +118,29 @@ def changed(
     Return a project's variables with these changes. What is set for all builds, or unset in all, is no longer set for
     some of them; what is unset in some is no longer set for all, and stays with the others.
     """
-    kinds: dict[Context, dict[str, str]] = {
-        "production": of_context(environment, of_contexts, "production"),
-        "preview": of_context(environment, of_contexts, "preview"),
+    kinds = {
+        name: of_context(environment, of_contexts, name) for name in (PRODUCTION, PREVIEW, *of_contexts.environments)
     }
     for change in changes:
-        for context, values in kinds.items():
-            if are_for(change.builds, context):
+        for name, values in kinds.items():
+            if are_for(change.builds, name):
                 values.pop(change.name, None)
                 if change.value is not None:
                     values[change.name] = change.value
-    production, previews = kinds["production"], kinds["preview"]
-    both = {name: value for name, value in production.items() if previews.get(name) == value}
-    return both, OfContexts(
-        production={name: value for name, value in production.items() if name not in both},
-        previews={name: value for name, value in previews.items() if name not in both},
-    )
+    first, *others = kinds.values()
+    both = {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
+    left = {of: {name: value for name, value in values.items() if name not in both} for of, values in kinds.items()}
+    return both, OfContexts(production=left.pop(PRODUCTION), previews=left.pop(PREVIEW), environments=left)
+
+
+def with_environments(of_contexts: OfContexts, environments: Iterable[str]) -> OfContexts:
+    """
+    Return a project's variables once it has these environments. What a new one builds was previews until then, so it
+    begins with the variables that these have.
+    """
+    known = of_contexts.environments
+    left = {name: known.get(name, of_contexts.previews) for name in environments}
+    return msgspec.structs.replace(of_contexts, environments=left)
 
 
 def check(values: Mapping[str, str]) -> Mapping[str, str]:

@@ -9,7 +9,8 @@ The modules:
 - ``client``: HTTP; ``access``: which server, which token; ``waiting``: why a build doesn't go on
 - ``logs``: reading a log to its end, and checking it (``terminal`` shows it); ``output``: tables and times
 - the commands, by group: ``projects``, ``builds``, ``releases``, ``tokens``, ``sessions``, ``login``, ``setup``
-- ``secrets``, ``environment``: the commands for a project's secrets, variables and registries
+- ``secrets``, ``environment``: the commands for a project's secrets, variables and registries; ``environments``: those
+  for its environments
 - ``targets``: the options for a project's targets, made from the registry; ``settings``: those for how it is built
 - ``imports``, with the folder ``importing``: what other hosts' configuration says of a project
 - ``approvals``: what a build would change, approved or refused

@@ -12,6 +12,7 @@ import click
 from twistedipc.builds import gist
 from twistedipc.builds.attempt import Published, Used
 from twistedipc.builds.egress import Egress
+from twistedipc.builds.environments import PREVIEW
 from twistedipc.builds.host_rules import place
 from twistedipc.builds.states import STATES, AttemptState
 from twistedipc.builds.variables import looks_secret
@@ -86,7 +87,8 @@ def build(
     else:
         note(f"build {made.id} of {made.project} at {made.ref}: {client.url}/#/builds/{made.id}")
     if made.preview and not no_publish:
-        note(f"it is a preview, and publishes nothing for users: {made.preview}")
+        kind = "a preview" if made.environment in (None, PREVIEW) else f"of the environment {made.environment}"
+        note(f"it is {kind}, and publishes nothing for users: {made.preview}")
     if follow_log:
         _finish(show_log(client, made.id, made.attempt, 0, live=True, colour=wants_colour(colour), wait=wait))
 
@@ -139,6 +141,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
             ("ref", found.ref),
             ("commit", f"{found.commit[:12]} {found.subject}".strip()),
             ("author", found.author),
+            ("environment", found.environment),
             ("preview", found.preview),
             ("variables", " ".join(f"{key}={value}" for key, value in sorted(found.parameters.items()))),
             ("asked for", f"{local_time(found.created)} by {found.requested_by}"),

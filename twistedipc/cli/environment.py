@@ -18,7 +18,7 @@ from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.output import json_option, note, print_json, print_table
-from twistedipc.cli.secrets import SHOWN, builds_options
+from twistedipc.cli.secrets import builds_options, for_builds
 from twistedipc.web.api.schemas import NewRegistry, Project, ProjectChange
 
 
@@ -62,16 +62,20 @@ def env() -> None:
 @click.argument("variables", metavar="VARIABLE=VALUE...", nargs=-1, required=True)
 @builds_options[0]
 @builds_options[1]
-def set_variables(client: Client, name: str, variables: tuple[str, ...], builds: Builds | None) -> None:
+@builds_options[2]
+def set_variables(
+    client: Client, name: str, variables: tuple[str, ...], builds: str | None, environment: str | None
+) -> None:
     """Set variables of the project NAME, for all builds or for some; its other variables stay.
 
     Admins can read them, and builders keep them on disk. For tokens and passwords see `project secret`.
     """
     values = pairs(variables, "VARIABLE=VALUE")
+    which = for_builds(builds, environment) or "all"
     ask_back(values, name)
-    changes = [Change(name=key, value=value, builds=builds or "all") for key, value in values.items()]
+    changes = [Change(name=key, value=value, builds=which) for key, value in values.items()]
     changed = client.patch(path("projects", name), ProjectChange(variables=changes)).decode(Project)
-    note(f"set for {SHOWN[builds or 'all']} builds of {name}: {', '.join(values)}")
+    note(f"set for {which} builds of {name}: {', '.join(values)}")
     tell(changed)
 
 
@@ -81,16 +85,19 @@ def set_variables(client: Client, name: str, variables: tuple[str, ...], builds:
 @click.argument("variables", metavar="VARIABLE...", nargs=-1, required=True)
 @builds_options[0]
 @builds_options[1]
-def unset_variables(client: Client, name: str, variables: tuple[str, ...], builds: Builds | None) -> None:
+@builds_options[2]
+def unset_variables(
+    client: Client, name: str, variables: tuple[str, ...], builds: str | None, environment: str | None
+) -> None:
     """Unset variables of the project NAME, for all builds or for some."""
-    now = client.get(path("projects", name)).decode(Project)
-    known = {*now.environment, *now.of_contexts.production, *now.of_contexts.previews}
+    which = for_builds(builds, environment) or "all"
+    known = {variable for variable, _value, _builds in variables_of(client.get(path("projects", name)).decode(Project))}
     unknown = [variable for variable in variables if variable not in known]
     if unknown:
         raise Failure(ExitCode.NOT_FOUND, f"{name} has no variable {', '.join(unknown)}")
-    changes = [Change(name=key, value=None, builds=builds or "all") for key in variables]
+    changes = [Change(name=key, value=None, builds=which) for key in variables]
     client.patch(path("projects", name), ProjectChange(variables=changes))
-    note(f"unset for {SHOWN[builds or 'all']} builds of {name}: {', '.join(variables)}")
+    note(f"unset for {which} builds of {name}: {', '.join(variables)}")
 
 
 @env.command("list")
@@ -114,9 +121,10 @@ def variables_of(project: Project) -> list[tuple[str, str, str]]:
         ("all", project.environment),
         ("production", project.of_contexts.production),
         ("previews", project.of_contexts.previews),
+        *project.of_contexts.environments.items(),
     ]
     found = [
-        (name, "(for admins to see)" if value is None else value, SHOWN[builds])
+        (name, "(for admins to see)" if value is None else value, builds)
         for builds, values in kinds
         for name, value in values.items()
     ]

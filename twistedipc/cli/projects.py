@@ -15,6 +15,7 @@ from twistedipc.builds.variables import Change
 from twistedipc.cli.access import with_client
 from twistedipc.cli.client import Client, path
 from twistedipc.cli.environment import ask_back, env, pairs, registry, tell, variables_of
+from twistedipc.cli.environments import environment
 from twistedipc.cli.output import json_option, local_time, note, print_fields, print_json, print_table
 from twistedipc.cli.people import members
 from twistedipc.cli.repositories import fields_of as access_of
@@ -157,13 +158,14 @@ def show(client: Client, name: str, as_json: bool) -> None:
             ("protected", " ".join(found.protected)),
             ("built by", _built_by(found)),
             ("approval", "by another person" if found.approval else None),
+            ("environments", " ".join(each.name for each in found.environments)),
             ("publishes", described(found)),
             *details_of(found),
             *fields_of(found.settings),
             ("timeout", f"{found.timeout:g} s, {found.idle_timeout:g} s without output"),
             ("when lost", "run again" if found.on_lost == "rerun" else "stays lost"),
             ("variables", " ".join(_variable(*each) for each in variables_of(found))),
-            ("secrets", " ".join([*found.secrets, *(each.name for each in found.build_secrets)])),
+            ("secrets", " ".join([*found.secrets, *dict.fromkeys(each.name for each in found.build_secrets)])),
             ("registries", " ".join(each.address for each in found.registries)),
             ("added", local_time(found.created)),
             ("changed", local_time(found.updated)),
@@ -276,5 +278,5 @@ def _variable(name: str, value: str, builds: str) -> str:
     return f"{name}={value}" + (f" ({builds})" if builds != "all" else "")
 
 
-for _group in (env, secret, registry, members):
+for _group in (env, environment, secret, registry, members):
     project.add_command(_group)

@@ -9,6 +9,7 @@ import click
 from msgspec import UNSET
 
 from twistedipc.builds.access import GIT_TOKEN
+from twistedipc.builds.environments import PREVIEW
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.secrets import MAX_SECRET, Builds, Steps
 from twistedipc.builds.variables import secret_name
@@ -24,11 +25,16 @@ from twistedipc.web.api.schemas import NewSecret, Project
 #: Which builds something is for, as options.
 builds_options = (
     click.option("--production", "builds", flag_value="production", help="For builds of the default ref alone."),
-    click.option("--previews", "builds", flag_value="previews", help="For all other builds alone."),
+    click.option("--previews", "builds", flag_value="previews", help="For previews alone."),
+    click.option("--environment", "environment", metavar="NAME", help="For the builds of this environment alone."),
 )
 
-#: How `builds` is shown.
-SHOWN: dict[str, str] = {"all": "all", "production": "production", "previews": "previews"}
+
+def for_builds(builds: str | None, environment: str | None) -> Builds | None:
+    """Return what `builds_options` say; None: nothing. Raises `click.UsageError` if they contradict one another."""
+    if builds and environment:
+        raise click.UsageError(f"--{builds} and --environment contradict one another")
+    return builds or ("previews" if environment == PREVIEW else environment)
 
 
 class SecretName(click.ParamType[str]):
@@ -77,9 +83,16 @@ def secret() -> None:
 )
 @builds_options[0]
 @builds_options[1]
+@builds_options[2]
 @click.option("--remove", is_flag=True, hidden=True)  # as it was before there was a command for it
 def set_secret(
-    client: Client, name: str, secret_name: str, steps: Steps | None, builds: Builds | None, remove: bool
+    client: Client,
+    name: str,
+    secret_name: str,
+    steps: Steps | None,
+    builds: str | None,
+    environment: str | None,
+    remove: bool,
 ) -> None:
     """Set a SECRET of the project NAME: a variable of its builds, such as SENTRY_AUTH_TOKEN.
 
@@ -90,18 +103,22 @@ def set_secret(
     git_token is given to the checkout step alone, and shown to the host of the repository alone, which must be one for
     https.
 
+    One for some builds (--production, --previews, --environment) stands beside that of the same name for all builds,
+    and comes first; one for all builds takes the place of those for some.
+
     A target's secret, such as npm_token, is given to the step that publishes. It is for the place to publish to (of
     npm the registry), too.
     """
+    which = for_builds(builds, environment)
     if remove:
-        _remove(client, name, secret_name)
+        _remove(client, name, secret_name, which)
         return
     known = TARGETS.secrets.get(secret_name)
     if known is not None:
         _set_of_target(client, name, secret_name, known)
         return
     value = _value(f"Value of {secret_name}", MAX_SECRET)
-    body = NewSecret(value=value, steps=UNSET if steps is None else steps, builds=UNSET if builds is None else builds)
+    body = NewSecret(value=value, steps=UNSET if steps is None else steps, builds=UNSET if which is None else which)
     client.put(path("projects", name, "secrets", secret_name), body)
     note(f"{secret_name} of {name} is set")
 
@@ -119,7 +136,7 @@ def list_secrets(client: Client, name: str, as_json: bool) -> None:
     found = answer.decode(Project)
     rows: list[tuple[object, ...]] = [(each, "publish", "all", "") for each in found.secrets]
     rows += [(GIT_TOKEN, "checkout", "all", "")] if found.access is not None and found.access.token else []
-    rows += [(each.name, each.steps, SHOWN[each.builds], local_time(each.updated)) for each in found.build_secrets]
+    rows += [(each.name, each.steps, each.builds, local_time(each.updated)) for each in found.build_secrets]
     how = f"`twistedipc project secret set {name} SECRET` sets one"
     print_table(("NAME", "STEPS", "BUILDS", "SET"), rows, empty=f"{name} has no secrets; {how}")
 
@@ -128,13 +145,16 @@ def list_secrets(client: Client, name: str, as_json: bool) -> None:
 @with_client
 @click.argument("name")
 @click.argument("secret_name", metavar="SECRET")
-def remove_secret(client: Client, name: str, secret_name: str) -> None:
-    """Erase a SECRET of the project NAME."""
-    _remove(client, name, secret_name)
+@builds_options[0]
+@builds_options[1]
+@builds_options[2]
+def remove_secret(client: Client, name: str, secret_name: str, builds: str | None, environment: str | None) -> None:
+    """Erase a SECRET of the project NAME: all its values, or the one for some builds."""
+    _remove(client, name, secret_name, for_builds(builds, environment))
 
 
-def _remove(client: Client, name: str, secret_name: str) -> None:
-    client.delete(path("projects", name, "secrets", secret_name))
+def _remove(client: Client, name: str, secret_name: str, builds: Builds | None) -> None:
+    client.delete(path("projects", name, "secrets", secret_name), {} if builds is None else {"builds": builds})
     note(f"{secret_name} of {name} is removed")
 
 

@@ -185,6 +185,7 @@ class Course:
         if self._checkout.found is None:
             raise _End("failed", "the checkout found no commit")
         self._check_protected(self._checkout.found)
+        self._check_led(self._checkout.found)
         self._reaching.found(self._checkout.found)
         self._environment.commit = self._checkout.found.commit
         plan = self._plan()
@@ -225,6 +226,16 @@ class Course:
             raise self._refused(
                 f"commit {found.commit[:12]} isn't on {listing(spec.protected)} of {spec.project}, so it isn't "
                 "published: merge it there, or build it with --no-publish"
+            )
+
+    def _check_led(self, found: Checkout) -> None:
+        """Raise `_End` if its commit is on none of the refs that lead to the environment that it is built for."""
+        spec = self._spec
+        if spec.refs and not found.led:
+            raise self._refused(
+                f"commit {found.commit[:12]} isn't on a ref that leads to the environment {spec.environment_name} of "
+                f"{spec.project} ({', '.join(spec.refs)}), so it isn't built for that: push it there, or build it with "
+                "--no-publish"
             )
 
     def _check_out(self) -> None:

@@ -50,6 +50,7 @@ class Environment:
             "TWISTEDIPC_PROJECT": spec.project,
             "TWISTEDIPC_REF": spec.ref,
             "TWISTEDIPC_CONTEXT": spec.context,
+            "TWISTEDIPC_ENVIRONMENT": spec.environment_name or spec.context,
             **({"TWISTEDIPC_URL": spec.url} if spec.url else {}),
             **({"TWISTEDIPC_COMMIT": self.commit} if self.commit else {}),
             **{name: value for name, value in spec.environment.items() if name != "PATH"},
@@ -63,8 +64,9 @@ class Environment:
     def of_build(self, plan: Plan) -> dict[str, str]:
         """Return what all steps of the build have alike."""
         spec = self._spec
+        name = spec.environment_name or spec.context
         return {
-            **variables(commit=self.commit, ref=spec.ref, url=spec.url, context=spec.context),
+            **variables(commit=self.commit, ref=spec.ref, url=spec.url, environment=name),
             **self.base(),
             "PATH": ":".join([*self.toolchain.path, self._path]),
             **self.toolchain.environment,

@@ -216,6 +216,8 @@ def _message(queued: OfferRow, lease: str, url: str, elsewhere: bool) -> Offer:
         parameters=queued.parameters,
         environment=queued.environment,
         context=queued.context,
+        environment_name=queued.of.environment,
+        refs=queued.of.refs,
         url=url,
         registries=queued.registries,
         protected=queued.protected,

@@ -239,7 +239,7 @@ class Lifecycle:
                 self._now(),
                 queued.targets,
                 queued.repository,
-                queued.preview,
+                queued.of,
             )
         except LedgerUnavailable:
             # It may have been committed, and only the answer lost: then it would never be offered again.
@@ -508,7 +508,7 @@ def _finish(
     stored = publications.stored(connection, row.name)
     result = _checked(connection, row, end.result, stored=stored)
     waits = result.outcome == "succeeded" and approvals.are_needed(
-        projects.get(connection, row.project), made, result.protected, packages=stored
+        projects.get(connection, row.project), made, result.protected, row.environment, packages=stored
     )
     finished = attempts.finish(
         connection, row.name, row.holder, result, end.complete, now, resolved, waits=waits, delivers=stored

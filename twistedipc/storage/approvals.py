@@ -22,14 +22,24 @@ from twistedipc.storage.standing import note_standing
 
 
 def are_needed(
-    project: ProjectRow | None, made: Iterable[ReleaseRow], protected: str | None, *, packages: bool = False
+    project: ProjectRow | None,
+    made: Iterable[ReleaseRow],
+    protected: str | None,
+    environment: str | None,
+    *,
+    packages: bool = False,
 ) -> bool:
     """
-    Return whether what an attempt has made is to be approved before it goes live, or is published.
+    Return whether what an attempt has made is to be approved: before it goes live or is published, or before it counts
+    as built for an environment that asks for that.
 
     :param protected: as in its result
+    :param environment: the attempt's
     :param packages: whether it has stored packages
     """
+    named = None if project is None else next((e for e in project.environments if e.name == environment), None)
+    if named is not None:
+        return bool(named.approval and list(made))
     if project is None or not project.approval or protected == "":
         return False
     return packages or any(not each.preview and (each.may_go_live or releases.is_own(each, project)) for each in made)

@@ -18,12 +18,11 @@ from sqlalchemy import Connection, Row, and_, case, delete, func, insert, or_, s
 from twistedipc.builds import names
 from twistedipc.builds.attempt import Published, Result, StepResult, Tool, Used
 from twistedipc.builds.egress import MAX_CONTACTS, Contact, Egress, reached
+from twistedipc.builds.environments import Decided, decide
 from twistedipc.builds.host_rules import MAX_NAME
 from twistedipc.builds.isolation import Kind
-from twistedipc.builds.protection import why_preview
 from twistedipc.builds.recognition.recognised import Finding
 from twistedipc.builds.registries import Registry
-from twistedipc.builds.secrets import context_of
 from twistedipc.builds.states import (
     BUILDER_DONE,
     DELIVERS,
@@ -46,6 +45,7 @@ from twistedipc.storage.columns import (
     GIST,
     attempt_name,
     columns_of,
+    environments_of,
     exit_code,
     from_json,
     gist_row,
@@ -115,6 +115,7 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
             projects.c.of_contexts,
             projects.c.registries,
             projects.c.protected,
+            projects.c.environments,
             projects.c.runs_on,
             projects.c.timeout,
             projects.c.idle_timeout,
@@ -156,24 +157,19 @@ def _offer_row(
 ) -> OfferRow:
     targets = TARGETS.active(TARGETS.read_kept(from_json(row.targets, list[Any])))
     patterns, head = protected_refs(row), row.head or ""
-    preview = why_preview(
+    of = decide(
         project=row.name,
         ref=row.ref,
+        default_ref=row.default_ref,
         patterns=patterns,
         head=head,
+        environments=environments_of(row.environments),
         publish=row.wants_publish,
         may_publish=row.may_publish,
         live=row.live,
-    )
-    context = context_of(
-        row.ref,
-        row.default_ref,
-        may_publish=not preview,
-        live=row.live,
         delivers=bool(TARGETS.delivered_by_runner(targets)),
-        head=head,
     )
-    if preview and row.wants_publish:
+    if of.preview and row.wants_publish:
         targets_now = TARGETS.delivered_by_apiserver(targets)  # whose releases don't go live by themselves
     else:
         targets_now = targets if row.wants_publish else ()
@@ -189,16 +185,15 @@ def _offer_row(
         site=TARGETS.need_site(targets),
         settings=project_settings(row.settings),
         parameters=from_json(row.parameters, dict[str, str]),
-        environment=of_context(from_json(row.environment, dict[str, str]), of_contexts, context),
-        context=context,
-        preview=preview,
+        environment=of_context(from_json(row.environment, dict[str, str]), of_contexts, of.environment),
+        of=of,
         protected=patterns,
         by_name=row.ref in patterns and not row.commit_id,
         registries=[] if row.registries is None else from_json(row.registries, list[Registry]),
         used=used,
-        secrets=build_secrets.any_for(secrets, context),
+        secrets=build_secrets.any_for(secrets, of.environment),
         access=access.serves(its_access, row.repository),
-        head=names.HEAD in (row.default_ref, *patterns),
+        head=names.HEAD in (row.default_ref, *patterns, *of.refs),
         runs_on=runs_on(row.runs_on),
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
@@ -279,11 +274,11 @@ def note_cancel(connection: Connection, attempt: str, reason: str) -> AttemptRow
 
 
 def offer(
-    connection: Connection, attempt: str, lease: str, builder: str, now: int, preview: str | None = None
+    connection: Connection, attempt: str, lease: str, builder: str, now: int, of: Decided | None = None
 ) -> AttemptRow | None:
     """
-    queued → offered: grant ``builder`` the lease, which no other attempt ever had. ``preview``: why the attempt
-    publishes nothing for users, as it is offered.
+    queued → offered: grant ``builder`` the lease, which no other attempt ever had. ``of``: of which environment the
+    attempt is, and why it publishes nothing for users, as it is offered.
     """
     return change(
         connection,
@@ -294,7 +289,8 @@ def offer(
         set_lease=lease,
         builder=builder,
         offered=now,
-        preview=preview,
+        preview=None if of is None else of.preview,
+        environment=None if of is None else of.environment,
     )
 
 

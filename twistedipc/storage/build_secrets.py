@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
-from sqlalchemy import Connection, and_, func, insert, select
+from sqlalchemy import Connection, and_, func, insert, not_, select
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import update as update_rows
 
@@ -20,10 +20,8 @@ from twistedipc.builds.secrets import (
     MAX_SECRETS,
     MAX_SECRETS_TOGETHER,
     Builds,
-    Context,
     Steps,
     are_for,
-    context_of,
 )
 from twistedipc.builds.states import LEASED
 from twistedipc.storage import access, audit
@@ -31,7 +29,7 @@ from twistedipc.storage.access import SealedAccess
 from twistedipc.storage.columns import split_attempt
 from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.rows import BuildSecretRow, builder_actor
-from twistedipc.storage.tables import attempts, build_secrets, builds, deliveries, projects, steps
+from twistedipc.storage.tables import attempts, build_secrets, builds, projects, steps
 
 
 class Sealed(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,10 +62,15 @@ def put(
     now: int,
 ) -> None:
     """
-    Set a secret of the project with this id and ``repository``, sealed by `SecretBox.seal`. Raises `NotPossible` if
-    that were too many.
+    Set a secret of the project with this id and ``repository``, sealed by `SecretBox.seal`. One for all builds takes
+    the place of those of the same name for some; one for some stands beside that for all. Raises `NotPossible` if that
+    were too many.
     """
-    others = and_(build_secrets.c.project_id == project, build_secrets.c.name != name)
+    mine = and_(build_secrets.c.project_id == project, build_secrets.c.name == name)
+    if builds == "all":
+        connection.execute(delete_rows(build_secrets).where(mine, build_secrets.c.builds != builds))
+    which = and_(mine, build_secrets.c.builds == builds)
+    others = and_(build_secrets.c.project_id == project, not_(which))
     count, together = connection.execute(
         select(func.count(), func.coalesce(func.sum(build_secrets.c.characters), 0)).where(others)
     ).one()
@@ -82,18 +85,18 @@ def put(
         "sealed": sealed,
         "characters": characters,
         "steps": steps,
-        "builds": builds,
         "bound_to": names.place(repository),
         "updated": now,
     }
-    which = and_(build_secrets.c.project_id == project, build_secrets.c.name == name)
     if not connection.execute(update_rows(build_secrets).where(which).values(**values)).rowcount:
-        connection.execute(insert(build_secrets).values(project_id=project, name=name, **values))
+        connection.execute(insert(build_secrets).values(project_id=project, name=name, builds=builds, **values))
 
 
-def remove(connection: Connection, project: int, name: str) -> bool:
-    """Erase a secret. False if there was none."""
+def remove(connection: Connection, project: int, name: str, builds: Builds | None) -> bool:
+    """Erase a secret: all its values, or the one for these ``builds``. False if there was none."""
     which = and_(build_secrets.c.project_id == project, build_secrets.c.name == name)
+    if builds is not None:
+        which = and_(which, build_secrets.c.builds == builds)
     return connection.execute(delete_rows(build_secrets).where(which)).rowcount > 0
 
 
@@ -111,7 +114,7 @@ def remove_void(connection: Connection, project: int, repository: str) -> int:
 def of_projects(connection: Connection, projects: Iterable[int] | None) -> dict[int, list[BuildSecretRow]]:
     """Return the secrets of these projects (None: of all), without their values, by name."""
     columns = [build_secrets.c[name] for name in ("project_id", "name", "steps", "builds", "updated")]
-    query = select(*columns).order_by(build_secrets.c.name)
+    query = select(*columns).order_by(build_secrets.c.name, build_secrets.c.builds)
     if projects is not None:
         query = query.where(build_secrets.c.project_id.in_(sorted(set(projects))))
     found: dict[int, list[BuildSecretRow]] = {}
@@ -121,9 +124,9 @@ def of_projects(connection: Connection, projects: Iterable[int] | None) -> dict[
     return found
 
 
-def any_for(secrets: Iterable[BuildSecretRow], context: Context) -> bool:
-    """Return whether one of these secrets is for builds of this context."""
-    return any(are_for(secret.builds, context) for secret in secrets)
+def any_for(secrets: Iterable[BuildSecretRow], environment: str) -> bool:
+    """Return whether one of these secrets is for builds of this environment."""
+    return any(are_for(secret.builds, environment) for secret in secrets)
 
 
 def give(
@@ -139,14 +142,9 @@ def give(
             attempts.c.state,
             attempts.c.lease,
             attempts.c.builder,
-            attempts.c.live,
-            attempts.c.preview,
-            builds.c.ref,
-            builds.c.publish,
+            attempts.c.environment,
             projects.c.id,
             projects.c.name,
-            projects.c.default_ref,
-            projects.c.head,
             projects.c.deleted,
         )
         .join(builds, builds.c.id == attempts.c.build_id)
@@ -165,34 +163,27 @@ def give(
     ).scalar()
     if begun is not None:
         return Answer(refused=f"the step {begun} has begun, and secrets are given before the first one")
-    delivers = connection.execute(
-        select(deliveries.c.target)
-        .where(deliveries.c.build_id == build, deliveries.c.number == number, deliveries.c.lease == lease)
-        .limit(1)
-    ).scalar()
-    context = context_of(
-        row.ref,
-        row.default_ref,
-        may_publish=row.publish and not row.preview,  # as it was offered
-        live=row.live,
-        delivers=delivers is not None,
-        head=row.head or "",
-    )
+    if row.environment is None:
+        return Answer(refused="it was offered by an older version of the apiserver, which is gone. Try the build again")
     found = connection.execute(
         select(build_secrets)
         .where(build_secrets.c.project_id == row.id, build_secrets.c.bound_to == names.place(repository))
         .order_by(build_secrets.c.name)
     ).all()
-    secrets = [
-        Sealed(name=each.name, steps=each.steps, sealed=each.sealed) for each in found if are_for(each.builds, context)
-    ]
+    given = {each.name: each for each in found if each.builds == "all"}
+    given |= {each.name: each for each in found if each.builds != "all" and are_for(each.builds, row.environment)}
+    secrets = [Sealed(name=name, steps=each.steps, sealed=each.sealed) for name, each in sorted(given.items())]
     checkout = access.sealed(connection, row.id, repository) if CHECKOUT in uses else None
     if CHECKOUT in uses and checkout is None:
         return Answer(
             refused=f"the project has no credentials for {names.host(repository)} any more, since it has been changed "
             "meanwhile. Try the build again"
         )
-    detail = {"attempt": attempt, "context": context, "secrets": ", ".join(secret.name for secret in secrets)}
+    detail = {
+        "attempt": attempt,
+        "environment": row.environment,
+        "secrets": ", ".join(secret.name for secret in secrets),
+    }
     if checkout is not None:
         detail["repository"] = checkout.host
     audit.record(

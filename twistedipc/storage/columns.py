@@ -14,6 +14,7 @@ from sqlalchemy import Row as SqlRow
 from sqlalchemy import Table
 
 from twistedipc.builds import names
+from twistedipc.builds.environments import Environment
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.protection import patterns_of
 from twistedipc.builds.settings import BuildSettings
@@ -54,6 +55,11 @@ def protected_refs(project: Any) -> list[str]:
     return patterns_of(
         None if project.protected is None else from_json(project.protected, list[str]), project.default_ref
     )
+
+
+def environments_of(text: Any) -> list[Environment]:
+    """A project's column ``environments``; null is none."""
+    return [] if text is None else from_json(text, list[Environment])
 
 
 def runs_on(text: Any) -> RunsOn:

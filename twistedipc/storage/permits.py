@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
 
 from twistedipc.builds.attempt import Package
+from twistedipc.builds.environments import Decided
 from twistedipc.builds.word import Permitted
 from twistedipc.publish.permits import Decision, Granted, Record, Refused, Void, decide, decide_stored
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find, name_of, replaced
@@ -45,13 +46,13 @@ def offer(
     now: int,
     targets: ProjectTargets,
     repository: str,
-    preview: str = "",
+    of: Decided | None = None,
 ) -> AttemptRow | None:
     """
     `attempts.offer`, and what the attempt is offered to publish under this lease: to these ``targets``, built from this
-    ``repository``, even if the project changes meanwhile. ``preview``: why not for the project's users.
+    ``repository``, even if the project changes meanwhile. ``of``: of which environment it is.
     """
-    row = attempts.offer(connection, attempt, lease, builder, now, preview)
+    row = attempts.offer(connection, attempt, lease, builder, now, of)
     if row is not None:
         build, number = split_attempt(attempt)
         connection.execute(delete(deliveries).where(deliveries.c.build_id == build, deliveries.c.number == number))

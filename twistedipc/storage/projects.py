@@ -17,14 +17,22 @@ from sqlalchemy.exc import IntegrityError
 
 from twistedipc.builds import names
 from twistedipc.builds.registries import Registry
-from twistedipc.builds.secrets import Builds, Steps
+from twistedipc.builds.secrets import Builds, Steps, check_builds
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import TERMINAL, OnLost
 from twistedipc.builds.variables import OfContexts
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, find
 from twistedipc.publish.targets.target import Settings
 from twistedipc.storage import access, audit, build_secrets
-from twistedipc.storage.columns import from_json, project_settings, protected_refs, runs_on, text, to_json
+from twistedipc.storage.columns import (
+    environments_of,
+    from_json,
+    project_settings,
+    protected_refs,
+    runs_on,
+    text,
+    to_json,
+)
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
 from twistedipc.storage.rows import Hold, ProjectRow, builder_actor
 from twistedipc.storage.tables import builds, idempotency, projects, secrets, token_projects
@@ -42,6 +50,7 @@ CHANGEABLE = frozenset(
         "protected",
         "runs_on",
         "approval",
+        "environments",
         "timeout",
         "idle_timeout",
         "on_lost",
@@ -58,6 +67,7 @@ _FORMS: dict[str, Callable[[Any], str | None]] = {
     "registries": to_json,
     "protected": lambda patterns: to_json(patterns) if patterns else None,
     "runs_on": to_json,
+    "environments": lambda environments: to_json(environments) if environments else None,
 }
 
 
@@ -247,8 +257,12 @@ def set_build_secret(
     builds: Builds,
     now: int,
 ) -> None:
-    """Set a secret of the project's builds, for the repository that it has now. Raises `NotFound`, `NotPossible`."""
+    """
+    Set a secret of the project's builds, for the repository that it has now. Raises `NotFound`, `NotPossible`,
+    `BadValue`.
+    """
     project = _existing(connection, name)
+    check_builds(builds, [each.name for each in project.environments])
     build_secrets.put(
         connection,
         project.id,
@@ -262,10 +276,10 @@ def set_build_secret(
     )
 
 
-def delete_build_secret(connection: Connection, name: str, secret_name: str) -> bool:
-    """Erase a secret of the project's builds. False if there was none."""
+def delete_build_secret(connection: Connection, name: str, secret_name: str, builds: Builds | None = None) -> bool:
+    """Erase a secret of the project's builds: all its values, or that for these ``builds``. False: there was none."""
     project = live_id(connection, name)
-    return project is not None and build_secrets.remove(connection, project, secret_name)
+    return project is not None and build_secrets.remove(connection, project, secret_name, builds)
 
 
 def note_head(connection: Connection, name: str, head: str, builder: str, now: int) -> None:
@@ -322,6 +336,7 @@ def _rows(connection: Connection, found: Iterable[Row[Any]]) -> list[ProjectRow]
             protected=protected_refs(row),
             runs_on=runs_on(row.runs_on),
             approval=row.approval,
+            environments=environments_of(row.environments),
             timeout=row.timeout,
             idle_timeout=row.idle_timeout,
             on_lost="rerun" if row.on_lost == "rerun" else "lost",

@@ -118,7 +118,7 @@ def is_protected(release: ReleaseRow, project: ProjectRow) -> bool:
 def goes_live_by_itself(release: ReleaseRow, project: ProjectRow) -> bool:
     """Return whether a release may go live without a person who says so, unless the project is held."""
     wanted = release.may_go_live or is_own(release, project)
-    return wanted and not release.preview and is_protected(release, project)
+    return wanted and not release.preview and not release.is_elsewhere and is_protected(release, project)
 
 
 def settle(connection: Connection, project: str, release_id: int, now: int) -> ReleaseRow:
@@ -147,6 +147,11 @@ def activate(connection: Connection, project: str, release_id: int, now: int, *,
     wanted, about = _existing(connection, project, release_id), _project(connection, project)
     if wanted.state is ReleaseState.LIVE:
         return wanted
+    if wanted.activated is None and wanted.is_elsewhere:
+        raise NotProtected(
+            f"release {wanted.id} was built for the environment {wanted.environment}, with its variables and secrets: "
+            f"it can't be made live. Build its ref for production: `twistedipc build {project} --live`"
+        )
     if wanted.activated is None and not is_protected(wanted, about):
         raise NotProtected(
             f"release {wanted.id} is of {wanted.ref}, and its commit was not on {listing(about.protected)} of "
@@ -303,6 +308,7 @@ _SELECT = (
         builds.c.ref,
         attempts.c.live.label("may_go_live"),
         attempts.c.preview,
+        attempts.c.environment,
         attempts.c.protected,
         attempts.c.decision,
         attempts.c.state.label("made_by"),

@@ -12,6 +12,7 @@ import msgspec
 
 from twistedipc.builds.attempt import Published, StepResult, Tool, Used
 from twistedipc.builds.egress import Egress
+from twistedipc.builds.environments import PREVIEW, PRODUCTION, Decided, Environment
 from twistedipc.builds.logs import Progress
 from twistedipc.builds.needs import BUILDER, EITHER, POOL
 from twistedipc.builds.provenance import Envelope
@@ -140,6 +141,7 @@ class ProjectRow(Row, frozen=True, kw_only=True):
     protected: list[str]  # patterns of the refs that may publish for its users: at least one
     runs_on: RunsOn  # the builders that it is bound to
     approval: int  # by how many other people a release is to be approved before it goes live: 0 or 1
+    environments: list[Environment]  # beside production and previews
     timeout: float  # seconds
     idle_timeout: float
     on_lost: OnLost
@@ -289,6 +291,7 @@ class BuildRow(Row, frozen=True, kw_only=True):
     ended: int | None
     cancel_requested: bool
     preview: str | None  # why the newest attempt publishes nothing for users; as in `AttemptRow`
+    environment: str | None  # the newest attempt's; as in `AttemptRow`
     gist: GistRow  # by the newest attempt
 
 
@@ -323,6 +326,7 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     live: bool  # its release may go live, whatever its build's ref
     may_publish: bool  # who asked for it has the scope publish
     preview: str | None  # why it publishes nothing for users; "": it may; None: not offered yet, or an old one
+    environment: str | None  # since its offer: of which environment it is; None: not known
     protected: str | None  # the protected ref from which its commit can be reached; "": none; None: not known
     requested_by: str  # the name of the token with which it was asked for
     asker: int | None  # that token's number; None: not known
@@ -390,8 +394,7 @@ class OfferRow(Row, frozen=True, kw_only=True):
     settings: BuildSettings
     parameters: dict[str, str]
     environment: dict[str, str]
-    context: Context
-    preview: str  # as in `AttemptRow`
+    of: Decided  # of which environment it is
     protected: list[str]  # as in `ProjectRow`
     by_name: bool  # whether the ref's name says that it is protected, so that nothing must be looked up
     registries: list[Registry]
@@ -402,6 +405,11 @@ class OfferRow(Row, frozen=True, kw_only=True):
     runs_on: RunsOn = RunsOn()
     timeout: float
     idle_timeout: float
+
+    @property
+    def context(self) -> Context:
+        """Of which of the two kinds it is that all builders know."""
+        return "production" if self.of.is_production else "preview"
 
     @property
     def needs(self) -> frozenset[str]:
@@ -415,6 +423,8 @@ class OfferRow(Row, frozen=True, kw_only=True):
             needed.add("network")
         if self.context == "production" and not self.by_name:
             needed.add("protected")
+        if self.of.refs:
+            needed.add("environments")
         return frozenset(needed)
 
 
@@ -449,6 +459,7 @@ class ReleaseRow(Row, frozen=True, kw_only=True):
     ref: str  # the build's
     may_go_live: bool  # whatever its ref
     preview: str | None  # its attempt's, as in `AttemptRow`
+    environment: str | None  # likewise
     protected: str | None  # likewise
     approved: bool  # a person has approved it
     made_by: AttemptState  # how its attempt is, or has ended
@@ -460,3 +471,8 @@ class ReleaseRow(Row, frozen=True, kw_only=True):
     state: ReleaseState
     created: int
     activated: int | None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether it was built for an environment of its own: then it is never what the project's users get."""
+        return self.environment not in (None, PRODUCTION, PREVIEW)

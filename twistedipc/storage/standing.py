@@ -44,6 +44,8 @@ class Standing(msgspec.Struct, frozen=True):
             return f"it waits for an approval: `twistedipc approve {release.build}`, by another person than who asked"
         if release.made_by is not AttemptState.SUCCEEDED:
             return f"its build {self._how(release.made_by)}"
+        if release.is_elsewhere:
+            return f"it was built for the environment {release.environment}, and only production goes live"
         if not releases.is_protected(release, self.project):
             return (
                 f"it is a preview: it is of {release.ref}, and its commit was not on "

@@ -62,6 +62,11 @@ projects = Table(
     Column("protected", Text, comment="null: default_ref alone; else JSON: list of patterns of builds.protection"),
     Column("runs_on", Text, comment="null: any builder; else JSON: storage.rows.RunsOn, those that it is bound to"),
     Column("approval", Integer, nullable=False, server_default="0", comment="by how many people a release is approved"),
+    Column(
+        "environments",
+        Text,
+        comment="null: none; else JSON: list of builds.environments.Environment, beside production and previews",
+    ),
     sqlite_autoincrement=True,
 )
 Index(
@@ -102,7 +107,7 @@ build_secrets = Table(
     Column("sealed", LargeBinary, nullable=False, comment="encrypted by secrets.SecretBox, whose key isn't here"),
     Column("characters", Integer, nullable=False, comment="of the value"),
     Column("steps", Text, nullable=False, comment="builds.secrets.Steps: which steps are given it"),
-    Column("builds", Text, nullable=False, comment="builds.secrets.Builds: which builds are given it"),
+    Column("builds", Text, primary_key=True, comment="builds.secrets.Builds: which builds are given it"),
     Column("bound_to", Text, nullable=False, comment="the repository it was set for: it is given to no other's builds"),
     Column("updated", BigInteger, nullable=False),
 )
@@ -252,6 +257,7 @@ attempts = Table(
     Column("live", Boolean, nullable=False, server_default=false(), comment="may go live though of another ref"),
     Column("may_publish", Boolean, nullable=False, server_default=true(), comment="who asked has the scope publish"),
     Column("preview", Text, comment="since its offer: why it publishes nothing for users; empty: it may; null: old"),
+    Column("environment", Text, comment="since its offer: of which environment it is; null: not known"),
     Column("protected", Text, comment="the protected ref that has its commit; empty: none; null: not known"),
     Column("asker", BigInteger, comment="the number of the token with which it was asked for; null: not known"),
     Column("asker_person", BigInteger, comment="the number of the person who asked for it; null: none, or not known"),

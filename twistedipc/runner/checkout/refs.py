@@ -50,6 +50,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     commit: str
     head: str = ""  # the branch that the repository's HEAD stands for; "": it stands for none, or wasn't asked for
     protected: str = ""  # the protected ref from which the commit can be reached; "": none, or it wasn't asked for
+    led: str = ""  # the same of the refs that lead to an environment
 
 
 class _Head(msgspec.Struct, frozen=True):

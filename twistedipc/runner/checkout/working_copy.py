@@ -83,6 +83,7 @@ class _Checkout:
             resolved=0 if spec.commit else resolved,
             head=found.head,
             protected=found.protected,
+            led=found.led,
         )
         print(f"Commit {found.commit}: {checkout.subject}", flush=True)
         self._complete(work, spec.repository, found, self._settings(work), depth=0)
@@ -96,7 +97,6 @@ class _Checkout:
         apiserver wants to know of it.
         """
         head = about and self._spec.head
-        protected = self._spec.protected if about else []
         # Where it has a network of its own, the gate looks: in there, every address is this machine's.
         if self._spec.elsewhere and self._spec.isolation.kind == "none":
             self._check_place(repository)
@@ -116,11 +116,10 @@ class _Checkout:
         try:
             git = self._git.under(lock)
             # A commit that is known may have been pushed away since: what is protected is looked at as it is now.
-            anew = bool(protected) and self._spec.context == "production"
+            anew = about and self._is_to_be_proven
             found, resolved = _find(git, source, wanted, now, head=head, anew=anew)
-            if protected:
-                asked = "" if self._spec.commit else self._spec.ref
-                found = msgspec.structs.replace(found, protected=protecting_ref(git, found, asked, protected))
+            if about:
+                found = self._proven(git, found)
             # In the working copy the setting is kept, so that the build's own use of git runs no hooks of a template.
             clone = ("clone", "--quiet", "--shared", "--no-checkout", "--template=", "-c", "core.hooksPath=/dev/null")
             if not self._held.under(lock).run(*clone, "--", str(found.mirror.folder), str(work)):
@@ -133,6 +132,20 @@ class _Checkout:
             raise CheckoutFailed(f"commit {found.commit} can't be checked out")
         self._held.run(*at, "remote", "set-url", "origin", "--", repository)
         return found, resolved
+
+    @property
+    def _is_to_be_proven(self) -> bool:
+        """Whether nothing is built without a ref from which the commit can be reached."""
+        spec = self._spec
+        return bool(spec.refs or (spec.protected and spec.context == "production"))
+
+    def _proven(self, git: Git, found: Found) -> Found:
+        """Return what was found, with the refs from which its commit can be reached: what the apiserver asks about."""
+        spec = self._spec
+        asked = "" if spec.commit else spec.ref
+        protected = protecting_ref(git, found, asked, spec.protected) if spec.protected else ""
+        led = protecting_ref(git, found, asked, spec.refs) if spec.refs else ""
+        return msgspec.structs.replace(found, protected=protected, led=led)
 
     def _check_place(self, repository: str) -> None:
         """Refuse what is at this machine. The apiserver has looked too, but from elsewhere, and names change."""

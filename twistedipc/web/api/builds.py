@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection
 from twisted.internet.defer import TimeoutError
 
-from twistedipc.builds import names, protection, variables
+from twistedipc.builds import environments, names, variables
 from twistedipc.builds.attempt import StepResult
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.names import BadValue
@@ -63,24 +63,29 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
     Idempotency-Key, asking again within seven days returns the build that was made the first time. Only a build of the
     project's own ref (``default_ref``) goes live by itself; with ``live`` a build of another protected ref, or of one
     commit that is on one, does too. Without the scope publish, and of a ref that isn't protected, it is a preview:
-    ``preview`` says so, and it publishes nothing for the project's users.
+    ``preview`` says so, and it publishes nothing for the project's users. ``environment`` is the one of the project
+    that it is of.
     """
     context, project, body = call.context, call.project, call.body
     ref = names.ref(project.default_ref if body.ref is None else body.ref)
     may_publish = may(call.token, "publish", project.name)
-    preview = protection.why_preview(
+    targets = TARGETS.active(project.targets)
+    of = environments.decide(
         project=project.name,
         ref=ref,
+        default_ref=project.default_ref,
         patterns=project.protected,
         head=project.head,
+        environments=project.environments,
         publish=body.publish,
         may_publish=may_publish,
         live=body.live,
+        delivers=bool(TARGETS.delivered_by_runner(targets)),
     )
-    if body.live and preview:
-        raise forbidden(f"this build can't go live: {preview}")
+    if body.live and of.preview:
+        raise forbidden(f"this build can't go live: {of.preview}")
     variables.check(body.parameters)
-    if body.publish and (why := TARGETS.why_not(TARGETS.active(project.targets))):
+    if body.publish and (why := TARGETS.why_not(targets)):
         raise NotPossible(why)
     row, created = await context.requests.request_build(
         project=project.name,
@@ -95,7 +100,8 @@ async def request(call: Call[None, NewBuild]) -> Reply[Build]:
     headers = {"Location": f"/api/v1/builds/{row.id}"}
     if not created:
         headers["Idempotent-Replayed"] = "true"
-    return Reply(body=msgspec.structs.replace(_build(row), preview=preview), headers=headers)
+    known = msgspec.structs.replace(_build(row), preview=of.preview, environment=of.environment)
+    return Reply(body=known, headers=headers)
 
 
 async def list_page(call: Call[ListBuilds, None]) -> Reply[Builds]:

@@ -10,8 +10,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
-from twistedipc.builds import names, protection, registries, secrets, variables
+from twistedipc.builds import environments, names, protection, registries, secrets, variables
 from twistedipc.builds.access import GIT_TOKEN
+from twistedipc.builds.environments import Environment
 from twistedipc.builds.registries import Registry
 from twistedipc.builds.settings import BuildSettings, checked
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, to_flat, with_flat
@@ -21,6 +22,7 @@ from twistedipc.web.access.auth import forbidden, may
 from twistedipc.web.api import repositories, schemas
 from twistedipc.web.api.call import Call, Reply, moment
 from twistedipc.web.api.context import WebContext
+from twistedipc.web.api.queries import RemoveSecret
 from twistedipc.web.api.schemas import (
     BuildSecret,
     NewProject,
@@ -105,11 +107,13 @@ async def change(call: Call[None, ProjectChange]) -> Reply[Project]:
     registries.check(after.registries)
     await repositories.check_place(context, after.repository, before.repository)
     _check_approval(after.approval, after.targets)
+    _check_secrets_left(before, after)
 
     def change(connection: Connection, now: int) -> tuple[ProjectRow, ProjectRow] | None:
         old = projects.get(connection, before.name)
         if old is None:
             return None
+        _check_secrets_left(old, after)
         row = projects.update(connection, before.name, changes | _variables(old, changes, some), now)
         if row is None:
             return None
@@ -159,7 +163,22 @@ def _checked_each(body: ProjectChange) -> dict[str, Any]:
         changes["protected"] = protection.check(body.protected)
     if not isinstance(body.runs_on, UnsetType):
         changes["runs_on"] = _runs_on(body.runs_on)
+    if not isinstance(body.environments, UnsetType):
+        changes["environments"] = environments.check(
+            [Environment(name=each.name, refs=each.refs, approval=each.approval) for each in body.environments]
+        )
     return changes
+
+
+def _check_secrets_left(old: ProjectRow, new: ProjectRow) -> None:
+    """Raise `BadValue` if an environment would go of which there are secrets: they aren't erased on the side."""
+    gone = {each.name for each in old.environments} - {each.name for each in new.environments}
+    for secret in old.build_secrets:
+        if secret.builds in gone:
+            raise names.BadValue(
+                f"the environment {secret.builds} has the secret {secret.name}: remove it first (twistedipc project "
+                f"secret remove {old.name} {secret.name} --environment {secret.builds})"
+            )
 
 
 def _runs_on(said: schemas.RunsOn) -> RunsOn:
@@ -181,13 +200,17 @@ def _check_approval(approval: int, targets: ProjectTargets) -> None:
 
 def _variables(old: ProjectRow, changes: dict[str, Any], some: list[variables.Change]) -> dict[str, Any]:
     """What becomes of a project's variables. Raises `BadValue`."""
+    known = [each.name for each in changes.get("environments", old.environments)]
+    of_contexts = variables.with_environments(old.of_contexts, known)
     if not some:
-        return {}
-    environment, of_contexts = variables.changed(changes.get("environment", old.environment), old.of_contexts, some)
+        return {} if of_contexts == old.of_contexts else {"of_contexts": of_contexts}
+    for each in some:
+        secrets.check_builds(each.builds, known)
+    environment, of_contexts = variables.changed(changes.get("environment", old.environment), of_contexts, some)
     given = {change.name: change.value for change in some if change.value is not None}
     variables.check(given)
     # Of those that stay only the number is checked, since the rules may have become stricter.
-    for values in (environment, of_contexts.production, of_contexts.previews):
+    for values in (environment, *_of_each(of_contexts).values()):
         if len(values) > variables.MAX_VARIABLES:
             raise names.BadValue(f"there can be at most {variables.MAX_VARIABLES} variables")
     return {"environment": environment, "of_contexts": of_contexts}
@@ -201,7 +224,7 @@ def _void(old: ProjectRow, new: ProjectRow) -> list[str]:
 def _void_of_builds(old: ProjectRow, new: ProjectRow) -> list[str]:
     """The same of those of the builds."""
     left = {secret.name for secret in new.build_secrets}
-    return [secret.name for secret in old.build_secrets if secret.name not in left]
+    return list(dict.fromkeys(secret.name for secret in old.build_secrets if secret.name not in left))
 
 
 def _notices_of_variables(old: ProjectRow, row: ProjectRow) -> list[str]:
@@ -214,13 +237,14 @@ def _notices_of_variables(old: ProjectRow, row: ProjectRow) -> list[str]:
     ]
 
 
+def _of_each(of_contexts: variables.OfContexts) -> dict[str, dict[str, str]]:
+    """Return the variables that only some builds have, by which builds."""
+    return {"production": of_contexts.production, "previews": of_contexts.previews, **of_contexts.environments}
+
+
 def _all_variables(row: ProjectRow) -> set[tuple[str, str]]:
     """The names and values of all variables, whatever the builds."""
-    return {
-        pair
-        for values in (row.environment, row.of_contexts.production, row.of_contexts.previews)
-        for pair in values.items()
-    }
+    return {pair for values in (row.environment, *_of_each(row.of_contexts).values()) for pair in values.items()}
 
 
 def _notices_of_registries(row: ProjectRow) -> list[str]:
@@ -274,11 +298,12 @@ def _difference(old: ProjectRow, new: ProjectRow) -> dict[str, str]:
     before, after = _audited(old), _audited(new)
     changed = {name: (before.get(name, "—"), after.get(name, "—")) for name in before | after}
     found = {name: f"{was} → {is_now}" for name, (was, is_now) in changed.items() if was != is_now}
-    for kind, was, is_now in (
-        ("environment", old.environment, new.environment),
-        ("environment of production", old.of_contexts.production, new.of_contexts.production),
-        ("environment of previews", old.of_contexts.previews, new.of_contexts.previews),
-    ):
+    before_each, after_each = _of_each(old.of_contexts), _of_each(new.of_contexts)
+    some = [
+        (f"environment of {kind}", before_each.get(kind, {}), after_each.get(kind, {}))
+        for kind in dict.fromkeys((*before_each, *after_each))
+    ]
+    for kind, was, is_now in (("environment", old.environment, new.environment), *some):
         found |= {
             f"{kind}.{name}": "set" if name in is_now else "removed"
             for name in sorted(was | is_now)
@@ -299,6 +324,10 @@ def _audited(row: ProjectRow) -> dict[str, str]:
     said["protected"] = ", ".join(row.protected)
     said["runs_on"] = " | ".join([*row.runs_on.builders, *([f"pool {row.runs_on.pool}"] if row.runs_on.pool else [])])
     said["approval"] = str(row.approval)
+    said["environments"] = "; ".join(
+        f"{each.name} from {' '.join(each.refs)}{' with approval' if each.approval else ''}"
+        for each in row.environments
+    )
     return (targets | said) | {
         name: str(getattr(row, name)) for name in ("repository", "default_ref", "timeout", "idle_timeout", "on_lost")
     }
@@ -334,7 +363,8 @@ async def set_secret(call: Call[None, NewSecret]) -> Reply[None]:
     Set a secret. Its value is sealed, and never shown. A target's is given to the one step that needs it, and is for
     the place to publish to (of npm the registry) and the repository that the project has now. git_token is given to
     the checkout step, and is for the host that the repository has now. Any other is a variable
-    of the builds' steps, of the repository that the project has now.
+    of the builds' steps, of the repository that the project has now. One for some builds stands beside that of the same
+    name for all, and comes first; one for all takes the place of those for some.
     """
     body, secret = call.body, str(call.path["secret"])
     if secret in TARGETS.secrets:
@@ -380,17 +410,20 @@ async def _set_build_secret(call: Call[None, NewSecret], body: NewSecret, secret
     await context.ledger.write(change, call.project.name, sealed, context.now())
 
 
-async def remove_secret(call: Call[None, None]) -> Reply[None]:
-    """Erase a secret."""
+async def remove_secret(call: Call[RemoveSecret, None]) -> Reply[None]:
+    """Erase a secret: all its values or, with ``builds``, the one for these."""
     secret = str(call.path["secret"])
     if secret == GIT_TOKEN:
         return await repositories.remove_token(call)
-    erase = projects.delete_secret if secret in TARGETS.secrets else projects.delete_build_secret
+    builds = None if isinstance(call.query.builds, UnsetType) else call.query.builds
 
     def change(connection: Connection, name: str) -> bool:
-        deleted = erase(connection, name, secret)
+        if secret in TARGETS.secrets:
+            deleted = projects.delete_secret(connection, name, secret)
+        else:
+            deleted = projects.delete_build_secret(connection, name, secret, builds)
         if deleted:
-            call.audit(connection, "secret.delete", name, {"secret": secret})
+            call.audit(connection, "secret.delete", name, {"secret": secret} | ({"builds": builds} if builds else {}))
         return deleted
 
     if not await call.context.ledger.write(change, call.project.name):
@@ -439,7 +472,11 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
         publish=to_flat(row.targets),
         settings=row.settings,
         environment=shown(row.environment),
-        of_contexts=OfContexts(production=shown(row.of_contexts.production), previews=shown(row.of_contexts.previews)),
+        of_contexts=OfContexts(
+            production=shown(row.of_contexts.production),
+            previews=shown(row.of_contexts.previews),
+            environments={name: shown(values) for name, values in row.of_contexts.environments.items()},
+        ),
         registries=row.registries,
         runs_on=schemas.BoundTo(builders=row.runs_on.builders, pool=row.runs_on.pool),
         timeout=row.timeout,
@@ -447,6 +484,7 @@ def _project(call: Call[Any, Any], row: ProjectRow, notices: list[str] | None = 
         on_lost=row.on_lost,
         protected=row.protected,
         approval=row.approval,
+        environments=row.environments,
         secrets=row.secrets,
         build_secrets=[
             BuildSecret(name=each.name, steps=each.steps, builds=each.builds, updated=moment(each.updated))

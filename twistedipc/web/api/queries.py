@@ -50,6 +50,12 @@ class ListAudit(Query, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
 
 
+class RemoveSecret(Query, frozen=True, kw_only=True):
+    """Which values of a secret to erase."""
+
+    builds: Annotated[str, Meta(min_length=1, max_length=32)] | UnsetType = UNSET  # only the one for these builds
+
+
 class SignOut(Query, frozen=True, kw_only=True):
     """Which sessions to end."""
 

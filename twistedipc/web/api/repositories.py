@@ -6,6 +6,7 @@ these functions.
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from sqlalchemy import Connection
 from twisted.internet.defer import TimeoutError
@@ -158,7 +159,7 @@ async def set_token(call: Call[None, NewSecret]) -> None:
     await context.ledger.write(change, context.now())
 
 
-async def remove_token(call: Call[None, None]) -> Reply[None]:
+async def remove_token(call: Call[Any, None]) -> Reply[None]:
     """Erase the secret `GIT_TOKEN`."""
     name = call.project.name
 

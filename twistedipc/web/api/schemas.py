@@ -14,9 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from twistedipc.builds import names, protection
+from twistedipc.builds import environments, names, protection
 from twistedipc.builds.attempt import Publish, Published, Used
 from twistedipc.builds.egress import Egress
+from twistedipc.builds.environments import Environment
 from twistedipc.builds.gist import Annotations, Progress
 from twistedipc.builds.logs import Batch, End
 from twistedipc.builds.provenance import Envelope
@@ -106,6 +107,17 @@ class NewProject(Request, frozen=True, kw_only=True):
     approval: Annotated[int, Meta(ge=0, le=1)] | UnsetType = UNSET  # 1: another person approves before it is live
 
 
+class NewEnvironment(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """
+    An environment beside production and previews. A build is of the first one to whose refs its own belongs, unless it
+    is of production.
+    """
+
+    name: Annotated[str, _shown(environments.NAME, 32)]
+    refs: Annotated[ProtectedRefs, Meta(min_length=1)]
+    approval: Annotated[int, Meta(ge=0, le=1)] = 0
+
+
 class NewRegistry(Registry, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A registry from which builds install: its address, the secret that is its token, and whose packages it has."""
 
@@ -129,6 +141,8 @@ class ProjectChange(Request, frozen=True, kw_only=True):
     on_lost: OnLost | UnsetType = UNSET
     protected: ProtectedRefs | UnsetType = UNSET  # all of them; none: the default ref alone
     approval: Annotated[int, Meta(ge=0, le=1)] | UnsetType = UNSET
+    environments: Annotated[list[NewEnvironment], Meta(max_length=environments.MAX_ENVIRONMENTS)] | UnsetType = UNSET
+    # all of them, in the order in which they are looked through
 
 
 class NewSecret(Request, frozen=True, kw_only=True):
@@ -141,7 +155,7 @@ class NewSecret(Request, frozen=True, kw_only=True):
     value: SecretValue
     registry: Annotated[str, Meta(max_length=names.MAX_ADDRESS)] | UnsetType = UNSET
     steps: Steps | UnsetType = UNSET
-    builds: ForBuilds | UnsetType = UNSET
+    builds: Annotated[ForBuilds, _shown(environments.NAME, 32)] | UnsetType = UNSET
 
 
 class KnownHosts(Request, frozen=True, kw_only=True):
@@ -288,6 +302,7 @@ class OfContexts(Response, frozen=True, kw_only=True):
 
     production: dict[str, str | None] = {}
     previews: dict[str, str | None] = {}
+    environments: dict[str, dict[str, str | None]] = {}  # by name
 
 
 class BuildSecret(Response, frozen=True, kw_only=True):
@@ -295,7 +310,7 @@ class BuildSecret(Response, frozen=True, kw_only=True):
 
     name: str
     steps: Steps  # which steps are given it
-    builds: ForBuilds  # of which builds
+    builds: ForBuilds  # of which builds: all, production, previews, or those of an environment
     updated: datetime
 
 
@@ -389,6 +404,7 @@ class Project(Response, frozen=True, kw_only=True):
     idle_timeout: float
     on_lost: OnLost = "lost"
     approval: int = 0  # 1: another person than who asked approves what is built before it goes live
+    environments: list[Environment] = []  # beside production and previews, in the order of precedence
     protected: list[str] = []  # the refs that may publish for its users, as patterns: main, release/*, tags/v*
     secrets: list[str]  # names only, of the targets'
     build_secrets: list[BuildSecret] = []
@@ -603,6 +619,7 @@ class Build(Response, frozen=True, kw_only=True):
     publish: bool
     live: bool  # it was asked for to go live, whatever its ref
     preview: str | None = None  # why it publishes nothing for users; "": it may; null: it isn't known (yet)
+    environment: str | None = None  # of the project, that it is of; null: it isn't known (yet)
     parameters: dict[str, str]
     requested_by: str
     state: AttemptState

@@ -260,7 +260,7 @@ function targetsOf(at, project, known) {
   return el("details", { class: "targets" }, el("summary", {}, "Where it publishes"), form);
 }
 
-/** The variables and the secrets of the project's builds; an administrator can change them. */
+/** The environments, the variables and the secrets of the project's builds; an administrator can change them. */
 function variablesOf(at, project) {
   const said = el("p", { class: "soft", role: "status" });
   const place = el("div");
@@ -273,10 +273,11 @@ function variablesOf(at, project) {
   const change = {
     variables: (button, variables) => act(button, async () => changed(await api("PATCH", at, { variables }))),
     setSecret: (button, name, body) => act(button, async () => changed(await api("PUT", secret(name), body))),
-    removeSecret: (button, name) => act(button, async () => changed(await api("DELETE", secret(name)))),
+    removeSecret: (button, name, builds) => act(button, async () => changed(await api("DELETE", `${secret(name)}?builds=${encodeURIComponent(builds)}`))),
+    environments: (button, environments) => act(button, async () => changed(await api("PATCH", at, { environments }))),
   };
   draw(project);
-  return el("details", { class: "targets" }, el("summary", {}, "Variables and secrets"), place, said);
+  return el("details", { class: "targets" }, el("summary", {}, "Environments, variables and secrets"), place, said);
 }
 
 /** What a private repository is read with: nothing of it is secret. */
@@ -407,6 +408,7 @@ function showBuild(id, wanted) {
       fact("ref", clean(build.ref)),
       build.commit ? fact("commit", el("code", {}, build.commit.slice(0, 12)), ` ${clean(build.subject)}`) : null,
       fact("asked for", timeOf(build.created), ` by ${build.requested_by}`),
+      build.environment ? fact("environment", clean(build.environment)) : null,
       build.preview && build.publish ? fact("preview", clean(build.preview)) : null,
       attempt.builder ? fact("on", attempt.builder) : null,
       attempt.isolation === "none" ? fact("isolation", el("b", {}, "not isolated")) : null,
