@@ -149,7 +149,7 @@ def test_sessions_are_ended(server: Server) -> None:
     server.on("DELETE /api/v1/sessions/12", as_json(None, 204))
     server.on("DELETE /api/v1/sessions", as_json(None, 204))
     assert run(server, "sessions", "--end", "12").stderr == "session 12 is over\n"
-    assert run(server, "sessions", "--end-all").stderr == "all sessions of this token are over\n"
+    assert run(server, "sessions", "--end-all").stderr == "all of your sessions are over\n"
     assert server.asked[1].query == {"all": "1"}
     assert run(server, "sessions", "--end", "13").exit_code == 4
 
