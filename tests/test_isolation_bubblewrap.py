@@ -21,9 +21,9 @@ from tests.attempt_folder import alive, until
 from twistedipc.attempts import processes
 from twistedipc.attempts.processes import Child, Launch, exit_code
 from twistedipc.builds.isolation import Isolation
-from twistedipc.isolation.bubblewrap import UnsafeReach, command, given
+from twistedipc.isolation.bubblewrap import command, given
 from twistedipc.isolation.launching import launched
-from twistedipc.isolation.reach import Reach
+from twistedipc.isolation.reach import Reach, UnsafeReach
 from twistedipc.isolation.steps import CHANNEL_INSIDE, Ground
 from twistedipc.isolation.system import system
 from twistedipc.runner.channel import StepChannel

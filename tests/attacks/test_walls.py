@@ -16,7 +16,7 @@ ISOLATION = "auto"
 SENTENCES = (
     "No such file or directory|Read-only file system|Permission denied|Operation not permitted|No such process|"
     "Connection refused|Network is unreachable|No route to host|timed out|Function not implemented|"
-    "No space left on device|Invalid cross-device link|prohibited|"
+    "No space left on device|Invalid cross-device link|prohibited|the network refused|"
     "Address family not supported"
 )
 

@@ -34,6 +34,11 @@ HELD_ANYWAY = frozenset({"anothers_upload", "inherited"})
 #: Attacks that only root could carry out.
 FOR_ROOT = frozenset({"device", "kernel_settings", "mount", "control_groups"})
 
+#: Attacks that Landlock doesn't hold off, and why. docs/security.md says so.
+WITHOUT_NAMESPACES = {
+    "list_of_processes": "there is one /proc for all: command lines are seen, and nothing else of other processes",
+}
+
 _IPC_CREAT, _IPC_RMID = 0o1000, 0
 
 #: Numbers of calls for which Python has no function, and what they are asked for (keyctl(2)).

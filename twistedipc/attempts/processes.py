@@ -56,17 +56,20 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str]
     folder: str  # where it begins
     given: Sequence[bytes] = ()  # what it can read from its descriptors `FIRST_GIVEN` and on, each once
-    says_child: bool = False  # whether it is a bubblewrap, which says on the descriptor after these what its child is
+    says_child: bool = False  # whether it says on the descriptor after these what its child is, as bubblewrap does
     before: Sequence[Callable[[], None]] = ()  # called in the new process before it becomes the command
     namespaces: Sequence[int] = ()  # descriptors of those that it joins after that, in this order
+    #: called in the new process after all that, with the descriptor on which it says its child: it returns in that
+    #: child, which becomes the command
+    divide: Callable[[int], None] | None = None
 
 
 class Child(msgspec.Struct):
     """A process that was started, the first of its group."""
 
     pid: int
-    said: int = -1  # the descriptor on which a bubblewrap says what its child is; -1: it is none
-    inner: int = 0  # that child: the first process in the sandbox; 0: not known yet
+    said: int = -1  # the descriptor on which it says what its child is; -1: it doesn't
+    inner: int = 0  # that child: the step's first process, where there is another above it; 0: not known yet
 
 
 FIRST_GIVEN = 3
@@ -114,6 +117,8 @@ def spawn(launch: Launch, *, output: int) -> Child:
         _join(launch.namespaces)
         if launch.given:
             _give(launch.given, says)
+        if launch.divide is not None:
+            launch.divide(says)
         os.chdir(launch.folder)
         os.execvpe(launch.argv[0], list(launch.argv), dict(launch.environment))
     except FileNotFoundError as error:
@@ -181,8 +186,8 @@ def reap() -> dict[int, int]:
 
 def tell_to_end(child: Child) -> None:
     """
-    Send SIGTERM to a process and its group. If it is a bubblewrap, that is sent to what is in the sandbox: bubblewrap
-    itself would die of it at once, and all in the sandbox with it.
+    Send SIGTERM to a process and its group. If there is a process of the sandbox's above the step's own, that is sent
+    to the step's: a bubblewrap would die of it at once, and all in the sandbox with it.
     """
     inner = _inner(child)
     if not inner or not _signal_group(inner, signal.SIGTERM):  # nothing has begun in the sandbox
@@ -223,7 +228,7 @@ def _is_there(pid: int) -> bool:
 
 
 def _inner(child: Child) -> int:
-    """Return the first process in a bubblewrap's sandbox; 0 if there is none, or none yet."""
+    """Return the first process in a sandbox; 0 if there is none, or none yet."""
     if not child.inner and child.said >= 0:
         try:
             found = _CHILD_PID.search(os.read(child.said, 4096))

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import msgspec
 
 #: By what the steps of an attempt are kept apart from the rest of their machine; "none": by nothing.
-Kind = Literal["bubblewrap", "none"]
+Kind = Literal["bubblewrap", "landlock", "none"]
 
 
 def kind_of(said: str | None) -> Kind | None:
@@ -25,7 +25,8 @@ class Isolation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     said: str = ""  # for people: what isolates, in which version, by what else
     refused: str = ""  # why nothing isolates though it must, and what to do: then no attempt may be run
     program: str = ""  # bubblewrap's file
-    engine: Literal["", "pasta", "slirp4netns", "gate"] = ""  # what connects steps with the network: see `engines`
+    #: what connects steps with the network: see `engines`
+    engine: Literal["", "pasta", "slirp4netns", "gate", "loopback"] = ""
     connects: str = ""  # the engine's file
     readable: list[str] = []  # what the operator lets all steps read
     hidden: list[str] = []  # what no step sees though it may lie in what steps can read: the builder's own files

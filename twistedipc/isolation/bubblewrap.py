@@ -12,13 +12,11 @@ something else comes after it, and is for reading only in the end.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 from twistedipc.attempts.processes import FIRST_GIVEN
 from twistedipc.isolation import kernel_calls
-from twistedipc.isolation.reach import PLATFORM, USER, Reach
+from twistedipc.isolation.reach import HIDDEN, PLATFORM, READABLE, USER, Place, Reach, arranged
 
 #: The most bytes in /tmp and in /dev/shm, which are in memory. TMPDIR is on the disk.
 MEMORY_FILES = 512 << 20
@@ -43,10 +41,6 @@ _NAMESPACES = (
 #: What in /proc is the whole machine's. The kernel lets root's processes write there whatever namespace they are in: a
 #: builder of root's would give its builds the kernel's settings, such as what is run when a program crashes.
 _KERNELS_OWN = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "mtrr", "pressure")
-
-
-class UnsafeReach(ValueError):
-    """A reach can't be put up safely: what a step can write to would decide where something is put."""
 
 
 def given(reach: Reach, environment: Mapping[str, str], folder: str) -> list[bytes]:
@@ -78,9 +72,9 @@ def given(reach: Reach, environment: Mapping[str, str], folder: str) -> list[byt
     for name, leads in sorted(reach.links.items()):
         words += ["--symlink", leads, name]
     hidden: list[str] = []
-    for place in _places(reach):
-        words += place.words
-        if place.words[0] == "--tmpfs":
+    for place in arranged(reach):
+        words += _words(place)
+        if place.rank == HIDDEN and not place.source:
             hidden.append(place.path)
     for number, name in enumerate(reach.files, FIRST_GIVEN + 1):
         words += ["--perms", "0444", "--file", str(number), name]
@@ -93,45 +87,12 @@ def given(reach: Reach, environment: Mapping[str, str], folder: str) -> list[byt
     return contents
 
 
-_HIDDEN, _READABLE, _WRITABLE = range(3)
-
-
-class _Place(NamedTuple):
-    """Something that is put up. The order is the one in which that is done."""
-
-    parts: tuple[str, ...]
-    rank: int
-    path: str
-    words: tuple[str, ...]
-
-
-def _places(reach: Reach) -> Iterator[_Place]:
-    """Yield what is put up, in its order. Raises `UnsafeReach`."""
-    found = [
-        *(_place(path, _HIDDEN, "--tmpfs", path) for path in reach.hidden),
-        # Not as a device, so that it can't even be opened.
-        *(_place(path, _HIDDEN, "--ro-bind", "/dev/null", path) for path in reach.hidden_files),
-        *(_place(path, _READABLE, "--ro-bind-try", path, path) for path in reach.readable),
-        *(_place(name, _READABLE, "--ro-bind-try", path, name) for name, path in reach.elsewhere.items()),
-        *(_place(path, _WRITABLE, "--bind", path, path) for path in reach.writable),
-    ]
-    above: list[_Place] = []  # those that the one before lies in, and itself
-    for place in sorted(found):
-        while above and above[-1].parts != place.parts[: len(above[-1].parts)]:
-            above.pop()
-        if place.rank == _HIDDEN and not above:
-            continue  # nothing shows it
-        if place.rank == _READABLE and above and above[-1].rank == _READABLE and place.words[1] == place.path:
-            continue  # it is seen already
-        if any(each.rank == _WRITABLE for each in above):
-            # The step could put a link in its place, and bubblewrap would follow that, on the machine, the next time.
-            raise UnsafeReach(f"{place.path} lies in {above[-1].path}, which the step can write to")
-        above.append(place)
-        yield place
-
-
-def _place(path: str, rank: int, *words: str) -> _Place:
-    return _Place(PurePosixPath(path).parts, rank, path, words)
+def _words(place: Place) -> tuple[str, ...]:
+    """Return how a place is put up."""
+    if place.rank == HIDDEN:
+        # A file not as a device, so that it can't even be opened.
+        return ("--ro-bind", place.source, place.path) if place.source else ("--tmpfs", place.path)
+    return ("--ro-bind-try" if place.rank == READABLE else "--bind", place.source, place.path)
 
 
 def command(program: str, argv: Sequence[str]) -> list[str]:

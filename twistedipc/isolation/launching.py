@@ -5,6 +5,7 @@ step alike: nothing else asks of what kind the isolation is.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
@@ -40,5 +41,26 @@ def launched(
                 given=bubblewrap.given(reach, environment, folder),
                 says_child=True,
             )
+        case "landlock":
+            # Not above: no other runner needs it.
+            from twistedipc.isolation import seccomp
+            from twistedipc.isolation.confinement import confinement
+            from twistedipc.isolation.warden import Warden
+
+            machine = seccomp.machine()
+            assert machine is not None  # or the builder wouldn't have found that it works
+            return Launch(
+                argv=argv,
+                environment=environment,
+                folder=folder,
+                says_child=True,
+                divide=Warden(confinement(reach, _entries), machine).divide,
+            )
         case never:
             assert_never(never)
+
+
+def _entries(folder: str) -> list[str]:
+    """Return the names in a folder but those of links. Raises OSError."""
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if not entry.is_symlink()]

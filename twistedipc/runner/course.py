@@ -86,6 +86,13 @@ MAX_FINDINGS = 50
 _PACKED = ("archive.tar.gz", "manifest.json", "artifact.json", "public-names.json")
 
 
+#: What the log of an attempt says whose steps have no network namespace.
+BY_PROXY = (
+    "isolated by Landlock: steps reach the network by the proxy that HTTPS_PROXY and HTTP_PROXY name, and a program "
+    "that asks no proxy reaches nothing"
+)
+
+
 class _End(Exception):
     """Ends the attempt here, without success."""
 
@@ -179,6 +186,8 @@ class Course:
         self._steps.persist(self._make_folders)
         if self._spec.isolation.kind == "none" and self._spec.isolation.said:
             self._log.note("warning", f"{self._spec.isolation.said}: its steps reach all that the builder's user can")
+        if self._spec.isolation.kind == "landlock":
+            self._log.note("info", BY_PROXY)
         self._ask_secrets()
         with self._checkout.given(self._steps.persist):
             self._check_out()

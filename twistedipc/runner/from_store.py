@@ -85,6 +85,10 @@ class Telling:
         """Put a notice of the platform's own into the log."""
         self._say(self._capture.event(Notice(level, message), _now(), 0))
 
+    def mask(self, secret: str) -> None:
+        """Hide a secret from now on."""
+        self._capture.mask([secret])
+
     def end(self, delivered: Delivered) -> None:
         """Say how it ended."""
         self._say(self._capture.end_output(_now(), 0))

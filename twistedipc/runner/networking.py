@@ -42,6 +42,9 @@ class Notes(Protocol):
     def note(self, level: Literal["info", "warning", "error"], message: str) -> None:
         """Put a notice of the platform's own into the log."""
 
+    def mask(self, secret: str) -> None:
+        """Hide a secret from now on."""
+
 
 class Connected(msgspec.Struct, frozen=True, kw_only=True):
     """What a step is started with, so that it is in its network."""
@@ -61,9 +64,12 @@ class Networking:
         self._gate: AttemptNetwork | None = None
         #: what the last step was refused
         self.refused: Sequence[Contact] = ()
-        if spec.isolation.kind != "none":
-            isolation = spec.isolation
-            self._gate = AttemptNetwork(isolation.engine or "gate", isolation.connects, spec.network.ours, spec.project)
+        isolation = spec.isolation
+        if isolation.kind != "none":
+            engine = isolation.engine or ("loopback" if isolation.kind == "landlock" else "gate")
+            self._gate = AttemptNetwork(engine, isolation.connects, spec.network.ours, spec.project)
+            if self._gate.password:
+                log.mask(self._gate.password)
 
     def start(self) -> None:
         """Start the gate, which is there by the time of the first step then."""
@@ -135,8 +141,10 @@ class Networking:
         except NetworkFailed as error:
             raise NoNetwork(f"step {step} can't be run: {error}") from error
         proxies = self._spec.network.proxies
-        by_operators = bool(proxies) and set(proxies) <= set(allowed.allowed)
+        # No step reaches the operator's proxies itself where the gate's is all that it can connect to.
+        by_operators = bool(proxies) and set(proxies) <= set(allowed.allowed) and not joined.gate
         environment = {} if by_operators else joined.environment
+        reach = replace(reach, gate=joined.gate)
         yield Connected(reach=reach, namespaces=joined.namespaces, environment=environment)
         try:
             self.refused = self._gate.ended()

@@ -1,6 +1,7 @@
 """
 How a step of the platform's own is started: isolated from the environment and from the folder that it works in, so that
-nothing in either can put another module in its place. Used by ``course`` and ``from_store``.
+nothing in either can put another module in its place. It is told where this package is, and doesn't look for it: where
+that isn't with the other packages, it may not list the folder. Used by ``course`` and ``from_store``.
 """
 
 from __future__ import annotations
@@ -10,10 +11,15 @@ from pathlib import Path
 
 import twistedipc
 
-_START = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), run_name='__main__')"
-_ROOT = str(Path(twistedipc.__file__).parent.parent)
+_START = (
+    "import importlib.util as u, runpy, sys; where = sys.argv.pop(1); "
+    "s = u.spec_from_file_location('twistedipc', where + '/__init__.py', submodule_search_locations=[where]); "
+    "sys.modules['twistedipc'] = m = u.module_from_spec(s); s.loader.exec_module(m); "
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__')"
+)
+_PACKAGE = str(Path(twistedipc.__file__).parent)
 
 
 def own_command(*own: str) -> list[str]:
     """Return the command that runs a module of this package with arguments."""
-    return [sys.executable, "-I", "-X", "utf8", "-c", _START, _ROOT, *own]
+    return [sys.executable, "-I", "-X", "utf8", "-c", _START, _PACKAGE, *own]

@@ -52,7 +52,7 @@ class Reaching:
     @property
     def channel(self) -> str:
         """Where the steps of the build see the folder of their channel; "": where it is."""
-        return CHANNEL_INSIDE if self._ground is not None else ""
+        return CHANNEL_INSIDE if self._spec.isolation.kind == "bubblewrap" else ""
 
     def found(self, checkout: Checkout) -> None:
         """Note what the checkout has found."""

@@ -309,7 +309,7 @@ class Toolchains(Section, frozen=True, kw_only=True):
 class Isolation(Section, frozen=True, kw_only=True):
     """``[isolation]``: what keeps builds from reaching more than their own. ``isolation = "none"`` is its ``kind``."""
 
-    kind: Literal["auto", "bubblewrap", "none"] = "auto"  # auto: the best that works; none: nothing
+    kind: Literal["auto", "bubblewrap", "landlock", "none"] = "auto"  # auto: the best that works; none: nothing
     readable: list[Path] = []  # what builds can read beside the system's programs and libraries
     allow: list[str] = []  # hosts that every build may reach: see `host_rules`
 

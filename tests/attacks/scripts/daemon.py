@@ -28,5 +28,6 @@ for name in os.listdir("/proc"):
     if name.isdecimal():
         command = Path(f"/proc/{name}/cmdline").read_text()
         if "twistedipc.runner" in command and folder in command:
+            os.kill(int(name), 0)  # whether it could; afterwards nobody reads what it says
             reached("its own runner")
             os.kill(int(name), signal.SIGKILL)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +32,9 @@ _START = (
 #: Hosts that no proxy is asked for.
 NO_PROXY = "localhost,127.0.0.1,::1"
 
+#: The name beside the password that a proxy on the machine's loopback asks for.
+USER = "build"
+
 Kind = Literal["closed", "open"]
 
 
@@ -54,6 +57,7 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
 
     namespaces: Sequence[int]  # descriptors, to join in this order; `AttemptNetwork` keeps them open
     environment: dict[str, str]
+    gate: int = 0  # where there are no namespaces: the port of the proxy, at this machine's loopback address
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -76,6 +80,8 @@ class AttemptNetwork:
         """
         self._settings: dict[str, object] = {"engine": engine, "program": program, "ours": ours, "project": project}
         self._engine = engine
+        #: what the proxy is shown where others of the machine could ask it too; "": nothing
+        self.password = os.urandom(16).hex() if engine == "loopback" else ""
         self._gate: socket.socket | None = None
         self._joined: dict[Kind, Joined] = {}
         self._answered = b""
@@ -87,7 +93,7 @@ class AttemptNetwork:
         if self._gate is not None:
             return
         ours, theirs = socket.socketpair()
-        argv = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, _ROOT]
+        argv = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _START, _ROOT, self._engine]
         try:
             self.process = os.posix_spawn(
                 sys.executable, argv, {}, file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)], setpgroup=0
@@ -98,12 +104,14 @@ class AttemptNetwork:
             theirs.close()
         ours.settimeout(DEADLINE)
         self._gate = ours
-        self._send(self._settings)
+        self._send({**self._settings, "credentials": f"{USER}:{self.password}" if self.password else ""})
 
     def join(self, step: str, allowed: Allowed) -> Joined:
         """Hold all that follows to what a step may reach, and return what it needs. Raises `NetworkFailed`."""
         self.start()
         self._ask({"do": "step", "step": step, **msgspec.to_builtins(allowed)})
+        if self._engine == "loopback":
+            return self._by_loopback()
         kind: Kind = "open" if allowed.open else "closed"
         answer = self._ask({"do": "namespace", "kind": kind})
         if kind not in self._joined:
@@ -133,6 +141,14 @@ class AttemptNetwork:
         if self._gate is not None:
             self._gate.close()
 
+    def _by_loopback(self) -> Joined:
+        """Return what a step needs that is in no network of its own: the proxy is all that it can connect to."""
+        port = self._ask({"do": "loopback"}).proxy
+        proxy = f"http://{USER}:{self.password}@127.0.0.1:{port}"
+        # Hosts on the loopback that are allowed are asked for as all others are.
+        environment = {**_proxied(proxy, ""), "NODE_USE_ENV_PROXY": "1"}
+        return Joined(namespaces=(), environment=environment, gate=port)
+
     def _enter(self, kind: Kind, answer: _Answer) -> Joined:
         names = ["net"]
         namespaces: list[int] = []
@@ -149,14 +165,7 @@ class AttemptNetwork:
         needs_proxy = kind == "closed" or self._engine == "gate"
         return Joined(
             namespaces=namespaces,
-            environment=(
-                {
-                    **dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"), proxy),
-                    **dict.fromkeys(("NO_PROXY", "no_proxy"), NO_PROXY),
-                }
-                if needs_proxy
-                else {}
-            ),
+            environment=dict(_proxied(proxy, NO_PROXY)) if needs_proxy else {},
         )
 
     def _ask(self, question: dict[str, object]) -> _Answer:
@@ -182,3 +191,11 @@ class AttemptNetwork:
             self._gate.sendall(msgspec.json.encode(question) + b"\n")
         except OSError as error:
             raise NetworkFailed(f"the process that watches over its network has ended: {error}") from error
+
+
+def _proxied(proxy: str, directly: str) -> Mapping[str, str]:
+    """Return the variables that name a proxy, and the hosts that aren't asked for by it."""
+    return {
+        **dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"), proxy),
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), directly),
+    }

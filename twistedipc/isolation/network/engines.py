@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-#: What gives a step of the mode ``open`` its network. "gate": connections go through the gate alone.
-Engine = Literal["pasta", "slirp4netns", "gate"]
+#: What gives a step of the mode ``open`` its network. "gate": connections go through the gate alone. "loopback": the
+#: same without a namespace; the gate's proxy is at this machine's own loopback address, and asks for a password.
+Engine = Literal["pasta", "slirp4netns", "gate", "loopback"]
 
 TAP = "tap0"
 

@@ -79,17 +79,22 @@ class Gate:
         program: str,
         ours: Sequence[tuple[str, int]],
         project: str = "",
+        credentials: str = "",
     ) -> None:
         """
         :param program: the engine's path
         :param ours: where link and API listen: a host, and "" is every address of this machine; and a port
         :param project: whose it is
+        :param credentials: "name:password", which who asks the proxy must show; "": nobody else can ask it
         """
         self.policy = Policy()
         self.contacts = Contacts()
         self._engine: Engine = engine
         self._program = program
         self._project = project
+        self._credentials = credentials
+        self._loopback: socket.socket | None = None  # where the proxy listens, if it is on this machine's loopback
+        self._servers: list[object] = []
         self._resolver = Resolver()
         self._machine = Machine(ours)
         self._namespaces = {kind: Namespace(kind, holder, self) for kind, holder in holders.items()}
@@ -105,6 +110,14 @@ class Gate:
             await namespace.make(self._engine, self._program, self._machine)
         await namespace.open_literals(self.policy)
         return {"holder": namespace.holder.pid, "proxy": namespace.proxy}
+
+    async def do_loopback(self) -> dict[str, Any]:
+        """Open the proxy at this machine's loopback address, if it isn't open. Return its port."""
+        await self._machine.find(self._resolver)
+        if self._loopback is None:
+            self._loopback = socket.create_server(("127.0.0.1", 0), backlog=128)
+            await self.serve(self._loopback, self.proxied)
+        return {"proxy": self._loopback.getsockname()[1]}
 
     async def do_step(
         self,
@@ -194,6 +207,47 @@ class Gate:
 
     # -- connections --
 
+    async def serve(
+        self, made: socket.socket, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+    ) -> None:
+        """Serve the connections of a listening socket."""
+
+        async def taken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                if not self._is_full:
+                    await serve(reader, writer)
+                    await writer.drain()
+            except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                pass  # whoever asked has gone, or says nothing
+            finally:
+                writer.close()
+
+        self._servers.append(await asyncio.start_server(taken, sock=made, limit=proxying.MAX_HEAD, backlog=128))
+
+    async def proxied(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve a client of the proxy."""
+        async with asyncio.timeout(HEAD_DEADLINE):
+            head = await reader.readuntil(b"\r\n\r\n")
+        if self._credentials and not proxying.shows(head, self._credentials):
+            wanted = "this is the proxy of one build: the address in HTTPS_PROXY has its password"
+            header = 'Proxy-Authenticate: Basic realm="build"'
+            writer.write(proxying.response(407, "Proxy Authentication Required", wanted, header))
+            return
+        try:
+            asked = proxying.asked(head)
+        except proxying.BadRequest as error:
+            writer.write(proxying.response(400, "Bad Request", str(error)))
+            return
+        await self.pass_on(
+            asked.host,
+            asked.port,
+            reader,
+            writer,
+            refused=_in_http,
+            first=asked.head,
+            begin=b"HTTP/1.1 200 Connection established\r\n\r\n" if asked.connect else b"",
+        )
+
     async def pass_on(
         self,
         host: str,
@@ -258,7 +312,7 @@ class Gate:
         return why
 
     @property
-    def is_full(self) -> bool:
+    def _is_full(self) -> bool:
         """Whether no more connections are taken."""
         return len(self._connections) >= MAX_CONNECTIONS
 
@@ -291,7 +345,6 @@ class Namespace:
         self._listening: set[tuple[str, int]] = set()
         self._own_routes: set[str] = set()  # addresses that are the namespace's own
         self._heard: list[tuple[socket.socket, Callable[[sniffing.Packet], None]]] = []
-        self._servers: list[object] = []
 
     async def make(self, engine: Engine, program: str, machine: Machine) -> None:
         """Make it, and serve it. Raises `HolderFailed`."""
@@ -300,9 +353,9 @@ class Namespace:
         loop = asyncio.get_running_loop()
         resolver.setblocking(False)
         await loop.create_datagram_endpoint(lambda: _Questions(self._answer), sock=resolver)
-        await self._serve(proxy, self._proxied)
+        await self._gate.serve(proxy, self._gate.proxied)
         for each in public:
-            await self._serve(each, self._taken)
+            await self._gate.serve(each, self._taken)
         self._all_public = bool(public)
         if self.kind == "open" and engine != "gate":
             addresses = sorted({str(address) for address in machine.all() if not address.is_loopback})
@@ -342,42 +395,7 @@ class Namespace:
         self._own_routes.add(address)
         for port, each in zip(wanted, made.sockets, strict=True):
             self._listening.add((address, port))
-            await self._serve(each, self._taken)
-
-    async def _serve(
-        self, made: socket.socket, serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-    ) -> None:
-        async def taken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
-                if not self._gate.is_full:
-                    await serve(reader, writer)
-                    await writer.drain()
-            except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-                pass  # whoever asked has gone, or says nothing
-            finally:
-                writer.close()
-
-        self._servers.append(await asyncio.start_server(taken, sock=made, limit=proxying.MAX_HEAD, backlog=128))
-
-    # -- the proxy --
-
-    async def _proxied(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with asyncio.timeout(HEAD_DEADLINE):
-            head = await reader.readuntil(b"\r\n\r\n")
-        try:
-            asked = proxying.asked(head)
-        except proxying.BadRequest as error:
-            writer.write(proxying.response(400, "Bad Request", str(error)))
-            return
-        await self._gate.pass_on(
-            asked.host,
-            asked.port,
-            reader,
-            writer,
-            refused=_in_http,
-            first=asked.head,
-            begin=b"HTTP/1.1 200 Connection established\r\n\r\n" if asked.connect else b"",
-        )
+            await self._gate.serve(each, self._taken)
 
     # -- connections to a host itself --
 

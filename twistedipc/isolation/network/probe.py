@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from twistedipc.isolation.network.attempt import Allowed, AttemptNetwork, NetworkFailed
+from twistedipc.builds.isolation import Kind
+from twistedipc.isolation.network.attempt import Allowed, AttemptNetwork, Joined, NetworkFailed
 from twistedipc.isolation.network.engines import Engine
 
 _WHERE = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -23,17 +24,18 @@ class Found(NamedTuple):
     said: str = ""  # what else was tried, and why it doesn't work; "": nothing
 
 
-def find_engine(runs: Callable[[Sequence[int]], str]) -> Found | str:
+def find_engine(kind: Kind, runs: Callable[[Joined], str]) -> Found | str:
     """
     Return what connects steps here; if nothing does, why.
 
-    :param runs: runs a program as a step in the namespaces that these descriptors are; returns why it fails, or ""
+    :param kind: what isolates them
+    :param runs: runs a program as a step in a network; returns why it fails, or ""
     """
     failures: list[str] = []
-    for engine, program in _candidates():
+    for engine, program in _candidates(kind):
         network = AttemptNetwork(engine, program, [])
         try:
-            why = runs(network.join("trial", Allowed(open=True)).namespaces)
+            why = runs(network.join("trial", Allowed(open=True)))
         except NetworkFailed as error:
             why = str(error)
         finally:
@@ -44,7 +46,10 @@ def find_engine(runs: Callable[[Sequence[int]], str]) -> Found | str:
     return "; ".join(failures)
 
 
-def _candidates() -> Iterator[tuple[Engine, str]]:
+def _candidates(kind: Kind) -> Iterator[tuple[Engine, str]]:
+    if kind == "landlock":
+        yield "loopback", ""
+        return
     # As root, pasta changes to a user who may not join the namespace.
     engines: list[Engine] = ["pasta", "slirp4netns"] if os.geteuid() else ["slirp4netns"]
     for engine in engines:

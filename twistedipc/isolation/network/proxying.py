@@ -5,6 +5,7 @@ What a client says to the gate's proxy (RFC 9110, 9.3.6 and 7.1): CONNECT, and r
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -64,11 +65,24 @@ def _place(url: str, default: int) -> tuple[str, int]:
     return (str(address) if address else host), port
 
 
-def response(code: int, phrase: str, text: str) -> bytes:
-    """Return an answer of the proxy's own."""
+def shows(head: bytes, credentials: str) -> bool:
+    """Return whether the head of a request shows these credentials ("name:password"; RFC 9110, 11.7.2; RFC 7617)."""
+    wanted = b"Basic " + b64encode(credentials.encode())
+    shown = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+    return any(name.lower() == b"proxy-authorization" and _are_alike(value.strip(), wanted) for name, _, value in shown)
+
+
+def _are_alike(one: bytes, other: bytes) -> bool:
+    """Compare two secrets, in a time that doesn't say where they differ. (``hmac`` would bring OpenSSL: megabytes.)"""
+    return len(one) == len(other) and sum(mine ^ theirs for mine, theirs in zip(one, other, strict=True)) == 0
+
+
+def response(code: int, phrase: str, text: str, *more: str) -> bytes:
+    """Return an answer of the proxy's own. ``more``: further headers."""
     body = text.encode() + b"\n"
+    headers = "".join(f"{header}\r\n" for header in more)
     head = (
         f"HTTP/1.1 {code} {phrase}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {len(body)}\r\n"
-        "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+        f"{headers}X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body

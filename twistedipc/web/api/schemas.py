@@ -293,7 +293,9 @@ class Health(Response, frozen=True, kw_only=True):
     status: Literal["ok", "draining", "degraded"]
     version: str
     builders: int  # linked now
-    isolation: list[str] = []  # what isolates builds on these: "bubblewrap", "none", or "" for those that take none
+    isolation: list[
+        str
+    ] = []  # what isolates builds on these: "bubblewrap", "landlock", "none", or "" for those that take none
     database: Literal["ok", "failing"]
 
 

@@ -411,7 +411,7 @@ function showBuild(id, wanted) {
       build.environment ? fact("environment", clean(build.environment)) : null,
       build.preview && build.publish ? fact("preview", clean(build.preview)) : null,
       attempt.builder ? fact("on", attempt.builder) : null,
-      attempt.isolation === "none" ? fact("isolation", el("b", {}, "not isolated")) : null,
+      attempt.isolation ? fact("isolation", attempt.isolation === "none" ? "not isolated" : attempt.isolation) : null,
       attempt.started && attempt.ended ? fact("took", duration(Date.parse(attempt.ended) - Date.parse(attempt.started))) : null,
       attempt.used?.cpu ? fact("used", [`${duration(attempt.used.cpu)} of processor time`,
         attempt.used.memory ? `${size(attempt.used.memory)} of memory` : "",
