@@ -197,9 +197,9 @@ class LinkCase(SynchronousTestCase):
         (offer,) = builder.take(m.Offer)
         return offer
 
-    def running(self) -> tuple[Builder, m.Offer]:
+    def running(self, ref: str = "main") -> tuple[Builder, m.Offer]:
         """A builder that runs an attempt."""
-        self.ledger.queue()
+        self.ledger.queue(ref=ref)
         builder = Builder(self.apiserver)
         builder.sync()
         offer = self.offered(builder)
@@ -1967,11 +1967,29 @@ class Checkouts(LinkCase):
         assert pinned is not None
         self.assertEqual([line], pinned.known_hosts)
 
+    def test_a_preview_that_finds_out_that_it_is_of_head_is_built_again_for_production(self) -> None:
+        """Else the first build of a project's own branch, by its name, would never go live."""
+        self.private()
+        builder, offer = self.running()
+        self.assertEqual("preview", offer.context)
+        self.ends(builder, offer, head="main")
+        again = [said for said in builder.heard if isinstance(said, m.Offer)][-1]
+        number = offer.attempt.partition("-")[0]
+        self.assertEqual((f"{number}-2", "production"), (again.attempt, again.context))
+        self.assertIn("attempt 1 has found out that HEAD is main", self.apiserver.row(again.attempt).requested_by)
+
+    def test_a_preview_of_another_branch_stays_one(self) -> None:
+        self.private()
+        builder, offer = self.running(ref="fix")
+        self.ends(builder, offer, head="main")
+        self.assertEqual([], [said for said in builder.heard if isinstance(said, m.Offer)])
+        self.assertEqual([], self.ledger.now(attempts.next_queued, 9))
+
     def test_what_head_stands_for_goes_live(self) -> None:
         self.private()
         builder, offer = self.running()
         self.assertEqual("preview", offer.context)  # of main, and nobody knows yet what HEAD is
-        self.ends(builder, offer, head="main")
+        self.ends(builder, offer, outcome="failed", head="main")
         self.assertEqual("main", self.about().head)
         for ref in ("HEAD", "main", "refs/heads/main", "fix"):
             self.ledger.queue(ref=ref)

@@ -289,6 +289,8 @@ def _say_if_not_live(client: Client, build_id: int, attempt: int) -> None:
     for made in found.attempts:
         if made.number == attempt and made.release is not None and made.release_why:
             note(f"release {made.release} isn't live: {made.release_why}")
+    if found.attempt > attempt:
+        note(f"attempt {found.attempt} follows: `twistedipc logs {build_id} --follow`")
 
 
 def _finish(code: ExitCode) -> None:

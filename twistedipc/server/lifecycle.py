@@ -409,7 +409,7 @@ class Lifecycle:
         if finished is None:
             return None
         self._announce(finished)
-        if finished.state is AttemptState.LOST:
+        if finished.state is AttemptState.LOST or finished.preview:
             name = attempt_name(finished.build, finished.number + 1)
             again = await self._retry(lambda: self._ledger.read(attempts.get, name))
             if again is not None:
@@ -527,8 +527,10 @@ def _finish(
         provenance.record(connection, finished, made, now)
         if STATES[finished.state].ended:
             publications.drop(connection, finished.name, finished.reason, now)
-    if finished is not None and finished.state is AttemptState.LOST and ended_now:
-        reruns.rerun(connection, finished, now)
+        if finished.state is AttemptState.LOST:
+            reruns.rerun(connection, finished, now)
+        elif finished.state is AttemptState.SUCCEEDED and result.head:
+            reruns.rerun_own(connection, finished, now)
     if finished is None or not made or not ended_now or not STATES[finished.state].ended:
         return finished
     waiting = releases.waiting(connection, row.project)

@@ -9,7 +9,8 @@ plain values and returns the frozen rows of ``rows``:
 - ``resealing`` (how the key of ``secrets`` is replaced)
 - ``provenance``: what is signed of releases and packages; ``signing``: by which key
 - ``access`` (how private repositories are read)
-- ``builds`` (what people ask for), ``attempts`` (how they change their state), ``reruns`` (of lost attempts), ``logs``
+- ``builds`` (what people ask for), ``attempts`` (how they change their state), ``reruns`` (by the apiserver itself)
+- ``logs``
 - ``artifacts`` (the archives on disk, and their rows), ``releases``, ``standing`` (why a release isn't live)
 - ``approvals`` (who may approve what goes live, and what follows)
 - ``permits`` (what an attempt was offered to publish, and got a permit for), ``seen`` (what an attempt's end is judged
