@@ -140,7 +140,7 @@ def _before_builders_keys(connection: Connection) -> None:
 
 def as_of_0011(connection: Connection) -> None:
     """Make the schema what it was before projects had credentials for their repositories."""
-    for table, column in (("projects", "environments"), ("attempts", "environment")):
+    for table, column in (("projects", "caches"), ("projects", "environments"), ("attempts", "environment")):
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
     connection.execute(text("DROP TABLE publications"))
     connection.execute(text("ALTER TABLE attempts DROP COLUMN tools"))

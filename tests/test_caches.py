@@ -18,7 +18,7 @@ from twistedipc.builds.caches import DOWNLOADS_OF, Cache, caches_of, modules_key
 from twistedipc.builds.logs import Notice
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.caches import moving, store
-from twistedipc.caches.store import ProjectCaches
+from twistedipc.caches.store import ProjectCaches, cleared_of, folder_of
 from twistedipc.caches.tidying import Limits, clear, kept, tidy
 from twistedipc.disk.files import remove_tree
 
@@ -415,6 +415,20 @@ def test_clearing_one_project_leaves_the_others(world: World) -> None:
         world.project(name).save([STORE], world.attempt({"caches/npm/a": "1"}))
     assert clear(world.folder, "shop", lambda: world.now) == 1
     assert [one.project for one in kept(world.folder, lambda: world.now)] == ["blog"]
+
+
+def test_what_was_cleared_is_used_no_more_and_goes(world: World) -> None:
+    """A build that ran meanwhile keeps what it has made under the number that it began with."""
+    names = [folder_of("shop-1", times) for times in (0, 2, 10)]
+    assert [cleared_of(name) for name in names] == [("shop-1", 0), ("shop-1", 2), ("shop-1", 10)]
+    for name in (names[0], "blog-1", names[1], names[2], names[0]):
+        world.project(name).save([STORE], world.attempt({"caches/npm/a": name}))
+    assert world.project(folder_of("shop-1", 11)).restore([STORE], world.attempt()) == []
+    world.tidy()
+    assert {one.project for one in kept(world.folder, lambda: world.now)} == {"blog-1"}
+    world.project(names[2]).save([STORE], world.attempt({"caches/npm/a": "late"}))
+    world.tidy()
+    assert {one.project for one in kept(world.folder, lambda: world.now)} == {"blog-1"}
 
 
 def test_tidying_is_done_by_one_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

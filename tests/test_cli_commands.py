@@ -281,6 +281,13 @@ def test_kept_credentials_that_are_damaged(home: Path) -> None:
     assert str(path) in result.stderr
 
 
+def test_the_caches_of_a_project_are_cleared(server: Server) -> None:
+    server.on("DELETE /api/v1/projects/shop/caches", as_json(None, 204))
+    result = run(server, "project", "caches", "clear", "shop")
+    assert (result.exit_code, "builds of shop use nothing" in result.stderr) == (0, True)
+    assert run(server, "project", "caches", "clear", "blog").exit_code == 4
+
+
 # -- builds ----------------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from twistedipc.builder.settings import Settings, spec_of
 from twistedipc.builds import messages as m
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.settings import BuildSettings, checked
+from twistedipc.caches.tidying import Limits
 from twistedipc.storage import attempts, projects
 
 
@@ -114,6 +115,11 @@ def test_from_the_ledger_to_the_runner(tmp_path: Path) -> None:
     sent = msgspec.json.decode(msgspec.json.encode(offer), type=m.Offer)
     builder = Settings(data=tmp_path, path="/bin", environment={}, timeout=60.0, idle_timeout=60.0, grace=1.0)
     assert spec_of(sent, builder, reserve=0).settings == said
+    keeping = msgspec.structs.replace(builder, caches=Limits(project=1, total=1, days=1))
+    offers = [msgspec.structs.replace(sent, caches=times) for times in (0, 1, 2, 2)]
+    folders = [spec_of(each, keeping, reserve=0).caches for each in offers]
+    assert folders[2] == folders[3]
+    assert len(set(folders)) == 3, "nothing that was kept before is used"
 
 
 def test_an_older_apiserver_says_none_and_a_newer_one_says_more() -> None:

@@ -345,6 +345,28 @@ class LocalProjects(World):
         await self.project(repository="/srv/shop.git")
 
 
+class Caches(World):
+    async def test_what_builds_keep_is_cleared(self) -> None:
+        """All builds that are offered afterwards say so, on whatever builder, and whenever it comes back."""
+        await self.project()
+        at = "/api/v1/projects/shop"
+        await self.ask("POST", f"{at}/builds", {})
+        before = await self.ledger.read(attempts.next_queued, 1)
+        assert ["caches" in offer.needs for offer in before] == [False]
+        for times in (1, 2):
+            assert (await self.ask("DELETE", f"{at}/caches")).status == 204
+            (offer,) = await self.ledger.read(attempts.next_queued, 1)
+            assert (offer.caches, "caches" in offer.needs) == (times, True)
+        self.problem(await self.ask("DELETE", "/api/v1/projects/none/caches"), 404)
+        builder = await self.token("bo", "publish")
+        self.problem(await self.ask("DELETE", f"{at}/caches", token=builder), 403)
+        lines = (await self.ask("GET", "/api/v1/audit?action=caches.clear")).json["lines"]
+        assert [(line["who"], line["project"], line["detail"]) for line in lines] == [
+            ("ada", "shop", {"times": "2"}),
+            ("ada", "shop", {"times": "1"}),
+        ]
+
+
 class Builds(World):
     async def prepare(self) -> None:
         await self.project()

@@ -17,6 +17,7 @@ from twistedipc.builds.attempt import ResourceLimits, Spec, ToolSettings
 from twistedipc.builds.egress import Network
 from twistedipc.builds.isolation import NOT_ISOLATED, Isolation
 from twistedipc.builds.messages import Offer
+from twistedipc.caches.store import folder_of
 from twistedipc.caches.tidying import Limits
 
 #: Seconds for which an upload is tried whose address doesn't answer as the apiserver does.
@@ -84,9 +85,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """The folder of a repository's bare mirror."""
         return self.data / "mirrors" / mirror_name(repository)
 
-    def caches_of(self, project: str, repository: str) -> Path:
-        """The folder of a project's caches. Another repository under the same name gets another folder."""
-        return self.kept / f"{project}-{hashlib.sha256(repository.encode()).hexdigest()[:12]}"
+    def caches_of(self, project: str, repository: str, cleared: int = 0) -> Path:
+        """
+        The folder of a project's caches. Another repository under the same name gets another folder; so do the builds
+        after the project's caches were ``cleared`` once more: one that runs meanwhile keeps nothing for them.
+        """
+        return self.kept / folder_of(f"{project}-{hashlib.sha256(repository.encode()).hexdigest()[:12]}", cleared)
 
 
 def spec_of(
@@ -132,7 +136,7 @@ def spec_of(
         head=offer.head,
         path=settings.path,
         mirror=str(settings.mirror(offer.repository)),
-        caches=str(settings.caches_of(offer.project, offer.repository)) if settings.caches is not None else "",
+        caches="" if settings.caches is None else str(_caches_of(offer, settings)),
         tools=settings.tools,
         doorbell="../../doorbell",
         cgroups=cgroups.v2,
@@ -145,6 +149,10 @@ def spec_of(
         isolation=isolation,
         network=replace(settings.network, ours=[*settings.network.ours, *_place_of(apiserver)], used=offer.used),
     )
+
+
+def _caches_of(offer: Offer, settings: Settings) -> Path:
+    return settings.caches_of(offer.project, offer.repository, offer.caches)
 
 
 def _place_of(url: str) -> list[tuple[str, int]]:

@@ -74,14 +74,14 @@ class Sync(Message, frozen=True, kw_only=True, tag="sync"):
     # declines offers; None: it is of a version that isolates none
 
 
-#: What a builder of this version can do: ``environments``, look whether a commit can be reached from a ref that leads
-#: to an environment, and build nothing for it without; ``secrets``, ask for the secrets of an attempt; ``settings``,
-#: build as the project's settings say, which an older one doesn't read; ``protected``, look which protected ref a
-#: commit can be reached from, and publish nothing for a project's users without one; ``network``, keep the steps of a
-#: build from the network, which one can't whose steps aren't isolated; ``stored``, upload packages that the
-#: apiserver publishes. Beside these it has a feature for each target that not every builder knows:
-#: `publish.targets.registry.FEATURE`.
-FEATURES = ("environments", "network", "protected", "secrets", "settings", "stored")
+#: What a builder of this version can do: ``caches``, leave alone what was kept before it was cleared; ``environments``,
+#: look whether a commit can be reached from a ref that leads to an environment, and build nothing for it without;
+#: ``secrets``, ask for the secrets of an attempt; ``settings``, build as the project's settings say, which an older one
+#: doesn't read; ``protected``, look which protected ref a commit can be reached from, and publish nothing for a
+#: project's users without one; ``network``, keep the steps of a build from the network, which one can't whose steps
+#: aren't isolated; ``stored``, upload packages that the apiserver publishes. Beside these it has a feature for each
+#: target that not every builder knows: `publish.targets.registry.FEATURE`.
+FEATURES = ("caches", "environments", "network", "protected", "secrets", "settings", "stored")
 
 
 class Status(Message, frozen=True, kw_only=True, tag="status"):
@@ -251,6 +251,7 @@ class Offer(Message, frozen=True, kw_only=True, tag="offer"):
     asks: list[str] = []  # what the runner must ask for (`WantSecrets`) before it begins: "steps", "checkout"
     elsewhere: bool = False  # the repository must be at no address of the builder's machine or of its cloud
     head: bool = False  # tell in the result which branch the repository's HEAD stands for
+    caches: int = 0  # how many times what the project's builds keep was cleared: nothing from before is used
     timeout: float
     idle_timeout: float
     expires: float

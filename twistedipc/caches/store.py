@@ -204,6 +204,17 @@ def check_entry(folder: Path, about: About) -> None:
     names.check()
 
 
+def folder_of(project: str, cleared: int) -> str:
+    """Return the name of the folder of a project's caches, after they were cleared so many times."""
+    return f"{project}.{cleared}" if cleared else project
+
+
+def cleared_of(folder: str) -> tuple[str, int]:
+    """Return the project and the number of times in the name of a folder."""
+    project, dot, cleared = folder.rpartition(".")
+    return (project, int(cleared)) if dot and cleared.isdecimal() else (folder, 0)
+
+
 def identity(cache: Cache) -> str:
     """Return the name of a cache's entry."""
     digest = sha256()

@@ -18,7 +18,7 @@ import msgspec
 
 from twistedipc.caches import moving
 from twistedipc.caches.checking import CantKeep
-from twistedipc.caches.store import About, ProjectCaches, check_entry, read_about
+from twistedipc.caches.store import About, ProjectCaches, check_entry, cleared_of, read_about
 from twistedipc.disk.files import remove_tree
 
 _DAY = 86_400_000  # milliseconds
@@ -52,6 +52,8 @@ def tidy(folder: Path, limits: Limits, now: Callable[[], int], free: Callable[[P
     with _alone(folder) as alone:
         if not alone:
             return
+        for path in _outdated(folder):
+            _clear(ProjectCaches(path, now))
         for path in sorted(folder.iterdir()):
             if path.is_dir():
                 _tidy_project(ProjectCaches(path, now), limits, now)
@@ -76,12 +78,25 @@ def clear(folder: Path, project: str, now: Callable[[], int]) -> int:
     count = 0
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir() and project in ("", path.name):
-            caches = ProjectCaches(path, now)
-            for entry, _about in _entries(caches):
-                _drop(caches, entry)
-                count += 1
-            _remove_going(caches)
+            count += _clear(ProjectCaches(path, now))
     return count
+
+
+def _clear(caches: ProjectCaches) -> int:
+    found = _entries(caches)
+    for entry, _about in found:
+        _drop(caches, entry)
+    _remove_going(caches)
+    return len(found)
+
+
+def _outdated(folder: Path) -> list[Path]:
+    """Return the folders of projects that have another one since their caches were cleared."""
+    newest: dict[str, int] = {}
+    known = [(path, *cleared_of(path.name)) for path in sorted(folder.iterdir()) if path.is_dir()]
+    for _path, project, cleared in known:
+        newest[project] = max(cleared, newest.get(project, 0))
+    return [path for path, project, cleared in known if cleared < newest[project]]
 
 
 @contextlib.contextmanager

@@ -278,5 +278,22 @@ def _variable(name: str, value: str, builds: str) -> str:
     return f"{name}={value}" + (f" ({builds})" if builds != "all" else "")
 
 
+@project.group()
+def caches() -> None:
+    """What the builds of a project keep for its next builds."""
+
+
+@caches.command("clear")
+@with_client
+@click.argument("name")
+def clear_caches(client: Client, name: str) -> None:
+    """Have builds of the project NAME begin without what earlier ones have kept, on all builders.
+
+    Builds that run go on with theirs, and keep nothing for later ones.
+    """
+    client.delete(path("projects", name, "caches"))
+    note(f"builds of {name} use nothing from now on that was kept before")
+
+
 for _group in (env, environment, secret, registry, members):
     project.add_command(_group)

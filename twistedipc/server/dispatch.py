@@ -225,6 +225,7 @@ def _message(queued: OfferRow, lease: str, url: str, elsewhere: bool) -> Offer:
         asks=[*(["steps"] if queued.secrets else []), *([CHECKOUT] if queued.access else [])],
         elsewhere=elsewhere,
         head=queued.head,
+        caches=queued.caches,
         timeout=queued.timeout,
         idle_timeout=queued.idle_timeout,
         expires=OFFER_EXPIRES,

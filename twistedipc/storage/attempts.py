@@ -117,6 +117,7 @@ def next_queued(connection: Connection, limit: int) -> list[OfferRow]:
             projects.c.protected,
             projects.c.environments,
             projects.c.runs_on,
+            projects.c.caches,
             projects.c.timeout,
             projects.c.idle_timeout,
         )
@@ -195,6 +196,7 @@ def _offer_row(
         access=access.serves(its_access, row.repository),
         head=names.HEAD in (row.default_ref, *patterns, *of.refs),
         runs_on=runs_on(row.runs_on),
+        caches=row.caches,
         timeout=row.timeout,
         idle_timeout=row.idle_timeout,
     )

@@ -297,6 +297,19 @@ def note_head(connection: Connection, name: str, head: str, builder: str, now: i
     audit.record(connection, by=by, action="project.head", subject=name, project=name, detail=detail, now=now)
 
 
+def clear_caches(connection: Connection, name: str) -> int:
+    """
+    Have no build of the project that is offered from now on use what earlier ones have kept. How many times that was
+    said, this included. Raises `NotFound`.
+    """
+    which = projects.c.name == name, projects.c.deleted.is_(None)
+    changed = update_rows(projects).where(*which).values(caches=projects.c.caches + 1).returning(projects.c.caches)
+    times: int | None = connection.execute(changed).scalar()
+    if times is None:
+        raise NotFound(f"there is no project {name}")
+    return times
+
+
 def live_id(connection: Connection, name: str) -> int | None:
     """The id of the project that has this name now. For the other query modules."""
     return connection.execute(

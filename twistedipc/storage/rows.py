@@ -403,6 +403,7 @@ class OfferRow(Row, frozen=True, kw_only=True):
     access: bool  # whether there are credentials for its checkout
     head: bool  # whether its project wants to know what the repository's HEAD stands for
     runs_on: RunsOn = RunsOn()
+    caches: int = 0  # how many times what the project's builds keep was cleared
     timeout: float
     idle_timeout: float
 
@@ -423,6 +424,8 @@ class OfferRow(Row, frozen=True, kw_only=True):
             needed.add("network")
         if self.context == "production" and not self.by_name:
             needed.add("protected")
+        if self.caches:
+            needed.add("caches")
         if self.of.refs:
             needed.add("environments")
         return frozenset(needed)

@@ -67,6 +67,13 @@ projects = Table(
         Text,
         comment="null: none; else JSON: list of builds.environments.Environment, beside production and previews",
     ),
+    Column(
+        "caches",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="how many times what its builds keep was cleared: they use nothing that was kept before",
+    ),
     sqlite_autoincrement=True,
 )
 Index(

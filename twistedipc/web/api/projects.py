@@ -358,6 +358,20 @@ async def remove(call: Call[None, None]) -> Reply[None]:
     return Reply(body=None)
 
 
+async def clear_caches(call: Call[None, None]) -> Reply[None]:
+    """
+    Have the project's builds begin without what earlier ones have kept, on all builders, also on those that are away
+    now. Builds that run go on with theirs, and keep nothing for later ones.
+    """
+
+    def change(connection: Connection, name: str) -> None:
+        times = projects.clear_caches(connection, name)
+        call.audit(connection, "caches.clear", name, {"times": str(times)})
+
+    await call.context.ledger.write(change, call.project.name)
+    return Reply(body=None)
+
+
 async def set_secret(call: Call[None, NewSecret]) -> Reply[None]:
     """
     Set a secret. Its value is sealed, and never shown. A target's is given to the one step that needs it, and is for

@@ -219,6 +219,7 @@ async function showProject(name, head, self) {
     ...Object.entries(project.settings || {}).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, settingOf(value)))));
   head.after(facts);
   if (may("admin")) $("main").append(targetsOf(at, project, targets));
+  if (may("admin")) $("main").append(cachesOf(at));
   $("main").append(variablesOf(at, project));
   if (project.access) $("main").append(accessOf(project.access));
   if (listed.held || listed.releases.length) $("main").append(el("h2", {}, "Releases"));
@@ -278,6 +279,17 @@ function variablesOf(at, project) {
   };
   draw(project);
   return el("details", { class: "targets" }, el("summary", {}, "Environments, variables and secrets"), place, said);
+}
+
+/** What builds keep for the next ones, to be cleared. */
+function cachesOf(at) {
+  const said = el("span", { class: "soft", role: "status" });
+  const button = el("button", { class: "quiet", type: "button" }, "Clear caches");
+  button.addEventListener("click", () => act(button, async () => {
+    await api("DELETE", `${at}/caches`);
+    said.textContent = "Builds begin from now on without what was kept before.";
+  }));
+  return el("p", {}, button, " ", said);
 }
 
 /** What a private repository is read with: nothing of it is secret. */
