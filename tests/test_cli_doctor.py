@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import Connection
 
+from tests.cli_server import as_json, serving
 from tests.storage_fixtures import add_project, new_ledger
 from twistedipc.cli.doctor import DAY, doctor, look_at
 from twistedipc.cli.ledger import milliseconds, write_in_ledger
@@ -142,3 +143,29 @@ def test_an_apiserver_that_publishes_needs_npm(tmp_path: Path, monkeypatch: pyte
 def _add(connection: Connection, name: str, targets: tuple[Settings, ...]) -> None:
     add_project(connection, name)
     projects.update(connection, name, {"targets": targets}, 1)
+
+
+def test_who_signs_people_in_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    with serving() as server:
+        issuer = server.url
+        text = f'{APISERVER}[http]\n[link]\ndial = ["unix:s"]\n[sign_in.oidc]\nissuer = "{issuer}"\nclient_id = "x"\n'
+        (tmp_path / "apiserver.toml").write_text(text)
+        endpoints = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+        configuration = {"issuer": issuer, **{name: f"{issuer}/{name}" for name in endpoints}}
+        at, keys = "GET /.well-known/openid-configuration", "GET /jwks_uri"
+        key = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}
+        for configured, found, said in (
+            (configuration, [key], []),
+            (configuration, [{"kty": "oct"}], ["has no key for"]),
+            ({**configuration, "issuer": "https://else.example"}, [key], ["is the configuration of"]),
+            ({}, [key], ["isn't a provider's configuration"]),
+        ):
+            server.on(at, as_json(configured))
+            server.on(keys, as_json({"keys": found}))
+            sentences = look_at(tmp_path / "apiserver.toml")
+            assert len(sentences) == len(said), sentences
+            for sentence, part in zip(sentences, said, strict=True):
+                assert part in sentence
+    (sentence,) = look_at(tmp_path / "apiserver.toml")
+    assert "can't be had" in sentence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -496,3 +497,44 @@ def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", "/home/ann")
     assert apiserver(tmp_path, APISERVER.replace('"data"', '"~/data"')).data == Path("/home/ann/data")
     assert os.path.isabs(apiserver(tmp_path, APISERVER).data)
+
+
+OIDC = """
+[sign_in.oidc]
+issuer = "https://id.example"
+client_id = "twistedipc"
+client_secret_file = "secret"
+"""
+
+
+def test_who_signs_people_in(tmp_path: Path) -> None:
+    smallest = 'data = "a"\n[link]\ndial = ["unix:s"]\n'
+    assert apiserver(tmp_path, smallest).provider() is None
+    config = apiserver(
+        tmp_path, f'{smallest}{OIDC}[sign_in.oidc.groups."web team"]\nprojects = {{ shop = "publisher" }}\n'
+    )
+    with pytest.raises(ConfigError, match=r"client_secret_file: .* can't be read"):
+        config.provider()
+    (tmp_path / "secret").write_text("\n")
+    with pytest.raises(ConfigError, match="is empty"):
+        config.provider()
+    (tmp_path / "secret").write_text("s3cret\n")
+    found = config.provider()
+    assert found is not None
+    assert (found.client_secret, found.groups["web team"].projects) == ("s3cret", {"shop": "publisher"})
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        ("https://id.example", "http://id.example", "no https address"),
+        ("https://id.example", "https://id.example?x=1", "can't have a query"),
+        ('"twistedipc"', '""', "client_id: is missing"),
+        ("client_secret_file", "client_secret", "did you mean client_secret_file"),
+        ("client_secret_file", "[sign_in.oidc.groups.a]\nadmins", "did you mean admin?"),
+    ],
+)
+def test_what_can_not_sign_people_in(tmp_path: Path, before: str, after: str, sentence: str) -> None:
+    text = 'data = "a"\n[link]\ndial = ["unix:s"]\n' + OIDC.replace(before, after)
+    with pytest.raises(ConfigError, match=re.escape(sentence)):
+        apiserver(tmp_path, text)

@@ -451,6 +451,43 @@ def test_a_revoked_token_ends_the_session(page: Page, platform: Platform) -> Non
     expect(page.locator(".sign-in h1")).to_have_text("Sign in")
 
 
+def test_a_person_comes_in_by_an_invitation_and_sees_what_is_theirs(page: Page, platform: Platform) -> None:
+    page.goto(f"{platform.url}/#sign-in-failed=unknown")
+    expect(page.locator(".sign-in .reason")).to_contain_text("You have no account here")
+    assert page.url == f"{platform.url}/"
+    invited = platform.api("POST", "/api/v1/people", {"name": "Ann <b>Bo</b>"})
+    page.goto(f"{platform.url}/#token={invited['code']}")
+    expect(page.locator("#who")).to_have_text("Ann <b>Bo</b>")
+    expect(page.locator("#projects a")).to_have_count(0)
+    page.click("#who")
+    expect(page.locator("main")).to_contain_text("You have no role in a project yet")
+    expect(page.locator("main")).to_contain_text("this one")
+    platform.api("POST", "/api/v1/projects/show/members", {"person": "Ann <b>Bo</b>", "role": "reader"})
+    page.goto(f"{platform.url}/#/projects/show")
+    page.reload()
+    expect(page.locator(".facts").first).to_be_visible()
+    assert page.get_by_role("button", name="Publish").count() == 0
+    page.get_by_text("Members").click()
+    expect(page.locator(".members")).to_contain_text("reader")
+    assert page.get_by_role("button", name="Add").count() == 0
+    platform.api("PATCH", f"/api/v1/people/{invited['person']['id']}", {"disabled": True})
+    page.goto(f"{platform.url}/#/projects/fail")
+    expect(page.locator(".sign-in h1")).to_have_text("Sign in")
+
+
+def test_an_admin_gives_roles_on_a_projects_page(page: Page, platform: Platform) -> None:
+    platform.api("POST", "/api/v1/people", {"name": "bob"})
+    signed_in(page, platform, "#/projects/fail")
+    page.get_by_text("Members").click()
+    members = page.locator(".members")
+    members.get_by_label("Name").fill("bob")
+    members.get_by_label("Role").select_option("publisher")
+    members.get_by_role("button", name="Add").click()
+    expect(members.locator("tbody")).to_contain_text("publisher")
+    members.get_by_role("button", name="Remove").click()
+    expect(members).to_contain_text("Nobody is a member")
+
+
 def test_a_build_that_is_not_there(page: Page, platform: Platform) -> None:
     signed_in(page, platform, "#/builds/999999")
     expect(page.locator("main")).to_contain_text("There is no such build")

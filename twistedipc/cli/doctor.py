@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +23,8 @@ from twistedipc.publish.targets.registry import TARGETS, find
 from twistedipc.storage import endings, projects
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 from twistedipc.taps.config import ApiserverConfig, BuilderConfig, ConfigError, load_apiserver, load_builder
+from twistedipc.web.access.oidc import ALGORITHMS, SignInFailed, discovery_of, discovery_url, keys_of
+from twistedipc.web.http.outgoing import MAX_ANSWER, SECONDS
 
 #: The tables that only an apiserver's file has.
 _TABLES = {"http", "releases", "viewers", "database"}
@@ -102,6 +106,7 @@ def _of_apiserver(config: ApiserverConfig) -> Iterator[str]:
     else:
         if box is not None and box.is_being_replaced:
             yield f"{config.secret_key} holds an old key too: twistedipc secrets rotate goes on with that"
+    yield from _provider(config)
     yield from _endings(config)
     yield from _npm(config)
 
@@ -120,6 +125,43 @@ def _npm(config: ApiserverConfig) -> Iterator[str]:
             f"the apiserver is to publish the packages of {', '.join(needing)} (--publish-at apiserver), and there is "
             "no npm on this command's PATH: install Node with npm where the apiserver's PATH has it"
         )
+
+
+def _provider(config: ApiserverConfig) -> Iterator[str]:
+    """Say what is wrong with the provider that signs people in: its documents are fetched."""
+    settings = config.provider()
+    if settings is None:
+        return
+    if open_road(config.api_url):
+        yield f"http.public_url: a provider sends browsers back to {config.api_url}, by http: give it an https address"
+    try:
+        discovery = discovery_of(_fetched(discovery_url(settings.issuer)), settings.issuer)
+        if not keys_of(_fetched(discovery.jwks_uri)):
+            known = ", ".join(ALGORITHMS)
+            yield f"sign_in.oidc: {discovery.jwks_uri} has no key for {known}: no sign-in can be believed"
+    except SignInFailed as error:
+        yield f"sign_in.oidc: {error}"
+
+
+def _fetched(url: str) -> bytes:
+    """Return a document of a provider, as the apiserver would fetch it. Raises `SignInFailed`."""
+    request = urllib.request.Request(url, headers={"Accept": "application/json"})
+    try:
+        with urllib.request.build_opener(_NoRedirects).open(request, timeout=SECONDS) as response:
+            body: bytes = response.read(MAX_ANSWER + 1)
+    except (OSError, http.client.HTTPException) as error:
+        raise SignInFailed("unreachable", f"{url} can't be had: {error}") from error
+    if len(body) > MAX_ANSWER:
+        raise SignInFailed("unreachable", f"{url} answers with more than {MAX_ANSWER} bytes")
+    return body
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect, as the apiserver doesn't: it is an error with a status of its own."""
+
+    def redirect_request(self, *details: object) -> None:
+        """Urllib calls this with what a redirect says."""
+        return
 
 
 def _endings(config: ApiserverConfig) -> Iterator[str]:

@@ -16,7 +16,7 @@ def before(connection: Connection, time: int, now: int) -> list[EndingRow]:
     they aren't revoked: their builders can't link, and want to. Tokens that have expired are just over.
     """
     of_people = select(tokens.c.id, tokens.c.name, tokens.c.expires).where(
-        tokens.c.parent.is_(None), tokens.c.revoked.is_(None), tokens.c.expires > now, tokens.c.expires < time
+        ~tokens.c.session, tokens.c.revoked.is_(None), tokens.c.expires > now, tokens.c.expires < time
     )
     of_builders = select(builder_keys.c.id, builder_keys.c.builder, builder_keys.c.expires).where(
         builder_keys.c.revoked.is_(None), builder_keys.c.expires < time

@@ -12,7 +12,8 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from itertools import chain, count
+from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -21,7 +22,7 @@ from twistedipc.builds.roles import INVITATION_PREFIX, PlatformRole, Role, highe
 from twistedipc.storage.columns import columns_of, row_as
 from twistedipc.storage.errors import NameTaken, NotFound, NotPossible
 from twistedipc.storage.rows import Owner, PersonRow
-from twistedipc.storage.tables import invitations, members, people, projects
+from twistedipc.storage.tables import identities, invitations, members, people, projects
 
 #: For how many milliseconds an invitation is good.
 INVITED_FOR: Final = 7 * 86_400_000
@@ -173,6 +174,61 @@ def owners(connection: Connection, numbers: Collection[int]) -> dict[int, Owner]
     return {person.id: Owner(id=person.id, name=person.name, roles=roles.get(person.id)) for person in found}
 
 
+# -- sign-ins elsewhere
+
+#: What becomes of somebody whom an issuer has signed in: an account they had, one that is theirs from now on, a new
+#: one; or why there is none for them.
+Outcome = Literal["known", "link", "new", "disabled", "taken", "unknown"]
+
+
+def outcome(known: PersonRow | None, by_email: PersonRow | None, other_identity: bool, allow_new: bool) -> Outcome:
+    """
+    Return what becomes of a sign-in.
+
+    :param known: whose identity it is
+    :param by_email: whose address it is, which the issuer has verified
+    :param other_identity: whether that one has another identity of the same issuer: an address may come to be another
+        person's, an identity never does
+    :param allow_new: whether there are accounts for people whom nobody has invited
+    """
+    if known is not None:
+        return "disabled" if known.disabled is not None else "known"
+    if by_email is not None:
+        if by_email.disabled is not None:
+            return "disabled"
+        return "taken" if other_identity else "link"
+    return "new" if allow_new else "unknown"
+
+
+def sign_in(
+    connection: Connection, *, issuer: str, subject: str, name: str, email: str | None, allow_new: bool, now: int
+) -> tuple[Outcome, PersonRow | None]:
+    """
+    Find or make the account of somebody whom an issuer has signed in. ``email``: verified by it. The account is None
+    if there is none for them.
+    """
+    mine = (identities.c.issuer == issuer) & (identities.c.subject == subject)
+    known = _first(connection, people.c.id == select(identities.c.person_id).where(mine).scalar_subquery())
+    by_email = None if email is None else with_email(connection, email)
+    found = outcome(known, by_email, by_email is not None and _has_identity(connection, by_email.id, issuer), allow_new)
+    person = known or by_email
+    if found == "new":
+        person = add(connection, name=_free_name(connection, name), email=email, role="member", now=now)
+    if person is None or found in ("disabled", "taken", "unknown"):
+        return found, None
+    if found != "known":
+        values = {"issuer": issuer, "subject": subject, "person_id": person.id, "created": now}
+        connection.execute(insert(identities).values(values))
+    if email is not None and by_email is None and person.email != _email(email):
+        connection.execute(update(people).where(people.c.id == person.id).values(email=_email(email)))
+    return found, joined(connection, person.id, now)
+
+
+def set_group_role(connection: Connection, number: int, role: PlatformRole | None) -> None:
+    """Say what a person is on the platform by their groups; None: these say nothing."""
+    connection.execute(update(people).where(people.c.id == number).values(group_role=role))
+
+
 _SELECT = select(*columns_of(PersonRow, people))
 
 
@@ -193,3 +249,15 @@ def _check_email(connection: Connection, email: str | None, mine: int | None) ->
 
 def _digest(code: str) -> str:
     return hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _has_identity(connection: Connection, number: int, issuer: str) -> bool:
+    query = select(identities.c.subject).where(identities.c.person_id == number, identities.c.issuer == issuer)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def _free_name(connection: Connection, wanted: str) -> str:
+    """Return ``wanted``, or with a number behind it if it is somebody's: "Ann", "Ann 2"."""
+    taken = {name.lower() for name in connection.execute(select(people.c.name)).scalars()}
+    numbered = (f"{wanted} {number}" for number in count(2))
+    return next(name for name in chain([wanted], numbered) if name.lower() not in taken)

@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
+from twisted.web.client import Agent
 from twisted.web.server import Site
 
 from twistedipc import __version__
@@ -46,7 +47,10 @@ from twistedipc.taps.config import ApiserverConfig, ConfigError, load_apiserver
 from twistedipc.taps.from_store import PublishProcesses, PublishReactor
 from twistedipc.taps.hangup import Hangups
 from twistedipc.taps.joining import joining
+from twistedipc.web.access.provider import Provider
+from twistedipc.web.api.sign_in import CALLBACK
 from twistedipc.web.http.clients import Proxies
+from twistedipc.web.http.outgoing import SECONDS, AgentOutgoing
 from twistedipc.web.live.sockets import WebSockets
 from twistedipc.web.releases.gate import Gate
 from twistedipc.web.releases.site import releases_site
@@ -141,7 +145,7 @@ class ApiService(MultiService):
             api_url=config.api_url,
             proxies=Proxies(config.http.trusted_proxies),
         )
-        context = replace(context, joining=joining(config))
+        context = replace(context, joining=joining(config), provider=self._provider())
         self._api_site = api_site(context)
         releases = releases_site(
             static,
@@ -173,6 +177,14 @@ class ApiService(MultiService):
             keys=server.keys.keys,
         ):
             link.setServiceParent(self)
+
+    def _provider(self) -> Provider | None:
+        """Return who signs people in, if the configuration names somebody."""
+        settings = self._config.provider()
+        if settings is None:
+            return None
+        outgoing = AgentOutgoing(Agent(self._reactor, connectTimeout=SECONDS), self._reactor)
+        return Provider(settings, outgoing, now, f"{self._config.api_url}{CALLBACK}")
 
     def startService(self) -> None:
         """Open the ledger, then everything else."""

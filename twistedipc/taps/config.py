@@ -22,8 +22,9 @@ import re
 import shutil
 import socket
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -33,10 +34,12 @@ from twistedipc.builds import names
 from twistedipc.builds.attempt import ResourceLimits
 from twistedipc.builds.host_rules import rule as host_rule
 from twistedipc.builds.places import is_named
+from twistedipc.builds.roles import Role
 from twistedipc.isolation.limits import defaults
 from twistedipc.server.fanout.rounds import DEFAULT_SHARE
 from twistedipc.toolchains.packages import TOOLS
 from twistedipc.toolchains.versions import Range
+from twistedipc.web.access.oidc import Group, Settings, SignInFailed, check_address
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.hosts import LOOPBACK, Hosts, address_of, host_of
 
@@ -128,6 +131,32 @@ class Releases(Section, frozen=True, kw_only=True):
         return [self.listen] if isinstance(self.listen, str) else self.listen
 
 
+class OIDCGroup(Section, frozen=True, kw_only=True):
+    """``[sign_in.oidc.groups.NAME]``: what the members of a group may do."""
+
+    admin: bool = False  # they may do everything
+    projects: dict[str, Role] = {}
+
+
+class OIDC(Section, frozen=True, kw_only=True):
+    """``[sign_in.oidc]``: a provider of OpenID Connect that signs people in."""
+
+    issuer: str
+    client_id: str
+    client_secret_file: Path | None = None  # with the secret alone; none: a public client
+    name: str = ""  # on the page's button
+    scopes: list[str] = msgspec.field(default_factory=lambda: ["email", "profile"])  # beside openid
+    groups_claim: str = "groups"  # of the ID token
+    groups: dict[str, OIDCGroup] = {}
+    allow_new: bool = False  # whether accounts are made for people whom nobody has invited
+
+
+class SignIn(Section, frozen=True, kw_only=True):
+    """``[sign_in]``: how people sign in to the page, beside by a token."""
+
+    oidc: OIDC | None = None
+
+
 class Viewers(Section, frozen=True, kw_only=True):
     """``[viewers]``: the viewers of live logs."""
 
@@ -156,6 +185,33 @@ class ApiserverConfig(Section, frozen=True, kw_only=True):
     audit: Audit = Audit()
     viewers: Viewers = Viewers()
     database: Database = Database()
+    sign_in: SignIn = SignIn()
+
+    def provider(self) -> Settings | None:
+        """Return what is set of a provider that signs people in, with its secret. Raises `ConfigError`."""
+        oidc = self.sign_in.oidc
+        if oidc is None:
+            return None
+        if find_spec("jwt") is None:
+            raise ConfigError("sign_in.oidc: needs PyJWT: pip install 'twistedipc[oidc]'")
+        secret, file = "", oidc.client_secret_file
+        if file is not None:
+            try:
+                secret = file.read_text("utf-8").strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"sign_in.oidc.client_secret_file: {file} can't be read: {error}") from error
+            if not secret:
+                raise ConfigError(f"sign_in.oidc.client_secret_file: {file} is empty")
+        return Settings(
+            issuer=oidc.issuer,
+            client_id=oidc.client_id,
+            client_secret=secret,
+            name=oidc.name,
+            scopes=tuple(oidc.scopes),
+            groups_claim=oidc.groups_claim,
+            groups={name: Group(admin=each.admin, projects=each.projects) for name, each in oidc.groups.items()},
+            allow_new=oidc.allow_new,
+        )
 
     @property
     def database_url(self) -> URL:
@@ -370,6 +426,9 @@ def load_apiserver(path: Path) -> ApiserverConfig:
                 _address(listen)
         source.key = "link.name"
         names.node(config.link.name)
+        source.key = "sign_in.oidc"
+        if config.sign_in.oidc is not None:
+            _check_oidc(config.sign_in.oidc)
         source.key = "http.listen"
         http = msgspec.structs.replace(
             config.http, listen=source.endpoint(config.http.listen), public_url=config.http.public_url.rstrip("/")
@@ -388,6 +447,18 @@ def load_apiserver(path: Path) -> ApiserverConfig:
         source.key = "releases.public_url"
         _check_apart(config)
     return config
+
+
+def _check_oidc(oidc: OIDC) -> None:
+    try:
+        check_address(oidc.issuer, "issuer")
+    except SignInFailed as error:
+        raise ValueError(str(error)) from error
+    if urlsplit(oidc.issuer).query:
+        raise ValueError("issuer: can't have a query")
+    for group in oidc.groups.values():
+        for project in group.projects:
+            names.project(project)
 
 
 def load_builder(path: Path) -> BuilderConfig:
@@ -591,7 +662,9 @@ def _keys(kind: type[Section], place: str) -> list[str]:
     """The names of the keys in the table ``place`` ("link.tls") of a ``kind``."""
     for part in filter(None, place.split(".")):
         field = next(field for field in msgspec.structs.fields(kind) if field.name == part)
-        kind = field.type
+        # A table that may be missing, or one of several that have names of their own.
+        within = [each for each in get_args(field.type) if isinstance(each, type) and issubclass(each, Section)]
+        kind = within[0] if within else field.type
     return [field.name for field in msgspec.structs.fields(kind)]
 
 

@@ -9,6 +9,7 @@ else set (draft-ietf-httpbis-rfc6265bis, section 4.1.3.2); and if two cookies ha
 
 from __future__ import annotations
 
+from typing import Literal
 from urllib.parse import urlsplit
 
 from werkzeug.http import parse_cookie
@@ -25,12 +26,22 @@ class SessionCookie:
     """
     The cookie. ``key``: this installation's own; ``always_secure``: browsers reach it by https only; ``api_url``: where
     they find the page. If that is https, the cookie is one for https at that host, whatever a proxy leaves out.
+    ``same_site``: "Lax" if browsers are to show it when another site has sent them here.
     """
 
-    def __init__(self, key: str, hosts: Hosts, *, always_secure: bool = False, api_url: str = "") -> None:
+    def __init__(
+        self,
+        key: str,
+        hosts: Hosts,
+        *,
+        always_secure: bool = False,
+        api_url: str = "",
+        same_site: Literal["Strict", "Lax"] = "Strict",
+    ) -> None:
         self._name = f"twistedipc_{key}"
         self._hosts = hosts
         self._always_secure = always_secure
+        self._same_site = same_site
         url = urlsplit(api_url)
         self._secure_at = authority_of(url.netloc, 443) if url.scheme == "https" else None
 
@@ -64,7 +75,7 @@ class SessionCookie:
         return self.clear(request) | cleared
 
     def _cookie(self, request: BoundedRequest, value: str, seconds: int) -> str:
-        cookie = f"{self._name_for(request)}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict"
+        cookie = f"{self._name_for(request)}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite={self._same_site}"
         return f"{cookie}; Secure" if self._secure(request) else cookie
 
     def _name_for(self, request: BoundedRequest) -> str:

@@ -25,6 +25,7 @@ from twistedipc.storage.signing import PublicKey
 from twistedipc.web.access.audience import Audience
 from twistedipc.web.access.auth import Tickets
 from twistedipc.web.access.held import Holding
+from twistedipc.web.access.provider import Provider
 from twistedipc.web.access.visits import Visits
 from twistedipc.web.http.clients import Proxies
 from twistedipc.web.http.hosts import Hosts
@@ -162,5 +163,6 @@ class WebContext:
     secure_cookies: bool = False  # browsers reach the API by https only
     hosts: Hosts = field(default_factory=Hosts)  # which are the API's, and so can have sessions
     api_url: str = ""  # where browsers find the page
+    provider: Provider | None = None  # that signs people in, beside tokens
     joining: Joining = field(default_factory=Joining)  # for new builders
     proxies: Proxies = field(default_factory=Proxies)  # that are trusted to name the client

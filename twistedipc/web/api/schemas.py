@@ -852,6 +852,20 @@ class Sessions(Response, frozen=True, kw_only=True):
     sessions: list[Session]
 
 
+class ProviderButton(Response, frozen=True, kw_only=True):
+    """A provider of OpenID Connect that signs people in."""
+
+    name: str
+    url: str  # where a browser begins
+
+
+class SignInWays(Response, frozen=True, kw_only=True):
+    """How people can sign in, beside by a token, and what a failure's code in the page's address means."""
+
+    provider: ProviderButton | None
+    failures: dict[str, str]
+
+
 class Ticket(Response, frozen=True, kw_only=True):
     """A one-use ticket for one WebSocket (``?ticket=``), for browsers, which can't send a header with it."""
 

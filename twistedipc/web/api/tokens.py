@@ -164,7 +164,7 @@ async def show_identity(call: Call[None, None]) -> Reply[Identity]:
     return Reply(
         body=Identity(
             name=row.who,
-            scopes=[scope for scope in _scopes(row) if row.allowance.allows_somewhere(scope)] or ["read"],
+            scopes=_scopes(row) if person is None else [s for s in SCOPES if row.allowance.allows_somewhere(s)],
             projects=_projects(row),
             expires=moment_or_none(row.expires),
             person=_person_name(row),

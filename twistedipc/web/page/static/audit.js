@@ -7,7 +7,8 @@ import { clean } from "./terminal.js";
 const FILTERS = [["project", "Project"], ["who", "Who"], ["action", "Action"]];
 
 /** Who it was; what isn't a token says so, since a token may have any name. */
-function whoOf({ who, kind, token }) {
+function whoOf({ who, kind, token, person }) {
+  if (person) return `${person.name} (person ${person.id}, token ${token ?? "none"})`;
   if (kind === null || kind === "token") return token === null ? who : `${who} (token ${token})`;
   return who === kind ? who : `${kind} ${who}`.trim();
 }

@@ -8,6 +8,7 @@ import { auditView } from "./audit.js";
 import { duration, el, hostsOf, size, stateOf, timeOf, words } from "./elements.js";
 import { environmentOf } from "./environment.js";
 import { LogView } from "./log.js";
+import { accountView, membersOf, providerOf } from "./people.js";
 import { briefly } from "./said.js";
 import { publishesTo, targetsForm } from "./targets.js";
 import { clean } from "./terminal.js";
@@ -48,19 +49,23 @@ const stream = new Stream((state) => {
   $("connection").className = `connection ${state}`;
 }, trouble);
 const SCOPES = ["read", "build", "publish", "admin"]; // each includes those before it
-const may = (scope) => SCOPES.slice(SCOPES.indexOf(scope)).some((each) => identity.scopes.includes(each));
+const SCOPE_OF = { reader: "read", developer: "build", publisher: "publish", maintainer: "admin" };
+const includes = (one, scope) => SCOPES.indexOf(one) >= SCOPES.indexOf(scope);
+/** Whether who is signed in may do this in a project; without one, anywhere. */
+const may = (scope, project) => identity.scopes.some((each) => includes(each, scope))
+  && (!project || !identity.roles || includes(SCOPE_OF[identity.roles[project]], scope));
 
 function show(title, ...children) {
   document.title = title ? `${title} · twistedipc` : "twistedipc";
   $("main").replaceChildren(...children);
 }
 
-function showSignIn(message) {
+function showSignIn(message, failure) {
   const input = el("input", { id: "token", type: "password", autocomplete: "current-password", required: "", spellcheck: "false" });
   const said = el("p", { class: "reason", role: "alert", hidden: !message }, message ?? "");
   const button = el("button", {}, "Sign in");
-  const form = el("form", { class: "sign-in" }, el("h1", {}, "Sign in"), el("label", { for: "token" }, "Token"), input, button, said,
-    el("p", { class: "soft" }, "An administrator makes one with ", el("code", {}, "twistedipc token create"), "."));
+  const form = el("form", { class: "sign-in" }, el("h1", {}, "Sign in"), el("label", { for: "token" }, "Token, or an invitation's code"), input, button, said,
+    el("p", { class: "soft" }, "An administrator invites people with ", el("code", {}, "twistedipc people invite"), "."));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     act(button, async () => {
@@ -75,6 +80,14 @@ function showSignIn(message) {
   });
   show("Sign in", form);
   input.focus();
+  providerOf(failure).then(({ button: way, said: why }) => {
+    way?.addEventListener("click", () => sessionStorage.setItem("then", location.hash || "#/"));
+    if (way) form.querySelector("h1").after(way);
+    if (why) {
+      said.textContent = why;
+      said.hidden = false;
+    }
+  }).catch(() => {}); // a token is a way in all the same
 }
 
 /** Whether a message says that a topic of builds begins. What happened before it must be asked for. */
@@ -204,8 +217,8 @@ async function showProject(name, head, self) {
   if (listed.releases.some((release) => release.state === "live" && release.target === "static")) {
     head.append(el("a", { href: listed.url, rel: "noreferrer", target: "_blank" }, "Open the release"));
   }
-  if (may("build")) {
-    const button = el("button", { type: "button" }, may("publish") ? "Publish" : "Build a preview");
+  if (may("build", name)) {
+    const button = el("button", { type: "button" }, may("publish", name) ? "Publish" : "Build a preview");
     button.addEventListener("click", () => act(button, async () => {
       const build = await api("POST", `${at}/builds`, {}, { "Idempotency-Key": crypto.getRandomValues(new Uint32Array(4)).join("-") });
       location.hash = `#/builds/${build.id}`;
@@ -218,12 +231,11 @@ async function showProject(name, head, self) {
     project.protected?.length ? el("span", {}, "from ", el("b", {}, project.protected.join(" "))) : null,
     ...Object.entries(project.settings || {}).map(([name, value]) => el("span", {}, `${name} `, el("b", {}, settingOf(value)))));
   head.after(facts);
-  if (may("admin")) $("main").append(targetsOf(at, project, targets));
-  if (may("admin")) $("main").append(cachesOf(at));
-  $("main").append(variablesOf(at, project));
+  if (may("admin", name)) $("main").append(targetsOf(at, project, targets), cachesOf(at));
+  $("main").append(variablesOf(at, project), membersOf(name, may("admin", name), act));
   if (project.access) $("main").append(accessOf(project.access));
   if (listed.held || listed.releases.length) $("main").append(el("h2", {}, "Releases"));
-  if (listed.held) $("main").append(heldBack(at, listed.held));
+  if (listed.held) $("main").append(heldBack(name, at, listed.held));
   if (listed.releases.length) $("main").append(releasesTable(name, at, listed.releases));
   const recognised = await lastRecognised(name);
   if (view === self && recognised) facts.after(recognised);
@@ -265,7 +277,7 @@ function targetsOf(at, project, known) {
 function variablesOf(at, project) {
   const said = el("p", { class: "soft", role: "status" });
   const place = el("div");
-  const draw = (now) => place.replaceChildren(environmentOf(now, may("admin") ? change : null));
+  const draw = (now) => place.replaceChildren(environmentOf(now, may("admin", project.name) ? change : null));
   const changed = async (now) => {
     draw(now ?? await api("GET", at));
     said.textContent = ["Saved.", ...(now?.notices ?? [])].join(" ");
@@ -303,10 +315,10 @@ function accessOf(access) {
 }
 
 /** Tells that releases are held after a rollback, and offers to resume them. */
-function heldBack(at, held) {
+function heldBack(name, at, held) {
   const said = el("p", { class: "held", role: "status" },
     `No release goes live by itself: ${held.by} rolled back to release ${held.release}, `, timeOf(held.since), ". ");
-  if (may("publish")) {
+  if (may("publish", name)) {
     const button = el("button", { type: "button" }, "Resume");
     button.addEventListener("click", () => act(button, async () => {
       await api("POST", `${at}/releases/resume`);
@@ -332,16 +344,16 @@ function releasesTable(name, at, releases) {
       await api("POST", `${at}/releases/${release.id}/activate`);
       route();
     }));
-    const again = release.state !== "live" && may("publish");
+    const again = release.state !== "live" && may("publish", name);
     cells.append(el("td", { class: "tight" }, again ? button : null));
     return cells;
   })));
 }
 
 /** Offers to approve or refuse what a build has made, with what would change. */
-function approvalOf(id, decided) {
+function approvalOf({ id, project }, decided) {
   const said = el("div", { class: "held" });
-  for (const [name, verb] of may("publish") ? [["Approve", "approve"], ["Refuse", "refuse"]] : []) {
+  for (const [name, verb] of may("publish", project) ? [["Approve", "approve"], ["Refuse", "refuse"]] : []) {
     const button = el("button", { type: "button", class: verb === "refuse" ? "quiet" : "" }, name);
     button.addEventListener("click", () => act(button, async () => {
       await api("POST", `/builds/${id}/${verb}`);
@@ -405,7 +417,7 @@ function showBuild(id, wanted) {
     if (build.tone === "good" && build.publish) {
       actions.append(el("a", { href: `/api/v1/builds/${id}/provenance`, download: `build-${id}.provenance.json` }, "Provenance"));
     }
-    if (may("build")) {
+    if (may("build", build.project)) {
       const button = el("button", { class: "quiet", type: "button", disabled: !ended && build.cancel_requested },
         ended ? "Try again" : build.cancel_requested ? "Cancelling" : "Cancel");
       button.addEventListener("click", () => act(button, async () => {
@@ -441,7 +453,7 @@ function showBuild(id, wanted) {
     const reason = waiting?.text ?? (newest ? build.reason : attempt.reason);
     head.replaceChildren(actions, facts);
     if (waiting) head.append(el("p", { class: "reason", role: "status" }, `Waiting: ${clean(reason)}`));
-    if (waiting?.code === "approval") head.append(approval ??= approvalOf(id, () => load()));
+    if (waiting?.code === "approval") head.append(approval ??= approvalOf(build, () => load()));
     else if (reason && attempt.tone !== "good") head.append(el("p", { class: "reason" }, clean(reason)));
     if (attempt.release_why) head.append(el("p", { class: "held" }, `Release ${attempt.release} isn't live: ${clean(attempt.release_why)}`));
     for (const step of attempt.steps) {
@@ -508,6 +520,11 @@ function beginVisit(hash) {
     });
 }
 
+function showAccount() {
+  view = { stop: () => {} };
+  show("You", ...accountView(identity, act, trouble));
+}
+
 function showAudit() {
   view = { stop: () => {} };
   show("Audit", ...auditView(act, trouble));
@@ -524,6 +541,7 @@ function route() {
   if (what === "builds" && /^[1-9][0-9]{0,14}$/.test(first ?? "")) showBuild(Number(first), second ? Number(second) : null);
   else if (what === "projects" && first) showBuilds(first);
   else if (what === "audit") showAudit();
+  else if (what === "you") showAccount();
   else if (what === "visit" && first) beginVisit(location.hash);
   else showBuilds(null);
   for (const link of $("projects").children) {
@@ -548,6 +566,7 @@ function signedOut(message) {
   view = null;
   stream.stop();
   $("who").textContent = "";
+  $("who").hidden = true;
   $("sign-out").hidden = true;
   $("audit").hidden = true;
   $("projects").replaceChildren();
@@ -557,12 +576,20 @@ function signedOut(message) {
 async function begin() {
   identity = await api("GET", "/identity");
   $("who").textContent = identity.name;
+  $("who").hidden = false;
   $("sign-out").hidden = false;
   $("audit").hidden = !may("admin");
   trouble(null);
   stream.start();
   route();
   await listProjects();
+}
+
+/** Where the browser was when it was sent to the provider: a release that is for the team, say. */
+function goBack() {
+  const then = sessionStorage.getItem("then");
+  sessionStorage.removeItem("then");
+  if (then && !location.hash) history.replaceState(null, "", then);
 }
 
 $("sign-out").addEventListener("click", () => act($("sign-out"), async () => {
@@ -572,6 +599,13 @@ $("sign-out").addEventListener("click", () => act($("sign-out"), async () => {
 addEventListener("hashchange", () => {
   if (!takeToken()) route();
 });
+
+/** `#sign-in-failed=…`: the provider's sign-in has led to nothing; which, and not why, is said by the address. */
+function takeFailure() {
+  const match = /^#sign-in-failed=([a-z]+)$/.exec(location.hash);
+  if (match) history.replaceState(null, "", location.pathname);
+  return match?.[1];
+}
 
 /** `#token=…` signs in; it is taken out of the address bar and of the history at once. */
 function takeToken() {
@@ -583,8 +617,10 @@ function takeToken() {
 }
 
 if (!takeToken()) {
+  const failure = takeFailure();
+  goBack();
   begin().catch((error) => {
-    if (error.status === 401) showSignIn();
+    if (error.status === 401) showSignIn(undefined, failure);
     else {
       trouble(error);
       show("", el("p", { class: "empty" }, "Load the page again once the server is back."));
