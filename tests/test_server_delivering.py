@@ -26,6 +26,7 @@ from twistedipc.builds.states import AttemptState, PublicationState
 from twistedipc.ipc import CallFailed
 from twistedipc.publish.stored import Delivered
 from twistedipc.publish.targets.npm.target import NpmSettings
+from twistedipc.server.workflows import RETRY_INTERVAL
 from twistedipc.storage import builds, logs, projects, publications
 from twistedipc.storage.errors import NotAllowed
 from twistedipc.storage.rows import Actor, AttemptRow, PublicationRow
@@ -311,6 +312,39 @@ def test_a_builder_of_before_is_offered_nothing_that_it_would_have_to_store(tmp_
     waiting = apiserver.dispatch.why_waiting(apiserver.row(attempt), 0)
     assert waiting is not None
     assert "upload packages that the apiserver publishes" in waiting.text
+
+
+def test_lines_whose_commit_seemed_to_fail_are_there_once(world: World) -> None:
+    world.all_stored()
+    world.ledger.unheard = 1
+    world.apiserver.programs.say("once")
+    world.clock.advance(RETRY_INTERVAL)
+    world.apiserver.programs.ends(world.attempt)
+    assert world.log().count("once") == 1
+    assert world.row.state is S.SUCCEEDED
+    assert world.row.sha256 == world.ledger.now(logs.verify, world.attempt)[1]
+
+
+def test_the_log_goes_on_though_the_builder_goes(world: World) -> None:
+    """With a viewer that comes after that."""
+    world.all_stored()
+    world.builder.lose()
+    before = _read(world)
+    world.apiserver.programs.say("after")
+    assert len(_read(world)) == len(before) + 1
+    world.apiserver.programs.ends(world.attempt)
+    assert _read(world)[-1] == "succeeded"
+    assert world.log().count("after") == 1
+
+
+def test_what_a_builder_sends_after_its_end_is_not_taken(world: World) -> None:
+    world.all_stored()
+    world.builder.log(world.offer, Lines(5, 1002, 0, ["too late"]))
+    world.clock.advance(1)
+    world.apiserver.programs.say("npm notice")
+    world.apiserver.programs.ends(world.attempt)
+    assert "too late" not in world.log()
+    assert world.row.state is S.SUCCEEDED
 
 
 # -- approval

@@ -136,6 +136,8 @@ def _within_the_rules(body: Any) -> None:
         for each in body["targets"]:
             if isinstance(each, dict) and each.get("type") == Static.name:
                 _without_what_is_refused(each)
+            elif isinstance(each, dict) and each.get("publish_at") not in ("", "builder", "apiserver"):
+                each.pop("publish_at", None)
     if isinstance(body.get("registries"), list):
         body["registries"] = _without_the_same(body["registries"])
     if isinstance(body.get("approval"), float):  # 0.0 is an integer to a schema

@@ -23,6 +23,8 @@ from tests.node import need_node, node_path
 from tests.npm_registry import TOKEN, Registry, running
 from twistedipc.attempts.crashpoints import CrashPoint
 
+pytestmark = pytest.mark.long
+
 
 class Wire:
     """A link's way over two sockets in a folder, on which all that is said to the builder is kept."""
@@ -75,7 +77,7 @@ def platform(folder: Path, wire: Wire) -> Iterator[Platform]:
         platform.apiserver.stop()
         platform.apiserver.start()
         platform.linked()
-        platform.apiserver.crashes = True
+        platform.apiserver.crashes = platform.builder.crashes = True
         yield platform
 
 
@@ -166,11 +168,12 @@ def test_another_person_approves_what_is_published(platform: Platform, registry:
     assert platform.api("GET", f"/api/v1/builds/{build}/provenance")
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "point",
     [
         CrashPoint.APISERVER_UPLOAD_GRANTED,
+        CrashPoint.BUILDER_UPLOADED,
+        CrashPoint.BUILDER_FINAL_SENT,
         CrashPoint.APISERVER_END_COMMITTED,
         CrashPoint.APISERVER_DELIVERY_BEGUN,
         CrashPoint.APISERVER_DELIVERY_LOGGED,
@@ -179,13 +182,14 @@ def test_another_person_approves_what_is_published(platform: Platform, registry:
 )
 def test_killed_at(point: CrashPoint, platform: Platform, registry: Registry) -> None:
     name = point.value.partition(":")[2]
-    platform.apiserver.stop()
-    platform.apiserver.start(crash_at=point.value)
+    service = platform.apiserver if point.value.startswith("apiserver") else platform.builder
+    service.stop()
+    service.start(crash_at=point.value)
     platform.linked()
     project(platform, registry, name)
     build = platform.build(name)
-    assert wait_for(f"a crash at {point}", platform.apiserver.exited) == -signal.SIGKILL
-    platform.apiserver.start()
+    assert wait_for(f"a crash at {point}", service.exited) == -signal.SIGKILL
+    service.start()
     platform.linked()
     done: dict[str, Any] = platform.wait(build)
     assert done["state"] == "succeeded", f"{done['reason']}\n{platform.log(build)}"
@@ -196,7 +200,6 @@ def test_killed_at(point: CrashPoint, platform: Platform, registry: Registry) ->
     assert attempt["complete"]
 
 
-@pytest.mark.long
 def test_killed_while_npm_uploads(platform: Platform, registry: Registry) -> None:
     """The registry has taken the first package when the apiserver dies, and its answer was an error."""
     project(platform, registry, "midway")

@@ -195,6 +195,7 @@ def compose(outside: Outside, settings: ServerSettings) -> Server:
             logs=logs,
             gists=gists,
             workflows=workflows,
+            writers=writers,
             secret_box=outside.secret_box,
             artifact_store=outside.artifact_store,
             program=outside.program,

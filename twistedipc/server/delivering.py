@@ -31,6 +31,7 @@ from twistedipc.server.delivery_log import DeliveryLog
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.lifecycle import Lifecycle
 from twistedipc.server.workflows import Workflows
+from twistedipc.server.writers import LogWriters
 from twistedipc.storage import attempts, publications
 from twistedipc.storage.artifacts import ArtifactStore
 from twistedipc.storage.ledger import Ledger, LedgerUnavailable
@@ -74,6 +75,7 @@ class Delivering:
         logs: LogStore,
         gists: GistFeed,
         workflows: Workflows,
+        writers: LogWriters,
         secret_box: SecretBox,
         artifact_store: ArtifactStore,
         program: PublishProgram,
@@ -84,6 +86,7 @@ class Delivering:
         self._logs = logs
         self._gists = gists
         self._workflows = workflows
+        self._writers = writers
         self._secret_box = secret_box
         self._artifact_store = artifact_store
         self._program = program
@@ -145,7 +148,7 @@ class Delivering:
 
     async def _deliver(self, row: AttemptRow) -> None:
         try:
-            log = DeliveryLog(row, self._ledger, self._logs, self._gists, self._workflows, self._now)
+            log = DeliveryLog(row, self._ledger, self._logs, self._gists, self._workflows, self._writers, self._now)
             await log.open()
             reason = await self._deliver_all(row, log)
             if self._workflows.stopping:

@@ -9,22 +9,34 @@ they are committed first, and so no viewer sees a number twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
 
 from twistedipc.builds.gist import Gist
 from twistedipc.builds.logs import Event, Lines, Notice, Record, StepEnded, StepStarted, encoder
 from twistedipc.server.boundaries import GistFeed
-from twistedipc.server.fanout.live import LiveLog
 from twistedipc.server.fanout.store import LogStore
 from twistedipc.server.workflows import Workflows
+from twistedipc.server.writers import LogWriters
 from twistedipc.storage import logs
+from twistedipc.storage.errors import LogOrder
 from twistedipc.storage.ledger import Ledger
 from twistedipc.storage.rows import AttemptRow
 
 #: The step's name, as in a runner.
 PUBLISH = "publish"
+
+
+class _Pending(NamedTuple):
+    """Records that wait to be written."""
+
+    time: int
+    step: int
+    records: Sequence[Record]
+    more: list[int]
 
 
 class DeliveryLog:
@@ -37,6 +49,7 @@ class DeliveryLog:
         store: LogStore,
         gists: GistFeed,
         workflows: Workflows,
+        writers: LogWriters,
         now: Callable[[], int],
     ) -> None:
         self._row = row
@@ -44,29 +57,28 @@ class DeliveryLog:
         self._store = store
         self._gists = gists
         self._workflows = workflows
+        self._writers = writers
         self._now = now
         self._live = store.go_on(row.name)
         running = [step for step in row.steps if step.outcome == "running" and step.name == PUBLISH]
         self._step = running[0].index if running else -1  # a crash has left it
         self._next_step = 1 + max((step.index for step in row.steps), default=-1)
         self._began = running[0].started if running else 0
-        self._pending: list[tuple[int, int, Sequence[Record], list[int]]] = []
+        self._pending: list[_Pending] = []
         self._writing = False
         self._waiting: list[Deferred[None]] = []
 
     async def open(self) -> None:
-        """Find out where the log goes on."""
+        """Find out where the log goes on, once all is committed that its builder has sent."""
         while True:
             await self._workflows.retry_until_available(lambda: self._store.load(self._live))
-            if not self._live.ended:
-                break
-            self._live = self._store.go_on(self._row.name)  # it was read by a viewer just before
-        self._live.active = True
-
-    @property
-    def live(self) -> LiveLog:
-        """The log."""
-        return self._live
+            if not self._live.ended:  # else a viewer read it just before
+                self._writers.end(self._live)  # nobody but this: what its link's end does to a log isn't for this one
+                self._live.active = True
+                with suppress(LogOrder):  # it is broken now
+                    await self._writers.commits.durable(self._live, self._live.next)
+                    return
+            self._live = self._store.go_on(self._row.name)
 
     def begin(self) -> None:
         """A step begins that publishes; or goes on, if a crash has left one."""
@@ -96,7 +108,7 @@ class DeliveryLog:
         self._add(batch.time, batch.lines, batch.more)
 
     def _add(self, time: int, records: Sequence[Record], more: list[int]) -> None:
-        self._pending.append((time, self._step, records, more))
+        self._pending.append(_Pending(time, self._step, records, more))
         if not self._writing:
             self._writing = True
             self._workflows.launch(self._write(), f"writing the log of {self._row.name}")
@@ -119,31 +131,20 @@ class DeliveryLog:
             for written in waiting:
                 written.callback(None)
 
-    async def _write_all(self, pending: Sequence[tuple[int, int, Sequence[Record], list[int]]]) -> None:
+    async def _write_all(self, pending: Sequence[_Pending]) -> None:
+        while True:
+            batches, items = _chunks(self._row.name, self._live.next, pending)
+            try:
+                await self._ledger.write(logs.append, items)
+                break
+            except LogOrder as error:
+                if error.ended:
+                    raise
+                if error.next_record == batches[-1].end:
+                    break  # an earlier try was committed, and its answer was lost
+                self._live.broken = True
+                await self.open()
         live = self._live
-        batches: list[Lines] = []
-        items: list[logs.ChunkItem] = []
-        first = live.next
-        for time, step, records, more in pending:
-            batch = Lines(first=first, time=time, step=step, lines=list(records), more=more)
-            events = [record for record in records if isinstance(record, StepStarted | StepEnded)]
-            gist = Gist() if events else None
-            for event in events:
-                assert gist is not None
-                gist.add(event)
-            items.append(
-                logs.ChunkItem(
-                    attempt=self._row.name,
-                    first=first,
-                    count=len(batch.lines),
-                    data=encoder.encode(batch) + b"\n",
-                    events=[(time, event) for event in events],
-                    gist=gist,
-                )
-            )
-            batches.append(batch)
-            first = batch.end
-        await self._ledger.write(logs.append, items)
         live.append(batches)
         live.commit(live.next)
         self._store.changed(live)
@@ -155,3 +156,29 @@ class DeliveryLog:
             return self._live.digest.hexdigest()
         verified = await self._workflows.retry_until_available(lambda: self._ledger.read(logs.verify, self._row.name))
         return str(verified[1])
+
+
+def _chunks(attempt: str, first: int, pending: Sequence[_Pending]) -> tuple[list[Lines], list[logs.ChunkItem]]:
+    """Return what is to be written as batches, the first of which has this number, and as the ledger takes it."""
+    batches: list[Lines] = []
+    items: list[logs.ChunkItem] = []
+    for each in pending:
+        batch = Lines(first=first, time=each.time, step=each.step, lines=list(each.records), more=each.more)
+        events = [record for record in each.records if isinstance(record, StepStarted | StepEnded)]
+        gist = Gist() if events else None
+        for event in events:
+            assert gist is not None
+            gist.add(event)
+        items.append(
+            logs.ChunkItem(
+                attempt=attempt,
+                first=first,
+                count=len(batch.lines),
+                data=encoder.encode(batch) + b"\n",
+                events=[(each.time, event) for event in events],
+                gist=gist,
+            )
+        )
+        batches.append(batch)
+        first = batch.end
+    return batches, items
