@@ -18,8 +18,7 @@ from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.ledger import milliseconds, read_beside
 from twistedipc.cli.output import local_time, note
 from twistedipc.ipc import BadKey, read_key, read_named_key
-from twistedipc.publish.targets.npm.target import Npm
-from twistedipc.publish.targets.registry import TARGETS, find
+from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.storage import endings, projects
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
 from twistedipc.taps.config import ApiserverConfig, BuilderConfig, ConfigError, load_apiserver, load_builder
@@ -108,22 +107,25 @@ def _of_apiserver(config: ApiserverConfig) -> Iterator[str]:
             yield f"{config.secret_key} holds an old key too: twistedipc secrets rotate goes on with that"
     yield from _provider(config)
     yield from _endings(config)
-    yield from _npm(config)
+    yield from _programs(config)
 
 
-def _npm(config: ApiserverConfig) -> Iterator[str]:
-    """Say if this machine has no npm, and the apiserver is to publish packages by it."""
-    if shutil.which("npm") is not None:
-        return
+def _programs(config: ApiserverConfig) -> Iterator[str]:
+    """Say which programs are missing here by which the apiserver is to publish what it has stored."""
     try:
         rows = read_beside(config, lambda connection: projects.list_all(connection, None)) or []
     except Failure:
         return  # what the ledger says can't be seen: that was said
-    needing = [row.name for row in rows if find(TARGETS.stored(row.targets), Npm.name)]
-    if needing:
+    needing: dict[str, list[str]] = {}
+    for row in rows:
+        for settings in TARGETS.stored(row.targets):
+            for program in TARGETS.of(settings).programs:
+                if shutil.which(program) is None:
+                    needing.setdefault(program, []).append(row.name)
+    for program, names in needing.items():
         yield (
-            f"the apiserver is to publish the packages of {', '.join(needing)} (--publish-at apiserver), and there is "
-            "no npm on this command's PATH: install Node with npm where the apiserver's PATH has it"
+            f"the apiserver is to publish the packages of {', '.join(names)} (--publish-at apiserver), and there is "
+            f"no {program} on this command's PATH: install it where the apiserver's PATH has it"
         )
 
 

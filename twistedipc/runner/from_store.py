@@ -138,6 +138,13 @@ class Publication:
 
     def _publish(self, settings: Settings, target: Target[Settings]) -> Delivered:
         job = self._job
+        path = job.environment.get("PATH", os.defpath)
+        missing = [program for program in target.programs if shutil.which(program, path=path) is None]
+        if missing:
+            return Delivered(
+                reason=f"there is no {' and no '.join(missing)} on the apiserver's PATH: install it there, or have the "
+                "builder publish (--publish-at builder)"
+            )
         self._lay_out()
         isolation = self._isolation()
         contacts = list(target.contacts(settings))
@@ -149,7 +156,7 @@ class Publication:
             repository="",
             ref="",
             targets=[job.settings],
-            path=job.environment.get("PATH", os.defpath),
+            path=path,
             environment=job.environment,
             mirror="",
             doorbell="",

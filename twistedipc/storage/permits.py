@@ -170,14 +170,14 @@ def _audit_new_names(connection: Connection, row: AttemptRow, packages: Sequence
     """Write down which of these packages' names no attempt of the project had a permit for before."""
     for package in packages:
         said = f'"name":{to_json(package.name)},'
+        # A database may compare without regard to case, and names that differ in it alone are two.
         earlier = (
-            select(deliveries.c.build_id)
+            select(deliveries.c.package)
             .join(builds, builds.c.id == deliveries.c.build_id)
             .where(builds.c.project_id == select(builds.c.project_id).where(builds.c.id == row.build).scalar_subquery())
             .where(deliveries.c.package.contains(said, autoescape=True))
-            .limit(1)
         )
-        if connection.execute(earlier).first() is None:
+        if not any(said in written for written in connection.execute(earlier).scalars()):
             detail = {"attempt": row.name, "package": package.name, "version": package.version}
             audit.record(
                 connection,

@@ -157,6 +157,7 @@ class Target(Protocol[S]):
     what: str  # what is published there, after "no" or "an": "npm package"
     settings: type[S]
     secrets: Sequence[Secret] = ()  # all of them are needed to deliver
+    programs: Sequence[str] = ()  # that `deliver` needs on the PATH, beside Python
     default: bool = False  # whether a project that says nothing of its targets has it
     needs_site: bool = False  # whether what was built must be a site, of which an archive is packed
     delivered_by: Literal["runner", "apiserver"] = "runner"

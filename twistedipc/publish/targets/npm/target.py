@@ -77,6 +77,7 @@ class Npm(Target[NpmSettings]):
 
     name = "npm"
     what = "npm package"
+    programs = ("npm",)
     settings = NpmSettings
     secrets = (Secret(name="npm_token", variable="NODE_AUTH_TOKEN", help="the npm registry's token"),)
 
