@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from tests.cli_server import as_json, serving
 from tests.storage_fixtures import add_project, new_ledger
+from tests.test_isolation_landlock import needs_landlock
 from twistedipc.cli.doctor import DAY, doctor, look_at
 from twistedipc.cli.ledger import milliseconds, write_in_ledger
 from twistedipc.ipc import make_named_key, write_key, write_named_key
@@ -20,7 +21,7 @@ from twistedipc.storage import builders, projects, tokens
 from twistedipc.storage.secrets import SecretBox
 from twistedipc.taps.config import load_apiserver
 
-BUILDER = 'data = "b"\nname = "one"\n'
+BUILDER = 'data = "b"\nname = "one"\nisolation = "none"\n'
 APISERVER = 'data = "a"\n'
 
 
@@ -66,7 +67,27 @@ def test_what_is_found(tmp_path: Path, text: str, found: list[str]) -> None:
         assert result.exit_code == 1
         assert f"{file}: {said[0]}" in result.output
     else:
-        assert (result.exit_code, result.output) == (0, "nothing is wrong that can be seen from here\n")
+        isolation = f'{file}: isolation: not isolated: builder.toml has isolation = "none"\n' if BUILDER in text else ""
+        assert (result.exit_code, result.output) == (0, f"{isolation}nothing is wrong that can be seen from here\n")
+
+
+@needs_landlock
+def test_what_isolates_builds_here_is_said(tmp_path: Path) -> None:
+    write_named_key(tmp_path / "own.key", make_named_key())
+    file = tmp_path / "builder.toml"
+    file.write_text('data = "b"\nisolation = "landlock"\n[link]\nlisten = ["unix:s"]\nkey = "own.key"\n')
+    result = CliRunner().invoke(doctor, [str(file)])
+    assert f"{file}: isolation: Landlock " in result.output
+    assert result.exit_code == 0
+
+
+def test_that_nothing_isolates_builds_here_is_wrong(tmp_path: Path) -> None:
+    write_named_key(tmp_path / "own.key", make_named_key())
+    file = tmp_path / "builder.toml"
+    file.write_text('data = "a:b"\n[link]\nlisten = ["unix:s"]\nkey = "own.key"\n')
+    result = CliRunner().invoke(doctor, [str(file)])
+    assert "has a colon in its name" in result.output
+    assert result.exit_code == 1
 
 
 def test_a_key_that_is_being_replaced(tmp_path: Path) -> None:

@@ -24,10 +24,11 @@ from twistedipc.attempts import processes
 from twistedipc.attempts.processes import exit_code
 from twistedipc.builds.isolation import Isolation
 from twistedipc.isolation import landlock, seccomp
+from twistedipc.isolation.bpf import ALLOW, ASK, KILL
 from twistedipc.isolation.confinement import Confinement, confinement
 from twistedipc.isolation.launching import launched
 from twistedipc.isolation.reach import Reach, UnsafeReach
-from twistedipc.isolation.seccomp import ABSENT, ALLOW, ASK, KILL, MACHINES, REFUSE, UNSUPPORTED, Machine
+from twistedipc.isolation.seccomp import ABSENT, MACHINES, REFUSE, UNSUPPORTED, Machine
 
 LANDLOCK = Isolation(kind="landlock")
 
@@ -105,7 +106,7 @@ def verdict(on: Machine, call: int, *arguments: int, audit: int | None = None) -
     instructions = seccomp.program(on)
     at, accumulator = 0, 0
     while True:
-        code, true, false, value = instructions[at]
+        code, value, true, false = instructions[at]
         at += 1
         if code == 0x20:
             accumulator = words[value]
@@ -170,6 +171,7 @@ TABLE = [
     (ALLOW, "ioctl", 0, 0x5413),
     (REFUSE, "ioctl", 0, 0x5412),
     (REFUSE, "ioctl", 0, 0x5412 | 1 << 40),
+    (REFUSE, "ioctl", 3, 0x40086602),  # FS_IOC_SETFLAGS
     (ALLOW, "prlimit64", 0, 7),
     (REFUSE, "prlimit64", 1, 7),
     (ALLOW, "setpriority", 0, 0, 5),
@@ -417,6 +419,7 @@ def test_no_socket_of_the_machine_is_reached(sandbox: Sandbox) -> None:
             "socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)",
             "socket.socket().bind(('127.0.0.1', 0))",
             "socket.socket().listen()",
+            "s = socket.socket(socket.AF_UNIX); s.bind('\\0mine'); s.listen()",
         )
     assert set(found) == {"EACCES", "EPERM"}, found
 

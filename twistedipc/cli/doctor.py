@@ -12,12 +12,14 @@ from pathlib import Path
 
 import click
 
+from twistedipc.builds.isolation import Isolation
 from twistedipc.builds.names import open_road
 from twistedipc.builds.scopes import WARNED_DAYS
 from twistedipc.cli.failures import ExitCode, Failure
 from twistedipc.cli.ledger import milliseconds, read_beside
 from twistedipc.cli.output import local_time, note
 from twistedipc.ipc import BadKey, read_key, read_named_key
+from twistedipc.isolation.probe import Wanted, find_isolation
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.storage import endings, projects
 from twistedipc.storage.secrets import SecretBox, SecretUnreadable
@@ -39,6 +41,12 @@ DAY = 86_400_000
 def doctor(files: tuple[Path, ...]) -> None:
     """Look at apiserver.toml, builder.toml or both; say what is wrong. Ends with 1 if something is."""
     found = [f"{file}: {sentence}" for file in files for sentence in look_at(file)]
+    for file in files:
+        isolation = isolation_of(file)
+        if isolation is not None and isolation.refused:
+            found.append(f"{file}: {isolation.refused}")
+        elif isolation is not None:
+            click.echo(f"{file}: isolation: {isolation.said}")
     for sentence in found:
         click.echo(sentence)
     if found:
@@ -49,15 +57,40 @@ def doctor(files: tuple[Path, ...]) -> None:
 def look_at(file: Path) -> list[str]:
     """Return what is wrong in one configuration, in sentences. Which service's it is, its name or its tables say."""
     try:
-        if "apiserver" in file.name or _TABLES & tomllib.loads(file.read_text("utf-8")).keys():
-            return list(_of_apiserver(load_apiserver(file)))
-        return list(_of_builder(load_builder(file)))
+        config = _load(file)
+        return list(_of_apiserver(config) if isinstance(config, ApiserverConfig) else _of_builder(config))
     except ConfigError as error:
         return [str(error).removeprefix(f"{file}: ")]
     except tomllib.TOMLDecodeError as error:
         return [f"it isn't TOML: {error}"]
     except OSError as error:
         return [f"{error.filename} can't be read: {error.strerror}"]
+
+
+def isolation_of(file: Path) -> Isolation | None:
+    """Return what isolates builds on this machine, for its user; None if the configuration isn't a builder's."""
+    try:
+        config = _load(file)
+    except (ConfigError, tomllib.TOMLDecodeError, OSError):
+        return None
+    if isinstance(config, ApiserverConfig):
+        return None
+    return find_isolation(
+        Wanted(
+            kind=config.isolation.kind,
+            path=config.steps_path,
+            environment=config.environment,
+            data=str(config.data),
+            readable=[str(path) for path in config.isolation.readable],
+        )
+    )
+
+
+def _load(file: Path) -> ApiserverConfig | BuilderConfig:
+    """Read a configuration. Raises ConfigError, TOMLDecodeError, OSError."""
+    if "apiserver" in file.name or _TABLES & tomllib.loads(file.read_text("utf-8")).keys():
+        return load_apiserver(file)
+    return load_builder(file)
 
 
 def _of_builder(config: BuilderConfig) -> Iterator[str]:

@@ -5,6 +5,7 @@ the builder at its start; the data that travels is ``builds.isolation``. The mod
     reach       what one step can see and use                                     (no I/O)
     system      what all steps see of the machine: programs, libraries, this Python
     steps       the reach of each kind of step                                    (no I/O)
+    bpf         programs that the kernel runs for each system call                (no I/O)
     kernel_calls  the calls of the kernel that no step in a sandbox may make      (no I/O)
     bubblewrap  a reach as arguments of bubblewrap                                (no I/O)
     calls       calls of the system for which Python has no function

@@ -4,16 +4,27 @@ The calls of the kernel that no step may make, as a program of seccomp's (classi
 Namespaces leave something of the machine: keys belong to a user, whatever namespace that is in, and some families of
 sockets lead to the host of a virtual machine past all network namespaces. What else is refused has had many faults,
 and no build needs it. Programs are told what a kernel without it would tell them, so they have another way.
-
-https://docs.kernel.org/userspace-api/seccomp_filter.html
 """
 
 from __future__ import annotations
 
 import errno
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
+
+from twistedipc.isolation.bpf import (
+    ALLOW,
+    ARGUMENTS,
+    AT_LEAST,
+    EQUAL,
+    ERROR,
+    LOAD,
+    NUMBER,
+    NUMBERING,
+    RETURN,
+    Instruction,
+    packed,
+)
 
 #: What is refused. The rings would also make calls past this program.
 REFUSED = (
@@ -25,16 +36,7 @@ REFUSED = (
 #: The families of sockets that a step may have (socket(2)): UNIX, IPv4, IPv6, netlink. Namespaces hold these.
 FAMILIES = (1, 2, 10, 16)
 
-_ALLOW = 0x7FFF0000
-_ERROR = 0x00050000
-_ABSENT, _NO_FAMILY = _ERROR | errno.ENOSYS, _ERROR | errno.EAFNOSUPPORT
-
-# Where the kernel's `seccomp_data` has the call's number, its numbering, and the lower half of the first argument: all
-# of these processors have the lower half first.
-_NUMBER, _NUMBERING, _ARGUMENT = 0, 4, 16
-
-# Instructions: load a word, jump if equal, jump if at least, return.
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
+_ABSENT, _NO_FAMILY = ERROR | errno.ENOSYS, ERROR | errno.EAFNOSUPPORT
 
 
 class Numbering(NamedTuple):
@@ -66,27 +68,22 @@ def program(machine: str) -> bytes:
     numberings = MACHINES.get(machine)
     if numberings is None:
         return b""
-    made = [_instruction(_LOAD, _NUMBERING)]
+    made = [Instruction(LOAD, NUMBERING)]
     for numbering in numberings:
         body = list(_of(numbering))
-        made += [_instruction(_EQUAL, numbering.audit, false=len(body)), *body]
-    return b"".join([*made, _instruction(_RETURN, _ABSENT)])
+        made += [Instruction(EQUAL, numbering.audit, false=len(body)), *body]
+    return packed([*made, Instruction(RETURN, _ABSENT)])
 
 
-def _of(numbering: Numbering) -> Iterator[bytes]:
+def _of(numbering: Numbering) -> Iterator[Instruction]:
     """Yield the instructions for the calls of one kind of program; the last one returns."""
-    yield _instruction(_LOAD, _NUMBER)
+    yield Instruction(LOAD, NUMBER)
     if numbering.most:
-        yield from (_instruction(_AT_LEAST, numbering.most, false=1), _instruction(_RETURN, _ABSENT))
+        yield from (Instruction(AT_LEAST, numbering.most, false=1), Instruction(RETURN, _ABSENT))
     for number in (*numbering.refused, *numbering.more):
-        yield from (_instruction(_EQUAL, number, false=1), _instruction(_RETURN, _ABSENT))
-    yield from (_instruction(_EQUAL, numbering.socket, true=1), _instruction(_RETURN, _ALLOW))
-    yield _instruction(_LOAD, _ARGUMENT)
+        yield from (Instruction(EQUAL, number, false=1), Instruction(RETURN, _ABSENT))
+    yield from (Instruction(EQUAL, numbering.socket, true=1), Instruction(RETURN, ALLOW))
+    yield Instruction(LOAD, ARGUMENTS)
     for family in FAMILIES:
-        yield from (_instruction(_EQUAL, family, false=1), _instruction(_RETURN, _ALLOW))
-    yield _instruction(_RETURN, _NO_FAMILY)
-
-
-def _instruction(code: int, value: int, *, true: int = 0, false: int = 0) -> bytes:
-    """Return an instruction. ``true`` and ``false``: how many of those after it a comparison skips."""
-    return struct.pack("=HBBI", code, true, false, value)
+        yield from (Instruction(EQUAL, family, false=1), Instruction(RETURN, ALLOW))
+    yield Instruction(RETURN, _NO_FAMILY)

@@ -5,8 +5,6 @@ program is made here from tables (no I/O); `install` holds this process to it.
 Landlock knows files, TCP ports and signals. The program refuses what it doesn't know: other processes' memory, mounts,
 namespaces, keys, datagrams, memory that is shared by number. A few calls depend on what a pointer points to, which a
 program can't look at: those are put to the step's `warden`.
-
-https://docs.kernel.org/userspace-api/seccomp_filter.html
 """
 
 from __future__ import annotations
@@ -19,28 +17,34 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from twistedipc.isolation.bpf import (
+    ALLOW,
+    AND,
+    ARGUMENTS,
+    ASK,
+    AT_LEAST,
+    EQUAL,
+    ERROR,
+    JUMP,
+    KILL,
+    LOAD,
+    NUMBER,
+    NUMBERING,
+    RETURN,
+    Instruction,
+    packed,
+)
 from twistedipc.isolation.calls import forbid_new_privileges, system_call
 
-# What the kernel does with a call.
-ALLOW = 0x7FFF0000
-ASK = 0x7FC00000  # the warden answers it
-KILL = 0x80000000
-REFUSE = 0x00050000 | errno.EPERM
-ABSENT = 0x00050000 | errno.ENOSYS  # as by a kernel that doesn't have it: libraries have another way then
-UNSUPPORTED = 0x00050000 | errno.EOPNOTSUPP
+REFUSE = ERROR | errno.EPERM
+ABSENT = ERROR | errno.ENOSYS  # as by a kernel that doesn't have it: libraries have another way then
+UNSUPPORTED = ERROR | errno.EOPNOTSUPP
 
 #: Calls from this number on are newer than this table: nobody has looked at what they do.
 UNKNOWN = 463
 
 _NEW_LISTENER, _WAIT_KILLABLE = 1 << 3, 1 << 5
 _SET_FILTER = 1
-
-# Where in the kernel's `seccomp_data` the number, the machine and the arguments are: both machines have the lower half
-# of a number first.
-_NUMBER, _MACHINE, _ARGUMENTS = 0, 4, 16
-
-# Instructions: load a word, jump if equal, jump if at least, jump, and, return.
-_LOAD, _EQUAL, _AT_LEAST, _JUMP, _AND, _RETURN = 0x20, 0x15, 0x35, 0x05, 0x54, 0x06
 
 
 class Machine(NamedTuple):
@@ -223,8 +227,10 @@ _TCP = 6
 #: The flags of clone(2) and unshare(2) that make a namespace.
 NAMESPACES = 0x7E020080
 _FAST_OPEN = 0x20000000  # of send(2): connects too, which Landlock doesn't see
-#: Push characters into a terminal, or into the console.
-_PUSH = (0x5412, 0x541C)
+#: What no step may tell the kernel by ioctl(2): push characters into a terminal, or into the console; and set what
+#: Landlock doesn't refuse to set for a file that can be read: its flags, its project, a key, that it never changes
+#: (fs-verity).
+_NOT_TOLD = (0x5412, 0x541C, 0x40086602, 0x40046602, 0x401C5820, 0x40806685, 0x800C6613, 0xC0506617)
 _OWN_PROCESS = Rule([[Check(0, [0])]], ALLOW, REFUSE)
 _STREAMS = (int(socket.SOCK_STREAM), int(socket.SOCK_SEQPACKET))
 
@@ -232,7 +238,7 @@ _STREAMS = (int(socket.SOCK_STREAM), int(socket.SOCK_SEQPACKET))
 _BY_ARGUMENTS: Mapping[str, Rule] = {
     "clone": Rule([[Check(0, [0], NAMESPACES & ~0xFF)]], ALLOW, REFUSE),  # the last byte is a signal there
     "unshare": Rule([[Check(0, [0], NAMESPACES)]], ALLOW, REFUSE),
-    "ioctl": Rule([[Check(1, _PUSH)]], REFUSE, ALLOW),
+    "ioctl": Rule([[Check(1, _NOT_TOLD)]], REFUSE, ALLOW),
     # 32-bit addresses and no other layout of memory; "what is it now?"
     "personality": Rule([[Check(0, [0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF])]], ALLOW, REFUSE),
     # Another process of the user could be ended by a limit of processor time, or held up.
@@ -265,15 +271,6 @@ _BY_ARGUMENTS: Mapping[str, Rule] = {
 }
 
 
-class Instruction(NamedTuple):
-    """One instruction: code, jumps, value."""
-
-    code: int
-    true: int
-    false: int
-    value: int
-
-
 def machine() -> Machine | None:
     """Return this machine's kind; None if there is no table for it."""
     return MACHINES.get(platform.machine())
@@ -293,42 +290,42 @@ def asked(on: Machine) -> dict[int, str]:
 def program(on: Machine) -> list[Instruction]:
     """Return the program for a machine."""
     made = [
-        Instruction(_LOAD, 0, 0, _MACHINE),
-        Instruction(_EQUAL, 1, 0, on.audit),
-        Instruction(_RETURN, 0, 0, KILL),  # a program for another processor, whose numbers mean other calls
-        Instruction(_LOAD, 0, 0, _NUMBER),
+        Instruction(LOAD, NUMBERING),
+        Instruction(EQUAL, on.audit, true=1),
+        Instruction(RETURN, KILL),  # a program for another processor, whose numbers mean other calls
+        Instruction(LOAD, NUMBER),
         # Also the numbers of x32, another way into the same kernel.
-        Instruction(_AT_LEAST, 0, 1, UNKNOWN),
-        Instruction(_RETURN, 0, 0, ABSENT),
+        Instruction(AT_LEAST, UNKNOWN, false=1),
+        Instruction(RETURN, ABSENT),
     ]
     for names, verdict in ((_ASKED, ASK), (_REFUSED, REFUSE), (_ABSENT, ABSENT), (_UNSUPPORTED, UNSUPPORTED)):
         for name in names:
-            made += _of_call(name, on, [Instruction(_RETURN, 0, 0, verdict)])
+            made += _of_call(name, on, [Instruction(RETURN, verdict)])
     for name, rule in _BY_ARGUMENTS.items():
         made += _of_call(name, on, list(_of_rule(rule)))
-    return [*made, Instruction(_RETURN, 0, 0, ALLOW)]
+    return [*made, Instruction(RETURN, ALLOW)]
 
 
 def _of_call(name: str, on: Machine, body: Sequence[Instruction]) -> list[Instruction]:
     """Return the instructions for one call, whose number is loaded; ``body`` returns."""
     found = number(name, on)
-    return [] if found is None else [Instruction(_EQUAL, 0, len(body), found), *body]
+    return [] if found is None else [Instruction(EQUAL, found, false=len(body)), *body]
 
 
 def _of_rule(rule: Rule) -> Iterator[Instruction]:
     for checks in rule.alternatives:
-        left = [Instruction(_RETURN, 0, 0, rule.then)]
+        left = [Instruction(RETURN, rule.then)]
         for check in reversed(checks):
             count = len(check.values)
             left = [
-                Instruction(_LOAD, 0, 0, _ARGUMENTS + 8 * check.argument + 4 * check.upper),
-                Instruction(_AND, 0, 0, check.mask),
-                *(Instruction(_EQUAL, count - place, 0, value) for place, value in enumerate(check.values)),
-                Instruction(_JUMP, 0, 0, len(left)),  # none of them: past the rest of this alternative
+                Instruction(LOAD, ARGUMENTS + 8 * check.argument + 4 * check.upper),
+                Instruction(AND, check.mask),
+                *(Instruction(EQUAL, value, true=count - place) for place, value in enumerate(check.values)),
+                Instruction(JUMP, len(left)),  # none of them: past the rest of this alternative
                 *left,
             ]
         yield from left
-    yield Instruction(_RETURN, 0, 0, rule.otherwise)
+    yield Instruction(RETURN, rule.otherwise)
 
 
 def install(instructions: Sequence[Instruction], on: Machine) -> int:
@@ -337,7 +334,7 @@ def install(instructions: Sequence[Instruction], on: Machine) -> int:
     the calls that it is asked about. Raises OSError.
     """
     forbid_new_privileges()
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in instructions))
+    code = ctypes.create_string_buffer(packed(instructions))
     given = ctypes.create_string_buffer(struct.pack("@HP", len(instructions), ctypes.addressof(code)))
     # A signal doesn't break into a call that the warden has taken: it would be made twice.
     flags = _NEW_LISTENER | _WAIT_KILLABLE

@@ -339,6 +339,10 @@ class Answering:
             # Others on the machine and its network would reach it, and take it for another's service.
             self._keep(inode, found)
             raise PermissionError(errno.EACCES, "a step has no ports")
+        if not isinstance(found.getsockname(), str):
+            # It could have a name by which others look for another's service. The step couldn't connect to it.
+            self._keep(inode, found)
+            raise PermissionError(errno.EPERM, "a socket without a file isn't the step's own")
         with found:
             found.listen(max(0, call.signed(1)))
         self._reply(call)
