@@ -19,7 +19,7 @@ from twistedipc.builds.environments import PREVIEW, PRODUCTION, Decided, Environ
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.secrets import Builds
 from twistedipc.storage import attempts, build_secrets, projects, releases
-from twistedipc.storage.errors import NotProtected
+from twistedipc.storage.errors import NotPossible, NotProtected
 from twistedipc.storage.rows import OfferRow
 
 STAGING = Environment(name="staging", refs=["staging", "release/**"])
@@ -202,7 +202,7 @@ def test_each_environment_has_secrets_and_variables_of_its_own(tmp_path: Path) -
         assert given_to(connection, "staging") == {"KEY": b"s", "EACH": b"e"}
         assert given_to(connection, "tags/rc-1") == {"KEY": b"a", "EACH": b"e", "ONLY": b"q"}
         assert given_to(connection, "dev") == {"KEY": b"v", "EACH": b"e"}
-        with pytest.raises(BadValue, match="no environment 'prod'"):
+        with pytest.raises(NotPossible, match="no environment 'prod'"):
             put(connection, "KEY", b"x", "prod")
         put(connection, "KEY", b"b", "all")
         assert given_to(connection, "main")["KEY"] == b"b", "what is set for all takes the place of the others"
@@ -258,15 +258,15 @@ class ApiTests(World):
         assert changed.json["of_contexts"]["environments"]["staging"] == {"URL": "s"}
         self.problem(await self.ask("PATCH", at, {"environments": [{"name": "all", "refs": ["x"]}]}), 422, "can't be")
         wrong = [{"name": "URL", "value": "s", "builds": "prod"}]
-        self.problem(await self.ask("PATCH", at, {"variables": wrong}), 422, "no environment 'prod'")
+        self.problem(await self.ask("PATCH", at, {"variables": wrong}), 409, "no environment 'prod'")
         self.problem(
-            await self.ask("PUT", f"{at}/secrets/KEY", {"value": "long enough", "builds": "prod"}), 422, "'prod'"
+            await self.ask("PUT", f"{at}/secrets/KEY", {"value": "long enough", "builds": "prod"}), 409, "'prod'"
         )
         for builds in ("staging", "all"):
             body = {"value": "long enough", "builds": "staging"}
             assert (await self.ask("PUT", f"{at}/secrets/KEY", body)).status == 204, builds
         refused = await self.ask("PATCH", at, {"environments": said[1:]})
-        self.problem(refused, 422, "the environment staging has the secret KEY: remove it first")
+        self.problem(refused, 409, "the environment staging has the secret KEY: remove it first")
         assert (await self.ask("DELETE", f"{at}/secrets/KEY?builds=staging")).status == 204
         self.problem(await self.ask("DELETE", f"{at}/secrets/KEY?builds=staging"), 404)
         changed = await self.ask("PATCH", at, {"environments": said[1:]})

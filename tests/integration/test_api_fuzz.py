@@ -7,6 +7,7 @@ The cases are the same each time, and so few that all of it takes well under a m
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -28,7 +29,7 @@ from schemathesis.pytest._test_builder import build_operation_test
 from tests.integration.platform import Platform
 from tests.properties import examples, seed
 from twistedipc import __version__
-from twistedipc.builds import names
+from twistedipc.builds import names, protection
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.settings import BuildSettings, checked
 from twistedipc.publish.targets.static.target import Static, StaticSettings
@@ -140,10 +141,26 @@ def _within_the_rules(body: Any) -> None:
                 each.pop("publish_at", None)
     if isinstance(body.get("registries"), list):
         body["registries"] = _without_the_same(body["registries"])
+    if isinstance(body.get("environments"), list):
+        body["environments"] = _good_environments(body["environments"])
     if isinstance(body.get("approval"), float):  # 0.0 is an integer to a schema
         body["approval"] = int(body["approval"])
     if _breaks_a_rule(body.get("settings")):
         del body["settings"]
+
+
+def _good_environments(said: list[Any]) -> list[Any]:
+    """These with names of their own, and with patterns that are some."""
+    kept: dict[str, Any] = {}
+    for each in said:
+        if not isinstance(each, dict):
+            return said
+        with contextlib.suppress(BadValue, msgspec.ValidationError):
+            protection.check(msgspec.convert(each.get("refs"), list[str]))
+            if isinstance(each.get("approval"), float):
+                each["approval"] = int(each["approval"])
+            kept.setdefault(str(each.get("name")), each)
+    return list(kept.values())
 
 
 def _without_what_is_refused(settings: dict[str, Any]) -> None:

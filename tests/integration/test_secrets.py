@@ -84,16 +84,22 @@ def test_each_build_and_step_has_what_is_for_it(platform: Platform) -> None:
     assert on_disk(platform, VALUE) == on_disk(platform, "other-value-of-it") == []
 
 
-def test_a_preview_has_no_secret_of_production(platform: Platform) -> None:
-    repository = platform.repository(plan(("make", f"{SHOW}; echo $TWISTEDIPC_CONTEXT $MODE; {SITE}")))
+def test_each_environment_has_its_own(platform: Platform) -> None:
+    repository = platform.repository(plan(("make", f"{SHOW}; echo $TWISTEDIPC_ENVIRONMENT $MODE; {SITE}")))
     git(repository, "branch", "feature")
+    git(repository, "branch", "staging")
     platform.add_project("previews", repository, default_ref="main")
     platform.command("project", "secret", "set", "previews", "KEY", "--production", text=VALUE)
     platform.command("project", "env", "set", "previews", "MODE=p", "--production")
     platform.command("project", "env", "set", "previews", "MODE=v", "--previews")
+    platform.command("project", "environment", "add", "previews", "staging", "--ref", "staging")
+    platform.command("project", "env", "set", "previews", "MODE=s", "--environment", "staging")
+    platform.command("project", "secret", "set", "previews", "OTHER", "--environment", "staging", text=VALUE[::-1])
+    platform.command("project", "caches", "clear", "previews")
     for ref, expected in (
         ("main", ["KEY=*** OTHER=none", "production p"]),
         ("feature", ["KEY=none OTHER=none", "preview v"]),
+        ("staging", ["KEY=none OTHER=***", "staging s"]),
     ):
         build = platform.build("previews", ref=ref)
         platform.succeed(build)

@@ -30,6 +30,9 @@ _NAME = re.compile(NAME)
 #: Names that mean something else.
 RESERVED = frozenset({PRODUCTION, PREVIEW, "previews", "all"})
 
+#: What a name is that isn't reserved.
+FREE_NAME = rf"(?!(?:{'|'.join(sorted(RESERVED))})$){NAME}"
+
 #: The most environments of a project, beside those that all have.
 MAX_ENVIRONMENTS = 20
 

@@ -51,12 +51,10 @@ class GivenSecret(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     steps: Steps = "all"
 
 
-def check_builds(builds: Builds, environments: Iterable[str]) -> Builds:
-    """Check for which builds something is to be, of a project with these environments. Raises `names.BadValue`."""
+def why_for_none(builds: Builds, environments: Iterable[str]) -> str:
+    """Return why nothing can be for these builds, of a project with these environments; "" if it can."""
     known = ["all", PRODUCTION, "previews", *environments]
-    if builds not in known:
-        raise names.BadValue(f"the project has no environment {builds!r}: what there is, is {', '.join(known)}")
-    return builds
+    return "" if builds in known else f"the project has no environment {builds!r}: there is {', '.join(known)}"
 
 
 def are_for(builds: Builds, environment: str) -> bool:

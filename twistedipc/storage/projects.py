@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from twistedipc.builds import names
 from twistedipc.builds.registries import Registry
-from twistedipc.builds.secrets import Builds, Steps, check_builds
+from twistedipc.builds.secrets import Builds, Steps, why_for_none
 from twistedipc.builds.settings import BuildSettings
 from twistedipc.builds.states import TERMINAL, OnLost
 from twistedipc.builds.variables import OfContexts
@@ -258,11 +258,11 @@ def set_build_secret(
     now: int,
 ) -> None:
     """
-    Set a secret of the project's builds, for the repository that it has now. Raises `NotFound`, `NotPossible`,
-    `BadValue`.
+    Set a secret of the project's builds, for the repository that it has now. Raises `NotFound`, `NotPossible`.
     """
     project = _existing(connection, name)
-    check_builds(builds, [each.name for each in project.environments])
+    if why := why_for_none(builds, [each.name for each in project.environments]):
+        raise NotPossible(why)
     build_secrets.put(
         connection,
         project.id,

@@ -17,6 +17,7 @@ from twistedipc.builds.registries import Registry
 from twistedipc.builds.settings import BuildSettings, checked
 from twistedipc.publish.targets.registry import TARGETS, ProjectTargets, name_of, to_flat, with_flat
 from twistedipc.storage import projects
+from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.rows import ProjectRow, RunsOn
 from twistedipc.web.access.auth import forbidden, may
 from twistedipc.web.api import repositories, schemas
@@ -171,11 +172,11 @@ def _checked_each(body: ProjectChange) -> dict[str, Any]:
 
 
 def _check_secrets_left(old: ProjectRow, new: ProjectRow) -> None:
-    """Raise `BadValue` if an environment would go of which there are secrets: they aren't erased on the side."""
+    """Raise `NotPossible` if an environment would go of which there are secrets: they aren't erased on the side."""
     gone = {each.name for each in old.environments} - {each.name for each in new.environments}
     for secret in old.build_secrets:
         if secret.builds in gone:
-            raise names.BadValue(
+            raise NotPossible(
                 f"the environment {secret.builds} has the secret {secret.name}: remove it first (twistedipc project "
                 f"secret remove {old.name} {secret.name} --environment {secret.builds})"
             )
@@ -199,13 +200,14 @@ def _check_approval(approval: int, targets: ProjectTargets) -> None:
 
 
 def _variables(old: ProjectRow, changes: dict[str, Any], some: list[variables.Change]) -> dict[str, Any]:
-    """What becomes of a project's variables. Raises `BadValue`."""
+    """What becomes of a project's variables. Raises `BadValue`, `NotPossible`."""
     known = [each.name for each in changes.get("environments", old.environments)]
     of_contexts = variables.with_environments(old.of_contexts, known)
     if not some:
         return {} if of_contexts == old.of_contexts else {"of_contexts": of_contexts}
     for each in some:
-        secrets.check_builds(each.builds, known)
+        if why := secrets.why_for_none(each.builds, known):
+            raise NotPossible(why)
     environment, of_contexts = variables.changed(changes.get("environment", old.environment), of_contexts, some)
     given = {change.name: change.value for change in some if change.value is not None}
     variables.check(given)

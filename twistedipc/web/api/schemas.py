@@ -113,7 +113,7 @@ class NewEnvironment(Request, frozen=True, kw_only=True, omit_defaults=True):
     is of production.
     """
 
-    name: Annotated[str, _shown(environments.NAME, 32)]
+    name: Annotated[str, _shown(environments.FREE_NAME, 32)]
     refs: Annotated[ProtectedRefs, Meta(min_length=1)]
     approval: Annotated[int, Meta(ge=0, le=1)] = 0
 
