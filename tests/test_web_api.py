@@ -211,8 +211,12 @@ class Projects(World):
         lines = await self.ledger.read(_lines, "project.change")
         assert '"environment of previews.A":"set"' in lines[-1]
         assert 'of previews",' not in lines[-1]
-        for bad in ({"name": "NPM_TOKEN", "value": "x"}, {"name": "A"}, {"name": "A", "value": "x", "builds": "some"}):
-            self.problem(await self.ask("PATCH", "/api/v1/projects/shop", {"variables": [bad]}), 422)
+        for bad, status in (
+            ({"name": "NPM_TOKEN", "value": "x"}, 422),
+            ({"name": "A"}, 422),
+            ({"name": "A", "value": "x", "builds": "some"}, 409),  # the project has no such environment
+        ):
+            self.problem(await self.ask("PATCH", "/api/v1/projects/shop", {"variables": [bad]}), status)
 
     async def test_a_variable_that_looks_like_a_secret_is_warned_of(self) -> None:
         made = await self.project(environment={"API_KEY": "k", "MODE": "x"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ def test_builders_with_keys_of_their_own(tmp_path: Path) -> None:
         a_name_that_is_stolen(platform, services)
         a_key_is_replaced_while_it_builds(platform, services)
         a_builder_is_revoked_while_it_builds(platform)
+        a_key_expires(platform, services)
     finally:
         for service in (platform.apiserver, *services.values()):
             service.kill()
@@ -148,3 +150,27 @@ def a_builder_is_revoked_while_it_builds(platform: Platform) -> None:
     assert (found["state"], found["reason"]) == ("lost", "builder two was revoked")
     assert linked(platform) == {"one"}
     assert "the key of this link was revoked" in (platform.folder / "two" / "builder.log").read_text()
+
+
+def a_key_expires(platform: Platform, services: dict[str, Service]) -> None:
+    """It is good for a minute at least: so its end is moved, as if that had passed while the apiserver was down."""
+    line = command(platform, "builder", "rotate", "one", "--days", "1")
+    join(platform, line, platform.folder / "one" / "builder.toml")
+    id_ = line.partition(":")[0].removeprefix("echo ")
+    services["one"].stop()
+    services["one"].start()
+
+    def key_in_use() -> Any:
+        (one,) = (each for each in platform.api("GET", "/api/v1/builders")["builders"] if each["name"] == "one")
+        return one["link"] and one["link"]["key"]
+
+    wait_for("it uses the new key", lambda: key_in_use() == id_)
+    assert "expires on " in platform.apiserver.text(), "that is soon"
+    platform.apiserver.stop()
+    with sqlite3.connect(platform.folder / "apiserver-data" / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE builder_keys SET expires = 1 WHERE id = ?", [id_])
+    ledger.close()
+    platform.apiserver.start()
+    said = f"the key {id_} of builder one has expired on 1970-01-01"
+    wait_for("it is refused, and both say why", lambda: said in services["one"].text())
+    assert said in platform.apiserver.text()

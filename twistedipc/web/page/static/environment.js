@@ -76,7 +76,7 @@ function environmentForm(project, change) {
   return form([name, refs, approval], "Set environment", (button) => {
     const mine = project.environments ?? [], at = mine.findIndex((each) => each.name === name.value.trim());
     const set = { name: name.value.trim(), refs: refs.value.trim().split(/\s+/), approval: Number(approval.value) };
-    change.environments(button, at < 0 ? [...mine, set] : mine.with(at, set));
+    change.environments(button, at < 0 ? [...mine, set] : mine.map((each) => each.name === set.name ? set : each));
   });
 }
 
