@@ -200,12 +200,18 @@ def found_where_they_are_denied(kind: str = "auto") -> Isolation:
 
 
 @pytest.mark.skipif(not can_be_denied(), reason="user namespaces can't be denied here")
-def test_where_user_namespaces_are_denied_landlock_is_chosen() -> None:
+def test_where_user_namespaces_are_denied_landlock_is_chosen(tmp_path: Path) -> None:
     found = found_where_they_are_denied()
     assert (found.kind, found.refused, found.engine) == ("landlock", "", "loopback"), found.refused
     assert found.said.startswith("Landlock ")
     assert "network by the gate's proxy alone" in found.said
     assert (found.readable, found.hidden) == (["/srv"], ["/nowhere"])
+    one = attempt(tmp_path, "unshare -U true || echo denied; cat ../spec.json || echo refused", "true")
+    write_file(one.folder / "spec.json", msgspec.structs.replace(one.spec, isolation=found))
+    one.start(command=(*DENIED, sys.executable, "-m", "twistedipc.runner"))
+    result = one.wait()
+    assert result.outcome == "succeeded", (result.reason, one.output())
+    assert {"denied", "refused"} <= set(one.output(1))
     refused = found_where_they_are_denied("bubblewrap")
     assert (refused.kind, "nothing isolates builds" in refused.refused) == ("none", True)
 

@@ -223,3 +223,31 @@ def test_the_ledger_has_a_bound_and_counts_the_rest() -> None:
     assert len(contacts.told()) == MAX_TOLD
     contacts.begin("build")
     assert contacts.told() == []
+
+
+@pytest.mark.parametrize(
+    ("header", "shown"),
+    [
+        (b"Proxy-Authorization: Basic YnVpbGQ6c2VjcmV0", True),
+        (b"proxy-authorization:Basic YnVpbGQ6c2VjcmV0 ", True),
+        (b"Proxy-Authorization: Basic YnVpbGQ6c2VjcmVu", False),
+        (b"Proxy-Authorization: Basic YnVpbGQ6c2VjcmV", False),
+        (b"Proxy-Authorization: Basic", False),
+        (b"Proxy-Authorization: Bearer YnVpbGQ6c2VjcmV0", False),
+        (b"Authorization: Basic YnVpbGQ6c2VjcmV0", False),
+        (b"Accept: */*", False),
+    ],
+)
+def test_a_proxy_on_the_machines_loopback_asks_for_a_password(header: bytes, shown: bool) -> None:
+    head = b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n" + header + b"\r\n\r\n"
+    assert proxying.shows(head, "build:secret") is shown
+
+
+def test_the_password_isnt_taken_from_the_address_that_is_asked_for() -> None:
+    head = b"GET http://Proxy-Authorization:Basic@example.org/ HTTP/1.1\r\n\r\n"
+    assert not proxying.shows(head, "build:secret")
+
+
+def test_the_password_isnt_passed_on() -> None:
+    head = b"GET http://example.org/ HTTP/1.1\r\nProxy-Authorization: Basic YnVpbGQ6c2VjcmV0\r\n\r\n"
+    assert b"YnVpbGQ6c2VjcmV0" not in proxying.asked(head).head
