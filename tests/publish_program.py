@@ -36,7 +36,8 @@ class Programs:
 
     def kill_all(self) -> None:
         """See `server.delivering.PublishProgram`."""
-        self._running.clear()
+        for attempt in self.running:
+            self.ends(attempt, Delivered(reason="the process that publishes broke: it was killed"))
 
     @property
     def running(self) -> list[str]:

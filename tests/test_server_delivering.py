@@ -194,6 +194,18 @@ def test_what_a_viewer_was_shown_before_a_crash_is_what_is_there_afterwards(worl
     assert world.audited().count("permit.give") == 2
 
 
+def test_a_stop_in_the_middle_is_no_failure(world: World) -> None:
+    world.all_stored()
+    world.apiserver.server.delivering.stop()
+    assert world.row.state is S.DELIVERING
+    assert {each.state for each in world.publications} == {PublicationState.PUBLISHING}
+    world.apiserver.server.deliveries.ring()
+    assert len(world.apiserver.programs.jobs) == 1
+    world.restarted()
+    world.apiserver.programs.ends(world.attempt)
+    assert world.apiserver.state(world.attempt) is S.SUCCEEDED
+
+
 @pytest.mark.parametrize("committed", range(12))
 def test_killed_after_any_commit_it_ends_well(tmp_path: Path, committed: int) -> None:
     """The ledger takes so many more writes before the apiserver is killed. It publishes no package that is noted."""

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
+from tests.integration.browser import chromium
 from tests.integration.platform import Platform, Problem, wait_for
 from tests.node import need_node, node_path
 from tests.npm_registry import TOKEN, Registry, running
@@ -168,6 +170,26 @@ def test_another_person_approves_what_is_published(platform: Platform, registry:
     assert platform.api("GET", f"/api/v1/builds/{build}/provenance")
 
 
+def test_the_page_shows_what_waits_and_the_log_goes_on(platform: Platform, registry: Registry) -> None:
+    project(platform, registry, "paged", approval=1)
+    build = platform.build("paged")
+    platform.wait(build, {"waiting_approval"})
+    token = platform.make_token("bob-on-the-page", "publish")
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"{platform.url}/#token={token}")
+        expect(page.locator("#who")).to_have_text("bob-on-the-page")
+        page.goto(f"{platform.url}/#/builds/{build}")
+        expect(page.locator("main")).to_contain_text("@paged/base@1.0.0 to npm as latest")
+        expect(page.locator("main")).to_contain_text("2 files are new, 0 changed, 0 gone; nothing is published yet")
+        expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+        page.get_by_role("button", name="Approve").click()
+        expect(page.locator("main")).to_contain_text("Publishing @paged/app 1.0.0")
+        expect(page.locator("main")).to_contain_text("@paged/app@1.0.0 (published)")
+        expect(page.locator("main")).to_contain_text("complete, verified (")
+    assert registry.uploaded == ["@paged/base", "@paged/app"]
+
+
 @pytest.mark.parametrize(
     "point",
     [
@@ -200,13 +222,14 @@ def test_killed_at(point: CrashPoint, platform: Platform, registry: Registry) ->
     assert attempt["complete"]
 
 
-def test_killed_while_npm_uploads(platform: Platform, registry: Registry) -> None:
-    """The registry has taken the first package when the apiserver dies, and its answer was an error."""
-    project(platform, registry, "midway")
+@pytest.mark.parametrize("how", ["kill", "stop"])
+def test_ended_while_npm_uploads(how: str, platform: Platform, registry: Registry) -> None:
+    """The registry has taken the first package when the apiserver ends, and its answer was an error."""
+    project(platform, registry, f"midway-{how}")
     registry.faults = [(503, True)] * 3
-    build = platform.build("midway")
+    build = platform.build(f"midway-{how}")
     wait_for("an upload", lambda: registry.uploads)
-    platform.apiserver.kill()
+    getattr(platform.apiserver, how)()
     platform.apiserver.start()
     platform.linked()
     done: dict[str, Any] = platform.wait(build)

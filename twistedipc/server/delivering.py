@@ -93,6 +93,7 @@ class Delivering:
         self._running: set[str] = set()
         self._looking = False
         self._again = False
+        self._stopped = False
 
     def start(self, bell: Bell) -> None:
         """Go on with what a stop has left, and begin what is to be published, whenever the bell is rung."""
@@ -101,6 +102,7 @@ class Delivering:
 
     def stop(self) -> None:
         """Begin nothing more, and end what runs: the next start goes on with it."""
+        self._stopped = True  # first: that a process was killed says nothing of what it published
         self._program.kill_all()
 
     def wake(self) -> None:
@@ -120,7 +122,7 @@ class Delivering:
                     if row.name in self._running:
                         if row.cancel_reason:
                             self._program.end(row.name)
-                    elif len(self._running) < MOST and not self._workflows.stopping:
+                    elif len(self._running) < MOST and not self._stopped:
                         self._running.add(row.name)
                         self._workflows.launch(self._deliver(row), f"publishing {row.name}")
                 await self._tidy()
@@ -151,7 +153,7 @@ class Delivering:
             log = DeliveryLog(row, self._ledger, self._logs, self._gists, self._workflows, self._writers, self._now)
             await log.open()
             reason = await self._deliver_all(row, log)
-            if self._workflows.stopping:
+            if self._stopped:
                 return  # the next start goes on
             log.end(reason)  # if a crash came between the end of the last step and that
             await log.flushed()
@@ -179,7 +181,7 @@ class Delivering:
             reason = next((each.reason for each in of_target if each.state is PublicationState.FAILED), "")
             if not reason and any(each.state is not PublicationState.PUBLISHED for each in of_target):
                 reason = await self._deliver_to(row, target, of_target, log)
-            if reason or self._workflows.stopping:
+            if reason or self._stopped:
                 return reason
         return ""
 
@@ -189,7 +191,7 @@ class Delivering:
         crash_point(CrashPoint.APISERVER_DELIVERY_BEGUN)
         log.begin()
         said = await self._run(row, target, packages, answer, log)
-        if self._workflows.stopping:
+        if self._stopped:
             return ""
         published, reason = _believed(said, target, packages)
         for each in published:

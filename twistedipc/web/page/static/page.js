@@ -411,7 +411,8 @@ function showBuild(id, wanted) {
   function drawHead() {
     const attempt = build.attempts.find((each) => each.number === number) ?? build.attempts.at(-1);
     const newest = number === build.attempt;
-    const ended = Boolean(build.ended);
+    // What its builder is done with has a time of its end, and may still wait, or be published.
+    const ended = Boolean(build.ended) && !["waiting", "busy"].includes(build.tone);
     const actions = el("div", { class: "row" }, el("h1", {}, `${build.project} #${build.id}`), stateOf(attempt));
     if (build.release_url) actions.append(el("a", { href: build.release_url, rel: "noreferrer", target: "_blank" }, "Open the release"));
     if (build.tone === "good" && build.publish) {
@@ -467,8 +468,8 @@ function showBuild(id, wanted) {
     if (view !== self) return;
     build = found;
     const target = toNewest ? build.attempt : number ?? wanted ?? build.attempt;
-    // Approved, and not at its end: what was stored is being published, and the log goes on.
-    const goesOn = approval !== null && build.waiting?.code !== "approval" && !build.ended;
+    // Somebody has decided: if what was stored is published now, the log goes on.
+    const goesOn = approval !== null && build.waiting?.code !== "approval";
     if (target !== number || goesOn) {
       approval = null;
       log?.stop();
