@@ -151,6 +151,7 @@ def as_of_0011(connection: Connection) -> None:
     for column in ("service", "address", "agent", "person", "session"):
         connection.execute(text(f"ALTER TABLE tokens DROP COLUMN {column}"))
     for table, column in (("projects", "approval"), ("attempts", "asker"), ("attempts", "asker_person"),
+                          ("attempts", "author_email"),
                           ("attempts", "decision")):  # fmt: skip
         connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
     _before_builders_keys(connection)

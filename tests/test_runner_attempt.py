@@ -45,7 +45,7 @@ def test_succeeds(tmp_path: Path) -> None:
     assert [step.exit_code for step in result.steps] == [0, 0, 0, 0]
     assert (result.lines, result.sha256) == scan(one.folder)
     assert result.commit == git(tmp_path / "source", "rev-parse", "HEAD")
-    assert (result.subject, result.author) == ("first commit", "Ada")
+    assert (result.subject, result.author, result.author_email) == ("first commit", "Ada", "ada@example.org")
     assert one.output(1) == ["hello", "error"]
     assert result.artifact is not None
     assert result.artifact.files == 1

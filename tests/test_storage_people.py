@@ -44,7 +44,7 @@ def test_names_and_addresses_are_one_persons_each(ledger: Connection) -> None:
             person(ledger, name, email)
     bob = person(ledger, "bob", role="admin")
     assert people.list_all(ledger) == [ann, bob]
-    assert people.names_of_emails(ledger, ["ANN@example.org", "x@example.org"]) == {"ann@example.org": "ann"}
+    assert people.names_of_emails(ledger, ["ANN@example.org", "x@example.org"]) == {"ann@example.org": (ann.id, "ann")}
     with pytest.raises(NameTaken, match="the address of ann"):
         people.change(ledger, bob.id, {"email": "ann@example.org"})
     assert people.change(ledger, ann.id, {"email": "ann@example.org", "role": "admin"}).is_admin

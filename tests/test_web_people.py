@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from sqlalchemy import Connection, update
+
 from tests.web_world import World
-from twistedipc.storage import audit, tokens
+from twistedipc.storage import audit, tables, tokens
 from twistedipc.storage.people import INVITED_FOR
 from twistedipc.web.access.auth import MAX_FAILURES
 from twistedipc.web.access.held import Ending
 
 OWN = {"Origin": "http://api.test"}
+
+
+def _write_author(connection: Connection, email: str | None) -> None:
+    connection.execute(update(tables.attempts).values(author="Ann B.", author_email=email))
 
 
 class People(World):
@@ -76,6 +82,18 @@ class People(World):
             ("session.begin", "2", "Ann Bo", {}),
             ("token.create", "3", "Ann Bo", {"name": "laptop", "scopes": "build"}),
         ]
+
+    async def test_a_commits_author_is_who_has_the_address(self) -> None:
+        number = await self.build()
+        await self.invited("ann", email="ann@example.org")
+        path = f"/api/v1/builds/{number}"
+        for email, person in ((None, None), ("eve@example.org", None), ("ann@example.org", {"id": 1, "name": "ann"})):
+            await self.ledger.write(_write_author, email)
+            for shown in (
+                (await self.ask("GET", path)).json,
+                (await self.ask("GET", "/api/v1/builds")).json["builds"][0],
+            ):
+                assert (shown["author"], shown["author_person"]) == ("Ann B.", person)
 
     async def test_codes_that_are_no_good_are_counted(self) -> None:
         made = await self.invited("ann")

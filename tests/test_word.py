@@ -25,7 +25,7 @@ from tests.instant import InstantLedger
 from tests.properties import examples
 from tests.test_server_builders import Builder
 from twistedipc.builds import messages as m
-from twistedipc.builds import word
+from twistedipc.builds import names, word
 from twistedipc.builds.attempt import ArtifactFile, Package, Packed, Permit, Published, Result, StepResult, Tool, Used
 from twistedipc.builds.egress import Contact, Egress
 from twistedipc.builds.logs import Lines, LogDigest, StepEnded, StepStarted
@@ -155,6 +155,7 @@ class World:
         assert row.resolved is None or since <= row.resolved <= self.apiserver.time
         for text, limit in ((row.subject, word.MAX_SUBJECT), (row.author, word.MAX_AUTHOR)):
             assert text == shown(text, limit)
+        assert row.author_email is None or names.is_email(row.author_email)
         assert row.reason == shown(row.reason, word.MAX_REASON, lines=True)
         steps = [(step.index, step.name, step.outcome) for step in row.steps]
         true = [(0, "checkout", "succeeded"), (1, "build", "succeeded"), (2, "pack", "succeeded")]
@@ -397,6 +398,7 @@ LIES: dict[str, st.SearchStrategy[Any]] = {
     "host_keys": st.lists(texts, max_size=3),
     "subject": texts,
     "author": texts,
+    "author_email": texts,
     "steps": st.lists(steps, max_size=4),
     "artifact": st.one_of(
         st.none(), st.builds(ArtifactFile, size=numbers, sha256=texts, files=numbers, unpacked=numbers)

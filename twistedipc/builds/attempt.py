@@ -141,6 +141,7 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
     commit: str  # the full commit id
     subject: str  # the first line of its message
     author: str
+    author_email: str = ""  # as the commit says it, which anybody can write
     mirror: str = ""  # the folder of the mirror that has the commit
     mirrors: list[str] = []  # the folders of all mirrors from which the working copy borrows objects
     resolved: int = 0  # when the ref led to it, in milliseconds since the epoch; 0: the commit was given
@@ -296,6 +297,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     host_keys: list[str] = []  # as in `Contact`
     subject: str = ""
     author: str = ""
+    author_email: str = ""  # as in `Checkout`
     steps: list[StepResult] = []
     artifact: ArtifactFile | None = None
     published: list[Published] = []

@@ -316,8 +316,13 @@ def line(text: str) -> str:
     return text
 
 
+def is_email(address: str) -> bool:
+    """Return whether this can be an address for mail."""
+    return len(address) <= MAX_EMAIL and _EMAIL.fullmatch(address) is not None
+
+
 def email(address: str) -> str:
     """Check an address for mail."""
-    if len(address) > MAX_EMAIL or not _EMAIL.fullmatch(address):
+    if not is_email(address):
         raise BadValue(f"{address[:100]!r} isn't an address for mail, such as ada@example.org")
     return address

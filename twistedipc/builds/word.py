@@ -113,6 +113,7 @@ def believe(result: Result, seen: Seen) -> Believed:
         host_keys=result.host_keys[:MAX_KNOWN_HOSTS],
         subject=shown(result.subject, MAX_SUBJECT) if commit else "",
         author=shown(result.author, MAX_AUTHOR) if commit else "",
+        author_email=_author_email(result, commit),
         steps=[] if complete else _steps(result, seen),
         artifact=artifact,
         published=published,
@@ -195,6 +196,10 @@ def _tool(tool: Tool) -> Tool:
         uri=shown(tool.uri, MAX_TEXT),
         digests={shown(name, 20): shown(value, 200) for name, value in digests},
     )
+
+
+def _author_email(result: Result, commit: str) -> str:
+    return result.author_email if commit and names.is_email(result.author_email) else ""
 
 
 def _finding(finding: Finding) -> Finding:

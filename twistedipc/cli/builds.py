@@ -140,7 +140,7 @@ def show(client: Client, build_id: int, as_json: bool) -> None:
             ("waiting", found.waiting.text if found.waiting is not None else None),
             ("ref", found.ref),
             ("commit", f"{found.commit[:12]} {found.subject}".strip()),
-            ("author", found.author),
+            ("author", _author(found)),
             ("environment", found.environment),
             ("preview", found.preview),
             ("variables", " ".join(f"{key}={value}" for key, value in sorted(found.parameters.items()))),
@@ -363,6 +363,11 @@ def _egress(egress: Egress | None) -> str:
     more = [f"and {egress.more} more"] if egress.more else []
     lost = ["not all of it is known"] if egress.lost else []
     return ", ".join([*contacted.values(), *more, *lost])
+
+
+def _author(build: schemas.Build) -> str:
+    """Return the commit's author, and the person who that is here, if it is one."""
+    return f"{build.author} ({build.author_person.name})" if build.author_person is not None else build.author
 
 
 def _decision(made: schemas.Decision | None) -> str:

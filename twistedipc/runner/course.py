@@ -633,6 +633,7 @@ class Course:
             host_keys=self._checkout.host_keys,
             subject=hide(checkout.subject) if checkout else "",
             author=hide(checkout.author) if checkout else "",
+            author_email=hide(checkout.author_email) if checkout else "",
             steps=[replace(step, name=hide(step.name), command=hide(step.command)) for step in self._steps.results],
             artifact=self._found.artifact,
             published=[

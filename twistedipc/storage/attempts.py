@@ -496,7 +496,8 @@ def _told(result: Result, complete: bool, now: int, resolved: int | None) -> dic
         "egress": None if result.egress is None else to_json(_clean_egress(result.egress)),
     }
     # An attempt that ended before its checkout keeps what an earlier one had found.
-    for column, value in (("commit_id", result.commit), ("subject", result.subject), ("author", result.author)):
+    for column, value in (("commit_id", result.commit), ("subject", result.subject), ("author", result.author),
+                          ("author_email", result.author_email.lower())):  # fmt: skip
         if value:
             values[column] = text(value)
     if result.protected is not None:

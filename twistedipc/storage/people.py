@@ -76,11 +76,13 @@ def list_all(connection: Connection) -> list[PersonRow]:
     return [row_as(PersonRow, row) for row in connection.execute(_SELECT.order_by(people.c.name)).all()]
 
 
-def names_of_emails(connection: Connection, emails: Collection[str]) -> dict[str, str]:
-    """Return the names of the people who have these addresses, by the address in small letters."""
+def names_of_emails(connection: Connection, emails: Collection[str]) -> dict[str, tuple[int, str]]:
+    """Return number and name of the people who have these addresses, by the address in small letters."""
+    if not emails:
+        return {}
     wanted = sorted({email.lower() for email in emails})
-    query = select(people.c.email, people.c.name).where(people.c.email.in_(wanted))
-    return {row.email: row.name for row in connection.execute(query)}
+    query = select(people.c.email, people.c.id, people.c.name).where(people.c.email.in_(wanted))
+    return {row.email: (row.id, row.name) for row in connection.execute(query)}
 
 
 def change(connection: Connection, number: int, values: Mapping[str, Any]) -> PersonRow:

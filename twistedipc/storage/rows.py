@@ -287,6 +287,7 @@ class BuildRow(Row, frozen=True, kw_only=True):
     commit: str
     subject: str
     author: str
+    author_email: str | None  # in small letters; None: not known
     started: int | None
     ended: int | None
     cancel_requested: bool
@@ -334,6 +335,7 @@ class AttemptRow(Row, frozen=True, kw_only=True):
     decision: Decision | None  # None: nobody has decided, or nobody had to
     subject: str
     author: str
+    author_email: str | None  # likewise
     lines: int | None  # from the end on: how many records the log has
     sha256: str  # "" before the end
     complete: bool  # the log was verified complete

@@ -271,6 +271,7 @@ attempts = Table(
     Column("decision", Text, comment="JSON: storage.rows.Decision, if it had to be approved; null: none"),
     Column("subject", Text, nullable=False, comment="the commit message's first line"),
     Column("author", Text, nullable=False, comment="the commit's"),
+    Column("author_email", Text, comment="the commit's, in small letters; null: not known"),
     Column("next_record", BigInteger, nullable=False, comment="the number after the last record in log_chunks"),
     Column("log_bytes", BigInteger, nullable=False, comment="the sum of log_chunks.size"),
     Column("lines", BigInteger, comment="from the end on: how many records the log has"),

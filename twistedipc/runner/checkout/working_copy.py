@@ -17,6 +17,7 @@ from twistedipc.attempts.folder import CREDENTIALS, out_of
 from twistedipc.attempts.mirrors import lock_mirror, mirror_name, private_folder, throw_away
 from twistedipc.builds.access import Access
 from twistedipc.builds.attempt import Checkout, Contact, Spec
+from twistedipc.builds.names import MAX_EMAIL
 from twistedipc.builds.places import ALLOW, place_of, problem_of
 from twistedipc.builds.plan import settings_of
 from twistedipc.builds.recognition.reading import BadPlan
@@ -72,13 +73,14 @@ class _Checkout:
         found, resolved = self._clone(spec.repository, spec.commit or spec.ref, work, now, about=True)
         at = ("-C", str(work))
         described = self._held.ask(
-            *at, "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%an%n%s", found.commit
+            *at, "log", "-1", "--no-show-signature", "--encoding=UTF-8", "--format=%an%n%ae%n%s", found.commit
         )
-        author, _, subject = (described or "").rstrip("\n").partition("\n")
+        author, email, subject = [*(described or "").rstrip("\n").split("\n", 2), "", "", ""][:3]
         checkout = Checkout(
             commit=found.commit,
             subject=_cut(subject, 500),
             author=_cut(author, 200),
+            author_email=_cut(email, MAX_EMAIL),
             mirror=str(found.mirror.folder),
             resolved=0 if spec.commit else resolved,
             head=found.head,

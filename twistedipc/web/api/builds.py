@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -22,7 +24,7 @@ from twistedipc.publish.compared import Change, Compared
 from twistedipc.publish.targets.registry import TARGETS
 from twistedipc.publish.targets.static.target import Static
 from twistedipc.server.boundaries import Waiting
-from twistedipc.storage import builds, publications, releases
+from twistedipc.storage import builds, people, publications, releases
 from twistedipc.storage.builds import Idempotency
 from twistedipc.storage.errors import NotPossible
 from twistedipc.storage.rows import AttemptRow, BuildRow, GistRow, PublicationRow, ReleaseRow
@@ -40,6 +42,7 @@ from twistedipc.web.api.schemas import (
     Changes,
     NewBuild,
     PackageChanges,
+    PersonName,
     Refusal,
     Step,
 )
@@ -115,14 +118,15 @@ async def list_page(call: Call[ListBuilds, None]) -> Reply[Builds]:
     before = query.before if isinstance(query.before, int) else None
     states = frozenset(query.state) or None
 
-    def page(connection: Connection) -> list[BuildRow]:
-        return builds.list_page(connection, projects=wanted, states=states, before=before, limit=query.limit + 1)
+    def page(connection: Connection) -> tuple[list[BuildRow], dict[str, PersonName]]:
+        rows = builds.list_page(connection, projects=wanted, states=states, before=before, limit=query.limit + 1)
+        return rows, _people_of(connection, rows)
 
-    rows = await call.context.ledger.read(page)
+    rows, authors = await call.context.ledger.read(page)
     more = len(rows) > query.limit
     rows = rows[: query.limit]
     await _served(call.context, [row.id for row in rows])
-    return Reply(body=Builds(builds=[_build(row) for row in rows], next=rows[-1].id if more else None))
+    return Reply(body=Builds(builds=[_build(row, authors) for row in rows], next=rows[-1].id if more else None))
 
 
 async def show(call: Call[None, None]) -> Reply[BuildDetail]:
@@ -287,8 +291,14 @@ def _idempotency(call: Call[Any, NewBuild]) -> Idempotency | None:
     return Idempotency(values[0].decode(), call.token.id, hashlib.sha256(msgspec.json.encode(body)).hexdigest())
 
 
-def _build(row: BuildRow) -> Build:
-    return Build(**_fields(row, Build))
+def _build(row: BuildRow, authors: Mapping[str, PersonName] = MappingProxyType({})) -> Build:
+    return Build(**_fields(row, Build), author_person=authors.get(row.author_email or ""))
+
+
+def _people_of(connection: Connection, rows: list[BuildRow]) -> dict[str, PersonName]:
+    """Return the people who are the authors of builds' commits, by their addresses."""
+    found = people.names_of_emails(connection, {row.author_email for row in rows if row.author_email})
+    return {email: PersonName(id=number, name=name) for email, (number, name) in found.items()}
 
 
 def _fields(row: AttemptRow | BuildRow, kind: type[msgspec.Struct]) -> dict[str, Any]:
@@ -301,22 +311,24 @@ def _fields(row: AttemptRow | BuildRow, kind: type[msgspec.Struct]) -> dict[str,
 async def _detail(context: WebContext, build: int) -> BuildDetail:
     def everything(
         connection: Connection,
-    ) -> tuple[BuildRow, Standing, list[AttemptRow], list[ReleaseRow], int | None] | None:
+    ) -> tuple[BuildRow, dict[str, PersonName], Standing, list[AttemptRow], list[ReleaseRow], int | None] | None:
         row = builds.get(connection, build)
         about = None if row is None else standing(connection, row.project)
         if row is None or about is None:
             return None
         made = releases.of_build(connection, build)
-        return row, about, builds.attempts(connection, build), made, builds.position(connection, build)
+        authors, all_attempts = _people_of(connection, [row]), builds.attempts(connection, build)
+        return row, authors, about, all_attempts, made, builds.position(connection, build)
 
     found = await context.ledger.read(everything)
     if found is None:
         raise not_found()
-    row, about, attempts, made, position = found
+    row, authors, about, attempts, made, position = found
     now = context.now()
     await _served(context, [build])
     return BuildDetail(
         **_fields(row, Build),
+        author_person=authors.get(row.author_email or ""),
         attempts=[_attempt(attempt, made, about, now) for attempt in attempts],
         release_url=context.release_url(row.project) if any(map(_was_served, made)) else None,
         position=position,

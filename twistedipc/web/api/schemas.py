@@ -631,6 +631,7 @@ class Build(Response, frozen=True, kw_only=True):
     commit: str
     subject: str
     author: str
+    author_person: PersonName | None = None  # whose verified address the commit's author has; null: nobody's here
     cancel_requested: bool
     created: datetime
     started: datetime | None

@@ -432,6 +432,7 @@ function showBuild(id, wanted) {
       fact("project", el("a", { href: `#/projects/${encodeURIComponent(build.project)}` }, build.project)),
       fact("ref", clean(build.ref)),
       build.commit ? fact("commit", el("code", {}, build.commit.slice(0, 12)), ` ${clean(build.subject)}`) : null,
+      build.author_person ? fact("by", clean(build.author_person.name)) : null,
       fact("asked for", timeOf(build.created), ` by ${build.requested_by}`),
       build.environment ? fact("environment", clean(build.environment)) : null,
       build.preview && build.publish ? fact("preview", clean(build.preview)) : null,
