@@ -56,6 +56,21 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar.gz", "source", "target"]
 
 
+def test_a_thousand_files_are_made_durable_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site of 100,000 files would keep the disk, and one of the few threads for files, for many minutes."""
+    create(tree(tmp_path / "source", {f"f{number}": b"x" for number in range(1000)}), tmp_path / "a.tar.gz")
+    calls: list[int] = []
+    sync = os.fsync
+
+    def counted(descriptor: int) -> None:
+        calls.append(descriptor)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    unpack(tmp_path / "a.tar.gz", tmp_path / "target")
+    assert len(calls) < 5
+
+
 @pytest.mark.parametrize("what", ["folder", "file", "pipe"])
 def test_a_link_that_is_put_there_while_it_is_packed(tmp_path: Path, what: str) -> None:
     """By a process that the build has left: what the folder leads to then isn't read."""

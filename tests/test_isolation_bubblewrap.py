@@ -105,6 +105,20 @@ def test_nothing_is_put_where_a_step_can_write() -> None:
             words(reach)
 
 
+@pytest.mark.parametrize(
+    ("reach", "environment", "folder"),
+    [
+        (Reach(), {"A": "b\0--bind\0/\0/host"}, "/work"),
+        (Reach(), {"A\0--bind\0/\0/host": "b"}, "/work"),
+        (Reach(), {}, "/work\0--bind\0/\0/host"),
+        (Reach(readable=["/a\0--bind\0/\0/host"]), {}, "/work"),
+    ],
+)
+def test_no_word_becomes_several(reach: Reach, environment: dict[str, str], folder: str) -> None:
+    with pytest.raises(UnsafeReach, match="NUL"):
+        words(reach, environment, folder)
+
+
 PATHS = st.lists(st.sampled_from("abc"), min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
 
 

@@ -175,6 +175,12 @@ def test_a_step_s_own_configuration_stays(tmp_path: Path) -> None:
     assert "~/.npmrc is a step's own: it isn't set up for the project's registries" in one.notices()
 
 
+def test_a_step_can_put_a_folder_in_the_place_of_the_configuration(tmp_path: Path) -> None:
+    one = installing(tmp_path, "rm ~/.npmrc; mkdir ~/.npmrc", *REGISTRIES)
+    assert run(one, given()).outcome == "succeeded"
+    assert one.output(3) == [".npmrc "]
+
+
 @pytest.mark.skipif(not shutil.which("npm"), reason="there is no npm")
 def test_npm_sends_the_token_to_its_registry_alone(tmp_path: Path) -> None:
     one = installing(

@@ -84,6 +84,9 @@ class World:
         memory = self._file(Path("/dev/shm") / f"twistedipc-tests-{secrets.token_hex(4)}")
         victim = self._victim(data)
         mirror = next((data / "mirrors").glob("*.git"))
+        locks = data / "toolchains" / "locks"
+        locks.mkdir(parents=True)
+        (locks / "pnpm@9.15.0").touch()
         return {
             "configuration": str(self.platform.builder.config),
             "project": "attacker",

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 from twistedipc.attempts.processes import FIRST_GIVEN
 from twistedipc.isolation import kernel_calls
-from twistedipc.isolation.reach import HIDDEN, PLATFORM, READABLE, USER, Place, Reach, arranged
+from twistedipc.isolation.reach import HIDDEN, PLATFORM, READABLE, USER, Place, Reach, UnsafeReach, arranged
 
 #: The most bytes in /tmp and in /dev/shm, which are in memory. TMPDIR is on the disk.
 MEMORY_FILES = 512 << 20
@@ -83,6 +83,9 @@ def given(reach: Reach, environment: Mapping[str, str], folder: str) -> list[byt
     for name, value in environment.items():
         words += ["--setenv", name, value]
     words += ["--chdir", folder]
+    if any("\0" in word for word in words):
+        # What comes after it would be an option, such as one that shows the step all of the machine.
+        raise UnsafeReach("a variable or a path of the step has a NUL in it")
     contents[0] = b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in words)
     return contents
 

@@ -98,7 +98,8 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def _tools(self) -> list[str]:
-        return [self.toolchains] if self.toolchains else []
+        # Not all of the store: a build that can open its locks for reading can hold them, and others would wait.
+        return [f"{self.toolchains}/entries"] if self.toolchains else []
 
     def _of(
         self,

@@ -30,7 +30,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from twistedipc.disk.beneath import Beneath
-from twistedipc.disk.files import sync_folder
+from twistedipc.disk.files import sync_file_system, sync_folder
 from twistedipc.publish.site_paths import MAX_PATH, is_hidden, problem_of_segment
 from twistedipc.publish.targets.target import CantPrepare
 
@@ -322,8 +322,8 @@ def unpack(
             if _exactly(stream, 2 * _TAR_BLOCK).strip(b"\0") or stream.read(1):
                 raise BadArchive("there is more in it than its manifest says")
         add(temporary)
-        for folder in made:
-            sync_folder(folder)
+        # In one call: a call for each file would keep others' releases waiting, whose disk and threads these are too.
+        sync_file_system(temporary)
         os.rename(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -436,9 +436,7 @@ def _extract(stream: _Readable, entry: ManifestFile, where: Path) -> None:
             digest.update(data)
             file.write(data)
             left -= len(data)
-        file.flush()
         os.fchmod(descriptor, entry.mode)
-        os.fsync(descriptor)
     _exactly(stream, -entry.size % _TAR_BLOCK)
     if digest.hexdigest() != entry.sha256:
         raise BadArchive(f"{entry.path} isn't what the manifest says")

@@ -218,7 +218,7 @@ class Course:
         for settings in targets:
             self._before_packing(settings, plan, environment)
         required = targets or self._spec.site
-        if required or plan.output or any((self._work / o).is_dir() for o in plan.outputs):
+        if required or plan.output or any(os.path.isdir(self._work / o) for o in plan.outputs):
             # What is packed holds still: nothing that the build has left running can change it.
             self._kill_all()
             self._forget_packed(targets)
@@ -588,7 +588,7 @@ class Course:
     def _folder_of(self, place: str) -> Path:
         """The folder in which a step runs, which one before it may have removed or replaced."""
         folder = self._work / place
-        if place and not (folder.is_dir() and folder.resolve().is_relative_to(self._work.resolve())):
+        if place and not (os.path.isdir(folder) and folder.resolve().is_relative_to(self._work.resolve())):
             raise self._refused(f"there is no folder {place} in the repository any more")
         return folder
 

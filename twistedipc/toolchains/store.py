@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from twistedipc.disk.files import read_file, sync_folder, write_file
+from twistedipc.disk.files import read_file, sync_file_system, sync_folder, write_file
 from twistedipc.toolchains.machine import read_package_json
 from twistedipc.toolchains.packages import Source, launchers
 from twistedipc.toolchains.problems import Busy, NoTool
@@ -255,7 +255,7 @@ class Store:
             )
             write_file(folder / "entry.json", entry, mode=0o444)
             _make_read_only(folder)
-            _sync(folder)
+            sync_file_system(folder)
             where = self.path(source.package, version)
             delete(where)  # one that can't be read
             os.rename(folder, where)
@@ -388,19 +388,3 @@ def _make_read_only(folder: Path) -> None:
     for path, folders, _files in os.walk(folder, topdown=False):
         for name in folders:
             os.chmod(os.path.join(path, name), stat.S_IRUSR | stat.S_IXUSR | 0o055)
-
-
-def _sync(folder: Path) -> None:
-    """
-    Make what is in a folder durable: all of its file system, in one call. (Node has thousands of files, and a call for
-    each would take longer than fetching it.)
-    """
-    import ctypes
-
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        syncfs = getattr(ctypes.CDLL(None), "syncfs", None)
-        if syncfs is None or syncfs(descriptor) != 0:
-            os.sync()
-    finally:
-        os.close(descriptor)
