@@ -288,3 +288,24 @@ def _session(process: int) -> list[str]:
         if fields[0] != "Z" and (int(fields[2]) == process or str(process).encode() in words):
             found.append(f"{folder.name} {words}")
     return found
+
+
+WATCH = """
+import ctypes
+libc = ctypes.CDLL(None)
+found = 0
+while libc.inotify_init() >= 0:
+    found += 1
+print(found)
+"""
+
+
+def test_a_step_of_an_ordinary_user_can_not_take_what_the_kernel_counts_for_all_builds_of_the_user() -> None:
+    with open("/proc/sys/fs/inotify/max_user_instances", encoding="ascii") as file:
+        most = int(file.read())
+    if most > 10_000:
+        pytest.skip("the machine has more than a process may have open files")
+    python, _environment = as_user(True)
+    step = {"reach": {"open": False}, "command": [python[-1], "-I", "-S", "-c", WATCH]}
+    (said,) = run({"engine": "gate", "program": "", "steps": [step]}, ordinary=True)["steps"]
+    assert int(said["output"]) == most // 4

@@ -41,6 +41,16 @@ PORTS = (22, 80, 443, 9418)
 #: are never given one so low: by chance it would be the port of a build's own server, or of one that it is refused.
 PROXY = 983
 
+#: What the kernel counts for a user over all processes (user_namespaces(7)), where it has the number that each user of
+#: the machine may have, and into how many parts that is divided: one attempt's steps have one of them.
+COUNTED = {
+    "max_inotify_instances": "inotify/max_user_instances",
+    "max_inotify_watches": "inotify/max_user_watches",
+    "max_fanotify_groups": "fanotify/max_user_groups",
+    "max_fanotify_marks": "fanotify/max_user_marks",
+}
+PARTS = 4
+
 _CLONE_NEWNET, _CLONE_NEWUSER = 0x40000000, 0x10000000
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
 _CAP_SYS_ADMIN = 21
@@ -290,8 +300,19 @@ def _unshare() -> None:
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
+    _share_out()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(_PR_SET_DUMPABLE, 1)
+
+
+def _share_out() -> None:
+    """Let this user namespace have a part of what is counted: a build that takes all of it leaves none to others."""
+    for name, of_machine in COUNTED.items():
+        with contextlib.suppress(OSError, ValueError):  # the kernel doesn't count it
+            with open(f"/proc/sys/fs/{of_machine}", encoding="ascii") as file:
+                most = int(file.read())
+            with open(f"/proc/sys/user/{name}", "w", encoding="ascii") as file:
+                file.write(str(max(1, most // PARTS)))
 
 
 def _call_unshare(flags: int) -> None:
