@@ -45,6 +45,10 @@ class Names(World):
         for host in ("api.test", "API.test:443", "localhost", "127.0.0.1:9", "[::1]:80", "192.0.2.9:8080"):
             assert (await self.get("/api/v1/identity", host)).status == 200, host
 
+    async def test_what_only_looks_like_a_known_host_is_none(self) -> None:
+        for host in ("evil.example@localhost", "[::1]evil.example", "localhost/evil.example", "localhost?evil.example"):
+            self.problem(await self.get("/api/v1/identity", host), 421)
+
     async def test_a_request_has_one_host(self) -> None:
         self.problem(await self.get("/api/v1/identity", "api.test", "evil.example"), 400)
 

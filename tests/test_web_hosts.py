@@ -21,6 +21,12 @@ from twistedipc.web.http.hosts import Hosts, host_of, spare_loopback
         ("", ""),
         ("[::1", ""),
         (":80", ""),
+        ("evil.example@127.0.0.1", ""),
+        ("evil.example:x@127.0.0.1:80", ""),
+        ("[::1]evil.example", ""),
+        ("127.0.0.1/evil.example", ""),
+        ("127.0.0.1?.evil.example", ""),
+        ("127.0.0.1\\.evil.example", ""),
     ],
 )
 def test_equal_hosts_are_equal_strings(authority: str, host: str) -> None:

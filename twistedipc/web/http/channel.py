@@ -124,6 +124,10 @@ class BoundedRequest(Request):
         try:
             if len(self.requestHeaders.getRawHeaders(b"host", ())) > 1:
                 raise ProblemError(400, "a request has one Host header")  # RFC 9112, section 3.2
+            codings = self.requestHeaders.getRawHeaders(b"transfer-encoding", ())
+            if [coding.lower() for coding in codings] not in ([], [b"chunked"]):
+                # Twisted passes over "identity", and a proxy before it may find another end of the body.
+                raise ProblemError(400, "a request is sent whole, or with Transfer-Encoding: chunked")
             self.sink = self.channel.site.front.head_received(self)
             if length is not None and length > self._limit:
                 raise self._too_large()

@@ -9,6 +9,7 @@ served on a host of the API, and on a host of the releases the API neither makes
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import urlsplit
@@ -16,12 +17,18 @@ from urllib.parse import urlsplit
 #: The names by which every browser reaches its own machine. They are always the API's.
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
+#: A host with or without a port. Not what addresses may have beside that, and what only lenient parsers take for one: a
+#: page's ``user@`` before it, something after an address in brackets, the beginning of a path.
+_AUTHORITY = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^][@:/?#\\\s]*)(?::[0-9]*)?")
+
 
 def host_of(authority: str) -> str:
     """
     Return the host in a ``Host`` header or an address's authority, so that equal hosts are equal strings: in small
     letters, without the port, an address in its shortest form. "" if there is none.
     """
+    if _AUTHORITY.fullmatch(authority) is None:
+        return ""
     try:
         name = (urlsplit(f"//{authority}").hostname or "").removesuffix(".")
     except ValueError:
