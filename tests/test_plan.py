@@ -112,6 +112,9 @@ def test_step_names() -> None:
         (b"\xff", "isn't UTF-8"),
         ("[build]\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
         (b"a = " + b"[" * 100_000, "isn't TOML"),
+        (b".".join([b"a"] * 100_000) + b" = 1", "a key has more than 32 parts"),
+        (b"[ " + b" . ".join([b"a"] * 100_000) + b" ]", "a key has more than 32 parts"),
+        (b"x = {" + b".".join([b'"a"', b"'b'"] * 50_000) + b" = 1}", "a key has more than 32 parts"),
     ],
 )
 def test_errors_name_the_key(file: bytes, sentence: str) -> None:

@@ -342,3 +342,20 @@ def test_patterns_mean_what_their_plainest_expression_means(pattern: str, path: 
 def test_no_pattern_takes_long(pattern: str, path: str) -> None:
     """They are strangers', and are matched before any deadline of a step."""
     assert not matches([pattern], path)
+
+
+@pytest.mark.parametrize("patterns", [["**"] * 100_000, ["**/" * 200 + "*"], ["a/" * 100_000 + "b"]])
+def test_patterns_that_no_repository_has_are_refused(patterns: list[str]) -> None:
+    """Each is searched for, by a process that has no limits but its own."""
+    files = {"package.json": {"workspaces": patterns, "scripts": {"build": "true"}}, "package-lock.json": "{}"}
+    with pytest.raises(BadPlan, match="more than 200 patterns of packages"):
+        of(files)
+
+
+def test_all_that_patterns_mean_is_looked_at_once() -> None:
+    folders = {f"a/b{number}/package.json": APP for number in range(40)}
+
+    def built(patterns: list[str]) -> list[tuple[str, str]]:
+        return steps(of({"package.json": {"workspaces": patterns}, "package-lock.json": "{}", **folders}, root="a/b7"))
+
+    assert built(["/".join(["**"] * 15)] * 100) == built(["**"]) != []

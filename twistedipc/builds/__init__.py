@@ -26,6 +26,7 @@ The domain, pure: what a build is, for every process. The modules, from the bott
     needs       what a build needs of the builder that takes it
     provenance  where something that was built comes from: statements, and their envelopes
     caches      what builds keep for the next ones
+    toml        TOML files of strangers
     outputs     the folders that builds write
     recognition what a project is: framework, package manager, how it is built, and why
     explanations  a failed step's last output -> its cause and cure

@@ -31,7 +31,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict, replace
 
-from twistedipc.builds import variables
+from twistedipc.builds import toml, variables
 from twistedipc.builds.egress import EgressMode, NetworkMode, narrower
 from twistedipc.builds.names import BadValue
 from twistedipc.builds.outputs import FALLBACK, INDEX, NOT_FOUND, OUTPUTS
@@ -214,7 +214,7 @@ def _merged(said: BuildSettings, build: _Build, keys: Collection[str], path: str
 def _read_plan_file(data: bytes, path: str, *, root: str) -> tuple[_Build, dict[str, Any]]:
     """What a file says, and the keys that it has. ``root``: what is said of it already."""
     try:
-        values = tomllib.loads(data.decode("utf-8-sig"))  # some editors put a byte order mark first
+        values = toml.loads(data.decode("utf-8-sig"))  # some editors put a byte order mark first
     except UnicodeDecodeError as error:
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise BadPlan(f"`{path}` is UTF-16: save it as UTF-8") from error

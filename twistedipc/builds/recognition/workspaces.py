@@ -27,6 +27,10 @@ from twistedipc.builds.recognition.tree import Tree
 MAX_MEMBERS = 500
 MAX_FOLDERS = 5000
 
+#: The most patterns that name members, and how many folders one may have in it.
+MAX_PATTERNS = 200
+MAX_PARTS = 16
+
 #: How deep below the workspace "**" is searched.
 _DEPTH = 4
 
@@ -120,6 +124,8 @@ def _at(tree: Tree, top: str) -> Workspace | None:
 
 
 def _workspace(top: str, patterns: list[str], path: str, line: int) -> Workspace:
+    if len(patterns) > MAX_PATTERNS or any(pattern.count("/") > MAX_PARTS for pattern in patterns):
+        raise BadPlan(f"{path} has more than {MAX_PATTERNS} patterns of packages, or one with over {MAX_PARTS} folders")
     patterns = [pattern.replace("./", "", 1) if "./" in pattern[:3] else pattern for pattern in patterns]
     where = Finding(what="workspace", value=top or ".", why=", ".join(patterns)[:200], file=path, line=line)
     return Workspace(top=top, patterns=patterns, where=where)
@@ -158,19 +164,27 @@ def _expanded(tree: Tree, top: str, parts: list[str]) -> list[str]:
     """The folders that a pattern, without what it takes out, may mean."""
     level = [top]
     for part in parts:
-        level = [below for folder in level for below in _below(tree, folder, part)][:MAX_FOLDERS]
+        if part == "**":
+            level = _all_below(tree, level)
+        else:
+            found = (below for folder in level for below in _below(tree, folder, part))
+            level = list(dict.fromkeys(found))[:MAX_FOLDERS]
     return level
+
+
+def _all_below(tree: Tree, folders: list[str]) -> list[str]:
+    """These folders, and those below them, each once."""
+    found = dict.fromkeys(folders)
+    level = folders
+    for _ in range(_DEPTH):
+        below = (in_folder(folder, name) for folder in level for name in _searched(tree, folder))
+        level = [folder for folder in below if folder not in found][:MAX_FOLDERS]
+        found.update(dict.fromkeys(level))
+    return list(found)[:MAX_FOLDERS]
 
 
 def _below(tree: Tree, folder: str, part: str) -> list[str]:
     """The folders that one part of a pattern may mean, in this one."""
-    if part == "**":
-        found = [folder]
-        level = [folder]
-        for _ in range(_DEPTH):
-            level = [in_folder(place, name) for place in level for name in _searched(tree, place)][:MAX_FOLDERS]
-            found += level
-        return found[:MAX_FOLDERS]
     if any(character in part for character in "*?[{"):
         return [in_folder(folder, name) for name in _searched(tree, folder) if matches([part], name)]
     literal = joined(folder, part)

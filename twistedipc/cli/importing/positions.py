@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+
+from twistedipc.builds import toml
 
 #: The most values of a YAML file, and how deep they may be in one another.
 MAX_VALUES = 20_000
@@ -132,6 +133,6 @@ def read_toml(data: bytes) -> Document:
     """Return a TOML file. Raises `Unreadable`."""
     try:
         text = data.decode("utf-8-sig")
-        return Document(text, tomllib.loads(text))
+        return Document(text, toml.loads(text))
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"isn't TOML ({error})") from error
