@@ -39,6 +39,12 @@ class Registry(ThreadingHTTPServer):
         """The registry's address."""
         return f"http://127.0.0.1:{self.server_address[1]}/"
 
+    def have(self, name: str, version: str) -> None:
+        """Have this version of a package, the latest, as if somebody had published it before."""
+        dist = {"integrity": "sha512-before", "tarball": f"{self.url}{name}/-/{version}.tgz"}
+        described = {"name": name, "version": version, "dist": dist}
+        self.packages[name] = {"name": name, "versions": {version: described}, "dist-tags": {"latest": version}}
+
     def take(self, name: str, document: dict[str, dict[str, object]]) -> bool:
         """Take an upload, unless its version is there."""
         package = self.packages.setdefault(name, {"name": name, "versions": {}, "dist-tags": {}})

@@ -92,7 +92,7 @@ def test_neither_page_nor_command_has_a_list_of_states() -> None:
 def _copy(folder: Path) -> Path:
     """The package with four more states."""
     package = folder / "twistedipc"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PACKAGE, package)  # what is compiled too
     states = package / "builds/states.py"
     source = states.read_text("utf-8")
     for before, after in (

@@ -135,25 +135,36 @@ def test_what_the_key_depends_on(tmp_path: Path) -> None:
 # -- attempts
 
 
-class Project:
-    """A project with a dependency in a file, so that npm needs no registry."""
+_PACKAGE = {"name": "site", "dependencies": {"dep": "file:dep-1.0.0.tgz"}}
 
-    def __init__(self, base: Path, build: str = "dep") -> None:
-        need_node()
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of a project with a dependency in a file, so that npm needs no registry."""
+    need_node()
+    base = tmp_path_factory.mktemp("template")
+    dep, site = base / "dep", base / "site"
+    for folder in (dep, site):
+        folder.mkdir()
+    (dep / "package.json").write_text(json.dumps({"name": "dep", "version": "1.0.0", "bin": "dep.js"}))
+    (dep / "dep.js").write_text("#!/usr/bin/env node\nconsole.log('dep works')\n")
+    (site / "package.json").write_text(json.dumps(_PACKAGE))
+    npm = ["npm", "--offline", f"--cache={base / 'npm'}", "--no-audit", "--silent"]
+    for command in ([*npm, "pack", str(dep)], [*npm, "install", "--package-lock-only"]):
+        subprocess.run(command, cwd=site, check=True, capture_output=True, timeout=120)
+    return site
+
+
+class Project:
+    """A copy of the template, with what it runs as its build."""
+
+    def __init__(self, base: Path, template: Path, build: str = "dep") -> None:
         self.base = base
         self.source = base / "source"
         self._attempts = 0
-        dep = base / "dep"
-        dep.mkdir(parents=True)
-        (dep / "package.json").write_text(json.dumps({"name": "dep", "version": "1.0.0", "bin": "dep.js"}))
-        (dep / "dep.js").write_text("#!/usr/bin/env node\nconsole.log('dep works')\n")
-        package = {"name": "site", "scripts": {"build": build}, "dependencies": {"dep": "file:dep-1.0.0.tgz"}}
+        shutil.copytree(template, self.source)
+        package = {**_PACKAGE, "scripts": {"build": build}}
         repository(self.source, {"package.json": json.dumps(package), "README.md": "a site"})
-        npm = ["npm", "--offline", f"--cache={base / 'npm'}", "--no-audit", "--silent"]
-        for command, folder in (([*npm, "pack", str(dep)], self.source), ([*npm, "install"], self.source)):
-            subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
-        shutil.rmtree(self.source / "node_modules")
-        self.commit("public.html", "")
 
     def commit(self, name: str, content: str) -> None:
         (self.source / name).write_text(content)
@@ -184,8 +195,8 @@ def says(one: Attempt) -> bool:
     return "npm ci --prefer-offline isn't run: package-lock.json and all else are as they were" in notices
 
 
-def test_the_next_build_with_the_same_lock_file_installs_nothing(tmp_path: Path) -> None:
-    project = Project(tmp_path)
+def test_the_next_build_with_the_same_lock_file_installs_nothing(tmp_path: Path, template: Path) -> None:
+    project = Project(tmp_path, template)
     assert steps(project.build()) == ["install", "build"]
     project.commit("README.md", "another commit")
     second = project.build()
@@ -196,16 +207,16 @@ def test_the_next_build_with_the_same_lock_file_installs_nothing(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["package.json", ".npmrc"])
-def test_another_package_json_or_npmrc_installs_again(tmp_path: Path, name: str) -> None:
-    project = Project(tmp_path)
+def test_another_package_json_or_npmrc_installs_again(tmp_path: Path, template: Path, name: str) -> None:
+    project = Project(tmp_path, template)
     project.build()
     path = project.source / name
     project.commit(name, (path.read_text() if path.exists() else "") + "\n")
     assert steps(project.build()) == ["install", "build"]
 
 
-def test_what_a_preview_installed_is_not_kept(tmp_path: Path) -> None:
-    project = Project(tmp_path)
+def test_what_a_preview_installed_is_not_kept(tmp_path: Path, template: Path) -> None:
+    project = Project(tmp_path, template)
     project.build("preview")
     assert steps(project.build()) == ["install", "build"]
 
@@ -213,15 +224,17 @@ def test_what_a_preview_installed_is_not_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change", ["rm -r node_modules/dep", "touch node_modules/dep2", "echo >>node_modules/.package-lock.json"]
 )
-def test_what_a_build_has_changed_is_not_kept(tmp_path: Path, change: str) -> None:
-    project = Project(tmp_path, build=f"dep && {change}")
+def test_what_a_build_has_changed_is_not_kept(tmp_path: Path, template: Path, change: str) -> None:
+    project = Project(tmp_path, template, build=f"dep && {change}")
     project.build()
     assert steps(project.build()) == ["install", "build"]
 
 
-def test_what_tools_leave_in_node_modules_is_not_kept_with_it(tmp_path: Path) -> None:
+def test_what_tools_leave_in_node_modules_is_not_kept_with_it(tmp_path: Path, template: Path) -> None:
     """Vite makes .vite-temp for a moment, TypeScript puts what it has built into .tmp: packages stay as they were."""
     left = "mkdir -p node_modules/.vite-temp node_modules/.tmp && touch node_modules/.tmp/tsconfig.tsbuildinfo"
-    project = Project(tmp_path, build=f"test ! -e node_modules/.tmp && dep && {left} && touch node_modules/.file")
+    project = Project(
+        tmp_path, template, build=f"test ! -e node_modules/.tmp && dep && {left} && touch node_modules/.file"
+    )
     project.build()
     assert steps(project.build()) == ["build"]

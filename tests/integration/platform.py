@@ -36,14 +36,16 @@ TERMINAL = {"succeeded", "failed", "cancelled", "timed_out", "lost"}
 
 def wait_for(what: str, ask: Callable[[], Any], deadline: float = DEADLINE) -> Any:
     """Ask until there is an answer that is true; fail with ``what`` after the deadline."""
-    end = time.monotonic() + deadline
+    begun = time.monotonic()
     while True:
         answer = ask()
         if answer:
             return answer
-        if time.monotonic() > end:
+        waited = time.monotonic() - begun
+        if waited > deadline:
             raise AssertionError(f"not within {deadline:.0f} s: {what}")
-        time.sleep(0.05)  # each question costs the service some milliseconds of processor time
+        # Each question costs the service some milliseconds of processor time.
+        time.sleep(min(0.02 + waited / 20, 0.1))
 
 
 def free_port() -> int:

@@ -38,13 +38,13 @@ def answer_nothing(broken: Service) -> None:
     os.kill(broken.pid, signal.SIGSTOP)
 
 
-@pytest.mark.parametrize("breaks", [decline_everything, answer_nothing])
+@pytest.mark.parametrize("breaks", [decline_everything, pytest.param(answer_nothing, marks=pytest.mark.long)])
 def test_a_broken_builder_keeps_no_build_from_the_one_that_works(
     tmp_path: Path, breaks: Callable[[Service], None]
 ) -> None:
     """
     With three free slots the broken one was offered all builds, time and again, and the other was idle: two of six were
-    still queued after 45 s, and nobody could see why.
+    still queued after 45 s, and nobody could see why. (One that doesn't answer is given up after 10 s: a long test.)
     """
     link = {"dial": ["unix:link.sock", "unix:broken.sock"]}
     with Platform(tmp_path, slots=1, apiserver_link=link) as platform:
@@ -57,20 +57,19 @@ def test_a_broken_builder_keeps_no_build_from_the_one_that_works(
             wait_for("both are linked", lambda: (platform.health() or {}).get("builders") == 2)
             breaks(broken)
             platform.add_project("short", platform.repository(SHORT))
-            builds = [platform.build("short", publish=False) for _ in range(6)]
+            builds = [platform.build("short", publish=False) for _ in range(4)]
 
             def said() -> str:
                 # The reason stands in the build only until another builder takes it: the log keeps it.
                 found = re.search(r"builder broken (declined|didn't answer) .*", platform.apiserver.text())
                 return found[0] if found else ""
 
-            reason = wait_for("somebody sees who is at fault", said, 20)
+            reason = wait_for("somebody sees who is at fault", said)
             wait_for(
                 "all builds have ended",
                 lambda: {platform.api("GET", f"/api/v1/builds/{build}")["state"] for build in builds} == {"succeeded"},
-                30,
             )
-            assert [platform.api("GET", f"/api/v1/builds/{build}")["attempt"] for build in builds] == [1] * 6
+            assert [platform.api("GET", f"/api/v1/builds/{build}")["attempt"] for build in builds] == [1] * 4
         finally:
             broken.kill()
         if breaks is decline_everything:

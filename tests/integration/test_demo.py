@@ -67,18 +67,7 @@ def address(out: Path, what: str) -> str | None:
     return found[1] if found else None
 
 
-def test_once_and_once_more(tmp_path: Path) -> None:
-    folder = tmp_path / "demo"
-    for number in (1, 2):
-        done = subprocess.run(command(folder, "--once"), capture_output=True, text=True, timeout=3 * DEADLINE)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert f"build {number} of hello" in done.stderr
-        assert re.search(r"^log complete, verified \([0-9]+ lines\)$", done.stderr, re.MULTILINE)
-        assert "── build $ npm run build" in done.stdout
-        assert services_of(folder) == []
-
-
-def test_it_stays_up_until_it_is_told_to_end(tmp_path: Path) -> None:
+def test_it_stays_up_until_it_is_told_to_end_and_then_runs_once_more(tmp_path: Path) -> None:
     folder, out = tmp_path / "demo", tmp_path / "out"
     with demo(folder, out) as process:
         page = wait_for("the page's address", lambda: process.poll() is not None or address(out, "the page"))
@@ -91,6 +80,14 @@ def test_it_stays_up_until_it_is_told_to_end(tmp_path: Path) -> None:
         connection.close()
         process.send_signal(signal.SIGINT)
         assert process.wait(DEADLINE) == 0
+    assert "build 1 of hello" in out.read_text()
+    assert services_of(folder) == []
+
+    done = subprocess.run(command(folder, "--once"), capture_output=True, text=True, timeout=3 * DEADLINE)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "build 2 of hello" in done.stderr
+    assert re.search(r"^log complete, verified \([0-9]+ lines\)$", done.stderr, re.MULTILINE)
+    assert "── build $ npm run build" in done.stdout
     assert services_of(folder) == []
 
 
