@@ -37,7 +37,7 @@ GIT = {
 NO_GROUPS = Parents()
 
 
-def until(true: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+def until(true: Callable[[], object], what: str, seconds: float = 60.0) -> None:
     """Wait for something that another process does."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -184,7 +184,7 @@ class Attempt:
             os.close(errors)
         return self._process
 
-    def wait(self, seconds: float = 40.0) -> Result:
+    def wait(self, seconds: float = 120.0) -> Result:
         """Wait for the runner's end: its result."""
         assert self._process is not None
         try:

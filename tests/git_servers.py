@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.attempt_folder import until
+from tests.ports import free_port
 
 SSHD = shutil.which("sshd", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 
@@ -36,9 +37,7 @@ class SshServer:
         self.folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.authorized = folder / "authorized_keys"
         self.authorized.write_text("")
         self.new_host_key()

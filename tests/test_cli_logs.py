@@ -43,7 +43,7 @@ def server() -> Iterator[Server]:
 
 
 def client(server: Server) -> Client:
-    return Client(server.url, "tipc_x", timeout=5, sleep=lambda seconds: None)
+    return Client(server.url, "tipc_x", timeout=60, sleep=lambda seconds: None)
 
 
 def batch(first: int, *lines: Record, step: int = 0, more: list[int] | None = None) -> Lines:

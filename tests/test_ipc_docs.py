@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.node import need_node, node_folders
+from tests.ports import free_port
 
 _DOCS = Path(__file__).parent.parent / "docs"
 _TEXT = (_DOCS / "ipc.md").read_text("utf-8")
@@ -112,9 +112,7 @@ def test_the_calculator_between_machines(start: Start, tmp_path: Path) -> None:
     (commands,) = re.findall(r"^```sh\n(.*?)^```$", _TEXT, re.M | re.S)
     environment = os.environ | {"PATH": _path()}
     subprocess.run(["/bin/sh", "-ec", commands], cwd=tmp_path, check=True, capture_output=True, env=environment)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     for name in ("answers_securely.py", "asks_securely.py"):
         program = tmp_path / name
         program.write_text(program.read_text("utf-8").replace("8701", str(port)), "utf-8")

@@ -340,7 +340,7 @@ class Flooder:
         blocks: Iterator[int] = iter(range(1 << 60))
         for _ in range(max(1, int(flood.connections * share))):
             with contextlib.closing(socket.socket(socket.AF_UNIX)) as connection:
-                connection.settimeout(10.0)
+                connection.settimeout(60.0)
                 connection.connect(self._path)
                 with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                     if flood.ready:
@@ -377,7 +377,7 @@ class Flooder:
         return left
 
     def _listen(self, connection: socket.socket, *, to_the_end: bool = False) -> None:
-        connection.settimeout(5.0 if to_the_end else 0.0)
+        connection.settimeout(60.0 if to_the_end else 0.0)
         with contextlib.suppress(BlockingIOError, BrokenPipeError, ConnectionResetError):
             while data := connection.recv(1 << 16):
                 self.heard = (self.heard + data)[-4096:]

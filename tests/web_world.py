@@ -503,8 +503,9 @@ class World(TestCase):
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for it, at most ten seconds."""
-    for _ in range(1000):
+    """Wait for it, at most a minute."""
+    deadline = reactor.seconds() + 60
+    while reactor.seconds() < deadline:
         if condition():
             return
         turn: Deferred[None] = Deferred()

@@ -14,7 +14,8 @@ from typing import Any
 
 from bench.common.processes import CLIENT_CORE, SERVER_CORE, Program, found, python
 from bench.fanout.viewers import Serving
-from tests.integration.platform import free_port, toml
+from tests.integration.platform import toml
+from tests.ports import free_port
 
 #: Seconds until it answers.
 DEADLINE = 20.0

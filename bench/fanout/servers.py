@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.common.processes import SERVER_CORE, Failed, Missing, Program, found, node, python
 from bench.fanout.viewers import DEADLINE, Serving, compiled
-from tests.integration.platform import free_port
+from tests.ports import free_port
 
 _PEERS = Path(__file__).with_name("peers")
 

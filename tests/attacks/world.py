@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import twistedipc
-from tests.integration.platform import Platform, free_port, wait_for
+from tests.integration.platform import Platform, wait_for
+from tests.ports import free_port
 
 SCRIPTS = Path(__file__).parent / "scripts"
 

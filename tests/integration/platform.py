@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,6 +24,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.integration.forks import Forked, fork
+from tests.ports import free_port
 from twistedipc.attempts import crashpoints
 
 #: Seconds for anything that should come at once, on a machine that may be busy.
@@ -46,22 +45,6 @@ def wait_for(what: str, ask: Callable[[], Any], deadline: float = DEADLINE) -> A
             raise AssertionError(f"not within {deadline:.0f} s: {what}")
         # Each question costs the service some milliseconds of processor time.
         time.sleep(min(0.02 + waited / 20, 0.1))
-
-
-def free_port() -> int:
-    """
-    A port that nobody listens on now, and that the system gives to nobody by itself: it stays free until a service
-    has started, and while it is away in the middle of a test.
-    """
-    for port in random.SystemRandom().sample(range(15_000, 32_000), 100):
-        with socket.socket() as listening:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listening.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("a hundred ports are taken")
 
 
 def toml(table: Mapping[str, Any], prefix: str = "") -> str:

@@ -9,7 +9,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from tests.integration.platform import Platform, Service, free_port, wait_for
+from tests.integration.platform import Platform, Service, wait_for
+from tests.ports import free_port
 
 LONG = {".twistedipc.toml": '[build]\nsteps = ["until [ -e DONE ]; do sleep 0.1; done"]\n'}
 SHORT = {".twistedipc.toml": '[build]\nsteps = ["echo hello"]\n'}

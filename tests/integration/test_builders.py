@@ -14,7 +14,8 @@ import msgspec
 import pytest
 import trustme
 
-from tests.integration.platform import Platform, Service, free_port, toml, wait_for
+from tests.integration.platform import Platform, Service, toml, wait_for
+from tests.ports import free_port
 from twistedipc.taps.config import ApiserverConfig, BuilderConfig
 
 SHORT = {

@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.platform import DEADLINE, free_port, wait_for
+from tests.integration.platform import DEADLINE, wait_for
+from tests.ports import free_port
 from twistedipc.taps.nodejs import OLDEST, find_node
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.platform import Platform, Service, free_port, toml, wait_for
+from tests.integration.platform import Platform, Service, toml, wait_for
+from tests.ports import free_port
 from tests.postgres import PostgreSQL, running_postgresql
 
 SLOW = {".twistedipc.toml": '[build]\nsteps = ["echo begun; until [ -e go ]; do sleep 0.05; done; echo done"]\n'}

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from tests.integration.node import node_environment, npm
-from tests.integration.platform import Platform, free_port, wait_for
+from tests.integration.platform import Platform, wait_for
 from tests.node import need_node, node_path
+from tests.ports import free_port
 
 pytestmark = pytest.mark.long
 

@@ -17,8 +17,9 @@ import pytest
 
 from tests.attempt_folder import alive
 from tests.conftest import NOT_ON_THIS_MACHINE
-from tests.integration.platform import Platform, Problem, free_port, git, wait_for
+from tests.integration.platform import Platform, Problem, git, wait_for
 from tests.node import need_node, node_path
+from tests.ports import free_port
 from twistedipc.attempts.cgroup import NoCgroup, find_parents, group_of, processes_in
 from twistedipc.builds.logs import LogDigest, lines_decoder
 

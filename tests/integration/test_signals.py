@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.platform import Platform, Service, wait_for
+from tests.integration.platform import DEADLINE, Platform, Service, wait_for
 
 
 def said(file: Path, text: str) -> None:
@@ -93,7 +93,7 @@ def test_a_terminal_that_is_closed_ends_nothing(tmp_path: Path, name: str) -> No
             platform.add_project("after", repository, publish={"static": False})
             platform.succeed(platform.build("after", publish=False))
             assert process.poll() is None
-            assert urllib.request.urlopen(f"{platform.url}/healthz", timeout=10).status == 200
+            assert urllib.request.urlopen(f"{platform.url}/healthz", timeout=DEADLINE).status == 200
         finally:
             process.terminate()
             process.wait(60)
