@@ -145,6 +145,47 @@ class ToSomethingElse(TestCase):
                 assert "http.public_url in apiserver.toml" in str(caught.exception)
 
 
+class Endless(Protocol):
+    """Answers, and the answer's body has no end."""
+
+    factory: Any
+
+    def __init__(self) -> None:
+        self.closed: Deferred[None] = Deferred()
+
+    def dataReceived(self, data: bytes) -> None:
+        transport: Any = self.transport
+        if data.startswith(b"HEAD"):
+            transport.write(b"HTTP/1.1 204 No Content\r\nUpload-Offset: 0\r\n\r\n")
+        else:
+            transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 99999999\r\n\r\n" + bytes(1 << 20))
+
+    def connectionMade(self) -> None:
+        self.factory.connections.append(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.closed.callback(None)
+
+
+class ToOneWhoseAnswerHasNoEnd(TestCase):
+    """It is given up, and nothing of it stays."""
+
+    async def test_it_is_given_up(self) -> None:
+        self.patch(module, "ANSWER_TIMEOUT", 0.5)
+        server: Any = Factory.forProtocol(Endless)
+        server.connections = []
+        port = reactor.listenTCP(0, server, interface="127.0.0.1")
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "archive.tar.gz"
+            archive.write_bytes(b"12345")
+            with self.assertRaises(UploadFailed) as caught:
+                await upload(Agent(reactor), reactor, f"http://127.0.0.1:{port.getHost().port}/x", "t", archive, 5)
+        assert "it doesn't answer" in str(caught.exception)
+        for connection in server.connections:
+            await connection.closed.addTimeout(20, reactor)
+        await port.stopListening()
+
+
 class Standing(Protocol):
     """An apiserver that reads ``pause`` seconds after it has read, and nothing beyond ``stands_at`` bytes."""
 

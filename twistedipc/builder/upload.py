@@ -22,9 +22,11 @@ from twisted.internet.error import (
     TCPTimedOutError,
 )
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.task import CooperativeTask, Cooperator, TaskFinished, TaskStopped
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, readBody
+from twisted.web.client import Agent, ResponseDone
+from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
@@ -46,6 +48,9 @@ VERIFIED_TIMEOUT = 900.0
 _LOOKS = 10
 
 _CHUNK = 1 << 16
+
+#: The most bytes that are kept of an answer: the apiserver's are short, and another server's aren't read.
+MAX_ANSWER = 1 << 16
 
 
 class UploadFailed(Exception):
@@ -177,7 +182,7 @@ async def _send(
         part,
     )
     response = await _patiently(clock, request, part)
-    body = await readBody(response).addTimeout(ANSWER_TIMEOUT, clock)
+    body = await _body(response).addTimeout(ANSWER_TIMEOUT, clock)
     if _is_problem(response) and response.code in (413, 422):
         raise WrongArchive(f"the apiserver answered {response.code}: {_detail(body)}")
     have = _checked_offset(url, response, size - offset, body)
@@ -196,6 +201,36 @@ def _checked_offset(url: str, response: IResponse, sent: int, body: bytes) -> in
     if code in (200, 201, 204) and value.isdigit():
         return int(value)
     raise UploadFailed(_foreign(url, response, sent))
+
+
+def _body(response: IResponse) -> Deferred[bytes]:
+    """Return an answer's body, at most `MAX_ANSWER` bytes of it. Its connection is closed if that is cancelled."""
+    body = _Body()
+    response.deliverBody(body)
+    return body.done
+
+
+class _Body(Protocol):
+    """Twisted's ``readBody`` keeps all that comes, and leaves the connection open when it is cancelled."""
+
+    def __init__(self) -> None:
+        self.done: Deferred[bytes] = Deferred(self._let_go)
+        self._kept = b""
+
+    def _let_go(self, _: Deferred[bytes]) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._kept += data[: MAX_ANSWER - len(self._kept)]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.done.called:
+            return  # it was cancelled
+        if reason.check(ResponseDone, PotentialDataLoss):  # the latter: its length was not said
+            self.done.callback(self._kept)
+        else:
+            self.done.errback(reason)
 
 
 def _is_problem(response: IResponse) -> bool:
@@ -308,5 +343,5 @@ def _check(archive: Path, size: int) -> None:
 
 async def _offset(agent: Agent, clock: IReactorTime, url: str, headers: dict[bytes, list[bytes]]) -> int:
     response = await agent.request(b"HEAD", url.encode("ascii"), Headers(headers)).addTimeout(ANSWER_TIMEOUT, clock)
-    body = await readBody(response).addTimeout(ANSWER_TIMEOUT, clock)
+    body = await _body(response).addTimeout(ANSWER_TIMEOUT, clock)
     return _checked_offset(url, response, 0, body)
