@@ -137,7 +137,10 @@ def page() -> str:
     anchors = _anchors(themes, names)
     return _TEXT.format(
         contents="\n".join(
-            f"- [{title}](#{anchors[title]}): " + ", ".join(f"[`{name}`](#{anchors[name]})" for name in members)
+            _wrapped(
+                f"- [{title}](#{anchors[title]}): " + ", ".join(f"[`{name}`](#{anchors[name]})" for name in members),
+                "  ",
+            )
             for title, _, members in themes
         ),
         themes="\n\n".join(
@@ -298,7 +301,7 @@ def _class(found: Name, node: ast.ClassDef, anchors: dict[str, str]) -> Iterator
     yield _prose(about, anchors)
     if attributes:
         yield "\n".join(
-            f"- `{declared}`" + (f": {_inline(comment, anchors)}" if comment else "")
+            _wrapped(f"- `{declared}`" + (f": {_inline(comment, anchors)}" if comment else ""), "  ")
             for declared, comment in attributes
         )
     if node.name in _OPAQUE:
