@@ -128,6 +128,8 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
         certificate.cert_chain_pems[0].write_to_path(str(tmp_path / f"{name}.pem"))
     (tmp_path / "link.key").write_text("6b" * 32 + "\n")
     (tmp_path / "link.key").chmod(0o600)
+    (tmp_path / "oidc.secret").write_text("s3cret\n")
+    (tmp_path / "oidc.secret").chmod(0o600)
     port = free_port()
 
     def tls(name: str) -> dict[str, str]:
@@ -159,6 +161,18 @@ def test_a_build_with_every_key_of_both_configurations(tmp_path: Path) -> None:
             "dial": [f"unix:{tmp_path}/nobody.sock"],
             "key": "link.key",
             "tls": tls("apiserver"),
+        },
+        "sign_in": {
+            "oidc": {
+                "issuer": f"http://127.0.0.1:{free_port()}",
+                "client_id": "twistedipc",
+                "client_secret_file": "oidc.secret",
+                "name": "Example",
+                "scopes": ["email"],
+                "groups_claim": "teams",
+                "groups": {"web": {"admin": True, "projects": {"short": "publisher"}}},
+                "allow_new": True,
+            }
         },
         "viewers": {"share": 0.25},
         "audit": {"file": f"{tmp_path}/audit.jsonl"},
