@@ -601,7 +601,8 @@ def test_an_ordinary_user_can_be_confined_too() -> None:
         code = exit_code(os.waitpid(child, 0)[1])
         said = made.output.read_text()
         assert (code, said.split()) == (0, ["65534", "refused", "made"]), said
-        assert (made.attempt / "work" / "made").stat().st_uid == 65534
+        there = (made.attempt / "work" / "made").stat()
+        assert (there.st_uid, there.st_mode & 0o777) == (65534, 0o640), "its warden answers too"
 
 
 def _compiled(_folder: str, names: Sequence[str]) -> list[str]:
@@ -628,7 +629,7 @@ from twistedipc.isolation.launching import launched
 from twistedipc.isolation.reach import Reach
 attempt = {attempt!r}
 reach = Reach(readable=['/usr', '/bin', '/lib', '/lib64'], writable=[attempt + '/work'])
-script = 'id -u; cat ../spec.json 2>/dev/null || echo refused; touch made; ls'
+script = 'id -u; cat ../spec.json 2>/dev/null || echo refused; touch made; chmod 640 made; ls'
 landlock, environment = Isolation(kind='landlock'), {{'PATH': '/usr/bin:/bin'}}
 launch = launched(landlock, ['sh', '-c', script], environment, attempt + '/work', reach)
 child = processes.spawn(launch, output=1)
