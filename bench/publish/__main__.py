@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from bench.common.records import Bar, Question
@@ -18,6 +19,7 @@ from bench.publish import rows
 
 OURS = "the platform"
 HAND = "by hand"
+KINDS = ("bubblewrap", "landlock", "none")
 
 
 def questions(options: Namespace) -> Iterator[Asked]:
@@ -48,6 +50,27 @@ def questions(options: Namespace) -> Iterator[Asked]:
             rows.monorepo,
             rows.monorepo_by_hand,
         )
+    yield (
+        Question(
+            name="publish/step",
+            title="A step that does nothing, by what isolates it",
+            unit="ms",
+            ours="bubblewrap",
+            must={"": Bar(30, at_most=True)},
+            lower_is_better=True,
+        ),
+        [Candidate(kind, partial(_in_folder, partial(rows.step, kind=kind))) for kind in KINDS],
+    )
+    yield (
+        Question(
+            name="publish/isolated",
+            title="Vite and React, another commit with the same lock file, by what isolates the build",
+            unit="s",
+            ours="bubblewrap",
+            lower_is_better=True,
+        ),
+        [Candidate(kind, partial(_in_folder, partial(rows.second, kind=kind))) for kind in KINDS],
+    )
     yield (
         Question(
             name="publish/recognition",

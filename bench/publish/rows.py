@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from bench.common.runs import Measured
@@ -30,6 +31,7 @@ from twistedipc.trees.folder import FolderTree
 _LIMIT = 300.0
 
 _PACKAGES = 20
+_STEPS = 40
 _PNPM = f"pnpm@{VERSIONS['pnpm']}"
 
 
@@ -108,15 +110,32 @@ def first(folder: Path) -> Measured:
         return Measured(seconds)
 
 
-def second(folder: Path) -> Measured:
-    """The build of another commit, after one that has left what it keeps."""
+def second(folder: Path, kind: str = "auto") -> Measured:
+    """The build of another commit, after one that has left what it keeps; ``kind`` of isolation."""
     repository = _copy(_vite(), folder)
-    with Platform(folder) as platform:
+    with Platform(folder, isolation={"kind": kind}) as platform:
         platform.add_project("app", repository)
         _built(platform)
         _settled(folder)
         _change(repository, "src/App.jsx")
         return Measured(_built(platform))
+
+
+def step(folder: Path, kind: str) -> Measured:
+    """One of many steps that do nothing, in milliseconds; ``kind`` of isolation."""
+    with Platform(folder, isolation={"kind": kind}) as platform:
+        steps = ", ".join('"true"' for _ in range(_STEPS))
+        repository = platform.repository({".twistedipc.toml": f"[build]\nsteps = [{steps}]\n"})
+        platform.add_project("app", repository, publish={})
+        build = platform.build("app")
+        platform.text(f"/api/v1/builds/{build}/log?follow=1")
+        wait_for(f"build {build} has ended", lambda: platform.api("GET", f"/api/v1/builds/{build}")["ended"], _LIMIT)
+        found = platform.api("GET", f"/api/v1/builds/{build}")["attempts"][0]["steps"]
+    own = [each for each in found if each["command"] == "true"]
+    if len(own) != _STEPS:
+        raise AssertionError(f"{len(own)} steps, and not {_STEPS}")
+    begin, end = (datetime.fromisoformat(text) for text in (own[0]["started"], own[-1]["ended"]))
+    return Measured((end - begin).total_seconds() * 1000 / _STEPS)
 
 
 def monorepo(folder: Path) -> Measured:
