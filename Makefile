@@ -2,7 +2,7 @@
 # make test          all tests but the long ones. ARGS="-k journal -x" goes to pytest; ARGS=-n0 runs them one by one
 # make test-long     those that take half a minute and more each: chaos, recovery, a real registry
 # make attacks       builds that attack, behind the walls, where none may succeed, and without them, where all do
-# make thorough      ten times as many examples for the tests of properties
+# make thorough      ten times as many examples for the tests of properties, and others each time
 # make coverage      how much of the package the tests run in their own processes, and whether it is less than it was
 # make corpus        build projects as teams have them, with nothing configured, and look at what is served. ARGS=--quick
 # make check         ruff and mypy

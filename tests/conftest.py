@@ -15,9 +15,10 @@ from collections.abc import Generator
 import hypothesis
 import pytest
 
-from tests.properties import examples
+from tests.properties import FACTOR, examples
 
-hypothesis.settings.register_profile("twistedipc", deadline=None, max_examples=examples(50))
+# The same examples each time: what fails then, fails because of what was changed. Others where many are tried.
+hypothesis.settings.register_profile("twistedipc", deadline=None, max_examples=examples(50), derandomize=FACTOR == 1)
 hypothesis.settings.load_profile("twistedipc")
 
 NOT_ON_THIS_MACHINE = "not on this machine: "

@@ -1,4 +1,7 @@
-"""How many examples the tests of properties try: few by default, ten times as many where they are to be thorough."""
+"""
+How many examples the tests of properties try: few and always the same by default, and ten times as many, chosen by
+chance, where they are to be thorough.
+"""
 
 from __future__ import annotations
 
