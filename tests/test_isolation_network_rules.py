@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import struct
 
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from twistedipc.builds.egress import MODES, narrower
 from twistedipc.builds.host_rules import Address, BadRule, literal, rule
-from twistedipc.isolation.network import proxying, resolving
+from twistedipc.isolation.network import gate, proxying, resolving
 from twistedipc.isolation.network.contacts import MAX_CONTACTS, MAX_TOLD, Contacts
+from twistedipc.isolation.network.gate import Gate
 from twistedipc.isolation.network.hosts import (
     IS_LOCAL,
     IS_METADATA,
@@ -251,3 +253,32 @@ def test_the_password_isnt_taken_from_the_address_that_is_asked_for() -> None:
 def test_the_password_isnt_passed_on() -> None:
     head = b"GET http://example.org/ HTTP/1.1\r\nProxy-Authorization: Basic YnVpbGQ6c2VjcmV0\r\n\r\n"
     assert b"YnVpbGQ6c2VjcmV0" not in proxying.asked(head).head
+
+
+def test_who_asks_the_proxy_for_nothing_keeps_a_bounded_number_of_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "MAX_CONNECTIONS", 3)
+
+    async def silent_ones() -> None:
+        proxy = Gate({}, engine="gate", program="", ours=[], credentials="build:secret")
+        port = (await proxy.do_loopback())["proxy"]
+
+        async def answered() -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"CONNECT a.example:443 HTTP/1.1\r\n\r\n")
+            try:
+                return await asyncio.wait_for(reader.readline(), 10)
+            except ConnectionResetError:
+                return b""
+            finally:
+                writer.close()
+
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        assert await answered() == b""
+        silent[0][1].close()
+        while not (answer := await answered()):
+            pass  # the gate hasn't seen yet that it was closed
+        assert answer.startswith(b"HTTP/1.1 407 ")
+        for _reader, writer in silent:
+            writer.close()
+
+    asyncio.run(silent_ones())

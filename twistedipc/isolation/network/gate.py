@@ -98,7 +98,8 @@ class Gate:
         self._resolver = Resolver()
         self._machine = Machine(ours)
         self._namespaces = {kind: Namespace(kind, holder, self) for kind, holder in holders.items()}
-        self._connections: dict[Splice, None] = {}
+        self._connections: dict[Splice, None] = {}  # those that lead somewhere
+        self._open = 0  # how many there are, those that have asked for nothing yet among them
 
     # -- what the runner asks for --
 
@@ -213,13 +214,15 @@ class Gate:
         """Serve the connections of a listening socket."""
 
         async def taken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._open += 1
             try:
-                if not self._is_full:
+                if self._open <= MAX_CONNECTIONS:
                     await serve(reader, writer)
                     await writer.drain()
             except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
                 pass  # whoever asked has gone, or says nothing
             finally:
+                self._open -= 1
                 writer.close()
 
         self._servers.append(await asyncio.start_server(taken, sock=made, limit=proxying.MAX_HEAD, backlog=128))
@@ -310,11 +313,6 @@ class Gate:
             else:
                 return address, reader, writer
         return why
-
-    @property
-    def _is_full(self) -> bool:
-        """Whether no more connections are taken."""
-        return len(self._connections) >= MAX_CONNECTIONS
 
 
 async def _copy(
