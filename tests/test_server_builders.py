@@ -1489,6 +1489,7 @@ class Publishing(LinkCase):
         (made,) = self.ledger.now(releases.of_build, ended.build)
         self.assertEqual([form.Subject(name="hello/static/1", digest={"sha256": made.sha256})], said.subject)
         source = said.predicate.buildDefinition.resolvedDependencies[0]
+        self.assertEqual("production", said.predicate.buildDefinition.internalParameters["environment"])
         self.assertEqual({"gitCommit": "c" * 40}, source.digest)
         self.assertEqual(f"git+{first.repository}@{first.ref}", source.uri)
         run = said.predicate.runDetails

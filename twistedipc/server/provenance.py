@@ -87,7 +87,12 @@ class Provenance:
                     "publish": build.publish,
                     "parameters": parameters,
                 },
-                internalParameters={"requestedBy": build.requested_by, "attempt": ended.name} | _conditions(ended),
+                internalParameters={
+                    "requestedBy": build.requested_by,
+                    "attempt": ended.name,
+                    "environment": ended.environment or "",
+                }
+                | _conditions(ended),
                 resolvedDependencies=[source, *tools],
             ),
             runDetails=form.RunDetails(
