@@ -215,9 +215,7 @@ def test_a_step_sees_its_own_and_the_system(sandbox: Sandbox) -> None:
 
 
 @needs_bubblewrap
-@pytest.mark.parametrize(
-    "place", ["spec.json", "out", "../2-1-0123456789abcdef", "../../../link.key", "/srv", "/var/lib"]
-)
+@pytest.mark.parametrize("place", ["spec.json", "out", "../2-1-0123456789abcdef", "../../../link.key", "/var/lib"])
 def test_what_isnt_its_own_isnt_there(sandbox: Sandbox, place: str) -> None:
     path = (sandbox.attempt / place).resolve()
     assert sandbox.run(f"test ! -e {path} && echo absent") == "absent\n"

@@ -607,10 +607,10 @@ class Builds(World):
         approved = await self.ask("POST", f"{one}/approve", token=pam)
         assert (approved.json["state"], approved.json["attempts"][0]["decision"]["by"]) == ("succeeded", "pam")
         self.problem(await self.ask("POST", f"{one}/approve", token=pam), 409, "doesn't wait for an approval")
-        refused = await self.ask("POST", f"{two}/refuse", {"reason": "no"}, token=pam)
-        assert refused.json["reason"] == "pam refused that it is published: no"
+        refused = await self.ask("POST", f"{two}/refuse", {"reason": " no\x1b[31m\n"}, token=pam)
+        assert refused.json["reason"] == "pam refused that it is published: no\ufffd[31m"
         told = await self.ledger.read(_lines, "build.")
-        assert [each for each in told if '"reason":"no"' in each]
+        assert [each for each in told if '"reason":"no' in each]
 
     async def test_what_packages_would_change(self) -> None:
         at = "/api/v1/projects/shop"

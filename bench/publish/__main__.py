@@ -85,7 +85,8 @@ def questions(options: Namespace) -> Iterator[Asked]:
 
 
 def _in_folder(measure: Callable[[Path], Measured]) -> Measured:
-    with tempfile.TemporaryDirectory(prefix="twistedipc-bench-") as folder:
+    # What outlives its service may still write into it for a moment.
+    with tempfile.TemporaryDirectory(prefix="twistedipc-bench-", ignore_cleanup_errors=True) as folder:
         return measure(Path(folder))
 
 

@@ -81,7 +81,8 @@ def questions(options: Namespace) -> Iterator[Asked]:
 
 
 def _measure(row: Row, quick: bool) -> Measured:
-    with tempfile.TemporaryDirectory() as folder:
+    # What outlives its service may still write into it for a moment.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         return row(Path(folder), quick)
 
 

@@ -57,6 +57,13 @@ listen = {releases_listen}
 # path's first part. An example:
 # public_url = "https://{{project}}.releases.example.org"
 
+# People sign in to the page at a provider of OpenID Connect too. It needs twistedipc[oidc]; docs/configuration.md has
+# the other keys.
+# [sign_in.oidc]
+# issuer = "https://id.example.org"
+# client_id = "twistedipc"
+# client_secret_file = "oidc.secret"
+
 [viewers]
 # The largest share of its time, above 0 and up to 1, for writing live logs to viewers. When there is more to write,
 # lines wait a little and go out together.

@@ -125,11 +125,16 @@ class DeliveryLog:
             while self._pending:
                 pending, self._pending = self._pending, []
                 await self._workflows.retry_until_available(partial(self._write_all, pending))
-        finally:
-            self._writing = False
-            waiting, self._waiting = self._waiting, []
-            for written in waiting:
-                written.callback(None)
+        except Exception:
+            self._written()
+            raise
+        self._written()  # not if the service has stopped, and this is thrown away where it waits: nothing goes on then
+
+    def _written(self) -> None:
+        self._writing = False
+        waiting, self._waiting = self._waiting, []
+        for written in waiting:
+            written.callback(None)
 
     async def _write_all(self, pending: Sequence[_Pending]) -> None:
         while True:

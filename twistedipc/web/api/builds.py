@@ -35,6 +35,7 @@ from twistedipc.web.api.call import Call, Reply, moment, moment_or_none
 from twistedipc.web.api.context import WebContext
 from twistedipc.web.api.queries import ListBuilds
 from twistedipc.web.api.schemas import (
+    MAX_REFUSAL,
     Build,
     BuildDetail,
     Builds,
@@ -169,7 +170,7 @@ async def approve(call: Call[None, None]) -> Reply[BuildDetail]:
 async def refuse(call: Call[None, Refusal]) -> Reply[BuildDetail]:
     """Refuse what a build that waits for approval has made: the build is cancelled, and its release never goes live."""
     context, build = call.context, call.build
-    reason = names.line(call.body.reason) if call.body.reason else ""
+    reason = names.shown(call.body.reason.strip(), MAX_REFUSAL)
     await context.requests.refuse_build(build.id, reason, call.actor)
     return Reply(body=await _detail(context, build.id))
 

@@ -230,10 +230,14 @@ class NewVisit(Request, frozen=True, kw_only=True):
     path: Annotated[str, Meta(pattern="^/", max_length=4000)]
 
 
+#: The most characters of a refusal's reason.
+MAX_REFUSAL = 200
+
+
 class Refusal(Request, frozen=True, kw_only=True, omit_defaults=True):
     """Why a build isn't approved."""
 
-    reason: Annotated[str, Meta(max_length=200)] = ""
+    reason: Annotated[str, Meta(max_length=MAX_REFUSAL)] = ""
 
 
 class NewOwnToken(Request, frozen=True, kw_only=True, omit_defaults=True):
