@@ -59,11 +59,15 @@ def make(row: Row, folder: Path, cache: Path) -> Path:
     return app
 
 
+def npm_registry() -> str:
+    """Return the registry that npm uses here."""
+    command = ["npm", "config", "get", "registry"]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=_DEADLINE).stdout.strip()
+
+
 def environment_of(folder: Path, cache: Path) -> dict[str, str]:
     """Return the environment in which scaffolds and managers run: a home of their own, and the registry of npm."""
-    registry = subprocess.run(
-        ["npm", "config", "get", "registry"], capture_output=True, text=True, check=True, timeout=_DEADLINE
-    ).stdout.strip()
+    registry = npm_registry()
     return {
         **os.environ,
         "CI": "true",
