@@ -122,7 +122,7 @@ def test_the_decision(ref: str, how: dict[str, Any]) -> None:
         assert how["may_publish"]
         assert protection.may_be_protected(how["patterns"], ref, how["head"])
         return
-    # The first one that fits, and none for whom may not publish.
+    # The first one that fits; none for those who may not publish.
     fits = [each for each in how["environments"] if environments.leads_to(each.refs, ref, how["head"])]
     allowed = how["publish"] and how["may_publish"]
     assert decided.environment == (fits[0].name if fits and allowed else PREVIEW)

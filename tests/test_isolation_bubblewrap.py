@@ -97,8 +97,8 @@ def test_what_lies_in_something_comes_after_it() -> None:
 def test_nothing_is_put_where_a_step_can_write() -> None:
     """A link that the step makes there would lead bubblewrap to another place of the machine."""
     for reach in (
-        Reach(writable=["/a/work", "/a/work/inner"]),
-        Reach(writable=["/a/work"], readable=["/a/work/x/y"]),
+        Reach(writable=["/a/copy", "/a/copy/inner"]),
+        Reach(writable=["/a/copy"], readable=["/a/copy/x/y"]),
         Reach(writable=["/a"], hidden=["/a/b"]),
     ):
         with pytest.raises(UnsafeReach):

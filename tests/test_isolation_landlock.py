@@ -44,7 +44,7 @@ def test_what_a_step_reads_and_writes() -> None:
     found = rules(
         Reach(
             readable=["/usr", "/a/spec.json"],
-            writable=["/a/work", "/a/tmp"],
+            writable=["/a/copy", "/a/tmp"],
             elsewhere={"/etc/hosts": "/run/hosts", "/run/twistedipc/channel": "/a/channel"},
             files={"/etc/passwd": b""},
             links={"/bin": "usr/bin"},
@@ -52,9 +52,9 @@ def test_what_a_step_reads_and_writes() -> None:
     )
     readable = {path for path, access in found.optional.items() if access == landlock.READ}
     assert readable == {"/usr", "/a/spec.json", "/run/hosts", "/a/channel", "/etc/passwd", "/proc"}
-    assert found.needed == {"/a/work": landlock.WRITE, "/a/tmp": landlock.WRITE}
-    assert found.free == ["/a/work", "/a/tmp"]
-    assert found.connectable == ["/a/work", "/a/tmp", "/a/channel"]
+    assert found.needed == {"/a/copy": landlock.WRITE, "/a/tmp": landlock.WRITE}
+    assert found.free == ["/a/copy", "/a/tmp"]
+    assert found.connectable == ["/a/copy", "/a/tmp", "/a/channel"]
 
 
 def test_a_gate_counts_for_a_step_with_a_network_alone() -> None:
@@ -90,7 +90,7 @@ def test_no_rule_covers_what_is_hidden(readable: list[str], hidden: list[str]) -
 
 def test_nothing_is_allowed_where_a_step_can_put_a_link() -> None:
     with pytest.raises(UnsafeReach):
-        rules(Reach(writable=["/a/work", "/a/work/inner"]))
+        rules(Reach(writable=["/a/copy", "/a/copy/inner"]))
 
 
 # -- the program ------------------------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ class People(World):
         )
         (person,) = (await self.ask("GET", "/api/v1/people")).json["people"]
         assert (person["name"], person["state"], person["role"]) == ("Ann Bo", "active", "member")
-        # Who has a session makes tokens of their own.
+        # A person with a session makes tokens of their own.
         wanted = {"name": "laptop", "scopes": ["build"]}
         own = await self.ask("POST", "/api/v1/identity/tokens", wanted, token=None, headers=browser)
         assert own.status == 201, own.raw

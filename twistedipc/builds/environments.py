@@ -5,7 +5,7 @@ There are always two: ``production``, what is for the project's users, and ``pre
 has others, such as ``staging``. Each has patterns of refs (as `protection` has them), variables and secrets of its own.
 
 A build is of `PRODUCTION` by the rules of `protection` alone: no pattern of an environment makes it that. Else it is of
-the first environment to whose refs its ref's name belongs, if whoever asked for it may publish. Else it is a preview.
+the first environment to whose refs its ref's name belongs, if its asker has the scope publish. Else it is a preview.
 That is decided by names; so the checkout looks whether such a ref has the commit, as for production, and nothing is
 built without one.
 """

@@ -3,7 +3,7 @@ Whether folders that a build has made can be kept, and given to other builds. Us
 
 What package managers and build tools make are folders, files, and links within the attempt. All else is refused: links
 that lead out of it, devices, pipes and sockets, files that run as their owner, files that have another name elsewhere
-(whoever has that one could change what is kept), and trees that no tool would make.
+(a process that has that one could change what is kept), and trees that no tool would make.
 """
 
 from __future__ import annotations

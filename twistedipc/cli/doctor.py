@@ -122,8 +122,8 @@ def _of_builder(config: BuilderConfig) -> Iterator[str]:
 def _of_apiserver(config: ApiserverConfig) -> Iterator[str]:
     if config.link.key is not None:
         yield (
-            "link.key: the shared key is taken for this release only, and whoever has it can take the name of any "
-            "builder without a key of its own: twistedipc builder list names them"
+            "link.key: the shared key is taken for this release only, and any program that has it can be a builder of "
+            "any name that has no key of its own: twistedipc builder list names them"
         )
     elsewhere = [text for text in [*config.link.listen, *config.link.dial] if text.startswith("tls:")]
     if elsewhere and open_road(config.api_url):

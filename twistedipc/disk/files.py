@@ -84,7 +84,7 @@ def read_file(path: Path, kind: type[_T]) -> _T | None:
 
 def remove_tree(path: Path) -> None:
     """
-    Remove a folder with what is in it, as far as that is possible: also where whoever made it has taken the right to do
+    Remove a folder with what is in it, as far as that is possible: also where its maker has taken the right to do
     so away, and however deep it is. A link is left alone.
     """
     if not os.path.lexists(path):

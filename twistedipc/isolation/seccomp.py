@@ -182,7 +182,7 @@ _REFUSED: Sequence[str] = (
     # the machine itself
     *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "syslog", "iopl"),
     *("ioperm", "modify_ldt", "vhangup", "settimeofday", "clock_settime", "sethostname", "setdomainname"),
-    # memory and queues that whoever knows their number or name shares: there is no namespace for them
+    # memory and queues that are shared by all processes that know their number or name: there is no namespace for them
     *("shmget", "shmat", "shmctl", "msgget", "msgsnd", "msgrcv", "msgctl", "semget", "semop", "semtimedop", "semctl"),
     *("mq_open", "mq_unlink"),
     # what happens in other folders: Landlock doesn't refuse to watch them

@@ -39,7 +39,7 @@ MANIFEST = "manifest.json"
 MAX_FILES = 100_000
 MAX_BYTES = 4 << 30
 
-#: Files below so many bytes are shown to whoever wants to look into them.
+#: Files below so many bytes are shown to people who look into a release.
 SMALL = 1024
 
 _MAX_MANIFEST = 64 << 20

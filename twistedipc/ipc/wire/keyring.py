@@ -1,5 +1,5 @@
 """
-The named keys that one side knows, beside the shared one. Pure; used by ``greeting``, by links, and by whoever adds and
+The named keys that one side knows, beside the shared one. Pure; used by ``greeting``, by links, and by what adds and
 revokes keys. See "Named keys" in docs/protocol.md.
 """
 

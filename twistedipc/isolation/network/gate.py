@@ -177,7 +177,7 @@ class Gate:
         )
 
     def refuse(self, host: str, port: int, why: str, address: str = "") -> str:
-        """Note a refusal. Return the sentence for whoever asked."""
+        """Note a refusal. Return the sentence for the one that asked."""
         self.contacts.note(host, port, now=_now(), why=why, address=address)
         return f"the network refused {place(host, port)}: {why}. {cure(why, host, self._project)}"
 
@@ -220,7 +220,7 @@ class Gate:
                     await serve(reader, writer)
                     await writer.drain()
             except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-                pass  # whoever asked has gone, or says nothing
+                pass  # the client has gone, or says nothing
             finally:
                 self._open -= 1
                 writer.close()

@@ -147,7 +147,7 @@ async def cancel(call: Call[None, None]) -> Reply[BuildDetail]:
 async def retry(call: Call[None, None]) -> Reply[BuildDetail]:
     """
     Try a build that has ended again: a new attempt, of the same commit. Its release doesn't replace that of a newer
-    commit. What the new attempt may publish depends on the caller's scopes, and not on those of whoever asked first.
+    commit. What the new attempt may publish depends on the caller's scopes, and not on those of the first one.
     """
     context, build = call.context, call.build
     await context.requests.retry_build(build.id, call.actor, may_publish=may(call.token, "publish", build.project))
