@@ -38,6 +38,14 @@ def questions(options: Namespace) -> Iterator[Asked]:
         )
         return question, [Candidate(OURS, lambda: _in_folder(ours)), Candidate(HAND, lambda: _in_folder(hand))]
 
+    def by_kind(
+        name: str, title: str, unit: str, measure: Callable[..., Measured], must: dict[str, Bar] | None = None
+    ) -> Asked:
+        question = Question(
+            name=f"publish/{name}", title=title, unit=unit, ours=KINDS[0], must=must or {}, lower_is_better=True
+        )
+        return question, [Candidate(kind, partial(_in_folder, partial(measure, kind=kind))) for kind in KINDS]
+
     yield asked(
         "cold", "Vite and React, the first build, nothing kept from before", 1.05, rows.first, rows.first_by_hand
     )
@@ -50,26 +58,12 @@ def questions(options: Namespace) -> Iterator[Asked]:
             rows.monorepo,
             rows.monorepo_by_hand,
         )
-    yield (
-        Question(
-            name="publish/step",
-            title="A step that does nothing, by what isolates it",
-            unit="ms",
-            ours="bubblewrap",
-            must={"": Bar(30, at_most=True)},
-            lower_is_better=True,
-        ),
-        [Candidate(kind, partial(_in_folder, partial(rows.step, kind=kind))) for kind in KINDS],
-    )
-    yield (
-        Question(
-            name="publish/isolated",
-            title="Vite and React, another commit with the same lock file, by what isolates the build",
-            unit="s",
-            ours="bubblewrap",
-            lower_is_better=True,
-        ),
-        [Candidate(kind, partial(_in_folder, partial(rows.second, kind=kind))) for kind in KINDS],
+    yield by_kind("step", "A step that does nothing, by what isolates it", "ms", rows.step, {"": Bar(30, at_most=True)})
+    yield by_kind(
+        "isolated",
+        "Vite and React, another commit with the same lock file, by what isolates the build",
+        "s",
+        rows.second,
     )
     yield (
         Question(

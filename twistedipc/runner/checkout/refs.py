@@ -75,17 +75,17 @@ def _ask_head(git: Git, source: Source, *, quiet: bool = False) -> _Head | None:
     return _Head(sha256, branch)
 
 
-def fetch(git: Git, source: Source, wanted: str, *, head: bool = False, anew: bool = False) -> Found:
+def fetch(git: Git, source: Source, wanted: str, *, head: bool = False, always: bool = False) -> Found:
     """
     Bring the mirror up to date, if necessary. Return it, and the commit that was asked for. Raises `BadMirror`, or
     `CheckoutFailed`.
 
     :param head: find out which branch the repository's HEAD stands for, whatever is wanted
-    :param anew: bring the mirror up to date even if it has the commit
+    :param always: bring the mirror up to date even if it has the commit
     """
     mirrors = Mirror(git, source.folder, sha256=False), Mirror(git, source.folder, sha256=True)
     full = wanted.lower() if _FULL_ID.match(wanted.lower()) else ""
-    if full and source.access is None and not anew:
+    if full and source.access is None and not always:
         known = mirrors[len(full) == SHA256_DIGITS]
         if known.exists:
             known.prepare()

@@ -118,8 +118,8 @@ class _Checkout:
         try:
             git = self._git.under(lock)
             # A commit that is known may have been pushed away since: what is protected is looked at as it is now.
-            anew = about and self._is_to_be_proven
-            found, resolved = _find(git, source, wanted, now, head=head, anew=anew)
+            always = about and self._is_to_be_proven
+            found, resolved = _find(git, source, wanted, now, head=head, always=always)
             if about:
                 found = self._proven(git, found)
             # In the working copy the setting is kept, so that the build's own use of git runs no hooks of a template.
@@ -182,7 +182,7 @@ class _Checkout:
 
 
 def _find(
-    git: Git, source: Source, wanted: str, now: Callable[[], int], *, head: bool, anew: bool
+    git: Git, source: Source, wanted: str, now: Callable[[], int], *, head: bool, always: bool
 ) -> tuple[Found, int]:
     """
     Return what is wanted, in a mirror that is up to date and has been verified, and when it was looked for. A mirror
@@ -193,7 +193,7 @@ def _find(
         # Taken while the mirror is locked: so the times of one builder are in the order in which the ref was read.
         resolved = now()
         try:
-            found = fetch(git, source, wanted, head=head, anew=anew)
+            found = fetch(git, source, wanted, head=head, always=always)
             verify(git, found.mirror.folder, found.commit, sha256=found.mirror.sha256)
         except BadMirror as error:
             failure = str(error)
